@@ -1,0 +1,244 @@
+"""The ``xp`` shim: one code for NumPy and CuPy arrays, devices, dtypes and random numbers.
+
+CuPy is imported only when a GPU is asked for, or when the caller already works with CuPy arrays.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import sys
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from gpunn.errors import ArgumentError, DeviceError, DtypeError, check, fail
+
+Array: TypeAlias = Any
+"""A ``numpy.ndarray`` or a ``cupy.ndarray``; static types cannot tell them apart without importing CuPy."""
+
+DTYPES = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
+"""The dtypes in which networks compute."""
+
+
+# ---- modules -------------------------------------------------------------------------------------------------------
+
+
+def _is_cupy(x: object) -> bool:
+    cupy = sys.modules.get("cupy")
+    return cupy is not None and isinstance(x, cupy.ndarray)
+
+
+def is_array(x: object) -> bool:
+    """True for a NumPy or a CuPy array (NumPy scalars are not arrays)."""
+    return isinstance(x, np.ndarray) or _is_cupy(x)
+
+
+def get_array_module(*arrays: object) -> Any:
+    """Return ``cupy`` if the arrays are CuPy's, else ``numpy``; values that are no arrays have no say.
+
+    >>> get_array_module(np.zeros(3), 2.0).__name__
+    'numpy'
+
+    Raises DeviceError when NumPy and CuPy arrays are mixed: nothing is ever copied between devices unasked.
+    """
+    on_gpu = [_is_cupy(a) for a in arrays]
+    if not any(on_gpu):
+        return np
+    if any(isinstance(a, np.ndarray) for a in arrays):
+        kinds = ["CuPy" if gpu else "NumPy" for a, gpu in zip(arrays, on_gpu, strict=True) if is_array(a)]
+        fail(DeviceError, "get_array_module", "arrays must be on one device; use to_gpu or to_cpu", arrays=kinds)
+    return sys.modules["cupy"]
+
+
+def operands(op: str, **arrays: Array | None) -> Any:
+    """Check that the named arrays can be computed with together, and return their array module.
+
+    They must be arrays of one module and of one floating dtype; ``None`` stands for an argument left out.
+
+    >>> operands("linear", x=np.ones((2, 3), np.float32), w=np.ones((4, 3), np.float32)).__name__
+    'numpy'
+    >>> operands("linear", x=np.ones((2, 3), np.int64))
+    Traceback (most recent call last):
+    gpunn.errors.DtypeError: linear: x must be a floating array, got dtype='int64'
+    """
+    given = {name: a for name, a in arrays.items() if a is not None}
+    for name, a in given.items():
+        check(is_array(a), DtypeError, op, f"{name} must be a NumPy or CuPy array", type=type(a).__name__)
+        check(a.dtype in DTYPES, DtypeError, op, f"{name} must be a floating array", dtype=str(a.dtype))
+    modules = {name: "CuPy" if _is_cupy(a) else "NumPy" for name, a in given.items()}
+    check(len(set(modules.values())) < 2, DeviceError, op, "arrays must all be NumPy's or all be CuPy's", **modules)
+    dtypes = {name: str(a.dtype) for name, a in given.items()}
+    check(len(set(dtypes.values())) < 2, DtypeError, op, "arrays must have one dtype", **dtypes)
+    return get_array_module(*given.values())
+
+
+# ---- dtypes --------------------------------------------------------------------------------------------------------
+
+
+def accumulation_dtype(dtype: Any) -> np.dtype[Any]:
+    """The dtype in which sums over arrays of ``dtype`` are formed: float32 for float16, else ``dtype`` itself.
+
+    >>> accumulation_dtype(np.float16)
+    dtype('float32')
+    """
+    return np.promote_types(dtype, np.float32)
+
+
+# ---- devices -------------------------------------------------------------------------------------------------------
+
+_DEVICE = re.compile(r"cpu|gpu(?::(\d+))?")
+
+
+def _cupy_or_reason() -> tuple[Any, str]:
+    """CuPy and "" if it can reach a GPU; None and what is wrong, with the command that mends it, if it cannot."""
+    if importlib.util.find_spec("cupy") is None:
+        return None, ("CuPy is not installed: pip install 'gpunn[cuda13]', or 'gpunn[cuda12]' for a driver of CUDA 12")
+    try:
+        import cupy
+    except ImportError as error:
+        return None, f"CuPy does not import ({error}): pip install --force-reinstall 'gpunn[cuda13]'"
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        if "NoDevice" in str(error):
+            return None, _no_device_visible()
+        return None, (
+            f"NVIDIA's driver is missing or too old ({error}): "
+            "install the package nvidia-driver of your system, then check with nvidia-smi"
+        )
+    return (cupy, "") if count else (None, _no_device_visible())
+
+
+def _no_device_visible() -> str:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return "no CUDA device is visible: check with nvidia-smi -L"
+    return f"no CUDA device is visible with CUDA_VISIBLE_DEVICES={visible!r}: unset CUDA_VISIBLE_DEVICES"
+
+
+def gpu_count() -> int:
+    """The number of GPUs that CuPy can reach; 0 without CuPy."""
+    cupy, _ = _cupy_or_reason()
+    return int(cupy.cuda.runtime.getDeviceCount()) if cupy else 0
+
+
+def why_no_gpu() -> str:
+    """Why no GPU can be used, and the command that mends it; an empty string where one can."""
+    return _cupy_or_reason()[1]
+
+
+def _parse(device: str) -> int | None:
+    """The index of a GPU, or None for the CPU."""
+    match = _DEVICE.fullmatch(device) if isinstance(device, str) else None
+    if match is None:
+        fail(ArgumentError, "device", 'a device is "cpu", "gpu" or "gpu:N"', device=device)
+    return None if device == "cpu" else int(match[1] or 0)
+
+
+def check_device(device: str) -> str:
+    """Return ``device`` in its full form (``"gpu"`` becomes ``"gpu:0"``) if it can be used here.
+
+    >>> check_device("cpu")
+    'cpu'
+
+    Raises ArgumentError for a name that is none, DeviceError for a GPU that cannot be reached.
+    """
+    index = _parse(device)
+    if index is None:
+        return "cpu"
+    cupy, reason = _cupy_or_reason()
+    if cupy is None:
+        raise DeviceError(f"device {device!r}: {reason}")
+    count = cupy.cuda.runtime.getDeviceCount()
+    check(index < count, DeviceError, "device", f"there are {count} GPUs, counted from 0", device=device)
+    return f"gpu:{index}"
+
+
+def default_device() -> str:
+    """The device for new arrays: the environment variable ``GPUNN_DEVICE``, or ``"cpu"``."""
+    return check_device(os.environ.get("GPUNN_DEVICE") or "cpu")
+
+
+def device_of(x: Array) -> str:
+    """``"cpu"`` or ``"gpu:N"``.
+
+    >>> device_of(np.zeros(2))
+    'cpu'
+    """
+    return f"gpu:{x.device.id}" if _is_cupy(x) else "cpu"
+
+
+def to_cpu(x: Array) -> np.ndarray[Any, Any]:
+    """``x`` as a NumPy array; a NumPy array is returned as it is."""
+    return sys.modules["cupy"].asnumpy(x) if _is_cupy(x) else np.asarray(x)
+
+
+def to_gpu(x: Array, device: str = "gpu") -> Array:
+    """``x`` as a CuPy array on ``device``; an array that is there already is returned as it is."""
+    index = _parse(check_device(device))
+    check(index is not None, ArgumentError, "to_gpu", "device must be a GPU", device=device)
+    cupy = sys.modules["cupy"]
+    with cupy.cuda.Device(index):
+        return cupy.asarray(x)
+
+
+def asarray(x: Any, device: str | None = None, dtype: Any = None) -> Array:
+    """``x`` (array, list, number) as an array on ``device``.
+
+    Without ``device`` an array stays where it is, anything else goes to the default device. Python floats
+    become float32; arrays keep their dtype unless ``dtype`` says otherwise.
+
+    >>> asarray([1.0, 2.0]).dtype, asarray([1, 2]).dtype, asarray(np.ones(2)).dtype
+    (dtype('float32'), dtype('int64'), dtype('float64'))
+    """
+    if not is_array(x):
+        bare = not isinstance(x, np.generic)
+        x = np.asarray(x)
+        if bare and dtype is None and x.dtype == np.float64:
+            dtype = np.float32
+        device = device or default_device()
+    if device is not None:
+        x = to_cpu(x) if check_device(device) == "cpu" else to_gpu(x, device)
+    return x if dtype is None else x.astype(dtype, copy=False)
+
+
+# ---- random numbers ------------------------------------------------------------------------------------------------
+
+
+def random_generator(seed: int) -> np.random.Generator:
+    """A generator over Philox4x64-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
+
+    Philox is counter-based, so a CUDA thread can compute its own numbers of the same stream.
+
+    >>> float(random_generator(0).random()) == float(random_generator(0).random())
+    True
+    """
+    valid = isinstance(seed, (int, np.integer)) and seed >= 0
+    check(valid, ArgumentError, "random_generator", "seed must be an integer of at least 0", seed=seed)
+    return np.random.Generator(np.random.Philox(int(seed)))
+
+
+_default_generator: np.random.Generator | None = None
+
+
+def default_generator() -> np.random.Generator:
+    """The generator used where none is passed; seeded by :func:`manual_seed`, else by the system."""
+    global _default_generator
+    if _default_generator is None:
+        _default_generator = np.random.Generator(np.random.Philox())
+    return _default_generator
+
+
+def manual_seed(seed: int) -> None:
+    """Seed the default generator.
+
+    >>> manual_seed(7)
+    >>> first = default_generator().random()
+    >>> manual_seed(7)
+    >>> first == default_generator().random()
+    True
+    """
+    global _default_generator
+    _default_generator = random_generator(seed)

@@ -1,0 +1,115 @@
+"""Compile CUDA sources to cubins with NVRTC, for any architecture, with or without a GPU; keep them on disk.
+
+NVRTC is reached through ``cuda.core``, NVIDIA's maintained binding. CuPy's own compile path is not used: it adds
+``-ftz=true``, which flushes denormals that NumPy keeps, and it needs a driver.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from gpunn.cuda import cache
+from gpunn.errors import CompileError
+
+_ENTRY = re.compile(r"Compiling entry function '(\w+)'")
+_FIELDS = {
+    "registers": re.compile(r"Used (\d+) registers"),
+    "shared_bytes": re.compile(r"(\d+) bytes smem"),
+    "spill_bytes": re.compile(r"(\d+) bytes spill stores"),
+    "stack_bytes": re.compile(r"(\d+) bytes stack frame"),
+}
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one thread (registers, spills, stack) and one block (static shared memory) of a kernel take."""
+
+    registers: int
+    shared_bytes: int
+    spill_bytes: int
+    stack_bytes: int
+
+
+@dataclass(frozen=True)
+class Cubin:
+    """A compiled module: the file that CuPy loads, and the resources of each kernel in it."""
+
+    path: Path
+    resources: dict[str, Resources]
+
+
+@functools.cache
+def nvrtc_version() -> str:
+    """The version of the NVRTC in use, as ``"12.9"``.
+
+    Raises CompileError, with the command that mends it, where NVRTC or its binding is missing.
+    """
+    try:
+        from cuda.bindings import nvrtc
+
+        status, major, minor = nvrtc.nvrtcVersion()
+    except (ImportError, RuntimeError) as error:
+        raise CompileError(
+            f"NVRTC or its binding cuda.core is missing ({error}): pip install 'gpunn[cuda13]' (or cuda12)"
+        ) from error
+    if int(status) != 0:
+        raise CompileError(f"NVRTC does not answer: {status}")
+    return f"{major}.{minor}"
+
+
+def compile_cubin(code: str, filename: str, options: tuple[str, ...], arch: str) -> Cubin:
+    """Compile flattened CUDA ``code`` for ``arch`` (``"sm_90"``), or find it in the cache.
+
+    ``filename`` names the source in messages; ``options`` are ``-DNAME=value``.
+    Raises CompileError with the compiler's messages, which name the kernel file's own lines.
+    """
+    key = hashlib.sha256("\0".join([nvrtc_version(), arch, *options, code]).encode()).hexdigest()[:32]
+    path = cache.folder() / "cubin" / f"{Path(filename).stem}-{arch}-{key}.cubin"
+    described = path.with_suffix(".json")
+    if not (path.exists() and described.exists()):
+        content, log = _nvrtc(code, filename, options, arch)
+        resources = {name: asdict(used) for name, used in read_resources(log).items()}
+        cache.write_atomically(path, content)
+        cache.write_atomically(described, json.dumps(resources).encode())
+    stored = json.loads(described.read_text(encoding="utf-8"))
+    return Cubin(path, {name: Resources(**used) for name, used in stored.items()})
+
+
+def _nvrtc(code: str, filename: str, options: tuple[str, ...], arch: str) -> tuple[bytes, str]:
+    from cuda.core import Program, ProgramOptions
+
+    macros: list[str | tuple[str, str]] = []
+    for option in options:
+        name, _, value = option.removeprefix("-D").partition("=")
+        macros.append((name, value))
+    log = io.StringIO()
+    settings = ProgramOptions(name=filename, arch=arch, std="c++17", define_macro=macros, ptxas_options=["-v"])
+    program = Program(code, "c++", settings)
+    try:
+        compiled = program.compile("cubin", logs=log)
+    except Exception as error:  # the binding has no exception type of its own for a source that does not compile
+        raise CompileError(f"{filename}: NVRTC does not compile it for {arch}:\n{log.getvalue() or error}") from error
+    finally:
+        program.close()
+    return bytes(compiled.code), log.getvalue()
+
+
+def read_resources(log: str) -> dict[str, Resources]:
+    """The resources of each kernel, from the log of ``ptxas -v``.
+
+    >>> log = "Compiling entry function 'relu' for 'sm_90'\\n0 bytes stack frame, 4 bytes spill stores\\n"
+    >>> read_resources(log + "Used 12 registers, 256 bytes smem")
+    {'relu': Resources(registers=12, shared_bytes=256, spill_bytes=4, stack_bytes=0)}
+    """
+    _, *parts = _ENTRY.split(log)
+    found = {}
+    for name, text in zip(parts[::2], parts[1::2], strict=True):
+        matches = {field: pattern.search(text) for field, pattern in _FIELDS.items()}
+        found[name] = Resources(**{field: int(match[1]) if match else 0 for field, match in matches.items()})
+    return found

@@ -1,0 +1,125 @@
+"""Launch the library's kernels: on CuPy arrays through CUDA, on NumPy arrays through the emulator."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gpunn.backend import Array, get_array_module
+from gpunn.cuda import source
+from gpunn.cuda.source import MacroValue
+
+C_TYPES = {"float32": "float", "float64": "double"}
+"""The dtypes that the kernels take, with their names in CUDA C++."""
+
+
+@dataclass(frozen=True)
+class Emulation:
+    check: bool
+    order: str | int
+
+
+_emulation: ContextVar[Emulation | None] = ContextVar("emulation", default=None)
+
+
+@contextmanager
+def emulate(check: bool = False, order: str | int = "forward") -> Iterator[None]:
+    """Within this context NumPy arrays go through the CUDA kernels, run by the emulator on the CPU.
+
+    ``check=True`` watches every memory access (see :mod:`gpunn.cuda.emulator`); ``order`` is ``"forward"``,
+    ``"reverse"``, or a seed that shuffles the order of threads and blocks.
+
+    >>> import gpunn, gpunn.functional as F
+    >>> x = np.float32([[[[1, 2], [3, 4]]]])
+    >>> with gpunn.cuda.emulate():
+    ...     F.max_pool2d(x, 2)
+    array([[[[4.]]]], dtype=float32)
+    """
+    token = _emulation.set(Emulation(check, order))
+    try:
+        yield
+    finally:
+        _emulation.reset(token)
+
+
+def takes(x: Array) -> bool:
+    """True if ``x`` goes to the kernels: of a dtype they take, and a CuPy array or a NumPy array under emulation."""
+    if x.dtype.name not in C_TYPES:
+        return False
+    return get_array_module(x) is not np or _emulation.get() is not None
+
+
+def c_type(x: Array) -> str:
+    """The CUDA C++ type of the elements of ``x``."""
+    return C_TYPES[x.dtype.name]
+
+
+# A grid rounds the work up to whole tiles, so an index may pass the last element by less than this.
+_INDEX_MARGIN = 1 << 24
+
+
+def index_type(*sizes: int) -> str:
+    """The integer type that can index arrays of ``sizes`` elements; 64-bit arithmetic is slow on a GPU.
+
+    >>> index_type(1000, 50_000_000), index_type(2**31)
+    ('int', 'long long')
+    """
+    return "int" if max(sizes) < 2**31 - _INDEX_MARGIN else "long long"
+
+
+def launch(
+    file: str,
+    kernel: str,
+    macros: Mapping[str, MacroValue],
+    grid: tuple[int, ...],
+    block: tuple[int, ...],
+    args: Sequence[Any],
+) -> None:
+    """Run ``kernel`` of ``kernels/<file>``, specialised by ``macros``, over ``grid`` blocks of ``block`` threads.
+
+    ``args`` are contiguous arrays of one module and NumPy scalars of the kernel's parameter types.
+    """
+    options = source.options(macros)
+    xp = get_array_module(*args)
+    if xp is np:
+        emulation = _emulation.get()
+        assert emulation is not None, "a launch with NumPy arrays outside emulate()"
+        function = _emulated(file, kernel, options, emulation)
+    else:
+        capability = xp.cuda.Device().compute_capability
+        function = _compiled(file, kernel, options, f"sm_{capability}", xp.cuda.Device().id)
+    function(grid, block, tuple(args))
+
+
+@functools.cache
+def _code(file: str) -> str:
+    return source.flatten(file)
+
+
+@functools.cache
+def _emulated(file: str, kernel: str, options: tuple[str, ...], emulation: Emulation) -> Callable[..., None]:
+    return _emulated_module(file, options, emulation).get_function(kernel)  # type: ignore[no-any-return]
+
+
+@functools.cache
+def _emulated_module(file: str, options: tuple[str, ...], emulation: Emulation) -> Any:
+    from gpunn.cuda.emulator import RawModule
+
+    return RawModule(_code(file), options, filename=file, check=emulation.check, order=emulation.order)
+
+
+@functools.cache
+def _compiled(file: str, kernel: str, options: tuple[str, ...], arch: str, device: int) -> Callable[..., None]:
+    import cupy
+
+    from gpunn.cuda.compiler import compile_cubin
+
+    cubin = compile_cubin(_code(file), file, options, arch)
+    module = cupy.RawModule(path=str(cubin.path))
+    return module.get_function(kernel)  # type: ignore[no-any-return]

@@ -1,0 +1,71 @@
+"""The exception types of gpunn, and the checks that raise them in one voice.
+
+Every message says the operation, the rule and the values that break it::
+
+    conv2d: groups must divide in_channels, got groups=3, in_channels=8
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+
+class GpunnError(Exception):
+    """Base of every error that gpunn raises on purpose."""
+
+
+class ShapeError(GpunnError, ValueError):
+    """An array has the wrong rank, or sizes that do not fit together."""
+
+
+class ArgumentError(GpunnError, ValueError):
+    """An argument has a value outside its range."""
+
+
+class DtypeError(GpunnError, TypeError):
+    """An array has a dtype that the operation does not take."""
+
+
+class DeviceError(GpunnError, RuntimeError):
+    """A device is missing, or arrays of different devices were mixed."""
+
+
+class GraphError(GpunnError, RuntimeError):
+    """The recorded graph cannot give the gradient that was asked for."""
+
+
+class KernelError(GpunnError, RuntimeError):
+    """Base of the errors about a CUDA kernel."""
+
+
+class CompileError(KernelError):
+    """A kernel source does not compile, or there is no compiler for it."""
+
+
+class LaunchError(KernelError):
+    """A kernel was called with a grid, a block or arguments that do not fit it."""
+
+
+class FileError(GpunnError, OSError):
+    """A file or folder cannot be read or written, or holds something else than it should."""
+
+
+class TrainingError(GpunnError, ArithmeticError):
+    """Training cannot go on, for instance because the loss is not a number."""
+
+
+def fail(kind: type[GpunnError], op: str, rule: str, **values: object) -> NoReturn:
+    """Raise ``kind`` with the message ``op: rule, got name=value, ...``.
+
+    >>> fail(ShapeError, "conv2d", "groups must divide in_channels", groups=3, in_channels=8)
+    Traceback (most recent call last):
+    gpunn.errors.ShapeError: conv2d: groups must divide in_channels, got groups=3, in_channels=8
+    """
+    got = ", ".join(f"{name}={value!r}" for name, value in values.items())
+    raise kind(f"{op}: {rule}, got {got}" if got else f"{op}: {rule}")
+
+
+def check(holds: bool, kind: type[GpunnError], op: str, rule: str, **values: object) -> None:
+    """Raise ``kind`` unless ``holds``; see :func:`fail` for the message."""
+    if not holds:
+        fail(kind, op, rule, **values)

@@ -1,0 +1,41 @@
+"""Differentiable activations; see :mod:`gpunn.ops.activation`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gpunn.functional.record import differentiable, raw
+from gpunn.ops import activation as ops
+
+
+def relu(x: Any) -> Any:
+    """``max(x, 0)``.
+
+    >>> import numpy as np
+    >>> relu(np.array([-1.0, 2.0])).tolist()
+    [0.0, 2.0]
+    """
+    y = ops.relu(raw(x))
+    return differentiable(y, (x,), lambda gy, _: (ops.relu_backward(gy, y),))
+
+
+def sigmoid(x: Any) -> Any:
+    """``1 / (1 + exp(-x))``.
+
+    >>> import numpy as np
+    >>> sigmoid(np.array([0.0])).tolist()
+    [0.5]
+    """
+    y = ops.sigmoid(raw(x))
+    return differentiable(y, (x,), lambda gy, _: (ops.sigmoid_backward(gy, y),))
+
+
+def tanh(x: Any) -> Any:
+    """The hyperbolic tangent.
+
+    >>> import numpy as np
+    >>> tanh(np.array([0.0])).tolist()
+    [0.0]
+    """
+    y = ops.tanh(raw(x))
+    return differentiable(y, (x,), lambda gy, _: (ops.tanh_backward(gy, y),))

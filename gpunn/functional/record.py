@@ -1,0 +1,31 @@
+"""What turns an array function into a differentiable one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gpunn.backend import Array
+from gpunn.tensor import Backward, Tensor, record
+
+
+def raw(x: Any) -> Any:
+    """The array of a Tensor; anything else as it is."""
+    return x.data if isinstance(x, Tensor) else x
+
+
+def differentiable(y: Array, inputs: Sequence[Any], backward: Backward) -> Any:
+    """``y`` itself if ``inputs`` are plain arrays, else a Tensor that remembers ``backward``.
+
+    ``backward(gy, needs)`` returns a gradient for each of ``inputs``; see :func:`gpunn.tensor.record`.
+    """
+    if not any(isinstance(x, Tensor) for x in inputs):
+        return y
+    parents = [x if isinstance(x, Tensor) else Tensor(x) for x in inputs if x is not None]
+
+    def of_parents(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
+        given = iter(needs)
+        each = backward(gy, tuple(x is not None and next(given) for x in inputs))
+        return [g for x, g in zip(inputs, each, strict=True) if x is not None]
+
+    return record(y, parents, of_parents if len(parents) < len(inputs) else backward)

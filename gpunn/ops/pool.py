@@ -1,0 +1,270 @@
+"""Two-dimensional max and average pooling, NCHW, forward and backward.
+
+    max: y[n,c,oh,ow] = max of x over the window at (oh, ow)          avg: y = sum of x over the window / divisor
+
+x is (N, C, H, W), y is (N, C, OH, OW) with OH and OW from :func:`gpunn.ops.window.output_size`. Windows may overlap.
+Padding counts as -inf for the maximum and as 0 for the mean. The first maximum (in row-major order) wins a tie; NaN
+wins over every number. Forward max pooling also returns ``place``, where in its window each maximum was found:
+one byte an output, all that the gradient needs. Source: LeCun et al. 1998; overlapping: Krizhevsky et al. 2012, 3.4.
+
+CUDA: ``kernels/pool.cu``. Without it: one pass over strided views of x for each element of the window.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gpunn import cuda
+from gpunn.backend import Array, accumulation_dtype, get_array_module, operands
+from gpunn.errors import ArgumentError, check
+from gpunn.ops.window import Pair, Window, check_image, check_shape, output_size, pair, window
+
+Shape4 = tuple[int, int, int, int]
+Size = tuple[int, int]
+
+
+def max_pool2d(
+    x: Array,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+) -> tuple[Array, Array]:
+    """The maxima (N, C, OH, OW) and their places in the windows, counted row by row from 0.
+
+    >>> y, place = max_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2)
+    >>> y[0, 0].tolist(), place[0, 0].tolist()
+    ([[5.0, 7.0], [13.0, 15.0]], [[3, 3], [3, 3]])
+    """
+    xp = operands("max_pool2d", x=x)
+    check_image("max_pool2d", "x", x)
+    win, out = _geometry("max_pool2d", x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+    place_dtype = _place_dtype(win)
+    if cuda.takes(x):
+        y = xp.empty((*x.shape[:2], *out), x.dtype)
+        place = xp.empty(y.shape, place_dtype)
+        args = [xp.ascontiguousarray(x), y, place, *_int_args(x.shape, out, win), *_dilation_args(win)]
+        _launch("max_pool2d_forward", y.size, win, args)
+        return y, place
+    padded = _pad(xp, x, win, out, -np.inf)
+    y = xp.full((*x.shape[:2], *out), -np.inf, x.dtype)
+    place = xp.empty(y.shape, place_dtype)
+    place[...] = _first_inside(xp, (x.shape[2], x.shape[3]), out, win)
+    for tap, row, column in win.taps():
+        candidate = win.view(padded, row, column, out)
+        better = (candidate > y) | (candidate != candidate)  # only NaN differs from itself
+        xp.copyto(y, candidate, where=better)
+        xp.copyto(place, place_dtype.type(tap), where=better)
+    return y, place
+
+
+def max_pool2d_backward(
+    gy: Array,
+    place: Array,
+    x_shape: Shape4,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+) -> Array:
+    """The gradient with respect to x: each gy added at the element that was its window's maximum."""
+    op = "max_pool2d_backward"
+    xp = operands(op, gy=gy)
+    win, out = _geometry(op, x_shape, kernel_size, stride, padding, dilation, ceil_mode)
+    check_shape(op, "gy", gy, (*x_shape[:2], *out))
+    check_shape(op, "place", place, gy.shape)
+    if cuda.takes(gy):
+        gx = xp.empty(x_shape, gy.dtype)
+        args = [
+            xp.ascontiguousarray(gy),
+            xp.ascontiguousarray(place),
+            gx,
+            *_int_args(x_shape, out, win),
+            *_dilation_args(win),
+        ]
+        _launch("max_pool2d_backward", gx.size, win, args)
+        return gx
+    padded = _padded_zeros(xp, x_shape, win, out, accumulation_dtype(gy.dtype))
+    for tap, row, column in win.taps():
+        win.view(padded, row, column, out)[...] += gy * (place == tap)
+    return _crop(padded, x_shape, win).astype(gy.dtype)
+
+
+def max_pool2d_indices(
+    place: Array,
+    x_shape: Shape4,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+) -> Array:
+    """``place`` as indices into each flattened (H, W) plane of x, int64: the form that PyTorch and ONNX use."""
+    op = "max_pool2d_indices"
+    xp = get_array_module(place)
+    win, out = _geometry(op, x_shape, kernel_size, stride, padding, dilation, ceil_mode)
+    check_shape(op, "place", place, (*x_shape[:2], *out))
+    place = place.astype(np.int64)
+    top = xp.arange(out[0])[:, None] * win.stride[0] - win.pads[0][0]
+    left = xp.arange(out[1]) * win.stride[1] - win.pads[1][0]
+    row = top + place // win.kernel[1] * win.dilation[0]
+    return row * x_shape[3] + left + place % win.kernel[1] * win.dilation[1]
+
+
+def avg_pool2d(
+    x: Array,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Array:
+    """The means (N, C, OH, OW); the divisor counts the padding if asked, the overhang of ``ceil_mode`` never.
+
+    >>> avg_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2)[0, 0].tolist()
+    [[2.5, 4.5], [10.5, 12.5]]
+    """
+    xp = operands("avg_pool2d", x=x)
+    check_image("avg_pool2d", "x", x)
+    win, out = _geometry("avg_pool2d", x.shape, kernel_size, stride, padding, 1, ceil_mode)
+    if cuda.takes(x):
+        y = xp.empty((*x.shape[:2], *out), x.dtype)
+        args = [xp.ascontiguousarray(x), y, *_int_args(x.shape, out, win), *_divisor_args(win, count_include_pad)]
+        _launch("avg_pool2d_forward", y.size, win, args)
+        return y
+    padded = _pad(xp, x, win, out, 0).astype(accumulation_dtype(x.dtype), copy=False)
+    y = xp.zeros((*x.shape[:2], *out), padded.dtype)
+    for _, row, column in win.taps():
+        y += win.view(padded, row, column, out)
+    y /= _divisor(xp, (x.shape[2], x.shape[3]), out, win, count_include_pad, y.dtype)
+    return y.astype(x.dtype, copy=False)
+
+
+def avg_pool2d_backward(
+    gy: Array,
+    x_shape: Shape4,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Array:
+    """The gradient with respect to x: each gy, divided as its mean was, added over its window."""
+    op = "avg_pool2d_backward"
+    xp = operands(op, gy=gy)
+    win, out = _geometry(op, x_shape, kernel_size, stride, padding, 1, ceil_mode)
+    check_shape(op, "gy", gy, (*x_shape[:2], *out))
+    if cuda.takes(gy):
+        gx = xp.empty(x_shape, gy.dtype)
+        args = [xp.ascontiguousarray(gy), gx, *_int_args(x_shape, out, win), *_divisor_args(win, count_include_pad)]
+        _launch("avg_pool2d_backward", gx.size, win, args)
+        return gx
+    padded = _padded_zeros(xp, x_shape, win, out, accumulation_dtype(gy.dtype))
+    share = gy / _divisor(xp, (x_shape[2], x_shape[3]), out, win, count_include_pad, padded.dtype)
+    for _, row, column in win.taps():
+        win.view(padded, row, column, out)[...] += share
+    return _crop(padded, x_shape, win).astype(gy.dtype)
+
+
+def _geometry(
+    op: str,
+    x_shape: tuple[int, ...],
+    kernel_size: Pair,
+    stride: Pair | None,
+    padding: Pair,
+    dilation: Pair,
+    ceil_mode: bool,
+) -> tuple[Window, Size]:
+    stride = kernel_size if stride is None else stride
+    win = window(op, kernel_size, stride, pair(op, "padding", padding, 0), dilation)
+    useful = all(2 * pad <= extent for (pad, _), extent in zip(win.pads, win.extent(), strict=True))
+    rule = "padding must be at most half of the window's extent"
+    check(useful, ArgumentError, op, rule, padding=padding, extent=win.extent())
+    return win, output_size(op, (x_shape[2], x_shape[3]), win, ceil_mode)
+
+
+def _place_dtype(win: Window) -> np.dtype[Any]:
+    return np.dtype(np.uint8 if win.kernel[0] * win.kernel[1] <= 256 else np.int32)
+
+
+# ---- without the kernel ---------------------------------------------------------------------------------------------
+
+
+def _reach(x_shape: tuple[int, ...], win: Window, out: Size) -> Size:
+    """Rows and columns of the padded image, up to the end of the last window."""
+    spans = zip(x_shape[2:], out, win.stride, win.pads, win.extent(), strict=True)
+    reach = [max(size + before, (count - 1) * step + extent) for size, count, step, (before, _), extent in spans]
+    return reach[0], reach[1]
+
+
+def _pad(xp: Any, x: Array, win: Window, out: Size, value: float) -> Array:
+    if _reach(x.shape, win, out) == x.shape[2:]:
+        return x
+    padded = xp.full((*x.shape[:2], *_reach(x.shape, win, out)), value, x.dtype)
+    _crop(padded, x.shape, win)[...] = x
+    return padded
+
+
+def _padded_zeros(xp: Any, x_shape: Shape4, win: Window, out: Size, dtype: Any) -> Array:
+    return xp.zeros((*x_shape[:2], *_reach(x_shape, win, out)), dtype)
+
+
+def _crop(padded: Array, x_shape: tuple[int, ...], win: Window) -> Array:
+    top, left = win.pads[0][0], win.pads[1][0]
+    return padded[:, :, top : top + x_shape[2], left : left + x_shape[3]]
+
+
+def _first_inside(xp: Any, size: Size, out: Size, win: Window) -> Array:
+    """The place (OH, OW) of each window's first element inside the image: the maximum if all of them are -inf."""
+    firsts = []
+    for length, number, count, step, (before, _), apart in zip(
+        size, out, win.kernel, win.stride, win.pads, win.dilation, strict=True
+    ):
+        start = xp.arange(number) * step - before
+        first = xp.maximum(-(start // apart), 0)
+        firsts.append((first, (first < count) & (start + first * apart < length)))
+    (row, row_inside), (column, column_inside) = firsts
+    return xp.where(row_inside[:, None] & column_inside, row[:, None] * win.kernel[1] + column, 0)
+
+
+def _divisor(xp: Any, size: Size, out: Size, win: Window, count_include_pad: bool, dtype: Any) -> Array:
+    """The number of elements that each window is divided by, (OH, OW)."""
+    counts = []
+    for length, number, extent, step, (before, after) in zip(size, out, win.kernel, win.stride, win.pads, strict=True):
+        start = xp.arange(number) * step - before
+        end = xp.minimum(start + extent, length + (after if count_include_pad else 0))
+        counts.append((end - (start if count_include_pad else xp.maximum(start, 0))).astype(dtype))
+    return counts[0][:, None] * counts[1]
+
+
+# ---- with the kernel ------------------------------------------------------------------------------------------------
+
+_THREADS = 128
+
+
+def _int_args(x_shape: tuple[int, ...], out: Size, win: Window) -> list[np.int32]:
+    planes = x_shape[0] * x_shape[1]
+    return [np.int32(v) for v in (planes, *x_shape[2:], *out, *win.stride, win.pads[0][0], win.pads[1][0])]
+
+
+def _dilation_args(win: Window) -> list[np.int32]:
+    return [np.int32(v) for v in win.dilation]
+
+
+def _divisor_args(win: Window, count_include_pad: bool) -> list[np.int32]:
+    return [np.int32(win.pads[0][1]), np.int32(win.pads[1][1]), np.int32(count_include_pad)]
+
+
+def _launch(kernel: str, threads: int, win: Window, args: list[Any]) -> None:
+    if threads == 0:
+        return
+    macros: dict[str, str | int] = {
+        "DTYPE": cuda.c_type(args[0]), "INDEX": cuda.index_type(args[0].size, args[1].size, threads),
+        "KH": win.kernel[0], "KW": win.kernel[1],
+        "PLACE": "unsigned char" if _place_dtype(win) == np.uint8 else "int",
+    }  # fmt: skip
+    cuda.launch("pool.cu", kernel, macros, (-(-threads // _THREADS),), (_THREADS,), args)

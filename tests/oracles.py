@@ -1,0 +1,96 @@
+"""Plain float64 loops that say what an operation is, and the tolerance to compare with them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+
+
+def assert_close(actual, expected, terms: int = 1) -> None:
+    """``actual`` is ``expected`` up to rounding in sums of ``terms`` products in the dtype of ``actual``.
+
+    Each of the ``terms`` additions rounds a partial sum that grows like a random walk, which leaves an error of about
+    eps * sqrt(terms) times the size of the result; 8 for the few operations around the sum.
+    """
+    assert actual.shape == expected.shape
+    scale = max(1.0, float(np.abs(expected).max(initial=0)))
+    tolerance = np.finfo(actual.dtype).eps * (8 + 2 * math.sqrt(terms)) * scale
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance)
+
+
+def assert_gradient(forward, backward, x, rng) -> None:
+    """``backward(gy)`` agrees with the change of ``sum(gy * forward(x))`` along one random direction (float64)."""
+    direction = rng.standard_normal(x.shape)
+    gy = rng.standard_normal(forward(x).shape)
+    step = 1e-6
+    change = float(((forward(x + step * direction) - forward(x - step * direction)) * gy).sum()) / (2 * step)
+    slope = float((backward(gy) * direction).sum())
+    # The central difference is off by step^2 (third derivative) and by rounding / step: both near 1e-9 here.
+    assert abs(slope - change) <= 1e-6 * max(1.0, abs(change)), (slope, change)
+
+
+def positions(start: int, count: int, apart: int, length: int):
+    """The window's elements along one axis that lie inside the image, as (place in the window, position)."""
+    return [(i, start + i * apart) for i in range(count) if 0 <= start + i * apart < length]
+
+
+def windows(shape, out, kernel, stride, padding, dilation):
+    """Every window: its output position, and its elements inside the image as (r, s, h, w)."""
+    for oh, ow in itertools.product(*map(range, out)):
+        rows = positions(oh * stride[0] - padding[0], kernel[0], dilation[0], shape[0])
+        columns = positions(ow * stride[1] - padding[1], kernel[1], dilation[1], shape[1])
+        yield oh, ow, [(r, s, h, w) for (r, h), (s, w) in itertools.product(rows, columns)]
+
+
+def conv2d(x, w, b, stride, padding, dilation, groups):
+    x, w = np.float64(x), np.float64(w)
+    n, c, height, width = x.shape
+    k, per_group, kh, kw = w.shape
+    size = [
+        (length + 2 * p - d * (f - 1) - 1) // s + 1
+        for length, p, d, f, s in zip((height, width), padding, dilation, (kh, kw), stride, strict=True)
+    ]
+    y = np.zeros((n, k, *size))
+    for oh, ow, elements in windows((height, width), size, (kh, kw), stride, padding, dilation):
+        for out in range(k):
+            first = out // (k // groups) * per_group
+            for r, s, h, v in elements:
+                y[:, out, oh, ow] += x[:, first : first + per_group, h, v] @ w[out, :, r, s]
+    return y if b is None else y + np.float64(b)[:, None, None]
+
+
+def max_pool2d(x, out, kernel, stride, padding, dilation):
+    y = np.full((*x.shape[:2], *out), -np.inf)
+    place = np.zeros(y.shape, int)
+    for oh, ow, elements in windows(x.shape[2:], out, kernel, stride, padding, dilation):
+        for n, c in itertools.product(*map(range, x.shape[:2])):
+            for number, (r, s, h, w) in enumerate(elements):
+                v = x[n, c, h, w]
+                if number == 0 or v > y[n, c, oh, ow] or math.isnan(v):
+                    y[n, c, oh, ow], place[n, c, oh, ow] = v, r * kernel[1] + s
+    return y, place
+
+
+def avg_pool2d(x, out, kernel, stride, padding, count_include_pad):
+    y = np.zeros((*x.shape[:2], *out))
+    height, width = x.shape[2:]
+    for oh, ow, elements in windows((height, width), out, kernel, stride, padding, (1, 1)):
+        top, left = oh * stride[0] - padding[0], ow * stride[1] - padding[1]
+        # Positions inside the explicit padding count; what ceil_mode hangs over beyond it does not.
+        rows = [h for h in range(top, top + kernel[0]) if h < height + padding[0]]
+        columns = [w for w in range(left, left + kernel[1]) if w < width + padding[1]]
+        divisor = len(rows) * len(columns) if count_include_pad else len(elements)
+        y[:, :, oh, ow] = sum(np.float64(x[:, :, h, w]) for _, _, h, w in elements) / divisor
+    return y
+
+
+def local_response_norm(x, size, a, beta, k):
+    x = np.float64(x)
+    y = np.empty_like(x)
+    channels = x.shape[1]
+    for c in range(channels):
+        first, last = max(0, c - size // 2), min(channels - 1, c + (size - 1) // 2)
+        y[:, c] = x[:, c] / (k + a * sum(x[:, j] ** 2 for j in range(first, last + 1))) ** beta
+    return y

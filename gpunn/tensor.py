@@ -220,7 +220,7 @@ class Tensor:
         return record(a.data - b.data, (a, b), lambda gy, needs: _unbroadcast_each(needs, shapes, gy, -gy))
 
     def __rsub__(self, other: Any) -> Tensor:
-        return -self + other
+        return (-self).__add__(other)
 
     def __mul__(self, other: Any) -> Tensor:
         a, b = _both("multiply", self, other)

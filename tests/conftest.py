@@ -1,37 +1,19 @@
-"""What every test shares: the three ways to run an operation, and a kernel cache that outlives one test."""
-
-from __future__ import annotations
-
-import contextlib
-
 import numpy as np
 import pytest
+from runners import WITH_KERNEL, WITHOUT_KERNEL, Runner
 
-from gpunn import backend, cuda
-
-
-class Runner:
-    """Runs operations on NumPy, on NumPy through the emulated kernels, or on CuPy, with NumPy arrays in and out."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __repr__(self) -> str:
-        return self.name
-
-    def __call__(self, function, *args, **settings):
-        place = backend.to_gpu if self.name == "cupy" else np.asarray
-        args = [place(a) if isinstance(a, np.ndarray) else a for a in args]
-        with cuda.emulate() if self.name == "emulated" else contextlib.nullcontext():
-            result = function(*args, **settings)
-        return tuple(map(backend.to_cpu, result)) if isinstance(result, tuple) else backend.to_cpu(result)
+from gpunn import backend
 
 
-CASES = ["numpy", "emulated", pytest.param("cupy", marks=pytest.mark.gpu)]
-
-
-@pytest.fixture(params=CASES)
+@pytest.fixture(params=WITH_KERNEL)
 def run(request) -> Runner:
+    """Every way to run an operation that has a kernel."""
+    return Runner(request.param)
+
+
+@pytest.fixture(params=WITHOUT_KERNEL)
+def run_xp(request) -> Runner:
+    """Every way to run an operation that has none."""
     return Runner(request.param)
 
 

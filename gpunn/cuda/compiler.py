@@ -89,7 +89,7 @@ def _nvrtc(code: str, filename: str, options: tuple[str, ...], arch: str) -> tup
         name, _, value = option.removeprefix("-D").partition("=")
         macros.append((name, value))
     log = io.StringIO()
-    settings = ProgramOptions(name=filename, arch=arch, std="c++17", define_macro=macros, ptxas_options=["-v"])
+    settings = ProgramOptions(name=filename, arch=arch, std="c++17", define_macro=macros or None, ptxas_options=["-v"])
     program = Program(code, "c++", settings)
     try:
         compiled = program.compile("cubin", logs=log)

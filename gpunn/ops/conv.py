@@ -50,10 +50,9 @@ def conv2d(
     n, k = x.shape[0], w.shape[0]
     acc = accumulation_dtype(x.dtype)
     filters = w.astype(acc, copy=False).reshape(groups, k // groups, -1)
-    y = xp.empty((n, groups, k // groups, out[0] * out[1]), acc)
+    y = xp.empty((n, k, *out), acc)
     for images, columns in _columns(xp, x, win, out, groups, acc):
-        xp.matmul(filters, columns, out=y[images])
-    y = y.reshape(n, k, *out)
+        y[images] = xp.matmul(filters, columns).reshape(k, -1, *out).swapaxes(0, 1)
     if b is not None:
         y += b.astype(acc, copy=False)[:, None, None]
     return y.astype(x.dtype, copy=False)
@@ -71,13 +70,13 @@ def conv2d_backward_x(
     (n, c, height, width), k = x_shape, w.shape[0]
     acc = accumulation_dtype(gy.dtype)
     filters = w.astype(acc, copy=False).reshape(groups, k // groups, -1).swapaxes(1, 2)
-    gradients = gy.astype(acc, copy=False).reshape(n, groups, k // groups, out[0] * out[1])
     (top, bottom), (left, right) = win.pads
     padded = xp.zeros((n, c, height + top + bottom, width + left + right), acc)
-    for images in _chunks(n, c * win.kernel[0] * win.kernel[1] * out[0] * out[1] * acc.itemsize):
-        columns = xp.matmul(filters, gradients[images]).reshape(-1, c, win.kernel[0] * win.kernel[1], *out)
+    for images in _chunks(n, c, win, out, acc):
+        columns = xp.matmul(filters, _rows(xp, gy[images], groups, acc)).reshape(c, len(win.taps()), -1, *out)
+        target = padded[images].swapaxes(0, 1)
         for tap, row, column in win.taps():
-            win.view(padded[images], row, column, out)[...] += columns[:, :, tap]
+            win.view(target, row, column, out)[...] += columns[:, tap]
     return padded[:, :, top : top + height, left : left + width].astype(gy.dtype)
 
 
@@ -92,10 +91,9 @@ def conv2d_backward_w(
     if cuda.takes(gy):
         return _launch_backward_w(xp, gy, x, w_shape, win, out, groups)
     acc = accumulation_dtype(gy.dtype)
-    gradients = gy.astype(acc, copy=False).reshape(x.shape[0], groups, w_shape[0] // groups, out[0] * out[1])
     gw = xp.zeros((groups, w_shape[0] // groups, w_shape[1] * w_shape[2] * w_shape[3]), acc)
     for images, columns in _columns(xp, x, win, out, groups, acc):
-        gw += xp.matmul(gradients[images], columns.swapaxes(2, 3)).sum(0)
+        gw += xp.matmul(_rows(xp, gy[images], groups, acc), columns.swapaxes(1, 2))
     return gw.reshape(w_shape).astype(gy.dtype, copy=False)
 
 
@@ -133,34 +131,42 @@ def _geometry(
 
 # ---- without the kernel ---------------------------------------------------------------------------------------------
 
-# The columns of this many bytes of images are formed and multiplied at a time: about the size of a CPU's L2 cache.
+# The columns of as many images as fit into this many bytes are multiplied at a time: about a CPU's L2 cache.
 _CHUNK_BYTES = 2 << 20
 
 
-def _chunks(n: int, bytes_per_image: int) -> Iterator[slice]:
+def _chunks(n: int, channels: int, win: Window, out: tuple[int, int], acc: Any) -> Iterator[slice]:
+    bytes_per_image = channels * len(win.taps()) * out[0] * out[1] * acc.itemsize
     step = max(1, _CHUNK_BYTES // max(1, bytes_per_image))
-    for start in range(0, n, step):
-        yield slice(start, min(start + step, n))
+    return (slice(start, min(start + step, n)) for start in range(0, n, step))
+
+
+def _rows(xp: Any, gy: Array, groups: int, acc: Any) -> Array:
+    """gy (n, K, OH, OW) as (groups, K/groups, n * OH * OW)."""
+    k = gy.shape[1]
+    return gy.astype(acc, copy=False).swapaxes(0, 1).reshape(groups, k // groups, -1)
 
 
 def _columns(
     xp: Any, x: Array, win: Window, out: tuple[int, int], groups: int, acc: Any
 ) -> Iterator[tuple[slice, Array]]:
-    """The windows of a few images at a time, as (images, groups, C/groups * taps, OH * OW)."""
+    """The windows of a few images at a time, as (groups, C/groups * taps, images * OH * OW)."""
     n, c, height, width = x.shape
-    taps = win.kernel[0] * win.kernel[1]
     (top, bottom), (left, right) = win.pads
-    if taps == 1 and win.stride == (1, 1) and out == (height, width):
-        yield slice(0, n), x.astype(acc, copy=False).reshape(n, groups, c // groups, -1)
-        return
-    for images in _chunks(n, c * taps * out[0] * out[1] * acc.itemsize):
+    for images in _chunks(n, c, win, out, acc):
         count = images.stop - images.start
-        padded = xp.zeros((count, c, height + top + bottom, width + left + right), acc)
-        padded[:, :, top : top + height, left : left + width] = x[images]
-        columns = xp.empty((count, c, taps, *out), acc)
-        for tap, row, column in win.taps():
-            columns[:, :, tap] = win.view(padded, row, column, out)
-        yield images, columns.reshape(count, groups, c // groups * taps, -1)
+        source = x[images].swapaxes(0, 1)  # (C, images, H, W)
+        if win.pads != ((0, 0), (0, 0)):
+            padded = xp.zeros((c, count, height + top + bottom, width + left + right), acc)
+            padded[:, :, top : top + height, left : left + width] = source
+            source = padded
+        if len(win.taps()) == 1 and win.stride == (1, 1) and count == 1:
+            columns = source.astype(acc, copy=False)  # the image is its own columns
+        else:
+            columns = xp.empty((c, len(win.taps()), count, *out), acc)
+            for tap, row, column in win.taps():
+                columns[:, tap] = win.view(source, row, column, out)
+        yield images, columns.reshape(groups, c // groups * len(win.taps()), -1)
 
 
 # ---- with the kernel ------------------------------------------------------------------------------------------------

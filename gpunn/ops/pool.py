@@ -50,14 +50,18 @@ def max_pool2d(
         _launch("max_pool2d_forward", y.size, win, args)
         return y, place
     padded = _pad(xp, x, win, out, -np.inf)
-    y = xp.full((*x.shape[:2], *out), -np.inf, x.dtype)
-    place = xp.empty(y.shape, place_dtype)
-    place[...] = _first_inside(xp, (x.shape[2], x.shape[3]), out, win)
-    for tap, row, column in win.taps():
-        candidate = win.view(padded, row, column, out)
-        better = (candidate > y) | (candidate != candidate)  # only NaN differs from itself
-        xp.copyto(y, candidate, where=better)
-        xp.copyto(place, place_dtype.type(tap), where=better)
+    candidates = [win.view(padded, row, column, out) for _, row, column in win.taps()]
+    y = candidates[0].copy()
+    for candidate in candidates[1:]:
+        xp.maximum(y, candidate, out=y)
+    place = xp.zeros(y.shape, place_dtype)
+    for tap in reversed(range(len(candidates))):  # so that the first of equal maxima is written last
+        xp.copyto(place, place_dtype.type(tap), where=candidates[tap] == y)
+    if padded is not x:
+        place = xp.where(y == -np.inf, _first_inside(xp, (x.shape[2], x.shape[3]), out, win), place).astype(place_dtype)
+    if bool((y != y).any()):  # NaN equals nothing; the last one in the window counts as found, as in PyTorch
+        for tap, candidate in enumerate(candidates):
+            xp.copyto(place, place_dtype.type(tap), where=candidate != candidate)
     return y, place
 
 

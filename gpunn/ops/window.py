@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from numbers import Integral
 from typing import Literal, NamedTuple
 
@@ -31,11 +30,10 @@ class Window(NamedTuple):
             self.dilation[1] * (self.kernel[1] - 1) + 1,
         )
 
-    def taps(self) -> Iterator[tuple[int, int, int]]:
+    def taps(self) -> list[tuple[int, int, int]]:
         """Each element of the window as (its place, its row offset, its column offset), in row-major order."""
-        for place in range(self.kernel[0] * self.kernel[1]):
-            r, s = divmod(place, self.kernel[1])
-            yield place, r * self.dilation[0], s * self.dilation[1]
+        (kh, kw), (dh, dw) = self.kernel, self.dilation
+        return [(r * kw + s, r * dh, s * dw) for r in range(kh) for s in range(kw)]
 
     def view(self, padded: Array, row: int, column: int, out: tuple[int, int]) -> Array:
         """The elements of ``padded`` (..., H, W) at offset (row, column) of each window: a view (..., OH, OW)."""

@@ -74,8 +74,12 @@ def test_backward_is_the_directional_difference(run, seed):
     b = np.zeros(w.shape[0]) if b is None else b
     set_ = case.settings()
     forward = lambda x, w, b: run(conv.conv2d, x, w, b, **set_)  # noqa: E731
-    oracles.assert_gradient(lambda v: forward(v, w, b), lambda g: run(conv.conv2d_backward_x, g, w, x.shape, **set_), x, rng)
-    oracles.assert_gradient(lambda v: forward(x, v, b), lambda g: run(conv.conv2d_backward_w, g, x, w.shape, **set_), w, rng)
+    oracles.assert_gradient(
+        lambda v: forward(v, w, b), lambda g: run(conv.conv2d_backward_x, g, w, x.shape, **set_), x, rng
+    )
+    oracles.assert_gradient(
+        lambda v: forward(x, v, b), lambda g: run(conv.conv2d_backward_w, g, x, w.shape, **set_), w, rng
+    )
     oracles.assert_gradient(lambda v: forward(x, w, v), lambda g: run(conv.conv2d_backward_b, g), b, rng)
 
 
@@ -97,8 +101,12 @@ def test_non_contiguous_arrays_are_read_right(run, rng):
     packed = [np.ascontiguousarray(a) for a in (x, w, gy)]
     assert not any(a.flags.c_contiguous for a in (x, w, gy))
     oracles.assert_close(run(conv.conv2d, x, w), conv.conv2d(packed[0], packed[1]), 27)
-    oracles.assert_close(run(conv.conv2d_backward_x, gy, w, x.shape), conv.conv2d_backward_x(packed[2], packed[1], x.shape), 18)
-    oracles.assert_close(run(conv.conv2d_backward_w, gy, x, w.shape), conv.conv2d_backward_w(packed[2], packed[0], w.shape), 84)
+    oracles.assert_close(
+        run(conv.conv2d_backward_x, gy, w, x.shape), conv.conv2d_backward_x(packed[2], packed[1], x.shape), 18
+    )
+    oracles.assert_close(
+        run(conv.conv2d_backward_w, gy, x, w.shape), conv.conv2d_backward_w(packed[2], packed[0], w.shape), 84
+    )
 
 
 def test_padding_in_words_and_on_one_side(run, rng):

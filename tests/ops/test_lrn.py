@@ -77,7 +77,9 @@ def test_wide_index_gives_the_same_bits(monkeypatch, rng):
 
 def test_errors_name_rule_and_values(run):
     x = np.ones((1, 4, 2, 2))
-    with pytest.raises(ShapeError, match=r"local_response_norm: x must have the 4 dimensions .*, got shape=\(4, 2, 2\)"):
+    with pytest.raises(
+        ShapeError, match=r"local_response_norm: x must have the 4 dimensions .*, got shape=\(4, 2, 2\)"
+    ):
         run(lrn.local_response_norm, x[0], 5)
     with pytest.raises(ArgumentError, match="size must be an integer of at least 1, got size=0"):
         run(lrn.local_response_norm, x, 0)

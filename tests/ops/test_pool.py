@@ -161,7 +161,9 @@ def test_non_contiguous_arrays_are_read_right(run, rng):
     gy = rng.standard_normal(y.shape[::-1]).T
     expected = pool.max_pool2d_backward(np.ascontiguousarray(gy), place, x.shape, 2)
     np.testing.assert_array_equal(run(pool.max_pool2d_backward, gy, place, x.shape, 2), expected)
-    oracles.assert_close(run(pool.avg_pool2d_backward, gy, x.shape, 2), pool.avg_pool2d_backward(gy.copy("C"), x.shape, 2))
+    oracles.assert_close(
+        run(pool.avg_pool2d_backward, gy, x.shape, 2), pool.avg_pool2d_backward(gy.copy("C"), x.shape, 2)
+    )
 
 
 def test_wide_index_gives_the_same_bits(monkeypatch, rng):

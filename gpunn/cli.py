@@ -1,0 +1,185 @@
+"""The command ``gpunn``.
+
+What depends on the command line's packages is imported inside functions: without them :func:`main` still runs, to
+say what to install.
+"""
+
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import gpunn
+from gpunn import backend
+from gpunn.cuda import cache
+from gpunn.cuda.compiler import nvrtc_version
+from gpunn.cuda.emulator.build import host_compiler
+from gpunn.data.digits import TRAINING_IMAGES
+from gpunn.errors import GpunnError
+
+
+def main() -> None:
+    """Run the command line; exit code 2 for the user's mistakes, 130 for Ctrl-C."""
+    # --debug belongs to the whole command; moved to the front it is understood anywhere on the line.
+    arguments = sorted(sys.argv[1:], key=lambda argument: argument != "--debug")
+    try:
+        try:
+            app = _app()
+        except ImportError as error:
+            sys.exit(_error(f'the command gpunn needs more packages ({error}): pip install "gpunn[train]"'))
+        app(args=arguments, prog_name="gpunn")
+    except GpunnError as error:
+        if "--debug" in arguments:
+            raise
+        sys.exit(_error(str(error)))
+    except KeyboardInterrupt:  # before or after the training, which sees to its own
+        sys.exit(130)
+
+
+def _error(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+def _app() -> Any:
+    import typer
+
+    from gpunn.recipes.digits import Options, train_digits
+
+    # Plain tracebacks: an error that is no GpunnError is a fault of gpunn's, and its report should be easy to copy.
+    app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    train = typer.Typer(no_args_is_help=True, help="Train a network, and keep the run in a folder.")
+    app.add_typer(train, name="train")
+
+    def print_version(wanted: bool) -> None:
+        if wanted:
+            print(f"gpunn {gpunn.__version__}")
+            raise typer.Exit
+
+    @app.callback()
+    def whole(
+        version: Annotated[
+            bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
+        ] = False,
+        debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    ) -> None:
+        """Neural networks on NumPy and CuPy arrays."""
+
+    @app.command()
+    def info() -> None:
+        """Print versions, devices and the kernel cache."""
+        for name, value in _facts():
+            print(f"{name:<13} {value}")
+
+    @train.command()
+    def digits(
+        epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images.")] = Options.epochs,
+        batch_size: Annotated[int, typer.Option(min=1, help="Images per training step.")] = Options.batch_size,
+        lr: Annotated[float, typer.Option(help="Highest learning rate, above 0.")] = Options.lr,
+        seed: Annotated[
+            int, typer.Option(min=0, help="Draws the split, the weights, the batches and the jitter.")
+        ] = Options.seed,
+        device: Annotated[
+            str | None,
+            typer.Option(help="cpu, gpu or gpu:N.", show_default="the environment variable GPUNN_DEVICE, or cpu"),
+        ] = None,
+        out: Annotated[
+            Path | None,
+            typer.Option(help="Run folder; must not hold a run yet.", show_default="runs/digits-<date>-<time>"),
+        ] = None,
+        emulate: Annotated[
+            bool, typer.Option("--emulate", help="Run the CUDA kernels on the CPU (slow; needs g++ or clang++).")
+        ] = False,
+    ) -> None:
+        """Train a LeNet-style network on scikit-learn's handwritten digits."""
+        options = Options(epochs, batch_size, lr, seed, device, emulate)
+        with _progress(options.epochs) as follow:
+            folder, summary = train_digits(options, out, **follow)
+        ended = "" if summary["status"] == "finished" else f"{summary['status']}, "
+        print(
+            f"{ended}test accuracy {summary['test_accuracy']:.2%} after {summary['epochs']} epochs, "
+            f"{summary['seconds']:.1f} s: {folder}"
+        )
+        if summary["status"] == "interrupted":
+            raise typer.Exit(130)
+
+    return app
+
+
+@contextmanager
+def _progress(epochs: int) -> Iterator[dict[str, Any]]:
+    """A progress display on a terminal, nothing elsewhere; gives the callbacks of the recipe."""
+    if not sys.stdout.isatty():
+        yield {}
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("epoch {task.fields[epoch]}/" + str(epochs)),
+        BarColumn(),
+        TextColumn("loss {task.fields[loss]}  test accuracy {task.fields[accuracy]}"),
+        TextColumn("{task.fields[rate]:.0f} samples/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns) as progress:
+        task = progress.add_task("", total=None, epoch=1, loss="-", accuracy="-", rate=0.0)
+
+        def on_step(step: int, steps: int, loss: float) -> None:
+            rate = (progress.tasks[task].speed or 0.0) * TRAINING_IMAGES * epochs / steps
+            epoch = 1 + (step - 1) * epochs // steps
+            progress.update(task, completed=step, total=steps, epoch=epoch, loss=f"{loss:.4f}", rate=rate)
+
+        def on_epoch(record: Any) -> None:
+            progress.update(task, accuracy=f"{record.test_accuracy:.2%}")
+
+        yield {"on_step": on_step, "on_epoch": on_epoch}
+
+
+def _facts() -> Iterator[tuple[str, str]]:
+    """The lines of ``gpunn info``: name and value."""
+    yield "gpunn", f"{gpunn.__version__}  {Path(gpunn.__file__).parent}"
+    yield "Python", f"{platform.python_version()}  {platform.platform()}"
+    yield "NumPy", _version("numpy")
+    yield "CuPy", _version("cupy-cuda13x", "cupy-cuda12x", "cupy")
+    yield "cuda-core", _version("cuda-core")
+    yield "NVRTC", _or_reason(nvrtc_version)
+    yield "C++ compiler", _or_reason(lambda: f"{host_compiler().command}  {host_compiler().version.splitlines()[0]}")
+    yield "device", "cpu" + (f"  {os.cpu_count()} cores" if os.cpu_count() else "")
+    for index in range(backend.gpu_count()):
+        yield "device", f"gpu:{index}  {_gpu(index)}"
+    if reason := backend.why_no_gpu():
+        yield "no GPU", reason
+    files = [path for path in cache.folder().rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files)
+    yield "kernel cache", f"{cache.folder()}  {len(files)} files, {size / 2**20:.1f} MiB"
+
+
+def _version(*packages: str) -> str:
+    for package in packages:
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return "not installed"
+
+
+def _or_reason(fact: Callable[[], str]) -> str:
+    try:
+        return fact()
+    except GpunnError as error:
+        return " ".join(str(error).split())
+
+
+def _gpu(index: int) -> str:
+    import cupy
+
+    about = cupy.cuda.runtime.getDeviceProperties(index)
+    return f"{about['name'].decode()}, {about['totalGlobalMem'] / 2**30:.0f} GiB, sm_{about['major']}{about['minor']}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""Run CUDA C++ kernels on the CPU, unmodified, fast or under checks.
+
+:class:`RawKernel` and :class:`RawModule` have the calls of CuPy's classes and take NumPy arrays. The host's g++ or
+clang++ compiles the source; every CUDA thread of a block is a fiber, blocks spread over the cores.
+
+With ``check=True`` a launch also looks for races, accesses out of bounds, reads of shared memory that nobody wrote,
+divergent barriers and more, and raises :class:`CheckError` with file, line, block and thread of each:
+
+>>> import numpy as np
+>>> code = '''extern "C" __global__ void shift(float* x) {
+...     x[threadIdx.x] = x[threadIdx.x + 1];
+... }'''
+>>> shift = RawKernel(code, "shift", filename="shift.cu", check=True)
+>>> try:
+...     shift((1,), (4,), (np.arange(4, dtype=np.float32),))
+... except CheckError as error:
+...     for report in error.reports:
+...         print(report.kind, report.file, report.line, report.thread)
+out-of-bounds shift.cu 2 (3, 0, 0)
+race shift.cu 2 (1, 0, 0)
+"""
+
+from gpunn.cuda.emulator.module import RawKernel, RawModule
+from gpunn.cuda.emulator.report import CheckError, Report
+
+__all__ = ["CheckError", "RawKernel", "RawModule", "Report"]

@@ -1,0 +1,325 @@
+"""From kernel source to a loaded shared library: the host compiler, its flags, and the cache."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gpunn.cuda import cache
+from gpunn.cuda.emulator import source
+from gpunn.errors import CompileError
+
+HERE = Path(__file__).parent
+INCLUDE = HERE / "include"
+RUNTIME = HERE / "runtime"
+
+# The compiler sees the text that follows from here on under this name; errors in it are about name expressions.
+_EXPORTS_FILE = "<exported kernels>"
+
+_BASE_FLAGS = (
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-w",
+    "-fdiagnostics-color=never",
+    "-g1",  # lines, for reports; what it costs in compile time is small
+    "-gdwarf-4",  # what every addr2line reads
+    "-march=native",
+    "-fsigned-char",  # CUDA's char has a sign; that of some hosts has none
+    "-fno-strict-aliasing",  # kernels read float arrays as float4
+    # Set no errno and raise no floating-point exception, as on the GPU. Neither changes a value.
+    "-fno-math-errno",
+    "-fno-trapping-math",
+)
+
+_FAST_FLAGS = (
+    "-O2",
+    "-fwrapv",  # a signed overflow wraps on the hardware
+)
+
+_CHECKS = "alignment,shift-exponent,integer-divide-by-zero,signed-integer-overflow"
+
+_CHECK_FLAGS = (
+    "-O1",
+    "-DGPUNN_EMULATOR_CHECK",
+    # Both make the compiler call hooks, and we link our own (runtime/hooks.cpp), not the sanitizers' libraries.
+    "-fsanitize=thread",
+)
+
+# A barrier is told from another one by the address of its call, so calls must neither be merged nor copied.
+_GCC_CHECK_FLAGS = (
+    f"-fsanitize={_CHECKS},bounds-strict",
+    "--param=tsan-instrument-func-entry-exit=0",
+    "-fno-thread-jumps",
+    "-fno-tree-dominator-opts",
+    "-fno-crossjumping",
+    "-fno-reorder-blocks",
+)
+_CLANG_CHECK_FLAGS = (f"-fsanitize={_CHECKS},bounds", "-mllvm", "-tsan-instrument-func-entry-exit=0")
+
+# NVRTC options that mean nothing on a CPU.
+_IGNORED_OPTIONS = re.compile(
+    r"--?(use_fast_math|lineinfo|generate-line-info|device-debug|G|default-device|gpu-architecture|arch|maxrregcount"
+    r"|ftz|prec-sqrt|prec-div|extra-device-vectorization|restrict|device-c|dc|relocatable-device-code|rdc|dlto"
+    r"|w|disable-warnings|diag-suppress|diag-warn|diag-error|ewp|extensible-whole-program|device-as-default-execution-space"
+    r"|ptxas-options|Xptxas|split-compile|minimal|fdevice-time-trace|device-time-trace)(=.*)?$"
+)
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """A host compiler: its command and what tells its versions apart."""
+
+    command: str
+    version: str
+
+    @property
+    def is_clang(self) -> bool:
+        return "clang" in self.version
+
+
+@dataclass(frozen=True)
+class Library:
+    """A kernel's shared library, loaded, and the runtime it is linked to."""
+
+    path: Path
+    code: ctypes.CDLL
+    runtime: ctypes.CDLL
+    kernels: dict[str, int] = field(default_factory=dict)
+
+
+def load(
+    code: str, options: Sequence[str], name_expressions: Sequence[str], filename: str, check: bool, arch: int
+) -> Library:
+    """Compile ``code``, unless the cache has it, and load it."""
+    compiler = host_compiler()
+    runtime_path, runtime = _runtime(compiler, check)
+    flags, includes = _user_flags(options)
+    flags += [f"-D__CUDA_ARCH__={arch}", *_mode_flags(compiler, check)]
+    text = f'# 1 "{filename}"\n{code}\n' + "".join(f"__gpunn_export__ {name} ;\n" for name in name_expressions)
+    preprocessed = None
+    if includes:  # only the preprocessed text knows what was in the included files
+        text = preprocessed = _preprocess(compiler, text, [*flags, *includes], filename)
+    path = _cache_path("kernel", text, flags, compiler, runtime_path.name)
+
+    def build() -> bytes:
+        expanded = preprocessed or _preprocess(compiler, text, [*flags, *includes], filename)
+        return _compile_kernels(compiler, expanded, flags, runtime_path, filename)
+
+    library = _load_or_build(path, build)
+    names = ctypes.c_char_p.in_dll(library, "gpunn_kernel_names").value or b""
+    return Library(path, library, runtime, {name: i for i, name in enumerate(names.decode().split("\n")) if name})
+
+
+# --- the compiler -----------------------------------------------------------------------------------------------------
+
+
+def host_compiler() -> Compiler:
+    """The compiler that ``$CXX`` names, else g++, else clang++; raises :class:`CompileError` where there is none."""
+    return _find_compiler(os.environ.get("CXX", ""), os.environ.get("PATH", ""))
+
+
+@functools.lru_cache(maxsize=8)
+def _find_compiler(chosen: str, _search_path: str) -> Compiler:
+    if not sys.platform.startswith("linux"):
+        raise CompileError(f"emulator: CUDA kernels can be emulated on Linux only, got {sys.platform}")
+    for command in [chosen] if chosen else ["g++", "clang++"]:
+        if found := shutil.which(command):
+            version = subprocess.run([found, "--version"], capture_output=True, text=True, env=_environment())
+            if version.returncode == 0:
+                return Compiler(found, version.stdout)
+    missing = f"$CXX is {chosen!r}, which is not a compiler that runs" if chosen else "neither g++ nor clang++ is there"
+    raise CompileError(
+        f"emulator: emulating CUDA kernels needs a C++ compiler, but {missing}.\n"
+        "Install one: `apt-get install g++` (Debian, Ubuntu) or `dnf install gcc-c++` (Fedora, RHEL)."
+    )
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "LC_ALL": "C"}  # messages that can be parsed
+
+
+def _mode_flags(compiler: Compiler, check: bool) -> list[str]:
+    flags = [*_BASE_FLAGS, *([] if compiler.is_clang else ["-fno-gnu-unique"])]
+    if not check:
+        return [*flags, *_FAST_FLAGS]
+    return [*flags, *_CHECK_FLAGS, *(_CLANG_CHECK_FLAGS if compiler.is_clang else _GCC_CHECK_FLAGS)]
+
+
+def _user_flags(options: Sequence[str]) -> tuple[list[str], list[str]]:
+    """NVRTC options as flags of the host compiler: those without files, and ``-I``."""
+    flags, includes, standard = [], [], "c++17"
+    # NVRTC fuses a * b + c unless told otherwise, so we do too: a kernel that needs the two roundings should show it
+    # here, and __fmul_rn keeps them apart there as here.
+    contract = "fast"
+    waiting = iter(options)
+    for option in waiting:
+        if option in ("-I", "-D", "-U", "--include-path", "--define-macro", "--undefine-macro"):
+            option += next(waiting, "") if len(option) == 2 else "=" + next(waiting, "")
+        option = re.sub(r"^--include-path=", "-I", option)
+        option = re.sub(r"^--define-macro=", "-D", option)
+        option = re.sub(r"^--undefine-macro=", "-U", option)
+        if option.startswith("-I"):
+            includes.append(f"-I{Path(option[2:]).resolve()}")
+        elif option.startswith(("-D", "-U")):
+            flags.append(option)
+        elif match := re.fullmatch(r"--?std=(c\+\+\d\d)", option):
+            standard = match[1]
+        elif match := re.fullmatch(r"--?fmad=(true|false)", option):
+            contract = "fast" if match[1] == "true" else "off"
+        elif not _IGNORED_OPTIONS.fullmatch(option):
+            raise CompileError(f"emulator: unknown compiler option {option!r}")
+    return [*flags, f"-std={standard}", f"-ffp-contract={contract}"], includes
+
+
+def _run(command: Sequence[str], text: str | None, filename: str, folder: str) -> str:
+    done = subprocess.run(command, input=text, capture_output=True, text=True, env=_environment(), cwd=folder)
+    if done.returncode:
+        raise CompileError(_readable_errors(done.stderr, filename))
+    return done.stdout
+
+
+def _preprocess(compiler: Compiler, text: str, flags: Sequence[str], filename: str) -> str:
+    """The source with macros expanded: only then can one see which kernels are in it."""
+    header = ["-I", str(INCLUDE), "-include", "gpunn_emulator.h"]
+    with tempfile.TemporaryDirectory() as folder:
+        return _run([compiler.command, "-E", *flags, *header, "-x", "c++", "-"], text, filename, folder)
+
+
+def _compile_kernels(
+    compiler: Compiler, preprocessed: str, flags: Sequence[str], runtime: Path, filename: str
+) -> bytes:
+    header, kernel_text = source.split(preprocessed, filename)
+    expressions, kernel_text = source.take_exports(kernel_text)
+    names = [*dict.fromkeys([*expressions, *source.kernel_names(kernel_text)])]
+    text = header + source.lower(kernel_text) + _exports(names)
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "kernel.so"
+        # Debug information names the source as it was given, not in a folder that is gone soon.
+        flags = [*flags, f"-fdebug-prefix-map={folder}=."]
+        # The default libraries would be those of the sanitizers too.
+        libraries = [str(runtime), "-nodefaultlibs", "-lm", "-lc", "-lgcc", "-Wl,--no-undefined"]
+        command = [compiler.command, "-shared", *flags, "-x", "c++", "-", "-x", "none", *libraries]
+        _run([*command, "-o", str(library)], text, filename, folder)
+        return library.read_bytes()
+
+
+def _exports(names: Sequence[str]) -> str:
+    """For each kernel a function that takes packed arguments, and one that describes its parameters."""
+    public = 'extern "C" __attribute__((visibility("default")))'
+    lines = [
+        f"{public} void gpunn_call_{i}(const char* arguments) {{ gpunn_emulator::call_kernel(&{name}, arguments); }} "
+        f"{public} int gpunn_describe_{i}(char* text, int capacity) "
+        f"{{ return gpunn_emulator::describe_kernel(&{name}, text, capacity); }}"
+        for i, name in enumerate(names)
+    ]
+    joined = "\\n".join(names).replace('"', '\\"')
+    head = f'\n{public} const char* gpunn_kernel_names;\nconst char* gpunn_kernel_names = "{joined}";\n'
+    return head + f'# 1 "{_EXPORTS_FILE}"\n' + "\n".join(lines) + "\n"
+
+
+# --- the errors of the compiler ---------------------------------------------------------------------------------------
+
+_ERROR = re.compile(r"^(?P<file>[^\n:]+):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<text>.*)$", re.MULTILINE)
+
+
+def _readable_errors(output: str, filename: str) -> str:
+    """The first error of the user's own file, then the beginning of what the compiler wrote."""
+    errors = [*_ERROR.finditer(output)]
+    own = [error for error in errors if str(INCLUDE) not in error["file"] and error["file"] != _EXPORTS_FILE]
+    lines = [line for line in output.splitlines() if _EXPORTS_FILE not in line and "gpunn_call_" not in line]
+    rest = "\n".join(lines[:20])
+    if own:
+        return f"{own[0]['file']}:{own[0]['line']}: {own[0]['text']}\n{rest}"
+    if exported := [error for error in errors if error["file"] == _EXPORTS_FILE]:
+        return f"{filename}: a name expression does not name a kernel: {exported[0]['text']}"
+    if "Assembler messages" in output:
+        return f"{filename}: inline PTX cannot be emulated\n{rest}"
+    return f"{filename}: the kernel does not compile\n{rest}"
+
+
+# --- the cache --------------------------------------------------------------------------------------------------------
+
+
+def _runtime(compiler: Compiler, check: bool) -> tuple[Path, ctypes.CDLL]:
+    return _runtime_in(cache.folder(), compiler, check)
+
+
+@functools.lru_cache(maxsize=8)
+def _runtime_in(_folder: Path, compiler: Compiler, check: bool) -> tuple[Path, ctypes.CDLL]:
+    """The runtime of one mode: every kernel library is linked to it."""
+    names = ["context.cpp", "worker.cpp", "launch.cpp", *(["checker.cpp", "hooks.cpp"] if check else [])]
+    flags = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-w", "-march=native", "-pthread"]
+    flags += ["-DGPUNN_EMULATOR_CHECK"] if check else []
+    if os.environ.get("GPUNN_EMULATOR_UCONTEXT"):
+        flags.append("-DGPUNN_EMULATOR_UCONTEXT")
+    path = _cache_path("runtime", "check" if check else "fast", flags, compiler)
+
+    def build() -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            library = Path(folder) / path.name
+            sources = [str(RUNTIME / name) for name in names]
+            # The name lets the loader see that kernels ask for what is loaded already, wherever the cache is.
+            command = [compiler.command, "-shared", *flags, *sources, f"-Wl,-soname,{path.name},-Bsymbolic"]
+            _run([*command, "-o", str(library)], None, "emulator runtime", folder)
+            return library.read_bytes()
+
+    runtime = _load_or_build(path, build)
+    runtime.gpunn_emulator_launch.argtypes = [ctypes.c_void_p]
+    runtime.gpunn_emulator_report.argtypes = [ctypes.c_int, ctypes.c_void_p]
+    runtime.gpunn_emulator_find_library.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    return path, runtime
+
+
+@functools.lru_cache(maxsize=1)
+def _emulator_sources() -> bytes:
+    """What the emulator itself is made of: a library built with other headers must not be found."""
+    digest = hashlib.sha256()
+    for path in sorted([*INCLUDE.rglob("*"), *RUNTIME.glob("*"), *HERE.glob("*.py")]):
+        if path.is_file():
+            digest.update(path.relative_to(HERE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.digest()
+
+
+@functools.lru_cache(maxsize=1)
+def _processor() -> str:
+    """What -march=native depends on: home folders are shared between machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    keys = ("model name", "cpu family", "model\t", "flags", "Features", "CPU part", "CPU implementer")
+    return platform.machine() + "".join(sorted({line for line in lines if line.startswith(keys)}))
+
+
+def _cache_path(kind: str, text: str, flags: Sequence[str], compiler: Compiler, *more: str) -> Path:
+    parts = [text, *flags, compiler.command, compiler.version, _processor(), *more]
+    digest = hashlib.sha256(_emulator_sources() + "\0".join(parts).encode()).hexdigest()[:32]
+    return cache.folder() / "emulator" / f"{kind}-{digest}.so"
+
+
+_DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+def _load_or_build(path: Path, build: Callable[[], bytes]) -> ctypes.CDLL:
+    """Load ``path`` if it is whole, else build and write it.
+
+    Its digest follows the library in the same file, where the loader does not look: mapping a truncated library
+    would kill the process.
+    """
+    content = path.read_bytes() if path.exists() else b""
+    body, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
+    if not body or hashlib.sha256(body).digest() != digest:
+        body = build()
+        cache.write_atomically(path, body + hashlib.sha256(body).digest())
+    return ctypes.CDLL(str(path))

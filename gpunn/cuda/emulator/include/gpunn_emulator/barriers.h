@@ -1,0 +1,33 @@
+// Barriers of a block, fences and time.
+#pragma once
+
+// Macros, so that every place in the source has a number of its own: the compiler may merge two calls that look the
+// same, and the check for divergent barriers would then miss them.
+#define __syncthreads() ((void)::gpunn_emulator::block_barrier(0, __COUNTER__))
+#define __syncthreads_count(predicate) (::gpunn_emulator::block_barrier((predicate) != 0, __COUNTER__).count)
+#define __syncthreads_and(predicate) (::gpunn_emulator::block_barrier((predicate) != 0, __COUNTER__).all)
+#define __syncthreads_or(predicate) (::gpunn_emulator::block_barrier((predicate) != 0, __COUNTER__).any)
+
+inline void __syncwarp(unsigned mask = 0xffffffffu) { ::gpunn_emulator::warp_barrier(mask); }
+
+inline void __threadfence_block() { ::gpunn_emulator::note_fence(); }
+inline void __threadfence() { ::gpunn_emulator::note_fence(); }
+inline void __threadfence_system() { ::gpunn_emulator::note_fence(); }
+
+// A thread that waits for another one has to let it run: threads of a block take turns on one host thread.
+inline void __nanosleep(unsigned) { ::gpunn_emulator::yield(); }
+
+inline long long clock64() { return (long long)::gpunn_emulator::clock_now(); }
+inline int clock() { return (int)::gpunn_emulator::clock_now(); }
+inline unsigned long long __globaltimer() { return ::gpunn_emulator::nanoseconds_now(); }
+
+inline void __trap() { ::gpunn_emulator::trap(); }
+
+extern "C" int printf(const char*, ...);
+
+#ifdef NDEBUG
+#define assert(expression) ((void)0)
+#else
+#define assert(expression) \
+    ((expression) ? (void)0 : ::gpunn_emulator::assertion_failed(#expression, __FILE__, __LINE__))
+#endif

@@ -1,0 +1,106 @@
+// __half and __nv_bfloat16: stored in 16 bits, computed in float and rounded to nearest even after every operation.
+// For + - * / that is exact: float has more than twice their digits, so rounding twice cannot differ from once.
+#pragma once
+
+namespace gpunn_emulator {
+
+#ifdef __FLT16_MANT_DIG__  // the compiler knows _Float16 on this machine
+
+inline unsigned short float_to_half(float x) { return x != x ? 0x7fff : bit_cast<unsigned short>((_Float16)x); }
+inline float half_to_float(unsigned short bits) { return (float)bit_cast<_Float16>(bits); }
+
+#else
+
+inline unsigned short float_to_half(float x) {
+    unsigned bits = bit_cast<unsigned>(x), sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
+    if (magnitude > 0x7f800000) return 0x7fff;
+    if (magnitude >= 0x477ff000) return (unsigned short)(sign | 0x7c00);  // rounds past 65504: infinity
+    if (magnitude < 0x38800000) {
+        // Denormal: adding 0.5 leaves the half's bits, rounded by the float unit, at the bottom of the sum.
+        float shifted = bit_cast<float>(magnitude) + 0.5f;
+        return (unsigned short)(sign | (bit_cast<unsigned>(shifted) - 0x3f000000));
+    }
+    unsigned odd = magnitude >> 13 & 1;
+    return (unsigned short)(sign | (magnitude - 0x38000000 + 0xfff + odd) >> 13);
+}
+
+inline float half_to_float(unsigned short bits) {
+    unsigned sign = (unsigned)(bits & 0x8000) << 16, magnitude = bits & 0x7fff;
+    if (magnitude >= 0x7c00) return bit_cast<float>(sign | 0x7f800000 | (magnitude & 0x3ff) << 13);
+    // Multiplying by 2^112 sets the exponent right for normal and denormal numbers alike.
+    return bit_cast<float>(sign | bit_cast<unsigned>(bit_cast<float>(magnitude << 13) * 0x1p112f));
+}
+
+#endif
+
+inline unsigned short float_to_bfloat16(float x) {
+    unsigned bits = bit_cast<unsigned>(x);
+    if (x != x) return 0x7fff;
+    return (unsigned short)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+inline float bfloat16_to_float(unsigned short bits) { return bit_cast<float>((unsigned)bits << 16); }
+
+}  // namespace gpunn_emulator
+
+#define GPUNN_HALF_TYPE(name, pair, to_float, from_float)                                                        \
+    struct name {                                                                                                \
+        unsigned short bits;                                                                                     \
+        name() = default;                                                                                        \
+        name(float x) : bits(gpunn_emulator::from_float(x)) {}                                                   \
+        name(double x) : name((float)x) {}                                                                       \
+        name(int x) : name((float)x) {}                                                                          \
+        name(unsigned x) : name((float)x) {}                                                                     \
+        name(long long x) : name((float)x) {}                                                                    \
+        name(unsigned long long x) : name((float)x) {}                                                           \
+        operator float() const { return gpunn_emulator::to_float(bits); }                                        \
+        name& operator+=(name o) { return *this = name((float)*this + (float)o); }                               \
+        name& operator-=(name o) { return *this = name((float)*this - (float)o); }                               \
+        name& operator*=(name o) { return *this = name((float)*this * (float)o); }                               \
+        name& operator/=(name o) { return *this = name((float)*this / (float)o); }                               \
+    };                                                                                                           \
+    struct __attribute__((aligned(4))) pair {                                                                    \
+        name x, y;                                                                                               \
+        pair() = default;                                                                                        \
+        pair(name x, name y) : x(x), y(y) {}                                                                     \
+    };                                                                                                           \
+    inline name operator+(name a, name b) { return name((float)a + (float)b); }                                  \
+    inline name operator-(name a, name b) { return name((float)a - (float)b); }                                  \
+    inline name operator*(name a, name b) { return name((float)a * (float)b); }                                  \
+    inline name operator/(name a, name b) { return name((float)a / (float)b); }                                  \
+    inline name operator-(name a) { return name(-(float)a); }                                                    \
+    inline bool operator==(name a, name b) { return (float)a == (float)b; }                                      \
+    inline bool operator!=(name a, name b) { return (float)a != (float)b; }                                      \
+    inline bool operator<(name a, name b) { return (float)a < (float)b; }                                        \
+    inline bool operator<=(name a, name b) { return (float)a <= (float)b; }                                      \
+    inline bool operator>(name a, name b) { return (float)a > (float)b; }                                        \
+    inline bool operator>=(name a, name b) { return (float)a >= (float)b; }                                      \
+    inline name __hadd(name a, name b) { return a + b; }                                                         \
+    inline name __hsub(name a, name b) { return a - b; }                                                         \
+    inline name __hmul(name a, name b) { return a * b; }                                                         \
+    inline name __hdiv(name a, name b) { return a / b; }                                                         \
+    inline name __hneg(name a) { return -a; }                                                                    \
+    inline name __habs(name a) { return name(fabsf(a)); }                                                        \
+    inline name __hmax(name a, name b) { return name(fmaxf(a, b)); }                                             \
+    inline name __hmin(name a, name b) { return name(fminf(a, b)); }                                             \
+    /* The product is exact in double, so one rounding is left, to within double's 53 bits. */                   \
+    inline name __hfma(name a, name b, name c) { return name((double)(float)a * (double)(float)b + (float)c); }  \
+    inline bool __heq(name a, name b) { return a == b; }                                                         \
+    inline bool __hne(name a, name b) { return a != b; }                                                         \
+    inline bool __hlt(name a, name b) { return a < b; }                                                          \
+    inline bool __hle(name a, name b) { return a <= b; }                                                         \
+    inline bool __hgt(name a, name b) { return a > b; }                                                          \
+    inline bool __hge(name a, name b) { return a >= b; }                                                         \
+    inline bool __hisnan(name a) { return isnan((float)a); }                                                     \
+    inline int __hisinf(name a) { return isinf((float)a); }                                                      \
+    inline name hexp(name a) { return name(expf(a)); }                                                           \
+    inline name hlog(name a) { return name(logf(a)); }                                                           \
+    inline name hsqrt(name a) { return name(sqrtf(a)); }                                                         \
+    inline name hrsqrt(name a) { return name(rsqrtf(a)); }                                                       \
+    inline pair __hadd2(pair a, pair b) { return {a.x + b.x, a.y + b.y}; }                                       \
+    inline pair __hsub2(pair a, pair b) { return {a.x - b.x, a.y - b.y}; }                                       \
+    inline pair __hmul2(pair a, pair b) { return {a.x * b.x, a.y * b.y}; }                                       \
+    inline pair __hmax2(pair a, pair b) { return {__hmax(a.x, b.x), __hmax(a.y, b.y)}; }                         \
+    inline pair __hmin2(pair a, pair b) { return {__hmin(a.x, b.x), __hmin(a.y, b.y)}; }                         \
+    inline pair __hfma2(pair a, pair b, pair c) { return {__hfma(a.x, b.x, c.x), __hfma(a.y, b.y, c.y)}; }       \
+    inline float __low2float(pair a) { return a.x; }                                                             \
+    inline float __high2float(pair a) { return a.y; }

@@ -1,0 +1,62 @@
+// What the headers and the runtime (../runtime) know of each other.
+#pragma once
+
+#pragma GCC visibility push(default)  // the kernel's library finds these in the runtime's
+
+namespace gpunn_emulator {
+
+// The CUDA thread that runs now, and its block, as far as a kernel can see them.
+struct ThreadView {
+    uint3 index;
+    unsigned lane;
+};
+
+struct BlockView {
+    uint3 index;
+    dim3 block_dim, grid_dim;
+    char* dynamic_shared;
+    size_t dynamic_shared_bytes;
+};
+
+struct Current {
+    const ThreadView* thread;
+    const BlockView* block;
+};
+
+// Two pointers in the host thread's fixed block of thread-local storage: an index costs two loads, and the kernel
+// library's own thread-local storage is left to hold __shared__ variables and nothing else.
+extern __thread Current current __attribute__((tls_model("initial-exec")));
+
+// Every lane of a warp brings the address of its own payload; the last one to arrive runs the operation on all of
+// them. `lanes` are those that take part: the mask without lanes that have returned or never existed.
+typedef void (*WarpOperation)(void** payloads, unsigned lanes);
+
+struct Vote {
+    int any, all, count;
+};
+
+// `site` numbers the places in the source: two barriers are the same one only where both that and the caller agree.
+Vote block_barrier(int predicate, int site);
+void warp_barrier(unsigned mask);
+void warp_collective(unsigned mask, void* payload, WarpOperation operation);
+unsigned active_mask();
+void yield();
+
+// Accesses that the compiler does not report by itself. `caller` is the address in the kernel that a report names.
+void note_atomic(const void* address, size_t bytes, const void* caller);
+void note_fence();
+
+[[noreturn]] void assertion_failed(const char* expression, const char* file, int line);
+[[noreturn]] void trap();
+unsigned long long clock_now();
+unsigned long long nanoseconds_now();
+
+}  // namespace gpunn_emulator
+
+#pragma GCC visibility pop
+
+#define threadIdx (::gpunn_emulator::current.thread->index)
+#define blockIdx (::gpunn_emulator::current.block->index)
+#define blockDim (::gpunn_emulator::current.block->block_dim)
+#define gridDim (::gpunn_emulator::current.block->grid_dim)
+#define warpSize 32

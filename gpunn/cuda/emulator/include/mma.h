@@ -1,0 +1,2 @@
+// Stands for CUDA's header of this name, so that a source which includes it compiles; nvcuda::wmma is not emulated.
+#pragma once

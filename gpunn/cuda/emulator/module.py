@@ -1,0 +1,376 @@
+"""RawModule and RawKernel: CUDA kernels on NumPy arrays, with the calls of CuPy's classes of the same names."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gpunn.cuda.emulator import build
+from gpunn.cuda.emulator.buffers import Buffers, RawBuffer
+from gpunn.cuda.emulator.report import CheckError, RawReport, Report, readable
+from gpunn.errors import ArgumentError, CompileError, LaunchError
+
+_DEFAULT_DYNAMIC_SHARED_BYTES = 48 * 1024
+_LARGEST_DYNAMIC_SHARED_BYTES = 227 * 1024  # of compute capability 9.0
+_LARGEST_GRID = (2**31 - 1, 65535, 65535)
+_LARGEST_BLOCK = (1024, 1024, 64)
+_LARGEST_BLOCK_THREADS = 1024
+
+Order = str | int
+
+
+class RawModule:
+    """CUDA C++ source whose kernels run on the CPU; the calls are those of ``cupy.RawModule``.
+
+    Args:
+        code: the source. ``extern "C"`` kernels are found by their name.
+        options: of NVRTC: ``-D``, ``-I``, ``-std`` and ``--fmad`` are used; those that matter on a GPU only are not.
+        name_expressions: templates to instantiate, for instance ``["scale<float>"]``.
+        filename: how errors and reports name the source, unless it has ``#line`` directives of its own.
+        check: look for mistakes while the kernels run, and raise :class:`CheckError` with what was found. Slow.
+        order: in which order threads and blocks take turns: ``"forward"``, ``"reverse"``, or a number that seeds a
+            shuffle. The result of a right kernel does not depend on it.
+        arch: the value of ``__CUDA_ARCH__``.
+
+    ``__device__`` variables keep their values as long as the process lives, and modules of the same source share them.
+    Threads of a block take turns on one host thread, so a kernel that waits for another one in a loop has to call
+    ``__nanosleep`` in it.
+
+    >>> code = '''
+    ... template <class T> __global__ void scale(T* x, T factor, int n) {
+    ...     int i = blockIdx.x * blockDim.x + threadIdx.x;
+    ...     if (i < n) x[i] *= factor;
+    ... }'''
+    >>> scale = RawModule(code, name_expressions=["scale<float>"]).get_function("scale<float>")
+    >>> x = np.arange(3, dtype=np.float32)
+    >>> scale((1,), (32,), (x, np.float32(2), np.int32(3)))
+    >>> x
+    array([0., 2., 4.], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        code: str,
+        options: tuple[str, ...] = (),
+        name_expressions: Sequence[str] | None = None,
+        *,
+        filename: str = "kernel.cu",
+        check: bool = False,
+        order: Order = "forward",
+        arch: int = 900,
+    ) -> None:
+        self._library = build.load(code, options, name_expressions or (), filename, check, arch)
+        self._filename = filename
+        self._check = check
+        self._order = _order_code(order)
+
+    def get_function(self, name: str) -> RawKernel:
+        """The kernel ``name``, which is an ``extern "C"`` function or one of the name expressions."""
+        wanted = " ".join(name.split())
+        if wanted not in self._library.kernels:
+            raise CompileError(
+                f'{self._filename}: no kernel {name!r}: it must be extern "C", or among name_expressions;'
+                f" found {sorted(self._library.kernels)}"
+            )
+        kernel = RawKernel.__new__(RawKernel)
+        kernel._bind(self._library, wanted, self._check, self._order)
+        return kernel
+
+
+class RawKernel:
+    """One CUDA kernel that runs on the CPU; the calls are those of ``cupy.RawKernel``.
+
+    Calling it, ``kernel(grid, block, args, shared_mem=0)``, runs it on NumPy arrays, in place. Scalars are passed as
+    their NumPy type; a Python ``int``, ``float`` or ``bool`` counts as ``int64``, ``float64`` or ``bool``, as in CuPy.
+
+    Args: as of :class:`RawModule`, and ``name``, which must be ``extern "C"``.
+
+    >>> code = 'extern "C" __global__ void add_one(float* x) { x[threadIdx.x] += 1; }'
+    >>> x = np.zeros(4, np.float32)
+    >>> RawKernel(code, "add_one")((1,), (4,), (x,))
+    >>> x
+    array([1., 1., 1., 1.], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        code: str,
+        name: str,
+        options: tuple[str, ...] = (),
+        *,
+        filename: str = "kernel.cu",
+        check: bool = False,
+        order: Order = "forward",
+    ) -> None:
+        module = RawModule(code, options, filename=filename, check=check, order=order)
+        found = module.get_function(name)
+        self._bind(found._library, name, check, found._order)
+
+    def _bind(self, library: build.Library, name: str, check: bool, order: tuple[int, int]) -> None:
+        self.name = name
+        self._library = library
+        self._check = check
+        self._order = order
+        self._launch = library.runtime.gpunn_emulator_launch
+        number = library.kernels[name]
+        self._entry = ctypes.cast(library.code[f"gpunn_call_{number}"], ctypes.c_void_p)
+        self._place = _LibraryPlace()
+        library.runtime.gpunn_emulator_find_library(self._entry, ctypes.byref(self._place))
+        self._parameters = _parameters(library.code[f"gpunn_describe_{number}"])
+        self._pack = struct.Struct(_packing(self._parameters)).pack
+        self._max_dynamic_shared_size_bytes = _DEFAULT_DYNAMIC_SHARED_BYTES
+
+    @property
+    def max_dynamic_shared_size_bytes(self) -> int:
+        """How much dynamic shared memory a launch may ask for; up to 227 KiB may be set, as on the hardware."""
+        return self._max_dynamic_shared_size_bytes
+
+    @max_dynamic_shared_size_bytes.setter
+    def max_dynamic_shared_size_bytes(self, limit: int) -> None:
+        if not 0 <= limit <= _LARGEST_DYNAMIC_SHARED_BYTES:
+            raise LaunchError(
+                f"{self.name}: max_dynamic_shared_size_bytes must be from 0 to {_LARGEST_DYNAMIC_SHARED_BYTES},"
+                f" got {limit}"
+            )
+        self._max_dynamic_shared_size_bytes = limit
+
+    def __call__(
+        self, grid: int | Sequence[int], block: int | Sequence[int], args: Sequence[Any], *, shared_mem: int = 0
+    ) -> None:
+        """Run the kernel: ``grid`` blocks of ``block`` threads, with ``shared_mem`` bytes of dynamic shared memory."""
+        grid3, block3 = self._sizes("grid", grid, _LARGEST_GRID), self._sizes("block", block, _LARGEST_BLOCK)
+        if block3[0] * block3[1] * block3[2] > _LARGEST_BLOCK_THREADS:
+            raise LaunchError(f"{self.name}: a block may have at most 1024 threads, got {block3}")
+        self._check_shared(shared_mem)
+        parameters = self._parameters
+        if len(args) != len(parameters):
+            raise LaunchError(f"{self.name}: takes {len(parameters)} arguments, got {len(args)}")
+        values = [
+            parameter.convert(self.name, i, value)
+            for i, (parameter, value) in enumerate(zip(parameters, args, strict=True))
+        ]
+        buffers = self._checked_copies(args, values) if self._check else None
+        packed = self._pack(*values)
+        request = _Request(self._entry, packed, grid3, block3, shared_mem, *self._order, ctypes.pointer(self._place))
+        if buffers:
+            request.buffers, request.buffer_count = buffers.raw, len(buffers.raw)
+        count = self._launch(ctypes.byref(request))
+        if buffers:
+            buffers.copy_back()
+        if count:
+            self._fail(self._reports(count))
+
+    def _sizes(self, what: str, sizes: int | Sequence[int], largest: tuple[int, int, int]) -> tuple[int, int, int]:
+        given = (sizes,) if isinstance(sizes, int) else tuple(sizes)
+        x, y, z = (*given, 1, 1)[:3] if 1 <= len(given) <= 3 else (0, 0, 0)
+        if not (1 <= x <= largest[0] and 1 <= y <= largest[1] and 1 <= z <= largest[2]):
+            raise LaunchError(f"{self.name}: {what} must be 1 to 3 sizes from 1 to {largest}, got {sizes}")
+        return int(x), int(y), int(z)
+
+    def _check_shared(self, shared_mem: int) -> None:
+        total = shared_mem
+        if 0 <= total <= self._max_dynamic_shared_size_bytes:
+            return
+        raise LaunchError(
+            f"{self.name}: dynamic shared memory must be at most max_dynamic_shared_size_bytes,"
+            f" got shared_mem={shared_mem}, max_dynamic_shared_size_bytes={self._max_dynamic_shared_size_bytes}"
+        )
+
+    def _checked_copies(self, args: Sequence[Any], values: list[Any]) -> Buffers:
+        """Replace the addresses of arrays by those of copies that stand alone in memory."""
+        arrays = {
+            i: (args[i], parameter.writes)
+            for i, parameter in enumerate(self._parameters)
+            if parameter.is_pointer and args[i] is not None
+        }
+        buffers = Buffers(arrays)
+        for i, address in buffers.addresses.items():
+            values[i] = address
+        return buffers
+
+    def _reports(self, count: int) -> list[Report]:
+        raw = [RawReport() for _ in range(count)]
+        for i, report in enumerate(raw):
+            self._library.runtime.gpunn_emulator_report(i, ctypes.byref(report))
+        return readable(raw, self.name, self._library.path, self._place.base, build.INCLUDE)
+
+    def _fail(self, reports: list[Report]) -> None:
+        if self._check:
+            raise CheckError(reports)
+        raise LaunchError(f"{reports[0]}; run it with check=True to find where it begins")
+
+
+# --- orders -----------------------------------------------------------------------------------------------------------
+
+
+def _order_code(order: Order) -> tuple[int, int]:
+    """`enum class Order` of runtime/launch.h, and the seed."""
+    if order == "forward":
+        return 0, 0
+    if order == "reverse":
+        return 1, 0
+    if isinstance(order, int) and not isinstance(order, bool) and 0 <= order < 2**64:
+        return 2, order
+    raise ArgumentError(f'emulator: order must be "forward", "reverse" or a seed, got order={order!r}')
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+_WORDS = {"b": "boolean", "i": "integer", "u": "integer", "f": "floating-point number", "s": "struct", "c": "character"}
+_INTEGERS = "iub"
+
+
+class _Parameter:
+    """A parameter of a kernel, as `describe_kernel` (include/gpunn_emulator/kernel_call.h) tells it."""
+
+    def __init__(self, text: str) -> None:
+        described, size, offset = text.split(",")
+        self.is_pointer = described[0] in "pP"
+        self.writes = described[0] == "p"
+        self.kind = described[1]
+        self.size = int(size)
+        self.offset = int(offset)
+        self.convert: Callable[[str, int, Any], Any] = self._address if self.is_pointer else self._scalar()
+
+    @property
+    def format(self) -> str:
+        """How :mod:`struct` packs it."""
+        if self.is_pointer:
+            return "Q"
+        if self.kind == "s":
+            return f"{self.size}s"
+        codes = {"b": {1: "?"}, "f": {4: "f", 8: "d"}, "u": {1: "B", 2: "H", 4: "I", 8: "Q"}}
+        return codes.get(self.kind, {1: "b", 2: "h", 4: "i", 8: "q"})[self.size]
+
+    @property
+    def bytes(self) -> int:
+        """The room it takes among the arguments."""
+        return 8 if self.is_pointer else self.size
+
+    def _address(self, kernel: str, i: int, value: Any) -> int:
+        if not isinstance(value, np.ndarray):
+            if value is None:
+                return 0
+            raise LaunchError(f"{kernel}: argument {i} must be an array, got {_named(value)}")
+        flags = value.flags
+        if not flags.c_contiguous:
+            raise LaunchError(
+                f"{kernel}: argument {i} must be C-contiguous, got strides {value.strides} for shape {value.shape}"
+            )
+        if self.writes and not flags.writeable:
+            raise LaunchError(f"{kernel}: argument {i} must be writeable, for its parameter is not a pointer to const")
+        if not self._takes(value.dtype):
+            raise LaunchError(
+                f"{kernel}: argument {i} must be an array of {self.size}-byte {_WORDS[self.kind]}s, got {value.dtype}"
+            )
+        return value.ctypes.data
+
+    def _takes(self, dtype: np.dtype[Any]) -> bool:
+        """Whether the elements of an array can be what the pointer points to."""
+        if dtype.hasobject or not dtype.isnative:
+            return False
+        if self.kind in "sc":  # nothing is known of a struct, and char and void may be anything
+            return True
+        same_kind = dtype.kind in _INTEGERS if self.kind in _INTEGERS else dtype.kind == self.kind
+        return same_kind and dtype.itemsize == self.size
+
+    def _scalar(self) -> Callable[[str, int, Any], Any]:
+        size, word = self.size, _WORDS[self.kind]
+        kinds = _INTEGERS if self.kind in _INTEGERS + "c" else self.kind
+        any_kind = self.kind == "s"
+        as_python = _bytes_of if any_kind else float if self.kind == "f" else self._same_bits
+
+        def convert(kernel: str, i: int, value: Any) -> Any:
+            scalar = value if isinstance(value, np.generic) else _as_cupy_passes(value)
+            if scalar is None or scalar.itemsize != size or not (any_kind or scalar.dtype.kind in kinds):
+                raise LaunchError(f"{kernel}: argument {i} must be a {size}-byte {word}, got {_named(value)}")
+            return as_python(scalar)
+
+        return convert
+
+    def _same_bits(self, scalar: np.generic) -> int:
+        """The integer that has the scalar's bits in the type of the parameter: CUDA takes int for unsigned."""
+        number = int(scalar)
+        if self.kind == "u" and number < 0:
+            return number + (1 << 8 * self.size)
+        if self.kind in "ic" and number >= 1 << 8 * self.size - 1:
+            return number - (1 << 8 * self.size)
+        return number
+
+
+def _bytes_of(scalar: np.generic) -> bytes:
+    return scalar.tobytes()
+
+
+def _as_cupy_passes(value: object) -> np.generic | None:
+    if isinstance(value, bool):
+        return np.bool_(value)
+    if isinstance(value, int):
+        return np.int64(value) if -(2**63) <= value < 2**63 else None
+    if isinstance(value, float):
+        return np.float64(value)
+    return np.complex128(value) if isinstance(value, complex) else None
+
+
+def _named(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype}"
+    if isinstance(value, np.generic):
+        return str(value.dtype)
+    passed = _as_cupy_passes(value)
+    name = f"a Python {type(value).__name__}"
+    return name if passed is None else f"{name}, which is passed as {passed.dtype}: write for instance np.int32(...)"
+
+
+def _parameters(describe: Callable[[Any, int], int]) -> list[_Parameter]:
+    capacity = 8192  # CUDA allows 4 KiB of arguments, which is fewer parameters than fit here
+    text = ctypes.create_string_buffer(capacity)
+    describe(text, capacity)
+    return [_Parameter(word) for word in text.value.decode().split()]
+
+
+def _packing(parameters: Sequence[_Parameter]) -> str:
+    """The format of the argument buffer."""
+    packing, at = "=", 0
+    for parameter in parameters:
+        packing += f"{parameter.offset - at}x{parameter.format}"
+        at = parameter.offset + parameter.bytes
+    return packing
+
+
+# --- what the runtime takes -------------------------------------------------------------------------------------------
+
+
+class _LibraryPlace(ctypes.Structure):
+    """`struct Library` of runtime/launch.h."""
+
+    _fields_ = (
+        ("base", ctypes.c_void_p),
+        ("shared_module", ctypes.c_size_t),
+        ("shared_bytes", ctypes.c_size_t),
+        ("data_begin", ctypes.c_void_p),
+        ("data_end", ctypes.c_void_p),
+        ("image_begin", ctypes.c_void_p),
+        ("image_end", ctypes.c_void_p),
+    )
+
+
+class _Request(ctypes.Structure):
+    """`struct Request` of runtime/launch.h."""
+
+    _fields_ = (
+        ("entry", ctypes.c_void_p),
+        ("arguments", ctypes.c_char_p),
+        ("grid", ctypes.c_uint * 3),
+        ("block", ctypes.c_uint * 3),
+        ("dynamic_shared_bytes", ctypes.c_size_t),
+        ("order", ctypes.c_int),
+        ("seed", ctypes.c_uint64),
+        ("library", ctypes.POINTER(_LibraryPlace)),
+        ("buffers", ctypes.POINTER(RawBuffer)),
+        ("buffer_count", ctypes.c_int),
+    )

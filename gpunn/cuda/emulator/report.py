@@ -1,0 +1,207 @@
+"""What a launch found, and the error that carries it."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import re
+import shutil
+import struct
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpunn.errors import KernelError
+
+# In the order of `enum class Kind` in runtime/launch.h.
+KINDS = (
+    "race",
+    "out-of-bounds",
+    "uninitialised",
+    "misaligned",
+    "divergent-barrier",
+    "deadlock",
+    "read-only-write",
+    "integer-overflow",
+    "bounds",
+    "shift",
+    "division",
+    "warp-mask",
+    "assert",
+    "trap",
+    "fault",
+)
+
+Index = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Report:
+    """One mistake of a kernel.
+
+    Attributes:
+        kind: what went wrong, for instance ``"race"`` or ``"out-of-bounds"``; one of ``report.KINDS``.
+        message: the mistake in words.
+        kernel: the name of the kernel.
+        file, line: the place in the kernel's source, or ``None`` where the debug information does not say.
+        block, thread: the indices of the thread that made it.
+        argument: the position of the array it is about, counted from 0, or ``None``.
+        byte: the offset in that array or shared variable, or ``None``.
+        other_thread: the thread it collides with, or ``None``.
+    """
+
+    kind: str
+    message: str
+    kernel: str
+    file: str | None
+    line: int | None
+    block: Index
+    thread: Index
+    argument: int | None = None
+    byte: int | None = None
+    other_thread: Index | None = None
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}: " if self.file else ""
+        who = f"block {_short(self.block)} thread {_short(self.thread)}"
+        return f"{self.kernel}: {self.kind}: {place}{who}: {self.message}"
+
+
+class CheckError(KernelError):
+    """A kernel that ran in check mode made mistakes: :attr:`reports` has them all, the message the first few."""
+
+    _SHOWN = 5
+
+    def __init__(self, reports: Sequence[Report]) -> None:
+        self.reports = list(reports)
+        lines = [str(report) for report in self.reports[: self._SHOWN]]
+        if hidden := len(self.reports) - len(lines):
+            lines.append(f"... and {hidden} more, in the attribute `reports`")
+        super().__init__("\n".join(lines))
+
+
+class RawReport(ctypes.Structure):
+    """`struct Report` of runtime/launch.h."""
+
+    _fields_ = (
+        ("kind", ctypes.c_int),
+        ("argument", ctypes.c_int),
+        ("byte", ctypes.c_longlong),
+        ("pc", ctypes.c_void_p),
+        ("file", ctypes.c_char_p),
+        ("line", ctypes.c_int),
+        ("has_other", ctypes.c_int),
+        ("block", ctypes.c_uint * 3),
+        ("thread", ctypes.c_uint * 3),
+        ("other_block", ctypes.c_uint * 3),
+        ("other_thread", ctypes.c_uint * 3),
+        ("message", ctypes.c_char * 240),
+    )
+
+
+def readable(raw: Sequence[RawReport], kernel: str, library: Path, base: int, hidden: Path) -> list[Report]:
+    """Reports with file and line, one for each kind and place."""
+    # The address is the one after the call, which may belong to the next line.
+    addresses = tuple(sorted({report.pc - base - 1 for report in raw if report.pc}))
+    places = _lines_of(library, addresses, str(hidden)) if addresses else {}
+    reports: dict[tuple[object, ...], Report] = {}
+    for report in raw:
+        address = report.pc - base - 1 if report.pc else -1
+        file, line = places.get(address, (None, None))
+        if report.file and not report.file.decode().startswith(str(hidden)):
+            file, line = report.file.decode(), report.line
+        message, byte = _with_variable(report.message.decode(errors="replace"), report.byte, library)
+        if file is None:
+            message += f" (at {address:#x} of {library.name})"
+        made = Report(
+            kind=KINDS[report.kind],
+            message=message,
+            kernel=kernel,
+            file=file,
+            line=line,
+            block=_index(report.block),
+            thread=_index(report.thread),
+            argument=report.argument if report.argument >= 0 else None,
+            byte=byte if byte >= 0 else None,
+            other_thread=_index(report.other_thread) if report.has_other else None,
+        )
+        reports.setdefault((made.kind, file, line if file else address), made)
+    return [*reports.values()]
+
+
+@functools.lru_cache(maxsize=256)
+def _lines_of(library: Path, addresses: tuple[int, ...], hidden: str) -> dict[int, tuple[str, int]]:
+    """File and line of each address, where addr2line is installed and knows them.
+
+    Of inlined functions it names all; the innermost one that is not in the emulator's own headers is the kernel's.
+    """
+    if not (command := shutil.which("addr2line")):
+        return {}
+    hexadecimal = [hex(address) for address in addresses]
+    done = subprocess.run([command, "-a", "-i", "-e", str(library), *hexadecimal], capture_output=True, text=True)
+    places: dict[int, tuple[str, int]] = {}
+    address = -1
+    for text in done.stdout.splitlines():
+        if text.startswith("0x"):
+            address = int(text, 16)
+            continue
+        file, _, line = text.split(" (")[0].rpartition(":")
+        if address not in places and line.isdigit() and int(line) and not file.startswith(hidden):
+            places[address] = (file.removeprefix("./"), int(line))
+    return places
+
+
+_TLS_SYMBOL = 6  # STT_TLS
+
+
+@functools.lru_cache(maxsize=64)
+def _shared_variables(library: Path) -> tuple[tuple[int, int, str], ...]:
+    """Offset, size and name of the static shared variables, from the symbol table of a 64-bit ELF file."""
+    content = library.read_bytes()
+    section_table = struct.unpack_from("<Q", content, 0x28)[0]
+    entry_bytes, count = struct.unpack_from("<HH", content, 0x3A)
+    sections = [struct.unpack_from("<IIQQQQIIQQ", content, section_table + i * entry_bytes) for i in range(count)]
+    variables = []
+    for _, kind, _, _, offset, size, link, _, _, each in sections:
+        if kind != 2:  # SHT_SYMTAB
+            continue
+        names = sections[link][4]
+        for at in range(offset, offset + size, each):
+            name, info, _, _, value, length = struct.unpack_from("<IBBHQQ", content, at)
+            if info & 0xF == _TLS_SYMBOL and length:
+                start = names + name
+                variables.append((value, length, _plain(content[start : content.index(b"\0", start)].decode())))
+    return tuple(sorted(variables))
+
+
+def _plain(symbol: str) -> str:
+    """The variable's own name from its mangled one: it comes last, after its length.
+
+    >>> _plain("_ZZ4tileE2As"), _plain("_ZL5total"), _plain("buffer")
+    ('As', 'total', 'buffer')
+    """
+    for match in re.finditer(r"\d+", symbol if symbol.startswith("_Z") else ""):
+        length = int(match[0])
+        rest = symbol[match.end() :]
+        if len(rest) >= length and re.fullmatch(r"(_\d+|_?E?)?(\.\d+)?", rest[length:]):
+            return rest[:length]
+    return symbol
+
+
+def _with_variable(message: str, byte: int, library: Path) -> tuple[str, int]:
+    """Name the shared variable where the runtime could only say at which byte of all of them it is."""
+    words = f"static shared memory byte {byte}"
+    if words in message:
+        for start, size, name in _shared_variables(library):
+            if start <= byte < start + size:
+                return message.replace(words, f"shared '{name}' byte {byte - start}"), byte - start
+    return message, byte
+
+
+def _index(values: Sequence[int]) -> Index:
+    return values[0], values[1], values[2]
+
+
+def _short(index: Index) -> str:
+    return "({},{},{})".format(*index)

@@ -1,0 +1,369 @@
+#include "checker.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <new>
+
+namespace gpunn_emulator {
+
+Checker checker;
+
+namespace {
+
+unsigned bit(unsigned i) { return 1u << i; }
+
+// Zero pages that take no memory until they are touched: most of a large array never is.
+Cell* map_cells(std::size_t count) {
+    if (!count) return nullptr;
+    void* memory = mmap(nullptr, count * sizeof(Cell), PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) throw std::bad_alloc();
+    return (Cell*)memory;
+}
+
+bool is_shared(const Region& region) {
+    return region.space == Space::static_shared || region.space == Space::dynamic_shared;
+}
+
+}  // namespace
+
+// --- what the launch may touch --------------------------------------------------------------------------------------
+
+void Checker::begin_launch(const Launch& launch) {
+    launch_ = &launch;
+    interval_ = 0;
+    turn_ = 0;
+    const Request& request = launch.request;
+    for (int i = 0; i < request.buffer_count; i++) {
+        const Buffer& buffer = request.buffers[i];
+        add_region(Space::argument, buffer.memory, buffer.bytes, buffer.argument, buffer.read_only);
+    }
+    const Library& library = *request.library;
+    add_region(Space::device_variable, library.data_begin, (std::size_t)(library.data_end - library.data_begin), -1, false);
+}
+
+void Checker::end_launch() {
+    for (const Region& region : regions_)
+        if (region.cells) munmap(region.cells, (std::size_t)(region.end - region.begin) * sizeof(Cell));
+    regions_.clear();
+    first_intervals_.clear();
+    block_numbers_.clear();
+    sync_points_.clear();
+    worker_ = nullptr;
+}
+
+void Checker::add_region(Space space, char* begin, std::size_t bytes, int argument, bool read_only) {
+    regions_.push_back(Region{space, begin, begin + bytes, map_cells(bytes), argument, read_only});
+}
+
+void Checker::begin_block(Worker& worker) {
+    if (!worker_) {
+        worker_ = &worker;
+        const BlockView& block = worker.block();
+        add_region(Space::dynamic_shared, block.dynamic_shared, block.dynamic_shared_bytes, -1, false);
+        add_region(Space::static_shared, worker.static_shared(), launch_->request.library->shared_bytes, -1, false);
+    }
+    new_interval();
+    block_interval_ = interval_;
+    turn_ = (std::uint32_t)first_intervals_.size();
+    first_intervals_.push_back(interval_);
+    block_numbers_.push_back(worker.block_number());
+    fenced_.reset();
+    seen_threads_.clear();
+    seen_blocks_.assign(turn_ + 1, false);
+}
+
+void Checker::new_interval() {
+    interval_++;
+    for (unsigned w = 0; w < max_threads / warp_size; w++) {
+        if (!syncs_[w]) continue;
+        syncs_[w] = 0;
+        std::memset(known_[w], 0, sizeof known_[w]);
+    }
+}
+
+void Checker::block_barrier() { new_interval(); }
+
+// Each lane learns what all lanes at the barrier knew.
+void Checker::warp_barrier(unsigned warp, unsigned lanes) {
+    if (syncs_[warp] == 0xffff) new_interval();  // the counter is full; this forgives races, it never invents one
+    std::uint16_t now = ++syncs_[warp];
+    std::uint16_t together[warp_size] = {};
+    for (unsigned rest = lanes; rest; rest &= rest - 1) {
+        const std::uint16_t* known = known_[warp][__builtin_ctz(rest)];
+        for (unsigned i = 0; i < warp_size; i++) together[i] = std::max(together[i], known[i]);
+    }
+    for (unsigned i = 0; i < warp_size; i++)
+        if (lanes >> i & 1) together[i] = now;
+    for (unsigned rest = lanes; rest; rest &= rest - 1)
+        std::memcpy(known_[warp][__builtin_ctz(rest)], together, sizeof together);
+}
+
+// --- collectives ----------------------------------------------------------------------------------------------------
+
+// __syncwarp may name lanes that have returned, CUDA says. What the others bring a value to has none from such a lane.
+void Checker::lane_joins_collective(Worker& worker, const Fiber& fiber, const Warp& warp) {
+    unsigned missing = fiber.mask & ~warp.live;
+    if (!fiber.operation || !missing) return;
+    unsigned lane = (unsigned)__builtin_ctz(missing);
+    bool exists = fiber.warp * warp_size + lane < worker.thread_count();
+    Report report = worker.describe(Kind::warp_mask, fiber.caller);
+    std::snprintf(report.message, sizeof report.message, "the mask 0x%08x names lane %u, which %s", fiber.mask, lane,
+                  exists ? "has returned" : "does not exist");
+    worker.add(report);
+}
+
+void Checker::lane_left_collective(Worker& worker, const Fiber& waiting, const Fiber& gone) {
+    if (!waiting.operation) return;
+    Report report = worker.describe(Kind::warp_mask, waiting.caller);
+    std::memcpy(report.thread, &waiting.index, sizeof report.thread);
+    std::snprintf(report.message, sizeof report.message, "the mask 0x%08x names lane %u, which returns without coming here",
+                  waiting.mask, gone.lane);
+    worker.add(report);
+}
+
+// --- order through atomics ------------------------------------------------------------------------------------------
+
+void Checker::fence() { fenced_.set(worker_->fiber()->number); }
+
+// A thread that fences and then touches an atomic variable makes its writes visible to who touches it later. That is
+// tracked by thread and by block, not by write, so a write after the fence is forgiven.
+void Checker::atomic(const char* address, std::size_t bytes, const void* pc) {
+    access(address, bytes, true, true, pc);
+    unsigned thread = worker_->fiber()->number;
+    auto found = sync_points_.find(address);
+    if (found != sync_points_.end()) {
+        SyncPoint& point = found->second;
+        for (std::uint32_t turn : point.blocks) seen_blocks_[turn] = true;
+        if (point.turn == turn_) seen_threads_[thread] |= point.threads;
+    }
+    if (!fenced_[thread]) return;
+    SyncPoint& point = sync_points_[address];
+    if (point.turn != turn_) point.threads.reset();
+    point.turn = turn_;
+    point.threads.set(thread);
+    if (point.blocks.empty() || point.blocks.back() != turn_) point.blocks.push_back(turn_);
+}
+
+// --- one access -----------------------------------------------------------------------------------------------------
+
+const Region* Checker::find(const char* address, std::size_t bytes) const {
+    for (const Region& region : regions_)
+        if (address >= region.begin && address < region.end && bytes <= (std::size_t)(region.end - address)) return &region;
+    return nullptr;
+}
+
+// The running thread's stack, the indices, and the constants of the library.
+bool Checker::is_emulators_own(const char* address, std::size_t bytes) const {
+    auto inside = [&](const void* begin, std::size_t size) {
+        return address >= (const char*)begin && address + bytes <= (const char*)begin + size;
+    };
+    const Fiber& fiber = *worker_->fiber();
+    const Library& library = *launch_->request.library;
+    // The stack begins a little below its upper end, see context.cpp.
+    return inside(fiber.stack.low, (std::size_t)(fiber.stack.high - fiber.stack.low)) ||
+           inside(&current, sizeof current) || inside(&fiber, sizeof(ThreadView)) ||
+           inside(&worker_->block(), sizeof(BlockView)) ||
+           inside(library.image_begin, (std::size_t)(library.image_end - library.image_begin));
+}
+
+void Checker::access(const char* address, std::size_t bytes, bool write, bool atomic, const void* pc) {
+    if (!worker_ || !worker_->fiber() || !bytes) return;
+    const Region* region = find(address, bytes);
+    if (!region) {
+        if (is_emulators_own(address, bytes)) return;
+        report_out_of_bounds(address, bytes, write, pc);
+    }
+    Access access{region, (std::size_t)(address - region->begin), bytes, write, atomic, pc};
+    if (write && region->read_only) {
+        Report report = worker_->describe(Kind::read_only_write, pc);
+        report.argument = region->argument;
+        report.byte = (long long)access.offset;
+        std::snprintf(report.message, sizeof report.message, "write to argument %d, whose parameter is a pointer to const",
+                      region->argument);
+        worker_->add(report);
+    }
+    if (is_shared(*region) && !write) check_initialised(access);
+    bool raced = false;
+    for (std::size_t i = 0; i < bytes; i++) check_byte(access, region->cells[access.offset + i], access.offset + i, raced);
+}
+
+void Checker::check_byte(const Access& access, Cell& cell, std::size_t byte, bool& raced) {
+    bool shared = is_shared(*access.region);
+    // What an earlier block left in shared memory is gone.
+    bool was_written = cell.write_interval && !(shared && cell.write_interval < block_interval_);
+    bool was_read = cell.read_interval && !(shared && cell.read_interval < block_interval_);
+    if (was_written && !raced && !(access.atomic && cell.write_atomic) &&
+        !ordered(cell.write_interval, cell.write_thread, cell.write_sync)) {
+        raced = true;
+        report_race(access, byte, true, cell.write_interval, cell.write_thread);
+    }
+    if (was_read && access.write && !raced && !read_is_ordered(cell)) {
+        raced = true;
+        // Of several readers, one that is not the writer.
+        unsigned me = worker_->fiber()->number, lanes = cell.read_lanes;
+        if (cell.read_warp == me / warp_size && cell.read_interval >= block_interval_ && (lanes & (lanes - 1)))
+            lanes &= ~bit(me % warp_size);
+        report_race(access, byte, false, cell.read_interval, cell.read_warp * warp_size + (unsigned)__builtin_ctz(lanes));
+    }
+    if (access.write) record_write(cell, access.atomic);
+    else record_read(cell);
+}
+
+// Whether an earlier access is certain to come before what the running thread does now.
+bool Checker::ordered(std::uint32_t interval, unsigned thread, unsigned sync) const {
+    if (interval < block_interval_) return seen_blocks_[turn_of(interval)];
+    if (interval < interval_) return true;
+    unsigned me = worker_->fiber()->number;
+    if (thread == me) return true;
+    unsigned warp = me / warp_size;
+    if (thread / warp_size == warp && sync < known_[warp][me % warp_size][thread % warp_size]) return true;
+    auto seen = seen_threads_.find(me);
+    return seen != seen_threads_.end() && seen->second[thread];
+}
+
+bool Checker::read_is_ordered(const Cell& cell) const {
+    if (cell.read_by_many_blocks && std::find(seen_blocks_.begin(), seen_blocks_.end(), true) == seen_blocks_.end())
+        return false;
+    if (cell.read_interval >= interval_ && cell.read_by_many_warps) return false;
+    for (unsigned rest = cell.read_lanes; rest; rest &= rest - 1)
+        if (!ordered(cell.read_interval, cell.read_warp * warp_size + (unsigned)__builtin_ctz(rest), cell.read_sync))
+            return false;
+    return true;
+}
+
+void Checker::record_write(Cell& cell, bool atomic) const {
+    const Fiber& fiber = *worker_->fiber();
+    cell = Cell{};  // later accesses that are ordered after this write are ordered after the reads before it
+    cell.write_interval = interval_;
+    cell.write_thread = (std::uint16_t)fiber.number;
+    cell.write_sync = syncs_[fiber.warp];
+    cell.write_atomic = atomic;
+}
+
+void Checker::record_read(Cell& cell) const {
+    const Fiber& fiber = *worker_->fiber();
+    bool from_here = cell.read_interval == interval_;
+    if (cell.read_interval && cell.read_interval < block_interval_) cell.read_by_many_blocks = true;
+    if (!from_here) cell.read_by_many_warps = false;
+    if (from_here && cell.read_warp != fiber.warp) {
+        cell.read_by_many_warps = true;
+    } else if (from_here) {
+        // Who is ordered before this read needs not be kept: a write after this one is after those too.
+        for (unsigned rest = cell.read_lanes; rest; rest &= rest - 1) {
+            unsigned lane = (unsigned)__builtin_ctz(rest);
+            if (cell.read_sync < known_[fiber.warp][fiber.lane][lane]) cell.read_lanes &= ~bit(lane);
+        }
+        cell.read_lanes |= bit(fiber.lane);
+    }
+    if (!from_here || cell.read_by_many_warps) cell.read_lanes = bit(fiber.lane);
+    cell.read_interval = interval_;
+    cell.read_warp = (std::uint16_t)fiber.warp;
+    cell.read_sync = syncs_[fiber.warp];
+}
+
+// A struct may have padding that nobody writes, so of an access longer than any scalar or vector one byte is enough.
+void Checker::check_initialised(const Access& access) const {
+    const std::size_t longest_vector = 32;
+    std::size_t written = 0, first_unwritten = access.bytes;
+    for (std::size_t i = 0; i < access.bytes; i++) {
+        bool is_written = access.region->cells[access.offset + i].write_interval >= block_interval_;
+        written += is_written;
+        if (!is_written) first_unwritten = std::min(first_unwritten, i);
+    }
+    if (written == access.bytes || (access.bytes > longest_vector && written)) return;
+    Report report = worker_->describe(Kind::uninitialised, access.pc);
+    report.byte = (long long)(access.offset + first_unwritten);
+    char what[80];
+    name(what, sizeof what, *access.region, access.offset + first_unwritten);
+    std::snprintf(report.message, sizeof report.message, "read of %s, which no thread has written", what);
+    worker_->add(report);
+}
+
+// --- reports --------------------------------------------------------------------------------------------------------
+
+std::uint32_t Checker::turn_of(std::uint32_t interval) const {
+    auto after = std::upper_bound(first_intervals_.begin(), first_intervals_.end(), interval);
+    return (std::uint32_t)(after - first_intervals_.begin()) - 1;
+}
+
+// The Python side puts the variable's own name in the place of "static shared memory"; see report.py.
+void Checker::name(char* text, std::size_t capacity, const Region& region, std::size_t byte) const {
+    switch (region.space) {
+    case Space::argument: std::snprintf(text, capacity, "argument %d byte %zu", region.argument, byte); break;
+    case Space::static_shared: std::snprintf(text, capacity, "static shared memory byte %zu", byte); break;
+    case Space::dynamic_shared: std::snprintf(text, capacity, "dynamic shared memory byte %zu", byte); break;
+    case Space::device_variable: std::snprintf(text, capacity, "a __device__ variable"); break;
+    }
+}
+
+void Checker::report_race(const Access& access, std::size_t byte, bool previous_write, std::uint32_t interval,
+                          unsigned thread) {
+    Report report = worker_->describe(Kind::race, access.pc);
+    report.argument = access.region->argument;
+    report.byte = access.region->space == Space::device_variable ? -1 : (long long)byte;
+    std::uint64_t number = block_numbers_[turn_of(interval)];
+    const unsigned* grid = launch_->request.grid;
+    unsigned block[3] = {(unsigned)(number % grid[0]), (unsigned)(number / grid[0] % grid[1]),
+                         (unsigned)(number / grid[0] / grid[1])};
+    const uint3& other = worker_->fiber(thread).index;
+    report.has_other = 1;
+    std::memcpy(report.other_block, block, sizeof block);
+    std::memcpy(report.other_thread, &other, sizeof report.other_thread);
+
+    char what[80], who[100];
+    name(what, sizeof what, *access.region, byte);
+    bool same_block = interval >= block_interval_;
+    if (same_block)
+        std::snprintf(who, sizeof who, "thread (%u,%u,%u) with no barrier between", other.x, other.y, other.z);
+    else
+        std::snprintf(who, sizeof who, "block (%u,%u,%u) thread (%u,%u,%u), and nothing orders two blocks", block[0],
+                      block[1], block[2], other.x, other.y, other.z);
+    std::snprintf(report.message, sizeof report.message, "%s of %s %s by %s", access.write ? "write" : "read", what,
+                  previous_write ? "written" : "read", who);
+    worker_->add(report);
+}
+
+// The access itself must not happen, so the block ends here.
+void Checker::report_out_of_bounds(const char* address, std::size_t bytes, bool write, const void* pc) {
+    Report report = worker_->describe(Kind::out_of_bounds, pc);
+    const Region* nearest = nullptr;
+    const long long far_away = 1 << 20;
+    long long smallest = far_away;
+    for (const Region& region : regions_) {
+        if (region.begin == region.end || region.space == Space::device_variable) continue;
+        long long distance = address < region.begin ? region.begin - address : address + bytes - region.end;
+        if (distance >= smallest) continue;
+        smallest = distance;
+        nearest = &region;
+    }
+    const char* access = write ? "write" : "read";
+    if (!nearest) {
+        std::snprintf(report.message, sizeof report.message,
+                      "%s of %zu bytes at %p, which is in no argument and no shared memory", access, bytes, (const void*)address);
+        worker_->fail(report);
+    }
+    long long offset = address - nearest->begin;
+    report.argument = nearest->argument;
+    report.byte = offset >= 0 ? offset : -1;
+    char what[80];
+    if (nearest->space == Space::argument)
+        std::snprintf(what, sizeof what, "argument %d", nearest->argument);
+    else
+        std::snprintf(what, sizeof what, "the %s shared memory",
+                      nearest->space == Space::static_shared ? "static" : "dynamic");
+    std::snprintf(report.message, sizeof report.message, "%s of %zu bytes at byte %lld of %s, which has %zu bytes", access,
+                  bytes, offset, what, (std::size_t)(nearest->end - nearest->begin));
+    worker_->fail(report);
+}
+
+void note_atomic(const void* address, std::size_t bytes, const void* caller) {
+    checker.atomic((const char*)address, bytes, caller);
+}
+
+void note_fence() { checker.fence(); }
+
+}  // namespace gpunn_emulator

@@ -1,0 +1,98 @@
+// Watches every access of a kernel. Check mode only, and there one host thread runs all blocks.
+#pragma once
+#include <bitset>
+#include <cstdint>
+#include <unordered_map>
+#include <vector>
+
+#include "worker.h"
+
+namespace gpunn_emulator {
+
+// What is known of one byte. Time is counted in intervals: a new one begins with every block and at every block
+// barrier, so two accesses of a block are ordered when their intervals differ. Inside an interval, lanes of a warp are
+// ordered by __syncwarp, counted in `sync`.
+struct Cell {
+    std::uint32_t write_interval, read_interval;  // 0: never
+    std::uint32_t read_lanes;                     // of warp read_warp, in read_interval
+    std::uint16_t write_thread, read_warp;
+    std::uint16_t write_sync, read_sync;
+    bool write_atomic, read_by_many_warps, read_by_many_blocks;
+};
+
+enum class Space { argument, static_shared, dynamic_shared, device_variable };
+
+struct Region {
+    Space space;
+    char *begin, *end;
+    Cell* cells;
+    int argument;
+    bool read_only;
+};
+
+class Checker {
+public:
+    void begin_launch(const Launch& launch);
+    void end_launch();
+    void begin_block(Worker& worker);
+    void block_barrier();
+    void warp_barrier(unsigned warp, unsigned lanes);
+    void lane_joins_collective(Worker& worker, const Fiber& fiber, const Warp& warp);
+    void lane_left_collective(Worker& worker, const Fiber& waiting, const Fiber& gone);
+
+    void access(const char* address, std::size_t bytes, bool write, bool atomic, const void* pc);
+    void fence();
+    void atomic(const char* address, std::size_t bytes, const void* pc);
+
+private:
+    struct Access {
+        const Region* region;
+        std::size_t offset, bytes;
+        bool write, atomic;
+        const void* pc;
+    };
+
+    // The threads and blocks whose earlier writes a thread sees once it has touched an atomic variable after them.
+    struct SyncPoint {
+        std::vector<std::uint32_t> blocks;  // by their turn
+        std::uint32_t turn = 0;             // the block that `threads` belong to
+        std::bitset<max_threads> threads;
+    };
+
+    void new_interval();
+    void add_region(Space space, char* begin, std::size_t bytes, int argument, bool read_only);
+    const Region* find(const char* address, std::size_t bytes) const;
+    bool is_emulators_own(const char* address, std::size_t bytes) const;
+
+    bool ordered(std::uint32_t interval, unsigned thread, unsigned sync) const;
+    bool read_is_ordered(const Cell& cell) const;
+    void check_byte(const Access& access, Cell& cell, std::size_t byte, bool& raced);
+    void record_read(Cell& cell) const;
+    void record_write(Cell& cell, bool atomic) const;
+    void check_initialised(const Access& access) const;
+
+    std::uint32_t turn_of(std::uint32_t interval) const;
+    void report_race(const Access& access, std::size_t byte, bool previous_write, std::uint32_t interval, unsigned thread);
+    [[noreturn]] void report_out_of_bounds(const char* address, std::size_t bytes, bool write, const void* pc);
+    void name(char* text, std::size_t capacity, const Region& region, std::size_t byte) const;
+
+    Worker* worker_ = nullptr;
+    const Launch* launch_ = nullptr;
+    std::vector<Region> regions_;
+    std::uint32_t interval_ = 0, block_interval_ = 0, turn_ = 0;
+    std::vector<std::uint32_t> first_intervals_;  // of the blocks run so far
+    std::vector<std::uint64_t> block_numbers_;
+
+    // known_[w][a][b]: accesses of lane b with a smaller sync are ordered before what lane a does now.
+    std::uint16_t known_[max_threads / warp_size][warp_size][warp_size];
+    std::uint16_t syncs_[max_threads / warp_size];
+
+    std::unordered_map<const char*, SyncPoint> sync_points_;
+    std::bitset<max_threads> fenced_;
+    std::vector<bool> seen_blocks_;
+    std::unordered_map<unsigned, std::bitset<max_threads>> seen_threads_;
+};
+
+extern Checker checker;
+
+}  // namespace gpunn_emulator

@@ -1,0 +1,132 @@
+#include "context.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <new>
+
+namespace gpunn_emulator {
+
+namespace {
+
+// A kernel's local arrays live here. Only the pages that are touched take memory.
+const std::size_t stack_bytes = 256 * 1024;
+
+// Stacks start at different places of a page: all at the same place, the tops of a thousand stacks would share a few
+// sets of the first-level cache, and every switch would miss it.
+const std::size_t colours = 16, colour_bytes = 192;
+
+}  // namespace
+
+Stack map_stack(std::size_t number) {
+    std::size_t page = (std::size_t)sysconf(_SC_PAGESIZE), bytes = stack_bytes + page;
+    void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) throw std::bad_alloc();
+    mprotect(memory, page, PROT_NONE);
+    char* low = (char*)memory;
+    return {low + page, low + bytes - number % colours * colour_bytes};
+}
+
+#ifdef GPUNN_EMULATOR_UCONTEXT
+
+void switch_context(Context& from, Context& to) { swapcontext(&from, &to); }
+
+void start_context(Context& context, const Stack& stack, void (*entry)()) {
+    getcontext(&context);
+    context.uc_stack.ss_sp = stack.low;
+    context.uc_stack.ss_size = (std::size_t)(stack.high - stack.low);
+    context.uc_link = nullptr;
+    makecontext(&context, entry, 0);
+}
+
+#elif defined(__x86_64__)
+
+// Saves what the calling convention asks a function to preserve, exchanges the stack pointers, restores the same.
+extern "C" void gpunn_switch_stacks(void** save_here, void* go_there);
+asm(R"(
+.text
+.local gpunn_switch_stacks
+.type gpunn_switch_stacks, @function
+gpunn_switch_stacks:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rdi)
+    movq %rsi, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+.size gpunn_switch_stacks, .-gpunn_switch_stacks
+)");
+
+const std::size_t saved_registers = 6;
+
+void start_context(Context& context, const Stack& stack, void (*entry)()) {
+    void** top = (void**)((std::size_t)stack.high & ~(std::size_t)15);
+    *--top = nullptr;        // where entry would return to, had it been called; keeps the stack aligned as after a call
+    *--top = (void*)entry;   // where `ret` goes
+    top -= saved_registers;
+    for (std::size_t i = 0; i < saved_registers; i++) top[i] = nullptr;
+    context.stack_pointer = top;
+}
+
+#elif defined(__aarch64__)
+
+extern "C" void gpunn_switch_stacks(void** save_here, void* go_there);
+asm(R"(
+.text
+.local gpunn_switch_stacks
+.type gpunn_switch_stacks, %function
+gpunn_switch_stacks:
+    sub sp, sp, #160
+    stp x19, x20, [sp, #0]
+    stp x21, x22, [sp, #16]
+    stp x23, x24, [sp, #32]
+    stp x25, x26, [sp, #48]
+    stp x27, x28, [sp, #64]
+    stp x29, x30, [sp, #80]
+    stp d8, d9, [sp, #96]
+    stp d10, d11, [sp, #112]
+    stp d12, d13, [sp, #128]
+    stp d14, d15, [sp, #144]
+    mov x9, sp
+    str x9, [x0]
+    mov sp, x1
+    ldp x19, x20, [sp, #0]
+    ldp x21, x22, [sp, #16]
+    ldp x23, x24, [sp, #32]
+    ldp x25, x26, [sp, #48]
+    ldp x27, x28, [sp, #64]
+    ldp x29, x30, [sp, #80]
+    ldp d8, d9, [sp, #96]
+    ldp d10, d11, [sp, #112]
+    ldp d12, d13, [sp, #128]
+    ldp d14, d15, [sp, #144]
+    add sp, sp, #160
+    ret
+.size gpunn_switch_stacks, .-gpunn_switch_stacks
+)");
+
+const std::size_t saved_registers = 20, link_register = 11;
+
+void start_context(Context& context, const Stack& stack, void (*entry)()) {
+    void** top = (void**)((std::size_t)stack.high & ~(std::size_t)15) - saved_registers;
+    for (std::size_t i = 0; i < saved_registers; i++) top[i] = nullptr;
+    top[link_register] = (void*)entry;
+    context.stack_pointer = top;
+}
+
+#endif
+
+#ifndef GPUNN_EMULATOR_UCONTEXT
+void switch_context(Context& from, Context& to) { gpunn_switch_stacks(&from.stack_pointer, to.stack_pointer); }
+#endif
+
+}  // namespace gpunn_emulator

@@ -1,0 +1,37 @@
+// Stacks, and switching between them.
+#pragma once
+#include <cstddef>
+
+// Assembly where we have it: ucontext makes two system calls a switch, which is 6 to 11 times slower.
+#if !defined(GPUNN_EMULATOR_UCONTEXT) && !defined(__x86_64__) && !defined(__aarch64__)
+#define GPUNN_EMULATOR_UCONTEXT 1
+#endif
+#ifdef GPUNN_EMULATOR_UCONTEXT
+#include <ucontext.h>
+#endif
+
+namespace gpunn_emulator {
+
+#ifdef GPUNN_EMULATOR_UCONTEXT
+typedef ucontext_t Context;
+#else
+struct Context {
+    void* stack_pointer;
+};
+#endif
+
+struct Stack {
+    char* low;
+    char* high;
+};
+
+// Leaves the running context in `from` and goes on with `to`; returns when something switches back to `from`.
+void switch_context(Context& from, Context& to);
+
+// Makes `context` one that starts `entry` on an empty stack. `entry` must never return.
+void start_context(Context& context, const Stack& stack, void (*entry)());
+
+// Maps a stack with an inaccessible page below it, so that an overflow faults and does not overwrite its neighbour.
+Stack map_stack(std::size_t number);
+
+}  // namespace gpunn_emulator

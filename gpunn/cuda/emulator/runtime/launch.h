@@ -1,0 +1,95 @@
+// What a launch asks for, and what it found: the structures that the Python side shares (../module.py, ../report.py).
+#pragma once
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+namespace gpunn_emulator {
+
+// The order of this list is that of report.KINDS.
+enum class Kind : int {
+    race,
+    out_of_bounds,
+    uninitialised,
+    misaligned,
+    divergent_barrier,
+    deadlock,
+    read_only_write,
+    integer_overflow,
+    bounds,
+    shift,
+    division,
+    warp_mask,
+    assertion,
+    trap,
+    fault,
+};
+
+struct Report {
+    int kind;
+    int argument;      // its position, or -1
+    long long byte;    // offset in the argument or the shared memory, or -1
+    const void* pc;    // the address after the instruction, or null where file and line are known
+    const char* file;
+    int line;
+    int has_other;
+    unsigned block[3], thread[3], other_block[3], other_thread[3];
+    char message[240];
+};
+
+// An argument's memory. In check mode nothing else may be touched.
+struct Buffer {
+    char* memory;
+    std::size_t bytes;
+    int argument;
+    int read_only;
+};
+
+// The part of the kernel library that the runtime has to know.
+struct Library {
+    const char* base;                     // what to subtract from an address to find it in the file
+    std::size_t shared_module;            // of its thread-local storage, which holds the static __shared__ variables
+    std::size_t shared_bytes;
+    char *data_begin, *data_end;          // its __device__ and __constant__ variables
+    const char *image_begin, *image_end;  // all of it
+};
+
+enum class Order : int { forward, reverse, shuffled };
+
+struct Request {
+    void (*entry)(const char* arguments);
+    const char* arguments;
+    unsigned grid[3], block[3];
+    std::size_t dynamic_shared_bytes;
+    int order;
+    std::uint64_t seed;
+    const Library* library;
+    const Buffer* buffers;
+    int buffer_count;
+};
+
+// One launch, seen by all the host threads that work on it.
+class Launch {
+public:
+    explicit Launch(const Request& request);
+
+    // The number of a block that nobody has taken yet, or -1.
+    std::int64_t take_block();
+    void add(const Report& report);
+
+    const Request& request;
+    const std::uint64_t block_count;
+    std::vector<Report> reports;
+
+private:
+    std::uint64_t place(std::uint64_t turn) const;
+
+    std::atomic<std::uint64_t> next_{0};
+    std::atomic<bool> stopped_{false};
+    std::mutex mutex_;
+    std::uint64_t stride_ = 1, offset_ = 0;
+};
+
+}  // namespace gpunn_emulator

@@ -1,0 +1,470 @@
+#include "worker.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstring>
+#include <new>
+
+#ifdef GPUNN_EMULATOR_CHECK
+#include "checker.h"
+#endif
+
+namespace gpunn_emulator {
+
+__thread Current current;
+__thread Worker* worker;
+
+namespace {
+
+const std::size_t dynamic_shared_capacity = 256 * 1024;
+
+// CUDA promises 16; what is rounded up here goes unseen when a kernel runs past the end in fast mode.
+const std::size_t dynamic_shared_alignment = 128;
+
+unsigned bit(unsigned i) { return 1u << i; }
+
+unsigned first(unsigned mask) { return (unsigned)__builtin_ctz(mask); }
+
+// Memory whose content is a NaN in every floating-point format: a read of what no thread has written shows.
+void fill(char* memory, std::size_t bytes) { std::memset(memory, 0xff, bytes); }
+
+std::uint64_t mixed(std::uint64_t x) {  // the finaliser of SplitMix64
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+
+struct TlsIndex {
+    unsigned long module, offset;
+};
+
+}  // namespace
+
+extern "C" void* __tls_get_addr(TlsIndex*);
+
+Worker::Worker() : fibers_(new Fiber[max_threads]()) {
+    std::size_t page = (std::size_t)sysconf(_SC_PAGESIZE);
+    void* memory = mmap(nullptr, dynamic_shared_capacity + page, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) throw std::bad_alloc();
+    dynamic_end_ = (char*)memory + dynamic_shared_capacity;
+    mprotect(dynamic_end_, page, PROT_NONE);
+}
+
+Worker::~Worker() = default;  // workers are kept for later launches, see launch.cpp
+
+void Worker::begin(Launch& launch) {
+    const Request& request = launch.request;
+    launch_ = &launch;
+    worker = this;
+    current.block = &block_;
+    lay_out_threads(dim3(request.block[0], request.block[1], request.block[2]));
+    block_.grid_dim = dim3(request.grid[0], request.grid[1], request.grid[2]);
+    std::size_t rounded = (request.dynamic_shared_bytes + dynamic_shared_alignment - 1) & ~(dynamic_shared_alignment - 1);
+    block_.dynamic_shared = dynamic_end_ - rounded;
+    block_.dynamic_shared_bytes = request.dynamic_shared_bytes;
+    TlsIndex index{request.library->shared_module, 0};
+    static_shared_ = request.library->shared_bytes ? (char*)__tls_get_addr(&index) : nullptr;
+}
+
+void Worker::end() {
+    worker = nullptr;
+    current = Current{};
+    launch_ = nullptr;
+}
+
+void Worker::lay_out_threads(dim3 dim) {
+    dim3 old = block_.block_dim;
+    if (thread_count_ && old.x == dim.x && old.y == dim.y && old.z == dim.z) return;
+    block_.block_dim = dim;
+    thread_count_ = 0;
+    for (unsigned z = 0; z < dim.z; z++)
+        for (unsigned y = 0; y < dim.y; y++)
+            for (unsigned x = 0; x < dim.x; x++) {
+                Fiber& fiber = fibers_[thread_count_];
+                fiber.index = uint3{x, y, z};
+                fiber.number = thread_count_;
+                fiber.lane = thread_count_ % warp_size;
+                fiber.warp = thread_count_ / warp_size;
+                thread_count_++;
+            }
+}
+
+void Worker::fill_shared_memory() {
+    if (static_shared_) fill(static_shared_, launch_->request.library->shared_bytes);
+    fill(block_.dynamic_shared, block_.dynamic_shared_bytes);
+}
+
+void Worker::run_block(std::uint64_t number) {
+    const Request& request = launch_->request;
+    block_number_ = number;
+    block_.index.x = (unsigned)(number % request.grid[0]);
+    block_.index.y = (unsigned)(number / request.grid[0] % request.grid[1]);
+    block_.index.z = (unsigned)(number / request.grid[0] / request.grid[1]);
+    fill_shared_memory();
+
+    live_threads_ = thread_count_;
+    waiting_at_barrier_ = 0;
+    yes_ = no_ = 0;
+    ready_warps_ = 0;
+    for (unsigned w = 0; w * warp_size < thread_count_; w++) {
+        unsigned lanes = thread_count_ - w * warp_size;
+        unsigned mask = lanes >= warp_size ? ~0u : bit(lanes) - 1;
+        warps_[w] = Warp{mask, mask, 0, 0, 0};
+        ready_warps_ |= bit(w);
+    }
+    for (unsigned i = 0; i < thread_count_; i++) fibers_[i].started = false;
+    free_stacks_ = stacks_;
+    // Seeded by the block's number, so that a shuffled launch does not depend on which worker runs which block.
+    random_ = mixed(request.seed * 0x9e3779b97f4a7c15u + number + 1) | 1;
+    warp_turn_ = choose(ready_warps_, request.order == (int)Order::forward ? 31 : 0);
+    lane_turn_ = request.order == (int)Order::forward ? 31 : 0;
+#ifdef GPUNN_EMULATOR_CHECK
+    checker.begin_block(*this);
+#endif
+
+    Fiber* fiber = next_runnable();
+    make_current(*fiber);
+    give_stack(*fiber);
+    switch_context(scheduler_, fiber->context);
+    fiber_ = nullptr;
+}
+
+// --- turns ----------------------------------------------------------------------------------------------------------
+
+// Which of the candidates comes after `after` in the order of this launch.
+unsigned Worker::choose(unsigned candidates, unsigned after) {
+    switch ((Order)launch_->request.order) {
+    case Order::forward: {
+        unsigned later = candidates & ~(bit(after) | (bit(after) - 1));
+        return first(later ? later : candidates);
+    }
+    case Order::reverse: {
+        unsigned earlier = candidates & (bit(after) - 1);
+        return 31 - (unsigned)__builtin_clz(earlier ? earlier : candidates);
+    }
+    case Order::shuffled: break;
+    }
+    random_ ^= random_ << 13;
+    random_ ^= random_ >> 7;
+    random_ ^= random_ << 17;
+    unsigned turn = (unsigned)(random_ >> 40) & 31;
+    unsigned rotated = candidates >> turn | candidates << ((32 - turn) & 31);
+    return (first(rotated) + turn) & 31;
+}
+
+// The fiber to go on with, or null when the block is complete or cannot go on. A warp keeps its turn for as long as
+// one of its lanes can run: neighbouring threads use neighbouring memory.
+Fiber* Worker::next_runnable() {
+    for (;;) {
+        Warp& warp = warps_[warp_turn_];
+        unsigned first_fiber = warp_turn_ * warp_size;
+        if (warp.ready) {
+            lane_turn_ = choose(warp.ready, lane_turn_);
+            return &fibers_[first_fiber + lane_turn_];
+        }
+        if (warp.gathering) {
+            resolve_active_mask(warp, first_fiber);
+            continue;
+        }
+        ready_warps_ &= ~bit(warp_turn_);
+        if (ready_warps_) {
+            warp_turn_ = choose(ready_warps_, warp_turn_);
+            lane_turn_ = launch_->request.order == (int)Order::forward ? 31 : 0;
+        } else if (live_threads_ == 0 || !release_barrier()) {
+            return nullptr;
+        }
+    }
+}
+
+void Worker::make_current(Fiber& fiber) {
+    fiber_ = &fiber;
+    current.thread = &fiber;
+}
+
+// A thread gets a stack when it first runs and hands it on when it returns: where no thread ever waits, a single stack
+// serves the block and stays in the cache.
+void Worker::give_stack(Fiber& fiber) {
+    if (free_stacks_.empty()) {
+        stacks_.push_back(map_stack(stacks_.size()));
+        free_stacks_.push_back(stacks_.back());
+    }
+    fiber.stack = free_stacks_.back();
+    free_stacks_.pop_back();
+    fiber.started = true;
+    start_context(fiber.context, fiber.stack, fiber_main);
+}
+
+// Runs other fibers until this one, which the caller has taken out of `ready`, may go on.
+void Worker::wait(Fiber& fiber) {
+    Fiber* next = next_runnable();
+    if (next == &fiber) return;
+    if (!next) stop_block();
+    make_current(*next);
+    if (!next->started) give_stack(*next);
+    switch_context(fiber.context, next->context);
+}
+
+void Worker::fiber_main() {
+    Worker& self = *worker;
+    for (;;) {
+        self.launch_->request.entry(self.launch_->request.arguments);
+        Fiber& finished = *self.fiber_;
+        self.finish(finished);
+        Fiber* next = self.next_runnable();
+        if (!next) self.stop_block();
+        self.make_current(*next);
+        if (!next->started) {  // it can start right here
+            next->stack = finished.stack;
+            next->started = true;
+            continue;
+        }
+        self.free_stacks_.push_back(finished.stack);
+        switch_context(finished.context, next->context);
+    }
+}
+
+void Worker::finish(Fiber& fiber) {
+    Warp& warp = warps_[fiber.warp];
+    unsigned first_fiber = fiber.warp * warp_size;
+    warp.live &= ~bit(fiber.lane);
+    warp.ready &= ~bit(fiber.lane);
+    live_threads_--;
+    // Lanes may be waiting for this one, which will not come any more.
+    for (unsigned waiting = warp.in_collective; waiting; waiting &= waiting - 1) {
+        const Fiber& other = fibers_[first_fiber + first(waiting)];
+        if (!(other.mask >> fiber.lane & 1)) continue;
+#ifdef GPUNN_EMULATOR_CHECK
+        checker.lane_left_collective(*this, other, fiber);
+#endif
+        if (try_collective(warp, first_fiber, other)) break;
+    }
+}
+
+void Worker::stop_block() {
+    Context abandoned;
+    switch_context(abandoned, scheduler_);
+    __builtin_unreachable();
+}
+
+void Worker::yield() {
+    Fiber& fiber = *fiber_;
+    // Another warp gets a turn too: the thread that this one waits for may be there.
+    lane_turn_ = fiber.lane;
+    unsigned others = ready_warps_ & ~bit(fiber.warp);
+    if (others && !(warps_[fiber.warp].ready & ~bit(fiber.lane))) {
+        warp_turn_ = choose(others, fiber.warp);
+    }
+    wait(fiber);
+}
+
+// --- barriers -------------------------------------------------------------------------------------------------------
+
+Vote Worker::block_barrier(int predicate, int site, const void* caller) {
+    Fiber& fiber = *fiber_;
+    Warp& warp = warps_[fiber.warp];
+    fiber.site = site;
+    fiber.caller = caller;
+    warp.ready &= ~bit(fiber.lane);
+    warp.at_barrier |= bit(fiber.lane);
+    waiting_at_barrier_++;
+    (predicate ? yes_ : no_)++;
+    wait(fiber);
+    return vote_;
+}
+
+// Lets the threads at the barrier go on if all that have not returned are there, which is what CUDA waits for.
+bool Worker::release_barrier() {
+    if (waiting_at_barrier_ != live_threads_) {
+        add(describe_deadlock());
+        return false;
+    }
+    if (!same_barrier()) return false;
+    vote_ = Vote{yes_ > 0, no_ == 0, yes_};
+    yes_ = no_ = 0;
+    waiting_at_barrier_ = 0;
+    for (unsigned w = 0; w * warp_size < thread_count_; w++) {
+        Warp& warp = warps_[w];
+        warp.ready = warp.at_barrier;
+        warp.at_barrier = 0;
+        if (warp.ready) ready_warps_ |= bit(w);
+    }
+    bool forward = launch_->request.order == (int)Order::forward;
+    warp_turn_ = choose(ready_warps_, forward ? 31 : 0);
+    lane_turn_ = forward ? 31 : 0;
+#ifdef GPUNN_EMULATOR_CHECK
+    checker.block_barrier();
+#endif
+    return true;
+}
+
+bool Worker::same_barrier() {
+#ifdef GPUNN_EMULATOR_CHECK
+    const Fiber* one = nullptr;
+    for (unsigned i = 0; i < thread_count_; i++) {
+        Fiber& fiber = fibers_[i];
+        if (!(warps_[fiber.warp].at_barrier >> fiber.lane & 1)) continue;
+        if (!one) one = &fiber;
+        if (fiber.site == one->site && fiber.caller == one->caller) continue;
+        fiber_ = &fiber;
+        Report report = describe(Kind::divergent_barrier, fiber.caller);
+        report.has_other = 1;
+        std::memcpy(report.other_block, report.block, sizeof report.block);
+        std::memcpy(report.other_thread, &one->index, sizeof report.other_thread);
+        std::snprintf(report.message, sizeof report.message, "waits at this barrier while other threads wait at another");
+        add(report);
+        return false;
+    }
+#endif
+    return true;
+}
+
+Report Worker::describe_deadlock() {
+    unsigned at_barrier = 0, in_collective = 0;
+    const Fiber* example = nullptr;
+    for (unsigned i = 0; i < thread_count_; i++) {
+        const Fiber& fiber = fibers_[i];
+        const Warp& warp = warps_[fiber.warp];
+        bool collective = warp.in_collective >> fiber.lane & 1;
+        at_barrier += warp.at_barrier >> fiber.lane & 1;
+        // The lanes that hang in a collective are the better lead: the others wait for them.
+        if (collective && !in_collective++) example = &fiber;
+    }
+    for (unsigned i = 0; i < thread_count_ && !example; i++)
+        if (warps_[i / warp_size].at_barrier >> (i % warp_size) & 1) example = &fibers_[i];
+    fiber_ = const_cast<Fiber*>(example);
+    Report report = describe(Kind::deadlock, example->caller);
+    std::snprintf(report.message, sizeof report.message,
+                  "no thread of the block can go on: %u wait at a block barrier, %u in a warp operation, %u have returned",
+                  at_barrier, in_collective, thread_count_ - live_threads_);
+    return report;
+}
+
+// --- warps ----------------------------------------------------------------------------------------------------------
+
+void Worker::warp_collective(unsigned mask, void* payload, WarpOperation operation, const void* caller) {
+    Fiber& fiber = *fiber_;
+    Warp& warp = warps_[fiber.warp];
+    if (!(mask >> fiber.lane & 1)) {
+        Report report = describe(Kind::warp_mask, caller);
+        std::snprintf(report.message, sizeof report.message, "lane %u is not in its own mask 0x%08x", fiber.lane, mask);
+        fail(report);
+    }
+    fiber.mask = mask;
+    fiber.payload = payload;
+    fiber.operation = operation;
+    fiber.caller = caller;
+#ifdef GPUNN_EMULATOR_CHECK
+    checker.lane_joins_collective(*this, fiber, warp);
+#endif
+    warp.ready &= ~bit(fiber.lane);
+    warp.in_collective |= bit(fiber.lane);
+    if (!try_collective(warp, fiber.warp * warp_size, fiber)) wait(fiber);
+}
+
+// Runs the operation that `asking` waits for if all lanes it needs are there. Lanes that have returned are not waited
+// for, as in CUDA.
+bool Worker::try_collective(Warp& warp, unsigned first_fiber, const Fiber& asking) {
+    unsigned lanes = asking.mask & warp.live;
+    if (lanes & ~warp.in_collective) return false;
+    void* payloads[warp_size];
+    for (unsigned rest = lanes; rest; rest &= rest - 1) {
+        const Fiber& other = fibers_[first_fiber + first(rest)];
+        if (other.mask != asking.mask) return false;
+        if (other.operation != asking.operation) {
+            Report report = describe(Kind::warp_mask, asking.caller);
+            std::snprintf(report.message, sizeof report.message,
+                          "lanes %u and %u of a warp meet in different operations", asking.lane, other.lane);
+            fail(report);
+        }
+        payloads[first(rest)] = other.payload;
+    }
+    if (asking.operation) asking.operation(payloads, lanes);
+    warp.in_collective &= ~lanes;
+    warp.ready |= lanes;
+#ifdef GPUNN_EMULATOR_CHECK
+    if (!asking.operation) checker.warp_barrier(asking.warp, lanes);
+#endif
+    return true;
+}
+
+// The lanes that are "active" are not defined by CUDA; here they are those of the warp that come to the same place
+// before any of them can go on.
+unsigned Worker::active_mask(const void* caller) {
+    Fiber& fiber = *fiber_;
+    Warp& warp = warps_[fiber.warp];
+    fiber.caller = caller;
+    warp.ready &= ~bit(fiber.lane);
+    warp.gathering |= bit(fiber.lane);
+    wait(fiber);
+    return fiber.mask;
+}
+
+void Worker::resolve_active_mask(Warp& warp, unsigned first_fiber) {
+    const void* caller = fibers_[first_fiber + first(warp.gathering)].caller;
+    unsigned together = 0;
+    for (unsigned rest = warp.gathering; rest; rest &= rest - 1)
+        if (fibers_[first_fiber + first(rest)].caller == caller) together |= bit(first(rest));
+    for (unsigned rest = together; rest; rest &= rest - 1) fibers_[first_fiber + first(rest)].mask = together;
+    warp.gathering &= ~together;
+    warp.ready |= together;
+}
+
+// --- reports --------------------------------------------------------------------------------------------------------
+
+Report Worker::describe(Kind kind, const void* pc) const {
+    Report report{};
+    report.kind = (int)kind;
+    report.argument = -1;
+    report.byte = -1;
+    report.pc = pc;
+    std::memcpy(report.block, &block_.index, sizeof report.block);
+    if (fiber_) std::memcpy(report.thread, &fiber_->index, sizeof report.thread);
+    return report;
+}
+
+void Worker::add(const Report& report) { launch_->add(report); }
+
+void Worker::fail(const Report& report) {
+    add(report);
+    stop_block();
+}
+
+// --- what kernels call ----------------------------------------------------------------------------------------------
+
+Vote block_barrier(int predicate, int site) {
+    return worker->block_barrier(predicate, site, __builtin_return_address(0));
+}
+
+void warp_barrier(unsigned mask) { worker->warp_collective(mask, nullptr, nullptr, __builtin_return_address(0)); }
+
+void warp_collective(unsigned mask, void* payload, WarpOperation operation) {
+    worker->warp_collective(mask, payload, operation, __builtin_return_address(0));
+}
+
+unsigned active_mask() { return worker->active_mask(__builtin_return_address(0)); }
+
+void yield() { worker->yield(); }
+
+void assertion_failed(const char* expression, const char* file, int line) {
+    Report report = worker->describe(Kind::assertion, nullptr);
+    report.file = file;
+    report.line = line;
+    std::snprintf(report.message, sizeof report.message, "assertion failed: %s", expression);
+    worker->fail(report);
+}
+
+void trap() {
+    Report report = worker->describe(Kind::trap, __builtin_return_address(0));
+    std::snprintf(report.message, sizeof report.message, "__trap() was called");
+    worker->fail(report);
+}
+
+#ifndef GPUNN_EMULATOR_CHECK
+void note_atomic(const void*, std::size_t, const void*) {}
+void note_fence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+#endif
+
+}  // namespace gpunn_emulator

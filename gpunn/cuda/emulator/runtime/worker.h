@@ -1,0 +1,122 @@
+// A worker runs the blocks it is given, one after the other, on one host thread. Every CUDA thread is a fiber: it runs
+// until it has to wait, and the worker then goes on with another one.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "../include/gpunn_emulator/vector_types.h"
+#include "../include/gpunn_emulator/interface.h"
+#undef threadIdx
+#undef blockIdx
+#undef blockDim
+#undef gridDim
+#undef warpSize
+
+#include "context.h"
+#include "launch.h"
+
+namespace gpunn_emulator {
+
+const unsigned warp_size = 32, max_threads = 1024;
+
+struct Fiber : ThreadView {
+    unsigned number;  // in its block, x fastest
+    unsigned warp;
+    bool started;
+    Stack stack;
+    Context context;
+    // What it waits for, if it does.
+    const void* caller;
+    int site;
+    unsigned mask;
+    void* payload;
+    WarpOperation operation;
+};
+
+// One bit per lane. A live lane is in exactly one of the last four.
+struct Warp {
+    unsigned live;
+    unsigned ready, at_barrier, in_collective, gathering;
+};
+
+class Worker {
+public:
+    Worker();
+    ~Worker();
+    Worker(const Worker&) = delete;
+
+    // Takes blocks until there are none left; `after_block` is called after each.
+    template <class AfterBlock> void work(Launch& launch, AfterBlock after_block) {
+        begin(launch);
+        for (std::int64_t block; (block = launch.take_block()) >= 0; after_block()) run_block((std::uint64_t)block);
+        end();
+    }
+
+    Vote block_barrier(int predicate, int site, const void* caller);
+    void warp_collective(unsigned mask, void* payload, WarpOperation operation, const void* caller);
+    unsigned active_mask(const void* caller);
+    void yield();
+
+    // A report about the running thread, with its block and thread filled in.
+    Report describe(Kind kind, const void* pc) const;
+    void add(const Report& report);
+    // Adds a report and gives the block up. Called on a fiber; does not return.
+    [[noreturn]] void fail(const Report& report);
+    [[noreturn]] void stop_block();
+    bool runs_kernel() const { return fiber_ != nullptr; }
+
+    const Fiber* fiber() const { return fiber_; }
+    const Fiber& fiber(unsigned number) const { return fibers_[number]; }
+    const Warp& warp(unsigned number) const { return warps_[number]; }
+    unsigned thread_count() const { return thread_count_; }
+    const BlockView& block() const { return block_; }
+    std::uint64_t block_number() const { return block_number_; }
+    char* static_shared() const { return static_shared_; }
+    const Launch& launch() const { return *launch_; }
+
+private:
+    static void fiber_main();
+
+    void begin(Launch& launch);
+    void end();
+    void lay_out_threads(dim3 block_dim);
+    void run_block(std::uint64_t number);
+    void fill_shared_memory();
+
+    Fiber* next_runnable();
+    void make_current(Fiber& fiber);
+    void give_stack(Fiber& fiber);
+    void wait(Fiber& fiber);
+    void finish(Fiber& fiber);
+    unsigned choose(unsigned candidates, unsigned after);
+
+    bool release_barrier();
+    bool same_barrier();
+    bool try_collective(Warp& warp, unsigned first_fiber, const Fiber& asking);
+    void resolve_active_mask(Warp& warp, unsigned first_fiber);
+    Report describe_deadlock();
+
+    Launch* launch_ = nullptr;
+    BlockView block_{};
+    std::uint64_t block_number_ = 0;
+    char* static_shared_ = nullptr;
+    char* dynamic_end_ = nullptr;  // dynamic shared memory ends at a page that must not be touched
+
+    std::unique_ptr<Fiber[]> fibers_;
+    Warp warps_[max_threads / warp_size];
+    unsigned thread_count_ = 0, live_threads_ = 0, waiting_at_barrier_ = 0;
+    unsigned ready_warps_ = 0, warp_turn_ = 0, lane_turn_ = 0;
+    std::uint64_t random_ = 1;
+    int yes_ = 0, no_ = 0;
+    Vote vote_{};
+
+    Fiber* fiber_ = nullptr;  // the one that runs, or null outside kernels
+    Context scheduler_;
+    std::vector<Stack> stacks_, free_stacks_;
+};
+
+// The worker of this host thread, or null.
+extern __thread Worker* worker __attribute__((tls_model("initial-exec")));
+
+}  // namespace gpunn_emulator

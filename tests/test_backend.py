@@ -1,0 +1,151 @@
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from gpunn import backend, tensor
+from gpunn.errors import ArgumentError, DeviceError, DtypeError
+from gpunn.ops import conv
+
+
+class CudaError(Exception):
+    pass
+
+
+class FakeArray:
+    """Stands for a cupy.ndarray where there is no CuPy: it has what the checks look at."""
+
+    def __init__(self, array):
+        self.array, self.dtype, self.shape, self.ndim = array, array.dtype, array.shape, array.ndim
+        self.device = types.SimpleNamespace(id=1)
+
+
+def fake_cupy(monkeypatch, devices=2, error=None):
+    def count():
+        if error:
+            raise CudaError(error)
+        return devices
+
+    runtime = types.SimpleNamespace(getDeviceCount=count, CUDARuntimeError=CudaError)
+    cupy = types.ModuleType("cupy")
+    cupy.ndarray, cupy.cuda, cupy.asnumpy = FakeArray, types.SimpleNamespace(runtime=runtime), lambda x: x.array
+    cupy.__spec__ = types.SimpleNamespace(name="cupy")
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    return cupy
+
+
+def test_get_array_module(monkeypatch):
+    assert backend.get_array_module() is np
+    assert backend.get_array_module(np.ones(2), 3.0, None) is np
+    cupy = fake_cupy(monkeypatch)
+    on_gpu = FakeArray(np.ones(2))
+    assert backend.get_array_module(on_gpu, 3.0) is cupy
+    with pytest.raises(
+        DeviceError, match=r"arrays must be on one device; use to_gpu or to_cpu, got arrays=\['NumPy', 'CuPy'\]"
+    ):
+        backend.get_array_module(np.ones(2), on_gpu)
+
+
+def test_mixed_arrays_are_refused_by_name(monkeypatch):
+    fake_cupy(monkeypatch)
+    with pytest.raises(
+        DeviceError, match="conv2d: arrays must all be NumPy's or all be CuPy's, got x='NumPy', w='CuPy'"
+    ):
+        conv.conv2d(np.ones((1, 1, 4, 4)), FakeArray(np.ones((1, 1, 3, 3))))
+    with pytest.raises(DeviceError, match=r"got arrays=\['NumPy', 'CuPy'\]"):
+        tensor(np.ones(2)) + FakeArray(np.ones(2))
+
+
+def test_device_names(monkeypatch):
+    assert backend.check_device("cpu") == "cpu"
+    for wrong in ("cuda", "gpu:", "gpu:-1", "GPU", "cpu:0", 0):
+        with pytest.raises(ArgumentError, match='a device is "cpu", "gpu" or "gpu:N", got device='):
+            backend.check_device(wrong)
+    fake_cupy(monkeypatch, devices=2)
+    assert backend.check_device("gpu") == "gpu:0"
+    assert backend.check_device("gpu:1") == "gpu:1"
+    assert (backend.gpu_count(), backend.why_no_gpu()) == (2, "")
+    with pytest.raises(DeviceError, match="there are 2 GPUs, counted from 0, got device='gpu:2'"):
+        backend.check_device("gpu:2")
+
+
+def test_why_there_is_no_gpu(monkeypatch):
+    monkeypatch.setattr(backend.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DeviceError, match=r"device 'gpu': CuPy is not installed: pip install 'gpunn\[cuda13\]'"):
+        backend.check_device("gpu")
+    assert backend.gpu_count() == 0
+    monkeypatch.undo()
+    for error, message in (
+        (
+            "cudaErrorInsufficientDriver: CUDA driver version is insufficient",
+            "driver is missing or too old .*nvidia-smi",
+        ),
+        ("cudaErrorNoDevice: no CUDA-capable device is detected", "no CUDA device is visible"),
+    ):
+        fake_cupy(monkeypatch, error=error)
+        with pytest.raises(DeviceError, match=message):
+            backend.to_gpu(np.ones(2))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(DeviceError, match="with CUDA_VISIBLE_DEVICES='': unset CUDA_VISIBLE_DEVICES"):
+        backend.check_device("gpu")
+
+
+def test_default_device_comes_from_the_environment(monkeypatch):
+    monkeypatch.delenv("GPUNN_DEVICE", raising=False)
+    assert backend.default_device() == "cpu"
+    monkeypatch.setenv("GPUNN_DEVICE", "gpu:1")
+    fake_cupy(monkeypatch)
+    assert backend.default_device() == "gpu:1"
+    monkeypatch.setenv("GPUNN_DEVICE", "tpu")
+    with pytest.raises(ArgumentError, match="got device='tpu'"):
+        backend.default_device()
+
+
+def test_where_an_array_is(monkeypatch):
+    fake_cupy(monkeypatch)
+    x = np.arange(3)
+    assert (backend.device_of(x), backend.device_of(FakeArray(x))) == ("cpu", "gpu:1")
+    assert backend.to_cpu(x) is x
+    assert backend.to_cpu(FakeArray(x)) is x
+    assert backend.asarray(FakeArray(x), device="cpu") is x
+    assert backend.asarray(x) is x
+    with pytest.raises(ArgumentError, match="to_gpu: device must be a GPU, got device='cpu'"):
+        backend.to_gpu(x, "cpu")
+
+
+def test_dtypes():
+    assert backend.asarray(1.5).dtype == np.float32
+    assert backend.asarray([[1.5, 2]]).dtype == np.float32
+    assert backend.asarray(np.float64(1.5)).dtype == np.float64
+    assert backend.asarray(True).dtype == bool
+    assert backend.asarray([1, 2], dtype=np.float16).dtype == np.float16
+    assert backend.accumulation_dtype(np.float16) == np.float32
+    assert backend.accumulation_dtype(np.float64) == np.float64
+    with pytest.raises(DtypeError, match="op: x must be a floating array, got dtype='complex64'"):
+        backend.operands("op", x=np.ones(2, np.complex64))
+
+
+def test_random_numbers_are_numpy_philox():
+    ours = backend.random_generator(123).standard_normal(5)
+    np.testing.assert_array_equal(ours, np.random.Generator(np.random.Philox(123)).standard_normal(5))
+    backend.manual_seed(123)
+    np.testing.assert_array_equal(backend.default_generator().standard_normal(5), ours)
+    for wrong in (-1, 1.5, "1"):
+        with pytest.raises(ArgumentError, match="seed must be an integer of at least 0"):
+            backend.random_generator(wrong)
+
+
+def test_default_generator_differs_between_processes(monkeypatch):
+    monkeypatch.setattr(backend, "_default_generator", None)
+    first = backend.default_generator().random()
+    monkeypatch.setattr(backend, "_default_generator", None)
+    assert backend.default_generator().random() != first
+
+
+@pytest.mark.gpu
+def test_a_round_trip_through_the_gpu():
+    x = np.arange(6.0).reshape(2, 3)
+    there = backend.to_gpu(x)
+    assert backend.device_of(there) == "gpu:0"
+    np.testing.assert_array_equal(backend.to_cpu(there), x)

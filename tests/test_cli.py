@@ -1,0 +1,200 @@
+"""The command line: what it prints and where, its exit codes, its errors without tracebacks."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import pytest
+
+import gpunn
+from gpunn import backend, cli
+from gpunn.cuda import cache
+
+
+class Ended(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+class Command(Protocol):
+    def __call__(self, *arguments: object) -> Ended: ...
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+    """Run the command in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def command(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["gpunn", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), out, err)
+
+    return command
+
+
+QUICK = ("train", "digits", "--epochs", 1, "--batch-size", 256)
+
+
+def test_version(command: Command) -> None:
+    assert command("--version") == (0, f"gpunn {gpunn.__version__}\n", "")
+
+
+def test_help_shows_every_option_with_its_default(command: Command) -> None:
+    code, out, _ = command("train", "digits", "--help")
+    assert code == 0
+    text = " ".join(re.sub(r"[│╭╰─╮╯]", " ", out).split())
+    for option, default in (
+        ("--epochs", "40"),
+        ("--batch-size", "32"),
+        ("--lr", "0.005"),
+        ("--seed", "0"),
+        ("--device", "(the environment variable GPUNN_DEVICE, or cpu)"),
+        ("--out", "(runs/digits-<date>-<time>)"),
+    ):
+        assert re.search(rf"{option} .*?\[default: {re.escape(default)}\]", text), option
+    assert "--emulate" in text
+    assert "--debug" in command("--help").out
+
+
+def test_info(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GPUNN_CACHE_DIR", str(tmp_path / "kernels"))
+    cache.write_atomically(tmp_path / "kernels" / "cubin" / "a.cubin", bytes(3 << 20))
+    cache.write_atomically(tmp_path / "kernels" / "b.so", bytes(1 << 19))
+    code, out, err = command("info")
+    assert (code, err) == (0, "")
+    facts: dict[str, list[str]] = {}
+    for line in out.splitlines():
+        facts.setdefault(line[:13].strip(), []).append(line[14:])
+    assert facts["gpunn"][0].startswith(gpunn.__version__)
+    assert facts["Python"][0].startswith(".".join(map(str, sys.version_info[:3])))
+    assert facts["NumPy"] == [__import__("numpy").__version__]
+    assert {"CuPy", "cuda-core", "NVRTC", "C++ compiler"} <= facts.keys()
+    assert facts["kernel cache"] == [f"{tmp_path / 'kernels'}  2 files, 3.5 MiB"]
+    assert facts["device"][0].startswith("cpu")
+    assert len(facts["device"]) == 1 + backend.gpu_count()
+    assert facts.get("no GPU", [""]) == [backend.why_no_gpu()]
+
+
+def test_info_with_an_empty_cache(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GPUNN_CACHE_DIR", str(tmp_path / "none"))
+    assert f"{tmp_path / 'none'}  0 files, 0.0 MiB" in command("info").out
+
+
+def test_training_is_quiet_where_there_is_no_terminal(command: Command) -> None:
+    code, out, err = command(*QUICK, "--out", "here")
+    assert (code, err) == (0, "")
+    summary = json.loads(Path("here/summary.json").read_text())
+    line = f"test accuracy {summary['test_accuracy']:.2%} after 1 epochs, {summary['seconds']:.1f} s: here\n"
+    assert out == line
+
+
+def test_options_reach_the_run(command: Command) -> None:
+    options = ("--lr", "0.02", "--seed", 7, "--device", "cpu", "--out", "here")
+    assert command(*QUICK, *options).code == 0
+    config = json.loads(Path("here/config.json").read_text())
+    assert config == {"epochs": 1, "batch_size": 256, "lr": 0.02, "seed": 7, "device": "cpu", "emulate": False}
+
+
+class Terminal(io.StringIO):
+    """A standard output that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_on_a_terminal(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert command("train", "digits", "--epochs", 2, "--batch-size", 256, "--out", "here").code == 0
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue())
+    last = [line for line in re.split(r"[\r\n]+", shown) if line.startswith("epoch")][-1]
+    accuracy = json.loads(Path("here/metrics.jsonl").read_text().splitlines()[-1])["test_accuracy"]
+    assert last.startswith("epoch 2/2")
+    assert re.search(rf"loss \d\.\d+ .*test accuracy {accuracy:.2%} .*\d samples/s .*0:00", last), last
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--epochs", "0"), "--epochs"),
+        (("--batch-size", "-3"), "--batch-size"),
+        (("--seed", "-1"), "--seed"),
+        (("--lr", "-1"), "lr must be above 0 and finite, got lr=-1.0"),
+        (("--lr", "fast"), "--lr"),
+        (("--lr", "0"), "lr must be above 0 and finite, got lr=0.0"),
+        (("--lr", "nan"), "lr must be above 0 and finite, got lr=nan"),
+        (("--device", "tpu"), 'a device is "cpu", "gpu" or "gpu:N", got device=\'tpu\''),
+        (("--device", ""), "device=''"),
+        (("--unknown",), "--unknown"),
+        (("--out", "file"), "file: the run cannot be written there"),
+    ],
+)
+def test_the_users_mistakes(arguments: tuple[str, ...], message: str, command: Command) -> None:
+    Path("file").write_text("mine")
+    code, out, err = command(*QUICK, *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert "Traceback" not in err
+    assert os.listdir() == ["file"]  # no run folder was begun
+    if "got" in message:
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1
+
+
+def test_emulating_without_a_compiler(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    code, out, err = command(*QUICK, "--emulate", "--out", "here")
+    assert (code, out) == (2, "")
+    assert re.match(r"error: .*no-such-compiler", err)
+    assert "Traceback" not in err
+    assert os.listdir() == []
+    assert "no-such-compiler" in command("info").out
+
+
+@pytest.mark.skipif(backend.gpu_count() > 0, reason="there is a GPU")
+def test_a_gpu_where_there_is_none(command: Command) -> None:
+    assert command(*QUICK, "--device", "gpu") == (2, "", f"error: device 'gpu': {backend.why_no_gpu()}\n")
+
+
+def test_a_folder_that_holds_a_run(command: Command) -> None:
+    assert command(*QUICK, "--out", "here").code == 0
+    code, _, err = command(*QUICK, "--out", "here")
+    assert code == 2
+    assert re.fullmatch(r"error: here: holds a run already .*\n", err)
+
+
+def test_a_loss_that_is_not_finite(command: Command) -> None:
+    code, out, err = command("train", "digits", "--epochs", 1, "--lr", "1e30", "--out", "here")
+    assert (code, out) == (2, "")
+    assert re.fullmatch(r"error: fit: the training loss is \S+ at step \d+ \(epoch 1\).*the run is in here\n", err)
+    assert json.loads(Path("here/summary.json").read_text())["status"] == "diverged"
+
+
+@pytest.mark.parametrize("place", [0, 2, 6])  # before the command, inside it, at the end
+def test_debug_shows_the_traceback(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = [*map(str, QUICK), "--lr", "0"]
+    arguments.insert(place, "--debug")
+    monkeypatch.setattr(sys, "argv", ["gpunn", *arguments])
+    with pytest.raises(gpunn.errors.ArgumentError, match="lr must be above 0"):
+        cli.main()
+
+
+def test_without_typer(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['typer'] = None; from gpunn.cli import main; main()"
+    ended = subprocess.run([sys.executable, "-c", code, "info"], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert re.fullmatch(r'error: the command gpunn needs .*typer.*: pip install "gpunn\[train\]"\n', ended.stderr)

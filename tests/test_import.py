@@ -1,0 +1,27 @@
+import json
+import subprocess
+import sys
+
+HEAVY = ["cupy", "torch", "matplotlib", "sklearn", "PIL", "safetensors", "typer", "rich", "cuda.core", "cuda.bindings"]
+
+
+def python(*args: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *args], capture_output=True, text=True, check=True)
+
+
+def test_import_brings_numpy_and_nothing_heavier():
+    code = f"import sys, json, gpunn; print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
+    assert json.loads(python("-c", code).stdout) == []
+
+
+def test_import_takes_under_60_ms_beyond_numpy():
+    def milliseconds() -> float:
+        times = {}
+        for line in python("-X", "importtime", "-c", "import gpunn").stderr.splitlines():
+            _, cumulative, name = line.removeprefix("import time:").split("|")
+            if name.strip() in ("numpy", "gpunn"):
+                times[name.strip()] = int(cumulative)
+        return (times["gpunn"] - times["numpy"]) / 1000
+
+    # The best of five: the others measure what else the machine was doing.
+    assert min(milliseconds() for _ in range(5)) < 60

@@ -1,0 +1,189 @@
+import gc
+import weakref
+
+import numpy as np
+import pytest
+
+import gpunn
+from gpunn import Tensor, tensor
+from gpunn.errors import DtypeError, GraphError, ShapeError
+from gpunn.tensor import record
+
+W = np.array([[0.5, -1.5, 2.5], [1.25, 0.75, -0.25]])
+EXPRESSIONS = {
+    "add": lambda x: x + W + 2,
+    "broadcast add": lambda x: x + tensor(W) + x[0],
+    "radd": lambda x: 2.0 + x,
+    "subtract": lambda x: 1 - x - W,
+    "rsub array": lambda x: W - x,
+    "multiply": lambda x: x * x * W,
+    "broadcast multiply": lambda x: x * x[:, :1],
+    "divide": lambda x: x / (x * x + 1),
+    "rdivide": lambda x: 3 / (x * x + 1),
+    "negate": lambda x: -x,
+    "power": lambda x: x**3,
+    "power 0": lambda x: x**0,
+    "matmul": lambda x: x @ x.T,
+    "matmul vector": lambda x: x @ x[0],
+    "vector matmul": lambda x: x[:, 0] @ x,
+    "vector vector": lambda x: x[0] @ x[1],
+    "rmatmul": lambda x: W.T @ x,
+    "batched matmul": lambda x: x.reshape(2, 1, 3) @ tensor(np.stack([W.T, W.T])).astype(np.float64),
+    "broadcast matmul": lambda x: x.reshape(2, 1, 3) @ x.T,
+    "item": lambda x: x[1, 2],
+    "slice": lambda x: x[:, ::2],
+    "repeated index": lambda x: x[[0, 0, 1]],
+    "mask": lambda x: x[W > 0],
+    "tensor index": lambda x: x[tensor([1, 0])],
+    "sum": lambda x: x.sum(),
+    "sum axis": lambda x: x.sum(0),
+    "sum keepdims": lambda x: x.sum(1, keepdims=True) * x,
+    "sum axes": lambda x: (x * x).sum((0, 1)),
+    "mean": lambda x: (x * x).mean(),
+    "mean axis": lambda x: (x * x).mean(-1),
+    "reshape": lambda x: x.reshape(3, 2) @ x,
+    "reshape tuple": lambda x: x.reshape((-1,)),
+    "transpose": lambda x: x.reshape(1, 2, 3).transpose(2, 0, 1),
+    "astype": lambda x: x.astype(np.float64) * 2,
+    "used twice": lambda x: (x + x) * x,
+}
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS.values(), ids=EXPRESSIONS.keys())
+def test_gradient_is_the_directional_difference(expression, rng):
+    x, direction = rng.standard_normal((2, 2, 3))
+    leaf = tensor(x, requires_grad=True)
+    y = expression(leaf)
+    g = rng.standard_normal(y.shape)
+    y.backward(g)
+    change = (expression(tensor(x + 1e-6 * direction)).data - expression(tensor(x - 1e-6 * direction)).data) / 2e-6
+    np.testing.assert_allclose((leaf.grad * direction).sum(), (change * g).sum(), rtol=1e-6, atol=1e-8)
+
+
+NARROW = [name for name, e in EXPRESSIONS.items() if name != "astype" and "W" not in e.__code__.co_names]
+
+
+@pytest.mark.parametrize("name", [*NARROW, "mask"])
+def test_nothing_becomes_float64(name, rng):
+    expression = EXPRESSIONS[name]
+    leaf = tensor(rng.standard_normal((2, 3)).astype(np.float32), requires_grad=True)
+    y = expression(leaf)
+    y.sum().backward()
+    assert y.dtype == leaf.grad.dtype == np.float32
+
+
+def test_making_tensors():
+    assert tensor([1.0, 2.0]).dtype == np.float32
+    assert tensor([1, 2]).dtype == np.int64
+    assert tensor(np.ones(2)).dtype == np.float64
+    assert tensor(np.float64(3)).dtype == np.float64
+    assert tensor(1.5, dtype=np.float64).item() == 1.5
+    raw = np.ones(3, np.float32)
+    t = tensor(raw)
+    assert t.data is raw
+    assert t.device == "cpu"
+    assert (len(t), t.ndim, t.size, t.shape, float(t[0])) == (3, 1, 3, (3,), 1.0)
+    copy = t.numpy()
+    copy[:] = 5
+    assert raw[0] == 1
+    assert repr(tensor([1.0], requires_grad=True)) == "tensor([1.], dtype=float32, requires_grad=True)"
+    with pytest.raises(DtypeError, match="only floats have gradients, got dtype='int64'"):
+        tensor([1, 2], requires_grad=True)
+
+
+def test_gradients_accumulate_and_do_not_share_memory():
+    a, b = tensor([1.0], requires_grad=True), tensor([2.0], requires_grad=True)
+    (a + b).sum().backward()
+    (a + b).sum().backward()
+    np.testing.assert_array_equal(a.grad, [2])
+    a.grad[:] = 7
+    np.testing.assert_array_equal(b.grad, [2])
+
+
+def test_a_graph_deeper_than_the_stack():
+    x = tensor([1.0], requires_grad=True)
+    y = x
+    for _ in range(20_000):
+        y = y + 1.0
+    y.sum().backward()
+    assert x.grad.item() == 1
+
+
+def test_backward_frees_the_graph():
+    x = tensor([2.0], requires_grad=True)
+    middle = x * x
+    seen = weakref.ref(middle)
+    y = middle.sum()
+    del middle
+    y.backward()
+    gc.collect()
+    assert seen() is None
+    with pytest.raises(GraphError, match="freed by an earlier backward; call that one with retain_graph=True"):
+        y.backward()
+
+
+def test_retain_graph():
+    x = tensor([3.0], requires_grad=True)
+    y = (x * x).sum()
+    y.backward(retain_graph=True)
+    y.backward()
+    assert x.grad.item() == 12
+
+
+def test_no_work_for_a_parent_that_needs_no_gradient():
+    asked = []
+    x, y = tensor([1.0], requires_grad=True), tensor([1.0])
+    result = record(np.zeros(1, np.float32), (x, y), lambda gy, needs: asked.append(needs) or (gy, None))
+    result.backward()
+    assert asked == [(True, False)]
+
+
+def test_no_grad_records_nothing():
+    x = tensor([1.0], requires_grad=True)
+    with gpunn.no_grad():
+        y = x * 2
+    assert not y.requires_grad
+    assert (x * 2).requires_grad
+    assert not x.detach().requires_grad
+
+
+def test_change_in_place_is_found():
+    x = tensor([1.0, 2.0], requires_grad=True)
+    y = x * x
+    with gpunn.no_grad():
+        x[0] = 5.0
+    with pytest.raises(GraphError, match="changed in place after it was used, got .*version=1, expected_version=0"):
+        y.sum().backward()
+    with pytest.raises(GraphError, match="setitem: a tensor that requires a gradient cannot be changed in place"):
+        x[0] = 1.0
+
+
+def test_errors_name_rule_and_values():
+    x = tensor(np.ones((2, 3)), requires_grad=True)
+    with pytest.raises(ShapeError, match=r"add: shapes must broadcast, got a=\(2, 3\), b=\(2, 4\)"):
+        x + np.ones((2, 4))
+    with pytest.raises(ShapeError, match=r"matmul: the inner dimensions must agree, got a=\(2, 3\), b=\(2, 3\)"):
+        x @ x
+    with pytest.raises(DtypeError, match="multiply: operands must have one dtype, got a='float64', b='float32'"):
+        x * np.ones(3, np.float32)
+    with pytest.raises(DtypeError, match="add: operands must have one dtype, got a='int64', b='float32'"):
+        tensor([1, 2]) + 0.5
+    with pytest.raises(
+        ShapeError, match=r"reshape: the number of elements must stay the same, got shape=\(2, 3\), wanted=\(4,\)"
+    ):
+        x.reshape(4)
+    with pytest.raises(GraphError, match=r"needs the gradient passed in: backward\(g\), got shape=\(2, 3\)"):
+        (x * 2).backward()
+    with pytest.raises(ShapeError, match=r"g must have the tensor's shape, got g=\(3,\), tensor=\(2, 3\)"):
+        (x * 2).backward(np.ones(3))
+    with pytest.raises(DtypeError, match="g must have the tensor's dtype"):
+        (x * 2).backward(np.ones((2, 3), np.float32))
+    with pytest.raises(DtypeError, match="g must be a raw array, got type='Tensor'"):
+        (x * 2).backward(x)
+    with pytest.raises(GraphError, match="does not depend on one with requires_grad=True"):
+        tensor([1.0]).backward()
+    with pytest.raises(DtypeError, match="power: the exponent must be a number"):
+        x**x
+    with pytest.raises(ShapeError, match="mean: there must be elements to average"):
+        tensor(np.ones((0, 2))).mean()
+    assert isinstance(x, Tensor)

@@ -9,6 +9,7 @@ import importlib.util
 import os
 import re
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -182,6 +183,16 @@ def to_gpu(x: Array, device: str = "gpu") -> Array:
     cupy = sys.modules["cupy"]
     with cupy.cuda.Device(index):
         return cupy.asarray(x)
+
+
+def use_device(device: str) -> AbstractContextManager[Any]:
+    """A context in which ``device`` is the current one: where CuPy puts new arrays, and where kernels run.
+
+    >>> with use_device("cpu"):
+    ...     pass
+    """
+    index = _parse(check_device(device))
+    return nullcontext() if index is None else sys.modules["cupy"].cuda.Device(index)
 
 
 def asarray(x: Any, device: str | None = None, dtype: Any = None) -> Array:

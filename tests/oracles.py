@@ -46,7 +46,7 @@ def windows(shape, out, kernel, stride, padding, dilation):
 
 def conv2d(x, w, b, stride, padding, dilation, groups):
     x, w = np.float64(x), np.float64(w)
-    n, c, height, width = x.shape
+    n, _, height, width = x.shape
     k, per_group, kh, kw = w.shape
     size = [
         (length + 2 * p - d * (f - 1) - 1) // s + 1

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backend import Array, get_array_module
+from gpunn.backend import Array, device_of, get_array_module, is_array
 from gpunn.cuda import source
 from gpunn.cuda.source import MacroValue
+from gpunn.errors import DeviceError, check
 
 C_TYPES = {"float32": "float", "float64": "double"}
 """The dtypes that the kernels take, with their names in CUDA C++."""
@@ -92,8 +93,11 @@ def launch(
         assert emulation is not None, "a launch with NumPy arrays outside emulate()"
         function = _emulated(file, kernel, options, emulation)
     else:
-        capability = xp.cuda.Device().compute_capability
-        function = _compiled(file, kernel, options, f"sm_{capability}", xp.cuda.Device().id)
+        current = xp.cuda.Device()
+        elsewhere = sorted({device_of(a) for a in args if is_array(a)} - {f"gpu:{current.id}"})
+        rule = "arrays must be on the current device; compute inside `with gpunn.backend.use_device(...)`"
+        check(not elsewhere, DeviceError, kernel, rule, arrays=elsewhere, current=f"gpu:{current.id}")
+        function = _compiled(file, kernel, options, f"sm_{current.compute_capability}", current.id)
     function(grid, block, tuple(args))
 
 

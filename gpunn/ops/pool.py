@@ -23,15 +23,11 @@ from gpunn.ops.window import Pair, Window, check_image, check_shape, output_size
 
 Shape4 = tuple[int, int, int, int]
 Size = tuple[int, int]
+Stride = Pair | None  # None: the size of the window
 
 
 def max_pool2d(
-    x: Array,
-    kernel_size: Pair,
-    stride: Pair | None = None,
-    padding: Pair = 0,
-    dilation: Pair = 1,
-    ceil_mode: bool = False,
+    x: Array, kernel_size: Pair, stride: Stride = None, padding: Pair = 0, dilation: Pair = 1, ceil_mode: bool = False
 ) -> tuple[Array, Array]:
     """The maxima (N, C, OH, OW) and their places in the windows, counted row by row from 0.
 
@@ -46,8 +42,7 @@ def max_pool2d(
     if cuda.takes(x):
         y = xp.empty((*x.shape[:2], *out), x.dtype)
         place = xp.empty(y.shape, place_dtype)
-        args = [xp.ascontiguousarray(x), y, place, *_int_args(x.shape, out, win), *_dilation_args(win)]
-        _launch("max_pool2d_forward", y.size, win, args)
+        _launch("max_pool2d_forward", (x, y, place), y, x.shape, out, win, win.dilation)
         return y, place
     padded = _pad(xp, x, win, out, -np.inf)
     candidates = [win.view(padded, row, column, out) for _, row, column in win.taps()]
@@ -70,7 +65,7 @@ def max_pool2d_backward(
     place: Array,
     x_shape: Shape4,
     kernel_size: Pair,
-    stride: Pair | None = None,
+    stride: Stride = None,
     padding: Pair = 0,
     dilation: Pair = 1,
     ceil_mode: bool = False,
@@ -83,16 +78,9 @@ def max_pool2d_backward(
     check_shape(op, "place", place, gy.shape)
     if cuda.takes(gy):
         gx = xp.empty(x_shape, gy.dtype)
-        args = [
-            xp.ascontiguousarray(gy),
-            xp.ascontiguousarray(place),
-            gx,
-            *_int_args(x_shape, out, win),
-            *_dilation_args(win),
-        ]
-        _launch("max_pool2d_backward", gx.size, win, args)
+        _launch("max_pool2d_backward", (gy, place, gx), gx, x_shape, out, win, win.dilation)
         return gx
-    padded = _padded_zeros(xp, x_shape, win, out, accumulation_dtype(gy.dtype))
+    padded = xp.zeros((*x_shape[:2], *_reach(x_shape, win, out)), accumulation_dtype(gy.dtype))
     for tap, row, column in win.taps():
         win.view(padded, row, column, out)[...] += gy * (place == tap)
     return _crop(padded, x_shape, win).astype(gy.dtype)
@@ -102,7 +90,7 @@ def max_pool2d_indices(
     place: Array,
     x_shape: Shape4,
     kernel_size: Pair,
-    stride: Pair | None = None,
+    stride: Stride = None,
     padding: Pair = 0,
     dilation: Pair = 1,
     ceil_mode: bool = False,
@@ -122,7 +110,7 @@ def max_pool2d_indices(
 def avg_pool2d(
     x: Array,
     kernel_size: Pair,
-    stride: Pair | None = None,
+    stride: Stride = None,
     padding: Pair = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
@@ -137,8 +125,8 @@ def avg_pool2d(
     win, out = _geometry("avg_pool2d", x.shape, kernel_size, stride, padding, 1, ceil_mode)
     if cuda.takes(x):
         y = xp.empty((*x.shape[:2], *out), x.dtype)
-        args = [xp.ascontiguousarray(x), y, *_int_args(x.shape, out, win), *_divisor_args(win, count_include_pad)]
-        _launch("avg_pool2d_forward", y.size, win, args)
+        ends = (win.pads[0][1], win.pads[1][1], int(count_include_pad))
+        _launch("avg_pool2d_forward", (x, y), y, x.shape, out, win, ends)
         return y
     padded = _pad(xp, x, win, out, 0).astype(accumulation_dtype(x.dtype), copy=False)
     y = xp.zeros((*x.shape[:2], *out), padded.dtype)
@@ -152,7 +140,7 @@ def avg_pool2d_backward(
     gy: Array,
     x_shape: Shape4,
     kernel_size: Pair,
-    stride: Pair | None = None,
+    stride: Stride = None,
     padding: Pair = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
@@ -164,10 +152,10 @@ def avg_pool2d_backward(
     check_shape(op, "gy", gy, (*x_shape[:2], *out))
     if cuda.takes(gy):
         gx = xp.empty(x_shape, gy.dtype)
-        args = [xp.ascontiguousarray(gy), gx, *_int_args(x_shape, out, win), *_divisor_args(win, count_include_pad)]
-        _launch("avg_pool2d_backward", gx.size, win, args)
+        ends = (win.pads[0][1], win.pads[1][1], int(count_include_pad))
+        _launch("avg_pool2d_backward", (gy, gx), gx, x_shape, out, win, ends)
         return gx
-    padded = _padded_zeros(xp, x_shape, win, out, accumulation_dtype(gy.dtype))
+    padded = xp.zeros((*x_shape[:2], *_reach(x_shape, win, out)), accumulation_dtype(gy.dtype))
     share = gy / _divisor(xp, (x_shape[2], x_shape[3]), out, win, count_include_pad, padded.dtype)
     for _, row, column in win.taps():
         win.view(padded, row, column, out)[...] += share
@@ -175,13 +163,7 @@ def avg_pool2d_backward(
 
 
 def _geometry(
-    op: str,
-    x_shape: tuple[int, ...],
-    kernel_size: Pair,
-    stride: Pair | None,
-    padding: Pair,
-    dilation: Pair,
-    ceil_mode: bool,
+    op: str, x_shape: tuple[int, ...], kernel_size: Pair, stride: Stride, padding: Pair, dilation: Pair, ceil_mode: bool
 ) -> tuple[Window, Size]:
     stride = kernel_size if stride is None else stride
     win = window(op, kernel_size, stride, pair(op, "padding", padding, 0), dilation)
@@ -211,10 +193,6 @@ def _pad(xp: Any, x: Array, win: Window, out: Size, value: float) -> Array:
     padded = xp.full((*x.shape[:2], *_reach(x.shape, win, out)), value, x.dtype)
     _crop(padded, x.shape, win)[...] = x
     return padded
-
-
-def _padded_zeros(xp: Any, x_shape: Shape4, win: Window, out: Size, dtype: Any) -> Array:
-    return xp.zeros((*x_shape[:2], *_reach(x_shape, win, out)), dtype)
 
 
 def _crop(padded: Array, x_shape: tuple[int, ...], win: Window) -> Array:
@@ -250,25 +228,27 @@ def _divisor(xp: Any, size: Size, out: Size, win: Window, count_include_pad: boo
 _THREADS = 128
 
 
-def _int_args(x_shape: tuple[int, ...], out: Size, win: Window) -> list[np.int32]:
-    planes = x_shape[0] * x_shape[1]
-    return [np.int32(v) for v in (planes, *x_shape[2:], *out, *win.stride, win.pads[0][0], win.pads[1][0])]
-
-
-def _dilation_args(win: Window) -> list[np.int32]:
-    return [np.int32(v) for v in win.dilation]
-
-
-def _divisor_args(win: Window, count_include_pad: bool) -> list[np.int32]:
-    return [np.int32(win.pads[0][1]), np.int32(win.pads[1][1]), np.int32(count_include_pad)]
-
-
-def _launch(kernel: str, threads: int, win: Window, args: list[Any]) -> None:
-    if threads == 0:
+def _launch(
+    kernel: str,
+    arrays: tuple[Array, ...],
+    written: Array,
+    x_shape: Shape4,
+    out: Size,
+    win: Window,
+    more: tuple[int, ...],
+) -> None:
+    """One thread for each element of ``written``; ``more`` follows the integers that all pooling kernels take."""
+    if written.size == 0:
         return
+    xp = get_array_module(written)
     macros: dict[str, str | int] = {
-        "DTYPE": cuda.c_type(args[0]), "INDEX": cuda.index_type(args[0].size, args[1].size, threads),
-        "KH": win.kernel[0], "KW": win.kernel[1],
+        "DTYPE": cuda.c_type(written),
+        "INDEX": cuda.index_type(*(a.size for a in arrays)),
+        "KH": win.kernel[0],
+        "KW": win.kernel[1],
         "PLACE": "unsigned char" if _place_dtype(win) == np.uint8 else "int",
-    }  # fmt: skip
-    cuda.launch("pool.cu", kernel, macros, (-(-threads // _THREADS),), (_THREADS,), args)
+    }
+    planes = x_shape[0] * x_shape[1]
+    integers = (planes, *x_shape[2:], *out, *win.stride, win.pads[0][0], win.pads[1][0], *more)
+    args = [*map(xp.ascontiguousarray, arrays), *map(np.int32, integers)]
+    cuda.launch("pool.cu", kernel, macros, (-(-written.size // _THREADS),), (_THREADS,), args)

@@ -25,10 +25,7 @@ class Window(NamedTuple):
 
     def extent(self) -> tuple[int, int]:
         """The height and width that the window spans: ``dilation * (kernel - 1) + 1``."""
-        return (
-            self.dilation[0] * (self.kernel[0] - 1) + 1,
-            self.dilation[1] * (self.kernel[1] - 1) + 1,
-        )
+        return (self.dilation[0] * (self.kernel[0] - 1) + 1, self.dilation[1] * (self.kernel[1] - 1) + 1)
 
     def taps(self) -> list[tuple[int, int, int]]:
         """Each element of the window as (its place, its row offset, its column offset), in row-major order."""

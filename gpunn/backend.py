@@ -66,13 +66,16 @@ def operands(op: str, **arrays: Array | None) -> Any:
     """
     given = {name: a for name, a in arrays.items() if a is not None}
     for name, a in given.items():
-        check(is_array(a), DtypeError, op, f"{name} must be a NumPy or CuPy array", type=type(a).__name__)
-        check(a.dtype in DTYPES, DtypeError, op, f"{name} must be a floating array", dtype=str(a.dtype))
+        if not is_array(a):
+            fail(DtypeError, op, f"{name} must be a NumPy or CuPy array", type=type(a).__name__)
+        if a.dtype not in DTYPES:
+            fail(DtypeError, op, f"{name} must be a floating array", dtype=str(a.dtype))
     modules = {name: "CuPy" if _is_cupy(a) else "NumPy" for name, a in given.items()}
     check(len(set(modules.values())) < 2, DeviceError, op, "arrays must all be NumPy's or all be CuPy's", **modules)
-    dtypes = {name: str(a.dtype) for name, a in given.items()}
-    check(len(set(dtypes.values())) < 2, DtypeError, op, "arrays must have one dtype", **dtypes)
-    return get_array_module(*given.values())
+    if len({a.dtype for a in given.values()}) > 1:
+        dtypes = {name: str(a.dtype) for name, a in given.items()}
+        fail(DtypeError, op, "arrays must have one dtype", **dtypes)
+    return np if "NumPy" in modules.values() else sys.modules["cupy"]
 
 
 # ---- dtypes --------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gpunn.backend import to_cpu
-from gpunn.errors import FileError, GpunnError
+from gpunn.errors import FileError, GpunnError, PackageError
 from gpunn.nn import Module
 
 
@@ -19,7 +19,7 @@ def _safetensors() -> Any:
     try:
         import safetensors.numpy
     except ImportError as error:
-        raise GpunnError(f'weights are kept as safetensors ({error}): pip install "gpunn[train]"') from error
+        raise PackageError(f'weights are kept as safetensors ({error}): pip install "gpunn[train]"') from error
     return safetensors
 
 

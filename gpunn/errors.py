@@ -26,6 +26,10 @@ class DtypeError(GpunnError, TypeError):
     """An array has a dtype that the operation does not take."""
 
 
+class PackageError(GpunnError, ImportError):
+    """An optional package is not installed."""
+
+
 class DeviceError(GpunnError, RuntimeError):
     """A device is missing, or arrays of different devices were mixed."""
 

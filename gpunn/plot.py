@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.errors import ArgumentError, FileError, GpunnError, ShapeError, check
+from gpunn.errors import ArgumentError, FileError, PackageError, ShapeError, check
 
 # Two colours of Okabe and Ito's palette, told apart with every kind of colour blindness; the lines differ in
 # their markers too.
@@ -34,10 +34,7 @@ def curves(metrics: Sequence[Mapping[str, float]], path: str | os.PathLike[str])
     loss, accuracy = figure.subplots(1, 2)
     epochs = [record["epoch"] for record in metrics]
     marker = "o" if len(epochs) <= 20 else ""  # a single epoch has no line, so it needs a point
-    for name, label, colour, style in (
-        ("train_loss", "training", _BLUE, "-"),
-        ("test_loss", "test", _ORANGE, "--"),
-    ):
+    for name, label, colour, style in (("train_loss", "training", _BLUE, "-"), ("test_loss", "test", _ORANGE, "--")):
         loss.plot(epochs, [record[name] for record in metrics], style + marker, color=colour, label=label, markersize=4)
     loss.set(xlabel="epoch", ylabel="cross entropy", yscale="log", title="Loss")
     loss.yaxis.set_major_formatter("{x:g}")  # 0.1, not 10 to the -1
@@ -93,7 +90,7 @@ def _figure(width: float, height: float) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise GpunnError(f'plot: figures are drawn by matplotlib ({error}): pip install "gpunn[train]"') from error
+        raise PackageError(f'plot: figures are drawn by matplotlib ({error}): pip install "gpunn[train]"') from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

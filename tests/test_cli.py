@@ -57,7 +57,7 @@ def test_help_shows_every_option_with_its_default(command: Command) -> None:
     assert code == 0
     text = " ".join(re.sub(r"[│╭╰─╮╯]", " ", out).split())
     for option, default in (
-        ("--epochs", "40"),
+        ("--epochs", "80"),
         ("--batch-size", "32"),
         ("--lr", "0.005"),
         ("--seed", "0"),

@@ -132,14 +132,7 @@ def test_nan_loss_restores_the_last_whole_epoch(bad_step: int, whole_epochs: int
     sgd = optim.SGD(model.parameters(), lr=0.1)
     epoch = whole_epochs + 1
     training = fit(
-        model,
-        sgd,
-        examples(),
-        examples(1),
-        epochs=5,
-        batch_size=8,
-        generator=random_generator(0),
-        augment=spoil,
+        model, sgd, examples(), examples(1), epochs=5, batch_size=8, generator=random_generator(0), augment=spoil
     )
     with pytest.raises(TrainingError, match=rf"training loss is nan at step {bad_step} \(epoch {epoch}\)"):
         kept.extend(weights(model) for _ in training)
@@ -185,14 +178,7 @@ def test_ctrl_c_restores_the_last_whole_epoch() -> None:
             raise KeyboardInterrupt
 
     training = fit(
-        model,
-        sgd,
-        examples(),
-        examples(1),
-        epochs=5,
-        batch_size=8,
-        generator=random_generator(0),
-        on_step=interrupt,
+        model, sgd, examples(), examples(1), epochs=5, batch_size=8, generator=random_generator(0), on_step=interrupt
     )
     with pytest.raises(KeyboardInterrupt):
         kept.extend(weights(model) for _ in training)

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gpunn.backend import random_generator
-from gpunn.errors import GpunnError
+from gpunn.errors import PackageError
 
 Images: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 Labels: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
@@ -27,13 +27,13 @@ def digits(seed: int = 0) -> tuple[tuple[Images, Labels], tuple[Images, Labels]]
     >>> x.shape, y.shape, x_test.shape, float(x.max())
     ((1347, 1, 8, 8), (1347,), (450, 1, 8, 8), 1.0)
 
-    Raises GpunnError, with the command that mends it, where scikit-learn is not installed.
+    Raises PackageError, with the command that mends it, where scikit-learn is not installed.
     Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998.
     """
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise GpunnError(f'digits: scikit-learn holds this data set ({error}): pip install "gpunn[train]"') from error
+        raise PackageError(f'digits: scikit-learn holds this data set ({error}): pip install "gpunn[train]"') from error
     bunch = load_digits()
     images = (bunch.images / _WHITE).astype(np.float32)[:, np.newaxis]  # (1797, 1, 8, 8)
     labels = bunch.target.astype(np.int64)

@@ -39,6 +39,7 @@ from gpunn.models import lenet
 from gpunn.train import EpochRecord, evaluate, fit
 
 FILES = ("config.json", "metrics.jsonl", "summary.json", "model.safetensors", "curves.png", "confusion.png")
+_WEIGHT_DECAY = 1e-4  # against over-fitting 1,347 images: as good or better on each of five splits where it was tried
 _NEEDS = ("sklearn", "matplotlib", "safetensors")
 
 
@@ -125,7 +126,7 @@ def _run(
     generator = random_generator(options.seed)
     model = lenet(generator=generator).to(device)
     steps = options.epochs * math.ceil(len(train[1]) / options.batch_size)
-    adam = optim.Adam(model.parameters(), lr=learning_rate(0, steps, options.lr))
+    adam = optim.Adam(model.parameters(), lr=learning_rate(0, steps, options.lr), weight_decay=_WEIGHT_DECAY)
     done = 0
 
     def after_step(step: int, loss: float) -> None:

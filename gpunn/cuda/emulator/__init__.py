@@ -16,8 +16,8 @@ divergent barriers and more, and raises :class:`CheckError` with file, line, blo
 ... except CheckError as error:
 ...     for report in error.reports:
 ...         print(report.kind, report.file, report.line, report.thread)
-out-of-bounds shift.cu 2 (3, 0, 0)
 race shift.cu 2 (1, 0, 0)
+out-of-bounds shift.cu 2 (3, 0, 0)
 """
 
 from gpunn.cuda.emulator.module import RawKernel, RawModule

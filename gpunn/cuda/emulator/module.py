@@ -323,7 +323,7 @@ def _named(value: object) -> str:
         return str(value.dtype)
     passed = _as_cupy_passes(value)
     name = f"a Python {type(value).__name__}"
-    return name if passed is None else f"{name}, which is passed as {passed.dtype}: write for instance np.int32(...)"
+    return name if passed is None else f"{name}, which counts as {passed.dtype}"
 
 
 def _parameters(describe: Callable[[Any, int], int]) -> list[_Parameter]:

@@ -44,10 +44,14 @@ def kernel_names(text: str) -> list[str]:
     return names
 
 
+# "used": the compiler would take for zero what no line of the source writes, and the emulator fills it with NaN.
+_SHARED = "__attribute__((used)) thread_local"
+
+
 def lower(text: str) -> str:
     """The text as C++."""
     text = _dynamic_shared_to_pointers(text)
-    return text.replace("__gpunn_shared__", "thread_local").replace("__gpunn_global__", "")
+    return text.replace("__gpunn_shared__", _SHARED).replace("__gpunn_global__", "")
 
 
 def _dynamic_shared_to_pointers(text: str) -> str:

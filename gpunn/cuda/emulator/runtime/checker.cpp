@@ -265,16 +265,18 @@ void Checker::record_read(Cell& cell) const {
     cell.read_sync = syncs_[fiber.warp];
 }
 
-// A struct may have padding that nobody writes, so of an access longer than any scalar or vector one byte is enough.
+// A struct may have padding that nobody writes. So one written byte is enough for a word, and one word for an access
+// longer than any vector. What is left: padding of a whole word, in a struct that is copied in one go, is reported.
 void Checker::check_initialised(const Access& access) const {
-    const std::size_t longest_vector = 32;
-    std::size_t written = 0, first_unwritten = access.bytes;
-    for (std::size_t i = 0; i < access.bytes; i++) {
-        bool is_written = access.region->cells[access.offset + i].write_interval >= block_interval_;
-        written += is_written;
-        if (!is_written) first_unwritten = std::min(first_unwritten, i);
+    const std::size_t word = 4, longest_vector = 16;
+    std::size_t unwritten_words = 0, words = 0, first_unwritten = 0;
+    for (std::size_t i = 0; i < access.bytes; words++) {
+        bool written = false;
+        std::size_t begin = i, end = std::min(access.bytes, i + word - (access.offset + i) % word);
+        for (; i < end; i++) written |= access.region->cells[access.offset + i].write_interval >= block_interval_;
+        if (!written && !unwritten_words++) first_unwritten = begin;
     }
-    if (written == access.bytes || (access.bytes > longest_vector && written)) return;
+    if (!unwritten_words || (access.bytes > longest_vector && unwritten_words < words)) return;
     Report report = worker_->describe(Kind::uninitialised, access.pc);
     report.byte = (long long)(access.offset + first_unwritten);
     char what[80];

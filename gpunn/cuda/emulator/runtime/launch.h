@@ -56,6 +56,9 @@ struct Library {
     const char *image_begin, *image_end;  // all of it
 };
 
+// ../report.py and ../module.py lay these out once more.
+static_assert(sizeof(Report) == 328 && sizeof(Buffer) == 24 && sizeof(Library) == 56, "the Python side must follow");
+
 enum class Order : int { forward, reverse, shuffled };
 
 struct Request {
@@ -69,6 +72,8 @@ struct Request {
     const Buffer* buffers;
     int buffer_count;
 };
+
+static_assert(sizeof(Request) == 88, "the Python side must follow");
 
 // One launch, seen by all the host threads that work on it.
 class Launch {

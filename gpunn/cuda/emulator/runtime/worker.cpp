@@ -262,11 +262,35 @@ void Worker::yield() {
 
 // --- barriers -------------------------------------------------------------------------------------------------------
 
-Vote Worker::block_barrier(int predicate, int site, const void* caller) {
+#ifdef GPUNN_EMULATOR_CHECK
+namespace {
+
+// Tells apart the calls that led to a barrier: a device function with a barrier in it may be called in two branches.
+// Every frame begins with the address of the one below it, and then the return address.
+std::size_t hash_of_calls(const Stack& stack, const void* frame) {
+    std::size_t hash = 0;
+    while ((const char*)frame >= stack.low && (const char*)frame + 2 * sizeof(void*) <= stack.high) {
+        const void* const* words = (const void* const*)frame;
+        hash = (std::size_t)mixed(hash + (std::size_t)words[1]);
+        if (words[0] <= frame) break;  // the first frame, or code without frames
+        frame = words[0];
+    }
+    return hash;
+}
+
+}  // namespace
+#endif
+
+Vote Worker::block_barrier(int predicate, int site, const void* caller, const void* frame) {
     Fiber& fiber = *fiber_;
     Warp& warp = warps_[fiber.warp];
     fiber.site = site;
     fiber.caller = caller;
+#ifdef GPUNN_EMULATOR_CHECK
+    fiber.call_path = hash_of_calls(fiber.stack, frame);
+#else
+    (void)frame;
+#endif
     warp.ready &= ~bit(fiber.lane);
     warp.at_barrier |= bit(fiber.lane);
     waiting_at_barrier_++;
@@ -307,7 +331,7 @@ bool Worker::same_barrier() {
         Fiber& fiber = fibers_[i];
         if (!(warps_[fiber.warp].at_barrier >> fiber.lane & 1)) continue;
         if (!one) one = &fiber;
-        if (fiber.site == one->site && fiber.caller == one->caller) continue;
+        if (fiber.site == one->site && fiber.call_path == one->call_path) continue;
         fiber_ = &fiber;
         Report report = describe(Kind::divergent_barrier, fiber.caller);
         report.has_other = 1;
@@ -392,9 +416,10 @@ bool Worker::try_collective(Warp& warp, unsigned first_fiber, const Fiber& askin
 
 // The lanes that are "active" are not defined by CUDA; here they are those of the warp that come to the same place
 // before any of them can go on.
-unsigned Worker::active_mask(const void* caller) {
+unsigned Worker::active_mask(int site, const void* caller) {
     Fiber& fiber = *fiber_;
     Warp& warp = warps_[fiber.warp];
+    fiber.site = site;
     fiber.caller = caller;
     warp.ready &= ~bit(fiber.lane);
     warp.gathering |= bit(fiber.lane);
@@ -403,10 +428,10 @@ unsigned Worker::active_mask(const void* caller) {
 }
 
 void Worker::resolve_active_mask(Warp& warp, unsigned first_fiber) {
-    const void* caller = fibers_[first_fiber + first(warp.gathering)].caller;
+    int site = fibers_[first_fiber + first(warp.gathering)].site;
     unsigned together = 0;
     for (unsigned rest = warp.gathering; rest; rest &= rest - 1)
-        if (fibers_[first_fiber + first(rest)].caller == caller) together |= bit(first(rest));
+        if (fibers_[first_fiber + first(rest)].site == site) together |= bit(first(rest));
     for (unsigned rest = together; rest; rest &= rest - 1) fibers_[first_fiber + first(rest)].mask = together;
     warp.gathering &= ~together;
     warp.ready |= together;
@@ -435,7 +460,7 @@ void Worker::fail(const Report& report) {
 // --- what kernels call ----------------------------------------------------------------------------------------------
 
 Vote block_barrier(int predicate, int site) {
-    return worker->block_barrier(predicate, site, __builtin_return_address(0));
+    return worker->block_barrier(predicate, site, __builtin_return_address(0), __builtin_frame_address(0));
 }
 
 void warp_barrier(unsigned mask) { worker->warp_collective(mask, nullptr, nullptr, __builtin_return_address(0)); }
@@ -444,7 +469,7 @@ void warp_collective(unsigned mask, void* payload, WarpOperation operation) {
     worker->warp_collective(mask, payload, operation, __builtin_return_address(0));
 }
 
-unsigned active_mask() { return worker->active_mask(__builtin_return_address(0)); }
+unsigned active_mask(int site) { return worker->active_mask(site, __builtin_return_address(0)); }
 
 void yield() { worker->yield(); }
 

@@ -28,6 +28,7 @@ struct Fiber : ThreadView {
     Context context;
     // What it waits for, if it does.
     const void* caller;
+    std::size_t call_path;
     int site;
     unsigned mask;
     void* payload;
@@ -53,9 +54,9 @@ public:
         end();
     }
 
-    Vote block_barrier(int predicate, int site, const void* caller);
+    Vote block_barrier(int predicate, int site, const void* caller, const void* frame);
     void warp_collective(unsigned mask, void* payload, WarpOperation operation, const void* caller);
-    unsigned active_mask(const void* caller);
+    unsigned active_mask(int site, const void* caller);
     void yield();
 
     // A report about the running thread, with its block and thread filled in.

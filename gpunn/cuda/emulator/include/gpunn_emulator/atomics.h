@@ -27,7 +27,7 @@ template <class T, class Change> GPUNN_UNWATCHED T atomically(T* address, Change
 // `identity` keeps the value out of type deduction, so that atomicAdd(&float_total, 1) means what it does in CUDA.
 // Integer sums wrap on hardware: they are computed unsigned, where the language lets them.
 #define GPUNN_ATOMIC(name, expression)                                                                           \
-    template <class T> inline T name(T* address, typename gpunn_emulator::identity<T>::type value) {             \
+    template <class T> __forceinline__ T name(T* address, typename gpunn_emulator::identity<T>::type value) {    \
         return gpunn_emulator::atomically(address, [value](T old) -> T { return expression; });                  \
     }
 
@@ -42,11 +42,11 @@ GPUNN_ATOMIC(atomicDec, old == 0 || old > value ? value : old - 1)
 GPUNN_ATOMIC(atomicAdd, old + value)
 GPUNN_ATOMIC(atomicSub, old - value)
 
-inline int atomicAdd(int* address, int value) { return (int)atomicAdd((unsigned*)address, (unsigned)value); }
-inline int atomicSub(int* address, int value) { return (int)atomicSub((unsigned*)address, (unsigned)value); }
+__forceinline__ int atomicAdd(int* address, int value) { return (int)atomicAdd((unsigned*)address, (unsigned)value); }
+__forceinline__ int atomicSub(int* address, int value) { return (int)atomicSub((unsigned*)address, (unsigned)value); }
 
 template <class T>
-inline T atomicCAS(T* address, typename gpunn_emulator::identity<T>::type compare,
+__forceinline__ T atomicCAS(T* address, typename gpunn_emulator::identity<T>::type compare,
                    typename gpunn_emulator::identity<T>::type value) {
     return gpunn_emulator::atomically(address, [=](T old) -> T { return old == compare ? value : old; });
 }

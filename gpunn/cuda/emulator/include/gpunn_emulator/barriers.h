@@ -8,20 +8,20 @@
 #define __syncthreads_and(predicate) (::gpunn_emulator::block_barrier((predicate) != 0, __COUNTER__).all)
 #define __syncthreads_or(predicate) (::gpunn_emulator::block_barrier((predicate) != 0, __COUNTER__).any)
 
-inline void __syncwarp(unsigned mask = 0xffffffffu) { ::gpunn_emulator::warp_barrier(mask); }
+__forceinline__ void __syncwarp(unsigned mask = 0xffffffffu) { ::gpunn_emulator::warp_barrier(mask); }
 
-inline void __threadfence_block() { ::gpunn_emulator::note_fence(); }
-inline void __threadfence() { ::gpunn_emulator::note_fence(); }
-inline void __threadfence_system() { ::gpunn_emulator::note_fence(); }
+__forceinline__ void __threadfence_block() { ::gpunn_emulator::note_fence(); }
+__forceinline__ void __threadfence() { ::gpunn_emulator::note_fence(); }
+__forceinline__ void __threadfence_system() { ::gpunn_emulator::note_fence(); }
 
 // A thread that waits for another one has to let it run: threads of a block take turns on one host thread.
-inline void __nanosleep(unsigned) { ::gpunn_emulator::yield(); }
+__forceinline__ void __nanosleep(unsigned) { ::gpunn_emulator::yield(); }
 
-inline long long clock64() { return (long long)::gpunn_emulator::clock_now(); }
-inline int clock() { return (int)::gpunn_emulator::clock_now(); }
-inline unsigned long long __globaltimer() { return ::gpunn_emulator::nanoseconds_now(); }
+__forceinline__ long long clock64() { return (long long)::gpunn_emulator::clock_now(); }
+__forceinline__ int clock() { return (int)::gpunn_emulator::clock_now(); }
+__forceinline__ unsigned long long __globaltimer() { return ::gpunn_emulator::nanoseconds_now(); }
 
-inline void __trap() { ::gpunn_emulator::trap(); }
+__forceinline__ void __trap() { ::gpunn_emulator::trap(); }
 
 extern "C" int printf(const char*, ...);
 

@@ -46,7 +46,7 @@ extern "C" long long llabs(long long) noexcept;
 
 inline float fma(float x, float y, float z) { return fmaf(x, y, z); }
 inline float ldexp(float x, int exponent) { return ldexpf(x, exponent); }
-inline float frexp(float x, int* exponent) { return frexpf(x, exponent); }
+__forceinline__ float frexp(float x, int* exponent) { return frexpf(x, exponent); }
 inline float abs(float x) { return fabsf(x); }
 inline double abs(double x) { return fabs(x); }
 inline long abs(long x) { return labs(x); }
@@ -105,12 +105,12 @@ inline float exp10f(float x) { return powf(10.0f, x); }
 inline double exp10(double x) { return pow(10.0, x); }
 inline float fdividef(float a, float b) { return a / b; }
 
-inline void sincosf(float x, float* sine, float* cosine) { *sine = sinf(x); *cosine = cosf(x); }
-inline void sincos(double x, double* sine, double* cosine) { *sine = sin(x); *cosine = cos(x); }
-inline void sincos(float x, float* sine, float* cosine) { sincosf(x, sine, cosine); }
+__forceinline__ void sincosf(float x, float* sine, float* cosine) { *sine = sinf(x); *cosine = cosf(x); }
+__forceinline__ void sincos(double x, double* sine, double* cosine) { *sine = sin(x); *cosine = cos(x); }
+__forceinline__ void sincos(float x, float* sine, float* cosine) { sincosf(x, sine, cosine); }
 inline float sinpif(float x) { return (float)sin(3.14159265358979323846 * fmod((double)x, 2.0)); }
 inline float cospif(float x) { return (float)cos(3.14159265358979323846 * fmod((double)x, 2.0)); }
-inline void sincospif(float x, float* sine, float* cosine) { *sine = sinpif(x); *cosine = cospif(x); }
+__forceinline__ void sincospif(float x, float* sine, float* cosine) { *sine = sinpif(x); *cosine = cospif(x); }
 inline double sinpi(double x) { return sin(3.14159265358979323846 * fmod(x, 2.0)); }
 inline double cospi(double x) { return cos(3.14159265358979323846 * fmod(x, 2.0)); }
 inline float normcdff(float x) { return 0.5f * erfcf(-0.70710678118654752f * x); }
@@ -128,7 +128,7 @@ inline float __sinf(float x) { return sinf(x); }
 inline float __cosf(float x) { return cosf(x); }
 inline float __tanf(float x) { return tanf(x); }
 inline float __tanhf(float x) { return tanhf(x); }
-inline void __sincosf(float x, float* sine, float* cosine) { sincosf(x, sine, cosine); }
+__forceinline__ void __sincosf(float x, float* sine, float* cosine) { sincosf(x, sine, cosine); }
 inline float __fdividef(float a, float b) { return a / b; }
 inline float __saturatef(float x) { return x > 0.0f ? (x < 1.0f ? x : 1.0f) : 0.0f; }
 

@@ -52,11 +52,11 @@ inline float bfloat16_to_float(unsigned short bits) { return bit_cast<float>((un
         name(unsigned x) : name((float)x) {}                                                                     \
         name(long long x) : name((float)x) {}                                                                    \
         name(unsigned long long x) : name((float)x) {}                                                           \
-        operator float() const { return gpunn_emulator::to_float(bits); }                                        \
-        name& operator+=(name o) { return *this = name((float)*this + (float)o); }                               \
-        name& operator-=(name o) { return *this = name((float)*this - (float)o); }                               \
-        name& operator*=(name o) { return *this = name((float)*this * (float)o); }                               \
-        name& operator/=(name o) { return *this = name((float)*this / (float)o); }                               \
+        __forceinline__ operator float() const { return gpunn_emulator::to_float(bits); }                        \
+        __forceinline__ name& operator+=(name o) { return *this = name((float)*this + (float)o); }               \
+        __forceinline__ name& operator-=(name o) { return *this = name((float)*this - (float)o); }               \
+        __forceinline__ name& operator*=(name o) { return *this = name((float)*this * (float)o); }               \
+        __forceinline__ name& operator/=(name o) { return *this = name((float)*this / (float)o); }               \
     };                                                                                                           \
     struct __attribute__((aligned(4))) pair {                                                                    \
         name x, y;                                                                                               \
@@ -82,7 +82,7 @@ inline float bfloat16_to_float(unsigned short bits) { return bit_cast<float>((un
     inline name __habs(name a) { return name(fabsf(a)); }                                                        \
     inline name __hmax(name a, name b) { return name(fmaxf(a, b)); }                                             \
     inline name __hmin(name a, name b) { return name(fminf(a, b)); }                                             \
-    /* The product is exact in double, so one rounding is left, to within double's 53 bits. */                   \
+    /* The product is exact, the sum has double's 53 bits: far more than what the last rounding keeps. */        \
     inline name __hfma(name a, name b, name c) { return name((double)(float)a * (double)(float)b + (float)c); }  \
     inline bool __heq(name a, name b) { return a == b; }                                                         \
     inline bool __hne(name a, name b) { return a != b; }                                                         \

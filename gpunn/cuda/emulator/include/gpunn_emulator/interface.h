@@ -31,15 +31,24 @@ extern __thread Current current __attribute__((tls_model("initial-exec")));
 // them. `lanes` are those that take part: the mask without lanes that have returned or never existed.
 typedef void (*WarpOperation)(void** payloads, unsigned lanes);
 
+// Calls of these must neither be merged nor copied, or they are no longer one for one those of the source. What GCC has
+// for that are flags, see ../../build.py.
+#ifdef __clang__
+#define GPUNN_ONE_CALL __attribute__((nomerge, noduplicate))
+#else
+#define GPUNN_ONE_CALL
+#endif
+
 struct Vote {
     int any, all, count;
 };
 
-// `site` numbers the places in the source: two barriers are the same one only where both that and the caller agree.
-Vote block_barrier(int predicate, int site);
+// `site` numbers the places in the source: two threads are at the same barrier only if both that and the calls that
+// led there agree.
+GPUNN_ONE_CALL Vote block_barrier(int predicate, int site);
 void warp_barrier(unsigned mask);
 void warp_collective(unsigned mask, void* payload, WarpOperation operation);
-unsigned active_mask();
+GPUNN_ONE_CALL unsigned active_mask(int site);
 void yield();
 
 // Accesses that the compiler does not report by itself. `caller` is the address in the kernel that a report names.

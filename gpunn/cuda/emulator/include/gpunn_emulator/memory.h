@@ -2,9 +2,11 @@
 #pragma once
 
 #define GPUNN_LOAD(name) \
-    template <class T> inline T name(const T* address) { return *address; }
-#define GPUNN_STORE(name) \
-    template <class T> inline void name(T* address, typename gpunn_emulator::identity<T>::type value) { *address = value; }
+    template <class T> __forceinline__ T name(const T* address) { return *address; }
+#define GPUNN_STORE(name)                                                                                        \
+    template <class T> __forceinline__ void name(T* address, typename gpunn_emulator::identity<T>::type value) { \
+        *address = value;                                                                                        \
+    }
 
 GPUNN_LOAD(__ldg)
 GPUNN_LOAD(__ldca)
@@ -26,6 +28,6 @@ extern "C" void* memset(void*, int, size_t) noexcept;
 namespace gpunn_emulator {
 
 // Where `extern __shared__ T name[];` points.
-template <class T> inline T* dynamic_shared() { return (T*)current.block->dynamic_shared; }
+template <class T> __forceinline__ T* dynamic_shared() { return (T*)current.block->dynamic_shared; }
 
 }  // namespace gpunn_emulator

@@ -12,6 +12,8 @@
 #define __constant__
 #define __grid_constant__
 #define __launch_bounds__(...)
+// Also what the headers give to kernels wherever a report could come from inside it: once inlined, the debug
+// information names the kernel's own line.
 #define __forceinline__ inline __attribute__((always_inline))
 #define __noinline__ __attribute__((noinline))
 #define __align__(bytes) __attribute__((aligned(bytes)))

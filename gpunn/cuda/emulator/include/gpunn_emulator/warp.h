@@ -22,7 +22,7 @@ template <class T> GPUNN_UNWATCHED void shuffle_operation(void** payloads, unsig
     }
 }
 
-template <class T> GPUNN_UNWATCHED T shuffle(unsigned mask, T value, int source) {
+template <class T> __forceinline__ T shuffle(unsigned mask, T value, int source) {
     static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8, "shuffles take types of 2, 4 or 8 bytes");
     Shuffle<T> payload{value, value, source};
     warp_collective(mask, &payload, shuffle_operation<T>);
@@ -77,7 +77,7 @@ template <class T, class Operator> GPUNN_UNWATCHED void reduce_operation(void** 
     for (; lanes; lanes &= lanes - 1) ((Reduction<T>*)payloads[__builtin_ctz(lanes)])->result = total;
 }
 
-template <class Operator, class T> GPUNN_UNWATCHED T reduce(unsigned mask, T value) {
+template <class Operator, class T> __forceinline__ T reduce(unsigned mask, T value) {
     Reduction<T> payload{value, value};
     warp_collective(mask, &payload, reduce_operation<T, Operator>);
     return payload.result;
@@ -89,59 +89,59 @@ inline unsigned segment_end(unsigned lane, int width) { return lane | (unsigned)
 
 }  // namespace gpunn_emulator
 
-template <class T> inline T __shfl_sync(unsigned mask, T value, int source, int width = 32) {
+template <class T> __forceinline__ T __shfl_sync(unsigned mask, T value, int source, int width = 32) {
     unsigned lane = gpunn_emulator::current.thread->lane;
     unsigned from = gpunn_emulator::segment_start(lane, width) | ((unsigned)source & (unsigned)(width - 1));
     return gpunn_emulator::shuffle(mask, value, (int)from);
 }
 
-template <class T> inline T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32) {
+template <class T> __forceinline__ T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32) {
     unsigned lane = gpunn_emulator::current.thread->lane;
     unsigned inside = lane - gpunn_emulator::segment_start(lane, width);
     return gpunn_emulator::shuffle(mask, value, (int)(inside < delta ? lane : lane - delta));
 }
 
-template <class T> inline T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32) {
+template <class T> __forceinline__ T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32) {
     unsigned lane = gpunn_emulator::current.thread->lane;
     unsigned rest = gpunn_emulator::segment_end(lane, width) - lane;
     return gpunn_emulator::shuffle(mask, value, (int)(delta > rest ? lane : lane + delta));
 }
 
-template <class T> inline T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = 32) {
+template <class T> __forceinline__ T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = 32) {
     unsigned lane = gpunn_emulator::current.thread->lane;
     unsigned from = lane ^ (unsigned)lane_mask;
     return gpunn_emulator::shuffle(mask, value, (int)(from > gpunn_emulator::segment_end(lane, width) ? lane : from));
 }
 
-inline GPUNN_UNWATCHED unsigned __ballot_sync(unsigned mask, int predicate) {
+__forceinline__ unsigned __ballot_sync(unsigned mask, int predicate) {
     gpunn_emulator::Ballot payload{predicate, 0};
     gpunn_emulator::warp_collective(mask, &payload, gpunn_emulator::ballot_operation);
     return payload.result;
 }
 
-inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
-inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, !predicate) == 0; }
-inline unsigned __activemask() { return gpunn_emulator::active_mask(); }
+__forceinline__ int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
+__forceinline__ int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, !predicate) == 0; }
+#define __activemask() (::gpunn_emulator::active_mask(__COUNTER__))  // a macro for the reason told in barriers.h
 
-template <class T> GPUNN_UNWATCHED inline unsigned __match_any_sync(unsigned mask, T value) {
+template <class T> __forceinline__ unsigned __match_any_sync(unsigned mask, T value) {
     gpunn_emulator::Match<T> payload{value, 0};
     gpunn_emulator::warp_collective(mask, &payload, gpunn_emulator::match_operation<T>);
     return payload.result;
 }
 
-template <class T> inline unsigned __match_all_sync(unsigned mask, T value, int* all_same) {
+template <class T> __forceinline__ unsigned __match_all_sync(unsigned mask, T value, int* all_same) {
     unsigned matching = __match_any_sync(mask, value);
     *all_same = matching == mask;
     return *all_same ? mask : 0;
 }
 
 #define GPUNN_REDUCE(name, Operator)                                                                             \
-    inline unsigned __reduce_##name##_sync(unsigned mask, unsigned value) {                                      \
+    __forceinline__ unsigned __reduce_##name##_sync(unsigned mask, unsigned value) {                             \
         return gpunn_emulator::reduce<gpunn_emulator::Operator>(mask, value);                                    \
     }
 
 #define GPUNN_REDUCE_SIGNED(name, Operator)                                                                      \
-    inline int __reduce_##name##_sync(unsigned mask, int value) {                                                \
+    __forceinline__ int __reduce_##name##_sync(unsigned mask, int value) {                                       \
         return gpunn_emulator::reduce<gpunn_emulator::Operator>(mask, value);                                    \
     }
 

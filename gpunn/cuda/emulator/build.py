@@ -269,6 +269,7 @@ def _runtime(compiler: Compiler, check: bool) -> tuple[Path, ctypes.CDLL]:
     kernels find it by its name."""
     flags = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-w", "-march=native", "-pthread"]
     flags += ["-DGPUNN_EMULATOR_CHECK", "-fno-omit-frame-pointer"] if check else []
+    # For tests of what other processors than x86-64 and aarch64 use.
     flags += ["-DGPUNN_EMULATOR_UCONTEXT"] if os.environ.get("GPUNN_EMULATOR_UCONTEXT") else []
     path = _cache_path("runtime", "check" if check else "fast", flags, compiler)
 
@@ -295,7 +296,7 @@ def _runtime(compiler: Compiler, check: bool) -> tuple[Path, ctypes.CDLL]:
 def _emulator_sources() -> bytes:
     """What the emulator itself is made of: a library built with other headers must not be found."""
     digest = hashlib.sha256()
-    for path in sorted([*INCLUDE.rglob("*"), *RUNTIME.glob("*"), *HERE.glob("*.py")]):
+    for path in sorted([*INCLUDE.rglob("*"), *RUNTIME.glob("*"), HERE / "build.py", HERE / "source.py"]):
         if path.is_file():
             digest.update(path.relative_to(HERE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.digest()

@@ -1,8 +1,8 @@
-// What a CUDA kernel finds when the host compiler builds it: this header is included ahead of the kernel's own
-// source, which stays as it is.
+// What a CUDA kernel finds when the host compiler builds it: this header is included ahead of the kernel's
+// own source, which stays as it is.
 //
-// The kernel libraries are compiled by the hundred, so nothing here includes a header of the C++ library: <cmath>
-// alone would cost more than the rest of a small kernel.
+// The kernel libraries are compiled by the hundred, so nothing here includes a header of the C++ library:
+// <cmath> alone would cost more than the rest of a small kernel.
 #pragma once
 
 #define GPUNN_EMULATOR 1

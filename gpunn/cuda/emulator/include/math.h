@@ -1,5 +1,5 @@
-// Takes the place of the C library's header, whose overloads would clash with the device functions that are always
-// declared: only the constants are left to define.
+// Takes the place of the C library's header, whose overloads would clash with the device functions that are
+// always declared: only the constants are left to define.
 #pragma once
 #define INFINITY __builtin_huge_valf()
 #define HUGE_VAL __builtin_huge_val()

@@ -30,7 +30,7 @@ bool is_shared(const Region& region) {
 
 }  // namespace
 
-// --- what the launch may touch --------------------------------------------------------------------------------------
+// --- what the launch may touch ---------------------------------------------------------------------------
 
 void Checker::begin_launch(const Launch& launch) {
     launch_ = &launch;
@@ -42,7 +42,8 @@ void Checker::begin_launch(const Launch& launch) {
         add_region(Space::argument, buffer.memory, buffer.bytes, buffer.argument, buffer.read_only);
     }
     const Library& library = *request.library;
-    add_region(Space::device_variable, library.data_begin, (std::size_t)(library.data_end - library.data_begin), -1, false);
+    add_region(Space::device_variable, library.data_begin,
+               (std::size_t)(library.data_end - library.data_begin), -1, false);
 }
 
 void Checker::end_launch() {
@@ -64,7 +65,8 @@ void Checker::begin_block(Worker& worker) {
         worker_ = &worker;
         const BlockView& block = worker.block();
         add_region(Space::dynamic_shared, block.dynamic_shared, block.dynamic_shared_bytes, -1, false);
-        add_region(Space::static_shared, worker.static_shared(), launch_->request.library->shared_bytes, -1, false);
+        add_region(Space::static_shared, worker.static_shared(), launch_->request.library->shared_bytes, -1,
+                   false);
     }
     new_interval();
     block_interval_ = interval_;
@@ -89,7 +91,8 @@ void Checker::block_barrier() { new_interval(); }
 
 // Each lane learns what all lanes at the barrier knew.
 void Checker::warp_barrier(unsigned warp, unsigned lanes) {
-    if (syncs_[warp] == 0xffff) new_interval();  // the counter is full; this forgives races, it never invents one
+    if (syncs_[warp] == 0xffff)
+        new_interval();  // the counter is full; this forgives races, it never invents one
     std::uint16_t now = ++syncs_[warp];
     std::uint16_t together[warp_size] = {};
     for (unsigned rest = lanes; rest; rest &= rest - 1) {
@@ -102,17 +105,18 @@ void Checker::warp_barrier(unsigned warp, unsigned lanes) {
         std::memcpy(known_[warp][__builtin_ctz(rest)], together, sizeof together);
 }
 
-// --- collectives ----------------------------------------------------------------------------------------------------
+// --- collectives -----------------------------------------------------------------------------------------
 
-// __syncwarp may name lanes that have returned, CUDA says. What the others bring a value to has none from such a lane.
+// __syncwarp may name lanes that have returned, CUDA says. What the others bring a value to has none from
+// such a lane.
 void Checker::lane_joins_collective(Worker& worker, const Fiber& fiber, const Warp& warp) {
     unsigned missing = fiber.mask & ~warp.live;
     if (!fiber.operation || !missing) return;
     unsigned lane = (unsigned)__builtin_ctz(missing);
     bool exists = fiber.warp * warp_size + lane < worker.thread_count();
     Report report = worker.describe(Kind::warp_mask, fiber.caller);
-    std::snprintf(report.message, sizeof report.message, "the mask 0x%08x names lane %u, which %s", fiber.mask, lane,
-                  exists ? "has returned" : "does not exist");
+    std::snprintf(report.message, sizeof report.message, "the mask 0x%08x names lane %u, which %s",
+                  fiber.mask, lane, exists ? "has returned" : "does not exist");
     worker.add(report);
 }
 
@@ -120,17 +124,18 @@ void Checker::lane_left_collective(Worker& worker, const Fiber& waiting, const F
     if (!waiting.operation) return;
     Report report = worker.describe(Kind::warp_mask, waiting.caller);
     std::memcpy(report.thread, &waiting.index, sizeof report.thread);
-    std::snprintf(report.message, sizeof report.message, "the mask 0x%08x names lane %u, which returns without coming here",
-                  waiting.mask, gone.lane);
+    std::snprintf(report.message, sizeof report.message,
+                  "the mask 0x%08x names lane %u, which returns without coming here", waiting.mask,
+                  gone.lane);
     worker.add(report);
 }
 
-// --- order through atomics ------------------------------------------------------------------------------------------
+// --- order through atomics -------------------------------------------------------------------------------
 
 void Checker::fence() { fenced_.set(worker_->fiber()->number); }
 
-// A thread that fences and then touches an atomic variable makes its writes visible to who touches it later. That is
-// tracked by thread and by block, not by write, so a write after the fence is forgiven.
+// A thread that fences and then touches an atomic variable makes its writes visible to who touches it later.
+// That is tracked by thread and by block, not by write, so a write after the fence is forgiven.
 void Checker::atomic(const char* address, std::size_t bytes, const void* pc) {
     access(address, bytes, true, true, pc);
     unsigned thread = worker_->fiber()->number;
@@ -148,11 +153,12 @@ void Checker::atomic(const char* address, std::size_t bytes, const void* pc) {
     if (point.blocks.empty() || point.blocks.back() != turn_) point.blocks.push_back(turn_);
 }
 
-// --- one access -----------------------------------------------------------------------------------------------------
+// --- one access ------------------------------------------------------------------------------------------
 
 const Region* Checker::find(const char* address, std::size_t bytes) const {
     for (const Region& region : regions_)
-        if (address >= region.begin && address < region.end && bytes <= (std::size_t)(region.end - address)) return &region;
+        if (address >= region.begin && address < region.end && bytes <= (std::size_t)(region.end - address))
+            return &region;
     return nullptr;
 }
 
@@ -163,7 +169,6 @@ bool Checker::is_emulators_own(const char* address, std::size_t bytes) const {
     };
     const Fiber& fiber = *worker_->fiber();
     const Library& library = *launch_->request.library;
-    // The stack begins a little below its upper end, see context.cpp.
     return inside(fiber.stack.low, (std::size_t)(fiber.stack.high - fiber.stack.low)) ||
            inside(&current, sizeof current) || inside(&fiber, sizeof(ThreadView)) ||
            inside(&worker_->block(), sizeof(BlockView)) ||
@@ -182,13 +187,14 @@ void Checker::access(const char* address, std::size_t bytes, bool write, bool at
         Report report = worker_->describe(Kind::read_only_write, pc);
         report.argument = region->argument;
         report.byte = (long long)access.offset;
-        std::snprintf(report.message, sizeof report.message, "write to argument %d, whose parameter is a pointer to const",
-                      region->argument);
+        std::snprintf(report.message, sizeof report.message,
+                      "write to argument %d, whose parameter is a pointer to const", region->argument);
         worker_->add(report);
     }
     if (is_shared(*region) && !write) check_initialised(access);
     bool raced = false;
-    for (std::size_t i = 0; i < bytes; i++) check_byte(access, region->cells[access.offset + i], access.offset + i, raced);
+    for (std::size_t i = 0; i < bytes; i++)
+        check_byte(access, region->cells[access.offset + i], access.offset + i, raced);
 }
 
 void Checker::check_byte(const Access& access, Cell& cell, std::size_t byte, bool& raced) {
@@ -205,9 +211,11 @@ void Checker::check_byte(const Access& access, Cell& cell, std::size_t byte, boo
         raced = true;
         // Of several readers, one that is not the writer.
         unsigned me = worker_->fiber()->number, lanes = cell.read_lanes;
-        if (cell.read_warp == me / warp_size && cell.read_interval >= block_interval_ && (lanes & (lanes - 1)))
+        if (cell.read_warp == me / warp_size && cell.read_interval >= block_interval_ &&
+            (lanes & (lanes - 1)))
             lanes &= ~bit(me % warp_size);
-        report_race(access, byte, false, cell.read_interval, cell.read_warp * warp_size + (unsigned)__builtin_ctz(lanes));
+        report_race(access, byte, false, cell.read_interval,
+                    cell.read_warp * warp_size + (unsigned)__builtin_ctz(lanes));
     }
     if (access.write) record_write(cell, access.atomic);
     else record_read(cell);
@@ -226,11 +234,13 @@ bool Checker::ordered(std::uint32_t interval, unsigned thread, unsigned sync) co
 }
 
 bool Checker::read_is_ordered(const Cell& cell) const {
-    if (cell.read_by_many_blocks && std::find(seen_blocks_.begin(), seen_blocks_.end(), true) == seen_blocks_.end())
+    if (cell.read_by_many_blocks &&
+        std::find(seen_blocks_.begin(), seen_blocks_.end(), true) == seen_blocks_.end())
         return false;
     if (cell.read_interval >= interval_ && cell.read_by_many_warps) return false;
     for (unsigned rest = cell.read_lanes; rest; rest &= rest - 1)
-        if (!ordered(cell.read_interval, cell.read_warp * warp_size + (unsigned)__builtin_ctz(rest), cell.read_sync))
+        if (!ordered(cell.read_interval, cell.read_warp * warp_size + (unsigned)__builtin_ctz(rest),
+                     cell.read_sync))
             return false;
     return true;
 }
@@ -265,15 +275,17 @@ void Checker::record_read(Cell& cell) const {
     cell.read_sync = syncs_[fiber.warp];
 }
 
-// A struct may have padding that nobody writes. So one written byte is enough for a word, and one word for an access
-// longer than any vector. What is left: padding of a whole word, in a struct that is copied in one go, is reported.
+// A struct may have padding that nobody writes. So one written byte is enough for a word, and one word for an
+// access longer than any vector. What is left: padding of a whole word, in a struct that is copied in one go,
+// is reported.
 void Checker::check_initialised(const Access& access) const {
     const std::size_t word = 4, longest_vector = 16;
     std::size_t unwritten_words = 0, words = 0, first_unwritten = 0;
     for (std::size_t i = 0; i < access.bytes; words++) {
         bool written = false;
         std::size_t begin = i, end = std::min(access.bytes, i + word - (access.offset + i) % word);
-        for (; i < end; i++) written |= access.region->cells[access.offset + i].write_interval >= block_interval_;
+        for (; i < end; i++)
+            written |= access.region->cells[access.offset + i].write_interval >= block_interval_;
         if (!written && !unwritten_words++) first_unwritten = begin;
     }
     if (!unwritten_words || (access.bytes > longest_vector && unwritten_words < words)) return;
@@ -285,7 +297,7 @@ void Checker::check_initialised(const Access& access) const {
     worker_->add(report);
 }
 
-// --- reports --------------------------------------------------------------------------------------------------------
+// --- reports ---------------------------------------------------------------------------------------------
 
 std::uint32_t Checker::turn_of(std::uint32_t interval) const {
     auto after = std::upper_bound(first_intervals_.begin(), first_intervals_.end(), interval);
@@ -320,12 +332,13 @@ void Checker::report_race(const Access& access, std::size_t byte, bool previous_
     name(what, sizeof what, *access.region, byte);
     bool same_block = interval >= block_interval_;
     if (same_block)
-        std::snprintf(who, sizeof who, "thread (%u,%u,%u) with no barrier between", other.x, other.y, other.z);
+        std::snprintf(who, sizeof who, "thread (%u,%u,%u) with no barrier between", other.x, other.y,
+                      other.z);
     else
-        std::snprintf(who, sizeof who, "block (%u,%u,%u) thread (%u,%u,%u), and nothing orders two blocks", block[0],
-                      block[1], block[2], other.x, other.y, other.z);
-    std::snprintf(report.message, sizeof report.message, "%s of %s %s by %s", access.write ? "write" : "read", what,
-                  previous_write ? "written" : "read", who);
+        std::snprintf(who, sizeof who, "block (%u,%u,%u) thread (%u,%u,%u), and nothing orders two blocks",
+                      block[0], block[1], block[2], other.x, other.y, other.z);
+    std::snprintf(report.message, sizeof report.message, "%s of %s %s by %s", access.write ? "write" : "read",
+                  what, previous_write ? "written" : "read", who);
     worker_->add(report);
 }
 
@@ -345,21 +358,26 @@ void Checker::report_out_of_bounds(const char* address, std::size_t bytes, bool 
     const char* access = write ? "write" : "read";
     if (!nearest) {
         std::snprintf(report.message, sizeof report.message,
-                      "%s of %zu bytes at %p, which is in no argument and no shared memory", access, bytes, (const void*)address);
+                      "%s of %zu bytes at %p, which is in no argument and no shared memory", access, bytes,
+                      (const void*)address);
         worker_->fail(report);
     }
     long long offset = address - nearest->begin;
     report.argument = nearest->argument;
     report.byte = offset >= 0 ? offset : -1;
     char what[80];
-    if (nearest->space == Space::argument)
-        std::snprintf(what, sizeof what, "argument %d", nearest->argument);
+    if (nearest->space == Space::argument) std::snprintf(what, sizeof what, "argument %d", nearest->argument);
     else
         std::snprintf(what, sizeof what, "the %s shared memory",
                       nearest->space == Space::static_shared ? "static" : "dynamic");
-    std::snprintf(report.message, sizeof report.message, "%s of %zu bytes at byte %lld of %s, which has %zu bytes", access,
-                  bytes, offset, what, (std::size_t)(nearest->end - nearest->begin));
+    std::snprintf(report.message, sizeof report.message,
+                  "%s of %zu bytes at byte %lld of %s, which has %zu bytes", access, bytes, offset, what,
+                  (std::size_t)(nearest->end - nearest->begin));
     worker_->fail(report);
+}
+
+void note_access(const void* address, std::size_t bytes, bool write, const void* caller) {
+    checker.access((const char*)address, bytes, write, false, caller);
 }
 
 void note_atomic(const void* address, std::size_t bytes, const void* caller) {

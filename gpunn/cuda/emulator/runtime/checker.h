@@ -9,9 +9,9 @@
 
 namespace gpunn_emulator {
 
-// What is known of one byte. Time is counted in intervals: a new one begins with every block and at every block
-// barrier, so two accesses of a block are ordered when their intervals differ. Inside an interval, lanes of a warp are
-// ordered by __syncwarp, counted in `sync`.
+// What is known of one byte. Time is counted in intervals: a new one begins with every block and at every
+// block barrier, so two accesses of a block are ordered when their intervals differ. Inside an interval,
+// lanes of a warp are ordered by __syncwarp, counted in `sync`.
 struct Cell {
     std::uint32_t write_interval, read_interval;  // 0: never
     std::uint32_t read_lanes;                     // of warp read_warp, in read_interval
@@ -52,7 +52,8 @@ private:
         const void* pc;
     };
 
-    // The threads and blocks whose earlier writes a thread sees once it has touched an atomic variable after them.
+    // The threads and blocks whose earlier writes a thread sees once it has touched an atomic variable after
+    // them.
     struct SyncPoint {
         std::vector<std::uint32_t> blocks;  // by their turn
         std::uint32_t turn = 0;             // the block that `threads` belong to
@@ -72,8 +73,10 @@ private:
     void check_initialised(const Access& access) const;
 
     std::uint32_t turn_of(std::uint32_t interval) const;
-    void report_race(const Access& access, std::size_t byte, bool previous_write, std::uint32_t interval, unsigned thread);
-    [[noreturn]] void report_out_of_bounds(const char* address, std::size_t bytes, bool write, const void* pc);
+    void report_race(const Access& access, std::size_t byte, bool previous_write, std::uint32_t interval,
+                     unsigned thread);
+    [[noreturn]] void report_out_of_bounds(const char* address, std::size_t bytes, bool write,
+                                           const void* pc);
     void name(char* text, std::size_t capacity, const Region& region, std::size_t byte) const;
 
     Worker* worker_ = nullptr;

@@ -12,15 +12,16 @@ namespace {
 // A kernel's local arrays live here. Only the pages that are touched take memory.
 const std::size_t stack_bytes = 256 * 1024;
 
-// Stacks start at different places of a page: all at the same place, the tops of a thousand stacks would share a few
-// sets of the first-level cache, and every switch would miss it.
+// Stacks start at different places of a page: all at the same place, the tops of a thousand stacks would
+// share a few sets of the first-level cache, and every switch would miss it.
 const std::size_t colours = 16, colour_bytes = 192;
 
 }  // namespace
 
 Stack map_stack(std::size_t number) {
     std::size_t page = (std::size_t)sysconf(_SC_PAGESIZE), bytes = stack_bytes + page;
-    void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* memory =
+        mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
     mprotect(memory, page, PROT_NONE);
     char* low = (char*)memory;
@@ -41,7 +42,8 @@ void start_context(Context& context, const Stack& stack, void (*entry)()) {
 
 #elif defined(__x86_64__)
 
-// Saves what the calling convention asks a function to preserve, exchanges the stack pointers, restores the same.
+// Saves what the calling convention asks a function to preserve, exchanges the stack pointers, restores the
+// same.
 extern "C" void gpunn_switch_stacks(void** save_here, void* go_there);
 asm(R"(
 .text
@@ -70,8 +72,8 @@ const std::size_t saved_registers = 6;
 
 void start_context(Context& context, const Stack& stack, void (*entry)()) {
     void** top = (void**)((std::size_t)stack.high & ~(std::size_t)15);
-    *--top = nullptr;        // where entry would return to, had it been called; keeps the stack aligned as after a call
-    *--top = (void*)entry;   // where `ret` goes
+    *--top = nullptr;       // a return address, so that the stack is aligned as after a call
+    *--top = (void*)entry;  // where `ret` goes
     top -= saved_registers;
     for (std::size_t i = 0; i < saved_registers; i++) top[i] = nullptr;
     context.stack_pointer = top;
@@ -126,7 +128,9 @@ void start_context(Context& context, const Stack& stack, void (*entry)()) {
 #endif
 
 #ifndef GPUNN_EMULATOR_UCONTEXT
-void switch_context(Context& from, Context& to) { gpunn_switch_stacks(&from.stack_pointer, to.stack_pointer); }
+void switch_context(Context& from, Context& to) {
+    gpunn_switch_stacks(&from.stack_pointer, to.stack_pointer);
+}
 #endif
 
 }  // namespace gpunn_emulator

@@ -31,7 +31,8 @@ void switch_context(Context& from, Context& to);
 // Makes `context` one that starts `entry` on an empty stack. `entry` must never return.
 void start_context(Context& context, const Stack& stack, void (*entry)());
 
-// Maps a stack with an inaccessible page below it, so that an overflow faults and does not overwrite its neighbour.
+// Maps a stack with an inaccessible page below it, so that an overflow faults and does not overwrite its
+// neighbour.
 Stack map_stack(std::size_t number);
 
 }  // namespace gpunn_emulator

@@ -1,5 +1,5 @@
-// What code compiled with -fsanitize=thread and -fsanitize=undefined calls. The sanitizers' own libraries are not
-// linked: they know host threads, and not blocks, warps and barriers.
+// What code compiled with -fsanitize=thread and -fsanitize=undefined calls. The sanitizers' own libraries are
+// not linked: they know host threads, and not blocks, warps and barriers.
 #include <cstdio>
 #include <cstring>
 
@@ -10,13 +10,17 @@ using namespace gpunn_emulator;
 #define GPUNN_HOOK extern "C" __attribute__((visibility("default")))
 #define GPUNN_PC __builtin_return_address(0)
 
-// --- every access to memory that another thread could reach ---------------------------------------------------------
+// --- every access to memory that another thread could reach ----------------------------------------------
 
-#define GPUNN_ACCESS_HOOKS(bytes)                                                                                \
-    GPUNN_HOOK void __tsan_read##bytes(char* p) { checker.access(p, bytes, false, false, GPUNN_PC); }            \
-    GPUNN_HOOK void __tsan_write##bytes(char* p) { checker.access(p, bytes, true, false, GPUNN_PC); }            \
-    GPUNN_HOOK void __tsan_unaligned_read##bytes(char* p) { checker.access(p, bytes, false, false, GPUNN_PC); }  \
-    GPUNN_HOOK void __tsan_unaligned_write##bytes(char* p) { checker.access(p, bytes, true, false, GPUNN_PC); }
+#define GPUNN_ACCESS_HOOKS(bytes)                                                                     \
+    GPUNN_HOOK void __tsan_read##bytes(char* p) { checker.access(p, bytes, false, false, GPUNN_PC); } \
+    GPUNN_HOOK void __tsan_write##bytes(char* p) { checker.access(p, bytes, true, false, GPUNN_PC); } \
+    GPUNN_HOOK void __tsan_unaligned_read##bytes(char* p) {                                           \
+        checker.access(p, bytes, false, false, GPUNN_PC);                                             \
+    }                                                                                                 \
+    GPUNN_HOOK void __tsan_unaligned_write##bytes(char* p) {                                          \
+        checker.access(p, bytes, true, false, GPUNN_PC);                                              \
+    }
 
 GPUNN_ACCESS_HOOKS(1)
 GPUNN_ACCESS_HOOKS(2)
@@ -24,8 +28,12 @@ GPUNN_ACCESS_HOOKS(4)
 GPUNN_ACCESS_HOOKS(8)
 GPUNN_ACCESS_HOOKS(16)
 
-GPUNN_HOOK void __tsan_read_range(char* p, std::size_t bytes) { checker.access(p, bytes, false, false, GPUNN_PC); }
-GPUNN_HOOK void __tsan_write_range(char* p, std::size_t bytes) { checker.access(p, bytes, true, false, GPUNN_PC); }
+GPUNN_HOOK void __tsan_read_range(char* p, std::size_t bytes) {
+    checker.access(p, bytes, false, false, GPUNN_PC);
+}
+GPUNN_HOOK void __tsan_write_range(char* p, std::size_t bytes) {
+    checker.access(p, bytes, true, false, GPUNN_PC);
+}
 
 GPUNN_HOOK void* __tsan_memcpy(char* to, const char* from, std::size_t bytes) {
     checker.access(from, bytes, false, false, GPUNN_PC);
@@ -45,7 +53,7 @@ GPUNN_HOOK void __tsan_init() {}
 GPUNN_HOOK void __tsan_func_entry(void*) {}
 GPUNN_HOOK void __tsan_func_exit() {}
 
-// --- undefined operations -------------------------------------------------------------------------------------------
+// --- undefined operations --------------------------------------------------------------------------------
 
 namespace {
 
@@ -69,7 +77,8 @@ Report describe(Kind kind, const Place& place, const void* pc) {
 
 void report_overflow(const Place& place, const char* operation, const void* pc) {
     Report report = describe(Kind::integer_overflow, place, pc);
-    std::snprintf(report.message, sizeof report.message, "the result of %s does not fit its signed type", operation);
+    std::snprintf(report.message, sizeof report.message, "the result of %s does not fit its signed type",
+                  operation);
     worker->add(report);
 }
 
@@ -89,32 +98,37 @@ struct Index {
 // The hardware stops at a misaligned access, so the block does.
 GPUNN_HOOK void __ubsan_handle_type_mismatch_v1(const Misalignment* found, void* address) {
     Report report = describe(Kind::misaligned, found->place, GPUNN_PC);
-    std::snprintf(report.message, sizeof report.message, "address %p is not a multiple of %u, as %s needs", address,
-                  1u << found->log_alignment, found->type->name);
+    std::snprintf(report.message, sizeof report.message, "address %p is not a multiple of %u, as %s needs",
+                  address, 1u << found->log_alignment, found->type->name);
     worker->fail(report);
 }
 
 GPUNN_HOOK void __ubsan_handle_out_of_bounds(const Index* found, long index) {
     Report report = describe(Kind::bounds, found->place, GPUNN_PC);
-    std::snprintf(report.message, sizeof report.message, "index %ld is outside %s", index, found->array->name);
+    std::snprintf(report.message, sizeof report.message, "index %ld is outside %s", index,
+                  found->array->name);
     worker->fail(report);
 }
 
 // The host traps where a GPU would go on with a meaningless number.
 GPUNN_HOOK void __ubsan_handle_divrem_overflow(const Place* place, void*, void*) {
     Report report = describe(Kind::division, *place, GPUNN_PC);
-    std::snprintf(report.message, sizeof report.message, "integer division by zero, or its result does not fit");
+    std::snprintf(report.message, sizeof report.message,
+                  "integer division by zero, or its result does not fit");
     worker->fail(report);
 }
 
 GPUNN_HOOK void __ubsan_handle_shift_out_of_bounds(const Place* place, void*, long count) {
     Report report = describe(Kind::shift, *place, GPUNN_PC);
-    std::snprintf(report.message, sizeof report.message, "shift by %ld, which is not less than the type's bits", count);
+    std::snprintf(report.message, sizeof report.message,
+                  "shift by %ld, which is not less than the type's bits", count);
     worker->add(report);
 }
 
-#define GPUNN_OVERFLOW_HOOK(name, operation) \
-    GPUNN_HOOK void __ubsan_handle_##name##_overflow(const Place* place, void*, void*) { report_overflow(*place, operation, GPUNN_PC); }
+#define GPUNN_OVERFLOW_HOOK(name, operation)                                             \
+    GPUNN_HOOK void __ubsan_handle_##name##_overflow(const Place* place, void*, void*) { \
+        report_overflow(*place, operation, GPUNN_PC);                                    \
+    }
 
 GPUNN_OVERFLOW_HOOK(add, "+")
 GPUNN_OVERFLOW_HOOK(sub, "-")

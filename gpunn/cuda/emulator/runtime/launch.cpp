@@ -21,7 +21,7 @@
 
 namespace gpunn_emulator {
 
-// --- the blocks of a launch -----------------------------------------------------------------------------------------
+// --- the blocks of a launch ------------------------------------------------------------------------------
 
 Launch::Launch(const Request& request)
     : request(request), block_count((std::uint64_t)request.grid[0] * request.grid[1] * request.grid[2]) {
@@ -53,7 +53,8 @@ void Launch::add(const Report& report) {
 #ifdef GPUNN_EMULATOR_CHECK
     // Every mistake is worth seeing, once: a checked launch goes on.
     for (const Report& known : reports)
-        if (known.kind == report.kind && known.pc == report.pc && known.file == report.file && known.line == report.line)
+        if (known.kind == report.kind && known.pc == report.pc && known.file == report.file &&
+            known.line == report.line)
             return;
 #else
     stopped_ = true;
@@ -63,12 +64,13 @@ void Launch::add(const Report& report) {
 
 namespace {
 
-// --- workers --------------------------------------------------------------------------------------------------------
+// --- workers ---------------------------------------------------------------------------------------------
 
 // Idle workers, kept because their stacks are mapped and in the cache.
 std::mutex workers_mutex;
 std::vector<Worker*>& idle_workers() {
-    static std::vector<Worker*>* workers = new std::vector<Worker*>();  // never destroyed: threads may outlive main
+    static std::vector<Worker*>* workers =
+        new std::vector<Worker*>();  // never destroyed: threads may outlive main
     return *workers;
 }
 
@@ -86,7 +88,7 @@ void return_worker(Worker* worker) {
     idle_workers().push_back(worker);
 }
 
-// --- faults ---------------------------------------------------------------------------------------------------------
+// --- faults ----------------------------------------------------------------------------------------------
 
 const int fault_signals[] = {SIGSEGV, SIGBUS, SIGFPE};
 const int fault_signal_count = 3;
@@ -116,9 +118,9 @@ void handle_fault(int signal, siginfo_t* info, void* context) {
     const char* pc = (const char*)faulting_instruction(context);
     Report report = worker->describe(signal == SIGFPE ? Kind::division : Kind::fault, pc ? pc + 1 : nullptr);
     if (signal == SIGFPE)
-        std::snprintf(report.message, sizeof report.message, "integer division by zero, or its result does not fit");
-    else
-        std::snprintf(report.message, sizeof report.message, "invalid access at address %p", info->si_addr);
+        std::snprintf(report.message, sizeof report.message,
+                      "integer division by zero, or its result does not fit");
+    else std::snprintf(report.message, sizeof report.message, "invalid access at address %p", info->si_addr);
     worker->fail(report);
 }
 
@@ -130,15 +132,17 @@ public:
         if (handler_users++) return;
         struct sigaction action {};
         action.sa_sigaction = handle_fault;
-        // On a stack of its own, because the fiber's may be what overflowed; not deferred, because the handler is left
-        // by a jump.
+        // On a stack of its own, because the fiber's may be what overflowed; not deferred, because the
+        // handler is left by a jump.
         action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
-        for (int i = 0; i < fault_signal_count; i++) sigaction(fault_signals[i], &action, &previous_actions[i]);
+        for (int i = 0; i < fault_signal_count; i++)
+            sigaction(fault_signals[i], &action, &previous_actions[i]);
     }
     ~FaultHandlers() {
         std::lock_guard<std::mutex> lock(handler_mutex);
         if (--handler_users) return;
-        for (int i = 0; i < fault_signal_count; i++) sigaction(fault_signals[i], &previous_actions[i], nullptr);
+        for (int i = 0; i < fault_signal_count; i++)
+            sigaction(fault_signals[i], &previous_actions[i], nullptr);
     }
 };
 
@@ -158,7 +162,7 @@ private:
     stack_t previous_{};
 };
 
-// --- host threads ---------------------------------------------------------------------------------------------------
+// --- host threads ----------------------------------------------------------------------------------------
 
 template <class AfterBlock> void work_here(Launch& launch, AfterBlock after_block) {
     FaultStack fault_stack;
@@ -175,8 +179,8 @@ unsigned core_count() {
     return std::thread::hardware_concurrency();
 }
 
-// The calling thread, joined by one more per core once the launch proves to be long enough to pay for them. They are
-// started anew for every launch: a pool that waits would not survive a fork.
+// The calling thread, joined by one more per core once the launch proves to be long enough to pay for them.
+// They are started anew for every launch: a pool that waits would not survive a fork.
 class Team {
 public:
     explicit Team(Launch& launch) : launch_(launch), start_(Clock::now()) {}
@@ -190,7 +194,8 @@ private:
     typedef std::chrono::steady_clock Clock;
 
     void call_helpers_if_long() {
-        if (called_ || launch_.block_count < 2 || Clock::now() - start_ < std::chrono::microseconds(30)) return;
+        if (called_ || launch_.block_count < 2 || Clock::now() - start_ < std::chrono::microseconds(30))
+            return;
         called_ = true;
         // Signals meant for the process are Python's to handle, in its own thread.
         sigset_t all, before;
@@ -200,8 +205,7 @@ private:
         unsigned wanted = core_count() - 1;
         if (wanted > launch_.block_count - 1) wanted = (unsigned)launch_.block_count - 1;
         try {
-            while (helpers_.size() < wanted)
-                helpers_.emplace_back([this] { work_here(launch_, [] {}); });
+            while (helpers_.size() < wanted) helpers_.emplace_back([this] { work_here(launch_, [] {}); });
         } catch (const std::system_error&) {
             // No more threads to be had: those that are there do the work.
         }
@@ -233,7 +237,7 @@ const int fork_handlers = pthread_atfork(hold_locks, free_locks, free_locks_in_c
 
 thread_local std::vector<Report> last_reports;
 
-// --- the kernel's library -------------------------------------------------------------------------------------------
+// --- the kernel's library --------------------------------------------------------------------------------
 
 struct LibrarySearch {
     const char* address;
@@ -289,7 +293,8 @@ GPUNN_API int gpunn_emulator_find_library(const char* address, Library* library)
     return dl_iterate_phdr(look_at_object, &search);
 }
 
-// Runs a kernel and returns the number of reports, which gpunn_emulator_report then gives to the same host thread.
+// Runs a kernel and returns the number of reports, which gpunn_emulator_report then gives to the same host
+// thread.
 GPUNN_API int gpunn_emulator_launch(const Request* request) {
     FaultHandlers handlers;
     Launch launch(*request);

@@ -1,4 +1,5 @@
-// What a launch asks for, and what it found: the structures that the Python side shares (../module.py, ../report.py).
+// What a launch asks for, and what it found: the structures that the Python side shares (../module.py,
+// ../report.py).
 #pragma once
 #include <atomic>
 #include <cstddef>
@@ -29,9 +30,9 @@ enum class Kind : int {
 
 struct Report {
     int kind;
-    int argument;      // its position, or -1
-    long long byte;    // offset in the argument or the shared memory, or -1
-    const void* pc;    // the address after the instruction, or null where file and line are known
+    int argument;    // its position, or -1
+    long long byte;  // offset in the argument or the shared memory, or -1
+    const void* pc;  // the address after the instruction, or null where file and line are known
     const char* file;
     int line;
     int has_other;
@@ -49,15 +50,16 @@ struct Buffer {
 
 // The part of the kernel library that the runtime has to know.
 struct Library {
-    const char* base;                     // what to subtract from an address to find it in the file
-    std::size_t shared_module;            // of its thread-local storage, which holds the static __shared__ variables
+    const char* base;           // what to subtract from an address to find it in the file
+    std::size_t shared_module;  // of its thread-local storage, which holds the static __shared__ variables
     std::size_t shared_bytes;
     char *data_begin, *data_end;          // its __device__ and __constant__ variables
     const char *image_begin, *image_end;  // all of it
 };
 
 // ../report.py and ../module.py lay these out once more.
-static_assert(sizeof(Report) == 328 && sizeof(Buffer) == 24 && sizeof(Library) == 56, "the Python side must follow");
+static_assert(sizeof(Report) == 328 && sizeof(Buffer) == 24 && sizeof(Library) == 56,
+              "the Python side must follow");
 
 enum class Order : int { forward, reverse, shuffled };
 

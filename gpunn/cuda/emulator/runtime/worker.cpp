@@ -62,7 +62,8 @@ void Worker::begin(Launch& launch) {
     current.block = &block_;
     lay_out_threads(dim3(request.block[0], request.block[1], request.block[2]));
     block_.grid_dim = dim3(request.grid[0], request.grid[1], request.grid[2]);
-    std::size_t rounded = (request.dynamic_shared_bytes + dynamic_shared_alignment - 1) & ~(dynamic_shared_alignment - 1);
+    std::size_t rounded =
+        (request.dynamic_shared_bytes + dynamic_shared_alignment - 1) & ~(dynamic_shared_alignment - 1);
     block_.dynamic_shared = dynamic_end_ - rounded;
     block_.dynamic_shared_bytes = request.dynamic_shared_bytes;
     TlsIndex index{request.library->shared_module, 0};
@@ -117,7 +118,8 @@ void Worker::run_block(std::uint64_t number) {
     }
     for (unsigned i = 0; i < thread_count_; i++) fibers_[i].started = false;
     free_stacks_ = stacks_;
-    // Seeded by the block's number, so that a shuffled launch does not depend on which worker runs which block.
+    // Seeded by the block's number, so that a shuffled launch does not depend on which worker runs which
+    // block.
     random_ = mixed(request.seed * 0x9e3779b97f4a7c15u + number + 1) | 1;
     warp_turn_ = choose(ready_warps_, request.order == (int)Order::forward ? 31 : 0);
     lane_turn_ = request.order == (int)Order::forward ? 31 : 0;
@@ -132,7 +134,7 @@ void Worker::run_block(std::uint64_t number) {
     fiber_ = nullptr;
 }
 
-// --- turns ----------------------------------------------------------------------------------------------------------
+// --- turns -----------------------------------------------------------------------------------------------
 
 // Which of the candidates comes after `after` in the order of this launch.
 unsigned Worker::choose(unsigned candidates, unsigned after) {
@@ -155,8 +157,8 @@ unsigned Worker::choose(unsigned candidates, unsigned after) {
     return (first(rotated) + turn) & 31;
 }
 
-// The fiber to go on with, or null when the block is complete or cannot go on. A warp keeps its turn for as long as
-// one of its lanes can run: neighbouring threads use neighbouring memory.
+// The fiber to go on with, or null when the block is complete or cannot go on. A warp keeps its turn for as
+// long as one of its lanes can run: neighbouring threads use neighbouring memory.
 Fiber* Worker::next_runnable() {
     for (;;) {
         Warp& warp = warps_[warp_turn_];
@@ -184,8 +186,8 @@ void Worker::make_current(Fiber& fiber) {
     current.thread = &fiber;
 }
 
-// A thread gets a stack when it first runs and hands it on when it returns: where no thread ever waits, a single stack
-// serves the block and stays in the cache.
+// A thread gets a stack when it first runs and hands it on when it returns: where no thread ever waits, a
+// single stack serves the block and stays in the cache.
 void Worker::give_stack(Fiber& fiber) {
     if (free_stacks_.empty()) {
         stacks_.push_back(map_stack(stacks_.size()));
@@ -254,19 +256,17 @@ void Worker::yield() {
     // Another warp gets a turn too: the thread that this one waits for may be there.
     lane_turn_ = fiber.lane;
     unsigned others = ready_warps_ & ~bit(fiber.warp);
-    if (others && !(warps_[fiber.warp].ready & ~bit(fiber.lane))) {
-        warp_turn_ = choose(others, fiber.warp);
-    }
+    if (others && !(warps_[fiber.warp].ready & ~bit(fiber.lane))) { warp_turn_ = choose(others, fiber.warp); }
     wait(fiber);
 }
 
-// --- barriers -------------------------------------------------------------------------------------------------------
+// --- barriers --------------------------------------------------------------------------------------------
 
 #ifdef GPUNN_EMULATOR_CHECK
 namespace {
 
-// Tells apart the calls that led to a barrier: a device function with a barrier in it may be called in two branches.
-// Every frame begins with the address of the one below it, and then the return address.
+// Tells apart the calls that led to a barrier: a device function with a barrier in it may be called in two
+// branches. Every frame begins with the address of the one below it, and then the return address.
 std::size_t hash_of_calls(const Stack& stack, const void* frame) {
     std::size_t hash = 0;
     while ((const char*)frame >= stack.low && (const char*)frame + 2 * sizeof(void*) <= stack.high) {
@@ -299,7 +299,8 @@ Vote Worker::block_barrier(int predicate, int site, const void* caller, const vo
     return vote_;
 }
 
-// Lets the threads at the barrier go on if all that have not returned are there, which is what CUDA waits for.
+// Lets the threads at the barrier go on if all that have not returned are there, which is what CUDA waits
+// for.
 bool Worker::release_barrier() {
     if (waiting_at_barrier_ != live_threads_) {
         add(describe_deadlock());
@@ -337,7 +338,8 @@ bool Worker::same_barrier() {
         report.has_other = 1;
         std::memcpy(report.other_block, report.block, sizeof report.block);
         std::memcpy(report.other_thread, &one->index, sizeof report.other_thread);
-        std::snprintf(report.message, sizeof report.message, "waits at this barrier while other threads wait at another");
+        std::snprintf(report.message, sizeof report.message,
+                      "waits at this barrier while other threads wait at another");
         add(report);
         return false;
     }
@@ -361,19 +363,21 @@ Report Worker::describe_deadlock() {
     fiber_ = const_cast<Fiber*>(example);
     Report report = describe(Kind::deadlock, example->caller);
     std::snprintf(report.message, sizeof report.message,
-                  "no thread of the block can go on: %u wait at a block barrier, %u in a warp operation, %u have returned",
+                  "no thread of the block can go on: %u wait at a block barrier, %u in a warp operation, %u "
+                  "have returned",
                   at_barrier, in_collective, thread_count_ - live_threads_);
     return report;
 }
 
-// --- warps ----------------------------------------------------------------------------------------------------------
+// --- warps -----------------------------------------------------------------------------------------------
 
 void Worker::warp_collective(unsigned mask, void* payload, WarpOperation operation, const void* caller) {
     Fiber& fiber = *fiber_;
     Warp& warp = warps_[fiber.warp];
     if (!(mask >> fiber.lane & 1)) {
         Report report = describe(Kind::warp_mask, caller);
-        std::snprintf(report.message, sizeof report.message, "lane %u is not in its own mask 0x%08x", fiber.lane, mask);
+        std::snprintf(report.message, sizeof report.message, "lane %u is not in its own mask 0x%08x",
+                      fiber.lane, mask);
         fail(report);
     }
     fiber.mask = mask;
@@ -388,8 +392,8 @@ void Worker::warp_collective(unsigned mask, void* payload, WarpOperation operati
     if (!try_collective(warp, fiber.warp * warp_size, fiber)) wait(fiber);
 }
 
-// Runs the operation that `asking` waits for if all lanes it needs are there. Lanes that have returned are not waited
-// for, as in CUDA.
+// Runs the operation that `asking` waits for if all lanes it needs are there. Lanes that have returned are
+// not waited for, as in CUDA.
 bool Worker::try_collective(Warp& warp, unsigned first_fiber, const Fiber& asking) {
     unsigned lanes = asking.mask & warp.live;
     if (lanes & ~warp.in_collective) return false;
@@ -414,8 +418,8 @@ bool Worker::try_collective(Warp& warp, unsigned first_fiber, const Fiber& askin
     return true;
 }
 
-// The lanes that are "active" are not defined by CUDA; here they are those of the warp that come to the same place
-// before any of them can go on.
+// The lanes that are "active" are not defined by CUDA; here they are those of the warp that come to the same
+// place before any of them can go on.
 unsigned Worker::active_mask(int site, const void* caller) {
     Fiber& fiber = *fiber_;
     Warp& warp = warps_[fiber.warp];
@@ -437,7 +441,7 @@ void Worker::resolve_active_mask(Warp& warp, unsigned first_fiber) {
     warp.ready |= together;
 }
 
-// --- reports --------------------------------------------------------------------------------------------------------
+// --- reports ---------------------------------------------------------------------------------------------
 
 Report Worker::describe(Kind kind, const void* pc) const {
     Report report{};
@@ -457,13 +461,15 @@ void Worker::fail(const Report& report) {
     stop_block();
 }
 
-// --- what kernels call ----------------------------------------------------------------------------------------------
+// --- what kernels call -----------------------------------------------------------------------------------
 
 Vote block_barrier(int predicate, int site) {
     return worker->block_barrier(predicate, site, __builtin_return_address(0), __builtin_frame_address(0));
 }
 
-void warp_barrier(unsigned mask) { worker->warp_collective(mask, nullptr, nullptr, __builtin_return_address(0)); }
+void warp_barrier(unsigned mask) {
+    worker->warp_collective(mask, nullptr, nullptr, __builtin_return_address(0));
+}
 
 void warp_collective(unsigned mask, void* payload, WarpOperation operation) {
     worker->warp_collective(mask, payload, operation, __builtin_return_address(0));
@@ -488,7 +494,6 @@ void trap() {
 }
 
 #ifndef GPUNN_EMULATOR_CHECK
-void note_atomic(const void*, std::size_t, const void*) {}
 void note_fence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 #endif
 

@@ -1,5 +1,5 @@
-// A worker runs the blocks it is given, one after the other, on one host thread. Every CUDA thread is a fiber: it runs
-// until it has to wait, and the worker then goes on with another one.
+// A worker runs the blocks it is given, one after the other, on one host thread. Every CUDA thread is a
+// fiber: it runs until it has to wait, and the worker then goes on with another one.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -50,7 +50,8 @@ public:
     // Takes blocks until there are none left; `after_block` is called after each.
     template <class AfterBlock> void work(Launch& launch, AfterBlock after_block) {
         begin(launch);
-        for (std::int64_t block; (block = launch.take_block()) >= 0; after_block()) run_block((std::uint64_t)block);
+        for (std::int64_t block; (block = launch.take_block()) >= 0; after_block())
+            run_block((std::uint64_t)block);
         end();
     }
 
@@ -69,12 +70,10 @@ public:
 
     const Fiber* fiber() const { return fiber_; }
     const Fiber& fiber(unsigned number) const { return fibers_[number]; }
-    const Warp& warp(unsigned number) const { return warps_[number]; }
     unsigned thread_count() const { return thread_count_; }
     const BlockView& block() const { return block_; }
     std::uint64_t block_number() const { return block_number_; }
     char* static_shared() const { return static_shared_; }
-    const Launch& launch() const { return *launch_; }
 
 private:
     static void fiber_main();

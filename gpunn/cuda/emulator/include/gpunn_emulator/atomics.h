@@ -1,40 +1,45 @@
-// Atomic functions. They are atomic between host threads too, so blocks that run at the same time may share a counter.
+// Atomic functions. They are atomic between host threads too, so blocks that run at the same time may share a
+// counter.
 #pragma once
 
 namespace gpunn_emulator {
 
 #ifdef GPUNN_EMULATOR_CHECK
-#define GPUNN_NOTE_ATOMIC(address) ::gpunn_emulator::note_atomic(address, sizeof *(address), __builtin_return_address(0))
+#define GPUNN_NOTE_ATOMIC(address) \
+    ::gpunn_emulator::note_atomic(address, sizeof *(address), __builtin_return_address(0))
 #else
 #define GPUNN_NOTE_ATOMIC(address) ((void)0)
 #endif
 
 // Replaces *address by change(*address) and returns what was there before.
 template <class T, class Change> GPUNN_UNWATCHED T atomically(T* address, Change change) {
-    static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8, "atomics take types of 2, 4 or 8 bytes");
+    static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8,
+                  "atomics take types of 2, 4 or 8 bytes");
     typedef typename word<sizeof(T)>::type Word;
     GPUNN_NOTE_ATOMIC(address);
     Word before = __atomic_load_n((Word*)address, __ATOMIC_RELAXED);
     for (;;) {
         Word after = bit_cast<Word>(change(bit_cast<T>(before)));
-        if (__atomic_compare_exchange_n((Word*)address, &before, after, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+        if (__atomic_compare_exchange_n((Word*)address, &before, after, false, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_RELAXED))
             return bit_cast<T>(before);
     }
 }
 
 }  // namespace gpunn_emulator
 
-// `identity` keeps the value out of type deduction, so that atomicAdd(&float_total, 1) means what it does in CUDA.
-// Integer sums wrap on hardware: they are computed unsigned, where the language lets them.
-#define GPUNN_ATOMIC(name, expression)                                                                           \
-    template <class T> __forceinline__ T name(T* address, typename gpunn_emulator::identity<T>::type value) {    \
-        return gpunn_emulator::atomically(address, [value](T old) -> T { return expression; });                  \
+// `identity` keeps the value out of type deduction, so that atomicAdd(&float_total, 1) means what it does in
+// CUDA. Integer sums wrap on hardware: they are computed unsigned, where the language lets them.
+#define GPUNN_ATOMIC(name, expression)                                                          \
+    template <class T>                                                                          \
+    __forceinline__ T name(T* address, typename gpunn_emulator::identity<T>::type value) {      \
+        return gpunn_emulator::atomically(address, [value](T old) -> T { return expression; }); \
     }
 
 GPUNN_ATOMIC(atomicMin, value < old ? value : old)
 GPUNN_ATOMIC(atomicMax, value > old ? value : old)
 GPUNN_ATOMIC(atomicExch, ((void)old, value))
-GPUNN_ATOMIC(atomicAnd, old & value)
+GPUNN_ATOMIC(atomicAnd, (old)&value)
 GPUNN_ATOMIC(atomicOr, old | value)
 GPUNN_ATOMIC(atomicXor, old ^ value)
 GPUNN_ATOMIC(atomicInc, old >= value ? 0 : old + 1)
@@ -42,11 +47,14 @@ GPUNN_ATOMIC(atomicDec, old == 0 || old > value ? value : old - 1)
 GPUNN_ATOMIC(atomicAdd, old + value)
 GPUNN_ATOMIC(atomicSub, old - value)
 
-__forceinline__ int atomicAdd(int* address, int value) { return (int)atomicAdd((unsigned*)address, (unsigned)value); }
-__forceinline__ int atomicSub(int* address, int value) { return (int)atomicSub((unsigned*)address, (unsigned)value); }
+__forceinline__ int atomicAdd(int* address, int value) {
+    return (int)atomicAdd((unsigned*)address, (unsigned)value);
+}
+__forceinline__ int atomicSub(int* address, int value) {
+    return (int)atomicSub((unsigned*)address, (unsigned)value);
+}
 
-template <class T>
-__forceinline__ T atomicCAS(T* address, typename gpunn_emulator::identity<T>::type compare,
-                   typename gpunn_emulator::identity<T>::type value) {
+template <class T> __forceinline__ T atomicCAS(T* address, typename gpunn_emulator::identity<T>::type compare,
+                                               typename gpunn_emulator::identity<T>::type value) {
     return gpunn_emulator::atomically(address, [=](T old) -> T { return old == compare ? value : old; });
 }

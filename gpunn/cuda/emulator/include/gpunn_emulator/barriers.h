@@ -1,8 +1,8 @@
 // Barriers of a block, fences and time.
 #pragma once
 
-// Macros, so that every place in the source has a number of its own: the compiler may merge two calls that look the
-// same, and the check for divergent barriers would then miss them.
+// Macros, so that every place in the source has a number of its own: the compiler may merge two calls that
+// look the same, and the check for divergent barriers would then miss them.
 #define __syncthreads() ((void)::gpunn_emulator::block_barrier(0, __COUNTER__))
 #define __syncthreads_count(predicate) (::gpunn_emulator::block_barrier((predicate) != 0, __COUNTER__).count)
 #define __syncthreads_and(predicate) (::gpunn_emulator::block_barrier((predicate) != 0, __COUNTER__).all)

@@ -1,12 +1,15 @@
-// __half and __nv_bfloat16: stored in 16 bits, computed in float and rounded to nearest even after every operation.
-// For + - * / that is exact: float has more than twice their digits, so rounding twice cannot differ from once.
+// __half and __nv_bfloat16: stored in 16 bits, computed in float and rounded to nearest even after every
+// operation. For + - * / that is exact: float has more than twice their digits, so rounding twice cannot
+// differ from once.
 #pragma once
 
 namespace gpunn_emulator {
 
 #ifdef __FLT16_MANT_DIG__  // the compiler knows _Float16 on this machine
 
-inline unsigned short float_to_half(float x) { return x != x ? 0x7fff : bit_cast<unsigned short>((_Float16)x); }
+inline unsigned short float_to_half(float x) {
+    return x != x ? 0x7fff : bit_cast<unsigned short>((_Float16)x);
+}
 inline float half_to_float(unsigned short bits) { return (float)bit_cast<_Float16>(bits); }
 
 #else
@@ -42,65 +45,67 @@ inline float bfloat16_to_float(unsigned short bits) { return bit_cast<float>((un
 
 }  // namespace gpunn_emulator
 
-#define GPUNN_HALF_TYPE(name, pair, to_float, from_float)                                                        \
-    struct name {                                                                                                \
-        unsigned short bits;                                                                                     \
-        name() = default;                                                                                        \
-        name(float x) : bits(gpunn_emulator::from_float(x)) {}                                                   \
-        name(double x) : name((float)x) {}                                                                       \
-        name(int x) : name((float)x) {}                                                                          \
-        name(unsigned x) : name((float)x) {}                                                                     \
-        name(long long x) : name((float)x) {}                                                                    \
-        name(unsigned long long x) : name((float)x) {}                                                           \
-        __forceinline__ operator float() const { return gpunn_emulator::to_float(bits); }                        \
-        __forceinline__ name& operator+=(name o) { return *this = name((float)*this + (float)o); }               \
-        __forceinline__ name& operator-=(name o) { return *this = name((float)*this - (float)o); }               \
-        __forceinline__ name& operator*=(name o) { return *this = name((float)*this * (float)o); }               \
-        __forceinline__ name& operator/=(name o) { return *this = name((float)*this / (float)o); }               \
-    };                                                                                                           \
-    struct __attribute__((aligned(4))) pair {                                                                    \
-        name x, y;                                                                                               \
-        pair() = default;                                                                                        \
-        pair(name x, name y) : x(x), y(y) {}                                                                     \
-    };                                                                                                           \
-    inline name operator+(name a, name b) { return name((float)a + (float)b); }                                  \
-    inline name operator-(name a, name b) { return name((float)a - (float)b); }                                  \
-    inline name operator*(name a, name b) { return name((float)a * (float)b); }                                  \
-    inline name operator/(name a, name b) { return name((float)a / (float)b); }                                  \
-    inline name operator-(name a) { return name(-(float)a); }                                                    \
-    inline bool operator==(name a, name b) { return (float)a == (float)b; }                                      \
-    inline bool operator!=(name a, name b) { return (float)a != (float)b; }                                      \
-    inline bool operator<(name a, name b) { return (float)a < (float)b; }                                        \
-    inline bool operator<=(name a, name b) { return (float)a <= (float)b; }                                      \
-    inline bool operator>(name a, name b) { return (float)a > (float)b; }                                        \
-    inline bool operator>=(name a, name b) { return (float)a >= (float)b; }                                      \
-    inline name __hadd(name a, name b) { return a + b; }                                                         \
-    inline name __hsub(name a, name b) { return a - b; }                                                         \
-    inline name __hmul(name a, name b) { return a * b; }                                                         \
-    inline name __hdiv(name a, name b) { return a / b; }                                                         \
-    inline name __hneg(name a) { return -a; }                                                                    \
-    inline name __habs(name a) { return name(fabsf(a)); }                                                        \
-    inline name __hmax(name a, name b) { return name(fmaxf(a, b)); }                                             \
-    inline name __hmin(name a, name b) { return name(fminf(a, b)); }                                             \
-    /* The product is exact, the sum has double's 53 bits: far more than what the last rounding keeps. */        \
-    inline name __hfma(name a, name b, name c) { return name((double)(float)a * (double)(float)b + (float)c); }  \
-    inline bool __heq(name a, name b) { return a == b; }                                                         \
-    inline bool __hne(name a, name b) { return a != b; }                                                         \
-    inline bool __hlt(name a, name b) { return a < b; }                                                          \
-    inline bool __hle(name a, name b) { return a <= b; }                                                         \
-    inline bool __hgt(name a, name b) { return a > b; }                                                          \
-    inline bool __hge(name a, name b) { return a >= b; }                                                         \
-    inline bool __hisnan(name a) { return isnan((float)a); }                                                     \
-    inline int __hisinf(name a) { return isinf((float)a); }                                                      \
-    inline name hexp(name a) { return name(expf(a)); }                                                           \
-    inline name hlog(name a) { return name(logf(a)); }                                                           \
-    inline name hsqrt(name a) { return name(sqrtf(a)); }                                                         \
-    inline name hrsqrt(name a) { return name(rsqrtf(a)); }                                                       \
-    inline pair __hadd2(pair a, pair b) { return {a.x + b.x, a.y + b.y}; }                                       \
-    inline pair __hsub2(pair a, pair b) { return {a.x - b.x, a.y - b.y}; }                                       \
-    inline pair __hmul2(pair a, pair b) { return {a.x * b.x, a.y * b.y}; }                                       \
-    inline pair __hmax2(pair a, pair b) { return {__hmax(a.x, b.x), __hmax(a.y, b.y)}; }                         \
-    inline pair __hmin2(pair a, pair b) { return {__hmin(a.x, b.x), __hmin(a.y, b.y)}; }                         \
-    inline pair __hfma2(pair a, pair b, pair c) { return {__hfma(a.x, b.x, c.x), __hfma(a.y, b.y, c.y)}; }       \
-    inline float __low2float(pair a) { return a.x; }                                                             \
+#define GPUNN_HALF_TYPE(name, pair, to_float, from_float)                                                  \
+    struct name {                                                                                          \
+        unsigned short bits;                                                                               \
+        name() = default;                                                                                  \
+        name(float x) : bits(gpunn_emulator::from_float(x)) {}                                             \
+        name(double x) : name((float)x) {}                                                                 \
+        name(int x) : name((float)x) {}                                                                    \
+        name(unsigned x) : name((float)x) {}                                                               \
+        name(long long x) : name((float)x) {}                                                              \
+        name(unsigned long long x) : name((float)x) {}                                                     \
+        __forceinline__ operator float() const { return gpunn_emulator::to_float(bits); }                  \
+        __forceinline__ name& operator+=(name o) { return *this = name((float)*this + (float)o); }         \
+        __forceinline__ name& operator-=(name o) { return *this = name((float)*this - (float)o); }         \
+        __forceinline__ name& operator*=(name o) { return *this = name((float)*this * (float)o); }         \
+        __forceinline__ name& operator/=(name o) { return *this = name((float)*this / (float)o); }         \
+    };                                                                                                     \
+    struct __attribute__((aligned(4))) pair {                                                              \
+        name x, y;                                                                                         \
+        pair() = default;                                                                                  \
+        pair(name x, name y) : x(x), y(y) {}                                                               \
+    };                                                                                                     \
+    inline name operator+(name a, name b) { return name((float)a + (float)b); }                            \
+    inline name operator-(name a, name b) { return name((float)a - (float)b); }                            \
+    inline name operator*(name a, name b) { return name((float)a * (float)b); }                            \
+    inline name operator/(name a, name b) { return name((float)a / (float)b); }                            \
+    inline name operator-(name a) { return name(-(float)a); }                                              \
+    inline bool operator==(name a, name b) { return (float)a == (float)b; }                                \
+    inline bool operator!=(name a, name b) { return (float)a != (float)b; }                                \
+    inline bool operator<(name a, name b) { return (float)a < (float)b; }                                  \
+    inline bool operator<=(name a, name b) { return (float)a <= (float)b; }                                \
+    inline bool operator>(name a, name b) { return (float)a > (float)b; }                                  \
+    inline bool operator>=(name a, name b) { return (float)a >= (float)b; }                                \
+    inline name __hadd(name a, name b) { return a + b; }                                                   \
+    inline name __hsub(name a, name b) { return a - b; }                                                   \
+    inline name __hmul(name a, name b) { return a * b; }                                                   \
+    inline name __hdiv(name a, name b) { return a / b; }                                                   \
+    inline name __hneg(name a) { return -a; }                                                              \
+    inline name __habs(name a) { return name(fabsf(a)); }                                                  \
+    inline name __hmax(name a, name b) { return name(fmaxf(a, b)); }                                       \
+    inline name __hmin(name a, name b) { return name(fminf(a, b)); }                                       \
+    /* The product is exact, the sum has double's 53 bits: far more than what the last rounding keeps. */  \
+    inline name __hfma(name a, name b, name c) {                                                           \
+        return name((double)(float)a * (double)(float)b + (float)c);                                       \
+    }                                                                                                      \
+    inline bool __heq(name a, name b) { return a == b; }                                                   \
+    inline bool __hne(name a, name b) { return a != b; }                                                   \
+    inline bool __hlt(name a, name b) { return a < b; }                                                    \
+    inline bool __hle(name a, name b) { return a <= b; }                                                   \
+    inline bool __hgt(name a, name b) { return a > b; }                                                    \
+    inline bool __hge(name a, name b) { return a >= b; }                                                   \
+    inline bool __hisnan(name a) { return isnan((float)a); }                                               \
+    inline int __hisinf(name a) { return isinf((float)a); }                                                \
+    inline name hexp(name a) { return name(expf(a)); }                                                     \
+    inline name hlog(name a) { return name(logf(a)); }                                                     \
+    inline name hsqrt(name a) { return name(sqrtf(a)); }                                                   \
+    inline name hrsqrt(name a) { return name(rsqrtf(a)); }                                                 \
+    inline pair __hadd2(pair a, pair b) { return {a.x + b.x, a.y + b.y}; }                                 \
+    inline pair __hsub2(pair a, pair b) { return {a.x - b.x, a.y - b.y}; }                                 \
+    inline pair __hmul2(pair a, pair b) { return {a.x * b.x, a.y * b.y}; }                                 \
+    inline pair __hmax2(pair a, pair b) { return {__hmax(a.x, b.x), __hmax(a.y, b.y)}; }                   \
+    inline pair __hmin2(pair a, pair b) { return {__hmin(a.x, b.x), __hmin(a.y, b.y)}; }                   \
+    inline pair __hfma2(pair a, pair b, pair c) { return {__hfma(a.x, b.x, c.x), __hfma(a.y, b.y, c.y)}; } \
+    inline float __low2float(pair a) { return a.x; }                                                       \
     inline float __high2float(pair a) { return a.y; }

@@ -23,16 +23,16 @@ struct Current {
     const BlockView* block;
 };
 
-// Two pointers in the host thread's fixed block of thread-local storage: an index costs two loads, and the kernel
-// library's own thread-local storage is left to hold __shared__ variables and nothing else.
+// Two pointers in the host thread's fixed block of thread-local storage: an index costs two loads, and the
+// kernel library's own thread-local storage is left to hold __shared__ variables and nothing else.
 extern __thread Current current __attribute__((tls_model("initial-exec")));
 
-// Every lane of a warp brings the address of its own payload; the last one to arrive runs the operation on all of
-// them. `lanes` are those that take part: the mask without lanes that have returned or never existed.
+// Every lane of a warp brings the address of its own payload; the last one to arrive runs the operation on
+// all of them. `lanes` are those that take part: the mask without lanes that have returned or never existed.
 typedef void (*WarpOperation)(void** payloads, unsigned lanes);
 
-// Calls of these must neither be merged nor copied, or they are no longer one for one those of the source. What GCC has
-// for that are flags, see ../../build.py.
+// Calls of these must neither be merged nor copied, or they are no longer one for one those of the source.
+// What GCC has for that are flags, see ../../build.py.
 #ifdef __clang__
 #define GPUNN_ONE_CALL __attribute__((nomerge, noduplicate))
 #else
@@ -43,15 +43,17 @@ struct Vote {
     int any, all, count;
 };
 
-// `site` numbers the places in the source: two threads are at the same barrier only if both that and the calls that
-// led there agree.
+// `site` numbers the places in the source: two threads are at the same barrier only if both that and the
+// calls that led there agree.
 GPUNN_ONE_CALL Vote block_barrier(int predicate, int site);
 void warp_barrier(unsigned mask);
 void warp_collective(unsigned mask, void* payload, WarpOperation operation);
 GPUNN_ONE_CALL unsigned active_mask(int site);
 void yield();
 
-// Accesses that the compiler does not report by itself. `caller` is the address in the kernel that a report names.
+// Accesses that the compiler does not report by itself. `caller` is the address in the kernel that a report
+// names.
+void note_access(const void* address, size_t bytes, bool write, const void* caller);
 void note_atomic(const void* address, size_t bytes, const void* caller);
 void note_fence();
 

@@ -5,13 +5,25 @@ extern "C" int snprintf(char*, size_t, const char*, ...) noexcept;
 
 namespace gpunn_emulator {
 
-// What a scalar or an array element is: b(ool), i(nteger), u(nsigned), f(loat), or s: a struct, of which only the
-// size is known. `void` and plain `char` stand for bytes of any kind.
-template <class T> struct kind { static constexpr char code = 's'; static constexpr int bytes = sizeof(T); };
-template <> struct kind<void> { static constexpr char code = 's'; static constexpr int bytes = 0; };
-template <> struct kind<bool> { static constexpr char code = 'b'; static constexpr int bytes = 1; };
-#define GPUNN_KIND(type, letter) \
-    template <> struct kind<type> { static constexpr char code = letter; static constexpr int bytes = sizeof(type); };
+// What a scalar or an array element is: b(ool), i(nteger), u(nsigned), f(loat), or s: a struct, of which only
+// the size is known. `void` and plain `char` stand for bytes of any kind.
+template <class T> struct kind {
+    static constexpr char code = 's';
+    static constexpr int bytes = sizeof(T);
+};
+template <> struct kind<void> {
+    static constexpr char code = 's';
+    static constexpr int bytes = 0;
+};
+template <> struct kind<bool> {
+    static constexpr char code = 'b';
+    static constexpr int bytes = 1;
+};
+#define GPUNN_KIND(type, letter)                   \
+    template <> struct kind<type> {                \
+        static constexpr char code = letter;       \
+        static constexpr int bytes = sizeof(type); \
+    };
 GPUNN_KIND(char, 'c')
 GPUNN_KIND(signed char, 'i')
 GPUNN_KIND(short, 'i')
@@ -41,8 +53,10 @@ template <class T> struct parameter<T* const> : parameter<T*> {};
 // The byte where parameter i starts: each is aligned as its type asks, as in a struct.
 template <class... Parameters> struct Layout {
     static constexpr unsigned count = sizeof...(Parameters);
-    static constexpr unsigned sizes[count + 1] = {(unsigned)sizeof(typename parameter<Parameters>::plain)..., 0};
-    static constexpr unsigned alignments[count + 1] = {(unsigned)alignof(typename parameter<Parameters>::plain)..., 1};
+    static constexpr unsigned sizes[count + 1] = {(unsigned)sizeof(typename parameter<Parameters>::plain)...,
+                                                  0};
+    static constexpr unsigned alignments[count + 1] = {
+        (unsigned)alignof(typename parameter<Parameters>::plain)..., 1};
     static constexpr unsigned offset(unsigned i) {
         unsigned at = 0;
         for (unsigned j = 0; j <= i; j++) {
@@ -69,13 +83,14 @@ GPUNN_UNWATCHED inline void call_kernel(void (*kernel)(Parameters...), const cha
 template <class... Parameters>
 GPUNN_UNWATCHED inline int describe_kernel(void (*)(Parameters...), char* text, int capacity) {
     typedef Layout<Parameters...> Offsets;
-    const char passing[] = {parameter<Parameters>::is_pointer ? (parameter<Parameters>::writes ? 'p' : 'P') : 'v'..., 0};
+    const char passing[] = {
+        parameter<Parameters>::is_pointer ? (parameter<Parameters>::writes ? 'p' : 'P') : 'v' ..., 0};
     const char codes[] = {parameter<Parameters>::described::code..., 0};
     const int bytes[] = {parameter<Parameters>::described::bytes..., 0};
     int length = 0;
     for (unsigned i = 0; i < sizeof...(Parameters) && length < capacity; i++)
-        length += snprintf(text + length, (size_t)(capacity - length), "%c%c,%d,%u ", passing[i], codes[i], bytes[i],
-                           Offsets::offset(i));
+        length += snprintf(text + length, (size_t)(capacity - length), "%c%c,%d,%u ", passing[i], codes[i],
+                           bytes[i], Offsets::offset(i));
     return length;
 }
 

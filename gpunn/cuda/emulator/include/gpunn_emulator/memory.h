@@ -3,9 +3,10 @@
 
 #define GPUNN_LOAD(name) \
     template <class T> __forceinline__ T name(const T* address) { return *address; }
-#define GPUNN_STORE(name)                                                                                        \
-    template <class T> __forceinline__ void name(T* address, typename gpunn_emulator::identity<T>::type value) { \
-        *address = value;                                                                                        \
+#define GPUNN_STORE(name)                                                                     \
+    template <class T>                                                                        \
+    __forceinline__ void name(T* address, typename gpunn_emulator::identity<T>::type value) { \
+        *address = value;                                                                     \
     }
 
 GPUNN_LOAD(__ldg)
@@ -24,6 +25,20 @@ inline size_t __cvta_generic_to_global(const void* address) { return (size_t)add
 
 extern "C" void* memcpy(void*, const void*, size_t) noexcept;
 extern "C" void* memset(void*, int, size_t) noexcept;
+
+#ifdef GPUNN_EMULATOR_CHECK
+// The compiler does not watch what the C library does. These fit a typed pointer better than the functions
+// above.
+template <class To, class From> GPUNN_UNWATCHED void* memcpy(To* to, const From* from, size_t bytes) {
+    gpunn_emulator::note_access(from, bytes, false, __builtin_return_address(0));
+    gpunn_emulator::note_access(to, bytes, true, __builtin_return_address(0));
+    return __builtin_memcpy(to, from, bytes);
+}
+template <class To> GPUNN_UNWATCHED void* memset(To* to, int value, size_t bytes) {
+    gpunn_emulator::note_access(to, bytes, true, __builtin_return_address(0));
+    return __builtin_memset(to, value, bytes);
+}
+#endif
 
 namespace gpunn_emulator {
 

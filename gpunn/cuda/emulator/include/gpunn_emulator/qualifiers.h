@@ -1,9 +1,10 @@
 // The words CUDA adds to C++.
 #pragma once
 
-// The loader reads these two marks in the preprocessed text and then removes them: __gpunn_global__ shows where a
-// kernel is declared, __gpunn_shared__ becomes thread_local (one block runs on one host thread at a time, so memory
-// of that thread is memory of that block), and an `extern` one becomes a pointer to the launch's dynamic memory.
+// The loader reads these two marks in the preprocessed text and then removes them: __gpunn_global__ shows
+// where a kernel is declared, __gpunn_shared__ becomes thread_local (one block runs on one host thread at a
+// time, so memory of that thread is memory of that block), and an `extern` one becomes a pointer to the
+// launch's dynamic memory.
 #define __global__ __gpunn_global__
 #define __shared__ __gpunn_shared__
 
@@ -18,7 +19,8 @@
 #define __noinline__ __attribute__((noinline))
 #define __align__(bytes) __attribute__((aligned(bytes)))
 
-// Code of the emulator itself must not be watched by the checks: it reads and writes for several threads at once.
+// Code of the emulator itself must not be watched by the checks: it reads and writes for several threads at
+// once.
 #ifdef GPUNN_EMULATOR_CHECK
 #define GPUNN_UNWATCHED __attribute__((no_sanitize("thread"), no_sanitize("undefined"), noinline))
 #else

@@ -5,10 +5,22 @@ namespace gpunn_emulator {
 
 template <class T> struct identity { typedef T type; };
 
-template <class T> struct without_const { typedef T type; static constexpr bool was_const = false; };
-template <class T> struct without_const<const T> { typedef T type; static constexpr bool was_const = true; };
-template <class T> struct without_const<volatile T> { typedef T type; static constexpr bool was_const = false; };
-template <class T> struct without_const<const volatile T> { typedef T type; static constexpr bool was_const = true; };
+template <class T> struct without_const {
+    typedef T type;
+    static constexpr bool was_const = false;
+};
+template <class T> struct without_const<const T> {
+    typedef T type;
+    static constexpr bool was_const = true;
+};
+template <class T> struct without_const<volatile T> {
+    typedef T type;
+    static constexpr bool was_const = false;
+};
+template <class T> struct without_const<const volatile T> {
+    typedef T type;
+    static constexpr bool was_const = true;
+};
 
 template <unsigned bytes> struct word;
 template <> struct word<2> { typedef unsigned short type; };

@@ -15,15 +15,14 @@ template <class T> GPUNN_UNWATCHED void shuffle_operation(void** payloads, unsig
     for (unsigned lane = 0; lane < 32; lane++) {
         if (!(lanes >> lane & 1)) continue;
         Shuffle<T>* shuffle = (Shuffle<T>*)payloads[lane];
-        if (lanes >> shuffle->source & 1)
-            shuffle->result = ((Shuffle<T>*)payloads[shuffle->source])->value;
-        else
-            __builtin_memset((void*)&shuffle->result, 0xff, sizeof(T));
+        if (lanes >> shuffle->source & 1) shuffle->result = ((Shuffle<T>*)payloads[shuffle->source])->value;
+        else __builtin_memset((void*)&shuffle->result, 0xff, sizeof(T));
     }
 }
 
 template <class T> __forceinline__ T shuffle(unsigned mask, T value, int source) {
-    static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8, "shuffles take types of 2, 4 or 8 bytes");
+    static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8,
+                  "shuffles take types of 2, 4 or 8 bytes");
     Shuffle<T> payload{value, value, source};
     warp_collective(mask, &payload, shuffle_operation<T>);
     return payload.result;
@@ -59,21 +58,32 @@ template <class T> GPUNN_UNWATCHED void match_operation(void** payloads, unsigne
     }
 }
 
-template <class T> struct Reduction {
-    T value, result;
-};
+template <class T> struct Reduction { T value, result; };
 
-struct Add { template <class T> static T of(T a, T b) { return a + b; } };
-struct Min { template <class T> static T of(T a, T b) { return a < b ? a : b; } };
-struct Max { template <class T> static T of(T a, T b) { return a > b ? a : b; } };
-struct And { template <class T> static T of(T a, T b) { return a & b; } };
-struct Or { template <class T> static T of(T a, T b) { return a | b; } };
-struct Xor { template <class T> static T of(T a, T b) { return a ^ b; } };
+struct Add {
+    template <class T> static T of(T a, T b) { return a + b; }
+};
+struct Min {
+    template <class T> static T of(T a, T b) { return a < b ? a : b; }
+};
+struct Max {
+    template <class T> static T of(T a, T b) { return a > b ? a : b; }
+};
+struct And {
+    template <class T> static T of(T a, T b) { return a & b; }
+};
+struct Or {
+    template <class T> static T of(T a, T b) { return a | b; }
+};
+struct Xor {
+    template <class T> static T of(T a, T b) { return a ^ b; }
+};
 
 template <class T, class Operator> GPUNN_UNWATCHED void reduce_operation(void** payloads, unsigned lanes) {
     unsigned rest = lanes & (lanes - 1);
     T total = ((Reduction<T>*)payloads[__builtin_ctz(lanes)])->value;
-    for (; rest; rest &= rest - 1) total = Operator::of(total, ((Reduction<T>*)payloads[__builtin_ctz(rest)])->value);
+    for (; rest; rest &= rest - 1)
+        total = Operator::of(total, ((Reduction<T>*)payloads[__builtin_ctz(rest)])->value);
     for (; lanes; lanes &= lanes - 1) ((Reduction<T>*)payloads[__builtin_ctz(lanes)])->result = total;
 }
 
@@ -101,7 +111,8 @@ template <class T> __forceinline__ T __shfl_up_sync(unsigned mask, T value, unsi
     return gpunn_emulator::shuffle(mask, value, (int)(inside < delta ? lane : lane - delta));
 }
 
-template <class T> __forceinline__ T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32) {
+template <class T>
+__forceinline__ T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32) {
     unsigned lane = gpunn_emulator::current.thread->lane;
     unsigned rest = gpunn_emulator::segment_end(lane, width) - lane;
     return gpunn_emulator::shuffle(mask, value, (int)(delta > rest ? lane : lane + delta));
@@ -110,7 +121,8 @@ template <class T> __forceinline__ T __shfl_down_sync(unsigned mask, T value, un
 template <class T> __forceinline__ T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = 32) {
     unsigned lane = gpunn_emulator::current.thread->lane;
     unsigned from = lane ^ (unsigned)lane_mask;
-    return gpunn_emulator::shuffle(mask, value, (int)(from > gpunn_emulator::segment_end(lane, width) ? lane : from));
+    return gpunn_emulator::shuffle(mask, value,
+                                   (int)(from > gpunn_emulator::segment_end(lane, width) ? lane : from));
 }
 
 __forceinline__ unsigned __ballot_sync(unsigned mask, int predicate) {
@@ -121,7 +133,8 @@ __forceinline__ unsigned __ballot_sync(unsigned mask, int predicate) {
 
 __forceinline__ int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
 __forceinline__ int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, !predicate) == 0; }
-#define __activemask() (::gpunn_emulator::active_mask(__COUNTER__))  // a macro for the reason told in barriers.h
+#define __activemask() \
+    (::gpunn_emulator::active_mask(__COUNTER__))  // a macro for the reason told in barriers.h
 
 template <class T> __forceinline__ unsigned __match_any_sync(unsigned mask, T value) {
     gpunn_emulator::Match<T> payload{value, 0};
@@ -135,14 +148,14 @@ template <class T> __forceinline__ unsigned __match_all_sync(unsigned mask, T va
     return *all_same ? mask : 0;
 }
 
-#define GPUNN_REDUCE(name, Operator)                                                                             \
-    __forceinline__ unsigned __reduce_##name##_sync(unsigned mask, unsigned value) {                             \
-        return gpunn_emulator::reduce<gpunn_emulator::Operator>(mask, value);                                    \
+#define GPUNN_REDUCE(name, Operator)                                                 \
+    __forceinline__ unsigned __reduce_##name##_sync(unsigned mask, unsigned value) { \
+        return gpunn_emulator::reduce<gpunn_emulator::Operator>(mask, value);        \
     }
 
-#define GPUNN_REDUCE_SIGNED(name, Operator)                                                                      \
-    __forceinline__ int __reduce_##name##_sync(unsigned mask, int value) {                                       \
-        return gpunn_emulator::reduce<gpunn_emulator::Operator>(mask, value);                                    \
+#define GPUNN_REDUCE_SIGNED(name, Operator)                                   \
+    __forceinline__ int __reduce_##name##_sync(unsigned mask, int value) {    \
+        return gpunn_emulator::reduce<gpunn_emulator::Operator>(mask, value); \
     }
 
 GPUNN_REDUCE(add, Add)

@@ -1,0 +1,592 @@
+"""The emulator's check mode: right kernels give no report, planted mistakes give the right one."""
+
+import numpy as np
+import pytest
+
+from gpunn.cuda.emulator import CheckError, RawKernel, RawModule, Report, report
+from gpunn.errors import KernelError
+
+i32, f32 = np.int32, np.float32
+
+TILE_MATMUL = """\
+#define TILE 8
+extern "C" __global__ void tile_matmul(const float* a, const float* b, float* c, int n) {
+    __shared__ float as[TILE][TILE], bs[TILE][TILE];
+    int x = threadIdx.x, y = threadIdx.y, column = blockIdx.x * TILE + x, row = blockIdx.y * TILE + y;
+    float sum = 0;
+    for (int k0 = 0; k0 < n; k0 += TILE) {
+        as[y][x] = row < n && k0 + x < n ? a[row * n + k0 + x] : 0;
+        bs[y][x] = column < n && k0 + y < n ? b[(k0 + y) * n + column] : 0;
+        __syncthreads();
+        for (int k = 0; k < TILE; k++)
+            sum += as[y][k] * bs[k][x];
+        __syncthreads();
+    }
+    if (row < n && column < n) c[row * n + column] = sum;
+}
+"""
+READ, FIRST_BARRIER, LAST_BARRIER, WRITE_A, WRITE_B, STORE = 11, 9, 12, 7, 8, 14  # lines of it
+
+
+def changed(old, new, source=TILE_MATMUL, count=1):
+    assert source.count(old) >= count
+    return source.replace(old, new, count)
+
+
+def multiply(code, n=13, order="forward"):
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal((n, n)).astype(f32) for _ in range(2))
+    c = np.zeros((n, n), f32)
+    tiles = (n + 7) // 8
+    kernel = RawKernel(code, "tile_matmul", filename="tile_matmul.cu", check=True, order=order)
+    kernel((tiles, tiles), (8, 8), (a, b, c, i32(n)))
+    return c, a @ b
+
+
+def mistakes(call, *args, **kwargs) -> list[Report]:
+    with pytest.raises(CheckError) as caught:
+        call(*args, **kwargs)
+    return caught.value.reports
+
+
+def only(reports, kind):
+    assert {r.kind for r in reports} == {kind}, reports
+    return reports
+
+
+def places(reports):
+    return {(r.kind, r.line) for r in reports}
+
+
+# --- a tiled matrix product, right and wrong --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["forward", "reverse", 3])
+def test_the_right_kernel_is_clean_and_right(order):
+    c, expected = multiply(TILE_MATMUL, order=order)
+    np.testing.assert_allclose(c, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_missing_last_barrier_is_a_race():
+    lines = TILE_MATMUL.splitlines(keepends=True)
+    del lines[LAST_BARRIER - 1]
+    reports = only(mistakes(multiply, "".join(lines)), "race")
+    assert {r.line for r in reports} >= {WRITE_A, WRITE_B}
+    first = next(r for r in reports if r.line == WRITE_A)
+    assert (first.file, first.block, first.kernel) == ("tile_matmul.cu", (0, 0, 0), "tile_matmul")
+    # Thread (1,0) goes on to the next tile and writes as[0][1], which thread (0,0) has read.
+    assert (first.thread, first.other_thread, first.byte) == ((1, 0, 0), (0, 0, 0), 4)
+    assert str(first) == (
+        "tile_matmul: race: tile_matmul.cu:7: block (0,0,0) thread (1,0,0): "
+        "write of shared 'as' byte 4 read by thread (0,0,0) with no barrier between"
+    )
+
+
+def test_a_missing_first_barrier_is_a_race_and_an_uninitialised_read():
+    lines = TILE_MATMUL.splitlines(keepends=True)
+    lines[FIRST_BARRIER - 1] = "\n"
+    reports = mistakes(multiply, "".join(lines))
+    assert {("race", READ), ("uninitialised", READ)} <= places(reports)
+    race = next(r for r in reports if (r.kind, r.line) == ("race", READ))
+    assert (race.block, race.thread, race.other_thread) == ((0, 0, 0), (1, 0, 0), (0, 0, 0))
+    assert "read of shared 'as' byte 0 written by thread (0,0,0) with no barrier between" in race.message
+
+
+def test_an_index_one_past_the_end_is_out_of_bounds():
+    reports = mistakes(multiply, changed("if (row < n && column < n)", "if (row < n)"))
+    wrong = [r for r in reports if r.kind == "out-of-bounds"]
+    # Row 12, column 13 of 13 by 13: the first element that does not exist.
+    assert [(r.line, r.block, r.thread, r.argument, r.byte) for r in wrong] == [
+        (STORE, (1, 1, 0), (5, 4, 0), 2, 13 * 13 * 4)
+    ]
+    assert wrong[0].message == "write of 4 bytes at byte 676 of argument 2, which has 676 bytes"
+
+
+def test_a_read_before_an_argument_is_out_of_bounds():
+    (found,) = only(mistakes(multiply, changed("a[row * n + k0 + x]", "a[row * n + k0 + x - 1]")), "out-of-bounds")
+    assert (found.line, found.thread, found.argument, found.byte) == (WRITE_A, (0, 0, 0), 0, None)
+    assert "read of 4 bytes at byte -4 of argument 0" in found.message
+
+
+def test_an_index_past_a_shared_array_is_found():
+    (found,) = only(mistakes(multiply, changed("k < TILE; k++", "k <= TILE; k++")), "bounds")
+    assert (found.file, found.line, found.block, found.thread) == ("tile_matmul.cu", READ, (0, 0, 0), (0, 0, 0))
+    assert found.message == "index 8 is outside 'float [8]'"
+
+
+def test_an_unwritten_shared_element_is_uninitialised():
+    code = changed("        as[y][x] =", "        if (x != 3) as[y][x] =")
+    (found,) = only(mistakes(multiply, code), "uninitialised")
+    assert (found.file, found.line, found.block, found.thread) == ("tile_matmul.cu", READ, (0, 0, 0), (0, 0, 0))
+    assert found.message == "read of shared 'as' byte 12, which no thread has written"
+    assert found.byte == 12
+
+
+@pytest.mark.parametrize(
+    "barrier",
+    [
+        "if (y < 4) __syncthreads(); else __syncthreads();",  # two barriers on one line
+        "if (y < 4) { __syncthreads(); sum += 1; } else { sum += 2; __syncthreads(); }",
+    ],
+)
+def test_a_barrier_in_a_branch_is_divergent(barrier):
+    (found,) = only(mistakes(multiply, changed("__syncthreads();", barrier)), "divergent-barrier")
+    assert (found.file, found.line, found.block) == ("tile_matmul.cu", FIRST_BARRIER, (0, 0, 0))
+    assert (found.thread, found.other_thread) == ((0, 4, 0), (0, 0, 0))
+
+
+def test_a_barrier_in_one_branch_only_is_divergent():
+    # The others meet the last barrier while these wait at the first.
+    reports = mistakes(multiply, changed("__syncthreads();", "if (y < 4) __syncthreads();"))
+    (found,) = [r for r in reports if r.kind == "divergent-barrier"]
+    assert (found.line, found.thread, found.other_thread) == (LAST_BARRIER, (0, 4, 0), (0, 0, 0))
+
+
+def test_every_report_is_in_the_error():
+    lines = TILE_MATMUL.splitlines(keepends=True)
+    lines[FIRST_BARRIER - 1] = lines[LAST_BARRIER - 1] = "\n"
+    code = "".join(lines).replace("if (row < n && column < n)", "")
+    with pytest.raises(CheckError, match=r"^tile_matmul: \w+: tile_matmul.cu:\d+: block \(0,0,0\)") as caught:
+        multiply(code)
+    error = caught.value
+    assert isinstance(error, KernelError)
+    assert len(places(error.reports)) == len(error.reports) >= 5  # no kind and place twice
+    assert str(error).splitlines()[0] == str(error.reports[0])
+
+
+# --- planted mistakes -------------------------------------------------------------------------------------------------
+
+# Each kernel is right; each mutant below changes one thing.
+KERNELS = r"""
+#include <cuda_fp16.h>
+#define FULL 0xffffffffu
+extern "C" __global__ void row_sum(const float* x, float* y, int n) {
+    __shared__ float part[32];
+    float s = 0;
+    for (int i = threadIdx.x; i < n; i += blockDim.x) s += x[blockIdx.x * n + i];
+    for (int o = 16; o; o /= 2) s += __shfl_down_sync(FULL, s, o);
+    if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = s;
+    __syncthreads();
+    if (threadIdx.x < 32) {
+        s = threadIdx.x < blockDim.x / 32 ? part[threadIdx.x] : 0;
+        for (int o = 16; o; o /= 2) s += __shfl_xor_sync(FULL, s, o);
+        if (threadIdx.x == 0) y[blockIdx.x] = s;
+    }
+}
+extern "C" __global__ void scatter(const float* x, const int* where, float* y, int n) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) atomicAdd(&y[where[i]], x[i]);
+}
+extern "C" __global__ void warp_tree(const float* x, float* y) {
+    __shared__ float s[64];
+    int t = threadIdx.x, warp = t / 32 * 32, lane = t % 32;
+    s[t] = x[t];
+    __syncwarp();
+    for (int half = 16; half; half /= 2) {
+        if (lane < half) s[warp + lane] += s[warp + lane + half];
+        __syncwarp();
+    }
+    if (lane == 0) y[t / 32] = s[t];
+}
+extern "C" __global__ void dynamic_reverse(const float4* x, float4* y) {
+    extern __shared__ float4 memory[];
+    memory[threadIdx.x] = x[threadIdx.x];
+    __syncthreads();
+    y[threadIdx.x] = memory[blockDim.x - 1 - threadIdx.x];
+}
+extern "C" __global__ void halves_of_warp(const float* x, float* y) {
+    __shared__ float s[32];
+    int t = threadIdx.x;
+    unsigned mask = t < 16 ? 0x0000ffffu : 0xffff0000u;
+    for (int i = 0; i < 3; i++) {
+        s[t] = x[t] + i;
+        __syncwarp(mask);
+        float v = s[t ^ 1];
+        __syncwarp(mask);
+        y[t] = v;
+    }
+    if (t == 31) y[0] = 1;
+}
+__device__ unsigned finished = 0;
+extern "C" __global__ void last_block_sums(const float* x, float* parts, float* y, int n) {
+    __shared__ bool last;
+    if (threadIdx.x == 0) {
+        float s = 0;
+        for (int i = blockIdx.x; i < n; i += gridDim.x) s += x[i];
+        parts[blockIdx.x] = s;
+        __threadfence();
+        last = atomicInc(&finished, gridDim.x - 1) == gridDim.x - 1;
+    }
+    __syncthreads();
+    if (last && threadIdx.x == 0) {
+        float s = 0;
+        for (int i = 0; i < gridDim.x; i++) s += parts[i];
+        y[0] = s;
+    }
+}
+extern "C" __global__ void locked(int* lock, float* y) {
+    bool done = false;
+    while (!done) {
+        if (atomicCAS(lock, 0, 1) == 0) {
+            y[0] += 1;
+            __threadfence();
+            atomicExch(lock, 0);
+            done = true;
+        }
+    }
+}
+extern "C" __global__ void stencil(const float* x, float* y, int n) {
+    for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x)
+        y[i] = x[i] + (i + 1 < n ? x[i + 1] : 0);
+}
+extern "C" __global__ void whole_numbers(const int* a, const int* b, int* y, int n) {
+    int i = threadIdx.x;
+    if (i < n) y[i] = a[i] / b[i] + (a[i] << b[i]) + a[i] * 2;
+}
+extern "C" __global__ void early(float* x, int n) {
+    __shared__ float s[64];
+    if (threadIdx.x >= n) return;
+    s[threadIdx.x] = x[threadIdx.x];
+    __syncthreads();
+    x[threadIdx.x] = s[n - 1 - threadIdx.x];
+}
+__device__ float meet(float v) { __shared__ float s; if (threadIdx.x == 0) s = v; __syncthreads(); return s; }
+extern "C" __global__ void meets(float* x) {
+    float v = meet(x[threadIdx.x]);
+    __syncthreads();
+    if (threadIdx.x < 40) v += 1;
+    __syncthreads();
+    if (threadIdx.x < 40) v *= 2;
+    x[threadIdx.x] = v;
+}
+struct Odd { char a; int b; };
+extern "C" __global__ void structs(const Odd* x, Odd* y) {
+    __shared__ Odd s[8];
+    __shared__ Odd copy[8];
+    s[threadIdx.x].a = x[threadIdx.x].a;
+    s[threadIdx.x].b = x[threadIdx.x].b;
+    __syncthreads();
+    copy[threadIdx.x] = s[7 - threadIdx.x];
+    y[threadIdx.x] = copy[threadIdx.x];
+}
+extern "C" __global__ void fills(float* x, const float* y, __half* h) {
+    if (threadIdx.x == 0) memset(x, 0, 32);
+    if (threadIdx.x == 1) memcpy(x + 8, y, 32);
+    h[threadIdx.x] += h[threadIdx.x] + __half(1.0f);
+}
+"""
+
+
+def data(*shape):
+    return np.random.default_rng(1).standard_normal(shape).astype(f32)
+
+
+def launch_row_sum(module, threads=64):
+    x, y = data(3, 100), np.zeros(3, f32)
+    module.get_function("row_sum")((3,), (threads,), (x, y, i32(100)))
+    np.testing.assert_allclose(y, x.sum(1), atol=1e-5)
+
+
+def launch_scatter(module):
+    x, y, where = data(100), np.zeros(5, f32), np.arange(100, dtype=i32) % 5
+    module.get_function("scatter")((2,), (64,), (x, where, y, i32(100)))
+    np.testing.assert_allclose(y, x.reshape(20, 5).sum(0), atol=1e-5)
+
+
+def launch_warp_tree(module):
+    x, y = data(64), np.zeros(2, f32)
+    module.get_function("warp_tree")((1,), (64,), (x, y))
+    np.testing.assert_allclose(y, x.reshape(2, 32).sum(1), atol=1e-5)
+
+
+def launch_dynamic_reverse(module, shared_mem=32 * 16, x=None, blocks=1):
+    x, y = data(32, 4) if x is None else x, np.zeros((32, 4), f32)
+    module.get_function("dynamic_reverse")((blocks,), (32,), (x, y), shared_mem=shared_mem)
+    np.testing.assert_array_equal(y, x[::-1])
+
+
+def launch_halves_of_warp(module):
+    module.get_function("halves_of_warp")((1,), (32,), (data(32), np.zeros(32, f32)))
+
+
+def launch_last_block_sums(module):
+    x, parts, y = data(50), np.zeros(4, f32), np.zeros(1, f32)
+    module.get_function("last_block_sums")((4,), (32,), (x, parts, y, i32(50)))
+    np.testing.assert_allclose(y, x.sum(), atol=1e-5)
+
+
+def launch_locked(module):
+    y = np.zeros(1, f32)
+    module.get_function("locked")((3,), (8,), (np.zeros(1, i32), y))
+    assert y[0] == 24
+
+
+def launch_stencil(module, in_place=False):
+    x, y = data(100), np.zeros(100, f32)
+    module.get_function("stencil")((2,), (32,), (x, x if in_place else y, i32(100)))
+
+
+def launch_whole_numbers(module, a=(7, 8, 9), b=(1, 2, 3), n=3):
+    y = np.zeros(3, i32)
+    module.get_function("whole_numbers")((1,), (8,), (np.array(a, i32), np.array(b, i32), y, i32(n)))
+
+
+def launch_early(module):
+    x = np.arange(64, dtype=f32)
+    module.get_function("early")((1,), (64,), (x, i32(40)))
+    np.testing.assert_array_equal(x, [*range(39, -1, -1), *range(40, 64)])
+
+
+def launch_meets(module):
+    x = np.arange(64, dtype=f32) + 1
+    module.get_function("meets")((1,), (64,), (x,))
+    np.testing.assert_array_equal(x, [4] * 40 + [1] * 24)
+
+
+def launch_structs(module):
+    kind = np.dtype([("a", "i1"), ("b", "i4")], align=True)
+    x, y = np.zeros(8, kind), np.zeros(8, kind)
+    x["a"], x["b"] = np.arange(8), np.arange(8) * 1000
+    module.get_function("structs")((1,), (8,), (x, y))
+    np.testing.assert_array_equal(y["b"], x["b"][::-1])
+
+
+def launch_fills(module):
+    x, y, h = np.ones(16, f32), data(8), np.ones(4, np.float16)
+    module.get_function("fills")((1,), (4,), (x, y, h))
+    np.testing.assert_array_equal(x, [*np.zeros(8), *y])
+    np.testing.assert_array_equal(h, 3)
+
+
+CLEAN = [
+    launch_row_sum, launch_scatter, launch_warp_tree, launch_dynamic_reverse, launch_last_block_sums,
+    launch_locked, launch_stencil, launch_whole_numbers, launch_early, launch_meets, launch_structs,
+    launch_fills,
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["forward", "reverse", 7])
+def right(request):
+    return RawModule(KERNELS, filename="kernels.cu", check=True, order=request.param)
+
+
+@pytest.mark.parametrize("launch", CLEAN)
+def test_right_kernels_are_clean_in_every_order(right, launch):
+    launch(right)
+
+
+def line_of(text):
+    (line,) = [i for i, each in enumerate(KERNELS.splitlines(), 1) if text in each]
+    return line
+
+
+# what is changed, into what, the launch, the kind of report, and text of the line it names
+MUTANTS = {
+    "no barrier before the sum of sums": (
+        "= s;\n    __syncthreads();", "= s;\n", launch_row_sum, "uninitialised", "? part[threadIdx.x] : 0"),
+    "reads all of a partly written array": (
+        "threadIdx.x < blockDim.x / 32 ? part[threadIdx.x] : 0;", "part[threadIdx.x];", launch_row_sum,
+        "uninitialised", "s = threadIdx.x < blockDim.x / 32"),
+    "full mask in half a warp": (
+        "if (threadIdx.x < 32) {\n        s =", "if (threadIdx.x < 16) {\n        s =", launch_row_sum, "warp-mask",
+        "s += __shfl_xor_sync"),
+    "mask without the caller": ("s += __shfl_xor_sync(FULL", "s += __shfl_xor_sync(2u", launch_row_sum, "warp-mask",
+        "s += __shfl_xor_sync"),
+    "different operations": (
+        "s += __shfl_down_sync(FULL, s, o);",
+        "if (threadIdx.x % 2) s += __shfl_down_sync(FULL, s, o); else s += __ballot_sync(FULL, o);",
+        launch_row_sum, "warp-mask", "s += __shfl_down_sync"),
+    "one more element of a row": ("i < n; i += blockDim.x)", "i <= n; i += blockDim.x)", launch_row_sum,
+        "out-of-bounds", "i < n; i += blockDim.x)"),
+    "plain sum for an atomic one": ("atomicAdd(&y[where[i]], x[i])", "y[where[i]] += x[i]", launch_scatter, "race",
+        "atomicAdd(&y[where[i]], x[i])"),
+    "no test of the last thread": ("if (i < n) atomicAdd", "atomicAdd", launch_scatter, "out-of-bounds",
+        "atomicAdd(&y[where[i]], x[i])"),
+    "atomic past the end": ("atomicAdd(&y[where[i]]", "atomicAdd(&y[where[i] + 1]", launch_scatter, "out-of-bounds",
+        "atomicAdd(&y[where[i]], x[i])"),
+    "write through const": ("if (i < n) atomicAdd", "((float*)x)[i] = 1; if (i < n) atomicAdd", launch_scatter,
+        "read-only-write", "atomicAdd(&y[where[i]], x[i])"),
+    "no __syncwarp in the tree": ("[warp + lane + half];\n        __syncwarp();", "[warp + lane + half];\n",
+        launch_warp_tree, "race", "s[warp + lane] +="),
+    "no __syncwarp before the tree": ("s[t] = x[t];\n    __syncwarp();", "s[t] = x[t];\n", launch_warp_tree, "race",
+        "    s[t] = x[t];"),
+    "no __syncthreads over dynamic memory": ("memory[threadIdx.x] = x[threadIdx.x];\n    __syncthreads();",
+        "memory[threadIdx.x] = x[threadIdx.x];\n", launch_dynamic_reverse, "uninitialised", "y[threadIdx.x] = memory"),
+    "misaligned vector": ("y[threadIdx.x] = memory[", "y[threadIdx.x] = *(float4*)((float*)memory + 1), memory[",
+        launch_dynamic_reverse, "misaligned", "y[threadIdx.x] = memory"),
+    "no fence before the ticket": ("parts[blockIdx.x] = s;\n        __threadfence();", "parts[blockIdx.x] = s;\n",
+        launch_last_block_sums, "race", "s += parts[i]"),
+    "no lock": ("if (atomicCAS(lock, 0, 1) == 0) {", "{", launch_locked, "race", "y[0] += 1"),
+    "too many threads stop early": ("s[n - 1 - threadIdx.x]", "s[n - threadIdx.x]", launch_early, "uninitialised",
+        "x[threadIdx.x] = s[n - 1"),
+    "barrier in a device function called in both branches": (
+        "float v = meet(x[threadIdx.x]);",
+        "float v; if (threadIdx.x < 40) v = meet(x[threadIdx.x]); else v = meet(x[threadIdx.x] + 1);",
+        launch_meets, "divergent-barrier", None),
+    "half a block waits for a shuffle that the others never reach": (
+        "__syncthreads();\n    if (threadIdx.x < 40) v += 1;",
+        "if (threadIdx.x < 16) v = __shfl_sync(FULL, v, 0); else __syncthreads();\n    if (threadIdx.x < 40) v += 1;",
+        launch_meets, "deadlock", None),
+    "memset past the end": ("memset(x, 0, 32)", "memset(x, 0, 68)", launch_fills, "out-of-bounds", "memset(x, 0, 32)"),
+    "memcpy from past the end": ("y, 32)", "y + 1, 32)", launch_fills, "out-of-bounds", "memcpy(x + 8"),
+    "half past the end": ("+= h[threadIdx.x] +", "+= h[threadIdx.x + 1] +", launch_fills, "out-of-bounds",
+        "+= h[threadIdx.x] +"),
+    "failed assertion": ("s[t] = x[t];\n    __syncwarp();", "s[t] = x[t]; assert(t < 5);\n    __syncwarp();",
+        launch_warp_tree, "assert", None),
+    "trap": ("if (i < n) atomicAdd", "if (i == 70) __trap(); if (i < n) atomicAdd", launch_scatter, "trap",
+        "atomicAdd(&y[where[i]], x[i])"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("title", MUTANTS)
+def test_planted_mistakes_are_found(title):
+    old, new, launch, kind, place = MUTANTS[title]
+    # Only the kernel at hand, on its own lines: less to compile.
+    name = launch.__name__.removeprefix("launch_")
+    module = RawModule(one_kernel(changed(old, new, KERNELS), name), filename="kernels.cu", check=True)
+    reports = mistakes(launch, module)
+    found = [r for r in reports if r.kind == kind]
+    assert found, reports
+    assert all(r.file == "kernels.cu" and r.kernel == name for r in reports)
+    if place:
+        assert line_of(place) in {r.line for r in found}, reports
+
+
+def one_kernel(source, name):
+    """The source with all other kernels and what they alone need blanked out."""
+    lines = source.split("\n")
+    starts = [i for i, line in enumerate(lines) if line.startswith(('extern "C"', "__device__", "struct"))]
+    ends = [*starts[1:], len(lines)]
+    helpers = {"last_block_sums": "finished", "meets": "meet(", "structs": "struct Odd"}
+    for start, end in zip(starts, ends, strict=True):
+        line = lines[start]
+        if f"void {name}(" not in line and helpers.get(name, "\0") not in line:
+            lines[start:end] = [""] * (end - start)
+    return "\n".join(lines)
+
+
+def test_an_in_place_stencil_races(right):
+    reports = only(mistakes(launch_stencil, right, in_place=True), "race")
+    assert {r.line for r in reports} == {line_of("y[i] = x[i] + (i + 1 < n")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        ({"b": (1, 0, 3)}, "division"),
+        ({"b": (1, 33, 3)}, "shift"),
+        ({"a": (7, 2**31 - 1, 9)}, "integer-overflow"),
+        ({"n": 4}, "out-of-bounds"),
+    ],
+)
+def test_whole_numbers_that_go_wrong(right, arguments, kind):
+    reports = mistakes(launch_whole_numbers, right, **arguments)
+    assert (kind, line_of("a[i] / b[i]")) in places(reports)
+
+
+def test_too_little_dynamic_shared_memory(right):
+    reports = mistakes(launch_dynamic_reverse, right, shared_mem=31 * 16)
+    (found,) = [r for r in reports if r.kind == "out-of-bounds"]
+    assert found.line == line_of("memory[threadIdx.x] = x[threadIdx.x]")
+    assert found.message == "write of 16 bytes at byte 496 of the dynamic shared memory, which has 496 bytes"
+
+
+def test_a_view_that_a_gpu_could_not_load_as_vectors(right):
+    x = data(33 * 4)[1:129].reshape(32, 4)
+    found = mistakes(launch_dynamic_reverse, right, x=x)
+    assert {r.kind for r in found} == {"misaligned"}
+
+
+def test_sub_warp_barriers_order_only_their_own_lanes(right):
+    # All is right but the last line, where lane 31 writes what lane 0 wrote, or the other way round.
+    reports = only(mistakes(launch_halves_of_warp, right), "race")
+    assert all("argument 1 byte 0" in r.message for r in reports)
+    assert {r.line for r in reports} <= {line_of("        y[t] = v;"), line_of("if (t == 31) y[0] = 1;")}
+
+
+def test_two_blocks_that_write_the_same_element_race(right):
+    (found,) = only(mistakes(launch_dynamic_reverse, right, blocks=2), "race")
+    assert found.line == line_of("y[threadIdx.x] = memory[")
+    assert found.message.startswith("write of argument 1 byte ")
+    assert found.message.endswith(", and nothing orders two blocks")
+
+
+# --- what comes back --------------------------------------------------------------------------------------------------
+
+
+def test_results_come_back_with_the_reports():
+    code = 'extern "C" __global__ void k(float* x, int n) { x[threadIdx.x] = 5; if (threadIdx.x == 3) x[n] = 1; }'
+    x = np.zeros(4, f32)
+    only(mistakes(RawKernel(code, "k", check=True), (1,), (4,), (x, i32(4))), "out-of-bounds")
+    np.testing.assert_array_equal(x, 5)
+
+
+def test_arrays_that_overlap_stay_together():
+    code = 'extern "C" __global__ void k(const float* x, float* y) { y[threadIdx.x] = x[threadIdx.x] + 1; }'
+    x = np.arange(8, dtype=f32)
+    RawKernel(code, "k", check=True)((1,), (4,), (x[:4], x[:4]))
+    RawKernel(code, "k", check=True)((1,), (2,), (x[4:], x[5:7][:0].base[6:]))
+    np.testing.assert_array_equal(x, [1, 2, 3, 4, 4, 5, 5, 6])
+
+
+def test_neighbouring_slices_stay_apart():
+    code = 'extern "C" __global__ void k(float* x, float* y) { x[threadIdx.x] = 1; if (threadIdx.x == 0) y[0] = 2; }'
+    x = np.zeros(8, f32)
+    only(mistakes(RawKernel(code, "k", check=True), (1,), (5,), (x[:4], x[4:])), "out-of-bounds")
+    np.testing.assert_array_equal(x[:4], 1)
+
+
+def test_null_and_local_pointers():
+    code = """extern "C" __global__ void k(const float* null, float* y, int use) {
+    float local[4] = {1, 2, 3, 4};
+    volatile float* p = local;
+    y[threadIdx.x] = p[threadIdx.x];
+    if (use) y[0] = null[0];
+}"""
+    y = np.zeros(4, f32)
+    kernel = RawKernel(code, "k", check=True)
+    kernel((1,), (4,), (None, y, i32(0)))
+    np.testing.assert_array_equal(y, [1, 2, 3, 4])
+    (found,) = only(mistakes(kernel, (1,), (4,), (None, y, i32(1))), "out-of-bounds")
+    assert (found.line, found.argument) == (5, None)
+    assert "in no argument and no shared memory" in found.message
+
+
+def test_line_directives_name_the_file(tmp_path):
+    code = '#line 40 "helpers.cuh"\n__device__ void put(float* x, int i) {\n    x[i] = 1;\n}\n#line 7 "main.cu"\n'
+    code += 'extern "C" __global__ void k(float* x) { put(x, threadIdx.x); }\n'
+    (found,) = only(mistakes(RawKernel(code, "k", check=True), (1,), (5,), (np.zeros(4, f32),)), "out-of-bounds")
+    assert (found.file, found.line, found.thread) == ("helpers.cuh", 41, (4, 0, 0))
+
+
+def test_without_addr2line_a_report_has_an_address(monkeypatch):
+    code = 'extern "C" __global__ void no_lines(float* x) { x[threadIdx.x] = 1; }'
+    kernel = RawKernel(code, "no_lines", check=True)
+    monkeypatch.setattr(report.shutil, "which", lambda _: None)
+    report._lines_of.cache_clear()
+    (found,) = mistakes(kernel, (1,), (5,), (np.zeros(4, f32),))
+    report._lines_of.cache_clear()
+    assert (found.kind, found.file, found.line) == ("out-of-bounds", None, None)
+    assert "(at 0x" in found.message
+
+
+def test_the_lists_of_kinds_agree():
+    header = (report.Path(report.__file__).parent / "runtime" / "launch.h").read_text()
+    body = header[header.index("enum class Kind") :].split("{")[1].split("}")[0]
+    names = [name.strip().replace("_", "-") for name in body.split(",") if name.strip()]
+    assert [name.replace("assertion", "assert") for name in names] == [*report.KINDS]
+
+
+@pytest.mark.skipif(not report.shutil.which("clang++"), reason="clang++ is not installed")
+def test_clang_finds_the_same(monkeypatch):
+    monkeypatch.setenv("CXX", "clang++")
+    c, expected = multiply(TILE_MATMUL)
+    np.testing.assert_allclose(c, expected, rtol=1e-5, atol=1e-5)
+    lines = TILE_MATMUL.splitlines(keepends=True)
+    lines[LAST_BARRIER - 1] = "\n"
+    assert ("race", WRITE_A) in places(only(mistakes(multiply, "".join(lines)), "race"))
+    two = "if (y < 4) __syncthreads(); else __syncthreads();"
+    assert places(mistakes(multiply, changed("__syncthreads();", two))) == {("divergent-barrier", FIRST_BARRIER)}
+    module = RawModule(KERNELS, filename="kernels.cu", check=True)
+    for launch in CLEAN:
+        launch(module)

@@ -1,0 +1,38 @@
+"""The README's Python examples run as printed, and print what it says."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gpunn.cuda.emulator import CheckError
+
+TEXT = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.S | re.M)
+PYTHON = [code for language, code in BLOCKS if language == "python"]
+
+
+def test_example_on_plain_arrays(capsys):
+    exec(PYTHON[0], {})
+    printed = capsys.readouterr().out.strip()
+    assert PYTHON[0].rstrip().endswith(f"# {printed}")
+
+
+def test_example_that_trains(capsys):
+    exec(PYTHON[1], {})
+    *summary, accuracy = capsys.readouterr().out.splitlines()
+    assert summary[-1].split()[0] == "total"
+    assert float(accuracy) > 0.95
+
+
+def test_example_of_check_mode():
+    with pytest.raises(CheckError) as caught:
+        exec(PYTHON[2], {})
+    report = next(code for language, code in BLOCKS if not language)
+    assert str(caught.value) == report.strip()
+
+
+def test_the_two_commands_come_first():
+    assert [language for language, _ in BLOCKS[:2]] == ["sh", "sh"]
+    assert "gpunn train digits" in BLOCKS[0][1]
+    assert "pytest" in BLOCKS[1][1]

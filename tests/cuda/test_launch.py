@@ -1,9 +1,85 @@
+"""What holds for every kernel of the library, on the cases in tests/kernel_cases/: a file there for each kernel file."""
+
+import importlib
+import threading
+
 import numpy as np
 import pytest
 
-from gpunn import cuda
+from gpunn import backend, cuda
+from gpunn.cuda import source
 from gpunn.cuda.launch import index_type, takes
-from gpunn.ops import conv, lrn, pool
+
+STEMS = [name.removesuffix(".cu") for name in source.sources()]
+
+
+def run(stem):
+    return list(importlib.import_module(f"kernel_cases.{stem}").run())
+
+
+def assert_same_bits(actual, expected):
+    for a, e in zip(actual, expected, strict=True):
+        np.testing.assert_array_equal(a.view(np.uint8), e.view(np.uint8))
+
+
+@pytest.fixture(params=STEMS, scope="module")
+def stem_and_bits(request):
+    with cuda.emulate():
+        return request.param, run(request.param)
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_the_cases_launch_every_kernel_of_their_file(stem, monkeypatch):
+    launched = set()
+    launch = cuda.launch
+    monkeypatch.setattr(cuda, "launch", lambda file, kernel, *rest: (launched.add(kernel), launch(file, kernel, *rest)))
+    with cuda.emulate():
+        run(stem)
+    assert launched >= set(source.kernel_names(source.flatten(f"{stem}.cu")))
+
+
+@pytest.mark.parametrize("order", ["reverse", *range(20)])
+def test_every_order_of_threads_gives_the_same_bits(stem_and_bits, order):
+    stem, expected = stem_and_bits
+    with cuda.emulate(order=order):
+        assert_same_bits(run(stem), expected)
+
+
+def test_every_kernel_is_clean_under_check_and_near_the_xp_path(stem_and_bits):
+    stem, _ = stem_and_bits
+    with cuda.emulate(check=True):
+        checked = run(stem)
+    for actual, wanted in zip(checked, run(stem), strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("stem", STEMS)
+def test_two_runs_on_the_gpu_give_the_same_bits_near_the_cpu(stem):
+    wanted = run(stem)
+    runs = [[backend.to_cpu(a) for a in run_on_gpu(stem)] for _ in range(2)]
+    assert_same_bits(*runs)
+    for actual, expected in zip(runs[0], wanted, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+def run_on_gpu(stem):
+    """The same cases with every NumPy array that an operation is given moved to the GPU first."""
+    operations = importlib.import_module(f"gpunn.ops.{stem}")
+    module = importlib.import_module(f"kernel_cases.{stem}")
+
+    class Moved:
+        def __getattr__(self, name):
+            function = getattr(operations, name)
+            move = lambda a: backend.to_gpu(a) if isinstance(a, np.ndarray) else a  # noqa: E731
+            return lambda *args, **settings: function(*map(move, args), **settings)
+
+    original = getattr(module, stem)
+    setattr(module, stem, Moved())
+    try:
+        return list(module.run())
+    finally:
+        setattr(module, stem, original)
 
 
 def test_only_emulated_numpy_arrays_of_the_kernels_dtypes_are_taken():
@@ -24,59 +100,10 @@ def test_index_is_wide_before_it_can_overflow():
     assert index_type(5, 2**31 - 2**23) == "long long"
 
 
-def steps(x, w, gy):
-    """Every kernel of the library once."""
-    y, place = pool.max_pool2d(x, 3, 2, 1)
-    return (
-        conv.conv2d(x, w, padding=1),
-        conv.conv2d_backward_x(gy, w, x.shape, padding=1),
-        conv.conv2d_backward_w(gy, x, w.shape, padding=1),
-        y,
-        pool.max_pool2d_backward(y, place, x.shape, 3, 2, 1),
-        pool.avg_pool2d(x, 3, 2, 1, True),
-        pool.avg_pool2d_backward(pool.avg_pool2d(x, 3, 2), x.shape, 3, 2),
-        lrn.local_response_norm(x, 5, 0.5),
-        lrn.local_response_norm_backward(x, x, 5, 0.5),
-    )
-
-
-@pytest.fixture
-def arrays(rng):
-    return tuple(rng.standard_normal(s).astype(np.float32) for s in ((2, 5, 9, 7), (3, 5, 3, 3), (2, 3, 9, 7)))
-
-
-@pytest.mark.parametrize("order", ["reverse", *range(20)])
-def test_every_order_of_threads_gives_the_same_bits(arrays, order):
-    with cuda.emulate():
-        expected = steps(*arrays)
-    with cuda.emulate(order=order):
-        for actual, wanted in zip(steps(*arrays), expected, strict=True):
-            np.testing.assert_array_equal(actual, wanted)
-
-
-def test_every_kernel_is_clean_under_check(arrays):
-    with cuda.emulate(check=True):
-        checked = steps(*arrays)
-    for actual, wanted in zip(checked, steps(*arrays), strict=True):
-        np.testing.assert_allclose(actual, wanted, rtol=1e-5, atol=1e-5)
-
-
 def test_a_thread_has_its_own_emulation():
-    import threading
-
     seen = []
     with cuda.emulate():
         thread = threading.Thread(target=lambda: seen.append(takes(np.ones(1, np.float32))))
         thread.start()
         thread.join()
     assert seen == [False]
-
-
-@pytest.mark.gpu
-def test_two_runs_on_the_gpu_give_the_same_bits(arrays):
-    from gpunn import backend
-
-    there = [backend.to_gpu(a) for a in arrays]
-    for first, second, wanted in zip(steps(*there), steps(*there), steps(*arrays), strict=True):
-        np.testing.assert_array_equal(backend.to_cpu(first), backend.to_cpu(second))
-        np.testing.assert_allclose(backend.to_cpu(first), wanted, rtol=1e-4, atol=1e-4)

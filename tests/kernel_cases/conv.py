@@ -1,0 +1,19 @@
+import numpy as np
+
+from gpunn.ops import conv
+
+
+def run():
+    """Every kernel of conv.cu, on small odd shapes: padding, stride, dilation, groups, and more than one tile."""
+    rng = np.random.default_rng(0)
+    x, w, b, gy = (rng.standard_normal(s).astype(np.float32) for s in ((2, 5, 9, 7), (3, 5, 3, 3), 3, (2, 3, 9, 7)))
+    yield conv.conv2d(x, w, b, padding=1)
+    yield conv.conv2d_backward_x(gy, w, x.shape, padding=1)
+    yield conv.conv2d_backward_w(gy, x, w.shape, padding=1)
+
+    settings = {"stride": 2, "padding": (1, 2), "dilation": (2, 1), "groups": 2}
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in ((1, 4, 9, 8), (70, 2, 3, 2)))
+    y = conv.conv2d(x, w, **settings)
+    yield y
+    yield conv.conv2d_backward_x(y, w, x.shape, **settings)
+    yield conv.conv2d_backward_w(y, x, w.shape, **settings)

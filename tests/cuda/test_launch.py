@@ -1,4 +1,4 @@
-"""What holds for every kernel of the library, on the cases in tests/kernel_cases/: a file there for each kernel file."""
+"""What holds for every kernel of the library, on the cases in tests/kernel_cases/, a file for each kernel file."""
 
 import importlib
 import threading

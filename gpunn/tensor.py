@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from gpunn.backend import DTYPES, Array, asarray, device_of, get_array_module, is_array, to_cpu
-from gpunn.errors import DtypeError, GraphError, ShapeError, check, fail
+from gpunn.errors import DeviceError, DtypeError, GraphError, ShapeError, check, fail
 from gpunn.ops.arithmetic import matmul_backward, scatter, spread, unbroadcast
 
 Backward = Callable[[Array, tuple[bool, ...]], Sequence[Array | None]]
@@ -47,7 +48,7 @@ class Tensor:
     """
 
     __array_ufunc__ = None  # makes `ndarray * Tensor` call Tensor.__rmul__ instead of multiplying element by element
-    __slots__ = ("__weakref__", "_backward", "_data", "_parents", "_seen", "_version", "grad", "requires_grad")
+    __slots__ = ("__weakref__", "_backward", "_changes", "_data", "_parents", "_seen", "grad", "requires_grad")
 
     def __init__(self, data: Array, requires_grad: bool = False) -> None:
         floating = data.dtype in DTYPES
@@ -57,8 +58,8 @@ class Tensor:
         self.grad: Array | None = None
         self._parents: tuple[Tensor, ...] = ()
         self._backward: Backward | None = None
-        self._version = 0  # counts the in-place changes of data
-        self._seen: tuple[int, ...] = ()  # the versions of the parents when this was computed
+        self._changes = [0]  # how often data was changed in place; one counter for all tensors on the same memory
+        self._seen: tuple[int, ...] = ()  # the counts of this tensor and its parents when this was computed
 
     # ---- the array ------------------------------------------------------------------------------------------------
 
@@ -73,7 +74,7 @@ class Tensor:
 
     def mark_changed(self) -> None:
         """Say that ``data`` was changed in place, so that a gradient that needs the old values is refused."""
-        self._version += 1
+        self._changes[0] += 1
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -116,13 +117,25 @@ class Tensor:
         """The only element, as a Python number."""
         return self._data.item()
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        fail(DtypeError, "numpy", "a Tensor becomes an array by t.numpy() (a copy) or t.data", shape=self.shape)
+
     def numpy(self) -> np.ndarray[Any, Any]:
         """A copy of the data as a NumPy array."""
         return np.array(to_cpu(self._data))
 
     def detach(self) -> Tensor:
         """A tensor on the same data that no gradient passes through."""
-        return Tensor(self._data)
+        return self._same_memory(Tensor(self._data))
+
+    def _same_memory(self, view: Tensor) -> Tensor:
+        """``view``, which shares memory with this tensor: a change of one is a change of the other."""
+        view._changes = self._changes
+        view._seen = tuple(counter[0] for counter in view._counters())
+        return view
+
+    def _counters(self) -> list[list[int]]:
+        return [self._changes, *(parent._changes for parent in self._parents)]
 
     # ---- the gradient ---------------------------------------------------------------------------------------------
 
@@ -148,15 +161,16 @@ class Tensor:
             if node._backward is None:
                 node.grad = gy.copy() if node.grad is None else node.grad + gy
                 continue
-            node._check_versions()
+            node._check_unchanged()
             needs = tuple(parent.requires_grad for parent in node._parents)
             gradients = node._backward(gy, needs)
             for parent, gradient in zip(node._parents, gradients, strict=True):
                 if parent.requires_grad and gradient is not None:
                     earlier = pending.get(id(parent))
-                    pending[id(parent)] = gradient if earlier is None else earlier + gradient
+                    total = gradient if earlier is None else earlier + gradient
+                    pending[id(parent)] = _array(total)
             if not retain_graph:
-                node._backward, node._parents = _freed, ()
+                node._backward, node._parents, node._seen = _freed, (), ()
 
     def _first_gradient(self, g: Array | None) -> Array:
         xp = get_array_module(self._data)
@@ -199,25 +213,33 @@ class Tensor:
                 stack.extend((parent, False) for parent in node._parents if parent.requires_grad)
         return order[::-1]
 
-    def _check_versions(self) -> None:
-        for parent, seen in zip(self._parents, self._seen, strict=False):
-            rule = "an array that this gradient needs was changed in place after it was used"
-            now = parent._version
-            check(now == seen, GraphError, "backward", rule, shape=parent.shape, version=now, expected_version=seen)
+    def _check_unchanged(self) -> None:
+        if not self._seen or self._seen == tuple(counter[0] for counter in self._counters()):
+            return
+        rule = "an array of this graph was changed in place after it was computed with"
+        fail(GraphError, "backward", rule, result=self.shape, operands=[parent.shape for parent in self._parents])
 
     # ---- operators ------------------------------------------------------------------------------------------------
 
     def __add__(self, other: Any) -> Tensor:
         a, b = _both("add", self, other)
         shapes = a.shape, b.shape
-        return record(a.data + b.data, (a, b), lambda gy, needs: _unbroadcast_each(needs, shapes, gy, gy))
+
+        def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
+            return unbroadcast(gy, shapes[0]) if needs[0] else None, unbroadcast(gy, shapes[1]) if needs[1] else None
+
+        return record(a.data + b.data, (a, b), backward)
 
     __radd__ = __add__
 
     def __sub__(self, other: Any) -> Tensor:
         a, b = _both("subtract", self, other)
         shapes = a.shape, b.shape
-        return record(a.data - b.data, (a, b), lambda gy, needs: _unbroadcast_each(needs, shapes, gy, -gy))
+
+        def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
+            return unbroadcast(gy, shapes[0]) if needs[0] else None, unbroadcast(-gy, shapes[1]) if needs[1] else None
+
+        return record(a.data - b.data, (a, b), backward)
 
     def __rsub__(self, other: Any) -> Tensor:
         return (-self).__add__(other)
@@ -254,8 +276,9 @@ class Tensor:
         return record(-self._data, (self,), lambda gy, _: (-gy,))
 
     def __pow__(self, exponent: float) -> Tensor:
-        number = isinstance(exponent, int | float)
+        number = isinstance(exponent, Real)
         check(number, DtypeError, "power", "the exponent must be a number", type=type(exponent).__name__)
+        exponent = float(exponent)  # a NumPy scalar would promote
         x = self._data
         return record(
             x**exponent, (self,), lambda gy, _: (gy * exponent * x ** (exponent - 1) if exponent else gy * 0,)
@@ -274,7 +297,9 @@ class Tensor:
     def __getitem__(self, index: Any) -> Tensor:
         index = _raw_index(index)
         shape = self.shape
-        return record(self._data[index], (self,), lambda gy, _: (scatter(gy, shape, index),))
+        y = self._data[index]
+        result = record(y, (self,), lambda gy, _: (scatter(gy, shape, index),))
+        return self._same_memory(result) if is_array(y) and y.base is not None else result
 
     def __setitem__(self, index: Any, value: Any) -> None:
         recorded = self.requires_grad and _recording.get()
@@ -291,8 +316,10 @@ class Tensor:
 
     def mean(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
         check(self.size > 0, ShapeError, "mean", "there must be elements to average", shape=self.shape)
-        total = self.sum(axis, keepdims)
-        return total * (total.size / self.size)
+        shape = self.shape
+        y = self._data.mean(axis, keepdims=keepdims)  # float16 is summed in float32 by NumPy and CuPy
+        share = _array(y).size / self.size
+        return record(y, (self,), lambda gy, _: (spread(gy * share, shape, axis, keepdims),))
 
     def reshape(self, *shape: Any) -> Tensor:
         wanted = shape[0] if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
@@ -301,15 +328,20 @@ class Tensor:
             y = self._data.reshape(wanted)
         except ValueError:
             fail(ShapeError, "reshape", "the number of elements must stay the same", shape=old, wanted=tuple(wanted))
-        return record(y, (self,), lambda gy, _: (gy.reshape(old),))
+        return self._same_memory(record(y, (self,), lambda gy, _: (gy.reshape(old),)))
 
-    def transpose(self, *axes: int) -> Tensor:
-        order = axes or tuple(range(self.ndim))[::-1]
+    def transpose(self, *axes: Any) -> Tensor:
+        given = axes[0] if len(axes) == 1 and isinstance(axes[0], tuple | list) else axes
+        order = given or tuple(range(self.ndim))[::-1]
+        valid = sorted(axis % self.ndim for axis in order) == list(range(self.ndim))
+        check(valid, ShapeError, "transpose", "each axis must be given once", axes=tuple(order), shape=self.shape)
         inverse = tuple(sorted(range(self.ndim), key=lambda axis: order[axis] % self.ndim))
-        return record(self._data.transpose(order), (self,), lambda gy, _: (gy.transpose(inverse),))
+        return self._same_memory(record(self._data.transpose(order), (self,), lambda gy, _: (gy.transpose(inverse),)))
 
     def astype(self, dtype: Any) -> Tensor:
         old = self.dtype
+        if np.dtype(dtype) not in DTYPES:
+            return Tensor(self._data.astype(dtype))  # integers have no gradient
         return record(self._data.astype(dtype), (self,), lambda gy, _: (gy.astype(old),))
 
 
@@ -331,12 +363,17 @@ def record(y: Array, parents: Sequence[Tensor], backward: Backward) -> Tensor:
 
     ``backward(gy, needs)`` returns one gradient for each parent, None for those that need none.
     """
-    result = Tensor(y if is_array(y) else np.asarray(y))  # NumPy reduces to scalars, CuPy to arrays
+    result = Tensor(_array(y))
     if _recording.get() and any(parent.requires_grad for parent in parents):
         result.requires_grad = True
         result._parents, result._backward = tuple(parents), backward
-        result._seen = tuple(parent._version for parent in parents)
+        result._seen = tuple(counter[0] for counter in result._counters())
     return result
+
+
+def _array(y: Any) -> Array:
+    """``y`` as an array: NumPy returns scalars where there are no dimensions, CuPy arrays."""
+    return y if is_array(y) else np.asarray(y)
 
 
 def _freed(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
@@ -358,7 +395,8 @@ def _like(value: Any, other: Tensor) -> Tensor:
 
 def _both(op: str, a: Tensor, other: Any) -> tuple[Tensor, Tensor]:
     b = _like(other, a)
-    get_array_module(a.data, b.data)
+    here, there = a.device, b.device
+    check(here == there, DeviceError, op, "operands must be on one device", a=here, b=there)
     check(a.dtype == b.dtype, DtypeError, op, "operands must have one dtype", a=str(a.dtype), b=str(b.dtype))
     if op != "matmul":
         try:
@@ -372,10 +410,3 @@ def _raw_index(index: Any) -> Any:
     if isinstance(index, tuple):
         return tuple(_raw_index(item) for item in index)
     return index.data if isinstance(index, Tensor) else index
-
-
-def _unbroadcast_each(
-    needs: tuple[bool, ...], shapes: tuple[tuple[int, ...], ...], *gradients: Array
-) -> Sequence[Array | None]:
-    each = zip(needs, gradients, shapes, strict=True)
-    return [unbroadcast(gradient, shape) if need else None for need, gradient, shape in each]

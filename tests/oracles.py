@@ -22,10 +22,11 @@ def assert_close(actual, expected, terms: int = 1) -> None:
 
 def assert_gradient(forward, backward, x, rng) -> None:
     """``backward(gy)`` agrees with the change of ``sum(gy * forward(x))`` along one random direction (float64)."""
-    direction = rng.standard_normal(x.shape)
-    gy = rng.standard_normal(forward(x).shape)
+    direction = np.asarray(rng.standard_normal(x.shape))
+    gy = np.asarray(rng.standard_normal(forward(x).shape))
     step = 1e-6
-    change = float(((forward(x + step * direction) - forward(x - step * direction)) * gy).sum()) / (2 * step)
+    ahead, behind = (forward(np.asarray(x + sign * step * direction)) for sign in (1, -1))
+    change = float(((ahead - behind) * gy).sum()) / (2 * step)
     slope = float((backward(gy) * direction).sum())
     # The central difference is off by step^2 (third derivative) and by rounding / step: both near 1e-9 here.
     assert abs(slope - change) <= 1e-6 * max(1.0, abs(change)), (slope, change)
@@ -93,4 +94,88 @@ def local_response_norm(x, size, a, beta, k):
     for c in range(channels):
         first, last = max(0, c - size // 2), min(channels - 1, c + (size - 1) // 2)
         y[:, c] = x[:, c] / (k + a * sum(x[:, j] ** 2 for j in range(first, last + 1))) ** beta
+    return y
+
+
+def optimizer_step(name, arrays, **settings):
+    """The changed arrays after one step of ``name`` in gpunn/ops/optimizer.py, one parameter at a time."""
+    given = [np.float64(a) for a in arrays if a is not None]
+    results = [OPTIMIZER_RULES[name](*values, **settings) for values in zip(*given, strict=True)]
+    return tuple(np.array(results).reshape(-1, len(given) - 1).T)
+
+
+def sgd_step(p, g, v=0.0, lr=0.0, momentum=0.0, nesterov=False, weight_decay=0.0):
+    g += weight_decay * p
+    velocity = momentum * v + g
+    p -= lr * (g + momentum * velocity if nesterov else velocity)
+    return (p, velocity) if momentum else (p,)
+
+
+def adam_step(p, g, m, v, steps, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+    g += weight_decay * p
+    m = betas[0] * m + (1 - betas[0]) * g
+    v = betas[1] * v + (1 - betas[1]) * g**2
+    return p - lr * (m / (1 - betas[0] ** steps)) / (math.sqrt(v / (1 - betas[1] ** steps)) + eps), m, v
+
+
+def rmsprop_step(p, g, s, *rest, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0, centered=False):
+    g += weight_decay * p
+    s = alpha * s + (1 - alpha) * g**2
+    m = alpha * rest[0] + (1 - alpha) * g if centered else 0.0
+    d = g / (math.sqrt(s - m**2) + eps)
+    v = momentum * rest[-1] + d if momentum else d
+    return p - lr * v, s, *([m] if centered else []), *([v] if momentum else [])
+
+
+OPTIMIZER_RULES = {"sgd_step": sgd_step, "adam_step": adam_step, "rmsprop_step": rmsprop_step}
+
+
+def batch_norm_statistics(x):
+    x = np.float64(x)
+    columns = [x[:, c].ravel().tolist() for c in range(x.shape[1])]
+    means = [math.fsum(values) / len(values) for values in columns]
+    pairs = zip(columns, means, strict=True)
+    variances = [math.fsum((v - mean) ** 2 for v in values) / len(values) for values, mean in pairs]
+    return np.array(means), np.array(variances)
+
+
+def batch_norm(x, mean, var, weight, bias, eps):
+    y = np.float64(x)
+    for n, c in itertools.product(range(x.shape[0]), range(x.shape[1])):
+        y[n, c] = weight[c] * (y[n, c] - mean[c]) / math.sqrt(var[c] + eps) + bias[c]
+    return y
+
+
+def logistic(x):
+    return 0.0 if x < -700 else 1 / (1 + math.exp(-x))
+
+
+def lstm_cell(gates, c):
+    h_next, c_next = np.empty(c.shape), np.empty(c.shape)
+    for row, unit in np.ndindex(c.shape):
+        i, f, g, o = np.float64(gates[row]).reshape(4, -1)[:, unit]
+        c_next[row, unit] = logistic(f) * float(c[row, unit]) + logistic(i) * math.tanh(g)
+        h_next[row, unit] = logistic(o) * math.tanh(c_next[row, unit])
+    return np.stack([h_next, c_next])
+
+
+def gru_cell(x_gates, h_gates, h):
+    y = np.empty(h.shape)
+    for row, unit in np.ndindex(h.shape):
+        (xr, xz, xn), (hr, hz, hn) = (np.float64(a[row]).reshape(3, -1)[:, unit] for a in (x_gates, h_gates))
+        z, n = logistic(xz + hz), math.tanh(xn + logistic(xr + hr) * hn)
+        y[row, unit] = (1 - z) * n + z * float(h[row, unit])
+    return y
+
+
+def gru_cell_reset_before(x_gates, h, w_hh, b_hh):
+    """The candidate sees the product of r h, not r times the product of h."""
+    y, hidden = np.empty(h.shape), h.shape[1]
+    for row in range(len(h)):
+        state = np.float64(h[row])
+        xr, xz, xn = np.float64(x_gates[row]).reshape(3, -1)
+        (wr, wz, wn), (br, bz, bn) = w_hh.reshape(3, hidden, hidden), b_hh.reshape(3, hidden)
+        r = np.array([logistic(v) for v in xr + wr @ state + br])
+        z = np.array([logistic(v) for v in xz + wz @ state + bz])
+        y[row] = (1 - z) * np.tanh(xn + wn @ (r * state) + bn) + z * state
     return y

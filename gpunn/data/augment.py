@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpunn.backend import Array, asarray, device_of, get_array_module
+from gpunn.backend import Array, asarray, device_of, operands
 from gpunn.errors import ShapeError, check
 
 
@@ -25,8 +25,8 @@ def jitter(
     >>> y.shape, y.dtype, float(y[0, 0, 2, 2])
     ((2, 1, 5, 5), dtype('float32'), 1.0)
     """
+    xp = operands("jitter", x=x)
     check(x.ndim == 4, ShapeError, "jitter", "x must be (N, C, H, W)", shape=x.shape)
-    xp = get_array_module(x)
     n, _, height, width = x.shape
     angle = np.deg2rad(generator.uniform(-degrees, degrees, (n, 1, 1)))
     scale = 1 + generator.uniform(-zoom, zoom, (n, 1, 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpunn.backend import Array, get_array_module
+from gpunn.backend import Array, accumulation_dtype, get_array_module, is_array
 
 
 def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
@@ -17,7 +17,7 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
     added = g.ndim - len(shape)
     stretched = [added + axis for axis, size in enumerate(shape) if size == 1 and g.shape[added + axis] != 1]
     axes = (*range(added), *stretched)
-    return g.sum(axes).reshape(shape) if axes else g
+    return g.sum(axes, dtype=accumulation_dtype(g.dtype)).astype(g.dtype).reshape(shape) if axes else g
 
 
 def matmul_backward(gy: Array, a: Array, b: Array, needs: tuple[bool, bool]) -> tuple[Array | None, Array | None]:
@@ -42,8 +42,19 @@ def spread(g: Array, shape: tuple[int, ...], axis: Any, keepdims: bool) -> Array
 
 
 def scatter(g: Array, shape: tuple[int, ...], index: Any) -> Array:
-    """Zeros of ``shape`` with ``g`` added at ``index``, counted as often as the index names an element."""
+    """Zeros of ``shape`` with ``g`` added at ``index``, as often as the index names an element.
+
+    Arrays of integers may name an element several times; on CuPy the order of those additions is not fixed.
+    """
     xp = get_array_module(g)
-    out = xp.zeros(shape, g.dtype)
-    xp.add.at(out, index, g)
-    return out
+    several = any((is_array(i) and i.dtype.kind in "iu") or isinstance(i, list) for i in _parts(index))
+    out = xp.zeros(shape, accumulation_dtype(g.dtype) if several else g.dtype)
+    if several:
+        xp.add.at(out, index, g)
+    else:
+        out[index] = g
+    return out.astype(g.dtype, copy=False)
+
+
+def _parts(index: Any) -> tuple[Any, ...]:
+    return index if isinstance(index, tuple) else (index,)

@@ -27,6 +27,10 @@ class Window(NamedTuple):
         """The height and width that the window spans: ``dilation * (kernel - 1) + 1``."""
         return (self.dilation[0] * (self.kernel[0] - 1) + 1, self.dilation[1] * (self.kernel[1] - 1) + 1)
 
+    def is_one_pixel(self) -> bool:
+        """True if each window is one pixel of the image, and each pixel its window."""
+        return self.kernel == self.stride == (1, 1) and self.pads == ((0, 0), (0, 0))
+
     def taps(self) -> list[tuple[int, int, int]]:
         """Each element of the window as (its place, its row offset, its column offset), in row-major order."""
         (kh, kw), (dh, dw) = self.kernel, self.dilation
@@ -36,6 +40,13 @@ class Window(NamedTuple):
         """The elements of ``padded`` (..., H, W) at offset (row, column) of each window: a view (..., OH, OW)."""
         (oh, ow), (sh, sw) = out, self.stride
         return padded[..., row : row + (oh - 1) * sh + 1 : sh, column : column + (ow - 1) * sw + 1 : sw]
+
+
+def integer(op: str, name: str, value: object, least: int) -> int:
+    """``value`` as a Python integer, if it is an integer (NumPy's too) of at least ``least``."""
+    valid = isinstance(value, Integral) and int(value) >= least
+    check(valid, ArgumentError, op, f"{name} must be an integer of at least {least}", **{name: value})
+    return int(value)  # type: ignore[call-overload,no-any-return]
 
 
 def pair(op: str, name: str, value: object, least: int) -> tuple[int, int]:

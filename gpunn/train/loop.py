@@ -128,14 +128,11 @@ def evaluate(model: nn.Module, x: Array, y: Array, batch_size: int = 256) -> Eva
     >>> round(result.accuracy, 3), result.predictions.tolist()
     (0.667, [0, 1, 0])
     """
-    training = model.training
-    model.eval()
     total, predictions = 0.0, []
-    with no_grad(), np.errstate(over="ignore", invalid="ignore"):
+    with model.evaluating(), no_grad(), np.errstate(over="ignore", invalid="ignore"):
         for part, labels in batches(x, y, batch_size):
             logits = model(tensor(part))
             total += float(F.cross_entropy(logits, labels).item()) * len(labels)
             predictions.append(to_cpu(logits.data).argmax(axis=1))
-    model.train(training)
     given = np.concatenate(predictions)
     return Evaluation(total / len(y), float((given == to_cpu(y)).mean()), given)

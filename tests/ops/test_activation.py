@@ -4,7 +4,7 @@ import numpy as np
 import oracles
 import pytest
 
-from gpunn.errors import DtypeError
+from gpunn.errors import DtypeError, ShapeError
 from gpunn.ops import activation as ops
 
 FUNCTIONS = {
@@ -26,9 +26,10 @@ def test_forward_is_the_scalar_formula(run_xp, forward, backward, scalar, dtype,
 
 @pytest.mark.parametrize(("forward", "backward", "scalar"), FUNCTIONS.values(), ids=FUNCTIONS.keys())
 def test_backward_is_the_directional_difference(run_xp, forward, backward, scalar, rng):
-    x = rng.uniform(0.1, 3, (7, 5)) * rng.choice([-1, 1], (7, 5))  # away from the corner of ReLU
-    y = run_xp(forward, x)
-    oracles.assert_gradient(lambda v: run_xp(forward, v), lambda gy: run_xp(backward, gy, y), x, rng)
+    for shape in ((7, 5), ()):
+        x = np.asarray(rng.uniform(0.1, 3, shape) * rng.choice([-1, 1], shape))  # away from the corner of ReLU
+        y = run_xp(forward, x)
+        oracles.assert_gradient(lambda v: run_xp(forward, v), lambda gy, y=y: run_xp(backward, gy, y), x, rng)
 
 
 def test_far_arguments_neither_overflow_nor_lose_nan(run_xp):
@@ -47,3 +48,9 @@ def test_relu_has_slope_zero_at_zero(run_xp):
 def test_integers_are_refused(forward):
     with pytest.raises(DtypeError, match=f"{forward.__name__}: x must be a floating array, got dtype='int64'"):
         forward(np.arange(3))
+
+
+@pytest.mark.parametrize("backward", [ops.relu_backward, ops.sigmoid_backward, ops.tanh_backward])
+def test_a_gradient_of_another_shape_is_refused(backward):
+    with pytest.raises(ShapeError, match=rf"{backward.__name__}: gy must have shape \(3,\), got shape=\(1,\)"):
+        backward(np.ones(1), np.ones(3))

@@ -6,12 +6,12 @@ Source of the format: https://github.com/huggingface/safetensors#format
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from gpunn.backend import to_cpu
 from gpunn.errors import FileError, GpunnError, PackageError
+from gpunn.files import write_atomically
 from gpunn.nn import Module
 
 
@@ -24,7 +24,7 @@ def _safetensors() -> Any:
 
 
 def save_weights(module: Module, path: str | os.PathLike[str]) -> None:
-    """Write the parameters of ``module`` to ``path``, by the names of its ``state_dict``.
+    """Write the parameters and buffers of ``module`` to ``path``, by the names of its ``state_dict``.
 
     The file appears whole or not at all, and equal weights give equal bytes. (So no metadata: safetensors writes
     several keys in a random order.)
@@ -38,23 +38,16 @@ def save_weights(module: Module, path: str | os.PathLike[str]) -> None:
     """
     content = _safetensors().numpy.save({name: to_cpu(a) for name, a in module.state_dict().items()})
     target = Path(path)
+    if not target.parent.is_dir():
+        raise FileError(f"{target}: the weights cannot be written: No such folder: {target.parent}")
     try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())  # else a power cut can leave the new name on an empty file
-            os.replace(temporary, target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_atomically(target, content, durable=True)
     except OSError as error:
         raise FileError(f"{target}: the weights cannot be written: {error.strerror or error}") from error
 
 
 def load_weights(module: Module, path: str | os.PathLike[str]) -> None:
-    """Read the parameters of ``module`` from ``path``; names, shapes and dtypes must be the module's.
+    """Read the parameters and buffers of ``module`` from ``path``; names, shapes and dtypes must be the module's.
 
     Raises FileError, which names the path and what is wrong: no such file, no safetensors, cut short, or made for
     another network. The module is then as it was.

@@ -83,7 +83,7 @@ def test_a_failed_write_keeps_the_old_file(saved: Path, monkeypatch: pytest.Monk
 
 
 def test_unwritable_folder(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match=r"nowhere.*No such file"):
+    with pytest.raises(FileError, match=r"nowhere.*No such folder"):
         save_weights(network(), tmp_path / "nowhere" / "model.safetensors")
 
 

@@ -9,7 +9,7 @@ import gpunn
 
 ROOT = Path(gpunn.__file__).parent
 FLOORS = [
-    ["errors"],
+    ["errors", "files"],
     ["backend"],
     ["cuda"],
     ["ops"],

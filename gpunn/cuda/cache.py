@@ -1,10 +1,16 @@
-"""The folder where compiled kernels are kept, and writing into it so that no reader sees half a file."""
+"""The folder where compiled kernels are kept, and what is done when it cannot be written."""
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
+import shutil
 import tempfile
+import warnings
 from pathlib import Path
+
+from gpunn.files import write_atomically
 
 
 def folder() -> Path:
@@ -14,14 +20,38 @@ def folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpunn"
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` so that a concurrent reader sees the old file, or all of the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+def store(path: Path, content: bytes) -> Path:
+    """Write ``content`` to ``path`` in the cache; return where it lies.
+
+    That is another folder, which this process removes when it ends, where the cache cannot be written: on a full
+    disk, or in a folder that is read-only or a file. Work goes on, after one warning. Raises OSError if that other
+    folder cannot be written either.
+    """
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        write_atomically(path, content)
+    except OSError as error:
+        path = _spare_folder(folder(), error.strerror or str(error)) / path.name
+        write_atomically(path, content)
+    return path
+
+
+def spare(path: Path) -> Path | None:
+    """Where :func:`store` has put ``path``, or would put it, if this process found that the cache cannot be written."""
+    return _spares[folder()] / path.name if folder() in _spares else None
+
+
+_spares: dict[Path, Path] = {}
+
+
+def _spare_folder(cache: Path, reason: str) -> Path:
+    if cache not in _spares:
+        made = Path(tempfile.mkdtemp(prefix="gpunn-"))
+        atexit.register(functools.partial(shutil.rmtree, made, ignore_errors=True))
+        _spares[cache] = made
+        warnings.warn(
+            f"the kernel cache {cache} cannot be written ({reason}): each process compiles its kernels anew; "
+            "GPUNN_CACHE_DIR names another folder",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return _spares[cache]

@@ -63,22 +63,78 @@ def nvrtc_version() -> str:
     return f"{major}.{minor}"
 
 
+@functools.cache
+def supported_architectures() -> tuple[str, ...]:
+    """The architectures that this NVRTC compiles for, as ``"sm_90"``; some also have forms like ``"sm_90a"``."""
+    nvrtc_version()  # says what to install where NVRTC is missing
+    from cuda.bindings import nvrtc
+
+    status, numbers = nvrtc.nvrtcGetSupportedArchs()
+    if int(status) != 0:
+        raise CompileError(f"NVRTC does not answer: {status}")
+    return tuple(f"sm_{number}" for number in numbers)
+
+
+def check_architecture(arch: str) -> None:
+    """Raise CompileError, with those it has, unless NVRTC compiles for ``arch``."""
+    known = supported_architectures()
+    if re.sub(r"(?<=\d)[af]$", "", arch) not in known:
+        raise CompileError(f"NVRTC {nvrtc_version()} compiles for {', '.join(known)}, got {arch!r}")
+
+
 def compile_cubin(code: str, filename: str, options: tuple[str, ...], arch: str) -> Cubin:
     """Compile flattened CUDA ``code`` for ``arch`` (``"sm_90"``), or find it in the cache.
 
-    ``filename`` names the source in messages; ``options`` are ``-DNAME=value``.
+    ``filename`` names the source in messages; ``options`` are ``-DNAME=value``. Where the cache cannot be written the
+    cubin lies in a temporary folder of this process (:func:`gpunn.cuda.cache.store`).
     Raises CompileError with the compiler's messages, which name the kernel file's own lines.
     """
+    check_architecture(arch)
+    if found := find_cubin(code, filename, options, arch):
+        return found
+    content, log = _nvrtc(code, filename, options, arch)
+    resources = read_resources(log)
+    kernels = {name: asdict(used) for name, used in resources.items()}
+    described = json.dumps({"sha256": _digest(content, kernels), "kernels": kernels}).encode()
+    path = _path(code, filename, options, arch)
+    try:
+        # Two processes may do this at once, with bytes of their own: what does not fit together is compiled again.
+        path = cache.store(path, content)
+        cache.store(path.with_suffix(".json"), described)
+    except OSError as error:
+        raise CompileError(
+            f"{filename}: the compiled kernel cannot be written, neither to the kernel cache {cache.folder()} nor to "
+            f"the folder for temporary files ({error})"
+        ) from error
+    return Cubin(path, resources)
+
+
+def find_cubin(code: str, filename: str, options: tuple[str, ...], arch: str) -> Cubin | None:
+    """What :func:`compile_cubin` has left in the cache, or None if it is not there or not whole."""
+    path = _path(code, filename, options, arch)
+    spare = cache.spare(path)
+    return _read(path) or (_read(spare) if spare else None)
+
+
+def _path(code: str, filename: str, options: tuple[str, ...], arch: str) -> Path:
     key = hashlib.sha256("\0".join([nvrtc_version(), arch, *options, code]).encode()).hexdigest()[:32]
-    path = cache.folder() / "cubin" / f"{Path(filename).stem}-{arch}-{key}.cubin"
-    described = path.with_suffix(".json")
-    if not (path.exists() and described.exists()):
-        content, log = _nvrtc(code, filename, options, arch)
-        resources = {name: asdict(used) for name, used in read_resources(log).items()}
-        cache.write_atomically(path, content)
-        cache.write_atomically(described, json.dumps(resources).encode())
-    stored = json.loads(described.read_text(encoding="utf-8"))
-    return Cubin(path, {name: Resources(**used) for name, used in stored.items()})
+    return cache.folder() / "cubin" / f"{Path(filename).stem}-{arch}-{key}.cubin"
+
+
+def _read(path: Path) -> Cubin | None:
+    """The cubin in ``path`` if it is there, and both it and its description are as they were written."""
+    try:
+        content = path.read_bytes()
+        stored = json.loads(path.with_suffix(".json").read_bytes())
+        if stored["sha256"] != _digest(content, stored["kernels"]):
+            return None
+        return Cubin(path, {name: Resources(**used) for name, used in stored["kernels"].items()})
+    except (OSError, ValueError, KeyError, TypeError):  # not there, no JSON, or JSON of another shape
+        return None
+
+
+def _digest(content: bytes, kernels: dict[str, dict[str, int]]) -> str:
+    return hashlib.sha256(json.dumps(kernels, sort_keys=True).encode() + b"\0" + content).hexdigest()
 
 
 def _nvrtc(code: str, filename: str, options: tuple[str, ...], arch: str) -> tuple[bytes, str]:

@@ -3,6 +3,10 @@
 :class:`RawKernel` and :class:`RawModule` have the calls of CuPy's classes and take NumPy arrays. The host's g++ or
 clang++ compiles the source; every CUDA thread of a block is a fiber, blocks spread over the cores.
 
+Inline PTX cannot be emulated. Asynchronous copies, ``ldmatrix`` and tensor cores can, through the functions of
+``kernels/ptx.cuh``: pass ``-I`` with :func:`gpunn.cuda.source.kernels_folder` and include it. What is copied arrives at
+the wait for it, so a missing wait shows; under checks it is reported.
+
 With ``check=True`` a launch also looks for races, accesses out of bounds, reads of shared memory that nobody wrote,
 divergent barriers and more, and raises :class:`CheckError` with file, line, block and thread of each:
 

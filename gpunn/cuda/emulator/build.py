@@ -125,7 +125,7 @@ def load(
         expanded = preprocessed or _preprocess(compiler, text, [*flags, *includes], filename)
         return _compile_kernels(compiler, expanded, flags, runtime_path, filename)
 
-    _build_if_damaged(path, build)
+    path = _built(path, build)
     library = ctypes.CDLL(str(path))
     names = ctypes.c_char_p.in_dll(library, "gpunn_kernel_names").value or b""
     return Library(path, library, runtime, {name: i for i, name in enumerate(names.decode().split("\n")) if name})
@@ -254,7 +254,7 @@ def _readable_errors(output: str, filename: str) -> str:
     if exported := [error for error in errors if error["file"] == _EXPORTS_FILE]:
         return f"{filename}: a name expression does not name a kernel: {exported[0]['text']}"
     if "Assembler messages" in output:
-        return f"{filename}: inline PTX cannot be emulated\n{rest}"
+        return f"{filename}: inline PTX cannot be emulated; kernels/ptx.cuh has functions that can\n{rest}"
     return f"{filename}: the kernel does not compile\n{rest}"
 
 
@@ -282,7 +282,7 @@ def _runtime(compiler: Compiler, check: bool) -> tuple[Path, ctypes.CDLL]:
             _run([*command, "-o", str(library)], None, "emulator runtime", folder)
             return library.read_bytes()
 
-    _build_if_damaged(path, build)
+    path = _built(path, build)
     if path.name not in _loaded_runtimes:
         runtime = ctypes.CDLL(str(path))
         runtime.gpunn_emulator_launch.argtypes = [ctypes.c_void_p]
@@ -322,14 +322,23 @@ def _cache_path(kind: str, text: str, flags: Sequence[str], compiler: Compiler, 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
-def _build_if_damaged(path: Path, build: Callable[[], bytes]) -> None:
-    """Build and write ``path`` unless it is there and whole.
+def _built(path: Path, build: Callable[[], bytes]) -> Path:
+    """Build and write ``path`` unless it is there and whole; return where it lies, see :func:`cache.store`.
 
     Its digest follows the library in the same file, where the loader does not look: mapping a truncated library
     would kill the process.
     """
-    content = path.read_bytes() if path.exists() else b""
+    for found in (path, cache.spare(path)):
+        if found is not None and _is_whole(found):
+            return found
+    body = build()
+    return cache.store(path, body + hashlib.sha256(body).digest())
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False
     body, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
-    if not body or hashlib.sha256(body).digest() != digest:
-        body = build()
-        cache.write_atomically(path, body + hashlib.sha256(body).digest())
+    return bool(body) and hashlib.sha256(body).digest() == digest

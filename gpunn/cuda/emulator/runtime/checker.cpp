@@ -202,10 +202,14 @@ void Checker::check_byte(const Access& access, Cell& cell, std::size_t byte, boo
     // What an earlier block left in shared memory is gone.
     bool was_written = cell.write_interval && !(shared && cell.write_interval < block_interval_);
     bool was_read = cell.read_interval && !(shared && cell.read_interval < block_interval_);
+    if (was_written && !raced && cell.copy_under_way) {
+        raced = true;
+        report_race(access, byte, Earlier::copy, cell.write_interval, cell.write_thread);
+    }
     if (was_written && !raced && !(access.atomic && cell.write_atomic) &&
         !ordered(cell.write_interval, cell.write_thread, cell.write_sync)) {
         raced = true;
-        report_race(access, byte, true, cell.write_interval, cell.write_thread);
+        report_race(access, byte, Earlier::write, cell.write_interval, cell.write_thread);
     }
     if (was_read && access.write && !raced && !read_is_ordered(cell)) {
         raced = true;
@@ -214,7 +218,7 @@ void Checker::check_byte(const Access& access, Cell& cell, std::size_t byte, boo
         if (cell.read_warp == me / warp_size && cell.read_interval >= block_interval_ &&
             (lanes & (lanes - 1)))
             lanes &= ~bit(me % warp_size);
-        report_race(access, byte, false, cell.read_interval,
+        report_race(access, byte, Earlier::read, cell.read_interval,
                     cell.read_warp * warp_size + (unsigned)__builtin_ctz(lanes));
     }
     if (access.write) record_write(cell, access.atomic);
@@ -314,7 +318,7 @@ void Checker::name(char* text, std::size_t capacity, const Region& region, std::
     }
 }
 
-void Checker::report_race(const Access& access, std::size_t byte, bool previous_write, std::uint32_t interval,
+void Checker::report_race(const Access& access, std::size_t byte, Earlier earlier, std::uint32_t interval,
                           unsigned thread) {
     Report report = worker_->describe(Kind::race, access.pc);
     report.argument = access.region->argument;
@@ -331,14 +335,20 @@ void Checker::report_race(const Access& access, std::size_t byte, bool previous_
     char what[80], who[100];
     name(what, sizeof what, *access.region, byte);
     bool same_block = interval >= block_interval_;
-    if (same_block)
+    if (earlier == Earlier::copy)
+        std::snprintf(who, sizeof who, "thread (%u,%u,%u), which has not waited for it", other.x, other.y,
+                      other.z);
+    else if (same_block)
         std::snprintf(who, sizeof who, "thread (%u,%u,%u) with no barrier between", other.x, other.y,
                       other.z);
     else
         std::snprintf(who, sizeof who, "block (%u,%u,%u) thread (%u,%u,%u), and nothing orders two blocks",
                       block[0], block[1], block[2], other.x, other.y, other.z);
-    std::snprintf(report.message, sizeof report.message, "%s of %s %s by %s", access.write ? "write" : "read",
-                  what, previous_write ? "written" : "read", who);
+    const char* verb = earlier == Earlier::copy    ? ", the target of an asynchronous copy"
+                       : earlier == Earlier::write ? " written"
+                                                   : " read";
+    std::snprintf(report.message, sizeof report.message, "%s of %s%s by %s", access.write ? "write" : "read",
+                  what, verb, who);
     worker_->add(report);
 }
 
@@ -374,6 +384,30 @@ void Checker::report_out_of_bounds(const char* address, std::size_t bytes, bool 
                   "%s of %zu bytes at byte %lld of %s, which has %zu bytes", access, bytes, offset, what,
                   (std::size_t)(nearest->end - nearest->begin));
     worker_->fail(report);
+}
+
+// --- asynchronous copies ---------------------------------------------------------------------------------
+
+// Nobody may touch the target between start and arrival; for what comes after, the write counts at the arrival.
+void Checker::async_copy_starts(const AsyncCopy& copy, const void* pc) {
+    access(copy.global, copy.source_bytes, false, false, pc);
+    access(copy.shared, copy.bytes, true, false, pc);
+    const Region *source = find(copy.global, copy.source_bytes), *target = find(copy.shared, copy.bytes);
+    bool from_global = !copy.source_bytes || (source && !is_shared(*source));
+    if (!from_global || !target || !is_shared(*target)) {
+        Report report = worker_->describe(Kind::out_of_bounds, pc);
+        std::snprintf(report.message, sizeof report.message,
+                      "an asynchronous copy goes from global to shared memory, this one from %p to %p",
+                      (const void*)copy.global, (const void*)copy.shared);
+        worker_->fail(report);
+    }
+    for (unsigned i = 0; i < copy.bytes; i++)
+        target->cells[copy.shared - target->begin + i].copy_under_way = true;
+}
+
+void Checker::async_copy_arrives(const AsyncCopy& copy) {
+    const Region* target = find(copy.shared, copy.bytes);
+    for (unsigned i = 0; i < copy.bytes; i++) record_write(target->cells[copy.shared - target->begin + i], false);
 }
 
 void note_access(const void* address, std::size_t bytes, bool write, const void* caller) {

@@ -18,6 +18,7 @@ struct Cell {
     std::uint16_t write_thread, read_warp;
     std::uint16_t write_sync, read_sync;
     bool write_atomic, read_by_many_warps, read_by_many_blocks;
+    bool copy_under_way;  // write_thread has started an asynchronous copy to here and has not waited for it
 };
 
 enum class Space { argument, static_shared, dynamic_shared, device_variable };
@@ -41,6 +42,8 @@ public:
     void lane_left_collective(Worker& worker, const Fiber& waiting, const Fiber& gone);
 
     void access(const char* address, std::size_t bytes, bool write, bool atomic, const void* pc);
+    void async_copy_starts(const AsyncCopy& copy, const void* pc);
+    void async_copy_arrives(const AsyncCopy& copy);
     void fence();
     void atomic(const char* address, std::size_t bytes, const void* pc);
 
@@ -73,7 +76,8 @@ private:
     void check_initialised(const Access& access) const;
 
     std::uint32_t turn_of(std::uint32_t interval) const;
-    void report_race(const Access& access, std::size_t byte, bool previous_write, std::uint32_t interval,
+    enum class Earlier { read, write, copy };
+    void report_race(const Access& access, std::size_t byte, Earlier earlier, std::uint32_t interval,
                      unsigned thread);
     [[noreturn]] void report_out_of_bounds(const char* address, std::size_t bytes, bool write,
                                            const void* pc);

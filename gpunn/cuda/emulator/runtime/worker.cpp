@@ -116,7 +116,11 @@ void Worker::run_block(std::uint64_t number) {
         warps_[w] = Warp{mask, mask, 0, 0, 0};
         ready_warps_ |= bit(w);
     }
-    for (unsigned i = 0; i < thread_count_; i++) fibers_[i].started = false;
+    for (unsigned i = 0; i < thread_count_; i++) {
+        fibers_[i].started = false;
+        fibers_[i].copies.clear();
+        fibers_[i].committed_groups = 0;
+    }
     free_stacks_ = stacks_;
     // Seeded by the block's number, so that a shuffled launch does not depend on which worker runs which
     // block.
@@ -441,6 +445,49 @@ void Worker::resolve_active_mask(Warp& warp, unsigned first_fiber) {
     warp.ready |= together;
 }
 
+// --- asynchronous copies ---------------------------------------------------------------------------------
+
+void Worker::check_aligned(const void* address, unsigned bytes, const char* what, const void* caller) {
+    if ((std::uintptr_t)address % bytes == 0) return;
+    Report report = describe(Kind::misaligned, caller);
+    std::snprintf(report.message, sizeof report.message, "address %p of %s is not a multiple of %u", address,
+                  what, bytes);
+    fail(report);
+}
+
+// The target is unreadable until the wait: who forgets it gets NaN, whatever the order of the threads.
+void Worker::async_copy(const AsyncCopy& copy, const void* caller) {
+    check_aligned(copy.shared, copy.bytes, "the target of an asynchronous copy", caller);
+    check_aligned(copy.global, copy.bytes, "the source of an asynchronous copy", caller);
+    if (copy.source_bytes > copy.bytes) {
+        Report report = describe(Kind::out_of_bounds, caller);
+        std::snprintf(report.message, sizeof report.message,
+                      "an asynchronous copy of %u bytes is asked to read %d", copy.bytes, (int)copy.source_bytes);
+        fail(report);
+    }
+    Fiber& fiber = *fiber_;
+#ifdef GPUNN_EMULATOR_CHECK
+    checker.async_copy_starts(copy, caller);
+#endif
+    fill(copy.shared, copy.bytes);
+    fiber.copies.push_back(copy);
+    fiber.copies.back().group = fiber.committed_groups;
+}
+
+// Lets the copies of all committed groups but the newest ones arrive.
+void Worker::async_wait(unsigned newest) {
+    Fiber& fiber = *fiber_;
+    auto copy = fiber.copies.begin();
+    for (; copy != fiber.copies.end() && copy->group + newest < fiber.committed_groups; ++copy) {
+        std::memcpy(copy->shared, copy->global, copy->source_bytes);
+        std::memset(copy->shared + copy->source_bytes, 0, copy->bytes - copy->source_bytes);
+#ifdef GPUNN_EMULATOR_CHECK
+        checker.async_copy_arrives(*copy);
+#endif
+    }
+    fiber.copies.erase(fiber.copies.begin(), copy);
+}
+
 // --- reports ---------------------------------------------------------------------------------------------
 
 Report Worker::describe(Kind kind, const void* pc) const {
@@ -478,6 +525,19 @@ void warp_collective(unsigned mask, void* payload, WarpOperation operation) {
 unsigned active_mask(int site) { return worker->active_mask(site, __builtin_return_address(0)); }
 
 void yield() { worker->yield(); }
+
+void async_copy(void* shared, const void* global, unsigned bytes, unsigned source_bytes) {
+    AsyncCopy copy{(char*)shared, (const char*)global, bytes, source_bytes, 0};
+    worker->async_copy(copy, __builtin_return_address(0));
+}
+
+void async_commit() { worker->async_commit(); }
+
+void async_wait(unsigned newest) { worker->async_wait(newest); }
+
+void check_aligned(const void* address, unsigned bytes, const char* what) {
+    worker->check_aligned(address, bytes, what, __builtin_return_address(0));
+}
 
 void assertion_failed(const char* expression, const char* file, int line) {
     Report report = worker->describe(Kind::assertion, nullptr);

@@ -20,6 +20,13 @@ namespace gpunn_emulator {
 
 const unsigned warp_size = 32, max_threads = 1024;
 
+struct AsyncCopy {
+    char* shared;
+    const char* global;
+    unsigned bytes, source_bytes;
+    unsigned group;
+};
+
 struct Fiber : ThreadView {
     unsigned number;  // in its block, x fastest
     unsigned warp;
@@ -33,6 +40,8 @@ struct Fiber : ThreadView {
     unsigned mask;
     void* payload;
     WarpOperation operation;
+    std::vector<AsyncCopy> copies;  // under way, oldest first
+    unsigned committed_groups;
 };
 
 // One bit per lane. A live lane is in exactly one of the last four.
@@ -59,6 +68,12 @@ public:
     void warp_collective(unsigned mask, void* payload, WarpOperation operation, const void* caller);
     unsigned active_mask(int site, const void* caller);
     void yield();
+
+    void async_copy(const AsyncCopy& copy, const void* caller);
+    void async_commit() { fiber_->committed_groups++; }
+    void async_wait(unsigned newest);
+    // Ends the block if the address is not a multiple of `bytes`: the hardware stops there too.
+    void check_aligned(const void* address, unsigned bytes, const char* what, const void* caller);
 
     // A report about the running thread, with its block and thread filled in.
     Report describe(Kind kind, const void* pc) const;

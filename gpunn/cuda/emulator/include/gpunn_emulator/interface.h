@@ -51,6 +51,12 @@ void warp_collective(unsigned mask, void* payload, WarpOperation operation);
 GPUNN_ONE_CALL unsigned active_mask(int site);
 void yield();
 
+// Asynchronous copies to shared memory; see ptx.h. The data arrives at the wait, and not before.
+void async_copy(void* shared, const void* global, unsigned bytes, unsigned source_bytes);
+void async_commit();
+void async_wait(unsigned newest);
+void check_aligned(const void* address, unsigned bytes, const char* what);
+
 // Accesses that the compiler does not report by itself. `caller` is the address in the kernel that a report
 // names.
 void note_access(const void* address, size_t bytes, bool write, const void* caller);

@@ -9,7 +9,9 @@ import importlib.util
 import os
 import re
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -88,6 +90,38 @@ def accumulation_dtype(dtype: Any) -> np.dtype[Any]:
     dtype('float32')
     """
     return np.promote_types(dtype, np.float32)
+
+
+_matmul_precision: ContextVar[str] = ContextVar("matmul_precision", default="fp32")
+_MATMUL_PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+
+
+@contextmanager
+def matmul_precision(name: str) -> Iterator[None]:
+    """Within this context products of float32 arrays on a GPU may round their operands, for speed, to ``name``.
+
+    ``"fp32"`` is the default: no rounding. ``"tf32"`` keeps 10 bits of mantissa and float32's range, ``"bf16"`` 7 bits
+    and that range, ``"fp16"`` 10 bits and a range up to 65504. Sums stay float32. Convolutions follow it; what has
+    no such kernel computes in float32. A backward pass follows the precision where it runs.
+
+    >>> with matmul_precision("tf32"):
+    ...     chosen_matmul_precision()
+    'tf32'
+
+    Raises ArgumentError for a name that is none of them.
+    """
+    rule = f"the precision must be one of {', '.join(_MATMUL_PRECISIONS)}"
+    check(name in _MATMUL_PRECISIONS, ArgumentError, "matmul_precision", rule, name=name)
+    token = _matmul_precision.set(name)
+    try:
+        yield
+    finally:
+        _matmul_precision.reset(token)
+
+
+def chosen_matmul_precision() -> str:
+    """The precision of the innermost :func:`matmul_precision`, or ``"fp32"``."""
+    return _matmul_precision.get()
 
 
 # ---- devices -------------------------------------------------------------------------------------------------------

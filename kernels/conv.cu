@@ -2,129 +2,159 @@
 //
 //   y[n,k,oh,ow] = b[k] + sum_{c,r,s} w[k,c,r,s] x[n, c, oh*sh - ph + r*dh, ow*sw - pw + s*dw]
 //
-// with c over the C/groups channels of the group of k. Three products, one group each (gridDim.z = groups):
+// with c over the C/groups channels of the group of k. Three products, one group each:
 //
 //   kernel              rows (M)     columns (N)           summed over (K)         minimum bytes moved
 //   conv2d_forward      K/groups     N*OH*OW pixels        C/groups*KH*KW          x, w, b read; y written
 //   conv2d_backward_x   C/groups     N*H*W pixels          K/groups*KH*KW          gy, w read; gx written
 //   conv2d_backward_w   K/groups     C/groups*KH*KW        N*OH*OW pixels          gy, x read; gw written
+//   conv2d_sum_splits   adds the `splits` partial gw that conv2d_backward_w leaves: (splits + 1) gw moved
 //
-// A block owns a TILE_M x TILE_N tile of the product, a thread 4 x 4 elements of it (gemm_tile.cuh).
-// grid = (column tiles, row tiles, groups). Every gradient is gathered: no atomics, the same bits in every run.
+// A block owns a TILE_M x TILE_N tile of the product, a thread REG x REG elements of it (gemm_tile.cuh).
+// grid = (column tiles, row tiles, groups * parts); the parts are the sub-lattices of conv2d_backward_x, the splits of
+// conv2d_backward_w. Every gradient is gathered and every sum has its fixed order: no atomics, the same bits in every
+// run on devices with as many multiprocessors (which decide the number of splits).
 //
-// Specialisation: DTYPE=float, INDEX=int, KH=3, KW=3, TILE_M=64, TILE_N=64
-// Specialisation: DTYPE=float, INDEX=int, KH=5, KW=5, TILE_M=16, TILE_N=64
-// Specialisation: DTYPE=double, INDEX=int, KH=3, KW=3, TILE_M=64, TILE_N=64
-// Specialisation: DTYPE=float, INDEX=long long, KH=1, KW=1, TILE_M=64, TILE_N=64
-#if !defined(KH) || !defined(KW)
-#error "define KH and KW, the height and width of the filters"
-#endif
-#ifndef INDEX
-#error "define INDEX, the integer type that can count the elements of every array: int or long long"
-#endif
+// Specialisation: DTYPE=float, INDEX=int, TILE_M=128, TILE_N=128, REG=8, STAGES=2
+// Specialisation: DTYPE=float, INDEX=int, TILE_M=128, TILE_N=64, REG=8, STAGES=3
+// Specialisation: DTYPE=float, INDEX=int, TILE_M=64, TILE_N=128, REG=8, STAGES=3
+// Specialisation: DTYPE=float, INDEX=int, TILE_M=64, TILE_N=64, REG=4, STAGES=3
+// Specialisation: DTYPE=float, INDEX=int, TILE_M=32, TILE_N=64, REG=4, STAGES=3
+// Specialisation: DTYPE=float, INDEX=int, TILE_M=16, TILE_N=64, REG=4, STAGES=3
+// Specialisation: DTYPE=double, INDEX=int, TILE_M=64, TILE_N=64, REG=4, STAGES=2
+// Specialisation: DTYPE=float, INDEX=long long, TILE_M=64, TILE_N=64, REG=4, STAGES=3
+// Specialisation: DTYPE=double, INDEX=int, TILE_M=16, TILE_N=64, REG=4, STAGES=2
 #include "gemm_tile.cuh"
 
-#define TAPS (KH * KW)
-
-struct Shape {
-  int N, C, H, W, K, OH, OW;  // C and K over all groups
-  int sh, sw, ph, pw, dh, dw;
-};
-
 #define SHAPE_PARAMETERS                                                                                     \
-  int N, int C, int H, int W, int K, int OH, int OW, int sh, int sw, int ph, int pw, int dh, int dw
-#define SHAPE Shape{N, C, H, W, K, OH, OW, sh, sw, ph, pw, dh, dw}
+  int groups, int N, int C, int H, int W, int K, int KH, int KW, int OH, int OW, int sh, int sw, int ph, int pw, \
+      int dh, int dw
 
-// x[n, c, oh*sh - ph + r*dh, ow*sw - pw + s*dw], or 0 where that is padding.
-__device__ __forceinline__ T window_element(const T* x, const Shape& z, int n, int c, int top, int left, int tap) {
-  const int h = top + tap / KW * z.dh, w = left + tap % KW * z.dw;
-  if (h < 0 || h >= z.H || w < 0 || w >= z.W) return 0;
-  return x[(((INDEX)n * z.C + c) * z.H + h) * z.W + w];
-}
-
-extern "C" __global__ void __launch_bounds__(GEMM_THREADS)
+// y = b + w * x, cut off at 0 if relu; bias is not read unless has_bias.
+extern "C" __global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS)
 conv2d_forward(const T* __restrict__ x, const T* __restrict__ w, const T* __restrict__ bias, T* __restrict__ y,
-               int has_bias, SHAPE_PARAMETERS) {
-  const Shape z = SHAPE;
-  const int groups = gridDim.z, group = blockIdx.z, group_c = C / groups, group_k = K / groups;
-  const int m0 = blockIdx.y * TILE_M, terms = group_c * TAPS;
+               int has_bias, int relu, SHAPE_PARAMETERS) {
+  const int group = blockIdx.z, group_c = C / groups, group_k = K / groups;
+  const int m0 = blockIdx.y * TILE_M, k0 = group * group_k + m0, taps = KH * KW, terms = group_c * taps;
   const INDEX n0 = (INDEX)blockIdx.x * TILE_N, image = (INDEX)OH * OW, pixels = N * image;
 
-  const INDEX staged = n0 + staged_column();
-  const int n = staged / image, p = staged % image;
-  const int top = p / OW * sh - ph, left = p % OW * sw - pw;
-
-  gemm_tile(
-      terms,
-      [&](int m, int k) -> T {
-        if (m0 + m >= group_k || k >= terms) return 0;
-        return w[(INDEX)(group * group_k + m0 + m) * terms + k];
+  gemm_tile<false>(
+      Matrices{w + (INDEX)k0 * terms, terms, group_k - m0, x, H, W}, 0, terms,
+      [&](INDEX k) {
+        const int c = (int)k / taps, tap = (int)k % taps, h = tap / KW * dh, v = tap % KW * dw;
+        return Term{((INDEX)c * H + h) * W + v, h, v, k};
       },
-      [&](int k) -> T {
-        if (staged >= pixels || k >= terms) return 0;
-        return window_element(x, z, n, group * group_c + k / TAPS, top, left, k % TAPS);
-      },
-      [&](int m, int column, T sum) {
+      [&](int column) {
         const INDEX pixel = n0 + column;
-        if (m0 + m >= group_k || pixel >= pixels) return;
-        const int k = group * group_k + m0 + m;
-        y[(pixel / image * K + k) * image + pixel % image] = has_bias ? sum + bias[k] : sum;
+        if (pixel >= pixels) return Place{0, OUTSIDE, 0};
+        const INDEX n = pixel / image, p = pixel % image;
+        const int top = p / OW * sh - ph, left = p % OW * sw - pw;
+        return Place{((n * C + group * group_c) * H + top) * W + left, top, left};
+      },
+      [&](int column) -> T* {
+        const INDEX pixel = n0 + column;
+        if (pixel >= pixels) return nullptr;
+        return y + (pixel / image * K + k0) * image + pixel % image;
+      },
+      image,
+      [&](int m, T sum) {
+        if (has_bias) sum += bias[k0 + m];
+        return relu && sum < 0 ? 0 : sum;  // NaN stays NaN
       });
+}
+
+// The pixels along one axis whose padded position leaves the remainder `a` when divided by the stride, and the taps
+// that meet them: at position a + stride * q, tap `first + i * apart` meets window q - (back + i * reach).
+struct SubLattice {
+  int first, taps, apart, back, reach;
+  int start, count;  // of q, for the pixels inside the image
+};
+
+__device__ SubLattice sub_lattice(int a, int size, int kernel, int stride, int padding, int dilation) {
+  int apart = 1, first = 0;
+  while (apart * dilation % stride) apart++;
+  while (first < apart && first * dilation % stride != a) first++;
+  const int taps = first < apart && first < kernel ? (kernel - first + apart - 1) / apart : 0;
+  const int start = (padding - a + stride - 1) / stride, end = (size + padding - a + stride - 1) / stride;
+  return SubLattice{first, taps, apart, (first * dilation - a) / stride, apart * dilation / stride, start, end - start};
 }
 
 // gx[n,c,h,w] = sum_{k,r,s} w[k,c,r,s] gy[n,k,oh,ow], over the (oh, ow) whose window holds (h, w) at place (r, s).
-extern "C" __global__ void __launch_bounds__(GEMM_THREADS)
+// Each of the sh * sw sub-lattices of pixels is met by its own taps only: a product of its own, with no zeros in it.
+extern "C" __global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS)
 conv2d_backward_x(const T* __restrict__ gy, const T* __restrict__ w, T* __restrict__ gx, SHAPE_PARAMETERS) {
-  const int groups = gridDim.z, group = blockIdx.z, group_c = C / groups, group_k = K / groups;
-  const int m0 = blockIdx.y * TILE_M, terms = group_k * TAPS;
-  const INDEX n0 = (INDEX)blockIdx.x * TILE_N, image = (INDEX)H * W, pixels = N * image;
+  const int group = blockIdx.z % groups, part = blockIdx.z / groups, group_c = C / groups, group_k = K / groups;
+  __shared__ SubLattice v, u;  // vertical and horizontal
+  if (threadIdx.x == 0) v = sub_lattice(part / sw, H, KH, sh, ph, dh);
+  if (threadIdx.x == 32) u = sub_lattice(part % sw, W, KW, sw, pw, dw);
+  __syncthreads();
+  const int m0 = blockIdx.y * TILE_M, taps = v.taps * u.taps;
+  const INDEX n0 = (INDEX)blockIdx.x * TILE_N, image = (INDEX)v.count * u.count, pixels = N * image;
+  if (n0 >= pixels) return;
 
-  const INDEX staged = n0 + staged_column();
-  const int n = staged / image, p = staged % image;
-  const int padded_h = p / W + ph, padded_w = p % W + pw;
-
-  gemm_tile(
-      terms,
-      [&](int m, int k) -> T {
-        if (m0 + m >= group_c || k >= terms) return 0;
-        return w[((INDEX)(group * group_k + k / TAPS) * group_c + m0 + m) * TAPS + k % TAPS];
+  gemm_tile<false>(
+      Matrices{w + ((INDEX)group * group_k * group_c + m0) * KH * KW, KH * KW, group_c - m0, gy, OH, OW}, 0,
+      group_k * taps,
+      [&](INDEX term) {
+        const int k = (int)term / taps, tap = (int)term % taps, i = tap / u.taps, j = tap % u.taps;
+        const int h = -(v.back + i * v.reach), left = -(u.back + j * u.reach);
+        const int r = v.first + i * v.apart, s = u.first + j * u.apart;
+        return Term{((INDEX)k * OH + h) * OW + left, h, left, ((INDEX)k * group_c * KH + r) * KW + s};
       },
-      [&](int k) -> T {
-        if (staged >= pixels || k >= terms) return 0;
-        const int top = padded_h - k % TAPS / KW * dh, left = padded_w - k % KW * dw;
-        if (top < 0 || left < 0 || top % sh || left % sw || top / sh >= OH || left / sw >= OW) return 0;
-        return gy[(((INDEX)n * K + group * group_k + k / TAPS) * OH + top / sh) * OW + left / sw];
-      },
-      [&](int m, int column, T sum) {
+      [&](int column) {
         const INDEX pixel = n0 + column;
-        if (m0 + m >= group_c || pixel >= pixels) return;
-        gx[(pixel / image * C + group * group_c + m0 + m) * image + pixel % image] = sum;
-      });
+        if (pixel >= pixels) return Place{0, OUTSIDE, 0};
+        const INDEX n = pixel / image, p = pixel % image;
+        const int h = v.start + p / u.count, left = u.start + p % u.count;
+        return Place{((n * K + group * group_k) * OH + h) * OW + left, h, left};
+      },
+      [&](int column) -> T* {
+        const INDEX pixel = n0 + column;
+        if (pixel >= pixels) return nullptr;
+        const INDEX n = pixel / image, p = pixel % image;
+        const int h = (v.start + p / u.count) * sh + part / sw - ph, left = (u.start + p % u.count) * sw + part % sw - pw;
+        return gx + ((n * C + group * group_c + m0) * H + h) * W + left;
+      },
+      (INDEX)H * W, [](int, T sum) { return sum; });
 }
 
 // gw[k,c,r,s] = sum_{n,oh,ow} gy[n,k,oh,ow] x[n, c, oh*sh - ph + r*dh, ow*sw - pw + s*dw]
-extern "C" __global__ void __launch_bounds__(GEMM_THREADS)
-conv2d_backward_w(const T* __restrict__ gy, const T* __restrict__ x, T* __restrict__ gw, SHAPE_PARAMETERS) {
-  const Shape z = SHAPE;
-  const int groups = gridDim.z, group = blockIdx.z, group_c = C / groups, group_k = K / groups;
-  const int m0 = blockIdx.y * TILE_M, n0 = blockIdx.x * TILE_N, columns = group_c * TAPS;
-  const int image = OH * OW, pixels = N * image;
+// Split p sums the pixels from p * chunk on, and writes its partial gw to partial[p].
+extern "C" __global__ void __launch_bounds__(GEMM_THREADS, GEMM_BLOCKS)
+conv2d_backward_w(const T* __restrict__ gy, const T* __restrict__ x, T* __restrict__ partial, INDEX chunk,
+                  SHAPE_PARAMETERS) {
+  const int group = blockIdx.z % groups, split = blockIdx.z / groups, group_c = C / groups, group_k = K / groups;
+  const int m0 = blockIdx.y * TILE_M, n0 = blockIdx.x * TILE_N, k0 = group * group_k + m0, columns = group_c * KH * KW;
+  const INDEX image = (INDEX)OH * OW, first = split * chunk, last = min(first + chunk, N * image);
 
-  const int staged = n0 + staged_column();
+  gemm_tile<true>(
+      Matrices{gy + k0 * image, image, group_k - m0, x, H, W}, first, last,
+      [&](INDEX pixel) {
+        const INDEX n = pixel / image, p = pixel % image;
+        const int h = p / OW * sh, left = p % OW * sw;
+        return Term{(n * C * H + h) * W + left, h, left, n * K * image + p};
+      },
+      [&](int column) {
+        if (n0 + column >= columns) return Place{0, OUTSIDE, 0};
+        const int tap = (n0 + column) % (KH * KW), c = group * group_c + (n0 + column) / (KH * KW);
+        const int h = tap / KW * dh - ph, left = tap % KW * dw - pw;
+        return Place{((INDEX)c * H + h) * W + left, h, left};
+      },
+      [&](int column) -> T* {
+        if (n0 + column >= columns) return nullptr;
+        return partial + ((INDEX)split * K + k0) * columns + n0 + column;
+      },
+      columns, [](int, T sum) { return sum; });
+}
 
-  gemm_tile(
-      pixels,
-      [&](int m, int pixel) -> T {
-        if (m0 + m >= group_k || pixel >= pixels) return 0;
-        return gy[((INDEX)(pixel / image) * K + group * group_k + m0 + m) * image + pixel % image];
-      },
-      [&](int pixel) -> T {
-        if (staged >= columns || pixel >= pixels) return 0;
-        const int p = pixel % image, top = p / OW * sh - ph, left = p % OW * sw - pw;
-        return window_element(x, z, pixel / image, group * group_c + staged / TAPS, top, left, staged % TAPS);
-      },
-      [&](int m, int column, T sum) {
-        if (m0 + m >= group_k || n0 + column >= columns) return;
-        gw[(INDEX)(group * group_k + m0 + m) * columns + n0 + column] = sum;
-      });
+#define SUM_THREADS 256
+
+// gw = partial[0] + partial[1] + ... in that order; a thread owns one element.
+extern "C" __global__ void __launch_bounds__(SUM_THREADS)
+conv2d_sum_splits(const T* __restrict__ partial, T* __restrict__ gw, INDEX size, int splits) {
+  const INDEX i = (INDEX)blockIdx.x * SUM_THREADS + threadIdx.x;
+  if (i >= size) return;
+  T sum = partial[i];
+  for (int split = 1; split < splits; split++) sum += partial[split * size + i];
+  gw[i] = sum;
 }

@@ -7,8 +7,10 @@ x is (N, C, H, W), w is (K, C/groups, KH, KW), b is (K,), y is (N, K, OH, OW) wi
 input channels. float16 is summed in float32. Source: LeCun et al. 1998, "Gradient-based learning applied to document
 recognition"; groups: Krizhevsky et al. 2012.
 
-CUDA: ``kernels/conv.cu``, implicit matrix products. Without it: the windows are copied into columns, a few images
-at a time so that they stay in the cache, and multiplied (Chellapilla et al. 2006).
+CUDA: ``kernels/conv.cu``, implicit matrix products, tiled as :mod:`gpunn.cuda.convolution_plan` says. Without it: the
+windows are copied into columns, a few images at a time so that they stay in the cache, and multiplied (Chellapilla et
+al. 2006). 1 x 1 filters at stride 1 need neither; depthwise ones are in :mod:`gpunn.ops.conv_depthwise`. On a GPU,
+float16, and float32 under :func:`gpunn.backend.matmul_precision`, go to tensor cores: :mod:`gpunn.ops.conv_mma`.
 """
 
 from __future__ import annotations
@@ -16,12 +18,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from gpunn import cuda
 from gpunn.backend import Array, accumulation_dtype, operands
-from gpunn.errors import ArgumentError, ShapeError, check
-from gpunn.ops.window import Padding, Pair, Window, check_image, check_shape, output_size, window
+from gpunn.errors import ShapeError, check
+from gpunn.ops import conv_depthwise, conv_launch, conv_mma
+from gpunn.ops.window import Padding, Pair, Window, check_image, check_shape, integer, output_size, window
 
 Shape4 = tuple[int, int, int, int]
 
@@ -37,25 +38,36 @@ def conv2d(
 ) -> Array:
     """Convolve the images x with the filters w.
 
+    >>> import numpy as np
     >>> conv2d(np.ones((1, 1, 6, 6)), np.ones((1, 1, 3, 3))).shape
     (1, 1, 4, 4)
     """
-    xp = operands("conv2d", x=x, w=w, b=b)
-    check_image("conv2d", "x", x)
-    win, out = _geometry("conv2d", x.shape, w.shape, stride, padding, dilation, groups)
-    if b is not None:
-        check_shape("conv2d", "b", b, (w.shape[0],))
-    if cuda.takes(x):
-        return _launch_forward(xp, x, w, b, win, out, groups)
-    n, k = x.shape[0], w.shape[0]
-    acc = accumulation_dtype(x.dtype)
-    filters = w.astype(acc, copy=False).reshape(groups, k // groups, -1)
-    y = xp.empty((n, k, *out), acc)
-    for images, columns in _columns(xp, x, win, out, groups, acc):
-        y[images] = xp.matmul(filters, columns).reshape(k, -1, *out).swapaxes(0, 1)
-    if b is not None:
-        y += b.astype(acc, copy=False)[:, None, None]
-    return y.astype(x.dtype, copy=False)
+    return _forward("conv2d", x, w, b, stride, padding, dilation, groups, relu=False)
+
+
+def conv2d_bias_relu(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+) -> Array:
+    """``relu(conv2d(x, w, b, ...))`` in one pass: y is written once, and what is below 0 never.
+
+    >>> import numpy as np
+    >>> conv2d_bias_relu(np.ones((1, 1, 2, 2)), np.array([[[[2.0]]], [[[-2.0]]]]))[0, :, 0, 0].tolist()
+    [2.0, 0.0]
+    """
+    return _forward("conv2d_bias_relu", x, w, b, stride, padding, dilation, groups, relu=True)
+
+
+def conv2d_bias_relu_backward(gy: Array, y: Array) -> Array:
+    """The gradient at the convolution's own output: ``gy`` where y > 0, else 0; the three functions below take it."""
+    operands("conv2d_bias_relu_backward", gy=gy, y=y)
+    check_shape("conv2d_bias_relu_backward", "gy", gy, y.shape)
+    return gy * (y > 0)
 
 
 def conv2d_backward_x(
@@ -65,11 +77,17 @@ def conv2d_backward_x(
     xp = operands("conv2d_backward_x", gy=gy, w=w)
     win, out = _geometry("conv2d_backward_x", x_shape, w.shape, stride, padding, dilation, groups)
     check_shape("conv2d_backward_x", "gy", gy, (x_shape[0], w.shape[0], *out))
-    if cuda.takes(gy):
-        return _launch_backward_x(xp, gy, w, x_shape, win, out, groups)
     (n, c, height, width), k = x_shape, w.shape[0]
+    if conv_depthwise.takes(c, k, win, groups):
+        return conv_depthwise.backward_x(gy, w, x_shape, win, out)
+    if conv_mma.takes(gy):
+        return conv_mma.conv2d_backward_x(gy, w, x_shape, win, out, groups)
     acc = accumulation_dtype(gy.dtype)
     filters = w.astype(acc, copy=False).reshape(groups, k // groups, -1).swapaxes(1, 2)
+    if win.is_one_pixel():
+        return _multiply(xp, filters, gy)
+    if cuda.takes(gy):
+        return conv_launch.backward_x(gy, w, conv_launch.convolution(x_shape, k, win, out, groups))
     (top, bottom), (left, right) = win.pads
     padded = xp.zeros((n, c, height + top + bottom, width + left + right), acc)
     for images in _chunks(n, c, win, out, acc):
@@ -88,8 +106,12 @@ def conv2d_backward_w(
     check_image("conv2d_backward_w", "x", x)
     win, out = _geometry("conv2d_backward_w", x.shape, w_shape, stride, padding, dilation, groups)
     check_shape("conv2d_backward_w", "gy", gy, (x.shape[0], w_shape[0], *out))
+    if conv_depthwise.takes(x.shape[1], w_shape[0], win, groups):
+        return conv_depthwise.backward_w(gy, x, w_shape, win, out)
+    if conv_mma.takes(gy):
+        return conv_mma.conv2d_backward_w(gy, x, w_shape, win, out, groups)
     if cuda.takes(gy):
-        return _launch_backward_w(xp, gy, x, w_shape, win, out, groups)
+        return conv_launch.backward_w(gy, x, conv_launch.convolution(x.shape, w_shape[0], win, out, groups))
     acc = accumulation_dtype(gy.dtype)
     gw = xp.zeros((groups, w_shape[0] // groups, w_shape[1] * w_shape[2] * w_shape[3]), acc)
     for images, columns in _columns(xp, x, win, out, groups, acc):
@@ -103,6 +125,50 @@ def conv2d_backward_b(gy: Array) -> Array:
     return gy.sum(axis=(0, 2, 3), dtype=accumulation_dtype(gy.dtype)).astype(gy.dtype, copy=False)
 
 
+def _forward(
+    op: str,
+    x: Array,
+    w: Array,
+    b: Array | None,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+    relu: bool,
+) -> Array:
+    xp = operands(op, x=x, w=w, b=b)
+    check_image(op, "x", x)
+    win, out = _geometry(op, x.shape, w.shape, stride, padding, dilation, groups)
+    (n, c), k = x.shape[:2], w.shape[0]
+    if b is not None:
+        check_shape(op, "b", b, (k,))
+    if conv_depthwise.takes(c, k, win, groups):
+        return conv_depthwise.forward(x, w, b, win, out, relu)
+    if conv_mma.takes(x):
+        return conv_mma.conv2d(x, w, b, win, out, groups, relu)
+    acc = accumulation_dtype(x.dtype)
+    filters = w.astype(acc, copy=False).reshape(groups, k // groups, -1)
+    if win.is_one_pixel() and b is None and not relu:  # else the kernel adds and cuts off what it holds in registers
+        return _multiply(xp, filters, x)
+    if cuda.takes(x):
+        return conv_launch.forward(x, w, b, conv_launch.convolution(x.shape, k, win, out, groups), relu)
+    y = xp.empty((n, k, *out), acc)
+    for images, columns in _columns(xp, x, win, out, groups, acc):
+        y[images] = xp.matmul(filters, columns).reshape(k, -1, *out).swapaxes(0, 1)
+    if b is not None:
+        y += b.astype(acc, copy=False)[:, None, None]
+    if relu:
+        xp.maximum(y, 0, out=y)
+    return y.astype(x.dtype, copy=False)
+
+
+def _multiply(xp: Any, filters: Array, x: Array) -> Array:
+    """A 1 x 1 convolution: filters (groups, K/groups, C/groups) times the pixels of x; on CuPy this is cuBLAS."""
+    groups, _, per_group = filters.shape
+    y = xp.matmul(filters, x.astype(filters.dtype, copy=False).reshape(len(x), groups, per_group, -1))
+    return y.reshape(len(x), -1, *x.shape[2:]).astype(x.dtype, copy=False)
+
+
 def _geometry(
     op: str,
     x_shape: tuple[int, ...],
@@ -112,15 +178,11 @@ def _geometry(
     dilation: Pair,
     groups: int,
 ) -> tuple[Window, tuple[int, int]]:
+    check(len(x_shape) == 4, ShapeError, op, "x must have the 4 dimensions (N, C, H, W)", shape=x_shape)
     check(len(w_shape) == 4, ShapeError, op, "w must have the 4 dimensions (K, C/groups, KH, KW)", shape=w_shape)
     c, k = x_shape[1], w_shape[0]
-    check(
-        isinstance(groups, int) and groups >= 1,
-        ArgumentError,
-        op,
-        "groups must be an integer of at least 1",
-        groups=groups,
-    )
+    check(min(c, k) >= 1, ShapeError, op, "there must be at least one channel", in_channels=c, out_channels=k)
+    groups = integer(op, "groups", groups, 1)
     check(c % groups == 0, ShapeError, op, "groups must divide in_channels", groups=groups, in_channels=c)
     check(k % groups == 0, ShapeError, op, "groups must divide out_channels", groups=groups, out_channels=k)
     expected = "w must have in_channels / groups channels"
@@ -167,64 +229,3 @@ def _columns(
             for tap, row, column in win.taps():
                 columns[:, tap] = win.view(source, row, column, out)
         yield images, columns.reshape(groups, c // groups * len(win.taps()), -1)
-
-
-# ---- with the kernel ------------------------------------------------------------------------------------------------
-
-_TILE_N = 64
-_MAX_BLOCKS_YZ = 65535
-
-
-def _launch(
-    op: str, kernel: str, rows: int, columns: int, win: Window, groups: int, args: list[Any], sizes: tuple[int, ...]
-) -> None:
-    # A tile of 16 rows wastes less of a layer with few channels, one of 64 reads each image less often.
-    tile_m = 16 if rows <= 32 else 64
-    row_tiles = -(-rows // tile_m)
-    for name, blocks in (("groups", groups), ("channel tiles", row_tiles)):
-        check(blocks <= _MAX_BLOCKS_YZ, ShapeError, op, f"CUDA takes at most {_MAX_BLOCKS_YZ} {name}", got=blocks)
-    macros: dict[str, str | int] = {
-        "DTYPE": cuda.c_type(args[0]), "INDEX": cuda.index_type(*sizes), "KH": win.kernel[0], "KW": win.kernel[1],
-        "TILE_M": tile_m, "TILE_N": _TILE_N,
-    }  # fmt: skip
-    cuda.launch("conv.cu", kernel, macros, (-(-columns // _TILE_N), row_tiles, groups), (tile_m * _TILE_N // 16,), args)
-
-
-def _shape_args(x_shape: tuple[int, ...], k: int, win: Window, out: tuple[int, int]) -> list[np.int32]:
-    pads = (win.pads[0][0], win.pads[1][0])
-    return [np.int32(v) for v in (*x_shape, k, *out, *win.stride, *pads, *win.dilation)]
-
-
-def _launch_forward(
-    xp: Any, x: Array, w: Array, b: Array | None, win: Window, out: tuple[int, int], groups: int
-) -> Array:
-    x, w = xp.ascontiguousarray(x), xp.ascontiguousarray(w)
-    bias = w if b is None else xp.ascontiguousarray(b)  # the kernel does not read it if has_bias is 0
-    y = xp.empty((x.shape[0], w.shape[0], *out), x.dtype)
-    if y.size:
-        args = [x, w, bias, y, np.int32(b is not None), *_shape_args(x.shape, w.shape[0], win, out)]
-        pixels = x.shape[0] * out[0] * out[1]
-        _launch("conv2d", "conv2d_forward", w.shape[0] // groups, pixels, win, groups, args, (x.size, y.size, w.size))
-    return y
-
-
-def _launch_backward_x(
-    xp: Any, gy: Array, w: Array, x_shape: Shape4, win: Window, out: tuple[int, int], groups: int
-) -> Array:
-    gx = xp.empty(x_shape, gy.dtype)
-    if gx.size:
-        args = [xp.ascontiguousarray(gy), xp.ascontiguousarray(w), gx, *_shape_args(x_shape, w.shape[0], win, out)]
-        (n, c, height, width), sizes = x_shape, (gy.size, gx.size, w.size)
-        _launch("conv2d", "conv2d_backward_x", c // groups, n * height * width, win, groups, args, sizes)
-    return gx
-
-
-def _launch_backward_w(
-    xp: Any, gy: Array, x: Array, w_shape: Shape4, win: Window, out: tuple[int, int], groups: int
-) -> Array:
-    gw = xp.empty(w_shape, gy.dtype)
-    if gw.size:
-        args = [xp.ascontiguousarray(gy), xp.ascontiguousarray(x), gw, *_shape_args(x.shape, w_shape[0], win, out)]
-        columns, sizes = w_shape[1] * w_shape[2] * w_shape[3], (gy.size, x.size, gw.size)
-        _launch("conv2d", "conv2d_backward_w", w_shape[0] // groups, columns, win, groups, args, sizes)
-    return gw

@@ -5,8 +5,9 @@ import oracles
 import pytest
 
 from gpunn import cuda
+from gpunn.cuda import convolution_plan
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
-from gpunn.ops import conv
+from gpunn.ops import conv, conv_launch
 
 # A kernel is compiled for each size of filter: a handful that covers square, flat, tall, even and 1 x 1.
 FILTERS = [(1, 1), (3, 3), (5, 5), (2, 3), (3, 1)]
@@ -121,12 +122,100 @@ def test_padding_in_words_and_on_one_side(run, rng):
     oracles.assert_close(gx, conv.conv2d_backward_x(gy, w, padded.shape)[:, :, 2:, 1:-3], 12)
 
 
+def close_to_float64(x, w, b, settings):
+    """All three passes of float32, emulated, against the same in float64 without the kernels."""
+    gy = conv.conv2d(x, w, b, **settings)
+    arguments = {
+        conv.conv2d: (x, w, b, w[0].size),
+        conv.conv2d_backward_x: (gy, w, x.shape, w[:, 0].size),
+        conv.conv2d_backward_w: (gy, x, w.shape, gy[:, 0].size),
+    }
+    for function, (*args, terms) in arguments.items():
+        exact = function(*(np.float64(a) if isinstance(a, np.ndarray) else a for a in args), **settings)
+        with cuda.emulate():
+            oracles.assert_close(function(*args, **settings), exact, terms)
+
+
+# One row and one column more than a tile, so that the next one is nearly empty; a step of terms that is not full.
+TILED = [
+    Case((1, 3, 12, 11), (129, 3, 3, 3), padding=(1, 1)),
+    Case((2, 65, 9, 9), (17, 65, 3, 2), stride=(2, 1), padding=(2, 0), dilation=(1, 2)),
+    Case((1, 66, 7, 20), (34, 33, 1, 3), stride=(1, 3), groups=2),
+]
+
+
+@pytest.mark.parametrize("tile", convolution_plan.FLOAT, ids=lambda tile: f"{tile.rows}x{tile.columns}")
+@pytest.mark.parametrize("case", TILED, ids=["wide", "strided", "grouped"])
+def test_every_tile_computes_every_pass(case, tile, monkeypatch, rng):
+    monkeypatch.setattr(conv_launch, "choose", lambda *shape: tile)
+    close_to_float64(*case.arrays(rng, np.float32), case.settings())
+
+
+@pytest.mark.parametrize("splits", [2, 3, 5])
+def test_partial_sums_are_added_up_whatever_their_number(splits, monkeypatch, rng):
+    tile = dataclasses.replace(convolution_plan.FLOAT[-1], splits=splits)
+    monkeypatch.setattr(conv_launch, "choose", lambda *shape: tile)
+    x, gy = (rng.standard_normal(s).astype(np.float32) for s in ((3, 4, 7, 9), (3, 5, 7, 9)))
+    exact = conv.conv2d_backward_w(np.float64(gy), np.float64(x), (5, 4, 3, 3), padding=1)
+    with cuda.emulate():
+        actual = conv.conv2d_backward_w(gy, x, (5, 4, 3, 3), padding=1)
+    oracles.assert_close(actual, exact, gy[:, 0].size)
+
+
+@pytest.mark.parametrize("c", [20, 120, 270])
+def test_chosen_tiles_compute_every_pass(c, rng):
+    """Layers with few, more and many channels, whose tiles the heuristic chooses."""
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in ((1, c, 11, 13), (c + 3, c, 3, 3)))
+    close_to_float64(x, w, None, {"padding": 1})
+
+
+def test_strided_gradients_of_every_sub_lattice(run):
+    """Strides that share a factor with the dilation, or exceed the filter: some pixels are met by no tap at all."""
+    rng = np.random.default_rng(5)
+    for stride, dilation, kernel in (((4, 2), (2, 3), (3, 2)), ((3, 4), (1, 4), (2, 3)), ((6, 1), (4, 1), (4, 1))):
+        case = Case((2, 3, 14, 13), (4, 3, *kernel), False, stride, (3, 2), dilation)
+        x, w, _ = case.arrays(rng, np.float64)
+        gy = rng.standard_normal(conv.conv2d(x, w, **case.settings()).shape)
+        expected = conv.conv2d_backward_x(gy, w, x.shape, **case.settings())
+        actual = run(conv.conv2d_backward_x, gy, w, x.shape, **case.settings())
+        oracles.assert_close(actual, expected, w[:, 0].size)
+        oracles.assert_gradient(
+            lambda v, w=w, case=case: conv.conv2d(v, w, **case.settings()),
+            lambda g, x=x, w=w, case=case: run(conv.conv2d_backward_x, g, w, x.shape, **case.settings()),
+            x,
+            rng,
+        )
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("bias", [True, False])
+def test_bias_and_relu_in_one_pass(run, groups, bias, rng):
+    case = Case((2, 4, 6, 5), (8, 4 // groups, 3, 3), bias, padding=(1, 0), groups=groups)
+    x, w, b = case.arrays(rng, np.float32)
+    x[0, 0, 2, 2] = np.nan
+    exact = conv.conv2d(np.float64(x), np.float64(w), None if b is None else np.float64(b), **case.settings())
+    y = run(conv.conv2d_bias_relu, x, w, b, **case.settings())
+    np.testing.assert_array_equal(np.isnan(y), np.isnan(exact))
+    assert np.isnan(y).any()
+    oracles.assert_close(np.nan_to_num(y), np.nan_to_num(np.maximum(exact, 0)), case.terms())
+    gy = rng.standard_normal(y.shape).astype(np.float32)
+    np.testing.assert_array_equal(run(conv.conv2d_bias_relu_backward, gy, y), np.where(y > 0, gy, 0))
+    with pytest.raises(ShapeError, match=r"conv2d_bias_relu: b must have shape \(8,\), got shape=\(7,\)"):
+        run(conv.conv2d_bias_relu, x, w, np.ones(7, np.float32), **case.settings())
+    with pytest.raises(ShapeError, match="conv2d_bias_relu_backward: gy must have shape"):
+        run(conv.conv2d_bias_relu_backward, gy[:1], y)
+
+
 def test_wide_index_gives_the_same_bits(monkeypatch, rng):
     x, w, _ = AWKWARD["primes"].arrays(rng, np.float32)
     with cuda.emulate():
         narrow = conv.conv2d(x, w, padding=1)
+        gy = narrow + 1
+        gradients = conv.conv2d_backward_x(gy, w, x.shape, padding=1), conv.conv2d_backward_w(gy, x, w.shape, padding=1)
         monkeypatch.setattr(cuda, "index_type", lambda *sizes: "long long")
         np.testing.assert_array_equal(conv.conv2d(x, w, padding=1), narrow)
+        np.testing.assert_array_equal(conv.conv2d_backward_x(gy, w, x.shape, padding=1), gradients[0])
+        np.testing.assert_array_equal(conv.conv2d_backward_w(gy, x, w.shape, padding=1), gradients[1])
 
 
 def test_float16_is_summed_in_float32(rng):
@@ -162,6 +251,7 @@ WRONG = [
         ArgumentError,
         r'padding="same" needs stride 1, got stride=\(2, 2\)',
     ),
+    ((1, 0, 5, 5), (2, 0, 3, 3), {}, ShapeError, "at least one channel, got in_channels=0, out_channels=2"),
     (IMAGE, FILTER, {"groups": 0}, ArgumentError, "groups must be an integer of at least 1, got groups=0"),
 ]
 

@@ -1,0 +1,375 @@
+// Two-dimensional convolution (cross-correlation) on tensor cores: operands rounded to tf32, f16 or bf16, sums in fp32.
+//
+//   y[n,k,oh,ow] = b[k] + sum_{c,r,s} w[k,c,r,s] x[n, c, oh*sh - ph + r*dh, ow*sw - pw + s*dw]
+//
+// with c over the C/groups channels of the group of k. Arrays are NCHW outside; inside, `conv_mma_pack` has put the
+// channels last and rounded them, so that a chunk of 16 bytes is 4 (tf32) or 8 neighbouring channels of a pixel, zeros
+// behind the last one. Chunks are what is copied, and what the tensor cores take.
+//
+//   kernel                rows (M)     columns (N)            summed over (K)          bytes moved
+//   conv_mma_pack         --           --                     --                       each element in and out once
+//   conv_mma_product      K/groups     N*OH*OW pixels         KH*KW*C/groups           packed w, x read; y written
+//     for gx              C/groups     pixels of gx           KH*KW*K/groups           packed w, gy read; gx written
+//   conv_mma_backward_w   K/groups     KH*KW*C/groups         a run of the N*OH*OW     packed gy, x read; parts written
+//
+// Every gradient is gathered, every element summed by one warp in one order: no atomics, the same bits in every run.
+// The parts of gw, one for each run of pixels, are added by the caller in their order.
+//
+// A block owns TILE_M x TILE_N of a product, each of its 2 x 4 warps TILE_M/2 x TILE_N/4 of that, in registers. It
+// walks along K in steps of 64 bytes (16 or 32 terms), through a ring of STAGES pieces of both operands in shared
+// memory: one piece is multiplied while the copies of the next are under way, zero-filled where they are padding.
+//
+// Specialisation: DTYPE=float, PRECISION=tf32, INDEX=int, TILE_M=128
+// Specialisation: DTYPE=float, PRECISION=f16, INDEX=long long, TILE_M=128
+// Specialisation: DTYPE=float, PRECISION=bf16, INDEX=int, TILE_M=64
+// Specialisation: DTYPE=float16_bits, PRECISION=f16, INDEX=int, TILE_M=32
+#ifndef DTYPE
+#error "define DTYPE, the element type of the arrays: float or float16_bits"
+#endif
+#ifndef PRECISION
+#error "define PRECISION, the type that the operands are rounded to: tf32, f16 or bf16"
+#endif
+#ifndef TILE_M
+#error "define TILE_M, the rows of the product that one block computes: 32, 64 or 128"
+#endif
+#ifndef INDEX
+#error "define INDEX, the integer type that can count the elements of every array: int or long long"
+#endif
+#include "ptx.cuh"
+
+typedef unsigned short float16_bits;
+typedef DTYPE T;
+
+__device__ __forceinline__ float as_float(float x) { return x; }
+__device__ __forceinline__ float as_float(float16_bits x) { return from_f16(x); }
+__device__ __forceinline__ void put(float* to, float x) { *to = x; }
+__device__ __forceinline__ void put(float16_bits* to, float x) { *to = to_f16(x); }
+
+struct tf32 {
+  typedef unsigned Bits;
+  static __device__ __forceinline__ Bits rounded(float x) { return to_tf32(x); }
+  static __device__ __forceinline__ void multiply(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+    mma_m16n8k8_tf32(d, a, b);
+  }
+};
+struct f16 {
+  typedef unsigned short Bits;
+  static __device__ __forceinline__ Bits rounded(float x) { return to_f16(x); }
+  static __device__ __forceinline__ void multiply(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+    mma_m16n8k16_f16(d, a, b);
+  }
+};
+struct bf16 {
+  typedef unsigned short Bits;
+  static __device__ __forceinline__ Bits rounded(float x) { return to_bf16(x); }
+  static __device__ __forceinline__ void multiply(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+    mma_m16n8k16_bf16(d, a, b);
+  }
+};
+
+typedef PRECISION::Bits Bits;
+typedef uint4 Chunk;
+#define CHUNK (16 / (int)sizeof(Bits))  // elements of a chunk
+
+#define TILE_N 128
+#define STAGES 3
+#define THREADS 256
+#define WARP_M (TILE_M / 2)
+#define WARP_N (TILE_N / 4)
+
+// The D of a warp: WARP_M/16 x WARP_N/8 fragments. row(m, i) and column(n, i) tell, within the tile, which element
+// number i of fragment (m, n) is.
+struct Sum {
+  float d[WARP_M / 16][WARP_N / 8][4];
+  int first_row, first_column;
+
+  __device__ __forceinline__ Sum() : d{} {
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    first_row = warp / 4 * WARP_M + lane / 4;
+    first_column = warp % 4 * WARP_N + lane % 4 * 2;
+  }
+  __device__ __forceinline__ int row(int m, int i) const { return first_row + 16 * m + i / 2 * 8; }
+  __device__ __forceinline__ int column(int n, int i) const { return first_column + 8 * n + i % 2; }
+};
+
+// ---- channels last -------------------------------------------------------------------------------------------------
+
+#define PACK_PIXELS 32
+#define PACK_CHANNELS 32
+#define PACK_THREADS 256
+
+// packed[n][p][g][c] = x[n][g*C + c][p] rounded, for c < C = channels of one of `groups` groups; 0 up to `padded`, the
+// next multiple of CHUNK. A block moves PACK_PIXELS x PACK_CHANNELS elements of one image and group through shared
+// memory: it reads along pixels and writes along channels. grid = (images * pixel tiles, channel tiles, groups).
+extern "C" __global__ void __launch_bounds__(PACK_THREADS)
+conv_mma_pack(const T* __restrict__ x, Bits* __restrict__ packed, int pixels, int channels, int padded) {
+  __shared__ Bits tile[PACK_CHANNELS][PACK_PIXELS + 1];  // one more: a column falls into different banks
+  const int groups = gridDim.z, group = blockIdx.z, tiles = (pixels + PACK_PIXELS - 1) / PACK_PIXELS;
+  const int image = blockIdx.x / tiles, p0 = blockIdx.x % tiles * PACK_PIXELS, c0 = blockIdx.y * PACK_CHANNELS;
+  const T* from = x + ((INDEX)image * groups + group) * channels * pixels;
+  Bits* to = packed + (INDEX)image * pixels * groups * padded;
+
+  for (int i = threadIdx.x; i < PACK_CHANNELS * PACK_PIXELS; i += PACK_THREADS) {
+    const int c = c0 + i / PACK_PIXELS, p = p0 + i % PACK_PIXELS;
+    const bool inside = c < channels && p < pixels;
+    tile[i / PACK_PIXELS][i % PACK_PIXELS] = inside ? PRECISION::rounded(as_float(from[(INDEX)c * pixels + p])) : 0;
+  }
+  __syncthreads();
+  for (int i = threadIdx.x; i < PACK_CHANNELS * PACK_PIXELS; i += PACK_THREADS) {
+    const int p = p0 + i / PACK_CHANNELS, c = c0 + i % PACK_CHANNELS;
+    if (p < pixels && c < padded)
+      to[((INDEX)p * groups + group) * padded + c] = tile[i % PACK_CHANNELS][i / PACK_CHANNELS];
+  }
+}
+
+// ---- forward, and backward of x ------------------------------------------------------------------------------------
+
+#define STEP 4  // chunks along K of one piece
+#define LOADED_ROWS (THREADS / STEP)
+
+// A row of 4 chunks is 64 bytes, so that two rows share the 128 bytes of all banks. Turned like this, the same chunk of
+// 8 neighbouring rows, which ldmatrix reads at a time, covers all banks once.
+__device__ __forceinline__ int place(int row, int chunk) { return row * STEP + (chunk ^ (row / 2 & 3)); }
+
+// Along one axis output number i meets tap r in position i * scale + offset + r * step of 0 .. size - 1, or in padding.
+// Forward: scale = stride, offset = -padding, step = dilation. Backward of x: see conv_mma.py.
+#define AXIS_PARAMETERS(axis) int axis##_scale, int axis##_offset, int axis##_step, int axis##_size
+
+__device__ __forceinline__ bool inside_of(int size, int position) { return position >= 0 && position < size; }
+
+// With k = g*rows + m:  out[n][k][...] = bias[k] + sum over taps and chunks of a[k][tap][chunk] . b[n][where][g][chunk]
+// cut off below 0 if `relu`. a holds `rows` filters a group, of taps_h * taps_w * chunks chunks. Of an image's out_height
+// x out_width elements this launch computes height x width: (i, j) is (first_h + i * every_h, first_w + j * every_w).
+extern "C" __global__ void __launch_bounds__(THREADS, 2)
+conv_mma_product(const Chunk* __restrict__ a, const Chunk* __restrict__ b, const T* __restrict__ bias,
+                 T* __restrict__ out, int has_bias, int relu, int rows, int chunks, int taps_h, int taps_w, int images,
+                 int height, int width, AXIS_PARAMETERS(h), AXIS_PARAMETERS(w), int out_height, int out_width,
+                 int first_h, int every_h, int first_w, int every_w) {
+  __shared__ Chunk a_ring[STAGES][TILE_M * STEP], b_ring[STAGES][TILE_N * STEP];
+  const int groups = gridDim.z, group = blockIdx.z, m0 = blockIdx.y * TILE_M;
+  const int image = height * width, terms = taps_h * taps_w * chunks;
+  const INDEX n0 = (INDEX)blockIdx.x * TILE_N, pixels = (INDEX)images * image;
+
+  // A thread copies chunk `chunk` of every step, for rows `row`, `row` + LOADED_ROWS, ... of both pieces.
+  const int row = threadIdx.x / STEP, chunk = threadIdx.x % STEP;
+  const Chunk* filters = a + (INDEX)(group * rows + m0) * terms;
+  int base_h[TILE_N / LOADED_ROWS], base_w[TILE_N / LOADED_ROWS];
+  INDEX base[TILE_N / LOADED_ROWS];
+#pragma unroll
+  for (int i = 0; i < TILE_N / LOADED_ROWS; i++) {
+    const INDEX pixel = n0 + row + i * LOADED_ROWS;
+    const INDEX n = pixel / image;
+    const int p = (int)(pixel - n * image);
+    // Past the last pixel: a position that no tap leads back into the image.
+    base_h[i] = pixel < pixels ? p / width * h_scale + h_offset : -(1 << 30);
+    base_w[i] = p % width * w_scale + w_offset;
+    base[i] = n * h_size * w_size;
+  }
+
+  // What this thread copies next: term `term`, which is chunk `c` of tap (tap_h, tap_w).
+  int term = chunk, c = chunk, tap_h = 0, tap_w = 0;
+  auto settle = [&] {
+    while (c >= chunks) {
+      c -= chunks;
+      if (++tap_w == taps_w) tap_w = 0, tap_h++;
+    }
+  };
+  auto fetch = [&](int stage) {
+    const bool any = term < terms;
+#pragma unroll
+    for (int i = 0; i < (TILE_M + LOADED_ROWS - 1) / LOADED_ROWS; i++) {
+      const int m = row + i * LOADED_ROWS;
+      const bool inside = any && m0 + m < rows;
+      if (m < TILE_M)
+        cp_async<16>(&a_ring[stage][place(m, chunk)], inside ? filters + (INDEX)m * terms + term : a, inside * 16);
+    }
+#pragma unroll
+    for (int i = 0; i < TILE_N / LOADED_ROWS; i++) {
+      const int at_h = base_h[i] + tap_h * h_step, at_w = base_w[i] + tap_w * w_step;
+      const bool inside = any && inside_of(h_size, at_h) && inside_of(w_size, at_w);
+      const Chunk* from = b;
+      if (inside) from += ((base[i] + (INDEX)at_h * w_size + at_w) * groups + group) * chunks + c;
+      cp_async<16>(&b_ring[stage][place(row + i * LOADED_ROWS, chunk)], from, inside * 16);
+    }
+    cp_async_commit();
+    term += STEP;
+    c += STEP;
+    settle();
+  };
+
+  Sum sum;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  auto multiply = [&](const Chunk* a_tile, const Chunk* b_tile) {
+#pragma unroll
+    for (int k = 0; k < STEP; k += 2) {  // two chunks are the terms of one mma
+      unsigned fb[WARP_N / 8][2];
+#pragma unroll
+      for (int n = 0; n < WARP_N / 8; n += 2) {
+        unsigned both[4];
+        ldmatrix(both, b_tile + place(warp % 4 * WARP_N + 8 * n + lane % 8 + lane / 16 * 8, k + lane / 8 % 2));
+        fb[n][0] = both[0], fb[n][1] = both[1], fb[n + 1][0] = both[2], fb[n + 1][1] = both[3];
+      }
+#pragma unroll
+      for (int m = 0; m < WARP_M / 16; m++) {
+        unsigned fa[4];
+        ldmatrix(fa, a_tile + place(warp / 4 * WARP_M + 16 * m + lane % 16, k + lane / 16));
+#pragma unroll
+        for (int n = 0; n < WARP_N / 8; n++) PRECISION::multiply(sum.d[m][n], fa, fb[n]);
+      }
+    }
+  };
+
+  settle();
+#pragma unroll
+  for (int stage = 0; stage < STAGES - 1; stage++) fetch(stage);
+  int stage = 0;
+  for (int k = 0; k < terms; k += STEP) {
+    cp_async_wait<STAGES - 2>();
+    __syncthreads();  // the piece is there for all, and all are done with the one that is overwritten next
+    fetch(stage == 0 ? STAGES - 1 : stage - 1);
+    multiply(a_ring[stage], b_ring[stage]);
+    stage = stage == STAGES - 1 ? 0 : stage + 1;
+  }
+
+#pragma unroll
+  for (int n = 0; n < WARP_N / 8; n++)
+#pragma unroll
+    for (int j = 0; j < 2; j++) {
+      const INDEX pixel = n0 + sum.column(n, j);
+      if (pixel >= pixels) continue;
+      const INDEX n_image = pixel / image;
+      const int p = (int)(pixel - n_image * image);
+      const INDEX at = (INDEX)(first_h + p / width * every_h) * out_width + first_w + p % width * every_w;
+#pragma unroll
+      for (int m = 0; m < WARP_M / 16; m++)
+#pragma unroll
+        for (int i = j; i < 4; i += 2) {
+          const int k = m0 + sum.row(m, i);
+          if (k >= rows) continue;
+          float total = sum.d[m][n][i] + (has_bias ? as_float(bias[group * rows + k]) : 0);
+          if (relu && total < 0) total = 0;
+          put(out + ((n_image * groups + group) * rows + k) * out_height * out_width + at, total);
+        }
+    }
+}
+
+// ---- backward of w -------------------------------------------------------------------------------------------------
+
+#define DEPTH (64 / (int)sizeof(Bits))  // pixels of one piece
+
+// Chunk `chunk` of pixel `pixel` in a piece of DEPTH pixels x `width` chunks. Fragments are read across pixels: turned
+// like this, 8 pixels (16-bit; of 4 chunks, as in `place`) or two chunks of 4 pixels (32-bit) cover all banks once.
+__device__ __forceinline__ int place_across(int width, int pixel, int chunk) {
+  const int turn = sizeof(Bits) == 4 ? pixel % 4 * 2 : width == 4 ? pixel / 2 % 4 : pixel % 8;
+  return pixel * width + (chunk ^ turn);
+}
+
+// Of tf32: element `column` of pixel `pixel`. (ldmatrix transposes 16-bit elements only.)
+__device__ __forceinline__ unsigned word(const Chunk* tile, int width, int pixel, int column) {
+  return ((const unsigned*)(tile + place_across(width, pixel, column / 4)))[column % 4];
+}
+
+// parts[split][g*rows + m][tap][c] = sum over the split's pixels (n, oh, ow) of gy[n][oh][ow][g][m] x[n][where][g][c],
+// gy of `row_chunks` and x of `chunks` chunks a group and pixel.
+// grid = (column tiles, row tiles, groups * splits); split_pixels, of one split, is a multiple of DEPTH.
+extern "C" __global__ void __launch_bounds__(THREADS, 2)
+conv_mma_backward_w(const Chunk* __restrict__ gy, const Chunk* __restrict__ x, float* __restrict__ parts, int groups,
+                    int split_pixels, int rows, int row_chunks, int chunks, int taps_h, int taps_w, int images,
+                    int height, int width, AXIS_PARAMETERS(h), AXIS_PARAMETERS(w)) {
+  const int a_width = TILE_M / CHUNK, b_width = TILE_N / CHUNK;  // chunks of a pixel
+  const int a_pixels = THREADS / a_width, b_pixels = THREADS / b_width;  // that all threads copy at a time
+  __shared__ Chunk a_ring[STAGES][DEPTH * a_width], b_ring[STAGES][DEPTH * b_width];
+  const int group = blockIdx.z % groups, split = blockIdx.z / groups;
+  const int m0 = blockIdx.y * TILE_M, n0 = blockIdx.x * TILE_N;
+  const int image = height * width, columns = taps_h * taps_w * chunks;  // columns in chunks
+  const INDEX all = (INDEX)images * image, first = (INDEX)split * split_pixels;
+  const INDEX last = first + split_pixels < all ? first + split_pixels : all;
+
+  const int a_chunk = threadIdx.x % a_width, a_pixel = threadIdx.x / a_width;
+  const bool a_inside = m0 / CHUNK + a_chunk < row_chunks;
+  const Chunk* a_from = gy + (INDEX)group * row_chunks + m0 / CHUNK + a_chunk;
+  const int b_chunk = threadIdx.x % b_width, b_pixel = threadIdx.x / b_width, column = n0 / CHUNK + b_chunk;
+  const int c = column % chunks, tap = column / chunks;
+  const int base_h = h_offset + tap / taps_w * h_step, base_w = w_offset + tap % taps_w * w_step;
+
+  INDEX next = first;
+  auto fetch = [&](int stage) {
+#pragma unroll
+    for (int i = a_pixel; i < DEPTH; i += a_pixels) {
+      const bool inside = a_inside && next + i < last;
+      cp_async<16>(&a_ring[stage][place_across(a_width, i, a_chunk)],
+                   inside ? a_from + (next + i) * groups * row_chunks : gy, inside * 16);
+    }
+#pragma unroll
+    for (int i = b_pixel; i < DEPTH; i += b_pixels) {
+      const INDEX n = (next + i) / image;
+      const int p = (int)(next + i - n * image);
+      const int at_h = base_h + p / width * h_scale, at_w = base_w + p % width * w_scale;
+      const bool inside = column < columns && next + i < last && inside_of(h_size, at_h) && inside_of(w_size, at_w);
+      const Chunk* from = x;
+      if (inside) from += (((n * h_size + at_h) * w_size + at_w) * groups + group) * chunks + c;
+      cp_async<16>(&b_ring[stage][place_across(b_width, i, b_chunk)], from, inside * 16);
+    }
+    cp_async_commit();
+    next += DEPTH;
+  };
+
+  Sum sum;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+  const int row = warp / 4 * WARP_M, tile_column = warp % 4 * WARP_N;
+  auto multiply = [&](const Chunk* a_tile, const Chunk* b_tile) {
+#pragma unroll 1  // unrolled, it takes more than the 128 registers that two blocks on a multiprocessor have
+    for (int k = 0; k < DEPTH; k += 2 * CHUNK) {  // the terms of one mma
+      unsigned fb[WARP_N / 8][2];
+#pragma unroll
+      for (int n = 0; n < WARP_N / 8; n += 2) {
+        if (sizeof(Bits) == 2) {
+          unsigned both[4];
+          ldmatrix_transposed(
+              both, b_tile + place_across(b_width, k + lane % 16, (tile_column + 8 * n) / CHUNK + lane / 16));
+          fb[n][0] = both[0], fb[n][1] = both[1], fb[n + 1][0] = both[2], fb[n + 1][1] = both[3];
+        } else {
+#pragma unroll
+          for (int j = 0; j < 4; j++)
+            fb[n + j / 2][j % 2] = word(b_tile, b_width, k + t + j % 2 * 4, tile_column + 8 * (n + j / 2) + g);
+        }
+      }
+#pragma unroll
+      for (int m = 0; m < WARP_M / 16; m++) {
+        unsigned fa[4];
+        if (sizeof(Bits) == 2) {
+          ldmatrix_transposed(fa, a_tile + place_across(a_width, k + lane % 8 + lane / 16 * 8,
+                                                        (row + 16 * m) / CHUNK + lane / 8 % 2));
+        } else {
+#pragma unroll
+          for (int i = 0; i < 4; i++)
+            fa[i] = word(a_tile, a_width, k + t + i / 2 * 4, row + 16 * m + g + i % 2 * 8);
+        }
+#pragma unroll
+        for (int n = 0; n < WARP_N / 8; n++) PRECISION::multiply(sum.d[m][n], fa, fb[n]);
+      }
+    }
+  };
+
+#pragma unroll
+  for (int stage = 0; stage < STAGES - 1; stage++) fetch(stage);
+  int stage = 0;
+  for (INDEX k = first; k < last; k += DEPTH) {
+    cp_async_wait<STAGES - 2>();
+    __syncthreads();  // as above
+    fetch(stage == 0 ? STAGES - 1 : stage - 1);
+    multiply(a_ring[stage], b_ring[stage]);
+    stage = stage == STAGES - 1 ? 0 : stage + 1;
+  }
+
+  float* part = parts + ((INDEX)split * groups + group) * rows * columns * CHUNK;
+#pragma unroll
+  for (int m = 0; m < WARP_M / 16; m++)
+#pragma unroll
+    for (int n = 0; n < WARP_N / 8; n++)
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        const int k = m0 + sum.row(m, i), at = n0 + sum.column(n, i);
+        if (k < rows && at < columns * CHUNK) part[(INDEX)k * columns * CHUNK + at] = sum.d[m][n][i];
+      }
+}

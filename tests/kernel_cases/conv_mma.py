@@ -1,0 +1,39 @@
+import numpy as np
+
+from gpunn import backend
+from gpunn.ops import conv, conv_mma
+from gpunn.ops.window import output_size, window
+
+
+def whole_numbers(rng, *shapes, dtype=np.float32):
+    """Few bits: every precision has these numbers, and float32 every sum of them, exactly."""
+    return [rng.integers(-3, 4, shape).astype(dtype) for shape in shapes]
+
+
+def passes(x, w, b, stride=1, padding=0, dilation=1, groups=1):
+    """y, gx and gw: by this file's kernels where they run, else by the xp path."""
+    shape = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    if not conv_mma.takes(x):
+        y = conv.conv2d(x, w, b, **shape)
+        return y, conv.conv2d_backward_x(y, w, x.shape, **shape), conv.conv2d_backward_w(y, x, w.shape, **shape)
+    win = window("conv2d", w.shape[2:], stride, padding, dilation)
+    out = output_size("conv2d", x.shape[2:], win)
+    y = conv_mma.conv2d(x, w, b, win, out, groups)
+    return (
+        y,
+        conv_mma.conv2d_backward_x(y, w, x.shape, win, out, groups),
+        conv_mma.conv2d_backward_w(y, x, w.shape, win, out, groups),
+    )
+
+
+def run():
+    """Every kernel of conv_mma.cu: padding, stride, dilation, groups, more than one tile and more than one split."""
+    rng = np.random.default_rng(0)
+    with backend.matmul_precision("tf32"):
+        x, w, b = whole_numbers(rng, (2, 5, 13, 11), (3, 5, 3, 3), 3)
+        tf32 = passes(x, w, b, padding=1)
+    with backend.matmul_precision("fp16"):
+        x, w = whole_numbers(rng, (1, 4, 9, 8), (70, 2, 3, 2))
+        strided = passes(x, w, None, stride=2, padding=(1, 2), dilation=(2, 1), groups=2)
+    x, w, b = whole_numbers(rng, (1, 9, 8, 5), (5, 9, 2, 3), 5, dtype=np.float16)
+    return [*tf32, *strided, *passes(x, w, b, padding=1)]

@@ -5,14 +5,19 @@
 //   avg_pool2d_forward    y = sum over the window inside the input / divisor
 //   avg_pool2d_backward   gx[h,w] = sum of gy / divisor over the windows that hold (h, w)
 //
-// A thread owns one element of what the kernel writes; 1-D grid. Backward gathers in a fixed order: no atomics,
-// the same bits in every run. Bytes moved at least, for a window of k elements at stride s (float):
-// forward 4 per element of x and 4 of y, backward the same, and sizeof(PLACE) per element of y for max pooling.
+// A thread owns ROWS x VECTOR neighbouring elements of what the kernel writes, so that what their windows share is
+// read, and their position computed, once: VECTOR in a row, moved in one access of 16 bytes, where the rows' lengths
+// allow; else ROWS below each other, which leaves neighbouring threads on neighbouring addresses at any length.
+// 1-D grid. Backward gathers, over the windows that can hold the thread's elements, in a fixed order: no atomics, the
+// same bits in every run. Bytes moved, for float: forward 4 per element of x and 4 of y, backward the same, and
+// sizeof(PLACE) per element of y for max pooling.
 // Padding is -inf for the maximum and 0 for the mean. The first maximum wins a tie; NaN wins over any number.
 //
-// Specialisation: DTYPE=float, INDEX=int, KH=3, KW=3, PLACE=unsigned char
-// Specialisation: DTYPE=double, INDEX=int, KH=2, KW=2, PLACE=unsigned char
-// Specialisation: DTYPE=float, INDEX=long long, KH=17, KW=16, PLACE=int
+// Specialisation: DTYPE=float, INDEX=int, KH=3, KW=3, PLACE=unsigned char, VECTOR=1
+// Specialisation: DTYPE=float, INDEX=int, KH=3, KW=3, PLACE=unsigned char, VECTOR=4, SW=2, PW=1
+// Specialisation: DTYPE=float, INDEX=int, KH=2, KW=2, PLACE=unsigned char, VECTOR=4, SW=2, PW=0
+// Specialisation: DTYPE=double, INDEX=int, KH=2, KW=2, PLACE=unsigned char, VECTOR=2, SW=2, PW=0
+// Specialisation: DTYPE=float, INDEX=long long, KH=17, KW=16, PLACE=int, VECTOR=1
 #ifndef DTYPE
 #error "define DTYPE, the element type: float or double"
 #endif
@@ -25,92 +30,254 @@
 #ifndef PLACE
 #error "define PLACE, the integer type that can count the elements of the window"
 #endif
+#include "pack.cuh"
+#if VECTOR > 1 && (!defined(SW) || !defined(PW))
+#error "define SW and PW, the stride and the left padding along a row, for VECTOR > 1"
+#endif
 
 #define THREADS 128
+#define BLOCKS 8  // on a multiprocessor at once. Unasked, ptxas aims at more of them, and spills registers for it
+#define ROWS (VECTOR == 1 ? 4 : 1)
 
 typedef DTYPE T;
 
-__device__ __forceinline__ INDEX global_thread() { return (INDEX)blockIdx.x * THREADS + threadIdx.x; }
+// The elements that a thread owns: rows `row` ... and columns `column` ... of a plane of H x W.
+struct Patch {
+  INDEX plane;
+  int row, column;
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+  __device__ __forceinline__ Patch(int H, int W) {
+    const INDEX i = (INDEX)blockIdx.x * THREADS + threadIdx.x;
+    const int across = W / VECTOR, patches = (H + ROWS - 1) / ROWS * across;
+    plane = i / patches;
+    const int p = i - plane * patches, strip = p / across;
+    row = strip * ROWS;
+    column = (p - strip * across) * VECTOR;
+  }
+};
+
+// Calls visit(v, s, value) for element s of the row of window v of a thread's VECTOR neighbouring windows, in order of
+// s. `row` is a row of the image, `left` the column of element 0 of window 0.
+#if VECTOR == 1
+constexpr int UNROLLED = KW <= 8 ? KW : 1;  // the elements of a wider window would leave the registers
+
+template <class Visit>
+__device__ __forceinline__ void visit_row(const T* row, int left, int W, int dw, T, Visit visit) {
+#pragma unroll UNROLLED
+  for (int s = 0; s < KW; s++) {
+    const int w = left + s * dw;
+    if (w >= 0 && w < W) visit(0, s, row[w]);
+  }
+}
+#else
+// The windows start at a multiple of VECTOR * SW columns, less PW: SW whole vectors, and what is before and after them.
+// Elements outside the image are visited with the value `outside`. No dilation.
+template <class Visit>
+__device__ __forceinline__ void visit_row(const T* row, int left, int W, int, T outside, Visit visit) {
+  constexpr int NEEDED = (VECTOR - 1) * SW + KW, SPAN = NEEDED > PW + VECTOR * SW ? NEEDED : PW + VECTOR * SW;
+  T values[SPAN];
+#pragma unroll
+  for (int i = 0; i < SPAN; i++)
+    if (i < PW || i >= PW + VECTOR * SW) values[i] = left + i >= 0 && left + i < W ? row[left + i] : outside;
+#pragma unroll
+  for (int i = PW; i < PW + VECTOR * SW; i += VECTOR) {
+    Pack<T> pack;
+#pragma unroll
+    for (int j = 0; j < VECTOR; j++) pack.v[j] = outside;
+    if (left + i < W) pack = load(row + left + i);
+#pragma unroll
+    for (int j = 0; j < VECTOR; j++) values[i + j] = pack.v[j];
+  }
+#pragma unroll
+  for (int v = 0; v < VECTOR; v++)
+#pragma unroll
+    for (int s = 0; s < KW; s++) visit(v, s, values[v * SW + s]);
+}
+#endif
+
+// Which row of each of a thread's windows the j-th row of the image below the first window's top is; -1 for none.
+struct WindowRows {
+  int r[ROWS];
+  bool any = false;
+
+  __device__ __forceinline__ WindowRows(int j, int sh, int dh) {
+#pragma unroll
+    for (int u = 0; u < ROWS; u++) {
+      const int below = j - u * sh;
+      const int row = dh == 1 ? below : below / dh;
+      r[u] = row * dh == below && row < KH ? row : -1;
+      any |= r[u] >= 0;
+    }
+  }
+};
+
+// The first element of a window, `apart` from each other, that does not lie before the image.
+__device__ __forceinline__ int first_inside(int start, int apart) {
+  return start < 0 ? (apart - 1 - start) / apart : 0;
+}
+
+// If every element of a window is -inf its maximum is its first one inside the image. A window of padding alone has
+// place 0: that is padding, and gets no gradient.
+__device__ __forceinline__ int first_place(int top, int left, int H, int W, int dh, int dw) {
+  const int r = first_inside(top, dh), s = first_inside(left, dw);
+  return r < KH && top + r * dh < H && s < KW && left + s * dw < W ? r * KW + s : 0;
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 max_pool2d_forward(const T* __restrict__ x, T* __restrict__ y, PLACE* __restrict__ place, int planes, int H, int W,
                    int OH, int OW, int sh, int sw, int ph, int pw, int dh, int dw) {
-  const INDEX i = global_thread(), image = (INDEX)OH * OW;
-  if (i >= planes * image) return;
-  const int p = i % image, top = p / OW * sh - ph, left = p % OW * sw - pw;
-  const T* plane = x + i / image * H * W;
+#if VECTOR > 1
+  dh = dw = 1;  // a constant: nothing is left to divide by
+#endif
+  const Patch own(OH, OW);
+  if (own.plane >= planes) return;
+  const int top = own.row * sh - ph, left = own.column * sw - pw;
+  const T* plane = x + own.plane * H * W;
 
-  T best = -(T)__int_as_float(0x7f800000);  // -inf; NVRTC has no INFINITY
-  int found = -1;
-  for (int r = 0; r < KH; r++)
-    for (int s = 0; s < KW; s++) {
-      const int h = top + r * dh, w = left + s * dw;
-      if (h < 0 || h >= H || w < 0 || w >= W) continue;
-      const T v = plane[(INDEX)h * W + w];
-      if (v > best || v != v || found < 0) {
-        best = v;
-        found = r * KW + s;
-      }
+  const T lowest = -(T)__int_as_float(0x7f800000);  // -inf; NVRTC has no INFINITY
+  Pack<T> best[ROWS];
+  int found[ROWS][VECTOR];
+#pragma unroll
+  for (int u = 0; u < ROWS; u++)
+#pragma unroll
+    for (int v = 0; v < VECTOR; v++) {
+      best[u].v[v] = lowest;
+      found[u][v] = first_place(top + u * sh, left + v * sw, H, W, dh, dw);
     }
-  y[i] = best;
-  place[i] = found < 0 ? 0 : found;  // a window of padding alone: its place 0 is padding, and gets no gradient
+  for (int j = 0; j < (ROWS - 1) * sh + (KH - 1) * dh + 1; j++) {
+    const int h = top + j;
+    const WindowRows rows(j, sh, dh);
+    if (h < 0 || h >= H || !rows.any) continue;
+    visit_row(plane + (INDEX)h * W, left, W, dw, lowest, [&](int v, int s, T value) {
+#pragma unroll
+      for (int u = 0; u < ROWS; u++) {
+        if (rows.r[u] < 0) continue;
+        if (value > best[u].v[v] || value != value) {
+          best[u].v[v] = value;
+          found[u][v] = rows.r[u] * KW + s;
+        }
+      }
+    });
+  }
+#pragma unroll
+  for (int u = 0; u < ROWS; u++) {
+    if (own.row + u >= OH) break;
+    const INDEX o = (own.plane * OH + own.row + u) * OW + own.column;
+    Pack<PLACE> places;
+#pragma unroll
+    for (int v = 0; v < VECTOR; v++) places.v[v] = found[u][v];
+    store(y + o, best[u]);
+    store(place + o, places);
+  }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+// The first of the windows, each `extent` long, that end after `position` (counted with the padding).
+__device__ __forceinline__ int first_window(int position, int extent, int step) {
+  return position < extent ? 0 : (position - extent) / step + 1;
+}
+
+__device__ __forceinline__ void store_patch(T* gx, const Patch& own, const Pack<T>* sums, int H, int W) {
+#pragma unroll
+  for (int u = 0; u < ROWS; u++)
+    if (own.row + u < H) store(gx + (own.plane * H + own.row + u) * W + own.column, sums[u]);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 max_pool2d_backward(const T* __restrict__ gy, const PLACE* __restrict__ place, T* __restrict__ gx, int planes, int H,
                     int W, int OH, int OW, int sh, int sw, int ph, int pw, int dh, int dw) {
-  const INDEX i = global_thread(), image = (INDEX)H * W;
-  if (i >= planes * image) return;
-  const int p = i % image, padded_h = p / W + ph, padded_w = p % W + pw;
-  const INDEX plane = i / image * OH * OW;
+  const Patch own(H, W);
+  if (own.plane >= planes) return;
+  const int padded_h = own.row + ph, padded_w = own.column + pw;
 
-  T sum = 0;
-  for (int r = 0; r < KH; r++)
-    for (int s = 0; s < KW; s++) {
-      const int top = padded_h - r * dh, left = padded_w - s * dw;
-      if (top < 0 || left < 0 || top % sh || left % sw || top / sh >= OH || left / sw >= OW) continue;
-      const INDEX o = plane + (INDEX)(top / sh) * OW + left / sw;
-      if (place[o] == r * KW + s) sum += gy[o];
+  Pack<T> sums[ROWS] = {};
+  const int last_oh = min((padded_h + ROWS - 1) / sh, OH - 1), last_ow = min((padded_w + VECTOR - 1) / sw, OW - 1);
+  const int first_ow = first_window(padded_w, (KW - 1) * dw + 1, sw);
+  for (int oh = first_window(padded_h, (KH - 1) * dh + 1, sh); oh <= last_oh; oh++)
+    for (int ow = first_ow; ow <= last_ow; ow++) {
+      const INDEX o = (own.plane * OH + oh) * OW + ow;
+      const int p = place[o];
+      const T g = gy[o];
+      const int row = oh * sh + p / KW * dh - padded_h, column = ow * sw + p % KW * dw - padded_w;
+#pragma unroll
+      for (int u = 0; u < ROWS; u++)
+#pragma unroll
+        for (int v = 0; v < VECTOR; v++) sums[u].v[v] += row == u && column == v ? g : 0;
     }
-  gx[i] = sum;
+  store_patch(gx, own, sums, H, W);
 }
 
-// The elements that a window of KH x KW at (top, left) is divided by. What hangs over the padding's far edge
-// (ceil_mode) is never counted; the padding itself is, if count_padding.
-__device__ __forceinline__ int divisor(int top, int left, int H, int W, int ph_end, int pw_end, int count_padding) {
-  const int bottom = min(top + KH, count_padding ? H + ph_end : H);
-  const int right = min(left + KW, count_padding ? W + pw_end : W);
-  if (!count_padding) top = max(top, 0), left = max(left, 0);
-  return (bottom - top) * (right - left);
+// The elements along one axis that a window of `extent` at `start` is divided by. What hangs over the padding's far
+// edge (ceil_mode) is never counted; the padding itself is, if count_padding.
+__device__ __forceinline__ int counted(int start, int extent, int length, int pad_end, int count_padding) {
+  const int end = min(start + extent, count_padding ? length + pad_end : length);
+  return end - (count_padding ? start : max(start, 0));
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 avg_pool2d_forward(const T* __restrict__ x, T* __restrict__ y, int planes, int H, int W, int OH, int OW, int sh,
                    int sw, int ph, int pw, int ph_end, int pw_end, int count_padding) {
-  const INDEX i = global_thread(), image = (INDEX)OH * OW;
-  if (i >= planes * image) return;
-  const int p = i % image, top = p / OW * sh - ph, left = p % OW * sw - pw;
-  const T* plane = x + i / image * H * W;
+  const Patch own(OH, OW);
+  if (own.plane >= planes) return;
+  const int top = own.row * sh - ph, left = own.column * sw - pw;
+  const T* plane = x + own.plane * H * W;
 
-  T sum = 0;
-  for (int h = max(top, 0); h < min(top + KH, H); h++)
-    for (int w = max(left, 0); w < min(left + KW, W); w++) sum += plane[(INDEX)h * W + w];
-  y[i] = sum / divisor(top, left, H, W, ph_end, pw_end, count_padding);
+  Pack<T> sums[ROWS] = {};
+  for (int j = 0; j < (ROWS - 1) * sh + KH; j++) {
+    const int h = top + j;
+    const WindowRows rows(j, sh, 1);
+    if (h < 0 || h >= H || !rows.any) continue;
+    visit_row(plane + (INDEX)h * W, left, W, 1, 0, [&](int v, int, T value) {
+#pragma unroll
+      for (int u = 0; u < ROWS; u++)
+        if (rows.r[u] >= 0) sums[u].v[v] += value;
+    });
+  }
+#pragma unroll
+  for (int u = 0; u < ROWS; u++) {
+    if (own.row + u >= OH) break;
+    const int rows = counted(top + u * sh, KH, H, ph_end, count_padding);
+#pragma unroll
+    for (int v = 0; v < VECTOR; v++) sums[u].v[v] /= rows * counted(left + v * sw, KW, W, pw_end, count_padding);
+    store(y + (own.plane * OH + own.row + u) * OW + own.column, sums[u]);
+  }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+// 1 / n for n of 0 ... LENGTH, divided by the compiler: a division by a number that is known only here takes a function
+// call for its rare cases, and registers saved around it.
+template <int LENGTH>
+struct Reciprocals {
+  T of[LENGTH + 1];
+
+  constexpr __device__ Reciprocals() : of() {
+    for (int n = 1; n <= LENGTH; n++) of[n] = (T)1 / n;
+  }
+};
+
+__device__ const Reciprocals<KH> one_over_rows;
+__device__ const Reciprocals<KW> one_over_columns;
+
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
 avg_pool2d_backward(const T* __restrict__ gy, T* __restrict__ gx, int planes, int H, int W, int OH, int OW, int sh,
                     int sw, int ph, int pw, int ph_end, int pw_end, int count_padding) {
-  const INDEX i = global_thread(), image = (INDEX)H * W;
-  if (i >= planes * image) return;
-  const int p = i % image, padded_h = p / W + ph, padded_w = p % W + pw;
-  const INDEX plane = i / image * OH * OW;
+  const Patch own(H, W);
+  if (own.plane >= planes) return;
+  const int padded_h = own.row + ph, padded_w = own.column + pw;
 
-  T sum = 0;
-  const int first_oh = padded_h < KH ? 0 : (padded_h - KH) / sh + 1, first_ow = padded_w < KW ? 0 : (padded_w - KW) / sw + 1;
-  for (int oh = first_oh; oh < min(padded_h / sh + 1, OH); oh++)
-    for (int ow = first_ow; ow < min(padded_w / sw + 1, OW); ow++)
-      sum += gy[plane + (INDEX)oh * OW + ow] /
-             divisor(oh * sh - ph, ow * sw - pw, H, W, ph_end, pw_end, count_padding);
-  gx[i] = sum;
+  Pack<T> sums[ROWS] = {};
+  const int last_oh = min((padded_h + ROWS - 1) / sh, OH - 1), last_ow = min((padded_w + VECTOR - 1) / sw, OW - 1);
+  const int first_ow = first_window(padded_w, KW, sw);
+  for (int oh = first_window(padded_h, KH, sh); oh <= last_oh; oh++) {
+    const T row_share = one_over_rows.of[counted(oh * sh - ph, KH, H, ph_end, count_padding)];
+    for (int ow = first_ow; ow <= last_ow; ow++) {
+      const T share = row_share * one_over_columns.of[counted(ow * sw - pw, KW, W, pw_end, count_padding)];
+      const T g = gy[(own.plane * OH + oh) * OW + ow] * share;
+      const int row = padded_h - oh * sh, column = padded_w - ow * sw;  // of the thread's first element in the window
+#pragma unroll
+      for (int u = 0; u < ROWS; u++)
+#pragma unroll
+        for (int v = 0; v < VECTOR; v++)
+          sums[u].v[v] += row + u >= 0 && row + u < KH && column + v >= 0 && column + v < KW ? g : 0;
+    }
+  }
+  store_patch(gx, own, sums, H, W);
 }

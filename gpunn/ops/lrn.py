@@ -18,7 +18,8 @@ import numpy as np
 from gpunn import cuda
 from gpunn.backend import Array, accumulation_dtype, operands
 from gpunn.errors import ArgumentError, check
-from gpunn.ops.window import check_image, check_shape
+from gpunn.ops.vector import vector
+from gpunn.ops.window import check_image, check_shape, integer
 
 AlphaMode = Literal["mean", "sum"]
 
@@ -33,7 +34,7 @@ def local_response_norm(
     [0.5, 0.3333, 0.5]
     """
     xp = operands("local_response_norm", x=x)
-    a = _alpha("local_response_norm", x, size, alpha, alpha_mode)
+    a = effective_alpha("local_response_norm", x, size, alpha, alpha_mode)
     if cuda.takes(x):
         y = xp.empty(x.shape, x.dtype)
         _launch("lrn_forward", size, [xp.ascontiguousarray(x), y], a, beta, k)
@@ -57,7 +58,7 @@ def local_response_norm_backward(
     """
     op = "local_response_norm_backward"
     xp = operands(op, gy=gy, x=x)
-    a = _alpha(op, x, size, alpha, alpha_mode)
+    a = effective_alpha(op, x, size, alpha, alpha_mode)
     check_shape(op, "gy", gy, x.shape)
     if cuda.takes(x):
         gx = xp.empty(x.shape, x.dtype)
@@ -71,9 +72,10 @@ def local_response_norm_backward(
     return (direct - 2 * a * beta * wide * shared).astype(x.dtype, copy=False)
 
 
-def _alpha(op: str, x: Array, size: int, alpha: float, alpha_mode: str) -> float:
+def effective_alpha(op: str, x: Array, size: int, alpha: float, alpha_mode: str) -> float:
+    """The factor a of the squares; checks the arguments of both directions."""
     check_image(op, "x", x)
-    check(isinstance(size, int) and size >= 1, ArgumentError, op, "size must be an integer of at least 1", size=size)
+    integer(op, "size", size, 1)
     check(alpha_mode in ("mean", "sum"), ArgumentError, op, 'alpha_mode must be "mean" or "sum"', alpha_mode=alpha_mode)
     return alpha / size if alpha_mode == "mean" else alpha
 
@@ -99,6 +101,9 @@ def _channel_sum(xp: Any, v: Array, before: int, after: int) -> Array:
 # ---- with the kernel ------------------------------------------------------------------------------------------------
 
 _THREADS = 128
+_ENOUGH_THREADS = 1 << 17  # with 16 bytes a thread under way, what it takes to fill the memory of a large GPU
+_WIDEST_VECTOR_SIZE = 7  # three windows of more than 7 vectors leave the registers
+ROOTS = {0.75: 75, 0.5: 50}  # the macro BETA of exponents that need roots alone
 
 
 def _launch(kernel: str, size: int, arrays: list[Array], a: float, beta: float, k: float) -> None:
@@ -107,8 +112,29 @@ def _launch(kernel: str, size: int, arrays: list[Array], a: float, beta: float, 
     if x.size == 0:
         return
     index = cuda.index_type(x.size)
-    macros: dict[str, str | int] = {"DTYPE": cuda.c_type(x), "INDEX": index, "SIZE": size}
+    together = vector(height * width, *arrays) if size <= _WIDEST_VECTOR_SIZE else 1
+    macros: dict[str, str | int] = {
+        "DTYPE": cuda.c_type(x),
+        "INDEX": index,
+        "SIZE": size,
+        "BETA": ROOTS.get(beta, 0),
+        "VECTOR": together,
+    }
+    threads = n * height * width // together
+    per_part = channels_per_part(threads, c, size)
     image = np.int32(height * width) if index == "int" else np.int64(height * width)
-    scalars = [np.int32(n), np.int32(c), image, x.dtype.type(a), x.dtype.type(beta), x.dtype.type(k)]
-    blocks = -(-n * height * width // _THREADS)
-    cuda.launch("lrn.cu", kernel, macros, (blocks,), (_THREADS,), [*arrays, *scalars])
+    scalars = [*map(np.int32, (n, c, per_part)), image, *map(x.dtype.type, (a, beta, k))]
+    grid = (-(-threads // _THREADS), -(-c // per_part))
+    cuda.launch("lrn.cu", kernel, macros, grid, (_THREADS,), [*arrays, *scalars])
+
+
+def channels_per_part(threads: int, channels: int, size: int) -> int:
+    """The channels that a thread walks over: all, unless there are too few threads at one for each vector of pixels.
+
+    At least 4 windows: what a part reads beyond its own channels stays a quarter of them.
+
+    >>> channels_per_part(1 << 20, 96, 5), channels_per_part(1 << 16, 96, 5), channels_per_part(64, 96, 5)
+    (96, 48, 24)
+    """
+    parts = min(-(-_ENOUGH_THREADS // threads), channels // (4 * size), 65535)  # 65535: the most that a grid takes
+    return -(-channels // max(parts, 1))

@@ -18,12 +18,9 @@ import numpy as np
 
 from gpunn import cuda
 from gpunn.backend import Array, accumulation_dtype, get_array_module, operands
-from gpunn.errors import ArgumentError, check
-from gpunn.ops.window import Pair, Window, check_image, check_shape, output_size, pair, window
-
-Shape4 = tuple[int, int, int, int]
-Size = tuple[int, int]
-Stride = Pair | None  # None: the size of the window
+from gpunn.ops.pool_window import Shape4, Size, Stride, check_place, geometry, place_dtype
+from gpunn.ops.vector import vector
+from gpunn.ops.window import Pair, Window, check_image, check_shape
 
 
 def max_pool2d(
@@ -37,26 +34,26 @@ def max_pool2d(
     """
     xp = operands("max_pool2d", x=x)
     check_image("max_pool2d", "x", x)
-    win, out = _geometry("max_pool2d", x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-    place_dtype = _place_dtype(win)
+    win, out = geometry("max_pool2d", x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+    place_type = place_dtype(win)
     if cuda.takes(x):
         y = xp.empty((*x.shape[:2], *out), x.dtype)
-        place = xp.empty(y.shape, place_dtype)
-        _launch("max_pool2d_forward", (x, y, place), y, x.shape, out, win, win.dilation)
+        place = xp.empty(y.shape, place_type)
+        _launch("max_pool2d_forward", (x, y, place), x, y, win, win.dilation)
         return y, place
     padded = _pad(xp, x, win, out, -np.inf)
     candidates = [win.view(padded, row, column, out) for _, row, column in win.taps()]
     y = candidates[0].copy()
     for candidate in candidates[1:]:
         xp.maximum(y, candidate, out=y)
-    place = xp.zeros(y.shape, place_dtype)
+    place = xp.zeros(y.shape, place_type)
     for tap in reversed(range(len(candidates))):  # so that the first of equal maxima is written last
-        xp.copyto(place, place_dtype.type(tap), where=candidates[tap] == y)
+        xp.copyto(place, place_type.type(tap), where=candidates[tap] == y)
     if padded is not x:
-        place = xp.where(y == -np.inf, _first_inside(xp, (x.shape[2], x.shape[3]), out, win), place).astype(place_dtype)
+        place = xp.where(y == -np.inf, _first_inside(xp, (x.shape[2], x.shape[3]), out, win), place).astype(place_type)
     if bool((y != y).any()):  # NaN equals nothing; the last one in the window counts as found, as in PyTorch
         for tap, candidate in enumerate(candidates):
-            xp.copyto(place, place_dtype.type(tap), where=candidate != candidate)
+            xp.copyto(place, place_type.type(tap), where=candidate != candidate)
     return y, place
 
 
@@ -73,12 +70,12 @@ def max_pool2d_backward(
     """The gradient with respect to x: each gy added at the element that was its window's maximum."""
     op = "max_pool2d_backward"
     xp = operands(op, gy=gy)
-    win, out = _geometry(op, x_shape, kernel_size, stride, padding, dilation, ceil_mode)
+    win, out = geometry(op, x_shape, kernel_size, stride, padding, dilation, ceil_mode)
     check_shape(op, "gy", gy, (*x_shape[:2], *out))
-    check_shape(op, "place", place, gy.shape)
+    check_place(op, place, gy.shape, place_dtype(win))
     if cuda.takes(gy):
         gx = xp.empty(x_shape, gy.dtype)
-        _launch("max_pool2d_backward", (gy, place, gx), gx, x_shape, out, win, win.dilation)
+        _launch("max_pool2d_backward", (gy, place, gx), gx, gy, win, win.dilation)
         return gx
     padded = xp.zeros((*x_shape[:2], *_reach(x_shape, win, out)), accumulation_dtype(gy.dtype))
     for tap, row, column in win.taps():
@@ -98,7 +95,7 @@ def max_pool2d_indices(
     """``place`` as indices into each flattened (H, W) plane of x, int64: the form that PyTorch and ONNX use."""
     op = "max_pool2d_indices"
     xp = get_array_module(place)
-    win, out = _geometry(op, x_shape, kernel_size, stride, padding, dilation, ceil_mode)
+    win, out = geometry(op, x_shape, kernel_size, stride, padding, dilation, ceil_mode)
     check_shape(op, "place", place, (*x_shape[:2], *out))
     place = place.astype(np.int64)
     top = xp.arange(out[0])[:, None] * win.stride[0] - win.pads[0][0]
@@ -122,11 +119,11 @@ def avg_pool2d(
     """
     xp = operands("avg_pool2d", x=x)
     check_image("avg_pool2d", "x", x)
-    win, out = _geometry("avg_pool2d", x.shape, kernel_size, stride, padding, 1, ceil_mode)
+    win, out = geometry("avg_pool2d", x.shape, kernel_size, stride, padding, 1, ceil_mode)
     if cuda.takes(x):
         y = xp.empty((*x.shape[:2], *out), x.dtype)
         ends = (win.pads[0][1], win.pads[1][1], int(count_include_pad))
-        _launch("avg_pool2d_forward", (x, y), y, x.shape, out, win, ends)
+        _launch("avg_pool2d_forward", (x, y), x, y, win, ends)
         return y
     padded = _pad(xp, x, win, out, 0).astype(accumulation_dtype(x.dtype), copy=False)
     y = xp.zeros((*x.shape[:2], *out), padded.dtype)
@@ -148,33 +145,18 @@ def avg_pool2d_backward(
     """The gradient with respect to x: each gy, divided as its mean was, added over its window."""
     op = "avg_pool2d_backward"
     xp = operands(op, gy=gy)
-    win, out = _geometry(op, x_shape, kernel_size, stride, padding, 1, ceil_mode)
+    win, out = geometry(op, x_shape, kernel_size, stride, padding, 1, ceil_mode)
     check_shape(op, "gy", gy, (*x_shape[:2], *out))
     if cuda.takes(gy):
         gx = xp.empty(x_shape, gy.dtype)
         ends = (win.pads[0][1], win.pads[1][1], int(count_include_pad))
-        _launch("avg_pool2d_backward", (gy, gx), gx, x_shape, out, win, ends)
+        _launch("avg_pool2d_backward", (gy, gx), gx, gy, win, ends)
         return gx
     padded = xp.zeros((*x_shape[:2], *_reach(x_shape, win, out)), accumulation_dtype(gy.dtype))
     share = gy / _divisor(xp, (x_shape[2], x_shape[3]), out, win, count_include_pad, padded.dtype)
     for _, row, column in win.taps():
         win.view(padded, row, column, out)[...] += share
     return _crop(padded, x_shape, win).astype(gy.dtype)
-
-
-def _geometry(
-    op: str, x_shape: tuple[int, ...], kernel_size: Pair, stride: Stride, padding: Pair, dilation: Pair, ceil_mode: bool
-) -> tuple[Window, Size]:
-    stride = kernel_size if stride is None else stride
-    win = window(op, kernel_size, stride, pair(op, "padding", padding, 0), dilation)
-    useful = all(2 * pad <= extent for (pad, _), extent in zip(win.pads, win.extent(), strict=True))
-    rule = "padding must be at most half of the window's extent"
-    check(useful, ArgumentError, op, rule, padding=padding, extent=win.extent())
-    return win, output_size(op, (x_shape[2], x_shape[3]), win, ceil_mode)
-
-
-def _place_dtype(win: Window) -> np.dtype[Any]:
-    return np.dtype(np.uint8 if win.kernel[0] * win.kernel[1] <= 256 else np.int32)
 
 
 # ---- without the kernel ---------------------------------------------------------------------------------------------
@@ -226,29 +208,33 @@ def _divisor(xp: Any, size: Size, out: Size, win: Window, count_include_pad: boo
 # ---- with the kernel ------------------------------------------------------------------------------------------------
 
 _THREADS = 128
+_ROWS = 4  # that a thread owns of what it writes, where it moves single elements
+_SPAN = 16  # columns that a thread holds in registers for the windows of one vector, at most
 
 
-def _launch(
-    kernel: str,
-    arrays: tuple[Array, ...],
-    written: Array,
-    x_shape: Shape4,
-    out: Size,
-    win: Window,
-    more: tuple[int, ...],
-) -> None:
-    """One thread for each element of ``written``; ``more`` follows the integers that all pooling kernels take."""
+def _launch(kernel: str, arrays: tuple[Array, ...], x: Array, y: Array, win: Window, more: tuple[int, ...]) -> None:
+    """Both ways ``x`` has the shape of the images, ``y`` that of the maxima or means; ``more`` ends the integers."""
+    written = y if kernel.endswith("forward") else x
     if written.size == 0:
         return
-    xp = get_array_module(written)
+    arrays = tuple(map(get_array_module(written).ascontiguousarray, arrays))
+    step, pad = win.stride[1], win.pads[1][0]
+    together = min(vector(written.shape[3], *arrays), vector(x.shape[3], x))  # forward reads vectors of x's rows, too
+    span = max(pad + together * step, (together - 1) * step + win.kernel[1])
+    if span > _SPAN or win.dilation != (1, 1):
+        together = 1
     macros: dict[str, str | int] = {
         "DTYPE": cuda.c_type(written),
-        "INDEX": cuda.index_type(*(a.size for a in arrays)),
+        "INDEX": cuda.index_type(x.size, y.size),
         "KH": win.kernel[0],
         "KW": win.kernel[1],
-        "PLACE": "unsigned char" if _place_dtype(win) == np.uint8 else "int",
+        "PLACE": "unsigned char" if place_dtype(win) == np.uint8 else "int",
+        "VECTOR": together,
     }
-    planes = x_shape[0] * x_shape[1]
-    integers = (planes, *x_shape[2:], *out, *win.stride, win.pads[0][0], win.pads[1][0], *more)
-    args = [*map(xp.ascontiguousarray, arrays), *map(np.int32, integers)]
-    cuda.launch("pool.cu", kernel, macros, (-(-written.size // _THREADS),), (_THREADS,), args)
+    if together > 1:
+        macros |= {"SW": step, "PW": pad}
+    planes = x.shape[0] * x.shape[1]
+    rows, columns = written.shape[2:]
+    threads = planes * (-(-rows // _ROWS) * columns if together == 1 else rows * columns // together)
+    integers = (planes, *x.shape[2:], *y.shape[2:], *win.stride, win.pads[0][0], pad, *more)
+    cuda.launch("pool.cu", kernel, macros, (-(-threads // _THREADS),), (_THREADS,), [*arrays, *map(np.int32, integers)])

@@ -4,8 +4,9 @@ from gpunn.ops import lrn
 
 
 def run():
-    """Every kernel of lrn.cu, on more pixels than a block has threads, with an odd and an even window."""
-    x, gy = np.random.default_rng(0).standard_normal((2, 2, 5, 9, 11)).astype(np.float32)
-    for size in (5, 4):
+    """Every kernel of lrn.cu: more pixels than a block has threads, an odd and an even window, 16-byte accesses."""
+    rng = np.random.default_rng(0)
+    for shape, size in (((2, 5, 9, 11), 5), ((2, 5, 9, 11), 4), ((1, 40, 2, 4), 5)):
+        x, gy = rng.standard_normal((2, *shape)).astype(np.float32)
         yield lrn.local_response_norm(x, size, 0.5)
         yield lrn.local_response_norm_backward(gy, x, size, 0.5)

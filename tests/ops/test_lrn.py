@@ -14,6 +14,10 @@ AWKWARD = {
     "window larger than the channels": ((1, 3, 2, 2), 9),
     "no image": ((0, 4, 3, 3), 5),
     "more than one block": ((3, 6, 9, 7), 3),
+    "16 bytes of pixels": ((2, 7, 3, 8), 5),
+    "16 bytes of doubles alone": ((2, 7, 3, 2), 5),
+    "channels in parts": ((2, 43, 3, 3), 5),
+    "channels in unequal parts, even window": ((1, 50, 2, 2), 4),
 }
 
 
@@ -36,6 +40,36 @@ def test_backward_is_the_directional_difference(run, shape, size, rng):
         lambda v: run(lrn.local_response_norm, v, *settings),
         lambda gy: run(lrn.local_response_norm_backward, gy, x, *settings), x, rng,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("beta", [0.75, 0.5, 1.0])
+def test_exponents_of_roots_and_others(run, beta, dtype, rng):
+    x, gy = rng.standard_normal((2, 2, 43, 2, 4)).astype(dtype)
+    settings = (5, 0.9, beta, 1.2, "sum")
+    oracles.assert_close(run(lrn.local_response_norm, x, *settings), oracles.local_response_norm(x, 5, *settings[1:4]))
+    exact = lrn.local_response_norm_backward(gy.astype(np.float64), x.astype(np.float64), *settings)
+    oracles.assert_close(run(lrn.local_response_norm_backward, gy, x, *settings), exact, 5)
+
+
+@pytest.mark.parametrize("beta", [0.75, 0.5])
+def test_scales_at_the_ends_of_the_range(run, beta):
+    # s is 1e-40, a denormal whose inverse overflows, then infinite: 1 / s must not be formed on the way.
+    x = np.float32([1e-20, 1e25]).reshape(2, 1, 1, 1)
+    with np.errstate(over="ignore"):
+        y = run(lrn.local_response_norm, x, 1, 1.0, beta, 0.0)
+        gx = run(lrn.local_response_norm_backward, x, x, 1, 1.0, beta, 0.0)
+    np.testing.assert_allclose(y.ravel(), [1e-20 ** (1 - 2 * beta), 0], rtol=1e-4)
+    assert np.isfinite(gx).all()
+
+
+def test_parts_of_the_channels_give_the_same_bits(monkeypatch, rng):
+    x, gy = rng.standard_normal((2, 2, 67, 2, 4)).astype(np.float32)
+    with cuda.emulate():
+        split = lrn.local_response_norm(x, 5), lrn.local_response_norm_backward(gy, x, 5)
+        monkeypatch.setattr(lrn, "_ENOUGH_THREADS", 1)
+        np.testing.assert_array_equal(lrn.local_response_norm(x, 5), split[0])
+        np.testing.assert_array_equal(lrn.local_response_norm_backward(gy, x, 5), split[1])
 
 
 def test_every_backend_gives_the_same_gradients_in_float32(run, rng):
@@ -64,6 +98,14 @@ def test_non_contiguous_arrays_are_read_right(run, rng):
     packed = lrn.local_response_norm_backward(gy.copy("C"), x.copy("C"), 3)
     oracles.assert_close(run(lrn.local_response_norm_backward, gy, x, 3), packed, 3)
     oracles.assert_close(run(lrn.local_response_norm, x, 3), lrn.local_response_norm(x.copy("C"), 3), 3)
+
+
+def test_slices_that_start_anywhere_are_read_right(run, rng):
+    # Contiguous, but not at a multiple of 16 bytes.
+    x, gy = (rng.standard_normal(65).astype(np.float32)[1:].reshape(1, 16, 2, 2) for _ in range(2))
+    oracles.assert_close(run(lrn.local_response_norm, x, 5), lrn.local_response_norm(x.copy(), 5), 5)
+    expected = lrn.local_response_norm_backward(gy.copy(), x.copy(), 5)
+    oracles.assert_close(run(lrn.local_response_norm_backward, gy, x, 5), expected, 5)
 
 
 def test_wide_index_gives_the_same_bits(monkeypatch, rng):
@@ -99,6 +141,8 @@ def test_matches_pytorch(run, seed):
     shape = tuple(map(int, rng.integers(1, 9, 4)))
     size = int(rng.integers(1, 8))
     alpha, beta, k = float(rng.uniform(1e-4, 2)), float(rng.uniform(0.3, 1.2)), float(rng.uniform(0.5, 2))
+    if size == 5:  # at one size: each exponent of roots is one more compile
+        beta = (0.75, 0.5)[seed % 2]
     x, gy = rng.standard_normal((2, *shape)).astype(np.float32)
     leaf = torch.tensor(x, dtype=torch.float64, requires_grad=True)
     expected = torch.nn.functional.local_response_norm(leaf, size, alpha, beta, k)

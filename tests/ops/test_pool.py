@@ -14,12 +14,22 @@ WINDOWS = [(1, 1), (2, 2), (3, 3), (3, 2), (5, 4)]
 
 
 def random_settings(rng, dilated: bool):
-    """Random window arguments that the rules allow, and an image size that the window fits."""
+    """Random window arguments that the rules allow, and an image size that the window fits.
+
+    Mostly odd widths: 16-byte accesses are compiled for each stride and padding too, so one in eight has them.
+    """
+    if rng.integers(8) == 0:
+        width, padding = 8 * int(rng.integers(1, 4)), (int(rng.integers(2)), int(rng.integers(2)))
+        settings = {"kernel_size": (3, 3), "stride": (int(rng.integers(1, 4)), 2), "padding": padding}
+        shape = (*map(int, rng.integers(1, 4, 2)), int(rng.integers(3, 12)), width)
+        extra = {"dilation": (1, 1)} if dilated else {"count_include_pad": bool(rng.integers(2))}
+        return shape, settings | extra | {"ceil_mode": padding[1] == 0}
     kernel = WINDOWS[rng.integers(len(WINDOWS))]
     dilation = tuple(map(int, rng.integers(1, 3, 2))) if dilated else (1, 1)
     extent = [d * (f - 1) + 1 for d, f in zip(dilation, kernel, strict=True)]
     padding = tuple(int(rng.integers(0, f // 2 + 1)) for f in kernel)  # PyTorch's rule; ours allows half the extent
     size = [int(rng.integers(max(1, e - 2 * p), e + 9)) for e, p in zip(extent, padding, strict=True)]
+    size[1] += 1 - size[1] % 2
     stride = tuple(map(int, rng.integers(1, 5, 2)))
     shape = (*map(int, rng.integers(1, 4, 2)), *size)
     settings = {"kernel_size": kernel, "stride": stride, "padding": padding, "ceil_mode": bool(rng.integers(2))}
@@ -40,6 +50,12 @@ AWKWARD = {
     "ceil overhang": ((1, 2, 6, 6), {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True}),
     "ceil, window in padding": ((1, 1, 4, 4), {"kernel_size": 2, "stride": 3, "padding": 1, "ceil_mode": True}),
     "alexnet": ((1, 2, 55, 55), {"kernel_size": 3, "stride": 2}),
+    "16 bytes, window in the padding": ((2, 2, 12, 16), {"kernel_size": 3, "stride": 2, "padding": 1}),
+    "16 bytes, ceil overhang": ((1, 3, 8, 8), {"kernel_size": 3, "stride": 2, "ceil_mode": True}),
+    "16 bytes, stride passes over pixels": ((2, 2, 9, 12), {"kernel_size": 2, "stride": 3}),
+    "16 bytes, windows side by side": ((3, 3, 6, 8), {"kernel_size": 2}),
+    "16 bytes written, not read": ((1, 2, 6, 9), {"kernel_size": 2, "stride": 2}),
+    "16 bytes would be too many registers": ((1, 2, 6, 20), {"kernel_size": 5, "stride": 4, "padding": 2}),
 }  # fmt: skip
 
 
@@ -120,14 +136,13 @@ def test_a_window_of_minus_infinity_finds_an_element_of_the_image(run):
 
 
 def test_a_window_of_padding_alone_gets_no_gradient(run):
-    # Elements at rows -1, 1 and 3 of an image of one row: none inside.
-    x, settings = np.ones((1, 1, 1, 5)), {"kernel_size": (3, 1), "padding": (2, 0), "dilation": (2, 1), "stride": 1}
-    settings["padding"] = (2, 0)
+    # Elements at rows -2, 2 and -1, 3 of an image of rows 0 and 1: none inside.
+    x, settings = np.ones((1, 1, 2, 5)), {"kernel_size": (2, 1), "padding": (2, 0), "dilation": (4, 1), "stride": 1}
     y, place = run(pool.max_pool2d, x, **settings)
-    expected = oracles.max_pool2d(x, y.shape[2:], (3, 1), (1, 1), (2, 0), (2, 1))
-    np.testing.assert_array_equal(y, expected[0])
-    gx = run(pool.max_pool2d_backward, np.ones_like(y), place, x.shape, **settings)
-    assert gx.sum() == np.isfinite(y).sum()
+    assert y.shape == (1, 1, 2, 5)
+    assert (y == -np.inf).all()
+    assert (place == 0).all()
+    assert run(pool.max_pool2d_backward, np.ones_like(y), place, x.shape, **settings).sum() == 0
 
 
 def test_every_backend_gives_the_same_gradients(run, rng):
@@ -166,6 +181,16 @@ def test_non_contiguous_arrays_are_read_right(run, rng):
     )
 
 
+def test_slices_that_start_anywhere_are_read_right(run, rng):
+    # Contiguous, but not at a multiple of 16 bytes.
+    x = rng.standard_normal(65).astype(np.float32)[1:].reshape(1, 1, 8, 8)
+    y, place = run(pool.max_pool2d, x, 2)
+    expected = pool.max_pool2d(x.copy(), 2)
+    np.testing.assert_array_equal(y, expected[0])
+    np.testing.assert_array_equal(place, expected[1])
+    oracles.assert_close(run(pool.avg_pool2d, x, 2), pool.avg_pool2d(x.copy(), 2), 4)
+
+
 def test_wide_index_gives_the_same_bits(monkeypatch, rng):
     x = rng.standard_normal((2, 3, 7, 7)).astype(np.float32)
     with cuda.emulate():
@@ -193,6 +218,8 @@ def test_errors_name_rule_and_values(run, function):
 def test_errors_about_gradients():
     with pytest.raises(ShapeError, match=r"gy must have shape \(1, 1, 2, 2\), got shape=\(1, 1, 3, 3\)"):
         pool.avg_pool2d_backward(np.ones((1, 1, 3, 3)), (1, 1, 4, 4), 2)
+    with pytest.raises(DtypeError, match="place must be uint8, got dtype='int64'"):
+        pool.max_pool2d_backward(np.ones((1, 1, 2, 2)), np.ones((1, 1, 2, 2), np.int64), (1, 1, 4, 4), 2)
     with pytest.raises(ShapeError, match="place must have shape"):
         pool.max_pool2d_backward(np.ones((1, 1, 2, 2)), np.ones((1, 1, 1, 2), np.uint8), (1, 1, 4, 4), 2)
 

@@ -1,0 +1,58 @@
+"""Differentiable fused blocks of AlexNet; see :mod:`gpunn.ops.block` for the formulas and the rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gpunn.functional.record import differentiable, raw
+from gpunn.ops import block as ops
+from gpunn.ops.lrn import AlphaMode
+from gpunn.ops.window import Pair
+
+
+def bias_relu_pool_lrn(
+    x: Any,
+    b: Any,
+    kernel_size: Pair = 3,
+    stride: Pair | None = 2,
+    padding: Pair = 0,
+    size: int = 5,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    k: float = 2.0,
+    alpha_mode: AlphaMode = "sum",
+) -> Any:
+    """``lrn(max_pool2d(relu(x + b)))`` in one kernel: x (N, C, H, W), b (C,). The defaults are AlexNet's.
+
+    >>> import numpy as np
+    >>> bias_relu_pool_lrn(np.zeros((1, 96, 55, 55), np.float32), np.zeros(96, np.float32)).shape
+    (1, 96, 27, 27)
+    """
+    settings = (kernel_size, stride, padding, size, alpha, beta, k, alpha_mode)
+    shape = raw(x).shape
+    y, pooled, place = ops.bias_relu_pool_lrn(raw(x), raw(b), *settings)
+    return differentiable(y, (x, b), lambda gy, _: ops.bias_relu_pool_lrn_backward(gy, pooled, place, shape, *settings))
+
+
+def bias_relu_lrn_pool(
+    x: Any,
+    b: Any,
+    kernel_size: Pair = 3,
+    stride: Pair | None = 2,
+    padding: Pair = 0,
+    size: int = 5,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    k: float = 2.0,
+    alpha_mode: AlphaMode = "sum",
+) -> Any:
+    """``max_pool2d(lrn(relu(x + b)))`` in one kernel: x (N, C, H, W), b (C,). The defaults are AlexNet's.
+
+    >>> import numpy as np
+    >>> bias_relu_lrn_pool(np.zeros((1, 96, 55, 55), np.float32), np.zeros(96, np.float32)).shape
+    (1, 96, 27, 27)
+    """
+    settings = (kernel_size, stride, padding, size, alpha, beta, k, alpha_mode)
+    xd, bd = raw(x), raw(b)
+    y, place = ops.bias_relu_lrn_pool(xd, bd, *settings)
+    return differentiable(y, (x, b), lambda gy, _: ops.bias_relu_lrn_pool_backward(gy, xd, bd, place, *settings))

@@ -1,0 +1,38 @@
+"""What pooling operations share: the windows they allow, and the places of maxima."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gpunn.backend import Array
+from gpunn.errors import ArgumentError, DtypeError, check
+from gpunn.ops.window import Pair, Window, check_shape, output_size, pair, window
+
+Shape4 = tuple[int, int, int, int]
+Size = tuple[int, int]
+Stride = Pair | None  # None: the size of the window
+
+
+def geometry(
+    op: str, x_shape: tuple[int, ...], kernel_size: Pair, stride: Stride, padding: Pair, dilation: Pair, ceil_mode: bool
+) -> tuple[Window, Size]:
+    """The window of pooling, checked, and the rows and columns of its output."""
+    stride = kernel_size if stride is None else stride
+    win = window(op, kernel_size, stride, pair(op, "padding", padding, 0), dilation)
+    useful = all(2 * pad <= extent for (pad, _), extent in zip(win.pads, win.extent(), strict=True))
+    rule = "padding must be at most half of the window's extent"
+    check(useful, ArgumentError, op, rule, padding=padding, extent=win.extent())
+    return win, output_size(op, (x_shape[2], x_shape[3]), win, ceil_mode)
+
+
+def place_dtype(win: Window) -> np.dtype[Any]:
+    """The dtype of ``place``: one byte, if that counts the elements of the window."""
+    return np.dtype(np.uint8 if win.kernel[0] * win.kernel[1] <= 256 else np.int32)
+
+
+def check_place(op: str, place: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Check ``place`` as backward needs it: a kernel reads exactly this many bytes an element."""
+    check_shape(op, "place", place, shape)
+    check(place.dtype == dtype, DtypeError, op, f"place must be {dtype}", dtype=str(place.dtype))

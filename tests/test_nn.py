@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 import gpunn
+import gpunn.checkpoint
 from gpunn import nn, tensor
 from gpunn.errors import ArgumentError, DeviceError, ShapeError
 
@@ -47,6 +48,8 @@ def test_layers_are_their_functions(rng):
         (nn.MaxPool2d(3, 2, 1, 2, True), lambda v: F.max_pool2d(v, 3, 2, 1, 2, True)),
         (nn.AvgPool2d(3, 2, 1, True, False), lambda v: F.avg_pool2d(v, 3, 2, 1, True, False)),
         (nn.LocalResponseNorm(3, 0.1, 0.6, 2.0, "sum"), lambda v: F.local_response_norm(v, 3, 0.1, 0.6, 2.0, "sum")),
+        (nn.GlobalAvgPool2d(), F.global_avg_pool2d),
+        (nn.GlobalMaxPool2d(), F.global_max_pool2d),
         (nn.Sigmoid(), F.sigmoid),
         (nn.Tanh(), F.tanh),
         (nn.ReLU(), F.relu),
@@ -96,6 +99,44 @@ def test_a_state_dict_that_does_not_fit_changes_nothing():
         np.testing.assert_array_equal(array, before[name])
 
 
+class Counter(nn.Module):
+    def __init__(self):
+        self.count = nn.Buffer(np.zeros((), np.int64))
+        self.inner = nn.Linear(2, 2)
+        self.inner.mean = nn.Buffer(np.zeros(3, np.float32))
+
+
+def test_buffers_are_kept_with_the_parameters_but_not_learned():
+    one, two = Counter(), Counter()
+    assert [name for name, _ in one.named_parameters()] == ["inner.weight", "inner.bias"]
+    assert [name for name, _ in one.named_buffers()] == ["count", "inner.mean"]
+    assert not one.count.requires_grad
+    one.again = one.inner  # shared: still once
+    assert len(list(one.named_buffers())) == 2
+    one.count.data += 7
+    one.inner.mean.data[:] = [1, 2, 3]
+    state = one.state_dict()
+    assert state.keys() == {"inner.weight", "inner.bias", "count", "inner.mean"}
+    two.load_state_dict(state)
+    state["inner.mean"][:] = 0
+    assert two.count.item() == 7
+    assert two.inner.mean.data.tolist() == [1, 2, 3]
+    with pytest.raises(ArgumentError, match=r"parameters and buffers, got missing=\['count'\], unknown=\[\]"):
+        two.load_state_dict({name: array for name, array in state.items() if name != "count"})
+    assert two.to("cpu").count.item() == 7
+
+
+def test_buffers_survive_the_optimizers_flat_buffer_and_a_file(tmp_path):
+    one, two = Counter(), Counter()
+    gpunn.optim.SGD(one.parameters(), lr=0.1)  # makes every parameter a view of one buffer
+    one.count.data += 3
+    gpunn.checkpoint.save_weights(one, tmp_path / "w")
+    gpunn.checkpoint.load_weights(two, tmp_path / "w")
+    for name, array in one.state_dict().items():
+        np.testing.assert_array_equal(two.state_dict()[name], array)
+    assert two.count.dtype == np.int64
+
+
 def test_modes_reach_every_module():
     block = Block()
     assert all(module.training for module in block.modules())
@@ -113,6 +154,7 @@ def test_summary_names_layers_shapes_and_counts():
         ["ReLU", "(N,", "4,", "5,", "5)", "0"],
         ["Flatten", "(N,", "100)", "0"],
         ["Linear", "(N,", "3)", "303"],
+        ["Block", "(N,", "3)", "1"],
         ["total", "380"],
     ]
     assert block.training

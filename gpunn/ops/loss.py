@@ -4,7 +4,10 @@
 
 x holds the logits (N, C), t the class of each row (N,), integers from 0 to C-1 or ``ignore_index``. float16 is
 computed in float32. Source: the multinomial log-likelihood, Bishop 2006, "Pattern recognition and machine learning",
-section 4.3.4.
+section 4.3.4; the sum of exponentials in one pass: Milakov and Gimelshein 2018, "Online normalizer calculation for
+softmax".
+
+CUDA: ``kernels/loss.cu``. Without it: the logarithm of the softmax of all rows, of which one element each is taken.
 """
 
 from __future__ import annotations
@@ -13,9 +16,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gpunn.backend import Array, device_of, is_array, operands
+from gpunn import cuda
+from gpunn.backend import Array, accumulation_dtype, device_of, is_array, operands
 from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError, check
-from gpunn.ops.softmax import log_softmax
+from gpunn.ops.softmax import log_softmax, softmax
+from gpunn.ops.window import check_shape
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -29,12 +34,17 @@ def cross_entropy(x: Array, target: Array, ignore_index: int = -100, reduction: 
     0.1054
     """
     xp, kept = _checked("cross_entropy", x, target, ignore_index, reduction)
-    rows = xp.arange(x.shape[0])
-    losses = -log_softmax(x)[rows, xp.where(kept, target, 0)] * kept
+    if cuda.takes(x):
+        losses = xp.empty(x.shape[:1], x.dtype)
+        _launch("cross_entropy_forward", x, [xp.ascontiguousarray(x), _classes(xp, kept, target), losses], [])
+    else:
+        with np.errstate(invalid="ignore"):  # a row that is ignored may hold anything
+            logs = log_softmax(x.astype(accumulation_dtype(x.dtype), copy=False))
+        losses = -xp.where(kept, logs[xp.arange(x.shape[0]), xp.where(kept, target, 0)], 0)
     if reduction == "none":
-        return losses
-    total = losses.sum(dtype=x.dtype)
-    return total if reduction == "sum" else _divide(xp, total, kept.sum())
+        return losses.astype(x.dtype, copy=False)
+    total = losses.sum()
+    return xp.asarray(total if reduction == "sum" else _divide(xp, total, kept.sum())).astype(x.dtype, copy=False)
 
 
 def cross_entropy_backward(
@@ -42,9 +52,17 @@ def cross_entropy_backward(
 ) -> Array:
     """The gradient with respect to x, (N, C): ``gy (softmax(x) - onehot(target))`` over the rows not ignored."""
     xp, kept = _checked("cross_entropy_backward", x, target, ignore_index, reduction)
-    gx = xp.exp(log_softmax(x))
+    check_shape("cross_entropy_backward", "gy", gy, x.shape[:1] if reduction == "none" else ())
+    wide = gy.astype(accumulation_dtype(gy.dtype), copy=False)
+    scale = _divide(xp, wide, kept.sum()) if reduction == "mean" else wide
+    if cuda.takes(x):
+        gx, scale = xp.empty(x.shape, x.dtype), xp.ascontiguousarray(scale, x.dtype)
+        args = [scale, xp.ascontiguousarray(x), _classes(xp, kept, target), gx]
+        _launch("cross_entropy_backward", x, args, [np.int32(scale.size)])
+        return gx
+    with np.errstate(invalid="ignore"):
+        gx = softmax(x.astype(wide.dtype, copy=False))
     gx[xp.arange(x.shape[0]), xp.where(kept, target, 0)] -= 1
-    scale = _divide(xp, gy, kept.sum()) if reduction == "mean" else gy
     # Not a product with 0: with every row ignored the scale is infinite, and the gradient of such rows is 0.
     return xp.where(kept[:, None], gx * xp.reshape(scale, (-1, 1)), 0).astype(x.dtype, copy=False)
 
@@ -65,6 +83,7 @@ def _checked(op: str, x: Array, target: Array, ignore_index: int, reduction: str
         reduction=reduction,
     )
     check(x.ndim == 2, ShapeError, op, "logits must have the 2 dimensions (N, C)", shape=x.shape)
+    check(x.shape[1] > 0, ShapeError, op, "logits must have at least one class", shape=x.shape)
     check(is_array(target), DtypeError, op, "target must be a NumPy or CuPy array", type=type(target).__name__)
     check(target.dtype.kind in "iu", DtypeError, op, "target must hold integer classes", dtype=str(target.dtype))
     one_device = device_of(x) == device_of(target)
@@ -78,3 +97,25 @@ def _checked(op: str, x: Array, target: Array, ignore_index: int, reduction: str
         rule = f"target must lie in 0 to {x.shape[1] - 1} (or be ignore_index={ignore_index})"
         check(False, ArgumentError, op, rule, target=int(target[place]), row=place)
     return xp, kept
+
+
+# ---- with the kernel ------------------------------------------------------------------------------------------------
+
+_THREADS = 256
+_WARP = 32
+_WARP_ROW = 1024  # the longest row for a warp, 32 logits a thread; a longer one gets a block
+
+
+def _classes(xp: Any, kept: Array, target: Array) -> Array:
+    """The target of each row, -1 where it is ignored."""
+    return xp.where(kept, target.astype(np.int64), -1)
+
+
+def _launch(kernel: str, x: Array, arrays: list[Array], more: list[Any]) -> None:
+    if x.size == 0:
+        return
+    rows, classes = x.shape
+    row = _WARP if classes <= _WARP_ROW else _THREADS
+    macros: dict[str, str | int] = {"DTYPE": cuda.c_type(x), "INDEX": cuda.index_type(x.size), "ROW": row}
+    blocks = -(-rows // (_THREADS // row))
+    cuda.launch("loss.cu", kernel, macros, (blocks,), (_THREADS,), [*arrays, np.int32(rows), np.int32(classes), *more])

@@ -1,0 +1,64 @@
+"""Differentiable batch normalisation; see :mod:`gpunn.ops.batch_norm` for the formula."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gpunn.backend import get_array_module
+from gpunn.errors import ArgumentError, check
+from gpunn.functional.record import differentiable, raw
+from gpunn.ops import batch_norm as ops
+from gpunn.ops.window import check_shape
+from gpunn.tensor import Tensor
+
+
+def batch_norm(
+    x: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    relu: bool = False,
+) -> Any:
+    """``weight (x - mean) / sqrt(var + eps) + bias`` for each channel of x (N, C, ...); then max(., 0) with ``relu``.
+
+    In training mean and var are those of x, and ``running_mean`` and ``running_var`` (C,), if given, are changed in
+    place to ``(1 - momentum) old + momentum new``; the running variance takes the unbiased one (divided by m - 1, or
+    by 1 for m = 1). Otherwise mean and var are the running ones.
+
+    >>> import numpy as np
+    >>> mean, var = np.zeros(1), np.ones(1)
+    >>> batch_norm(np.array([[1.0], [3.0]]), mean, var, training=True, eps=0.0).tolist(), mean.tolist(), var.tolist()
+    ([[-1.0], [1.0]], [0.2], [1.1])
+    """
+    xd, wd, bd = raw(x), raw(weight), raw(bias)
+    if training:
+        mean, var = ops.batch_norm_statistics(xd)
+        for name, running in (("running_mean", running_mean), ("running_var", running_var)):
+            if running is not None:
+                get_array_module(mean, raw(running))  # refuses a mixture of NumPy and CuPy
+                check_shape("batch_norm", name, raw(running), mean.shape)
+    else:
+        known = running_mean is not None and running_var is not None
+        check(known, ArgumentError, "batch_norm", "outside training running_mean and running_var must be given")
+        # Copies: a later call in training changes them in place, and the gradient of this one needs the old values.
+        mean, var = raw(running_mean).copy(), raw(running_var).copy()
+    settings = (xd, mean, var, wd, bd, eps, relu)
+    y = ops.batch_norm(*settings)
+    if training:
+        count = xd.size // xd.shape[1]
+        _move(running_mean, mean, momentum)
+        _move(running_var, var * (count / max(count - 1, 1)), momentum)
+    return differentiable(y, (x, weight, bias), lambda gy, _: ops.batch_norm_backward(gy, *settings, training))
+
+
+def _move(running: Any, batch: Any, momentum: float) -> None:
+    if running is None:
+        return
+    values = raw(running)
+    values[...] = (1 - momentum) * values + momentum * batch
+    if isinstance(running, Tensor):
+        running.mark_changed()

@@ -1,0 +1,44 @@
+"""Differentiable dropout; see :mod:`gpunn.ops.dropout` for the formula and for which random bits decide."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gpunn.backend import default_generator
+from gpunn.functional.record import differentiable, raw
+from gpunn.ops import dropout as ops
+
+
+def dropout(x: Any, p: float = 0.5, training: bool = True, generator: np.random.Generator | None = None) -> Any:
+    """In training, zero each element of x with probability ``p`` and divide the others by 1 - p; else x itself.
+
+    Each call draws a new key from ``generator`` (default: the one that :func:`gpunn.manual_seed` seeds); the key
+    decides the mask, the same on every device.
+
+    >>> import gpunn
+    >>> dropout(np.ones(5), 0.5, generator=gpunn.backend.random_generator(0)).tolist()
+    [2.0, 0.0, 0.0, 0.0, 2.0]
+    """
+    if not training:
+        return x
+    key = _draw_key(generator)
+    return differentiable(ops.dropout(raw(x), p, key), (x,), lambda gy, _: (ops.dropout_backward(gy, p, key),))
+
+
+def dropout2d(x: Any, p: float = 0.5, training: bool = True, generator: np.random.Generator | None = None) -> Any:
+    """:func:`dropout` of whole channels of the images x (N, C, H, W): each plane is kept or zeroed as one.
+
+    >>> import gpunn
+    >>> dropout2d(np.ones((1, 4, 1, 2)), 0.5, generator=gpunn.backend.random_generator(0)).tolist()
+    [[[[2.0, 2.0]], [[0.0, 0.0]], [[0.0, 0.0]], [[0.0, 0.0]]]]
+    """
+    if not training:
+        return x
+    key = _draw_key(generator)
+    return differentiable(ops.dropout2d(raw(x), p, key), (x,), lambda gy, _: (ops.dropout2d_backward(gy, p, key),))
+
+
+def _draw_key(generator: np.random.Generator | None) -> int:
+    return int((generator or default_generator()).integers(2**64, dtype=np.uint64))

@@ -1,0 +1,86 @@
+"""The batch normalisation layers; see :mod:`gpunn.ops.batch_norm` for the formula."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gpunn import functional as F
+from gpunn.errors import ArgumentError, ShapeError, check
+from gpunn.nn.module import Buffer, Module, Parameter
+
+
+class _BatchNorm(Module):
+    _dimensions: tuple[int, ...]
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        relu: bool = False,
+        *,
+        dtype: Any = np.float32,
+    ) -> None:
+        op = type(self).__name__
+        check(num_features >= 1, ArgumentError, op, "num_features must be at least 1", num_features=num_features)
+        in_range = momentum is None or 0 <= momentum <= 1
+        check(in_range, ArgumentError, op, "momentum must be None or from 0 to 1", momentum=momentum)
+        self.eps, self.momentum, self.relu = eps, momentum, relu
+        self.weight = Parameter(np.ones(num_features, dtype)) if affine else None
+        self.bias = Parameter(np.zeros(num_features, dtype)) if affine else None
+        self.running_mean = Buffer(np.zeros(num_features, dtype)) if track_running_stats else None
+        self.running_var = Buffer(np.ones(num_features, dtype)) if track_running_stats else None
+        self.num_batches_tracked = Buffer(np.zeros((), np.int64)) if track_running_stats else None
+
+    def forward(self, x: Any) -> Any:
+        rule = f"x must have {' or '.join(map(str, self._dimensions))} dimensions, (N, C, ...)"
+        check(x.ndim in self._dimensions, ShapeError, type(self).__name__, rule, shape=x.shape)
+        momentum = 0.0 if self.momentum is None else self.momentum
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.data += 1
+            if self.momentum is None:
+                momentum = 1 / self.num_batches_tracked.item()
+        use_batch = self.training or self.running_mean is None
+        running = self.running_mean, self.running_var
+        return F.batch_norm(x, *running, self.weight, self.bias, use_batch, momentum, self.eps, self.relu)
+
+
+class BatchNorm1d(_BatchNorm):
+    """Normalises each channel of (N, C) or (N, C, L); in training by the batch, in evaluation by running statistics.
+
+    Parameters: ``weight`` and ``bias`` (C,), unless ``affine=False``. Buffers: ``running_mean`` and ``running_var``
+    (C,) and ``num_batches_tracked``, unless ``track_running_stats=False``: then every batch is normalised by itself.
+    ``momentum=None`` makes the running statistics the mean over all batches; ``relu`` applies max(., 0) in the same
+    pass.
+
+    >>> layer = BatchNorm1d(2, momentum=None)
+    >>> _ = layer(np.float32([[1, 5], [3, 5]])), layer(np.float32([[3, 0], [5, 0]]))
+    >>> layer.running_mean.data.tolist(), layer.running_var.data.tolist()
+    ([3.0, 2.5], [2.0, 0.0])
+    """
+
+    _dimensions = (2, 3)
+
+
+class BatchNorm2d(_BatchNorm):
+    """:class:`BatchNorm1d` for images (N, C, H, W).
+
+    >>> BatchNorm2d(3)(np.zeros((2, 3, 4, 5), np.float32)).shape
+    (2, 3, 4, 5)
+    """
+
+    _dimensions = (4,)
+
+
+class BatchNorm3d(_BatchNorm):
+    """:class:`BatchNorm1d` for volumes (N, C, D, H, W).
+
+    >>> BatchNorm3d(3)(np.zeros((2, 3, 4, 5, 6), np.float32)).shape
+    (2, 3, 4, 5, 6)
+    """
+
+    _dimensions = (5,)

@@ -1,0 +1,99 @@
+"""Dropout, forward and backward: zeros at random places, the rest scaled so that the mean stays.
+
+    y[i] = x[i] / (1 - p) if u[d(i)] >= p else 0        gx[i] = gy[i] / (1 - p) if u[d(i)] >= p else 0
+
+d(i) = i, the element's place in row-major order, for ``dropout``, and i // (H W), the number of its plane, for
+``dropout2d``. u is ``numpy.random.Generator(numpy.random.Philox(key=key, counter=offset)).random(n)``: u[d] is the top
+53 bits, as a fraction, of word d % 4 of the Philox4x64-10 block of counter offset + 1 + d // 4 under the key
+(key, 0). So the mask is a function of ``key`` and ``offset`` alone, the same bits on every backend and for every
+dtype, and the backward pass forms it again instead of storing it. n numbers use up ceil(n / 4) counters.
+
+p = 0 gives x and p = 1 gives zeros, exactly; a dropped infinity or NaN is 0. Sources: Srivastava et al. 2014,
+"Dropout: a simple way to prevent neural networks from overfitting"; whole channels: Tompson et al. 2015, "Efficient
+object localization using convolutional networks"; the numbers: Salmon et al. 2011, "Parallel random numbers: as easy
+as 1, 2, 3".
+
+CUDA: ``kernels/dropout.cu``. Without it: NumPy draws the mask, which is then moved to where x is.
+"""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+from gpunn import cuda
+from gpunn.backend import Array, accumulation_dtype, operands
+from gpunn.errors import ArgumentError, check
+from gpunn.ops.vector import vector
+from gpunn.ops.window import check_image
+
+
+def dropout(x: Array, p: float, key: int, offset: int = 0) -> Array:
+    """Drop each element of x with probability ``p``; ``key`` (of 64 bits) and ``offset`` (of 63) choose which.
+
+    >>> dropout(np.ones(6), 0.5, key=1).tolist()
+    [0.0, 2.0, 0.0, 0.0, 2.0, 0.0]
+    """
+    return _apply("dropout", x, p, key, offset, planes=x.size)
+
+
+def dropout_backward(gy: Array, p: float, key: int, offset: int = 0) -> Array:
+    """The gradient with respect to x: gy through the same mask."""
+    return _apply("dropout_backward", gy, p, key, offset, planes=gy.size)
+
+
+def dropout2d(x: Array, p: float, key: int, offset: int = 0) -> Array:
+    """Drop each plane (H, W) of x (N, C, H, W) as a whole with probability ``p``.
+
+    >>> dropout2d(np.ones((1, 3, 1, 2)), 0.5, key=1).tolist()
+    [[[[0.0, 0.0]], [[2.0, 2.0]], [[0.0, 0.0]]]]
+    """
+    check_image("dropout2d", "x", x)
+    return _apply("dropout2d", x, p, key, offset, planes=x.shape[0] * x.shape[1])
+
+
+def dropout2d_backward(gy: Array, p: float, key: int, offset: int = 0) -> Array:
+    """The gradient with respect to x: gy through the same mask."""
+    check_image("dropout2d_backward", "gy", gy)
+    return _apply("dropout2d_backward", gy, p, key, offset, planes=gy.shape[0] * gy.shape[1])
+
+
+def _apply(op: str, x: Array, p: float, key: int, offset: int, planes: int) -> Array:
+    """x with ``planes`` equal parts of it, in row-major order, kept or dropped as a whole."""
+    xp = operands(op, x=x)
+    check(0 <= p <= 1, ArgumentError, op, "p must be a probability, 0 to 1", p=p)
+    for name, value, bits in (("key", key, 64), ("offset", offset, 63)):  # 63: no array can carry the counter past 64
+        valid = isinstance(value, Integral) and 0 <= int(value) < 2**bits
+        check(valid, ArgumentError, op, f"{name} must be an integer from 0 to 2**{bits} - 1", **{name: value})
+    scale = 1 / (1 - p) if p < 1 else 0.0
+    if x.size == 0:
+        return x.copy()
+    if cuda.takes(x):
+        y = xp.empty(x.shape, x.dtype)
+        _launch(xp.ascontiguousarray(x), y, p, key, offset, scale, planes)
+        return y
+    # CuPy's generators have other streams, so the mask is drawn on the CPU; only dtypes without a kernel come here.
+    keep = np.random.Generator(np.random.Philox(key=key, counter=offset)).random(planes) >= p
+    wide = xp.reshape(x, (planes, -1)).astype(accumulation_dtype(x.dtype), copy=False)
+    y = xp.where(xp.asarray(keep)[:, None], wide, 0) * wide.dtype.type(scale)  # not 0 * inf: a dropped one is 0
+    return y.astype(x.dtype, copy=False).reshape(x.shape)
+
+
+_THREADS = 128
+
+
+def _launch(x: Array, y: Array, p: float, key: int, offset: int, scale: float, planes: int) -> None:
+    if planes == x.size:
+        kernel, length, blocks = "dropout", x.size, -(-x.size // (4 * _THREADS))
+    else:
+        kernel, length, blocks = "dropout2d", x.size // planes, planes
+    index = cuda.index_type(x.size)
+    macros: dict[str, str | int] = {"DTYPE": cuda.c_type(x), "INDEX": index, "VECTOR": vector(length, x, y)}
+    # u >= p exactly if the 53 bits, as an integer, are at least 2^53 p; and 2^53 p is exact.
+    threshold = math.ceil(p * 2**53)
+    scalars: list[Any] = [np.int32(length) if index == "int" else np.int64(length)]
+    scalars += [np.uint64(key), np.uint64(offset + 1), np.uint64(threshold), x.dtype.type(scale)]
+    cuda.launch("dropout.cu", kernel, macros, (blocks,), (_THREADS,), [x, y, *scalars])

@@ -6,14 +6,45 @@ from runners import WITH_KERNEL, Runner
 
 import gpunn.functional as F
 from gpunn import Tensor, no_grad, tensor
+from gpunn.backend import get_array_module, random_generator
+from gpunn.functional.record import raw
 
 IMAGES, FILTERS, BIAS = (2, 4, 6, 5), (6, 2, 3, 3), (6,)
+
+
+def beside(x, *lists):
+    """The lists as arrays on the device of x."""
+    return [get_array_module(raw(x)).array(values) for values in lists]
+
+
 FUNCTIONS = {
     "conv2d": (lambda x, w, b: F.conv2d(x, w, b, 2, 1, 1, 2), [IMAGES, FILTERS, BIAS]),
     "conv2d without bias": (lambda x, w: F.conv2d(x, w, groups=2), [IMAGES, FILTERS]),
     "max_pool2d": (lambda x: F.max_pool2d(x, 3, 2, 1), [IMAGES]),
     "avg_pool2d": (lambda x: F.avg_pool2d(x, 3, 2, 1, True, False), [IMAGES]),
     "local_response_norm": (lambda x: F.local_response_norm(x, 5, 0.5, alpha_mode="sum"), [IMAGES]),
+    "batch_norm": (lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True), [IMAGES, (4,), (4,)]),
+    "batch_norm, evaluation": (lambda x: F.batch_norm(x, *beside(x, [0.5, 0, 1, -1], [2.0, 1, 0.5, 3])), [IMAGES]),
+    "dropout": (lambda x: F.dropout(x, 0.3, generator=random_generator(1)), [(5, 7)]),
+    "dropout2d": (lambda x: F.dropout2d(x, 0.3, generator=random_generator(1)), [IMAGES]),
+    "bias_relu_pool_lrn": (lambda x, b: F.bias_relu_pool_lrn(x, b, 3, 2, 1, alpha=0.5), [IMAGES, (4,)]),
+    "bias_relu_lrn_pool": (lambda x, b: F.bias_relu_lrn_pool(x, b, 3, 2, 1, alpha=0.5), [IMAGES, (4,)]),
+    "global_avg_pool2d": (F.global_avg_pool2d, [IMAGES]),
+    "global_max_pool2d": (F.global_max_pool2d, [IMAGES]),
+    "rnn_cell": (F.rnn_cell, [(2, 4), (2, 3), (3, 4), (3, 3), (3,), (3,)]),
+    "lstm_cell": (
+        lambda x, h, c, *w: sum(F.lstm_cell(x, (h, c), *w)),
+        [(2, 4), (2, 3), (2, 3), (12, 4), (12, 3), (12,), (12,)],
+    ),
+    "gru_cell": (F.gru_cell, [(2, 4), (2, 3), (9, 4), (9, 3), (9,), (9,)]),
+    "gru_cell reset before": (
+        lambda *a: F.gru_cell(*a, reset_after=False),
+        [(2, 4), (2, 3), (9, 4), (9, 3), (9,), (9,)],
+    ),
+    "gru_cell reset before, no bias": (
+        lambda *a: F.gru_cell(*a, reset_after=False),
+        [(2, 4), (2, 3), (9, 4), (9, 3)],
+    ),
     "linear": (F.linear, [(3, 4), (5, 4), (5,)]),
     "linear without bias": (F.linear, [(3, 4), (5, 4)]),
     "relu": (F.relu, [(3, 4)]),
@@ -21,7 +52,7 @@ FUNCTIONS = {
     "tanh": (F.tanh, [(3, 4)]),
     "softmax": (lambda x: F.softmax(x, 0), [(3, 4)]),
     "log_softmax": (F.log_softmax, [(3, 4)]),
-    "cross_entropy": (lambda x: F.cross_entropy(x, np.array([0, 3, 1])), [(3, 4)]),
+    "cross_entropy": (lambda x: F.cross_entropy(x, *beside(x, [0, 3, 1])), [(3, 4)]),
 }  # fmt: skip
 
 

@@ -1,4 +1,5 @@
 import numpy as np
+import oracles
 import pytest
 
 from gpunn import nn, optim, tensor
@@ -11,55 +12,67 @@ SETTINGS = {
     "sgd with weight decay": (optim.SGD, {"lr": 0.05, "momentum": 0.5, "weight_decay": 0.1}),
     "adam": (optim.Adam, {"lr": 0.05}),
     "adam with weight decay": (optim.Adam, {"lr": 0.05, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.1}),
+    "rmsprop": (optim.RMSprop, {"lr": 0.01}),
+    "rmsprop with momentum": (optim.RMSprop, {"lr": 0.01, "alpha": 0.9, "momentum": 0.8, "weight_decay": 0.1}),
+    "rmsprop centered": (optim.RMSprop, {"lr": 0.01, "alpha": 0.95, "eps": 1e-4, "centered": True}),
+    "rmsprop centered with momentum": (optim.RMSprop, {"lr": 0.01, "momentum": 0.5, "eps": 1e-4, "centered": True}),
 }
 
 
-def scalar_steps(
-    kind, p, gradient, steps, lr, momentum=0.0, nesterov=False, weight_decay=0.0, betas=(0.9, 0.999), eps=1e-8
-):
+def scalar_steps(kind, p, gradient, steps, **settings):
     """The formulas of the docstrings, one number at a time."""
-    v = m = s = 0.0
-    for t in range(1, steps + 1):
-        g = gradient(p) + weight_decay * p
-        if kind is optim.SGD:
-            v = momentum * v + g
-            p -= lr * (g + momentum * v if nesterov else v)
-        else:
-            m, s = betas[0] * m + (1 - betas[0]) * g, betas[1] * s + (1 - betas[1]) * g * g
-            p -= lr * (m / (1 - betas[0] ** t)) / ((s / (1 - betas[1] ** t)) ** 0.5 + eps)
+    name = {optim.SGD: "sgd_step", optim.Adam: "adam_step", optim.RMSprop: "rmsprop_step"}[kind]
+    if kind is optim.SGD:
+        states = [0.0]
+    elif kind is optim.Adam:
+        states = [0.0, 0.0]
+    else:
+        states = [0.0] * (1 + bool(settings.get("momentum")) + bool(settings.get("centered")))
+    for step in range(1, steps + 1):
+        count = {"steps": step} if kind is optim.Adam else {}
+        p, *changed = oracles.OPTIMIZER_RULES[name](p, gradient(p), *states, **count, **settings)
+        states = changed or states
     return p
 
 
-@pytest.mark.parametrize(("kind", "settings"), SETTINGS.values(), ids=SETTINGS.keys())
-def test_fifty_steps_follow_the_formula(kind, settings):
-    start = [[1.0, -2.0], [0.5, 3.0]]
-    p, q = tensor(np.array(start[0]), requires_grad=True), tensor(np.array([start[1]]), requires_grad=True)
-    optimizer = kind([p, q], **settings)
+def fifty_steps(kind, settings, loss, *starts):
+    leaves = [tensor(start.copy(), requires_grad=True) for start in starts]
+    optimizer = kind(leaves, **settings)
     for _ in range(50):
         optimizer.zero_grad()
-        ((p**4).sum() + (q * q).sum()).backward()
+        loss(*leaves).backward()
         optimizer.step()
-    expected = [scalar_steps(kind, v, lambda x: 4 * x**3, 50, **settings) for v in start[0]]
-    np.testing.assert_allclose(p.data, expected, rtol=1e-12)
-    expected = [scalar_steps(kind, v, lambda x: 2 * x, 50, **settings) for v in start[1]]
-    np.testing.assert_allclose(q.data[0], expected, rtol=1e-12)
+    return tuple(leaf.data for leaf in leaves)
 
 
 @pytest.mark.parametrize(("kind", "settings"), SETTINGS.values(), ids=SETTINGS.keys())
-def test_a_parameter_without_gradient_stays_and_counts_no_step(kind, settings, rng):
-    arrays = [rng.standard_normal(3) for _ in range(4)]
-    together = [tensor(a.copy(), requires_grad=True) for a in arrays]
-    alone = [tensor(a.copy(), requires_grad=True) for a in arrays]
-    optimizer, single = kind(together, **settings), [kind([p], **settings) for p in alone]
+def test_fifty_steps_follow_the_formula(run, kind, settings):
+    start = np.array([1.0, -2.0]), np.array([[0.5, 3.0]])
+    p, q = run(fifty_steps, kind, settings, lambda p, q: (p**4).sum() + (q * q).sum(), *start)
+    expected = [scalar_steps(kind, v, lambda x: 4 * x**3, 50, **settings) for v in start[0]]
+    np.testing.assert_allclose(p, expected, rtol=1e-11)
+    expected = [scalar_steps(kind, v, lambda x: 2 * x, 50, **settings) for v in start[1][0]]
+    np.testing.assert_allclose(q[0], expected, rtol=1e-11)
+
+
+@pytest.mark.parametrize(("kind", "settings"), SETTINGS.values(), ids=SETTINGS.keys())
+def test_a_parameter_without_gradient_stays_and_counts_no_step(run, kind, settings, rng):
+    arrays = [rng.standard_normal(length).astype(np.float32) for length in (3, 5, 1, 9)]
+    for p, q in zip(run(steps_with_gaps, kind, settings, True, *arrays),
+                    run(steps_with_gaps, kind, settings, False, *arrays), strict=True):  # fmt: skip
+        np.testing.assert_array_equal(p, q)
+
+
+def steps_with_gaps(kind, settings, together, *arrays):
+    """Six steps, in each of which some parameters have no gradient, with one optimizer for all or one for each."""
+    leaves = [tensor(a.copy(), requires_grad=True) for a in arrays]
+    optimizers = [kind(leaves, **settings)] if together else [kind([p], **settings) for p in leaves]
     for step in range(6):
-        for number, (p, q) in enumerate(zip(together, alone, strict=True)):
-            p.grad = q.grad = None if (step + number) % 3 == 0 else np.cos(p.data)
-        optimizer.step()
-        for number, s in enumerate(single):
-            if (step + number) % 3:
-                s.step()
-        for p, q in zip(together, alone, strict=True):
-            np.testing.assert_array_equal(p.data, q.data)
+        for number, p in enumerate(leaves):
+            p.grad = None if (step + number) % 3 == 0 else 1 / (2 + p.data)
+        for optimizer in optimizers:
+            optimizer.step()
+    return tuple(p.data for p in leaves)
 
 
 def test_parameters_become_views_of_one_buffer():
@@ -79,6 +92,14 @@ def test_gradients_are_left_as_they_were():
     p.grad = np.float32([2.0])
     optimizer.step()
     assert p.grad.item() == 2
+
+
+def test_half_precision_parameters_have_states_in_float32():
+    p = tensor(np.ones(3, np.float16), requires_grad=True)
+    optimizer = optim.Adam([p], lr=0.125)
+    p.grad = np.float16([1e-4, -1e-4, 1])  # 1e-4 squared is 0 in float16
+    optimizer.step()
+    assert p.data.tolist() == [0.875, 1.125, 0.875]
 
 
 def test_learning_rate_can_change():
@@ -108,6 +129,12 @@ def test_errors_name_rule_and_values():
         optim.SGD([tensor([1.0])], lr=0.1)
     with pytest.raises(ArgumentError, match=r"one dtype, got dtypes=\['float32', 'float64'\]"):
         optim.SGD([p, tensor(np.ones(1), requires_grad=True)], lr=0.1)
+    with pytest.raises(ArgumentError, match="RMSprop: alpha must be at least 0 and less than 1.0, got alpha=1"):
+        optim.RMSprop([p], alpha=1)
+    with pytest.raises(ArgumentError, match="RMSprop: eps must be at least 0 and finite, got eps=-1"):
+        optim.RMSprop([p], eps=-1)
+    with pytest.raises(ArgumentError, match="RMSprop: momentum must be at least 0 and less than 1.0, got momentum=2"):
+        optim.RMSprop([p], momentum=2)
     optimizer = optim.SGD([p], lr=0.1)
     p.data = np.ones(1, np.float32)
     with pytest.raises(ArgumentError, match="moved or replaced after the optimizer was made.*got parameter=0"):
@@ -115,15 +142,28 @@ def test_errors_name_rule_and_values():
 
 
 @pytest.mark.peer
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("kind", "settings"), SETTINGS.values(), ids=SETTINGS.keys())
-def test_fifty_steps_follow_pytorch(kind, settings, rng):
+def test_fifty_steps_follow_pytorch(run, kind, settings, dtype, rng):
     torch = pytest.importorskip("torch")
-    x, start = rng.standard_normal((8, 5)), rng.standard_normal((5, 1))
-    ours, theirs = tensor(start.copy(), requires_grad=True), torch.tensor(start, requires_grad=True)
-    optimizer, peer = kind([ours], **settings), getattr(torch.optim, kind.__name__)([theirs], **settings)
+    x, start = rng.standard_normal((8, 5)).astype(dtype), rng.standard_normal((5, 1)).astype(dtype)
+    theirs = torch.tensor(start, requires_grad=True)
+    peer = getattr(torch.optim, kind.__name__)([theirs], **settings)
     for _ in range(50):
-        for o, loss in ((optimizer, ((x @ ours) ** 2).mean()), (peer, ((torch.tensor(x) @ theirs) ** 2).mean())):
-            o.zero_grad()
-            loss.backward()
-            o.step()
-    np.testing.assert_allclose(ours.data, theirs.detach().numpy(), rtol=1e-9)
+        peer.zero_grad()
+        ((torch.tensor(x) @ theirs) ** 2).mean().backward()
+        peer.step()
+    (ours,) = run(lambda x, start: fifty_steps(kind, settings, lambda p: ((x @ p) ** 2).mean(), start), x, start)
+    # Fifty steps round fifty times, and early steps of RMSprop and Adam divide by small roots.
+    rounding = 1e-4 if dtype == np.float32 else 1e-9
+    np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=rounding, atol=rounding)
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("kind", [optim.Adam, optim.RMSprop])
+def test_defaults_are_those_of_pytorch(kind):
+    torch = pytest.importorskip("torch")
+    p = tensor([1.0], requires_grad=True)
+    peer = getattr(torch.optim, kind.__name__)([torch.ones(1, requires_grad=True)]).defaults
+    ours = {name: value for name, value in vars(kind([p])).items() if not name.startswith("_")}
+    assert ours == {name: peer[name] for name in ours}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gpunn.backend import Array, get_array_module
+from gpunn.backend import Array
+from gpunn.ops.optimizer import adam_step
 from gpunn.optim.optimizer import Optimizer, check_range
 from gpunn.tensor import Tensor
 
@@ -39,18 +40,8 @@ class Adam(Optimizer):
         check_range("Adam", "eps", eps)
         check_range("Adam", "weight_decay", weight_decay)
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
-        xp = get_array_module(self._flat)
-        self._mean, self._square = xp.zeros_like(self._flat), xp.zeros_like(self._flat)
+        self._mean, self._square = self._state(), self._state()
 
     def update(self, p: Array, g: Array, part: slice, steps: int) -> None:
-        xp = get_array_module(p)
-        b1, b2 = self.betas
-        if self.weight_decay:
-            g += self.weight_decay * p
-        m, v = self._mean[part], self._square[part]
-        m *= b1
-        m += (1 - b1) * g
-        v *= b2
-        v += (1 - b2) * g * g
-        root = xp.sqrt(v) / (1 - b2**steps) ** 0.5
-        p -= self.lr / (1 - b1**steps) * m / (root + self.eps)
+        settings = (self.lr, self.betas, self.eps, self.weight_decay)
+        adam_step(p, g, self._mean[part], self._square[part], steps, *settings)

@@ -1,6 +1,6 @@
 """The base of the optimizers: one flat buffer that holds every parameter, and one that holds every gradient.
 
-A step is then a few operations on long arrays however many parameters there are.
+A step is then one kernel, or a few operations on long arrays, however many parameters there are.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from gpunn.backend import Array, get_array_module
+from gpunn.backend import Array, accumulation_dtype, get_array_module
 from gpunn.errors import ArgumentError, DeviceError, check
 from gpunn.tensor import Tensor
 
@@ -80,11 +80,16 @@ class Optimizer:
             yield slice(start, end), steps
 
     def update(self, p: Array, g: Array, part: slice, steps: int) -> None:
-        """Change ``p`` in place, given its gradient ``g`` (which may be overwritten).
+        """Change ``p`` in place, given its gradient ``g``.
 
         Both are flat; ``part`` is where they lie in the buffer, ``steps`` counts this step, from 1.
         """
         raise NotImplementedError
+
+    def _state(self) -> Array:
+        """Zeros beside each parameter of the buffer, in float32 for float16 parameters."""
+        xp = get_array_module(self._flat)
+        return xp.zeros(self._flat.shape, accumulation_dtype(self._flat.dtype))
 
 
 def check_range(op: str, name: str, value: float, below: float = float("inf")) -> None:

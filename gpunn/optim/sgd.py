@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gpunn.backend import Array, get_array_module
+from gpunn.backend import Array
 from gpunn.errors import ArgumentError, check
+from gpunn.ops.optimizer import sgd_step
 from gpunn.optim.optimizer import Optimizer, check_range
 from gpunn.tensor import Tensor
 
@@ -38,14 +39,8 @@ class SGD(Optimizer):
         check_range("SGD", "weight_decay", weight_decay)
         check(momentum > 0 or not nesterov, ArgumentError, "SGD", "nesterov needs momentum", momentum=momentum)
         self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
-        self._velocity = get_array_module(self._flat).zeros_like(self._flat)
+        self._velocity = self._state() if momentum else None
 
     def update(self, p: Array, g: Array, part: slice, steps: int) -> None:
-        if self.weight_decay:
-            g += self.weight_decay * p
-        if self.momentum:
-            v = self._velocity[part]
-            v *= self.momentum
-            v += g
-            g = g + self.momentum * v if self.nesterov else v
-        p -= self.lr * g
+        v = None if self._velocity is None else self._velocity[part]
+        sgd_step(p, g, v, self.lr, self.momentum, self.nesterov, self.weight_decay)

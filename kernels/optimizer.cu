@@ -1,0 +1,100 @@
+// One step of an optimizer over a flat buffer of n parameters, in place. With G = g + weight_decay p:
+//
+//   sgd       v = momentum v + G;  p -= lr v, or lr (G + momentum v) with nesterov; without momentum p -= lr G
+//   adam      m = b1 m + (1 - b1) G;  v = b2 v + (1 - b2) G^2;  p -= step m / (sqrt(v) / root + eps)
+//   rmsprop   s = alpha s + (1 - alpha) G^2;  d = G / (sqrt(s) + eps), or G / (sqrt(s - m^2) + eps) with centered,
+//             where m = alpha m + (1 - alpha) G;  with momentum v = momentum v + d and p -= lr v, else p -= lr d
+//
+// What changes from step to step are arguments: lr, and for adam step = lr / (1 - b1^t), root = sqrt(1 - b2^t). So are
+// rest = 1 - alpha and the like: 1 - 0.999 in float is off by 5e-5.
+// A thread owns VECTOR parameters, moved 16 bytes at a time; the `head` parameters before the first multiple of 16
+// bytes and those behind the last have a thread each. Bytes moved a parameter (float): sgd 12, with momentum 20;
+// adam 28; rmsprop 20, and 8 more each for centered and for momentum. Each parameter is computed by one thread from
+// its own values alone: the same bits in every run, wherever the buffer starts.
+//
+// Specialisation: DTYPE=float, INDEX=int, VECTOR=4
+// Specialisation: DTYPE=double, INDEX=int, VECTOR=2
+// Specialisation: DTYPE=float, INDEX=long long, VECTOR=4
+#ifndef DTYPE
+#error "define DTYPE, the element type: float or double"
+#endif
+#ifndef INDEX
+#error "define INDEX, the integer type that can count the elements of every array: int or long long"
+#endif
+
+#include "pack.cuh"
+
+#define THREADS 256
+
+typedef DTYPE T;
+
+// VECTOR elements, or one and zeros behind it; zeros for a null address.
+__device__ __forceinline__ Pack<T> take(const T* address, bool whole) {
+  Pack<T> values = {};
+  if (address && whole) values = load(address);
+  else if (address) values.v[0] = *address;
+  return values;
+}
+
+__device__ __forceinline__ void give(T* address, const Pack<T>& values, bool whole) {
+  if (address && whole) store(address, values);
+  else if (address) *address = values.v[0];
+}
+
+// Applies rule(p, g, a, b, c) to every parameter with its gradient and its states; a null state is neither read nor
+// written, and 0 in the rule.
+template <class Rule>
+__device__ __forceinline__ void update(T* p, const T* g, T* a, T* b, T* c, INDEX n, INDEX head, INDEX packs, Rule rule) {
+  const INDEX i = (INDEX)blockIdx.x * THREADS + threadIdx.x, single = i - packs;
+  if (single >= n - packs * VECTOR) return;
+  const bool whole = i < packs;
+  const INDEX at = whole ? head + i * VECTOR : single < head ? single : single + packs * VECTOR;
+  if (a) a += at;
+  if (b) b += at;
+  if (c) c += at;
+  Pack<T> ps = take(p + at, whole), as = take(a, whole), bs = take(b, whole), cs = take(c, whole);
+  const Pack<T> gs = take(g + at, whole);
+#pragma unroll
+  for (int j = 0; j < VECTOR; j++) rule(ps.v[j], gs.v[j], as.v[j], bs.v[j], cs.v[j]);
+  give(p + at, ps, whole);
+  give(a, as, whole);
+  give(b, bs, whole);
+  give(c, cs, whole);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+sgd(T* p, const T* g, T* velocity, INDEX n, INDEX head, INDEX packs, T lr, T momentum, int nesterov, T weight_decay) {
+  T* const state = momentum != 0 ? velocity : nullptr;
+  update(p, g, state, nullptr, nullptr, n, head, packs, [=](T& p, T g, T& v, T&, T&) {
+    if (weight_decay != 0) g += weight_decay * p;
+    v = momentum * v + g;
+    p -= lr * (nesterov ? g + momentum * v : v);
+  });
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+adam(T* p, const T* g, T* mean, T* square, INDEX n, INDEX head, INDEX packs, T step, T root, T b1, T rest1, T b2,
+     T rest2, T eps, T weight_decay) {
+  update(p, g, mean, square, nullptr, n, head, packs, [=](T& p, T g, T& m, T& v, T&) {
+    if (weight_decay != 0) g += weight_decay * p;
+    m = b1 * m + rest1 * g;
+    v = b2 * v + rest2 * g * g;
+    p -= step * m / (sqrt(v) / root + eps);
+  });
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+rmsprop(T* p, const T* g, T* square, T* mean, T* velocity, INDEX n, INDEX head, INDEX packs, T lr, T alpha, T rest,
+        T eps, T weight_decay, T momentum, int centered) {
+  T* const means = centered ? mean : nullptr;
+  T* const velocities = momentum != 0 ? velocity : nullptr;
+  update(p, g, square, means, velocities, n, head, packs, [=](T& p, T g, T& s, T& m, T& v) {
+    if (weight_decay != 0) g += weight_decay * p;
+    s = alpha * s + rest * g * g;
+    if (centered) m = alpha * m + rest * g;
+    T variance = s - m * m;
+    if (variance < 0) variance = 0;  // by rounding; a NaN stays one
+    v = momentum * v + g / (sqrt(variance) + eps);
+    p -= lr * v;
+  });
+}

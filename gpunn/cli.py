@@ -7,7 +7,10 @@ say what to install.
 import importlib.metadata
 import os
 import platform
+import re
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +52,8 @@ def _app() -> Any:
     import typer
 
     from gpunn.recipes.digits import Options, train_digits
+    from gpunn.recipes.warmup import present_architectures
+    from gpunn.recipes.warmup import warmup as warm
 
     # Plain tracebacks: an error that is no GpunnError is a fault of gpunn's, and its report should be easy to copy.
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -74,6 +79,26 @@ def _app() -> Any:
         """Print versions, devices and the kernel cache."""
         for name, value in _facts():
             print(f"{name:<13} {value}")
+
+    @app.command()
+    def warmup(
+        arch: Annotated[
+            list[str] | None,
+            typer.Option(help="sm_90, say; may be given several times.", show_default="those of the GPUs present"),
+        ] = None,
+    ) -> None:
+        """Compile the kernels of the recipes ahead of time; needs no GPU."""
+        names = list(dict.fromkeys(arch or present_architectures()))
+        begin = time.perf_counter()
+        with _compiling() as on_kernel:
+            compiled, found = warm(names, on_kernel)
+        of = f"kernel files for {', '.join(names)}"
+        if compiled:
+            seconds = time.perf_counter() - begin
+            had = f", {found} were there" if found else ""
+            print(f"compiled {compiled} specialised {of} in {seconds:.1f} s{had}: {cache.folder()}")
+        else:
+            print(f"nothing to do: all {found} specialised {of} are in {cache.folder()}")
 
     @train.command()
     def digits(
@@ -139,6 +164,21 @@ def _progress(epochs: int) -> Iterator[dict[str, Any]]:
         yield {"on_step": on_step, "on_epoch": on_epoch}
 
 
+@contextmanager
+def _compiling() -> Iterator[Callable[[int, int, str], None] | None]:
+    """A progress bar on a terminal, nothing elsewhere; gives the callback of ``warmup``."""
+    if not sys.stdout.isatty():
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda done, total, name: progress.update(task, completed=done, total=total, description=name)
+        progress.update(task, completed=progress.tasks[task].total or 0, description="done")
+
+
 def _facts() -> Iterator[tuple[str, str]]:
     """The lines of ``gpunn info``: name and value."""
     yield "gpunn", f"{gpunn.__version__}  {Path(gpunn.__file__).parent}"
@@ -156,6 +196,9 @@ def _facts() -> Iterator[tuple[str, str]]:
     files = [path for path in cache.folder().rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
     yield "kernel cache", f"{cache.folder()}  {len(files)} files, {size / 2**20:.1f} MiB"
+    archs = Counter(match[1] for path in files if (match := re.search(r"-(sm_\w+)-\w+\.cubin$", path.name)))
+    yield "compiled", ", ".join(f"{arch} {count}" for arch, count in sorted(archs.items())) or "nothing: gpunn warmup"
+    yield "emulated", f"libraries {sum(path.suffix == '.so' for path in files)}"
 
 
 def _version(*packages: str) -> str:

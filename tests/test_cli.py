@@ -15,7 +15,8 @@ import pytest
 
 import gpunn
 from gpunn import backend, cli
-from gpunn.cuda import cache
+from gpunn.cuda import cache, source
+from gpunn.recipes import warmup
 
 
 class Ended(NamedTuple):
@@ -71,8 +72,9 @@ def test_help_shows_every_option_with_its_default(command: Command) -> None:
 
 def test_info(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GPUNN_CACHE_DIR", str(tmp_path / "kernels"))
-    cache.write_atomically(tmp_path / "kernels" / "cubin" / "a.cubin", bytes(3 << 20))
-    cache.write_atomically(tmp_path / "kernels" / "b.so", bytes(1 << 19))
+    for name in ("conv-sm_80-1f.cubin", "conv-sm_90a-2f.cubin", "lrn-sm_80-3f.cubin"):
+        cache.write_atomically(tmp_path / "kernels" / "cubin" / name, bytes(1 << 20))
+    cache.write_atomically(tmp_path / "kernels" / "emulator" / "b.so", bytes(1 << 19))
     code, out, err = command("info")
     assert (code, err) == (0, "")
     facts: dict[str, list[str]] = {}
@@ -82,7 +84,9 @@ def test_info(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert facts["Python"][0].startswith(".".join(map(str, sys.version_info[:3])))
     assert facts["NumPy"] == [__import__("numpy").__version__]
     assert {"CuPy", "cuda-core", "NVRTC", "C++ compiler"} <= facts.keys()
-    assert facts["kernel cache"] == [f"{tmp_path / 'kernels'}  2 files, 3.5 MiB"]
+    assert facts["kernel cache"] == [f"{tmp_path / 'kernels'}  4 files, 3.5 MiB"]
+    assert facts["compiled"] == ["sm_80 2, sm_90a 1"]
+    assert facts["emulated"] == ["libraries 1"]
     assert facts["device"][0].startswith("cpu")
     assert len(facts["device"]) == 1 + backend.gpu_count()
     assert facts.get("no GPU", [""]) == [backend.why_no_gpu()]
@@ -90,7 +94,47 @@ def test_info(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 def test_info_with_an_empty_cache(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GPUNN_CACHE_DIR", str(tmp_path / "none"))
-    assert f"{tmp_path / 'none'}  0 files, 0.0 MiB" in command("info").out
+    out = command("info").out
+    assert f"{tmp_path / 'none'}  0 files, 0.0 MiB" in out
+    assert "nothing: gpunn warmup" in out
+
+
+def test_warmup(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("cuda.core", reason="NVIDIA has no NVRTC for this system")
+    folder = tmp_path / "kernels"
+    first = source.example_macros(source.flatten("lrn.cu"))[0]
+    monkeypatch.setenv("GPUNN_CACHE_DIR", str(folder))
+    monkeypatch.setattr(warmup, "needed", lambda: [("lrn.cu", source.options(first))])
+    code, out, err = command("warmup", "--arch", "sm_90")
+    assert (code, err) == (0, "")
+    assert re.fullmatch(rf"compiled 1 specialised kernel files for sm_90 in \d+\.\d s: {folder}\n", out)
+    nothing = f"nothing to do: all 1 specialised kernel files for sm_90 are in {folder}\n"
+    assert command("warmup", "--arch", "sm_90") == (0, nothing, "")
+    _, out, _ = command("warmup", "--arch", "sm_90", "--arch", "sm_120", "--arch", "sm_120")
+    assert re.fullmatch(rf"compiled 1 .* for sm_90, sm_120 in \d+\.\d s, 1 were there: {folder}\n", out)
+    assert "compiled      sm_120 1, sm_90 1\n" in command("info").out
+
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    command("warmup", "--arch", "sm_80")
+    assert re.search(
+        r"1/1 .*done.*\s+compiled 1 specialised", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue()), re.S
+    )
+
+
+def test_warmup_for_an_unknown_architecture(command: Command) -> None:
+    pytest.importorskip("cuda.core", reason="NVIDIA has no NVRTC for this system")
+    code, out, err = command("warmup", "--arch", "sm_31")
+    assert (code, out) == (2, "")
+    assert re.fullmatch(r"error: NVRTC \S+ compiles for .*sm_90.*, got 'sm_31'\n", err)
+
+
+@pytest.mark.skipif(backend.gpu_count() > 0, reason="there is a GPU")
+def test_warmup_where_there_is_no_gpu(command: Command) -> None:
+    code, out, err = command("warmup")
+    assert (code, out) == (2, "")
+    assert re.fullmatch(r"error: warmup: name an architecture, as in --arch sm_90: .*\n", err)
 
 
 def test_training_is_quiet_where_there_is_no_terminal(command: Command) -> None:

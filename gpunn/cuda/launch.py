@@ -49,11 +49,38 @@ def emulate(check: bool = False, order: str | int = "forward") -> Iterator[None]
         _emulation.reset(token)
 
 
+Specialisation = tuple[str, tuple[str, ...]]
+"""A kernel file and the options that define its macros: what is compiled at a time."""
+
+_recorded: ContextVar[set[Specialisation] | None] = ContextVar("recorded", default=None)
+
+
+@contextmanager
+def record_launches() -> Iterator[set[Specialisation]]:
+    """Within this context NumPy arrays go to the kernels, which do not run: the set that it gives takes down which
+    specialisations were launched. What a kernel should have written keeps whatever bytes it held.
+
+    >>> import gpunn.functional as F
+    >>> with record_launches() as launched:
+    ...     y = F.avg_pool2d(np.ones((1, 1, 4, 4), np.float32), 2)
+    >>> [file for file, _ in launched]
+    ['pool.cu']
+    """
+    launched: set[Specialisation] = set()
+    token = _recorded.set(launched)
+    try:
+        # The bytes may be of a number that no computation should have met.
+        with np.errstate(all="ignore"):
+            yield launched
+    finally:
+        _recorded.reset(token)
+
+
 def takes(x: Array) -> bool:
     """True if ``x`` goes to the kernels: of a dtype they take, and a CuPy array or a NumPy array under emulation."""
     if x.dtype.name not in C_TYPES:
         return False
-    return get_array_module(x) is not np or _emulation.get() is not None
+    return get_array_module(x) is not np or _emulation.get() is not None or _recorded.get() is not None
 
 
 def c_type(x: Array) -> str:
@@ -88,6 +115,9 @@ def launch(
     """
     options = source.options(macros)
     xp = get_array_module(*args)
+    if xp is np and (recorded := _recorded.get()) is not None:
+        recorded.add((file, options))
+        return
     if xp is np:
         emulation = _emulation.get()
         assert emulation is not None, "a launch with NumPy arrays outside emulate()"

@@ -1,5 +1,6 @@
 """Every kernel compiles for every architecture with NVRTC: no GPU and no driver needed."""
 
+import budget
 import pytest
 
 from gpunn.cuda import cache, compiler, source
@@ -7,26 +8,52 @@ from gpunn.errors import CompileError
 
 pytest.importorskip("cuda.core", reason="NVIDIA has no NVRTC for this system")
 
-ARCHITECTURES = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
 SPECIALISATIONS = [
-    pytest.param(name, source.options(macros), id=f"{name} {' '.join(macros.values())}")
-    for name in source.sources()
-    for macros in source.example_macros(source.flatten(name))
+    pytest.param(name, macros, id=f"{name} {' '.join(macros.values())}") for name, macros in budget.specialisations()
 ]
+BUDGET_VERSION, BUDGET = budget.read()
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
-@pytest.mark.parametrize(("name", "options"), SPECIALISATIONS)
-def test_every_kernel_compiles(name, options, arch, tmp_path, monkeypatch):
+@pytest.mark.parametrize("arch", budget.ARCHITECTURES)
+@pytest.mark.parametrize(("name", "macros"), SPECIALISATIONS)
+def test_every_kernel_compiles_within_its_budget(name, macros, arch, tmp_path, monkeypatch):
     monkeypatch.setenv("GPUNN_CACHE_DIR", str(tmp_path))
     code = source.flatten(name)
-    cubin = compiler.compile_cubin(code, name, options, arch)
+    cubin = compiler.compile_cubin(code, name, source.options(macros), arch)
     assert cubin.path.read_bytes().startswith(b"\x7fELF")
     assert sorted(cubin.resources) == sorted(source.kernel_names(code))
     for kernel, used in cubin.resources.items():
         assert 0 < used.registers <= 128, kernel  # 512 threads a multiprocessor at least
         assert used.shared_bytes <= 48 * 1024, kernel
         assert used.stack_bytes <= 32, kernel
+    if compiler.nvrtc_version() == BUDGET_VERSION:  # another version counts otherwise
+        for entry, figures in budget.figures(name, macros, arch).items():
+            assert not budget.over(entry, arch, figures, BUDGET)
+
+
+def test_the_budget_has_no_row_of_a_kernel_that_is_gone():
+    kernels = {
+        budget.Entry(name, budget.name_of(macros), kernel)
+        for name, macros in budget.specialisations()
+        for kernel in source.kernel_names(source.flatten(name))
+    }
+    stale = {entry for entry, _ in BUDGET} - kernels
+    assert not stale, "run python tests/budget.py"
+
+
+def test_the_budget_says_what_grew_and_what_is_missing():
+    entry, allowed = budget.Entry("a.cu", "DTYPE=float", "f"), budget.Figures(32, 1024, 0)
+    table = {(entry, "sm_90"): allowed}
+    assert budget.over(entry, "sm_90", allowed, table) == ""
+    assert budget.over(entry, "sm_90", budget.Figures(30, 0, 0), table) == ""
+    grown = budget.over(entry, "sm_90", budget.Figures(33, 1024, 8), table)
+    assert (
+        grown == "a.cu DTYPE=float f on sm_90 grew beyond budget.csv: registers from 32 to 33, spill_bytes from 0 to 8"
+    )
+    assert (
+        budget.over(entry, "sm_80", allowed, table)
+        == "a.cu DTYPE=float f is not in budget.csv: run python tests/budget.py"
+    )
 
 
 SMALL = 'extern "C" __global__ void twice(float* x) { x[threadIdx.x] *= FACTOR; }'

@@ -158,6 +158,16 @@ BY_HAND: list[tuple[str, str, str, str]] = [
 
 # Mutants of the rules that compute the same: file and line as planted, and why. Each must still be one of them.
 EQUIVALENT: dict[tuple[str, str], str] = {
+    ("conv.cu", "return relu && sum <= 0 ? 0 : sum;  // NaN stays NaN"): "0 becomes 0",
+    (
+        "conv.cu",
+        "const int group = (blockIdx.z + 1) % groups, split = blockIdx.z / groups, "
+        "group_c = C / groups, group_k = K / groups;",
+    ): "each group still has its blocks, only others",
+    (
+        "pool.cu",
+        "constexpr int NEEDED = (VECTOR + 1) * SW + KW, SPAN = NEEDED > PW + VECTOR * SW ? NEEDED : PW + VECTOR * SW;",
+    ): "a wider span is loaded, and its end not used",
     (
         "global_pool.cu",
         "const bool later = other_place >= place;",

@@ -3,35 +3,21 @@ import dataclasses
 import numpy as np
 import oracles
 import pytest
+from conv_case import ConvCase
 
 from gpunn import cuda
 from gpunn.cuda import convolution_plan
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
 from gpunn.ops import conv, conv_launch
 
-# A kernel is compiled for each size of filter: a handful that covers square, flat, tall, even and 1 x 1.
+# A handful of filters that covers square, flat, tall, even and 1 x 1.
 FILTERS = [(1, 1), (3, 3), (5, 5), (2, 3), (3, 1)]
 
 
-@dataclasses.dataclass
-class Case:
-    x: tuple[int, ...]
-    w: tuple[int, ...]
-    bias: bool = True
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
-    groups: int = 1
-
-    def settings(self):
-        return {"stride": self.stride, "padding": self.padding, "dilation": self.dilation, "groups": self.groups}
-
+class Case(ConvCase):
     def arrays(self, rng, dtype):
         draw = lambda shape: rng.standard_normal(shape).astype(dtype)  # noqa: E731
         return draw(self.x), draw(self.w), draw(self.w[0]) if self.bias else None
-
-    def terms(self):
-        return self.w[1] * self.w[2] * self.w[3]
 
 
 def random_case(rng) -> Case:

@@ -1,10 +1,10 @@
 import contextlib
-import dataclasses
 import threading
 
 import numpy as np
 import oracles
 import pytest
+from conv_case import ConvCase
 
 from gpunn import backend, cuda
 from gpunn.errors import ArgumentError, DeviceError, ShapeError
@@ -17,19 +17,7 @@ KINDS = {"tf32": np.float32, "bf16": np.float32, "fp16": np.float32, "fp32": np.
 LIMITS = {"tf32": 1e-3, "bf16": 1e-2, "fp16": 1e-3, "fp32": 1e-3}
 
 
-@dataclasses.dataclass
-class Case:
-    x: tuple[int, ...]
-    w: tuple[int, ...]
-    bias: bool = True
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
-    groups: int = 1
-
-    def settings(self):
-        return {"stride": self.stride, "padding": self.padding, "dilation": self.dilation, "groups": self.groups}
-
+class Case(ConvCase):
     def arrays(self, draw):
         """x, w, b and gy."""
         x, w = draw(self.x), draw(self.w)

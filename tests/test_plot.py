@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 
 from gpunn import plot
 from gpunn.errors import ArgumentError, FileError, GpunnError, ShapeError
+from gpunn.plot import figure as page
 
 METRICS = [
     {"epoch": i, "train_loss": 2.0 * 0.8**i, "test_loss": 2.1 * 0.8**i, "test_accuracy": 1 - 0.9 * 0.8**i}
@@ -24,13 +26,13 @@ METRICS = [
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The figures that are drawn while the test runs."""
     drawn = []
-    save = plot._save
+    save = page.save
 
     def keep(figure: Any, path: Any) -> None:
         drawn.append(figure)
         save(figure, path)
 
-    monkeypatch.setattr(plot, "_save", keep)
+    monkeypatch.setattr(page, "save", keep)
     return drawn
 
 
@@ -54,7 +56,7 @@ def test_curves_show_the_numbers(figures: list[Any], tmp_path: Path) -> None:
     assert lines["training"].get_linestyle() != lines["test"].get_linestyle()
     for axes in (loss, accuracy):
         assert axes.get_xlabel() == "epoch"
-        assert axes.get_ylabel() in ("cross entropy", "accuracy (%)")
+        assert axes.get_ylabel() in ("loss", "accuracy (%)")
         assert axes.get_legend() is not None
 
 
@@ -115,3 +117,160 @@ def test_neither_pyplot_nor_a_display_is_touched(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_several_runs_share_a_panel_for_each_quantity(figures: list[Any], tmp_path: Path) -> None:
+    plot.curves({"LSTM": METRICS[:5], "GRU": METRICS[5:10]}, tmp_path / "curves.png")
+    loss, accuracy = figures[0].axes
+    assert [line.get_label() for line in loss.lines] == ["LSTM, training", "LSTM, test", "GRU, training", "GRU, test"]
+    assert [line.get_label() for line in accuracy.lines] == ["LSTM, test", "GRU, test"]
+    looks = {(line.get_color(), line.get_linestyle()) for line in loss.lines}
+    assert len(looks) == 4
+
+
+def test_curves_in_bits_per_character(figures: list[Any], tmp_path: Path) -> None:
+    metrics = [{"epoch": i, "train_loss": 1.0, "test_bits_per_character": 4.0 / i} for i in (1, 2)]
+    plot.curves(metrics, tmp_path / "curves.png")
+    loss, bits = figures[0].axes
+    assert (loss.get_ylabel(), bits.get_ylabel()) == ("loss", "bits per character")
+    assert "2.00 at the end" in bits.get_title()
+    np.testing.assert_array_equal(bits.lines[0].get_ydata(), [4.0, 2.0])
+
+
+def test_curves_without_a_known_quantity(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"accuracy or bits per character.*got names=\['epoch', 'speed'\]"):
+        plot.curves([{"epoch": 1, "speed": 3.0}], tmp_path / "curves.png")
+
+
+def test_lines(figures: list[Any], tmp_path: Path) -> None:
+    plot.lines(
+        {"a": ([0, 1], [1.0, 10.0]), "b": ([0, 2], [2.0, 3.0])}, tmp_path / "l.png", "step", "norm", "T", log=True
+    )
+    assert_picture(tmp_path / "l.png")
+    (axes,) = figures[0].axes
+    assert [line.get_label() for line in axes.lines] == ["a", "b"]
+    assert len({line.get_color() for line in axes.lines}) == len({line.get_linestyle() for line in axes.lines}) == 2
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title(), axes.get_yscale()) == ("step", "norm", "T", "log")
+    with pytest.raises(ShapeError, match="x and y of 'a' must have one length, got x=1, y=2"):
+        plot.lines({"a": ([0], [1, 2])}, tmp_path / "l.png", "x", "y")
+    with pytest.raises(ArgumentError, match="at least one curve"):
+        plot.lines({}, tmp_path / "l.png", "x", "y")
+
+
+def test_activation_statistics(figures: list[Any], tmp_path: Path) -> None:
+    layers = {"conv": np.array([1.0, 3.0]), "relu": np.array([0.0, 0.0, 0.0, 2.0])}
+    plot.activation_statistics(layers, tmp_path / "a.png")
+    assert_picture(tmp_path / "a.png")
+    spread, zeros = figures[0].axes
+    assert [t.get_text() for t in spread.get_yticklabels()] == ["conv", "relu"]
+    np.testing.assert_allclose(np.asarray(spread.containers[0].lines[0].get_xdata(), float), [2.0, 0.5])
+    assert [bar.get_width() for bar in zeros.patches] == [0.0, 75.0]
+    with pytest.raises(ArgumentError, match="none without values"):
+        plot.activation_statistics({"empty": np.zeros(0)}, tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(("last", "scale"), [(1.0, "log"), (0.0, "symlog")])
+def test_gradient_flow(last: float, scale: str, figures: list[Any], tmp_path: Path) -> None:
+    plot.gradient_flow({"first": np.array([3.0, -4.0]), "last": np.array([last])}, tmp_path / "g.png")
+    assert_picture(tmp_path / "g.png")
+    (axes,) = figures[0].axes
+    maximum, mean = axes.lines
+    np.testing.assert_allclose(maximum.get_xdata(), [4.0, last])
+    np.testing.assert_allclose(mean.get_xdata(), [12.5**0.5, last])
+    assert axes.get_xscale() == scale
+    with pytest.raises(ArgumentError, match="gradient_flow: there must be at least one array"):
+        plot.gradient_flow({}, tmp_path / "g.png")
+
+
+POINTS, LABELS = np.array([[-1.0, 0.0], [1.0, 0.0], [0.5, 1.0]]), np.array([0, 1, 1])
+
+
+def ramp(points: np.ndarray) -> np.ndarray:
+    return 0.5 + 0.5 * points[:, 0]
+
+
+def test_the_surface_covers_the_points() -> None:
+    surface = plot.surface(ramp, POINTS, 11)
+    left, right, bottom, top = surface.extent
+    np.testing.assert_allclose((left, right, bottom, top), (-1.2, 1.2, -0.1, 1.1))
+    np.testing.assert_allclose(surface.probability[4], 0.5 + 0.5 * np.linspace(-1.2, 1.2, 11))
+    with pytest.raises(ShapeError, match=r"points must be \(N, 2\), got shape=\(3, 3\)"):
+        plot.surface(ramp, np.ones((3, 3)))
+    with pytest.raises(ShapeError, match="one probability for each point"):
+        plot.surface(lambda p: p, POINTS)
+
+
+def test_decision_surface(figures: list[Any], tmp_path: Path) -> None:
+    plot.decision_surface(plot.surface(ramp, POINTS, 20), POINTS, LABELS, tmp_path / "s.png", "step 3")
+    assert_picture(tmp_path / "s.png")
+    axes = figures[0].axes[0]
+    assert axes.get_title() == "step 3"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["class 0", "class 1"]
+    np.testing.assert_array_equal(axes.collections[-1].get_offsets(), POINTS[LABELS == 1])
+
+
+def test_the_animation_has_every_frame(tmp_path: Path) -> None:
+    frames = [(f"step {k}", plot.surface(lambda p, k=k: ramp(p * k), POINTS, 12)) for k in range(3)]
+    plot.animate_decision_surface(frames, POINTS, LABELS, tmp_path / "s.gif")
+    with Image.open(tmp_path / "s.gif") as image:
+        assert (image.format, image.n_frames) == ("GIF", 3)
+        shown = []
+        for frame in range(3):
+            image.seek(frame)
+            shown.append(np.asarray(image.convert("RGB"), float))
+    assert all(np.abs(a - b).mean() > 1 for a, b in itertools.pairwise(shown))
+    with pytest.raises(ArgumentError, match="at least one frame"):
+        plot.animate_decision_surface([], POINTS, LABELS, tmp_path / "s.gif")
+    with pytest.raises(FileError, match="the figure cannot be written"):
+        plot.animate_decision_surface(frames, POINTS, LABELS, tmp_path / "nowhere" / "s.gif")
+
+
+@pytest.mark.parametrize(("shape", "tiles"), [((5, 1, 3, 3), 5), ((4, 2, 3, 3), 8), ((6, 3, 5, 5), 6)])
+def test_filters(shape: tuple[int, ...], tiles: int, figures: list[Any], tmp_path: Path) -> None:
+    weight = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    plot.filters(weight, tmp_path / "f.png")
+    assert_picture(tmp_path / "f.png")
+    images = [axes.images[0] for axes in figures[0].axes if axes.images]
+    assert len(images) == tiles
+    if shape[1] != 3:
+        np.testing.assert_array_equal(images[1].get_array(), weight.reshape(-1, 3, 3)[1])
+        assert images[0].get_clim() == (-np.abs(weight).max(), np.abs(weight).max())
+    else:
+        assert images[0].get_array().shape == (5, 5, 3)
+    with pytest.raises(ShapeError, match=r"weight must be \(K, C, KH, KW\)"):
+        plot.filters(weight[0], tmp_path / "f.png")
+
+
+def test_feature_maps(figures: list[Any], tmp_path: Path) -> None:
+    maps = np.arange(5 * 4 * 4.0).reshape(5, 4, 4)
+    plot.feature_maps(maps, tmp_path / "m.png", most=3)
+    images = [axes.images[0] for axes in figures[0].axes if axes.images]
+    assert len(images) == 3
+    assert {image.get_clim() for image in images} == {(0.0, 79.0)}
+    with pytest.raises(ShapeError, match=r"maps must be \(C, H, W\)"):
+        plot.feature_maps(maps[0], tmp_path / "m.png")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_misclassified(channels: int, figures: list[Any], tmp_path: Path) -> None:
+    images = np.random.default_rng(0).random((4, channels, 6, 6))
+    count = plot.misclassified(images, [0, 1, 1, 0], [0, 0, 1, 1], tmp_path / "w.png", ["cat", "dog"])
+    assert_picture(tmp_path / "w.png")
+    assert count == 2
+    titles = [axes.get_title() for axes in figures[0].axes if axes.images]
+    assert titles == ["dog, called cat", "cat, called dog"]
+    with pytest.raises(ShapeError, match="a label and a prediction for each image, got images=4, labels=1"):
+        plot.misclassified(images, [0], [0, 0, 1, 1], tmp_path / "w.png", ["cat", "dog"])
+
+
+def test_nothing_misclassified(figures: list[Any], tmp_path: Path) -> None:
+    images = np.zeros((2, 1, 4, 4))
+    assert plot.misclassified(images, [0, 1], [0, 1], tmp_path / "w.png", ["cat", "dog"]) == 0
+    assert figures[0].get_suptitle() == "0 of 2 wrong"
+
+
+def test_pictures_of_two_channels(tmp_path: Path) -> None:
+    with pytest.raises(ShapeError, match="with 1 or 3 channels"):
+        plot.pictures(np.zeros((1, 2, 4, 4)), tmp_path / "p.png")
+    with pytest.raises(ArgumentError, match="names must name each image, got names=1, images=2"):
+        plot.pictures(np.zeros((2, 1, 4, 4)), tmp_path / "p.png", ["one"])

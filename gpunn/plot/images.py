@@ -1,0 +1,127 @@
+"""Grids of small pictures: filters, feature maps, and images with what was said of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gpunn.errors import ArgumentError, ShapeError, check
+from gpunn.plot import figure as page
+from gpunn.plot.figure import Path
+
+Image = np.ndarray[Any, Any]
+
+
+def filters(weight: Image, path: Path, most: int = 96) -> None:
+    """Draw the filters (K, C, KH, KW) of a convolution into the PNG ``path``, at most ``most`` of them.
+
+    Filters over 3 channels are drawn in colour, each stretched to its own range; others as one picture for each
+    filter and channel, in one scale around 0.
+
+    >>> import os, tempfile
+    >>> filters(np.ones((4, 1, 3, 3)), os.path.join(tempfile.mkdtemp(), "filters.png"))
+
+    Raises ShapeError unless the weight has four dimensions and no empty one.
+    """
+    whole = weight.ndim == 4 and weight.size > 0
+    check(whole, ShapeError, "filters", "weight must be (K, C, KH, KW), none of them 0", shape=weight.shape)
+    k, c = weight.shape[:2]
+    if c == 3:
+        low, high = weight.min((1, 2, 3), keepdims=True), weight.max((1, 2, 3), keepdims=True)
+        stretched = (weight - low) / np.maximum(high - low, np.finfo(np.float32).tiny)
+        tiles, kind = list(stretched[:most].transpose(0, 2, 3, 1)), f"{min(k, most)} of {k} filters"
+        _grid(tiles, path, title=f"{kind}, each in its own range")
+        return
+    tiles = list(weight.reshape(k * c, *weight.shape[2:])[:most])
+    limit = float(np.abs(weight).max()) or 1.0
+    of = f"{len(tiles)} of {k} filters × {c} channels" if c > 1 else f"{len(tiles)} of {k} filters"
+    _grid(tiles, path, title=of, cmap="PuOr", limits=(-limit, limit), bar="weight")
+
+
+def feature_maps(maps: Image, path: Path, most: int = 64) -> None:
+    """Draw the maps (C, H, W) that a layer made of one image into the PNG ``path``, all in one scale.
+
+    >>> import os, tempfile
+    >>> feature_maps(np.ones((4, 3, 3)), os.path.join(tempfile.mkdtemp(), "maps.png"))
+
+    Raises ShapeError unless the maps have three dimensions and no empty one.
+    """
+    whole = maps.ndim == 3 and maps.size > 0
+    check(whole, ShapeError, "feature_maps", "maps must be (C, H, W), none of them 0", shape=maps.shape)
+    limits = (float(maps.min()), float(maps.max()))
+    title = f"{min(len(maps), most)} of {len(maps)} feature maps"
+    _grid(list(maps[:most]), path, title=title, cmap="viridis", limits=limits, bar="activation")
+
+
+def misclassified(
+    images: Image, labels: Sequence[int], predictions: Sequence[int], path: Path, classes: Sequence[str], most: int = 25
+) -> int:
+    """Draw the images (N, C, H, W), C 1 or 3, whose prediction is wrong into the PNG ``path``; return how many are.
+
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "wrong.png")
+    >>> misclassified(np.ones((2, 1, 4, 4)), [0, 1], [0, 0], path, ["cat", "dog"])
+    1
+
+    With nothing wrong the page says so. Raises ShapeError unless there is a label and a prediction for each image.
+    """
+    one_each = len(images) == len(labels) == len(predictions)
+    rule = "there must be a label and a prediction for each image"
+    sizes = {"images": len(images), "labels": len(labels), "predictions": len(predictions)}
+    check(one_each, ShapeError, "misclassified", rule, **sizes)
+    wrong = [i for i, (true, said) in enumerate(zip(labels, predictions, strict=True)) if true != said]
+    names = [f"{classes[labels[i]]}, called {classes[predictions[i]]}" for i in wrong[:most]]
+    shown = f"{len(wrong)} of {len(images)} wrong" + (f", the first {most}" if len(wrong) > most else "")
+    pictures(images[wrong[:most]], path, names, title=shown)
+    return len(wrong)
+
+
+def pictures(images: Image, path: Path, names: Sequence[str] = (), title: str = "", columns: int = 0) -> None:
+    """Draw images (N, C, H, W), C 1 or 3, with a name over each, into the PNG ``path``.
+
+    >>> import os, tempfile
+    >>> pictures(np.ones((2, 1, 4, 4)), os.path.join(tempfile.mkdtemp(), "p.png"), ["left", "right"])
+
+    Raises ShapeError for another number of channels, ArgumentError unless there is a name for each image or none.
+    """
+    drawable = images.ndim == 4 and images.shape[1] in (1, 3)
+    check(drawable, ShapeError, "pictures", "images must be (N, C, H, W) with 1 or 3 channels", shape=images.shape)
+    named = len(names) in (0, len(images))
+    check(named, ArgumentError, "pictures", "names must name each image", names=len(names), images=len(images))
+    grey = images.shape[1] == 1
+    tiles = list(images[:, 0] if grey else images.transpose(0, 2, 3, 1))
+    limits = (float(images.min(initial=0)), float(images.max(initial=1)))
+    if not grey:
+        tiles = [(tile - limits[0]) / (limits[1] - limits[0]) for tile in tiles]
+    _grid(tiles, path, title, names, "gray", limits, columns=columns)
+
+
+def _grid(
+    tiles: list[Image],
+    path: Path,
+    title: str = "",
+    names: Sequence[str] = (),
+    cmap: str = "gray",
+    limits: tuple[float, float] = (0.0, 1.0),
+    bar: str = "",
+    columns: int = 0,
+) -> None:
+    columns = columns or max(4, math.ceil(math.sqrt(len(tiles))))
+    rows = max(1, math.ceil(len(tiles) / columns))
+    side = 1.25 if names else 0.7
+    width, height = side * columns + 1.2 * bool(bar), (side + 0.15 * bool(names)) * rows
+    sheet = page.figure(max(4.0, width), 0.5 + height)
+    sheet.suptitle(title, fontsize=10)
+    grid = sheet.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for number, (axes, tile) in enumerate(zip(grid.flat, tiles, strict=False)):
+        image = axes.imshow(tile, cmap=cmap, vmin=limits[0], vmax=limits[1], interpolation="nearest")
+        if names:
+            axes.set_title(names[number], fontsize=7, pad=2)
+    if bar:
+        sheet.colorbar(image, ax=grid, label=bar, shrink=min(1.0, 3.0 / rows))
+    page.save(sheet, path)

@@ -1,0 +1,77 @@
+"""What flows through a network: the statistics of activations and of gradients, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gpunn.errors import ArgumentError, check
+from gpunn.plot import figure as page
+from gpunn.plot.figure import COLOURS, Path
+
+Arrays = Mapping[str, np.ndarray[Any, Any]]
+
+
+def activation_statistics(activations: Arrays, path: Path) -> None:
+    """Draw mean, deviation and share of zeros of each layer's activations, ``{layer: array}``, into the PNG ``path``.
+
+    A mean far from 0 or a deviation that shrinks or grows from layer to layer says that the initial weights do not
+    fit; a share of zeros near 100 % is a layer of dead units. ``gpunn.nn.Module.activations`` gives the arrays.
+
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "activations.png")
+    >>> activation_statistics({"0 Linear": np.array([1.0, -1.0]), "1 ReLU": np.array([1.0, 0.0])}, path)
+
+    Raises ArgumentError where there is no layer, or one without values.
+    """
+    _check("activation_statistics", activations)
+    rows = np.arange(len(activations))
+    values = [np.asarray(a, np.float64) for a in activations.values()]
+    sheet = page.figure(width=9.0, height=1.4 + 0.3 * len(rows))
+    spread, zeros = sheet.subplots(1, 2, sharey=True)
+    spread.errorbar([v.mean() for v in values], rows, xerr=[v.std() for v in values], fmt="o", capsize=3,
+                    color=COLOURS[0], label="mean ± deviation")  # fmt: skip
+    spread.set(xlabel="activation", title="Mean and deviation", ylim=(len(rows) - 0.5, -0.5))
+    spread.set_yticks(rows, labels=list(activations))
+    spread.legend()
+    zeros.barh(rows, [100 * float((v == 0).mean()) for v in values], color=COLOURS[1], height=0.6)
+    zeros.set(xlabel="activations that are 0 (%)", xlim=(0, 100), title="Zeros")
+    for axes in (spread, zeros):
+        axes.grid(alpha=0.3)
+    page.save(sheet, path)
+
+
+def gradient_flow(gradients: Arrays, path: Path) -> None:
+    """Draw the root mean square and the maximum of each parameter's gradient, ``{name: array}``, into the PNG ``path``.
+
+    Values that fall from the last layer to the first are a vanishing gradient, values that rise an exploding one.
+
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "gradients.png")
+    >>> gradient_flow({"0.weight": np.array([0.1, -0.2]), "1.weight": np.array([1.0])}, path)
+
+    Raises ArgumentError where there is no parameter, or one without values.
+    """
+    _check("gradient_flow", gradients)
+    rows = np.arange(len(gradients))
+    sizes = [np.abs(np.asarray(g, np.float64)) for g in gradients.values()]
+    sheet = page.figure(width=6.5, height=1.4 + 0.3 * len(rows))
+    axes = sheet.subplots()
+    means = [float(np.sqrt((s * s).mean())) for s in sizes]
+    axes.plot([float(s.max()) for s in sizes], rows, "s--", color=COLOURS[1], label="maximum")
+    axes.plot(means, rows, "o-", color=COLOURS[0], label="root mean square")
+    axes.set(xlabel="size of the gradient", title="Gradient by parameter, first layer on top")
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xscale("log" if min(means) > 0 else "symlog")  # a gradient that is all 0 has no logarithm
+    axes.set_yticks(rows, labels=list(gradients))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    page.save(sheet, path)
+
+
+def _check(op: str, arrays: Arrays) -> None:
+    filled = len(arrays) > 0 and all(a.size for a in arrays.values())
+    rule = "there must be at least one array, and none without values"
+    check(filled, ArgumentError, op, rule, shapes={name: a.shape for name, a in arrays.items()})

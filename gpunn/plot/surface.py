@@ -1,0 +1,111 @@
+"""What a classifier of points in the plane answers everywhere, once and as it learns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpunn.errors import ArgumentError, PackageError, ShapeError, check
+from gpunn.plot import figure as page
+from gpunn.plot.figure import COLOURS, Path
+
+Predict = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
+
+
+class Surface(NamedTuple):
+    """The probability of class 1 over a square grid, and the extent (left, right, bottom, top) that the grid covers."""
+
+    probability: np.ndarray[Any, Any]
+    extent: tuple[float, float, float, float]
+
+
+def surface(predict: Predict, points: np.ndarray[Any, Any], resolution: int = 150) -> Surface:
+    """Ask ``predict`` on a grid around ``points`` (N, 2): it takes (M, 2) and gives the probability of class 1, (M,).
+
+    >>> surface(lambda p: p[:, 0], np.array([[0.0, 0.0], [1.0, 1.0]]), 3).probability[0].round(3).tolist()
+    [-0.1, 0.5, 1.1]
+    """
+    check(points.ndim == 2 and points.shape[1] == 2, ShapeError, "surface", "points must be (N, 2)", shape=points.shape)
+    low, high = points.min(0), points.max(0)
+    margin = 0.1 * (high - low)
+    (left, bottom), (right, top) = low - margin, high + margin
+    xs, ys = np.linspace(left, right, resolution), np.linspace(bottom, top, resolution)
+    grid = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2).astype(points.dtype)
+    probability = np.asarray(predict(grid))
+    rule = "predict must give one probability for each point"
+    check(probability.shape == (len(grid),), ShapeError, "surface", rule, got=probability.shape, points=len(grid))
+    return Surface(probability.reshape(resolution, resolution), (left, right, bottom, top))
+
+
+def decision_surface(
+    of: Surface, points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], path: Path, title: str = ""
+) -> None:
+    """Draw the probability of class 1 over the plane, with ``points`` (N, 2) of two classes, into the PNG ``path``.
+
+    The line is where the probability is one half.
+
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "surface.png")
+    >>> points, labels = np.array([[0.0, 0.0], [1.0, 1.0]]), np.array([0, 1])
+    >>> decision_surface(surface(lambda p: p[:, 0] > 0.5, points), points, labels, path)
+    """
+    page.save(_drawn(of, points, labels, title), path)
+
+
+def animate_decision_surface(
+    frames: Iterable[tuple[str, Surface]],
+    points: np.ndarray[Any, Any],
+    labels: np.ndarray[Any, Any],
+    path: Path,
+    seconds_per_frame: float = 0.15,
+) -> None:
+    """Draw ``frames``, pairs of a title and a surface, as an animated GIF; the last frame stays two seconds.
+
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "surface.gif")
+    >>> points, labels = np.array([[0.0, 0.0], [1.0, 1.0]]), np.array([0, 1])
+    >>> frames = [(f"step {k}", surface(lambda p: p[:, 0] * k, points)) for k in (0, 1)]
+    >>> animate_decision_surface(frames, points, labels, path)
+
+    Raises ArgumentError where there is no frame, FileError if ``path`` cannot be written.
+    """
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise PackageError(f'plot: a GIF is written by Pillow ({error}): pip install "gpunn[train]"') from error
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    pictures = []
+    for title, each in frames:
+        canvas: Any = FigureCanvasAgg(_drawn(each, points, labels, title))
+        canvas.figure.set_dpi(80)
+        canvas.draw()
+        pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+        pictures.append(Image.fromarray(pixels).quantize(64))  # one frame of 64 colours is a tenth of the bytes
+    check(len(pictures) > 0, ArgumentError, "animate_decision_surface", "there must be at least one frame")
+    durations = [round(1000 * seconds_per_frame)] * (len(pictures) - 1) + [2000]
+    try:
+        pictures[0].save(path, format="GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+    except OSError as error:
+        raise page.unwritable(path, error) from error
+
+
+def _drawn(of: Surface, points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], title: str) -> Any:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    colours = LinearSegmentedColormap.from_list("classes", ["#F0AD7B", "#FFFFFF", "#7FB9DB"])  # paler than the points
+    sheet = page.figure(width=5.6, height=4.6)
+    axes = sheet.subplots()
+    image = axes.imshow(of.probability, extent=of.extent, origin="lower", cmap=colours, vmin=0, vmax=1)
+    if of.probability.min() < 0.5 < of.probability.max():
+        axes.contour(of.probability, levels=[0.5], extent=of.extent, origin="lower", colors="black", linewidths=1)
+    for label, colour, marker in ((0, COLOURS[1], "o"), (1, COLOURS[0], "^")):
+        x, y = points[labels == label].T
+        look = {"c": colour, "marker": marker, "edgecolors": "black", "linewidths": 0.4}
+        axes.scatter(x, y, s=14, label=f"class {label}", **look)
+    axes.set(xlabel="x₁", ylabel="x₂", title=title)
+    axes.legend(loc="upper right", framealpha=0.9)
+    sheet.colorbar(image, ax=axes, label="probability of class 1")
+    return sheet

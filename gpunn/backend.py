@@ -232,6 +232,15 @@ def use_device(device: str) -> AbstractContextManager[Any]:
     return nullcontext() if index is None else sys.modules["cupy"].cuda.Device(index)
 
 
+def device_context(x: Array) -> AbstractContextManager[Any]:
+    """A context in which the device of ``x`` is the current one.
+
+    >>> with device_context(np.zeros(2)):
+    ...     pass
+    """
+    return x.device if _is_cupy(x) else nullcontext()
+
+
 def asarray(x: Any, device: str | None = None, dtype: Any = None) -> Array:
     """``x`` (array, list, number) as an array on ``device``.
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backend import DTYPES, Array, asarray, device_of, get_array_module, is_array, to_cpu
+from gpunn.backend import DTYPES, Array, asarray, device_context, device_of, get_array_module, is_array, to_cpu
 from gpunn.errors import DeviceError, DtypeError, GraphError, ShapeError, check, fail
 from gpunn.ops.arithmetic import matmul_backward, scatter, spread, unbroadcast
 
@@ -159,15 +159,18 @@ class Tensor:
             if gy is None:
                 continue
             if node._backward is None:
-                node.grad = gy.copy() if node.grad is None else node.grad + gy
+                with device_context(gy):
+                    node.grad = gy.copy() if node.grad is None else node.grad + gy
                 continue
             node._check_unchanged()
             needs = tuple(parent.requires_grad for parent in node._parents)
-            gradients = node._backward(gy, needs)
+            with device_context(gy):
+                gradients = node._backward(gy, needs)
             for parent, gradient in zip(node._parents, gradients, strict=True):
                 if parent.requires_grad and gradient is not None:
                     earlier = pending.get(id(parent))
-                    total = gradient if earlier is None else earlier + gradient
+                    with device_context(gradient):
+                        total = gradient if earlier is None else earlier + gradient
                     pending[id(parent)] = _array(total)
             if not retain_graph:
                 node._backward, node._parents, node._seen = _freed, (), ()

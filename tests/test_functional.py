@@ -25,6 +25,7 @@ FUNCTIONS = {
     "local_response_norm": (lambda x: F.local_response_norm(x, 5, 0.5, alpha_mode="sum"), [IMAGES]),
     "batch_norm": (lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True), [IMAGES, (4,), (4,)]),
     "batch_norm, evaluation": (lambda x: F.batch_norm(x, *beside(x, [0.5, 0, 1, -1], [2.0, 1, 0.5, 3])), [IMAGES]),
+    "concatenate": (lambda *xs: F.concatenate(xs, 1), [(2, 3, 2), (2, 1, 2), (2, 0, 2)]),
     "dropout": (lambda x: F.dropout(x, 0.3, generator=random_generator(1)), [(5, 7)]),
     "dropout2d": (lambda x: F.dropout2d(x, 0.3, generator=random_generator(1)), [IMAGES]),
     "bias_relu_pool_lrn": (lambda x, b: F.bias_relu_pool_lrn(x, b, 3, 2, 1, alpha=0.5), [IMAGES, (4,)]),

@@ -144,22 +144,163 @@ def test_modes_reach_every_module():
     assert all(module.training for module in block.train().modules())
 
 
+def rows(text):
+    return [line.split() for line in text.splitlines()]
+
+
 def test_summary_names_layers_shapes_and_counts():
     block = Block()
     block.conv.eval()
-    text = block.summary((2, 5, 5))
-    assert [line.split() for line in text.splitlines()] == [
-        ["layer", "output", "shape", "parameters"],
-        ["Conv2d", "(N,", "4,", "5,", "5)", "76"],
-        ["ReLU", "(N,", "4,", "5,", "5)", "0"],
-        ["Flatten", "(N,", "100)", "0"],
-        ["Linear", "(N,", "3)", "303"],
-        ["Block", "(N,", "3)", "1"],
-        ["total", "380"],
+    assert rows(block.summary((2, 5, 5))) == [
+        ["name", "layer", "output", "shape", "parameters", "bytes"],
+        ["conv", "Conv2d", "(N,", "4,", "5,", "5)", "76", "304"],
+        ["head.0", "ReLU", "(N,", "4,", "5,", "5)", "0", "0"],
+        ["head.1", "Flatten", "(N,", "100)", "0", "0"],
+        ["head.2", "Linear", "(N,", "3)", "303", "1,212"],
+        ["Block", "(N,", "3)", "1", "4"],
+        ["total", "380", "1,520"],
     ]
     assert block.training
     assert not block.conv.training
     assert all(parameter.grad is None for parameter in block.parameters())
+
+
+class Branches(nn.Module):
+    """Two branches, a layer that runs twice, a tied weight, a layer that never runs, outputs of several kinds."""
+
+    def __init__(self):
+        self.left = nn.Linear(4, 4, dtype=np.float64)
+        self.right = nn.Sequential(nn.Linear(4, 4, dtype=np.float64), nn.Tanh())
+        self.right[0].weight = self.left.weight
+        self.idle = nn.Linear(2, 2, dtype=np.float64)
+        self.pair = Pair()
+
+    def forward(self, x):
+        return self.pair(self.right(self.left(self.left(x))))
+
+
+class Pair(nn.Module):
+    def forward(self, x):
+        return {"both": (x, [x.sum(0)]), "sum": x.sum(), "name": "x"}
+
+
+def test_summary_of_branches_shared_layers_and_several_outputs():
+    assert rows(Branches().summary((4,)))[1:] == [
+        ["left", "Linear", "(N,", "4)", "20", "160"],
+        ["left", "Linear", "(N,", "4)", "shared"],
+        ["right.0", "Linear", "(N,", "4)", "4", "32"],
+        ["right.1", "Tanh", "(N,", "4)", "0", "0"],
+        ["pair", "Pair", "{both:", "((N,", "4),", "((4,))),", "sum:", "(),", "name:", "str}", "0", "0"],
+        ["total", "30", "240"],
+    ]
+
+
+class Embedding(nn.Module):
+    def __init__(self):
+        self.weight = nn.Parameter(np.ones((10, 3), np.float32))
+
+    def forward(self, ids):
+        return self.weight[ids]
+
+
+def test_summary_of_integers():
+    net = nn.Sequential(Embedding(), nn.Linear(3, 2))
+    assert rows(net.summary((7,), np.int64))[1:3] == [
+        ["0", "Embedding", "(N,", "7,", "3)", "30", "120"],
+        ["1", "Linear", "(N,", "7,", "2)", "8", "32"],
+    ]
+    assert rows(nn.Tanh().summary((2,)))[1:] == [["Tanh", "(N,", "2)", "0", "0"], ["total", "0", "0"]]
+
+
+def test_listing_is_nested_and_shows_settings():
+    net = nn.Sequential(nn.Conv2d(2, 4, (3, 1), bias=False), Block())
+    net.eval()
+    assert repr(net).splitlines() == [
+        "Sequential(",
+        "  (0): Conv2d(weight=(4, 2, 3, 1), bias=None, stride=1, padding=0, dilation=1, groups=1)",
+        "  (1): Block(scale=(1,)",
+        "    (conv): Conv2d(weight=(4, 2, 3, 3), bias=(4,), stride=1, padding=1, dilation=1, groups=1)",
+        "    (head): Sequential(",
+        "      (0): ReLU()",
+        "      (1): Flatten()",
+        "      (2): Linear(weight=(3, 100), bias=(3,))",
+        "    )",
+        "  )",
+        ")",
+    ]
+    assert repr(nn.Dropout(0.25, gpunn.backend.random_generator(0))) == "Dropout(p=0.25)"
+    assert repr(nn.Sequential()) == "Sequential()"
+
+
+def test_sequential_is_a_list_of_layers(rng):
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+    assert net.append(nn.Linear(4, 2)) is net
+    assert len(net) == 3
+    assert [type(layer).__name__ for layer in net] == ["Linear", "ReLU", "Linear"]
+    assert net[-1] is net[2]
+    x = rng.standard_normal((2, 3)).astype(np.float32)
+    part = net[:2]
+    assert isinstance(part, nn.Sequential)
+    assert part[0] is net[0]
+    np.testing.assert_array_equal(net[2](part(x)).data, net(x).data)
+    with pytest.raises(ArgumentError, match="Sequential: layers must be modules, got type='int'"):
+        net.append(3)
+    assert len(net) == 3
+
+
+def test_module_list_holds_modules():
+    class Holder(nn.Module):
+        def __init__(self):
+            self.items = nn.ModuleList(nn.Linear(2, 2) for _ in range(2))
+
+    holder = Holder()
+    holder.items.append(nn.ReLU())
+    assert [name for name, _ in holder.named_modules()] == ["", "items", "items.0", "items.1", "items.2"]
+    assert list(holder.state_dict()) == ["items.0.weight", "items.0.bias", "items.1.weight", "items.1.bias"]
+    assert isinstance(holder.items[1:], nn.ModuleList)
+    assert list(holder.items[1:]) == [holder.items[1], holder.items[2]]
+    with pytest.raises(ArgumentError, match="ModuleList: layers must be modules, got type='str'"):
+        nn.ModuleList(["x"])
+    with pytest.raises(NotImplementedError, match="ModuleList must define forward"):
+        holder.items(1)
+
+
+def test_named_modules_come_once_in_order():
+    block = Block()
+    block.again = block.head
+    names = ["", "conv", "head", "head.0", "head.1", "head.2"]
+    assert [name for name, _ in block.named_modules()] == names
+    assert [id(module) for module in block.modules()] == [id(module) for _, module in block.named_modules()]
+    seen = []
+    assert block.head.apply(lambda module: seen.append(type(module).__name__)) is block.head
+    assert seen == ["ReLU", "Flatten", "Linear", "Sequential"]
+
+
+def test_frozen_parameters_stay(rng):
+    block = Block()
+    x = tensor(rng.standard_normal((2, 2, 5, 5)).astype(np.float32))
+    block(x).sum().backward()
+    assert block.conv.requires_grad_(False) is block.conv
+    assert block.conv.weight.grad is None
+    optimizer = gpunn.optim.SGD([p for p in block.parameters() if p.requires_grad], lr=0.1)
+    before = block.state_dict()
+    block(x).sum().backward()
+    optimizer.step()
+    changed = {name for name, array in block.state_dict().items() if (array != before[name]).any()}
+    assert changed == {"scale", "head.2.weight", "head.2.bias"}
+    assert block.conv.weight.grad is None
+    block.requires_grad_()
+    block(x).sum().backward()
+    assert np.abs(block.conv.weight.grad).max() > 0
+
+
+@pytest.mark.parametrize("shape", [(3,), (40_000,), (2, 3, 150, 73), (0, 4)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_weights_drawn_in_parts_are_those_drawn_at_once(shape, dtype):
+    weight = nn.init.uniform_fan_in(shape, 9, gpunn.backend.random_generator(3), dtype)
+    at_once = gpunn.backend.random_generator(3).uniform(-1 / 3, 1 / 3, shape).astype(dtype)
+    np.testing.assert_array_equal(weight.data, at_once)
+    assert weight.dtype == dtype
 
 
 def test_moving_to_a_device(monkeypatch):

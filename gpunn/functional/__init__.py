@@ -12,6 +12,7 @@ from gpunn.functional.activation import relu, sigmoid, tanh
 from gpunn.functional.batch_norm import batch_norm
 from gpunn.functional.block import bias_relu_lrn_pool, bias_relu_pool_lrn
 from gpunn.functional.conv import conv2d
+from gpunn.functional.device import concatenate, to_device
 from gpunn.functional.dropout import dropout, dropout2d
 from gpunn.functional.global_pool import global_avg_pool2d, global_max_pool2d
 from gpunn.functional.linear import linear
@@ -27,6 +28,7 @@ __all__ = [
     "batch_norm",
     "bias_relu_lrn_pool",
     "bias_relu_pool_lrn",
+    "concatenate",
     "conv2d",
     "cross_entropy",
     "dropout",
@@ -45,4 +47,5 @@ __all__ = [
     "skeletonize",
     "softmax",
     "tanh",
+    "to_device",
 ]

@@ -1,4 +1,4 @@
-"""A LeNet-style network for small images."""
+"""LeNet-5, and a LeNet-style network for small images."""
 
 from __future__ import annotations
 
@@ -43,4 +43,42 @@ def lenet(
         nn.Linear(64 * (size // 4) ** 2, 128, generator=generator),
         nn.ReLU(),
         nn.Linear(128, classes, generator=generator),
+    )
+
+
+def lenet5(size: int = 28, classes: int = 10, generator: np.random.Generator | None = None) -> nn.Sequential:
+    """The network of 1998 for handwritten digits; images (N, 1, size, size), size 28 or 32, to logits (N, classes).
+
+    ::
+
+        C1 conv 5×5 → tanh     (N, 6, 28, 28)    28×28 images are padded to 32×32
+        S2 average pool 2      (N, 6, 14, 14)
+        C3 conv 5×5 → tanh     (N, 16, 10, 10)
+        S4 average pool 2      (N, 16, 5, 5)
+        C5 conv 5×5 → tanh     (N, 120, 1, 1)
+        F6 linear → tanh       (N, 84)
+        linear                 (N, classes)
+
+    It has 61,706 parameters. What is usual now in place of the paper's: S2 and S4 have no coefficients, C3 sees all
+    maps of S2, tanh is not scaled, and the output is linear where the paper has distances to drawn digits.
+
+    >>> sum(p.size for p in lenet5().parameters())
+    61706
+
+    Source: Y. LeCun et al., "Gradient-based learning applied to document recognition", 1998, section II.B.
+    """
+    check(size in (28, 32), ArgumentError, "lenet5", "size must be 28 or 32", size=size)
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=(32 - size) // 2, generator=generator),
+        nn.Tanh(),
+        nn.AvgPool2d(2),
+        nn.Conv2d(6, 16, 5, generator=generator),
+        nn.Tanh(),
+        nn.AvgPool2d(2),
+        nn.Conv2d(16, 120, 5, generator=generator),
+        nn.Tanh(),
+        nn.Flatten(),
+        nn.Linear(120, 84, generator=generator),
+        nn.Tanh(),
+        nn.Linear(84, classes, generator=generator),
     )

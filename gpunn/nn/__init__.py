@@ -2,7 +2,7 @@
 
 from gpunn.nn.activation import ReLU, Sigmoid, Tanh
 from gpunn.nn.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
-from gpunn.nn.container import Sequential
+from gpunn.nn.container import ModuleList, Sequential
 from gpunn.nn.conv import Conv2d
 from gpunn.nn.dropout import Dropout, Dropout2d
 from gpunn.nn.global_pool import GlobalAvgPool2d, GlobalMaxPool2d
@@ -27,6 +27,7 @@ __all__ = [
     "LocalResponseNorm",
     "MaxPool2d",
     "Module",
+    "ModuleList",
     "Parameter",
     "ReLU",
     "Sequential",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from gpunn.backend import Array, asarray, check_device, device_of
+from gpunn.backend import Array, asarray, check_device, device_context, device_of, use_device
 from gpunn.errors import ArgumentError, ShapeError, check
 from gpunn.tensor import Tensor, no_grad
 
@@ -32,7 +32,7 @@ class Buffer(Tensor):
         super().__init__(data)
 
 
-Held = TypeVar("Held", bound=Tensor)
+Held = TypeVar("Held")
 
 
 def _each_once(named: Iterator[tuple[str, Held]]) -> Iterator[tuple[str, Held]]:
@@ -44,7 +44,29 @@ def _each_once(named: Iterator[tuple[str, Held]]) -> Iterator[tuple[str, Held]]:
 
 
 # While a summary is taken: where each module that runs leaves itself and the shape of its output.
-_visits: ContextVar[list[tuple[Module, tuple[int, ...]]] | None] = ContextVar("visits", default=None)
+_visits: ContextVar[list[tuple[Module, str]] | None] = ContextVar("visits", default=None)
+
+
+def _shape_text(y: Any) -> str:
+    """``(N, 3)`` for an array of shape (1, 3); a tuple gives a tuple of such texts, a dict its keys with them."""
+    if isinstance(y, tuple | list):
+        return f"({', '.join(map(_shape_text, y))})"
+    if isinstance(y, Mapping):
+        return f"{{{', '.join(f'{key}: {_shape_text(value)}' for key, value in y.items())}}}"
+    if not hasattr(y, "shape"):
+        return type(y).__name__
+    sizes = ["N" if axis == 0 and size == 1 else str(size) for axis, size in enumerate(y.shape)]
+    return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+
+
+def _setting_text(value: Any) -> str | None:
+    """How a layer's listing shows one of its attributes; None for what it leaves out."""
+    if isinstance(value, Tensor):
+        return repr(value.shape)
+    plain = all(
+        isinstance(item, bool | int | float | str | None) for item in (value if isinstance(value, tuple) else (value,))
+    )
+    return repr(value) if plain else None
 
 
 class Module:
@@ -69,8 +91,16 @@ class Module:
         y = self.forward(*args, **settings)
         visits = _visits.get()
         if visits is not None:
-            visits.append((self, y.shape))
+            visits.append((self, _shape_text(y)))
         return y
+
+    def __repr__(self) -> str:
+        """The modules inside as a nested listing; a layer with its settings, parameters by their shapes."""
+        public = ((name, value) for name, value in vars(self).items() if name[0] != "_" and name != "training")
+        shown = [f"{name}={text}" for name, value in public if (text := _setting_text(value)) is not None]
+        lines = [f"{type(self).__name__}({', '.join(shown)}"]
+        lines += [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self.named_children()]
+        return "\n  ".join(lines) + ("\n)" if len(lines) > 1 else ")")
 
     # ---- what it holds --------------------------------------------------------------------------------------------
 
@@ -78,11 +108,18 @@ class Module:
         """The modules held directly, by attribute name, in the order in which they were set."""
         return ((name, value) for name, value in vars(self).items() if isinstance(value, Module))
 
+    def _walk(self, name: str = "") -> Iterator[tuple[str, Module]]:
+        yield name, self
+        for own, child in self.named_children():
+            yield from child._walk(f"{name}.{own}" if name else own)
+
+    def named_modules(self) -> Iterator[tuple[str, Module]]:
+        """This module (its name is empty) and all inside it, with dotted names; one that is held twice comes once."""
+        return _each_once(self._walk())
+
     def modules(self) -> Iterator[Module]:
-        """This module and all modules inside it."""
-        yield self
-        for _, child in self.named_children():
-            yield from child.modules()
+        """This module and all modules inside it, each once."""
+        return (module for _, module in self.named_modules())
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
         """All parameters with their dotted names; one that is held twice comes once."""
@@ -93,11 +130,10 @@ class Module:
         return _each_once(self._all_named(Buffer, prefix))
 
     def _all_named(self, kind: type[Held], prefix: str) -> Iterator[tuple[str, Held]]:
-        for name, value in vars(self).items():
-            if isinstance(value, kind):
-                yield prefix + name, value
-        for name, child in self.named_children():
-            yield from child._all_named(kind, f"{prefix}{name}.")
+        for path, module in self._walk():
+            for name, value in vars(module).items():
+                if isinstance(value, kind):
+                    yield f"{prefix}{path}.{name}" if path else prefix + name, value
 
     def _state(self) -> dict[str, Tensor]:
         return {**dict(self.named_parameters()), **dict(self.named_buffers())}
@@ -108,7 +144,11 @@ class Module:
 
     def state_dict(self) -> dict[str, Array]:
         """A copy of the array of every parameter and every buffer, by name."""
-        return {name: held.data.copy() for name, held in self._state().items()}
+        state = {}
+        for name, held in self._state().items():
+            with device_context(held.data):  # CuPy copies to the current device
+                state[name] = held.data.copy()
+        return state
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Copy arrays into what has the same names here; if a name, shape or dtype differs, nothing is changed."""
@@ -123,7 +163,8 @@ class Module:
             same = array.dtype == held.dtype
             check(same, ArgumentError, "load_state_dict", f"{name} must be {held.dtype}", dtype=str(array.dtype))
         for name, held in own.items():
-            held.data[...] = asarray(state[name], device=held.device)
+            with device_context(held.data):
+                held.data[...] = asarray(state[name], device=held.device)
             held.mark_changed()
 
     # ---- what it does ---------------------------------------------------------------------------------------------
@@ -153,6 +194,27 @@ class Module:
         for parameter in self.parameters():
             parameter.grad = None
 
+    def requires_grad_(self, mode: bool = True) -> Self:
+        """Let all parameters learn or, with False, freeze them: no gradient is computed, and the old one forgotten.
+
+        >>> from gpunn import nn
+        >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+        >>> _ = net[0].requires_grad_(False)
+        >>> [name for name, parameter in net.named_parameters() if parameter.requires_grad]
+        ['2.weight', '2.bias']
+        """
+        for parameter in self.parameters():
+            parameter.requires_grad = mode
+            parameter.grad = parameter.grad if mode else None
+        return self
+
+    def apply(self, function: Callable[[Module], object]) -> Self:
+        """Call ``function`` with every module inside this one, then with this one."""
+        for _, child in self.named_children():
+            child.apply(function)
+        function(self)
+        return self
+
     def to(self, device: str) -> Self:
         """Move all parameters and buffers to ``device``; make optimizers afterwards."""
         device = check_device(device)
@@ -162,31 +224,47 @@ class Module:
                 held.grad = None
         return self
 
-    def summary(self, input_shape: tuple[int, ...]) -> str:
-        """A table of the layers, their output shapes and parameter counts, for an input of ``input_shape`` without N.
+    def summary(self, input_shape: tuple[int, ...], dtype: Any = None) -> str:
+        """A table of the layers in the order in which they run, for an input of ``input_shape`` without N.
+
+        The input is of ``dtype`` (default: that of the parameters; give an integer one where ids come in). A layer
+        is called by its dotted name. A parameter is counted in the first row that has it; a layer that runs again is
+        "shared". The last row counts all parameters, those too that this input did not reach.
 
         >>> from gpunn import nn
         >>> print(nn.Sequential(nn.Linear(4, 3), nn.ReLU()).summary((4,)))
-        layer      output shape  parameters
-        Linear     (N, 3)                15
-        ReLU       (N, 3)                 0
-        total                            15
+        name      layer   output shape  parameters  bytes
+        0         Linear  (N, 3)                15     60
+        1         ReLU    (N, 3)                 0      0
+        total                                   15     60
         """
         first = next(iter(self.parameters()), None)
-        dtype, device = (first.dtype, first.device) if first is not None else (np.dtype(np.float32), None)
+        device = "cpu" if first is None else first.device
+        dtype = dtype or (np.float32 if first is None else first.dtype)
         token = _visits.set([])
         try:
-            with no_grad(), self.evaluating():
+            with no_grad(), self.evaluating(), use_device(device):
                 self(asarray(np.zeros((1, *input_shape), dtype), device=device))
             visits = _visits.get() or []
         finally:
             _visits.reset(token)
-        rows = [("layer", "output shape", "parameters")]
+        names = {id(module): name for name, module in self.named_modules()}
+        rows = [("name", "layer", "output shape", "parameters", "bytes")]
+        counted: set[int] = set()
         for module, shape in visits:
-            count = sum(value.size for value in vars(module).values() if isinstance(value, Parameter))
-            if count or not any(module.named_children()):
-                rows.append((type(module).__name__, f"(N, {', '.join(map(str, shape[1:]))})", f"{count:,}"))
-        rows.append(("total", "", f"{sum(parameter.size for parameter in self.parameters()):,}"))
-        left, middle, right = (max(len(row[column]) for row in rows) for column in range(3))
-        left = max(left, len("total") + 4)
-        return "\n".join(f"{a:<{left}}  {b:<{middle}}  {c:>{right}}" for a, b, c in rows)
+            own = [value for value in vars(module).values() if isinstance(value, Parameter)]
+            if own or not any(module.named_children()):
+                new = [value for value in own if id(value) not in counted]
+                counted.update(map(id, new))
+                sizes = _sizes(new) if new or not own else ("shared", "")
+                rows.append((names.get(id(module), ""), type(module).__name__, shape, *sizes))
+        rows.append(("total", "", "", *_sizes(self.parameters())))
+        widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        widths[0] = max(widths[0], len("total") + 3)
+        aligned = [[f"{text:{'<' if at < 3 else '>'}{widths[at]}}" for at, text in enumerate(row)] for row in rows]
+        return "\n".join("  ".join(row) for row in aligned)
+
+
+def _sizes(parameters: list[Parameter]) -> tuple[str, str]:
+    """Their elements and their bytes, for the summary."""
+    return f"{sum(p.size for p in parameters):,}", f"{sum(p.data.nbytes for p in parameters):,}"

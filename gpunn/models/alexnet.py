@@ -1,0 +1,290 @@
+"""AlexNet, in one piece or as two towers that share the work of two GPUs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gpunn import functional as F
+from gpunn import nn
+from gpunn.backend import (
+    Array,
+    check_device,
+    default_generator,
+    device_context,
+    device_of,
+    get_array_module,
+    to_cpu,
+    use_device,
+)
+from gpunn.errors import ArgumentError, check
+from gpunn.functional.record import raw
+from gpunn.models.initial import draw_normal
+
+LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
+# Their biases start at 1: ReLU then sees positive inputs from the first step.
+_BIAS_ONE = {"conv2", "conv4", "conv5", "fc6", "fc7"}
+
+
+class Response(nn.Module):
+    """ReLU, max pooling 3/2 and local response normalisation (n 5, k 2, alpha 1e-4, beta 0.75) in one kernel.
+
+    Each of ``towers`` equal runs of channels is normalised by itself. ``norm_before_pool`` is the paper's order.
+
+    >>> Response(towers=2)(np.ones((1, 96, 55, 55), np.float32)).shape
+    (1, 96, 27, 27)
+    """
+
+    def __init__(self, towers: int = 1, norm_before_pool: bool = False) -> None:
+        self.towers, self.norm_before_pool = towers, norm_before_pool
+
+    def forward(self, x: Any) -> Any:
+        n, c, h, w = x.shape
+        own = x.reshape(n * self.towers, c // self.towers, h, w)
+        # The convolution before it has added the bias: the towers' biases differ.
+        zero = get_array_module(raw(x)).zeros(own.shape[1], x.dtype)
+        y = (F.bias_relu_lrn_pool if self.norm_before_pool else F.bias_relu_pool_lrn)(own, zero)
+        return y.reshape(n, c, *y.shape[2:])
+
+
+class _Layers(nn.Module):
+    """The layers of AlexNet in ``groups``, or those of one of ``share`` towers; without ``classes`` it has no fc8."""
+
+    def __init__(
+        self,
+        classes: int | None,
+        groups: int,
+        share: int,
+        *,
+        norm_before_pool: bool = False,
+        in_channels: int = 3,
+        size: int = 227,
+        channels: Sequence[int] = (96, 256, 384, 384, 256),
+        hidden: int = 4096,
+        generator: np.random.Generator | None = None,
+    ) -> None:
+        last = (size - 11) // 4 + 1
+        for _ in range(3):
+            last = (last - 3) // 2 + 1
+        check(last >= 1, ArgumentError, "alexnet", "size must be at least 67", size=size)
+        rule = "there must be the channels of five convolutions"
+        check(len(channels) == 5, ArgumentError, "alexnet", rule, channels=tuple(channels))
+        towers, counts = groups * share, (*channels, hidden)
+        rule = "channels and hidden must divide into the towers"
+        check(not any(c % towers for c in counts), ArgumentError, "alexnet", rule, counts=counts, towers=towers)
+        c1, c2, c3, c4, c5, c6 = (count // share for count in counts)
+        drawn: Any = {"generator": generator}
+        self.conv1 = nn.Conv2d(in_channels, c1, 11, stride=4, **drawn)
+        self.response1 = Response(groups, norm_before_pool)
+        self.conv2 = nn.Conv2d(c1, c2, 5, padding=2, groups=groups, **drawn)
+        self.response2 = Response(groups, norm_before_pool)
+        self.conv3 = nn.Conv2d(share * c2, c3, 3, padding=1, **drawn)
+        self.conv4 = nn.Conv2d(c3, c4, 3, padding=1, groups=groups, **drawn)
+        self.conv5 = nn.Conv2d(c4, c5, 3, padding=1, groups=groups, **drawn)
+        self.pool = nn.MaxPool2d(3, stride=2)
+        self.fc6 = nn.Linear(share * c5 * last**2, c6, **drawn)
+        self.fc7 = nn.Linear(share * c6, c6, **drawn)
+        self.fc8 = None if classes is None else nn.Linear(share * c6, classes, **drawn)
+
+    def first_maps(self, x: Any) -> Any:
+        """Blocks 1 and 2."""
+        return self.response2(self.conv2(self.response1(self.conv1(x))))
+
+    def last_maps(self, x: Any) -> Any:
+        """Blocks 3, 4 and 5, flattened."""
+        maps = F.relu(self.conv4(F.relu(self.conv3(x))))
+        maps = self.pool(F.relu(self.conv5(maps)))
+        return maps.reshape(maps.shape[0], -1)
+
+    def hidden6(self, x: Any) -> Any:
+        return F.relu(self.fc6(x))
+
+    def hidden7(self, x: Any) -> Any:
+        return F.relu(self.fc7(x))
+
+    def logits(self, x: Any) -> Any:
+        assert self.fc8 is not None, "the tower without fc8 gives no logits"
+        return self.fc8(x)
+
+
+def _initialise(towers: Sequence[_Layers], generator: np.random.Generator | None) -> None:
+    """The paper's values; two towers get those of the one network, whose first half of the outputs is the first's."""
+    for name in LAYERS:
+        for tower in towers:
+            layer = getattr(tower, name)
+            if layer is not None:
+                draw_normal(layer.weight, 0.01, generator)
+                layer.bias.data[...] = float(name in _BIAS_ONE)
+
+
+class AlexNet(_Layers):
+    """AlexNet on one device; images (N, in_channels, size, size) to logits (N, classes). See :func:`alexnet`.
+
+    >>> net = AlexNet(10, size=67, channels=(4, 8, 8, 8, 4), hidden=16)
+    >>> net(np.zeros((2, 3, 67, 67), np.float32)).shape
+    (2, 10)
+    """
+
+    def __init__(self, classes: int = 1000, towers: int = 1, dropout: float = 0.5, **settings: Any) -> None:
+        super().__init__(classes, towers, 1, **settings)
+        self.dropout = dropout
+        _initialise([self], settings.get("generator"))
+
+    def forward(self, x: Any) -> Any:
+        h = self.hidden6(self.last_maps(self.first_maps(x)))
+        h = self.hidden7(F.dropout(h, self.dropout, self.training))
+        return self.logits(F.dropout(h, self.dropout, self.training))
+
+
+class Exchange(nn.Module):
+    """What each tower holds, joined along axis 1, on the devices of all towers: the only way from one to another.
+
+    >>> a, b = Exchange()([np.zeros((1, 2)), np.ones((1, 2))])
+    >>> a.tolist() == b.tolist() == [[0.0, 0.0, 1.0, 1.0]]
+    True
+    """
+
+    def forward(self, xs: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(self.to_one(xs, tower) for tower in range(len(xs)))
+
+    def to_one(self, xs: Sequence[Any], tower: int) -> Any:
+        """What both hold, on the device of one of them."""
+        target = raw(xs[tower])
+        with device_context(target):
+            return F.concatenate([F.to_device(x, device_of(target)) for x in xs], axis=1)
+
+
+class TwoTowerAlexNet(nn.Module):
+    """AlexNet with each tower on a device of its own; see :func:`alexnet`.
+
+    ``tower0`` and ``tower1`` hold the layers ``conv1`` to ``fc7`` with half of the outputs each; ``fc8`` is in
+    ``tower0``. They exchange before ``conv3``, ``fc6`` and ``fc7``, and the second sends its half to ``fc8``: seven
+    transfers, beside the image. The logits are on the first device. Equal generators draw the weights of an
+    :class:`AlexNet` with ``towers=2``.
+
+    >>> net = TwoTowerAlexNet(10, ("cpu", "cpu"), size=67, channels=(4, 8, 8, 8, 4), hidden=16)
+    >>> net(np.zeros((2, 3, 67, 67), np.float32)).shape
+    (2, 10)
+    """
+
+    def __init__(self, classes: int, devices: tuple[str, str], dropout: float = 0.5, **settings: Any) -> None:
+        check(len(devices) == 2, ArgumentError, "alexnet", "there must be two devices", devices=devices)
+        where = [check_device(device) for device in devices]
+        self.tower0 = _Layers(classes, 1, 2, **settings)
+        self.tower1 = _Layers(None, 1, 2, **settings)
+        self.exchange = Exchange()
+        self.dropout = dropout
+        _initialise(self.towers, settings.get("generator"))
+        for tower, device in zip(self.towers, where, strict=True):
+            tower.to(device)
+
+    @property
+    def towers(self) -> tuple[_Layers, _Layers]:
+        """Both towers."""
+        return self.tower0, self.tower1
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Where the towers are."""
+        return tuple(tower.conv1.weight.device for tower in self.towers)
+
+    def forward(self, x: Any) -> Any:
+        maps = self._each(_Layers.first_maps, [F.to_device(x, device) for device in self.devices])
+        h = self._each(_Layers.last_maps, self.exchange(maps))
+        h = self._each(_Layers.hidden6, self.exchange(h))
+        h = self._each(_Layers.hidden7, self._dropped(self.exchange(h)))
+        (h0,) = self._dropped([self.exchange.to_one(h, 0)])
+        with use_device(self.devices[0]):
+            return self.tower0.logits(h0)
+
+    def _each(self, part: Callable[[_Layers, Any], Any], xs: Sequence[Any]) -> list[Any]:
+        """``part`` of each tower, computed on its device."""
+        results = []
+        for tower, device, x in zip(self.towers, self.devices, xs, strict=True):
+            with use_device(device):
+                results.append(part(tower, x))
+        return results
+
+    def _dropped(self, xs: Sequence[Any]) -> list[Any]:
+        """Dropout with one mask on all devices: the copies of the generator draw the key that it draws."""
+        generators = [*(copy.deepcopy(default_generator()) for _ in xs[1:]), default_generator()]
+        results = []
+        for x, generator in zip(xs, generators, strict=True):
+            with device_context(raw(x)):
+                results.append(F.dropout(x, self.dropout, self.training, generator))
+        return results
+
+
+def split_towers(state: Mapping[str, Array]) -> dict[str, Array]:
+    """The ``state_dict`` of a :class:`TwoTowerAlexNet`, in NumPy, from that of an :class:`AlexNet` with ``towers=2``.
+
+    The first half of the outputs of every layer but fc8 is the first tower's.
+    """
+    split = {}
+    for name, array in state.items():
+        halves = [to_cpu(array)] if name.startswith("fc8.") else np.split(to_cpu(array), 2)
+        split.update({f"tower{tower}.{name}": half for tower, half in enumerate(halves)})
+    return split
+
+
+def merge_towers(state: Mapping[str, Array]) -> dict[str, Array]:
+    """The inverse of :func:`split_towers`.
+
+    >>> state = {"conv1.bias": np.arange(4.0), "fc8.bias": np.arange(3.0)}
+    >>> merged = merge_towers(split_towers(state))
+    >>> {name: array.tolist() for name, array in merged.items()}
+    {'conv1.bias': [0.0, 1.0, 2.0, 3.0], 'fc8.bias': [0.0, 1.0, 2.0]}
+    """
+    names = [name.removeprefix("tower0.") for name in state if name.startswith("tower0.")]
+    halves = {
+        name: [to_cpu(state[f"tower{t}.{name}"]) for t in (0, 1) if f"tower{t}.{name}" in state] for name in names
+    }
+    return {name: np.concatenate(arrays) for name, arrays in halves.items()}
+
+
+def alexnet(
+    classes: int = 1000, *, towers: int = 1, devices: tuple[str, str] | None = None, **settings: Any
+) -> AlexNet | TwoTowerAlexNet:
+    """AlexNet: images (N, in_channels, size, size) to logits (N, classes).
+
+    ::
+
+        conv1 96 × 11×11, stride 4 → ReLU → max pool 3/2 → LRN    (N, 96, 55, 55), then 27×27
+        conv2 256 × 5×5, pad 2 → ReLU → max pool 3/2 → LRN        (N, 256, 27, 27), then 13×13
+        conv3 384 × 3×3, pad 1 → ReLU                             (N, 384, 13, 13)
+        conv4 384 × 3×3, pad 1 → ReLU                             (N, 384, 13, 13)
+        conv5 256 × 3×3, pad 1 → ReLU → max pool 3/2              (N, 256, 13, 13), then 6×6
+        fc6 → ReLU → dropout, fc7 → ReLU → dropout                (N, 4096)
+        fc8                                                       (N, classes)
+
+    ``norm_before_pool=True`` gives the paper's order, conv → ReLU → LRN → pool. ``towers=2`` cuts the maps in two
+    halves, which conv2, conv4, conv5 and both LRN do not look across, the paper's network: 60,965,224 parameters
+    (62,378,344 with one tower). On one device these are grouped convolutions. ``devices=("gpu:0", "gpu:1")`` computes
+    each half on a GPU of its own (:class:`TwoTowerAlexNet`; :func:`split_towers` and :func:`merge_towers` convert
+    weights).
+
+    Other settings: ``dropout=0.5``, ``in_channels=3``, ``size=227``, ``channels=(96, 256, 384, 384, 256)``,
+    ``hidden=4096``, ``generator`` (draws the weights). As in the paper, weights have mean 0 and deviation 0.01, biases
+    are 1 in conv2, conv4, conv5, fc6 and fc7, else 0. It trains with momentum 0.9, weight decay 0.0005 and lr 0.01:
+
+    >>> from gpunn import optim, tensor
+    >>> net = alexnet(10, towers=2, size=67, channels=(4, 8, 8, 8, 4), hidden=16)
+    >>> optimizer = optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=0.0005)
+    >>> loss = F.cross_entropy(net(tensor(np.zeros((2, 3, 67, 67), np.float32))), np.array([3, 7]))
+    >>> loss.backward()
+    >>> optimizer.step()
+
+    On two GPUs each tower has its optimizer: ``with use_device(device): optim.SGD(tower.parameters(), ...)`` for each
+    of ``zip(net.devices, net.towers)``, and so with its steps.
+
+    Raises ArgumentError for settings that do not fit together. Source: A. Krizhevsky et al., "ImageNet classification
+    with deep convolutional neural networks", 2012.
+    """
+    check(towers in (1, 2), ArgumentError, "alexnet", "there must be 1 or 2 towers", towers=towers)
+    if devices is None:
+        return AlexNet(classes, towers, **settings)
+    check(towers == 2, ArgumentError, "alexnet", "devices need towers=2", towers=towers, devices=devices)
+    return TwoTowerAlexNet(classes, devices, **settings)

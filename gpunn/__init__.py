@@ -1,6 +1,6 @@
 """Neural networks on NumPy and CuPy arrays, with CUDA kernels that can be read, and that run on a CPU in tests."""
 
-from gpunn import backend, cuda, errors, functional, nn, ops, optim
+from gpunn import backend, cuda, errors, functional, nn, ops, optim, testing
 from gpunn.backend import manual_seed
 from gpunn.tensor import Tensor, no_grad, tensor
 
@@ -18,4 +18,5 @@ __all__ = [
     "ops",
     "optim",
     "tensor",
+    "testing",
 ]

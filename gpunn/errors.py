@@ -38,6 +38,14 @@ class GraphError(GpunnError, RuntimeError):
     """The recorded graph cannot give the gradient that was asked for."""
 
 
+class GradientError(GpunnError, AssertionError):
+    """A gradient is not the slope of its function, or the function has no slope there."""
+
+
+class BackendError(GpunnError, AssertionError):
+    """A function gives other results on one backend than on another."""
+
+
 class KernelError(GpunnError, RuntimeError):
     """Base of the errors about a CUDA kernel."""
 

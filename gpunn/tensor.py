@@ -1,80 +1,46 @@
-"""``Tensor``: an array that remembers how it was computed, and ``backward``, which gives the gradients.
+"""``Tensor``: an array that remembers how it was computed.
 
-A Tensor has the operators and methods that an ndarray has; every other function is in :mod:`gpunn.functional`.
-The graph is the tensors themselves: each result holds its parents and a function from its gradient to theirs.
+A Tensor has the operators and methods that an ndarray has, with their names, arguments and defaults; every other
+function is in :mod:`gpunn.functional`. The way back through the graph is in :mod:`gpunn.graph`, the gradients are in
+:mod:`gpunn.ops`.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from gpunn.backend import DTYPES, Array, asarray, device_context, device_of, get_array_module, is_array, to_cpu
-from gpunn.errors import DeviceError, DtypeError, GraphError, ShapeError, check, fail
-from gpunn.ops.arithmetic import matmul_backward, scatter, spread, unbroadcast
+from gpunn.backend import DTYPES, Array, asarray, device_of, get_array_module, is_array, to_cpu
+from gpunn.errors import ArgumentError, DtypeError, GraphError, ShapeError, check, fail
+from gpunn.graph import Backward, Node, is_recording, no_grad
+from gpunn.ops import arithmetic, indexing, reduction, selection
+from gpunn.ops import math as elementwise
+from gpunn.ops import shape as shaping
+from gpunn.ops.shape import Axis
 
-Backward = Callable[[Array, tuple[bool, ...]], Sequence[Array | None]]
-"""From the gradient of a result, and which parents need one, to the gradients of the parents (None: not needed)."""
-
-_recording: ContextVar[bool] = ContextVar("recording", default=True)
-
-
-@contextmanager
-def no_grad() -> Iterator[None]:
-    """Within this context nothing is recorded: for evaluation.
-
-    >>> x = tensor([1.0], requires_grad=True)
-    >>> with no_grad():
-    ...     (x * 2).requires_grad
-    False
-    """
-    token = _recording.set(False)
-    try:
-        yield
-    finally:
-        _recording.reset(token)
+__all__ = ["Backward", "Tensor", "no_grad", "record", "tensor"]
 
 
-class Tensor:
+class Tensor(Node):
     """An array with a gradient; made by :func:`tensor` or by computing with tensors.
 
     ``data`` is the raw NumPy or CuPy array. ``grad`` is a raw array of the same shape after :meth:`backward`, else
     None; gradients of several backward passes add up.
+
+    Operands of an operator must be of one dtype and on one device; Python numbers take those of the other operand.
+    Comparisons give boolean tensors, which have no gradient; as a key of a dict a tensor is known by identity.
+    ``x += y`` makes a new tensor, as ``x = x + y`` does; the only change in place is ``x[index] = value``.
     """
 
     __array_ufunc__ = None  # makes `ndarray * Tensor` call Tensor.__rmul__ instead of multiplying element by element
-    __slots__ = ("__weakref__", "_backward", "_changes", "_data", "_parents", "_seen", "grad", "requires_grad")
-
-    def __init__(self, data: Array, requires_grad: bool = False) -> None:
-        floating = data.dtype in DTYPES
-        check(floating or not requires_grad, DtypeError, "Tensor", "only floats have gradients", dtype=str(data.dtype))
-        self._data = data
-        self.requires_grad = requires_grad
-        self.grad: Array | None = None
-        self._parents: tuple[Tensor, ...] = ()
-        self._backward: Backward | None = None
-        self._changes = [0]  # how often data was changed in place; one counter for all tensors on the same memory
-        self._seen: tuple[int, ...] = ()  # the counts of this tensor and its parents when this was computed
+    __slots__ = ()
+    __hash__ = object.__hash__  # by identity, though == compares the elements
 
     # ---- the array ------------------------------------------------------------------------------------------------
-
-    @property
-    def data(self) -> Array:
-        return self._data
-
-    @data.setter
-    def data(self, new: Array) -> None:
-        self._data = new
-        self.mark_changed()
-
-    def mark_changed(self) -> None:
-        """Say that ``data`` was changed in place, so that a gradient that needs the old values is refused."""
-        self._changes[0] += 1
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -101,7 +67,11 @@ class Tensor:
         return self.transpose()
 
     def __len__(self) -> int:
+        check(self.ndim > 0, ShapeError, "len", "a tensor without dimensions has no length")
         return len(self._data)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[number] for number in range(len(self)))
 
     def __repr__(self) -> str:
         text = repr(self._data).replace("array(", "tensor(", 1)
@@ -113,9 +83,15 @@ class Tensor:
     def __float__(self) -> float:
         return float(self._data)
 
+    def __int__(self) -> int:
+        return int(self._data)
+
     def item(self) -> Any:
         """The only element, as a Python number."""
         return self._data.item()
+
+    def tolist(self) -> Any:
+        return self._data.tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         fail(DtypeError, "numpy", "a Tensor becomes an array by t.numpy() (a copy) or t.data", shape=self.shape)
@@ -126,203 +102,148 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """A tensor on the same data that no gradient passes through."""
-        return self._same_memory(Tensor(self._data))
+        return Tensor(self._data).sharing_memory(self)
 
-    def _same_memory(self, view: Tensor) -> Tensor:
-        """``view``, which shares memory with this tensor: a change of one is a change of the other."""
-        view._changes = self._changes
-        view._seen = tuple(counter[0] for counter in view._counters())
-        return view
-
-    def _counters(self) -> list[list[int]]:
-        return [self._changes, *(parent._changes for parent in self._parents)]
-
-    # ---- the gradient ---------------------------------------------------------------------------------------------
-
-    def backward(self, g: Array | None = None, retain_graph: bool = False) -> None:
-        """Add the gradient of this tensor to the ``grad`` of every leaf it was computed from.
-
-        ``g`` is the gradient with respect to this tensor, an array of its shape; without it this tensor must have one
-        element, and g is 1. The graph is freed on the way unless ``retain_graph``.
-
-        >>> x = tensor([3.0], requires_grad=True)
-        >>> (x * x).sum().backward()
-        >>> x.grad
-        array([6.], dtype=float32)
-
-        Raises GraphError if nothing was recorded, the graph was freed, or an array in it was changed in place.
-        """
-        check(self.requires_grad, GraphError, "backward", "this tensor does not depend on one with requires_grad=True")
-        pending: dict[int, Array] = {id(self): self._first_gradient(g)}
-        for node in self._topological_order():
-            gy = pending.pop(id(node), None)
-            if gy is None:
-                continue
-            if node._backward is None:
-                with device_context(gy):
-                    node.grad = gy.copy() if node.grad is None else node.grad + gy
-                continue
-            node._check_unchanged()
-            needs = tuple(parent.requires_grad for parent in node._parents)
-            with device_context(gy):
-                gradients = node._backward(gy, needs)
-            for parent, gradient in zip(node._parents, gradients, strict=True):
-                if parent.requires_grad and gradient is not None:
-                    earlier = pending.get(id(parent))
-                    with device_context(gradient):
-                        total = gradient if earlier is None else earlier + gradient
-                    pending[id(parent)] = _array(total)
-            if not retain_graph:
-                node._backward, node._parents, node._seen = _freed, (), ()
-
-    def _first_gradient(self, g: Array | None) -> Array:
-        xp = get_array_module(self._data)
-        if g is None:
-            rule = "a tensor of several elements needs the gradient passed in: backward(g)"
-            check(self.size == 1, GraphError, "backward", rule, shape=self.shape)
-            return xp.ones(self.shape, self.dtype)
-        check(is_array(g), DtypeError, "backward", "g must be a raw array", type=type(g).__name__)
-        get_array_module(self._data, g)
-        check(
-            g.shape == self.shape,
-            ShapeError,
-            "backward",
-            "g must have the tensor's shape",
-            g=g.shape,
-            tensor=self.shape,
-        )
-        check(
-            g.dtype == self.dtype,
-            DtypeError,
-            "backward",
-            "g must have the tensor's dtype",
-            g=str(g.dtype),
-            tensor=str(self.dtype),
-        )
-        return g
-
-    def _topological_order(self) -> list[Tensor]:
-        """This tensor first, each before its parents. Iterative: recurrent graphs are deeper than Python's stack."""
-        order: list[Tensor] = []
-        visited: set[int] = set()
-        stack: list[tuple[Tensor, bool]] = [(self, False)]
-        while stack:
-            node, parents_done = stack.pop()
-            if parents_done:
-                order.append(node)
-            elif id(node) not in visited:
-                visited.add(id(node))
-                stack.append((node, True))
-                stack.extend((parent, False) for parent in node._parents if parent.requires_grad)
-        return order[::-1]
-
-    def _check_unchanged(self) -> None:
-        if not self._seen or self._seen == tuple(counter[0] for counter in self._counters()):
-            return
-        rule = "an array of this graph was changed in place after it was computed with"
-        fail(GraphError, "backward", rule, result=self.shape, operands=[parent.shape for parent in self._parents])
-
-    # ---- operators ------------------------------------------------------------------------------------------------
+    # ---- arithmetic -----------------------------------------------------------------------------------------------
 
     def __add__(self, other: Any) -> Tensor:
-        a, b = _both("add", self, other)
-        shapes = a.shape, b.shape
-
-        def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
-            return unbroadcast(gy, shapes[0]) if needs[0] else None, unbroadcast(gy, shapes[1]) if needs[1] else None
-
-        return record(a.data + b.data, (a, b), backward)
+        return _binary("add", operator.add, arithmetic.add_backward, self, other)
 
     __radd__ = __add__
 
     def __sub__(self, other: Any) -> Tensor:
-        a, b = _both("subtract", self, other)
-        shapes = a.shape, b.shape
-
-        def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
-            return unbroadcast(gy, shapes[0]) if needs[0] else None, unbroadcast(-gy, shapes[1]) if needs[1] else None
-
-        return record(a.data - b.data, (a, b), backward)
+        return _binary("subtract", operator.sub, arithmetic.subtract_backward, self, other)
 
     def __rsub__(self, other: Any) -> Tensor:
-        return (-self).__add__(other)
+        return _binary("subtract", operator.sub, arithmetic.subtract_backward, other, self)
 
     def __mul__(self, other: Any) -> Tensor:
-        a, b = _both("multiply", self, other)
-        x, y = a.data, b.data
-
-        def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
-            return unbroadcast(gy * y, x.shape) if needs[0] else None, unbroadcast(gy * x, y.shape) if needs[
-                1
-            ] else None
-
-        return record(x * y, (a, b), backward)
+        return _binary("multiply", operator.mul, arithmetic.multiply_backward, self, other)
 
     __rmul__ = __mul__
 
     def __truediv__(self, other: Any) -> Tensor:
-        a, b = _both("divide", self, other)
-        x, y = a.data, b.data
-
-        def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
-            gx = gy / y
-            return unbroadcast(gx, x.shape) if needs[0] else None, unbroadcast(-gx * x / y, y.shape) if needs[
-                1
-            ] else None
-
-        return record(x / y, (a, b), backward)
+        return _binary("divide", operator.truediv, arithmetic.divide_backward, self, other)
 
     def __rtruediv__(self, other: Any) -> Tensor:
-        return _like(other, self).__truediv__(self)
+        return _binary("divide", operator.truediv, arithmetic.divide_backward, other, self)
 
-    def __neg__(self) -> Tensor:
-        return record(-self._data, (self,), lambda gy, _: (-gy,))
+    def __pow__(self, exponent: Any) -> Tensor:
+        if not isinstance(exponent, Real) or self.dtype not in DTYPES:
+            return _binary("power", operator.pow, arithmetic.power_backward, self, exponent)
+        x, n = self._data, float(exponent)  # a NumPy scalar would promote
+        return self._result(x**n, lambda gy: gy * n * x ** (n - 1) if n else gy * 0)
 
-    def __pow__(self, exponent: float) -> Tensor:
-        number = isinstance(exponent, Real)
-        check(number, DtypeError, "power", "the exponent must be a number", type=type(exponent).__name__)
-        exponent = float(exponent)  # a NumPy scalar would promote
-        x = self._data
-        return record(
-            x**exponent, (self,), lambda gy, _: (gy * exponent * x ** (exponent - 1) if exponent else gy * 0,)
-        )
+    def __rpow__(self, base: Any) -> Tensor:
+        return _binary("power", operator.pow, arithmetic.power_backward, base, self)
 
     def __matmul__(self, other: Any) -> Tensor:
-        a, b = _both("matmul", self, other)
-        x, y = a.data, b.data
-        fits = x.ndim and y.ndim and x.shape[-1] == y.shape[-2 if y.ndim > 1 else 0]
-        check(bool(fits), ShapeError, "matmul", "the inner dimensions must agree", a=a.shape, b=b.shape)
-        return record(x @ y, (a, b), lambda gy, needs: matmul_backward(gy, x, y, (needs[0], needs[1])))
+        return _matmul(self, other)
 
     def __rmatmul__(self, other: Any) -> Tensor:
-        return _like(other, self).__matmul__(self)
+        return _matmul(other, self)
+
+    def __neg__(self) -> Tensor:
+        return self._result(-self._data, operator.neg)
+
+    def __abs__(self) -> Tensor:
+        x = self._data
+        return self._result(elementwise.abs(x), lambda gy: elementwise.abs_backward(gy, x))
+
+    def __iadd__(self, other: Any) -> Tensor:
+        return self._not_a_leaf("+").__add__(other)
+
+    def __isub__(self, other: Any) -> Tensor:
+        return self._not_a_leaf("-").__sub__(other)
+
+    def __imul__(self, other: Any) -> Tensor:
+        return self._not_a_leaf("*").__mul__(other)
+
+    def __itruediv__(self, other: Any) -> Tensor:
+        return self._not_a_leaf("/").__truediv__(other)
+
+    def __ipow__(self, other: Any) -> Tensor:
+        return self._not_a_leaf("**").__pow__(other)
+
+    def __imatmul__(self, other: Any) -> Tensor:
+        return self._not_a_leaf("@").__matmul__(other)
+
+    # ---- comparisons, and logic on booleans -------------------------------------------------------------------------
+
+    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
+        return _compare("equal", operator.eq, self, other)
+
+    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
+        return _compare("not_equal", operator.ne, self, other)
+
+    def __lt__(self, other: Any) -> Tensor:
+        return _compare("less", operator.lt, self, other)
+
+    def __le__(self, other: Any) -> Tensor:
+        return _compare("less_equal", operator.le, self, other)
+
+    def __gt__(self, other: Any) -> Tensor:
+        return _compare("greater", operator.gt, self, other)
+
+    def __ge__(self, other: Any) -> Tensor:
+        return _compare("greater_equal", operator.ge, self, other)
+
+    def __and__(self, other: Any) -> Tensor:
+        return _logic("and", operator.and_, self, other)
+
+    __rand__ = __and__
+
+    def __or__(self, other: Any) -> Tensor:
+        return _logic("or", operator.or_, self, other)
+
+    __ror__ = __or__
+
+    def __xor__(self, other: Any) -> Tensor:
+        return _logic("xor", operator.xor, self, other)
+
+    __rxor__ = __xor__
+
+    def __invert__(self) -> Tensor:
+        return _logic("invert", lambda x, _: ~x, self, False)
+
+    def all(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        return Tensor(reduction.all(self._data, axis, keepdims))
+
+    def any(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        return Tensor(reduction.any(self._data, axis, keepdims))
+
+    # ---- elements -------------------------------------------------------------------------------------------------
 
     def __getitem__(self, index: Any) -> Tensor:
-        index = _raw_index(index)
-        shape = self.shape
-        y = self._data[index]
-        result = record(y, (self,), lambda gy, _: (scatter(gy, shape, index),))
-        return self._same_memory(result) if is_array(y) and y.base is not None else result
+        index, shape = _raw_index(self._data, index), self.shape
+        return self._view(self._data[index], lambda gy: indexing.scatter(gy, shape, index))
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        recorded = self.requires_grad and _recording.get()
+        recorded = is_recording() and (self.requires_grad or (isinstance(value, Tensor) and value.requires_grad))
         check(not recorded, GraphError, "setitem", "a tensor that requires a gradient cannot be changed in place")
-        self._data[_raw_index(index)] = value.data if isinstance(value, Tensor) else value
+        new = value.data if isinstance(value, Tensor) else value
+        get_array_module(self._data, new)
+        self._data[_raw_index(self._data, index)] = new
         self.mark_changed()
 
-    # ---- methods of an ndarray ------------------------------------------------------------------------------------
+    def take(self, indices: Any, axis: int | None = None) -> Tensor:
+        x = self if axis is not None else self.reshape(-1)
+        return x[indexing.take_index(x.data, indices.data if isinstance(indices, Tensor) else indices, axis)]
 
-    def sum(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
-        shape = self.shape
-        y = self._data.sum(axis, keepdims=keepdims)
-        return record(y, (self,), lambda gy, _: (spread(gy, shape, axis, keepdims),))
+    def clip(self, min: float | None = None, max: float | None = None) -> Tensor:
+        x = self._data
+        return self._result(selection.clip(x, min, max), lambda gy: selection.clip_backward(gy, x, min, max))
 
-    def mean(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
-        check(self.size > 0, ShapeError, "mean", "there must be elements to average", shape=self.shape)
-        shape = self.shape
-        y = self._data.mean(axis, keepdims=keepdims)  # float16 is summed in float32 by NumPy and CuPy
-        share = _array(y).size / self.size
-        return record(y, (self,), lambda gy, _: (spread(gy * share, shape, axis, keepdims),))
+    def astype(self, dtype: Any) -> Tensor:
+        old = self.dtype
+        if np.dtype(dtype) not in DTYPES:
+            return Tensor(self._data.astype(dtype))  # integers have no gradient
+        return self._result(self._data.astype(dtype), lambda gy: gy.astype(old))
+
+    def copy(self) -> Tensor:
+        return self._result(self._data.copy(), lambda gy: gy)
+
+    # ---- shape ----------------------------------------------------------------------------------------------------
 
     def reshape(self, *shape: Any) -> Tensor:
         wanted = shape[0] if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
@@ -331,21 +252,114 @@ class Tensor:
             y = self._data.reshape(wanted)
         except ValueError:
             fail(ShapeError, "reshape", "the number of elements must stay the same", shape=old, wanted=tuple(wanted))
-        return self._same_memory(record(y, (self,), lambda gy, _: (gy.reshape(old),)))
+        return self._view(y, lambda gy: gy.reshape(old))
+
+    def ravel(self) -> Tensor:
+        return self.reshape(-1)
+
+    def flatten(self) -> Tensor:
+        return self.reshape(-1).copy()
 
     def transpose(self, *axes: Any) -> Tensor:
         given = axes[0] if len(axes) == 1 and isinstance(axes[0], tuple | list) else axes
-        order = given or tuple(range(self.ndim))[::-1]
-        valid = sorted(axis % self.ndim for axis in order) == list(range(self.ndim))
-        check(valid, ShapeError, "transpose", "each axis must be given once", axes=tuple(order), shape=self.shape)
-        inverse = tuple(sorted(range(self.ndim), key=lambda axis: order[axis] % self.ndim))
-        return self._same_memory(record(self._data.transpose(order), (self,), lambda gy, _: (gy.transpose(inverse),)))
+        order, inverse = shaping.permutation(self._data, given)
+        return self._view(self._data.transpose(order), lambda gy: gy.transpose(inverse))
 
-    def astype(self, dtype: Any) -> Tensor:
-        old = self.dtype
-        if np.dtype(dtype) not in DTYPES:
-            return Tensor(self._data.astype(dtype))  # integers have no gradient
-        return record(self._data.astype(dtype), (self,), lambda gy, _: (gy.astype(old),))
+    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
+        a, b = (shaping.axes_of("swapaxes", self._data, axis)[0] for axis in (axis1, axis2))
+        return self._view(self._data.swapaxes(a, b), lambda gy: gy.swapaxes(a, b))
+
+    def squeeze(self, axis: Axis = None) -> Tensor:
+        axes = shaping.axes_of("squeeze", self._data, axis)
+        single = tuple(a for a in axes if self.shape[a] == 1)
+        fits = axis is None or single == axes
+        check(fits, ShapeError, "squeeze", "only axes of size 1 can go", axis=axis, shape=self.shape)
+        return self.reshape([size for a, size in enumerate(self.shape) if a not in single])
+
+    def repeat(self, repeats: Any, axis: int | None = None) -> Tensor:
+        """Each element ``repeats`` times (a number, or one for each element) along ``axis``."""
+        if axis is None:
+            return self.reshape(-1).repeat(repeats, 0)
+        (along,) = shaping.axes_of("repeat", self._data, axis)
+        counts, old = np.asarray(repeats), self.shape
+        valid = counts.dtype.kind in "iu" and counts.shape in ((), (old[along],)) and (counts >= 0).all()
+        rule = "repeats must be a count, or one for each element of the axis"
+        check(bool(valid), ArgumentError, "repeat", rule, repeats=repeats, axis=axis, shape=old)
+        if counts.ndim:
+            return self.take(asarray(np.repeat(np.arange(len(counts)), counts), device=self.device), along)
+        times = int(counts)
+        y = self._data.repeat(times, along)
+        return self._result(y, lambda gy: shaping.repeat_backward(gy, old, times, along))
+
+    # ---- reductions -----------------------------------------------------------------------------------------------
+
+    def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        old = self.shape
+        return self._result(
+            reduction.sum(self._data, axis, keepdims), lambda gy: shaping.spread(gy, old, axis, keepdims)
+        )
+
+    def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        old = self.shape
+        y = reduction.mean(self._data, axis, keepdims)
+        return self._result(y, lambda gy: reduction.mean_backward(gy, old, axis, keepdims))
+
+    def prod(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        x = self._data
+        y = reduction.prod(x, axis, keepdims)
+        return self._result(y, lambda gy: reduction.prod_backward(gy, x, axis, keepdims))
+
+    def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """The largest element; several equal ones share the gradient evenly."""
+        x = self._data
+        y = reduction.max(x, axis, keepdims)
+        return self._result(y, lambda gy: reduction.extremum_backward(gy, x, y, axis, keepdims))
+
+    def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """The smallest element; several equal ones share the gradient evenly."""
+        x = self._data
+        y = reduction.min(x, axis, keepdims)
+        return self._result(y, lambda gy: reduction.extremum_backward(gy, x, y, axis, keepdims))
+
+    def var(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
+        """The variance; the divisor is n - ``ddof``, n as with an ndarray (PyTorch's default is n - 1)."""
+        x = self._data
+        y = reduction.var(x, axis, ddof, keepdims)
+        return self._result(y, lambda gy: reduction.var_backward(gy, x, axis, ddof, keepdims))
+
+    def std(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
+        """The square root of :meth:`var`; its gradient is 0 where all elements are equal."""
+        x = self._data
+        y = reduction.std(x, axis, ddof, keepdims)
+        return self._result(y, lambda gy: reduction.std_backward(gy, x, y, axis, ddof, keepdims))
+
+    def cumsum(self, axis: int | None = None) -> Tensor:
+        old = self.shape
+        return self._result(reduction.cumsum(self._data, axis), lambda gy: reduction.cumsum_backward(gy, old, axis))
+
+    def argmax(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        """The index of the first of the largest elements; it has no gradient."""
+        return Tensor(reduction.argmax(self._data, axis, keepdims))
+
+    def argmin(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        """The index of the first of the smallest elements; it has no gradient."""
+        return Tensor(reduction.argmin(self._data, axis, keepdims))
+
+    # ---- results --------------------------------------------------------------------------------------------------
+
+    def _result(self, y: Any, backward: Callable[[Array], Array]) -> Tensor:
+        """``y``, computed from this tensor alone."""
+        return record(y, (self,), lambda gy, _: (backward(gy),))
+
+    def _view(self, y: Any, backward: Callable[[Array], Array]) -> Tensor:
+        """``y``, which may lie in this tensor's memory: a change in place of one is then a change of the other."""
+        return self._result(y, backward).sharing_memory(self)
+
+    def _not_a_leaf(self, sign: str) -> Tensor:
+        """This tensor, unless it is a parameter: ``p += y`` would leave it as it was, and p name another tensor."""
+        rule = f"the parameter p would stay as it was: write p[...] = p {sign} y within no_grad"
+        check(self._backward is not None or not self.requires_grad, GraphError, f"{sign}=", rule, shape=self.shape)
+        return self
 
 
 def tensor(data: Any, requires_grad: bool = False, dtype: Any = None, device: str | None = None) -> Tensor:
@@ -366,12 +380,7 @@ def record(y: Array, parents: Sequence[Tensor], backward: Backward) -> Tensor:
 
     ``backward(gy, needs)`` returns one gradient for each parent, None for those that need none.
     """
-    result = Tensor(_array(y))
-    if _recording.get() and any(parent.requires_grad for parent in parents):
-        result.requires_grad = True
-        result._parents, result._backward = tuple(parents), backward
-        result._seen = tuple(counter[0] for counter in result._counters())
-    return result
+    return Tensor(_array(y)).computed_from(parents, backward)
 
 
 def _array(y: Any) -> Array:
@@ -379,37 +388,42 @@ def _array(y: Any) -> Array:
     return y if is_array(y) else np.asarray(y)
 
 
-def _freed(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
-    fail(
-        GraphError, "backward",
-        "this graph was freed by an earlier backward; call that one with retain_graph=True (gradients are first-order)",
-    )  # fmt: skip
+def _raw(x: Any) -> Any:
+    return x.data if isinstance(x, Tensor) else x
 
 
-def _like(value: Any, other: Tensor) -> Tensor:
-    """``value`` as a tensor; a Python number takes the dtype and device of ``other``, so that nothing is promoted."""
-    if isinstance(value, Tensor):
-        return value
-    if is_array(value):
-        return Tensor(value)
-    exact = isinstance(value, int) or other.dtype in DTYPES
-    return tensor(value, dtype=other.dtype if exact else None, device=other.device)
+def _joint(a: Any, x: Array, b: Any, y: Array, result: Array, backward: _PairBackward) -> Tensor:
+    parents = [given if isinstance(given, Tensor) else Tensor(array) for given, array in ((a, x), (b, y))]
+    return record(result, parents, lambda gy, needs: backward(gy, x, y, needs))
 
 
-def _both(op: str, a: Tensor, other: Any) -> tuple[Tensor, Tensor]:
-    b = _like(other, a)
-    here, there = a.device, b.device
-    check(here == there, DeviceError, op, "operands must be on one device", a=here, b=there)
-    check(a.dtype == b.dtype, DtypeError, op, "operands must have one dtype", a=str(a.dtype), b=str(b.dtype))
-    if op != "matmul":
-        try:
-            np.broadcast_shapes(a.shape, b.shape)
-        except ValueError:
-            fail(ShapeError, op, "shapes must broadcast", a=a.shape, b=b.shape)
-    return a, b
+_PairBackward = Callable[[Array, Array, Array, tuple[bool, ...]], arithmetic.Gradients]
 
 
-def _raw_index(index: Any) -> Any:
+def _binary(op: str, forward: Callable[[Any, Any], Any], backward: _PairBackward, a: Any, b: Any) -> Tensor:
+    x, y = arithmetic.pair(op, _raw(a), _raw(b))
+    return _joint(a, x, b, y, forward(x, y), backward)
+
+
+def _matmul(a: Any, b: Any) -> Tensor:
+    x, y = arithmetic.agreeing("matmul", _raw(a), _raw(b))
+    return _joint(a, x, b, y, arithmetic.matmul(x, y), arithmetic.matmul_backward)
+
+
+def _compare(op: str, compare: Callable[[Any, Any], Any], a: Tensor, b: Any) -> Tensor:
+    if b is None or isinstance(b, str):
+        return NotImplemented  # type: ignore[no-any-return]
+    return Tensor(_array(compare(*arithmetic.pair(op, a.data, _raw(b)))))
+
+
+def _logic(op: str, combine: Callable[[Any, Any], Any], a: Tensor, b: Any) -> Tensor:
+    check(a.dtype == np.bool_, DtypeError, op, "operands must be boolean", dtype=str(a.dtype))
+    return Tensor(_array(combine(*arithmetic.pair(op, a.data, _raw(b)))))
+
+
+def _raw_index(x: Array, index: Any) -> Any:
     if isinstance(index, tuple):
-        return tuple(_raw_index(item) for item in index)
-    return index.data if isinstance(index, Tensor) else index
+        return tuple(_raw_index(x, item) for item in index)
+    index = _raw(index)
+    get_array_module(x, index)
+    return index

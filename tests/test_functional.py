@@ -25,7 +25,6 @@ FUNCTIONS = {
     "local_response_norm": (lambda x: F.local_response_norm(x, 5, 0.5, alpha_mode="sum"), [IMAGES]),
     "batch_norm": (lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True), [IMAGES, (4,), (4,)]),
     "batch_norm, evaluation": (lambda x: F.batch_norm(x, *beside(x, [0.5, 0, 1, -1], [2.0, 1, 0.5, 3])), [IMAGES]),
-    "concatenate": (lambda *xs: F.concatenate(xs, 1), [(2, 3, 2), (2, 1, 2), (2, 0, 2)]),
     "dropout": (lambda x: F.dropout(x, 0.3, generator=random_generator(1)), [(5, 7)]),
     "dropout2d": (lambda x: F.dropout2d(x, 0.3, generator=random_generator(1)), [IMAGES]),
     "bias_relu_pool_lrn": (lambda x, b: F.bias_relu_pool_lrn(x, b, 3, 2, 1, alpha=0.5), [IMAGES, (4,)]),
@@ -54,6 +53,20 @@ FUNCTIONS = {
     "softmax": (lambda x: F.softmax(x, 0), [(3, 4)]),
     "log_softmax": (F.log_softmax, [(3, 4)]),
     "cross_entropy": (lambda x: F.cross_entropy(x, *beside(x, [0, 3, 1])), [(3, 4)]),
+    "matmul": (F.matmul, [(2, 3, 4), (4, 5)]),
+    "exp": (F.exp, [(3, 4)]),
+    "log": (lambda x: F.log(x * x), [(3, 4)]),
+    "sqrt": (lambda x: F.sqrt(x * x), [(3, 4)]),
+    "abs": (F.abs, [(3, 4)]),
+    "maximum": (F.maximum, [(3, 4), (4,)]),
+    "minimum": (F.minimum, [(3, 1), (3, 4)]),
+    "where": (lambda x, y: F.where(raw(x) > 0, x, y), [(3, 4), (4,)]),
+    "clip": (lambda x: F.clip(x, -0.5, 0.7), [(3, 4)]),
+    "logsumexp": (lambda x: F.logsumexp(x, (0, 2)), [(3, 4, 2)]),
+    "concatenate": (lambda x, y: F.concatenate([x, y], 1), [(3, 2), (3, 4)]),
+    "stack": (lambda x, y: F.stack([x, y], 1), [(3, 4), (3, 4)]),
+    "split": (lambda x: F.split(x, [1, 3], 1)[1], [(3, 4)]),
+    "einsum": (lambda x, y: F.einsum("ij,kj->ik", x, y), [(3, 4), (2, 4)]),
 }  # fmt: skip
 
 

@@ -1,0 +1,22 @@
+"""Differentiable sums of products over named axes; see :mod:`gpunn.ops.einsum`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gpunn.functional.record import differentiable, raw
+from gpunn.ops import einsum as ops
+
+
+def einsum(equation: str, *operands: Any) -> Any:
+    """The sum of products that ``equation`` names: each axis has a letter, those not in the result are summed over.
+
+    A letter may occur once in each operand (no diagonals), and there is no ellipsis.
+
+    >>> import numpy as np
+    >>> einsum("ij,jk->ik", np.ones((2, 3)), np.ones((3, 1))).tolist()
+    [[3.0], [3.0]]
+    """
+    arrays = [raw(x) for x in operands]
+    y = ops.einsum(equation, *arrays)
+    return differentiable(y, operands, lambda gy, needs: ops.einsum_backward(gy, equation, arrays, needs))

@@ -1,0 +1,179 @@
+"""The graph: nodes that remember what they were computed from, and ``backward``, which gives the gradients.
+
+The graph is the nodes themselves: each holds its parents and a function from its gradient to theirs. The nodes are
+Tensors (:mod:`gpunn.tensor`); this page knows nothing of what an array can do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Self
+
+from gpunn.backend import DTYPES, Array, device_context, device_of, get_array_module, is_array
+from gpunn.errors import DeviceError, DtypeError, GraphError, ShapeError, check, fail
+
+Backward = Callable[[Array, tuple[bool, ...]], Sequence[Array | None]]
+"""From the gradient of a result, and which parents need one, to the gradients of the parents (None: not needed)."""
+
+_recording: ContextVar[bool] = ContextVar("recording", default=True)
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Within this context nothing is recorded: for evaluation.
+
+    >>> from gpunn import tensor
+    >>> x = tensor([1.0], requires_grad=True)
+    >>> with no_grad():
+    ...     (x * 2).requires_grad
+    False
+    """
+    token = _recording.set(False)
+    try:
+        yield
+    finally:
+        _recording.reset(token)
+
+
+def is_recording() -> bool:
+    """False within :func:`no_grad`."""
+    return _recording.get()
+
+
+class Node:
+    """An array, its gradient, and how it was computed."""
+
+    __slots__ = ("__weakref__", "_backward", "_changes", "_data", "_parents", "_seen", "grad", "requires_grad")
+
+    def __init__(self, data: Array, requires_grad: bool = False) -> None:
+        if requires_grad and data.dtype not in DTYPES:
+            fail(DtypeError, "Tensor", "only floats have gradients", dtype=str(data.dtype))
+        self._data = data
+        self.requires_grad = requires_grad
+        self.grad: Array | None = None
+        self._parents: tuple[Node, ...] = ()
+        self._backward: Backward | None = None
+        self._changes = [0]  # how often data was changed in place; one counter for all nodes on the same memory
+        self._seen: tuple[int, ...] = ()  # the counts of this node and its parents when this was computed
+
+    @property
+    def data(self) -> Array:
+        """The raw NumPy or CuPy array."""
+        return self._data
+
+    @data.setter
+    def data(self, new: Array) -> None:
+        self._data = new
+        self.mark_changed()
+
+    def mark_changed(self) -> None:
+        """Say that ``data`` was changed in place, so that a gradient that needs the old values is refused."""
+        self._changes[0] += 1
+
+    # ---- recording ------------------------------------------------------------------------------------------------
+
+    def computed_from(self, parents: Sequence[Node], backward: Backward) -> Self:
+        """This node, which remembers ``backward`` if gradients are recorded and a parent needs one."""
+        if _recording.get() and any(parent.requires_grad for parent in parents):
+            self.requires_grad = True
+            self._parents, self._backward = tuple(parents), backward
+            self._seen = self._counts()
+        return self
+
+    def sharing_memory(self, other: Node) -> Self:
+        """This node; if its array lies in the memory of that of ``other``, a change of one is a change of the other."""
+        if get_array_module(self._data).may_share_memory(self._data, other._data):
+            self._changes = other._changes
+            self._seen = self._counts() if self._parents else ()
+        return self
+
+    def _counts(self) -> tuple[int, ...]:
+        return self._changes[0], *(parent._changes[0] for parent in self._parents)
+
+    def _check_unchanged(self) -> None:
+        if self._seen and self._seen != self._counts():
+            rule = "an array of this graph was changed in place after it was computed with"
+            operands = [parent._data.shape for parent in self._parents]
+            fail(GraphError, "backward", rule, result=self._data.shape, operands=operands)
+
+    # ---- the gradient ---------------------------------------------------------------------------------------------
+
+    def backward(self, g: Array | None = None, retain_graph: bool = False) -> None:
+        """Add the gradient of this tensor to the ``grad`` of every leaf it was computed from.
+
+        ``g`` is the gradient with respect to this tensor, an array of its shape; without it this tensor must have one
+        element, and g is 1. The graph is freed on the way unless ``retain_graph``.
+
+        >>> from gpunn import tensor
+        >>> x = tensor([3.0], requires_grad=True)
+        >>> (x * x).sum().backward()
+        >>> x.grad
+        array([6.], dtype=float32)
+
+        Raises GraphError if nothing was recorded, the graph was freed, or an array in it was changed in place.
+        """
+        check(self.requires_grad, GraphError, "backward", "this tensor does not depend on one with requires_grad=True")
+        pending: dict[int, Array] = {id(self): self._first_gradient(g)}
+        for node in self._topological_order():
+            gy = pending.pop(id(node), None)
+            if gy is None:
+                continue
+            with device_context(gy):  # nodes of one graph may lie on several GPUs
+                node._pass_on(gy, pending)
+            if node._backward is not None and not retain_graph:
+                node._backward, node._parents, node._seen = _freed, (), ()
+
+    def _pass_on(self, gy: Array, pending: dict[int, Array]) -> None:
+        """Keep ``gy`` if this node is a leaf, else add the gradients of its parents to ``pending``."""
+        if self._backward is None:
+            self.grad = gy.copy() if self.grad is None else self.grad + gy
+            return
+        self._check_unchanged()
+        needs = tuple(parent.requires_grad for parent in self._parents)
+        for parent, gradient in zip(self._parents, self._backward(gy, needs), strict=True):
+            if parent.requires_grad and gradient is not None:
+                earlier = pending.get(id(parent))
+                with device_context(gradient):  # after a transfer it is not where gy is
+                    total = gradient if earlier is None else earlier + gradient
+                pending[id(parent)] = get_array_module(parent._data).asarray(total)
+
+    def _first_gradient(self, g: Array | None) -> Array:
+        xp = get_array_module(self._data)
+        if g is None:
+            rule = "a tensor of several elements needs the gradient passed in: backward(g)"
+            check(self._data.size == 1, GraphError, "backward", rule, shape=self._data.shape)
+            return xp.ones(self._data.shape, self._data.dtype)
+        check(is_array(g), DtypeError, "backward", "g must be a raw array", type=type(g).__name__)
+        own, given = device_of(self._data), device_of(g)
+        check(own == given, DeviceError, "backward", "g must be on the tensor's device", g=given, tensor=own)
+        fits = g.shape == self._data.shape
+        rule = "g must have the tensor's shape"
+        check(fits, ShapeError, "backward", rule, g=g.shape, tensor=self._data.shape)
+        fits = g.dtype == self._data.dtype
+        rule = "g must have the tensor's dtype"
+        check(fits, DtypeError, "backward", rule, g=str(g.dtype), tensor=str(self._data.dtype))
+        return g
+
+    def _topological_order(self) -> list[Node]:
+        """This node first, each before its parents. Iterative: recurrent graphs are deeper than Python's stack."""
+        order: list[Node] = []
+        visited: set[int] = set()
+        stack: list[tuple[Node, bool]] = [(self, False)]
+        while stack:
+            node, parents_done = stack.pop()
+            if parents_done:
+                order.append(node)
+            elif id(node) not in visited:
+                visited.add(id(node))
+                stack.append((node, True))
+                stack.extend((parent, False) for parent in node._parents if parent.requires_grad)
+        return order[::-1]
+
+
+def _freed(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
+    fail(
+        GraphError, "backward",
+        "this graph was freed by an earlier backward; call that one with retain_graph=True (gradients are first-order)",
+    )  # fmt: skip

@@ -1,0 +1,70 @@
+"""Exponential, logarithm, square root and absolute value, element by element, forward and backward.
+
+Results are arrays even without dimensions, where NumPy gives scalars. Outside their range (a negative number's
+logarithm or root) they give what NumPy gives, and its warning.
+"""
+
+from __future__ import annotations
+
+from gpunn.backend import Array, get_array_module, operands
+
+
+def exp(x: Array) -> Array:
+    """
+    >>> import numpy as np
+    >>> exp(np.array([0.0])).tolist()
+    [1.0]
+    """
+    xp = operands("exp", x=x)
+    return xp.asarray(xp.exp(x))
+
+
+def exp_backward(gy: Array, y: Array) -> Array:
+    """``gy y``, with y the result."""
+    return gy * y
+
+
+def log(x: Array) -> Array:
+    """The natural logarithm.
+
+    >>> import numpy as np
+    >>> log(np.array([1.0])).tolist()
+    [0.0]
+    """
+    xp = operands("log", x=x)
+    return xp.asarray(xp.log(x))
+
+
+def log_backward(gy: Array, x: Array) -> Array:
+    """``gy / x``."""
+    return gy / x
+
+
+def sqrt(x: Array) -> Array:
+    """
+    >>> import numpy as np
+    >>> sqrt(np.array([4.0])).tolist()
+    [2.0]
+    """
+    xp = operands("sqrt", x=x)
+    return xp.asarray(xp.sqrt(x))
+
+
+def sqrt_backward(gy: Array, y: Array) -> Array:
+    """``gy / (2 y)``, with y the result: infinite at 0."""
+    return gy / (2 * y)
+
+
+def abs(x: Array) -> Array:
+    """
+    >>> import numpy as np
+    >>> abs(np.array([-1.0, 2.0])).tolist()
+    [1.0, 2.0]
+    """
+    xp = get_array_module(x)
+    return xp.asarray(xp.abs(x))
+
+
+def abs_backward(gy: Array, x: Array) -> Array:
+    """``gy sign(x)``: 0 at 0."""
+    return gy * get_array_module(x).sign(x)

@@ -1,0 +1,118 @@
+"""Choosing elements: by a condition, the larger, the smaller, or kept within bounds; forward and backward.
+
+Where two elements are equal, ``maximum`` and ``minimum`` give half of the gradient to each, as a maximum over an axis
+does (:mod:`gpunn.ops.reduction`). ``clip`` has the gradient 1 from bound to bound, the bounds included, and 0 outside.
+"""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+from gpunn.backend import DTYPES, Array, device_of, get_array_module, is_array
+from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError, check, fail
+from gpunn.ops.arithmetic import Gradients, unbroadcast
+
+
+def where(condition: Array, a: Array, b: Array) -> Array:
+    """``a`` where ``condition`` holds, else ``b``; the three shapes broadcast.
+
+    >>> where(np.array([True, False]), np.array([1, 2]), np.array([3, 4])).tolist()
+    [1, 4]
+    """
+    check(is_array(condition), DtypeError, "where", "condition must be an array", type=type(condition).__name__)
+    boolean = condition.dtype == np.bool_
+    check(boolean, DtypeError, "where", "condition must hold booleans", dtype=str(condition.dtype))
+    here, there = device_of(condition), device_of(a)
+    check(here == there, DeviceError, "where", "all must be on one device", condition=here, a=there)
+    try:
+        np.broadcast_shapes(condition.shape, a.shape, b.shape)
+    except ValueError:
+        fail(ShapeError, "where", "shapes must broadcast", condition=condition.shape, a=a.shape, b=b.shape)
+    xp = get_array_module(a)
+    return xp.asarray(xp.where(condition, a, b))
+
+
+def where_backward(gy: Array, condition: Array, a: Array, b: Array, needs: tuple[bool, ...]) -> Gradients:
+    """``gy`` where the condition holds, and where it does not."""
+    ga = unbroadcast(gy * condition, a.shape) if needs[0] else None
+    gb = unbroadcast(gy * ~condition, b.shape) if needs[1] else None
+    return ga, gb
+
+
+def maximum(a: Array, b: Array) -> Array:
+    """The larger of a and b; NaN if one of them is.
+
+    >>> maximum(np.array([1.0, 5.0]), np.array([2.0, 3.0])).tolist()
+    [2.0, 5.0]
+    """
+    xp = get_array_module(a, b)
+    return xp.asarray(xp.maximum(a, b))
+
+
+def maximum_backward(gy: Array, a: Array, b: Array, needs: tuple[bool, ...]) -> Gradients:
+    """``gy`` to the larger, half of it to each where they are equal or one is NaN."""
+    ga = unbroadcast(gy * _share(a >= b, b >= a), a.shape) if needs[0] else None
+    gb = unbroadcast(gy * _share(b >= a, a >= b), b.shape) if needs[1] else None
+    return ga, gb
+
+
+def minimum(a: Array, b: Array) -> Array:
+    """The smaller of a and b; NaN if one of them is.
+
+    >>> minimum(np.array([1.0, 5.0]), np.array([2.0, 3.0])).tolist()
+    [1.0, 3.0]
+    """
+    xp = get_array_module(a, b)
+    return xp.asarray(xp.minimum(a, b))
+
+
+def minimum_backward(gy: Array, a: Array, b: Array, needs: tuple[bool, ...]) -> Gradients:
+    """As :func:`maximum_backward`, to the smaller."""
+    ga = unbroadcast(gy * _share(a <= b, b <= a), a.shape) if needs[0] else None
+    gb = unbroadcast(gy * _share(b <= a, a <= b), b.shape) if needs[1] else None
+    return ga, gb
+
+
+def _share(mine: Array, other: Array) -> Array:
+    """1 where the element is chosen alone, 0 where the other is, 1/2 where both or neither are.
+
+    In float16, exact for these numbers, and no wider than what it multiplies.
+    """
+    return 0.5 * (1 + mine.astype(np.float16) - other.astype(np.float16))
+
+
+def clip(x: Array, min: float | None = None, max: float | None = None) -> Array:
+    """``x`` with what is below ``min`` raised to it and what is above ``max`` lowered to it.
+
+    >>> clip(np.array([-2.0, 0.5, 3.0]), 0, 1).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    low, high = _bounds(x, min, max)
+    xp = get_array_module(x)
+    return xp.asarray(xp.clip(x, low, high))
+
+
+def clip_backward(gy: Array, x: Array, min: float | None = None, max: float | None = None) -> Array:
+    """``gy`` where min <= x <= max, else 0."""
+    low, high = _bounds(x, min, max)
+    inside = x == x if low is None else x >= low
+    return gy * (inside if high is None else inside & (x <= high))
+
+
+def _bounds(x: Array, *bounds: float | None) -> list[Any]:
+    """The bounds as Python numbers, which take the dtype of x: NumPy's would promote."""
+    low, high = bounds
+    numbers = all(bound is None or isinstance(bound, Real) for bound in bounds)
+    rule = "bounds must be numbers; use maximum and minimum for arrays"
+    check(numbers, DtypeError, "clip", rule, min=low, max=high)
+    check(low is not None or high is not None, ArgumentError, "clip", "one of the bounds must be given")
+    if low is not None and high is not None:
+        check(low <= high, ArgumentError, "clip", "min must not be above max", min=low, max=high)
+    if x.dtype in DTYPES:
+        return [None if bound is None else float(bound) for bound in bounds]
+    whole = all(bound is None or isinstance(bound, Integral) for bound in bounds)
+    check(whole, DtypeError, "clip", "bounds of integers must be integers", min=low, max=high, dtype=str(x.dtype))
+    return [None if bound is None else int(bound) for bound in bounds]

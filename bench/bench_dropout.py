@@ -1,26 +1,36 @@
 import peer
 import pytest
 
-from gpunn import functional as F
-from gpunn import tensor
+from gpunn.ops import dropout
 
-SHAPES = {"AlexNet fc6": (128, 4096), "LeNet digits": (64, 128), "images": (32, 96, 27, 27)}
+SHAPES = {"AlexNet fc6": (4096,), "images": (96, 27, 27), "LeNet digits": (128,)}
+BATCH = {"AlexNet fc6": (128, 2048), "images": (32, 128), "LeNet digits": (64, 64)}
 
 
-@pytest.mark.parametrize("side", peer.SIDES)
 @pytest.mark.parametrize("name", SHAPES)
-@pytest.mark.parametrize("backward", [False, True], ids=["forward", "both ways"])
-def bench_dropout(benchmark, name, backward, side):
+def bench_forward(bench, name):
     import torch
 
-    (x,) = peer.arrays(SHAPES[name])
-    (tx,) = peer.tensors(x)
+    shape = (bench.batch(*BATCH[name]), *SHAPES[name])
+    inputs = peer.arrays(shape)
+    bench.measure(
+        "dropout forward", f"{name} {shape}", inputs, lambda x: lambda: dropout.dropout(x, 0.5, 7),
+        lambda x: lambda: torch.nn.functional.dropout(x, 0.5), moved=2 * inputs[0].nbytes,
+    )  # fmt: skip
 
-    def run(function, leaf):
-        y = function(leaf, 0.5)
-        if backward:
-            y.sum().backward()
 
-    ours, theirs = tensor(x, requires_grad=backward), tx.requires_grad_(backward)
-    sides = {"gpunn": lambda: run(F.dropout, ours), "pytorch": lambda: run(torch.nn.functional.dropout, theirs)}
-    peer.measure(benchmark, side, f"dropout {'both ways' if backward else 'forward'}", name, sides)
+@pytest.mark.parametrize("name", SHAPES)
+def bench_backward(bench, name):
+    import torch
+
+    shape = (bench.batch(*BATCH[name]), *SHAPES[name])
+    inputs = peer.arrays(shape, shape)
+
+    def theirs(gy, x):
+        return peer.gradient(torch.nn.functional.dropout(x.requires_grad_(), 0.5), [x], gy)
+
+    # gpunn draws the mask again, PyTorch reads the one it kept.
+    bench.measure(
+        "dropout backward", f"{name} {shape}", inputs, lambda gy, x: lambda: dropout.dropout_backward(gy, 0.5, 7),
+        theirs, moved=2 * inputs[0].nbytes,
+    )  # fmt: skip

@@ -1,32 +1,45 @@
 import peer
 import pytest
 
-from gpunn import functional as F
-from gpunn import tensor
+from gpunn.ops import global_pool
 
-SHAPES = {"ResNet-50 head": (32, 2048, 7, 7), "large planes": (4, 96, 56, 56)}
+SHAPES = {"ResNet-50 head": (2048, 7, 7), "large planes": (96, 56, 56)}
+BATCH = {"ResNet-50 head": (32, 256), "large planes": (4, 128)}
 PEERS = {"global_avg_pool2d": "adaptive_avg_pool2d", "global_max_pool2d": "adaptive_max_pool2d"}
 
 
-@pytest.mark.parametrize("side", peer.SIDES)
-@pytest.mark.parametrize("name", SHAPES)
-@pytest.mark.parametrize("job", PEERS)
-@pytest.mark.parametrize("backward", [False, True], ids=["forward", "both ways"])
-def bench_global_pool(benchmark, name, job, backward, side):
+def of_pytorch(job):
     import torch
 
-    (x,) = peer.arrays(SHAPES[name])
-    (tx,) = peer.tensors(x)
+    return lambda x: getattr(torch.nn.functional, PEERS[job])(x, 1)
 
-    def run(function, *args):
-        y = function(*args)
-        if backward:
-            y.sum().backward()
 
-    ours = tensor(x, requires_grad=backward)
-    theirs = tx.requires_grad_(backward)
-    sides = {
-        "gpunn": lambda: run(getattr(F, job), ours),
-        "pytorch": lambda: run(getattr(torch.nn.functional, PEERS[job]), theirs, 1),
-    }
-    peer.measure(benchmark, side, f"{job} {'both ways' if backward else 'forward'}", name, sides)
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("job", PEERS)
+def bench_forward(bench, name, job):
+    shape = (bench.batch(*BATCH[name]), *SHAPES[name])
+    inputs = peer.arrays(shape)
+    ours, theirs = getattr(global_pool, job), of_pytorch(job)
+    bench.measure(
+        f"{job} forward", f"{name} {shape}", inputs, lambda x: lambda: ours(x), lambda x: lambda: theirs(x),
+        moved=inputs[0].nbytes + 4 * shape[0] * shape[1],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("job", PEERS)
+def bench_backward(bench, name, job):
+    shape = (bench.batch(*BATCH[name]), *SHAPES[name])
+    inputs = peer.arrays(shape, (*shape[:2], 1, 1))
+    backward, pool = getattr(global_pool, f"{job}_backward"), of_pytorch(job)
+
+    def ours(x, gy):
+        if job == "global_avg_pool2d":
+            return lambda: backward(gy, shape)
+        _, place = global_pool.global_max_pool2d(x)
+        return lambda: backward(gy, place, shape)
+
+    def theirs(x, gy):
+        return peer.gradient(pool(x.requires_grad_()), [x], gy)
+
+    bench.measure(f"{job} backward", f"{name} {shape}", inputs, ours, theirs, moved=inputs[0].nbytes + inputs[1].nbytes)

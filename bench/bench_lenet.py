@@ -1,35 +1,46 @@
+"""A whole training step; the same, of AlexNet with 128 images, belongs beside it."""
+
+import numpy as np
 import peer
-import pytest
 
 from gpunn import functional as F
 from gpunn import optim, tensor
+from gpunn.backend import device_of
 from gpunn.models import lenet
 
+BATCH = 64
 
-@pytest.mark.parametrize("side", peer.SIDES)
-def bench_training_step(benchmark, side):
+
+def bench_training_step(bench):
     import torch
 
-    x, labels = peer.arrays((64, 1, 8, 8))[0], peer.np.arange(64) % 10
-    tx, tl = peer.tensors(x, labels)
-    ours = lenet()
-    adam = optim.Adam(ours.parameters())
-    theirs = torch.nn.Sequential(
-        torch.nn.Conv2d(1, 32, 3, padding=1), torch.nn.ReLU(), torch.nn.MaxPool2d(2), torch.nn.LocalResponseNorm(5),
-        torch.nn.Conv2d(32, 64, 3, padding=1), torch.nn.ReLU(), torch.nn.MaxPool2d(2), torch.nn.Flatten(),
-        torch.nn.Linear(256, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10),
-    )  # fmt: skip
-    peer_adam = torch.optim.Adam(theirs.parameters())
+    inputs = [*peer.arrays((BATCH, 1, 8, 8)), np.arange(BATCH) % 10]
 
-    def our_step():
-        adam.zero_grad()
-        F.cross_entropy(ours(tensor(x)), labels).backward()
-        adam.step()
+    def ours(x, labels):
+        model = lenet().to(device_of(x))
+        adam = optim.Adam(model.parameters())
 
-    def their_step():
-        peer_adam.zero_grad()
-        torch.nn.functional.cross_entropy(theirs(tx), tl).backward()
-        peer_adam.step()
+        def step():
+            adam.zero_grad()
+            F.cross_entropy(model(tensor(x)), labels).backward()
+            adam.step()
 
-    sides = {"gpunn": our_step, "pytorch": their_step}
-    peer.measure(benchmark, side, "training step", "LeNet, 64 digits", sides)
+        return step
+
+    def theirs(x, labels):
+        nn = torch.nn
+        model = nn.Sequential(
+            nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.LocalResponseNorm(5),
+            nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+            nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 10),
+        ).to(x.device)  # fmt: skip
+        adam = torch.optim.Adam(model.parameters())
+
+        def step():
+            adam.zero_grad()
+            nn.functional.cross_entropy(model(x), labels).backward()
+            adam.step()
+
+        return step
+
+    bench.measure("training step", f"LeNet, {BATCH} digits", inputs, ours, theirs, rotate=False)

@@ -2,30 +2,41 @@ import numpy as np
 import peer
 import pytest
 
-from gpunn import functional as F
-from gpunn import tensor
+from gpunn.ops import loss
 
-SHAPES = {"ImageNet": (128, 1000), "digits": (64, 10), "vocabulary": (16, 50000)}
+SHAPES = {"ImageNet": (1000, (128, 8192)), "digits": (10, (64, 64)), "vocabulary": (50000, (16, 512))}
 
 
-@pytest.mark.parametrize("side", peer.SIDES)
+def inputs_of(bench, name):
+    classes, batch = SHAPES[name]
+    (x,) = peer.arrays((bench.batch(*batch), classes))
+    return [x, np.random.default_rng(1).integers(0, classes, len(x))]
+
+
 @pytest.mark.parametrize("name", SHAPES)
-@pytest.mark.parametrize("backward", [False, True], ids=["forward", "both ways"])
-def bench_cross_entropy(benchmark, name, backward, side):
+def bench_forward(bench, name):
     import torch
 
-    (x,) = peer.arrays(SHAPES[name])
-    target = np.random.default_rng(1).integers(0, x.shape[1], len(x))
-    tx, ttarget = peer.tensors(x, target)
+    inputs = inputs_of(bench, name)
+    bench.measure(
+        "cross entropy forward", f"{name} {inputs[0].shape}", inputs,
+        lambda x, target: lambda: loss.cross_entropy(x, target),
+        lambda x, target: lambda: torch.nn.functional.cross_entropy(x, target),
+        moved=inputs[0].nbytes + inputs[1].nbytes,
+    )  # fmt: skip
 
-    def run(function, leaf, classes):
-        loss = function(leaf, classes)
-        if backward:
-            loss.backward()
 
-    ours, theirs = tensor(x, requires_grad=backward), tx.requires_grad_(backward)
-    sides = {
-        "gpunn": lambda: run(F.cross_entropy, ours, target),
-        "pytorch": lambda: run(torch.nn.functional.cross_entropy, theirs, ttarget),
-    }
-    peer.measure(benchmark, side, f"cross entropy {'both ways' if backward else 'forward'}", name, sides)
+@pytest.mark.parametrize("name", SHAPES)
+def bench_backward(bench, name):
+    import torch
+
+    inputs = [*inputs_of(bench, name), np.ones((), np.float32)]
+
+    def theirs(x, target, gy):
+        return peer.gradient(torch.nn.functional.cross_entropy(x.requires_grad_(), target), [x], gy)
+
+    bench.measure(
+        "cross entropy backward", f"{name} {inputs[0].shape}", inputs,
+        lambda x, target, gy: lambda: loss.cross_entropy_backward(gy, x, target), theirs,
+        moved=2 * inputs[0].nbytes + inputs[1].nbytes,
+    )  # fmt: skip

@@ -1,29 +1,36 @@
 import peer
 import pytest
 
-from gpunn import functional as F
-from gpunn import tensor
+from gpunn.ops import lrn
 
-SHAPES = {"AlexNet norm1": (4, 96, 27, 27), "LeNet digits": (64, 32, 4, 4)}
+SHAPES = {"AlexNet norm1": (96, 27, 27), "AlexNet norm1, before the pool": (96, 55, 55), "LeNet digits": (32, 4, 4)}
+BATCH = {"AlexNet norm1": (4, 128), "AlexNet norm1, before the pool": (4, 128), "LeNet digits": (64, 64)}
+SETTINGS = (5, 1e-4, 0.75, 2.0)
 
 
-@pytest.mark.parametrize("side", peer.SIDES)
 @pytest.mark.parametrize("name", SHAPES)
-@pytest.mark.parametrize("backward", [False, True], ids=["forward", "both ways"])
-def bench_lrn(benchmark, name, backward, side):
+def bench_forward(bench, name):
     import torch
 
-    (x,) = peer.arrays(SHAPES[name])
-    (tx,) = peer.tensors(x)
+    shape = (bench.batch(*BATCH[name]), *SHAPES[name])
+    inputs = peer.arrays(shape)
+    bench.measure(
+        "LRN forward", f"{name} {shape}", inputs, lambda x: lambda: lrn.local_response_norm(x, *SETTINGS),
+        lambda x: lambda: torch.nn.functional.local_response_norm(x, *SETTINGS), moved=2 * inputs[0].nbytes,
+    )  # fmt: skip
 
-    def run(function, leaf):
-        y = function(leaf, 5, 1e-4, 0.75, 2.0)
-        if backward:
-            y.sum().backward()
 
-    ours, theirs = tensor(x, requires_grad=backward), tx.requires_grad_(backward)
-    sides = {
-        "gpunn": lambda: run(F.local_response_norm, ours),
-        "pytorch": lambda: run(torch.nn.functional.local_response_norm, theirs),
-    }
-    peer.measure(benchmark, side, f"LRN {'both ways' if backward else 'forward'}", name, sides)
+@pytest.mark.parametrize("name", SHAPES)
+def bench_backward(bench, name):
+    import torch
+
+    shape = (bench.batch(*BATCH[name]), *SHAPES[name])
+    inputs = peer.arrays(shape, shape)
+
+    def theirs(gy, x):
+        return peer.gradient(torch.nn.functional.local_response_norm(x.requires_grad_(), *SETTINGS), [x], gy)
+
+    bench.measure(
+        "LRN backward", f"{name} {shape}", inputs,
+        lambda gy, x: lambda: lrn.local_response_norm_backward(gy, x, *SETTINGS), theirs, moved=3 * inputs[0].nbytes,
+    )  # fmt: skip

@@ -1,40 +1,284 @@
-"""Turn the JSON of pytest-benchmark into a table: ``python bench/report.py RESULT.json RESULT.md``.
+"""Turn the JSON of pytest-benchmark into tables: ``python bench/report.py RESULT.json RESULT.md``.
 
-The JSON comes from ``python -m pytest bench --benchmark-json=RESULT.json``.
+The JSON comes from ``cd bench && python -m pytest --benchmark-json=RESULT.json``, with ``-k cpu-`` or ``-k gpu-`` for
+one device alone; where files are named, name bench_ceilings.py among them. bench/peer.py says what is timed.
+For each job there is
+
+- *achieved*: the bytes that must move, or the operations that must be done, over gpunn's time;
+- *of ceiling*: the least time that the ceilings leave (bytes over copy bandwidth, or operations over the rate of matrix
+  products of the same precision, whichever is more) over gpunn's time. The ceilings are bench_ceilings.py's, in the
+  same run, the better of both libraries;
+- *ratio*: gpunn's time over the peer's: below 1 gpunn is faster;
+- *target*: what targets.csv asks. ``of ceiling`` and ``rate`` (in TFLOP/s) are at least that, ``ratio`` is at most
+  that, for each job and shape that match, or (``mean``) for their geometric mean.
+
+What was not measured says so.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import statistics
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
+
+NOT_MEASURED = "not measured"
+DEVICES = {"cpu": "CPU", "gpu": "GPU"}
+CEILING = "ceiling: "
 
 
-def table(result: dict) -> str:
-    times: dict[tuple[str, str], dict[str, float]] = {}
+@dataclass
+class Row:
+    """One job on one device: the seconds of each side, and what was counted for it."""
+
+    device: str
+    job: str
+    shape: str
+    peer: str
+    bytes: int
+    operations: int
+    unit: str
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def ratio(self) -> float | None:
+        ours, theirs = self.seconds.get("gpunn"), self.seconds.get("peer")
+        return ours / theirs if ours and theirs else None
+
+    @property
+    def rate(self) -> float | None:
+        """TFLOP/s."""
+        ours = self.seconds.get("gpunn")
+        return self.operations / ours / 1e12 if ours and self.operations else None
+
+    def of_ceiling(self, ceilings: dict[str, float]) -> float | None:
+        ours, floor = self.seconds.get("gpunn"), max(self.floors(ceilings).values(), default=0.0)
+        return floor / ours if ours and floor else None
+
+    def floors(self, ceilings: dict[str, float]) -> dict[str, float]:
+        """The least seconds for the bytes and for the operations, where they and the ceiling are known."""
+        counted = {"copy": self.bytes, self.unit: self.operations}
+        return {name: count / ceilings[name] for name, count in counted.items() if count and name in ceilings}
+
+    def achieved(self, ceilings: dict[str, float]) -> str:
+        """In the unit of the higher floor."""
+        ours, floors = self.seconds.get("gpunn"), self.floors(ceilings)
+        if not ours or not (self.bytes or self.operations):
+            return ""
+        if self.operations and floors.get(self.unit, 0.0) >= floors.get("copy", 0.0):
+            return f"{self.operations / ours / 1e9:,.1f} GFLOP/s"
+        return f"{self.bytes / ours / 1e9:,.1f} GB/s"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A line of targets.csv."""
+
+    device: str
+    job: str
+    shape: str
+    of_ceiling: float | None
+    rate: float | None
+    ratio: float | None
+    mean: bool
+
+    def matches(self, row: Row) -> bool:
+        return row.device == self.device and fnmatchcase(row.job, self.job) and fnmatchcase(row.shape, self.shape)
+
+    def asks(self) -> str:
+        wanted = []
+        if self.of_ceiling is not None:
+            wanted.append(f"{self.of_ceiling:.0%} of ceiling")
+        if self.rate is not None:
+            wanted.append(f"{self.rate:g} TFLOP/s")
+        if self.ratio is not None:
+            wanted.append(f"ratio {self.ratio:.2f}")
+        return ", ".join(wanted)
+
+    def verdict(self, rows: list[Row], ceilings: dict[str, float]) -> tuple[bool | None, str]:
+        """Whether ``rows`` meet it (None if that was not measured), and the worst of them in each respect."""
+        values = []
+        for wanted, found, sign, text in (
+            (self.of_ceiling, [row.of_ceiling(ceilings) for row in rows], 1, "{:.0%} of ceiling"),
+            (self.rate, [row.rate for row in rows], 1, "{:.3g} TFLOP/s"),
+            (self.ratio, [row.ratio for row in rows], -1, "ratio {:.2f}"),
+        ):
+            known = [value for value in found if value is not None]
+            if wanted is None:
+                continue
+            if not rows or len(known) < len(rows):
+                return None, NOT_MEASURED
+            worst = statistics.geometric_mean(known) if self.mean else min(known, key=lambda v: sign * v)
+            values.append((sign * worst >= sign * wanted, text.format(worst)))
+        return all(met for met, _ in values), ", ".join(text for _, text in values)
+
+
+def read_targets(path: Path) -> list[Target]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            Target(
+                one["device"],
+                one["job"],
+                one["shape"],
+                float(one["of ceiling"].rstrip("%")) / 100 if one["of ceiling"] else None,
+                float(one["rate"]) if one["rate"] else None,
+                quotient(one["ratio"]) if one["ratio"] else None,
+                one["over"] == "mean",
+            )
+            for one in csv.DictReader(file)
+        ]
+
+
+def quotient(text: str) -> float:
+    """The number that ``text`` is, such as ``"0.4"`` or ``"1/6"``."""
+    over, _, under = text.partition("/")
+    return float(over) / float(under or 1)
+
+
+def read_rows(result: dict[str, Any]) -> list[Row]:
+    rows: dict[tuple[str, str, str], Row] = {}
     for one in result["benchmarks"]:
         about = one["extra_info"]
-        times.setdefault((about["job"], about["shape"]), {})[about["side"]] = one["stats"]["median"] * 1e3
+        key = about["device"], about["job"], about["shape"]
+        counts = about["bytes"], about["operations"], about["unit"]
+        row = rows.setdefault(key, Row(*key, about["peer"], *counts))
+        row.seconds[about["side"]] = about.get("seconds", one["stats"]["median"])
+    return [*rows.values()]
+
+
+def read_ceilings(rows: list[Row], device: str) -> dict[str, float]:
+    """Bytes or operations a second of one device, by the better library: ``copy``, ``fp32``, and so on."""
+    found = {}
+    for row in rows:
+        if row.device == device and row.job.startswith(CEILING) and (row.bytes or row.operations):
+            name = "copy" if row.bytes else row.unit
+            found[name] = (row.bytes or row.operations) / min(row.seconds.values())
+    return found
+
+
+def report(result: dict[str, Any], targets: list[Target]) -> str:
+    rows = read_rows(result)
     commit, cpu = result["commit_info"], result["machine_info"]["cpu"]
+    gpus = {about["machine"] for one in result["benchmarks"] if "machine" in (about := one["extra_info"])}
     lines = [
         f"{result['datetime'][:10]}, commit {commit['id'][:12]}{' with changes' if commit['dirty'] else ''}, "
-        f"{cpu['brand_raw']}, {cpu['count']} cores, Python {result['machine_info']['python_version']}.",
+        f"{cpu.get('brand_raw', 'unknown processor')}, {cpu['count']} cores, GPU: {', '.join(gpus) or NOT_MEASURED}, "
+        f"Python {result['machine_info']['python_version']}.",
         "",
-        "Medians in milliseconds; the ratio is gpunn's time over PyTorch's, so below 1 gpunn is faster.",
+        "Medians in milliseconds. The ratio is gpunn's time over the peer's, so below 1 gpunn is faster;",
+        "bench/report.py tells the other columns. On a CPU small arrays stay in its caches, and pass the ceiling",
+        "of large copies; on a GPU the inputs go round, and do not stay in its cache.",
         "",
-        "| job | shape | gpunn | PyTorch | ratio |",
-        "|---|---|---|---|---|",
     ]
-    ratios = []
-    for (job, shape), sides in times.items():
-        ratios.append(sides["gpunn"] / sides["pytorch"])
-        row = (job, shape, f"{sides['gpunn']:.3f}", f"{sides['pytorch']:.3f}", f"{ratios[-1]:.2f}")
-        lines.append(f"| {' | '.join(row)} |")
-    mean = statistics.geometric_mean(ratios)
-    return "\n".join([*lines, "", f"Geometric mean of the ratios: {mean:.2f}. GPU: not measured.", ""])
+    for device, title in DEVICES.items():
+        here = [row for row in rows if row.device == device]
+        lines += ["", f"## {title}", ""]
+        lines += (
+            device_tables(here, read_ceilings(rows, device), targets) if here else [f"{title}: {NOT_MEASURED}.", ""]
+        )
+    lines += ["", "## Targets", "", *target_table(rows, targets), ""]
+    return "\n".join(lines)
+
+
+def device_tables(rows: list[Row], ceilings: dict[str, float], targets: list[Target]) -> Iterator[str]:
+    jobs = [row for row in rows if not row.job.startswith(CEILING)]
+    yield from table(
+        ["ceiling", "of", "NumPy or CuPy, ms", "PyTorch, ms", "rate of the better"],
+        [
+            [
+                row.job.removeprefix(CEILING),
+                row.shape,
+                *(milliseconds(row, side) for side in ("gpunn", "peer")),
+                best(row),
+            ]
+            for row in rows
+            if row.job.startswith(CEILING)
+        ],
+    )
+    yield ""
+    lines = []
+    for row in jobs:
+        share, ratio = row.of_ceiling(ceilings), row.ratio
+        lines.append(
+            [
+                row.job,
+                row.shape,
+                milliseconds(row, "gpunn"),
+                row.peer,
+                milliseconds(row, "peer"),
+                NOT_MEASURED if ratio is None else f"{ratio:.2f}",
+                row.achieved(ceilings),
+                "" if share is None else f"{share:.0%}",
+                mark(row, ceilings, targets),
+            ]
+        )
+    yield from table(
+        ["job", "shape", "gpunn, ms", "peer", "peer, ms", "ratio", "achieved", "of ceiling", "target"], lines
+    )
+    ratios = [row.ratio for row in jobs if row.ratio is not None]
+    mean = f"{statistics.geometric_mean(ratios):.2f}" if ratios else NOT_MEASURED
+    yield from ["", f"Geometric mean of the ratios: {mean}."]
+
+
+def mark(row: Row, ceilings: dict[str, float], targets: list[Target]) -> str:
+    """Met or missed, for the targets that ask each row."""
+    told = []
+    for target in targets:
+        if target.matches(row) and not target.mean:
+            met, _ = target.verdict([row], ceilings)
+            told.append(f"{VERDICTS[met]}: {target.asks()}")
+    return "; ".join(told)
+
+
+VERDICTS = {True: "met", False: "MISSED", None: NOT_MEASURED}
+
+
+def target_table(rows: list[Row], targets: list[Target]) -> Iterator[str]:
+    lines = []
+    for target in targets:
+        matching = [row for row in rows if target.matches(row)]
+        met, values = target.verdict(matching, read_ceilings(rows, target.device))
+        over = "mean" if target.mean else "worst"
+        counted = f"{over} of {len(matching)}" if matching else ""
+        shown = "" if met is None else values
+        lines.append(
+            [
+                DEVICES[target.device],
+                f"`{target.job}`",
+                f"`{target.shape}`",
+                target.asks(),
+                counted,
+                shown,
+                VERDICTS[met],
+            ]
+        )
+    yield from table(["device", "job", "shape", "at least (ratio: at most)", "over", "measured", "verdict"], lines)
+
+
+def milliseconds(row: Row, side: str) -> str:
+    return f"{row.seconds[side] * 1e3:.3f}" if side in row.seconds else NOT_MEASURED
+
+
+def best(row: Row) -> str:
+    seconds = min(row.seconds.values())
+    if row.bytes:
+        return f"{row.bytes / seconds / 1e9:,.0f} GB/s"
+    return f"{row.operations / seconds / 1e9:,.0f} GFLOP/s" if row.operations else ""
+
+
+def table(head: list[str], rows: list[list[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield "|" + "---|" * len(head)
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
 
 
 if __name__ == "__main__":
     source, target = map(Path, sys.argv[1:])
-    target.write_text(table(json.loads(source.read_text(encoding="utf-8"))), encoding="utf-8")
+    content = json.loads(source.read_text(encoding="utf-8"))
+    target.write_text(report(content, read_targets(Path(__file__).with_name("targets.csv"))), encoding="utf-8")

@@ -1,8 +1,9 @@
-"""The ways to run an operation: on NumPy, on NumPy through the emulated kernels, and on CuPy."""
+"""The ways to run an operation: on NumPy, on NumPy through the emulated kernels, and on CuPy; the kernels' cases."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 
 import numpy as np
 import pytest
@@ -27,3 +28,27 @@ class Runner:
 CUPY = pytest.param("cupy", marks=pytest.mark.gpu)
 WITH_KERNEL = ["numpy", "emulated", CUPY]
 WITHOUT_KERNEL = ["numpy", CUPY]
+
+
+def run_kernel_cases(stem):
+    """What the cases of ``kernels/<stem>.cu`` give."""
+    return list(importlib.import_module(f"kernel_cases.{stem}").run())
+
+
+def run_kernel_cases_on_gpu(stem):
+    """The same with every NumPy array that an operation is given moved to the GPU first."""
+    operations = importlib.import_module(f"gpunn.ops.{stem}")
+    module = importlib.import_module(f"kernel_cases.{stem}")
+
+    class Moved:
+        def __getattr__(self, name):
+            function = getattr(operations, name)
+            move = lambda a: backend.to_gpu(a) if isinstance(a, np.ndarray) else a  # noqa: E731
+            return lambda *args, **settings: function(*map(move, args), **settings)
+
+    original = getattr(module, stem)
+    setattr(module, stem, Moved())
+    try:
+        return list(module.run())
+    finally:
+        setattr(module, stem, original)

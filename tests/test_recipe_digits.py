@@ -220,33 +220,33 @@ def test_learning_rate_rises_then_falls_to_zero() -> None:
     assert all(0 <= learning_rate(step, 1, 1.0) <= 1 for step in (0, 1))  # a single step: no division by zero
 
 
-def losses_of_20_steps(out: Path, emulate: bool = False, device: str = "cpu") -> list[float]:
-    losses: list[float] = []
+def losses(out: Path, first: int = 20, emulate: bool = False, device: str = "cpu") -> list[float]:
+    found: list[float] = []
 
     def on_step(step: int, steps: int, loss: float) -> None:
-        losses.append(loss)
-        if step == 20:
+        found.append(loss)
+        if step == first:
             raise KeyboardInterrupt
 
     _, summary = train_digits(
-        Options(epochs=1, batch_size=64, seed=3, emulate=emulate, device=device), out, on_step=on_step
+        Options(epochs=3, batch_size=64, seed=3, emulate=emulate, device=device), out, on_step=on_step
     )
     assert summary["emulate"] is emulate
-    return losses
+    assert len(found) == first
+    return found
 
 
 def test_20_steps_emulated_and_not(tmp_path: Path) -> None:
-    plain = losses_of_20_steps(tmp_path / "plain", emulate=False)
-    emulated = losses_of_20_steps(tmp_path / "emulated", emulate=True)
-    assert len(plain) == 20
+    plain = losses(tmp_path / "plain")
+    emulated = losses(tmp_path / "emulated", emulate=True)
     assert plain[-1] < 0.95 * plain[0]  # it learns, so a gradient that is wrong would show
     np.testing.assert_allclose(emulated, plain, rtol=1e-4)
 
 
 @pytest.mark.gpu
-def test_20_steps_on_the_gpu(tmp_path: Path) -> None:
-    there = losses_of_20_steps(tmp_path / "gpu", device="gpu")
-    np.testing.assert_allclose(there, losses_of_20_steps(tmp_path / "cpu"), rtol=1e-3)
+def test_50_steps_on_the_gpu(tmp_path: Path) -> None:
+    there = losses(tmp_path / "gpu", 50, device="gpu")
+    np.testing.assert_allclose(there, losses(tmp_path / "cpu", 50), rtol=1e-3)
 
 
 def test_a_run_reaches_its_accuracy(tmp_path: Path) -> None:

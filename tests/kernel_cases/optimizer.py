@@ -7,13 +7,16 @@ def run():
     """Every kernel of optimizer.cu with every state: aligned, with a head and a tail, without a pack, and unlike."""
     flat = np.random.default_rng(0).standard_normal((5, 1204)).astype(np.float32)
     for part in (slice(0, 1204), slice(1, 1203), slice(3, 6)):
-        p, g, m, v, s = (a[part] for a in flat.copy())
-        s *= s
-        s += m * m + 0.1  # the variance s - m * m is not lost in rounding
-        yield from optimizer.sgd_step(p, g, None, 0.1, weight_decay=0.1)
-        yield from optimizer.sgd_step(p, g, v, 0.1, 0.9, True, 0.1)
-        yield from optimizer.rmsprop_step(p, g, s, m, v, 0.1, 0.9, 1e-3, 0.1, 0.9, True)
-        yield from optimizer.rmsprop_step(p, g, s, None, None, 0.1)
-        yield from optimizer.adam_step(p, g, m, s, 3, 0.1)
+        for step in (
+            lambda p, g, m, v, s: optimizer.sgd_step(p, g, None, 0.1, weight_decay=0.1),
+            lambda p, g, m, v, s: optimizer.sgd_step(p, g, v, 0.1, 0.9, True, 0.1),
+            lambda p, g, m, v, s: optimizer.rmsprop_step(p, g, s, m, v, 0.1, 0.9, 1e-3, 0.1, 0.9, True),
+            lambda p, g, m, v, s: optimizer.rmsprop_step(p, g, s, None, None, 0.1),
+            lambda p, g, m, v, s: optimizer.adam_step(p, g, m, s, 3, 0.1),
+        ):
+            p, g, m, v, s = (a[part] for a in flat.copy())  # anew: a step changes them in place
+            s *= s
+            s += m * m + 0.1  # the variance s - m * m is not lost in rounding
+            yield from step(p, g, m, v, s)
     p, g, m, v, s = flat.copy()
     yield from optimizer.sgd_step(p[:-1], g[1:], v[:-1], 0.1, 0.9)

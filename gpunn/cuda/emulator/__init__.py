@@ -1,7 +1,8 @@
 """Run CUDA C++ kernels on the CPU, unmodified, fast or under checks.
 
 :class:`RawKernel` and :class:`RawModule` have the calls of CuPy's classes and take NumPy arrays. The host's g++ or
-clang++ compiles the source; every CUDA thread of a block is a fiber, blocks spread over the cores.
+clang++ compiles the source; every CUDA thread of a block is a fiber, blocks spread over the cores. README.md in this
+folder is a complete example of a repository that tests its kernels so, and says what is covered.
 
 Inline PTX cannot be emulated. Asynchronous copies, ``ldmatrix`` and tensor cores can, through the functions of
 ``kernels/ptx.cuh``: pass ``-I`` with :func:`gpunn.cuda.source.kernels_folder` and include it. What is copied arrives at

@@ -211,6 +211,7 @@ def _compile_kernels(
 ) -> bytes:
     header, kernel_text = source.split(preprocessed, filename)
     expressions, kernel_text = source.take_exports(kernel_text)
+    source.refuse(kernel_text)
     names = [*dict.fromkeys([*expressions, *source.kernel_names(kernel_text)])]
     text = header + source.lower(kernel_text) + _exports(names)
     with tempfile.TemporaryDirectory() as folder:
@@ -242,6 +243,12 @@ def _exports(names: Sequence[str]) -> str:
 
 _ERROR = re.compile(r"^(?P<file>[^\n:]+):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<text>.*)$", re.MULTILINE)
 
+# What CUDA and CuPy bring beside the headers in include/.
+_LIBRARIES = re.compile(
+    r"'?((?:cub|cuda|cooperative_groups|curand|cupy|cute|cutlass|nv|thrust|cuComplex|texture_|surface_)[\w./-]*)"
+    r"(?:: No such file or directory|' file not found)"
+)
+
 
 def _readable_errors(output: str, filename: str) -> str:
     """The first error of the user's own file, then the beginning of what the compiler wrote."""
@@ -249,12 +256,12 @@ def _readable_errors(output: str, filename: str) -> str:
     own = [error for error in errors if str(INCLUDE) not in error["file"] and error["file"] != _EXPORTS_FILE]
     lines = [line for line in output.splitlines() if _EXPORTS_FILE not in line and "gpunn_call_" not in line]
     rest = "\n".join(lines[:20])
+    if own and (library := _LIBRARIES.match(own[0]["text"])):
+        return f"{own[0]['file']}:{own[0]['line']}: <{library[1]}> is not emulated"
     if own:
         return f"{own[0]['file']}:{own[0]['line']}: {own[0]['text']}\n{rest}"
     if exported := [error for error in errors if error["file"] == _EXPORTS_FILE]:
         return f"{filename}: a name expression does not name a kernel: {exported[0]['text']}"
-    if "Assembler messages" in output:
-        return f"{filename}: inline PTX cannot be emulated; kernels/ptx.cuh has functions that can\n{rest}"
     return f"{filename}: the kernel does not compile\n{rest}"
 
 

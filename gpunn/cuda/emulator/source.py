@@ -44,6 +44,30 @@ def kernel_names(text: str) -> list[str]:
     return names
 
 
+# What cannot be emulated and would else end in a puzzling error, with what to say.
+_REFUSED = {
+    r"\b(?:asm|__asm__)\s+(?:volatile|__volatile__)\s*\(\s*\"(?!\")|\basm\s*\(\s*\"(?!\")": (
+        "inline PTX is not emulated ({}); kernels/ptx.cuh has functions that are (cp.async, ldmatrix, mma.sync)"
+    ),
+    r"\bnvcuda\b|\bwmma\s*::": "nvcuda::wmma is not emulated; kernels/ptx.cuh has ldmatrix and mma.sync, which are",
+    r"\bCUtensorMap\b": "tensor maps (TMA) are not emulated",
+    r"\b(?:this_cluster|cluster_group|__cluster_dims__)\b": "clusters of blocks are not emulated",
+    r"<<<": "launches from the source are not emulated: keep host code in a file of its own",
+    r"\b(?:cudaTextureObject_t|cudaSurfaceObject_t)\b": "textures and surfaces are not emulated",
+}
+
+
+def refuse(text: str) -> None:
+    """Raise CompileError, with file and line, for what cannot be emulated."""
+    clean = _without_literals(text)
+    matches = [(match, why) for pattern, why in _REFUSED.items() if (match := re.search(pattern, clean))]
+    if matches:
+        match, why = min(matches, key=lambda found: found[0].start())
+        file, line = _position(text, match.start())
+        instruction = re.search(r"[\w.:]*", text[match.end() :])
+        raise CompileError(f"{file}:{line}: {why.format(instruction and instruction[0])}")
+
+
 # "used": the compiler would take for zero what no line of the source writes, and the emulator fills it with NaN.
 _SHARED = "__attribute__((used)) thread_local"
 

@@ -26,3 +26,5 @@ inline __nv_bfloat162 __float22bfloat162_rn(float2 x) { return {__nv_bfloat16(x.
 inline float2 __bfloat1622float2(__nv_bfloat162 x) { return {x.x, x.y}; }
 inline __nv_bfloat16 __low2bfloat16(__nv_bfloat162 x) { return x.x; }
 inline __nv_bfloat16 __high2bfloat16(__nv_bfloat162 x) { return x.y; }
+inline __nv_bfloat162 __low2bfloat162(__nv_bfloat162 x) { return {x.x, x.x}; }
+inline __nv_bfloat162 __high2bfloat162(__nv_bfloat162 x) { return {x.y, x.y}; }

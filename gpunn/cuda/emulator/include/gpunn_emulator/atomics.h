@@ -53,8 +53,44 @@ __forceinline__ int atomicAdd(int* address, int value) {
 __forceinline__ int atomicSub(int* address, int value) {
     return (int)atomicSub((unsigned*)address, (unsigned)value);
 }
+// Each element by itself, as CUDA promises.
+__forceinline__ float2 atomicAdd(float2* address, float2 value) {
+    return {atomicAdd(&address->x, value.x), atomicAdd(&address->y, value.y)};
+}
+__forceinline__ float4 atomicAdd(float4* address, float4 value) {
+    return {atomicAdd(&address->x, value.x), atomicAdd(&address->y, value.y), atomicAdd(&address->z, value.z),
+            atomicAdd(&address->w, value.w)};
+}
 
 template <class T> __forceinline__ T atomicCAS(T* address, typename gpunn_emulator::identity<T>::type compare,
                                                typename gpunn_emulator::identity<T>::type value) {
     return gpunn_emulator::atomically(address, [=](T old) -> T { return old == compare ? value : old; });
+}
+
+// Of a block or of the whole system: atomic for all, here.
+#define GPUNN_ATOMIC_SCOPES(name)                                                                                \
+    template <class T> __forceinline__ T name##_block(T* address, typename gpunn_emulator::identity<T>::type value) {  \
+        return name(address, value);                                                                             \
+    }                                                                                                            \
+    template <class T> __forceinline__ T name##_system(T* address, typename gpunn_emulator::identity<T>::type value) { \
+        return name(address, value);                                                                             \
+    }
+GPUNN_ATOMIC_SCOPES(atomicAdd)
+GPUNN_ATOMIC_SCOPES(atomicSub)
+GPUNN_ATOMIC_SCOPES(atomicMin)
+GPUNN_ATOMIC_SCOPES(atomicMax)
+GPUNN_ATOMIC_SCOPES(atomicExch)
+GPUNN_ATOMIC_SCOPES(atomicAnd)
+GPUNN_ATOMIC_SCOPES(atomicOr)
+GPUNN_ATOMIC_SCOPES(atomicXor)
+GPUNN_ATOMIC_SCOPES(atomicInc)
+GPUNN_ATOMIC_SCOPES(atomicDec)
+
+template <class T> __forceinline__ T atomicCAS_block(T* address, typename gpunn_emulator::identity<T>::type compare,
+                                                     typename gpunn_emulator::identity<T>::type value) {
+    return atomicCAS(address, compare, value);
+}
+template <class T> __forceinline__ T atomicCAS_system(T* address, typename gpunn_emulator::identity<T>::type compare,
+                                                      typename gpunn_emulator::identity<T>::type value) {
+    return atomicCAS(address, compare, value);
 }

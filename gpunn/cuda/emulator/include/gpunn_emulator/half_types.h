@@ -45,6 +45,13 @@ inline float bfloat16_to_float(unsigned short bits) { return bit_cast<float>((un
 
 }  // namespace gpunn_emulator
 
+#define GPUNN_PAIR_OPERATOR(pair, operation)                                                               \
+    inline pair operator operation(pair a, pair b) { return {a.x operation b.x, a.y operation b.y}; }      \
+    __forceinline__ pair& operator operation##=(pair& a, pair b) { return a = a operation b; }
+#define GPUNN_HALF_FUNCTION(name, pair, function, of_float)                                                \
+    inline name h##function(name a) { return name(of_float((float)a)); }                                   \
+    inline pair h2##function(pair a) { return {h##function(a.x), h##function(a.y)}; }
+
 #define GPUNN_HALF_TYPE(name, pair, to_float, from_float)                                                  \
     struct name {                                                                                          \
         unsigned short bits;                                                                               \
@@ -60,6 +67,10 @@ inline float bfloat16_to_float(unsigned short bits) { return bit_cast<float>((un
         __forceinline__ name& operator-=(name o) { return *this = name((float)*this - (float)o); }         \
         __forceinline__ name& operator*=(name o) { return *this = name((float)*this * (float)o); }         \
         __forceinline__ name& operator/=(name o) { return *this = name((float)*this / (float)o); }         \
+        __forceinline__ name& operator++() { return *this += name(1); }                                    \
+        __forceinline__ name& operator--() { return *this -= name(1); }                                    \
+        __forceinline__ name operator++(int) { name old = *this; return ++*this, old; }                    \
+        __forceinline__ name operator--(int) { name old = *this; return --*this, old; }                    \
     };                                                                                                     \
     struct __attribute__((aligned(4))) pair {                                                              \
         name x, y;                                                                                         \
@@ -97,10 +108,6 @@ inline float bfloat16_to_float(unsigned short bits) { return bit_cast<float>((un
     inline bool __hge(name a, name b) { return a >= b; }                                                   \
     inline bool __hisnan(name a) { return isnan((float)a); }                                               \
     inline int __hisinf(name a) { return isinf((float)a); }                                                \
-    inline name hexp(name a) { return name(expf(a)); }                                                     \
-    inline name hlog(name a) { return name(logf(a)); }                                                     \
-    inline name hsqrt(name a) { return name(sqrtf(a)); }                                                   \
-    inline name hrsqrt(name a) { return name(rsqrtf(a)); }                                                 \
     inline pair __hadd2(pair a, pair b) { return {a.x + b.x, a.y + b.y}; }                                 \
     inline pair __hsub2(pair a, pair b) { return {a.x - b.x, a.y - b.y}; }                                 \
     inline pair __hmul2(pair a, pair b) { return {a.x * b.x, a.y * b.y}; }                                 \
@@ -108,4 +115,31 @@ inline float bfloat16_to_float(unsigned short bits) { return bit_cast<float>((un
     inline pair __hmin2(pair a, pair b) { return {__hmin(a.x, b.x), __hmin(a.y, b.y)}; }                   \
     inline pair __hfma2(pair a, pair b, pair c) { return {__hfma(a.x, b.x, c.x), __hfma(a.y, b.y, c.y)}; } \
     inline float __low2float(pair a) { return a.x; }                                                       \
-    inline float __high2float(pair a) { return a.y; }
+    inline float __high2float(pair a) { return a.y; }                                                      \
+    GPUNN_PAIR_OPERATOR(pair, +)                                                                           \
+    GPUNN_PAIR_OPERATOR(pair, -)                                                                           \
+    GPUNN_PAIR_OPERATOR(pair, *)                                                                           \
+    GPUNN_PAIR_OPERATOR(pair, /)                                                                           \
+    inline pair operator-(pair a) { return {-a.x, -a.y}; }                                                 \
+    inline bool operator==(pair a, pair b) { return a.x == b.x && a.y == b.y; }                            \
+    inline bool operator!=(pair a, pair b) { return a.x != b.x && a.y != b.y; }                            \
+    inline bool __hbeq2(pair a, pair b) { return a == b; }                                                 \
+    inline pair __h2div(pair a, pair b) { return a / b; }                                                  \
+    inline pair __hneg2(pair a) { return -a; }                                                             \
+    inline pair __habs2(pair a) { return {__habs(a.x), __habs(a.y)}; }                                     \
+    GPUNN_HALF_FUNCTION(name, pair, exp, expf)                                                             \
+    GPUNN_HALF_FUNCTION(name, pair, exp2, exp2f)                                                           \
+    GPUNN_HALF_FUNCTION(name, pair, exp10, exp10f)                                                         \
+    GPUNN_HALF_FUNCTION(name, pair, log, logf)                                                             \
+    GPUNN_HALF_FUNCTION(name, pair, log2, log2f)                                                           \
+    GPUNN_HALF_FUNCTION(name, pair, log10, log10f)                                                         \
+    GPUNN_HALF_FUNCTION(name, pair, sqrt, sqrtf)                                                           \
+    GPUNN_HALF_FUNCTION(name, pair, rsqrt, rsqrtf)                                                         \
+    GPUNN_HALF_FUNCTION(name, pair, rcp, 1 / )                                                             \
+    GPUNN_HALF_FUNCTION(name, pair, sin, sinf)                                                             \
+    GPUNN_HALF_FUNCTION(name, pair, cos, cosf)                                                             \
+    GPUNN_HALF_FUNCTION(name, pair, tanh, tanhf)                                                           \
+    GPUNN_HALF_FUNCTION(name, pair, floor, floorf)                                                         \
+    GPUNN_HALF_FUNCTION(name, pair, ceil, ceilf)                                                           \
+    GPUNN_HALF_FUNCTION(name, pair, trunc, truncf)                                                         \
+    GPUNN_HALF_FUNCTION(name, pair, rint, rintf)

@@ -17,6 +17,9 @@
 // information names the kernel's own line.
 #define __forceinline__ inline __attribute__((always_inline))
 #define __noinline__ __attribute__((noinline))
+#ifndef __clang__
+#define __builtin_assume(expression) ((void)0)
+#endif
 #define __align__(bytes) __attribute__((aligned(bytes)))
 
 // Code of the emulator itself must not be watched by the checks: it reads and writes for several threads at

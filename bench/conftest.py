@@ -1,0 +1,23 @@
+from collections.abc import Iterator
+
+import peer
+import pytest
+
+
+@pytest.fixture(params=[(device, side) for device in peer.DEVICES for side in peer.SIDES], ids="-".join)
+def bench(request) -> Iterator[peer.Bench]:
+    """Each side on each device; what this machine does not have is skipped."""
+    device, side = request.param
+    if reason := peer.why_not(device, "gpunn"):
+        pytest.skip(reason)
+    yield peer.Bench(lambda: request.getfixturevalue("benchmark"), device, side)
+    if device == "gpu":
+        peer.free_memory()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def settings_of_pytorch():
+    """Full float32 everywhere, and the convolution algorithms that its own trials find fastest."""
+    torch = pytest.importorskip("torch")
+    peer.torch_precision("fp32")
+    torch.backends.cudnn.benchmark = True

@@ -1,0 +1,65 @@
+"""The example of gpunn/cuda/emulator/README.md, run as printed."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gpunn
+from gpunn import backend
+from gpunn.cuda.emulator import report
+
+TEXT = (Path(gpunn.__file__).parent / "cuda" / "emulator" / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.S | re.M)
+FILES = re.findall(r"^## [^`\n]*`([^`]+)`\n.*?^```\w+\n(.*?)^```", TEXT, re.S | re.M)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("project")
+    for name, content in FILES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content, encoding="utf-8")
+    return folder
+
+
+def run(folder, *command):
+    done = subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_every_block_is_in_a_test():
+    assert [name for name, _ in FILES] == ["kernels.cu", "conftest.py", "test_kernels.py", ".github/workflows/test.yml"]
+    assert [language for language, _ in BLOCKS] == ["cuda", "python", "python", "yaml", "python", ""]
+
+
+def test_every_kind_of_report_is_told():
+    assert [kind for kind in report.KINDS if f"`{kind}`" not in TEXT] == []
+
+
+def test_the_workflow_runs_the_tests(project):
+    steps = re.findall(r"- run: ([^#\n]+)", (project / ".github/workflows/test.yml").read_text())
+    (install, tests) = (shlex.split(step) for step in steps)
+    assert install == ["python", "-m", "pip", "install", "pytest", "./gpunn"]
+    code, output = run(project, *tests[1:], "-p", "no:cacheprovider")
+    assert code == 0, output
+    assert f"{7 if backend.gpu_count() else 7 * 4} passed" in output
+
+
+@pytest.mark.skipif(backend.gpu_count() > 0, reason="there is a GPU, and the example uses it")
+def test_a_planted_mistake_fails_the_tests(project, tmp_path):
+    for name, content in FILES:
+        if "/" not in name:
+            (tmp_path / name).write_text(content.replace("    __syncthreads();\n", ""), encoding="utf-8")
+    code, output = run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    assert code == 1
+    assert "row_sums: race: kernel.cu:" in output
+
+
+def test_the_report_is_as_printed(project):
+    code, output = run(project, "-c", BLOCKS[4][1])
+    assert code == 0, output
+    assert output == BLOCKS[5][1]

@@ -1,0 +1,229 @@
+"""The benchmarks' own arithmetic and their table, on made-up numbers; a GPU is played by a fake."""
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from gpunn import backend
+from gpunn.cuda import source
+
+FOLDER = Path(__file__).parents[1] / "bench"
+
+
+@pytest.fixture
+def peer(monkeypatch) -> ModuleType:
+    return imported("peer", monkeypatch)
+
+
+@pytest.fixture
+def report(monkeypatch) -> ModuleType:
+    return imported("report", monkeypatch)
+
+
+def imported(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    return importlib.import_module(name)
+
+
+def test_every_kernel_file_has_a_benchmark():
+    stems = {name.removesuffix(".cu") for name in source.sources()}
+    assert {path.stem.removeprefix("bench_") for path in FOLDER.glob("bench_*.py")} >= stems
+
+
+# ---- timing ---------------------------------------------------------------------------------------------------------
+
+
+class FakeBenchmark:
+    def __init__(self):
+        self.extra_info, self.group, self.rounds = {}, "", 0
+
+    def pedantic(self, run, rounds):
+        self.rounds = rounds
+        for _ in range(rounds):
+            run()
+
+
+def measured(bench, **settings):
+    calls = []
+
+    def prepare(name):
+        return lambda *arrays: lambda: calls.append((name, [type(a) for a in arrays]))
+
+    inputs = [np.ones(3, np.float32)]
+    bench.measure("job", "shape", inputs, prepare("gpunn"), prepare("peer"), moved=24, operations=3, **settings)
+    return calls
+
+
+@pytest.mark.parametrize("side", ["gpunn", "peer"])
+def test_the_cpu_is_timed_by_the_clock(peer, side):
+    benchmark = FakeBenchmark()
+    calls = measured(peer.Bench(lambda: benchmark, "cpu", side), peer_name="scikit-image")
+    assert set(map(str, calls)) == {str((side, [np.ndarray]))}
+    assert len(calls) == 3 + benchmark.rounds
+    assert benchmark.extra_info == {
+        "device": "cpu", "side": side, "peer": "scikit-image", "job": "job", "shape": "shape", "bytes": 24,
+        "operations": 3, "unit": "fp32",
+    }  # fmt: skip
+
+
+def test_a_gpu_is_timed_by_events_over_rotated_inputs(peer, monkeypatch):
+    """One run takes a millisecond of the fake clock; every copy of the inputs is used in its turn."""
+    used = []
+    monkeypatch.setattr(backend, "why_no_gpu", lambda: "")
+    monkeypatch.setattr(peer, "cache_bytes", lambda: 100)
+    monkeypatch.setattr(peer, "gpu_name", lambda: "a fake")
+    monkeypatch.setattr(peer, "moved_to", lambda on, a: (on, len(used), a.copy()))
+
+    def events(on):
+        def elapsed(run):
+            before = len(used)
+            run()
+            return (len(used) - before) * 1e-3
+
+        return elapsed
+
+    monkeypatch.setattr(peer, "events", events)
+    prepared = []
+
+    def prepare(x):
+        number = len(prepared)
+        prepared.append(x)
+        return lambda: used.append(number)
+
+    benchmark = FakeBenchmark()
+    bench = peer.Bench(lambda: benchmark, "gpu", "gpunn")
+    bench.measure("job", "shape", [np.ones(10, np.float32)], prepare, prepare)
+    assert [on for on, _, _ in prepared] == ["cupy"] * 9  # 3 × 100 bytes are 8 times 40, and one more
+    assert used[:12] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 1, 2]
+    assert benchmark.extra_info["seconds"] == pytest.approx(1e-3)
+    assert benchmark.extra_info["machine"] == "a fake"
+    prepared.clear()
+    bench.measure("job", "shape", [np.ones(10, np.float32)], prepare, prepare, rotate=False)
+    assert len(prepared) == 1
+
+
+def test_copies_past_the_cache(peer):
+    assert peer.copies_past_cache(10, 100) == 31
+    assert peer.copies_past_cache(1, 50 << 20) == peer._MOST_COPIES
+    assert peer.copies_past_cache(1 << 30, 50 << 20) == 2
+    assert peer.copies_past_cache(3 << 31, 50 << 20) == 1  # more than may be copied
+
+
+def test_rounds_fill_the_time(peer):
+    assert [peer.rounds_for(seconds) for seconds in (1e-7, 0.025, 3.0)] == [40, 10, 5]
+
+
+def test_whose_arrays(peer):
+    assert [peer.place(device, side, "PyTorch") for device in peer.DEVICES for side in peer.SIDES] == [
+        "numpy", "torch", "cupy", "torch.cuda",
+    ]  # fmt: skip
+    assert peer.place("gpu", "peer", "scikit-image on the CPU") == "numpy"
+
+
+def test_a_device_that_is_not_there_is_skipped(peer, monkeypatch):
+    monkeypatch.setattr(backend, "why_no_gpu", lambda: "no GPU")
+    assert peer.why_not("gpu", "gpunn") == "no GPU"
+    assert peer.why_not("cpu", "gpunn") == peer.why_not("cpu", "peer") == ""
+    bench = peer.Bench(lambda: pytest.fail("the fixture was asked for"), "gpu", "gpunn")
+    with pytest.raises(pytest.skip.Exception, match="no GPU"):
+        measured(bench)
+
+
+# ---- the table ------------------------------------------------------------------------------------------------------
+
+
+def one(device, job, shape, side, median, **more):
+    about = {"device": device, "job": job, "shape": shape, "side": side, "peer": "PyTorch", "bytes": 0}
+    return {"extra_info": about | {"operations": 0, "unit": "fp32"} | more, "stats": {"median": median}}
+
+
+def result(*benchmarks):
+    return {
+        "benchmarks": benchmarks,
+        "commit_info": {"id": "0123456789abcdef", "dirty": True},
+        "machine_info": {"cpu": {"brand_raw": "a processor", "count": 2}, "python_version": "3.12.1"},
+        "datetime": "2026-01-02T03:04:05",
+    }
+
+
+CPU = [
+    one("cpu", "ceiling: copy", "1 MB", "gpunn", 2e-3, bytes=8_000_000),
+    one("cpu", "ceiling: copy", "1 MB", "peer", 1e-3, bytes=8_000_000),
+    one("cpu", "ceiling: fp32", "9 × 9", "gpunn", 1e-3, operations=50_000_000),
+    one("cpu", "LRN forward", "small (2,)", "gpunn", 2e-3, bytes=8_000_000),
+    one("cpu", "LRN forward", "small (2,)", "peer", 1e-3, bytes=8_000_000),
+    one("cpu", "conv forward", "small", "gpunn", 4e-3, bytes=8_000_000, operations=100_000_000),
+    one("cpu", "conv forward", "small", "peer", 2e-3, bytes=8_000_000, operations=100_000_000),
+    one("cpu", "conv forward", "large", "gpunn", 1e-3),
+    one("cpu", "conv forward", "large", "peer", 8e-3),
+    one("cpu", "skeletonize", "512", "gpunn", 1e-3, peer="scikit-image"),
+    one("cpu", "skeletonize", "512", "peer", 4e-3, peer="scikit-image"),
+]
+GPU = [
+    one("gpu", "ceiling: copy", "1 MB", "gpunn", 99, bytes=8_000_000, seconds=1e-6, machine="a GPU"),
+    one("gpu", "LRN forward", "small (9,)", "gpunn", 99, bytes=8_000_000, seconds=1.25e-6, machine="a GPU"),
+    one("gpu", "LRN forward", "small (9,)", "peer", 99, bytes=8_000_000, seconds=10e-6, machine="a GPU"),
+    one("gpu", "dropout forward", "small", "gpunn", 99, seconds=1e-6, machine="a GPU"),
+]
+TARGETS = """device,job,shape,of ceiling,rate,ratio,over
+cpu,LRN forward,small*,,,0.4,each
+cpu,conv *,*,,,1.3,mean
+cpu,conv forward,small,,0.02,,each
+gpu,LRN forward,*,75%,,1/6,each
+gpu,dropout *,*,,,1,each
+gpu,pool,*,80%,,,each
+"""
+
+
+@pytest.fixture
+def targets(report, tmp_path):
+    path = tmp_path / "targets.csv"
+    path.write_text(TARGETS)
+    return report.read_targets(path)
+
+
+def test_the_table_of_both_devices(report, targets):
+    text = report.report(result(*CPU, *GPU), targets)
+    lines = text.splitlines()
+    assert lines[0] == (
+        "2026-01-02, commit 0123456789ab with changes, a processor, 2 cores, GPU: a GPU, Python 3.12.1."
+    )
+    for line in (
+        "| copy | 1 MB | 2.000 | 1.000 | 8 GB/s |",
+        "| fp32 | 9 × 9 | 1.000 | not measured | 50 GFLOP/s |",
+        "| LRN forward | small (2,) | 2.000 | PyTorch | 1.000 | 2.00 | 4.0 GB/s | 50% | MISSED: ratio 0.40 |",
+        "| conv forward | small | 4.000 | PyTorch | 2.000 | 2.00 | 25.0 GFLOP/s | 50% | met: 0.02 TFLOP/s |",
+        "| conv forward | large | 1.000 | PyTorch | 8.000 | 0.12 |  |  |  |",
+        "| skeletonize | 512 | 1.000 | scikit-image | 4.000 | 0.25 |  |  |  |",
+        "| LRN forward | small (9,) | 0.001 | PyTorch | 0.010 | 0.12 | 6,400.0 GB/s | 80% |"
+        " met: 75% of ceiling, ratio 0.17 |",
+        "| dropout forward | small | 0.001 | PyTorch | not measured | not measured |  |  | not measured: ratio 1.00 |",
+        "Geometric mean of the ratios: 0.59.",
+        "| CPU | `LRN forward` | `small*` | ratio 0.40 | worst of 1 | ratio 2.00 | MISSED |",
+        "| CPU | `conv *` | `*` | ratio 1.30 | mean of 2 | ratio 0.50 | met |",
+        "| GPU | `LRN forward` | `*` | 75% of ceiling, ratio 0.17 | worst of 1 | 80% of ceiling, ratio 0.12 | met |",
+        "| GPU | `pool` | `*` | 80% of ceiling |  |  | not measured |",
+    ):
+        assert line in lines
+
+
+def test_without_a_gpu_it_says_so(report, targets):
+    text = report.report(result(*CPU), targets)
+    assert "GPU: not measured, Python" in text
+    assert "\nGPU: not measured.\n" in text
+    assert "| GPU | `LRN forward` | `*` | 75% of ceiling, ratio 0.17 |  |  | not measured |" in text
+
+
+def test_the_targets_are_of_jobs_that_exist(report):
+    """Each job name begins as a benchmark file or a title in one does: a misspelt one would never be missed."""
+    code = "".join(path.read_text(encoding="utf-8") for path in FOLDER.glob("*.py"))
+    for target in report.read_targets(FOLDER / "targets.csv"):
+        assert target.device in report.DEVICES
+        assert target.asks()
+        word = next(part for part in target.job.replace("_*", "").split() if part != "*")
+        assert word in code, target

@@ -8,26 +8,35 @@ returns a Tensor that :meth:`gpunn.Tensor.backward` can go back through.
 array([0., 2.])
 """
 
-from gpunn.functional.activation import relu, sigmoid, tanh
+from gpunn.functional.activation import hardsigmoid, leaky_relu, relu, sigmoid, tanh
 from gpunn.functional.arithmetic import matmul
 from gpunn.functional.batch_norm import batch_norm
+from gpunn.functional.bilinear import bilinear
+from gpunn.functional.binary_loss import binary_cross_entropy, binary_cross_entropy_with_logits
 from gpunn.functional.block import bias_relu_lrn_pool, bias_relu_pool_lrn
 from gpunn.functional.conv import conv2d
+from gpunn.functional.cosine import cosine_similarity
 from gpunn.functional.device import to_device
-from gpunn.functional.dropout import dropout, dropout2d
+from gpunn.functional.dropout import dropout, dropout1d, dropout2d, dropout3d
 from gpunn.functional.einsum import einsum
+from gpunn.functional.embedding import embedding
 from gpunn.functional.global_pool import global_avg_pool2d, global_max_pool2d
 from gpunn.functional.indexing import one_hot
+from gpunn.functional.likelihood_loss import kl_div, nll_loss
 from gpunn.functional.linear import linear
 from gpunn.functional.loss import cross_entropy
 from gpunn.functional.lrn import local_response_norm
+from gpunn.functional.margin_loss import cosine_embedding_loss, hinge_embedding_loss, multi_margin_loss
 from gpunn.functional.math import abs, exp, log, sqrt
+from gpunn.functional.pad import pad
 from gpunn.functional.pool import avg_pool2d, max_pool2d
 from gpunn.functional.reduction import logsumexp
+from gpunn.functional.regression_loss import huber_loss, l1_loss, mse_loss, smooth_l1_loss
 from gpunn.functional.rnn_cell import gru_cell, lstm_cell, rnn_cell
 from gpunn.functional.selection import clip, maximum, minimum, where
 from gpunn.functional.shape import concatenate, split, stack
 from gpunn.functional.skeleton import skeletonize
+from gpunn.functional.smooth_activation import elu, gelu, selu, silu, softplus
 from gpunn.functional.softmax import log_softmax, softmax
 
 __all__ = [
@@ -36,17 +45,33 @@ __all__ = [
     "batch_norm",
     "bias_relu_lrn_pool",
     "bias_relu_pool_lrn",
+    "bilinear",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
     "clip",
     "concatenate",
     "conv2d",
+    "cosine_embedding_loss",
+    "cosine_similarity",
     "cross_entropy",
     "dropout",
+    "dropout1d",
     "dropout2d",
+    "dropout3d",
     "einsum",
+    "elu",
+    "embedding",
     "exp",
+    "gelu",
     "global_avg_pool2d",
     "global_max_pool2d",
     "gru_cell",
+    "hardsigmoid",
+    "hinge_embedding_loss",
+    "huber_loss",
+    "kl_div",
+    "l1_loss",
+    "leaky_relu",
     "linear",
     "local_response_norm",
     "log",
@@ -57,12 +82,20 @@ __all__ = [
     "max_pool2d",
     "maximum",
     "minimum",
+    "mse_loss",
+    "multi_margin_loss",
+    "nll_loss",
     "one_hot",
+    "pad",
     "relu",
     "rnn_cell",
+    "selu",
     "sigmoid",
+    "silu",
     "skeletonize",
+    "smooth_l1_loss",
     "softmax",
+    "softplus",
     "split",
     "sqrt",
     "stack",

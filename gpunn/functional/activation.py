@@ -19,6 +19,29 @@ def relu(x: Any) -> Any:
     return differentiable(y, (x,), lambda gy, _: (ops.relu_backward(gy, y),))
 
 
+def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
+    """x where x > 0, else ``negative_slope x``.
+
+    >>> import numpy as np
+    >>> leaky_relu(np.array([-1.0, 2.0])).tolist()
+    [-0.01, 2.0]
+    """
+    xd = raw(x)
+    y = ops.leaky_relu(xd, negative_slope)
+    return differentiable(y, (x,), lambda gy, _: (ops.leaky_relu_backward(gy, xd, negative_slope),))
+
+
+def hardsigmoid(x: Any) -> Any:
+    """``x / 6 + 1/2``, cut off at 0 and 1.
+
+    >>> import numpy as np
+    >>> hardsigmoid(np.array([-4.0, 0.0, 1.5])).tolist()
+    [0.0, 0.5, 0.75]
+    """
+    y = ops.hardsigmoid(raw(x))
+    return differentiable(y, (x,), lambda gy, _: (ops.hardsigmoid_backward(gy, y),))
+
+
 def sigmoid(x: Any) -> Any:
     """``1 / (1 + exp(-x))``.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from gpunn.backend import default_generator
+from gpunn.errors import ShapeError, check
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import dropout as ops
 
@@ -42,3 +44,31 @@ def dropout2d(x: Any, p: float = 0.5, training: bool = True, generator: np.rando
 
 def _draw_key(generator: np.random.Generator | None) -> int:
     return int((generator or default_generator()).integers(2**64, dtype=np.uint64))
+
+
+def dropout1d(x: Any, p: float = 0.5, training: bool = True, generator: np.random.Generator | None = None) -> Any:
+    """:func:`dropout2d` for sequences (N, C, L).
+
+    >>> import gpunn
+    >>> dropout1d(np.ones((1, 4, 2)), 0.5, generator=gpunn.backend.random_generator(0)).tolist()
+    [[[2.0, 2.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]]
+    """
+    return _dropout_channels("dropout1d", 3, x, p, training, generator)
+
+
+def dropout3d(x: Any, p: float = 0.5, training: bool = True, generator: np.random.Generator | None = None) -> Any:
+    """:func:`dropout2d` for volumes (N, C, D, H, W).
+
+    >>> import gpunn
+    >>> dropout3d(np.ones((1, 3, 1, 1, 2)), 0.5, generator=gpunn.backend.random_generator(0)).tolist()
+    [[[[[2.0, 2.0]]], [[[0.0, 0.0]]], [[[0.0, 0.0]]]]]
+    """
+    return _dropout_channels("dropout3d", 5, x, p, training, generator)
+
+
+def _dropout_channels(
+    op: str, ndim: int, x: Any, p: float, training: bool, generator: np.random.Generator | None
+) -> Any:
+    check(x.ndim == ndim, ShapeError, op, f"x must have the {ndim} dimensions (N, C, ...)", shape=x.shape)
+    images = x.reshape(*x.shape[:2], 1, prod(x.shape[2:]))
+    return dropout2d(images, p, training, generator).reshape(x.shape)

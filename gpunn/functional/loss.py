@@ -1,21 +1,41 @@
-"""Differentiable losses; see :mod:`gpunn.ops.loss`."""
+"""Differentiable cross entropy; see :mod:`gpunn.ops.loss`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from gpunn.backend import Array
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import loss as ops
-from gpunn.ops.loss import Reduction
+from gpunn.ops.loss_reduction import Reduction
 
 
-def cross_entropy(x: Any, target: Any, ignore_index: int = -100, reduction: Reduction = "mean") -> Any:
-    """``-log softmax(x[n])[target[n]]``, averaged over the rows of the logits x (N, C); target (N,) holds integers.
+def cross_entropy(
+    x: Any,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    label_smoothing: float = 0.0,
+) -> Any:
+    """``-log softmax(x[n])[target[n]]``, averaged over the rows of the logits x (N, C) or (N, C, d1, ...).
+
+    ``target`` (N, d1, ...) holds integer classes, or probabilities in the shape of x. ``weight`` (C,) scales the
+    classes, a constant; the mean is then a weighted one. Rows whose target is ``ignore_index`` do not count.
+    ``label_smoothing`` takes that share of the target and spreads it over all classes.
 
     >>> import numpy as np
     >>> round(float(cross_entropy(np.zeros((1, 2)), np.array([0]))), 4)
     0.6931
     """
-    xd, settings = raw(x), (raw(target), ignore_index, reduction)
-    y = ops.cross_entropy(xd, *settings)
-    return differentiable(y, (x,), lambda gy, _: (ops.cross_entropy_backward(gy, xd, *settings),))
+    xd, td = raw(x), raw(target)
+    settings = (raw(weight), ignore_index, reduction, label_smoothing)
+
+    def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
+        return (
+            ops.cross_entropy_backward(gy, xd, td, *settings) if needs[0] else None,
+            ops.cross_entropy_backward_target(gy, xd, td, *settings) if needs[1] else None,
+        )
+
+    return differentiable(ops.cross_entropy(xd, td, *settings), (x, target), backward)

@@ -1,36 +1,96 @@
 """Layers and containers: modules that hold parameters and call :mod:`gpunn.functional`."""
 
-from gpunn.nn.activation import ReLU, Sigmoid, Tanh
+from gpunn.nn.activation import Hardsigmoid, LeakyReLU, ReLU, Sigmoid, Tanh
 from gpunn.nn.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
-from gpunn.nn.container import ModuleList, Sequential
+from gpunn.nn.bilinear import Bilinear
+from gpunn.nn.binary_loss import BCELoss, BCEWithLogitsLoss
+from gpunn.nn.container import Identity, ModuleList, Sequential
 from gpunn.nn.conv import Conv2d
-from gpunn.nn.dropout import Dropout, Dropout2d
+from gpunn.nn.cosine import CosineSimilarity
+from gpunn.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
+from gpunn.nn.embedding import Embedding
 from gpunn.nn.global_pool import GlobalAvgPool2d, GlobalMaxPool2d
-from gpunn.nn.linear import Flatten, Linear
+from gpunn.nn.likelihood_loss import KLDivLoss, NLLLoss
+from gpunn.nn.linear import Flatten, Linear, Unflatten
+from gpunn.nn.loss import CrossEntropyLoss
 from gpunn.nn.lrn import LocalResponseNorm
+from gpunn.nn.margin_loss import CosineEmbeddingLoss, HingeEmbeddingLoss, MultiMarginLoss
 from gpunn.nn.module import Buffer, Module, Parameter
+from gpunn.nn.pad import (
+    CircularPad1d,
+    CircularPad2d,
+    CircularPad3d,
+    ReflectionPad1d,
+    ReflectionPad2d,
+    ReflectionPad3d,
+    ReplicationPad1d,
+    ReplicationPad2d,
+    ReplicationPad3d,
+    ZeroPad2d,
+)
 from gpunn.nn.pool import AvgPool2d, MaxPool2d
+from gpunn.nn.regression_loss import HuberLoss, L1Loss, MSELoss, SmoothL1Loss
+from gpunn.nn.smooth_activation import ELU, GELU, SELU, SiLU, Softplus
+from gpunn.nn.softmax import LogSoftmax, Softmax
 
 __all__ = [
+    "ELU",
+    "GELU",
+    "SELU",
     "AvgPool2d",
+    "BCELoss",
+    "BCEWithLogitsLoss",
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "Bilinear",
     "Buffer",
+    "CircularPad1d",
+    "CircularPad2d",
+    "CircularPad3d",
     "Conv2d",
+    "CosineEmbeddingLoss",
+    "CosineSimilarity",
+    "CrossEntropyLoss",
     "Dropout",
+    "Dropout1d",
     "Dropout2d",
+    "Dropout3d",
+    "Embedding",
     "Flatten",
     "GlobalAvgPool2d",
     "GlobalMaxPool2d",
+    "Hardsigmoid",
+    "HingeEmbeddingLoss",
+    "HuberLoss",
+    "Identity",
+    "KLDivLoss",
+    "L1Loss",
+    "LeakyReLU",
     "Linear",
     "LocalResponseNorm",
+    "LogSoftmax",
+    "MSELoss",
     "MaxPool2d",
     "Module",
     "ModuleList",
+    "MultiMarginLoss",
+    "NLLLoss",
     "Parameter",
     "ReLU",
+    "ReflectionPad1d",
+    "ReflectionPad2d",
+    "ReflectionPad3d",
+    "ReplicationPad1d",
+    "ReplicationPad2d",
+    "ReplicationPad3d",
     "Sequential",
+    "SiLU",
     "Sigmoid",
+    "SmoothL1Loss",
+    "Softmax",
+    "Softplus",
     "Tanh",
+    "Unflatten",
+    "ZeroPad2d",
 ]

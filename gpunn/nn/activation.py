@@ -20,6 +20,33 @@ class ReLU(Module):
         return F.relu(x)
 
 
+class LeakyReLU(Module):
+    """x where x > 0, else ``negative_slope x``, element by element.
+
+    >>> import numpy as np
+    >>> LeakyReLU(0.1)(np.array([-1.0, 2.0])).tolist()
+    [-0.1, 2.0]
+    """
+
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        self.negative_slope = negative_slope
+
+    def forward(self, x: Any) -> Any:
+        return F.leaky_relu(x, self.negative_slope)
+
+
+class Hardsigmoid(Module):
+    """``x / 6 + 1/2``, cut off at 0 and 1, element by element.
+
+    >>> import numpy as np
+    >>> Hardsigmoid()(np.array([-4.0, 0.0])).tolist()
+    [0.0, 0.5]
+    """
+
+    def forward(self, x: Any) -> Any:
+        return F.hardsigmoid(x)
+
+
 class Sigmoid(Module):
     """``1 / (1 + exp(-x))``, element by element.
 

@@ -1,4 +1,4 @@
-"""Modules made of modules."""
+"""Modules made of modules, and Identity for a place where none is wanted."""
 
 from __future__ import annotations
 
@@ -79,3 +79,14 @@ class ModuleList(_Layers):
     def __getitem__(self, position: slice) -> ModuleList: ...
     def __getitem__(self, position: int | slice) -> Module:
         return ModuleList(self.layers[position]) if isinstance(position, slice) else self.layers[position]
+
+
+class Identity(Module):
+    """Returns what it gets.
+
+    >>> Identity()(3)
+    3
+    """
+
+    def forward(self, x: Any) -> Any:
+        return x

@@ -39,3 +39,25 @@ class Dropout2d(_Dropout):
 
     def forward(self, x: Any) -> Any:
         return F.dropout2d(x, self.p, self.training, self.generator)
+
+
+class Dropout1d(_Dropout):
+    """:class:`Dropout2d` for sequences (N, C, L).
+
+    >>> Dropout1d(0.5)(np.ones((2, 8, 3), np.float32)).shape
+    (2, 8, 3)
+    """
+
+    def forward(self, x: Any) -> Any:
+        return F.dropout1d(x, self.p, self.training, self.generator)
+
+
+class Dropout3d(_Dropout):
+    """:class:`Dropout2d` for volumes (N, C, D, H, W).
+
+    >>> Dropout3d(0.5)(np.ones((2, 8, 3, 2, 2), np.float32)).shape
+    (2, 8, 3, 2, 2)
+    """
+
+    def forward(self, x: Any) -> Any:
+        return F.dropout3d(x, self.p, self.training, self.generator)

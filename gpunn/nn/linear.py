@@ -1,4 +1,4 @@
-"""The fully connected layer, and Flatten before it."""
+"""The fully connected layer, Flatten before it, and Unflatten after it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gpunn import functional as F
-from gpunn.errors import ArgumentError, check
+from gpunn.errors import ArgumentError, ShapeError, check
 from gpunn.nn.init import uniform_fan_in
 from gpunn.nn.module import Module
 
@@ -50,3 +50,25 @@ class Flatten(Module):
 
     def forward(self, x: Any) -> Any:
         return x.reshape(x.shape[0], int(np.prod(x.shape[1:])))
+
+
+class Unflatten(Module):
+    """Splits ``axis`` into axes of ``sizes``, one of which may be -1.
+
+    >>> import numpy as np
+    >>> Unflatten(1, (3, -1, 5))(np.zeros((2, 60))).shape
+    (2, 3, 4, 5)
+    """
+
+    def __init__(self, axis: int, sizes: tuple[int, ...]) -> None:
+        self.axis, self.sizes = axis, tuple(sizes)
+
+    def forward(self, x: Any) -> Any:
+        valid = -x.ndim <= self.axis < x.ndim
+        check(valid, ShapeError, "Unflatten", "axis must be one of x's", axis=self.axis, shape=x.shape)
+        axis, known = self.axis % x.ndim, int(np.prod([size for size in self.sizes if size != -1], dtype=np.int64))
+        free = self.sizes.count(-1)
+        fits = known == x.shape[axis] if not free else free == 1 and known > 0 and x.shape[axis] % known == 0
+        check(fits, ShapeError, "Unflatten", "sizes must multiply to axis", sizes=self.sizes, axis=x.shape[axis])
+        sizes = tuple(x.shape[axis] // known if size == -1 else size for size in self.sizes)
+        return x.reshape(*x.shape[:axis], *sizes, *x.shape[axis + 1 :])

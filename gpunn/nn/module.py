@@ -84,7 +84,7 @@ class Module:
 
     training = True
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, *args: Any, **settings: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} must define forward")
 
     def __call__(self, *args: Any, **settings: Any) -> Any:

@@ -1,102 +1,177 @@
-"""Losses, forward and backward.
+"""Cross entropy of logits, forward and backward.
 
-    cross_entropy(x, t) = mean or sum over the rows n with t[n] != ignore_index of -log softmax(x[n])[t[n]]
+    loss[n] = -sum_c a[n, c] log softmax(x[n])[c]        gx[n] = softmax(x[n]) sum_c a[n, c] - a[n]
 
-x holds the logits (N, C), t the class of each row (N,), integers from 0 to C-1 or ``ignore_index``. float16 is
-computed in float32. Source: the multinomial log-likelihood, Bishop 2006, "Pattern recognition and machine learning",
-section 4.3.4; the sum of exponentials in one pass: Milakov and Gimelshein 2018, "Online normalizer calculation for
-softmax".
+x holds the logits (N, C) or (N, C, d1, ...). The target is the class of each row (N, d1, ...), integers from 0 to C-1
+or ``ignore_index``, or its probabilities, in x's shape. With weights w of the classes and smoothing e::
 
-CUDA: ``kernels/loss.cu``. Without it: the logarithm of the softmax of all rows, of which one element each is taken.
+    a[n, c] = w[c] ((1 - e) [c = target[n]] + e / C)        a[n, c] = w[c] ((1 - e) target[n, c] + e / C)
+
+and 0 in an ignored row, which may hold anything. A class with a = 0 takes no part, even with a logit of -infinity.
+``"mean"`` divides by the sum of w[target[n]] over the rows not ignored; with probabilities, by the number of rows.
+float16 is computed in float32. Sources: the multinomial log-likelihood, Bishop 2006, "Pattern recognition and machine
+learning", section 4.3.4; smoothing: Szegedy et al. 2016, "Rethinking the Inception architecture for computer vision";
+the sum of exponentials in one pass: Milakov and Gimelshein 2018, "Online normalizer calculation for softmax".
+
+CUDA: ``kernels/loss.cu``, for integer targets without smoothing. Without it: the logarithm of the softmax of all rows.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from gpunn import cuda
-from gpunn.backend import Array, accumulation_dtype, device_of, is_array, operands
-from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError, check
+from gpunn.backend import Array, accumulation_dtype, operands
+from gpunn.errors import ArgumentError, ShapeError, check
+from gpunn.ops.class_target import as_rows, check_scores, check_target, class_weights, from_rows
+from gpunn.ops.loss_reduction import Reduction, check_reduction, reduce, reduce_backward
 from gpunn.ops.softmax import log_softmax, softmax
-from gpunn.ops.window import check_shape
-
-Reduction = Literal["mean", "sum", "none"]
 
 
-def cross_entropy(x: Array, target: Array, ignore_index: int = -100, reduction: Reduction = "mean") -> Array:
-    """The loss, an array of no dimensions ((N,) for ``reduction="none"``).
+def cross_entropy(
+    x: Array,
+    target: Array,
+    weight: Array | None = None,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    label_smoothing: float = 0.0,
+) -> Array:
+    """The loss, an array of no dimensions ((N, d1, ...) for ``reduction="none"``).
 
     With every target ignored ``"sum"`` is 0 and ``"mean"`` is NaN.
 
     >>> round(float(cross_entropy(np.log([[0.1, 0.9]]), np.array([1]))), 4)
     0.1054
     """
-    xp, kept = _checked("cross_entropy", x, target, ignore_index, reduction)
-    if cuda.takes(x):
-        losses = xp.empty(x.shape[:1], x.dtype)
-        _launch("cross_entropy_forward", x, [xp.ascontiguousarray(x), _classes(xp, kept, target), losses], [])
+    op = "cross_entropy"
+    xp = _checked(op, x, target, weight, ignore_index, reduction, label_smoothing)
+    rows, shape = as_rows(xp, x), (*x.shape[:1], *x.shape[2:])
+    if _is_soft(x, target) or label_smoothing:
+        shares, divisor = _shares(op, xp, x, target, weight, ignore_index, label_smoothing)
+        with np.errstate(invalid="ignore"):
+            losses = -xp.where(shares == 0, 0, shares * _logarithms(rows)).sum(1)
     else:
-        with np.errstate(invalid="ignore"):  # a row that is ignored may hold anything
-            logs = log_softmax(x.astype(accumulation_dtype(x.dtype), copy=False))
-        losses = -xp.where(kept, logs[xp.arange(x.shape[0]), xp.where(kept, target, 0)], 0)
-    if reduction == "none":
-        return losses.astype(x.dtype, copy=False)
-    total = losses.sum()
-    return xp.asarray(total if reduction == "sum" else _divide(xp, total, kept.sum())).astype(x.dtype, copy=False)
+        classes, scale = class_weights(op, "logits", xp, x, target, weight, ignore_index)
+        divisor = scale.sum()
+        if cuda.takes(x):
+            losses = xp.empty(len(rows), x.dtype)
+            args = [xp.ascontiguousarray(rows), xp.where(scale == 0, -1, classes), losses]
+            _launch("cross_entropy_forward", rows, args, [])
+        else:
+            losses = xp.where(scale == 0, 0, -_logarithms(rows)[xp.arange(len(rows)), classes])
+        losses *= scale
+    return reduce(xp, losses.reshape(shape), reduction, x.dtype, divisor)
 
 
 def cross_entropy_backward(
-    gy: Array, x: Array, target: Array, ignore_index: int = -100, reduction: Reduction = "mean"
+    gy: Array,
+    x: Array,
+    target: Array,
+    weight: Array | None = None,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    label_smoothing: float = 0.0,
 ) -> Array:
-    """The gradient with respect to x, (N, C): ``gy (softmax(x) - onehot(target))`` over the rows not ignored."""
-    xp, kept = _checked("cross_entropy_backward", x, target, ignore_index, reduction)
-    check_shape("cross_entropy_backward", "gy", gy, x.shape[:1] if reduction == "none" else ())
-    wide = gy.astype(accumulation_dtype(gy.dtype), copy=False)
-    scale = _divide(xp, wide, kept.sum()) if reduction == "mean" else wide
-    if cuda.takes(x):
-        gx, scale = xp.empty(x.shape, x.dtype), xp.ascontiguousarray(scale, x.dtype)
-        args = [scale, xp.ascontiguousarray(x), _classes(xp, kept, target), gx]
-        _launch("cross_entropy_backward", x, args, [np.int32(scale.size)])
-        return gx
+    """The gradient with respect to x, in its shape."""
+    op = "cross_entropy_backward"
+    xp = _checked(op, x, target, weight, ignore_index, reduction, label_smoothing)
+    operands(op, gy=gy, x=x)
+    rows, shape = as_rows(xp, x), (*x.shape[:1], *x.shape[2:])
+    if _is_soft(x, target) or label_smoothing:
+        shares, divisor = _shares(op, xp, x, target, weight, ignore_index, label_smoothing)
+        slope = reduce_backward(op, gy, shape, reduction, divisor).reshape(-1, 1)
+        counts = shares.any(1)[:, None]
+        gx = xp.where(counts, _probabilities(rows), 0) * shares.sum(1, keepdims=True) - shares
+        gx = gx * xp.where(counts, slope, 0)
+    else:
+        classes, scale = class_weights(op, "logits", xp, x, target, weight, ignore_index)
+        slope = reduce_backward(op, gy, shape, reduction, scale.sum()).reshape(-1)
+        # Not only a product with 0: with every row ignored the slope is infinite, and the gradient of such rows is 0.
+        slope = slope if weight is None else xp.where(scale == 0, 0, slope) * scale
+        if cuda.takes(x):
+            gx = xp.empty(rows.shape, x.dtype)
+            classes = xp.where(scale == 0, -1, classes)
+            args = [xp.ascontiguousarray(slope, x.dtype), xp.ascontiguousarray(rows), classes, gx]
+            _launch("cross_entropy_backward", rows, args, [np.int32(slope.size)])
+        else:
+            gx = _probabilities(rows)
+            gx[xp.arange(len(rows)), classes] -= 1
+            with np.errstate(invalid="ignore"):
+                gx = xp.where((scale == 0)[:, None], 0, gx * slope[:, None])
+    return from_rows(xp, gx.astype(x.dtype, copy=False), x.shape)
+
+
+def cross_entropy_backward_target(
+    gy: Array,
+    x: Array,
+    target: Array,
+    weight: Array | None = None,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    label_smoothing: float = 0.0,
+) -> Array:
+    """The gradient with respect to a target of probabilities: ``-(1 - e) w log softmax(x)``."""
+    op = "cross_entropy_backward_target"
+    xp = _checked(op, x, target, weight, ignore_index, reduction, label_smoothing)
+    operands(op, gy=gy, x=x)
+    check(_is_soft(x, target), ArgumentError, op, "only probabilities have a gradient", dtype=str(target.dtype))
+    shape, rows = (*x.shape[:1], *x.shape[2:]), as_rows(xp, x)
+    slope = reduce_backward(op, gy, shape, reduction, len(rows)).reshape(-1, 1) * (label_smoothing - 1)
+    gt = _logarithms(rows) * (slope if weight is None else slope * weight)
+    return from_rows(xp, gt.astype(x.dtype, copy=False), x.shape)
+
+
+def _is_soft(x: Array, target: Array) -> bool:
+    """True for a target of probabilities."""
+    return bool(target.dtype.kind == "f" and target.shape == x.shape)
+
+
+def _checked(
+    op: str, x: Array, target: Array, weight: Array | None, ignore_index: int, reduction: str, smoothing: float
+) -> Any:
+    xp = operands(op, x=x, weight=weight)
+    check_reduction(op, reduction)
+    check_scores(op, "logits", x, weight)
+    check_target(op, "logits", x, target)
+    check(0 <= smoothing <= 1, ArgumentError, op, "label_smoothing must be from 0 to 1", label_smoothing=smoothing)
+    if _is_soft(x, target):
+        operands(op, x=x, target=target)
+        rule = "with probabilities as target nothing can be ignored"
+        check(ignore_index < 0, ArgumentError, op, rule, ignore_index=ignore_index)
+        if (target < 0).any():
+            check(False, ArgumentError, op, "probabilities must not be negative", least=float(target.min()))
+    elif target.dtype.kind == "f" and target.ndim == x.ndim:
+        rule = "a target of probabilities must have the shape of the logits"
+        check(False, ShapeError, op, rule, target=target.shape, logits=x.shape)
+    return xp
+
+
+def _shares(
+    op: str, xp: Any, x: Array, target: Array, weight: Array | None, ignore_index: int, smoothing: float
+) -> tuple[Array, Any]:
+    """The factors a of the formula, (rows, C), and what the mean divides by."""
+    count, dtype = x.shape[1], accumulation_dtype(x.dtype)
+    divisor: Any = x.size // count
+    if _is_soft(x, target):
+        shares = as_rows(xp, target).astype(dtype) * (1 - smoothing) + smoothing / count
+    else:
+        classes, scale = class_weights(op, "logits", xp, x, target, weight, ignore_index)
+        shares, divisor = xp.full((len(classes), count), smoothing / count, dtype), scale.sum()
+        shares[xp.arange(len(classes)), classes] += 1 - smoothing
+        shares = xp.where((target.reshape(-1) == ignore_index)[:, None], 0, shares)
+    return shares if weight is None else shares * weight, divisor
+
+
+def _logarithms(rows: Array) -> Array:
+    with np.errstate(invalid="ignore"):  # a row that is ignored may hold anything
+        return log_softmax(rows.astype(accumulation_dtype(rows.dtype), copy=False))
+
+
+def _probabilities(rows: Array) -> Array:
     with np.errstate(invalid="ignore"):
-        gx = softmax(x.astype(wide.dtype, copy=False))
-    gx[xp.arange(x.shape[0]), xp.where(kept, target, 0)] -= 1
-    # Not a product with 0: with every row ignored the scale is infinite, and the gradient of such rows is 0.
-    return xp.where(kept[:, None], gx * xp.reshape(scale, (-1, 1)), 0).astype(x.dtype, copy=False)
-
-
-def _divide(xp: Any, total: Array, count: Array) -> Array:
-    """``total / count`` in the dtype of total; 0 / 0 is NaN without a warning."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return xp.asarray(total / count.astype(total.dtype))
-
-
-def _checked(op: str, x: Array, target: Array, ignore_index: int, reduction: str) -> tuple[Any, Array]:
-    xp = operands(op, x=x)
-    check(
-        reduction in ("mean", "sum", "none"),
-        ArgumentError,
-        op,
-        'reduction is "mean", "sum" or "none"',
-        reduction=reduction,
-    )
-    check(x.ndim == 2, ShapeError, op, "logits must have the 2 dimensions (N, C)", shape=x.shape)
-    check(x.shape[1] > 0, ShapeError, op, "logits must have at least one class", shape=x.shape)
-    check(is_array(target), DtypeError, op, "target must be a NumPy or CuPy array", type=type(target).__name__)
-    check(target.dtype.kind in "iu", DtypeError, op, "target must hold integer classes", dtype=str(target.dtype))
-    one_device = device_of(x) == device_of(target)
-    check(one_device, DeviceError, op, "x and target must be on one device", x=device_of(x), target=device_of(target))
-    rule = "target must hold one class for each row of logits"
-    check(target.shape == x.shape[:1], ShapeError, op, rule, target=target.shape, logits=x.shape)
-    kept = target != ignore_index
-    wrong = kept & ((target < 0) | (target >= x.shape[1]))
-    if wrong.any():
-        place = int(wrong.argmax())
-        rule = f"target must lie in 0 to {x.shape[1] - 1} (or be ignore_index={ignore_index})"
-        check(False, ArgumentError, op, rule, target=int(target[place]), row=place)
-    return xp, kept
+        return softmax(rows.astype(accumulation_dtype(rows.dtype), copy=False))
 
 
 # ---- with the kernel ------------------------------------------------------------------------------------------------
@@ -104,11 +179,6 @@ def _checked(op: str, x: Array, target: Array, ignore_index: int, reduction: str
 _THREADS = 256
 _WARP = 32
 _WARP_ROW = 1024  # the longest row for a warp, 32 logits a thread; a longer one gets a block
-
-
-def _classes(xp: Any, kept: Array, target: Array) -> Array:
-    """The target of each row, -1 where it is ignored."""
-    return xp.where(kept, target.astype(np.int64), -1)
 
 
 def _launch(kernel: str, x: Array, arrays: list[Array], more: list[Any]) -> None:

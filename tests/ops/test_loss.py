@@ -1,10 +1,12 @@
 import math
 
+import agreement
 import numpy as np
 import oracles
 import pytest
 
 from gpunn import cuda
+from gpunn import functional as F
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
 from gpunn.ops import loss as ops
 
@@ -140,12 +142,12 @@ def test_errors_name_rule_and_values():
         ops.cross_entropy(x, np.zeros(2))
     with pytest.raises(ShapeError, match=r"one class for each row of logits, got target=\(3,\), logits=\(2, 10\)"):
         ops.cross_entropy(x, np.zeros(3, int))
-    with pytest.raises(ShapeError, match=r"logits must have the 2 dimensions \(N, C\), got shape=\(10,\)"):
+    with pytest.raises(ShapeError, match=r"logits must have the dimensions \(N, C\) or .*got shape=\(10,\)"):
         ops.cross_entropy(x[0], np.zeros(10, int))
     with pytest.raises(ShapeError, match=r"logits must have at least one class, got shape=\(2, 0\)"):
         ops.cross_entropy(x[:, :0], np.zeros(2, int))
     with pytest.raises(ShapeError, match=r"gy must have shape \(2,\), got shape=\(\)"):
-        ops.cross_entropy_backward(np.ones(()), x, np.zeros(2, int), reduction="none")
+        ops.cross_entropy_backward(np.ones((), np.float32), x, np.zeros(2, int), reduction="none")
     with pytest.raises(ArgumentError, match="reduction is"):
         ops.cross_entropy(x, np.zeros(2, int), reduction="total")
 
@@ -183,3 +185,178 @@ def test_float16_is_summed_in_float32():
     loss = ops.cross_entropy(np.zeros((30_000, 10), np.float16), np.zeros(30_000, int))  # the sum is beyond float16
     assert loss.dtype == np.float16
     np.testing.assert_allclose(loss, np.log(10), rtol=1e-3)
+
+
+# ---- weights, smoothing, probabilities, more dimensions --------------------------------------------------------------
+
+
+def naive_complete(x, target, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
+    """One row at a time, straight from the definition: -sum_c w[c] q[c] log p[c], with the smoothed distribution q."""
+    classes = x.shape[1]
+    weight = np.ones(classes) if weight is None else weight
+    soft = target.dtype.kind == "f"
+    losses, divisor = np.zeros((*x.shape[:1], *x.shape[2:])), 0.0
+    for place in np.ndindex(losses.shape):
+        row = x[(place[0], slice(None), *place[1:])]
+        if soft:
+            q = target[(place[0], slice(None), *place[1:])]
+        elif target[place] == ignore_index:
+            continue
+        else:
+            q = np.eye(classes)[target[place]]
+        divisor += 1 if soft else weight[target[place]]
+        total = math.log(sum(math.exp(v) for v in row))
+        for c in range(classes):
+            losses[place] -= weight[c] * ((1 - label_smoothing) * q[c] + label_smoothing / classes) * (row[c] - total)
+    return {"none": losses, "sum": losses.sum(), "mean": losses.sum() / max(divisor, 1e-300)}[reduction]
+
+
+def draw(rng, dtype=np.float64):
+    """Logits, target, weight and the other settings, at random."""
+    more = tuple(rng.integers(1, 4, rng.integers(0, 3)))
+    classes = int(rng.choice([1, 2, 3, 7, 40]))
+    x = rng.normal(0, 3, (int(rng.integers(1, 6)), classes, *more)).astype(dtype)
+    weight = rng.uniform(0.1, 2, classes).astype(dtype) if rng.random() < 0.5 else None
+    settings = {"reduction": str(rng.choice(["mean", "sum", "none"]))}
+    if rng.random() < 0.5:
+        settings["label_smoothing"] = float(rng.choice([0.1, 0.5, 1.0]))
+    if rng.random() < 0.4:
+        target = np.moveaxis(rng.dirichlet(np.ones(classes), (len(x), *more)), -1, 1).astype(dtype)
+        return x, np.ascontiguousarray(target), weight, settings
+    target = rng.integers(0, classes, (len(x), *more))
+    if rng.random() < 0.7:
+        settings["ignore_index"] = int(rng.choice([-100, -1, 0, 300]))
+        target[rng.random(target.shape) < 0.3] = settings["ignore_index"]
+        target[(0,) * target.ndim] = classes - 1  # one at least counts
+        if settings["ignore_index"] == classes - 1:
+            settings["ignore_index"] = -1
+            target %= classes
+    return x, target, weight, settings
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_every_setting_is_the_naive_loop(run, dtype):
+    for seed in range(30):
+        x, target, weight, settings = draw(np.random.default_rng(seed), dtype)
+        y = run(ops.cross_entropy, x, target, weight, **settings)
+        assert y.dtype == dtype
+        wide = [None if a is None else a.astype(float) if a.dtype.kind == "f" else a for a in (x, target, weight)]
+        oracles.assert_close(y, np.asarray(naive_complete(*wide, **settings)), x.size)
+
+
+def test_every_setting_has_the_directional_difference_as_gradient(run, rng):
+    for seed in range(30):
+        x, target, weight, settings = draw(np.random.default_rng(seed))
+        oracles.assert_gradient(
+            lambda v, t=target, w=weight, s=settings: run(ops.cross_entropy, v, t, w, **s),
+            lambda gy, x=x, t=target, w=weight, s=settings: run(ops.cross_entropy_backward, gy, x, t, w, **s), x, rng,
+        )  # fmt: skip
+        if target.dtype.kind == "f":
+            oracles.assert_gradient(
+                lambda v, x=x, w=weight, s=settings: run(ops.cross_entropy, x, v, w, **s),
+                lambda gy, x=x, t=target, w=weight, s=settings: run(
+                    ops.cross_entropy_backward_target, gy, x, t, w, **s
+                ),
+                target + 0.1, rng,
+            )  # fmt: skip
+
+
+def test_probabilities_of_one_class_are_that_class(run, rng):
+    x, target = rng.standard_normal((6, 4, 3)), rng.integers(0, 4, (6, 3))
+    hot = np.moveaxis(np.eye(4)[target], -1, 1).copy()
+    gy = rng.standard_normal((6, 3))
+    for settings in ({"reduction": "none"}, {"reduction": "none", "label_smoothing": 0.2}):
+        np.testing.assert_allclose(
+            run(ops.cross_entropy, x, hot, **settings), run(ops.cross_entropy, x, target, **settings), rtol=1e-12
+        )
+        np.testing.assert_allclose(
+            run(ops.cross_entropy_backward, gy, x, hot, **settings),
+            run(ops.cross_entropy_backward, gy, x, target, **settings), rtol=1e-12, atol=1e-14,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_rows_that_do_not_count_may_hold_anything(run, smoothing):
+    x = np.array([[-np.inf, 1.0, 0.0], [1.0, 2.0, 3.0], [np.nan, 0.0, 0.0]])
+    target, weight = np.array([-100, 0, -100]), np.array([0.5, 2.0, 1.0])
+    good = x[1:2], target[1:2], weight
+    settings = {"label_smoothing": smoothing}
+    np.testing.assert_allclose(
+        run(ops.cross_entropy, x, target, weight, **settings), ops.cross_entropy(*good, **settings)
+    )
+    gx = run(ops.cross_entropy_backward, np.ones(()), x, target, weight, **settings)
+    assert not gx[[0, 2]].any()
+    np.testing.assert_allclose(gx[1:2], ops.cross_entropy_backward(np.ones(()), *good, **settings))
+
+
+def test_a_class_of_no_weight_takes_no_part(run):
+    x, target, weight = np.array([[-np.inf, 1.0, 2.0], [0.0, 1.0, 2.0]]), np.array([0, 1]), np.array([0.0, 2.0, 1.0])
+    alone = naive_complete(x[1:], target[1:])
+    np.testing.assert_allclose(run(ops.cross_entropy, x, target, weight), alone)
+    gx = run(ops.cross_entropy_backward, np.ones(()), x, target, weight)
+    assert not gx[0].any()
+    np.testing.assert_allclose(gx[1:], ops.cross_entropy_backward(np.ones(()), x[1:], target[1:]))
+    masked, soft = np.array([[-np.inf, 1.0, 2.0]]), np.array([[0.0, 0.25, 0.75]])
+    np.testing.assert_allclose(
+        run(ops.cross_entropy, masked, soft), naive_complete(masked[:, 1:], soft[:, 1:]), rtol=1e-12
+    )
+    gx = run(ops.cross_entropy_backward, np.ones(()), masked, soft)
+    np.testing.assert_allclose(gx[0], [0, *(np.exp([1, 2]) / np.exp([1, 2]).sum() - [0.25, 0.75])], atol=1e-15)
+
+
+@pytest.mark.parametrize("settings", [{}, {"weight": np.array([1.0, 2.0, 3.0])}, {"label_smoothing": 0.3}], ids=str)
+def test_nothing_to_average_is_nan_with_no_gradient(run, settings):
+    x, target = np.ones((2, 3)), np.array([-100, -100])
+    x[0, 1] = np.nan
+    weight, rest = settings.get("weight"), {k: v for k, v in settings.items() if k != "weight"}
+    assert np.isnan(run(ops.cross_entropy, x, target, weight, **rest))
+    assert run(ops.cross_entropy, x, target, weight, reduction="sum", **rest) == 0
+    assert not run(ops.cross_entropy_backward, np.ones(()), x, target, weight, **rest).any()
+
+
+def test_empty_batches_in_more_dimensions(run):
+    for x, target in ((np.ones((0, 3, 2)), np.ones((0, 2), int)), (np.ones((2, 3, 0)), np.ones((2, 0), int))):
+        for settings in ({}, {"label_smoothing": 0.1}):
+            assert run(ops.cross_entropy, x, target, reduction="none", **settings).shape == target.shape
+            assert run(ops.cross_entropy, x, target, reduction="sum", **settings) == 0
+            gy = np.ones(target.shape)
+            assert run(ops.cross_entropy_backward, gy, x, target, reduction="none", **settings).shape == x.shape
+
+
+def test_errors_of_the_settings_name_rule_and_values():
+    x, target = np.zeros((2, 3, 4), np.float32), np.zeros((2, 4), int)
+    with pytest.raises(ShapeError, match=r"weight must have shape \(3,\), got shape=\(4,\)"):
+        ops.cross_entropy(x, target, np.ones(4, np.float32))
+    with pytest.raises(DtypeError, match="arrays must have one dtype, got x='float32', weight='float64'"):
+        ops.cross_entropy(x, target, np.ones(3))
+    with pytest.raises(ArgumentError, match="label_smoothing must be from 0 to 1, got label_smoothing=1.5"):
+        ops.cross_entropy(x, target, label_smoothing=1.5)
+    with pytest.raises(ArgumentError, match="probabilities must not be negative, got least=-0.5"):
+        ops.cross_entropy(x, np.full_like(x, -0.5))
+    with pytest.raises(DtypeError, match="arrays must have one dtype"):
+        ops.cross_entropy(x, np.zeros(x.shape))
+    with pytest.raises(ShapeError, match=r"a target of probabilities must have the shape .*target=\(2, 4, 3\)"):
+        ops.cross_entropy(x, np.zeros((2, 4, 3), np.float32))
+    with pytest.raises(ArgumentError, match="with probabilities as target nothing can be ignored, got ignore_index=1"):
+        ops.cross_entropy(x, np.zeros_like(x), ignore_index=1)
+    with pytest.raises(ShapeError, match=r"one class for each row of logits, got target=\(2, 3\), logits=\(2, 3, 4\)"):
+        ops.cross_entropy(x, np.zeros((2, 3), int))
+    with pytest.raises(ArgumentError, match="target must lie in 0 to 2 .*got target=7, row=5"):
+        ops.cross_entropy(x, np.array([[0, 0, 0, 0], [0, 7, 0, 0]]))
+    with pytest.raises(ArgumentError, match="only probabilities have a gradient, got dtype='int64'"):
+        ops.cross_entropy_backward_target(np.ones((), np.float32), x, target)
+
+
+@pytest.mark.peer
+def test_every_setting_matches_pytorch(run):
+    torch = pytest.importorskip("torch")
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        x, target, weight, settings = draw(rng)
+        ours = lambda v, t, w=None, s=settings: F.cross_entropy(v, t, w, **s)  # noqa: E731
+        theirs = lambda v, t, w=None, s=settings: torch.nn.functional.cross_entropy(v, t, w, **s)  # noqa: E731
+        soft = target.dtype.kind == "f"
+        agreement.assert_agrees(
+            run, torch, ours, theirs, [x, target] if soft else [x], [weight] if soft else [target, weight],
+            where=f"{seed=} {x.shape} {target.shape} {weight is not None=} {settings}",
+        )  # fmt: skip

@@ -1,9 +1,11 @@
 import math
 
+import agreement
 import numpy as np
 import oracles
 import pytest
 
+from gpunn import functional as F
 from gpunn.errors import ShapeError
 from gpunn.ops import softmax as ops
 
@@ -37,6 +39,11 @@ def test_backward_is_the_directional_difference(run_xp, name, shape, axis, rng):
     oracles.assert_gradient(lambda v: run_xp(forward, v, axis), lambda gy: run_xp(backward, gy, y, axis), x, rng)
 
 
+def test_worked_numbers_of_softmax(run_xp):
+    x = np.array([1.0, 2.0, 3.0])
+    np.testing.assert_allclose(run_xp(ops.softmax, x), [0.0900, 0.2447, 0.6652], atol=5e-5)
+
+
 def test_large_logits_do_not_overflow(run_xp):
     np.testing.assert_array_equal(run_xp(ops.softmax, np.array([1e4, 0.0])), [1, 0])
     np.testing.assert_array_equal(run_xp(ops.log_softmax, np.array([1e4, 0.0])), [0, -1e4])
@@ -47,3 +54,16 @@ def test_errors_name_rule_and_values():
         ops.softmax(np.ones((3, 4)), 2)
     with pytest.raises(ShapeError, match=r"log_softmax: x must not be empty along axis, got axis=1, shape=\(3, 0\)"):
         ops.log_softmax(np.ones((3, 0)), 1)
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_matches_pytorch(run_xp, name):
+    torch = pytest.importorskip("torch")
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(0, rng.choice([1, 30]), rng.integers(1, 6, rng.integers(1, 4)))
+        axis = int(rng.integers(-x.ndim, x.ndim))
+        ours = lambda v, a=axis: getattr(F, name)(v, a)  # noqa: E731
+        theirs = lambda v, a=axis: getattr(torch.nn.functional, name)(v, a)  # noqa: E731
+        agreement.assert_agrees(run_xp, torch, ours, theirs, [x], where=f"{seed=} {x.shape} {axis=}")

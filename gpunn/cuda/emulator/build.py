@@ -22,6 +22,8 @@ from gpunn.errors import CompileError
 
 HERE = Path(__file__).parent
 INCLUDE = HERE / "include"
+HEADERS = "<gpunn_emulator>"
+"""What debug information calls that folder: a library in the cache may have been built by a copy in another place."""
 RUNTIME = HERE / "runtime"
 
 # The compiler sees the text that follows from here on under this name; errors in it are about name expressions.
@@ -217,7 +219,7 @@ def _compile_kernels(
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "kernel.so"
         # Debug information names the source as it was given, not in a folder that is gone soon.
-        flags = [*flags, f"-fdebug-prefix-map={folder}=."]
+        flags = [*flags, f"-fdebug-prefix-map={folder}=.", f"-ffile-prefix-map={INCLUDE}={HEADERS}"]
         # The default libraries would be those of the sanitizers too.
         libraries = [str(runtime), "-nodefaultlibs", "-lm", "-lc", "-lgcc", "-Wl,--no-undefined"]
         command = [compiler.command, "-shared", *flags, "-x", "c++", "-", "-x", "none", *libraries]

@@ -196,7 +196,7 @@ class RawKernel:
         raw = [RawReport() for _ in range(count)]
         for i, report in enumerate(raw):
             self._library.runtime.gpunn_emulator_report(i, ctypes.byref(report))
-        return readable(raw, self.name, self._library.path, self._place.base, build.INCLUDE)
+        return readable(raw, self.name, self._library.path, self._place.base, build.HEADERS)
 
     def _fail(self, reports: list[Report]) -> None:
         if self._check:

@@ -100,16 +100,16 @@ class RawReport(ctypes.Structure):
     )
 
 
-def readable(raw: Sequence[RawReport], kernel: str, library: Path, base: int, hidden: Path) -> list[Report]:
+def readable(raw: Sequence[RawReport], kernel: str, library: Path, base: int, hidden: str) -> list[Report]:
     """Reports with file and line, one for each kind and place."""
     # The address is the one after the call, which may belong to the next line.
     addresses = tuple(sorted({report.pc - base - 1 for report in raw if report.pc}))
-    places = _lines_of(library, addresses, str(hidden)) if addresses else {}
+    places = _lines_of(library, addresses, hidden) if addresses else {}
     reports: dict[tuple[object, ...], Report] = {}
     for report in raw:
         address = report.pc - base - 1 if report.pc else -1
         file, line = places.get(address, (None, None))
-        if report.file and not report.file.decode().startswith(str(hidden)):
+        if report.file and not report.file.decode().startswith(hidden):
             file, line = report.file.decode(), report.line
         message, byte = _with_variable(report.message.decode(errors="replace"), report.byte, library)
         if file is None:

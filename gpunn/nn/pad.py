@@ -1,0 +1,111 @@
+"""Padding layers; see :mod:`gpunn.ops.pad` for the modes."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+from gpunn import functional as F
+from gpunn.errors import ArgumentError, ShapeError, check
+from gpunn.nn.module import Module
+from gpunn.ops.pad import PadMode
+
+
+class _Pad(Module):
+    _mode: PadMode
+    _dimensions: int
+
+    def __init__(self, padding: int | tuple[int, ...]) -> None:
+        count = 2 * self._dimensions
+        pads = (padding,) * count if isinstance(padding, Integral) else tuple(padding)  # type: ignore[arg-type]
+        rule = f"padding must be an integer or {count} of them"
+        check(len(pads) == count, ArgumentError, type(self).__name__, rule, padding=padding)
+        self.padding = pads
+
+    def forward(self, x: Any) -> Any:
+        rule = f"x must have {self._dimensions + 1} or {self._dimensions + 2} dimensions, channels first"
+        fits = x.ndim - self._dimensions in (1, 2)
+        check(fits, ShapeError, type(self).__name__, rule, shape=x.shape)
+        return F.pad(x, self.padding, self._mode)
+
+
+class ZeroPad2d(_Pad):
+    """Adds rows and columns of zeros to images (N, C, H, W); ``padding`` is one integer or (left, right, top, bottom).
+
+    Negative numbers take rows and columns away.
+
+    >>> import numpy as np
+    >>> ZeroPad2d((1, 0, 2, 0))(np.ones((1, 1, 2, 2))).shape
+    (1, 1, 4, 3)
+    """
+
+    _mode, _dimensions = "constant", 2
+
+
+class ReflectionPad1d(_Pad):
+    """Mirrors sequences (N, C, L) at their outermost elements; ``padding`` is one integer or (left, right).
+
+    >>> import numpy as np
+    >>> ReflectionPad1d(2)(np.array([[1.0, 2.0, 3.0]])).tolist()
+    [[3.0, 2.0, 1.0, 2.0, 3.0, 2.0, 1.0]]
+    """
+
+    _mode, _dimensions = "reflect", 1
+
+
+class ReflectionPad2d(_Pad):
+    """:class:`ReflectionPad1d` for images (N, C, H, W); ``padding`` is one integer or (left, right, top, bottom)."""
+
+    _mode, _dimensions = "reflect", 2
+
+
+class ReflectionPad3d(_Pad):
+    """:class:`ReflectionPad1d` for volumes (N, C, D, H, W); ``padding`` is one integer or six, the last axis first."""
+
+    _mode, _dimensions = "reflect", 3
+
+
+class ReplicationPad1d(_Pad):
+    """Repeats the outermost elements of sequences (N, C, L); ``padding`` is one integer or (left, right).
+
+    >>> import numpy as np
+    >>> ReplicationPad1d(2)(np.array([[1.0, 2.0, 3.0]])).tolist()
+    [[1.0, 1.0, 1.0, 2.0, 3.0, 3.0, 3.0]]
+    """
+
+    _mode, _dimensions = "replicate", 1
+
+
+class ReplicationPad2d(_Pad):
+    """:class:`ReplicationPad1d` for images (N, C, H, W); ``padding`` is one integer or (left, right, top, bottom)."""
+
+    _mode, _dimensions = "replicate", 2
+
+
+class ReplicationPad3d(_Pad):
+    """:class:`ReplicationPad1d` for volumes (N, C, D, H, W); ``padding`` is one integer or six, the last axis first."""
+
+    _mode, _dimensions = "replicate", 3
+
+
+class CircularPad1d(_Pad):
+    """Continues sequences (N, C, L) with their other end; ``padding`` is one integer or (left, right).
+
+    >>> import numpy as np
+    >>> CircularPad1d(2)(np.array([[1.0, 2.0, 3.0]])).tolist()
+    [[2.0, 3.0, 1.0, 2.0, 3.0, 1.0, 2.0]]
+    """
+
+    _mode, _dimensions = "circular", 1
+
+
+class CircularPad2d(_Pad):
+    """:class:`CircularPad1d` for images (N, C, H, W); ``padding`` is one integer or (left, right, top, bottom)."""
+
+    _mode, _dimensions = "circular", 2
+
+
+class CircularPad3d(_Pad):
+    """:class:`CircularPad1d` for volumes (N, C, D, H, W); ``padding`` is one integer or six, the last axis first."""
+
+    _mode, _dimensions = "circular", 3

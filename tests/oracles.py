@@ -62,6 +62,51 @@ def conv2d(x, w, b, stride, padding, dilation, groups):
     return y if b is None else y + np.float64(b)[:, None, None]
 
 
+def windows_nd(shape, out, kernel, stride, padding, dilation):
+    """:func:`windows` over any number of axes: each output position, and the elements as (place, position) pairs."""
+    for at in itertools.product(*map(range, out)):
+        axes = zip(at, shape, kernel, stride, padding, dilation, strict=True)
+        inside = [positions(o * s - p, k, d, n) for o, n, k, s, p, d in axes]
+        yield at, [tuple(zip(*element, strict=True)) for element in itertools.product(*inside)]
+
+
+def each(value, rank):
+    return value if isinstance(value, tuple) else (value,) * rank
+
+
+def conv_nd(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
+    x, w = np.float64(x), np.float64(w)
+    kernel, shape = w.shape[2:], x.shape[2:]
+    stride, padding, dilation = (each(v, len(kernel)) for v in (stride, padding, dilation))
+    axes = zip(shape, padding, dilation, kernel, stride, strict=True)
+    out = [(n + 2 * p - d * (f - 1) - 1) // s + 1 for n, p, d, f, s in axes]
+    y = np.zeros((len(x), len(w), *out))
+    for at, elements in windows_nd(shape, out, kernel, stride, padding, dilation):
+        for k in range(len(w)):
+            first = k // (len(w) // groups) * w.shape[1]
+            seen = x[:, first : first + w.shape[1]]
+            for tap, position in elements:
+                y[(slice(None), k, *at)] += seen[(..., *position)] @ w[(k, ..., *tap)]
+    return y if b is None else y + np.float64(b).reshape(-1, *(1,) * len(kernel))
+
+
+def conv_transpose(x, w, b=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    """Each element of x spread over its window of an output that is cut to size afterwards."""
+    x, w = np.float64(x), np.float64(w)
+    kernel, shape = w.shape[2:], x.shape[2:]
+    stride, padding, more, dilation = (each(v, len(kernel)) for v in (stride, padding, output_padding, dilation))
+    axes = zip(shape, stride, dilation, kernel, more, strict=True)
+    full = np.zeros((len(x), w.shape[1] * groups, *((n - 1) * s + d * (f - 1) + 1 + m for n, s, d, f, m in axes)))
+    for c in range(x.shape[1]):
+        first = c // (x.shape[1] // groups) * w.shape[1]
+        for at, tap in itertools.product(np.ndindex(shape), np.ndindex(kernel)):
+            place = tuple(i * s + r * d for i, s, r, d in zip(at, stride, tap, dilation, strict=True))
+            value = x[(slice(None), c, *at)][:, None] * w[(c, slice(None), *tap)]
+            full[(slice(None), slice(first, first + w.shape[1]), *place)] += value
+    y = full[(..., *(slice(p, n - p) for p, n in zip(padding, full.shape[2:], strict=True)))]
+    return y if b is None else y + np.float64(b).reshape(-1, *(1,) * len(kernel))
+
+
 def max_pool2d(x, out, kernel, stride, padding, dilation):
     y = np.full((*x.shape[:2], *out), -np.inf)
     place = np.zeros(y.shape, int)
@@ -85,6 +130,36 @@ def avg_pool2d(x, out, kernel, stride, padding, count_include_pad):
         divisor = len(rows) * len(columns) if count_include_pad else len(elements)
         y[:, :, oh, ow] = sum(np.float64(x[:, :, h, w]) for _, _, h, w in elements) / divisor
     return y
+
+
+def max_pool_nd(x, out, kernel, stride, padding, dilation):
+    """The maxima, and their indices in the flattened image."""
+    y, index = np.full((*x.shape[:2], *out), -np.inf), np.zeros((*x.shape[:2], *out), int)
+    for at, elements in windows_nd(x.shape[2:], out, kernel, stride, padding, dilation):
+        for n, c in np.ndindex(x.shape[:2]):
+            for number, (_, position) in enumerate(elements):
+                v = x[(n, c, *position)]
+                if number == 0 or v > y[(n, c, *at)] or math.isnan(v):
+                    y[(n, c, *at)], index[(n, c, *at)] = v, np.ravel_multi_index(position, x.shape[2:])
+    return y, index
+
+
+def avg_pool_nd(x, out, kernel, stride, padding, count_include_pad):
+    y, shape = np.zeros((*x.shape[:2], *out)), x.shape[2:]
+    for at, elements in windows_nd(shape, out, kernel, stride, padding, (1,) * len(out)):
+        # Positions inside the explicit padding count; what ceil_mode hangs over beyond it does not.
+        starts = [o * s - p for o, s, p in zip(at, stride, padding, strict=True)]
+        spans = [min(a + k, n + p) - a for a, k, n, p in zip(starts, kernel, shape, padding, strict=True)]
+        total = sum(np.float64(x[(..., *position)]) for _, position in elements)
+        y[(..., *at)] = total / (math.prod(spans) if count_include_pad else len(elements))
+    return y
+
+
+def bins(shape, out):
+    """Every bin of adaptive pooling: its output position, and its slices of the image."""
+    for at in np.ndindex(*out):
+        axes = zip(at, shape, out, strict=True)
+        yield at, tuple(slice(math.floor(i * n / o), math.ceil((i + 1) * n / o)) for i, n, o in axes)
 
 
 def local_response_norm(x, size, a, beta, k):
@@ -140,9 +215,19 @@ def batch_norm_statistics(x):
 
 
 def batch_norm(x, mean, var, weight, bias, eps):
-    y = np.float64(x)
+    y = np.array(x, np.float64)
     for n, c in itertools.product(range(x.shape[0]), range(x.shape[1])):
         y[n, c] = weight[c] * (y[n, c] - mean[c]) / math.sqrt(var[c] + eps) + bias[c]
+    return y
+
+
+def normalize(rows, eps):
+    """Each of ``rows`` (rows, elements) less its mean, divided by the root of its biased variance plus eps."""
+    y = np.array(rows, np.float64)
+    for row in y:
+        mean = math.fsum(row) / len(row)
+        var = math.fsum((v - mean) ** 2 for v in row) / len(row)
+        row[:] = [(v - mean) / math.sqrt(var + eps) for v in row]
     return y
 
 

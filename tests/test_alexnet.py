@@ -190,7 +190,7 @@ def devices(monkeypatch):
     for name, make in {name: getattr(np, name) for name in ("empty", "zeros", "ones", "full", "arange")}.items():
         monkeypatch.setattr(np, name, lambda *args, make=make, **settings: make(*args, **settings).view(Placed))
     monkeypatch.setattr(np, "asarray", np.asanyarray)
-    monkeypatch.setattr(np, "ascontiguousarray", lambda x: x if x.flags.c_contiguous else x.copy())
+    monkeypatch.setattr(np, "ascontiguousarray", lambda x, dtype=None: x.astype(dtype or x.dtype, "C", copy=False))
     return transfers
 
 

@@ -10,6 +10,7 @@ from gpunn.backend import get_array_module, random_generator
 from gpunn.functional.record import raw
 
 IMAGES, FILTERS, BIAS = (2, 4, 6, 5), (6, 2, 3, 3), (6,)
+SIGNALS, VOLUMES = (2, 4, 9), (2, 4, 4, 3, 2)
 
 
 def beside(x, *lists):
@@ -20,6 +21,31 @@ def beside(x, *lists):
 FUNCTIONS = {
     "conv2d": (lambda x, w, b: F.conv2d(x, w, b, 2, 1, 1, 2), [IMAGES, FILTERS, BIAS]),
     "conv2d without bias": (lambda x, w: F.conv2d(x, w, groups=2), [IMAGES, FILTERS]),
+    "conv1d": (lambda x, w, b: F.conv1d(x, w, b, 2, 1, 2, 2), [SIGNALS, (6, 2, 3), BIAS]),
+    "conv3d": (lambda x, w, b: F.conv3d(x, w, b, 2, 1, 1, 2), [VOLUMES, (6, 2, 3, 2, 1), BIAS]),
+    "conv_transpose1d": (lambda x, w, b: F.conv_transpose1d(x, w, b, 2, 1, 1, 2), [SIGNALS, (4, 3, 3), BIAS]),
+    "conv_transpose2d": (lambda x, w, b: F.conv_transpose2d(x, w, b, 2, 1, 1, 2), [IMAGES, (4, 3, 3, 2), BIAS]),
+    "conv_transpose3d": (lambda x, w: F.conv_transpose3d(x, w, stride=2), [VOLUMES, (4, 3, 3, 2, 1)]),
+    "max_pool1d": (lambda x: F.max_pool1d(x, 3, 2, 1), [SIGNALS]),
+    "max_pool3d": (lambda x: F.max_pool3d(x, 2, 1), [VOLUMES]),
+    "avg_pool1d": (lambda x: F.avg_pool1d(x, 3, 2, 1, True, False), [SIGNALS]),
+    "avg_pool3d": (lambda x: F.avg_pool3d(x, 2, 2, 1, True, False), [VOLUMES]),
+    "adaptive_avg_pool1d": (lambda x: F.adaptive_avg_pool1d(x, 3), [SIGNALS]),
+    "adaptive_avg_pool2d": (lambda x: F.adaptive_avg_pool2d(x, (4, None)), [IMAGES]),
+    "adaptive_avg_pool3d": (lambda x: F.adaptive_avg_pool3d(x, 2), [VOLUMES]),
+    "adaptive_max_pool1d": (lambda x: F.adaptive_max_pool1d(x, 3), [SIGNALS]),
+    "adaptive_max_pool2d": (lambda x: F.adaptive_max_pool2d(x, (4, None)), [IMAGES]),
+    "adaptive_max_pool3d": (lambda x: F.adaptive_max_pool3d(x, 2), [VOLUMES]),
+    "global_avg_pool1d": (F.global_avg_pool1d, [SIGNALS]),
+    "global_avg_pool3d": (F.global_avg_pool3d, [VOLUMES]),
+    "global_max_pool1d": (F.global_max_pool1d, [SIGNALS]),
+    "global_max_pool3d": (F.global_max_pool3d, [VOLUMES]),
+    "layer_norm": (lambda x, w, b: F.layer_norm(x, (6, 5), w, b), [IMAGES, (6, 5), (6, 5)]),
+    "group_norm": (lambda x, w, b: F.group_norm(x, 2, w, b), [IMAGES, (4,), (4,)]),
+    "instance_norm": (lambda x, w, b: F.instance_norm(x, None, None, w, b), [IMAGES, (4,), (4,)]),
+    "instance_norm, running": (
+        lambda x: F.instance_norm(x, *beside(x, [0.5, 0, 1, -1], [2.0, 1, 0.5, 3]), use_input_stats=False), [IMAGES],
+    ),
     "max_pool2d": (lambda x: F.max_pool2d(x, 3, 2, 1), [IMAGES]),
     "avg_pool2d": (lambda x: F.avg_pool2d(x, 3, 2, 1, True, False), [IMAGES]),
     "local_response_norm": (lambda x: F.local_response_norm(x, 5, 0.5, alpha_mode="sum"), [IMAGES]),

@@ -50,12 +50,13 @@ def batch_norm(
     y = ops.batch_norm(*settings)
     if training:
         count = xd.size // xd.shape[1]
-        _move(running_mean, mean, momentum)
-        _move(running_var, var * (count / max(count - 1, 1)), momentum)
+        move(running_mean, mean, momentum)
+        move(running_var, var * (count / max(count - 1, 1)), momentum)
     return differentiable(y, (x, weight, bias), lambda gy, _: ops.batch_norm_backward(gy, *settings, training))
 
 
-def _move(running: Any, batch: Any, momentum: float) -> None:
+def move(running: Any, batch: Any, momentum: float) -> None:
+    """Change the running statistics, unless None, in place to ``(1 - momentum) running + momentum batch``."""
     if running is None:
         return
     values = raw(running)

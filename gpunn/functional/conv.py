@@ -1,4 +1,4 @@
-"""Differentiable convolution; see :mod:`gpunn.ops.conv` for the formula and the rules."""
+"""Differentiable convolution; see :mod:`gpunn.ops.conv_nd` for the formula and the rules."""
 
 from __future__ import annotations
 
@@ -7,8 +7,22 @@ from typing import Any
 
 from gpunn.backend import Array
 from gpunn.functional.record import differentiable, raw
-from gpunn.ops import conv as ops
-from gpunn.ops.window import Padding, Pair
+from gpunn.ops import conv_nd as ops
+from gpunn.ops.window import Padding, Pair, Sizes
+
+
+def conv1d(
+    x: Any, w: Any, b: Any = None, stride: Sizes = 1, padding: Padding = 0, dilation: Sizes = 1, groups: int = 1
+) -> Any:
+    """Convolve the signals x (N, C, L) with the filters w (K, C/groups, KL) and add b (K,).
+
+    ``padding`` is an integer, ``((before, after),)``, ``"same"`` or ``"valid"``.
+
+    >>> import numpy as np
+    >>> conv1d(np.arange(4.0).reshape(1, 1, 4), np.ones((1, 1, 3)), padding="same").tolist()
+    [[[1.0, 3.0, 6.0, 5.0]]]
+    """
+    return _conv(1, x, w, b, stride, padding, dilation, groups)
 
 
 def conv2d(
@@ -22,14 +36,31 @@ def conv2d(
     >>> conv2d(np.ones((1, 1, 2, 2)), np.ones((1, 1, 2, 2)), np.array([0.5])).tolist()
     [[[[4.5]]]]
     """
+    return _conv(2, x, w, b, stride, padding, dilation, groups)
+
+
+def conv3d(
+    x: Any, w: Any, b: Any = None, stride: Sizes = 1, padding: Padding = 0, dilation: Sizes = 1, groups: int = 1
+) -> Any:
+    """Convolve the volumes x (N, C, D, H, W) with the filters w (K, C/groups, KD, KH, KW) and add b (K,).
+
+    ``padding`` is an integer, three of them, three pairs (before, after), ``"same"`` or ``"valid"``.
+
+    >>> import numpy as np
+    >>> conv3d(np.ones((1, 1, 2, 2, 2)), np.ones((1, 1, 2, 2, 2)), np.array([0.5])).tolist()
+    [[[[[8.5]]]]]
+    """
+    return _conv(3, x, w, b, stride, padding, dilation, groups)
+
+
+def _conv(rank: int, x: Any, w: Any, b: Any, *settings: Any) -> Any:
     xd, wd, bd = raw(x), raw(w), raw(b)
-    settings = (stride, padding, dilation, groups)
 
     def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
         return (
-            ops.conv2d_backward_x(gy, wd, xd.shape, *settings) if needs[0] else None,
-            ops.conv2d_backward_w(gy, xd, wd.shape, *settings) if needs[1] else None,
-            ops.conv2d_backward_b(gy) if needs[2] else None,
+            ops.conv_backward_x(rank, gy, wd, xd.shape, *settings) if needs[0] else None,
+            ops.conv_backward_w(rank, gy, xd, wd.shape, *settings) if needs[1] else None,
+            ops.conv_backward_b(gy) if needs[2] else None,
         )
 
-    return differentiable(ops.conv2d(xd, wd, bd, *settings), (x, w, b), backward)
+    return differentiable(ops.conv(rank, xd, wd, bd, *settings), (x, w, b), backward)

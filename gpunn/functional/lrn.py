@@ -12,7 +12,7 @@ from gpunn.ops.lrn import AlphaMode
 def local_response_norm(
     x: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0, alpha_mode: AlphaMode = "mean"
 ) -> Any:
-    """Divide each element of x (N, C, H, W) by ``(k + a * sum of squares over size channels) ** beta``.
+    """Divide each element of x (N, C, ...) by ``(k + a * sum of squares over size channels) ** beta``.
 
     ``alpha_mode="mean"`` takes a = alpha / size, ``"sum"`` (the AlexNet paper) a = alpha.
 

@@ -11,9 +11,43 @@ from gpunn.errors import ArgumentError, ShapeError, check
 from gpunn.nn.module import Buffer, Module, Parameter
 
 
-class _BatchNorm(Module):
+class ChannelNorm(Module):
+    """Parameters and running statistics of the layers that normalise channels; ``_dimensions`` are those x may have."""
+
     _dimensions: tuple[int, ...]
 
+    def __init__(
+        self, num_features: int, eps: float, momentum: float | None, affine: bool, track_running_stats: bool, dtype: Any
+    ) -> None:
+        op = type(self).__name__
+        check(num_features >= 1, ArgumentError, op, "num_features must be at least 1", num_features=num_features)
+        in_range = momentum is None or 0 <= momentum <= 1
+        check(in_range, ArgumentError, op, "momentum must be None or from 0 to 1", momentum=momentum)
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.weight = Parameter(np.ones(num_features, dtype)) if affine else None
+        self.bias = Parameter(np.zeros(num_features, dtype)) if affine else None
+        self.running_mean = Buffer(np.zeros(num_features, dtype)) if track_running_stats else None
+        self.running_var = Buffer(np.ones(num_features, dtype)) if track_running_stats else None
+        self.num_batches_tracked = Buffer(np.zeros((), np.int64)) if track_running_stats else None
+
+    def forward(self, x: Any) -> Any:
+        rule = f"x must have {' or '.join(map(str, self._dimensions))} dimensions, (N, C, ...)"
+        check(x.ndim in self._dimensions, ShapeError, type(self).__name__, rule, shape=x.shape)
+        rule = f"x must have num_features={self.num_features} channels"
+        check(x.shape[1] == self.num_features, ShapeError, type(self).__name__, rule, shape=x.shape)
+        momentum = 0.0 if self.momentum is None else self.momentum
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.data += 1
+            if self.momentum is None:
+                momentum = 1 / self.num_batches_tracked.item()
+        return self._normalize(x, self.training or self.running_mean is None, momentum)
+
+    def _normalize(self, x: Any, by_input: bool, momentum: float) -> Any:
+        """Normalise x, by its own statistics if ``by_input``, else by the running ones."""
+        raise NotImplementedError
+
+
+class _BatchNorm(ChannelNorm):
     def __init__(
         self,
         num_features: int,
@@ -25,28 +59,12 @@ class _BatchNorm(Module):
         *,
         dtype: Any = np.float32,
     ) -> None:
-        op = type(self).__name__
-        check(num_features >= 1, ArgumentError, op, "num_features must be at least 1", num_features=num_features)
-        in_range = momentum is None or 0 <= momentum <= 1
-        check(in_range, ArgumentError, op, "momentum must be None or from 0 to 1", momentum=momentum)
-        self.eps, self.momentum, self.relu = eps, momentum, relu
-        self.weight = Parameter(np.ones(num_features, dtype)) if affine else None
-        self.bias = Parameter(np.zeros(num_features, dtype)) if affine else None
-        self.running_mean = Buffer(np.zeros(num_features, dtype)) if track_running_stats else None
-        self.running_var = Buffer(np.ones(num_features, dtype)) if track_running_stats else None
-        self.num_batches_tracked = Buffer(np.zeros((), np.int64)) if track_running_stats else None
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype)
+        self.relu = relu
 
-    def forward(self, x: Any) -> Any:
-        rule = f"x must have {' or '.join(map(str, self._dimensions))} dimensions, (N, C, ...)"
-        check(x.ndim in self._dimensions, ShapeError, type(self).__name__, rule, shape=x.shape)
-        momentum = 0.0 if self.momentum is None else self.momentum
-        if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked.data += 1
-            if self.momentum is None:
-                momentum = 1 / self.num_batches_tracked.item()
-        use_batch = self.training or self.running_mean is None
+    def _normalize(self, x: Any, by_input: bool, momentum: float) -> Any:
         running = self.running_mean, self.running_var
-        return F.batch_norm(x, *running, self.weight, self.bias, use_batch, momentum, self.eps, self.relu)
+        return F.batch_norm(x, *running, self.weight, self.bias, by_input, momentum, self.eps, self.relu)
 
 
 class BatchNorm1d(_BatchNorm):

@@ -1,7 +1,9 @@
-"""The convolution layer; see :mod:`gpunn.ops.conv` for the formula and the rules."""
+"""The convolution layers; see :mod:`gpunn.ops.conv_nd` for the formula and the rules."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import prod
 from typing import Any, Literal
 
 import numpy as np
@@ -10,30 +12,23 @@ from gpunn import functional as F
 from gpunn.errors import ArgumentError, ShapeError, check
 from gpunn.nn.init import uniform_fan_in
 from gpunn.nn.module import Module
-from gpunn.ops.window import Padding, Pair, pair, window
+from gpunn.ops.window import Padding, Sizes, integers, window
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 
-class Conv2d(Module):
-    """Two-dimensional convolution of (N, in_channels, H, W) to (N, out_channels, OH, OW).
-
-    Parameters: ``weight`` (out_channels, in_channels / groups, KH, KW), ``bias`` (out_channels,). ``padding_mode`` is
-    ``"zeros"``, or a mode of :func:`gpunn.functional.pad`, which then pads the image before the convolution.
-
-    >>> import numpy as np
-    >>> Conv2d(3, 8, 5, stride=2, padding=2)(np.zeros((1, 3, 32, 32), np.float32)).shape
-    (1, 8, 16, 16)
-    """
+class _Conv(Module):
+    _rank: int
+    _convolve: Callable[..., Any]
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: Pair,
-        stride: Pair = 1,
+        kernel_size: Sizes,
+        stride: Sizes = 1,
         padding: Padding = 0,
-        dilation: Pair = 1,
+        dilation: Sizes = 1,
         groups: int = 1,
         bias: bool = True,
         padding_mode: PaddingMode = "zeros",
@@ -41,26 +36,73 @@ class Conv2d(Module):
         generator: np.random.Generator | None = None,
         dtype: Any = np.float32,
     ) -> None:
-        least = "channels and groups must be at least 1"
-        positive = min(in_channels, out_channels, groups) >= 1
-        check(positive, ArgumentError, "Conv2d", least, channels=(in_channels, out_channels), groups=groups)
-        divides = in_channels % groups == 0 and out_channels % groups == 0
-        rule = "groups must divide in_channels and out_channels"
-        check(divides, ShapeError, "Conv2d", rule, groups=groups, channels=(in_channels, out_channels))
-        kernel = pair("Conv2d", "kernel_size", kernel_size, 1)
-        fan_in = in_channels // groups * kernel[0] * kernel[1]
+        op = type(self).__name__
+        check_channels(op, in_channels, out_channels, groups)
+        kernel = integers(op, "kernel_size", kernel_size, 1, self._rank)
+        fan_in = in_channels // groups * prod(kernel)
         self.weight = uniform_fan_in((out_channels, in_channels // groups, *kernel), fan_in, generator, dtype)
         self.bias = uniform_fan_in((out_channels,), fan_in, generator, dtype) if bias else None
         known = padding_mode in ("zeros", "reflect", "replicate", "circular")
         rule = 'padding_mode is "zeros", "reflect", "replicate" or "circular"'
-        check(known, ArgumentError, "Conv2d", rule, padding_mode=padding_mode)
-        self.padding_mode: PaddingMode = padding_mode
-        self.kernel_size = kernel
+        check(known, ArgumentError, op, rule, padding_mode=padding_mode)
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
+        self.padding_mode: PaddingMode = padding_mode
 
     def forward(self, x: Any) -> Any:
         padding = self.padding
         if self.padding_mode != "zeros":
-            top, left = window("Conv2d", self.kernel_size, self.stride, padding, self.dilation).pads
-            x, padding = F.pad(x, (*left, *top), self.padding_mode), 0
-        return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+            kernel = self.weight.shape[2:]
+            pads = window(type(self).__name__, kernel, self.stride, padding, self.dilation).pads
+            x, padding = F.pad(x, sum(pads[::-1], ()), self.padding_mode), 0
+        settings = self.stride, padding, self.dilation, self.groups
+        return type(self)._convolve(x, self.weight, self.bias, *settings)
+
+
+class Conv1d(_Conv):
+    """One-dimensional convolution of (N, in_channels, L) to (N, out_channels, OL).
+
+    Parameters: ``weight`` (out_channels, in_channels / groups, KL), ``bias`` (out_channels,).
+
+    >>> import numpy as np
+    >>> Conv1d(3, 8, 5, stride=2, padding=2)(np.zeros((1, 3, 32), np.float32)).shape
+    (1, 8, 16)
+    """
+
+    _rank, _convolve = 1, F.conv1d
+
+
+class Conv2d(_Conv):
+    """Two-dimensional convolution of (N, in_channels, H, W) to (N, out_channels, OH, OW).
+
+    Parameters: ``weight`` (out_channels, in_channels / groups, KH, KW), ``bias`` (out_channels,). ``padding_mode``, of
+    all convolution layers, is ``"zeros"``, or a mode of :func:`gpunn.functional.pad`, which then pads x beforehand.
+
+    >>> import numpy as np
+    >>> Conv2d(3, 8, 5, stride=2, padding=2)(np.zeros((1, 3, 32, 32), np.float32)).shape
+    (1, 8, 16, 16)
+    """
+
+    _rank, _convolve = 2, F.conv2d
+
+
+class Conv3d(_Conv):
+    """Three-dimensional convolution of (N, in_channels, D, H, W) to (N, out_channels, OD, OH, OW).
+
+    Parameters: ``weight`` (out_channels, in_channels / groups, KD, KH, KW), ``bias`` (out_channels,).
+
+    >>> import numpy as np
+    >>> Conv3d(1, 2, 3, padding="same")(np.zeros((1, 1, 4, 5, 6), np.float32)).shape
+    (1, 2, 4, 5, 6)
+    """
+
+    _rank, _convolve = 3, F.conv3d
+
+
+def check_channels(op: str, in_channels: int, out_channels: int, groups: int) -> None:
+    """Check what convolution layers are made with."""
+    least = "channels and groups must be at least 1"
+    positive = min(in_channels, out_channels, groups) >= 1
+    check(positive, ArgumentError, op, least, channels=(in_channels, out_channels), groups=groups)
+    divides = in_channels % groups == 0 and out_channels % groups == 0
+    rule = "groups must divide in_channels and out_channels"
+    check(divides, ShapeError, op, rule, groups=groups, channels=(in_channels, out_channels))

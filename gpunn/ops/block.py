@@ -21,8 +21,8 @@ from gpunn.backend import Array, accumulation_dtype, operands
 from gpunn.errors import ShapeError, check
 from gpunn.ops import activation, lrn, pool
 from gpunn.ops.lrn import AlphaMode
-from gpunn.ops.pool_window import Shape4, check_place, geometry, place_dtype
-from gpunn.ops.window import Pair, Window, check_image, check_shape
+from gpunn.ops.pool_window import check_place, geometry, place_dtype
+from gpunn.ops.window import Pair, Size, Window, check_image, check_shape
 
 
 def bias_relu_pool_lrn(
@@ -62,7 +62,7 @@ def bias_relu_pool_lrn_backward(
     gy: Array,
     pooled: Array,
     place: Array,
-    x_shape: Shape4,
+    x_shape: Size,
     kernel_size: Pair = 3,
     stride: Pair | None = 2,
     padding: Pair = 0,
@@ -197,8 +197,8 @@ def _takes(x: Array, win: Window, size: int, beta: float) -> bool:
 def _launch(
     kernel: str,
     arrays: tuple[Array, ...],
-    x_shape: Shape4,
-    out: tuple[int, int],
+    x_shape: Size,
+    out: Size,
     win: Window,
     size: int,
     factors: tuple[float, float, float],

@@ -2,7 +2,7 @@
 
     y[n,k,oh,ow] = b[k] + sum_{r,s} w[k,0,r,s] x[n, k // m, oh*stride - pad + r*dilation, ow*stride - pad + s*dilation]
 
-x is (N, C, H, W), w is (K, 1, KH, KW), ``m = K / C``. :mod:`gpunn.ops.conv` checks the arguments and comes here when
+x is (N, C, H, W), w is (K, 1, KH, KW), ``m = K / C``. :mod:`gpunn.ops.conv_nd` checks the arguments and comes here when
 :func:`takes` says so. Source: Sifre 2014, "Rigid-motion scattering for image classification", 6.2.
 
 CUDA: ``kernels/conv_depthwise.cu``. Without it: a product and a sum of whole planes for each element of the filter.
@@ -10,6 +10,7 @@ CUDA: ``kernels/conv_depthwise.cu``. Without it: a product and a sum of whole pl
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,7 @@ import numpy as np
 from gpunn import cuda
 from gpunn.backend import Array, accumulation_dtype, get_array_module
 from gpunn.errors import ShapeError, check
-from gpunn.ops.window import Window
-
-Shape4 = tuple[int, int, int, int]
-Size = tuple[int, int]
+from gpunn.ops.window import Size, Window
 
 # With so many output channels to a group, or more, the smallest tile of a matrix product is filled.
 _ROWS_OF_A_TILE = 16
@@ -46,8 +44,8 @@ def forward(x: Array, w: Array, b: Array | None, win: Window, out: Size, relu: b
         return y
     padded, filters = _pad(xp, x, win), _filters(w, c)
     y = xp.zeros((n, c, k // c, *out), padded.dtype)
-    for tap, row, column in win.taps():
-        y += win.view(padded, row, column, out)[:, :, None] * filters[:, :, tap, None, None]
+    for tap, view in enumerate(win.views(padded, out)):
+        y += view[:, :, None] * filters[:, :, tap, None, None]
     y = y.reshape(n, k, *out)
     if b is not None:
         y += b.astype(y.dtype, copy=False)[:, None, None]
@@ -56,23 +54,22 @@ def forward(x: Array, w: Array, b: Array | None, win: Window, out: Size, relu: b
     return y.astype(x.dtype, copy=False)
 
 
-def backward_x(gy: Array, w: Array, x_shape: Shape4, win: Window, out: Size) -> Array:
+def backward_x(gy: Array, w: Array, x_shape: Size, win: Window, out: Size) -> Array:
     """gx (N, C, H, W) from gy (N, K, OH, OW)."""
     xp = get_array_module(gy)
-    (n, c, height, width), k = x_shape, w.shape[0]
+    (n, c, *size), k = x_shape, w.shape[0]
     if cuda.takes(gy):
         gx = xp.empty(x_shape, gy.dtype)
         _launch("depthwise_backward_x", _planes(gx), [gy, w, gx], x_shape, k, win, out)
         return gx
-    (top, bottom), (left, right) = win.pads
-    padded = xp.zeros((n, c, height + top + bottom, width + left + right), accumulation_dtype(gy.dtype))
+    padded = xp.zeros((n, c, *win.reach(tuple(size), out)), accumulation_dtype(gy.dtype))
     grouped, filters = gy.reshape(n, c, k // c, *out), _filters(w, c)
-    for tap, row, column in win.taps():
-        win.view(padded, row, column, out)[...] += (grouped * filters[:, :, tap, None, None]).sum(2)
-    return padded[:, :, top : top + height, left : left + width].astype(gy.dtype)
+    for tap, view in enumerate(win.views(padded, out)):
+        view += (grouped * filters[:, :, tap, None, None]).sum(2)
+    return xp.ascontiguousarray(win.crop(padded, tuple(size)), dtype=gy.dtype)
 
 
-def backward_w(gy: Array, x: Array, w_shape: Shape4, win: Window, out: Size) -> Array:
+def backward_w(gy: Array, x: Array, w_shape: Size, win: Window, out: Size) -> Array:
     """gw (K, 1, KH, KW) from gy (N, K, OH, OW), summed over the batch."""
     xp = get_array_module(gy)
     (n, c), k = x.shape[:2], w_shape[0]
@@ -81,9 +78,9 @@ def backward_w(gy: Array, x: Array, w_shape: Shape4, win: Window, out: Size) -> 
         _launch("depthwise_backward_w", (k, win.kernel[0]), [gy, x, gw], x.shape, k, win, out)
         return gw
     padded, grouped = _pad(xp, x, win), gy.reshape(n, c, k // c, *out)
-    gw = xp.empty((c, k // c, len(win.taps())), padded.dtype)
-    for tap, row, column in win.taps():
-        gw[:, :, tap] = (grouped * win.view(padded, row, column, out)[:, :, None]).sum((0, 3, 4))
+    gw = xp.empty((c, k // c, prod(win.kernel)), padded.dtype)
+    for tap, view in enumerate(win.views(padded, out)):
+        gw[:, :, tap] = (grouped * view[:, :, None]).sum((0, 3, 4))
     return gw.reshape(w_shape).astype(gy.dtype, copy=False)
 
 

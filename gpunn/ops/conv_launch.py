@@ -1,4 +1,4 @@
-"""Launches of the convolution's kernels, ``kernels/conv.cu``; :mod:`gpunn.ops.conv` checks the arguments."""
+"""Launches of the convolution's kernels, ``kernels/conv.cu``; :mod:`gpunn.ops.conv_nd` checks the arguments."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from gpunn import cuda
 from gpunn.backend import Array, get_array_module
 from gpunn.cuda.convolution_plan import MAX_BLOCKS_YZ, Configuration, Convolution, Job, choose
 from gpunn.errors import ShapeError, check
-from gpunn.ops.window import Window
+from gpunn.ops.window import Size, Window
 
 _SUM_THREADS = 256  # of kernels/conv.cu
 # What the emulator is planned for: few enough that small problems are not cut into many parts.
 _EMULATED_MULTIPROCESSORS = 4
 
 
-def convolution(x_shape: Sequence[int], k: int, win: Window, out: tuple[int, int], groups: int) -> Convolution:
+def convolution(x_shape: Size, k: int, win: Window, out: Size, groups: int) -> Convolution:
     """The shape of a convolution of x (N, C, H, W) to ``k`` channels of ``out`` pixels."""
     n, c, height, width = x_shape
     padding = (win.pads[0][0], win.pads[1][0])
-    return Convolution(n, c, (height, width), k, win.kernel, out, win.stride, padding, win.dilation, groups)
+    kernel, out, stride, dilation = ((v[0], v[1]) for v in (win.kernel, out, win.stride, win.dilation))
+    return Convolution(n, c, (height, width), k, kernel, out, stride, padding, dilation, groups)
 
 
 def multiprocessors(x: Array) -> int:

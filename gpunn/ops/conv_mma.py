@@ -1,9 +1,9 @@
-"""Convolution on tensor cores, NCHW, with the gradients of x and w: where :mod:`gpunn.ops.conv` sends what it takes.
+"""Convolution on tensor cores, NCHW, with the gradients of x and w: where :mod:`gpunn.ops.conv_nd` sends what it takes.
 
     y[n,k,oh,ow] = b[k] + sum_{c,r,s} round(w[k,c,r,s]) round(x[n, c, oh*stride - pad + r*dilation, ow*stride - ...])
 
 summed in float32. float32 arrays are rounded to what :func:`gpunn.backend.matmul_precision` names; float16 arrays are
-multiplied as they are. The functions take what :mod:`gpunn.ops.conv` has checked: the window and its output size.
+multiplied as they are. The functions take what :mod:`gpunn.ops.conv_nd` has checked: the window and its output size.
 
 CUDA: ``kernels/conv_mma.cu``. Operands are first copied, rounded, with their channels last; from there on 16 bytes are
 copied at a time. Source: Chetlur et al. 2014, "cuDNN: efficient primitives for deep learning" (implicit products).
@@ -22,9 +22,7 @@ import numpy as np
 from gpunn import backend, cuda
 from gpunn.backend import Array, get_array_module
 from gpunn.errors import DeviceError, ShapeError, check
-from gpunn.ops.window import Window
-
-Shape4 = tuple[int, int, int, int]
+from gpunn.ops.window import Size, Window
 
 
 def takes(x: Array) -> bool:
@@ -39,9 +37,7 @@ def takes(x: Array) -> bool:
     return x.dtype == np.float32 and backend.chosen_matmul_precision() != "fp32" and cuda.takes(x)
 
 
-def conv2d(
-    x: Array, w: Array, b: Array | None, win: Window, out: tuple[int, int], groups: int, relu: bool = False
-) -> Array:
+def conv2d(x: Array, w: Array, b: Array | None, win: Window, out: Size, groups: int, relu: bool = False) -> Array:
     """y (N, K, OH, OW) from x (N, C, H, W), w (K, C/groups, KH, KW) and b (K,); with ``relu``, what is below 0 is 0."""
     xp, setting = get_array_module(x, w), _setting("conv2d", x, w.shape[0] // groups)
     y = xp.empty((x.shape[0], w.shape[0], *out), x.dtype)
@@ -50,7 +46,7 @@ def conv2d(
     return y
 
 
-def conv2d_backward_x(gy: Array, w: Array, x_shape: Shape4, win: Window, out: tuple[int, int], groups: int) -> Array:
+def conv2d_backward_x(gy: Array, w: Array, x_shape: Size, win: Window, out: Size, groups: int) -> Array:
     """gx (N, C, H, W) from gy (N, K, OH, OW).
 
     A pixel meets every stride-th tap. Those that meet the same taps make a convolution of their own, of stride 1: of gy
@@ -68,7 +64,7 @@ def conv2d_backward_x(gy: Array, w: Array, x_shape: Shape4, win: Window, out: tu
     return gx
 
 
-def conv2d_backward_w(gy: Array, x: Array, w_shape: Shape4, win: Window, out: tuple[int, int], groups: int) -> Array:
+def conv2d_backward_w(gy: Array, x: Array, w_shape: Size, win: Window, out: Size, groups: int) -> Array:
     """gw (K, C/groups, KH, KW) from gy (N, K, OH, OW) and x (N, C, H, W), summed over the batch."""
     xp, setting = get_array_module(gy, x), _setting("conv2d_backward_w", gy, w_shape[0] // groups)
     k, group_c, *taps = w_shape
@@ -112,7 +108,7 @@ class _Axis(NamedTuple):
 _Axes = tuple[_Axis, _Axis]
 
 
-def _axes(win: Window, sizes: tuple[int, ...], out: tuple[int, int]) -> _Axes:
+def _axes(win: Window, sizes: Size, out: Size) -> _Axes:
     """The axes of the forward product over images of ``sizes``."""
     down, across = (
         _Axis(slice(None), outputs, stride, -pad, dilation, size, 0, 1)

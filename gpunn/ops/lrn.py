@@ -1,8 +1,8 @@
-"""Local response normalisation across channels, NCHW, forward and backward.
+"""Local response normalisation across channels, forward and backward.
 
     s[c] = k + a * sum_{j=c-size//2}^{c+(size-1)//2} x[j]^2        y[c] = x[c] / s[c]^beta
 
-over the channels 0..C-1 that exist; x and y are (N, C, H, W). ``alpha_mode="mean"`` takes a = alpha / size (PyTorch,
+over the channels 0..C-1 that exist; x and y are (N, C, ...). ``alpha_mode="mean"`` takes a = alpha / size (PyTorch,
 Caffe, ONNX), ``"sum"`` takes a = alpha. Source: Krizhevsky et al. 2012, "ImageNet classification with deep
 convolutional neural networks", section 3.3 (k=2, size=5, alpha=1e-4, beta=0.75, "sum").
 
@@ -11,15 +11,16 @@ CUDA: ``kernels/lrn.cu``. Without it: the squares are added over shifted views o
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, Literal
 
 import numpy as np
 
 from gpunn import cuda
 from gpunn.backend import Array, accumulation_dtype, operands
-from gpunn.errors import ArgumentError, check
+from gpunn.errors import ArgumentError, ShapeError, check
 from gpunn.ops.vector import vector
-from gpunn.ops.window import check_image, check_shape, integer
+from gpunn.ops.window import check_shape, integer
 
 AlphaMode = Literal["mean", "sum"]
 
@@ -74,7 +75,7 @@ def local_response_norm_backward(
 
 def effective_alpha(op: str, x: Array, size: int, alpha: float, alpha_mode: str) -> float:
     """The factor a of the squares; checks the arguments of both directions."""
-    check_image(op, "x", x)
+    check(x.ndim >= 2, ShapeError, op, "x must have at least the 2 dimensions (N, C)", shape=x.shape)
     integer(op, "size", size, 1)
     check(alpha_mode in ("mean", "sum"), ArgumentError, op, 'alpha_mode must be "mean" or "sum"', alpha_mode=alpha_mode)
     return alpha / size if alpha_mode == "mean" else alpha
@@ -108,11 +109,11 @@ ROOTS = {0.75: 75, 0.5: 50}  # the macro BETA of exponents that need roots alone
 
 def _launch(kernel: str, size: int, arrays: list[Array], a: float, beta: float, k: float) -> None:
     x = arrays[0]
-    n, c, height, width = x.shape
+    (n, c), pixels = x.shape[:2], prod(x.shape[2:])
     if x.size == 0:
         return
     index = cuda.index_type(x.size)
-    together = vector(height * width, *arrays) if size <= _WIDEST_VECTOR_SIZE else 1
+    together = vector(pixels, *arrays) if size <= _WIDEST_VECTOR_SIZE else 1
     macros: dict[str, str | int] = {
         "DTYPE": cuda.c_type(x),
         "INDEX": index,
@@ -120,9 +121,9 @@ def _launch(kernel: str, size: int, arrays: list[Array], a: float, beta: float, 
         "BETA": ROOTS.get(beta, 0),
         "VECTOR": together,
     }
-    threads = n * height * width // together
+    threads = n * pixels // together
     per_part = channels_per_part(threads, c, size)
-    image = np.int32(height * width) if index == "int" else np.int64(height * width)
+    image = np.int32(pixels) if index == "int" else np.int64(pixels)
     scalars = [*map(np.int32, (n, c, per_part)), image, *map(x.dtype.type, (a, beta, k))]
     grid = (-(-threads // _THREADS), -(-c // per_part))
     cuda.launch("lrn.cu", kernel, macros, grid, (_THREADS,), [*arrays, *scalars])

@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from gpunn.backend import Array
 from gpunn.errors import ArgumentError, DtypeError, check
-from gpunn.ops.window import Pair, Window, check_shape, output_size, pair, window
+from gpunn.ops.window import Size, Sizes, Window, check_shape, integers, output_size, window
 
-Shape4 = tuple[int, int, int, int]
-Size = tuple[int, int]
-Stride = Pair | None  # None: the size of the window
+Stride = Sizes | None  # None: the size of the window
 
 
 def geometry(
-    op: str, x_shape: tuple[int, ...], kernel_size: Pair, stride: Stride, padding: Pair, dilation: Pair, ceil_mode: bool
+    op: str,
+    x_shape: Size,
+    kernel_size: Sizes,
+    stride: Stride,
+    padding: Sizes,
+    dilation: Sizes,
+    ceil_mode: bool,
+    rank: int = 2,
 ) -> tuple[Window, Size]:
-    """The window of pooling, checked, and the rows and columns of its output."""
+    """The window of pooling over the last ``rank`` axes, checked, and the size of its output."""
     stride = kernel_size if stride is None else stride
-    win = window(op, kernel_size, stride, pair(op, "padding", padding, 0), dilation)
+    win = window(op, kernel_size, stride, integers(op, "padding", padding, 0, rank), dilation, rank)
     useful = all(2 * pad <= extent for (pad, _), extent in zip(win.pads, win.extent(), strict=True))
     rule = "padding must be at most half of the window's extent"
     check(useful, ArgumentError, op, rule, padding=padding, extent=win.extent())
-    return win, output_size(op, (x_shape[2], x_shape[3]), win, ceil_mode)
+    return win, output_size(op, x_shape[2:], win, ceil_mode)
 
 
 def place_dtype(win: Window) -> np.dtype[Any]:
     """The dtype of ``place``: one byte, if that counts the elements of the window."""
-    return np.dtype(np.uint8 if win.kernel[0] * win.kernel[1] <= 256 else np.int32)
+    return np.dtype(np.uint8 if prod(win.kernel) <= 256 else np.int32)
 
 
-def check_place(op: str, place: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+def check_place(op: str, place: Array, shape: Size, dtype: np.dtype[Any]) -> None:
     """Check ``place`` as backward needs it: a kernel reads exactly this many bytes an element."""
     check_shape(op, "place", place, shape)
     check(place.dtype == dtype, DtypeError, op, f"place must be {dtype}", dtype=str(place.dtype))

@@ -1,45 +1,75 @@
-"""The geometry of windows that slide over an image, shared by convolution and pooling."""
+"""The geometry of windows that slide over one, two or three axes, shared by convolution and pooling.
+
+The number of axes is called the rank: 1 for signals (N, C, L), 2 for images (N, C, H, W), 3 for volumes
+(N, C, D, H, W).
+"""
 
 from __future__ import annotations
 
+from functools import lru_cache
+from itertools import product
 from numbers import Integral
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from gpunn.backend import Array
 from gpunn.errors import ArgumentError, ShapeError, check, fail
 
+Size = tuple[int, ...]
+Sizes = int | tuple[int, ...]
 Pair = int | tuple[int, int]
-Padding = Pair | tuple[tuple[int, int], tuple[int, int]] | Literal["same", "valid"]
+Padding = Sizes | tuple[tuple[int, int], ...] | Literal["same", "valid"]
+
+AXES = {1: "L", 2: "HW", 3: "DHW"}
+"""The letters of the axes that a window slides over, by rank."""
 
 
 class Window(NamedTuple):
     """A window of ``kernel`` elements, ``dilation`` apart, at steps of ``stride`` over the padded image.
 
-    Every field but ``pads`` is (vertical, horizontal); ``pads`` is (top, bottom), (left, right).
+    Each field holds an entry for each axis; those of ``pads`` are (before, after).
     """
 
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    pads: tuple[tuple[int, int], tuple[int, int]]
-    dilation: tuple[int, int]
+    kernel: Size
+    stride: Size
+    pads: tuple[tuple[int, int], ...]
+    dilation: Size
 
-    def extent(self) -> tuple[int, int]:
-        """The height and width that the window spans: ``dilation * (kernel - 1) + 1``."""
-        return (self.dilation[0] * (self.kernel[0] - 1) + 1, self.dilation[1] * (self.kernel[1] - 1) + 1)
+    def extent(self) -> Size:
+        """The elements that the window spans along each axis: ``dilation * (kernel - 1) + 1``."""
+        return tuple(apart * (count - 1) + 1 for apart, count in zip(self.dilation, self.kernel, strict=True))
 
     def is_one_pixel(self) -> bool:
         """True if each window is one pixel of the image, and each pixel its window."""
-        return self.kernel == self.stride == (1, 1) and self.pads == ((0, 0), (0, 0))
+        return {*self.kernel, *self.stride} == {1} and not any(map(any, self.pads))
 
-    def taps(self) -> list[tuple[int, int, int]]:
-        """Each element of the window as (its place, its row offset, its column offset), in row-major order."""
-        (kh, kw), (dh, dw) = self.kernel, self.dilation
-        return [(r * kw + s, r * dh, s * dw) for r in range(kh) for s in range(kw)]
+    def views(self, padded: Array, out: Size) -> list[Array]:
+        """What ``padded`` (..., *image) holds at each element of the windows, in row-major order: views (..., *out)."""
+        return [padded[index] for index in _indices(self, out)]
 
-    def view(self, padded: Array, row: int, column: int, out: tuple[int, int]) -> Array:
-        """The elements of ``padded`` (..., H, W) at offset (row, column) of each window: a view (..., OH, OW)."""
-        (oh, ow), (sh, sw) = out, self.stride
-        return padded[..., row : row + (oh - 1) * sh + 1 : sh, column : column + (ow - 1) * sw + 1 : sw]
+    def crop(self, padded: Array, size: Size) -> Array:
+        """``padded`` (..., *padded image) without the padding: a view (..., *size)."""
+        spans = zip(self.pads, size, strict=True)
+        return padded[(..., *(slice(before, before + n) for (before, _), n in spans))]
+
+    def reach(self, size: Size, out: Size) -> Size:
+        """What an image of ``size`` is padded to before ``views``: all of it, and up to the end of the last window."""
+        spans = zip(size, out, self.stride, self.pads, self.extent(), strict=True)
+        return tuple(max(n + before, (m - 1) * step + extent) for n, m, step, (before, _), extent in spans)
+
+    def on_one_row(self) -> Window:
+        """A window over signals as one over images of one row."""
+        return Window((1, *self.kernel), (1, *self.stride), ((0, 0), *self.pads), (1, *self.dilation))
+
+
+@lru_cache(1024)  # a network has few windows, and meets each of them in every step
+def _indices(window: Window, out: Size) -> list[tuple[Any, ...]]:
+    """The index of each view of :meth:`Window.views`."""
+    offsets = product(*(range(0, n * d, d) for n, d in zip(window.kernel, window.dilation, strict=True)))
+    steps = list(zip(out, window.stride, strict=True))
+    return [
+        (..., *(slice(o, o + (n - 1) * step + 1, step) for o, (n, step) in zip(at, steps, strict=True)))
+        for at in offsets
+    ]
 
 
 def integer(op: str, name: str, value: object, least: int) -> int:
@@ -49,46 +79,48 @@ def integer(op: str, name: str, value: object, least: int) -> int:
     return int(value)  # type: ignore[call-overload,no-any-return]
 
 
-def pair(op: str, name: str, value: object, least: int) -> tuple[int, int]:
-    """``value`` as a pair of integers of at least ``least``; one integer stands for both."""
-    both = value if isinstance(value, tuple | list) else (value, value)
-    valid = len(both) == 2 and all(isinstance(v, Integral) and int(v) >= least for v in both)
-    check(
-        valid, ArgumentError, op, f"{name} must be an integer of at least {least}, or a pair of them", **{name: value}
-    )
-    return (int(both[0]), int(both[1]))
+def integers(op: str, name: str, value: object, least: int, rank: int) -> Size:
+    """``value`` as ``rank`` integers of at least ``least``; one integer stands for all.
+
+    >>> integers("conv3d", "stride", 2, 1, rank=3)
+    (2, 2, 2)
+    """
+    each: tuple[Any, ...] = tuple(value) if isinstance(value, tuple | list) else (value,) * rank
+    if len(each) != rank or not all(isinstance(v, Integral) and int(v) >= least for v in each):
+        several = {1: "a tuple of one", 2: "a pair of them", 3: "three of them"}[rank]
+        fail(ArgumentError, op, f"{name} must be an integer of at least {least}, or {several}", **{name: value})
+    return tuple(map(int, each))
 
 
-def _pads(op: str, padding: Padding, window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
+def _pads(op: str, padding: Padding, window: Window) -> tuple[tuple[int, int], ...]:
+    rank = len(window.kernel)
     if padding == "valid":
-        return (0, 0), (0, 0)
+        return window.pads
     if padding == "same":
-        check(window.stride == (1, 1), ArgumentError, op, 'padding="same" needs stride 1', stride=window.stride)
+        check(set(window.stride) == {1}, ArgumentError, op, 'padding="same" needs stride 1', stride=window.stride)
         # An odd total puts the larger half at the end, as PyTorch does.
-        height, width = (extent - 1 for extent in window.extent())
-        return (height // 2, height - height // 2), (width // 2, width - width // 2)
+        return tuple(((extent - 1) // 2, extent // 2) for extent in window.extent())
     if isinstance(padding, str):
         fail(ArgumentError, op, 'padding in words is "same" or "valid"', padding=padding)
-    if isinstance(padding, tuple) and len(padding) == 2 and all(isinstance(p, tuple) for p in padding):
-        top, left = (pair(op, "padding", p, 0) for p in padding)
-        return top, left
-    vertical, horizontal = pair(op, "padding", padding, 0)
-    return (vertical, vertical), (horizontal, horizontal)
+    if isinstance(padding, tuple) and len(padding) == rank and all(isinstance(p, tuple) for p in padding):
+        ends = [integers(op, "padding", p, 0, rank=2) for p in padding]
+        return tuple((before, after) for before, after in ends)
+    return tuple((pad, pad) for pad in integers(op, "padding", padding, 0, rank))
 
 
-def window(op: str, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair = 1) -> Window:
-    """Check the arguments that describe a window and bring them into one form."""
+def window(op: str, kernel: Sizes, stride: Sizes, padding: Padding, dilation: Sizes = 1, rank: int = 2) -> Window:
+    """Check the arguments that describe a window over ``rank`` axes and bring them into one form."""
     bare = Window(
-        pair(op, "kernel_size", kernel, 1),
-        pair(op, "stride", stride, 1),
-        ((0, 0), (0, 0)),
-        pair(op, "dilation", dilation, 1),
+        integers(op, "kernel_size", kernel, 1, rank),
+        integers(op, "stride", stride, 1, rank),
+        ((0, 0),) * rank,
+        integers(op, "dilation", dilation, 1, rank),
     )
     return bare._replace(pads=_pads(op, padding, bare))
 
 
-def output_size(op: str, size: tuple[int, int], window: Window, ceil_mode: bool = False) -> tuple[int, int]:
-    """Rows and columns of windows over an image of ``size``: ``floor((W + 2P - D(F-1) - 1) / S) + 1``.
+def output_size(op: str, size: Size, window: Window, ceil_mode: bool = False) -> Size:
+    """The windows along each axis of an image of ``size``: ``floor((W + 2P - D(F-1) - 1) / S) + 1``.
 
     With ``ceil_mode`` the quotient is rounded up, but a window must start inside the image or its left padding.
 
@@ -107,14 +139,21 @@ def output_size(op: str, size: tuple[int, int], window: Window, ceil_mode: bool 
         if ceil_mode and (count - 1) * step >= length + before:
             count -= 1
         out.append(count)
-    return out[0], out[1]
+    return tuple(out)
+
+
+def check_rank(op: str, name: str, shape: Size, rank: int, leading: str = "N, C", prefix: str = "") -> None:
+    """Check that ``shape`` is (N, C, ...) with ``rank`` axes more; ``leading`` and ``prefix`` name others."""
+    if len(shape) != rank + 2:
+        axes = ", ".join([leading, *(prefix + letter for letter in AXES[rank])])
+        fail(ShapeError, op, f"{name} must have the {rank + 2} dimensions ({axes})", shape=shape)
 
 
 def check_image(op: str, name: str, x: Array) -> None:
     """Check that ``x`` is a batch of images (N, C, H, W)."""
-    check(x.ndim == 4, ShapeError, op, f"{name} must have the 4 dimensions (N, C, H, W)", shape=x.shape)
+    check_rank(op, name, x.shape, rank=2)
 
 
-def check_shape(op: str, name: str, x: Array, shape: tuple[int, ...]) -> None:
+def check_shape(op: str, name: str, x: Array, shape: Size) -> None:
     """Check that ``x`` has exactly ``shape``."""
     check(x.shape == shape, ShapeError, op, f"{name} must have shape {shape}", shape=x.shape)

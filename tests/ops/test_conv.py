@@ -8,7 +8,7 @@ from conv_case import ConvCase
 from gpunn import cuda
 from gpunn.cuda import convolution_plan
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
-from gpunn.ops import conv, conv_launch
+from gpunn.ops import conv, conv_launch, conv_nd
 
 # A handful of filters that covers square, flat, tall, even and 1 x 1.
 FILTERS = [(1, 1), (3, 3), (5, 5), (2, 3), (3, 1)]
@@ -67,7 +67,7 @@ def test_backward_is_the_directional_difference(run, seed):
     oracles.assert_gradient(
         lambda v: forward(x, v, b), lambda g: run(conv.conv2d_backward_w, g, x, w.shape, **set_), w, rng
     )
-    oracles.assert_gradient(lambda v: forward(x, w, v), lambda g: run(conv.conv2d_backward_b, g), b, rng)
+    oracles.assert_gradient(lambda v: forward(x, w, v), lambda g: run(conv_nd.conv_backward_b, g), b, rng)
 
 
 @pytest.mark.parametrize("case", AWKWARD.values(), ids=AWKWARD.keys())
@@ -281,4 +281,4 @@ def test_matches_pytorch(run, seed):
     oracles.assert_close(run(conv.conv2d_backward_x, gy, w, x.shape, **settings), gradients[0], x_terms)
     oracles.assert_close(run(conv.conv2d_backward_w, gy, x, w.shape, **settings), gradients[1], gy[:, 0].size)
     if b is not None:
-        oracles.assert_close(run(conv.conv2d_backward_b, gy), gradients[2], gy[:, 0].size)
+        oracles.assert_close(run(conv_nd.conv_backward_b, gy), gradients[2], gy[:, 0].size)

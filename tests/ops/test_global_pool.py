@@ -2,7 +2,8 @@ import numpy as np
 import oracles
 import pytest
 
-from gpunn import cuda
+import gpunn.functional as F
+from gpunn import cuda, nn
 from gpunn.errors import DtypeError, ShapeError
 from gpunn.ops import global_pool
 
@@ -75,6 +76,37 @@ def test_ties_nan_and_infinities(run, size, rng):
     np.testing.assert_array_equal(place, expected[1])
 
 
+def test_signals_and_volumes_are_planes(run, rng):
+    for shape in ((2, 3, 13), (2, 3, 2, 3, 5), (0, 3, 4)):
+        rank, plane = len(shape) - 2, (*shape[:2], 1, int(np.prod(shape[2:])))
+        x = rng.standard_normal(shape).astype(np.float32)
+        one = (*shape[:2], *(1,) * rank)
+        gy = rng.standard_normal(one).astype(np.float32)
+        (y, place), mean = run(global_pool.global_max_pool, rank, x), run(global_pool.global_avg_pool, rank, x)
+        assert y.shape == place.shape == mean.shape == one
+        expected = run(global_pool.global_max_pool2d, x.reshape(plane))
+        np.testing.assert_array_equal(y.ravel(), expected[0].ravel())
+        np.testing.assert_array_equal(place.ravel(), expected[1].ravel())
+        oracles.assert_close(mean.ravel(), run(global_pool.global_avg_pool2d, x.reshape(plane)).ravel(), plane[3])
+        flat = gy.reshape(*shape[:2], 1, 1)
+        gx = run(global_pool.global_max_pool_backward, rank, gy, place, shape)
+        expected = run(global_pool.global_max_pool2d_backward, flat, expected[1], plane)
+        np.testing.assert_array_equal(gx, expected.reshape(shape))
+        gx = run(global_pool.global_avg_pool_backward, rank, gy, shape)
+        expected = run(global_pool.global_avg_pool2d_backward, flat, plane)
+        np.testing.assert_array_equal(gx, expected.reshape(shape))
+    with pytest.raises(ShapeError, match=r"global_avg_pool1d: x must have the 3 dimensions \(N, C, L\), got"):
+        run(global_pool.global_avg_pool, 1, np.ones((2, 3)))
+
+
+def test_layers_of_every_rank_are_their_function(rng):
+    for rank in (1, 2, 3):
+        x = rng.standard_normal((2, 3, 4, 5, 2)[: rank + 2])
+        for kind, name in (("Avg", "avg"), ("Max", "max")):
+            y = getattr(nn, f"Global{kind}Pool{rank}d")()(x)
+            np.testing.assert_array_equal(y, getattr(F, f"global_{name}_pool{rank}d")(x))
+
+
 def test_half_precision_is_summed_in_single(run_xp):
     x = np.full((1, 1, 300, 300), 2, np.float16)  # the sum, 180,000, is beyond float16
     y = run_xp(global_pool.global_avg_pool2d, x)
@@ -128,24 +160,26 @@ def test_errors_about_gradients():
 
 
 @pytest.mark.peer
-@pytest.mark.parametrize("seed", range(100))
-def test_matches_pytorch(run, seed):
+@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_matches_pytorch(run, rank, seed):
     torch = pytest.importorskip("torch")
+    theirs = {kind: getattr(torch.nn.functional, f"adaptive_{kind}_pool{rank}d") for kind in ("max", "avg")}
     rng = np.random.default_rng(5000 + seed)
-    shape = (*map(int, rng.integers(1, 4, 2)), *map(int, rng.integers(1, 40, 2)))
+    shape = (*map(int, rng.integers(1, 4, 2)), *map(int, rng.integers(1, (900, 40, 10)[rank - 1], rank)))
     x = rng.choice(SPECIAL, shape) if seed % 4 == 0 else draw(rng, shape)
     leaf = torch.tensor(x, requires_grad=True)
-    expected, indices = torch.nn.functional.adaptive_max_pool2d(leaf, 1, return_indices=True)
-    y, place = run(global_pool.global_max_pool2d, x)
+    expected, indices = theirs["max"](leaf, 1, return_indices=True)
+    y, place = run(global_pool.global_max_pool, rank, x)
     np.testing.assert_array_equal(y, expected.detach().numpy())
     np.testing.assert_array_equal(place, indices.numpy())
     gy = rng.standard_normal(y.shape)
     expected.backward(torch.tensor(gy))
-    np.testing.assert_array_equal(run(global_pool.global_max_pool2d_backward, gy, place, shape), leaf.grad.numpy())
+    np.testing.assert_array_equal(run(global_pool.global_max_pool_backward, rank, gy, place, shape), leaf.grad.numpy())
 
     x = rng.standard_normal(shape).astype(np.float32)
     leaf = torch.tensor(x, dtype=torch.float64, requires_grad=True)
-    expected = torch.nn.functional.adaptive_avg_pool2d(leaf, 1)
+    expected = theirs["avg"](leaf, 1)
     expected.backward(torch.tensor(gy))
-    oracles.assert_close(run(global_pool.global_avg_pool2d, x), expected.detach().numpy(), x[0, 0].size)
-    oracles.assert_close(run(global_pool.global_avg_pool2d_backward, gy, shape), leaf.grad.numpy())
+    oracles.assert_close(run(global_pool.global_avg_pool, rank, x), expected.detach().numpy(), x[0, 0].size)
+    oracles.assert_close(run(global_pool.global_avg_pool_backward, rank, gy, shape), leaf.grad.numpy())

@@ -7,7 +7,7 @@ import pytest
 from gpunn import cuda
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
 from gpunn.ops import pool
-from gpunn.ops.window import output_size, pair, window
+from gpunn.ops.window import integers, output_size, window
 
 # A kernel is compiled for each size of window: a handful that covers one pixel, square, tall, even and large.
 WINDOWS = [(1, 1), (2, 2), (3, 3), (3, 2), (5, 4)]
@@ -90,9 +90,9 @@ def test_avg_forward_is_the_naive_loop(run, shape, settings, include, dtype, rng
 
 
 def pairs(settings):
-    kernel = pair("test", "kernel_size", settings["kernel_size"], 1)
-    stride = pair("test", "stride", settings.get("stride", kernel), 1)
-    return kernel, stride, pair("test", "padding", settings.get("padding", 0), 0)
+    kernel = integers("test", "kernel_size", settings["kernel_size"], 1, 2)
+    stride = integers("test", "stride", settings.get("stride", kernel), 1, 2)
+    return kernel, stride, integers("test", "padding", settings.get("padding", 0), 0, 2)
 
 
 @pytest.mark.parametrize("seed", range(12))

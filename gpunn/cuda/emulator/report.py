@@ -146,9 +146,9 @@ def _lines_of(library: Path, addresses: tuple[int, ...], hidden: str) -> dict[in
         if text.startswith("0x"):
             address = int(text, 16)
             continue
-        file, _, line = text.split(" (")[0].rpartition(":")
+        file, _, line = text.split(" (")[0].removeprefix("./").rpartition(":")
         if address not in places and line.isdigit() and int(line) and not file.startswith(hidden):
-            places[address] = (file.removeprefix("./"), int(line))
+            places[address] = (file, int(line))
     return places
 
 

@@ -1,0 +1,72 @@
+"""Differentiable group and instance normalisation; see :mod:`gpunn.ops.group_norm` for the formula."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from gpunn.backend import get_array_module, operands
+from gpunn.errors import ShapeError, check
+from gpunn.functional.batch_norm import batch_norm, move
+from gpunn.functional.record import differentiable, raw
+from gpunn.ops import group_norm as ops
+from gpunn.ops.window import check_shape
+
+
+def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
+    """``weight (x - mean) / sqrt(var + eps) + bias`` for each group of channels of each example of x (N, C, ...).
+
+    The groups are ``num_groups`` equal runs of channels; weight and bias are (C,).
+
+    >>> import numpy as np
+    >>> group_norm(np.array([[1.0, 3.0, 7.0, 5.0]]), 2, eps=0.0).tolist()
+    [[-1.0, 1.0, 1.0, -1.0]]
+    """
+    return _group_norm(x, num_groups, weight, bias, eps)[0]
+
+
+def instance_norm(
+    x: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Any:
+    """``weight (x - mean) / sqrt(var + eps) + bias`` for each channel of each example of x (N, C, ...).
+
+    With ``use_input_stats`` mean and var are those of the channel in this example; ``running_mean`` and ``running_var``
+    (C,), if given, are changed in place to ``(1 - momentum) old + momentum new``, where new is the mean over the
+    examples, of the unbiased variance (divided by m - 1, or by 1 for m = 1). Otherwise mean and var are the running
+    ones: that is :func:`batch_norm` outside training.
+
+    >>> import numpy as np
+    >>> instance_norm(np.array([[[1.0, 3.0], [7.0, 5.0]]]), eps=0.0).tolist()
+    [[[-1.0, 1.0], [1.0, -1.0]]]
+    """
+    if not use_input_stats:
+        return batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
+    xd = raw(x)
+    operands("instance_norm", x=xd)
+    rule = "x must have at least the 3 dimensions (N, C, L)"
+    check(xd.ndim >= 3, ShapeError, "instance_norm", rule, shape=xd.shape)
+    for name, running in (("running_mean", running_mean), ("running_var", running_var)):
+        if running is not None:
+            get_array_module(xd, raw(running))  # refuses a mixture of NumPy and CuPy
+            check_shape("instance_norm", name, raw(running), xd.shape[1:2])
+    y, mean, var = _group_norm(x, xd.shape[1], weight, bias, eps)
+    count = prod(xd.shape[2:])
+    if len(xd) > 0:
+        move(running_mean, mean.mean(0), momentum)
+        move(running_var, var.mean(0) * (count / max(count - 1, 1)), momentum)
+    return y
+
+
+def _group_norm(x: Any, num_groups: int, weight: Any, bias: Any, eps: float) -> tuple[Any, Any, Any]:
+    xd, wd = raw(x), raw(weight)
+    y, mean, var = ops.group_norm(xd, num_groups, wd, raw(bias), eps)
+    settings = (xd, mean, var, num_groups, wd, eps)
+    tracked = differentiable(y, (x, weight, bias), lambda gy, _: ops.group_norm_backward(gy, *settings))
+    return tracked, mean, var

@@ -1,16 +1,19 @@
 // One step of an optimizer over a flat buffer of n parameters, in place. With G = g + weight_decay p:
 //
 //   sgd       v = momentum v + G;  p -= lr v, or lr (G + momentum v) with nesterov; without momentum p -= lr G
-//   adam      m = b1 m + (1 - b1) G;  v = b2 v + (1 - b2) G^2;  p -= step m / (sqrt(v) / root + eps)
+//   adam      m = b1 m + (1 - b1) G;  v = b2 v + (1 - b2) G^2;  p -= decay p;
+//             p -= (step m + look G) / (sqrt(v) / root + eps)
 //   rmsprop   s = alpha s + (1 - alpha) G^2;  d = G / (sqrt(s) + eps), or G / (sqrt(s - m^2) + eps) with centered,
 //             where m = alpha m + (1 - alpha) G;  with momentum v = momentum v + d and p -= lr v, else p -= lr d
+//   adadelta  s = rho s + (1 - rho) G^2;  d = sqrt((u + eps) / (s + eps)) G;  u = rho u + (1 - rho) d^2;  p -= lr d
 //
 // What changes from step to step are arguments: lr, and for adam step = lr / (1 - b1^t), root = sqrt(1 - b2^t). So are
-// rest = 1 - alpha and the like: 1 - 0.999 in float is off by 5e-5.
+// rest = 1 - alpha and the like: 1 - 0.999 in float is off by 5e-5. AdamW sets decay = lr weight_decay; NAdam sets look;
+// RAdam changes step and root, to infinity where it must not divide. Adagrad is rmsprop with alpha = rest = 1.
 // A thread owns VECTOR parameters, moved 16 bytes at a time; the `head` parameters before the first multiple of 16
 // bytes and those behind the last have a thread each. Bytes moved a parameter (float): sgd 12, with momentum 20;
-// adam 28; rmsprop 20, and 8 more each for centered and for momentum. Each parameter is computed by one thread from
-// its own values alone: the same bits in every run, wherever the buffer starts.
+// adam and adadelta 28; rmsprop 20, and 8 more each for centered and for momentum. Each parameter is computed by one
+// thread from its own values alone: the same bits in every run, wherever the buffer starts.
 //
 // Specialisation: DTYPE=float, INDEX=int, VECTOR=4
 // Specialisation: DTYPE=double, INDEX=int, VECTOR=2
@@ -73,13 +76,14 @@ sgd(T* p, const T* g, T* velocity, INDEX n, INDEX head, INDEX packs, T lr, T mom
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-adam(T* p, const T* g, T* mean, T* square, INDEX n, INDEX head, INDEX packs, T step, T root, T b1, T rest1, T b2,
-     T rest2, T eps, T weight_decay) {
+adam(T* p, const T* g, T* mean, T* square, INDEX n, INDEX head, INDEX packs, T step, T look, T root, T b1, T rest1,
+     T b2, T rest2, T eps, T weight_decay, T decay) {
   update(p, g, mean, square, nullptr, n, head, packs, [=](T& p, T g, T& m, T& v, T&) {
     if (weight_decay != 0) g += weight_decay * p;
     m = b1 * m + rest1 * g;
     v = b2 * v + rest2 * g * g;
-    p -= step * m / (sqrt(v) / root + eps);
+    if (decay != 0) p -= decay * p;
+    p -= (step * m + look * g) / (sqrt(v) / root + eps);
   });
 }
 
@@ -96,5 +100,17 @@ rmsprop(T* p, const T* g, T* square, T* mean, T* velocity, INDEX n, INDEX head, 
     if (variance < 0) variance = 0;  // by rounding; a NaN stays one
     v = momentum * v + g / (sqrt(variance) + eps);
     p -= lr * v;
+  });
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+adadelta(T* p, const T* g, T* square, T* change, INDEX n, INDEX head, INDEX packs, T lr, T rho, T rest, T eps,
+         T weight_decay) {
+  update(p, g, square, change, nullptr, n, head, packs, [=](T& p, T g, T& s, T& u, T&) {
+    if (weight_decay != 0) g += weight_decay * p;
+    s = rho * s + rest * g * g;
+    const T d = sqrt((u + eps) / (s + eps)) * g;
+    u = rho * u + rest * d * d;
+    p -= lr * d;
   });
 }

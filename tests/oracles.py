@@ -186,11 +186,63 @@ def sgd_step(p, g, v=0.0, lr=0.0, momentum=0.0, nesterov=False, weight_decay=0.0
     return (p, velocity) if momentum else (p,)
 
 
-def adam_step(p, g, m, v, steps, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
-    g += weight_decay * p
+def moments(g, m, v, steps, betas):
+    """The new m and v, and both corrected for their bias."""
     m = betas[0] * m + (1 - betas[0]) * g
     v = betas[1] * v + (1 - betas[1]) * g**2
-    return p - lr * (m / (1 - betas[0] ** steps)) / (math.sqrt(v / (1 - betas[1] ** steps)) + eps), m, v
+    return m, v, m / (1 - betas[0] ** steps), v / (1 - betas[1] ** steps)
+
+
+def adam_step(p, g, m, v, steps, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, decoupled=False):
+    if decoupled:
+        p -= lr * weight_decay * p
+    else:
+        g += weight_decay * p
+    m, v, mean, square = moments(g, m, v, steps, betas)
+    return p - lr * mean / (math.sqrt(square) + eps), m, v
+
+
+def nadam_step(p, g, m, v, steps, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, momentum_decay=4e-3):
+    g += weight_decay * p
+    m, v, _, square = moments(g, m, v, steps, betas)
+    mus = [betas[0] * (1 - 0.5 * 0.96 ** (t * momentum_decay)) for t in range(1, steps + 2)]
+    mean = mus[-1] * m / (1 - math.prod(mus)) + (1 - mus[-2]) * g / (1 - math.prod(mus[:-1]))
+    return p - lr * mean / (math.sqrt(square) + eps), m, v
+
+
+def radam_step(p, g, m, v, steps, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+    g += weight_decay * p
+    m, v, mean, _ = moments(g, m, v, steps, betas)
+    most = 2 / (1 - betas[1]) - 1
+    length = most - 2 * steps * betas[1] ** steps / (1 - betas[1] ** steps)
+    if length > 5:
+        mean *= math.sqrt((length - 4) * (length - 2) * most / ((most - 4) * (most - 2) * length))
+        mean *= math.sqrt(1 - betas[1] ** steps) / (math.sqrt(v) + eps)
+    return p - lr * mean, m, v
+
+
+def lamb_step(p, g, m, v, steps, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.01):
+    """One parameter, all of its elements."""
+    p, results = np.float64(p).tolist(), []
+    for values in zip(p, np.float64(g).tolist(), np.float64(m).tolist(), np.float64(v).tolist(), strict=True):
+        new_m, new_v, mean, square = moments(*values[1:], steps, betas)
+        results.append((mean / (math.sqrt(square) + eps) + weight_decay * values[0], new_m, new_v))
+    length, change = math.hypot(*p), math.hypot(*(d for d, _, _ in results))
+    ratio = length / change if length > 0 and change > 0 else 1.0
+    return tuple(np.array([(x - lr * ratio * d, m, v) for x, (d, m, v) in zip(p, results, strict=True)]).T)
+
+
+def adagrad_step(p, g, s, steps, lr=1e-2, lr_decay=0.0, eps=1e-10, weight_decay=0.0):
+    g += weight_decay * p
+    s += g**2
+    return p - lr / (1 + (steps - 1) * lr_decay) * g / (math.sqrt(s) + eps), s
+
+
+def adadelta_step(p, g, s, u, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0.0):
+    g += weight_decay * p
+    s = rho * s + (1 - rho) * g**2
+    d = math.sqrt(u + eps) / math.sqrt(s + eps) * g
+    return p - lr * d, s, rho * u + (1 - rho) * d**2
 
 
 def rmsprop_step(p, g, s, *rest, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0, centered=False):
@@ -202,7 +254,8 @@ def rmsprop_step(p, g, s, *rest, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0
     return p - lr * v, s, *([m] if centered else []), *([v] if momentum else [])
 
 
-OPTIMIZER_RULES = {"sgd_step": sgd_step, "adam_step": adam_step, "rmsprop_step": rmsprop_step}
+_RULES = (sgd_step, adam_step, nadam_step, radam_step, rmsprop_step, adagrad_step, adadelta_step)
+OPTIMIZER_RULES = {rule.__name__: rule for rule in _RULES}
 
 
 def batch_norm_statistics(x):

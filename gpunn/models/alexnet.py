@@ -22,7 +22,7 @@ from gpunn.backend import (
 )
 from gpunn.errors import ArgumentError, check
 from gpunn.functional.record import raw
-from gpunn.models.initial import draw_normal
+from gpunn.nn import init
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 # Their biases start at 1: ReLU then sees positive inputs from the first step.
@@ -116,7 +116,7 @@ def _initialise(towers: Sequence[_Layers], generator: np.random.Generator | None
         for tower in towers:
             layer = getattr(tower, name)
             if layer is not None:
-                draw_normal(layer.weight, 0.01, generator)
+                init.normal_(layer.weight, 0, 0.01, generator)
                 layer.bias.data[...] = float(name in _BIAS_ONE)
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from gpunn import functional as F
 from gpunn import nn
 from gpunn.errors import ArgumentError, check
-from gpunn.models.initial import draw_he_normal, draw_normal
+from gpunn.models.initial import draw_he_normal
+from gpunn.nn import init
 
 # The squeezed channels of each Fire module (it gives 8 times as many), and "pool" between them.
 VERSIONS: dict[str, tuple[int | str, ...]] = {
@@ -74,7 +75,7 @@ class SqueezeNet(nn.Module):
         last = nn.Conv2d(channels, classes, 1, generator=generator)
         self.classifier = nn.Sequential(nn.Dropout(dropout), last, nn.ReLU(), nn.GlobalAvgPool2d())
         draw_he_normal(self, generator)
-        draw_normal(last.weight, 0.01, generator)
+        init.normal_(last.weight, 0, 0.01, generator)
 
     def forward(self, x: Any) -> Any:
         y = self.classifier(self.features(x))

@@ -1,5 +1,6 @@
 """Layers and containers: modules that hold parameters and call :mod:`gpunn.functional`."""
 
+from gpunn.nn import init
 from gpunn.nn.activation import Hardsigmoid, LeakyReLU, ReLU, Sigmoid, Tanh
 from gpunn.nn.adaptive_pool import (
     AdaptiveAvgPool1d,
@@ -135,4 +136,5 @@ __all__ = [
     "Tanh",
     "Unflatten",
     "ZeroPad2d",
+    "init",
 ]

@@ -1,8 +1,31 @@
-"""Optimizers over one flat buffer of parameters."""
+"""Optimizers over flat buffers of parameters; schedules of the learning rate, clipping, averages of weights."""
 
-from gpunn.optim.adam import Adam
+from gpunn.optim import schedule
+from gpunn.optim.adadelta import Adadelta
+from gpunn.optim.adagrad import Adagrad
+from gpunn.optim.adam import Adam, AdamW
+from gpunn.optim.clip import clip_grad_norm, clip_grad_value
+from gpunn.optim.ema import EMA
+from gpunn.optim.lamb import LAMB
+from gpunn.optim.nadam import NAdam
 from gpunn.optim.optimizer import Optimizer
+from gpunn.optim.radam import RAdam
 from gpunn.optim.rmsprop import RMSprop
 from gpunn.optim.sgd import SGD
 
-__all__ = ["SGD", "Adam", "Optimizer", "RMSprop"]
+__all__ = [
+    "EMA",
+    "LAMB",
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "NAdam",
+    "Optimizer",
+    "RAdam",
+    "RMSprop",
+    "clip_grad_norm",
+    "clip_grad_value",
+    "schedule",
+]

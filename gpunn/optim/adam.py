@@ -1,13 +1,10 @@
-"""Adam: adaptive moment estimation."""
+"""Adam, adaptive moment estimation, and AdamW."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from gpunn.backend import Array
-from gpunn.ops.optimizer import adam_step
-from gpunn.optim.optimizer import Optimizer, check_range
-from gpunn.tensor import Tensor
+from gpunn.ops.optimizer_adam import adam_step
+from gpunn.optim.group import Part, Predicate, Settings
+from gpunn.optim.optimizer import Optimizer, Parameters
 
 
 class Adam(Optimizer):
@@ -26,22 +23,58 @@ class Adam(Optimizer):
     0.9
     """
 
+    _decoupled = False
+
     def __init__(
         self,
-        parameters: Iterable[Tensor],
+        parameters: Parameters,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        *,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        regularise: Predicate | None = None,
     ) -> None:
-        super().__init__(parameters, lr)
-        for beta in betas:
-            check_range("Adam", "beta", beta, 1.0)
-        check_range("Adam", "eps", eps)
-        check_range("Adam", "weight_decay", weight_decay)
-        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
-        self._mean, self._square = self._state(), self._state()
+        settings = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(parameters, settings, l1, l2, regularise)
 
-    def update(self, p: Array, g: Array, part: slice, steps: int) -> None:
-        settings = (self.lr, self.betas, self.eps, self.weight_decay)
-        adam_step(p, g, self._mean[part], self._square[part], steps, *settings)
+    def states(self, settings: Settings) -> dict[str, float]:
+        return {"mean": 0.0, "square": 0.0}
+
+    def update(self, part: Part, settings: Settings) -> None:
+        s, states = settings, part.states
+        arrays = part.p, part.g, states["mean"], states["square"]
+        adam_step(*arrays, part.steps, s["lr"], s["betas"], s["eps"], s["weight_decay"], self._decoupled)
+
+
+class AdamW(Adam):
+    """:class:`Adam` with decoupled weight decay: ``p -= lr weight_decay p`` before the step, not in the gradient.
+
+    Source: Loshchilov and Hutter 2019, "Decoupled weight decay regularization".
+
+    >>> import gpunn
+    >>> p = gpunn.tensor([1.0], requires_grad=True)
+    >>> optimizer = AdamW([p], lr=0.1, weight_decay=0.5)
+    >>> (p * p).sum().backward()
+    >>> optimizer.step()
+    >>> round(p.item(), 4)
+    0.85
+    """
+
+    _decoupled = True
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        *,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        regularise: Predicate | None = None,
+    ) -> None:
+        super().__init__(parameters, lr, betas, eps, weight_decay, l1=l1, l2=l2, regularise=regularise)

@@ -1,98 +1,219 @@
-"""The base of the optimizers: one flat buffer that holds every parameter, and one that holds every gradient.
+"""The base of the optimizers: flat buffers that hold every parameter of a group, its gradients, and its states.
 
-A step is then one kernel, or a few operations on long arrays, however many parameters there are.
+A step is then one kernel a group, or a few operations on long arrays, however many parameters there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-import numpy as np
-
-from gpunn.backend import Array, accumulation_dtype, get_array_module
-from gpunn.errors import ArgumentError, DeviceError, check
+from gpunn.backend import asarray
+from gpunn.errors import ArgumentError, ShapeError, check, fail
+from gpunn.optim.group import Group, Named, Part, Predicate, Settings, has_several_axes, named_tensors, plain
 from gpunn.tensor import Tensor
+
+Parameters = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[Mapping[str, Any]]
+"""Parameters, or (name, parameter) as ``model.named_parameters()`` gives them, or groups: see :class:`Optimizer`."""
+
+_BELOW = {"alpha": 1.0, "rho": 1.0, "momentum": 1.0}
 
 
 class Optimizer:
-    """Moves ``parameters`` into one buffer, of which each ``parameter.data`` becomes a view.
+    """Moves ``parameters`` into flat buffers, of which each ``parameter.data`` becomes a view.
 
-    A subclass defines :meth:`update`. Parameters without a gradient stay as they are in a step. ``lr`` may be
-    changed between steps.
+    ``parameters`` is a list of tensors, of (name, tensor), or of groups: dicts of ``"params"``, such a list, and of
+    settings of this group alone, such as ``"lr"``. Parameters without a name are named by their number. The groups are
+    in ``groups``: ``optimizer.groups[0]["lr"] = 0.1`` changes a setting from the next step on, and
+    ``optimizer.lr = 0.1`` the learning rate of all groups. Parameters without a gradient stay as they are in a step.
+
+    ``l1`` and ``l2`` add the gradients of the terms ``l1 sum(|p|) + l2 sum(p^2)`` of the loss, ``l1 sign(p) + 2 l2 p``,
+    for the parameters where ``regularise(name, parameter)`` is true; without it, for those of more than one axis: no
+    biases, and no parameters of normalisation layers. ``weight_decay`` is for all parameters of a group.
+
+    A subclass has the settings that it passes on, names its states in :meth:`states`, and moves in :meth:`update`.
+
+    >>> from gpunn import nn, optim
+    >>> layer = nn.Linear(3, 2)
+    >>> adam = optim.Adam([{"params": [layer.weight], "weight_decay": 0.1}, {"params": [layer.bias]}], lr=0.01)
+    >>> adam.groups[1]["lr"] = 0.02
+    >>> [(group["lr"], group["weight_decay"]) for group in adam.groups]
+    [(0.01, 0.1), (0.02, 0.0)]
+
+    Raises ArgumentError for a parameter that is NaN or infinite, naming it, for one given twice, for an empty list,
+    and for a setting outside its range; nothing is moved then.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float) -> None:
+    def __init__(
+        self, parameters: Parameters, settings: Settings, l1: float, l2: float, regularise: Predicate | None
+    ) -> None:
         op = type(self).__name__
-        self._parameters = list(parameters)
-        check(bool(self._parameters), ArgumentError, op, "there must be at least one parameter")
-        check_range(op, "lr", lr)
-        self.lr = lr
-        learned = all(isinstance(p, Tensor) and p.requires_grad for p in self._parameters)
-        check(learned, ArgumentError, op, "parameters must be tensors with requires_grad=True")
-        once = len({id(p) for p in self._parameters}) == len(self._parameters)
-        check(once, ArgumentError, op, "each parameter must be given once")
-        devices = sorted({p.device for p in self._parameters})
-        check(len(devices) == 1, DeviceError, op, "parameters must be on one device", devices=devices)
-        dtypes = sorted({str(p.dtype) for p in self._parameters})
-        check(len(dtypes) == 1, ArgumentError, op, "parameters must have one dtype", dtypes=dtypes)
+        defaults = settings | {"l1": l1, "l2": l2}
+        self.defaults = {name: plain(value) for name, value in defaults.items()}
+        self.check_settings(self.defaults)
+        regularise = has_several_axes if regularise is None else regularise
+        self.groups = [
+            Group(op, named, self.defaults | own, regularise, self.check_settings)
+            for named, own in _groups(op, parameters, self.defaults)
+        ]
+        for group in self.groups:
+            group.gather()
+            group.keep_states(self.states(group.settings))
 
-        xp = get_array_module(self._parameters[0].data)
-        self._flat = xp.concatenate([p.data.ravel() for p in self._parameters])
-        self._gradient = xp.zeros_like(self._flat)
-        ends = np.cumsum([p.size for p in self._parameters]).tolist()
-        self._slices = [slice(end - p.size, end) for end, p in zip(ends, self._parameters, strict=True)]
-        self._views = [self._flat[s].reshape(p.shape) for s, p in zip(self._slices, self._parameters, strict=True)]
-        for parameter, view in zip(self._parameters, self._views, strict=True):
-            parameter.data = view
-        self._steps = [0] * len(self._parameters)
+    # ---- what a subclass says -------------------------------------------------------------------------------------
 
-    def zero_grad(self) -> None:
-        """Forget the gradients, so that the next backward pass starts from none."""
-        for parameter in self._parameters:
-            parameter.grad = None
+    def states(self, settings: Settings) -> dict[str, float]:
+        """The states that an optimizer with these settings keeps beside each parameter, and their first value."""
+        raise NotImplementedError
 
-    def step(self) -> None:
-        """Update every parameter that has a gradient."""
-        for number, (parameter, view) in enumerate(zip(self._parameters, self._views, strict=True)):
-            rule = "a parameter was moved or replaced after the optimizer was made; make the optimizer afterwards"
-            check(parameter.data is view, ArgumentError, type(self).__name__, rule, parameter=number)
-        for number, parameter in enumerate(self._parameters):
-            if parameter.grad is not None:
-                self._gradient[self._slices[number]] = parameter.grad.ravel()
-                self._steps[number] += 1
-                parameter.mark_changed()
-        for part, steps in self._runs():
-            self.update(self._flat[part], self._gradient[part], part, steps)
+    def update(self, part: Part, settings: Settings) -> None:
+        """Change ``part.p`` and ``part.states`` in place, given the gradients ``part.g``.
 
-    def _runs(self) -> Iterator[tuple[slice, int]]:
-        """The longest stretches of the buffer whose parameters all have gradients and took the same number of steps."""
-        start = end = steps = 0
-        for parameter, part, count in zip(self._parameters, self._slices, self._steps, strict=True):
-            has_gradient = parameter.grad is not None
-            if end > start and not (has_gradient and count == steps):
-                yield slice(start, end), steps
-                start = end = part.start
-            if has_gradient:
-                if end == start:
-                    start, steps = part.start, count
-                end = part.stop
-        if end > start:
-            yield slice(start, end), steps
-
-    def update(self, p: Array, g: Array, part: slice, steps: int) -> None:
-        """Change ``p`` in place, given its gradient ``g``.
-
-        Both are flat; ``part`` is where they lie in the buffer, ``steps`` counts this step, from 1.
+        All are flat; ``part.steps`` counts this step, from 1.
         """
         raise NotImplementedError
 
-    def _state(self) -> Array:
-        """Zeros beside each parameter of the buffer, in float32 for float16 parameters."""
-        xp = get_array_module(self._flat)
-        return xp.zeros(self._flat.shape, accumulation_dtype(self._flat.dtype))
+    def check_settings(self, settings: Settings) -> None:
+        """Raise ArgumentError for a setting outside its range."""
+        op = type(self).__name__
+        for name, value in settings.items():
+            if name == "betas":
+                pair = isinstance(value, tuple) and len(value) == 2
+                check(pair, ArgumentError, op, "betas must be two numbers", betas=value)
+                for beta in value:
+                    check_range(op, "beta", beta, 1.0)
+            else:
+                check_range(op, name, value, _BELOW.get(name, math.inf))
+
+    # ---- training -------------------------------------------------------------------------------------------------
+
+    @property
+    def lr(self) -> float:
+        """The learning rate; setting it sets that of all groups, reading it needs them to have the same."""
+        rates: list[float] = [group["lr"] for group in self.groups]
+        rule = 'the groups differ in lr; read groups[number]["lr"]'
+        check(len(set(rates)) == 1, ArgumentError, type(self).__name__, rule, lr=rates)
+        return rates[0]
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        for group in self.groups:
+            group["lr"] = value
+
+    def zero_grad(self) -> None:
+        """Forget the gradients, so that the next backward pass starts from none."""
+        for group in self.groups:
+            for parameter in group.parameters:
+                parameter.grad = None
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient."""
+        for group in self.groups:
+            group.check_views()
+        for group in self.groups:
+            group.keep_states(self.states(group.settings))
+            group.take_gradients()
+            for part in group.parts():
+                self.update(part, group.settings)
+
+    # ---- saving and resuming --------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """What training needs to go on bit for bit, beside the parameters: a copy of the states, steps and settings.
+
+        The names are ``groups.<number>.<setting>``, of Python numbers and tuples of them, and
+        ``parameters.<name>.<state>``, of arrays of the parameter's shape, and of ``steps``, an integer.
+        """
+        state: dict[str, Any] = {}
+        for number, group in enumerate(self.groups):
+            settings = group.settings | {"initial_lr": group.initial_lr}
+            state |= {f"groups.{number}.{name}": value for name, value in settings.items()}
+            for name, p, part, steps in zip(group.names, group.parameters, group.slices, group.steps, strict=True):
+                state[f"parameters.{name}.steps"] = steps
+                for kind, array in group.states.items():
+                    state[f"parameters.{name}.{kind}"] = array[part].reshape(p.shape).copy()
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a :meth:`state_dict` of the same optimizer of parameters of the same names, shapes and groups.
+
+        Numbers may be arrays, as files hold them. Raises ArgumentError or ShapeError if a name, shape, dtype or number
+        does not fit; nothing is changed then.
+        """
+        op = type(self).__name__
+        settings = [self._settings_in(state, number, group) for number, group in enumerate(self.groups)]
+        wanted = {f"groups.{number}.{name}" for number, read in enumerate(settings) for name in read}
+        for group, read in zip(self.groups, settings, strict=True):
+            kinds = self.states(read)
+            wanted |= {f"parameters.{name}.{kind}" for name in group.names for kind in ("steps", *kinds)}
+        check_names(op, wanted, state)
+        for group, read in zip(self.groups, settings, strict=True):
+            dtype = group.state_dtype
+            for name, parameter in zip(group.names, group.parameters, strict=True):
+                steps = plain(state[f"parameters.{name}.steps"])
+                rule = f"steps of {name} must be an integer of at least 0"
+                check(isinstance(steps, int) and steps >= 0, ArgumentError, op, rule, steps=steps)
+                for kind in self.states(read):
+                    array = state[f"parameters.{name}.{kind}"]
+                    rule = f"{kind} of {name} must have shape {parameter.shape}"
+                    check(array.shape == parameter.shape, ShapeError, op, rule, shape=array.shape)
+                    rule = f"{kind} of {name} must be {dtype}"
+                    check(array.dtype == dtype, ArgumentError, op, rule, dtype=str(array.dtype))
+        for group, read in zip(self.groups, settings, strict=True):
+            group.initial_lr = read.pop("initial_lr")
+            group.settings = read
+            group.keep_states(self.states(read))
+            group.steps = [plain(state[f"parameters.{name}.steps"]) for name in group.names]
+            for name, parameter, part in zip(group.names, group.parameters, group.slices, strict=True):
+                for kind, array in group.states.items():
+                    array[part] = asarray(state[f"parameters.{name}.{kind}"], device=parameter.device).ravel()
+
+    def _settings_in(self, state: Mapping[str, Any], number: int, group: Group) -> Settings:
+        names = {name: f"groups.{number}.{name}" for name in (*group.settings, "initial_lr")}
+        missing = sorted(key for key in names.values() if key not in state)
+        check(not missing, ArgumentError, type(self).__name__, _NAMES, missing=missing)
+        read = {name: plain(state[key]) for name, key in names.items()}
+        self.check_settings(read)
+        return read
 
 
-def check_range(op: str, name: str, value: float, below: float = float("inf")) -> None:
+_NAMES = "the names must be those of its own state_dict"
+
+
+def check_names(op: str, wanted: Iterable[str], state: Mapping[str, Any]) -> None:
+    """Check that ``state`` holds the ``wanted`` names, and no others."""
+    missing, unknown = sorted(set(wanted) - state.keys()), sorted(state.keys() - set(wanted))
+    check(not (missing or unknown), ArgumentError, op, _NAMES, missing=missing, unknown=unknown)
+
+
+def check_range(op: str, name: str, value: float, below: float = math.inf) -> None:
     """Check that ``0 <= value < below``."""
-    rule = f"{name} must be at least 0" + (f" and less than {below}" if below < float("inf") else " and finite")
-    check(0 <= value < below, ArgumentError, op, rule, **{name: value})
+    rule = f"{name} must be at least 0" + (f" and less than {below}" if below < math.inf else " and finite")
+    number = isinstance(value, int | float)
+    check(number and 0 <= value < below, ArgumentError, op, rule, **{name: value})
+
+
+def _groups(op: str, parameters: Any, defaults: Settings) -> list[tuple[Named, Settings]]:
+    """The named parameters of each group, and the settings that it has of its own."""
+    entries: Any = parameters if isinstance(parameters, Tensor) else list(parameters)
+    grouped = not isinstance(entries, Tensor) and any(isinstance(entry, Mapping) for entry in entries)
+    groups: list[tuple[Named, Settings]] = []
+    everything: Named = []
+    for number, entry in enumerate(entries if grouped else [{"params": entries}]):
+        holds = isinstance(entry, Mapping) and "params" in entry
+        check(holds, ArgumentError, op, 'each group must be a dict with "params"', group=number)
+        own = {name: value for name, value in entry.items() if name != "params"}
+        unknown = sorted(own.keys() - defaults.keys())
+        if unknown:
+            fail(ArgumentError, op, f"a group has the settings {', '.join(defaults)}", group=number, unknown=unknown)
+        named = named_tensors(op, entry["params"], len(everything))
+        where = {"group": number} if grouped else {}
+        check(bool(named), ArgumentError, op, "there must be at least one parameter", **where)
+        everything += named
+        groups.append((named, own))
+    named_tensors(op, everything)  # each once
+    names = sorted({name for name, _ in everything})
+    twice = [name for name in names if sum(name == other for other, _ in everything) > 1]
+    check(not twice, ArgumentError, op, "names must be of one parameter each", names=twice)
+    return groups

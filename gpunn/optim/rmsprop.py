@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from gpunn.backend import Array
 from gpunn.ops.optimizer import rmsprop_step
-from gpunn.optim.optimizer import Optimizer, check_range
-from gpunn.tensor import Tensor
+from gpunn.optim.group import Part, Predicate, Settings
+from gpunn.optim.optimizer import Optimizer, Parameters
 
 
 class RMSprop(Optimizer):
@@ -28,26 +25,34 @@ class RMSprop(Optimizer):
 
     def __init__(
         self,
-        parameters: Iterable[Tensor],
+        parameters: Parameters,
         lr: float = 1e-2,
         alpha: float = 0.99,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         momentum: float = 0.0,
         centered: bool = False,
+        *,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        regularise: Predicate | None = None,
     ) -> None:
-        super().__init__(parameters, lr)
-        check_range("RMSprop", "alpha", alpha, 1.0)
-        check_range("RMSprop", "eps", eps)
-        check_range("RMSprop", "weight_decay", weight_decay)
-        check_range("RMSprop", "momentum", momentum, 1.0)
-        self.alpha, self.eps, self.weight_decay = alpha, eps, weight_decay
-        self.momentum, self.centered = momentum, centered
-        self._square = self._state()
-        self._mean = self._state() if centered else None
-        self._velocity = self._state() if momentum else None
+        settings = {
+            "lr": lr,
+            "alpha": alpha,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "momentum": momentum,
+            "centered": centered,
+        }
+        super().__init__(parameters, settings, l1, l2, regularise)
 
-    def update(self, p: Array, g: Array, part: slice, steps: int) -> None:
-        m, v = (None if state is None else state[part] for state in (self._mean, self._velocity))
-        settings = (self.lr, self.alpha, self.eps, self.weight_decay, self.momentum, self.centered)
-        rmsprop_step(p, g, self._square[part], m, v, *settings)
+    def states(self, settings: Settings) -> dict[str, float]:
+        mean = {"mean": 0.0} if settings["centered"] else {}
+        velocity = {"velocity": 0.0} if settings["momentum"] else {}
+        return {"square": 0.0} | mean | velocity
+
+    def update(self, part: Part, settings: Settings) -> None:
+        s, states = settings, part.states
+        arrays = part.p, part.g, states["square"], states.get("mean"), states.get("velocity")
+        rmsprop_step(*arrays, s["lr"], s["alpha"], s["eps"], s["weight_decay"], s["momentum"], s["centered"])

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from gpunn.backend import Array
 from gpunn.errors import ArgumentError, check
 from gpunn.ops.optimizer import sgd_step
-from gpunn.optim.optimizer import Optimizer, check_range
-from gpunn.tensor import Tensor
+from gpunn.optim.group import Part, Predicate, Settings
+from gpunn.optim.optimizer import Optimizer, Parameters
 
 
 class SGD(Optimizer):
@@ -28,19 +25,29 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        parameters: Iterable[Tensor],
-        lr: float,
+        parameters: Parameters,
+        lr: float = 1e-3,
         momentum: float = 0.0,
         nesterov: bool = False,
         weight_decay: float = 0.0,
+        *,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        regularise: Predicate | None = None,
     ) -> None:
-        super().__init__(parameters, lr)
-        check_range("SGD", "momentum", momentum, 1.0)
-        check_range("SGD", "weight_decay", weight_decay)
-        check(momentum > 0 or not nesterov, ArgumentError, "SGD", "nesterov needs momentum", momentum=momentum)
-        self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
-        self._velocity = self._state() if momentum else None
+        settings = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
+        super().__init__(parameters, settings, l1, l2, regularise)
 
-    def update(self, p: Array, g: Array, part: slice, steps: int) -> None:
-        v = None if self._velocity is None else self._velocity[part]
-        sgd_step(p, g, v, self.lr, self.momentum, self.nesterov, self.weight_decay)
+    def check_settings(self, settings: Settings) -> None:
+        super().check_settings(settings)
+        momentum = settings["momentum"]
+        fits = momentum > 0 or not settings["nesterov"]
+        check(fits, ArgumentError, "SGD", "nesterov needs momentum", momentum=momentum)
+
+    def states(self, settings: Settings) -> dict[str, float]:
+        return {"velocity": 0.0} if settings["momentum"] else {}
+
+    def update(self, part: Part, settings: Settings) -> None:
+        s = settings
+        v = part.states.get("velocity")
+        sgd_step(part.p, part.g, v, s["lr"], s["momentum"], s["nesterov"], s["weight_decay"])

@@ -1,6 +1,6 @@
 import numpy as np
 
-from gpunn.ops import optimizer
+from gpunn.ops import optimizer, optimizer_adam
 
 
 def run():
@@ -12,7 +12,12 @@ def run():
             lambda p, g, m, v, s: optimizer.sgd_step(p, g, v, 0.1, 0.9, True, 0.1),
             lambda p, g, m, v, s: optimizer.rmsprop_step(p, g, s, m, v, 0.1, 0.9, 1e-3, 0.1, 0.9, True),
             lambda p, g, m, v, s: optimizer.rmsprop_step(p, g, s, None, None, 0.1),
-            lambda p, g, m, v, s: optimizer.adam_step(p, g, m, s, 3, 0.1),
+            lambda p, g, m, v, s: optimizer_adam.adam_step(p, g, m, s, 3, 0.1),
+            lambda p, g, m, v, s: optimizer_adam.adam_step(p, g, m, s, 4, 0.1, weight_decay=0.3, decoupled=True),
+            lambda p, g, m, v, s: optimizer_adam.nadam_step(p, g, m, s, 5, 0.1, weight_decay=0.3),
+            lambda p, g, m, v, s: optimizer_adam.radam_step(p, g, m, s, 1, 0.1),
+            lambda p, g, m, v, s: optimizer.adagrad_step(p, g, s, 6, 0.1, 0.1),
+            lambda p, g, m, v, s: optimizer.adadelta_step(p, g, s, v * v, 0.1, weight_decay=0.3),
         ):
             p, g, m, v, s = (a[part] for a in flat.copy())  # anew: a step changes them in place
             s *= s

@@ -4,19 +4,27 @@ import pytest
 
 from gpunn import cuda
 from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError
-from gpunn.ops import optimizer
+from gpunn.ops import optimizer, optimizer_adam, optimizer_launch
 
 RULES = {
     "sgd": (optimizer.sgd_step, 0, {"lr": 0.1}),
     "sgd with weight decay": (optimizer.sgd_step, 0, {"lr": 0.1, "weight_decay": 0.3}),
     "momentum": (optimizer.sgd_step, 1, {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.3}),
     "nesterov": (optimizer.sgd_step, 1, {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
-    "adam": (optimizer.adam_step, 2, {"lr": 0.1}),
+    "adam": (optimizer_adam.adam_step, 2, {"lr": 0.1}),
     "adam late": (
-        optimizer.adam_step,
+        optimizer_adam.adam_step,
         2,
         {"steps": 70, "lr": 0.1, "betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.3},
     ),
+    "adamw": (optimizer_adam.adam_step, 2, {"steps": 3, "lr": 0.1, "weight_decay": 0.3, "decoupled": True}),
+    "nadam": (optimizer_adam.nadam_step, 2, {"lr": 0.1}),
+    "nadam late": (optimizer_adam.nadam_step, 2, {"steps": 90, "lr": 0.1, "weight_decay": 0.3, "momentum_decay": 0.1}),
+    "nadam of one momentum": (optimizer_adam.nadam_step, 2, {"steps": 9, "lr": 0.1, "momentum_decay": 0.0}),
+    "radam, not divided": (optimizer_adam.radam_step, 2, {"steps": 5, "lr": 0.1, "weight_decay": 0.3}),
+    "radam, rectified": (optimizer_adam.radam_step, 2, {"steps": 6, "lr": 0.1, "eps": 1e-3}),
+    "adagrad": (optimizer.adagrad_step, 1, {"steps": 3, "lr": 0.1, "lr_decay": 0.2, "weight_decay": 0.3}),
+    "adadelta": (optimizer.adadelta_step, 2, {"lr": 0.7, "rho": 0.8, "eps": 1e-3, "weight_decay": 0.3}),
     "rmsprop": (optimizer.rmsprop_step, 1, {"lr": 0.1}),
     "rmsprop with momentum": (optimizer.rmsprop_step, 2, {"alpha": 0.9, "momentum": 0.8, "weight_decay": 0.3}),
     "rmsprop centered": (optimizer.rmsprop_step, 2, {"alpha": 0.9, "eps": 1e-3, "centered": True}),
@@ -42,9 +50,12 @@ def arguments(rng, name, length=67, starts=(0,), dtype=np.float32):
         view = buffer[starts[number % len(starts)] :][:length]
         view[...] = rng.standard_normal(length)
         arrays.append(view)
-    if function is optimizer.adam_step:
+    if "adam" in function.__name__:
         arrays[3] **= 2
         settings = {"steps": 1, **settings}
+    if function in (optimizer.adagrad_step, optimizer.adadelta_step):
+        for state in arrays[2:]:
+            state **= 2
     if function is optimizer.rmsprop_step:
         arrays[2][...] = 0.5 + sum(a**2 for a in arrays[2:])  # above m^2
         if "momentum" in settings and "centered" not in settings:
@@ -107,7 +118,7 @@ def test_every_start_and_a_wide_index_give_the_same_bits(name, rng, monkeypatch)
 def test_blocks_of_the_cpu_give_the_same_bits(name, rng, monkeypatch):
     function, arrays, settings = arguments(rng, name, 67)
     expected = function(*copies(arrays), **settings)
-    monkeypatch.setattr(optimizer, "_BLOCK", 10)
+    monkeypatch.setattr(optimizer_launch, "_BLOCK", 10)
     for actual, wanted in zip(function(*arrays, **settings), expected, strict=True):
         np.testing.assert_array_equal(actual, wanted)
 
@@ -122,6 +133,61 @@ def test_half_precision_computes_and_keeps_its_states_in_float32(run, name, rng)
     np.testing.assert_array_equal(p, expected[0].astype(np.float16))
     for actual, wanted in zip(states, expected[1:], strict=True):
         np.testing.assert_array_equal(actual, wanted)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_half_precision_takes_a_gradient_in_float32(name, rng):
+    function, arrays, settings = arguments(rng, name)
+    half = [arrays[0].astype(np.float16), *arrays[1:]]
+    expected = function(half[0].astype(np.float32), *copies(arrays[1:]), **settings)
+    for actual, wanted in zip(function(*half, **settings), expected, strict=True):
+        np.testing.assert_array_equal(actual, wanted.astype(actual.dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("sizes", [(1,), (7, 1, 0, 53, 2), (67,), (0,)])
+def test_lamb_is_the_naive_loop_over_each_parameter(run, sizes, dtype, rng):
+    p, g, m, v = rng.standard_normal((4, sum(sizes))).astype(dtype)
+    v **= 2
+    p[:1] = 0  # in one case all of a parameter
+    settings = {"lr": 0.1, "betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.3}
+    results = run(optimizer_adam.lamb_step, p.copy(), g, m.copy(), v.copy(), 3, list(sizes), **settings)
+    ends = np.cumsum(sizes)
+    for end, size in zip(ends, sizes, strict=True):
+        part = slice(end - size, end)
+        if size:
+            expected = oracles.lamb_step(p[part], g[part], m[part], v[part], 3, **settings)
+            for actual, wanted in zip(results, expected, strict=True):
+                assert actual.dtype == dtype
+                oracles.assert_close(actual[part], wanted, size)
+
+
+def test_lamb_of_zeros_and_of_not_a_number(run):
+    zeros = np.zeros((4, 3), np.float32)
+    for result in run(optimizer_adam.lamb_step, *zeros, 1, [3]):
+        np.testing.assert_array_equal(result, 0)
+    p, g = np.ones((2, 4), np.float32)
+    g[1] = np.nan
+    p = run(optimizer_adam.lamb_step, p, g, *np.zeros((2, 4), np.float32), 1, [2, 2])[0]
+    np.testing.assert_array_equal(np.isnan(p), [True, True, False, False])  # of a length nothing is known
+
+
+def test_lamb_in_half_precision_computes_in_float32(run, rng):
+    p, g, m, v = rng.standard_normal((4, 9)).astype(np.float32)
+    v **= 2
+    half, g = p.astype(np.float16), g.astype(np.float16)
+    wide = run(optimizer_adam.lamb_step, half.astype(np.float32), g.astype(np.float32), m.copy(), v.copy(), 2, [5, 4])
+    results = run(optimizer_adam.lamb_step, half, g, m, v, 2, [5, 4])
+    for actual, wanted in zip(results, wide, strict=True):
+        np.testing.assert_array_equal(actual, wanted.astype(actual.dtype))
+
+
+def test_the_series_of_nadam_is_its_product(rng):
+    for _ in range(50):
+        decay, steps = 10 ** rng.uniform(-5, 1), int(rng.integers(1, 5000))
+        product = np.prod(1 - 0.5 * 0.96 ** (np.arange(1, steps + 1) * decay))
+        series = optimizer_adam._shrinkage(0.96**decay, steps)
+        np.testing.assert_allclose(series, product, rtol=1e-10, atol=1e-300, err_msg=f"{decay=} {steps=}")
 
 
 def test_not_a_number_is_not_hidden(run):
@@ -148,13 +214,18 @@ def test_errors_name_rule_and_values(run):
     with pytest.raises(ShapeError, match=r"sgd_step: p must have shape \(4,\), got shape=\(2, 2\)"):
         run(optimizer.sgd_step, p.reshape(2, 2), g, v, 0.1)
     with pytest.raises(DtypeError, match="adam_step: arrays must have one dtype"):
-        run(optimizer.adam_step, p, g, v, v.astype(np.float32), 1)
+        run(optimizer_adam.adam_step, p, g, v, v.astype(np.float32), 1)
     with pytest.raises(DtypeError, match="adam_step: m must be float32 for float16 p, got dtype='float16'"):
-        run(optimizer.adam_step, *np.ones((4, 4), np.float16), 1)
+        run(optimizer_adam.adam_step, *np.ones((4, 4), np.float16), 1)
     with pytest.raises(DtypeError, match="p must be a floating array, got dtype='int64'"):
         run(optimizer.sgd_step, np.ones(4, int), g, v, 0.1)
     with pytest.raises(ArgumentError, match="adam_step: steps must be at least 1, got steps=0"):
-        run(optimizer.adam_step, p, g, v, v.copy(), 0)
+        run(optimizer_adam.adam_step, p, g, v, v.copy(), 0)
+    with pytest.raises(ArgumentError, match="adagrad_step: steps must be at least 1, got steps=-1"):
+        run(optimizer.adagrad_step, p, g, v, -1)
+    rule = r"lamb_step: sizes must add up to the length of p, got sizes=\[2, 1\], length=4"
+    with pytest.raises(ArgumentError, match=rule):
+        run(optimizer_adam.lamb_step, p, g, v, v.copy(), 1, [2, 1])
     with pytest.raises(ArgumentError, match=r"sgd_step: momentum needs the velocity v, got momentum=0\.9"):
         run(optimizer.sgd_step, p, g, None, 0.1, 0.9)
     with pytest.raises(ArgumentError, match="rmsprop_step: centered needs the mean m, got centered=True"):

@@ -1,0 +1,45 @@
+"""Adadelta: steps as long as the last steps were, with no unit of their own."""
+
+from __future__ import annotations
+
+from gpunn.ops.optimizer import adadelta_step
+from gpunn.optim.group import Part, Predicate, Settings
+from gpunn.optim.optimizer import Optimizer, Parameters
+
+
+class Adadelta(Optimizer):
+    """``s = rho s + (1 - rho) g^2;  d = sqrt(u + eps) / sqrt(s + eps) g;  u = rho u + (1 - rho) d^2;  p -= lr d``.
+
+    ``g`` is the gradient plus ``weight_decay p``. Source: Zeiler 2012.
+
+    >>> import gpunn
+    >>> p = gpunn.tensor([1.0], requires_grad=True)
+    >>> optimizer = Adadelta([p], rho=0.75)
+    >>> (p * p).sum().backward()
+    >>> optimizer.step()
+    >>> round(p.item(), 4)
+    0.998
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        lr: float = 1.0,
+        rho: float = 0.9,
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+        *,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        regularise: Predicate | None = None,
+    ) -> None:
+        settings = {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(parameters, settings, l1, l2, regularise)
+
+    def states(self, settings: Settings) -> dict[str, float]:
+        return {"square": 0.0, "change": 0.0}
+
+    def update(self, part: Part, settings: Settings) -> None:
+        s, states = settings, part.states
+        arrays = part.p, part.g, states["square"], states["change"]
+        adadelta_step(*arrays, s["lr"], s["rho"], s["eps"], s["weight_decay"])

@@ -1,0 +1,54 @@
+"""Adagrad: steps divided by the root of the sum of all squared gradients."""
+
+from __future__ import annotations
+
+from gpunn.ops.optimizer import adagrad_step
+from gpunn.optim.group import Part, Predicate, Settings
+from gpunn.optim.optimizer import Optimizer, Parameters
+
+
+class Adagrad(Optimizer):
+    """``s = s + g^2;  p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)``.
+
+    ``g`` is the gradient plus ``weight_decay p``; s begins at ``initial_accumulator_value``.
+    Source: Duchi, Hazan and Singer 2011.
+
+    >>> import gpunn
+    >>> p = gpunn.tensor([1.0], requires_grad=True)
+    >>> optimizer = Adagrad([p], lr=0.1)
+    >>> (p * p).sum().backward()
+    >>> optimizer.step()
+    >>> round(p.item(), 4)
+    0.9
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        lr: float = 1e-2,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+        *,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        regularise: Predicate | None = None,
+    ) -> None:
+        settings = {
+            "lr": lr,
+            "lr_decay": lr_decay,
+            "weight_decay": weight_decay,
+            "initial_accumulator_value": initial_accumulator_value,
+            "eps": eps,
+        }
+        super().__init__(parameters, settings, l1, l2, regularise)
+
+    def states(self, settings: Settings) -> dict[str, float]:
+        return {"sum": settings["initial_accumulator_value"]}
+
+    def update(self, part: Part, settings: Settings) -> None:
+        s = settings
+        adagrad_step(
+            part.p, part.g, part.states["sum"], part.steps, s["lr"], s["lr_decay"], s["eps"], s["weight_decay"]
+        )

@@ -1,0 +1,90 @@
+"""Limits on gradients, between the backward pass and the step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from gpunn.backend import Array, accumulation_dtype, get_array_module
+from gpunn.errors import ArgumentError, DeviceError, TrainingError, check
+from gpunn.optim.group import named_tensors
+from gpunn.optim.optimizer import check_range
+from gpunn.tensor import Tensor
+
+
+def clip_grad_norm(
+    parameters: Iterable[Tensor] | Iterable[tuple[str, Tensor]],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+) -> Array:
+    """Scale all gradients down together, so that their norm is at most ``max_norm``; return the norm before.
+
+    The norm is ``(sum |g|^norm_type)^(1 / norm_type)`` over the elements of all gradients, or with infinity the largest
+    ``|g|``: an array of no axes, in float32 for float16 gradients. The factor is ``max_norm / (norm + 1e-6)`` where
+    that is below 1, so a norm of infinity makes the gradients 0, or NaN where they are infinite, and NaN makes all NaN:
+    ``error_if_nonfinite`` raises TrainingError instead, and leaves them. Source: Pascanu, Mikolov and Bengio 2013.
+
+    >>> import gpunn
+    >>> p = gpunn.tensor([1.0, 1.0], requires_grad=True)
+    >>> (p * gpunn.tensor([3.0, 4.0])).sum().backward()
+    >>> float(clip_grad_norm([p], max_norm=1.0)), p.grad.round(3).tolist()
+    (5.0, [0.6000000238418579, 0.800000011920929])
+
+    Raises ArgumentError for a negative ``max_norm``, or a ``norm_type`` that is not above 0.
+    """
+    op = "clip_grad_norm"
+    check_range(op, "max_norm", max_norm)
+    check(norm_type > 0, ArgumentError, op, "norm_type must be above 0", norm_type=norm_type)
+    learned = _with_gradients(op, parameters)
+    if not learned:
+        return np.zeros((), np.float32)
+    xp = get_array_module(*(p.grad for p in learned))
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = _norm(xp.stack([_norm(p.grad, norm_type) for p in learned]), norm_type)
+    if error_if_nonfinite and not math.isfinite(float(total)):
+        rule = "the norm of the gradients is not finite, and they are as they were"
+        check(False, TrainingError, op, rule, norm=float(total))
+    with np.errstate(invalid="ignore"):  # infinity times 0
+        factor = xp.minimum(max_norm / (total + 1e-6), 1)
+        for p in learned:
+            p.grad = xp.asarray(p.grad * factor, p.dtype)
+    return total
+
+
+def _norm(x: Array, kind: float) -> Array:
+    """The norm of all elements of x, as an array of no axes."""
+    xp = get_array_module(x)
+    size = xp.abs(x).astype(accumulation_dtype(x.dtype), copy=False)
+    if x.size == 0:
+        return xp.zeros((), size.dtype)
+    if kind == math.inf:
+        return xp.asarray(size.max())
+    return xp.asarray(xp.sqrt((size * size).sum()) if kind == 2 else (size**kind).sum() ** (1 / kind))
+
+
+def clip_grad_value(parameters: Iterable[Tensor] | Iterable[tuple[str, Tensor]], clip_value: float) -> None:
+    """Limit every element of the gradients to ``[-clip_value, clip_value]``; NaN stays NaN.
+
+    >>> import gpunn
+    >>> p = gpunn.tensor([1.0, 1.0], requires_grad=True)
+    >>> (p * gpunn.tensor([0.5, -4.0])).sum().backward()
+    >>> clip_grad_value([p], 1.0)
+    >>> p.grad.tolist()
+    [0.5, -1.0]
+
+    Raises ArgumentError for a negative ``clip_value``.
+    """
+    check_range("clip_grad_value", "clip_value", clip_value)
+    for p in _with_gradients("clip_grad_value", parameters):
+        xp = get_array_module(p.grad)
+        p.grad = xp.asarray(xp.clip(p.grad, -clip_value, clip_value))
+
+
+def _with_gradients(op: str, parameters: Iterable[Tensor] | Iterable[tuple[str, Tensor]]) -> list[Tensor]:
+    learned = [p for _, p in named_tensors(op, parameters) if p.grad is not None]
+    devices = sorted({p.device for p in learned})
+    check(len(devices) < 2, DeviceError, op, "parameters must be on one device", devices=devices)
+    return learned

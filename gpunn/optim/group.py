@@ -1,0 +1,170 @@
+"""What an optimizer is given, read and checked; and ``Group``, parameters that share their settings and one buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpunn.backend import Array, accumulation_dtype, get_array_module
+from gpunn.errors import ArgumentError, DeviceError, check, fail
+from gpunn.tensor import Tensor
+
+Named = list[tuple[str, Tensor]]
+Settings = dict[str, Any]
+Predicate = Callable[[str, Tensor], bool]
+
+
+def has_several_axes(name: str, parameter: Tensor) -> bool:
+    """True for weights of linear and convolution layers, False for biases and the parameters of normalisation."""
+    return parameter.ndim > 1
+
+
+def named_tensors(op: str, parameters: Iterable[Any], first: int = 0) -> Named:
+    """``parameters`` with their names; those given without are named by their number, counted from ``first``."""
+    alone = isinstance(parameters, Tensor)
+    check(not alone, ArgumentError, op, "parameters must be a list of them, or of (name, parameter), not a tensor")
+    named: Named = []
+    for number, entry in enumerate(parameters, first):
+        pair = isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str)
+        name, tensor = entry if pair else (str(number), entry)
+        learned = isinstance(tensor, Tensor) and tensor.requires_grad
+        rule = "parameters must be tensors with requires_grad=True"
+        check(learned, ArgumentError, op, rule, parameter=name, type=type(tensor).__name__)
+        named.append((name, tensor))
+    first_names: dict[int, str] = {}
+    for name, tensor in named:
+        if id(tensor) in first_names:
+            fail(ArgumentError, op, "each parameter must be given once", parameter=first_names[id(tensor)], again=name)
+        first_names[id(tensor)] = name
+    return named
+
+
+def plain(value: Any) -> Any:
+    """``value``, an array or a number, as Python numbers; several as a tuple. NumPy's numbers would promote arrays."""
+    numbers = np.asarray(value).tolist()
+    return tuple(numbers) if isinstance(numbers, list) else numbers
+
+
+class Part(NamedTuple):
+    """Neighbours in a buffer that all have gradients, and took the same number of steps."""
+
+    p: Array
+    g: Array
+    states: dict[str, Array]
+    steps: int
+    sizes: list[int]
+
+
+class Group:
+    """Parameters that share their settings: ``group["lr"]`` reads one, ``group["lr"] = 0.1`` changes it, checked.
+
+    ``names`` and ``parameters`` say which they are. They lie in one flat buffer, of which each ``parameter.data`` is a
+    view. ``initial_lr`` is the learning rate before any schedule.
+    """
+
+    def __init__(
+        self, op: str, named: Named, settings: Settings, regularise: Predicate, checked: Callable[[Settings], None]
+    ) -> None:
+        self._op, self._checked = op, checked
+        self.settings = {name: plain(value) for name, value in settings.items()}
+        checked(self.settings)
+        self.initial_lr: float = self.settings["lr"]
+        self.names = [name for name, _ in named]
+        self.parameters = [parameter for _, parameter in named]
+        devices = sorted({p.device for p in self.parameters})
+        check(len(devices) == 1, DeviceError, op, "parameters must be on one device", devices=devices)
+        dtypes = sorted({str(p.dtype) for p in self.parameters})
+        check(len(dtypes) == 1, ArgumentError, op, "parameters must have one dtype", dtypes=dtypes)
+        xp = get_array_module(self.parameters[0].data)
+        for name, parameter in named:
+            finite = bool(xp.isfinite(parameter.data).all())
+            check(finite, ArgumentError, op, "parameters must be finite, without NaN", parameter=name)
+        self.state_dtype = accumulation_dtype(self.parameters[0].dtype)
+        self._regularised = [regularise(name, p) for name, p in named]
+        self.steps = [0] * len(named)
+        self.states: dict[str, Array] = {}
+
+    def gather(self) -> None:
+        """Move the parameters into one buffer."""
+        xp = get_array_module(self.parameters[0].data)
+        self._flat = xp.concatenate([p.data.ravel() for p in self.parameters])
+        # In float32 for float16 parameters, as the states: the terms of l1 and l2 would be lost in float16.
+        self._gradient = xp.zeros(self._flat.shape, self.state_dtype)
+        ends = np.cumsum([p.size for p in self.parameters]).tolist()
+        self.slices = [slice(end - p.size, end) for end, p in zip(ends, self.parameters, strict=True)]
+        self._views = [self._flat[s].reshape(p.shape) for s, p in zip(self.slices, self.parameters, strict=True)]
+        for parameter, view in zip(self.parameters, self._views, strict=True):
+            parameter.data = view
+
+    # ---- settings -------------------------------------------------------------------------------------------------
+
+    def __getitem__(self, name: str) -> Any:
+        self._check_name(name)
+        return self.settings[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.schedule(name, value)
+        if name == "lr":
+            self.initial_lr = self.settings["lr"]
+
+    def schedule(self, name: str, value: Any) -> None:
+        """Change a setting as a schedule does: ``initial_lr`` stays."""
+        self._check_name(name)
+        changed = self.settings | {name: plain(value)}
+        self._checked(changed)
+        self.settings = changed
+
+    def _check_name(self, name: str) -> None:
+        if name not in self.settings:
+            fail(ArgumentError, self._op, f"a group has the settings {', '.join(self.settings)}", setting=name)
+
+    # ---- a step ---------------------------------------------------------------------------------------------------
+
+    def check_views(self) -> None:
+        for name, parameter, view in zip(self.names, self.parameters, self._views, strict=True):
+            rule = "a parameter was moved or replaced after the optimizer was made; make the optimizer afterwards"
+            check(parameter.data is view, ArgumentError, self._op, rule, parameter=name)
+
+    def keep_states(self, wanted: dict[str, float]) -> None:
+        """Have the named states, and no others; new ones are filled with their value."""
+        xp = get_array_module(self._flat)
+        self.states = {
+            name: self.states[name] if name in self.states else xp.full_like(self._gradient, value)
+            for name, value in wanted.items()
+        }
+
+    def take_gradients(self) -> None:
+        """Copy the gradients into their buffer, add those of l1 and l2, and count the step."""
+        xp = get_array_module(self._flat)
+        l1, l2 = self.settings["l1"], self.settings["l2"]
+        for number, (parameter, part) in enumerate(zip(self.parameters, self.slices, strict=True)):
+            if parameter.grad is None:
+                continue
+            g = self._gradient[part]
+            g[...] = parameter.grad.ravel()
+            if self._regularised[number]:
+                p = self._flat[part].astype(g.dtype, copy=False)
+                if l1:
+                    g += l1 * xp.sign(p)
+                if l2:
+                    g += 2 * l2 * p
+            self.steps[number] += 1
+            parameter.mark_changed()
+
+    def parts(self) -> Iterator[Part]:
+        """The longest stretches of the buffer whose parameters all have gradients and took the same number of steps."""
+        first = 0
+        keys = [None if p.grad is None else steps for p, steps in zip(self.parameters, self.steps, strict=True)]
+        for number, key in enumerate(keys):
+            if number + 1 == len(keys) or keys[number + 1] != key:
+                if key is not None:
+                    yield self._part(first, number + 1, key)
+                first = number + 1
+
+    def _part(self, first: int, end: int, steps: int) -> Part:
+        where = slice(self.slices[first].start, self.slices[end - 1].stop)
+        states = {name: state[where] for name, state in self.states.items()}
+        sizes = [p.size for p in self.parameters[first:end]]
+        return Part(self._flat[where], self._gradient[where], states, steps, sizes)

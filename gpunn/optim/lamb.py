@@ -1,0 +1,47 @@
+"""LAMB: Adam with steps as long as the parameters are, for large batches."""
+
+from __future__ import annotations
+
+from gpunn.ops.optimizer_adam import lamb_step
+from gpunn.optim.group import Part, Predicate, Settings
+from gpunn.optim.optimizer import Optimizer, Parameters
+
+
+class LAMB(Optimizer):
+    """``p -= lr |p| / |d| d`` for each parameter by itself, with ``d = M / (sqrt(V) + eps) + weight_decay p``.
+
+    M and V are the running means of the gradient and of its square, corrected for their bias, as in
+    :class:`~gpunn.optim.Adam`. Where p or d is 0 the step is ``lr d``. The rate does not depend on the scale of the
+    loss or of a layer. Source: You et al. 2020, "Large batch optimization for deep learning", algorithm 2.
+
+    >>> import gpunn
+    >>> p = gpunn.tensor([1.0], requires_grad=True)
+    >>> optimizer = LAMB([p], lr=0.1)
+    >>> (p * p).sum().backward()
+    >>> optimizer.step()
+    >>> round(p.item(), 4)
+    0.9
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0.01,
+        *,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        regularise: Predicate | None = None,
+    ) -> None:
+        settings = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(parameters, settings, l1, l2, regularise)
+
+    def states(self, settings: Settings) -> dict[str, float]:
+        return {"mean": 0.0, "square": 0.0}
+
+    def update(self, part: Part, settings: Settings) -> None:
+        s, states = settings, part.states
+        arrays = part.p, part.g, states["mean"], states["square"]
+        lamb_step(*arrays, part.steps, part.sizes, s["lr"], s["betas"], s["eps"], s["weight_decay"])

@@ -1,0 +1,50 @@
+"""RAdam: Adam whose first steps are rectified."""
+
+from __future__ import annotations
+
+from gpunn.ops.optimizer_adam import radam_step
+from gpunn.optim.group import Part, Predicate, Settings
+from gpunn.optim.optimizer import Optimizer, Parameters
+
+
+class RAdam(Optimizer):
+    """Adam whose steps are scaled down as long as few gradients were seen, and not divided at all in the first steps.
+
+    With ``m`` and ``v`` as in :class:`~gpunn.optim.Adam`, ``N = 2 / (1 - b2) - 1``, ``n = N - 2 t b2^t / (1 - b2^t)``:
+
+        p -= lr r (m / (1 - b1^t)) sqrt(1 - b2^t) / (sqrt(v) + eps)  if n > 5, else  p -= lr m / (1 - b1^t)
+        r = sqrt((n - 4) (n - 2) N / ((N - 4) (N - 2) n))
+
+    Source: Liu et al. 2020, "On the variance of the adaptive learning rate and beyond".
+
+    >>> import gpunn
+    >>> p = gpunn.tensor([1.0], requires_grad=True)
+    >>> optimizer = RAdam([p], lr=0.1)
+    >>> (p * p).sum().backward()
+    >>> optimizer.step()
+    >>> round(p.item(), 4)
+    0.8
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        regularise: Predicate | None = None,
+    ) -> None:
+        settings = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(parameters, settings, l1, l2, regularise)
+
+    def states(self, settings: Settings) -> dict[str, float]:
+        return {"mean": 0.0, "square": 0.0}
+
+    def update(self, part: Part, settings: Settings) -> None:
+        s, states = settings, part.states
+        arrays = part.p, part.g, states["mean"], states["square"]
+        radam_step(*arrays, part.steps, s["lr"], s["betas"], s["eps"], s["weight_decay"])

@@ -1,0 +1,331 @@
+import math
+
+import numpy as np
+import pytest
+
+from gpunn import optim, tensor
+from gpunn.errors import ArgumentError
+from gpunn.optim import schedule
+
+
+def make(*rates, kind=optim.SGD, **settings):
+    groups = [{"params": [tensor([1.0], requires_grad=True)], "lr": rate} for rate in rates or (1.0,)]
+    return kind(groups, **settings)
+
+
+def rates(optimizer, schedule, steps):
+    """The learning rates of all groups, at first and after each step."""
+    found = [[group["lr"] for group in optimizer.groups]]
+    for _ in range(steps):
+        schedule.step()
+        found.append([group["lr"] for group in optimizer.groups])
+    return np.array(found)
+
+
+FORMULAS = {
+    "StepLR": (lambda o: schedule.StepLR(o, 3, 0.5), lambda t: 0.5 ** (t // 3)),
+    "MultiStepLR": (
+        lambda o: schedule.MultiStepLR(o, [7, 2, 2], 0.5),
+        lambda t: 1 if t < 2 else 0.25 if t < 7 else 0.125,
+    ),
+    "ExponentialLR": (lambda o: schedule.ExponentialLR(o, 0.9), lambda t: 0.9**t),
+    "LinearLR": (lambda o: schedule.LinearLR(o, 0.0, 0.8, 4), lambda t: 0.8 * min(t, 4) / 4),
+    "CosineAnnealingLR": (lambda o: schedule.CosineAnnealingLR(o, 6), lambda t: (1 + math.cos(math.pi * t / 6)) / 2),
+    "SequentialLR": (
+        lambda o: schedule.SequentialLR(
+            o, [schedule.LinearLR(o, 0.0, total_iters=4), schedule.ExponentialLR(o, 0.5)], [4]
+        ),
+        lambda t: t / 4 if t < 4 else 0.5 ** (t - 4),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("make_schedule", "formula"), FORMULAS.values(), ids=FORMULAS.keys())
+def test_values_are_those_of_the_formula_for_every_group(make_schedule, formula):
+    optimizer = make(0.5, 2.0)
+    found = rates(optimizer, make_schedule(optimizer), 11)
+    expected = np.array([formula(t) for t in range(12)])
+    np.testing.assert_allclose(found, np.stack([0.5 * expected, 2 * expected], 1), rtol=1e-12, atol=1e-15)
+
+
+def test_one_cycle_goes_up_and_down_and_the_momentum_against_it():
+    sgd = make(9.0, 9.0, momentum=0.5)
+    cycle = schedule.OneCycleLR(
+        sgd, [1.0, 2.0], 11, 0.5, "linear", div_factor=10, final_div_factor=2, base_momentum=0.8, max_momentum=0.9
+    )
+    momenta = [sgd.groups[0]["momentum"]]
+    found = [[group["lr"] for group in sgd.groups]]
+    for _ in range(10):
+        cycle.step()
+        momenta.append(sgd.groups[1]["momentum"])
+        found.append([group["lr"] for group in sgd.groups])
+    found = np.array(found)
+    np.testing.assert_allclose(found[[0, 10]], [[0.1, 0.2], [0.05, 0.1]])
+    np.testing.assert_allclose(found[:, 1], 2 * found[:, 0])
+    assert found[:, 0].argmax() in (4, 5)  # the top is at 4.5
+    np.testing.assert_allclose(found[:5, 0], 0.1 + 0.9 * np.arange(5) / 4.5)
+    np.testing.assert_allclose(momenta[:5], 0.9 - 0.1 * np.arange(5) / 4.5)
+    assert momenta[10] == 0.9
+    with pytest.raises(ArgumentError, match="there are no more steps: total_steps was too few, got step=11"):
+        cycle.step()
+    assert cycle.steps == 10
+
+
+def test_one_cycle_of_adam_moves_its_first_beta():
+    adam = make(kind=optim.Adam)
+    schedule.OneCycleLR(adam, 0.1, 10)
+    assert adam.groups[0]["betas"] == (0.95, 0.999)
+    schedule.OneCycleLR(make(kind=optim.Adagrad), 0.1, 10, cycle_momentum=False)
+
+
+def test_extreme_settings_stay_in_range():
+    for total in (1, 2, 3):
+        for share in (0.0, 1 / 3, 0.5, 1.0):
+            for three_phase in (False, True):
+                for strategy in ("cos", "linear"):
+                    sgd = make(momentum=0.9)
+                    cycle = schedule.OneCycleLR(
+                        sgd, 1.0, total, share, strategy, final_div_factor=1e30, three_phase=three_phase
+                    )
+                    found = rates(sgd, cycle, total - 1)
+                    assert ((found >= 0) & (found <= 1)).all()
+
+
+def test_plateau_waits_reduces_rests_and_stops_at_the_least():
+    sgd = make(1.0, 0.4)
+    plateau = schedule.ReduceLROnPlateau(sgd, factor=0.5, patience=1, cooldown=1, min_lr=[0.3, 0.3])
+    found = []
+    for metric in (5, 4, 4, 4, 4, 4, 4, float("nan"), 4, 4, 4, 1, 1, 1):
+        plateau.step(metric)
+        found.append([group["lr"] for group in sgd.groups])
+    expected = [[1, 0.4]] * 3 + [[0.5, 0.3]] * 3 + [[0.3, 0.3]] * 8
+    np.testing.assert_allclose(found, expected)
+    assert plateau.best == 1
+
+
+def test_a_rate_that_the_user_sets_is_the_base_of_schedules_made_after():
+    sgd = make(1.0)
+    schedule.ExponentialLR(sgd, 0.5).step()
+    assert sgd.lr == 0.5
+    first = schedule.ExponentialLR(sgd, 0.1)
+    assert sgd.lr == 1.0
+    sgd.lr = 2.0
+    first.step()
+    assert sgd.lr == 0.1
+    assert rates(sgd, schedule.ExponentialLR(sgd, 0.5), 1).ravel().tolist() == [2.0, 1.0]
+
+
+STATEFUL = {name: make_schedule for name, (make_schedule, _) in FORMULAS.items()} | {
+    "OneCycleLR": lambda o: schedule.OneCycleLR(o, [0.2, 0.3], 30, three_phase=True)
+}
+
+
+@pytest.mark.parametrize("make_schedule", STATEFUL.values(), ids=STATEFUL.keys())
+def test_a_resumed_schedule_gives_the_same_values(make_schedule):
+    whole = make(0.5, 2.0, momentum=0.9)
+    expected = rates(whole, make_schedule(whole), 20)
+    first = make(0.5, 2.0, momentum=0.9)
+    before = make_schedule(first)
+    rates(first, before, 7)
+    state = {name: np.asarray(value) for name, value in before.state_dict().items()}
+    for optimizer_first in (True, False):
+        second = make(7.0, 7.0, momentum=0.9)
+        if optimizer_first:
+            second.load_state_dict(first.state_dict())
+        after = make_schedule(second)
+        after.load_state_dict(state)
+        if not optimizer_first:
+            second.load_state_dict(first.state_dict())
+        np.testing.assert_array_equal(rates(second, after, 13), expected[7:])
+
+
+def test_a_resumed_plateau_gives_the_same_values(rng):
+    metrics = rng.uniform(0, 1, 60)
+    whole, part = make(0.5), make(0.5)
+    settings = {"factor": 0.9, "patience": 2, "cooldown": 2}
+    a, b = schedule.ReduceLROnPlateau(whole, **settings), schedule.ReduceLROnPlateau(part, **settings)
+    for number, metric in enumerate(metrics):
+        if number == 31:
+            resumed = make(3.0)
+            resumed.load_state_dict(part.state_dict())
+            c = schedule.ReduceLROnPlateau(resumed, **settings)
+            c.load_state_dict({name: np.asarray(value) for name, value in b.state_dict().items()})
+            part, b = resumed, c
+        a.step(metric)
+        b.step(metric)
+        assert whole.lr == part.lr
+    assert whole.lr < 0.4
+
+
+def test_a_state_that_does_not_fit_changes_nothing():
+    sgd = make(1.0, 2.0)
+    warmup, cosine = schedule.LinearLR(sgd, 0.0), schedule.CosineAnnealingLR(sgd, 9)
+    chain, plateau = schedule.SequentialLR(sgd, [warmup, cosine], [5]), schedule.ReduceLROnPlateau(sgd)
+    chain.step()
+    good = cosine.state_dict()
+    for each, state, message in (
+        (cosine, {}, r"CosineAnnealingLR: .* missing=\['base', 'steps'\]"),
+        (cosine, good | {"gamma": 1}, r"unknown=\['gamma'\]"),
+        (cosine, good | {"steps": -1}, "steps must be an integer of at least 0, got steps=-1"),
+        (cosine, good | {"base": (1.0,)}, r"base must be one number, or one for each of 2 groups, got base=\(1.0,\)"),
+        (cosine, good | {"base": (1.0, -1.0)}, "base must be at least 0 and finite"),
+        (chain, good, "SequentialLR: the names must be"),
+        (chain, chain.state_dict() | {"steps": 0.5}, "steps must be an integer"),
+        (chain, chain.state_dict() | {"schedules.0.base": 9.0, "schedules.1.base": (1.0,)}, "base must be one number"),
+        (plateau, {"best": 1.0}, "ReduceLROnPlateau: the names"),
+        (plateau, plateau.state_dict() | {"best": (1.0,)}, "best must be a number"),
+        (plateau, plateau.state_dict() | {"bad_steps": -1}, "bad_steps must be an integer"),
+    ):
+        before = each.state_dict(), [group["lr"] for group in sgd.groups]
+        with pytest.raises(ArgumentError, match=message):
+            each.load_state_dict(state)
+        assert before == (each.state_dict(), [group["lr"] for group in sgd.groups])
+
+
+def test_errors_name_rule_and_values():
+    sgd, other = make(momentum=0.9), make()
+    exponential, plateau = schedule.ExponentialLR(sgd, 0.5), schedule.ReduceLROnPlateau(sgd)
+    s = schedule
+    for call, message in (
+        (lambda: s.StepLR(sgd, 0), "StepLR: step_size must be at least 1, got step_size=0"),
+        (lambda: s.StepLR(sgd, 1, -1), "StepLR: gamma must be at least 0"),
+        (lambda: s.MultiStepLR(sgd, [1], -1), "MultiStepLR: gamma must be at least 0"),
+        (lambda: s.ExponentialLR(sgd, -1), "ExponentialLR: gamma must be at least 0"),
+        (lambda: s.LinearLR(sgd, -1), "LinearLR: start_factor must be at least 0"),
+        (lambda: s.LinearLR(sgd, 1, -1), "LinearLR: end_factor must be at least 0"),
+        (lambda: s.LinearLR(sgd, total_iters=0), "LinearLR: total_iters must be at least 1, got total_iters=0"),
+        (lambda: s.CosineAnnealingLR(sgd, 0), "CosineAnnealingLR: T_max must be at least 1, got T_max=0"),
+        (lambda: s.CosineAnnealingLR(sgd, 1, -1), "CosineAnnealingLR: eta_min must be at least 0"),
+        (lambda: s.OneCycleLR(sgd, 1, 0), "OneCycleLR: total_steps must be at least 1, got total_steps=0"),
+        (lambda: s.OneCycleLR(sgd, [1, 2], 9), r"max_lr must be one number, or one for each of 1 groups"),
+        (lambda: s.OneCycleLR(sgd, -1, 9), "OneCycleLR: max_lr must be at least 0"),
+        (lambda: s.OneCycleLR(sgd, 1, 9, 1.5), "pct_start must be from 0 to 1, got pct_start=1.5"),
+        (lambda: s.OneCycleLR(sgd, 1, 9, anneal_strategy="up"), "anneal_strategy must be one of cos, linear, got"),
+        (lambda: s.OneCycleLR(sgd, 1, 9, div_factor=0), "div_factor must be above 0 and finite, got div_factor=0"),
+        (lambda: s.OneCycleLR(sgd, 1, 9, base_momentum=1), "base_momentum must be at least 0 and less than 1.0"),
+        (lambda: s.OneCycleLR(sgd, 1, 9, max_momentum=1), "max_momentum must be at least 0 and less than 1.0"),
+        (
+            lambda: s.OneCycleLR(make(kind=optim.Adagrad), 1, 9),
+            "cycle_momentum needs an optimizer with momentum or betas, got optimizer='Adagrad'",
+        ),
+        (lambda: s.SequentialLR(sgd, [exponential], [3]), "milestones must increase from above 0, one fewer than"),
+        (lambda: s.SequentialLR(sgd, [exponential] * 3, [3, 3]), "milestones must increase"),
+        (lambda: s.SequentialLR(sgd, [plateau], []), "each schedule must be a function of the step"),
+        (lambda: s.SequentialLR(other, [exponential], []), "and of this optimizer, got schedule='ExponentialLR'"),
+        (lambda: s.ReduceLROnPlateau(sgd, "low"), "mode must be one of min, max, got mode='low'"),
+        (lambda: s.ReduceLROnPlateau(sgd, factor=1.0), "factor must be at least 0 and less than 1.0"),
+        (lambda: s.ReduceLROnPlateau(sgd, threshold_mode="x"), "threshold_mode must be one of rel, abs"),
+        (lambda: s.ReduceLROnPlateau(sgd, patience=-1), "patience must be at least 0, got patience=-1"),
+        (lambda: s.ReduceLROnPlateau(sgd, min_lr=[0, 0]), "min_lr must be one number, or one for each of 1 groups"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            call()
+
+
+# ---- PyTorch ---------------------------------------------------------------------------------------------------------
+
+
+def drawn(rng, name, of):
+    """A schedule of ``of``, schedule or torch.optim.lr_scheduler, with settings drawn from rng, as a function."""
+    gamma = float(rng.uniform(0.1, 1))
+    arguments = {
+        "StepLR": {"step_size": int(rng.integers(1, 20)), "gamma": gamma},
+        "MultiStepLR": {"milestones": sorted(rng.integers(0, 90, rng.integers(0, 6)).tolist()), "gamma": gamma},
+        "ExponentialLR": {"gamma": gamma},
+        "LinearLR": {
+            "start_factor": float(rng.uniform(0.01, 1)),
+            "end_factor": float(rng.uniform(0, 1)),
+            "total_iters": int(rng.integers(1, 120)),
+        },
+        "CosineAnnealingLR": {"T_max": int(rng.integers(1, 120)), "eta_min": float(rng.uniform(0, 0.01))},
+        "OneCycleLR": {
+            "max_lr": rng.uniform(0.1, 1, 2).tolist(),
+            "total_steps": int(rng.integers(101, 200)),
+            "pct_start": float(rng.uniform(0, 0.5)),
+            "anneal_strategy": ["cos", "linear"][rng.integers(2)],
+            "cycle_momentum": bool(rng.integers(4)),
+            "base_momentum": float(rng.uniform(0.5, 0.8)),
+            "max_momentum": float(rng.uniform(0.8, 0.99)),
+            "div_factor": float(rng.uniform(1, 50)),
+            "final_div_factor": float(rng.uniform(1, 1e5)),
+            "three_phase": bool(rng.integers(2)),
+        },
+    }[name]
+    return arguments, lambda optimizer: getattr(of, name)(optimizer, **arguments)
+
+
+def peers(torch, base, kind):
+    settings = {"momentum": 0.9} if kind == "SGD" else {}
+    parameters = [torch.ones(1, requires_grad=True) for _ in base]
+    groups = [{"params": [p], "lr": lr} for p, lr in zip(parameters, base, strict=True)]
+    optimizer = getattr(torch.optim, kind)(groups, **settings)
+    return make(*base, kind=getattr(optim, kind), **settings), optimizer
+
+
+def assert_same_course(ours, theirs, optimizer, peer, where, steps=100):
+    for step in range(steps):
+        for group, other in zip(optimizer.groups, peer.param_groups, strict=True):
+            # PyTorch multiplies the last value by a factor, a hundred times, and where a cosine nears 0 that is rough.
+            np.testing.assert_allclose(group["lr"], other["lr"], rtol=1e-9, atol=1e-12, err_msg=f"{step=} {where}")
+            for name in ("momentum", "betas"):
+                if name in other:
+                    np.testing.assert_allclose(group[name], other[name], rtol=1e-12, err_msg=f"{step=} {where}")
+        ours.step()
+        peer.step()  # PyTorch warns of a step of a schedule before one of the optimizer
+        theirs.step()
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize(
+    "name", ["StepLR", "MultiStepLR", "ExponentialLR", "LinearLR", "CosineAnnealingLR", "OneCycleLR"]
+)
+def test_a_hundred_steps_are_those_of_pytorch(name, rng):
+    torch = pytest.importorskip("torch")
+    for draw in range(50):
+        optimizer, peer = peers(torch, rng.uniform(0.05, 2, 2).tolist(), ["SGD", "Adam"][draw % 2])
+        state = rng.bit_generator.state
+        arguments, ours = drawn(rng, name, schedule)
+        rng.bit_generator.state = state
+        theirs = drawn(rng, name, torch.optim.lr_scheduler)[1]
+        assert_same_course(ours(optimizer), theirs(peer), optimizer, peer, f"{draw=} {arguments=}")
+
+
+@pytest.mark.peer
+def test_chains_are_those_of_pytorch(rng):
+    torch = pytest.importorskip("torch")
+    names = ["StepLR", "MultiStepLR", "ExponentialLR", "LinearLR", "CosineAnnealingLR"]
+    for draw in range(50):
+        optimizer, peer = peers(torch, rng.uniform(0.05, 2, 2).tolist(), "SGD")
+        chosen = rng.choice(names, 3).tolist()
+        milestones = sorted(rng.choice(np.arange(1, 95), 2, replace=False).tolist())
+        parts = []
+        for of in (schedule, torch.optim.lr_scheduler):
+            generator = np.random.default_rng(draw)
+            parts.append([drawn(generator, name, of) for name in chosen])
+        ours = schedule.SequentialLR(optimizer, [part(optimizer) for _, part in parts[0]], milestones)
+        theirs = torch.optim.lr_scheduler.SequentialLR(peer, [part(peer) for _, part in parts[1]], milestones)
+        where = f"{draw=} {chosen=} {milestones=} {[arguments for arguments, _ in parts[0]]}"
+        assert_same_course(ours, theirs, optimizer, peer, where)
+
+
+@pytest.mark.peer
+def test_plateaus_are_those_of_pytorch(rng):
+    torch = pytest.importorskip("torch")
+    for draw in range(100):
+        optimizer, peer = peers(torch, rng.uniform(0.05, 2, 2).tolist(), "SGD")
+        settings = {
+            "mode": ["min", "max"][rng.integers(2)],
+            "factor": float(rng.uniform(0.1, 0.95)),
+            "patience": int(rng.integers(0, 5)),
+            "threshold": float(rng.choice([0, 1e-4, 0.1])),
+            "threshold_mode": ["rel", "abs"][rng.integers(2)],
+            "cooldown": int(rng.integers(0, 4)),
+            "min_lr": rng.uniform(0, 0.1, 2).tolist(),
+        }
+        ours = schedule.ReduceLROnPlateau(optimizer, **settings)
+        theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(peer, **settings)
+        for step, metric in enumerate(rng.standard_normal(100).cumsum() * 0.1 + rng.choice([1, -1])):
+            ours.step(float(metric))
+            theirs.step(float(metric))
+            for group, other in zip(optimizer.groups, peer.param_groups, strict=True):
+                np.testing.assert_allclose(group["lr"], other["lr"], rtol=1e-12, err_msg=f"{draw=} {step=} {settings=}")

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import gpunn
 from gpunn import backend
-from gpunn.cuda import cache
+from gpunn.cuda import cache, tuning
 from gpunn.cuda.compiler import nvrtc_version
 from gpunn.cuda.emulator.build import host_compiler
 from gpunn.data.digits import TRAINING_IMAGES
@@ -198,6 +198,7 @@ def _facts() -> Iterator[tuple[str, str]]:
     yield "kernel cache", f"{cache.folder()}  {len(files)} files, {size / 2**20:.1f} MiB"
     archs = Counter(match[1] for path in files if (match := re.search(r"-(sm_\w+)-\w+\.cubin$", path.name)))
     yield "compiled", ", ".join(f"{arch} {count}" for arch, count in sorted(archs.items())) or "nothing: gpunn warmup"
+    yield "autotuned", f"choices {tuning.kept()}"
     yield "emulated", f"libraries {sum(path.suffix == '.so' for path in files)}"
 
 

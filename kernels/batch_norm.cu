@@ -80,9 +80,10 @@ struct Moments {
 };
 
 __device__ __forceinline__ void merge(Moments& a, const Moments& b) {
-  const INDEX n = a.n + b.n;
   if (b.n == 0) return;
-  const T apart = b.mean - a.mean, share = (T)b.n / (T)n;
+  const INDEX n = a.n + b.n;
+  const T share = (T)b.n / (T)n;  // first, while little else is held: a division is a call, which spills registers
+  const T apart = b.mean - a.mean;
   a.mean += apart * share;
   a.squares += b.squares + apart * apart * (T)a.n * share;
   a.n = n;

@@ -4,7 +4,9 @@
 //
 // with c over the C/groups channels of the group of k. Arrays are NCHW outside; inside, `conv_mma_pack` has put the
 // channels last and rounded them, so that a chunk of 16 bytes is 4 (tf32) or 8 neighbouring channels of a pixel, zeros
-// behind the last one. Chunks are what is copied, and what the tensor cores take.
+// behind the last one. Chunks are what the tensor cores take. Where channels are few, as in a first layer, a chunk is
+// shared by TAPS neighbouring taps of the window: it is put together from TAPS parts, the channels of a pixel each.
+// With 3 channels of 16 bits in chunks of their own 3/8 of the multiplications would be useful, with TAPS=2 3/4.
 //
 //   kernel                rows (M)     columns (N)            summed over (K)          bytes moved
 //   conv_mma_pack         --           --                     --                       each element in and out once
@@ -19,10 +21,13 @@
 // walks along K in steps of 64 bytes (16 or 32 terms), through a ring of STAGES pieces of both operands in shared
 // memory: one piece is multiplied while the copies of the next are under way, zero-filled where they are padding.
 //
-// Specialisation: DTYPE=float, PRECISION=tf32, INDEX=int, TILE_M=128
-// Specialisation: DTYPE=float, PRECISION=f16, INDEX=long long, TILE_M=128
-// Specialisation: DTYPE=float, PRECISION=bf16, INDEX=int, TILE_M=64
-// Specialisation: DTYPE=float16_bits, PRECISION=f16, INDEX=int, TILE_M=32
+// Specialisation: DTYPE=float, PRECISION=tf32, INDEX=int, TILE_M=128, TAPS=1
+// Specialisation: DTYPE=float, PRECISION=f16, INDEX=long long, TILE_M=128, TAPS=1
+// Specialisation: DTYPE=float, PRECISION=bf16, INDEX=int, TILE_M=64, TAPS=1
+// Specialisation: DTYPE=float16_bits, PRECISION=f16, INDEX=int, TILE_M=32, TAPS=1
+// Specialisation: DTYPE=float, PRECISION=tf32, INDEX=long long, TILE_M=64, TAPS=4
+// Specialisation: DTYPE=float, PRECISION=bf16, INDEX=int, TILE_M=128, TAPS=2
+// Specialisation: DTYPE=float16_bits, PRECISION=f16, INDEX=long long, TILE_M=128, TAPS=4
 #ifndef DTYPE
 #error "define DTYPE, the element type of the arrays: float or float16_bits"
 #endif
@@ -31,6 +36,9 @@
 #endif
 #ifndef TILE_M
 #error "define TILE_M, the rows of the product that one block computes: 32, 64 or 128"
+#endif
+#ifndef TAPS
+#error "define TAPS, the taps of the window that share a chunk of x: 1, 2 or 4"
 #endif
 #ifndef INDEX
 #error "define INDEX, the integer type that can count the elements of every array: int or long long"
@@ -70,6 +78,10 @@ struct bf16 {
 typedef PRECISION::Bits Bits;
 typedef uint4 Chunk;
 #define CHUNK (16 / (int)sizeof(Bits))  // elements of a chunk
+// A part of a chunk: all of it, or the channels of one pixel.
+struct __align__(16 / TAPS) Part {
+  unsigned words[4 / TAPS];
+};
 
 #define TILE_N 128
 #define STAGES 3
@@ -98,8 +110,8 @@ struct Sum {
 #define PACK_CHANNELS 32
 #define PACK_THREADS 256
 
-// packed[n][p][g][c] = x[n][g*C + c][p] rounded, for c < C = channels of one of `groups` groups; 0 up to `padded`, the
-// next multiple of CHUNK. A block moves PACK_PIXELS x PACK_CHANNELS elements of one image and group through shared
+// packed[n][p][g][c] = x[n][g*C + c][p] rounded, for c < C = channels of one of `groups` groups; 0 up to `padded`,
+// whole parts. A block moves PACK_PIXELS x PACK_CHANNELS elements of one image and group through shared
 // memory: it reads along pixels and writes along channels. grid = (images * pixel tiles, channel tiles, groups).
 extern "C" __global__ void __launch_bounds__(PACK_THREADS)
 conv_mma_pack(const T* __restrict__ x, Bits* __restrict__ packed, int pixels, int channels, int padded) {
@@ -138,23 +150,23 @@ __device__ __forceinline__ int place(int row, int chunk) { return row * STEP + (
 __device__ __forceinline__ bool inside_of(int size, int position) { return position >= 0 && position < size; }
 
 // With k = g*rows + m:  out[n][k][...] = bias[k] + sum over taps and chunks of a[k][tap][chunk] . b[n][where][g][chunk]
-// cut off below 0 if `relu`. a holds `rows` filters a group, of taps_h * taps_w * chunks chunks. Of an image's out_height
-// x out_width elements this launch computes height x width: (i, j) is (first_h + i * every_h, first_w + j * every_w).
+// cut off below 0 if `relu`. a holds `rows` filters a group, of taps_h * taps_w * chunks chunks; or, with TAPS > 1 and
+// one chunk, of as many as TAPS taps each make, zeros behind the last. Of an image's out_height x out_width elements
+// this launch computes height x width: (i, j) is (first_h + i * every_h, first_w + j * every_w).
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
-conv_mma_product(const Chunk* __restrict__ a, const Chunk* __restrict__ b, const T* __restrict__ bias,
+conv_mma_product(const Chunk* __restrict__ a, const Part* __restrict__ b, const T* __restrict__ bias,
                  T* __restrict__ out, int has_bias, int relu, int rows, int chunks, int taps_h, int taps_w, int images,
                  int height, int width, AXIS_PARAMETERS(h), AXIS_PARAMETERS(w), int out_height, int out_width,
                  int first_h, int every_h, int first_w, int every_w) {
   __shared__ Chunk a_ring[STAGES][TILE_M * STEP], b_ring[STAGES][TILE_N * STEP];
   const int groups = gridDim.z, group = blockIdx.z, m0 = blockIdx.y * TILE_M;
-  const int image = height * width, terms = taps_h * taps_w * chunks;
+  const int image = height * width, terms = (taps_h * taps_w * chunks + TAPS - 1) / TAPS;
   const INDEX n0 = (INDEX)blockIdx.x * TILE_N, pixels = (INDEX)images * image;
 
   // A thread copies chunk `chunk` of every step, for rows `row`, `row` + LOADED_ROWS, ... of both pieces.
   const int row = threadIdx.x / STEP, chunk = threadIdx.x % STEP;
   const Chunk* filters = a + (INDEX)(group * rows + m0) * terms;
-  int base_h[TILE_N / LOADED_ROWS], base_w[TILE_N / LOADED_ROWS];
-  INDEX base[TILE_N / LOADED_ROWS];
+  int base_h[TILE_N / LOADED_ROWS], base_w[TILE_N / LOADED_ROWS], base_n[TILE_N / LOADED_ROWS];
 #pragma unroll
   for (int i = 0; i < TILE_N / LOADED_ROWS; i++) {
     const INDEX pixel = n0 + row + i * LOADED_ROWS;
@@ -163,15 +175,19 @@ conv_mma_product(const Chunk* __restrict__ a, const Chunk* __restrict__ b, const
     // Past the last pixel: a position that no tap leads back into the image.
     base_h[i] = pixel < pixels ? p / width * h_scale + h_offset : -(1 << 30);
     base_w[i] = p % width * w_scale + w_offset;
-    base[i] = n * h_size * w_size;
+    base_n[i] = (int)n;
   }
 
-  // What this thread copies next: term `term`, which is chunk `c` of tap (tap_h, tap_w).
-  int term = chunk, c = chunk, tap_h = 0, tap_w = 0;
+  // What this thread copies next: term `term`, which is chunk `c` of tap (tap_h, tap_w), or begins with that tap.
+  int term = chunk, c = TAPS == 1 ? chunk : 0, tap_h = 0, tap_w = TAPS == 1 ? 0 : chunk * TAPS;
   auto settle = [&] {
-    while (c >= chunks) {
-      c -= chunks;
-      if (++tap_w == taps_w) tap_w = 0, tap_h++;
+    if (TAPS > 1) {
+      for (; term < terms && tap_w >= taps_w; tap_w -= taps_w) tap_h++;
+    } else {
+      while (c >= chunks) {
+        c -= chunks;
+        if (++tap_w == taps_w) tap_w = 0, tap_h++;
+      }
     }
   };
   auto fetch = [&](int stage) {
@@ -183,24 +199,34 @@ conv_mma_product(const Chunk* __restrict__ a, const Chunk* __restrict__ b, const
       if (m < TILE_M)
         cp_async<16>(&a_ring[stage][place(m, chunk)], inside ? filters + (INDEX)m * terms + term : a, inside * 16);
     }
+    int part_h = tap_h, part_w = tap_w;
 #pragma unroll
-    for (int i = 0; i < TILE_N / LOADED_ROWS; i++) {
-      const int at_h = base_h[i] + tap_h * h_step, at_w = base_w[i] + tap_w * w_step;
-      const bool inside = any && inside_of(h_size, at_h) && inside_of(w_size, at_w);
-      const Chunk* from = b;
-      if (inside) from += ((base[i] + (INDEX)at_h * w_size + at_w) * groups + group) * chunks + c;
-      cp_async<16>(&b_ring[stage][place(row + i * LOADED_ROWS, chunk)], from, inside * 16);
+    for (int part = 0; part < TAPS; part++) {
+#pragma unroll
+      for (int i = 0; i < TILE_N / LOADED_ROWS; i++) {
+        const int at_h = base_h[i] + part_h * h_step, at_w = base_w[i] + part_w * w_step;
+        const bool inside = any && part_h < taps_h && inside_of(h_size, at_h) && inside_of(w_size, at_w);
+        const Part* from = b;
+        if (inside) from += ((((INDEX)base_n[i] * h_size + at_h) * w_size + at_w) * groups + group) * chunks + c;
+        cp_async<16 / TAPS>((Part*)&b_ring[stage][place(row + i * LOADED_ROWS, chunk)] + part, from, inside * 16 / TAPS);
+      }
+      if (TAPS > 1 && ++part_w == taps_w) part_w = 0, part_h++;
     }
     cp_async_commit();
     term += STEP;
-    c += STEP;
+    TAPS == 1 ? c += STEP : tap_w += STEP * TAPS;
     settle();
   };
 
+#if __CUDA_ARCH__ >= 800
+  constexpr int MMAS = STEP / 2;
+#else
+  constexpr int MMAS = 1;  // copies pass through registers there: the more products at a time, the more is spilled
+#endif
   Sum sum;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   auto multiply = [&](const Chunk* a_tile, const Chunk* b_tile) {
-#pragma unroll
+#pragma unroll MMAS
     for (int k = 0; k < STEP; k += 2) {  // two chunks are the terms of one mma
       unsigned fb[WARP_N / 8][2];
 #pragma unroll
@@ -270,10 +296,11 @@ __device__ __forceinline__ unsigned word(const Chunk* tile, int width, int pixel
 }
 
 // parts[split][g*rows + m][tap][c] = sum over the split's pixels (n, oh, ow) of gy[n][oh][ow][g][m] x[n][where][g][c],
-// gy of `row_chunks` and x of `chunks` chunks a group and pixel.
+// gy of `row_chunks` and x of `chunks` chunks a group and pixel; with TAPS > 1 and one chunk, parts[split][..][tap][c]
+// goes on to a whole chunk, with zeros for taps that the window has not.
 // grid = (column tiles, row tiles, groups * splits); split_pixels, of one split, is a multiple of DEPTH.
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
-conv_mma_backward_w(const Chunk* __restrict__ gy, const Chunk* __restrict__ x, float* __restrict__ parts, int groups,
+conv_mma_backward_w(const Chunk* __restrict__ gy, const Part* __restrict__ x, float* __restrict__ parts, int groups,
                     int split_pixels, int rows, int row_chunks, int chunks, int taps_h, int taps_w, int images,
                     int height, int width, AXIS_PARAMETERS(h), AXIS_PARAMETERS(w)) {
   const int a_width = TILE_M / CHUNK, b_width = TILE_N / CHUNK;  // chunks of a pixel
@@ -281,7 +308,7 @@ conv_mma_backward_w(const Chunk* __restrict__ gy, const Chunk* __restrict__ x, f
   __shared__ Chunk a_ring[STAGES][DEPTH * a_width], b_ring[STAGES][DEPTH * b_width];
   const int group = blockIdx.z % groups, split = blockIdx.z / groups;
   const int m0 = blockIdx.y * TILE_M, n0 = blockIdx.x * TILE_N;
-  const int image = height * width, columns = taps_h * taps_w * chunks;  // columns in chunks
+  const int image = height * width, columns = (taps_h * taps_w * chunks + TAPS - 1) / TAPS;  // in chunks
   const INDEX all = (INDEX)images * image, first = (INDEX)split * split_pixels;
   const INDEX last = first + split_pixels < all ? first + split_pixels : all;
 
@@ -289,8 +316,15 @@ conv_mma_backward_w(const Chunk* __restrict__ gy, const Chunk* __restrict__ x, f
   const bool a_inside = m0 / CHUNK + a_chunk < row_chunks;
   const Chunk* a_from = gy + (INDEX)group * row_chunks + m0 / CHUNK + a_chunk;
   const int b_chunk = threadIdx.x % b_width, b_pixel = threadIdx.x / b_width, column = n0 / CHUNK + b_chunk;
-  const int c = column % chunks, tap = column / chunks;
-  const int base_h = h_offset + tap / taps_w * h_step, base_w = w_offset + tap % taps_w * w_step;
+  const int c = TAPS == 1 ? column % chunks : 0, tap = TAPS == 1 ? column / chunks : column * TAPS;
+  int base_h[TAPS], base_w[TAPS];
+#pragma unroll
+  for (int part = 0; part < TAPS; part++) {
+    const int own = tap + part;
+    // Past the last tap: a position that no pixel leads back into the image.
+    base_h[part] = own < taps_h * taps_w ? h_offset + own / taps_w * h_step : -(1 << 30);
+    base_w[part] = w_offset + own % taps_w * w_step;
+  }
 
   INDEX next = first;
   auto fetch = [&](int stage) {
@@ -304,11 +338,14 @@ conv_mma_backward_w(const Chunk* __restrict__ gy, const Chunk* __restrict__ x, f
     for (int i = b_pixel; i < DEPTH; i += b_pixels) {
       const INDEX n = (next + i) / image;
       const int p = (int)(next + i - n * image);
-      const int at_h = base_h + p / width * h_scale, at_w = base_w + p % width * w_scale;
-      const bool inside = column < columns && next + i < last && inside_of(h_size, at_h) && inside_of(w_size, at_w);
-      const Chunk* from = x;
-      if (inside) from += (((n * h_size + at_h) * w_size + at_w) * groups + group) * chunks + c;
-      cp_async<16>(&b_ring[stage][place_across(b_width, i, b_chunk)], from, inside * 16);
+#pragma unroll
+      for (int part = 0; part < TAPS; part++) {
+        const int at_h = base_h[part] + p / width * h_scale, at_w = base_w[part] + p % width * w_scale;
+        const bool inside = next + i < last && inside_of(h_size, at_h) && inside_of(w_size, at_w);
+        const Part* from = x;
+        if (inside) from += (((n * h_size + at_h) * w_size + at_w) * groups + group) * chunks + c;
+        cp_async<16 / TAPS>((Part*)&b_ring[stage][place_across(b_width, i, b_chunk)] + part, from, inside * 16 / TAPS);
+      }
     }
     cp_async_commit();
     next += DEPTH;

@@ -165,6 +165,10 @@ EQUIVALENT: dict[tuple[str, str], str] = {
         "group_c = C / groups, group_k = K / groups;",
     ): "each group still has its blocks, only others",
     (
+        "conv_mma.cu",
+        "const int group = (blockIdx.z + 1) % groups, split = blockIdx.z / groups;",
+    ): "each group still has its blocks, only others",
+    (
         "pool.cu",
         "constexpr int NEEDED = (VECTOR + 1) * SW + KW, SPAN = NEEDED > PW + VECTOR * SW ? NEEDED : PW + VECTOR * SW;",
     ): "a wider span is loaded, and its end not used",

@@ -75,6 +75,7 @@ def test_info(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     for name in ("conv-sm_80-1f.cubin", "conv-sm_90a-2f.cubin", "lrn-sm_80-3f.cubin"):
         cache.write_atomically(tmp_path / "kernels" / "cubin" / name, bytes(1 << 20))
     cache.write_atomically(tmp_path / "kernels" / "emulator" / "b.so", bytes(1 << 19))
+    cache.write_atomically(tmp_path / "kernels" / "tuned" / "conv2d_forward-1.json", b"{}")
     code, out, err = command("info")
     assert (code, err) == (0, "")
     facts: dict[str, list[str]] = {}
@@ -84,8 +85,9 @@ def test_info(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert facts["Python"][0].startswith(".".join(map(str, sys.version_info[:3])))
     assert facts["NumPy"] == [__import__("numpy").__version__]
     assert {"CuPy", "cuda-core", "NVRTC", "C++ compiler"} <= facts.keys()
-    assert facts["kernel cache"] == [f"{tmp_path / 'kernels'}  4 files, 3.5 MiB"]
+    assert facts["kernel cache"] == [f"{tmp_path / 'kernels'}  5 files, 3.5 MiB"]
     assert facts["compiled"] == ["sm_80 2, sm_90a 1"]
+    assert facts["autotuned"] == ["choices 1"]
     assert facts["emulated"] == ["libraries 1"]
     assert facts["device"][0].startswith("cpu")
     assert len(facts["device"]) == 1 + backend.gpu_count()

@@ -161,3 +161,23 @@ def choose(job: Job, shape: Convolution, multiprocessors: int, itemsize: int = 4
     product = shape.product(job)
     candidates = configurations(job, product, itemsize, wide)
     return min(candidates, key=lambda candidate: estimate(candidate, product, multiprocessors))
+
+
+def shortlist(job: Job, shape: Convolution, multiprocessors: int, itemsize: int, wide: bool) -> list[Configuration]:
+    """What is worth measuring, 8 at most: each tile, with the splits that :func:`estimate` finds best for it; and of
+    the best of all the next fewer and the next more splits.
+
+    >>> conv3 = Convolution(128, 256, (13, 13), 384, (3, 3), (13, 13), padding=(1, 1))
+    >>> len(shortlist("forward", conv3, 132, 4, False)), len(shortlist("backward_w", conv3, 132, 4, False))
+    (6, 8)
+    """
+    product = shape.product(job)
+    candidates = configurations(job, product, itemsize, wide)
+    of_tile: dict[tuple[int, int], list[Configuration]] = {}
+    for candidate in candidates:
+        of_tile.setdefault((candidate.rows, candidate.columns), []).append(candidate)
+    best = [min(each, key=lambda c: estimate(c, product, multiprocessors)) for each in of_tile.values()]
+    chosen = choose(job, shape, multiprocessors, itemsize, wide)
+    same = of_tile[chosen.rows, chosen.columns]
+    place = same.index(chosen)
+    return [*best, *same[max(0, place - 1) : place], *same[place + 1 : place + 2]]

@@ -14,7 +14,7 @@ import numpy as np
 from gpunn.backend import Array, device_of, get_array_module, is_array
 from gpunn.cuda import source
 from gpunn.cuda.source import MacroValue
-from gpunn.errors import DeviceError, check
+from gpunn.errors import DeviceError, LaunchError, check
 
 C_TYPES = {"float32": "float", "float64": "double"}
 """The dtypes that the kernels take, with their names in CUDA C++."""
@@ -115,6 +115,10 @@ def launch(
     """
     options = source.options(macros)
     xp = get_array_module(*args)
+    for a in filter(is_array, args):
+        # A GPU stops the whole context at such an address.
+        rule = "arrays must begin at a multiple of their element size"
+        check(_aligned(a), LaunchError, kernel, rule, dtype=str(a.dtype), shape=a.shape)
     if xp is np and (recorded := _recorded.get()) is not None:
         recorded.add((file, options))
         return
@@ -129,6 +133,10 @@ def launch(
         check(not elsewhere, DeviceError, kernel, rule, arrays=elsewhere, current=f"gpu:{current.id}")
         function = _compiled(file, kernel, options, f"sm_{current.compute_capability}", current.id)
     function(grid, block, tuple(args))
+
+
+def _aligned(x: Array) -> bool:
+    return bool(x.flags.aligned if isinstance(x, np.ndarray) else x.data.ptr % x.itemsize == 0)
 
 
 @functools.cache

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from gpunn import cuda
 from gpunn.backend import Array, get_array_module
-from gpunn.cuda.convolution_plan import MAX_BLOCKS_YZ, Configuration, Convolution, Job, choose
+from gpunn.cuda import tuning
+from gpunn.cuda.convolution_plan import MAX_BLOCKS_YZ, Configuration, Convolution, Job, choose, shortlist
 from gpunn.errors import ShapeError, check
 from gpunn.ops.window import Size, Window
 
@@ -39,10 +40,17 @@ def forward(x: Array, w: Array, b: Array | None, shape: Convolution, relu: bool)
     xp = get_array_module(x)
     x, w = xp.ascontiguousarray(x), xp.ascontiguousarray(w)
     y = xp.empty((shape.n, shape.k, *shape.out), x.dtype)
-    if y.size:
-        bias = w if b is None else xp.ascontiguousarray(b)  # the kernel does not read it if has_bias is 0
-        args = [x, w, bias, y, np.int32(b is not None), np.int32(relu)]
-        _launch("conv2d", "forward", shape, args, (x.size, w.size, y.size))
+    if y.size == 0:
+        return y
+    bias = w if b is None else xp.ascontiguousarray(b)  # the kernel does not read it if has_bias is 0
+    sizes = [x.size, w.size, y.size]
+
+    def run(plan: Configuration, *arrays: Array) -> None:
+        args = [*arrays, np.int32(b is not None), np.int32(relu)]
+        _launch("conv2d", "forward", shape, args, sizes, plan)
+
+    arrays = (x, w, bias, y)
+    run(_plan("forward", shape, sizes, run, arrays), *arrays)
     return y
 
 
@@ -50,9 +58,15 @@ def backward_x(gy: Array, w: Array, shape: Convolution) -> Array:
     """gx (N, C, H, W)."""
     xp = get_array_module(gy)
     gx = xp.empty((shape.n, shape.c, *shape.image), gy.dtype)
-    if gx.size:
-        args = [xp.ascontiguousarray(gy), xp.ascontiguousarray(w), gx]
-        _launch("conv2d_backward_x", "backward_x", shape, args, (gy.size, w.size, gx.size))
+    if gx.size == 0:
+        return gx
+    sizes = [gy.size, w.size, gx.size]
+
+    def run(plan: Configuration, *arrays: Array) -> None:
+        _launch("conv2d_backward_x", "backward_x", shape, list(arrays), sizes, plan)
+
+    arrays = (xp.ascontiguousarray(gy), xp.ascontiguousarray(w), gx)
+    run(_plan("backward_x", shape, sizes, run, arrays), *arrays)
     return gx
 
 
@@ -62,32 +76,46 @@ def backward_w(gy: Array, x: Array, shape: Convolution) -> Array:
     gw = xp.empty((shape.k, shape.c // shape.groups, *shape.kernel), gy.dtype)
     if gw.size == 0:
         return gw
-    product, sizes = shape.product("backward_w"), [gy.size, x.size, gw.size]
-    plan = choose("backward_w", shape, multiprocessors(gy), gy.itemsize, cuda.index_type(*sizes) != "int")
-    sizes.append(plan.splits * gw.size)
+    sizes = [gy.size, x.size, gw.size]
+
+    def run(plan: Configuration, gy: Array, x: Array, gw: Array) -> None:
+        _split_sums(plan, gy, x, gw, shape, [*sizes, plan.splits * gw.size])
+
+    arrays = (xp.ascontiguousarray(gy), xp.ascontiguousarray(x), gw)
+    run(_plan("backward_w", shape, sizes, run, arrays), *arrays)
+    return gw
+
+
+def _split_sums(plan: Configuration, gy: Array, x: Array, gw: Array, shape: Convolution, sizes: Sequence[int]) -> None:
     index = np.int32 if cuda.index_type(*sizes) == "int" else np.int64
-    partial = gw if plan.splits == 1 else xp.empty((plan.splits, gw.size), gw.dtype)
-    args = [xp.ascontiguousarray(gy), xp.ascontiguousarray(x), partial, index(plan.chunk(product))]
+    partial = gw if plan.splits == 1 else get_array_module(gw).empty((plan.splits, gw.size), gw.dtype)
+    args = [gy, x, partial, index(plan.chunk(shape.product("backward_w")))]
     _launch("conv2d_backward_w", "backward_w", shape, args, sizes, plan)
     if plan.splits > 1:
         grid = (-(-gw.size // _SUM_THREADS),)
         args = [partial, gw, index(gw.size), np.int32(plan.splits)]
         cuda.launch("conv.cu", "conv2d_sum_splits", _macros(gw, sizes, plan), grid, (_SUM_THREADS,), args)
-    return gw
+
+
+def _plan(
+    job: Job, shape: Convolution, sizes: Sequence[int], run: Callable[..., None], arrays: tuple[Array, ...]
+) -> Configuration:
+    first, wide = arrays[0], cuda.index_type(*sizes) != "int"
+    many = multiprocessors(first)
+    usual = choose(job, shape, many, first.itemsize, wide)
+    if not tuning.in_use():
+        return usual
+    candidates = shortlist(job, shape, many, first.itemsize, wide)
+    return tuning.fastest(f"conv2d_{job}", "conv.cu", shape.integers(), candidates, usual, run, arrays)
 
 
 def _macros(x: Array, sizes: Sequence[int], plan: Configuration) -> dict[str, str | int]:
     return {"DTYPE": cuda.c_type(x), "INDEX": cuda.index_type(*sizes), **plan.macros()}
 
 
-def _launch(
-    op: str, job: Job, shape: Convolution, args: list[Any], sizes: Sequence[int], plan: Configuration | None = None
-) -> None:
-    first = args[0]
-    if plan is None:
-        plan = choose(job, shape, multiprocessors(first), first.itemsize, cuda.index_type(*sizes) != "int")
+def _launch(op: str, job: Job, shape: Convolution, args: list[Any], sizes: Sequence[int], plan: Configuration) -> None:
     grid = plan.blocks(shape.product(job))
     for name, blocks in zip(("channel tiles", "groups times parts"), grid[1:], strict=True):
-        check(blocks <= MAX_BLOCKS_YZ, ShapeError, op, f"CUDA takes at most {MAX_BLOCKS_YZ} {name}", got=blocks)
+        check(blocks <= MAX_BLOCKS_YZ, ShapeError, op, f"CUDA takes at most {MAX_BLOCKS_YZ} {name}", blocks=blocks)
     integers = map(np.int32, shape.integers())
-    cuda.launch("conv.cu", f"conv2d_{job}", _macros(first, sizes, plan), grid, (plan.threads,), [*args, *integers])
+    cuda.launch("conv.cu", f"conv2d_{job}", _macros(args[0], sizes, plan), grid, (plan.threads,), [*args, *integers])

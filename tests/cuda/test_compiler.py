@@ -24,11 +24,16 @@ def test_every_kernel_compiles_within_its_budget(name, macros, arch, tmp_path, m
     assert sorted(cubin.resources) == sorted(source.kernel_names(code))
     for kernel, used in cubin.resources.items():
         assert 0 < used.registers <= 128, kernel  # 512 threads a multiprocessor at least
+        assert used.spill_bytes == 0, kernel
         assert used.shared_bytes <= 48 * 1024, kernel
         assert used.stack_bytes <= 32, kernel
     if compiler.nvrtc_version() == BUDGET_VERSION:  # another version counts otherwise
         for entry, figures in budget.figures(name, macros, arch).items():
             assert not budget.over(entry, arch, figures, BUDGET)
+
+
+def test_the_budget_allows_no_spills():
+    assert {cell: figures for cell, figures in BUDGET.items() if figures.spill_bytes} == {}
 
 
 def test_the_budget_has_no_row_of_a_kernel_that_is_gone():

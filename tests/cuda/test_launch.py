@@ -1,6 +1,9 @@
 """What holds for every kernel of the library, on the cases in tests/kernel_cases/, a file for each kernel file."""
 
+import importlib
+import sys
 import threading
+import types
 
 import numpy as np
 import oracles
@@ -11,6 +14,8 @@ from runners import run_kernel_cases, run_kernel_cases_on_gpu
 from gpunn import backend, cuda
 from gpunn.cuda import source
 from gpunn.cuda.launch import index_type, takes
+from gpunn.errors import CompileError, LaunchError, ShapeError
+from gpunn.ops import batch_norm, conv, dropout, lrn, pool
 
 STEMS = [name.removesuffix(".cu") for name in source.sources()]
 
@@ -95,6 +100,92 @@ def test_only_emulated_numpy_arrays_of_the_kernels_dtypes_are_taken():
 def test_index_is_wide_before_it_can_overflow():
     assert index_type(5) == "int"
     assert index_type(5, 2**31 - 2**23) == "long long"
+
+
+LARGE = 46400  # squared it is more than 2**31
+
+
+@pytest.fixture
+def large_image(tmp_path):
+    """A plane of more than 2**31 elements, in a file that is all hole: it takes neither memory nor room on the disk."""
+    if sys.platform == "win32":
+        pytest.skip("files have no holes there unless they are asked for")
+    return np.memmap(tmp_path / "plane", np.float32, "w+", shape=(1, 1, LARGE, LARGE))
+
+
+def index_types(function, *args, **settings):
+    """The index types of the kernels that are launched, which do not run here."""
+    with cuda.record_launches() as launched:
+        function(*args, **settings)
+    return {option.split("=")[1] for _, options in launched for option in options if option.startswith("-DINDEX=")}
+
+
+def test_arrays_beyond_32_bits_go_to_kernels_with_wide_indices(large_image):
+    w, gy = np.ones((2, 1, 3, 3), np.float32), np.ones((1, 2, 47, 47), np.float32)
+    assert index_types(conv.conv2d, large_image, w, stride=1000) == {"long long"}
+    assert index_types(conv.conv2d_backward_w, gy, large_image, w.shape, stride=1000) == {"long long"}
+    assert index_types(conv.conv2d, large_image, w[:1], stride=1000) == {"long long"}  # depthwise
+    assert index_types(pool.max_pool2d, large_image, 3, 1000) == {"long long"}
+    assert index_types(pool.avg_pool2d, large_image, 3, 1000) == {"long long"}
+    channels = large_image.reshape(-1)[: 8 * 16400 * 16400].reshape(1, 8, 16400, 16400)
+    with backend.matmul_precision("bf16"):
+        wide = index_types(conv.conv2d, channels, np.ones((8, 8, 3, 3), np.float32), stride=1000)
+    assert wide == {"int", "long long"}  # of the filters, and of the images
+    assert index_types(conv.conv2d, channels[:, :, :500, :500], np.ones((8, 8, 3, 3), np.float32)) == {"int"}
+
+
+def test_what_tensor_cores_cannot_count_is_refused_in_words(large_image):
+    message = r"conv2d: an image must have fewer than 2\*\*31 pixels, got pixels=2152960000"
+    with cuda.record_launches(), backend.matmul_precision("tf32"), pytest.raises(ShapeError, match=message):
+        conv.conv2d(large_image, np.ones((2, 1, 3, 3), np.float32), stride=1000)
+
+
+def shifted(x, by):
+    """x, to begin ``by`` bytes after a multiple of 16."""
+    room = np.zeros(x.nbytes + 32, np.uint8)
+    start = -room.ctypes.data % 16 + by
+    result = np.frombuffer(room.data, x.dtype, x.size, start).reshape(x.shape)
+    result[...] = x
+    return result
+
+
+OPERATIONS = {
+    "conv": lambda x: conv.conv2d(x, np.ones((5, 4, 3, 3), x.dtype), padding=1),
+    "depthwise": lambda x: conv.conv2d(x, np.ones((4, 1, 3, 3), x.dtype), groups=4),
+    "pool": lambda x: pool.max_pool2d(x, 2),
+    "lrn": lambda x: lrn.local_response_norm(x, 3),
+    "dropout": lambda x: dropout.dropout(x, 0.5, 1),
+    "batch_norm": lambda x: batch_norm.batch_norm_statistics(x)[0],
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS.keys())
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_where_an_array_begins_does_not_matter_if_its_elements_are_aligned(operation, dtype, rng):
+    x = rng.standard_normal((2, 4, 8, 8)).astype(dtype)
+    for check in (False, True):
+        with cuda.emulate(check=check):
+            wanted = operation(x)
+            for by in range(x.itemsize, 16, x.itemsize):
+                np.testing.assert_allclose(operation(shifted(x, by)), wanted, rtol=1e-5, atol=1e-6)
+            strided = np.repeat(x, 2, axis=3)[:, :, :, ::2]
+            np.testing.assert_allclose(operation(strided), wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS.keys())
+def test_elements_that_are_not_aligned_are_refused_before_the_launch(operation):
+    x = shifted(np.ones((2, 4, 8, 8), np.float32), 2)
+    message = r"\w+: arrays must begin at a multiple of their element size, got dtype='float32', shape=\(2, 4, 8, 8\)"
+    with cuda.emulate(), pytest.raises(LaunchError, match=message):
+        operation(x)
+
+
+def test_a_device_whose_architecture_nvrtc_does_not_know_is_named(monkeypatch):
+    pytest.importorskip("cuda.core", reason="NVIDIA has no NVRTC for this system")
+    launched = importlib.import_module("gpunn.cuda.launch")  # gpunn.cuda.launch is the function
+    monkeypatch.setitem(sys.modules, "cupy", types.ModuleType("cupy"))
+    with pytest.raises(CompileError, match=r"NVRTC \S+ compiles for .*sm_75.*, got 'sm_30'"):
+        launched._compiled("lrn.cu", "lrn_forward", ("-DDTYPE=float",), "sm_30", 0)
 
 
 def test_a_thread_has_its_own_emulation():

@@ -35,5 +35,10 @@ def run():
     with backend.matmul_precision("fp16"):
         x, w = whole_numbers(rng, (1, 4, 9, 8), (70, 2, 3, 2))
         strided = passes(x, w, None, stride=2, padding=(1, 2), dilation=(2, 1), groups=2)
+    with backend.matmul_precision("bf16"):  # as in AlexNet's first layer: two taps of three channels share a chunk
+        x, w, b = whole_numbers(rng, (2, 3, 19, 15), (6, 3, 11, 11), 6)
+        first = passes(x, w, b, stride=4)
+    x, w = whole_numbers(rng, (3, 1, 11, 9), (3, 1, 5, 3), dtype=np.float16)  # four taps of one channel
+    few = passes(x, w, None, padding=2)
     x, w, b = whole_numbers(rng, (1, 9, 8, 5), (5, 9, 2, 3), 5, dtype=np.float16)
-    return [*tf32, *strided, *passes(x, w, b, padding=1)]
+    return [*tf32, *strided, *first, *few, *passes(x, w, b, padding=1)]

@@ -8,7 +8,7 @@ from conv_case import ConvCase
 
 from gpunn import backend, cuda
 from gpunn.errors import ArgumentError, DeviceError, ShapeError
-from gpunn.ops import conv, conv_mma
+from gpunn.ops import conv, conv_mma_launch
 
 # The precision that is asked for, and the dtype of the arrays: float16 arrays need not ask.
 KINDS = {"tf32": np.float32, "bf16": np.float32, "fp16": np.float32, "fp32": np.float16}
@@ -44,6 +44,11 @@ AWKWARD = {
     "stride and dilation share a factor": Case((2, 3, 13, 14), (5, 3, 3, 2), stride=(4, 2), dilation=(2, 4)),
     "more padding than image": Case((1, 1, 2, 2), (2, 1, 5, 5), padding=(3, 3)),
     "groups of few channels": Case((2, 6, 7, 7), (9, 2, 3, 3), groups=3),
+    "first layer, 11 x 11 at stride 4": Case((2, 3, 27, 23), (8, 3, 11, 11), stride=(4, 4)),
+    "first layer, 7 x 7 at stride 2": Case((2, 3, 13, 16), (8, 3, 7, 7), stride=(2, 2), padding=(3, 3)),
+    "first layer, one channel": Case((3, 1, 9, 8), (4, 1, 5, 5), padding=(2, 2)),
+    "two channels, dilation, more than one tile of taps": Case((1, 2, 17, 14), (5, 2, 9, 8), dilation=(2, 1)),
+    "groups of three channels": Case((2, 6, 7, 8), (4, 3, 3, 3), padding=(1, 0), groups=2),
     "a chunk and one more channel": Case((1, 9, 5, 6), (3, 9, 2, 2)),
     "tiles of 64 rows": Case((1, 3, 5, 5), (61, 3, 3, 3)),
     "more than one tile of 128 rows": Case((1, 3, 5, 5), (131, 3, 3, 3), bias=False),
@@ -244,11 +249,11 @@ def test_an_old_gpu_is_refused_where_it_has_no_such_instruction(kind, monkeypatc
             class Device:
                 compute_capability = "75"
 
-    monkeypatch.setattr(conv_mma, "get_array_module", lambda *arrays: Old)
+    monkeypatch.setattr(conv_mma_launch, "get_array_module", lambda *arrays: Old)
     with backend.matmul_precision(kind):
         if KINDS[kind] == np.float16 or kind == "fp16":
-            assert conv_mma._setting("conv2d", np.ones(1, KINDS[kind]), 8).precision == "f16"
+            assert conv_mma_launch.find_setting("conv2d", np.ones(1, KINDS[kind])).precision == "f16"
         else:
             message = rf"conv2d: {kind} needs a GPU of compute capability 8.0, got capability=75"
             with pytest.raises(DeviceError, match=message):
-                conv_mma._setting("conv2d", np.ones(1, KINDS[kind]), 8)
+                conv_mma_launch.find_setting("conv2d", np.ones(1, KINDS[kind]))

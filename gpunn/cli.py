@@ -5,6 +5,7 @@ say what to install.
 """
 
 import importlib.metadata
+import math
 import os
 import platform
 import re
@@ -51,6 +52,9 @@ def _error(message: str) -> int:
 def _app() -> Any:
     import typer
 
+    from gpunn.recipes import digits_rows as rows
+    from gpunn.recipes import spell as spelling
+    from gpunn.recipes import text as texts
     from gpunn.recipes.digits import Options, train_digits
     from gpunn.recipes.warmup import present_architectures
     from gpunn.recipes.warmup import warmup as warm
@@ -100,44 +104,129 @@ def _app() -> Any:
         else:
             print(f"nothing to do: all {found} specialised {of} are in {cache.folder()}")
 
+    Lr = Annotated[float, typer.Option(help="Highest learning rate, above 0.")]
+    Device = Annotated[
+        str | None,
+        typer.Option(help="cpu, gpu or gpu:N.", show_default="the environment variable GPUNN_DEVICE, or cpu"),
+    ]
+    Emulate = Annotated[
+        bool, typer.Option("--emulate", help="Run the CUDA kernels on the CPU (slow; needs g++ or clang++).")
+    ]
+    Images = Annotated[int, typer.Option(min=1, help="Images per training step.")]
+    ImageEpochs = Annotated[int, typer.Option(min=1, help="Passes over the training images.")]
+    ImageSeed = Annotated[int, typer.Option(min=0, help="Draws the split, the weights, the batches and the jitter.")]
+    Hidden = Annotated[int, typer.Option(min=1, help="Hidden units of a recurrent layer.")]
+
+    def run_folder(recipe: str) -> Any:
+        default = f"runs/{recipe}-<date>-<time>"
+        return typer.Option(help="Run folder; must not hold a run yet.", show_default=default)
+
+    def report(figures: str, folder: Path, summary: dict[str, Any]) -> None:
+        """The line at the end of a training, and the exit code of an interrupted one."""
+        ended = "" if summary["status"] == "finished" else f"{summary['status']}, "
+        print(f"{ended}{figures} after {summary['epochs']} epochs, {summary['seconds']:.1f} s: {folder}")
+        if summary["status"] == "interrupted":
+            raise typer.Exit(130)
+
     @train.command()
     def digits(
-        epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images.")] = Options.epochs,
-        batch_size: Annotated[int, typer.Option(min=1, help="Images per training step.")] = Options.batch_size,
-        lr: Annotated[float, typer.Option(help="Highest learning rate, above 0.")] = Options.lr,
-        seed: Annotated[
-            int, typer.Option(min=0, help="Draws the split, the weights, the batches and the jitter.")
-        ] = Options.seed,
-        device: Annotated[
-            str | None,
-            typer.Option(help="cpu, gpu or gpu:N.", show_default="the environment variable GPUNN_DEVICE, or cpu"),
-        ] = None,
-        out: Annotated[
-            Path | None,
-            typer.Option(help="Run folder; must not hold a run yet.", show_default="runs/digits-<date>-<time>"),
-        ] = None,
-        emulate: Annotated[
-            bool, typer.Option("--emulate", help="Run the CUDA kernels on the CPU (slow; needs g++ or clang++).")
-        ] = False,
+        epochs: ImageEpochs = Options.epochs,
+        batch_size: Images = Options.batch_size,
+        lr: Lr = Options.lr,
+        seed: ImageSeed = Options.seed,
+        device: Device = None,
+        out: Annotated[Path | None, run_folder("digits")] = None,
+        emulate: Emulate = False,
     ) -> None:
         """Train a LeNet-style network on scikit-learn's handwritten digits."""
         options = Options(epochs, batch_size, lr, seed, device, emulate)
-        with _progress(options.epochs) as follow:
+        with _progress(epochs, TRAINING_IMAGES, _test_accuracy) as follow:
             folder, summary = train_digits(options, out, **follow)
-        ended = "" if summary["status"] == "finished" else f"{summary['status']}, "
-        print(
-            f"{ended}test accuracy {summary['test_accuracy']:.2%} after {summary['epochs']} epochs, "
-            f"{summary['seconds']:.1f} s: {folder}"
-        )
-        if summary["status"] == "interrupted":
-            raise typer.Exit(130)
+        report(f"test accuracy {summary['test_accuracy']:.2%}", folder, summary)
+
+    @train.command()
+    def digits_rows(
+        epochs: ImageEpochs = rows.Options.epochs,
+        batch_size: Images = rows.Options.batch_size,
+        lr: Lr = rows.Options.lr,
+        hidden_size: Hidden = rows.Options.hidden_size,
+        seed: ImageSeed = rows.Options.seed,
+        device: Device = None,
+        out: Annotated[Path | None, run_folder("digits-rows")] = None,
+        emulate: Emulate = False,
+    ) -> None:
+        """Read the digits row by row with an RNN, an LSTM and a GRU, side by side."""
+        options = rows.Options(epochs, batch_size, lr, hidden_size, seed, device, emulate)
+        each = len(rows.CELLS) * TRAINING_IMAGES
+        with _progress(epochs, each, lambda record: f"{record.cell} {_test_accuracy(record)}") as follow:
+            folder, summary = rows.train_digits_rows(options, out, **follow)
+        found = ", ".join(f"{cell.upper()} {value:.2%}" for cell, value in summary["test_accuracy"].items())
+        report(f"test accuracy {found}", folder, summary)
+
+    @train.command()
+    def spell(
+        epochs: ImageEpochs = spelling.Options.epochs,
+        batch_size: Images = spelling.Options.batch_size,
+        lr: Lr = spelling.Options.lr,
+        hidden_size: Hidden = spelling.Options.hidden_size,
+        seed: ImageSeed = spelling.Options.seed,
+        device: Device = None,
+        out: Annotated[Path | None, run_folder("spell")] = None,
+        emulate: Emulate = False,
+    ) -> None:
+        """Spell the name of each digit, letter by letter, from its image."""
+        options = spelling.Options(epochs, batch_size, lr, hidden_size, seed, device, emulate)
+        shown = lambda record: f"exact names {record.test_accuracy:.2%}"  # noqa: E731
+        with _progress(epochs, TRAINING_IMAGES, shown) as follow:
+            folder, summary = spelling.train_spell(options, out, **follow)
+        report(f"exact test names {summary['exact_names']:.2%}", folder, summary)
+
+    @train.command()
+    def text(
+        file: Annotated[
+            Path | None, typer.Option(help="A text in UTF-8.", show_default="the topics of Python's own help")
+        ] = None,
+        cell: Annotated[str, typer.Option(help="rnn, lstm or gru.")] = texts.Options.cell,
+        hidden_size: Hidden = texts.Options.hidden_size,
+        num_layers: Annotated[int, typer.Option(min=1, help="Recurrent layers.")] = texts.Options.num_layers,
+        epochs: Annotated[int, typer.Option(min=1, help="Passes over the text.")] = texts.Options.epochs,
+        batch_size: Annotated[
+            int, typer.Option(min=1, help="Parts of the text that are read side by side.")
+        ] = texts.Options.batch_size,
+        sequence_length: Annotated[
+            int, typer.Option(min=1, help="Characters of each part per training step.")
+        ] = texts.Options.sequence_length,
+        lr: Lr = texts.Options.lr,
+        temperature: Annotated[
+            float, typer.Option(help="Of the sample, above 0: below 1 it is tamer.")
+        ] = texts.Options.temperature,
+        seed: Annotated[int, typer.Option(min=0, help="Draws the weights and the sample.")] = texts.Options.seed,
+        device: Device = None,
+        out: Annotated[Path | None, run_folder("text")] = None,
+        emulate: Emulate = False,
+    ) -> None:
+        """Learn a text character by character, and write some of its kind."""
+        sizes = hidden_size, num_layers, epochs, batch_size, sequence_length
+        options = texts.Options(file, cell, *sizes, lr, temperature, seed, device, emulate)
+        shown = lambda record: f"test bits/character {record.test_loss / math.log(2):.3f}"  # noqa: E731
+        with _progress(epochs, None, shown) as follow:
+            folder, summary = texts.train_text(options, out, **follow)
+        print(summary["sample"], end="\n\n")
+        report(f"test bits/character {summary['test_bits']:.3f}", folder, summary)
 
     return app
 
 
+def _test_accuracy(record: Any) -> str:
+    return f"test accuracy {record.test_accuracy:.2%}"
+
+
 @contextmanager
-def _progress(epochs: int) -> Iterator[dict[str, Any]]:
-    """A progress display on a terminal, nothing elsewhere; gives the callbacks of the recipe."""
+def _progress(epochs: int, samples: int | None, shown: Callable[[Any], str]) -> Iterator[dict[str, Any]]:
+    """A progress display on a terminal, nothing elsewhere; gives the callbacks of the recipe.
+
+    ``samples`` are those of an epoch, None to count steps; ``shown(record)`` is what an epoch came to.
+    """
     if not sys.stdout.isatty():
         yield {}
         return
@@ -146,20 +235,20 @@ def _progress(epochs: int) -> Iterator[dict[str, Any]]:
     columns = (
         TextColumn("epoch {task.fields[epoch]}/" + str(epochs)),
         BarColumn(),
-        TextColumn("loss {task.fields[loss]}  test accuracy {task.fields[accuracy]}"),
-        TextColumn("{task.fields[rate]:.0f} samples/s"),
+        TextColumn("loss {task.fields[loss]}  {task.fields[shown]}"),
+        TextColumn("{task.fields[rate]:.0f} " + ("steps/s" if samples is None else "samples/s")),
         TimeRemainingColumn(),
     )
     with Progress(*columns) as progress:
-        task = progress.add_task("", total=None, epoch=1, loss="-", accuracy="-", rate=0.0)
+        task = progress.add_task("", total=None, epoch=1, loss="-", shown="", rate=0.0)
 
         def on_step(step: int, steps: int, loss: float) -> None:
-            rate = (progress.tasks[task].speed or 0.0) * TRAINING_IMAGES * epochs / steps
+            rate = (progress.tasks[task].speed or 0.0) * (1 if samples is None else samples * epochs / steps)
             epoch = 1 + (step - 1) * epochs // steps
             progress.update(task, completed=step, total=steps, epoch=epoch, loss=f"{loss:.4f}", rate=rate)
 
         def on_epoch(record: Any) -> None:
-            progress.update(task, accuracy=f"{record.test_accuracy:.2%}")
+            progress.update(task, shown=shown(record))
 
         yield {"on_step": on_step, "on_epoch": on_epoch}
 

@@ -317,3 +317,19 @@ def gru_cell_reset_before(x_gates, h, w_hh, b_hh):
         z = np.array([logistic(v) for v in xz + wz @ state + bz])
         y[row] = (1 - z) * np.tanh(xn + wn @ (r * state) + bn) + z * state
     return y
+
+
+def recurrence(kind, x, state, w_ih, w_hh, b_ih, b_hh):
+    """A sequence x (T, in) through "tanh", "relu", "lstm", "gru" or "gru before", step by step: every h, last state."""
+    h, rows = np.float64(state[0])[None], []
+    c = np.float64(state[-1])[None]
+    for step in x:
+        of_x, of_h = (w_ih @ step + b_ih)[None], (w_hh @ h[0] + b_hh)[None]
+        if kind in ("tanh", "relu"):
+            h = np.tanh(of_x + of_h) if kind == "tanh" else np.maximum(of_x + of_h, 0)
+        elif kind == "lstm":
+            h, c = lstm_cell(of_x + of_h, c)
+        else:
+            h = gru_cell(of_x, of_h, h) if kind == "gru" else gru_cell_reset_before(of_x, h, w_hh, b_hh)
+        rows.append(h[0])
+    return np.array(rows), np.concatenate([h, c] if kind == "lstm" else [h])

@@ -147,6 +147,66 @@ def test_training_is_quiet_where_there_is_no_terminal(command: Command) -> None:
     assert out == line
 
 
+def test_digits_rows(command: Command) -> None:
+    code, out, err = command(
+        "train", "digits-rows", "--epochs", 1, "--batch-size", 256, "--hidden-size", 8, "--out", "o"
+    )
+    assert (code, err) == (0, "")
+    percent = r"\d+\.\d\d%"
+    line = rf"test accuracy RNN {percent}, LSTM {percent}, GRU {percent} after 1 epochs, \d+\.\d s: o\n"
+    assert re.fullmatch(line, out)
+    assert json.loads(Path("o/config.json").read_text())["hidden_size"] == 8
+
+
+def test_spell(command: Command) -> None:
+    code, out, err = command("train", "spell", "--epochs", 1, "--batch-size", 256, "--lr", "0.02", "--out", "here")
+    assert (code, err) == (0, "")
+    assert re.fullmatch(r"exact test names \d+\.\d\d% after 1 epochs, \d+\.\d s: here\n", out)
+    assert json.loads(Path("here/config.json").read_text())["lr"] == 0.02
+
+
+SMALL_TEXT = ("--hidden-size", 8, "--epochs", 1, "--batch-size", 2, "--sequence-length", 8)
+
+
+def test_text(command: Command) -> None:
+    Path("story.txt").write_text("a word and " * 40)
+    code, out, err = command("train", "text", "--file", "story.txt", *SMALL_TEXT, "--cell", "rnn", "--out", "here")
+    assert (code, err) == (0, "")
+    sample = Path("here/sample.txt").read_text()
+    line = r"\ntest bits/character \d+\.\d{3} after 1 epochs, \d+\.\d s: here\n"
+    assert out.startswith(sample)
+    assert re.fullmatch(line, out[len(sample) :])
+    config = json.loads(Path("here/config.json").read_text())
+    assert (config["file"], config["cell"], config["num_layers"]) == ("story.txt", "rnn", 1)
+
+
+def test_texts_that_cannot_be_read(command: Command) -> None:
+    Path("empty").write_text("")
+    Path("bytes").write_bytes(b"\xff\xfe")
+    Path("short").write_text("abc")
+    for name, cause in (
+        ("none", "the text cannot be read: No such file or directory"),
+        ("empty", "the text is empty"),
+        ("bytes", "not a text in UTF-8: invalid start byte at byte 0"),
+        ("short", "the text is too short: 3 characters, where 2312 are needed for batch_size=32, sequence_length=64"),
+    ):
+        assert command("train", "text", "--file", name) == (2, "", f"error: {name}: {cause}\n")
+    code, _, err = command("train", "text", "--cell", "cnn")
+    assert (code, err) == (2, "error: train text: cell must be one of rnn, lstm, gru, got cell='cnn'\n")
+    assert sorted(os.listdir()) == ["bytes", "empty", "short"]
+
+
+def test_progress_of_a_text_on_a_terminal(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("story.txt").write_text("a word and " * 40)
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert command("train", "text", "--file", "story.txt", *SMALL_TEXT, "--out", "here").code == 0
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue())
+    last = [line for line in re.split(r"[\r\n]+", shown) if line.startswith("epoch")][-1]
+    assert re.search(r"epoch 1/1 .*loss \d\.\d+ .*test bits/character \d\.\d{3} .*\d steps/s", last), last
+
+
 def test_options_reach_the_run(command: Command) -> None:
     options = ("--lr", "0.02", "--seed", 7, "--device", "cpu", "--out", "here")
     assert command(*QUICK, *options).code == 0

@@ -57,6 +57,13 @@ FUNCTIONS = {
     "bias_relu_lrn_pool": (lambda x, b: F.bias_relu_lrn_pool(x, b, 3, 2, 1, alpha=0.5), [IMAGES, (4,)]),
     "global_avg_pool2d": (F.global_avg_pool2d, [IMAGES]),
     "global_max_pool2d": (F.global_max_pool2d, [IMAGES]),
+    "rnn": (lambda *a: F.rnn(*a)[0], [(3, 2, 4), (2, 3), (3, 4), (3, 3), (3,), (3,)]),
+    "lstm": (lambda x, h, c, *w: F.lstm(x, (h, c), *w)[0], [(3, 2, 4), (2, 3), (2, 3), (12, 4), (12, 3), (12,), (12,)]),
+    "gru": (lambda *a: F.gru(*a)[1], [(3, 2, 4), (2, 3), (9, 4), (9, 3), (9,), (9,)]),
+    "gru reset before": (
+        lambda *a: F.gru(*a, reset_after=False, reverse=True)[0],
+        [(3, 2, 4), (2, 3), (9, 4), (9, 3), (9,), (9,)],
+    ),
     "rnn_cell": (F.rnn_cell, [(2, 4), (2, 3), (3, 4), (3, 3), (3,), (3,)]),
     "lstm_cell": (
         lambda x, h, c, *w: sum(F.lstm_cell(x, (h, c), *w)),

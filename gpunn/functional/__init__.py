@@ -50,6 +50,7 @@ from gpunn.functional.pad import pad
 from gpunn.functional.pool import avg_pool1d, avg_pool2d, avg_pool3d, max_pool1d, max_pool2d, max_pool3d
 from gpunn.functional.reduction import logsumexp
 from gpunn.functional.regression_loss import huber_loss, l1_loss, mse_loss, smooth_l1_loss
+from gpunn.functional.rnn import gru, lstm, rnn
 from gpunn.functional.rnn_cell import gru_cell, lstm_cell, rnn_cell
 from gpunn.functional.selection import clip, maximum, minimum, where
 from gpunn.functional.shape import concatenate, split, stack
@@ -101,6 +102,7 @@ __all__ = [
     "global_max_pool2d",
     "global_max_pool3d",
     "group_norm",
+    "gru",
     "gru_cell",
     "hardsigmoid",
     "hinge_embedding_loss",
@@ -115,6 +117,7 @@ __all__ = [
     "log",
     "log_softmax",
     "logsumexp",
+    "lstm",
     "lstm_cell",
     "matmul",
     "max_pool1d",
@@ -128,6 +131,7 @@ __all__ = [
     "one_hot",
     "pad",
     "relu",
+    "rnn",
     "rnn_cell",
     "selu",
     "sigmoid",

@@ -35,6 +35,7 @@ from gpunn.nn.loss import CrossEntropyLoss
 from gpunn.nn.lrn import LocalResponseNorm
 from gpunn.nn.margin_loss import CosineEmbeddingLoss, HingeEmbeddingLoss, MultiMarginLoss
 from gpunn.nn.module import Buffer, Module, Parameter
+from gpunn.nn.packed import PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence, pad_sequence
 from gpunn.nn.pad import (
     CircularPad1d,
     CircularPad2d,
@@ -49,12 +50,17 @@ from gpunn.nn.pad import (
 )
 from gpunn.nn.pool import AvgPool1d, AvgPool2d, AvgPool3d, MaxPool1d, MaxPool2d, MaxPool3d
 from gpunn.nn.regression_loss import HuberLoss, L1Loss, MSELoss, SmoothL1Loss
+from gpunn.nn.rnn import GRU, LSTM, RNN
+from gpunn.nn.rnn_cell import GRUCell, LSTMCell, RNNCell
 from gpunn.nn.smooth_activation import ELU, GELU, SELU, SiLU, Softplus
 from gpunn.nn.softmax import LogSoftmax, Softmax
 
 __all__ = [
     "ELU",
     "GELU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "SELU",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
@@ -90,6 +96,7 @@ __all__ = [
     "Dropout3d",
     "Embedding",
     "Flatten",
+    "GRUCell",
     "GlobalAvgPool1d",
     "GlobalAvgPool2d",
     "GlobalAvgPool3d",
@@ -106,6 +113,7 @@ __all__ = [
     "InstanceNorm3d",
     "KLDivLoss",
     "L1Loss",
+    "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -119,7 +127,9 @@ __all__ = [
     "ModuleList",
     "MultiMarginLoss",
     "NLLLoss",
+    "PackedSequence",
     "Parameter",
+    "RNNCell",
     "ReLU",
     "ReflectionPad1d",
     "ReflectionPad2d",
@@ -137,4 +147,8 @@ __all__ = [
     "Unflatten",
     "ZeroPad2d",
     "init",
+    "pack_padded_sequence",
+    "pack_sequence",
+    "pad_packed_sequence",
+    "pad_sequence",
 ]

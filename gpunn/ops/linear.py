@@ -29,7 +29,7 @@ def linear(x: Array, w: Array, b: Array | None = None) -> Array:
     y = x.astype(acc, copy=False) @ w.T.astype(acc, copy=False)
     if b is not None:
         check_shape("linear", "b", b, (w.shape[0],))
-        y = y + b.astype(acc, copy=False)
+        y += b.astype(acc, copy=False)
     return y.astype(x.dtype, copy=False)
 
 

@@ -6,14 +6,16 @@
 s is the logistic function; h and c are (N, H), gates lie side by side in a row: (N, 4H) or (N, 3H). The GRU of
 Cho et al. 2014 multiplies h by r before the product, in two parts: :func:`gru_reset` gives s(r) h, whose product the
 caller adds to n for :func:`gru_update`. Backward forms the activations again from the arguments of forward, which the
-products keep anyway. float16 is computed in float32. Sources: Hochreiter and Schmidhuber 1997, Gers et al. 2000
-(forget gate); Cho et al. 2014.
+products keep anyway. float16 is computed in float32. ``out`` takes the results, in the order in which they are
+returned, into arrays of the inputs' dtype, such as rows of a sequence. Sources: Hochreiter and Schmidhuber 1997, Gers
+et al. 2000 (forget gate); Cho et al. 2014.
 
 CUDA: ``kernels/rnn_cell.cu``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,8 +28,8 @@ from gpunn.ops.vector import vector
 from gpunn.ops.window import check_shape
 
 
-def lstm_cell(gates: Array, c: Array) -> Array:
-    """h' and c', the two parts of one array (2, N, H).
+def lstm_cell(gates: Array, c: Array, out: Sequence[Array] | None = None) -> Any:
+    """h' and c', the two parts of one array (2, N, H), or ``out``.
 
     >>> h, c = lstm_cell(np.array([[0.0, 0.0, 9.0, 99.0]]), np.array([[1.0]]))
     >>> h.round(4).item(), c.round(4).item()
@@ -35,63 +37,81 @@ def lstm_cell(gates: Array, c: Array) -> Array:
     """
     xp = _check("lstm_cell", c=c, gates=gates)
     if cuda.takes(c):
-        y = xp.empty((2, *c.shape), c.dtype)
+        y = xp.empty((2, *c.shape), c.dtype) if out is None else out
         _launch("lstm_forward", xp, [gates, c], [y[0], y[1]])
         return y
-    i, f, g, o, old = _wide(gates, 4, c)
-    new = sigmoid(f) * old + sigmoid(i) * xp.tanh(g)
-    return xp.stack([sigmoid(o) * xp.tanh(new), new]).astype(c.dtype, copy=False)
+    y = xp.empty((2, *c.shape), c.dtype) if out is None else out
+    i, f, g, o = _gates(xp, gates, 4)
+    new = f * c
+    new += i * g
+    y[1][...] = new
+    xp.multiply(o, xp.tanh(new), out=y[0])
+    return y
 
 
-def lstm_cell_backward(gy: Array, gates: Array, c: Array) -> tuple[Array, Array]:
-    """The gradients of ``gates`` and ``c``; gy (2, N, H) holds those of h' and c'."""
+def lstm_cell_backward(
+    gy: Sequence[Array] | Array, gates: Array, c: Array, out: Sequence[Array] | None = None
+) -> tuple[Array, Array]:
+    """The gradients of ``gates`` and ``c``; gy, (2, N, H) or two arrays, holds those of h' and c'."""
     op = "lstm_cell_backward"
     xp = _check(op, c=c, gates=gates)
-    operands(op, gy=gy, c=c)
-    check_shape(op, "gy", gy, (2, *c.shape))
+    check(len(gy) == 2, ShapeError, op, "gy must have the two parts of h' and c'", parts=len(gy))
+    gh, gnext = gy
+    operands(op, gh=gh, gc=gnext, c=c)
+    for name, part in (("gy[0]", gh), ("gy[1]", gnext)):
+        check_shape(op, name, part, c.shape)
+    ggates, gc = (xp.empty(a.shape, c.dtype) for a in (gates, c)) if out is None else out
     if cuda.takes(c):
-        ggates, gc = xp.empty(gates.shape, c.dtype), xp.empty(c.shape, c.dtype)
-        _launch("lstm_backward", xp, [gy[0], gy[1], gates, c], [ggates, gc])
+        _launch("lstm_backward", xp, [gh, gnext, gates, c], [ggates, gc])
         return ggates, gc
-    i, f, g, o, old, gh, gnext = _wide(gates, 4, c, gy[0], gy[1])
-    i, f, g, o = sigmoid(i), sigmoid(f), xp.tanh(g), sigmoid(o)
-    t = xp.tanh(f * old + i * g)
+    i, f, g, o = _gates(xp, gates, 4)
+    t = f * c
+    t += i * g
+    xp.tanh(t, out=t)
     gnext = gnext + gh * o * (1 - t * t)
-    parts = [gnext * g * i * (1 - i), gnext * old * f * (1 - f), gnext * i * (1 - g * g), gh * t * o * (1 - o)]
-    return _joined(xp, parts, c.dtype), (gnext * f).astype(c.dtype, copy=False)
+    hidden = c.shape[1]
+    parts = [gnext * g * (i - i * i), gnext * c * (f - f * f), gnext * i * (1 - g * g), gh * t * (o - o * o)]
+    for k, part in enumerate(parts):
+        ggates[:, k * hidden : (k + 1) * hidden] = part
+    xp.multiply(gnext, f, out=gc)
+    return ggates, gc
 
 
-def gru_cell(x_gates: Array, h_gates: Array, h: Array) -> Array:
+def gru_cell(x_gates: Array, h_gates: Array, h: Array, out: Array | None = None) -> Array:
     """h' (N, H), with the reset gate applied after the product of h: the gates of x and of h stay apart.
 
     >>> gru_cell(np.array([[0.0, 99.0, 0.0]]), np.zeros((1, 3)), np.array([[0.25]])).item()
     0.25
     """
     xp = _check("gru_cell", h=h, x_gates=x_gates, h_gates=h_gates)
+    y = xp.empty(h.shape, h.dtype) if out is None else out
     if cuda.takes(h):
-        y = xp.empty(h.shape, h.dtype)
         _launch("gru_forward", xp, [x_gates, h_gates, h], [y])
         return y
-    xr, xz, xn, hr, hz, hn, state = [*_wide(x_gates, 3), *_wide(h_gates, 3, h)]
-    z = sigmoid(xz + hz)
-    n = xp.tanh(xn + sigmoid(xr + hr) * hn)
-    return ((1 - z) * n + z * state).astype(h.dtype, copy=False)
+    _, z, n, _ = _gru_gates(xp, x_gates, h_gates)
+    xp.add(n, z * (h - n), out=y)
+    return y
 
 
-def gru_cell_backward(gy: Array, x_gates: Array, h_gates: Array, h: Array) -> tuple[Array, Array, Array]:
+def gru_cell_backward(
+    gy: Array, x_gates: Array, h_gates: Array, h: Array, out: Sequence[Array] | None = None
+) -> tuple[Array, Array, Array]:
     """The gradients of ``x_gates``, ``h_gates`` and ``h`` (of h as it stands in the formula, beside ``h_gates``)."""
     xp = _check("gru_cell_backward", h=h, gy=gy, x_gates=x_gates, h_gates=h_gates)
+    of_x, of_h, gh = (xp.empty(a.shape, h.dtype) for a in (x_gates, h_gates, h)) if out is None else out
     if cuda.takes(h):
-        results = tuple(xp.empty(a.shape, h.dtype) for a in (x_gates, h_gates, h))
-        _launch("gru_backward", xp, [gy, x_gates, h_gates, h], results)
-        return results
-    xr, xz, xn, hr, hz, hn, state, g = [*_wide(x_gates, 3), *_wide(h_gates, 3, h, gy)]
-    r, z = sigmoid(xr + hr), sigmoid(xz + hz)
-    n = xp.tanh(xn + r * hn)
-    gn = g * (1 - z) * (1 - n * n)
-    gr, gz = gn * hn * r * (1 - r), g * (state - n) * z * (1 - z)
-    of_x, of_h = _joined(xp, [gr, gz, gn], h.dtype), _joined(xp, [gr, gz, gn * r], h.dtype)
-    return of_x, of_h, (g * z).astype(h.dtype, copy=False)
+        _launch("gru_backward", xp, [gy, x_gates, h_gates, h], [of_x, of_h, gh])
+        return of_x, of_h, gh
+    r, z, n, hn = _gru_gates(xp, x_gates, h_gates)
+    gn = gy * (1 - z) * (1 - n * n)
+    hidden = h.shape[1]
+    of_x[:, :hidden] = gn * hn * (r - r * r)
+    of_x[:, hidden : 2 * hidden] = gy * (h - n) * (z - z * z)
+    of_x[:, 2 * hidden :] = gn
+    of_h[:, : 2 * hidden] = of_x[:, : 2 * hidden]
+    xp.multiply(gn, r, out=of_h[:, 2 * hidden :])
+    xp.multiply(gy, z, out=gh)
+    return of_x, of_h, gh
 
 
 def gru_reset(rz: Array, h: Array) -> Array:
@@ -164,6 +184,34 @@ def _check(op: str, **arrays: Array) -> Any:
 
 
 # ---- without the kernel ---------------------------------------------------------------------------------------------
+
+
+def _gates(xp: Any, gates: Array, count: int) -> list[Array]:
+    """The activations (N, H) of a row's gates, in the dtype that sums are formed in: logistic, but for the tanh of g.
+
+    ``s(x) = tanh(x / 2) / 2 + 1/2`` makes one tanh of a whole row.
+    """
+    hidden = gates.shape[1] // count
+    scale = xp.full(gates.shape[1], 0.5, accumulation_dtype(gates.dtype))
+    scale[2 * hidden : 3 * hidden] = 1
+    a = gates * scale
+    xp.tanh(a, out=a)
+    a *= scale
+    a += 1 - scale
+    return [a[:, k * hidden : (k + 1) * hidden] for k in range(count)]
+
+
+def _gru_gates(xp: Any, x_gates: Array, h_gates: Array) -> tuple[Array, Array, Array, Array]:
+    """r, z, n, and what r multiplies."""
+    hidden = x_gates.shape[1] // 3
+    dtype = accumulation_dtype(x_gates.dtype)
+    rz = xp.add(x_gates[:, : 2 * hidden], h_gates[:, : 2 * hidden], dtype=dtype)
+    r, z = _gates(xp, rz, 2)
+    hn = h_gates[:, 2 * hidden :].astype(dtype, copy=False)
+    n = r * hn
+    n += x_gates[:, 2 * hidden :]
+    xp.tanh(n, out=n)
+    return r, z, n, hn
 
 
 def _wide(gates: Array, count: int, *more: Array) -> list[Array]:

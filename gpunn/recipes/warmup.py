@@ -7,12 +7,13 @@ Which kernels those are is found by going through a recipe's steps with launches
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gpunn import functional as F
-from gpunn import optim
+from gpunn import nn, optim
 from gpunn.backend import gpu_count, random_generator, why_no_gpu
 from gpunn.cuda import cache, convolution_plan, record_launches, source
 from gpunn.cuda.compiler import check_architecture, compile_cubin, find_cubin
@@ -20,9 +21,11 @@ from gpunn.cuda.launch import C_TYPES, Specialisation
 from gpunn.data import batches
 from gpunn.data.digits import TRAINING_IMAGES
 from gpunn.errors import ArgumentError, FileError
-from gpunn.models import lenet
+from gpunn.models import CharacterModel, lenet
+from gpunn.models.sequence import CELLS
+from gpunn.recipes import digits_rows, spell, text
 from gpunn.recipes.digits import WEIGHT_DECAY, Options
-from gpunn.tensor import tensor
+from gpunn.tensor import Tensor, tensor
 from gpunn.train import evaluate
 
 
@@ -101,5 +104,47 @@ def _digits(dtype: np.dtype[Any]) -> None:
     evaluate(model, images, labels)
 
 
-RECIPES: dict[str, Callable[[np.dtype[Any]], None]] = {"digits": _digits}
+def _step(model: nn.Module, dtype: np.dtype[Any], loss: Callable[[], Tensor]) -> None:
+    """A training step of ``loss()``, with the parameters of ``model`` in ``dtype``."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.astype(dtype)
+    adam = optim.Adam(model.parameters())
+    loss().backward()
+    adam.step()
+
+
+def _digits_rows(dtype: np.dtype[Any]) -> None:
+    models = digits_rows.Readers(digits_rows.Options.hidden_size, 0)
+    rows, labels = (
+        np.zeros((digits_rows.Options.batch_size, 8, 8), dtype),
+        np.zeros(digits_rows.Options.batch_size, int),
+    )
+    for model in map(models.__getitem__, digits_rows.CELLS):
+        _step(model, dtype, partial(lambda model: F.cross_entropy(model(tensor(rows)), labels), model))
+
+
+def _spell(dtype: np.dtype[Any]) -> None:
+    model = spell.Speller(spell.Options.hidden_size, random_generator(0))
+    images = np.zeros((spell.Options.batch_size, 1, 8, 8), dtype)
+    letters = np.zeros((len(images), 2), int)  # every step launches the same kernels
+    _step(model, dtype, lambda: _letter_loss(model(tensor(images), letters), letters))
+
+
+def _text(dtype: np.dtype[Any]) -> None:
+    letters = np.zeros((text.Options.batch_size, 2), int)
+    for cell in CELLS:
+        model = CharacterModel("ab", hidden_size=text.Options.hidden_size, cell=cell, generator=random_generator(0))
+        _step(model, dtype, partial(lambda model: _letter_loss(model(letters)[0], letters), model))
+
+
+def _letter_loss(logits: Tensor, letters: np.ndarray[Any, Any]) -> Tensor:
+    return F.cross_entropy(logits.reshape(letters.size, -1), letters.reshape(-1))  # type: ignore[no-any-return]
+
+
+RECIPES: dict[str, Callable[[np.dtype[Any]], None]] = {
+    "digits": _digits,
+    "digits-rows": _digits_rows,
+    "spell": _spell,
+    "text": _text,
+}
 """A function for each recipe that takes the steps of its training and its evaluation on arrays of a dtype."""

@@ -1,11 +1,11 @@
-"""The training loop, for classifiers with integer labels."""
+"""The training loop: of classifiers with integer labels, and of anything that has a loss."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from gpunn import nn
 from gpunn.backend import Array, to_cpu
 from gpunn.data import batches
 from gpunn.errors import ArgumentError, TrainingError, check
-from gpunn.tensor import no_grad, tensor
+from gpunn.tensor import Tensor, no_grad, tensor
 
 
 class EpochRecord(NamedTuple):
@@ -73,42 +73,88 @@ def fit(
     Raises TrainingError, which says at which step, when a loss is not finite. Whatever stops an epoch (that error,
     Ctrl-C), the model goes back to its last good state: the end of the last whole epoch, or the state it came in.
     """
+
+    def loss(batch: tuple[Array, Array]) -> tuple[Tensor, int]:
+        x, y = batch
+        if augment is not None:
+            x = augment(x, generator)
+        return F.cross_entropy(model(tensor(x)), y), len(y)
+
+    def test_loss() -> tuple[float, float]:
+        return evaluate(model, *test)[:2]
+
+    return fit_loss(
+        model,
+        optimizer,
+        lambda: batches(*train, batch_size, generator),
+        loss,
+        test_loss,
+        epochs=epochs,
+        on_step=on_step,
+    )
+
+
+Batch = TypeVar("Batch")
+
+
+def fit_loss(
+    model: nn.Module,
+    optimizer: Optimizer,
+    each_batch: Callable[[], Iterable[Batch]],
+    loss: Callable[[Batch], tuple[Tensor, int]],
+    test: Callable[[], tuple[float, float]],
+    *,
+    epochs: int,
+    on_step: Callable[[int, float], None] | None = None,
+) -> Iterator[EpochRecord]:
+    """Train with any loss, and yield a record after each epoch; :func:`fit` says what happens at an error.
+
+    ``each_batch()`` gives the batches of an epoch, ``loss(batch)`` the mean loss of one, to go back through, and how
+    many examples it is the mean of. ``test()`` gives the loss and the accuracy on the test examples.
+
+    >>> from gpunn import nn, optim
+    >>> model = nn.Linear(1, 1)
+    >>> sgd = optim.SGD(model.parameters(), lr=0.1)
+    >>> x = np.ones((1, 1), np.float32)
+    >>> square = lambda x: ((model(x) ** 2.0).sum(), 1)
+    >>> records = list(fit_loss(model, sgd, lambda: [x] * 50, square, lambda: (0.0, 1.0), epochs=1))
+    >>> len(records), round(abs(model(x).item()), 3)
+    (1, 0.0)
+    """
     check(epochs >= 1, ArgumentError, "fit", "epochs must be at least 1", epochs=epochs)
     step = 0
     good = model.state_dict()  # a copy
     for epoch in range(1, epochs + 1):
         start = time.perf_counter()
-        total = 0.0
+        total, examples = 0.0, 0
         try:
             model.train()
-            for x, y in batches(*train, batch_size, generator):
+            for batch in each_batch():
                 step += 1
-                if augment is not None:
-                    x = augment(x, generator)
-                loss = _step(model, optimizer, x, y)
-                _check_finite(loss, "training", step, epoch)
-                total += loss * len(y)
+                value, count = _step(optimizer, loss, batch)
+                _check_finite(value, "training", step, epoch)
+                total += value * count
+                examples += count
                 if on_step is not None:
-                    on_step(step, loss)
-            result = evaluate(model, *test)
-            _check_finite(result.loss, "test", step, epoch)
+                    on_step(step, value)
+            test_loss, accuracy = test()
+            _check_finite(test_loss, "test", step, epoch)
         except BaseException:
             model.load_state_dict(good)
             raise
         good = model.state_dict()
-        seconds = time.perf_counter() - start
-        yield EpochRecord(epoch, total / len(train[1]), result.loss, result.accuracy, seconds)
+        yield EpochRecord(epoch, total / examples, test_loss, accuracy, time.perf_counter() - start)
 
 
-def _step(model: nn.Module, optimizer: Optimizer, x: Array, y: Array) -> float:
+def _step(optimizer: Optimizer, loss: Callable[[Batch], tuple[Tensor, int]], batch: Batch) -> tuple[float, int]:
     with np.errstate(over="ignore", invalid="ignore"):  # a loss that overflows is reported by _check_finite
-        loss = F.cross_entropy(model(tensor(x)), y)
-        value = float(loss.item())
+        y, count = loss(batch)
+        value = float(y.item())
         if math.isfinite(value):
             optimizer.zero_grad()
-            loss.backward()
+            y.backward()
             optimizer.step()
-    return value
+    return value, count
 
 
 def _check_finite(loss: float, which: str, step: int, epoch: int) -> None:

@@ -1,0 +1,180 @@
+"""One to many: from the image of a handwritten digit to its English name, letter by letter.
+
+The run folder holds
+
+- ``config.json``: the options of the run;
+- ``metrics.jsonl``: a line an epoch, written as the epoch ends; the accuracy is the share of names that are exact;
+- ``summary.json``: what the run came to, with ``status`` ``"finished"``, ``"interrupted"`` or ``"diverged"``;
+- ``model.safetensors``: the weights at the end of the last whole epoch;
+- ``names.json``: what was spelled for each test image, beside its true name;
+- ``curves.png``, once there is an epoch to draw.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpunn import functional as F
+from gpunn import nn, optim, plot
+from gpunn.backend import Array, asarray, random_generator, to_cpu
+from gpunn.checkpoint import save_weights
+from gpunn.data import batches, digits, jitter
+from gpunn.models import SequenceDecoder
+from gpunn.recipes import run
+from gpunn.tensor import Tensor, no_grad, tensor
+from gpunn.train import EpochRecord, fit_loss
+
+FILES = ("config.json", "metrics.jsonl", "summary.json", "model.safetensors", "names.json", "curves.png")
+NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+LETTERS = "." + "".join(sorted(set("".join(NAMES))))
+"""The symbols; the full stop ends a name."""
+
+_LONGEST = max(map(len, NAMES)) + 1
+_IGNORED = -100
+_NEEDS = ("sklearn", "matplotlib", "safetensors")
+_COMMAND = "train spell"
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a run; ``seed``, ``device`` and ``emulate`` are those of :class:`gpunn.recipes.digits.Options`."""
+
+    epochs: int = 60
+    batch_size: int = 32
+    lr: float = 0.005
+    hidden_size: int = 64
+    seed: int = 0
+    device: str | None = None
+    emulate: bool = False
+
+    def __post_init__(self) -> None:
+        run.check_options(_COMMAND, self, {"epochs": 1, "batch_size": 1, "hidden_size": 1, "seed": 0})
+
+
+class Speller(nn.Module):
+    """64 pixels → linear, ReLU → 128 features → a decoder of letters; images (N, 1, 8, 8).
+
+    >>> Speller(16, random_generator(0)).spell(np.zeros((2, 1, 8, 8), np.float32))[0].isalpha()
+    True
+    """
+
+    def __init__(self, hidden_size: int, generator: np.random.Generator) -> None:
+        self.features = nn.Sequential(nn.Flatten(), nn.Linear(64, 128, generator=generator), nn.ReLU())
+        self.decoder = SequenceDecoder(128, hidden_size, len(LETTERS), generator=generator)
+
+    def forward(self, x: Any, symbols: Any) -> Any:
+        return self.decoder(self.features(x), symbols)
+
+    def spell(self, x: Any) -> list[str]:
+        """The names that are read in the images, without their end signs."""
+        with self.evaluating(), no_grad():
+            symbols = to_cpu(self.decoder.decode(self.features(tensor(x)), _LONGEST))
+        return ["".join(LETTERS[s] for s in row if s) for row in symbols.tolist()]
+
+
+def name_symbols() -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The letters of each digit's name, then the end sign, to the length of the longest.
+
+    >>> name_symbols()[1].tolist() == [*(LETTERS.index(c) for c in "one"), 0, 0, 0]
+    True
+    """
+    return np.array([[LETTERS.index(c) for c in name.ljust(_LONGEST, ".")] for name in NAMES], np.int64)
+
+
+def train_spell(
+    options: Options,
+    out: str | os.PathLike[str] | None = None,
+    on_step: Callable[[int, int, float], None] | None = None,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+) -> tuple[Path, dict[str, Any]]:
+    """Run the recipe; return the run folder, and what its summary.json holds.
+
+    Arguments, Ctrl-C and errors are those of :func:`gpunn.recipes.digits.train_digits`. The same options give the
+    same weights, byte for byte, on one machine.
+    """
+    run.check_packages(_COMMAND, _NEEDS)
+    device = run.choose_device(_COMMAND, options.device, options.emulate)
+    folder = run.new_folder("spell", out, FILES)
+    run.write_json(folder / "config.json", asdict(options) | {"device": device})
+    with run.computing(device, options.emulate, threads=1):  # products of this size gain nothing from more
+        return _run(options, device, folder, on_step, on_epoch)
+
+
+def _run(
+    options: Options,
+    device: str,
+    folder: Path,
+    on_step: Callable[[int, int, float], None] | None,
+    on_epoch: Callable[[EpochRecord], None] | None,
+) -> tuple[Path, dict[str, Any]]:
+    train, (x_test, y_test) = ((asarray(x, device), asarray(y, device)) for x, y in digits(options.seed))
+    symbols = asarray(name_symbols(), device)
+    # Behind the end sign there is nothing to learn.
+    targets = asarray(
+        np.where(np.roll(name_symbols() == 0, 1, 1) & (name_symbols() == 0), _IGNORED, name_symbols()), device
+    )
+    names = [NAMES[label] for label in to_cpu(y_test).tolist()]
+    generator = random_generator(options.seed)
+    model = Speller(options.hidden_size, generator).to(device)
+    steps = options.epochs * math.ceil(len(train[1]) / options.batch_size)
+    adam = optim.Adam(model.parameters(), lr=0.0)
+    done = 0
+
+    def after_step(step: int, loss: float) -> None:
+        nonlocal done
+        done = step
+        adam.lr = run.learning_rate(step, steps, options.lr)
+        if on_step is not None:
+            on_step(step, steps, loss)
+
+    def loss_of(x: Array, labels: Array) -> Tensor:
+        logits = model(tensor(x), symbols[labels])
+        return F.cross_entropy(logits.reshape(-1, len(LETTERS)), targets[labels].reshape(-1))  # type: ignore[no-any-return]
+
+    def each_batch() -> Iterator[tuple[Array, Array]]:
+        return ((jitter(x, generator), labels) for x, labels in batches(*train, options.batch_size, generator))
+
+    def test() -> tuple[float, float]:
+        with model.evaluating(), no_grad(), np.errstate(over="ignore", invalid="ignore"):
+            loss = float(loss_of(x_test, y_test).item())
+            spelled = model.spell(x_test)
+        return loss, sum(a == b for a, b in zip(spelled, names, strict=True)) / len(names)
+
+    training = fit_loss(
+        model,
+        adam,
+        each_batch,
+        lambda batch: (loss_of(*batch), len(batch[1])),
+        test,
+        epochs=options.epochs,
+        on_step=after_step,
+    )
+    outcome = run.follow(training, folder, on_epoch)
+    save_weights(model, folder / "model.safetensors")  # first: it cannot be computed again
+    test_loss, exact = test()
+    summary = {
+        "status": outcome.status,
+        "error": None if outcome.error is None else str(outcome.error),
+        "exact_names": exact,
+        "test_loss": test_loss,
+        "parameters": sum(p.size for p in model.parameters()),
+        "seconds": outcome.seconds,
+        "epochs": len(outcome.records),
+        "steps": done,
+        "device": device,
+        "emulate": options.emulate,
+        "versions": run.versions("scikit-learn"),
+    }
+    run.write_json(folder / "summary.json", summary)
+    run.write_json(folder / "names.json", {"spelled": model.spell(x_test), "true": names})
+    if outcome.records:
+        plot.curves([record._asdict() for record in outcome.records], folder / "curves.png")
+    run.raise_if_diverged(outcome, folder)
+    return folder, summary

@@ -1,0 +1,226 @@
+"""Many to many: a model of the characters of a text file, which then writes text of its own.
+
+The first 90 % of the text are learned, the end is held out as the test. The run folder holds
+
+- ``config.json``: the options of the run;
+- ``metrics.jsonl``: a line an epoch, written as the epoch ends; losses are in nats a character;
+- ``summary.json``: what the run came to, with ``status`` ``"finished"``, ``"interrupted"`` or ``"diverged"``, and
+  ``test_bits``, the bits a character of the held-out text;
+- ``alphabet.json`` and ``model.safetensors``: the characters, and the weights at the end of the last whole epoch;
+- ``sample.txt``: text that the model wrote;
+- ``curves.png``, once there is an epoch to draw.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpunn import functional as F
+from gpunn import optim, plot
+from gpunn.backend import Array, asarray, random_generator
+from gpunn.checkpoint import save_weights
+from gpunn.errors import ArgumentError, FileError, check
+from gpunn.functional.record import raw
+from gpunn.models import CharacterModel
+from gpunn.models.sequence import CELLS
+from gpunn.recipes import run
+from gpunn.tensor import Tensor, no_grad
+from gpunn.train import EpochRecord, fit_loss
+
+FILES = (
+    "config.json", "metrics.jsonl", "summary.json", "alphabet.json", "model.safetensors", "sample.txt", "curves.png",
+)  # fmt: skip
+TRAINING_TENTHS = 9
+SAMPLE_LENGTH = 400
+
+_NEEDS = ("matplotlib", "safetensors")
+_COMMAND = "train text"
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a run.
+
+    ``file`` is a text in UTF-8; None takes the topics of Python's own help, half a million characters. ``batch_size``
+    parts of the text are read side by side, ``sequence_length`` characters a step; the state goes on from step to step.
+    ``temperature`` is that of the sample: below 1 it is tamer. ``seed`` draws the weights and the sample; ``device``
+    and ``emulate`` are those of :class:`gpunn.recipes.digits.Options`.
+    """
+
+    file: Path | None = None
+    cell: str = "gru"
+    hidden_size: int = 256
+    num_layers: int = 1
+    epochs: int = 4
+    batch_size: int = 32
+    sequence_length: int = 64
+    lr: float = 0.005
+    temperature: float = 0.7
+    seed: int = 0
+    device: str | None = None
+    emulate: bool = False
+
+    def __post_init__(self) -> None:
+        ones = ("hidden_size", "num_layers", "epochs", "batch_size", "sequence_length")
+        run.check_options(_COMMAND, self, {**dict.fromkeys(ones, 1), "seed": 0}, ("lr", "temperature"))
+        check(self.cell in CELLS, ArgumentError, _COMMAND, f"cell must be one of {', '.join(CELLS)}", cell=self.cell)
+
+
+def read_text(file: Path | None) -> str:
+    """The text of ``file``, or of Python's help topics; raises FileError that names the file and what is wrong."""
+    if file is None:
+        from pydoc_data.topics import topics
+
+        return "\n".join(topics[name] for name in sorted(topics))
+    try:
+        text = file.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise FileError(f"{file}: the text cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise FileError(f"{file}: not a text in UTF-8: {error.reason} at byte {error.start}") from error
+    if not text:
+        raise FileError(f"{file}: the text is empty")
+    return text.replace("\r\n", "\n")
+
+
+def train_text(
+    options: Options,
+    out: str | os.PathLike[str] | None = None,
+    on_step: Callable[[int, int, float], None] | None = None,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+) -> tuple[Path, dict[str, Any]]:
+    """Run the recipe; return the run folder, and what its summary.json holds.
+
+    Arguments, Ctrl-C and errors are those of :func:`gpunn.recipes.digits.train_digits`; FileError also for a text that
+    is missing, empty, not UTF-8, or too short. The same options give the same weights, byte for byte, on one machine.
+    """
+    run.check_packages(_COMMAND, _NEEDS)
+    device = run.choose_device(_COMMAND, options.device, options.emulate)
+    text = read_text(options.file)
+    # Inputs and targets, one further: a whole step for each part of the training text, and one for the test.
+    in_training = -(-10 * options.batch_size * (options.sequence_length + 1) // TRAINING_TENTHS)
+    needed = max(in_training, 10 * options.sequence_length // (10 - TRAINING_TENTHS) + 1)
+    if len(text) < needed:
+        raise FileError(
+            f"{options.file or 'the topics'}: the text is too short: {len(text)} characters, where {needed} are needed "
+            f"for batch_size={options.batch_size}, sequence_length={options.sequence_length}"
+        )
+    folder = run.new_folder("text", out, FILES)
+    file = None if options.file is None else str(options.file)
+    run.write_json(folder / "config.json", asdict(options) | {"device": device, "file": file})
+    # One BLAS thread: a second one would gain a third with 256 units, and lose more where another process is busy.
+    with run.computing(device, options.emulate, threads=1):
+        return _run(options, text, device, folder, on_step, on_epoch)
+
+
+def _run(
+    options: Options,
+    text: str,
+    device: str,
+    folder: Path,
+    on_step: Callable[[int, int, float], None] | None,
+    on_epoch: Callable[[EpochRecord], None] | None,
+) -> tuple[Path, dict[str, Any]]:
+    generator = random_generator(options.seed)
+    alphabet = "".join(sorted(set(text)))
+    run.write_json(folder / "alphabet.json", {"alphabet": alphabet})
+    model = CharacterModel(
+        alphabet, hidden_size=options.hidden_size, num_layers=options.num_layers, cell=options.cell, generator=generator
+    ).to(device)
+    indices = model.encode(text)
+    border = len(indices) * TRAINING_TENTHS // 10
+    train = _side_by_side(indices[:border], options.batch_size, device)
+    test_parts = min(options.batch_size, (len(indices) - border) // (options.sequence_length + 1))
+    held_out = _side_by_side(indices[border:], test_parts, device)
+    steps = options.epochs * len(_windows(train, options.sequence_length))
+    adam = optim.Adam(model.parameters(), lr=0.0)
+    done = 0
+
+    def after_step(step: int, loss: float) -> None:
+        nonlocal done
+        done = step
+        adam.lr = run.learning_rate(step, steps, options.lr)
+        if on_step is not None:
+            on_step(step, steps, loss)
+
+    def loss_of(window: slice, parts: Array, state: Any) -> tuple[Tensor, int, Any, float]:
+        inputs, targets = parts[:, window], parts[:, window.start + 1 : window.stop + 1].reshape(-1)
+        logits, state = model(inputs, state)
+        logits = logits.reshape(-1, len(alphabet))
+        right = float((raw(logits).argmax(1) == targets).sum())
+        return F.cross_entropy(logits, targets), len(targets), _detached(state), right
+
+    state: Any = None
+
+    def each_batch() -> Iterator[slice]:
+        nonlocal state
+        state = None
+        yield from _windows(train, options.sequence_length)
+
+    def loss(window: slice) -> tuple[Tensor, int]:
+        nonlocal state
+        value, count, state, _ = loss_of(window, train, state)
+        return value, count
+
+    def test() -> tuple[float, float]:
+        total, right, count, state = 0.0, 0.0, 0, None
+        with model.evaluating(), no_grad(), np.errstate(over="ignore", invalid="ignore"):
+            for window in _windows(held_out, options.sequence_length):
+                value, size, state, correct = loss_of(window, held_out, state)
+                total, right, count = total + float(value.item()) * size, right + correct, count + size
+        return total / count, right / count
+
+    training = fit_loss(model, adam, each_batch, loss, test, epochs=options.epochs, on_step=after_step)
+    outcome = run.follow(training, folder, on_epoch)
+    save_weights(model, folder / "model.safetensors")  # first: it cannot be computed again
+    test_loss, accuracy = test()
+    sample = model.generate(text[:1], SAMPLE_LENGTH, options.temperature, generator)
+    run.write_text(folder / "sample.txt", sample + "\n")
+    in_epochs = sum(record.seconds for record in outcome.records)
+    learned = len(outcome.records) * len(_windows(train, options.sequence_length)) * options.batch_size
+    summary = {
+        "status": outcome.status,
+        "error": None if outcome.error is None else str(outcome.error),
+        "test_bits": test_loss / math.log(2),
+        "test_accuracy": accuracy,
+        "test_loss": test_loss,
+        "characters": len(text),
+        "alphabet_size": len(alphabet),
+        "parameters": sum(p.size for p in model.parameters()),
+        "seconds": outcome.seconds,
+        "characters_per_second": learned * options.sequence_length / in_epochs if outcome.records else None,
+        "epochs": len(outcome.records),
+        "steps": done,
+        "device": device,
+        "emulate": options.emulate,
+        "versions": run.versions(),
+    }
+    run.write_json(folder / "summary.json", summary)
+    if outcome.records:
+        plot.curves([record._asdict() for record in outcome.records], folder / "curves.png")
+    run.raise_if_diverged(outcome, folder)
+    return folder, summary | {"sample": sample}
+
+
+def _side_by_side(indices: np.ndarray[Any, Any], parts: int, device: str) -> Array:
+    """The text as ``parts`` rows of one length, one going on where the other ends; what is left over is dropped."""
+    length = len(indices) // parts
+    return asarray(indices[: parts * length].reshape(parts, length), device)
+
+
+def _windows(parts: Array, length: int) -> list[slice]:
+    """The inputs of each step; the targets are one character further. The last step may be shorter."""
+    last = parts.shape[1] - 1
+    return [slice(start, min(start + length, last)) for start in range(0, last, length)]
+
+
+def _detached(state: Any) -> Any:
+    """The arrays of a state: the gradient stops there."""
+    return tuple(raw(part) for part in state) if isinstance(state, tuple) else raw(state)

@@ -4,8 +4,9 @@ What depends on the command line's packages is imported inside functions: withou
 say what to install.
 """
 
+import dataclasses
 import importlib.metadata
-import math
+import inspect
 import os
 import platform
 import re
@@ -15,14 +16,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_type_hints
 
 import gpunn
 from gpunn import backend
 from gpunn.cuda import cache, tuning
 from gpunn.cuda.compiler import nvrtc_version
 from gpunn.cuda.emulator.build import host_compiler
-from gpunn.data.digits import TRAINING_IMAGES
 from gpunn.errors import GpunnError
 
 
@@ -52,17 +52,17 @@ def _error(message: str) -> int:
 def _app() -> Any:
     import typer
 
-    from gpunn.recipes import digits_rows as rows
-    from gpunn.recipes import spell as spelling
-    from gpunn.recipes import text as texts
-    from gpunn.recipes.digits import Options, train_digits
+    from gpunn.recipes import drawings
+    from gpunn.recipes.catalogue import RECIPES
     from gpunn.recipes.warmup import present_architectures
     from gpunn.recipes.warmup import warmup as warm
 
     # Plain tracebacks: an error that is no GpunnError is a fault of gpunn's, and its report should be easy to copy.
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     train = typer.Typer(no_args_is_help=True, help="Train a network, and keep the run in a folder.")
+    draw = typer.Typer(no_args_is_help=True, help="Draw a picture that needs no training.")
     app.add_typer(train, name="train")
+    app.add_typer(draw, name="draw")
 
     def print_version(wanted: bool) -> None:
         if wanted:
@@ -104,153 +104,110 @@ def _app() -> Any:
         else:
             print(f"nothing to do: all {found} specialised {of} are in {cache.folder()}")
 
-    Lr = Annotated[float, typer.Option(help="Highest learning rate, above 0.")]
-    Device = Annotated[
-        str | None,
-        typer.Option(help="cpu, gpu or gpu:N.", show_default="the environment variable GPUNN_DEVICE, or cpu"),
-    ]
-    Emulate = Annotated[
-        bool, typer.Option("--emulate", help="Run the CUDA kernels on the CPU (slow; needs g++ or clang++).")
-    ]
-    Images = Annotated[int, typer.Option(min=1, help="Images per training step.")]
-    ImageEpochs = Annotated[int, typer.Option(min=1, help="Passes over the training images.")]
-    ImageSeed = Annotated[int, typer.Option(min=0, help="Draws the split, the weights, the batches and the jitter.")]
-    Hidden = Annotated[int, typer.Option(min=1, help="Hidden units of a recurrent layer.")]
+    for recipe in RECIPES:
+        train.command(recipe.name, help=recipe.text)(_train(recipe))
 
-    def run_folder(recipe: str) -> Any:
-        default = f"runs/{recipe}-<date>-<time>"
-        return typer.Option(help="Run folder; must not hold a run yet.", show_default=default)
-
-    def report(figures: str, folder: Path, summary: dict[str, Any]) -> None:
-        """The line at the end of a training, and the exit code of an interrupted one."""
-        ended = "" if summary["status"] == "finished" else f"{summary['status']}, "
-        print(f"{ended}{figures} after {summary['epochs']} epochs, {summary['seconds']:.1f} s: {folder}")
-        if summary["status"] == "interrupted":
-            raise typer.Exit(130)
-
-    @train.command()
-    def digits(
-        epochs: ImageEpochs = Options.epochs,
-        batch_size: Images = Options.batch_size,
-        lr: Lr = Options.lr,
-        seed: ImageSeed = Options.seed,
-        device: Device = None,
-        out: Annotated[Path | None, run_folder("digits")] = None,
-        emulate: Emulate = False,
+    @draw.command()
+    def activations(
+        out: Annotated[Path, typer.Option(help="The PNG file to write.")] = Path("activations.png"),
     ) -> None:
-        """Train a LeNet-style network on scikit-learn's handwritten digits."""
-        options = Options(epochs, batch_size, lr, seed, device, emulate)
-        with _progress(epochs, TRAINING_IMAGES, _test_accuracy) as follow:
-            folder, summary = train_digits(options, out, **follow)
-        report(f"test accuracy {summary['test_accuracy']:.2%}", folder, summary)
+        """The activation functions and their derivatives."""
+        drawings.draw_activations(out)
+        print(f"{len(drawings.ACTIVATIONS)} activations and their derivatives: {out}")
 
-    @train.command()
-    def digits_rows(
-        epochs: ImageEpochs = rows.Options.epochs,
-        batch_size: Images = rows.Options.batch_size,
-        lr: Lr = rows.Options.lr,
-        hidden_size: Hidden = rows.Options.hidden_size,
-        seed: ImageSeed = rows.Options.seed,
-        device: Device = None,
-        out: Annotated[Path | None, run_folder("digits-rows")] = None,
-        emulate: Emulate = False,
-    ) -> None:
-        """Read the digits row by row with an RNN, an LSTM and a GRU, side by side."""
-        options = rows.Options(epochs, batch_size, lr, hidden_size, seed, device, emulate)
-        each = len(rows.CELLS) * TRAINING_IMAGES
-        with _progress(epochs, each, lambda record: f"{record.cell} {_test_accuracy(record)}") as follow:
-            folder, summary = rows.train_digits_rows(options, out, **follow)
-        found = ", ".join(f"{cell.upper()} {value:.2%}" for cell, value in summary["test_accuracy"].items())
-        report(f"test accuracy {found}", folder, summary)
-
-    @train.command()
-    def spell(
-        epochs: ImageEpochs = spelling.Options.epochs,
-        batch_size: Images = spelling.Options.batch_size,
-        lr: Lr = spelling.Options.lr,
-        hidden_size: Hidden = spelling.Options.hidden_size,
-        seed: ImageSeed = spelling.Options.seed,
-        device: Device = None,
-        out: Annotated[Path | None, run_folder("spell")] = None,
-        emulate: Emulate = False,
-    ) -> None:
-        """Spell the name of each digit, letter by letter, from its image."""
-        options = spelling.Options(epochs, batch_size, lr, hidden_size, seed, device, emulate)
-        shown = lambda record: f"exact names {record.test_accuracy:.2%}"  # noqa: E731
-        with _progress(epochs, TRAINING_IMAGES, shown) as follow:
-            folder, summary = spelling.train_spell(options, out, **follow)
-        report(f"exact test names {summary['exact_names']:.2%}", folder, summary)
-
-    @train.command()
-    def text(
-        file: Annotated[
-            Path | None, typer.Option(help="A text in UTF-8.", show_default="the topics of Python's own help")
+    @draw.command()
+    def skeleton(
+        image: Annotated[
+            Path | None, typer.Argument(help="An image file.", show_default="scikit-learn's digits, enlarged")
         ] = None,
-        cell: Annotated[str, typer.Option(help="rnn, lstm or gru.")] = texts.Options.cell,
-        hidden_size: Hidden = texts.Options.hidden_size,
-        num_layers: Annotated[int, typer.Option(min=1, help="Recurrent layers.")] = texts.Options.num_layers,
-        epochs: Annotated[int, typer.Option(min=1, help="Passes over the text.")] = texts.Options.epochs,
-        batch_size: Annotated[
-            int, typer.Option(min=1, help="Parts of the text that are read side by side.")
-        ] = texts.Options.batch_size,
-        sequence_length: Annotated[
-            int, typer.Option(min=1, help="Characters of each part per training step.")
-        ] = texts.Options.sequence_length,
-        lr: Lr = texts.Options.lr,
-        temperature: Annotated[
-            float, typer.Option(help="Of the sample, above 0: below 1 it is tamer.")
-        ] = texts.Options.temperature,
-        seed: Annotated[int, typer.Option(min=0, help="Draws the weights and the sample.")] = texts.Options.seed,
-        device: Device = None,
-        out: Annotated[Path | None, run_folder("text")] = None,
-        emulate: Emulate = False,
+        out: Annotated[Path, typer.Option(help="The PNG file to write.")] = Path("skeleton.png"),
+        threshold: Annotated[float, typer.Option(help="Between black, 0, and white, 1.")] = 0.5,
+        dark: Annotated[bool, typer.Option("--dark", help="The shape is what is below the threshold.")] = False,
     ) -> None:
-        """Learn a text character by character, and write some of its kind."""
-        sizes = hidden_size, num_layers, epochs, batch_size, sequence_length
-        options = texts.Options(file, cell, *sizes, lr, temperature, seed, device, emulate)
-        shown = lambda record: f"test bits/character {record.test_loss / math.log(2):.3f}"  # noqa: E731
-        with _progress(epochs, None, shown) as follow:
-            folder, summary = texts.train_text(options, out, **follow)
-        print(summary["sample"], end="\n\n")
-        report(f"test bits/character {summary['test_bits']:.3f}", folder, summary)
+        """An image and its skeleton."""
+        before, after = drawings.draw_skeleton(out, image, threshold, dark)
+        print(f"{before} pixels thinned to {after}: {out}")
 
     return app
 
 
-def _test_accuracy(record: Any) -> str:
-    return f"test accuracy {record.test_accuracy:.2%}"
+def _train(recipe: Any) -> Callable[..., None]:
+    """The command of a recipe: an option for each field of its options, and ``--out``."""
+    import typer
+
+    def command(out: Path | None, **given: Any) -> None:
+        options = recipe.options(**given)
+        with _progress(getattr(options, "epochs", None)) as follow:
+            folder, summary = recipe.run(options, out, **follow)
+        print(f"{recipe.headline(summary)}: {folder}")
+        if summary["status"] == "interrupted":
+            raise typer.Exit(130)
+
+    common = {field.name for field in dataclasses.fields(recipe.options.__mro__[1])}
+    own_first = sorted(dataclasses.fields(recipe.options), key=lambda field: field.name in common)
+    types = get_type_hints(recipe.options)
+    parameters = [_parameter(field.name, types[field.name], field.default, **field.metadata) for field in own_first]
+    shown = f"runs/{recipe.name}-<date>-<time>"
+    parameters.append(_parameter("out", Path | None, None, "Run folder; must not hold a run yet.", shown=shown))
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def _parameter(
+    name: str,
+    kind: Any,
+    default: Any,
+    text: str,
+    least: int | None = None,
+    positive: bool = False,  # refused by the options themselves
+    choices: tuple[str, ...] = (),
+    shown: str | None = None,
+) -> inspect.Parameter:
+    """A parameter from which typer makes an option; see :func:`gpunn.recipes.options.option`."""
+    import typer
+
+    names = (f"--{name}",) if kind is bool else ()  # without a --no- twin
+    about = typer.Option(*names, help=text, min=least, show_default=shown or kind is not bool)
+    values: Any = Literal.__getitem__(choices) if choices else kind
+    annotation = Annotated[values, about]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 @contextmanager
-def _progress(epochs: int, samples: int | None, shown: Callable[[Any], str]) -> Iterator[dict[str, Any]]:
-    """A progress display on a terminal, nothing elsewhere; gives the callbacks of the recipe.
-
-    ``samples`` are those of an epoch, None to count steps; ``shown(record)`` is what an epoch came to.
-    """
+def _progress(epochs: int | None) -> Iterator[dict[str, Any]]:
+    """A progress display on a terminal, nothing elsewhere; gives the callbacks of the recipe."""
     if not sys.stdout.isatty():
         yield {}
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("epoch {task.fields[epoch]}/" + str(epochs)),
+        TextColumn("{task.fields[epoch]}"),
         BarColumn(),
-        TextColumn("loss {task.fields[loss]}  {task.fields[shown]}"),
-        TextColumn("{task.fields[rate]:.0f} " + ("steps/s" if samples is None else "samples/s")),
+        TextColumn("loss {task.fields[loss]}  {task.fields[measured]}"),
+        TextColumn("{task.fields[rate]:.0f} steps/s"),
         TimeRemainingColumn(),
     )
     with Progress(*columns) as progress:
-        task = progress.add_task("", total=None, epoch=1, loss="-", shown="", rate=0.0)
+        task = progress.add_task("", total=None, epoch="", loss="-", measured="", rate=0.0)
 
         def on_step(step: int, steps: int, loss: float) -> None:
-            rate = (progress.tasks[task].speed or 0.0) * (1 if samples is None else samples * epochs / steps)
-            epoch = 1 + (step - 1) * epochs // steps
+            rate = progress.tasks[task].speed or 0.0
+            epoch = f"epoch {1 + (step - 1) * epochs // steps}/{epochs}" if epochs else ""
             progress.update(task, completed=step, total=steps, epoch=epoch, loss=f"{loss:.4f}", rate=rate)
 
         def on_epoch(record: Any) -> None:
-            progress.update(task, shown=shown(record))
+            progress.update(task, measured=_measured(record))
 
         yield {"on_step": on_step, "on_epoch": on_epoch}
+
+
+def _measured(record: Any) -> str:
+    cell = f"{record.cell.upper()} " if hasattr(record, "cell") else ""
+    if hasattr(record, "test_bits_per_character"):
+        return f"{cell}test bits/character {record.test_bits_per_character:.3f}"
+    return f"{cell}test accuracy {record.test_accuracy:.2%}"
 
 
 @contextmanager

@@ -192,7 +192,8 @@ def test_texts_that_cannot_be_read(command: Command) -> None:
     ):
         assert command("train", "text", "--file", name) == (2, "", f"error: {name}: {cause}\n")
     code, _, err = command("train", "text", "--cell", "cnn")
-    assert (code, err) == (2, "error: train text: cell must be one of rnn, lstm, gru, got cell='cnn'\n")
+    assert code == 2
+    assert "'cnn' is not one of 'rnn', 'lstm', 'gru'" in " ".join(err.split())
     assert sorted(os.listdir()) == ["bytes", "empty", "short"]
 
 
@@ -230,7 +231,7 @@ def test_progress_on_a_terminal(command: Command, monkeypatch: pytest.MonkeyPatc
     last = [line for line in re.split(r"[\r\n]+", shown) if line.startswith("epoch")][-1]
     accuracy = json.loads(Path("here/metrics.jsonl").read_text().splitlines()[-1])["test_accuracy"]
     assert last.startswith("epoch 2/2")
-    assert re.search(rf"loss \d\.\d+ .*test accuracy {accuracy:.2%} .*\d samples/s .*0:00", last), last
+    assert re.search(rf"loss \d\.\d+ .*test accuracy {accuracy:.2%} .*\d steps/s .*0:00", last), last
 
 
 @pytest.mark.parametrize(

@@ -321,3 +321,16 @@ def test_errors_name_rule_and_values():
         nn.Sequential(lambda x: x)
     with pytest.raises(NotImplementedError, match="Module must define forward"):
         nn.Module()(1)
+
+
+def test_activations_are_what_each_layer_gives(rng):
+    net = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.ReLU(), nn.Dropout(0.5)))
+    x = rng.standard_normal((5, 3)).astype(np.float32)
+    found = net.activations(x)
+    assert list(found) == ["0", "1.0", "1.1"]
+    np.testing.assert_array_equal(found["0"], net[0](x).data)
+    np.testing.assert_array_equal(found["1.1"], np.maximum(found["0"], 0))  # in evaluation, though it is training
+    assert net.training
+    assert all(type(y) is np.ndarray for y in found.values())
+    recurrent = nn.Sequential(nn.RNN(3, 4), nn.Identity())
+    assert list(recurrent.activations(x[None])) == []  # outputs and states: none is the one activation

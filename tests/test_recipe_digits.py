@@ -21,7 +21,8 @@ from gpunn.checkpoint import load_weights
 from gpunn.data import digits
 from gpunn.errors import ArgumentError, FileError, GpunnError, TrainingError
 from gpunn.models import lenet
-from gpunn.recipes.digits import FILES, Options, learning_rate, train_digits
+from gpunn.recipes.digits import FILES, Options, train_digits
+from gpunn.recipes.run import learning_rate
 from gpunn.train import evaluate
 
 QUICK = Options(epochs=2, batch_size=64, seed=3)

@@ -28,7 +28,7 @@ def story(tmp_path: Path) -> Path:
 
 
 def quick_text(file: Path, **more: Any) -> text.Options:
-    return text.Options(file, hidden_size=32, epochs=2, batch_size=8, sequence_length=16, **more)
+    return text.Options(file=str(file), hidden_size=32, epochs=2, batch_size=8, sequence_length=16, **more)
 
 
 RUNS: dict[str, Any] = {
@@ -169,7 +169,11 @@ def test_the_shortest_text(tmp_path: Path) -> None:
     for batch_size, sequence_length, length in ((1, 1, 11), (8, 16, 161), (7, 1, 16), (9, 3, 40)):
         (tmp_path / "file.txt").write_text(("ab" * length)[:length])
         options = text.Options(
-            tmp_path / "file.txt", hidden_size=4, epochs=1, batch_size=batch_size, sequence_length=sequence_length
+            file=str(tmp_path / "file.txt"),
+            hidden_size=4,
+            epochs=1,
+            batch_size=batch_size,
+            sequence_length=sequence_length,
         )
         _, summary = text.train_text(options, tmp_path / f"run{batch_size}")
         assert summary["steps"] >= 1
@@ -212,7 +216,7 @@ def test_emulated_steps_are_those_of_numpy(story: Path, tmp_path: Path) -> None:
             if step == 4:
                 raise KeyboardInterrupt
 
-        options = text.Options(story, hidden_size=8, batch_size=4, sequence_length=8, emulate=emulate)
+        options = text.Options(file=str(story), hidden_size=8, batch_size=4, sequence_length=8, emulate=emulate)
         text.train_text(options, tmp_path / f"{emulate}", on_step=on_step)
         return found
 

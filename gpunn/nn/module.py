@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from gpunn.backend import Array, asarray, check_device, device_context, device_of, use_device
+from gpunn.backend import Array, asarray, check_device, device_context, device_of, is_array
 from gpunn.errors import ArgumentError, ShapeError, check
 from gpunn.tensor import Tensor, no_grad
 
@@ -44,7 +44,7 @@ def _each_once(named: Iterator[tuple[str, Held]]) -> Iterator[tuple[str, Held]]:
 
 
 # While a summary is taken: where each module that runs leaves itself and the shape of its output.
-_visits: ContextVar[list[tuple[Module, str]] | None] = ContextVar("visits", default=None)
+_visits: ContextVar[list[tuple[Module, Any]] | None] = ContextVar("visits", default=None)
 
 
 def _shape_text(y: Any) -> str:
@@ -91,7 +91,7 @@ class Module:
         y = self.forward(*args, **settings)
         visits = _visits.get()
         if visits is not None:
-            visits.append((self, _shape_text(y)))
+            visits.append((self, y))
         return y
 
     def __repr__(self) -> str:
@@ -224,6 +224,33 @@ class Module:
                 held.grad = None
         return self
 
+    def _run(self, x: Array) -> list[tuple[Module, Any]]:
+        """The modules that run on x, in evaluation mode, and their outputs; each behind those inside it."""
+        token = _visits.set([])
+        try:
+            with no_grad(), self.evaluating(), device_context(x):
+                self(x)
+            return _visits.get() or []
+        finally:
+            _visits.reset(token)
+
+    def activations(self, x: Array) -> dict[str, Array]:
+        """What each layer makes of the input ``x``, by the layer's dotted name, in evaluation mode.
+
+        Of layers without layers inside and with one output; of one that runs several times, the last. What
+        :func:`gpunn.plot.activation_statistics` draws.
+
+        >>> from gpunn import nn
+        >>> found = nn.Sequential(nn.Linear(4, 3), nn.ReLU()).activations(np.ones((2, 4), np.float32))
+        >>> {name: y.shape for name, y in found.items()}
+        {'0': (2, 3), '1': (2, 3)}
+        """
+        names = {id(module): name for name, module in self.named_modules()}
+        leaves = ((module, y) for module, y in self._run(x) if not any(module.named_children()))
+        return {
+            names[id(module)]: getattr(y, "data", y) for module, y in leaves if isinstance(y, Tensor) or is_array(y)
+        }
+
     def summary(self, input_shape: tuple[int, ...], dtype: Any = None) -> str:
         """A table of the layers in the order in which they run, for an input of ``input_shape`` without N.
 
@@ -241,23 +268,17 @@ class Module:
         first = next(iter(self.parameters()), None)
         device = "cpu" if first is None else first.device
         dtype = dtype or (np.float32 if first is None else first.dtype)
-        token = _visits.set([])
-        try:
-            with no_grad(), self.evaluating(), use_device(device):
-                self(asarray(np.zeros((1, *input_shape), dtype), device=device))
-            visits = _visits.get() or []
-        finally:
-            _visits.reset(token)
+        visits = self._run(asarray(np.zeros((1, *input_shape), dtype), device=device))
         names = {id(module): name for name, module in self.named_modules()}
         rows = [("name", "layer", "output shape", "parameters", "bytes")]
         counted: set[int] = set()
-        for module, shape in visits:
+        for module, y in visits:
             own = [value for value in vars(module).values() if isinstance(value, Parameter)]
             if own or not any(module.named_children()):
                 new = [value for value in own if id(value) not in counted]
                 counted.update(map(id, new))
                 sizes = _sizes(new) if new or not own else ("shared", "")
-                rows.append((names.get(id(module), ""), type(module).__name__, shape, *sizes))
+                rows.append((names.get(id(module), ""), type(module).__name__, _shape_text(y), *sizes))
         rows.append(("total", "", "", *_sizes(self.parameters())))
         widths = [max(len(row[column]) for row in rows) for column in range(5)]
         widths[0] = max(widths[0], len("total") + 3)

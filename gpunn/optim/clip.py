@@ -33,10 +33,11 @@ def clip_grad_norm(
     >>> float(clip_grad_norm([p], max_norm=1.0)), p.grad.round(3).tolist()
     (5.0, [0.6000000238418579, 0.800000011920929])
 
-    Raises ArgumentError for a negative ``max_norm``, or a ``norm_type`` that is not above 0.
+    ``max_norm=inf`` only measures. Raises ArgumentError for a negative ``max_norm``, or a ``norm_type`` that is not
+    above 0.
     """
     op = "clip_grad_norm"
-    check_range(op, "max_norm", max_norm)
+    check(max_norm >= 0, ArgumentError, op, "max_norm must be at least 0", max_norm=max_norm)
     check(norm_type > 0, ArgumentError, op, "norm_type must be above 0", norm_type=norm_type)
     learned = _with_gradients(op, parameters)
     if not learned:

@@ -6,7 +6,7 @@ Arrays are NumPy's; colours and line styles differ so that every kind of colour 
 from gpunn.plot.images import feature_maps, filters, misclassified, pictures
 from gpunn.plot.layers import activation_statistics, gradient_flow
 from gpunn.plot.surface import animate_decision_surface, decision_surface, surface
-from gpunn.plot.training import confusion, curves, lines
+from gpunn.plot.training import confusion, curves, lines, panels
 
 __all__ = [
     "activation_statistics",
@@ -19,6 +19,7 @@ __all__ = [
     "gradient_flow",
     "lines",
     "misclassified",
+    "panels",
     "pictures",
     "surface",
 ]

@@ -13,6 +13,7 @@ from gpunn.plot import figure as page
 from gpunn.plot.figure import Path
 
 Image = np.ndarray[Any, Any]
+Classes = Sequence[int] | np.ndarray[Any, Any]
 
 
 def filters(weight: Image, path: Path, most: int = 96) -> None:
@@ -57,7 +58,7 @@ def feature_maps(maps: Image, path: Path, most: int = 64) -> None:
 
 
 def misclassified(
-    images: Image, labels: Sequence[int], predictions: Sequence[int], path: Path, classes: Sequence[str], most: int = 25
+    images: Image, labels: Classes, predictions: Classes, path: Path, classes: Sequence[str], most: int = 25
 ) -> int:
     """Draw the images (N, C, H, W), C 1 or 3, whose prediction is wrong into the PNG ``path``; return how many are.
 

@@ -13,6 +13,8 @@ from gpunn.plot import figure as page
 from gpunn.plot.figure import COLOURS, STYLES, Path
 
 Metrics = Sequence[Mapping[str, Any]]
+Numbers = Sequence[float] | np.ndarray[Any, Any]
+Series = Mapping[str, tuple[Numbers, Numbers]]
 
 _SETS = {"train": "training", "test": "test"}
 # What is measured: the label of its axis, and the factor that brings it into that unit.
@@ -89,14 +91,7 @@ def _title(name: str, unit: str, factor: float, runs: Mapping[str, Metrics], qua
     return f"{(whose + name.lower()).capitalize()}, {value:.2f}{percent} at the end"
 
 
-def lines(
-    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
-    path: Path,
-    xlabel: str,
-    ylabel: str,
-    title: str = "",
-    log: bool = False,
-) -> None:
+def lines(series: Series, path: Path, xlabel: str, ylabel: str, title: str = "", log: bool = False) -> None:
     """Draw curves ``{label: (x, y)}`` on one pair of axes into the PNG file ``path``; ``log`` is for the y axis.
 
     >>> import os, tempfile
@@ -115,6 +110,33 @@ def lines(
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title, yscale="log" if log else "linear")
     axes.legend()
     axes.grid(alpha=0.3)
+    page.save(sheet, path)
+
+
+def panels(panels: Mapping[str, Series], path: Path, xlabel: str, ylabel: str) -> None:
+    """Draw ``{title: {label: (x, y)}}`` as small panels side by side into the PNG file ``path``.
+
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "panels.png")
+    >>> panels({"square": {"y": ([0, 1, 2], [0, 1, 4]), "slope": ([0, 1, 2], [0, 2, 4])}}, path, "x", "y")
+
+    Raises ArgumentError where there is no panel.
+    """
+    check(len(panels) > 0, ArgumentError, "panels", "there must be at least one panel", panels=panels)
+    columns = min(5, len(panels))
+    rows = -(-len(panels) // columns)
+    sheet = page.figure(width=2.6 * columns, height=2.4 * rows)
+    grid = sheet.subplots(rows, columns, squeeze=False, sharex=True)
+    for number, axes in enumerate(grid.flat):
+        axes.axis("on" if number < len(panels) else "off")
+    for axes, (title, series) in zip(grid.flat, panels.items(), strict=False):
+        for number, (label, (x, y)) in enumerate(series.items()):
+            style = STYLES[number % len(STYLES)]
+            axes.plot(x, y, color=COLOURS[number % len(COLOURS)], linestyle=style, label=label)
+        axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+        axes.label_outer()
+        axes.grid(alpha=0.3)
+    grid.flat[0].legend(fontsize=8)
     page.save(sheet, path)
 
 

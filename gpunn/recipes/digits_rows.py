@@ -6,7 +6,7 @@ The run folder holds
 - ``metrics.jsonl``: a line an epoch and cell, written as the epoch ends;
 - ``summary.json``: what the run came to, with ``status`` ``"finished"``, ``"interrupted"`` or ``"diverged"``;
 - ``model.safetensors``: the weights of the three, at the end of the last whole epoch of each;
-- ``rnn.png``, ``lstm.png`` and ``gru.png``: the curves of each, once there is an epoch to draw.
+- ``curves.png``, of the three, once each has an epoch to draw.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -25,29 +25,26 @@ from gpunn.backend import Array, asarray, random_generator
 from gpunn.checkpoint import save_weights
 from gpunn.data import digits, jitter
 from gpunn.models import SequenceClassifier
+from gpunn.recipes import options as base
 from gpunn.recipes import run
+from gpunn.recipes.classifier import OnStep
+from gpunn.recipes.options import option
 from gpunn.train import evaluate, fit
 
 CELLS = ("rnn", "lstm", "gru")
-FILES = ("config.json", "metrics.jsonl", "summary.json", "model.safetensors", *(f"{cell}.png" for cell in CELLS))
+FILES = ("config.json", "metrics.jsonl", "summary.json", "model.safetensors", "curves.png")
 _NEEDS = ("sklearn", "matplotlib", "safetensors")
-_COMMAND = "train digits-rows"
 
 
 @dataclass(frozen=True)
-class Options:
-    """The options of a run; ``seed``, ``device`` and ``emulate`` are those of :class:`gpunn.recipes.digits.Options`."""
+class Options(base.Options):
+    """The options of a run; ``seed`` draws the split, the weights, the order of the batches and the jitter."""
 
-    epochs: int = 60
-    batch_size: int = 32
-    lr: float = 0.01
-    hidden_size: int = 64
-    seed: int = 0
-    device: str | None = None
-    emulate: bool = False
-
-    def __post_init__(self) -> None:
-        run.check_options(_COMMAND, self, {"epochs": 1, "batch_size": 1, "hidden_size": 1, "seed": 0})
+    command: ClassVar[str] = "train digits-rows"
+    epochs: int = option(60, "Passes over the training images.", least=1)
+    batch_size: int = option(32, "Images per training step.", least=1)
+    lr: float = option(0.01, "Highest learning rate, above 0.", positive=True)
+    hidden_size: int = option(64, "Hidden units of each recurrent layer.", least=1)
 
 
 class CellRecord(NamedTuple):
@@ -76,7 +73,7 @@ class Readers(nn.Module):
 def train_digits_rows(
     options: Options,
     out: str | os.PathLike[str] | None = None,
-    on_step: Callable[[int, int, float], None] | None = None,
+    on_step: OnStep | None = None,
     on_epoch: Callable[[CellRecord], None] | None = None,
 ) -> tuple[Path, dict[str, Any]]:
     """Run the recipe; return the run folder, and what its summary.json holds.
@@ -84,8 +81,8 @@ def train_digits_rows(
     Arguments, Ctrl-C and errors are those of :func:`gpunn.recipes.digits.train_digits`. Each cell sees the same
     batches in the same order, an epoch in turn; the same options give the same weights, byte for byte, on one machine.
     """
-    run.check_packages(_COMMAND, _NEEDS)
-    device = run.choose_device(_COMMAND, options.device, options.emulate)
+    run.check_packages(Options.command, _NEEDS)
+    device = run.choose_device(Options.command, options.device, options.emulate)
     folder = run.new_folder("digits-rows", out, FILES)
     run.write_json(folder / "config.json", asdict(options) | {"device": device})
     with run.computing(device, options.emulate, threads=1):  # products of this size gain nothing from more
@@ -93,11 +90,7 @@ def train_digits_rows(
 
 
 def _run(
-    options: Options,
-    device: str,
-    folder: Path,
-    on_step: Callable[[int, int, float], None] | None,
-    on_epoch: Callable[[CellRecord], None] | None,
+    options: Options, device: str, folder: Path, on_step: OnStep | None, on_epoch: Callable[[CellRecord], None] | None
 ) -> tuple[Path, dict[str, Any]]:
     (x, y), (x_test, y_test) = ((asarray(x, device), asarray(y, device)) for x, y in digits(options.seed))
     test = x_test[:, 0], y_test  # (N, 1, 8, 8): without the channel, a sequence of rows
@@ -147,9 +140,18 @@ def _run(
         "versions": run.versions("scikit-learn"),
     }
     run.write_json(folder / "summary.json", summary)
-    for cell in CELLS:
-        records = [record._asdict() for record in outcome.records if record.cell == cell]
-        if records:
-            plot.curves(records, folder / f"{cell}.png")
+    records = {cell: [r._asdict() for r in outcome.records if r.cell == cell] for cell in CELLS}
+    if all(records.values()):
+        plot.curves({cell.upper(): of_cell for cell, of_cell in records.items()}, folder / "curves.png")
     run.raise_if_diverged(outcome, folder)
     return folder, summary
+
+
+def headline(summary: dict[str, Any]) -> str:
+    """What the command line prints.
+
+    >>> headline({"status": "finished", "test_accuracy": {"rnn": 0.5, "gru": 1.0}, "epochs": 2, "seconds": 1.25})
+    'test accuracy RNN 50.00%, GRU 100.00% after 2 epochs, 1.2 s'
+    """
+    found = ", ".join(f"{cell.upper()} {value:.2%}" for cell, value in summary["test_accuracy"].items())
+    return run.headline(f"test accuracy {found}", summary)

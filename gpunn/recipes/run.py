@@ -18,19 +18,9 @@ import gpunn
 from gpunn.backend import check_device, default_device, use_device
 from gpunn.cuda import emulate as emulation
 from gpunn.cuda.emulator.build import host_compiler
-from gpunn.errors import ArgumentError, FileError, PackageError, TrainingError, check
+from gpunn.errors import ArgumentError, FileError, PackageError, TrainingError
 
 # ---- before a run --------------------------------------------------------------------------------------------------
-
-
-def check_options(command: str, options: object, least: dict[str, int], positive: Sequence[str] = ("lr",)) -> None:
-    """Check that each option named in ``least`` is at least its value, and each of ``positive`` above 0 and finite."""
-    for name, bound in least.items():
-        value = getattr(options, name)
-        check(value >= bound, ArgumentError, command, f"{name} must be at least {bound}", **{name: value})
-    for name in positive:
-        value = getattr(options, name)
-        check(0 < value < math.inf, ArgumentError, command, f"{name} must be above 0 and finite", **{name: value})
 
 
 def check_packages(command: str, packages: Sequence[str]) -> None:
@@ -196,3 +186,13 @@ def raise_if_diverged(outcome: Outcome[Record], folder: Path) -> None:
     """Raise the TrainingError that ended the training, now that ``folder`` is complete, with its name added."""
     if outcome.error is not None:
         raise TrainingError(f"{outcome.error}; the run is in {folder}") from outcome.error
+
+
+def headline(figures: str, summary: dict[str, Any]) -> str:
+    """The last line of a command: how the run ended, its figures, and how long it took.
+
+    >>> headline("test loss 0.1", {"status": "interrupted", "epochs": 2, "seconds": 1.25})
+    'interrupted, test loss 0.1 after 2 epochs, 1.2 s'
+    """
+    ended = "" if summary["status"] == "finished" else f"{summary['status']}, "
+    return f"{ended}{figures} after {summary['epochs']} epochs, {summary['seconds']:.1f} s"

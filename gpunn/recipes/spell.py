@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -27,9 +27,12 @@ from gpunn.backend import Array, asarray, random_generator, to_cpu
 from gpunn.checkpoint import save_weights
 from gpunn.data import batches, digits, jitter
 from gpunn.models import SequenceDecoder
+from gpunn.recipes import options as base
 from gpunn.recipes import run
+from gpunn.recipes.classifier import OnEpoch, OnStep
+from gpunn.recipes.options import option
 from gpunn.tensor import Tensor, no_grad, tensor
-from gpunn.train import EpochRecord, fit_loss
+from gpunn.train import fit_loss
 
 FILES = ("config.json", "metrics.jsonl", "summary.json", "model.safetensors", "names.json", "curves.png")
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -39,23 +42,17 @@ LETTERS = "." + "".join(sorted(set("".join(NAMES))))
 _LONGEST = max(map(len, NAMES)) + 1
 _IGNORED = -100
 _NEEDS = ("sklearn", "matplotlib", "safetensors")
-_COMMAND = "train spell"
 
 
 @dataclass(frozen=True)
-class Options:
-    """The options of a run; ``seed``, ``device`` and ``emulate`` are those of :class:`gpunn.recipes.digits.Options`."""
+class Options(base.Options):
+    """The options of a run; ``seed`` draws the split, the weights, the order of the batches and the jitter."""
 
-    epochs: int = 60
-    batch_size: int = 32
-    lr: float = 0.005
-    hidden_size: int = 64
-    seed: int = 0
-    device: str | None = None
-    emulate: bool = False
-
-    def __post_init__(self) -> None:
-        run.check_options(_COMMAND, self, {"epochs": 1, "batch_size": 1, "hidden_size": 1, "seed": 0})
+    command: ClassVar[str] = "train spell"
+    epochs: int = option(60, "Passes over the training images.", least=1)
+    batch_size: int = option(32, "Images per training step.", least=1)
+    lr: float = option(0.005, "Highest learning rate, above 0.", positive=True)
+    hidden_size: int = option(64, "Hidden units of the recurrent layer.", least=1)
 
 
 class Speller(nn.Module):
@@ -91,16 +88,16 @@ def name_symbols() -> np.ndarray[Any, np.dtype[np.int64]]:
 def train_spell(
     options: Options,
     out: str | os.PathLike[str] | None = None,
-    on_step: Callable[[int, int, float], None] | None = None,
-    on_epoch: Callable[[EpochRecord], None] | None = None,
+    on_step: OnStep | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> tuple[Path, dict[str, Any]]:
     """Run the recipe; return the run folder, and what its summary.json holds.
 
     Arguments, Ctrl-C and errors are those of :func:`gpunn.recipes.digits.train_digits`. The same options give the
     same weights, byte for byte, on one machine.
     """
-    run.check_packages(_COMMAND, _NEEDS)
-    device = run.choose_device(_COMMAND, options.device, options.emulate)
+    run.check_packages(Options.command, _NEEDS)
+    device = run.choose_device(Options.command, options.device, options.emulate)
     folder = run.new_folder("spell", out, FILES)
     run.write_json(folder / "config.json", asdict(options) | {"device": device})
     with run.computing(device, options.emulate, threads=1):  # products of this size gain nothing from more
@@ -108,11 +105,7 @@ def train_spell(
 
 
 def _run(
-    options: Options,
-    device: str,
-    folder: Path,
-    on_step: Callable[[int, int, float], None] | None,
-    on_epoch: Callable[[EpochRecord], None] | None,
+    options: Options, device: str, folder: Path, on_step: OnStep | None, on_epoch: OnEpoch | None
 ) -> tuple[Path, dict[str, Any]]:
     train, (x_test, y_test) = ((asarray(x, device), asarray(y, device)) for x, y in digits(options.seed))
     symbols = asarray(name_symbols(), device)
@@ -178,3 +171,12 @@ def _run(
         plot.curves([record._asdict() for record in outcome.records], folder / "curves.png")
     run.raise_if_diverged(outcome, folder)
     return folder, summary
+
+
+def headline(summary: dict[str, Any]) -> str:
+    """What the command line prints.
+
+    >>> headline({"status": "finished", "exact_names": 0.5, "epochs": 2, "seconds": 1.25})
+    'exact test names 50.00% after 2 epochs, 1.2 s'
+    """
+    return run.headline(f"exact test names {summary['exact_names']:.2%}", summary)

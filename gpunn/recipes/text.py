@@ -18,7 +18,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -26,13 +26,16 @@ from gpunn import functional as F
 from gpunn import optim, plot
 from gpunn.backend import Array, asarray, random_generator
 from gpunn.checkpoint import save_weights
-from gpunn.errors import ArgumentError, FileError, check
+from gpunn.errors import FileError
 from gpunn.functional.record import raw
 from gpunn.models import CharacterModel
 from gpunn.models.sequence import CELLS
+from gpunn.recipes import options as base
 from gpunn.recipes import run
+from gpunn.recipes.classifier import OnStep
+from gpunn.recipes.options import option
 from gpunn.tensor import Tensor, no_grad
-from gpunn.train import EpochRecord, fit_loss
+from gpunn.train import fit_loss
 
 FILES = (
     "config.json", "metrics.jsonl", "summary.json", "alphabet.json", "model.safetensors", "sample.txt", "curves.png",
@@ -41,46 +44,43 @@ TRAINING_TENTHS = 9
 SAMPLE_LENGTH = 400
 
 _NEEDS = ("matplotlib", "safetensors")
-_COMMAND = "train text"
 
 
 @dataclass(frozen=True)
-class Options:
-    """The options of a run.
+class Options(base.Options):
+    """The options of a run; ``seed`` draws the weights and the sample. The state goes on from step to step."""
 
-    ``file`` is a text in UTF-8; None takes the topics of Python's own help, half a million characters. ``batch_size``
-    parts of the text are read side by side, ``sequence_length`` characters a step; the state goes on from step to step.
-    ``temperature`` is that of the sample: below 1 it is tamer. ``seed`` draws the weights and the sample; ``device``
-    and ``emulate`` are those of :class:`gpunn.recipes.digits.Options`.
-    """
-
-    file: Path | None = None
-    cell: str = "gru"
-    hidden_size: int = 256
-    num_layers: int = 1
-    epochs: int = 4
-    batch_size: int = 32
-    sequence_length: int = 64
-    lr: float = 0.005
-    temperature: float = 0.7
-    seed: int = 0
-    device: str | None = None
-    emulate: bool = False
-
-    def __post_init__(self) -> None:
-        ones = ("hidden_size", "num_layers", "epochs", "batch_size", "sequence_length")
-        run.check_options(_COMMAND, self, {**dict.fromkeys(ones, 1), "seed": 0}, ("lr", "temperature"))
-        check(self.cell in CELLS, ArgumentError, _COMMAND, f"cell must be one of {', '.join(CELLS)}", cell=self.cell)
+    command: ClassVar[str] = "train text"
+    file: str | None = option(None, "A text in UTF-8.", shown="the topics of Python's own help")
+    cell: str = option("gru", "The recurrent cell.", choices=tuple(CELLS))
+    hidden_size: int = option(256, "Hidden units of a recurrent layer.", least=1)
+    num_layers: int = option(1, "Recurrent layers.", least=1)
+    epochs: int = option(4, "Passes over the text.", least=1)
+    batch_size: int = option(32, "Parts of the text that are read side by side.", least=1)
+    sequence_length: int = option(64, "Characters of each part per training step.", least=1)
+    lr: float = option(0.005, "Highest learning rate, above 0.", positive=True)
+    temperature: float = option(0.7, "Of the sample, above 0: below 1 it is tamer.", positive=True)
 
 
-def read_text(file: Path | None) -> str:
+class TextRecord(NamedTuple):
+    """What an epoch came to; losses are in nats a character."""
+
+    epoch: int
+    train_loss: float
+    test_loss: float
+    test_bits_per_character: float
+    test_accuracy: float
+    seconds: float
+
+
+def read_text(file: str | os.PathLike[str] | None) -> str:
     """The text of ``file``, or of Python's help topics; raises FileError that names the file and what is wrong."""
     if file is None:
         from pydoc_data.topics import topics
 
         return "\n".join(topics[name] for name in sorted(topics))
     try:
-        text = file.read_bytes().decode("utf-8")
+        text = Path(file).read_bytes().decode("utf-8")
     except OSError as error:
         raise FileError(f"{file}: the text cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
@@ -93,16 +93,16 @@ def read_text(file: Path | None) -> str:
 def train_text(
     options: Options,
     out: str | os.PathLike[str] | None = None,
-    on_step: Callable[[int, int, float], None] | None = None,
-    on_epoch: Callable[[EpochRecord], None] | None = None,
+    on_step: OnStep | None = None,
+    on_epoch: Callable[[TextRecord], None] | None = None,
 ) -> tuple[Path, dict[str, Any]]:
     """Run the recipe; return the run folder, and what its summary.json holds.
 
     Arguments, Ctrl-C and errors are those of :func:`gpunn.recipes.digits.train_digits`; FileError also for a text that
     is missing, empty, not UTF-8, or too short. The same options give the same weights, byte for byte, on one machine.
     """
-    run.check_packages(_COMMAND, _NEEDS)
-    device = run.choose_device(_COMMAND, options.device, options.emulate)
+    run.check_packages(Options.command, _NEEDS)
+    device = run.choose_device(Options.command, options.device, options.emulate)
     text = read_text(options.file)
     # Inputs and targets, one further: a whole step for each part of the training text, and one for the test.
     in_training = -(-10 * options.batch_size * (options.sequence_length + 1) // TRAINING_TENTHS)
@@ -113,8 +113,7 @@ def train_text(
             f"for batch_size={options.batch_size}, sequence_length={options.sequence_length}"
         )
     folder = run.new_folder("text", out, FILES)
-    file = None if options.file is None else str(options.file)
-    run.write_json(folder / "config.json", asdict(options) | {"device": device, "file": file})
+    run.write_json(folder / "config.json", asdict(options) | {"device": device})
     # One BLAS thread: a second one would gain a third with 256 units, and lose more where another process is busy.
     with run.computing(device, options.emulate, threads=1):
         return _run(options, text, device, folder, on_step, on_epoch)
@@ -125,8 +124,8 @@ def _run(
     text: str,
     device: str,
     folder: Path,
-    on_step: Callable[[int, int, float], None] | None,
-    on_epoch: Callable[[EpochRecord], None] | None,
+    on_step: OnStep | None,
+    on_epoch: Callable[[TextRecord], None] | None,
 ) -> tuple[Path, dict[str, Any]]:
     generator = random_generator(options.seed)
     alphabet = "".join(sorted(set(text)))
@@ -178,7 +177,8 @@ def _run(
         return total / count, right / count
 
     training = fit_loss(model, adam, each_batch, loss, test, epochs=options.epochs, on_step=after_step)
-    outcome = run.follow(training, folder, on_epoch)
+    records = (TextRecord(r.epoch, r.train_loss, r.test_loss, r.test_loss / math.log(2), *r[3:]) for r in training)
+    outcome = run.follow(records, folder, on_epoch)
     save_weights(model, folder / "model.safetensors")  # first: it cannot be computed again
     test_loss, accuracy = test()
     sample = model.generate(text[:1], SAMPLE_LENGTH, options.temperature, generator)
@@ -224,3 +224,14 @@ def _windows(parts: Array, length: int) -> list[slice]:
 def _detached(state: Any) -> Any:
     """The arrays of a state: the gradient stops there."""
     return tuple(raw(part) for part in state) if isinstance(state, tuple) else raw(state)
+
+
+def headline(summary: dict[str, Any]) -> str:
+    """What the command line prints: the sample, then the measure.
+
+    >>> print(headline({"sample": "Once", "status": "finished", "test_bits": 2.0, "epochs": 2, "seconds": 1.25}))
+    Once
+    <BLANKLINE>
+    test bits/character 2.000 after 2 epochs, 1.2 s
+    """
+    return f"{summary['sample']}\n\n" + run.headline(f"test bits/character {summary['test_bits']:.3f}", summary)

@@ -1,5 +1,5 @@
 """Training: the loop, and the measure of a model on data it has not seen."""
 
-from gpunn.train.loop import EpochRecord, Evaluation, evaluate, fit, fit_loss
+from gpunn.train.loop import BINARY, MULTICLASS, EpochRecord, Evaluation, Objective, evaluate, fit, fit_loss
 
-__all__ = ["EpochRecord", "Evaluation", "evaluate", "fit", "fit_loss"]
+__all__ = ["BINARY", "MULTICLASS", "EpochRecord", "Evaluation", "Objective", "evaluate", "fit", "fit_loss"]

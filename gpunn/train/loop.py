@@ -35,6 +35,27 @@ class Evaluation(NamedTuple):
     predictions: np.ndarray[Any, np.dtype[np.int64]]
 
 
+class Objective(NamedTuple):
+    """What a classifier is trained for: the loss of an output, and the classes that it stands for.
+
+    ``loss(output, labels)`` is the mean over the examples; ``decide(output)`` takes and gives arrays.
+    """
+
+    loss: Callable[[Any, Array], Any]
+    decide: Callable[[Array], Array]
+
+
+def _binary_loss(probability: Any, labels: Array) -> Any:
+    return F.binary_cross_entropy(probability, labels.astype(probability.dtype)[:, None])
+
+
+MULTICLASS = Objective(F.cross_entropy, lambda logits: logits.argmax(axis=1))
+"""Logits (N, C), one for each class: cross entropy, and the largest wins."""
+
+BINARY = Objective(_binary_loss, lambda probability: (probability[:, 0] > 0.5).astype(np.int64))
+"""The probability of class 1, (N, 1): binary cross entropy, and more than a half is class 1."""
+
+
 class Optimizer(Protocol):
     """What the loop needs of an optimizer; see :mod:`gpunn.optim`."""
 
@@ -53,8 +74,10 @@ def fit(
     generator: np.random.Generator,
     augment: Callable[[Array, np.random.Generator], Array] | None = None,
     on_step: Callable[[int, float], None] | None = None,
+    objective: Objective = MULTICLASS,
+    test_batch_size: int = 256,
 ) -> Iterator[EpochRecord]:
-    """Train on shuffled minibatches with cross entropy, and yield a record after each epoch.
+    """Train on shuffled minibatches, by default with cross entropy, and yield a record after each epoch.
 
     ``train`` and ``test`` are ``(x, y)``: images (N, ...) of a floating dtype, integer labels (N,).
     ``generator`` gives the order of the examples, and the randomness of ``augment(x, generator)``, which may change
@@ -78,10 +101,10 @@ def fit(
         x, y = batch
         if augment is not None:
             x = augment(x, generator)
-        return F.cross_entropy(model(tensor(x)), y), len(y)
+        return objective.loss(model(tensor(x)), y), len(y)
 
     def test_loss() -> tuple[float, float]:
-        return evaluate(model, *test)[:2]
+        return evaluate(model, *test, test_batch_size, objective)[:2]
 
     return fit_loss(
         model,
@@ -165,8 +188,10 @@ def _check_finite(loss: float, which: str, step: int, epoch: int) -> None:
         )
 
 
-def evaluate(model: nn.Module, x: Array, y: Array, batch_size: int = 256) -> Evaluation:
-    """Measure a classifier on images x (N, ...) and integer labels y (N,), in evaluation mode, without a tape.
+def evaluate(
+    model: nn.Module, x: Array, y: Array, batch_size: int = 256, objective: Objective = MULTICLASS
+) -> Evaluation:
+    """Measure a classifier on inputs x (N, ...) and integer labels y (N,), in evaluation mode, without a tape.
 
     >>> from gpunn.nn import Flatten
     >>> scores = np.array([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0]], np.float32)
@@ -177,8 +202,8 @@ def evaluate(model: nn.Module, x: Array, y: Array, batch_size: int = 256) -> Eva
     total, predictions = 0.0, []
     with model.evaluating(), no_grad(), np.errstate(over="ignore", invalid="ignore"):
         for part, labels in batches(x, y, batch_size):
-            logits = model(tensor(part))
-            total += float(F.cross_entropy(logits, labels).item()) * len(labels)
-            predictions.append(to_cpu(logits.data).argmax(axis=1))
+            output = model(tensor(part))
+            total += float(objective.loss(output, labels).item()) * len(labels)
+            predictions.append(to_cpu(objective.decide(output.data)))
     given = np.concatenate(predictions)
     return Evaluation(total / len(y), float((given == to_cpu(y)).mean()), given)

@@ -1,0 +1,141 @@
+"""Folders of images: a folder for each class, read a batch at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpunn.backend import Array, asarray, check_device, random_generator, to_cpu
+from gpunn.errors import ArgumentError, FileError, PackageError, check
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+class ImageFiles:
+    """Image files that are read when they are asked for: ``images[3:5]`` is float32 (2, 3, size, size) in [0, 1].
+
+    Each image is turned to RGB, its shorter side is brought to ``size`` (unless it has that already) and the middle of
+    the longer side is kept. ``device`` is where the arrays go. Raises FileError, with path and cause, for a file that
+    cannot be read.
+    """
+
+    dtype = np.dtype(np.float32)
+    ndim = 4
+
+    def __init__(self, paths: Sequence[Path], size: int, device: str = "cpu") -> None:
+        check(size >= 1, ArgumentError, "ImageFiles", "size must be at least 1", size=size)
+        try:
+            import PIL  # noqa: F401
+        except ImportError as error:
+            raise PackageError(f'images are read by Pillow ({error}): pip install "gpunn[train]"') from error
+        self.paths, self.size, self.device = list(paths), size, check_device(device)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return (len(self), 3, self.size, self.size)
+
+    def __getitem__(self, index: slice | Array) -> Array:
+        chosen = np.arange(len(self))[to_cpu(index) if not isinstance(index, slice) else index]
+        images = np.empty((len(chosen), 3, self.size, self.size), np.float32)
+        for image, number in zip(images, chosen, strict=True):
+            image[...] = self._read(self.paths[number])
+        return asarray(images, self.device)
+
+    def _read(self, path: Path) -> np.ndarray[Any, Any]:
+        from PIL import Image
+
+        try:
+            with Image.open(path) as image:
+                rgb = image.convert("RGB")
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            cause = getattr(error, "strerror", None) or error
+            raise FileError(f"{path}: the image cannot be read: {cause}") from error
+        scale = self.size / min(rgb.size)
+        if scale != 1:
+            width, height = (max(self.size, round(scale * length)) for length in rgb.size)
+            rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
+        left, top = ((length - self.size) // 2 for length in rgb.size)
+        cut = np.asarray(rgb, np.float32)[top : top + self.size, left : left + self.size]
+        return cut.transpose(2, 0, 1) / 255
+
+
+class ImageFolder(NamedTuple):
+    """The files and labels of a folder of images: what :func:`image_folder` found."""
+
+    train: tuple[ImageFiles, np.ndarray[Any, np.dtype[np.int64]]]
+    test: tuple[ImageFiles, np.ndarray[Any, np.dtype[np.int64]]]
+    classes: tuple[str, ...]
+
+
+def image_folder(
+    path: str | os.PathLike[str], size: int = 227, seed: int = 0, device: str = "cpu", train_size: int | None = None
+) -> ImageFolder:
+    """Find the images in ``path/<class>/*``, and split each class 4 to 1 into training and test images by ``seed``.
+
+    A folder with ``train/<class>/*`` and ``test/<class>/*`` is taken as it is split. Classes are counted in the order
+    of their names. Images are read when a batch is asked for, in ``size`` pixels a side (those for training in
+    ``train_size``, if given: larger, to crop from).
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> root = Path(tempfile.mkdtemp())
+    >>> for name in ("cat", "dog"):
+    ...     (root / name).mkdir()
+    ...     for number in range(5):
+    ...         Image.new("RGB", (40, 30)).save(root / name / f"{number}.png")
+    >>> (x, y), (x_test, y_test), classes = image_folder(root, size=32)
+    >>> x[:3].shape, y.tolist(), y_test.tolist(), classes
+    ((3, 3, 32, 32), [0, 0, 0, 0, 1, 1, 1, 1], [0, 1], ('cat', 'dog'))
+
+    Raises FileError if ``path`` is no folder, holds fewer than two classes, a class has no image or too few to split,
+    or training and test classes differ.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise FileError(f"{root}: there is no such folder")
+    sides = (train_size or size, size)
+    if (root / "train").is_dir() and (root / "test").is_dir():
+        parts = [_classes(root / part) for part in ("train", "test")]
+        if parts[0].keys() != parts[1].keys():
+            only = [sorted(a.keys() - b.keys()) for a, b in (parts, parts[::-1])]
+            rule = "train and test must have the same classes"
+            raise FileError(f"{root}: {rule}, got only in train {only[0]}, only in test {only[1]}")
+    else:
+        parts = _split(root, _classes(root), random_generator(seed))
+    halves = []
+    for found, side in zip(parts, sides, strict=True):
+        labels = np.repeat(np.arange(len(found)), [len(files) for files in found.values()])
+        halves.append((ImageFiles([file for files in found.values() for file in files], side, device), labels))
+    return ImageFolder(halves[0], halves[1], tuple(parts[0]))
+
+
+def _classes(root: Path) -> dict[str, list[Path]]:
+    found = {
+        folder.name: sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+        for folder in sorted(root.iterdir())
+        if folder.is_dir() and not folder.name.startswith(".")
+    }
+    if len(found) < 2:
+        raise FileError(f"{root}: there must be a folder for each of at least two classes, got {sorted(found)}")
+    empty = [name for name, files in found.items() if not files]
+    if empty:
+        raise FileError(f"{root}: the folders {empty} hold no images ({', '.join(SUFFIXES)})")
+    return found
+
+
+def _split(root: Path, found: dict[str, list[Path]], generator: np.random.Generator) -> list[dict[str, list[Path]]]:
+    train, test = {}, {}
+    for name, files in found.items():
+        if len(files) < 2:
+            raise FileError(f"{root / name}: one image cannot be split into training and test")
+        order = [files[i] for i in generator.permutation(len(files))]
+        tested = max(1, len(files) // 5)
+        train[name], test[name] = sorted(order[tested:]), sorted(order[:tested])
+    return [train, test]

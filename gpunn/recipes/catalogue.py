@@ -1,0 +1,84 @@
+"""What recipes there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gpunn.recipes import alexnet, circles, classifier, digits, digits_rows, gradients, learning_rates, spell, text
+from gpunn.recipes.options import Options
+
+
+class Recipe(NamedTuple):
+    """A run that trains: its name on the command line, a line about it, its options, and what runs it.
+
+    ``run(options, out, on_step, on_epoch)`` returns the run folder and the summary; ``headline(summary)`` says in a
+    line what came of it.
+    """
+
+    name: str
+    text: str
+    options: type[Options]
+    run: Callable[..., tuple[Path, dict[str, Any]]]
+    headline: Callable[[dict[str, Any]], str]
+
+
+RECIPES = (
+    Recipe(
+        "alexnet",
+        "AlexNet on a folder of images, a folder for each class; by default digits drawn large.",
+        alexnet.Options,
+        alexnet.train_alexnet,
+        classifier.headline,
+    ),
+    Recipe(
+        "circles",
+        "Five dense layers tell two rings of points apart; films the decision surface.",
+        circles.Options,
+        circles.train_circles,
+        classifier.headline,
+    ),
+    Recipe(
+        "digits",
+        "A LeNet-style network on scikit-learn's handwritten digits.",
+        digits.Options,
+        digits.train_digits,
+        classifier.headline,
+    ),
+    Recipe(
+        "digits-rows",
+        "Many to one: the rows of a digit, read by an RNN, an LSTM and a GRU side by side.",
+        digits_rows.Options,
+        digits_rows.train_digits_rows,
+        digits_rows.headline,
+    ),
+    Recipe(
+        "gradients",
+        "How gradients vanish and explode through time, and what clipping does about it.",
+        gradients.Options,
+        gradients.show_gradients,
+        gradients.headline,
+    ),
+    Recipe(
+        "learning-rates",
+        "Gradient descent with a learning rate too small, right, and too large.",
+        learning_rates.Options,
+        learning_rates.compare_learning_rates,
+        learning_rates.headline,
+    ),
+    Recipe(
+        "spell",
+        "One to many: the name of a digit, letter by letter, from its image.",
+        spell.Options,
+        spell.train_spell,
+        spell.headline,
+    ),
+    Recipe(
+        "text",
+        "Many to many: a text character by character, then writing some of its kind.",
+        text.Options,
+        text.train_text,
+        text.headline,
+    ),
+)

@@ -1,0 +1,123 @@
+"""Train five dense layers to tell two rings of points apart, and film the decision surface as it forms.
+
+ReLU inside, a sigmoid at the end, binary cross entropy. The folder holds ``config.json``, ``metrics.jsonl``,
+``summary.json`` and ``model.safetensors`` as every run, ``curves.png``, ``surface.png`` (at the end), ``surface.gif``
+(while training), ``activations.png`` (of each layer, for the test points) and ``gradients.png`` (of the last step).
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from gpunn import nn, optim, plot
+from gpunn.backend import Array, asarray, random_generator, to_cpu
+from gpunn.data import circles
+from gpunn.recipes import options as base
+from gpunn.recipes import run
+from gpunn.recipes.classifier import OnEpoch, OnStep, train_classifier
+from gpunn.recipes.options import option
+from gpunn.tensor import no_grad, tensor
+from gpunn.train import BINARY, EpochRecord
+
+FILES = (
+    *("config.json", "metrics.jsonl", "summary.json", "model.safetensors"),
+    *("curves.png", "surface.png", "surface.gif", "activations.png", "gradients.png"),
+)
+_NEEDS = ("matplotlib", "PIL", "safetensors")
+_FRAMES = 40
+
+
+@dataclass(frozen=True)
+class Options(base.Options):
+    """The options of a run; ``seed`` draws the points, the weights and the order of the batches."""
+
+    command: ClassVar[str] = "train circles"
+    epochs: int = option(60, "Passes over the 1,000 training points.", least=1)
+    batch_size: int = option(50, "Points per training step.", least=1)
+    lr: float = option(0.01, "Highest learning rate, above 0.", positive=True)
+    hidden: int = option(16, "Units in each of the four hidden layers.", least=1)
+
+
+def network(hidden: int, generator: Any = None) -> nn.Sequential:
+    """Points (N, 2) to the probability of class 1, (N, 1), through five dense layers.
+
+    >>> sum(p.data.size for p in network(16).parameters())
+    881
+    """
+    sizes = (2, hidden, hidden, hidden, hidden)
+    layers: list[nn.Module] = []
+    for inputs, outputs in itertools.pairwise(sizes):
+        layers += [nn.Linear(inputs, outputs, generator=generator), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(hidden, 1, generator=generator), nn.Sigmoid())
+
+
+def train_circles(
+    options: Options,
+    out: str | os.PathLike[str] | None = None,
+    on_step: OnStep | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> tuple[Path, dict[str, Any]]:
+    """Run the recipe; arguments, result and errors are those of :func:`gpunn.recipes.digits.train_digits`."""
+    run.check_packages("train circles", _NEEDS)
+    device = run.choose_device("train circles", options.device, options.emulate)
+    folder = run.new_folder("circles", out, FILES)
+    run.write_json(folder / "config.json", asdict(options) | {"device": device})
+    with run.computing(device, options.emulate, threads=1):
+        return _run(options, device, folder, on_step, on_epoch)
+
+
+def _run(
+    options: Options, device: str, folder: Path, on_step: OnStep | None, on_epoch: OnEpoch | None
+) -> tuple[Path, dict[str, Any]]:
+    train, test = ((asarray(x, device), asarray(y, device)) for x, y in circles(options.seed))
+    generator = random_generator(options.seed)
+    model = network(options.hidden, generator).to(device)
+    points, labels = to_cpu(test[0]), to_cpu(test[1])
+
+    def probability(at: Array) -> Array:
+        with no_grad(), model.evaluating():
+            return to_cpu(model(tensor(at, device=device)).data)[:, 0]
+
+    frames = [("before training", plot.surface(probability, points))]
+    every = -(-options.epochs // _FRAMES)
+
+    def film(record: EpochRecord) -> None:
+        if record.epoch % every == 0 or record.epoch == options.epochs:
+            title = f"epoch {record.epoch}, test accuracy {record.test_accuracy:.1%}"
+            frames.append((title, plot.surface(probability, points)))
+        if on_epoch is not None:
+            on_epoch(record)
+
+    outcome, _, summary = train_classifier(
+        model,
+        optim.Adam(model.parameters()),
+        train,
+        test,
+        folder,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        lr=options.lr,
+        generator=generator,
+        objective=BINARY,
+        on_step=on_step,
+        on_epoch=film,
+    )
+    about = {"device": device, "emulate": options.emulate, "versions": run.versions()}
+    run.write_json(folder / "summary.json", summary | about)
+    accuracy = f"test accuracy {summary['test_accuracy']:.1%}"
+    plot.decision_surface(plot.surface(probability, points), points, labels, folder / "surface.png", accuracy)
+    plot.animate_decision_surface(frames, points, labels, folder / "surface.gif")
+    layers = {name: type(module).__name__ for name, module in model.named_modules()}
+    activations = {f"{name} {layers[name]}": to_cpu(y) for name, y in model.activations(test[0]).items()}
+    plot.activation_statistics(activations, folder / "activations.png")
+    gradients = {name: to_cpu(p.grad) for name, p in model.named_parameters() if p.grad is not None}
+    if gradients:
+        plot.gradient_flow(gradients, folder / "gradients.png")
+    if outcome.records:
+        plot.curves([record._asdict() for record in outcome.records], folder / "curves.png")
+    run.raise_if_diverged(outcome, folder)
+    return folder, summary | about

@@ -1,0 +1,106 @@
+"""Two pictures that need no training: the activations with their derivatives, and an image with its skeleton."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gpunn import functional as F
+from gpunn import plot
+from gpunn.data import digits
+from gpunn.errors import ArgumentError, FileError, PackageError, check
+from gpunn.tensor import tensor
+
+ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
+    "sigmoid": F.sigmoid,
+    "tanh": F.tanh,
+    "ReLU": F.relu,
+    "leaky ReLU": F.leaky_relu,
+    "ELU": F.elu,
+    "SELU": F.selu,
+    "GELU": F.gelu,
+    "softplus": F.softplus,
+    "hard sigmoid": F.hardsigmoid,
+    "SiLU (swish)": F.silu,
+}
+"""The element-wise activations, by their usual names."""
+
+
+def draw_activations(path: str | os.PathLike[str]) -> None:
+    """Draw each of :data:`ACTIVATIONS` and its derivative over -4 to 4 into the PNG file ``path``.
+
+    The derivatives are those that ``backward`` computes.
+
+    >>> import tempfile
+    >>> draw_activations(os.path.join(tempfile.mkdtemp(), "activations.png"))
+    """
+    points = np.linspace(-4, 4, 401)
+    panels = {}
+    for name, function in ACTIVATIONS.items():
+        x = tensor(points, requires_grad=True)
+        y = function(x)
+        y.backward(np.ones_like(points))
+        panels[name] = {"function": (points, y.data), "derivative": (points, x.grad)}
+    plot.panels(panels, path, "z", "g(z)")
+
+
+def draw_skeleton(
+    path: str | os.PathLike[str],
+    image: str | os.PathLike[str] | None = None,
+    threshold: float = 0.5,
+    dark: bool = False,
+) -> tuple[int, int]:
+    """Draw an image and its skeleton into the PNG file ``path``; return how many pixels each has.
+
+    ``image`` is a file that Pillow reads; it is turned to grey values from 0 (black) to 1 (white), and what is above
+    ``threshold`` is the shape, or with ``dark`` what is below. Without ``image``, eight of scikit-learn's digits,
+    enlarged twelve times.
+
+    >>> import tempfile
+    >>> before, after = draw_skeleton(os.path.join(tempfile.mkdtemp(), "skeleton.png"))
+    >>> 0 < after < before
+    True
+
+    Raises FileError, with the cause, if the image cannot be read; ArgumentError if no pixel is left of the shape.
+    """
+    check(0 <= threshold < 1, ArgumentError, "skeleton", "threshold must be in 0 to below 1", threshold=threshold)
+    grey = _digits() if image is None else _grey(image)[np.newaxis]
+    shapes = grey < threshold if dark else grey > threshold
+    check(bool(shapes.any()), ArgumentError, "skeleton", "no pixel is beyond the threshold", threshold=threshold)
+    skeletons = F.skeletonize(shapes)
+    before, after = int(shapes.sum()), int(skeletons.sum())
+    # The shape in grey below its skeleton in white, so that one is seen within the other.
+    inside = np.maximum(0.35 * shapes, skeletons)
+    pairs = np.stack([shapes, inside], axis=1).reshape(-1, 1, *shapes.shape[1:])  # image, skeleton, image, ...
+    names = ["image", "skeleton"] * len(shapes)
+    title = f"{before} pixels thinned to {after}"
+    plot.pictures(pairs.astype(np.float32), path, names, title, columns=min(4, len(pairs)))
+    return before, after
+
+
+def _digits() -> np.ndarray[Any, Any]:
+    (images, labels), _ = digits(0)
+    first = [int(np.argmax(labels == digit)) for digit in range(8)]
+    coarse = images[first, 0]  # (8, 8, 8)
+    # Bilinear interpolation at twelve points a pixel: the outline becomes smooth enough to thin.
+    at = np.linspace(0, 7, 96)
+    low = np.minimum(at.astype(int), 6)
+    part = (at - low).astype(np.float32)
+    rows = coarse[:, low] * (1 - part[:, np.newaxis]) + coarse[:, low + 1] * part[:, np.newaxis]
+    fine: np.ndarray[Any, Any] = rows[:, :, low] * (1 - part) + rows[:, :, low + 1] * part
+    return fine
+
+
+def _grey(path: str | os.PathLike[str]) -> np.ndarray[Any, Any]:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise PackageError(f'skeleton: images are read by Pillow ({error}): pip install "gpunn[train]"') from error
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("L"), np.float32) / 255
+    except (OSError, ValueError, SyntaxError) as error:  # Pillow's errors for files that are damaged or no images
+        raise FileError(f"{path}: the image cannot be read: {getattr(error, 'strerror', None) or error}") from error

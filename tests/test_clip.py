@@ -100,7 +100,7 @@ def test_values_are_limited_on_both_sides(run_xp):
 
 def test_errors_name_rule_and_values():
     (p,) = leaves(np.ones(2, np.float32))
-    with pytest.raises(ArgumentError, match="clip_grad_norm: max_norm must be at least 0 and finite, got max_norm=-1"):
+    with pytest.raises(ArgumentError, match="clip_grad_norm: max_norm must be at least 0, got max_norm=-1"):
         optim.clip_grad_norm([p], -1)
     with pytest.raises(ArgumentError, match="clip_grad_norm: norm_type must be above 0, got norm_type=0"):
         optim.clip_grad_norm([p], 1, 0)
@@ -110,6 +110,12 @@ def test_errors_name_rule_and_values():
         optim.clip_grad_norm(p, 1)
     with pytest.raises(ArgumentError, match="clip_grad_norm: each parameter must be given once"):
         optim.clip_grad_norm([p, p], 1)
+
+
+def test_no_limit_only_measures():
+    p, q = leaves(np.float32([3.0]), np.float32([-4.0]))
+    assert optim.clip_grad_norm([p, q], math.inf) == 5
+    assert (p.grad.item(), q.grad.item()) == (3, -4)
 
 
 @pytest.mark.peer

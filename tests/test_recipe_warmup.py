@@ -12,7 +12,7 @@ from gpunn.cuda import cache, compiler, source
 from gpunn.errors import ArgumentError, CompileError, FileError
 from gpunn.models import lenet
 from gpunn.optim import Adam
-from gpunn.recipes import warmup
+from gpunn.recipes import catalogue, warmup
 from gpunn.tensor import tensor
 
 launch = importlib.import_module("gpunn.cuda.launch")  # gpunn.cuda.launch is the function
@@ -127,3 +127,7 @@ def test_the_architectures_of_no_gpu():
 @pytest.mark.gpu
 def test_the_architectures_of_the_gpus():
     assert set(warmup.present_architectures()) <= set(compiler.supported_architectures())
+
+
+def test_every_recipe_is_warmed_up():
+    assert list(warmup.RECIPES) == [recipe.name for recipe in catalogue.RECIPES]

@@ -23,7 +23,7 @@ from gpunn.data import colour_components, colour_jitter, digits, image_folder, r
 from gpunn.data.digits import CLASSES
 from gpunn.data.folder import ImageFiles
 from gpunn.models import alexnet
-from gpunn.models.alexnet import LAYERS, AlexNet
+from gpunn.models.alexnet import LAYERS
 from gpunn.recipes import options as base
 from gpunn.recipes import run
 from gpunn.recipes.classifier import OnEpoch, OnStep, train_classifier
@@ -35,7 +35,8 @@ FILES = (
     *("curves.png", "confusion.png", "filters.png", "feature_maps.png", "images"),
 )
 _NEEDS = ("sklearn", "matplotlib", "PIL", "safetensors")
-_SIZE = 227
+SIZE = 227
+TEST_BATCH = 32
 _LARGER = 256  # what the paper's crops are cut from
 _CHANNELS, _HIDDEN = (96, 256, 384, 384, 256), 4096
 _COLOUR_SAMPLE = 200  # images from which the colour components are taken
@@ -70,11 +71,11 @@ def train_alexnet(
     device = run.choose_device("train alexnet", options.device, options.emulate)
     larger = _LARGER if options.augment else None
     if options.images is not None:  # what is wrong with them is said before there is a run folder
-        image_folder(options.images, _SIZE, options.seed, device, larger)
+        image_folder(options.images, SIZE, options.seed, device, larger)
     folder = run.new_folder("alexnet", out, FILES)
     run.write_json(folder / "config.json", asdict(options) | {"device": device})
     images = Path(options.images) if options.images is not None else large_digits(folder / "images")
-    data = image_folder(images, _SIZE, options.seed, device, larger)
+    data = image_folder(images, SIZE, options.seed, device, larger)
     with run.computing(device, options.emulate, threads=os.cpu_count() or 1):
         return _run(options, device, folder, data, on_step, on_epoch)
 
@@ -88,7 +89,7 @@ def large_digits(folder: Path, each: int = 30) -> Path:
         (folder / digit).mkdir(parents=True)
         for number, image in enumerate(images[labels == int(digit)][:each, 0]):
             small = Image.fromarray(np.round(255 * image).astype(np.uint8))
-            small.resize((_SIZE, _SIZE), Image.Resampling.BICUBIC).save(folder / digit / f"{number:03d}.png")
+            small.resize((SIZE, SIZE), Image.Resampling.BICUBIC).save(folder / digit / f"{number:03d}.png")
     return folder
 
 
@@ -99,23 +100,10 @@ def _run(
     generator = random_generator(options.seed)
     manual_seed(options.seed)  # for dropout
 
-    def wide(count: int) -> int:
-        return max(4, round(options.width * count / 4) * 4)  # so that two towers can share it
-
-    model: Any = alexnet(
-        len(classes),
-        towers=options.towers,
-        norm_before_pool=options.norm_before_pool,
-        size=_SIZE,
-        channels=tuple(map(wide, _CHANNELS)),
-        hidden=wide(_HIDDEN),
-        generator=generator,
-    )
-    _draw_for_few_steps(model, generator)
-    model.to(device)
+    model = network(options, len(classes), generator).to(device)
     outcome, result, summary = train_classifier(
         model,
-        optim.SGD(model.parameters(), lr=options.lr, momentum=0.9, weight_decay=5e-4),
+        optimizer(model.parameters()),
         (x, asarray(labels, device)),
         (x_test, asarray(labels_test, device)),
         folder,
@@ -124,7 +112,7 @@ def _run(
         lr=options.lr,
         generator=generator,
         augment=_augmentation(x) if options.augment else None,
-        test_batch_size=32,
+        test_batch_size=TEST_BATCH,
         on_step=on_step,
         on_epoch=on_epoch,
     )
@@ -143,19 +131,41 @@ def _run(
     return folder, summary | about
 
 
-def _draw_for_few_steps(model: AlexNet, generator: np.random.Generator) -> None:
-    """He's initial weights: with the paper's deviation of 0.01 the loss rests for hundreds of steps before it falls."""
+def optimizer(parameters: Any) -> optim.SGD:
+    """The paper's, but for the learning rate, which the run sets."""
+    return optim.SGD(parameters, momentum=0.9, weight_decay=5e-4)
+
+
+def network(options: Options, classes: int, generator: np.random.Generator) -> Any:
+    """AlexNet as the options have it, with He's initial weights.
+
+    With the paper's deviation of 0.01 the loss rests for hundreds of steps before it falls.
+    """
+
+    def wide(count: int) -> int:
+        return max(4, round(options.width * count / 4) * 4)  # so that two towers can share it
+
+    model = alexnet(
+        classes,
+        towers=options.towers,
+        norm_before_pool=options.norm_before_pool,
+        size=SIZE,
+        channels=tuple(map(wide, _CHANNELS)),
+        hidden=wide(_HIDDEN),
+        generator=generator,
+    )
     for name in LAYERS:
         layer = getattr(model, name)
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
         nn.init.constant_(layer.bias, 0)
+    return model
 
 
 def _augmentation(x: ImageFiles) -> Any:
     components = colour_components(x[:_COLOUR_SAMPLE])
 
     def augment(images: Array, generator: np.random.Generator) -> Array:
-        cropped = random_crop(images, _SIZE, generator)
+        cropped = random_crop(images, SIZE, generator)
         return colour_jitter(random_flip(cropped, generator), components, generator)
 
     return augment

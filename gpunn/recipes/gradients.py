@@ -37,7 +37,8 @@ from gpunn.tensor import Tensor, tensor
 
 FILES = ("config.json", "summary.json", "through_time.png", "clipping.png", "norms.png")
 _NEEDS = ("sklearn", "matplotlib")
-_BATCH = 64
+BATCH = 64
+KINDS = ("RNN", "LSTM", "GRU", "large RNN")
 # The recurrent weights of the RNN with ReLU, as a multiple of an orthogonal matrix. Above sqrt(2) gradients explode
 # from the start, as ReLU passes half of the units; a little below, they do so now and then while it is trained.
 _LARGE, _TRAINED = 1.45, 1.3
@@ -110,8 +111,7 @@ def show_gradients(
         images, labels = (asarray(a, device) for a in digits(options.seed)[0])
         pixels = images.reshape(len(images), -1, 1)  # (N, 64, 1)
         norms = {
-            kind: norms_through_time(_reader(kind, options, device), pixels[:_BATCH], labels[:_BATCH])
-            for kind in ("RNN", "LSTM", "GRU", "large RNN")
+            kind: norms_through_time(_reader(kind, options, device), pixels[:BATCH], labels[:BATCH]) for kind in KINDS
         }
         trainings = {}
         for clip in (False, True):
@@ -158,7 +158,7 @@ def _train(
     generator = random_generator(options.seed)
     limit = options.max_norm if clip else math.inf
     for step in range(1, options.steps + 1):
-        chosen = asarray(generator.integers(0, len(x), _BATCH), device)
+        chosen = asarray(generator.integers(0, len(x), BATCH), device)
         with np.errstate(over="ignore", invalid="ignore"):  # what explodes is seen below
             loss = F.cross_entropy(model(tensor(x[chosen])), labels[chosen])
             sgd.zero_grad()

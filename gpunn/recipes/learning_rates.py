@@ -27,7 +27,7 @@ from gpunn.tensor import tensor
 
 FILES = ("config.json", "summary.json", "learning_rates.png")
 _NEEDS = ("sklearn", "matplotlib")
-_BATCH = 64
+BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,17 @@ def compare_learning_rates(
     return folder, summary
 
 
+def network(generator: np.random.Generator) -> nn.Sequential:
+    """Images (N, 1, 8, 8) to logits, through one hidden layer of 64 units."""
+    layers = nn.Linear(64, 64, generator=generator), nn.Tanh(), nn.Linear(64, 10, generator=generator)
+    return nn.Sequential(nn.Flatten(), *layers)
+
+
 def _descend(rate: float, options: Options, device: str) -> Iterator[float]:
     """The loss of each step; ends early at one that is not finite."""
     generator = random_generator(options.seed)
     train = [asarray(a, device) for a in digits(options.seed)[0]]
-    layers = nn.Linear(64, 64, generator=generator), nn.Tanh(), nn.Linear(64, 10, generator=generator)
-    model = nn.Sequential(nn.Flatten(), *layers).to(device)
+    model = network(generator).to(device)
     sgd = optim.SGD(model.parameters(), lr=rate)
     for x, y in _forever(train[0], train[1], generator, options.steps):
         with np.errstate(over="ignore", invalid="ignore"):
@@ -103,7 +108,7 @@ def _descend(rate: float, options: Options, device: str) -> Iterator[float]:
 def _forever(x: Array, y: Array, generator: np.random.Generator, steps: int) -> Iterator[tuple[Array, Array]]:
     done = 0
     while True:
-        for batch in batches(x, y, _BATCH, generator):
+        for batch in batches(x, y, BATCH, generator):
             if done == steps:
                 return
             done += 1

@@ -23,10 +23,10 @@ from gpunn.data.digits import TRAINING_IMAGES
 from gpunn.errors import ArgumentError, FileError
 from gpunn.models import CharacterModel, lenet
 from gpunn.models.sequence import CELLS
-from gpunn.recipes import digits_rows, spell, text
+from gpunn.recipes import alexnet, circles, digits_rows, gradients, learning_rates, spell, text
 from gpunn.recipes.digits import WEIGHT_DECAY, Options
 from gpunn.tensor import Tensor, tensor
-from gpunn.train import evaluate
+from gpunn.train import BINARY, evaluate
 
 
 class Warmed(NamedTuple):
@@ -104,13 +104,47 @@ def _digits(dtype: np.dtype[Any]) -> None:
     evaluate(model, images, labels)
 
 
-def _step(model: nn.Module, dtype: np.dtype[Any], loss: Callable[[], Tensor]) -> None:
+def _step(
+    model: nn.Module, dtype: np.dtype[Any], loss: Callable[[], Tensor], make: Callable[..., Any] = optim.Adam
+) -> None:
     """A training step of ``loss()``, with the parameters of ``model`` in ``dtype``."""
     for parameter in model.parameters():
         parameter.data = parameter.data.astype(dtype)
-    adam = optim.Adam(model.parameters())
+    optimizer = make(model.parameters())
     loss().backward()
-    adam.step()
+    optimizer.step()
+
+
+_CLASSES = 10
+
+
+def _alexnet(dtype: np.dtype[Any]) -> None:
+    options = alexnet.Options()
+    model = alexnet.network(options, _CLASSES, random_generator(0))
+    sizes = options.batch_size, alexnet.TEST_BATCH
+    images, labels = [np.zeros((n, 3, alexnet.SIZE, alexnet.SIZE), dtype) for n in sizes], np.zeros(sizes[0], int)
+    _step(model, dtype, lambda: F.cross_entropy(model(tensor(images[0])), labels), alexnet.optimizer)
+    evaluate(model, images[1], np.zeros(sizes[1], int))
+
+
+def _circles(dtype: np.dtype[Any]) -> None:
+    model, size = circles.network(circles.Options.hidden, random_generator(0)), circles.Options.batch_size
+    points, labels = np.zeros((size, 2), dtype), np.zeros(size, int)
+    _step(model, dtype, lambda: BINARY.loss(model(tensor(points)), labels))
+
+
+def _gradients(dtype: np.dtype[Any]) -> None:
+    labels = np.zeros(gradients.BATCH, int)
+    pixels = np.zeros((gradients.BATCH, 2, 1), dtype)  # every step launches the same kernels
+    for kind in gradients.KINDS:
+        model = gradients.Reader(kind, gradients.Options.hidden, random_generator(0))
+        _step(model, dtype, partial(lambda model: F.cross_entropy(model(tensor(pixels)), labels), model), optim.SGD)
+
+
+def _learning_rates(dtype: np.dtype[Any]) -> None:
+    model, images = learning_rates.network(random_generator(0)), np.zeros((learning_rates.BATCH, 1, 8, 8), dtype)
+    labels = np.zeros(len(images), int)
+    _step(model, dtype, lambda: F.cross_entropy(model(tensor(images)), labels), optim.SGD)
 
 
 def _digits_rows(dtype: np.dtype[Any]) -> None:
@@ -142,8 +176,12 @@ def _letter_loss(logits: Tensor, letters: np.ndarray[Any, Any]) -> Tensor:
 
 
 RECIPES: dict[str, Callable[[np.dtype[Any]], None]] = {
+    "alexnet": _alexnet,
+    "circles": _circles,
     "digits": _digits,
     "digits-rows": _digits_rows,
+    "gradients": _gradients,
+    "learning-rates": _learning_rates,
     "spell": _spell,
     "text": _text,
 }

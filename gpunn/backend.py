@@ -9,14 +9,14 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from gpunn.errors import ArgumentError, DeviceError, DtypeError, check, fail
+from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError, check, fail
 
 Array: TypeAlias = Any
 """A ``numpy.ndarray`` or a ``cupy.ndarray``; static types cannot tell them apart without importing CuPy."""
@@ -55,10 +55,27 @@ def get_array_module(*arrays: object) -> Any:
     return sys.modules["cupy"]
 
 
-def operands(op: str, **arrays: Array | None) -> Any:
+_NO_NUMBERS = frozenset("OSUmM")  # the kinds of objects, texts and times
+
+
+def check_array(op: str, **named: Any) -> None:
+    """Check that each of the named values is a NumPy or CuPy array of numbers.
+
+    >>> check_array("abs", x=[1.0, 2.0])
+    Traceback (most recent call last):
+    gpunn.errors.DtypeError: abs: x must be a NumPy or CuPy array, got type='list'
+    """
+    for name, x in named.items():
+        if not is_array(x):
+            fail(DtypeError, op, f"{name} must be a NumPy or CuPy array", type=type(x).__name__)
+        if x.dtype.kind in _NO_NUMBERS:
+            fail(DtypeError, op, f"{name} must hold numbers", dtype=str(x.dtype))
+
+
+def operands(op: str, optional: Mapping[str, Array | None] | None = None, /, **arrays: Array) -> Any:
     """Check that the named arrays can be computed with together, and return their array module.
 
-    They must be arrays of one module and of one floating dtype; ``None`` stands for an argument left out.
+    They must be arrays of one module and of one floating dtype; in ``optional`` None stands for one left out.
 
     >>> operands("linear", x=np.ones((2, 3), np.float32), w=np.ones((4, 3), np.float32)).__name__
     'numpy'
@@ -66,10 +83,9 @@ def operands(op: str, **arrays: Array | None) -> Any:
     Traceback (most recent call last):
     gpunn.errors.DtypeError: linear: x must be a floating array, got dtype='int64'
     """
-    given = {name: a for name, a in arrays.items() if a is not None}
+    given = arrays | {name: a for name, a in (optional or {}).items() if a is not None}
+    check_array(op, **given)
     for name, a in given.items():
-        if not is_array(a):
-            fail(DtypeError, op, f"{name} must be a NumPy or CuPy array", type=type(a).__name__)
         if a.dtype not in DTYPES:
             fail(DtypeError, op, f"{name} must be a floating array", dtype=str(a.dtype))
     modules = {name: "CuPy" if _is_cupy(a) else "NumPy" for name, a in given.items()}
@@ -249,13 +265,22 @@ def asarray(x: Any, device: str | None = None, dtype: Any = None) -> Array:
 
     >>> asarray([1.0, 2.0]).dtype, asarray([1, 2]).dtype, asarray(np.ones(2)).dtype
     (dtype('float32'), dtype('int64'), dtype('float64'))
+
+    Raises DtypeError for what holds no numbers, ShapeError for nested lists of different lengths.
     """
     if not is_array(x):
         bare = not isinstance(x, np.generic)
-        x = np.asarray(x)
+        try:
+            given, x = x, np.asarray(x)
+        except ValueError as error:
+            fail(ShapeError, "asarray", "lists within a list must have one length", error=str(error))
         if bare and dtype is None and x.dtype == np.float64:
             dtype = np.float32
         device = device or default_device()
+        if x.dtype.kind in _NO_NUMBERS:
+            fail(DtypeError, "asarray", "data must be numbers", data=given)
+    elif x.dtype.kind in _NO_NUMBERS:
+        fail(DtypeError, "asarray", "data must be numbers", dtype=str(x.dtype))
     if device is not None:
         x = to_cpu(x) if check_device(device) == "cpu" else to_gpu(x, device)
     return x if dtype is None else x.astype(dtype, copy=False)

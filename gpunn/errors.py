@@ -7,6 +7,7 @@ Every message says the operation, the rule and the values that break it::
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from typing import NoReturn
 
 
@@ -81,3 +82,26 @@ def check(holds: bool, kind: type[GpunnError], op: str, rule: str, **values: obj
     """Raise ``kind`` unless ``holds``; see :func:`fail` for the message."""
     if not holds:
         fail(kind, op, rule, **values)
+
+
+def check_number(op: str, **named: object) -> None:
+    """Check that each of the named settings is a real number, of Python or NumPy.
+
+    >>> check_number("dropout", p="0.5")
+    Traceback (most recent call last):
+    gpunn.errors.ArgumentError: dropout: p must be a number, got p='0.5'
+    """
+    for name, value in named.items():
+        check(isinstance(value, Real), ArgumentError, op, f"{name} must be a number", **{name: value})
+
+
+def check_sizes(op: str, **named: object) -> None:
+    """Check that each of the named settings is an integer of at least 1, of Python or NumPy.
+
+    >>> check_sizes("Linear", in_features=3, out_features=0)
+    Traceback (most recent call last):
+    gpunn.errors.ArgumentError: Linear: out_features must be an integer of at least 1, got out_features=0
+    """
+    for name, value in named.items():
+        valid = isinstance(value, Integral) and int(value) >= 1
+        check(valid, ArgumentError, op, f"{name} must be an integer of at least 1", **{name: value})

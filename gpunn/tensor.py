@@ -34,6 +34,11 @@ class Tensor(Node):
     Operands of an operator must be of one dtype and on one device; Python numbers take those of the other operand.
     Comparisons give boolean tensors, which have no gradient; as a key of a dict a tensor is known by identity.
     ``x += y`` makes a new tensor, as ``x = x + y`` does; the only change in place is ``x[index] = value``.
+
+    >>> x = tensor([1.0, 2.0], requires_grad=True)
+    >>> (3 * x**2).sum().backward()
+    >>> x.grad.tolist()
+    [6.0, 12.0]
     """
 
     __array_ufunc__ = None  # makes `ndarray * Tensor` call Tensor.__rmul__ instead of multiplying element by element
@@ -88,6 +93,7 @@ class Tensor(Node):
 
     def item(self) -> Any:
         """The only element, as a Python number."""
+        check(self.size == 1, ShapeError, "item", "there must be one element", shape=self.shape)
         return self._data.item()
 
     def tolist(self) -> Any:
@@ -250,6 +256,8 @@ class Tensor(Node):
         old = self.shape
         try:
             y = self._data.reshape(wanted)
+        except TypeError:
+            fail(ArgumentError, "reshape", "sizes must be integers", wanted=wanted)
         except ValueError:
             fail(ShapeError, "reshape", "the number of elements must stay the same", shape=old, wanted=tuple(wanted))
         return self._view(y, lambda gy: gy.reshape(old))
@@ -266,7 +274,7 @@ class Tensor(Node):
         return self._view(self._data.transpose(order), lambda gy: gy.transpose(inverse))
 
     def swapaxes(self, axis1: int, axis2: int) -> Tensor:
-        a, b = (shaping.axes_of("swapaxes", self._data, axis)[0] for axis in (axis1, axis2))
+        a, b = (shaping.axis_of("swapaxes", self._data, axis) for axis in (axis1, axis2))
         return self._view(self._data.swapaxes(a, b), lambda gy: gy.swapaxes(a, b))
 
     def squeeze(self, axis: Axis = None) -> Tensor:
@@ -280,7 +288,7 @@ class Tensor(Node):
         """Each element ``repeats`` times (a number, or one for each element) along ``axis``."""
         if axis is None:
             return self.reshape(-1).repeat(repeats, 0)
-        (along,) = shaping.axes_of("repeat", self._data, axis)
+        along = shaping.axis_of("repeat", self._data, axis)
         counts, old = np.asarray(repeats), self.shape
         valid = counts.dtype.kind in "iu" and counts.shape in ((), (old[along],)) and (counts >= 0).all()
         rule = "repeats must be a count, or one for each element of the axis"

@@ -102,6 +102,8 @@ def test_errors_name_rule_and_values():
     (p,) = leaves(np.ones(2, np.float32))
     with pytest.raises(ArgumentError, match="clip_grad_norm: max_norm must be at least 0, got max_norm=-1"):
         optim.clip_grad_norm([p], -1)
+    with pytest.raises(ArgumentError, match="clip_grad_norm: max_norm must be a number, got max_norm='1'"):
+        optim.clip_grad_norm([p], "1")
     with pytest.raises(ArgumentError, match="clip_grad_norm: norm_type must be above 0, got norm_type=0"):
         optim.clip_grad_norm([p], 1, 0)
     with pytest.raises(ArgumentError, match="clip_grad_value: clip_value must be at least 0 and finite"):
@@ -118,7 +120,7 @@ def test_no_limit_only_measures():
     assert (p.grad.item(), q.grad.item()) == (3, -4)
 
 
-@pytest.mark.peer
+@pytest.mark.peer("clip_grad_norm", "clip_grad_value")
 def test_clipping_is_that_of_pytorch(rng):
     torch = pytest.importorskip("torch")
     for draw in range(100):

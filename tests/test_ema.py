@@ -121,7 +121,7 @@ def test_errors_name_rule_and_values():
     ema.update()
 
 
-@pytest.mark.peer
+@pytest.mark.peer("EMA")
 def test_averages_are_those_of_pytorch(rng):
     torch = pytest.importorskip("torch")
     for draw in range(50):

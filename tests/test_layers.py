@@ -111,7 +111,7 @@ def test_embedding_layer_and_its_padding(rng):
     assert nn.Embedding(2, 2)(tensor(np.array([1]))).shape == (1, 2)
     with pytest.raises(ArgumentError, match="Embedding: padding_idx must lie in -5 to 4, got padding_idx=5"):
         nn.Embedding(5, 3, 5)
-    with pytest.raises(ArgumentError, match=r"Embedding: sizes must be at least 1, got sizes=\(0, 3\)"):
+    with pytest.raises(ArgumentError, match="Embedding: num_embeddings must be an integer of at least 1"):
         nn.Embedding(0, 3)
 
 
@@ -125,7 +125,7 @@ def test_bilinear_layer(rng):
     layer(x1, x2).sum().backward()
     assert all(abs(parameter.grad).sum() > 0 for parameter in layer.parameters())
     assert nn.Bilinear(1, 1, 1, bias=False).bias is None
-    with pytest.raises(ArgumentError, match=r"Bilinear: features must be at least 1, got features=\(4, 0, 2\)"):
+    with pytest.raises(ArgumentError, match="in2_features must be an integer of at least 1, got in2_features=0"):
         nn.Bilinear(4, 0, 2)
 
 

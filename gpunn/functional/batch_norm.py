@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpunn.backend import get_array_module
-from gpunn.errors import ArgumentError, check
+from gpunn.backend import check_array, get_array_module
+from gpunn.errors import ArgumentError, check, check_number
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import batch_norm as ops
 from gpunn.ops.window import check_shape
@@ -35,12 +35,15 @@ def batch_norm(
     ([[-1.0], [1.0]], [0.2], [1.1])
     """
     xd, wd, bd = raw(x), raw(weight), raw(bias)
+    statistics = {"running_mean": raw(running_mean), "running_var": raw(running_var)}
+    check_array("batch_norm", **{name: a for name, a in statistics.items() if a is not None})
+    check_momentum("batch_norm", momentum)
     if training:
         mean, var = ops.batch_norm_statistics(xd)
-        for name, running in (("running_mean", running_mean), ("running_var", running_var)):
+        for name, running in statistics.items():
             if running is not None:
-                get_array_module(mean, raw(running))  # refuses a mixture of NumPy and CuPy
-                check_shape("batch_norm", name, raw(running), mean.shape)
+                get_array_module(mean, running)  # refuses a mixture of NumPy and CuPy
+                check_shape("batch_norm", name, running, mean.shape)
     else:
         known = running_mean is not None and running_var is not None
         check(known, ArgumentError, "batch_norm", "outside training running_mean and running_var must be given")
@@ -53,6 +56,12 @@ def batch_norm(
         move(running_mean, mean, momentum)
         move(running_var, var * (count / max(count - 1, 1)), momentum)
     return differentiable(y, (x, weight, bias), lambda gy, _: ops.batch_norm_backward(gy, *settings, training))
+
+
+def check_momentum(op: str, momentum: float) -> None:
+    """Check that ``momentum`` is a number from 0 to 1."""
+    check_number(op, momentum=momentum)
+    check(0 <= momentum <= 1, ArgumentError, op, "momentum must be from 0 to 1", momentum=momentum)
 
 
 def move(running: Any, batch: Any, momentum: float) -> None:

@@ -29,8 +29,8 @@ def bias_relu_pool_lrn(
     (1, 96, 27, 27)
     """
     settings = (kernel_size, stride, padding, size, alpha, beta, k, alpha_mode)
-    shape = raw(x).shape
     y, pooled, place = ops.bias_relu_pool_lrn(raw(x), raw(b), *settings)
+    shape = x.shape
     return differentiable(y, (x, b), lambda gy, _: ops.bias_relu_pool_lrn_backward(gy, pooled, place, shape, *settings))
 
 

@@ -16,6 +16,10 @@ def conv1d(
 ) -> Any:
     """Convolve the signals x (N, C, L) with the filters w (K, C/groups, KL) and add b (K,).
 
+        y[n, k, i] = b[k] + sum over c and s of x[n, c, stride i + dilation s - padding] w[k, c, s]
+
+    x counts as 0 outside; y has ``floor((L + 2 padding - dilation (KL - 1) - 1) / stride) + 1`` elements a channel.
+
     ``padding`` is an integer, ``((before, after),)``, ``"same"`` or ``"valid"``.
 
     >>> import numpy as np
@@ -30,6 +34,10 @@ def conv2d(
 ) -> Any:
     """Convolve the images x (N, C, H, W) with the filters w (K, C/groups, KH, KW) and add b (K,).
 
+        y[n, k, i, j] = b[k] + sum over c, r, s of x[n, c, stride i + dilation r - padding, (j, s alike)] w[k, c, r, s]
+
+    x counts as 0 outside; y has ``floor((H + 2 padding - dilation (KH - 1) - 1) / stride) + 1`` rows, columns alike.
+
     ``padding`` is an integer, a pair, ``((top, bottom), (left, right))``, ``"same"`` or ``"valid"``.
 
     >>> import numpy as np
@@ -42,7 +50,7 @@ def conv2d(
 def conv3d(
     x: Any, w: Any, b: Any = None, stride: Sizes = 1, padding: Padding = 0, dilation: Sizes = 1, groups: int = 1
 ) -> Any:
-    """Convolve the volumes x (N, C, D, H, W) with the filters w (K, C/groups, KD, KH, KW) and add b (K,).
+    """:func:`conv2d` of the volumes x (N, C, D, H, W) with the filters w (K, C/groups, KD, KH, KW) and b (K,).
 
     ``padding`` is an integer, three of them, three pairs (before, after), ``"same"`` or ``"valid"``.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpunn.backend import asarray, check_device, device_of
+from gpunn.backend import asarray, check_array, check_device, device_of
 from gpunn.functional.record import differentiable, raw
 
 
@@ -19,6 +19,7 @@ def to_device(x: Any, device: str) -> Any:
     True
     """
     xd, device = raw(x), check_device(device)
+    check_array("to_device", x=xd)
     home = device_of(xd)
     if device == home:
         return x

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backend import default_generator
+from gpunn.backend import check_array, default_generator
 from gpunn.errors import ShapeError, check
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import dropout as ops
@@ -69,6 +69,8 @@ def dropout3d(x: Any, p: float = 0.5, training: bool = True, generator: np.rando
 def _dropout_channels(
     op: str, ndim: int, x: Any, p: float, training: bool, generator: np.random.Generator | None
 ) -> Any:
+    check_array(op, x=raw(x))
     check(x.ndim == ndim, ShapeError, op, f"x must have the {ndim} dimensions (N, C, ...)", shape=x.shape)
+    ops.check_probability(op, p)
     images = x.reshape(*x.shape[:2], 1, prod(x.shape[2:]))
     return dropout2d(images, p, training, generator).reshape(x.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 from gpunn.errors import ArgumentError, check
@@ -22,6 +23,12 @@ def embedding(indices: Any, weight: Any, padding_idx: int | None = None) -> Any:
     rows = weight.shape[0]
     if padding_idx is not None:
         rule = f"padding_idx must lie in {-rows} to {rows - 1}"
-        check(-rows <= padding_idx < rows, ArgumentError, "embedding", rule, padding_idx=padding_idx)
+        check(
+            isinstance(padding_idx, Integral) and -rows <= padding_idx < rows,
+            ArgumentError,
+            "embedding",
+            rule,
+            padding_idx=padding_idx,
+        )
         padding_idx %= rows
     return differentiable(y, (weight,), lambda gy, _: (ops.embedding_backward(gy, index, rows, padding_idx),))

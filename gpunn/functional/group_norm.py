@@ -5,9 +5,9 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from gpunn.backend import get_array_module, operands
-from gpunn.errors import ShapeError, check
-from gpunn.functional.batch_norm import batch_norm, move
+from gpunn.backend import check_array, get_array_module, operands
+from gpunn.errors import ArgumentError, ShapeError, check, check_number
+from gpunn.functional.batch_norm import batch_norm, check_momentum, move
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import group_norm as ops
 from gpunn.ops.window import check_shape
@@ -50,10 +50,14 @@ def instance_norm(
         return batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
     xd = raw(x)
     operands("instance_norm", x=xd)
+    check_momentum("instance_norm", momentum)
+    check_number("instance_norm", eps=eps)
+    check(eps >= 0, ArgumentError, "instance_norm", "eps must be at least 0", eps=eps)
     rule = "x must have at least the 3 dimensions (N, C, L)"
     check(xd.ndim >= 3, ShapeError, "instance_norm", rule, shape=xd.shape)
     for name, running in (("running_mean", running_mean), ("running_var", running_var)):
         if running is not None:
+            check_array("instance_norm", **{name: raw(running)})
             get_array_module(xd, raw(running))  # refuses a mixture of NumPy and CuPy
             check_shape("instance_norm", name, raw(running), xd.shape[1:2])
     y, mean, var = _group_norm(x, xd.shape[1], weight, bias, eps)

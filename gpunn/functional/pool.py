@@ -21,6 +21,9 @@ def max_pool1d(
 ) -> Any:
     """The maximum of each window of x (N, C, L); ``stride`` is the window's size unless given.
 
+    There are ``floor((L + 2 padding - dilation (kernel_size - 1) - 1) / stride) + 1`` windows, with ``ceil_mode`` the
+    quotient rounded up. What lies in the padding is -infinity.
+
     ``return_indices`` also returns where each maximum lies along L, a plain int64 array.
 
     >>> import numpy as np
@@ -39,7 +42,7 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """The maximum of each window of x (N, C, H, W); ``stride`` is the window's size unless given.
+    """:func:`max_pool1d` of images x (N, C, H, W): the maximum of each window of a plane.
 
     ``return_indices`` also returns where each maximum lies in its flattened (H, W) plane, a plain int64 array.
 
@@ -59,7 +62,7 @@ def max_pool3d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """The maximum of each window of x (N, C, D, H, W); ``stride`` is the window's size unless given.
+    """:func:`max_pool1d` of volumes x (N, C, D, H, W): the maximum of each window of a volume.
 
     ``return_indices`` also returns where each maximum lies in its flattened (D, H, W) volume, a plain int64 array.
 
@@ -87,6 +90,9 @@ def avg_pool1d(
 ) -> Any:
     """The mean of each window of x (N, C, L); ``stride`` is the window's size unless given.
 
+    There are as many windows as in :func:`max_pool1d`. ``count_include_pad`` counts the zeros of the padding in the
+    mean; what a window has beyond the padding, with ``ceil_mode``, never counts.
+
     >>> import numpy as np
     >>> avg_pool1d(np.array([[[3.0, 1.0, 2.0, 4.0]]]), 2).tolist()
     [[[2.0, 3.0]]]
@@ -102,7 +108,7 @@ def avg_pool2d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Any:
-    """The mean of each window of x (N, C, H, W); ``stride`` is the window's size unless given.
+    """:func:`avg_pool1d` of images x (N, C, H, W): the mean of each window of a plane.
 
     >>> import numpy as np
     >>> avg_pool2d(np.arange(9.0).reshape(1, 1, 3, 3), 2, stride=1).tolist()
@@ -119,7 +125,7 @@ def avg_pool3d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Any:
-    """The mean of each window of x (N, C, D, H, W); ``stride`` is the window's size unless given.
+    """:func:`avg_pool1d` of volumes x (N, C, D, H, W): the mean of each window of a volume.
 
     >>> import numpy as np
     >>> avg_pool3d(np.arange(8.0).reshape(1, 1, 2, 2, 2), 2).tolist()

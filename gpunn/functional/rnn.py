@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gpunn.backend import Array, get_array_module, operands
+from gpunn.backend import Array, check_array, get_array_module, operands
 from gpunn.errors import ShapeError, check
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import linear as products
@@ -28,13 +28,17 @@ def rnn(
 ) -> tuple[Any, Any]:  # fmt: skip
     """``h_t = f(x_t W_ih^T + b_ih + h_{t-1} W_hh^T + b_hh)``, f being ``"tanh"`` or ``"relu"``: all h_t, and the last.
 
+    x is (T, N, in), h (N, H) or None for zeros, w_ih (H, in), w_hh (H, H), both biases (H,); the results are
+    (T, N, H) and (N, H). For sequences of different lengths x is packed, (S, in), with ``batch_sizes``, the number of
+    sequences in each step; ``reverse`` goes from the last step to the first.
+
     >>> import numpy as np
     >>> y, h = rnn(np.ones((3, 1, 1)), None, np.ones((1, 1)), np.ones((1, 1)), nonlinearity="relu")
     >>> y.ravel().tolist(), h.item()
     ([1.0, 2.0, 3.0], 3.0)
     """
     rows, sizes = _rows("rnn", x, batch_sizes, reverse)
-    h = _zeros(rows, sizes, w_hh) if h is None else h
+    h = _zeros("rnn", rows, sizes, w_hh) if h is None else h
     xd, hd, w = raw(rows), raw(h), Weights(*map(raw, (w_ih, w_hh, b_ih, b_hh)))
     out = ops.rnn(xd, hd, w, sizes, nonlinearity)
 
@@ -52,13 +56,15 @@ def lstm(
 ) -> tuple[Any, tuple[Any, Any]]:  # fmt: skip
     """The steps of :func:`gpunn.functional.lstm_cell` from ``state = (h, c)``: all h_t, and the last ``(h, c)``.
 
+    Shapes are those of :func:`gpunn.functional.rnn`, with 4 H rows of weights and biases, in the order i, f, g, o.
+
     >>> import numpy as np
     >>> y, (h, c) = lstm(np.ones((2, 1, 3)), None, np.ones((4, 3)), np.ones((4, 1)))
     >>> y.shape, h.round(2).item(), c.round(2).item()
     ((2, 1, 1), 0.93, 1.9)
     """
     rows, sizes = _rows("lstm", x, batch_sizes, reverse)
-    h, c = (_zeros(rows, sizes, w_hh), _zeros(rows, sizes, w_hh)) if state is None else state
+    h, c = (_zeros("lstm", rows, sizes, w_hh), _zeros("lstm", rows, sizes, w_hh)) if state is None else state
     xd, hd, cd, w = raw(rows), raw(h), raw(c), Weights(*map(raw, (w_ih, w_hh, b_ih, b_hh)))
     out, every_c, gates = ops.lstm(xd, hd, cd, w, sizes)
 
@@ -77,13 +83,15 @@ def gru(
 ) -> tuple[Any, Any]:  # fmt: skip
     """The steps of :func:`gpunn.functional.gru_cell` from h: all h_t, and the last.
 
+    Shapes are those of :func:`gpunn.functional.rnn`, with 3 H rows of weights and biases, in the order r, z, n.
+
     >>> import numpy as np
     >>> y, h = gru(np.ones((2, 1, 3)), None, np.ones((3, 3)), np.ones((3, 1)), reset_after=False)
     >>> y.shape, h.round(2).item()
     ((2, 1, 1), 0.09)
     """
     rows, sizes = _rows("gru", x, batch_sizes, reverse)
-    h = _zeros(rows, sizes, w_hh) if h is None else h
+    h = _zeros("gru", rows, sizes, w_hh) if h is None else h
     xd, hd, w = raw(rows), raw(h), Weights(*map(raw, (w_ih, w_hh, b_ih, b_hh)))
     forward = ops.gru if reset_after else reset_before.gru
     out, first, second = forward(xd, hd, w, sizes)  # the gates of x and of h, or rz and n
@@ -114,7 +122,9 @@ def _rows(op: str, x: Any, batch_sizes: Sequence[int] | None, reverse: bool) -> 
     return x.reshape(steps * n, size), Sizes([n] * steps, reverse)
 
 
-def _zeros(rows: Any, sizes: Sizes, w_hh: Any) -> Array:
+def _zeros(op: str, rows: Any, sizes: Sizes, w_hh: Any) -> Array:
+    check_array(op, w_hh=raw(w_hh))
+    check(w_hh.ndim == 2, ShapeError, op, "w_hh must have 2 dimensions", shape=w_hh.shape)
     xp = get_array_module(raw(rows))
     return xp.zeros((max(sizes.batch_sizes, default=0), w_hh.shape[-1]), rows.dtype)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from gpunn.errors import ArgumentError, check
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import shape as ops
 
@@ -16,7 +17,7 @@ def concatenate(arrays: Sequence[Any], axis: int = 0) -> Any:
     >>> concatenate([np.array([1, 2]), np.array([3])]).tolist()
     [1, 2, 3]
     """
-    parts = [raw(a) for a in arrays]
+    parts = _raw("concatenate", arrays)
     y, shapes = ops.concatenate(parts, axis), [part.shape for part in parts]
     return differentiable(y, arrays, lambda gy, _: ops.concatenate_backward(gy, shapes, axis))
 
@@ -28,7 +29,7 @@ def stack(arrays: Sequence[Any], axis: int = 0) -> Any:
     >>> stack([np.array([1, 2]), np.array([3, 4])], axis=1).tolist()
     [[1, 3], [2, 4]]
     """
-    y = ops.stack([raw(a) for a in arrays], axis)
+    y = ops.stack(_raw("stack", arrays), axis)
     return differentiable(y, arrays, lambda gy, _: ops.stack_backward(gy, axis))
 
 
@@ -44,3 +45,9 @@ def split(x: Any, split_size_or_sections: int | Sequence[int], axis: int = 0) ->
     [[0], [1, 2, 3, 4]]
     """
     return tuple(x[index] for index in ops.split_indices(raw(x), split_size_or_sections, axis))
+
+
+def _raw(op: str, arrays: Any) -> list[Any]:
+    several = isinstance(arrays, list | tuple)
+    check(several, ArgumentError, op, "arrays must be a list or tuple of them", type=type(arrays).__name__)
+    return [raw(a) for a in arrays]

@@ -222,6 +222,10 @@ def split_towers(state: Mapping[str, Array]) -> dict[str, Array]:
     """The ``state_dict`` of a :class:`TwoTowerAlexNet`, in NumPy, from that of an :class:`AlexNet` with ``towers=2``.
 
     The first half of the outputs of every layer but fc8 is the first tower's.
+
+    >>> split = split_towers({"conv1.bias": np.arange(4.0), "fc8.bias": np.arange(3.0)})
+    >>> {name: array.tolist() for name, array in split.items()}
+    {'tower0.conv1.bias': [0.0, 1.0], 'tower1.conv1.bias': [2.0, 3.0], 'tower0.fc8.bias': [0.0, 1.0, 2.0]}
     """
     split = {}
     for name, array in state.items():

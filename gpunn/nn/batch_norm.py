@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gpunn import functional as F
-from gpunn.errors import ArgumentError, ShapeError, check
+from gpunn.errors import ArgumentError, ShapeError, check, check_number, check_sizes
 from gpunn.nn.module import Buffer, Module, Parameter
 
 
@@ -20,7 +20,8 @@ class ChannelNorm(Module):
         self, num_features: int, eps: float, momentum: float | None, affine: bool, track_running_stats: bool, dtype: Any
     ) -> None:
         op = type(self).__name__
-        check(num_features >= 1, ArgumentError, op, "num_features must be at least 1", num_features=num_features)
+        check_sizes(op, num_features=num_features)
+        check_number(op, eps=eps, momentum=0 if momentum is None else momentum)
         in_range = momentum is None or 0 <= momentum <= 1
         check(in_range, ArgumentError, op, "momentum must be None or from 0 to 1", momentum=momentum)
         self.num_features, self.eps, self.momentum = num_features, eps, momentum

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gpunn import functional as F
-from gpunn.errors import ArgumentError, check
+from gpunn.errors import check_sizes
 from gpunn.nn.init import uniform_fan_in
 from gpunn.nn.module import Module
 
@@ -31,8 +31,7 @@ class Bilinear(Module):
         generator: np.random.Generator | None = None,
         dtype: Any = np.float32,
     ) -> None:
-        sizes = (in1_features, in2_features, out_features)
-        check(min(sizes) >= 1, ArgumentError, "Bilinear", "features must be at least 1", features=sizes)
+        check_sizes("Bilinear", in1_features=in1_features, in2_features=in2_features, out_features=out_features)
         shape = (out_features, in1_features, in2_features)
         self.weight = uniform_fan_in(shape, in1_features, generator, dtype)
         self.bias = uniform_fan_in((out_features,), in1_features, generator, dtype) if bias else None

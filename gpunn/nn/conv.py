@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gpunn import functional as F
-from gpunn.errors import ArgumentError, ShapeError, check
+from gpunn.errors import ArgumentError, ShapeError, check, check_sizes
 from gpunn.nn.init import uniform_fan_in
 from gpunn.nn.module import Module
 from gpunn.ops.window import Padding, Sizes, integers, window
@@ -100,9 +100,7 @@ class Conv3d(_Conv):
 
 def check_channels(op: str, in_channels: int, out_channels: int, groups: int) -> None:
     """Check what convolution layers are made with."""
-    least = "channels and groups must be at least 1"
-    positive = min(in_channels, out_channels, groups) >= 1
-    check(positive, ArgumentError, op, least, channels=(in_channels, out_channels), groups=groups)
+    check_sizes(op, in_channels=in_channels, out_channels=out_channels, groups=groups)
     divides = in_channels % groups == 0 and out_channels % groups == 0
     rule = "groups must divide in_channels and out_channels"
     check(divides, ShapeError, op, rule, groups=groups, channels=(in_channels, out_channels))

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from gpunn import functional as F
-from gpunn.errors import ArgumentError, check
 from gpunn.nn.module import Module
+from gpunn.ops.dropout import check_probability
 
 
 class _Dropout(Module):
     def __init__(self, p: float = 0.5, generator: np.random.Generator | None = None) -> None:
-        check(0 <= p <= 1, ArgumentError, type(self).__name__, "p must be a probability, 0 to 1", p=p)
+        check_probability(type(self).__name__, p)
         self.p, self.generator = p, generator
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
 from gpunn import functional as F
 from gpunn.backend import default_generator
-from gpunn.errors import ArgumentError, check
+from gpunn.errors import ArgumentError, check, check_sizes
 from gpunn.nn.module import Module, Parameter
 
 
@@ -31,12 +32,12 @@ class Embedding(Module):
         generator: np.random.Generator | None = None,
         dtype: Any = np.float32,
     ) -> None:
+        check_sizes("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         sizes = (num_embeddings, embedding_dim)
-        check(min(sizes) >= 1, ArgumentError, "Embedding", "sizes must be at least 1", sizes=sizes)
         values = (generator or default_generator()).standard_normal(sizes).astype(dtype)
         if padding_idx is not None:
             rule = f"padding_idx must lie in {-num_embeddings} to {num_embeddings - 1}"
-            inside = -num_embeddings <= padding_idx < num_embeddings
+            inside = isinstance(padding_idx, Integral) and -num_embeddings <= padding_idx < num_embeddings
             check(inside, ArgumentError, "Embedding", rule, padding_idx=padding_idx)
             values[padding_idx] = 0
         self.weight, self.padding_idx = Parameter(values), padding_idx

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gpunn import functional as F
-from gpunn.errors import ArgumentError, ShapeError, check
+from gpunn.errors import ShapeError, check, check_sizes
 from gpunn.nn.batch_norm import ChannelNorm
 from gpunn.nn.module import Module, Parameter
 
@@ -24,9 +24,7 @@ class GroupNorm(Module):
     def __init__(
         self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, *, dtype: Any = np.float32
     ) -> None:
-        positive = min(num_groups, num_channels) >= 1
-        rule = "groups and channels must be at least 1"
-        check(positive, ArgumentError, "GroupNorm", rule, num_groups=num_groups, num_channels=num_channels)
+        check_sizes("GroupNorm", num_groups=num_groups, num_channels=num_channels)
         rule = "num_groups must divide num_channels"
         divides = num_channels % num_groups == 0
         check(divides, ShapeError, "GroupNorm", rule, num_groups=num_groups, num_channels=num_channels)

@@ -15,7 +15,11 @@ from gpunn.tensor import Tensor, no_grad
 
 
 class Parameter(Tensor):
-    """A Tensor that a module learns: it requires a gradient, and :meth:`Module.parameters` finds it."""
+    """A Tensor that a module learns: it requires a gradient, and :meth:`Module.parameters` finds it.
+
+    >>> Parameter(np.zeros(2, np.float32))
+    tensor([0., 0.], dtype=float32, requires_grad=True)
+    """
 
     __slots__ = ()
 
@@ -24,7 +28,11 @@ class Parameter(Tensor):
 
 
 class Buffer(Tensor):
-    """A Tensor that a module keeps beside its parameters: saved and moved with them, but not learned."""
+    """A Tensor that a module keeps beside its parameters: saved and moved with them, but not learned.
+
+    >>> Buffer(np.zeros(2, np.float32)).requires_grad
+    False
+    """
 
     __slots__ = ()
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpunn import functional as F
-from gpunn.backend import to_cpu
-from gpunn.errors import ArgumentError, ShapeError, check
+from gpunn.backend import check_array, to_cpu
+from gpunn.errors import ArgumentError, DtypeError, ShapeError, check
 from gpunn.functional.packed import pick, place
 from gpunn.functional.record import raw
 
@@ -47,9 +47,13 @@ def pack_padded_sequence(
     ([3, 1, 4, 2, 5], [2, 2, 1])
     """
     op = "pack_padded_sequence"
+    check_array(op, input=raw(input))
     check(input.ndim >= 2, ShapeError, op, "input must have the dimensions (T, N, ...)", shape=input.shape)
     n, steps = input.shape[:2] if batch_first else input.shape[1::-1]
-    given = np.array([int(length) for length in raw(lengths)], np.int64)
+    given = to_cpu(raw(lengths))
+    whole = given.ndim == 1 and (given.dtype.kind in "iu" or given.size == 0)
+    check(whole, ArgumentError, op, "lengths must be integers, one for each sequence", lengths=lengths)
+    given = given.astype(np.int64)
     check(len(given) == n, ShapeError, op, "there must be a length for each sequence", lengths=len(given), sequences=n)
     check(n > 0, ShapeError, op, "there must be at least 1 sequence", shape=input.shape)
     fits = given.min() >= 1 and given.max() <= steps
@@ -76,6 +80,9 @@ def pad_packed_sequence(
     >>> padded.tolist(), lengths.tolist()
     ([[1.0, 2.0, 3.0], [4.0, -1.0, -1.0]], [3, 1])
     """
+    is_packed = isinstance(sequence, PackedSequence)
+    rule = "sequence must be a PackedSequence"
+    check(is_packed, DtypeError, "pad_packed_sequence", rule, type=type(sequence).__name__)
     sizes = np.asarray(sequence.batch_sizes)
     n, longest = int(sizes[0]), len(sizes)
     steps = longest if total_length is None else total_length
@@ -114,9 +121,12 @@ def pack_sequence(sequences: Sequence[Any], enforce_sorted: bool = True) -> Pack
 
 
 def _lengths(op: str, sequences: Sequence[Any]) -> list[int]:
+    several = isinstance(sequences, list | tuple)
+    check(several, DtypeError, op, "sequences must be a list of arrays", type=type(sequences).__name__)
     check(len(sequences) > 0, ShapeError, op, "there must be at least 1 sequence", sequences=0)
     first = sequences[0]
     for number, each in enumerate(sequences):
+        check_array(op, **{f"sequence {number}": raw(each)})
         check(each.ndim > 0, ShapeError, op, f"sequence {number} must have an axis of steps", shape=each.shape)
         rule = f"sequence {number} must be like sequence 0 but for its length"
         same = each.shape[1:] == first.shape[1:] and each.dtype == first.dtype

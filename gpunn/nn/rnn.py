@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from gpunn import functional as F
-from gpunn.errors import ArgumentError, ShapeError, check
+from gpunn.backend import check_array
+from gpunn.errors import ArgumentError, ShapeError, check, check_number, check_sizes
 from gpunn.functional.packed import pick
+from gpunn.functional.record import raw
 from gpunn.nn.init import uniform_fan_in
 from gpunn.nn.module import Module
 from gpunn.nn.packed import PackedSequence
@@ -24,8 +26,8 @@ class _Recurrent(Module):
         bidirectional: bool, generator: np.random.Generator | None, dtype: Any,
     ) -> None:  # fmt: skip
         op = type(self).__name__
-        for name, value in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
-            check(value >= 1, ArgumentError, op, f"{name} must be at least 1", **{name: value})
+        check_sizes(op, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        check_number(op, dropout=dropout)
         check(0 <= dropout <= 1, ArgumentError, op, "dropout must be a probability, 0 to 1", dropout=dropout)
         rule = "dropout acts between layers, so num_layers must be at least 2"
         check(dropout == 0 or num_layers > 1, ArgumentError, op, rule, dropout=dropout, num_layers=num_layers)
@@ -53,6 +55,7 @@ class _Recurrent(Module):
         """Every layer: the output as x came, and the last of each state, (layers directions, N, H)."""
         op, packed = type(self).__name__, x if isinstance(x, PackedSequence) else None
         rows = x if packed is None else packed.data
+        check_array(op, x=raw(rows))
         dimensions = "(S, in)" if packed else "(N, T, in)" if self.batch_first else "(T, N, in)"
         alone = packed is None and rows.ndim == 2
         known = rows.ndim == (2 if packed else 3) or alone
@@ -103,6 +106,7 @@ class _Recurrent(Module):
         shape = (layers, self.hidden_size) if alone else (layers, n, self.hidden_size)
         for name, state in zip(self._states, states, strict=True):
             op = type(self).__name__
+            check_array(op, **{name: raw(state)})
             check(tuple(state.shape) == shape, ShapeError, op, f"{name} must have shape {shape}", shape=state.shape)
         return [state.reshape(layers, n, self.hidden_size) for state in states]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from gpunn import functional as F
 from gpunn.backend import get_array_module
-from gpunn.errors import ArgumentError, ShapeError, check
+from gpunn.errors import ArgumentError, ShapeError, check, check_sizes
 from gpunn.functional.record import raw
 from gpunn.nn.init import uniform_fan_in
 from gpunn.nn.module import Module
@@ -20,8 +20,7 @@ class _Cell(Module):
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool, generator: np.random.Generator | None, dtype: Any
     ) -> None:
-        for name, value in (("input_size", input_size), ("hidden_size", hidden_size)):
-            check(value >= 1, ArgumentError, type(self).__name__, f"{name} must be at least 1", **{name: value})
+        check_sizes(type(self).__name__, input_size=input_size, hidden_size=hidden_size)
         self.input_size, self.hidden_size = input_size, hidden_size
         rows = self._gates * hidden_size
         self.weight_ih = uniform_fan_in((rows, input_size), hidden_size, generator, dtype)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from gpunn.backend import Array, accumulation_dtype, operands
+from gpunn.errors import check_number
 from gpunn.ops.window import check_shape
 
 
@@ -43,6 +44,7 @@ def leaky_relu(x: Array, negative_slope: float = 0.01) -> Array:
     [-0.1, 2.0]
     """
     xp = operands("leaky_relu", x=x)
+    check_number("leaky_relu", negative_slope=negative_slope)
     with np.errstate(invalid="ignore"):  # slope 0 times infinity
         return xp.asarray(xp.maximum(x, 0) + xp.minimum(x, 0) * float(negative_slope))
 

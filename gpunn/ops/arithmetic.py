@@ -7,6 +7,7 @@ gradients, None for the one not needed. Forward are Python's operators.
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def pair(op: str, a: Any, b: Any) -> tuple[Array, Array]:
 
 def agreeing(op: str, a: Any, b: Any) -> tuple[Array, Array]:
     """``a`` and ``b`` as arrays of one device and one dtype; see :func:`pair`."""
-    a, b = _beside(a, b), _beside(b, a)
+    a, b = _beside(op, a, b), _beside(op, b, a)
     here, there = device_of(a), device_of(b)
     check(here == there, DeviceError, op, "operands must be on one device", a=here, b=there)
     if a.dtype != b.dtype:  # not by check(): the name of a dtype takes longer than a small sum
@@ -44,9 +45,11 @@ def agreeing(op: str, a: Any, b: Any) -> tuple[Array, Array]:
     return a, b
 
 
-def _beside(value: Any, other: Any) -> Array:
+def _beside(op: str, value: Any, other: Any) -> Array:
     if is_array(value):
         return value
+    if not isinstance(value, Real | np.generic | list | tuple):
+        fail(DtypeError, op, "operands must be arrays or numbers", type=type(value).__name__)
     if not is_array(other):
         return asarray(value)
     whole = isinstance(value, int) and (other.dtype.kind != "b" or isinstance(value, bool))

@@ -22,7 +22,7 @@ import numpy as np
 
 from gpunn import cuda
 from gpunn.backend import Array, accumulation_dtype, get_array_module, operands
-from gpunn.errors import ArgumentError, ShapeError, check
+from gpunn.errors import ArgumentError, ShapeError, check, check_number
 from gpunn.ops.vector import vector
 from gpunn.ops.window import check_shape
 
@@ -120,12 +120,13 @@ def _affine(
     op: str, x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float
 ) -> tuple[Any, Array, Array, Array, Array]:
     """The array module, mean and var, and scale and shift of ``y = scale (x - mean) + shift``."""
-    xp = operands(op, x=x, weight=weight, bias=bias)
+    xp = operands(op, {"weight": weight, "bias": bias}, x=x)
     operands(op, mean=mean, var=var)
     _check_channels(op, x)
     for name, array in (("mean", mean), ("var", var), ("weight", weight), ("bias", bias)):
         if array is not None:
             check_shape(op, name, array, x.shape[1:2])
+    check_number(op, eps=eps)
     check(eps >= 0, ArgumentError, op, "eps must be at least 0", eps=eps)
     dtype = accumulation_dtype(x.dtype)
     mean, var = mean.astype(dtype, copy=False), var.astype(dtype, copy=False)

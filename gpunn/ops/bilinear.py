@@ -23,7 +23,7 @@ def bilinear(x1: Array, x2: Array, w: Array, b: Array | None = None) -> Array:
     [[42.5]]
     """
     op = "bilinear"
-    operands(op, x1=x1, x2=x2, w=w, b=b)
+    operands(op, {"b": b}, x1=x1, x2=x2, w=w)
     check(w.ndim == 3, ShapeError, op, "w must have the 3 dimensions (K, I, J)", shape=w.shape)
     fits = x1.ndim == x2.ndim > 0 and x1.shape[:-1] == x2.shape[:-1]
     check(fits, ShapeError, op, "x1 and x2 must have the same shape but for the last axis", x1=x1.shape, x2=x2.shape)

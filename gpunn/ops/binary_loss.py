@@ -114,7 +114,7 @@ def _checked(
     op: str, name: str, x: Array, target: Array, reduction: str, **weights: Array | None
 ) -> tuple[Any, Array, Array, dict[str, Array]]:
     """The array module, x and target wide, and the weights, 1 for those left out."""
-    xp = operands(op, **{name: x}, target=target, **weights)
+    xp = operands(op, weights, **{name: x}, target=target)
     check_reduction(op, reduction)
     shapes = {name: x.shape, "target": target.shape}
     check(x.shape == target.shape, ShapeError, op, f"{name} and target must have one shape", **shapes)

@@ -46,7 +46,7 @@ def bias_relu_pool_lrn(
     Raises ShapeError unless b has one element for each channel of x, and what the two operations raise.
     """
     op = "bias_relu_pool_lrn"
-    xp, a = _check(op, x, b, size, alpha, alpha_mode)
+    xp, a = _check(op, x, b, size, (alpha, beta, k), alpha_mode)
     win, out = geometry(op, x.shape, kernel_size, stride, padding, 1, False)
     if not _takes(x, win, size, beta):
         pooled, place = pool.max_pool2d(activation.relu(x + b[:, None, None]), kernel_size, stride, padding)
@@ -75,7 +75,7 @@ def bias_relu_pool_lrn_backward(
     """The gradients with respect to x and b."""
     op = "bias_relu_pool_lrn_backward"
     xp = operands(op, gy=gy, pooled=pooled)
-    a = lrn.effective_alpha(op, pooled, size, alpha, alpha_mode)
+    a = lrn.effective_alpha(op, pooled, size, alpha, beta, k, alpha_mode)
     win, out = geometry(op, x_shape, kernel_size, stride, padding, 1, False)
     for name, array in (("gy", gy), ("pooled", pooled)):
         check_shape(op, name, array, (*x_shape[:2], *out))
@@ -115,7 +115,7 @@ def bias_relu_lrn_pool(
     Raises ShapeError unless b has one element for each channel of x, and what the two operations raise.
     """
     op = "bias_relu_lrn_pool"
-    xp, a = _check(op, x, b, size, alpha, alpha_mode)
+    xp, a = _check(op, x, b, size, (alpha, beta, k), alpha_mode)
     win, out = geometry(op, x.shape, kernel_size, stride, padding, 1, False)
     if not _takes(x, win, size, beta):
         r = activation.relu(x + b[:, None, None])
@@ -145,7 +145,7 @@ def bias_relu_lrn_pool_backward(
     """The gradients with respect to x and b."""
     op = "bias_relu_lrn_pool_backward"
     operands(op, gy=gy, x=x)
-    xp, a = _check(op, x, b, size, alpha, alpha_mode)
+    xp, a = _check(op, x, b, size, (alpha, beta, k), alpha_mode)
     win, out = geometry(op, x.shape, kernel_size, stride, padding, 1, False)
     check_shape(op, "gy", gy, (*x.shape[:2], *out))
     check_place(op, place, gy.shape, place_dtype(win))
@@ -161,13 +161,15 @@ def bias_relu_lrn_pool_backward(
     return gx, sums.sum(1)
 
 
-def _check(op: str, x: Array, b: Array, size: int, alpha: float, alpha_mode: str) -> tuple[Any, float]:
+def _check(
+    op: str, x: Array, b: Array, size: int, factors: tuple[float, float, float], alpha_mode: str
+) -> tuple[Any, float]:
     """The array module, and the factor of the squares."""
     xp = operands(op, x=x, b=b)
     check_image(op, "x", x)
     fits = b.shape == (x.shape[1],)
     check(fits, ShapeError, op, "b must have one element for each channel", b=b.shape, channels=x.shape[1])
-    return xp, lrn.effective_alpha(op, x, size, alpha, alpha_mode)
+    return xp, lrn.effective_alpha(op, x, size, *factors, alpha_mode)
 
 
 def _bias_gradient(gx: Array) -> Array:

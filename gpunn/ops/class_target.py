@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
-from gpunn.backend import Array, accumulation_dtype, device_of, is_array
+from gpunn.backend import Array, accumulation_dtype, check_array, device_of
 from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError, check
 from gpunn.ops.window import check_shape
 
@@ -19,9 +20,15 @@ def check_scores(op: str, name: str, x: Array, weight: Array | None) -> None:
         check_shape(op, "weight", weight, (x.shape[1],))
 
 
+def check_ignore_index(op: str, ignore_index: object) -> None:
+    """Check that ``ignore_index`` is an integer."""
+    valid = isinstance(ignore_index, Integral)
+    check(valid, ArgumentError, op, "ignore_index must be an integer", ignore_index=ignore_index)
+
+
 def check_target(op: str, name: str, x: Array, target: Array) -> None:
     """Check that ``target`` is an array where ``x`` is."""
-    check(is_array(target), DtypeError, op, "target must be a NumPy or CuPy array", type=type(target).__name__)
+    check_array(op, target=target)
     one_device = device_of(x) == device_of(target)
     rule = f"{name} and target must be on one device"
     check(one_device, DeviceError, op, rule, **{name: device_of(x)}, target=device_of(target))

@@ -43,7 +43,7 @@ def conv(
     out of range.
     """
     op = f"conv{rank}d_bias_relu" if relu else f"conv{rank}d"
-    operands(op, x=x, w=w, b=b)
+    operands(op, {"b": b}, x=x, w=w)
     win, out = _geometry(op, rank, x.shape, w.shape, stride, padding, dilation, groups)
     if b is not None:
         check_shape(op, "b", b, w.shape[:1])

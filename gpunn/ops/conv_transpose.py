@@ -44,7 +44,7 @@ def conv_transpose(
     padding or dilation out of range.
     """
     op = f"conv_transpose{rank}d"
-    operands(op, x=x, w=w, b=b)
+    operands(op, {"b": b}, x=x, w=w)
     win, out = _geometry(op, rank, x.shape, w.shape, stride, padding, output_padding, groups, dilation)
     channels = w.shape[1] * groups
     if b is not None:

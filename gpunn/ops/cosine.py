@@ -8,12 +8,13 @@ a vector of zeros is 0. float16 is computed in float32.
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
 from gpunn.backend import Array, accumulation_dtype, operands
-from gpunn.errors import ArgumentError, ShapeError, check, fail
+from gpunn.errors import ArgumentError, ShapeError, check, check_number, fail
 from gpunn.ops.arithmetic import unbroadcast
 from gpunn.ops.window import check_shape
 
@@ -60,7 +61,9 @@ def _checked(op: str, x1: Array, x2: Array, axis: int, eps: float) -> tuple[Any,
         shape = np.broadcast_shapes(x1.shape, x2.shape)
     except ValueError:
         fail(ShapeError, op, "shapes must broadcast", x1=x1.shape, x2=x2.shape)
-    check(-len(shape) <= axis < len(shape), ShapeError, op, "axis must be one of the result's", axis=axis, shape=shape)
+    valid = isinstance(axis, Integral) and -len(shape) <= axis < len(shape)
+    check(valid, ShapeError, op, "axis must be one of the result's", axis=axis, shape=shape)
+    check_number(op, eps=eps)
     check(eps > 0, ArgumentError, op, "eps must be above 0", eps=eps)
     dtype = accumulation_dtype(x1.dtype)
     return xp, *(xp.broadcast_to(x, shape).astype(dtype, copy=False) for x in (x1, x2)), shape

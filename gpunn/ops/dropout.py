@@ -26,7 +26,7 @@ import numpy as np
 
 from gpunn import cuda
 from gpunn.backend import Array, accumulation_dtype, operands
-from gpunn.errors import ArgumentError, check
+from gpunn.errors import ArgumentError, check, check_number
 from gpunn.ops.vector import vector
 from gpunn.ops.window import check_image
 
@@ -37,12 +37,12 @@ def dropout(x: Array, p: float, key: int, offset: int = 0) -> Array:
     >>> dropout(np.ones(6), 0.5, key=1).tolist()
     [0.0, 2.0, 0.0, 0.0, 2.0, 0.0]
     """
-    return _apply("dropout", x, p, key, offset, planes=x.size)
+    return _apply("dropout", x, p, key, offset)
 
 
 def dropout_backward(gy: Array, p: float, key: int, offset: int = 0) -> Array:
     """The gradient with respect to x: gy through the same mask."""
-    return _apply("dropout_backward", gy, p, key, offset, planes=gy.size)
+    return _apply("dropout_backward", gy, p, key, offset)
 
 
 def dropout2d(x: Array, p: float, key: int, offset: int = 0) -> Array:
@@ -61,10 +61,17 @@ def dropout2d_backward(gy: Array, p: float, key: int, offset: int = 0) -> Array:
     return _apply("dropout2d_backward", gy, p, key, offset, planes=gy.shape[0] * gy.shape[1])
 
 
-def _apply(op: str, x: Array, p: float, key: int, offset: int, planes: int) -> Array:
-    """x with ``planes`` equal parts of it, in row-major order, kept or dropped as a whole."""
-    xp = operands(op, x=x)
+def check_probability(op: str, p: float) -> None:
+    """Check that ``p`` is a number from 0 to 1."""
+    check_number(op, p=p)
     check(0 <= p <= 1, ArgumentError, op, "p must be a probability, 0 to 1", p=p)
+
+
+def _apply(op: str, x: Array, p: float, key: int, offset: int, planes: int | None = None) -> Array:
+    """x with ``planes`` equal parts of it (None: its elements), in row-major order, kept or dropped as a whole."""
+    xp = operands(op, x=x)
+    planes = x.size if planes is None else planes
+    check_probability(op, p)
     for name, value, bits in (("key", key, 64), ("offset", offset, 63)):  # 63: no array can carry the counter past 64
         valid = isinstance(value, Integral) and 0 <= int(value) < 2**bits
         check(valid, ArgumentError, op, f"{name} must be an integer from 0 to 2**{bits} - 1", **{name: value})

@@ -62,6 +62,7 @@ def parts(equation: str) -> tuple[list[str], str]:
     >>> parts("ij, jk")
     (['ij', 'jk'], 'ik')
     """
+    check(isinstance(equation, str), ArgumentError, "einsum", "the equation must be a string", equation=equation)
     left, arrow, result = equation.replace(" ", "").partition("->")
     terms = left.split(",")
     if not arrow:

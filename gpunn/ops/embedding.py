@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backend import Array, accumulation_dtype, device_of, is_array, operands
+from gpunn.backend import Array, accumulation_dtype, check_array, device_of, operands
 from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError, check
 from gpunn.ops.window import check_shape
 
@@ -30,7 +30,7 @@ def embedding(indices: Array, weight: Array) -> Array:
     op = "embedding"
     operands(op, weight=weight)
     check(weight.ndim == 2, ShapeError, op, "weight must have the 2 dimensions (V, D)", shape=weight.shape)
-    check(is_array(indices), DtypeError, op, "indices must be a NumPy or CuPy array", type=type(indices).__name__)
+    check_array(op, indices=indices)
     check(indices.dtype.kind in "iu", DtypeError, op, "indices must be integers", dtype=str(indices.dtype))
     places = {"indices": device_of(indices), "weight": device_of(weight)}
     check(len(set(places.values())) == 1, DeviceError, op, "indices and weight must be on one device", **places)

@@ -19,7 +19,7 @@ from __future__ import annotations
 from math import prod
 
 from gpunn.backend import Array, accumulation_dtype, operands
-from gpunn.errors import ArgumentError, ShapeError, check
+from gpunn.errors import ArgumentError, ShapeError, check, check_number
 from gpunn.ops.batch_norm import batch_norm, batch_norm_backward, batch_norm_statistics
 from gpunn.ops.window import Size, check_shape, integer
 
@@ -37,7 +37,7 @@ def group_norm(
     Raises ShapeError unless x is (N, C, ...) and ``num_groups`` divides C, ArgumentError for a negative eps.
     """
     op = "group_norm"
-    xp = operands(op, x=x, weight=weight, bias=bias)
+    xp = operands(op, {"weight": weight, "bias": bias}, x=x)
     (n, c, _), groups = _checked(op, x.shape, num_groups, eps)
     for name, array in (("weight", weight), ("bias", bias)):
         if array is not None:
@@ -58,7 +58,7 @@ def group_norm_backward(
 ) -> tuple[Array, Array, Array]:
     """The gradients with respect to x, weight and bias, from the ``mean`` and ``var`` of :func:`group_norm`."""
     op = "group_norm_backward"
-    xp = operands(op, gy=gy, x=x, weight=weight)
+    xp = operands(op, {"weight": weight}, gy=gy, x=x)
     (n, c, pixels), groups = _checked(op, x.shape, num_groups, eps)
     check_shape(op, "gy", gy, x.shape)
     if weight is not None:
@@ -86,5 +86,6 @@ def _checked(op: str, x_shape: Size, num_groups: int, eps: float) -> tuple[tuple
     groups = integer(op, "num_groups", num_groups, 1)
     rule = "num_groups must divide the channels"
     check(x_shape[1] % groups == 0, ShapeError, op, rule, num_groups=groups, channels=x_shape[1])
+    check_number(op, eps=eps)
     check(eps >= 0, ArgumentError, op, "eps must be at least 0", eps=eps)
     return (x_shape[0], x_shape[1], prod(x_shape[2:])), groups

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backend import Array, accumulation_dtype, asarray, device_of, get_array_module, is_array
+from gpunn.backend import Array, accumulation_dtype, asarray, check_array, device_of, get_array_module, is_array
 from gpunn.errors import ArgumentError, DtypeError, check
-from gpunn.ops.shape import axes_of
+from gpunn.ops.shape import axis_of
+from gpunn.ops.window import integer
 
 
 def scatter(g: Array, shape: tuple[int, ...], index: Any) -> Array:
@@ -39,7 +40,7 @@ def take_index(x: Array, indices: Any, axis: int | None = None) -> tuple[Any, ..
 
     Raises ArgumentError for an index outside the axis (CuPy itself would wrap it round).
     """
-    (axis,) = axes_of("take", x, 0 if axis is None else axis)
+    axis = axis_of("take", x, 0 if axis is None else axis)
     indices = asarray(indices, device=None if is_array(indices) else device_of(x))
     get_array_module(x, indices)
     check(indices.dtype.kind in "iu", DtypeError, "take", "indices must be integers", dtype=str(indices.dtype))
@@ -60,11 +61,11 @@ def one_hot(target: Array, num_classes: int = -1) -> Array:
     [[1, 0, 0], [0, 0, 1]]
     """
     xp = get_array_module(target)
-    check(is_array(target), DtypeError, "one_hot", "target must be an array", type=type(target).__name__)
+    check_array("one_hot", target=target)
     check(target.dtype.kind in "iu", DtypeError, "one_hot", "target must hold integers", dtype=str(target.dtype))
     check(target.size > 0 or num_classes >= 0, ArgumentError, "one_hot", "an empty target needs num_classes")
     least, most = (int(target.min()), int(target.max())) if target.size else (0, -1)
-    classes = most + 1 if num_classes == -1 else num_classes
+    classes = most + 1 if num_classes == -1 else integer("one_hot", "num_classes", num_classes, 0)
     inside = least >= 0 and most < classes
     check(inside, ArgumentError, "one_hot", f"targets must lie in 0 to {classes - 1}", least=least, most=most)
     return (target[..., None] == xp.arange(classes)).astype(np.int64)

@@ -18,7 +18,7 @@ from __future__ import annotations
 from math import prod
 
 from gpunn.backend import Array, accumulation_dtype, operands
-from gpunn.errors import ArgumentError, ShapeError, check
+from gpunn.errors import ArgumentError, ShapeError, check, check_number
 from gpunn.ops.batch_norm import batch_norm_backward, batch_norm_statistics
 from gpunn.ops.window import Size, Sizes, check_shape, integer
 
@@ -36,7 +36,7 @@ def layer_norm(
     Raises ShapeError unless x ends with ``normalized_shape``, ArgumentError for a negative eps.
     """
     op = "layer_norm"
-    xp = operands(op, x=x, weight=weight, bias=bias)
+    xp = operands(op, {"weight": weight, "bias": bias}, x=x)
     shape = _normalized(op, x.shape, normalized_shape, eps)
     for name, array in (("weight", weight), ("bias", bias)):
         if array is not None:
@@ -65,7 +65,7 @@ def layer_norm_backward(
 ) -> tuple[Array, Array, Array]:
     """The gradients with respect to x, weight and bias, from the ``mean`` and ``var`` of :func:`layer_norm`."""
     op = "layer_norm_backward"
-    xp = operands(op, gy=gy, x=x, weight=weight)
+    xp = operands(op, {"weight": weight}, gy=gy, x=x)
     shape = _normalized(op, x.shape, normalized_shape, eps)
     check_shape(op, "gy", gy, x.shape)
     if weight is not None:
@@ -87,6 +87,7 @@ def _normalized(op: str, x_shape: Size, normalized_shape: Sizes, eps: float) -> 
     rule = "x must end with normalized_shape, of one axis at least"
     fits = 1 <= len(shape) <= len(x_shape) and x_shape[-len(shape) :] == shape
     check(fits, ShapeError, op, rule, x=x_shape, normalized_shape=shape)
+    check_number(op, eps=eps)
     check(eps >= 0, ArgumentError, op, "eps must be at least 0", eps=eps)
     return shape
 

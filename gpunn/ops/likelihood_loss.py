@@ -17,7 +17,7 @@ import numpy as np
 
 from gpunn.backend import Array, accumulation_dtype, operands
 from gpunn.errors import ArgumentError, ShapeError, check
-from gpunn.ops.class_target import as_rows, check_scores, class_weights, from_rows
+from gpunn.ops.class_target import as_rows, check_ignore_index, check_scores, class_weights, from_rows
 from gpunn.ops.loss_reduction import Reduction, check_reduction, gradient, reduce, reduce_backward
 
 BatchReduction = Literal["mean", "sum", "none", "batchmean"]
@@ -32,6 +32,7 @@ def nll_loss(
     0.1054
     """
     xp = _checked("nll_loss", x, weight, reduction)
+    check_ignore_index("nll_loss", ignore_index)
     classes, scale = class_weights("nll_loss", "x", xp, x, target, weight, ignore_index)
     rows = as_rows(xp, x).astype(scale.dtype, copy=False)
     losses = xp.where(scale == 0, 0, -rows[xp.arange(len(rows)), classes]) * scale
@@ -92,8 +93,9 @@ def kl_div_backward_target(
 
 def _checked(op: str, x: Array, weight: Array | None, reduction: str) -> Any:
     check_reduction(op, reduction)
+    xp = operands(op, {"weight": weight}, x=x)
     check_scores(op, "x", x, weight)
-    return operands(op, x=x, weight=weight)
+    return xp
 
 
 def _plain(reduction: str) -> str:

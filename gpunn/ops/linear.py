@@ -20,7 +20,7 @@ def linear(x: Array, w: Array, b: Array | None = None) -> Array:
     >>> linear(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]]), np.array([0.5])).tolist()
     [[11.5]]
     """
-    operands("linear", x=x, w=w, b=b)
+    operands("linear", {"b": b}, x=x, w=w)
     check(w.ndim == 2, ShapeError, "linear", "w must have the 2 dimensions (out, in)", shape=w.shape)
     check(x.ndim >= 1, ShapeError, "linear", "x must have at least 1 dimension", shape=x.shape)
     fits = "the last dimension of x must equal in_features of w"

@@ -24,8 +24,8 @@ import numpy as np
 
 from gpunn import cuda
 from gpunn.backend import Array, accumulation_dtype, operands
-from gpunn.errors import ArgumentError, ShapeError, check
-from gpunn.ops.class_target import as_rows, check_scores, check_target, class_weights, from_rows
+from gpunn.errors import ArgumentError, ShapeError, check, check_number
+from gpunn.ops.class_target import as_rows, check_ignore_index, check_scores, check_target, class_weights, from_rows
 from gpunn.ops.loss_reduction import Reduction, check_reduction, reduce, reduce_backward
 from gpunn.ops.softmax import log_softmax, softmax
 
@@ -131,17 +131,20 @@ def _is_soft(x: Array, target: Array) -> bool:
 def _checked(
     op: str, x: Array, target: Array, weight: Array | None, ignore_index: int, reduction: str, smoothing: float
 ) -> Any:
-    xp = operands(op, x=x, weight=weight)
+    xp = operands(op, {"weight": weight}, x=x)
     check_reduction(op, reduction)
     check_scores(op, "logits", x, weight)
     check_target(op, "logits", x, target)
+    check_number(op, label_smoothing=smoothing)
+    check_ignore_index(op, ignore_index)
     check(0 <= smoothing <= 1, ArgumentError, op, "label_smoothing must be from 0 to 1", label_smoothing=smoothing)
     if _is_soft(x, target):
         operands(op, x=x, target=target)
         rule = "with probabilities as target nothing can be ignored"
         check(ignore_index < 0, ArgumentError, op, rule, ignore_index=ignore_index)
-        if (target < 0).any():
-            check(False, ArgumentError, op, "probabilities must not be negative", least=float(target.min()))
+        least, most = (float(target.min()), float(target.max())) if target.size else (0.0, 0.0)
+        within = not (least < 0 or most > 1.001)  # a sum rounded in float16 may pass 1 by that much
+        check(within, ArgumentError, op, "probabilities must lie in 0 to 1", least=least, most=most)
     elif target.dtype.kind == "f" and target.ndim == x.ndim:
         rule = "a target of probabilities must have the shape of the logits"
         check(False, ShapeError, op, rule, target=target.shape, logits=x.shape)

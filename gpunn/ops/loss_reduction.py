@@ -20,7 +20,7 @@ Reduction = Literal["mean", "sum", "none"]
 
 def check_reduction(op: str, reduction: str) -> None:
     """Check that ``reduction`` is the name of one."""
-    known = reduction in ("mean", "sum", "none")
+    known = isinstance(reduction, str) and reduction in ("mean", "sum", "none")
     check(known, ArgumentError, op, 'reduction is "mean", "sum" or "none"', reduction=reduction)
 
 

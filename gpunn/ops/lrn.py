@@ -18,7 +18,7 @@ import numpy as np
 
 from gpunn import cuda
 from gpunn.backend import Array, accumulation_dtype, operands
-from gpunn.errors import ArgumentError, ShapeError, check
+from gpunn.errors import ArgumentError, ShapeError, check, check_number
 from gpunn.ops.vector import vector
 from gpunn.ops.window import check_shape, integer
 
@@ -35,7 +35,7 @@ def local_response_norm(
     [0.5, 0.3333, 0.5]
     """
     xp = operands("local_response_norm", x=x)
-    a = effective_alpha("local_response_norm", x, size, alpha, alpha_mode)
+    a = effective_alpha("local_response_norm", x, size, alpha, beta, k, alpha_mode)
     if cuda.takes(x):
         y = xp.empty(x.shape, x.dtype)
         _launch("lrn_forward", size, [xp.ascontiguousarray(x), y], a, beta, k)
@@ -59,7 +59,7 @@ def local_response_norm_backward(
     """
     op = "local_response_norm_backward"
     xp = operands(op, gy=gy, x=x)
-    a = effective_alpha(op, x, size, alpha, alpha_mode)
+    a = effective_alpha(op, x, size, alpha, beta, k, alpha_mode)
     check_shape(op, "gy", gy, x.shape)
     if cuda.takes(x):
         gx = xp.empty(x.shape, x.dtype)
@@ -73,10 +73,12 @@ def local_response_norm_backward(
     return (direct - 2 * a * beta * wide * shared).astype(x.dtype, copy=False)
 
 
-def effective_alpha(op: str, x: Array, size: int, alpha: float, alpha_mode: str) -> float:
+def effective_alpha(op: str, x: Array, size: int, alpha: float, beta: float, k: float, alpha_mode: str) -> float:
     """The factor a of the squares; checks the arguments of both directions."""
     check(x.ndim >= 2, ShapeError, op, "x must have at least the 2 dimensions (N, C)", shape=x.shape)
     integer(op, "size", size, 1)
+    check_number(op, alpha=alpha, beta=beta, k=k)
+    check(alpha >= 0 and k >= 0, ArgumentError, op, "alpha and k must be at least 0", alpha=alpha, k=k)
     check(alpha_mode in ("mean", "sum"), ArgumentError, op, 'alpha_mode must be "mean" or "sum"', alpha_mode=alpha_mode)
     return alpha / size if alpha_mode == "mean" else alpha
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from gpunn.backend import Array, accumulation_dtype, operands
-from gpunn.errors import ArgumentError, ShapeError, check
+from gpunn.errors import ArgumentError, ShapeError, check, check_number
 from gpunn.ops.class_target import check_scores, check_target, class_weights
 from gpunn.ops.cosine import cosine_similarity, cosine_similarity_backward_x1
 from gpunn.ops.loss_reduction import Reduction, check_reduction, gradient, reduce, reduce_backward
@@ -28,6 +28,7 @@ def hinge_embedding_loss(x: Array, target: Array, margin: float = 1.0, reduction
     [0.5, 0.5, 0.0]
     """
     op = "hinge_embedding_loss"
+    check_number(op, margin=margin)
     xp = operands(op, x=x)
     together = _together(op, "x", x, x.shape, target, reduction)
     wide = x.astype(accumulation_dtype(x.dtype), copy=False)
@@ -87,6 +88,7 @@ def cosine_embedding_loss(
     >>> float(cosine_embedding_loss(np.array([1.0, 0.0]), np.array([0.0, 2.0]), np.array(1)))
     1.0
     """
+    check_number("cosine_embedding_loss", margin=margin)
     xp, cosines, together, _ = _cosines("cosine_embedding_loss", x1, x2, target, reduction)
     losses = xp.where(together, 1 - cosines, xp.maximum(cosines - margin, 0))
     return reduce(xp, losses, reduction, x1.dtype)
@@ -122,10 +124,11 @@ def _margins(
     op: str, x: Array, target: Array, p: int, margin: float, weight: Array | None, reduction: str
 ) -> tuple[Any, Array, Array, Array]:
     """The array module, how far each other class comes within the margin, the target classes, and their weights."""
-    xp = operands(op, x=x, weight=weight)
+    xp = operands(op, {"weight": weight}, x=x)
     check_reduction(op, reduction)
     check(x.ndim == 2, ShapeError, op, "x must have the 2 dimensions (N, C)", shape=x.shape)
     check_scores(op, "x", x, weight)
+    check_number(op, margin=margin, p=p)
     check(p in (1, 2), ArgumentError, op, "p must be 1 or 2", p=p)
     classes, scale = class_weights(op, "x", xp, x, target, weight)
     wide, rows = x.astype(scale.dtype, copy=False), xp.arange(len(x))

@@ -6,7 +6,8 @@ logarithm or root) they give what NumPy gives, and its warning.
 
 from __future__ import annotations
 
-from gpunn.backend import Array, get_array_module, operands
+from gpunn.backend import Array, check_array, get_array_module, operands
+from gpunn.errors import DtypeError, check
 
 
 def exp(x: Array) -> Array:
@@ -61,6 +62,8 @@ def abs(x: Array) -> Array:
     >>> abs(np.array([-1.0, 2.0])).tolist()
     [1.0, 2.0]
     """
+    check_array("abs", x=x)
+    check(x.dtype.kind in "biuf", DtypeError, "abs", "x must hold real numbers", dtype=str(x.dtype))
     xp = get_array_module(x)
     return xp.asarray(xp.abs(x))
 

@@ -14,7 +14,7 @@ from numbers import Integral
 from typing import Any, Literal
 
 from gpunn.backend import Array, accumulation_dtype, operands
-from gpunn.errors import ArgumentError, ShapeError, check
+from gpunn.errors import ArgumentError, ShapeError, check, check_number
 from gpunn.ops.window import check_shape
 
 PadMode = Literal["constant", "reflect", "replicate", "circular"]
@@ -108,6 +108,7 @@ def _axes(op: str, shape: tuple[int, ...], pads: Any, mode: str, value: float) -
     check(numbers and len(pads) % 2 == 0, ArgumentError, op, "pads must be pairs of integers, flat", pads=pads)
     rule = "there must be two pads for each axis, at most"
     check(len(pads) <= 2 * len(shape), ShapeError, op, rule, pads=tuple(pads), shape=shape)
+    check_number(op, value=value)
     check(mode == "constant" or value == 0, ArgumentError, op, 'value belongs to mode="constant"', value=value)
     axes = []
     for number in range(len(pads) // 2):

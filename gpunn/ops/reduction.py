@@ -11,12 +11,13 @@ elements (PyTorch's ``amax`` does so too); where the maximum is NaN, the NaN ele
 from __future__ import annotations
 
 import math
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
 from gpunn.backend import DTYPES, Array, accumulation_dtype, get_array_module, operands
-from gpunn.errors import ShapeError, check
+from gpunn.errors import ArgumentError, ShapeError, check
 from gpunn.ops.shape import Axis, axes_of, spread
 
 
@@ -225,6 +226,7 @@ def _not_empty(op: str, x: Array, axis: Axis, rule: str) -> None:
 
 def _count(op: str, x: Array, axis: Axis, ddof: int) -> int:
     operands(op, x=x)
+    check(isinstance(ddof, Integral), ArgumentError, op, "ddof must be an integer", ddof=ddof)
     count: int = math.prod(x.shape[a] for a in axes_of(op, x, axis))
     check(count > ddof, ShapeError, op, "there must be more elements than ddof", shape=x.shape, axis=axis, ddof=ddof)
     return count - ddof

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from gpunn.backend import Array, accumulation_dtype, operands
-from gpunn.errors import ArgumentError, ShapeError, check
+from gpunn.errors import ArgumentError, ShapeError, check, check_number
 from gpunn.ops.loss_reduction import Reduction, check_reduction, gradient, reduce
 
 
@@ -106,10 +106,12 @@ def _huber(xp: Any, d: Array, delta: float) -> Array:
 
 
 def _check_delta(op: str, delta: float) -> None:
+    check_number(op, delta=delta)
     check(delta > 0, ArgumentError, op, "delta must be above 0", delta=delta)
 
 
 def _check_beta(op: str, beta: float) -> None:
+    check_number(op, beta=beta)
     check(beta >= 0, ArgumentError, op, "beta must be at least 0", beta=beta)
 
 

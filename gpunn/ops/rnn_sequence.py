@@ -79,7 +79,7 @@ def input_gates(x: Array, w: Weights) -> Array:
 
 
 def check_sequence(op: str, gates: int, x: Array, weights: Weights, sizes: Sizes, **states: Array) -> tuple[Any, Any]:
-    xp = operands(op, x=x, **states, **weights._asdict())
+    xp = operands(op, {"b_ih": weights.b_ih, "b_hh": weights.b_hh}, x=x, **states, w_ih=weights.w_ih, w_hh=weights.w_hh)
     for name, array in {"x": x, **states}.items():
         check(array.ndim == 2, ShapeError, op, f"{name} must have 2 dimensions", shape=array.shape)
     given = [int(n) for n in sizes.batch_sizes]

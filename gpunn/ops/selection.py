@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backend import DTYPES, Array, device_of, get_array_module, is_array
+from gpunn.backend import DTYPES, Array, check_array, device_of, get_array_module
 from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError, check, fail
 from gpunn.ops.arithmetic import Gradients, unbroadcast
 
@@ -22,7 +22,7 @@ def where(condition: Array, a: Array, b: Array) -> Array:
     >>> where(np.array([True, False]), np.array([1, 2]), np.array([3, 4])).tolist()
     [1, 4]
     """
-    check(is_array(condition), DtypeError, "where", "condition must be an array", type=type(condition).__name__)
+    check_array("where", condition=condition)
     boolean = condition.dtype == np.bool_
     check(boolean, DtypeError, "where", "condition must hold booleans", dtype=str(condition.dtype))
     here, there = device_of(condition), device_of(a)
@@ -104,6 +104,7 @@ def clip_backward(gy: Array, x: Array, min: float | None = None, max: float | No
 
 def _bounds(x: Array, *bounds: float | None) -> list[Any]:
     """The bounds as Python numbers, which take the dtype of x: NumPy's would promote."""
+    check_array("clip", x=x)
     low, high = bounds
     numbers = all(bound is None or isinstance(bound, Real) for bound in bounds)
     rule = "bounds must be numbers; use maximum and minimum for arrays"

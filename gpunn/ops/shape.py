@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backend import Array, accumulation_dtype, device_of, get_array_module, is_array
+from gpunn.backend import Array, accumulation_dtype, check_array, device_of, get_array_module, is_array
 from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError, check
 
 Axis = int | tuple[int, ...] | None
@@ -30,6 +30,12 @@ def axes_of(op: str, x: Array, axis: Any) -> tuple[int, ...]:
     axes = tuple(int(a) % x.ndim for a in given)
     check(len(set(axes)) == len(axes), ShapeError, op, "each axis must be given once", axis=axis, shape=x.shape)
     return axes
+
+
+def axis_of(op: str, x: Array, axis: Any) -> int:
+    """``axis``, an integer, as an axis of ``x``, counted from 0; see :func:`axes_of`."""
+    check(isinstance(axis, Integral), ShapeError, op, "axis must be an integer", axis=axis, shape=x.shape)
+    return axes_of(op, x, axis)[0]
 
 
 def permutation(x: Array, axes: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -56,7 +62,7 @@ def concatenate(arrays: Sequence[Array], axis: int = 0) -> Array:
     xp = _joined("concatenate", arrays)
     first = arrays[0]
     check(first.ndim > 0, ShapeError, "concatenate", "arrays must have dimensions; use stack", shape=first.shape)
-    (along,) = axes_of("concatenate", first, axis)
+    along = axis_of("concatenate", first, axis)
     rests = {(a.ndim, a.shape[:along], a.shape[along + 1 :]) for a in arrays}
     shapes = [a.shape for a in arrays]
     rule = "shapes may differ along axis only"
@@ -105,13 +111,16 @@ def split_indices(x: Array, size_or_sizes: int | Sequence[int], axis: int = 0) -
     >>> [np.arange(5)[index].tolist() for index in split_indices(np.arange(5), 2)]
     [[0, 1], [2, 3], [4]]
     """
-    (along,) = axes_of("split", x, axis)
+    check_array("split", x=x)
+    along = axis_of("split", x, axis)
     length = x.shape[along]
     if isinstance(size_or_sizes, int | np.integer):
         size = int(size_or_sizes)
         check(size > 0, ArgumentError, "split", "pieces must have at least one element", size=size)
         ends = [min(length, start + size) for start in range(0, max(length, 1), size)]
     else:
+        several = isinstance(size_or_sizes, list | tuple) and all(isinstance(size, Integral) for size in size_or_sizes)
+        check(several, ArgumentError, "split", "pieces must be an integer, or a list of them", pieces=size_or_sizes)
         sizes = [int(size) for size in size_or_sizes]
         valid = min(sizes, default=-1) >= 0 and sum(sizes) == length
         check(valid, ArgumentError, "split", "sizes must add up to the axis", sizes=sizes, axis=axis, shape=x.shape)

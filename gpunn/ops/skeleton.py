@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from gpunn import cuda
-from gpunn.backend import Array, get_array_module, is_array
+from gpunn.backend import Array, check_array, get_array_module
 from gpunn.errors import DtypeError, ShapeError, check
 
 _PLACES = {
@@ -61,7 +61,7 @@ def skeletonize(image: Array) -> Array:
     Raises ShapeError unless ``image`` has 2 or 3 dimensions, DtypeError unless it is of bools, integers or floats.
     """
     op = "skeletonize"
-    check(is_array(image), DtypeError, op, "image must be a NumPy or CuPy array", type=type(image).__name__)
+    check_array(op, image=image)
     check(
         image.dtype.kind in "buif", DtypeError, op, "image must be of bools, integers or floats", dtype=str(image.dtype)
     )

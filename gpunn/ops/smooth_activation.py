@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gpunn.backend import Array, accumulation_dtype, operands
-from gpunn.errors import ArgumentError, check
+from gpunn.errors import ArgumentError, check, check_number
 from gpunn.ops.activation import checked, logistic
 from gpunn.ops.normal import normal_cdf
 
@@ -115,6 +115,7 @@ def softplus(x: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
     [0.0, 0.6931, 1000.0]
     """
     xp = operands("softplus", x=x)
+    check_number("softplus", threshold=threshold)
     wide, scaled = _wide(x), _scaled("softplus", x, beta)
     return _narrow(xp, xp.where(scaled > threshold, wide, log_one_plus_exp(xp, scaled) / beta), x)
 
@@ -132,6 +133,7 @@ def log_one_plus_exp(xp: Any, x: Array) -> Array:
 
 
 def _scaled(op: str, x: Array, beta: float) -> Array:
+    check_number(op, beta=beta)
     check(beta > 0, ArgumentError, op, "beta must be above 0", beta=beta)
     with np.errstate(over="ignore"):  # infinity is what both ends of the formula take
         return beta * _wide(x)
@@ -144,6 +146,7 @@ def elu(x: Array, alpha: float = 1.0) -> Array:
     [-0.6321, 2.0]
     """
     xp = operands("elu", x=x)
+    check_number("elu", alpha=alpha)
     return _narrow(xp, _elu(xp, _wide(x), alpha), x)
 
 

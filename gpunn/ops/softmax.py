@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from gpunn.backend import Array, accumulation_dtype, operands
 from gpunn.errors import ShapeError, check
+from gpunn.ops.shape import axis_of
 
 
 def softmax(x: Array, axis: int = -1) -> Array:
@@ -51,7 +52,7 @@ def log_softmax_backward(gy: Array, y: Array, axis: int = -1) -> Array:
 
 
 def _shifted(op: str, x: Array, axis: int) -> Array:
-    check(-x.ndim <= axis < x.ndim, ShapeError, op, "axis must be one of x's", axis=axis, shape=x.shape)
+    axis = axis_of(op, x, axis)
     check(x.shape[axis] > 0, ShapeError, op, "x must not be empty along axis", axis=axis, shape=x.shape)
     wide = x.astype(accumulation_dtype(x.dtype), copy=False)
     return wide - wide.max(axis, keepdims=True)

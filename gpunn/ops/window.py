@@ -11,7 +11,7 @@ from itertools import product
 from numbers import Integral
 from typing import Any, Literal, NamedTuple
 
-from gpunn.backend import Array
+from gpunn.backend import Array, check_array
 from gpunn.errors import ArgumentError, ShapeError, check, fail
 
 Size = tuple[int, ...]
@@ -72,9 +72,13 @@ def _indices(window: Window, out: Size) -> list[tuple[Any, ...]]:
     ]
 
 
+def _is_integer(value: object, least: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+
+
 def integer(op: str, name: str, value: object, least: int) -> int:
     """``value`` as a Python integer, if it is an integer (NumPy's too) of at least ``least``."""
-    valid = isinstance(value, Integral) and int(value) >= least
+    valid = _is_integer(value, least)
     check(valid, ArgumentError, op, f"{name} must be an integer of at least {least}", **{name: value})
     return int(value)  # type: ignore[call-overload,no-any-return]
 
@@ -86,7 +90,7 @@ def integers(op: str, name: str, value: object, least: int, rank: int) -> Size:
     (2, 2, 2)
     """
     each: tuple[Any, ...] = tuple(value) if isinstance(value, tuple | list) else (value,) * rank
-    if len(each) != rank or not all(isinstance(v, Integral) and int(v) >= least for v in each):
+    if len(each) != rank or not all(_is_integer(v, least) for v in each):
         several = {1: "a tuple of one", 2: "a pair of them", 3: "three of them"}[rank]
         fail(ArgumentError, op, f"{name} must be an integer of at least {least}, or {several}", **{name: value})
     return tuple(map(int, each))
@@ -94,9 +98,9 @@ def integers(op: str, name: str, value: object, least: int, rank: int) -> Size:
 
 def _pads(op: str, padding: Padding, window: Window) -> tuple[tuple[int, int], ...]:
     rank = len(window.kernel)
-    if padding == "valid":
+    if isinstance(padding, str) and padding == "valid":
         return window.pads
-    if padding == "same":
+    if isinstance(padding, str) and padding == "same":
         check(set(window.stride) == {1}, ArgumentError, op, 'padding="same" needs stride 1', stride=window.stride)
         # An odd total puts the larger half at the end, as PyTorch does.
         return tuple(((extent - 1) // 2, extent // 2) for extent in window.extent())
@@ -151,6 +155,7 @@ def check_rank(op: str, name: str, shape: Size, rank: int, leading: str = "N, C"
 
 def check_image(op: str, name: str, x: Array) -> None:
     """Check that ``x`` is a batch of images (N, C, H, W)."""
+    check_array(op, **{name: x})
     check_rank(op, name, x.shape, rank=2)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from gpunn.backend import Array, accumulation_dtype, get_array_module
-from gpunn.errors import ArgumentError, DeviceError, TrainingError, check
+from gpunn.errors import ArgumentError, DeviceError, TrainingError, check, check_number
 from gpunn.optim.group import named_tensors
 from gpunn.optim.optimizer import check_range
 from gpunn.tensor import Tensor
@@ -37,6 +37,7 @@ def clip_grad_norm(
     above 0.
     """
     op = "clip_grad_norm"
+    check_number(op, max_norm=max_norm, norm_type=norm_type)
     check(max_norm >= 0, ArgumentError, op, "max_norm must be at least 0", max_norm=max_norm)
     check(norm_type > 0, ArgumentError, op, "norm_type must be above 0", norm_type=norm_type)
     learned = _with_gradients(op, parameters)

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpunn.backend import Array, accumulation_dtype, get_array_module
-from gpunn.errors import ArgumentError, DeviceError, check, fail
+from gpunn.backend import DTYPES, Array, accumulation_dtype, get_array_module, is_array
+from gpunn.errors import ArgumentError, DeviceError, ShapeError, check, fail
 from gpunn.tensor import Tensor
 
 Named = list[tuple[str, Tensor]]
@@ -123,9 +123,15 @@ class Group:
     # ---- a step ---------------------------------------------------------------------------------------------------
 
     def check_views(self) -> None:
+        """Check that a step can be taken: parameters lie where they did, and their gradients fit."""
         for name, parameter, view in zip(self.names, self.parameters, self._views, strict=True):
             rule = "a parameter was moved or replaced after the optimizer was made; make the optimizer afterwards"
             check(parameter.data is view, ArgumentError, self._op, rule, parameter=name)
+            g = parameter.grad
+            if g is not None and (not is_array(g) or g.shape != view.shape or g.dtype not in DTYPES):
+                given = {"grad": g.shape, "dtype": str(g.dtype)} if is_array(g) else {"grad": type(g).__name__}
+                rule = "grad must be a raw floating array of the parameter's shape"
+                fail(ShapeError, self._op, rule, **given, parameter=name, shape=view.shape)
 
     def keep_states(self, wanted: dict[str, float]) -> None:
         """Have the named states, and no others; new ones are filled with their value."""

@@ -196,6 +196,8 @@ def check_range(op: str, name: str, value: float, below: float = math.inf) -> No
 
 def _groups(op: str, parameters: Any, defaults: Settings) -> list[tuple[Named, Settings]]:
     """The named parameters of each group, and the settings that it has of its own."""
+    rule = "parameters must be a list of them, of (name, parameter), or of groups: for a module its parameters()"
+    check(isinstance(parameters, Iterable), ArgumentError, op, rule, type=type(parameters).__name__)
     entries: Any = parameters if isinstance(parameters, Tensor) else list(parameters)
     grouped = not isinstance(entries, Tensor) and any(isinstance(entry, Mapping) for entry in entries)
     groups: list[tuple[Named, Settings]] = []

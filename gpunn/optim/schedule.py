@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 from gpunn.errors import ArgumentError, check
@@ -36,6 +37,7 @@ class Schedule:
     """
 
     def __init__(self, optimizer: Optimizer, base: tuple[float, ...] | None = None) -> None:
+        _check_optimizer(type(self).__name__, optimizer)
         self.optimizer = optimizer
         self.steps = 0
         self._base = tuple(group.initial_lr for group in optimizer.groups) if base is None else base
@@ -103,7 +105,8 @@ class MultiStepLR(Schedule):
     """
 
     def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
-        self._milestones, self._gamma = sorted(milestones), gamma
+        self._milestones = sorted(_least("MultiStepLR", "milestones", milestone, 0) for milestone in milestones)
+        self._gamma = gamma
         check_range("MultiStepLR", "gamma", gamma)
         super().__init__(optimizer)
 
@@ -363,6 +366,7 @@ class ReduceLROnPlateau:
         known = threshold_mode in ("rel", "abs")
         check(known, ArgumentError, op, "threshold_mode must be one of rel, abs", threshold_mode=threshold_mode)
         check_range(op, "factor", factor, 1.0)
+        _check_optimizer(op, optimizer)
         self.optimizer = optimizer
         self._sign = 1 if mode == "min" else -1
         self._factor, self._threshold, self._relative = factor, threshold, threshold_mode == "rel"
@@ -372,6 +376,9 @@ class ReduceLROnPlateau:
 
     def step(self, metric: float) -> None:
         """Judge the metric, and reduce the learning rates if it is time."""
+        rule = "metric must be a number, or a tensor without dimensions"
+        scalar = isinstance(metric, Real) or getattr(metric, "shape", None) == ()
+        check(scalar, ArgumentError, "ReduceLROnPlateau", rule, metric=metric)
         metric = float(metric)
         margin = self._threshold * (self.best if self._relative else 1.0)
         # The margin of an infinite best is no number: anything finite is better.
@@ -406,8 +413,15 @@ class ReduceLROnPlateau:
         self.best, self._bad, self._resting = float(best), bad, resting
 
 
+def _check_optimizer(op: str, optimizer: object) -> None:
+    """Check that a schedule is given an optimizer."""
+    fits = isinstance(optimizer, Optimizer)
+    check(fits, ArgumentError, op, "a schedule is made for an optimizer", type=type(optimizer).__name__)
+
+
 def _least(op: str, name: str, value: int, least: int) -> int:
-    check(value >= least, ArgumentError, op, f"{name} must be at least {least}", **{name: value})
+    valid = isinstance(value, Integral) and value >= least
+    check(valid, ArgumentError, op, f"{name} must be an integer of at least {least}", **{name: value})
     return value
 
 

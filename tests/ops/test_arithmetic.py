@@ -99,7 +99,7 @@ def test_gradients_keep_the_dtype(name, rng):
 
 
 @EACH
-@pytest.mark.peer
+@pytest.mark.peer(*CASES)
 def test_matches_pytorch(name):
     array_case.assert_is_pytorch(CASES[name])
 

@@ -67,7 +67,7 @@ def test_errors_name_rule_and_values():
         ops.bilinear(x1, x2, w.astype(np.float32))
 
 
-@pytest.mark.peer
+@pytest.mark.peer("bilinear")
 def test_matches_pytorch(run_xp):
     torch = pytest.importorskip("torch")
     for seed in range(50):

@@ -144,7 +144,7 @@ def test_errors_of_probabilities_and_positive_weights():
         ops.binary_cross_entropy_with_logits(x, x, pos_weight=np.ones(2))
 
 
-@pytest.mark.peer
+@pytest.mark.peer("binary_cross_entropy", "binary_cross_entropy_with_logits")
 def test_matches_pytorch(run_xp):
     torch = pytest.importorskip("torch")
     theirs = torch.nn.functional

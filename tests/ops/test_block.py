@@ -225,7 +225,7 @@ def test_errors_name_rule_and_values(run, order):
         backward(run, order, y, kept, {})
 
 
-@pytest.mark.peer
+@pytest.mark.peer("bias_relu_pool_lrn", "bias_relu_lrn_pool")
 @ORDERS
 @pytest.mark.parametrize("seed", range(60))
 def test_matches_pytorch(run, seed, order):

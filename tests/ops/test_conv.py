@@ -262,7 +262,7 @@ def test_errors_about_dtypes_and_gradients():
         conv.conv2d(x, w, np.ones(2))
 
 
-@pytest.mark.peer
+@pytest.mark.peer("conv2d")
 @pytest.mark.parametrize("seed", range(200))
 def test_matches_pytorch(run, seed):
     torch = pytest.importorskip("torch")

@@ -91,7 +91,7 @@ def test_errors_are_those_of_conv2d(run):
         run(conv.conv2d, np.ones((1, 4, 5, 5)), np.ones((4, 2, 3, 3)), groups=4)
 
 
-@pytest.mark.peer
+@pytest.mark.peer("conv2d")
 @pytest.mark.parametrize("seed", range(60))
 def test_matches_pytorch(run, seed):
     torch = pytest.importorskip("torch")

@@ -129,7 +129,7 @@ def test_backward_is_the_directional_difference(run, seed, kind):
         assert product(gw, dw) == product(gy, run(conv.conv2d, x, dw, **case.settings()))
 
 
-@pytest.mark.peer
+@pytest.mark.peer("conv2d")
 @pytest.mark.parametrize("seed", range(60))
 def test_matches_pytorch(run, seed):
     torch = pytest.importorskip("torch")

@@ -190,7 +190,7 @@ def test_layers_are_their_function(rng):
         nn.Conv3d(1, 1, (2, 2))
 
 
-@pytest.mark.peer
+@pytest.mark.peer("conv1d", "conv3d")
 @pytest.mark.parametrize("rank", [1, 3])
 def test_matches_pytorch(run, rank):
     torch = pytest.importorskip("torch")

@@ -76,7 +76,7 @@ def test_errors_name_rule_and_values():
         ops.cosine_similarity_backward_x1(np.ones(3), x, x)
 
 
-@pytest.mark.peer
+@pytest.mark.peer("cosine_similarity")
 def test_matches_pytorch(run_xp):
     torch = pytest.importorskip("torch")
     for seed in range(50):

@@ -183,20 +183,32 @@ def test_errors_name_rule_and_values(run):
         run(dropout.dropout2d, x, 0.5, 0)
 
 
-@pytest.mark.peer
+@pytest.mark.peer("dropout", "dropout1d", "dropout2d", "dropout3d")
 @pytest.mark.parametrize("seed", range(50))
-def test_kept_values_and_gradients_match_pytorch(run, seed):
-    """PyTorch's random numbers are others; with its mask replaced by ours, scale and gradient must be the same."""
+@pytest.mark.parametrize("name", ["dropout", "dropout1d", "dropout2d", "dropout3d"])
+def test_kept_values_and_gradients_match_pytorch(run, name, seed):
+    """PyTorch's random numbers are others: of what both keep, values and gradients must be the same."""
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(seed)
-    shape, p = tuple(map(int, rng.integers(1, 7, 4))), float(rng.uniform(0, 0.9))
-    x, gy = rng.standard_normal((2, *shape)).astype(np.float32)
+    rank = {"dropout1d": 3, "dropout3d": 5}.get(name, 4)
+    shape, p = tuple(map(int, rng.integers(1, 7, rank))), float(rng.uniform(0, 0.9))
+    x, gy = rng.uniform(1, 2, (2, *shape)).astype(np.float32)
     leaf = torch.tensor(x, requires_grad=True)
-    y = torch.nn.functional.dropout(leaf, p)
+    y = getattr(torch.nn.functional, name)(leaf, p)
     y.backward(torch.tensor(gy))
-    kept = y.detach().numpy() != 0
-    ours, gx = run(dropout.dropout, x, p, seed), run(dropout.dropout_backward, gy, p, seed)
-    both = kept & (ours != 0)
+
+    def both_ways(x, gy):
+        own = gpunn.tensor(x, requires_grad=True)
+        result = getattr(functional, name)(own, p, generator=gpunn.backend.random_generator(seed))
+        result.backward(gy)
+        return result.data, own.grad
+
+    ours, gx = run(both_ways, x, gy)
+    both = (y.detach().numpy() != 0) & (ours != 0)
     np.testing.assert_allclose(ours[both], y.detach().numpy()[both], rtol=3e-7)
     np.testing.assert_allclose(gx[both], leaf.grad.numpy()[both], rtol=3e-7)
     np.testing.assert_array_equal(gx != 0, ours != 0)
+    if name != "dropout":  # channels stay or go as a whole, in both
+        for kept in (ours != 0, y.detach().numpy() != 0):
+            channels = kept.reshape(*shape[:2], -1)
+            assert (channels.all(2) | ~channels.any(2)).all()

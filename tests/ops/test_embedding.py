@@ -91,7 +91,7 @@ def test_errors_name_rule_and_values():
         ops.embedding_backward(np.ones((2, 2)), np.zeros(3, int), 5)
 
 
-@pytest.mark.peer
+@pytest.mark.peer("embedding")
 def test_matches_pytorch(run_xp):
     torch = pytest.importorskip("torch")
     for seed in range(50):

@@ -159,7 +159,14 @@ def test_errors_about_gradients():
         global_pool.global_max_pool2d_backward(np.ones((1, 3, 1, 1)), np.zeros((1, 3, 1, 1), np.int64), (1, 3, 4, 4))
 
 
-@pytest.mark.peer
+@pytest.mark.peer(
+    "global_max_pool1d",
+    "global_max_pool2d",
+    "global_max_pool3d",
+    "global_avg_pool1d",
+    "global_avg_pool2d",
+    "global_avg_pool3d",
+)
 @pytest.mark.parametrize("seed", range(50))
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_matches_pytorch(run, rank, seed):

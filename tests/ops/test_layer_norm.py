@@ -141,7 +141,7 @@ def test_the_layer_is_its_function(rng):
         nn.LayerNorm((5, 0))
 
 
-@pytest.mark.peer
+@pytest.mark.peer("layer_norm")
 def test_matches_pytorch(run):
     torch = pytest.importorskip("torch")
     for seed in range(60):

@@ -154,7 +154,7 @@ def test_errors_name_rule_and_values():
         ops.kl_div(np.zeros(()), np.zeros(()), "batchmean")
 
 
-@pytest.mark.peer
+@pytest.mark.peer("nll_loss")
 def test_nll_loss_matches_pytorch(run_xp):
     torch = pytest.importorskip("torch")
     for seed in range(60):
@@ -165,7 +165,7 @@ def test_nll_loss_matches_pytorch(run_xp):
         agreement.assert_agrees(run_xp, torch, ours, theirs, [x], [target, weight], where=where)
 
 
-@pytest.mark.peer
+@pytest.mark.peer("kl_div")
 @pytest.mark.filterwarnings("ignore:reduction. 'mean' divides the total loss")  # PyTorch's advice
 def test_kl_div_matches_pytorch(run_xp):
     torch = pytest.importorskip("torch")

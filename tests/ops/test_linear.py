@@ -1,7 +1,9 @@
+import agreement
 import numpy as np
 import oracles
 import pytest
 
+import gpunn.functional as F
 from gpunn.errors import DtypeError, ShapeError
 from gpunn.ops import linear as ops
 
@@ -64,3 +66,15 @@ def test_errors_name_rule_and_values():
         ops.linear(np.ones((2, 4)), np.ones((5, 4)), np.ones(4))
     with pytest.raises(DtypeError, match="linear: x must be a floating array, got dtype='int64'"):
         ops.linear(np.ones((2, 4), np.int64), np.ones((5, 4)))
+
+
+@pytest.mark.peer("linear")
+def test_matches_pytorch(run_xp):
+    torch = pytest.importorskip("torch")
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        out, *shape = map(int, rng.integers(1, 7, rng.integers(2, 6)))
+        arrays = [rng.standard_normal(s) for s in (shape, (out, shape[-1]), (out,))][: 3 - seed % 2]
+        agreement.assert_agrees(
+            run_xp, torch, F.linear, torch.nn.functional.linear, arrays, where=f"{seed=} {shape} {out=}"
+        )

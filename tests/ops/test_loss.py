@@ -152,7 +152,7 @@ def test_errors_name_rule_and_values():
         ops.cross_entropy(x, np.zeros(2, int), reduction="total")
 
 
-@pytest.mark.peer
+@pytest.mark.peer("cross_entropy")
 @pytest.mark.parametrize("seed", range(50))
 def test_matches_pytorch(run, seed):
     torch = pytest.importorskip("torch")
@@ -257,7 +257,7 @@ def test_every_setting_has_the_directional_difference_as_gradient(run, rng):
                 lambda gy, x=x, t=target, w=weight, s=settings: run(
                     ops.cross_entropy_backward_target, gy, x, t, w, **s
                 ),
-                target + 0.1, rng,
+                0.05 + 0.9 * target, rng,
             )  # fmt: skip
 
 
@@ -331,7 +331,7 @@ def test_errors_of_the_settings_name_rule_and_values():
         ops.cross_entropy(x, target, np.ones(3))
     with pytest.raises(ArgumentError, match="label_smoothing must be from 0 to 1, got label_smoothing=1.5"):
         ops.cross_entropy(x, target, label_smoothing=1.5)
-    with pytest.raises(ArgumentError, match="probabilities must not be negative, got least=-0.5"):
+    with pytest.raises(ArgumentError, match="probabilities must lie in 0 to 1, got least=-0.5, most="):
         ops.cross_entropy(x, np.full_like(x, -0.5))
     with pytest.raises(DtypeError, match="arrays must have one dtype"):
         ops.cross_entropy(x, np.zeros(x.shape))
@@ -347,7 +347,7 @@ def test_errors_of_the_settings_name_rule_and_values():
         ops.cross_entropy_backward_target(np.ones((), np.float32), x, target)
 
 
-@pytest.mark.peer
+@pytest.mark.peer("cross_entropy")
 def test_every_setting_matches_pytorch(run):
     torch = pytest.importorskip("torch")
     for seed in range(100):

@@ -136,7 +136,7 @@ def test_errors_name_rule_and_values(run):
         run(lrn.local_response_norm_backward, x[:, :3], x, 5)
 
 
-@pytest.mark.peer
+@pytest.mark.peer("local_response_norm")
 @pytest.mark.parametrize("seed", range(200))
 def test_matches_pytorch(run, seed):
     torch = pytest.importorskip("torch")

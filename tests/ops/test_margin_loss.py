@@ -159,7 +159,7 @@ def test_errors_name_rule_and_values():
             getattr(ops, name)(*arguments, reduction="all")
 
 
-@pytest.mark.peer
+@pytest.mark.peer(*NAIVE)
 @NAMES
 def test_matches_pytorch(run_xp, name):
     torch = pytest.importorskip("torch")

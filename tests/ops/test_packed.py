@@ -141,4 +141,4 @@ def test_errors_name_rule_and_values():
     with pytest.raises(ArgumentError, match="pack_padded_sequence: lengths must lie in 1 to 4"):
         nn.pack_sequence([x, x[:0]])
     with pytest.raises(ShapeError, match="sequence 0 must have an axis of steps"):
-        nn.pad_sequence([np.float64(1)])
+        nn.pad_sequence([np.ones(())])

@@ -114,7 +114,7 @@ def test_errors_name_rule_and_values():
         ops.pad_backward(np.ones((2, 4)), (2, 3), (1, 1))
 
 
-@pytest.mark.peer
+@pytest.mark.peer("pad")
 @pytest.mark.parametrize("mode", ["constant", "reflect", "replicate", "circular"])
 def test_matches_pytorch(run_xp, mode):
     torch = pytest.importorskip("torch")

@@ -224,7 +224,7 @@ def test_errors_about_gradients():
         pool.max_pool2d_backward(np.ones((1, 1, 2, 2)), np.ones((1, 1, 1, 2), np.uint8), (1, 1, 4, 4), 2)
 
 
-@pytest.mark.peer
+@pytest.mark.peer("max_pool2d")
 @pytest.mark.parametrize("seed", range(200))
 def test_max_matches_pytorch(run, seed):
     torch = pytest.importorskip("torch")
@@ -242,7 +242,7 @@ def test_max_matches_pytorch(run, seed):
         oracles.assert_close(run(pool.max_pool2d_backward, gy, place, shape, **settings), leaf.grad.numpy(), 25)
 
 
-@pytest.mark.peer
+@pytest.mark.peer("avg_pool2d")
 @pytest.mark.parametrize("seed", range(200))
 def test_avg_matches_pytorch(run, seed):
     torch = pytest.importorskip("torch")

@@ -117,7 +117,7 @@ def test_errors_of_the_settings():
             getattr(ops, name)(*[x] * (2 + name.endswith("backward")), "none", -1)
 
 
-@pytest.mark.peer
+@pytest.mark.peer("mse_loss", "l1_loss", "huber_loss", "smooth_l1_loss")
 @pytest.mark.parametrize("name", ["mse_loss", "l1_loss", "huber_loss", "smooth_l1_loss"])
 def test_matches_pytorch(run_xp, name):
     torch = pytest.importorskip("torch")

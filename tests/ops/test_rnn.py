@@ -274,7 +274,7 @@ def compare(run, kind, seed, small=False):
         assert difference <= 1e-11 * max(1, np.abs(its.numpy()).max()), (number, difference, settings, form, lengths)
 
 
-@pytest.mark.peer
+@pytest.mark.peer("rnn", "lstm", "gru")
 @pytest.mark.parametrize("kind", LAYERS)
 def test_layers_match_pytorch(run_xp, kind):
     for seed in range(75):
@@ -350,9 +350,9 @@ def test_a_summary_of_a_model_with_recurrent_layers():
 def test_layers_refuse_bad_settings_and_inputs(kind):
     layer, name = LAYERS[kind], kind.upper()
     for settings, message in (
-        ({"hidden_size": 0}, "hidden_size must be at least 1, got hidden_size=0"),
-        ({"input_size": 0}, "input_size must be at least 1, got input_size=0"),
-        ({"num_layers": 0}, "num_layers must be at least 1, got num_layers=0"),
+        ({"hidden_size": 0}, "hidden_size must be an integer of at least 1, got hidden_size=0"),
+        ({"input_size": 0}, "input_size must be an integer of at least 1, got input_size=0"),
+        ({"num_layers": 0}, "num_layers must be an integer of at least 1, got num_layers=0"),
         ({"num_layers": 2, "dropout": 1.5}, "dropout must be a probability, 0 to 1, got dropout=1.5"),
         ({"num_layers": 2, "dropout": -0.1}, "dropout must be a probability"),
         (
@@ -409,7 +409,7 @@ def test_cell_layers_give_the_steps_of_the_layer(kind, rng):
 
 
 def test_cell_layers_refuse_bad_settings():
-    with pytest.raises(ArgumentError, match="GRUCell: hidden_size must be at least 1, got hidden_size=0"):
+    with pytest.raises(ArgumentError, match="GRUCell: hidden_size must be an integer of at least 1, got hidden_size=0"):
         nn.GRUCell(3, 0)
     with pytest.raises(ArgumentError, match="RNNCell: nonlinearity must be"):
         nn.RNNCell(3, 2, nonlinearity="gelu")

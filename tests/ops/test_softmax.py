@@ -56,7 +56,7 @@ def test_errors_name_rule_and_values():
         ops.log_softmax(np.ones((3, 0)), 1)
 
 
-@pytest.mark.peer
+@pytest.mark.peer("softmax", "log_softmax")
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 def test_matches_pytorch(run_xp, name):
     torch = pytest.importorskip("torch")

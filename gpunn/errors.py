@@ -63,6 +63,10 @@ class FileError(GpunnError, OSError):
     """A file or folder cannot be read or written, or holds something else than it should."""
 
 
+class DataError(GpunnError, RuntimeError):
+    """A sample or a batch of a data set cannot be made; the cause is chained to it."""
+
+
 class TrainingError(GpunnError, ArithmeticError):
     """Training cannot go on, for instance because the loss is not a number."""
 

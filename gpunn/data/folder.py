@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,17 +11,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpunn.backend import Array, asarray, check_device, random_generator, to_cpu
-from gpunn.errors import ArgumentError, FileError, PackageError, check
+from gpunn.data.dataset import checked_index
+from gpunn.errors import ArgumentError, FileError, PackageError, ShapeError, check
 
+MAX_PIXELS = 40_000_000
+"""The largest image that is read: 120 MB as RGB."""
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
 class ImageFiles:
     """Image files that are read when they are asked for: ``images[3:5]`` is float32 (2, 3, size, size) in [0, 1].
 
-    Each image is turned to RGB, its shorter side is brought to ``size`` (unless it has that already) and the middle of
-    the longer side is kept. ``device`` is where the arrays go. Raises FileError, with path and cause, for a file that
-    cannot be read.
+    ``images[3]`` is one image (3, size, size), so ``ArrayDataset(images, labels)`` is a data set for a
+    :class:`~gpunn.data.DataLoader`, whose workers then read ahead. Each image is turned to RGB, its shorter side is
+    brought to ``size`` (unless it has that already) and the middle of the longer side is kept. ``device`` is where the
+    arrays go. Raises FileError, with path and cause, for a file that cannot be read; see also
+    :func:`drop_unreadable`.
     """
 
     dtype = np.dtype(np.float32)
@@ -41,7 +47,9 @@ class ImageFiles:
     def shape(self) -> tuple[int, int, int, int]:
         return (len(self), 3, self.size, self.size)
 
-    def __getitem__(self, index: slice | Array) -> Array:
+    def __getitem__(self, index: int | slice | Array) -> Array:
+        if isinstance(index, int | np.integer):
+            return self[np.array([checked_index(int(index), len(self))])][0]
         chosen = np.arange(len(self))[to_cpu(index) if not isinstance(index, slice) else index]
         images = np.empty((len(chosen), 3, self.size, self.size), np.float32)
         for image, number in zip(images, chosen, strict=True):
@@ -53,8 +61,11 @@ class ImageFiles:
 
         try:
             with Image.open(path) as image:
+                pixels = math.prod(image.size)
+                if pixels > MAX_PIXELS:  # before it is decoded: a small file may declare any size
+                    raise FileError(f"it has {pixels} pixels, at most {MAX_PIXELS} are read")
                 rgb = image.convert("RGB")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except Exception as error:  # Pillow's decoders raise most kinds for damaged files
             cause = getattr(error, "strerror", None) or error
             raise FileError(f"{path}: the image cannot be read: {cause}") from error
         scale = self.size / min(rgb.size)
@@ -64,6 +75,38 @@ class ImageFiles:
         left, top = ((length - self.size) // 2 for length in rgb.size)
         cut = np.asarray(rgb, np.float32)[top : top + self.size, left : left + self.size]
         return cut.transpose(2, 0, 1) / 255
+
+
+def drop_unreadable(
+    images: ImageFiles, labels: np.ndarray[Any, np.dtype[np.int64]]
+) -> tuple[ImageFiles, np.ndarray[Any, np.dtype[np.int64]], list[str]]:
+    """Leave out the images that cannot be read: every one is read once, which takes as long as an epoch.
+
+    Returns the other images, their labels, and for each one left out a text with its path and the cause.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> good, bad = (Path(tempfile.mkdtemp()) / name for name in ("good.png", "bad.png"))
+    >>> Image.new("RGB", (9, 9)).save(good)
+    >>> _ = bad.write_bytes(b"no image")
+    >>> images, labels, left_out = drop_unreadable(ImageFiles([bad, good], size=8), np.array([0, 1]))
+    >>> len(images), labels.tolist(), len(left_out)
+    (1, [1], 1)
+
+    Raises FileError if no image is left.
+    """
+    check(len(images) == len(labels), ShapeError, "drop_unreadable", "there must be a label for each image",
+          images=len(images), labels=len(labels))  # fmt: skip
+    kept, left_out = [], []
+    for i, path in enumerate(images.paths):
+        try:
+            images._read(path)
+            kept.append(i)
+        except FileError as error:
+            left_out.append(str(error))
+    if not kept:
+        raise FileError(f"no image can be read of {len(images)}; the first: {left_out[0] if left_out else 'none'}")
+    return ImageFiles([images.paths[i] for i in kept], images.size, images.device), labels[kept], left_out
 
 
 class ImageFolder(NamedTuple):

@@ -303,11 +303,31 @@ def random_generator(seed: int) -> np.random.Generator:
 
 
 _default_generator: np.random.Generator | None = None
+_used_generator: ContextVar[np.random.Generator | None] = ContextVar("used_generator", default=None)
+
+
+@contextmanager
+def use_generator(generator: np.random.Generator) -> Iterator[None]:
+    """Within this context ``generator`` is the default one, whatever :func:`manual_seed` says; in this thread alone.
+
+    >>> with use_generator(random_generator(0)):
+    ...     first = default_generator().random()
+    >>> first == random_generator(0).random()
+    True
+    """
+    token = _used_generator.set(generator)
+    try:
+        yield
+    finally:
+        _used_generator.reset(token)
 
 
 def default_generator() -> np.random.Generator:
-    """The generator used where none is passed; seeded by :func:`manual_seed`, else by the system."""
+    """The generator used where none is passed: of :func:`use_generator`, or seeded by :func:`manual_seed`, or new."""
     global _default_generator
+    used = _used_generator.get()
+    if used is not None:
+        return used
     if _default_generator is None:
         _default_generator = np.random.Generator(np.random.Philox())
     return _default_generator

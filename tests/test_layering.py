@@ -20,7 +20,7 @@ FLOORS = [
     ["nn", "optim"],
     ["data", "checkpoint", "distributed", "interop"],
     ["models", "train", "plot"],
-    ["recipes"],
+    ["recipes", "sklearn"],
     ["cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}

@@ -95,6 +95,11 @@ def cifar10(
     they are downloaded there (162 MB, checked by SHA-256); with ``download=False`` nothing is asked of the network.
 
     Raises FileError for files that are missing, cannot be had or are damaged, PackageError to download without pooch.
+    Source: A. Krizhevsky, "Learning multiple layers of features from tiny images", 2009.
+
+    >>> (x, y), (x_test, y_test) = cifar10()  # doctest: +SKIP
+    >>> x.shape, x_test.shape  # doctest: +SKIP
+    ((50000, 3, 32, 32), (10000, 3, 32, 32))
     """
     place = cache_folder("cifar10") if folder is None else Path(folder)
     _unpack(_CIFAR10, place, (*_TRAIN10, *_TEST10), download)

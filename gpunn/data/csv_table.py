@@ -18,7 +18,7 @@ _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 class CsvTable(NamedTuple):
-    """The features x float32 (N, F), the target y (N,) or None, the names of the features, and of the classes.
+    """What :func:`read_csv` gives: features x float32 (N, F), target y (N,) or None, names of features and of classes.
 
     y is int64 if all targets are integers, else float32 if all are numbers. Other targets are texts: then ``classes``
     are the different ones, sorted, and y int64 their places; ``classes`` is empty for numbers.

@@ -21,7 +21,7 @@ Sample = TypeVar("Sample", covariant=True)
 
 
 class Dataset(Protocol[Sample]):
-    """What a data set has to have: a length, and the sample of a number from 0 to length - 1.
+    """What a data set has to have, as :class:`ArrayDataset` does: a length, and the sample of a number below it.
 
     A data set that can give many samples at once cheaper than one by one has also ``batch(indices)``, which returns
     what :func:`~gpunn.data.default_collate` makes of the samples; :class:`~gpunn.data.DataLoader` then calls it.

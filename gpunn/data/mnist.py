@@ -42,6 +42,10 @@ def mnist(folder: PathLike | None = None, download: bool = True) -> tuple[tuple[
 
     Raises FileError for files that are missing, cannot be had or are damaged, PackageError to download without pooch.
     Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits".
+
+    >>> (x, y), (x_test, y_test) = mnist()  # doctest: +SKIP
+    >>> x.shape, x_test.shape  # doctest: +SKIP
+    ((60000, 1, 28, 28), (10000, 1, 28, 28))
     """
     return _load("mnist", _MNIST, _MNIST_SHA256, folder, download)
 

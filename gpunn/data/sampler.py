@@ -12,14 +12,25 @@ from gpunn.errors import ArgumentError, ShapeError, check
 
 
 class Sampler(Protocol):
-    """Gives the numbers of the samples of an epoch; equal generators give equal orders."""
+    """Gives the numbers of an epoch's samples, as :class:`RandomSampler` does; equal generators give equal orders."""
 
     def __len__(self) -> int: ...
     def indices(self, generator: np.random.Generator, /) -> Indices: ...
 
 
 class BatchSampler(Protocol):
-    """Gives the numbers of the samples of each batch of an epoch; ``len`` is the number of batches of each epoch."""
+    """Gives the numbers of the samples of each batch of an epoch; ``len`` is the number of batches of each epoch.
+
+    The one that :class:`DataLoader` takes in place of a sampler and a batch size.
+
+    >>> class Halves:
+    ...     def __len__(self):
+    ...         return 2
+    ...     def batches(self, generator):
+    ...         return [np.array([0, 1]), np.array([2, 3])]
+    >>> [batch.tolist() for batch in Halves().batches(None)]
+    [[0, 1], [2, 3]]
+    """
 
     def __len__(self) -> int: ...
     def batches(self, generator: np.random.Generator, /) -> Sequence[Indices]: ...

@@ -29,8 +29,10 @@ def bench_backward(bench, name):
     def theirs(gy, x):
         return peer.gradient(torch.nn.functional.dropout(x.requires_grad_(), 0.5), [x], gy)
 
-    # gpunn draws the mask again, PyTorch reads the one it kept.
+    def ours(gy, x):
+        keep = dropout.dropout_mask(x, 0.5, 7)  # None on a GPU, where the mask is drawn again
+        return lambda: dropout.dropout_backward(gy, 0.5, 7, keep=keep)
+
     bench.measure(
-        "dropout backward", f"{name} {shape}", inputs, lambda gy, x: lambda: dropout.dropout_backward(gy, 0.5, 7),
-        theirs, moved=2 * inputs[0].nbytes,
+        "dropout backward", f"{name} {shape}", inputs, ours, theirs, moved=2 * inputs[0].nbytes,
     )  # fmt: skip

@@ -26,7 +26,9 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, generator: np.random.
     if not training:
         return x
     key = _draw_key(generator)
-    return differentiable(ops.dropout(raw(x), p, key), (x,), lambda gy, _: (ops.dropout_backward(gy, p, key),))
+    keep = ops.dropout_mask(raw(x), p, key)
+    y = ops.dropout(raw(x), p, key, keep=keep)
+    return differentiable(y, (x,), lambda gy, _: (ops.dropout_backward(gy, p, key, keep=keep),))
 
 
 def dropout2d(x: Any, p: float = 0.5, training: bool = True, generator: np.random.Generator | None = None) -> Any:

@@ -5,7 +5,8 @@
 x is (N, C, H, W), w is (K, 1, KH, KW), ``m = K / C``. :mod:`gpunn.ops.conv_nd` checks the arguments and comes here when
 :func:`takes` says so. Source: Sifre 2014, "Rigid-motion scattering for image classification", 6.2.
 
-CUDA: ``kernels/conv_depthwise.cu``. Without it: a product and a sum of whole planes for each element of the filter.
+CUDA: ``kernels/conv_depthwise.cu``. Without it: for each plane a matrix product of its few filters
+with its windows.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import numpy as np
 from gpunn import cuda
 from gpunn.backend import Array, accumulation_dtype, get_array_module
 from gpunn.errors import ShapeError, check
+from gpunn.ops.blocks import blocks
+from gpunn.ops.phases import Phases
 from gpunn.ops.window import Size, Window
 
 # With so many output channels to a group, or more, the smallest tile of a matrix product is filled.
@@ -42,16 +45,21 @@ def forward(x: Array, w: Array, b: Array | None, win: Window, out: Size, relu: b
         flags = (np.int32(b is not None), np.int32(relu))
         _launch("depthwise_forward", _planes(y), [x, w, bias, y, *flags], x.shape, k, win, out)
         return y
-    padded, filters = _pad(xp, x, win), _filters(w, c)
-    y = xp.zeros((n, c, k // c, *out), padded.dtype)
-    for tap, view in enumerate(win.views(padded, out)):
-        y += view[:, :, None] * filters[:, :, tap, None, None]
-    y = y.reshape(n, k, *out)
-    if b is not None:
-        y += b.astype(y.dtype, copy=False)[:, None, None]
-    if relu:
-        xp.maximum(y, 0, out=y)
-    return y.astype(x.dtype, copy=False)
+    acc, each = accumulation_dtype(x.dtype), k // c
+    y, phases, filters = xp.empty((n, k, *out), x.dtype), Phases(win, x.shape[2:], out), _filters(xp, w, n, c)
+    bias = None if b is None else xp.tile(b.astype(acc, copy=False).reshape(c, each, 1), (n, 1, 1))
+    planes, y_planes = x.reshape(n * c, *x.shape[2:]), y.reshape(n * c, each, *out)
+    for part in blocks(xp, n * c, len(phases.taps) * phases.pixels * acc.itemsize):
+        columns = xp.empty((len(planes[part]), len(phases.taps), phases.pixels), acc)
+        for tap, view in enumerate(_views(xp, planes[part], phases, acc)):
+            columns[:, tap] = view
+        total = xp.matmul(filters[part], columns)
+        if bias is not None:
+            total += bias[part]
+        if relu:
+            xp.maximum(total, 0, out=total)
+        y_planes[part] = phases.crop(total)
+    return y
 
 
 def backward_x(gy: Array, w: Array, x_shape: Size, win: Window, out: Size) -> Array:
@@ -62,11 +70,17 @@ def backward_x(gy: Array, w: Array, x_shape: Size, win: Window, out: Size) -> Ar
         gx = xp.empty(x_shape, gy.dtype)
         _launch("depthwise_backward_x", _planes(gx), [gy, w, gx], x_shape, k, win, out)
         return gx
-    padded = xp.zeros((n, c, *win.reach(tuple(size), out)), accumulation_dtype(gy.dtype))
-    grouped, filters = gy.reshape(n, c, k // c, *out), _filters(w, c)
-    for tap, view in enumerate(win.views(padded, out)):
-        view += (grouped * filters[:, :, tap, None, None]).sum(2)
-    return xp.ascontiguousarray(win.crop(padded, tuple(size)), dtype=gy.dtype)
+    acc, each = accumulation_dtype(gy.dtype), k // c
+    gx, phases = xp.empty(x_shape, gy.dtype), Phases(win, tuple(size), out)
+    planes, gy_planes, filters = gx.reshape(n * c, *size), gy.reshape(n * c, each, *out), _filters(xp, w, n, c)
+    for part in blocks(xp, n * c, phases.elements * acc.itemsize):
+        buffer, g = phases.empty(xp, len(planes[part]), 0, acc), _on_grid(xp, gy_planes[part], phases, acc)
+        for m in range(each):
+            for tap, view in enumerate(phases.views(buffer)):
+                term = g[:, m] * filters[part, m, tap, None]
+                view += term.reshape(-1)
+        phases.join(buffer, planes[part])
+    return gx
 
 
 def backward_w(gy: Array, x: Array, w_shape: Size, win: Window, out: Size) -> Array:
@@ -77,23 +91,37 @@ def backward_w(gy: Array, x: Array, w_shape: Size, win: Window, out: Size) -> Ar
         gw = xp.empty(w_shape, gy.dtype)
         _launch("depthwise_backward_w", (k, win.kernel[0]), [gy, x, gw], x.shape, k, win, out)
         return gw
-    padded, grouped = _pad(xp, x, win), gy.reshape(n, c, k // c, *out)
-    gw = xp.empty((c, k // c, prod(win.kernel)), padded.dtype)
-    for tap, view in enumerate(win.views(padded, out)):
-        gw[:, :, tap] = (grouped * view[:, :, None]).sum((0, 3, 4))
-    return gw.reshape(w_shape).astype(gy.dtype, copy=False)
+    acc, each = accumulation_dtype(gy.dtype), k // c
+    gw, phases = xp.empty((n * c, each, prod(win.kernel)), acc), Phases(win, x.shape[2:], out)
+    planes, gy_planes = x.reshape(n * c, *x.shape[2:]), gy.reshape(n * c, each, *out)
+    for part in blocks(xp, n * c, phases.elements * acc.itemsize):
+        g = _on_grid(xp, gy_planes[part], phases, acc)
+        for tap, view in enumerate(_views(xp, planes[part], phases, acc)):
+            gw[part, :, tap] = xp.matmul(g, view[:, :, None])[:, :, 0]
+    return gw.reshape(n, *w_shape).sum(0).astype(gy.dtype, copy=False)
 
 
 # ---- without the kernel ---------------------------------------------------------------------------------------------
 
 
-def _pad(xp: Any, x: Array, win: Window) -> Array:
-    return xp.pad(x.astype(accumulation_dtype(x.dtype), copy=False), ((0, 0), (0, 0), *win.pads))
+def _views(xp: Any, planes: Array, phases: Phases, acc: Any) -> list[Array]:
+    """What ``planes`` (P, H, W) hold at each element of the windows: (P, pixels of the grid)."""
+    buffer = phases.empty(xp, len(planes), 0, acc)
+    phases.split(planes, buffer)
+    return [view.reshape(len(planes), phases.pixels) for view in phases.views(buffer)]
 
 
-def _filters(w: Array, channels: int) -> Array:
-    """w as (C, m, KH * KW)."""
-    return w.astype(accumulation_dtype(w.dtype), copy=False).reshape(channels, w.shape[0] // channels, -1)
+def _on_grid(xp: Any, gy: Array, phases: Phases, acc: Any) -> Array:
+    """gy (P, m, OH, OW) as (P, m, pixels of the grid), zeros outside the output."""
+    g = xp.zeros((*gy.shape[:2], phases.pixels), acc)
+    phases.crop(g)[...] = gy
+    return g
+
+
+def _filters(xp: Any, w: Array, n: int, channels: int) -> Array:
+    """w as (N * C, m, KH * KW), a filter for each plane of x."""
+    filters = w.astype(accumulation_dtype(w.dtype), copy=False).reshape(channels, w.shape[0] // channels, -1)
+    return xp.tile(filters, (n, 1, 1))
 
 
 # ---- with the kernel ------------------------------------------------------------------------------------------------

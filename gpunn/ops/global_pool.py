@@ -77,10 +77,11 @@ def global_max_pool(rank: int, x: Array) -> tuple[Array, Array]:
         _launch("global_max_pool2d_forward", (x, y, place), x)
         return y, place
     planes = x.reshape(*x.shape[:2], pixels)
-    y = planes.max(2, keepdims=True)
-    last_nan = pixels - 1 - (planes != planes)[:, :, ::-1].argmax(2)  # NaN equals nothing: no first maximum
-    place = xp.where(y[:, :, 0] == y[:, :, 0], (planes == y).argmax(2), last_nan).astype(np.int32)
-    return y.reshape(y_shape), place.reshape(y_shape)
+    y, place = planes.max(2), planes.argmax(2)
+    if bool((y != y).any()):
+        last_nan = pixels - 1 - (planes != planes)[:, :, ::-1].argmax(2)
+        place = xp.where(y == y, place, last_nan)
+    return y.reshape(y_shape), place.astype(np.int32).reshape(y_shape)
 
 
 def global_max_pool_backward(rank: int, gy: Array, place: Array, x_shape: Size) -> Array:
@@ -94,8 +95,9 @@ def global_max_pool_backward(rank: int, gy: Array, place: Array, x_shape: Size) 
         gx = xp.empty(x_shape, gy.dtype)
         _launch("global_max_pool2d_backward", (gy, place, gx), gx)
         return gx
-    found = xp.arange(pixels) == place.reshape(*x_shape[:2], 1)
-    return (gy.reshape(*x_shape[:2], 1) * found).reshape(x_shape)
+    gx = xp.zeros(prod(x_shape), gy.dtype)
+    gx[xp.arange(gy.size) * pixels + place.reshape(-1)] = gy.reshape(-1)
+    return gx.reshape(x_shape)
 
 
 def _pixels(op: str, rank: int, x_shape: Size) -> int:

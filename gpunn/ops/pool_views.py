@@ -1,4 +1,4 @@
-"""Pooling of signals, images and volumes without a kernel: a strided view of x for each element of the window.
+"""Pooling of signals, images and volumes without a kernel: a run of memory for each element of the window.
 
 The functions take what :mod:`gpunn.ops.pool_nd` has checked: the window, and the size of its output.
 """
@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from gpunn.backend import Array, accumulation_dtype, get_array_module
+from gpunn.ops.blocks import blocks
+from gpunn.ops.phases import Phases
 from gpunn.ops.pool_window import place_dtype
 from gpunn.ops.window import Size, Window
 
@@ -17,62 +19,85 @@ from gpunn.ops.window import Size, Window
 def max_forward(x: Array, win: Window, out: Size) -> tuple[Array, Array]:
     """The maxima (N, C, *out) and their places."""
     xp, place_type = get_array_module(x), place_dtype(win)
-    padded = _pad(xp, x, win, out, -np.inf)
-    candidates = win.views(padded, out)
-    y = candidates[0].copy()
-    for candidate in candidates[1:]:
-        xp.maximum(y, candidate, out=y)
-    place = xp.zeros(y.shape, place_type)
-    for tap in reversed(range(len(candidates))):  # so that the first of equal maxima is written last
-        xp.copyto(place, place_type.type(tap), where=candidates[tap] == y)
-    if padded is not x:
-        place = xp.where(y == -np.inf, _first_inside(xp, x.shape[2:], out, win), place).astype(place_type)
-    if bool((y != y).any()):  # NaN equals nothing; the last one in the window counts as found, as in PyTorch
-        for tap, candidate in enumerate(candidates):
-            xp.copyto(place, place_type.type(tap), where=candidate != candidate)
+    size, phases = x.shape[2:], Phases(win, x.shape[2:], out)
+    y, place = (xp.empty((*x.shape[:2], *out), dtype) for dtype in (x.dtype, place_type))
+    planes, y_planes, place_planes = (a.reshape(-1, *a.shape[2:]) for a in (x, y, place))
+
+    for part in blocks(xp, len(planes), phases.elements * x.itemsize):
+        images = planes[part]
+        buffer = phases.empty(xp, len(images), -np.inf, x.dtype)
+        phases.split(images, buffer)
+        first, *rest = phases.views(buffer)
+        most, found = first.copy(), xp.zeros(first.shape, place_type)
+        better, tap_if = xp.empty(first.shape, bool), xp.empty(first.shape, place_type)
+        for tap, candidate in enumerate(rest, 1):
+            xp.greater(candidate, most, out=better)  # not where they are equal: the first maximum wins
+            xp.multiply(better, place_type.type(tap), out=tap_if)
+            xp.maximum(found, tap_if, out=found)
+            xp.maximum(most, candidate, out=most)
+        if bool((most != most).any()):  # NaN is greater than nothing; the last one in the window wins, as in PyTorch
+            for tap, candidate in enumerate([first, *rest]):
+                xp.copyto(found, place_type.type(tap), where=candidate != candidate)
+        y_planes[part], place_planes[part] = phases.crop(most), phases.crop(found)
+    if win.reach(size, out) != size:  # a window may begin in the padding, which is never a maximum's place
+        place = xp.where(y == -np.inf, _first_inside(xp, size, out, win), place).astype(place_type)
     return y, place
 
 
 def max_backward(gy: Array, place: Array, x_shape: Size, win: Window, out: Size) -> Array:
     """gx (N, C, *image): each gy added at the element that was its window's maximum."""
-    padded = _zeros(gy, x_shape, win, out)
-    for tap, view in enumerate(win.views(padded, out)):
-        view += gy * (place == tap)
-    return win.crop(padded, x_shape[2:]).astype(gy.dtype)
+    xp, acc = get_array_module(gy), accumulation_dtype(gy.dtype)
+    phases, gx = Phases(win, x_shape[2:], out), xp.empty(x_shape, gy.dtype)
+    planes, gy_planes, place_planes = (a.reshape(-1, *a.shape[2:]) for a in (gx, gy, place))
+
+    for part in blocks(xp, len(planes), phases.elements * acc.itemsize):
+        buffer = phases.empty(xp, len(planes[part]), 0, acc)
+        views = phases.views(buffer)
+        g, found = xp.zeros(views[0].shape, acc), xp.zeros(views[0].shape, place.dtype)
+        phases.crop(g)[...], phases.crop(found)[...] = gy_planes[part], place_planes[part]
+        here, share = xp.empty(g.shape, bool), xp.empty_like(g)
+        for tap, view in enumerate(views):
+            xp.equal(found, place.dtype.type(tap), out=here)
+            view += xp.multiply(g, here, out=share)
+        phases.join(buffer, planes[part])
+    return gx
 
 
 def avg_forward(x: Array, win: Window, out: Size, count_include_pad: bool) -> Array:
     """The means (N, C, *out)."""
-    xp = get_array_module(x)
-    padded = _pad(xp, x, win, out, 0).astype(accumulation_dtype(x.dtype), copy=False)
-    y = xp.zeros((*x.shape[:2], *out), padded.dtype)
-    for view in win.views(padded, out):
-        y += view
-    y /= _divisor(xp, x.shape[2:], out, win, count_include_pad, y.dtype)
-    return y.astype(x.dtype, copy=False)
+    xp, acc = get_array_module(x), accumulation_dtype(x.dtype)
+    phases, y = Phases(win, x.shape[2:], out), xp.empty((*x.shape[:2], *out), x.dtype)
+    divisor = _divisor(xp, x.shape[2:], out, win, count_include_pad, acc)
+    planes, y_planes = (a.reshape(-1, *a.shape[2:]) for a in (x, y))
+
+    for part in blocks(xp, len(planes), phases.elements * acc.itemsize):
+        buffer = phases.empty(xp, len(planes[part]), 0, acc)
+        phases.split(planes[part], buffer)
+        first, *rest = phases.views(buffer)
+        total = first.copy()
+        with np.errstate(over="ignore", invalid="ignore"):  # windows outside the output are nobody's
+            for view in rest:
+                total += view
+        y_planes[part] = phases.crop(total) / divisor
+    return y
 
 
 def avg_backward(gy: Array, x_shape: Size, win: Window, out: Size, count_include_pad: bool) -> Array:
     """gx (N, C, *image): each gy, divided as its mean was, added over its window."""
-    padded = _zeros(gy, x_shape, win, out)
-    share = gy / _divisor(get_array_module(gy), x_shape[2:], out, win, count_include_pad, padded.dtype)
-    for view in win.views(padded, out):
-        view += share
-    return win.crop(padded, x_shape[2:]).astype(gy.dtype)
+    xp, acc = get_array_module(gy), accumulation_dtype(gy.dtype)
+    phases, gx = Phases(win, x_shape[2:], out), xp.empty(x_shape, gy.dtype)
+    divisor = _divisor(xp, x_shape[2:], out, win, count_include_pad, acc)
+    planes, gy_planes = (a.reshape(-1, *a.shape[2:]) for a in (gx, gy))
 
-
-def _zeros(gy: Array, x_shape: Size, win: Window, out: Size) -> Array:
-    shape = (*x_shape[:2], *win.reach(x_shape[2:], out))
-    return get_array_module(gy).zeros(shape, accumulation_dtype(gy.dtype))
-
-
-def _pad(xp: Any, x: Array, win: Window, out: Size, value: float) -> Array:
-    reach = win.reach(x.shape[2:], out)
-    if reach == x.shape[2:]:
-        return x
-    padded = xp.full((*x.shape[:2], *reach), value, x.dtype)
-    win.crop(padded, x.shape[2:])[...] = x
-    return padded
+    for part in blocks(xp, len(planes), phases.elements * acc.itemsize):
+        buffer = phases.empty(xp, len(planes[part]), 0, acc)
+        views = phases.views(buffer)
+        share = xp.zeros(views[0].shape, acc)
+        phases.crop(share)[...] = gy_planes[part] / divisor
+        for view in views:
+            view += share
+        phases.join(buffer, planes[part])
+    return gx
 
 
 def _first_inside(xp: Any, size: Size, out: Size, win: Window) -> Array:

@@ -22,6 +22,7 @@ import numpy as np
 from gpunn.backend import Array, accumulation_dtype, operands
 from gpunn.errors import ArgumentError, check, check_number
 from gpunn.ops.activation import checked, logistic
+from gpunn.ops.blocks import blocks
 from gpunn.ops.normal import normal_cdf
 
 Approximate = Literal["none", "tanh"]
@@ -64,17 +65,37 @@ def gelu_backward(gy: Array, x: Array, approximate: Approximate = "none") -> Arr
     return _gated_backward(xp, gy, x, *_gelu_gate("gelu_backward", approximate))
 
 
+_ARRAYS = 16  # that a formula has at a time, about
 _FAR = 1000.0  # here every gate is 0 or 1, in all dtypes; beyond, squares overflow, and 0 times infinity is NaN
 
 
 def _gated(xp: Any, x: Array, gate: Any) -> Array:
-    wide = _wide(x)
-    return _narrow(xp, xp.maximum(wide, -_FAR) * gate(xp, xp.clip(wide, -_FAR, _FAR)), x)
+    def of(part: Array) -> Array:
+        near = xp.clip(part, -_FAR, _FAR)
+        return xp.maximum(part, -_FAR) * gate(xp, near)
+
+    return _in_blocks(xp, of, x)
 
 
 def _gated_backward(xp: Any, gy: Array, x: Array, gate: Any, gate_slope: Any) -> Array:
-    near = xp.clip(_wide(x), -_FAR, _FAR)
-    return _narrow(xp, gy * (gate(xp, near) + near * gate_slope(xp, near)), x)
+    def of(part: Array, g: Array) -> Array:
+        near = xp.clip(part, -_FAR, _FAR)
+        slope = gate_slope(xp, near)
+        slope *= near
+        slope += gate(xp, near)
+        slope *= g
+        return slope
+
+    return _in_blocks(xp, of, x, gy)
+
+
+def _in_blocks(xp: Any, function: Any, *arrays: Array) -> Array:
+    """``function`` of the arrays, a block at a time: so long a formula leaves the cache otherwise."""
+    y, flat = xp.empty(arrays[0].shape, arrays[0].dtype), [a.reshape(-1) for a in arrays]
+    result = y.reshape(-1)
+    for part in blocks(xp, y.size, _ARRAYS * y.itemsize):
+        result[part] = function(*(_wide(a[part]) for a in flat))
+    return y
 
 
 def _logistic_slope(xp: Any, x: Array) -> Array:

@@ -97,6 +97,16 @@ def test_thresholds_at_the_edge_are_those_of_random(run):
         assert not run(dropout.dropout2d, planes, np.nextafter(p, 1), 3).reshape(9, 2)[i].any()
 
 
+def test_a_kept_mask_is_the_one_that_is_drawn(rng):
+    x = rng.standard_normal((37, 11)).astype(np.float32)
+    keep = dropout.dropout_mask(x, 0.3, key=5, offset=2)
+    assert_equal_bits(dropout.dropout(x, 0.3, 5, 2, keep), dropout.dropout(x, 0.3, 5, 2))
+    assert_equal_bits(dropout.dropout_backward(x, 0.3, 5, 2, keep), dropout.dropout_backward(x, 0.3, 5, 2))
+    assert dropout.dropout(x, 0.3, 5, 2, ~keep)[keep.reshape(x.shape)].any() == np.False_
+    with cuda.emulate():
+        assert dropout.dropout_mask(x, 0.3, key=5) is None
+
+
 @pytest.mark.parametrize("function", [dropout.dropout, dropout.dropout2d])
 def test_backward_is_the_directional_difference(run, function, rng):
     backward = {dropout.dropout: dropout.dropout_backward, dropout.dropout2d: dropout.dropout2d_backward}[function]

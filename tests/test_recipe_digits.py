@@ -185,7 +185,7 @@ def test_a_read_only_disk(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_default_folders_are_unique(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(time, "strftime", lambda _: "digits-20000101-000000")  # two runs within a second
+    monkeypatch.setattr(time, "strftime", lambda *_: "digits-20000101-000000")  # two runs within a second
     folders = [train_digits(QUICK, on_step=stop_at(1))[0] for _ in range(3)]
     stamp = "runs/digits-20000101-000000"
     assert [folder.as_posix() for folder in folders] == [stamp, f"{stamp}-2", f"{stamp}-3"]

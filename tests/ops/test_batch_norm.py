@@ -130,6 +130,14 @@ def test_relu_in_the_same_pass_is_relu_after_it(run, rng):
     assert np.isnan(fused[0, 0, 0, 0])
 
 
+def test_relu_passes_no_gradient_where_it_is_exactly_0(run, rng):
+    x, gy = rng.standard_normal((2, 3, 5, 5)).astype(np.float32), np.ones((2, 3, 5, 5), np.float32)
+    zero = np.zeros(3, np.float32)
+    mean, var = run(ops.batch_norm_statistics, x)
+    for gradient in run(ops.batch_norm_backward, gy, x, mean, var, zero, zero, relu=True):
+        np.testing.assert_array_equal(gradient, 0)
+
+
 def test_an_empty_batch_is_normalised_by_given_statistics_only(run):
     x, one = np.zeros((0, 3, 4, 4), np.float32), np.ones(3, np.float32)
     assert run(ops.batch_norm, x, one, one).shape == x.shape

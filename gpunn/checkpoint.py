@@ -1,18 +1,30 @@
-"""Weights on disk, as safetensors: a header of names, dtypes and shapes, then the raw numbers. Nothing is unpickled.
+"""Weights and checkpoints on disk, as safetensors: a header of names, dtypes and shapes, then the raw numbers.
+
+Nothing is unpickled. Weights are the arrays of a model and nothing else. A checkpoint is all that training needs to go
+on: arrays, and beside them, in the header, what is no array as JSON, after a checksum of the whole file.
 
 Source of the format: https://github.com/huggingface/safetensors#format
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 import os
+import re
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gpunn.backend import to_cpu
-from gpunn.errors import FileError, GpunnError, PackageError
+from gpunn.backend import is_array, to_cpu
+from gpunn.errors import ArgumentError, FileError, GpunnError, PackageError, check, fail
 from gpunn.files import write_atomically
 from gpunn.nn import Module
+
+State = dict[str, Any]
+"""Names with arrays, numbers, texts, None, and lists and dicts of them: what a ``state_dict()`` gives."""
 
 
 def _safetensors() -> Any:
@@ -21,6 +33,9 @@ def _safetensors() -> Any:
     except ImportError as error:
         raise PackageError(f'weights are kept as safetensors ({error}): pip install "gpunn[train]"') from error
     return safetensors
+
+
+# ---- weights -------------------------------------------------------------------------------------------------------
 
 
 def save_weights(module: Module, path: str | os.PathLike[str]) -> None:
@@ -40,39 +55,215 @@ def save_weights(module: Module, path: str | os.PathLike[str]) -> None:
     target = Path(path)
     if not target.parent.is_dir():
         raise FileError(f"{target}: the weights cannot be written: No such folder: {target.parent}")
-    try:
-        write_atomically(target, content, durable=True)
-    except OSError as error:
-        raise FileError(f"{target}: the weights cannot be written: {error.strerror or error}") from error
+    _write(target, content, "weights")
 
 
 def load_weights(module: Module, path: str | os.PathLike[str]) -> None:
     """Read the parameters and buffers of ``module`` from ``path``; names, shapes and dtypes must be the module's.
 
     Raises FileError, which names the path and what is wrong: no such file, no safetensors, cut short, or made for
-    another network. The module is then as it was.
+    another network, with all that differs. The module is then as it was.
     """
     safetensors = _safetensors()
     try:
-        weights = safetensors.numpy.load(Path(path).read_bytes())
-    except OSError as error:
-        raise FileError(f"{path}: the weights cannot be read: {error.strerror or error}") from error
+        weights = safetensors.numpy.load(_read(path, "weights"))
     except (safetensors.SafetensorError, KeyError) as error:  # KeyError: a dtype that NumPy does not have
         raise FileError(f"{path}: not a whole safetensors file: {error}") from error
-    own = {name: (a.shape, a.dtype) for name, a in module.state_dict().items()}
-    for name in sorted(own.keys() | weights.keys()):
-        if name not in weights:
-            raise FileError(f"{path}: made for another network: it lacks {name!r}")
-        if name not in own:
-            raise FileError(f"{path}: made for another network: its {name!r} is unknown here")
-        shape, dtype = own[name]
-        read = weights[name]
-        if (read.shape, read.dtype) != (shape, dtype):
-            raise FileError(
-                f"{path}: made for another network: {name!r} is {read.dtype}{list(read.shape)}, "
-                f"where {dtype}{list(shape)} is needed"
-            )
+    if differing := differences(module.state_dict(), weights):
+        raise FileError(f"{path}: made for another network: {'; '.join(differing)}")
     try:
         module.load_state_dict(weights)
     except GpunnError as error:
         raise FileError(f"{path}: {error}") from error
+
+
+def differences(own: Mapping[str, Any], read: Mapping[str, Any]) -> list[str]:
+    """What keeps the arrays ``read`` from a file from taking the place of a network's ``own``, by name and shape.
+
+    >>> import numpy as np
+    >>> differences({"w": np.ones((2, 3))}, {"w": np.ones((2, 4)), "b": np.ones(2)})
+    ["its 'b', float64[2], is unknown here", "'w' is float64[2, 4], where float64[2, 3] is needed"]
+    """
+    found = []
+    for name in sorted(own.keys() | read.keys()):
+        if name not in read:
+            found.append(f"it lacks {name!r}, {_kind(own[name])}")
+        elif name not in own:
+            found.append(f"its {name!r}, {_kind(read[name])}, is unknown here")
+        elif _kind(read[name]) != _kind(own[name]):
+            found.append(f"{name!r} is {_kind(read[name])}, where {_kind(own[name])} is needed")
+    return found
+
+
+def _kind(value: Any) -> str:
+    return f"{value.dtype}{list(value.shape)}" if is_array(value) else type(value).__name__
+
+
+# ---- one checkpoint ------------------------------------------------------------------------------------------------
+
+_DIGEST = 64  # hexadecimal digits of SHA-256
+_MARK = b'"gpunn":"'
+
+
+def save_checkpoint(state: Mapping[str, State], path: str | os.PathLike[str]) -> None:
+    """Write ``state``, a few named states as :meth:`gpunn.train.Trainer.state_dict` gives them, to ``path``.
+
+    The file is written under another name, and takes ``path`` when all of it is on the disk: whatever happens
+    meanwhile, ``path`` is what it was, or whole. Any safetensors reader opens it; array ``name`` of ``part`` is called
+    ``part/name``.
+
+    >>> import tempfile, numpy as np
+    >>> path = Path(tempfile.mkdtemp(), "c.safetensors")
+    >>> save_checkpoint({"model": {"w": np.ones(2)}, "schedule": {"steps": 3}}, path)
+    >>> load_checkpoint(path)
+    {'model': {'w': array([1., 1.])}, 'schedule': {'steps': 3}}
+
+    Raises FileError if it cannot be written, ArgumentError for a value that JSON does not have.
+    """
+    arrays: State = {}
+    others: dict[str, State] = {}
+    for part, values in state.items():
+        check("/" not in part, ArgumentError, "save_checkpoint", "the name of a part must have no '/'", part=part)
+        arrays |= {f"{part}/{name}": to_cpu(value) for name, value in values.items() if is_array(value)}
+        others[part] = {name: _to_json(value) for name, value in values.items() if not is_array(value)}
+    text = json.dumps(others, allow_nan=False, separators=(",", ":"))
+    content = bytearray(_safetensors().numpy.save(arrays, {"gpunn": "0" * _DIGEST + text}))
+    at = content.index(_MARK) + len(_MARK)  # in the header: the first one
+    content[at : at + _DIGEST] = _digest(content, at).encode()
+    _write(Path(path), content, "checkpoint")
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, State]:
+    """Read what :func:`save_checkpoint` wrote; arrays are NumPy's.
+
+    Raises FileError, which names the path, for a file that is missing, no checkpoint, or damaged in any byte.
+    """
+    content = _read(path, "checkpoint")
+    end = 8 + int.from_bytes(content[:8], "little")
+    at = content.find(_MARK, 8, min(end, len(content))) + len(_MARK)
+    if at < len(_MARK) or at + _DIGEST > len(content):
+        raise FileError(f"{path}: no whole checkpoint: it has no header of one")
+    if content[at : at + _DIGEST] != _digest(content, at).encode():
+        raise FileError(f"{path}: a damaged checkpoint: its checksum is not that of its {len(content)} bytes")
+    safetensors = _safetensors()
+    try:
+        arrays = safetensors.numpy.load(content)
+        others = json.loads(json.loads(content[8:end])["__metadata__"]["gpunn"][_DIGEST:])
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise FileError(f"{path}: no checkpoint of this version of gpunn: {error}") from error
+    state = {part: {name: _from_json(value) for name, value in values.items()} for part, values in others.items()}
+    for name, array in arrays.items():
+        part, _, own = name.partition("/")
+        state[part][own] = array
+    return state
+
+
+def _digest(content: bytes | bytearray, at: int) -> str:
+    """SHA-256 of the file, its own place filled with zeros."""
+    view = memoryview(content)
+    digest = hashlib.sha256(view[:at])
+    digest.update(b"0" * _DIGEST)
+    digest.update(view[at + _DIGEST :])
+    return digest.hexdigest()
+
+
+def _to_json(value: Any) -> Any:
+    """What JSON has no word for, infinity and NaN, as an object that names it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": str(value)}
+    if isinstance(value, bool | int | float | str | None):
+        return value
+    if isinstance(value, list | tuple):
+        return [_to_json(item) for item in value]
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: _to_json(item) for key, item in value.items()}
+    return fail(ArgumentError, "save_checkpoint", "a state holds arrays, numbers and texts", value=value)
+
+
+def _from_json(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_from_json(item) for item in value]
+    if isinstance(value, dict):
+        if value.keys() == {"float"} and isinstance(value["float"], str):
+            return float(value["float"])
+        return {key: _from_json(item) for key, item in value.items()}
+    return value
+
+
+def _read(path: str | os.PathLike[str], what: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise FileError(f"{path}: the {what} cannot be read: {error.strerror or error}") from error
+
+
+def _write(path: Path, content: bytes | bytearray, what: str) -> None:
+    try:
+        write_atomically(path, content, durable=True)
+    except OSError as error:
+        raise FileError(f"{path}: the {what} cannot be written: {error.strerror or error}") from error
+
+
+# ---- a folder of them ----------------------------------------------------------------------------------------------
+
+
+class Checkpoints:
+    """The checkpoints of a run in a folder: ``step-<number>.safetensors``, of which the last ``keep`` stay.
+
+    >>> import tempfile
+    >>> kept = Checkpoints(tempfile.mkdtemp(), keep=2)
+    >>> for step in (5, 10, 15, 20):
+    ...     kept.save(step, {"trainer": {"step": step}}, best=5)
+    >>> kept.steps()
+    [5, 15, 20]
+    >>> kept.load_newest()
+    {'trainer': {'step': 20}}
+
+    Raises ArgumentError unless ``keep`` is at least 1; with 2, the default, one stays if the newest is damaged.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], keep: int = 2) -> None:
+        check(keep >= 1, ArgumentError, "Checkpoints", "keep must be at least 1", keep=keep)
+        self.folder, self.keep = Path(folder), keep
+
+    def path(self, step: int) -> Path:
+        """The file of the checkpoint after ``step`` steps."""
+        return self.folder / f"step-{step:09d}.safetensors"
+
+    def steps(self) -> list[int]:
+        """After how many steps there are checkpoints, whole or not."""
+        matches = (re.fullmatch(r"step-(\d{9,})\.safetensors", path.name) for path in self.folder.glob("step-*"))
+        return sorted(int(match[1]) for match in matches if match)
+
+    def save(self, step: int, state: Mapping[str, State], best: int | None = None) -> None:
+        """Write a checkpoint, then remove those that are old; that of the step ``best`` stays.
+
+        Those of later steps go too: they are of a run that was left, or damaged. Raises FileError if the checkpoint
+        cannot be written; the ones before are then as they were.
+        """
+        save_checkpoint(state, self.path(step))
+        staying = {*[s for s in self.steps() if s <= step][-self.keep :], best}
+        for old in self.steps():
+            if old not in staying:
+                self.path(old).unlink(missing_ok=True)
+        for part in self.folder.glob("step-*.part"):  # of a process that was killed while it wrote
+            part.unlink(missing_ok=True)
+
+    def load_newest(self) -> dict[str, State] | None:
+        """The newest checkpoint that is whole, or None where there is none at all.
+
+        A damaged one is passed over with a warning. Raises FileError if all are damaged.
+        """
+        damaged = []
+        for step in reversed(self.steps()):
+            try:
+                state = load_checkpoint(self.path(step))
+            except FileError as error:
+                damaged.append(str(error))
+                continue
+            for text in damaged:
+                warnings.warn(f"{text}; going back to {self.path(step).name}", RuntimeWarning, stacklevel=2)
+            return state
+        if damaged:
+            raise FileError(f"{self.folder}: no checkpoint is whole: {'; '.join(damaged)}")
+        return None

@@ -53,7 +53,7 @@ def _app() -> Any:
     import typer
 
     from gpunn.recipes import drawings
-    from gpunn.recipes.catalogue import RECIPES
+    from gpunn.recipes.catalogue import RECIPES, resumable
     from gpunn.recipes.warmup import present_architectures
     from gpunn.recipes.warmup import warmup as warm
 
@@ -107,6 +107,16 @@ def _app() -> Any:
     for recipe in RECIPES:
         train.command(recipe.name, help=recipe.text)(_train(recipe))
 
+    @app.command()
+    def resume(
+        run: Annotated[Path, typer.Argument(help="The folder of a run that was interrupted or killed.")],
+    ) -> None:
+        """Go on with a run from its newest checkpoint; the result is that of a run that was never stopped."""
+        recipe, options = resumable(run)
+        with _progress(getattr(options, "epochs", None)) as follow:
+            _, summary = recipe.run(options, run, **follow, resume=True)
+        _tell(recipe, run, summary)
+
     @draw.command()
     def activations(
         out: Annotated[Path, typer.Option(help="The PNG file to write.")] = Path("activations.png"),
@@ -133,15 +143,12 @@ def _app() -> Any:
 
 def _train(recipe: Any) -> Callable[..., None]:
     """The command of a recipe: an option for each field of its options, and ``--out``."""
-    import typer
 
     def command(out: Path | None, **given: Any) -> None:
         options = recipe.options(**given)
         with _progress(getattr(options, "epochs", None)) as follow:
             folder, summary = recipe.run(options, out, **follow)
-        print(f"{recipe.headline(summary)}: {folder}")
-        if summary["status"] == "interrupted":
-            raise typer.Exit(130)
+        _tell(recipe, folder, summary)
 
     common = {field.name for field in dataclasses.fields(recipe.options.__mro__[1])}
     own_first = sorted(dataclasses.fields(recipe.options), key=lambda field: field.name in common)
@@ -152,6 +159,15 @@ def _train(recipe: Any) -> Callable[..., None]:
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
+
+
+def _tell(recipe: Any, folder: Path, summary: dict[str, Any]) -> None:
+    """Print what came of a run, and leave with 130 if it was interrupted."""
+    import typer
+
+    print(f"{recipe.headline(summary)}: {folder}")
+    if summary["status"] == "interrupted":
+        raise typer.Exit(130)
 
 
 def _parameter(
@@ -197,17 +213,17 @@ def _progress(epochs: int | None) -> Iterator[dict[str, Any]]:
             epoch = f"epoch {1 + (step - 1) * epochs // steps}/{epochs}" if epochs else ""
             progress.update(task, completed=step, total=steps, epoch=epoch, loss=f"{loss:.4f}", rate=rate)
 
-        def on_epoch(record: Any) -> None:
+        def on_epoch(record: dict[str, Any]) -> None:
             progress.update(task, measured=_measured(record))
 
         yield {"on_step": on_step, "on_epoch": on_epoch}
 
 
-def _measured(record: Any) -> str:
-    cell = f"{record.cell.upper()} " if hasattr(record, "cell") else ""
-    if hasattr(record, "test_bits_per_character"):
-        return f"{cell}test bits/character {record.test_bits_per_character:.3f}"
-    return f"{cell}test accuracy {record.test_accuracy:.2%}"
+def _measured(record: dict[str, Any]) -> str:
+    cell = f"{record['cell'].upper()} " if "cell" in record else ""
+    if "test_bits_per_character" in record:
+        return f"{cell}test bits/character {record['test_bits_per_character']:.3f}"
+    return f"{cell}test accuracy {record['test_accuracy']:.2%}"
 
 
 @contextmanager

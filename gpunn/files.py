@@ -7,10 +7,10 @@ import tempfile
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: bytes, durable: bool = False) -> None:
+def write_atomically(path: Path, content: bytes | bytearray, durable: bool = False) -> None:
     """Write ``content`` to ``path``: a concurrent reader sees the old file, or all of the new one.
 
-    ``durable`` waits until the bytes are on the disk, so that a power cut cannot leave the new name on an empty file.
+    ``durable`` waits until bytes and name are on the disk: after a power cut the file is there, and whole.
     The folder is made if it is missing. Raises OSError if the file cannot be written; nothing is left of it then.
 
     >>> target = Path(tempfile.mkdtemp()) / "folder" / "file"
@@ -28,9 +28,21 @@ def write_atomically(path: Path, content: bytes, durable: bool = False) -> None:
                 os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
         os.replace(temporary, path)
+        if durable:
+            _sync_folder(path.parent)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until the names in ``folder`` are on the disk, where the system lets a folder be opened."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _umask() -> int:

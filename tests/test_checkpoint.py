@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
 import pickle
+import re
+import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +17,8 @@ import pytest
 
 from gpunn import nn
 from gpunn.backend import random_generator
-from gpunn.checkpoint import load_weights, save_weights
-from gpunn.errors import FileError, GpunnError
+from gpunn.checkpoint import Checkpoints, load_checkpoint, load_weights, save_checkpoint, save_weights
+from gpunn.errors import ArgumentError, FileError, GpunnError
 
 
 def network(seed: int = 0, hidden: int = 5) -> nn.Sequential:
@@ -139,7 +144,9 @@ def test_weights_of_another_network(saved: Path) -> None:
     lacking = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 5), nn.ReLU(), nn.Linear(5, 5))
     with pytest.raises(FileError, match=r"another network: it lacks '4\.bias'"):
         load_weights(lacking, saved)
-    with pytest.raises(FileError, match=r"another network: its '2\.bias' is unknown"):
+    with pytest.raises(
+        FileError, match=r"another network: its '2\.bias', float32\[5\], is unknown here; its '2\.weight'"
+    ):
         load_weights(nn.Sequential(nn.Conv2d(1, 2, 3)), saved)
 
 
@@ -165,3 +172,156 @@ def test_without_safetensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(__import__("sys").modules, "safetensors.numpy", None)
     with pytest.raises(GpunnError, match=r'pip install "gpunn\[train\]"'):
         save_weights(network(), tmp_path / "model.safetensors")
+
+
+# ---- checkpoints ---------------------------------------------------------------------------------------------------
+
+STATE: dict[str, dict[str, object]] = {
+    "model": {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "empty": np.zeros((0, 2)), "scalar": np.array(2.5)},
+    "schedule": {"steps": 3, "base": [0.1, 1e-300], "best": math.inf, "name": "naïve", "on": True, "none": None},
+    "random": {"default": {"state": {"key": [2**64 - 1, 0]}, "pos": 4}},
+    "nothing": {},
+}
+
+
+def same(a: object, b: object) -> bool:
+    """Equal to the bit, in type too."""
+    if isinstance(a, np.ndarray):
+        return isinstance(b, np.ndarray) and (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    return type(a) is type(b) and a == b
+
+
+def test_a_checkpoint_is_read_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(STATE, path)
+    assert same(load_checkpoint(path), STATE)
+    first = path.read_bytes()
+    save_checkpoint(STATE, path)
+    assert path.read_bytes() == first
+    header = json.loads(first[8 : 8 + int.from_bytes(first[:8], "little")])
+    assert header["model/w"]["shape"] == [2, 3]  # any reader of safetensors finds it
+
+
+def test_nan_and_what_json_does_not_have(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    save_checkpoint({"a": {"x": math.nan, "y": (1, -math.inf)}}, path)
+    read = load_checkpoint(path)["a"]
+    assert math.isnan(read["x"])
+    assert read["y"] == [1, -math.inf]
+    for value in (object(), {1: 2}, np.float32(1)):
+        with pytest.raises(ArgumentError, match="a state holds arrays, numbers and texts, got value="):
+            save_checkpoint({"a": {"x": value}}, path)
+    with pytest.raises(ArgumentError, match="the name of a part must have no '/', got part='a/b'"):
+        save_checkpoint({"a/b": {}}, path)
+
+
+def mutated(content: bytes, g: np.random.Generator) -> bytes:
+    """Cut, with bits turned, with bytes put in, or with a header of another length, mostly a huge one."""
+    kind = g.integers(4)
+    at = int(g.integers(len(content)))
+    if kind == 0:
+        return content[:at]
+    if kind == 1:
+        changed = bytearray(content)
+        for where in (at, *g.integers(len(content), size=g.integers(3)).tolist()):
+            changed[where] ^= 1 << int(g.integers(8))
+        return bytes(changed)
+    if kind == 2:
+        return content[:at] + g.bytes(int(g.integers(1, 9))) + content[at:]
+    return int(g.integers(2**63) >> int(g.integers(63))).to_bytes(8, "little") + content[8:]
+
+
+def test_2000_damaged_checkpoints(tmp_path: Path) -> None:
+    """Each is refused in words, or read as it was: within a second, and without memory that it only claims to need."""
+    path, g = tmp_path / "c.safetensors", random_generator(0)
+    save_checkpoint(STATE, path)
+    content = path.read_bytes()
+    refused, unchanged, slowest = 0, 0, 0.0
+    tracemalloc.start()
+    for number in range(2000):
+        damaged = mutated(content, g)
+        path.write_bytes(damaged)
+        start = time.perf_counter()
+        try:
+            assert same(load_checkpoint(path), STATE), number
+            unchanged += 1
+            assert damaged == content, number
+        except FileError as error:
+            refused += bool(re.match(rf"{re.escape(str(path))}: (no whole|a damaged) checkpoint", str(error)))
+        slowest = max(slowest, time.perf_counter() - start)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert refused == 2000 - unchanged > 1900
+    assert peak < 20e6
+    assert slowest < 1
+
+
+def test_sizes_that_lie_under_a_right_checksum(tmp_path: Path) -> None:
+    """Made on purpose: what safetensors itself refuses."""
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(STATE, path)
+    content = path.read_bytes()
+    for old, new in ((b"[2,3]", b"[2,4]"), (b"F32", b"X32"), (b"[2,3]", b"[9999999999999,99]")):
+        end = 8 + int.from_bytes(content[:8], "little")
+        header = content[8:end].replace(old, new)
+        changed = bytearray(len(header).to_bytes(8, "little") + header + content[end:])
+        at = changed.index(b'"gpunn":"') + 9
+        changed[at : at + 64] = b"0" * 64
+        changed[at : at + 64] = hashlib.sha256(changed).hexdigest().encode()
+        path.write_bytes(changed)
+        with pytest.raises(FileError, match="no checkpoint of this version of gpunn"):
+            load_checkpoint(path)
+
+
+def test_the_last_ones_and_the_best_are_kept(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path / "deep" / "run", keep=2)
+    assert kept.load_newest() is None
+    for step in (1, 2, 3, 4):
+        kept.save(step, {"a": {"step": step}}, best=2)
+    assert kept.steps() == [2, 3, 4]
+    assert kept.load_newest() == {"a": {"step": 4}}
+    (kept.folder / "step-0.safetensorsx.part").write_text("left by a process that was killed")
+    kept.save(3, {"a": {"step": 3}})  # a run that was taken up at 2
+    assert sorted(os.listdir(kept.folder)) == ["step-000000002.safetensors", "step-000000003.safetensors"]
+
+
+def test_a_damaged_one_is_passed_over(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path, keep=3)
+    for step in (1, 2, 3):
+        kept.save(step, {"a": {"step": step}})
+    kept.path(3).write_bytes(kept.path(3).read_bytes()[:-1] + b"x")
+    kept.path(2).write_bytes(b"")
+    with pytest.warns(RuntimeWarning, match="going back to step-000000001") as told:
+        assert kept.load_newest() == {"a": {"step": 1}}
+    assert len(told) == 2
+    kept.path(1).write_bytes(b"")
+    with pytest.raises(FileError, match="no checkpoint is whole: .*3.*2.*1"):
+        kept.load_newest()
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace", "fdopen"])
+def test_a_full_disk(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Checkpoints(tmp_path)
+    kept.save(1, {"a": {"step": 1}})
+
+    def full(handle: object, *_: object) -> None:
+        if call == "fdopen":
+            os.close(handle)
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, full)
+        with pytest.raises(FileError, match=r"step-000000002.*the checkpoint cannot be written: No space left on dev"):
+            kept.save(2, {"a": {"step": 2}})
+    assert os.listdir(tmp_path) == ["step-000000001.safetensors"]
+    assert kept.load_newest() == {"a": {"step": 1}}
+
+
+def test_all_that_differs_is_listed(saved: Path) -> None:
+    other = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten(), nn.Linear(8, 5))
+    bias = "'0.bias' is float32[2], where float32[3] is needed"
+    weight = "'0.weight' is float32[2, 1, 3, 3], where float32[3, 1, 3, 3] is needed"
+    with pytest.raises(FileError, match=re.escape(f"{bias}; {weight}") + "$"):
+        load_weights(other, saved)

@@ -212,7 +212,9 @@ def test_options_reach_the_run(command: Command) -> None:
     options = ("--lr", "0.02", "--seed", 7, "--device", "cpu", "--out", "here")
     assert command(*QUICK, *options).code == 0
     config = json.loads(Path("here/config.json").read_text())
-    assert config == {"epochs": 1, "batch_size": 256, "lr": 0.02, "seed": 7, "device": "cpu", "emulate": False}
+    assert config == {
+        "recipe": "digits", "epochs": 1, "batch_size": 256, "lr": 0.02, "seed": 7, "device": "cpu", "emulate": False,
+    }  # fmt: skip
 
 
 class Terminal(io.StringIO):
@@ -287,7 +289,7 @@ def test_a_folder_that_holds_a_run(command: Command) -> None:
 def test_a_loss_that_is_not_finite(command: Command) -> None:
     code, out, err = command("train", "digits", "--epochs", 1, "--lr", "1e30", "--out", "here")
     assert (code, out) == (2, "")
-    assert re.fullmatch(r"error: fit: the training loss is \S+ at step \d+ \(epoch 1\).*the run is in here\n", err)
+    assert re.fullmatch(r"error: Trainer: the training loss is \S+ at step \d+ \(epoch 1\).*the run is in here\n", err)
     assert json.loads(Path("here/summary.json").read_text())["status"] == "diverged"
 
 

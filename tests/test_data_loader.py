@@ -397,7 +397,7 @@ def test_a_loader_feeds_the_training_loop() -> None:
     from gpunn import functional as F
     from gpunn import nn, optim
     from gpunn.tensor import tensor
-    from gpunn.train import fit_loss
+    from gpunn.train import Trainer
 
     def losses(workers: int) -> list[float]:
         g = random_generator(0)
@@ -405,7 +405,7 @@ def test_a_loader_feeds_the_training_loop() -> None:
         sgd = optim.SGD(model.parameters(), lr=1.0)
         loader = DataLoader(ArrayDataset(np.eye(3, dtype=np.float32), np.arange(3)), 2, True, seed=0, workers=workers)
         loss = lambda batch: (F.cross_entropy(model(tensor(batch[0])), batch[1]), len(batch[1]))  # noqa: E731
-        return [r.train_loss for r in fit_loss(model, sgd, lambda: loader, loss, lambda: (0.0, 0.0), epochs=5)]
+        return [record["train_loss"] for record in Trainer(model, sgd, loader, loss).run(epochs=5)]
 
     assert losses(0) == losses(2)
     assert losses(0)[-1] < losses(0)[0]

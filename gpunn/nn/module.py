@@ -51,8 +51,18 @@ def _each_once(named: Iterator[tuple[str, Held]]) -> Iterator[tuple[str, Held]]:
             yield name, held
 
 
-# While a summary is taken: where each module that runs leaves itself and the shape of its output.
 _visits: ContextVar[list[tuple[Module, Any]] | None] = ContextVar("visits", default=None)
+
+
+@contextmanager
+def visiting() -> Iterator[list[tuple[Module, Any]]]:
+    """A context that lists each module that runs, with its output, behind those that run inside it."""
+    visits: list[tuple[Module, Any]] = []
+    token = _visits.set(visits)
+    try:
+        yield visits
+    finally:
+        _visits.reset(token)
 
 
 def _shape_text(y: Any) -> str:
@@ -234,13 +244,9 @@ class Module:
 
     def _run(self, x: Array) -> list[tuple[Module, Any]]:
         """The modules that run on x, in evaluation mode, and their outputs; each behind those inside it."""
-        token = _visits.set([])
-        try:
-            with no_grad(), self.evaluating(), device_context(x):
-                self(x)
-            return _visits.get() or []
-        finally:
-            _visits.reset(token)
+        with visiting() as visits, no_grad(), self.evaluating(), device_context(x):
+            self(x)
+        return visits
 
     def activations(self, x: Array) -> dict[str, Array]:
         """What each layer makes of the input ``x``, by the layer's dotted name, in evaluation mode.

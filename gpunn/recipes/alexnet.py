@@ -11,7 +11,7 @@ The defaults show the whole on a CPU in a minute: few images, a quarter of the c
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,12 +26,14 @@ from gpunn.models import alexnet
 from gpunn.models.alexnet import LAYERS
 from gpunn.recipes import options as base
 from gpunn.recipes import run
-from gpunn.recipes.classifier import OnEpoch, OnStep, train_classifier
+from gpunn.recipes.classifier import train_classifier
 from gpunn.recipes.options import option
+from gpunn.recipes.run import OnEpoch, OnStep
 from gpunn.tensor import no_grad, tensor
+from gpunn.train import confusion_matrix
 
 FILES = (
-    *("config.json", "metrics.jsonl", "summary.json", "model.safetensors"),
+    *("config.json", "metrics.jsonl", "checkpoints", "summary.json", "model.safetensors"),
     *("curves.png", "confusion.png", "filters.png", "feature_maps.png", "images"),
 )
 _NEEDS = ("sklearn", "matplotlib", "PIL", "safetensors")
@@ -62,6 +64,7 @@ def train_alexnet(
     out: str | os.PathLike[str] | None = None,
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
+    resume: bool = False,
 ) -> tuple[Path, dict[str, Any]]:
     """Run the recipe; arguments, result and errors are those of :func:`gpunn.recipes.digits.train_digits`.
 
@@ -72,12 +75,11 @@ def train_alexnet(
     larger = _LARGER if options.augment else None
     if options.images is not None:  # what is wrong with them is said before there is a run folder
         image_folder(options.images, SIZE, options.seed, device, larger)
-    folder = run.new_folder("alexnet", out, FILES)
-    run.write_json(folder / "config.json", asdict(options) | {"device": device})
+    folder, config = run.begin("alexnet", options, device, out, FILES, resume)
     images = Path(options.images) if options.images is not None else large_digits(folder / "images")
     data = image_folder(images, SIZE, options.seed, device, larger)
     with run.computing(device, options.emulate, threads=os.cpu_count() or 1):
-        return _run(options, device, folder, data, on_step, on_epoch)
+        return _run(options, config, folder, data, on_step, on_epoch)
 
 
 def large_digits(folder: Path, each: int = 30) -> Path:
@@ -86,7 +88,7 @@ def large_digits(folder: Path, each: int = 30) -> Path:
 
     (images, labels), _ = digits(0)
     for digit in CLASSES:
-        (folder / digit).mkdir(parents=True)
+        (folder / digit).mkdir(parents=True, exist_ok=True)
         for number, image in enumerate(images[labels == int(digit)][:each, 0]):
             small = Image.fromarray(np.round(255 * image).astype(np.uint8))
             small.resize((SIZE, SIZE), Image.Resampling.BICUBIC).save(folder / digit / f"{number:03d}.png")
@@ -94,14 +96,15 @@ def large_digits(folder: Path, each: int = 30) -> Path:
 
 
 def _run(
-    options: Options, device: str, folder: Path, data: Any, on_step: OnStep | None, on_epoch: OnEpoch | None
+    options: Options, config: dict[str, Any], folder: Path, data: Any, on_step: OnStep | None, on_epoch: OnEpoch | None
 ) -> tuple[Path, dict[str, Any]]:
+    device = config["device"]
     (x, labels), (x_test, labels_test), classes = data
     generator = random_generator(options.seed)
     manual_seed(options.seed)  # for dropout
 
     model = network(options, len(classes), generator).to(device)
-    outcome, result, summary = train_classifier(
+    outcome, records, result, summary = train_classifier(
         model,
         optimizer(model.parameters()),
         (x, asarray(labels, device)),
@@ -109,24 +112,23 @@ def _run(
         folder,
         epochs=options.epochs,
         batch_size=options.batch_size,
-        lr=options.lr,
-        generator=generator,
+        seed=options.seed,
+        config=config,
         augment=_augmentation(x) if options.augment else None,
         test_batch_size=TEST_BATCH,
         on_step=on_step,
         on_epoch=on_epoch,
     )
     about = {"classes": classes, "device": device, "emulate": options.emulate, "versions": run.versions("Pillow")}
-    run.write_json(folder / "summary.json", summary | about)
-    matrix = np.zeros((len(classes), len(classes)), int)
-    np.add.at(matrix, (labels_test, result.predictions), 1)
+    matrix = confusion_matrix(labels_test, result.predictions, len(classes))
     plot.confusion(matrix, folder / "confusion.png", classes)
     plot.filters(to_cpu(model.conv1.weight.data), folder / "filters.png")
     with no_grad(), model.evaluating():
         maps = model.response1(model.conv1(tensor(x_test[:1])))
     plot.feature_maps(to_cpu(maps.data)[0], folder / "feature_maps.png")
-    if outcome.records:
-        plot.curves([record._asdict() for record in outcome.records], folder / "curves.png")
+    if records:
+        plot.curves(records, folder / "curves.png")
+    run.write_json(folder / "summary.json", summary | about)
     run.raise_if_diverged(outcome, folder)
     return folder, summary | about
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gpunn.errors import ArgumentError, FileError
 from gpunn.recipes import alexnet, circles, classifier, digits, digits_rows, gradients, learning_rates, spell, text
 from gpunn.recipes.options import Options
+from gpunn.recipes.run import read_config
 
 
 class Recipe(NamedTuple):
     """A run that trains: its name on the command line, a line about it, its options, and what runs it.
 
     ``run(options, out, on_step, on_epoch)`` returns the run folder and the summary; ``headline(summary)`` says in a
-    line what came of it.
+    line what came of it. A ``run`` that can also go on with a folder has another argument, ``resume``.
     """
 
     name: str
@@ -82,3 +86,19 @@ RECIPES = (
         text.headline,
     ),
 )
+
+
+def resumable(folder: Path) -> tuple[Recipe, Options]:
+    """The recipe of which ``folder`` holds a run, and its options; FileError if it cannot be gone on with."""
+    config = read_config(folder)
+    found = [recipe for recipe in RECIPES if recipe.name == config["recipe"]]
+    if not found:
+        raise FileError(f"{folder}: a run of an unknown recipe, {config['recipe']!r}")
+    (recipe,) = found
+    if "resume" not in inspect.signature(recipe.run).parameters:
+        raise FileError(f"{folder}: a run of train {recipe.name}, which is short, and is run again rather than resumed")
+    given = {field.name: config[field.name] for field in fields(recipe.options) if field.name in config}
+    try:
+        return recipe, recipe.options(**given)
+    except (ArgumentError, TypeError) as error:
+        raise FileError(f"{folder}: config.json does not hold the options of train {recipe.name}: {error}") from error

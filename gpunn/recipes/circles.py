@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,13 +18,14 @@ from gpunn.backend import Array, asarray, random_generator, to_cpu
 from gpunn.data import circles
 from gpunn.recipes import options as base
 from gpunn.recipes import run
-from gpunn.recipes.classifier import OnEpoch, OnStep, train_classifier
+from gpunn.recipes.classifier import train_classifier
 from gpunn.recipes.options import option
+from gpunn.recipes.run import OnEpoch, OnStep
 from gpunn.tensor import no_grad, tensor
-from gpunn.train import BINARY, EpochRecord
+from gpunn.train import BINARY, Record
 
 FILES = (
-    *("config.json", "metrics.jsonl", "summary.json", "model.safetensors"),
+    *("config.json", "metrics.jsonl", "checkpoints", "summary.json", "model.safetensors"),
     *("curves.png", "surface.png", "surface.gif", "activations.png", "gradients.png"),
 )
 _NEEDS = ("matplotlib", "PIL", "safetensors")
@@ -64,18 +65,17 @@ def train_circles(
     """Run the recipe; arguments, result and errors are those of :func:`gpunn.recipes.digits.train_digits`."""
     run.check_packages("train circles", _NEEDS)
     device = run.choose_device("train circles", options.device, options.emulate)
-    folder = run.new_folder("circles", out, FILES)
-    run.write_json(folder / "config.json", asdict(options) | {"device": device})
+    folder, config = run.begin("circles", options, device, out, FILES)
     with run.computing(device, options.emulate, threads=1):
-        return _run(options, device, folder, on_step, on_epoch)
+        return _run(options, config, folder, on_step, on_epoch)
 
 
 def _run(
-    options: Options, device: str, folder: Path, on_step: OnStep | None, on_epoch: OnEpoch | None
+    options: Options, config: dict[str, Any], folder: Path, on_step: OnStep | None, on_epoch: OnEpoch | None
 ) -> tuple[Path, dict[str, Any]]:
+    device = config["device"]
     train, test = ((asarray(x, device), asarray(y, device)) for x, y in circles(options.seed))
-    generator = random_generator(options.seed)
-    model = network(options.hidden, generator).to(device)
+    model = network(options.hidden, random_generator(options.seed)).to(device)
     points, labels = to_cpu(test[0]), to_cpu(test[1])
 
     def probability(at: Array) -> Array:
@@ -85,29 +85,28 @@ def _run(
     frames = [("before training", plot.surface(probability, points))]
     every = -(-options.epochs // _FRAMES)
 
-    def film(record: EpochRecord) -> None:
-        if record.epoch % every == 0 or record.epoch == options.epochs:
-            title = f"epoch {record.epoch}, test accuracy {record.test_accuracy:.1%}"
+    def film(record: Record) -> None:
+        if record["epoch"] % every == 0 or record["epoch"] == options.epochs:
+            title = f"epoch {record['epoch']}, test accuracy {record['test_accuracy']:.1%}"
             frames.append((title, plot.surface(probability, points)))
         if on_epoch is not None:
             on_epoch(record)
 
-    outcome, _, summary = train_classifier(
+    outcome, records, _, summary = train_classifier(
         model,
-        optim.Adam(model.parameters()),
+        optim.Adam(model.parameters(), lr=options.lr),
         train,
         test,
         folder,
         epochs=options.epochs,
         batch_size=options.batch_size,
-        lr=options.lr,
-        generator=generator,
+        seed=options.seed,
+        config=config,
         objective=BINARY,
         on_step=on_step,
         on_epoch=film,
     )
     about = {"device": device, "emulate": options.emulate, "versions": run.versions()}
-    run.write_json(folder / "summary.json", summary | about)
     accuracy = f"test accuracy {summary['test_accuracy']:.1%}"
     plot.decision_surface(plot.surface(probability, points), points, labels, folder / "surface.png", accuracy)
     plot.animate_decision_surface(frames, points, labels, folder / "surface.gif")
@@ -117,7 +116,8 @@ def _run(
     gradients = {name: to_cpu(p.grad) for name, p in model.named_parameters() if p.grad is not None}
     if gradients:
         plot.gradient_flow(gradients, folder / "gradients.png")
-    if outcome.records:
-        plot.curves([record._asdict() for record in outcome.records], folder / "curves.png")
+    if records:
+        plot.curves(records, folder / "curves.png")
+    run.write_json(folder / "summary.json", summary | about)
     run.raise_if_diverged(outcome, folder)
     return folder, summary | about

@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gpunn import nn
 from gpunn.backend import Array
 from gpunn.checkpoint import save_weights
+from gpunn.data import ArrayDataset, DataLoader
+from gpunn.optim import Optimizer
 from gpunn.recipes import run
-from gpunn.recipes.run import Outcome, learning_rate
-from gpunn.train import MULTICLASS, EpochRecord, Evaluation, Objective, evaluate, fit
-
-OnStep = Callable[[int, int, float], None]
-OnEpoch = Callable[[EpochRecord], None]
-
-
-class Optimizer(Protocol):
-    """An optimizer whose learning rate can be set."""
-
-    lr: float
-
-    def zero_grad(self) -> None: ...
-    def step(self) -> None: ...
+from gpunn.recipes.run import Follow, OnEpoch, OnStep, Outcome
+from gpunn.tensor import tensor
+from gpunn.train import MULTICLASS, Checkpoint, Evaluation, JsonLines, Objective, Record, Trainer, evaluate
 
 
 class Trained(NamedTuple):
-    """How the training went, the measure on the test data, and the start of the summary."""
+    """How the training went, its records, the measure on the test data, and the start of the summary."""
 
-    outcome: Outcome[EpochRecord]
+    outcome: Outcome
+    records: list[Record]
     result: Evaluation
     summary: dict[str, Any]
 
@@ -46,59 +37,60 @@ def train_classifier(
     *,
     epochs: int,
     batch_size: int,
-    lr: float,
-    generator: np.random.Generator,
+    seed: int,
+    config: dict[str, Any],
     augment: Callable[[Array, np.random.Generator], Array] | None = None,
     objective: Objective = MULTICLASS,
     test_batch_size: int = 256,
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> Trained:
-    """Train with :func:`gpunn.recipes.run.learning_rate` up to ``lr``, keep the weights and measure the end.
+    """Train with :class:`gpunn.recipes.run.WarmupCosine`, keep the weights and measure the end.
 
-    Writes metrics.jsonl and model.safetensors into ``folder``; Ctrl-C and a loss that is not finite end the training
-    early, and the model is then as it was after the last whole epoch. ``on_step(step, steps, loss)`` follows.
+    Writes metrics.jsonl, checkpoints/ and model.safetensors into ``folder``, and goes on from its newest checkpoint if
+    it has one, which must be of the same ``config``. Ctrl-C and a loss that is not finite end the training early; the
+    model is then as it was after the last whole epoch, or when it was taken up.
     """
-    steps = epochs * math.ceil(len(train[1]) / batch_size)
-    done = 0
-    optimizer.lr = learning_rate(0, steps, lr)
 
-    def after_step(step: int, loss: float) -> None:
-        nonlocal done
-        done = step
-        optimizer.lr = learning_rate(step, steps, lr)
-        if on_step is not None:
-            on_step(step, steps, loss)
+    def moved(batch: tuple[Array, Array], generator: np.random.Generator) -> tuple[Array, Array]:
+        return batch[0] if augment is None else augment(batch[0], generator), batch[1]
 
-    training = fit(
+    data = DataLoader(ArrayDataset(*train), batch_size, shuffle=True, seed=seed, augment=moved)
+    steps = epochs * len(data)
+    saving = Checkpoint(folder / "checkpoints", about=config)
+
+    def loss(batch: tuple[Array, Array]) -> tuple[Any, int]:
+        x, y = batch
+        return objective.loss(model(tensor(x)), y), len(y)
+
+    def measure() -> dict[str, float]:
+        found = evaluate(model, *test, test_batch_size, objective)
+        return {"test_loss": found.loss, "test_accuracy": found.accuracy}
+
+    trainer = Trainer(
         model,
         optimizer,
-        train,
-        test,
-        epochs=epochs,
-        batch_size=batch_size,
-        generator=generator,
-        augment=augment,
-        on_step=after_step,
-        objective=objective,
-        test_batch_size=test_batch_size,
+        data,
+        loss,
+        measure=measure,
+        schedule=run.WarmupCosine(optimizer, steps),
+        callbacks=[JsonLines(folder / "metrics.jsonl"), Follow(steps, on_step, on_epoch), saving],
     )
-    outcome = run.follow(training, folder, on_epoch)
+    saving.resume(trainer)
+    outcome = run.finish(lambda: trainer.run(epochs))
     save_weights(model, folder / "model.safetensors")  # first: it cannot be computed again
     result = evaluate(model, *test, test_batch_size, objective)
-    in_epochs = sum(record.seconds for record in outcome.records)
-    summary = {
-        "status": outcome.status,
-        "error": None if outcome.error is None else str(outcome.error),
+    in_epochs = sum(record["seconds"] for record in trainer.records)
+    summary = outcome.summary | {
         "test_accuracy": result.accuracy,
         "test_loss": result.loss,
         "parameters": sum(p.data.size for p in model.parameters()),
-        "seconds": outcome.seconds,
-        "samples_per_second": len(outcome.records) * len(train[1]) / in_epochs if outcome.records else None,
-        "epochs": len(outcome.records),
-        "steps": done,
+        "seconds": trainer.seconds,
+        "samples_per_second": len(trainer.records) * len(train[1]) / in_epochs if trainer.records else None,
+        "epochs": trainer.epoch,
+        "steps": trainer.step,
     }
-    return Trained(outcome, result, summary)
+    return Trained(outcome, trainer.records, result, summary)
 
 
 def headline(summary: dict[str, Any]) -> str:

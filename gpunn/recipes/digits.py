@@ -4,6 +4,7 @@ The folder holds
 
 - ``config.json``: the options of the run;
 - ``metrics.jsonl``: a line an epoch, written as the epoch ends;
+- ``checkpoints/``: from which ``gpunn resume`` goes on, after each epoch, and where the run was interrupted;
 - ``summary.json``: what the run came to, with ``status`` ``"finished"``, ``"interrupted"`` or ``"diverged"``;
 - ``model.safetensors``: the weights at the end of the last whole epoch;
 - ``curves.png`` (once there is an epoch to draw), and ``confusion.png`` and ``misclassified.png`` (on the test images).
@@ -12,11 +13,9 @@ The folder holds
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
-
-import numpy as np
 
 from gpunn import optim, plot
 from gpunn.backend import asarray, random_generator, to_cpu
@@ -25,11 +24,13 @@ from gpunn.data.digits import CLASSES
 from gpunn.models import lenet
 from gpunn.recipes import options as base
 from gpunn.recipes import run
-from gpunn.recipes.classifier import OnEpoch, OnStep, train_classifier
+from gpunn.recipes.classifier import train_classifier
 from gpunn.recipes.options import option
+from gpunn.recipes.run import OnEpoch, OnStep
+from gpunn.train import confusion_matrix
 
 FILES = (
-    *("config.json", "metrics.jsonl", "summary.json", "model.safetensors"),
+    *("config.json", "metrics.jsonl", "checkpoints", "summary.json", "model.safetensors"),
     *("curves.png", "confusion.png", "misclassified.png"),
 )
 WEIGHT_DECAY = 1e-4  # against over-fitting 1,347 images: as good or better on each of five splits where it was tried
@@ -56,53 +57,53 @@ def train_digits(
     out: str | os.PathLike[str] | None = None,
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
+    resume: bool = False,
 ) -> tuple[Path, dict[str, Any]]:
     """Run the recipe; return the run folder, and what its summary.json holds.
 
     ``out`` is the run folder, by default ``runs/digits-<date>-<time>``. ``on_step(step, steps, loss)`` and
     ``on_epoch(record)`` follow the training. The same options give the same weights, byte for byte, on one machine.
 
-    Ctrl-C ends the training early: the folder is completed, with status ``"interrupted"``. Raises FileError, before
-    anything is computed, if the folder cannot be written or already holds a run; TrainingError, after the folder
-    is completed, if the loss became infinite or NaN.
+    Ctrl-C ends the training early: the folder is completed, with status ``"interrupted"``. With ``resume``, ``out`` is
+    the folder of such a run, or of one that was killed, and the result that of a run that was never stopped. Raises
+    FileError, before anything is computed, if the folder cannot be written, already holds a run, or one with other
+    options to be resumed; TrainingError, after the folder is completed, if the loss became infinite or NaN.
     """
     run.check_packages("train digits", _NEEDS)
     device = run.choose_device("train digits", options.device, options.emulate)
-    folder = run.new_folder("digits", out, FILES)
-    run.write_json(folder / "config.json", asdict(options) | {"device": device})
+    folder, config = run.begin("digits", options, device, out, FILES, resume)
     # One BLAS thread: products of this size gain nothing from more, which on a busy machine only wait for each other.
     with run.computing(device, options.emulate, threads=1):
-        return _run(options, device, folder, on_step, on_epoch)
+        return _run(options, config, folder, on_step, on_epoch)
 
 
 def _run(
-    options: Options, device: str, folder: Path, on_step: OnStep | None, on_epoch: OnEpoch | None
+    options: Options, config: dict[str, Any], folder: Path, on_step: OnStep | None, on_epoch: OnEpoch | None
 ) -> tuple[Path, dict[str, Any]]:
+    device = config["device"]
     train, test = ((asarray(x, device), asarray(y, device)) for x, y in digits(options.seed))
-    generator = random_generator(options.seed)
-    model = lenet(generator=generator).to(device)
-    outcome, result, summary = train_classifier(
+    model = lenet(generator=random_generator(options.seed)).to(device)
+    outcome, records, result, summary = train_classifier(
         model,
-        optim.Adam(model.parameters(), weight_decay=WEIGHT_DECAY),
+        optim.Adam(model.parameters(), lr=options.lr, weight_decay=WEIGHT_DECAY),
         train,
         test,
         folder,
         epochs=options.epochs,
         batch_size=options.batch_size,
-        lr=options.lr,
-        generator=generator,
+        seed=options.seed,
+        config=config,
         augment=jitter,
         on_step=on_step,
         on_epoch=on_epoch,
     )
-    about = {"device": device, "emulate": options.emulate, "versions": run.versions("scikit-learn")}
-    run.write_json(folder / "summary.json", summary | about)
     images, labels = to_cpu(test[0]), to_cpu(test[1])
-    matrix = np.zeros((len(CLASSES), len(CLASSES)), int)
-    np.add.at(matrix, (labels, result.predictions), 1)
+    matrix = confusion_matrix(labels, result.predictions, len(CLASSES))
     plot.confusion(matrix, folder / "confusion.png", CLASSES)
     plot.misclassified(images, labels, result.predictions, folder / "misclassified.png", CLASSES)
-    if outcome.records:
-        plot.curves([record._asdict() for record in outcome.records], folder / "curves.png")
+    if records:
+        plot.curves(records, folder / "curves.png")
+    summary |= {"device": device, "emulate": options.emulate, "versions": run.versions("scikit-learn")}
+    run.write_json(folder / "summary.json", summary)  # last: a run whose status is "finished" is complete
     run.raise_if_diverged(outcome, folder)
-    return folder, summary | about
+    return folder, summary

@@ -4,6 +4,7 @@ The run folder holds
 
 - ``config.json``: the options of the run;
 - ``metrics.jsonl``: a line an epoch and cell, written as the epoch ends;
+- ``checkpoints/``: those of each cell, from which ``gpunn resume`` goes on;
 - ``summary.json``: what the run came to, with ``status`` ``"finished"``, ``"interrupted"`` or ``"diverged"``;
 - ``model.safetensors``: the weights of the three, at the end of the last whole epoch of each;
 - ``curves.png``, of the three, once each has an epoch to draw.
@@ -11,28 +12,30 @@ The run folder holds
 
 from __future__ import annotations
 
-import math
+import json
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
+from gpunn import functional as F
 from gpunn import nn, optim, plot
 from gpunn.backend import Array, asarray, random_generator
 from gpunn.checkpoint import save_weights
-from gpunn.data import digits, jitter
+from gpunn.data import ArrayDataset, DataLoader, digits, jitter
 from gpunn.models import SequenceClassifier
 from gpunn.recipes import options as base
 from gpunn.recipes import run
-from gpunn.recipes.classifier import OnStep
 from gpunn.recipes.options import option
-from gpunn.train import evaluate, fit
+from gpunn.recipes.run import Follow, OnEpoch, OnStep
+from gpunn.tensor import Tensor, tensor
+from gpunn.train import Checkpoint, Record, Trainer, evaluate
 
 CELLS = ("rnn", "lstm", "gru")
-FILES = ("config.json", "metrics.jsonl", "summary.json", "model.safetensors", "curves.png")
+FILES = ("config.json", "metrics.jsonl", "checkpoints", "summary.json", "model.safetensors", "curves.png")
 _NEEDS = ("sklearn", "matplotlib", "safetensors")
 
 
@@ -45,17 +48,6 @@ class Options(base.Options):
     batch_size: int = option(32, "Images per training step.", least=1)
     lr: float = option(0.01, "Highest learning rate, above 0.", positive=True)
     hidden_size: int = option(64, "Hidden units of each recurrent layer.", least=1)
-
-
-class CellRecord(NamedTuple):
-    """What an epoch of one of the three came to."""
-
-    cell: str
-    epoch: int
-    train_loss: float
-    test_loss: float
-    test_accuracy: float
-    seconds: float
 
 
 class Readers(nn.Module):
@@ -74,7 +66,8 @@ def train_digits_rows(
     options: Options,
     out: str | os.PathLike[str] | None = None,
     on_step: OnStep | None = None,
-    on_epoch: Callable[[CellRecord], None] | None = None,
+    on_epoch: OnEpoch | None = None,
+    resume: bool = False,
 ) -> tuple[Path, dict[str, Any]]:
     """Run the recipe; return the run folder, and what its summary.json holds.
 
@@ -83,66 +76,84 @@ def train_digits_rows(
     """
     run.check_packages(Options.command, _NEEDS)
     device = run.choose_device(Options.command, options.device, options.emulate)
-    folder = run.new_folder("digits-rows", out, FILES)
-    run.write_json(folder / "config.json", asdict(options) | {"device": device})
+    folder, config = run.begin("digits-rows", options, device, out, FILES, resume)
     with run.computing(device, options.emulate, threads=1):  # products of this size gain nothing from more
-        return _run(options, device, folder, on_step, on_epoch)
+        return _run(options, config, folder, on_step, on_epoch)
 
 
 def _run(
-    options: Options, device: str, folder: Path, on_step: OnStep | None, on_epoch: Callable[[CellRecord], None] | None
+    options: Options, config: dict[str, Any], folder: Path, on_step: OnStep | None, on_epoch: OnEpoch | None
 ) -> tuple[Path, dict[str, Any]]:
+    device = config["device"]
     (x, y), (x_test, y_test) = ((asarray(x, device), asarray(y, device)) for x, y in digits(options.seed))
     test = x_test[:, 0], y_test  # (N, 1, 8, 8): without the channel, a sequence of rows
     models = Readers(options.hidden_size, options.seed).to(device)
-    steps = options.epochs * math.ceil(len(y) / options.batch_size)
-    done = 0
+    trainers: dict[str, Trainer] = {}
 
-    def training(cell: str) -> Iterator[CellRecord]:
-        adam = optim.Adam(models[cell].parameters(), lr=0.0)
-        generator = random_generator(options.seed)
+    def after_step(step: int, steps: int, loss: float) -> None:
+        if on_step is not None:
+            on_step(sum(trainer.step for trainer in trainers.values()), len(CELLS) * steps, loss)
 
-        def moved(rows: Array, generator: np.random.Generator) -> Array:
-            return jitter(rows[:, None], generator)[:, 0]
+    def keep_records() -> list[Record]:
+        by_epoch = zip_longest(*([{"cell": cell} | r for r in trainer.records] for cell, trainer in trainers.items()))
+        records = [record for epoch in by_epoch for record in epoch if record is not None]
+        run.write_text(folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+        return records
 
-        def after_step(step: int, loss: float) -> None:
-            nonlocal done
-            done += 1
-            adam.lr = run.learning_rate(step, steps, options.lr)
-            if on_step is not None:
-                on_step(done, len(CELLS) * steps, loss)
+    def trainer_of(cell: str) -> Trainer:
+        def after_epoch(record: Record) -> None:
+            keep_records()
+            if on_epoch is not None:
+                on_epoch({"cell": cell} | record)
 
-        sizes: dict[str, Any] = {"epochs": options.epochs, "batch_size": options.batch_size}
-        for record in fit(
-            models[cell], adam, (x[:, 0], y), test, **sizes, generator=generator, augment=moved, on_step=after_step
-        ):
-            yield CellRecord(cell, *record)
+        def loss(batch: tuple[Array, Array]) -> tuple[Tensor, int]:
+            rows, labels = batch
+            return F.cross_entropy(models[cell](tensor(rows)), labels), len(labels)
 
-    def in_turn() -> Iterator[CellRecord]:
-        each = [training(cell) for cell in CELLS]
-        for _ in range(options.epochs):
-            yield from map(next, each)
+        def measure() -> dict[str, float]:
+            found = evaluate(models[cell], *test)
+            return {"test_loss": found.loss, "test_accuracy": found.accuracy}
 
-    outcome = run.follow(in_turn(), folder, on_epoch)
+        def moved(batch: tuple[Array, Array], generator: np.random.Generator) -> tuple[Array, Array]:
+            return jitter(batch[0][:, None], generator)[:, 0], batch[1]
+
+        adam = optim.Adam(models[cell].parameters(), lr=options.lr)
+        train = ArrayDataset(x[:, 0], y)
+        data = DataLoader(train, options.batch_size, shuffle=True, seed=options.seed, augment=moved)
+        steps = options.epochs * len(data)
+        saving = Checkpoint(folder / "checkpoints" / cell, about=config)
+        following = Follow(steps, after_step, after_epoch)
+        schedule = run.WarmupCosine(adam, steps)
+        trainer = Trainer(
+            models[cell], adam, data, loss, measure=measure, schedule=schedule, callbacks=[following, saving]
+        )
+        saving.resume(trainer)
+        return trainer
+
+    trainers |= {cell: trainer_of(cell) for cell in CELLS}
+
+    def in_turn() -> None:
+        for epoch in range(1, options.epochs + 1):
+            for trainer in trainers.values():
+                trainer.run(epoch)
+
+    outcome = run.finish(in_turn)
     save_weights(models, folder / "model.safetensors")  # first: it cannot be computed again
     results = {cell: evaluate(models[cell], *test) for cell in CELLS}
-    summary = {
-        "status": outcome.status,
-        "error": None if outcome.error is None else str(outcome.error),
+    if keep_records() and all(trainer.records for trainer in trainers.values()):
+        plot.curves({cell.upper(): trainer.records for cell, trainer in trainers.items()}, folder / "curves.png")
+    summary = outcome.summary | {
         "test_accuracy": {cell: result.accuracy for cell, result in results.items()},
         "test_loss": {cell: result.loss for cell, result in results.items()},
         "parameters": {cell: sum(p.size for p in models[cell].parameters()) for cell in CELLS},
-        "seconds": outcome.seconds,
-        "epochs": len(outcome.records) // len(CELLS),
-        "steps": done,
+        "seconds": sum(trainer.seconds for trainer in trainers.values()),
+        "epochs": min(trainer.epoch for trainer in trainers.values()),
+        "steps": sum(trainer.step for trainer in trainers.values()),
         "device": device,
         "emulate": options.emulate,
         "versions": run.versions("scikit-learn"),
     }
-    run.write_json(folder / "summary.json", summary)
-    records = {cell: [r._asdict() for r in outcome.records if r.cell == cell] for cell in CELLS}
-    if all(records.values()):
-        plot.curves({cell.upper(): of_cell for cell, of_cell in records.items()}, folder / "curves.png")
+    run.write_json(folder / "summary.json", summary)  # last: a run whose status is "finished" is complete
     run.raise_if_diverged(outcome, folder)
     return folder, summary
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,8 +31,8 @@ from gpunn.backend import Array, asarray, random_generator, to_cpu
 from gpunn.data import digits
 from gpunn.recipes import options as base
 from gpunn.recipes import run
-from gpunn.recipes.classifier import OnEpoch, OnStep
 from gpunn.recipes.options import option
+from gpunn.recipes.run import OnEpoch, OnStep
 from gpunn.tensor import Tensor, tensor
 
 FILES = ("config.json", "summary.json", "through_time.png", "clipping.png", "norms.png")
@@ -105,8 +105,7 @@ def show_gradients(
     """
     run.check_packages("train gradients", _NEEDS)
     device = run.choose_device("train gradients", options.device, options.emulate)
-    folder = run.new_folder("gradients", out, FILES)
-    run.write_json(folder / "config.json", asdict(options) | {"device": device})
+    folder, _ = run.begin("gradients", options, device, out, FILES)
     with run.computing(device, options.emulate, threads=1):
         images, labels = (asarray(a, device) for a in digits(options.seed)[0])
         pixels = images.reshape(len(images), -1, 1)  # (N, 64, 1)

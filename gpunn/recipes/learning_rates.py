@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,8 +21,8 @@ from gpunn.backend import Array, asarray, random_generator
 from gpunn.data import batches, digits
 from gpunn.recipes import options as base
 from gpunn.recipes import run
-from gpunn.recipes.classifier import OnEpoch, OnStep
 from gpunn.recipes.options import option
+from gpunn.recipes.run import OnEpoch, OnStep
 from gpunn.tensor import tensor
 
 FILES = ("config.json", "summary.json", "learning_rates.png")
@@ -54,8 +54,7 @@ def compare_learning_rates(
     """
     run.check_packages("train learning-rates", _NEEDS)
     device = run.choose_device("train learning-rates", options.device, options.emulate)
-    folder = run.new_folder("learning-rates", out, FILES)
-    run.write_json(folder / "config.json", asdict(options) | {"device": device})
+    folder, _ = run.begin("learning-rates", options, device, out, FILES)
     curves: dict[str, tuple[list[int], list[float]]] = {}
     last: dict[str, float | None] = {}
     done = 0

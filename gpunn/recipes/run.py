@@ -10,15 +10,20 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple
 
 import gpunn
 from gpunn.backend import check_device, default_device, use_device
 from gpunn.cuda import emulate as emulation
 from gpunn.cuda.emulator.build import host_compiler
 from gpunn.errors import ArgumentError, FileError, PackageError, TrainingError
+from gpunn.files import write_atomically
+from gpunn.optim import Optimizer
+from gpunn.optim.schedule import Schedule
+from gpunn.train import Callback, Record, Trainer
 
 # ---- before a run --------------------------------------------------------------------------------------------------
 
@@ -66,7 +71,78 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
 
 
+class WarmupCosine(Schedule):
+    """:func:`learning_rate`, up to the rate that the optimizer was given.
+
+    >>> import gpunn
+    >>> sgd = gpunn.optim.SGD([gpunn.tensor([1.0], requires_grad=True)], lr=2.0)
+    >>> schedule = WarmupCosine(sgd, steps=10)
+    >>> schedule.step()
+    >>> sgd.lr
+    1.0
+    """
+
+    def __init__(self, optimizer: Optimizer, steps: int) -> None:
+        self._steps = steps
+        super().__init__(optimizer)
+
+    def rate(self, t: int, base: float) -> float:
+        return learning_rate(t, self._steps, base)
+
+
 # ---- the folder ----------------------------------------------------------------------------------------------------
+
+
+def begin(
+    recipe: str,
+    options: Any,
+    device: str,
+    out: str | os.PathLike[str] | None,
+    files: Sequence[str],
+    resume: bool = False,
+) -> tuple[Path, dict[str, Any]]:
+    """The run folder, and what its config.json holds: the name of the recipe, its options, the device.
+
+    A new folder, or with ``resume`` the folder ``out`` of a run that is not finished. Raises FileError if it cannot be
+    used, or was begun with other options, which are named.
+    """
+    config = {"recipe": recipe} | asdict(options) | {"device": device}
+    if not resume:
+        folder = new_folder(recipe, out, files)
+        write_json(folder / "config.json", config)
+        return folder, config
+    folder = Path(out or "")
+    begun = read_config(folder)
+    names = [name for name in {**begun, **config} if begun.get(name) != config.get(name)]
+    if names:
+        told = "; ".join(f"{name} was {begun.get(name)!r}, and is {config.get(name)!r}" for name in names)
+        raise FileError(f"{folder}: begun with other options: {told}")
+    if _read_json(folder / "summary.json").get("status") == "finished":
+        raise FileError(f"{folder}: the run is finished already")
+    return folder, config
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """What the config.json of a run folder holds; raises FileError if there is none, or it names no recipe."""
+    config = _read_json(folder / "config.json")
+    if "recipe" not in config:
+        raise FileError(f"{folder}: holds no run that was begun: it lacks a config.json that names a recipe")
+    return config
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """What a file of the run holds; nothing if it is missing."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # also of bytes that are no UTF-8
+        raise FileError(f"{path}: not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise FileError(f"{path}: not an object of JSON, but {type(content).__name__}")
+    return content
 
 
 def new_folder(recipe: str, out: str | os.PathLike[str] | None, files: Sequence[str]) -> Path:
@@ -104,9 +180,9 @@ def _default_folder(runs: Path, recipe: str) -> Path:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write a text file of the run; raises FileError if it cannot be written."""
+    """Write a text file of the run, whole or not at all; raises FileError if it cannot be written."""
     try:
-        path.write_text(content, encoding="utf-8")
+        write_atomically(path, content.encode())
     except OSError as error:
         raise _unwritable(path, error) from error
 
@@ -114,15 +190,6 @@ def write_text(path: Path, content: str) -> None:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write ``content`` as JSON; raises FileError if it cannot be written."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
-
-
-def append_line(path: Path, content: dict[str, Any]) -> None:
-    """Add ``content`` as one line of JSON; raises FileError if it cannot be written."""
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(content, allow_nan=False) + "\n")
-    except OSError as error:
-        raise _unwritable(path, error) from error
 
 
 def _unwritable(path: Path, error: OSError) -> FileError:
@@ -141,48 +208,49 @@ def versions(*packages: str) -> dict[str, str]:
 
 # ---- the training --------------------------------------------------------------------------------------------------
 
-
-class EpochLike(Protocol):
-    """A record of an epoch: a NamedTuple with at least these fields, of numbers that JSON can hold."""
-
-    @property
-    def seconds(self) -> float: ...
-    def _asdict(self) -> dict[str, Any]: ...
+OnStep = Callable[[int, int, float], None]
+OnEpoch = Callable[[Record], None]
 
 
-Record = TypeVar("Record", bound=EpochLike)
+class Follow(Callback):
+    """Tells ``on_step(step, steps, loss)`` and ``on_epoch(record)`` of the training."""
+
+    def __init__(self, steps: int, on_step: OnStep | None, on_epoch: OnEpoch | None) -> None:
+        self._steps, self._on_step, self._on_epoch = steps, on_step, on_epoch
+
+    def on_step(self, trainer: Trainer, loss: float) -> None:
+        if self._on_step is not None:
+            self._on_step(trainer.step, self._steps, loss)
+
+    def on_epoch(self, trainer: Trainer, record: Record) -> None:
+        if self._on_epoch is not None:
+            self._on_epoch(record)
 
 
-class Outcome(NamedTuple, Generic[Record]):
-    """How a training ended: its records, ``"finished"``, ``"interrupted"`` or ``"diverged"``, and its wall time."""
+class Outcome(NamedTuple):
+    """How a training ended: ``"finished"``, ``"interrupted"`` or ``"diverged"``, and then the error."""
 
-    records: list[Record]
     status: str
     error: TrainingError | None
-    seconds: float
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The first lines of summary.json."""
+        return {"status": self.status, "error": None if self.error is None else str(self.error)}
 
 
-def follow(
-    training: Iterable[Record], folder: Path, on_epoch: Callable[[Record], None] | None = None
-) -> Outcome[Record]:
-    """Run ``training`` to its end, to Ctrl-C or to a TrainingError; each record becomes a line of metrics.jsonl."""
-    records: list[Record] = []
-    status, diverged = "finished", None
-    start = time.perf_counter()
+def finish(training: Callable[[], object]) -> Outcome:
+    """Call ``training``, and say how it ended: at its end, at Ctrl-C or at a TrainingError."""
     try:
-        for record in training:
-            records.append(record)
-            append_line(folder / "metrics.jsonl", record._asdict())
-            if on_epoch is not None:
-                on_epoch(record)
+        training()
     except KeyboardInterrupt:
-        status = "interrupted"
+        return Outcome("interrupted", None)
     except TrainingError as error:
-        status, diverged = "diverged", error
-    return Outcome(records, status, diverged, time.perf_counter() - start)
+        return Outcome("diverged", error)
+    return Outcome("finished", None)
 
 
-def raise_if_diverged(outcome: Outcome[Record], folder: Path) -> None:
+def raise_if_diverged(outcome: Outcome, folder: Path) -> None:
     """Raise the TrainingError that ended the training, now that ``folder`` is complete, with its name added."""
     if outcome.error is not None:
         raise TrainingError(f"{outcome.error}; the run is in {folder}") from outcome.error

@@ -4,6 +4,7 @@ The run folder holds
 
 - ``config.json``: the options of the run;
 - ``metrics.jsonl``: a line an epoch, written as the epoch ends; the accuracy is the share of names that are exact;
+- ``checkpoints/``: from which ``gpunn resume`` goes on;
 - ``summary.json``: what the run came to, with ``status`` ``"finished"``, ``"interrupted"`` or ``"diverged"``;
 - ``model.safetensors``: the weights at the end of the last whole epoch;
 - ``names.json``: what was spelled for each test image, beside its true name;
@@ -12,10 +13,8 @@ The run folder holds
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,16 +24,19 @@ from gpunn import functional as F
 from gpunn import nn, optim, plot
 from gpunn.backend import Array, asarray, random_generator, to_cpu
 from gpunn.checkpoint import save_weights
-from gpunn.data import batches, digits, jitter
+from gpunn.data import ArrayDataset, DataLoader, digits, jitter
 from gpunn.models import SequenceDecoder
 from gpunn.recipes import options as base
 from gpunn.recipes import run
-from gpunn.recipes.classifier import OnEpoch, OnStep
 from gpunn.recipes.options import option
+from gpunn.recipes.run import Follow, OnEpoch, OnStep
 from gpunn.tensor import Tensor, no_grad, tensor
-from gpunn.train import fit_loss
+from gpunn.train import Checkpoint, JsonLines, Trainer
 
-FILES = ("config.json", "metrics.jsonl", "summary.json", "model.safetensors", "names.json", "curves.png")
+FILES = (
+    *("config.json", "metrics.jsonl", "checkpoints", "summary.json", "model.safetensors"),
+    *("names.json", "curves.png"),
+)
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 LETTERS = "." + "".join(sorted(set("".join(NAMES))))
 """The symbols; the full stop ends a name."""
@@ -90,6 +92,7 @@ def train_spell(
     out: str | os.PathLike[str] | None = None,
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
+    resume: bool = False,
 ) -> tuple[Path, dict[str, Any]]:
     """Run the recipe; return the run folder, and what its summary.json holds.
 
@@ -98,15 +101,15 @@ def train_spell(
     """
     run.check_packages(Options.command, _NEEDS)
     device = run.choose_device(Options.command, options.device, options.emulate)
-    folder = run.new_folder("spell", out, FILES)
-    run.write_json(folder / "config.json", asdict(options) | {"device": device})
+    folder, config = run.begin("spell", options, device, out, FILES, resume)
     with run.computing(device, options.emulate, threads=1):  # products of this size gain nothing from more
-        return _run(options, device, folder, on_step, on_epoch)
+        return _run(options, config, folder, on_step, on_epoch)
 
 
 def _run(
-    options: Options, device: str, folder: Path, on_step: OnStep | None, on_epoch: OnEpoch | None
+    options: Options, config: dict[str, Any], folder: Path, on_step: OnStep | None, on_epoch: OnEpoch | None
 ) -> tuple[Path, dict[str, Any]]:
+    device = config["device"]
     train, (x_test, y_test) = ((asarray(x, device), asarray(y, device)) for x, y in digits(options.seed))
     symbols = asarray(name_symbols(), device)
     # Behind the end sign there is nothing to learn.
@@ -114,61 +117,55 @@ def _run(
         np.where(np.roll(name_symbols() == 0, 1, 1) & (name_symbols() == 0), _IGNORED, name_symbols()), device
     )
     names = [NAMES[label] for label in to_cpu(y_test).tolist()]
-    generator = random_generator(options.seed)
-    model = Speller(options.hidden_size, generator).to(device)
-    steps = options.epochs * math.ceil(len(train[1]) / options.batch_size)
-    adam = optim.Adam(model.parameters(), lr=0.0)
-    done = 0
+    model = Speller(options.hidden_size, random_generator(options.seed)).to(device)
+    adam = optim.Adam(model.parameters(), lr=options.lr)
 
-    def after_step(step: int, loss: float) -> None:
-        nonlocal done
-        done = step
-        adam.lr = run.learning_rate(step, steps, options.lr)
-        if on_step is not None:
-            on_step(step, steps, loss)
+    def moved(batch: tuple[Array, Array], generator: np.random.Generator) -> tuple[Array, Array]:
+        return jitter(batch[0], generator), batch[1]
+
+    data = DataLoader(ArrayDataset(*train), options.batch_size, shuffle=True, seed=options.seed, augment=moved)
+    steps = options.epochs * len(data)
 
     def loss_of(x: Array, labels: Array) -> Tensor:
         logits = model(tensor(x), symbols[labels])
         return F.cross_entropy(logits.reshape(-1, len(LETTERS)), targets[labels].reshape(-1))  # type: ignore[no-any-return]
 
-    def each_batch() -> Iterator[tuple[Array, Array]]:
-        return ((jitter(x, generator), labels) for x, labels in batches(*train, options.batch_size, generator))
-
-    def test() -> tuple[float, float]:
+    def test() -> dict[str, float]:
         with model.evaluating(), no_grad(), np.errstate(over="ignore", invalid="ignore"):
             loss = float(loss_of(x_test, y_test).item())
             spelled = model.spell(x_test)
-        return loss, sum(a == b for a, b in zip(spelled, names, strict=True)) / len(names)
+        exact = sum(a == b for a, b in zip(spelled, names, strict=True)) / len(names)
+        return {"test_loss": loss, "test_accuracy": exact}
 
-    training = fit_loss(
+    saving = Checkpoint(folder / "checkpoints", about=config)
+    trainer = Trainer(
         model,
         adam,
-        each_batch,
+        data,
         lambda batch: (loss_of(*batch), len(batch[1])),
-        test,
-        epochs=options.epochs,
-        on_step=after_step,
+        measure=test,
+        schedule=run.WarmupCosine(adam, steps),
+        callbacks=[JsonLines(folder / "metrics.jsonl"), Follow(steps, on_step, on_epoch), saving],
     )
-    outcome = run.follow(training, folder, on_epoch)
+    saving.resume(trainer)
+    outcome = run.finish(lambda: trainer.run(options.epochs))
     save_weights(model, folder / "model.safetensors")  # first: it cannot be computed again
-    test_loss, exact = test()
-    summary = {
-        "status": outcome.status,
-        "error": None if outcome.error is None else str(outcome.error),
-        "exact_names": exact,
-        "test_loss": test_loss,
+    measured = test()
+    summary = outcome.summary | {
+        "exact_names": measured["test_accuracy"],
+        "test_loss": measured["test_loss"],
         "parameters": sum(p.size for p in model.parameters()),
-        "seconds": outcome.seconds,
-        "epochs": len(outcome.records),
-        "steps": done,
+        "seconds": trainer.seconds,
+        "epochs": trainer.epoch,
+        "steps": trainer.step,
         "device": device,
         "emulate": options.emulate,
         "versions": run.versions("scikit-learn"),
     }
-    run.write_json(folder / "summary.json", summary)
     run.write_json(folder / "names.json", {"spelled": model.spell(x_test), "true": names})
-    if outcome.records:
-        plot.curves([record._asdict() for record in outcome.records], folder / "curves.png")
+    if trainer.records:
+        plot.curves(trainer.records, folder / "curves.png")
+    run.write_json(folder / "summary.json", summary)  # last: a run whose status is "finished" is complete
     run.raise_if_diverged(outcome, folder)
     return folder, summary
 

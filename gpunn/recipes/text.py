@@ -4,6 +4,7 @@ The first 90 % of the text are learned, the end is held out as the test. The run
 
 - ``config.json``: the options of the run;
 - ``metrics.jsonl``: a line an epoch, written as the epoch ends; losses are in nats a character;
+- ``checkpoints/``: from which ``gpunn resume`` goes on;
 - ``summary.json``: what the run came to, with ``status`` ``"finished"``, ``"interrupted"`` or ``"diverged"``, and
   ``test_bits``, the bits a character of the held-out text;
 - ``alphabet.json`` and ``model.safetensors``: the characters, and the weights at the end of the last whole epoch;
@@ -15,16 +16,16 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
 from gpunn import functional as F
 from gpunn import optim, plot
-from gpunn.backend import Array, asarray, random_generator
+from gpunn.backend import Array, asarray, device_of, random_generator
 from gpunn.checkpoint import save_weights
 from gpunn.errors import FileError
 from gpunn.functional.record import raw
@@ -32,14 +33,15 @@ from gpunn.models import CharacterModel
 from gpunn.models.sequence import CELLS
 from gpunn.recipes import options as base
 from gpunn.recipes import run
-from gpunn.recipes.classifier import OnStep
 from gpunn.recipes.options import option
+from gpunn.recipes.run import Follow, OnEpoch, OnStep
 from gpunn.tensor import Tensor, no_grad
-from gpunn.train import fit_loss
+from gpunn.train import Checkpoint, JsonLines, Trainer
 
 FILES = (
-    "config.json", "metrics.jsonl", "summary.json", "alphabet.json", "model.safetensors", "sample.txt", "curves.png",
-)  # fmt: skip
+    *("config.json", "metrics.jsonl", "checkpoints", "summary.json", "model.safetensors"),
+    *("alphabet.json", "sample.txt", "curves.png"),
+)
 TRAINING_TENTHS = 9
 SAMPLE_LENGTH = 400
 
@@ -62,15 +64,35 @@ class Options(base.Options):
     temperature: float = option(0.7, "Of the sample, above 0: below 1 it is tamer.", positive=True)
 
 
-class TextRecord(NamedTuple):
-    """What an epoch came to; losses are in nats a character."""
+class Reading:
+    """An epoch of text: windows of ``length`` over ``parts`` (B, T), one after the other, and where the model is.
 
-    epoch: int
-    train_loss: float
-    test_loss: float
-    test_bits_per_character: float
-    test_accuracy: float
-    seconds: float
+    ``state`` is that of its recurrent layers behind the last window, None at the start of each epoch.
+    """
+
+    def __init__(self, parts: Array, length: int) -> None:
+        self.parts, self._windows = parts, _windows(parts, length)
+        self._next, self.state = 0, cast(Any, None)
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def __iter__(self) -> Iterator[slice]:
+        while self._next < len(self):
+            self._next += 1
+            yield self._windows[self._next - 1]
+        self._next, self.state = 0, None
+
+    def state_dict(self) -> dict[str, Any]:
+        arrays = self.state if isinstance(self.state, tuple) else (self.state,)
+        named = {f"state.{number}": array.copy() for number, array in enumerate(arrays) if array is not None}
+        return {"next": self._next, "several": isinstance(self.state, tuple)} | named
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        names = sorted(name for name in state if name.startswith("state."))
+        arrays = [asarray(state[name], device_of(self.parts)) for name in names]
+        self._next = state["next"]
+        self.state = tuple(arrays) if state["several"] else arrays[0] if arrays else None
 
 
 def read_text(file: str | os.PathLike[str] | None) -> str:
@@ -94,7 +116,8 @@ def train_text(
     options: Options,
     out: str | os.PathLike[str] | None = None,
     on_step: OnStep | None = None,
-    on_epoch: Callable[[TextRecord], None] | None = None,
+    on_epoch: OnEpoch | None = None,
+    resume: bool = False,
 ) -> tuple[Path, dict[str, Any]]:
     """Run the recipe; return the run folder, and what its summary.json holds.
 
@@ -112,21 +135,16 @@ def train_text(
             f"{options.file or 'the topics'}: the text is too short: {len(text)} characters, where {needed} are needed "
             f"for batch_size={options.batch_size}, sequence_length={options.sequence_length}"
         )
-    folder = run.new_folder("text", out, FILES)
-    run.write_json(folder / "config.json", asdict(options) | {"device": device})
+    folder, config = run.begin("text", options, device, out, FILES, resume)
     # One BLAS thread: a second one would gain a third with 256 units, and lose more where another process is busy.
     with run.computing(device, options.emulate, threads=1):
-        return _run(options, text, device, folder, on_step, on_epoch)
+        return _run(options, text, config, folder, on_step, on_epoch)
 
 
 def _run(
-    options: Options,
-    text: str,
-    device: str,
-    folder: Path,
-    on_step: OnStep | None,
-    on_epoch: Callable[[TextRecord], None] | None,
+    options: Options, text: str, config: dict[str, Any], folder: Path, on_step: OnStep | None, on_epoch: OnEpoch | None
 ) -> tuple[Path, dict[str, Any]]:
+    device = config["device"]
     generator = random_generator(options.seed)
     alphabet = "".join(sorted(set(text)))
     run.write_json(folder / "alphabet.json", {"alphabet": alphabet})
@@ -135,19 +153,11 @@ def _run(
     ).to(device)
     indices = model.encode(text)
     border = len(indices) * TRAINING_TENTHS // 10
-    train = _side_by_side(indices[:border], options.batch_size, device)
+    train = Reading(_side_by_side(indices[:border], options.batch_size, device), options.sequence_length)
     test_parts = min(options.batch_size, (len(indices) - border) // (options.sequence_length + 1))
     held_out = _side_by_side(indices[border:], test_parts, device)
-    steps = options.epochs * len(_windows(train, options.sequence_length))
-    adam = optim.Adam(model.parameters(), lr=0.0)
-    done = 0
-
-    def after_step(step: int, loss: float) -> None:
-        nonlocal done
-        done = step
-        adam.lr = run.learning_rate(step, steps, options.lr)
-        if on_step is not None:
-            on_step(step, steps, loss)
+    steps = options.epochs * len(train)
+    adam = optim.Adam(model.parameters(), lr=options.lr)
 
     def loss_of(window: slice, parts: Array, state: Any) -> tuple[Tensor, int, Any, float]:
         inputs, targets = parts[:, window], parts[:, window.start + 1 : window.stop + 1].reshape(-1)
@@ -156,55 +166,55 @@ def _run(
         right = float((raw(logits).argmax(1) == targets).sum())
         return F.cross_entropy(logits, targets), len(targets), _detached(state), right
 
-    state: Any = None
-
-    def each_batch() -> Iterator[slice]:
-        nonlocal state
-        state = None
-        yield from _windows(train, options.sequence_length)
-
     def loss(window: slice) -> tuple[Tensor, int]:
-        nonlocal state
-        value, count, state, _ = loss_of(window, train, state)
+        value, count, train.state, _ = loss_of(window, train.parts, train.state)
         return value, count
 
-    def test() -> tuple[float, float]:
+    def test() -> dict[str, float]:
         total, right, count, state = 0.0, 0.0, 0, None
         with model.evaluating(), no_grad(), np.errstate(over="ignore", invalid="ignore"):
             for window in _windows(held_out, options.sequence_length):
                 value, size, state, correct = loss_of(window, held_out, state)
                 total, right, count = total + float(value.item()) * size, right + correct, count + size
-        return total / count, right / count
+        bits = total / count / math.log(2)
+        return {"test_loss": total / count, "test_bits_per_character": bits, "test_accuracy": right / count}
 
-    training = fit_loss(model, adam, each_batch, loss, test, epochs=options.epochs, on_step=after_step)
-    records = (TextRecord(r.epoch, r.train_loss, r.test_loss, r.test_loss / math.log(2), *r[3:]) for r in training)
-    outcome = run.follow(records, folder, on_epoch)
+    saving = Checkpoint(folder / "checkpoints", about=config)
+    trainer = Trainer(
+        model,
+        adam,
+        train,
+        loss,
+        measure=test,
+        schedule=run.WarmupCosine(adam, steps),
+        callbacks=[JsonLines(folder / "metrics.jsonl"), Follow(steps, on_step, on_epoch), saving],
+    )
+    saving.resume(trainer)
+    outcome = run.finish(lambda: trainer.run(options.epochs))
     save_weights(model, folder / "model.safetensors")  # first: it cannot be computed again
-    test_loss, accuracy = test()
+    measured = test()
     sample = model.generate(text[:1], SAMPLE_LENGTH, options.temperature, generator)
     run.write_text(folder / "sample.txt", sample + "\n")
-    in_epochs = sum(record.seconds for record in outcome.records)
-    learned = len(outcome.records) * len(_windows(train, options.sequence_length)) * options.batch_size
-    summary = {
-        "status": outcome.status,
-        "error": None if outcome.error is None else str(outcome.error),
-        "test_bits": test_loss / math.log(2),
-        "test_accuracy": accuracy,
-        "test_loss": test_loss,
+    in_epochs = sum(record["seconds"] for record in trainer.records)
+    learned = trainer.epoch * len(train) * options.batch_size
+    summary = outcome.summary | {
+        "test_bits": measured["test_bits_per_character"],
+        "test_accuracy": measured["test_accuracy"],
+        "test_loss": measured["test_loss"],
         "characters": len(text),
         "alphabet_size": len(alphabet),
         "parameters": sum(p.size for p in model.parameters()),
-        "seconds": outcome.seconds,
-        "characters_per_second": learned * options.sequence_length / in_epochs if outcome.records else None,
-        "epochs": len(outcome.records),
-        "steps": done,
+        "seconds": trainer.seconds,
+        "characters_per_second": learned * options.sequence_length / in_epochs if trainer.records else None,
+        "epochs": trainer.epoch,
+        "steps": trainer.step,
         "device": device,
         "emulate": options.emulate,
         "versions": run.versions(),
     }
-    run.write_json(folder / "summary.json", summary)
-    if outcome.records:
-        plot.curves([record._asdict() for record in outcome.records], folder / "curves.png")
+    if trainer.records:
+        plot.curves(trainer.records, folder / "curves.png")
+    run.write_json(folder / "summary.json", summary)  # last: a run whose status is "finished" is complete
     run.raise_if_diverged(outcome, folder)
     return folder, summary | {"sample": sample}
 

@@ -1,5 +1,26 @@
-"""Training: the loop, and the measure of a model on data it has not seen."""
+"""Training: the loop, what watches it, and measures of a model on data it has not seen."""
 
-from gpunn.train.loop import BINARY, MULTICLASS, EpochRecord, Evaluation, Objective, evaluate, fit, fit_loss
+from gpunn.train.callbacks import Callback, Checkpoint, EarlyStopping, JsonLines, TimeLimit
+from gpunn.train.evaluation import BINARY, MULTICLASS, Evaluation, Objective, evaluate
+from gpunn.train.metrics import accuracy, confusion_matrix, f1_score, perplexity, top_k_accuracy
+from gpunn.train.trainer import Record, Trainer
 
-__all__ = ["BINARY", "MULTICLASS", "EpochRecord", "Evaluation", "Objective", "evaluate", "fit", "fit_loss"]
+__all__ = [
+    "BINARY",
+    "MULTICLASS",
+    "Callback",
+    "Checkpoint",
+    "EarlyStopping",
+    "Evaluation",
+    "JsonLines",
+    "Objective",
+    "Record",
+    "TimeLimit",
+    "Trainer",
+    "accuracy",
+    "confusion_matrix",
+    "evaluate",
+    "f1_score",
+    "perplexity",
+    "top_k_accuracy",
+]

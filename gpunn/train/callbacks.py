@@ -1,0 +1,223 @@
+"""What watches a training: saving, stopping, logs."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpunn.checkpoint import Checkpoints, State
+from gpunn.errors import ArgumentError, FileError, check
+from gpunn.files import write_atomically
+
+if TYPE_CHECKING:
+    from gpunn.train.trainer import Record, Trainer
+
+
+class Callback:
+    """The base of the callbacks: a subclass has the methods that it needs. Each is called between two steps.
+
+    ``trainer.step``, ``trainer.epoch``, ``trainer.records`` and ``trainer.model`` may be read;
+    ``trainer.stop()`` ends the run after the epoch, ``trainer.interrupt()`` after the step, as Ctrl-C does. What a
+    callback must remember over a resumption is its :meth:`state_dict`.
+
+    >>> class Losses(Callback):
+    ...     def __init__(self):
+    ...         self.seen = []
+    ...     def on_step(self, trainer, loss):
+    ...         self.seen.append(loss)
+    """
+
+    def on_start(self, trainer: Trainer) -> None:
+        """A run begins; ``trainer.step`` is above 0 if it goes on from a checkpoint."""
+
+    def on_step(self, trainer: Trainer, loss: float) -> None:
+        """A step is whole; ``loss`` is the mean over its examples, before it."""
+
+    def on_epoch(self, trainer: Trainer, record: Record) -> None:
+        """An epoch is whole and measured."""
+
+    def on_interrupt(self, trainer: Trainer) -> None:
+        """The run is left after a step; the weights are still those of this step."""
+
+    def on_end(self, trainer: Trainer) -> None:
+        """The run is over, however it ended."""
+
+    def state_dict(self) -> State:
+        """What must be saved: nothing, here."""
+        return {}
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on from a :meth:`state_dict`."""
+
+
+class Checkpoint(Callback):
+    """Saves into ``folder`` every so many epochs and steps, and when the run is interrupted; resumes from there.
+
+    The last ``keep`` stay, and, with ``best``, that of the epoch with the lowest (or, with ``mode="max"``, the
+    highest) measure of that name. ``about`` is saved too: what a resumed run must have in common with this one, such
+    as its options.
+
+    >>> import tempfile
+    >>> saving = Checkpoint(tempfile.mkdtemp(), every_epochs=1, best="test_loss", about={"lr": 0.1})
+
+    Give it after the callbacks whose state it is to save. Raises FileError if a checkpoint cannot be written; those
+    before it are then as they were.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        every_epochs: int | None = 1,
+        every_steps: int | None = None,
+        keep: int = 2,
+        best: str | None = None,
+        mode: str = "min",
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
+        for name, every in (("every_epochs", every_epochs), ("every_steps", every_steps)):
+            check(every is None or every >= 1, ArgumentError, "Checkpoint", f"{name} must be at least 1", every=every)
+        check(mode in ("min", "max"), ArgumentError, "Checkpoint", "mode must be one of min, max", mode=mode)
+        self.checkpoints = Checkpoints(folder, keep)
+        self._every_epochs, self._every_steps = every_epochs, every_steps
+        self._measure, self._sign, self._about = best, 1 if mode == "min" else -1, dict(about or {})
+        self._best, self._best_step = math.inf, -1
+
+    def resume(self, trainer: Trainer) -> bool:
+        """Take ``trainer`` to its newest whole checkpoint; False if there is none.
+
+        Raises FileError, which names what differs, if it is of a run with another ``about``, or of another trainer.
+        """
+        state = self.checkpoints.load_newest()
+        if state is None:
+            return False
+        saved = state.pop("about", {})
+        differing = [
+            f"{name} was {saved.get(name)!r}, and is {self._about.get(name)!r}"
+            for name in sorted(saved.keys() | self._about.keys())
+            if saved.get(name) != self._about.get(name)
+        ]
+        if differing:
+            raise FileError(f"{self.checkpoints.folder}: the checkpoint is of another run: {'; '.join(differing)}")
+        trainer.load_state_dict(state)
+        return True
+
+    def on_step(self, trainer: Trainer, loss: float) -> None:
+        if self._every_steps is not None and trainer.step % self._every_steps == 0:
+            self._save(trainer)
+
+    def on_epoch(self, trainer: Trainer, record: Record) -> None:
+        value = math.inf if self._measure is None else self._sign * record[self._measure]
+        better = value < self._best
+        if better:
+            self._best, self._best_step = value, trainer.step
+        if better or (self._every_epochs is not None and trainer.epoch % self._every_epochs == 0):
+            self._save(trainer)
+
+    def on_interrupt(self, trainer: Trainer) -> None:
+        self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        best = self._best_step if self._best_step >= 0 else None
+        self.checkpoints.save(trainer.step, trainer.state_dict() | {"about": self._about}, best)
+
+    @property
+    def best_path(self) -> Path | None:
+        """The checkpoint of the best epoch so far, if there is one."""
+        return self.checkpoints.path(self._best_step) if self._best_step >= 0 else None
+
+    def state_dict(self) -> State:
+        """The best measure, its sign turned where more is better, and its step."""
+        return {"best": self._best, "best_step": self._best_step}
+
+    def load_state_dict(self, state: State) -> None:
+        self._best, self._best_step = float(state["best"]), int(state["best_step"])
+
+
+class EarlyStopping(Callback):
+    """Ends the run when ``measure`` has not become better by more than ``min_delta`` for ``patience`` epochs.
+
+    >>> stopping = EarlyStopping("test_loss", patience=5)
+    """
+
+    def __init__(self, measure: str, patience: int, min_delta: float = 0.0, mode: str = "min") -> None:
+        op = "EarlyStopping"
+        check(patience >= 1, ArgumentError, op, "patience must be at least 1", patience=patience)
+        check(min_delta >= 0, ArgumentError, op, "min_delta must be at least 0", min_delta=min_delta)
+        check(mode in ("min", "max"), ArgumentError, op, "mode must be one of min, max", mode=mode)
+        self._measure, self._patience, self._min_delta = measure, patience, min_delta
+        self._sign = 1 if mode == "min" else -1
+        self._best, self._bad = math.inf, 0
+
+    def on_epoch(self, trainer: Trainer, record: Record) -> None:
+        value = self._sign * record[self._measure]
+        if value < self._best - self._min_delta:
+            self._best, self._bad = value, 0
+        else:
+            self._bad += 1
+        if self._bad >= self._patience:
+            trainer.stop()
+
+    def state_dict(self) -> State:
+        return {"best": self._best, "bad": self._bad}
+
+    def load_state_dict(self, state: State) -> None:
+        self._best, self._bad = float(state["best"]), int(state["bad"])
+
+
+class TimeLimit(Callback):
+    """Interrupts the run, as Ctrl-C does, at the first step that ends ``seconds`` after its start.
+
+    >>> limit = TimeLimit(3600)
+    """
+
+    def __init__(self, seconds: float) -> None:
+        check(seconds > 0, ArgumentError, "TimeLimit", "seconds must be above 0", seconds=seconds)
+        self._seconds, self._end = seconds, math.inf
+
+    def on_start(self, trainer: Trainer) -> None:
+        self._end = time.monotonic() + self._seconds
+
+    def on_step(self, trainer: Trainer, loss: float) -> None:
+        if time.monotonic() >= self._end:
+            trainer.interrupt(f"the time limit of {self._seconds} s")
+
+
+class JsonLines(Callback):
+    """Writes each epoch's record as a line of JSON to ``path``, when it ends; a resumed run has each epoch once.
+
+    >>> log = JsonLines("metrics.jsonl")
+
+    Raises FileError if it cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+
+    def on_start(self, trainer: Trainer) -> None:
+        if trainer.records or self._path.exists():
+            self._write(trainer.records)
+
+    def on_epoch(self, trainer: Trainer, record: Record) -> None:
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(_line(record))
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _write(self, records: list[Record]) -> None:
+        try:
+            write_atomically(self._path, "".join(map(_line, records)).encode())
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> FileError:
+        return FileError(f"{self._path}: the records cannot be written there: {error.strerror or error}")
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record, allow_nan=False) + "\n"

@@ -1,0 +1,352 @@
+"""The training loop, which can be left after any step and taken up again, bit for bit, in another process."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import islice
+from types import FrameType
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from gpunn.backend import Array, device_context, device_of, get_array_module
+from gpunn.checkpoint import State, differences
+from gpunn.errors import ArgumentError, TrainingError, check
+from gpunn.nn import Module
+from gpunn.optim import EMA, Optimizer, clip_grad_norm, clip_grad_value
+from gpunn.tensor import Tensor
+from gpunn.train.callbacks import Callback
+from gpunn.train.diagnosis import first_not_finite
+from gpunn.train.random_state import RandomStreams
+
+Record = dict[str, Any]
+"""What an epoch came to: ``epoch`` (from 1), ``train_loss`` (mean over the examples), the measures, ``seconds``."""
+
+Loss = Callable[[Any], tuple[Tensor, int]]
+"""From a batch to its mean loss, to go back through, and to how many examples it is the mean of."""
+
+
+class Stateful(Protocol):
+    """What can be saved and taken up again."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any], /) -> None: ...
+
+
+class Schedule(Stateful, Protocol):
+    """What moves the learning rate after each step; see :mod:`gpunn.optim.schedule`."""
+
+    def step(self) -> None: ...
+
+
+class Trainer:
+    """Trains ``model`` with ``loss`` on the batches of ``data``, and measures it after each epoch.
+
+    A loop over ``data`` is an epoch. To be saved, it needs ``state_dict()`` and ``load_state_dict(state)``, after which
+    a loop goes through the rest of an epoch: :class:`gpunn.data.DataLoader` has them. ``loss(batch)`` gives the mean
+    loss of a batch, and of how many examples. ``measure()`` gives the measures of the epoch by name: ``test_loss``,
+    say; with ``ema`` it measures the averaged weights.
+
+    A step is ``accumulate`` batches (at the end of an epoch perhaps fewer), with the gradient of the mean over their
+    examples; then ``clip_norm`` and ``clip_value`` limit it, the optimizer moves, and ``schedule`` and ``ema`` follow.
+    ``callbacks`` see each step and epoch. ``generators``, by name, are random generators to be saved beside the default
+    one and those that modules hold.
+
+    >>> from gpunn import functional as F, nn, optim, tensor
+    >>> from gpunn.backend import random_generator
+    >>> from gpunn.data import ArrayDataset, DataLoader
+    >>> from gpunn.train import Trainer
+    >>> model = nn.Linear(3, 3, generator=random_generator(0))
+    >>> data = DataLoader(ArrayDataset(np.eye(3, dtype=np.float32), np.arange(3)), batch_size=2, shuffle=True, seed=0)
+    >>> def loss(batch):
+    ...     x, y = batch
+    ...     return F.cross_entropy(model(tensor(x)), y), len(y)
+    >>> trainer = Trainer(model, optim.SGD(model.parameters(), lr=1.0), data, loss)
+    >>> records = trainer.run(epochs=30)
+    >>> trainer.step, len(records), records[-1]["train_loss"] < 0.2
+    (60, 30, True)
+
+    ``step`` and ``epoch`` are the numbers of whole ones so far, ``records`` those of the epochs.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        optimizer: Optimizer,
+        data: Iterable[Any],
+        loss: Loss,
+        *,
+        measure: Callable[[], Mapping[str, float]] | None = None,
+        schedule: Schedule | None = None,
+        ema: EMA | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        accumulate: int = 1,
+        callbacks: Sequence[Callback] = (),
+        generators: Mapping[str, np.random.Generator] | None = None,
+    ) -> None:
+        check(accumulate >= 1, ArgumentError, "Trainer", "accumulate must be at least 1", accumulate=accumulate)
+        self.model, self.optimizer, self.data, self.loss, self.measure = model, optimizer, data, loss, measure
+        self.schedule, self.ema, self.accumulate, self.callbacks = schedule, ema, accumulate, tuple(callbacks)
+        self._clip_norm, self._clip_value = clip_norm, clip_value
+        self._random = RandomStreams(model, generators or {})
+        self.epoch = self.step = 0
+        self.records: list[Record] = []
+        self.stopped = False
+        self._total, self._examples, self._drained = 0.0, 0, False  # of the epoch under way
+        self._seconds = {"run": 0.0, "epoch": 0.0}
+        self._asked: str | None = None
+        self._whole = True  # no step, and no end of an epoch, is half done
+
+    # ---- the loop -------------------------------------------------------------------------------------------------
+
+    def run(self, epochs: int) -> list[Record]:
+        """Train until ``epochs`` epochs are whole, those of the runs before included; return the records of all.
+
+        Ctrl-C, SIGTERM and :meth:`interrupt` take effect when the step under way is whole: callbacks may save, and
+        KeyboardInterrupt is raised; a second Ctrl-C is not waited for. Raises TrainingError, which says at which step
+        and in which module, when a loss, a gradient or a measure is not finite. Whatever stops an epoch, the model
+        then has the weights of the end of the last whole epoch, or those with which the run began; to go on, load a
+        checkpoint.
+        """
+        check(epochs >= 1, ArgumentError, "Trainer", "epochs must be at least 1", epochs=epochs)
+        rule = "a run was stopped within an epoch, and the model is not where the data are: load a checkpoint first"
+        check(self._whole, ArgumentError, "Trainer", rule, epoch=self.epoch, step=self.step)
+        good = self.model.state_dict()  # a copy
+        self.stopped, self._asked = False, None
+        with self._taking_signals():
+            try:
+                self._call("on_start")
+                while self.epoch < epochs and not self.stopped:
+                    with self._timed("run"):
+                        self._train_epoch()
+                        self._close_epoch()
+                        good = self.model.state_dict()
+                        self._call("on_epoch", self.records[-1])
+                    if self.epoch < epochs:
+                        self._leave_if_asked()
+            except BaseException as error:
+                try:
+                    if isinstance(error, KeyboardInterrupt) and self._whole:
+                        self._call("on_interrupt")
+                finally:
+                    self.model.load_state_dict(good)
+                    self._whole = False
+                raise
+            finally:
+                self._call("on_end")
+        return self.records
+
+    def _train_epoch(self) -> None:
+        """The batches that are left of the epoch; afterwards, until it is closed, nothing can be saved."""
+        self.model.train()
+        generators = list(self._random.generators().values())
+        batches = iter(() if self._drained else self.data)
+        while not self._drained:
+            self._whole = False
+            with self._timed("epoch"):
+                group = list(islice(batches, self.accumulate))
+                self._drained = len(group) < self.accumulate  # data are at the next epoch then
+                loss = self._take_step(group, generators) if group else math.nan
+            if group:
+                self._whole = True
+                self._call("on_step", loss)
+                self._leave_if_asked()
+        self._whole = False
+
+    def _take_step(self, group: list[Any], generators: list[np.random.Generator]) -> float:
+        random = [(generator, generator.bit_generator.state) for generator in generators]
+        self.optimizer.zero_grad()
+        total, examples = 0.0, 0
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # what is not finite is reported by _fail
+            for batch in group:
+                y, count = self.loss(batch)
+                value = float(y.item())
+                if not math.isfinite(value):
+                    self._fail(f"the training loss is {value}", group, random)
+                if self.accumulate == 1:
+                    y.backward()
+                else:
+                    y.backward(get_array_module(y.data).full_like(y.data, count))
+                total, examples = total + value * count, examples + count
+            parameters = [p for g in self.optimizer.groups for p in g.parameters if p.grad is not None]
+            if self.accumulate > 1:
+                for p in parameters:
+                    p.grad = cast(Array, p.grad) / examples
+            if not _all_finite([p.grad for p in parameters]):
+                self._fail("the gradient is not finite", group, random)
+            if self._clip_norm is not None:
+                clip_grad_norm(parameters, self._clip_norm)
+            if self._clip_value is not None:
+                clip_grad_value(parameters, self._clip_value)
+            self.optimizer.step()
+        if self.schedule is not None:
+            self.schedule.step()
+        if self.ema is not None:
+            self.ema.update()
+        self._total, self._examples, self.step = self._total + total, self._examples + examples, self.step + 1
+        return total / examples
+
+    def _measures(self) -> dict[str, float]:
+        if self.measure is None:
+            return {}
+        with self.ema.averages() if self.ema is not None else nullcontext():
+            measures = dict(self.measure())
+        for name, value in measures.items():
+            if not math.isfinite(value):
+                self._fail(f"the {name.replace('_', ' ')} is {value}", [], None)
+        return measures
+
+    def _close_epoch(self) -> None:
+        rule = "an epoch must have at least one batch"
+        check(self._examples > 0, ArgumentError, "Trainer", rule, epoch=self.epoch + 1)
+        with self._timed("epoch"):
+            measures = self._measures()
+        self.epoch += 1
+        loss, seconds = self._total / self._examples, self._seconds["epoch"]
+        self.records.append({"epoch": self.epoch, "train_loss": loss, **measures, "seconds": seconds})
+        self._total, self._examples, self._drained, self._seconds["epoch"] = 0.0, 0, False, 0.0
+        self._whole = True
+
+    def _fail(self, what: str, group: list[Any], random: list[Any] | None) -> None:
+        at = self.step + bool(group)
+        where = ""
+        if random is not None:
+            for generator, state in random:  # the same masks of dropout
+                generator.bit_generator.state = state
+            where = f"; first {first_not_finite(self.model, self.loss, group)}"
+        raise TrainingError(
+            f"Trainer: {what} at step {at} (epoch {self.epoch + 1}){where}; "
+            "the model is back in its last good state: try a smaller learning rate"
+        )
+
+    # ---- callbacks and signals ------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """End the run when the epoch under way is whole."""
+        self.stopped = True
+
+    def interrupt(self, reason: str = "") -> None:
+        """End the run as Ctrl-C does, when the step under way is whole."""
+        self._asked = reason
+
+    @property
+    def seconds(self) -> float:
+        """The wall time of training, over all processes."""
+        return self._seconds["run"]
+
+    def _call(self, event: str, *arguments: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, event)(self, *arguments)
+
+    def _leave_if_asked(self) -> None:
+        if self._asked is not None:
+            raise KeyboardInterrupt(self._asked)
+
+    @contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        before, start = self._seconds[what], time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[what] = before + time.perf_counter() - start
+
+    @contextmanager
+    def _taking_signals(self) -> Iterator[None]:
+        """A context in which the first Ctrl-C or SIGTERM only asks to leave; other handlers than Python's stay."""
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            if self._asked is not None:
+                raise KeyboardInterrupt
+            self.interrupt(signal.Signals(number).name)
+
+        usual: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+        taken = []
+        if threading.current_thread() is threading.main_thread():  # no other may set handlers
+            taken = [number for number, handler in usual.items() if signal.getsignal(number) is handler]
+        for number in taken:
+            signal.signal(number, ask)
+        try:
+            yield
+        finally:
+            for number in taken:
+                signal.signal(number, usual[number])
+
+    # ---- saving and resuming --------------------------------------------------------------------------------------
+
+    def _parts(self) -> dict[str, Stateful]:
+        """What is saved, by name."""
+        rule = "data must have state_dict and load_state_dict to be saved"
+        check(hasattr(self.data, "state_dict"), ArgumentError, "Trainer", rule, data=type(self.data).__name__)
+        parts: dict[str, Any] = {"model": self.model, "optimizer": self.optimizer, "data": self.data}
+        parts |= {"random": self._random, "schedule": self.schedule, "ema": self.ema}
+        seen: Counter[str] = Counter()
+        for each in self.callbacks:
+            if each.state_dict():
+                kind = type(each).__name__
+                parts[f"callback {kind} {seen[kind]}"] = each
+                seen[kind] += 1
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def state_dict(self) -> dict[str, State]:
+        """All that the rest of the training depends on, as :func:`gpunn.checkpoint.save_checkpoint` takes it.
+
+        Between steps only: when callbacks are called, and outside of :meth:`run`.
+        """
+        rule = "a step is under way, or was when the run was stopped: there is no state to save"
+        check(self._whole, ArgumentError, "Trainer", rule, step=self.step)
+        return self._state()
+
+    def _state(self) -> dict[str, State]:
+        position = {"epoch": self.epoch, "step": self.step, "records": [dict(record) for record in self.records]}
+        running = {"total": self._total, "examples": self._examples, "drained": self._drained}
+        settings = {"accumulate": self.accumulate, "clip_norm": self._clip_norm, "clip_value": self._clip_value}
+        own: State = position | running | {"seconds": dict(self._seconds), "settings": settings}
+        return {"trainer": own} | {name: part.state_dict() for name, part in self._parts().items()}
+
+    def load_state_dict(self, state: Mapping[str, State]) -> None:
+        """Go on from a :meth:`state_dict` of a trainer that was made alike, bit for bit.
+
+        Raises a GpunnError that names what differs: the network by names and shapes, the data, the settings. Nothing
+        is changed then.
+        """
+        parts, before = self._parts(), self._state()
+        missing, unknown = sorted(before.keys() - state.keys()), sorted(state.keys() - before.keys())
+        rule = "the state is of a trainer with other parts"
+        check(not (missing or unknown), ArgumentError, "Trainer", rule, missing=missing, unknown=unknown)
+        if differing := differences(before["model"], state["model"]):
+            raise ArgumentError(f"Trainer: the state is of another network: {'; '.join(differing)}")
+        own, read = before["trainer"], state["trainer"]
+        rule = "the state is of a trainer with other settings"
+        same = own["settings"] == read["settings"]
+        check(same, ArgumentError, "Trainer", rule, state=read["settings"], own=own["settings"])
+        try:
+            for name, part in parts.items():
+                part.load_state_dict(state[name])
+        except BaseException:
+            for name, part in parts.items():
+                part.load_state_dict(before[name])
+            raise
+        self.epoch, self.step, self.records = read["epoch"], read["step"], [dict(r) for r in read["records"]]
+        self._total, self._examples, self._drained = read["total"], read["examples"], read["drained"]
+        self._seconds = dict(read["seconds"])
+        self._whole = True
+
+
+def _all_finite(gradients: list[Any]) -> bool:
+    """Whether all elements are; a sum of squares that overflows is looked at again, element by element."""
+    totals: dict[str, Any] = {}  # one for each device, and so one wait for it
+    for g in gradients:
+        with device_context(g):
+            flat, device = g.ravel(), device_of(g)
+            square = get_array_module(g).dot(flat, flat)
+            totals[device] = totals[device] + square if device in totals else square
+    if all(math.isfinite(float(total)) for total in totals.values()):
+        return True
+    return all(bool(get_array_module(g).isfinite(g).all()) for g in gradients)

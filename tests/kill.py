@@ -1,0 +1,124 @@
+"""Kill runs of ``gpunn train digits`` without warning, look at what is left, resume, and compare with a whole run.
+
+``python tests/kill.py 50`` tries 50 moments: half at random times, half inside the writing of a file, where the bytes
+are synced, or the finished file is about to take its name. Each run is killed twice, the second time while resumed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from gpunn.backend import random_generator
+from gpunn.checkpoint import load_checkpoint, load_weights
+from gpunn.models import lenet
+from gpunn.recipes.digits import Options, train_digits
+
+OPTIONS = Options(epochs=4, batch_size=64, seed=3)
+
+
+class Moment(NamedTuple):
+    """``kind`` is "seconds" after the training began, or the call of ``os.fsync`` or ``os.replace`` with a number."""
+
+    kind: str
+    number: float
+
+
+def train(folder: Path, moment: Moment | None, resume: bool) -> None:
+    """Train in this process, which kills itself inside the call that ``moment`` names."""
+    if moment is not None and moment.kind != "seconds":
+        real, calls = getattr(os, moment.kind), 0
+
+        def counted(*arguments: object, **settings: object) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == moment.number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            real(*arguments, **settings)
+
+        setattr(os, moment.kind, counted)
+    print("begins", flush=True)
+    train_digits(OPTIONS, folder, resume=resume)
+
+
+def killed(folder: Path, moment: Moment | None, resume: bool) -> bool:
+    """Train in a process of its own; True if it was killed, False if it came to its end before."""
+    arguments = [str(folder), json.dumps(moment), json.dumps(resume)]
+    with subprocess.Popen(
+        [sys.executable, __file__, "--train", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        if moment is not None and moment.kind == "seconds":
+            time.sleep(moment.number)
+            child.kill()
+        _, errors = child.communicate()
+    assert child.returncode in (0, -signal.SIGKILL), errors
+    assert not errors, errors
+    return child.returncode != 0
+
+
+def check_readable(folder: Path) -> None:
+    """Every file that a kill left is whole; only files under a temporary name may be cut."""
+    for path in folder.rglob("*"):
+        if path.suffix == ".json":
+            json.loads(path.read_text())
+        elif path.suffix == ".jsonl":
+            [json.loads(line) for line in path.read_text().splitlines()]
+        elif path.parent.name == "checkpoints" and path.suffix == ".safetensors":
+            load_checkpoint(path)
+        elif path.suffix == ".safetensors":
+            load_weights(lenet(), path)
+
+
+def try_moments(folder: Path, first: Moment, second: Moment) -> str:
+    """Kill, look, resume and kill, look, resume to the end; return how often it was killed."""
+    kills = killed(folder, first, resume=False)
+    check_readable(folder)
+    if not (folder / "config.json").exists():  # killed before there was a run
+        killed(folder, None, resume=False)
+    elif kills:
+        again = killed(folder, second, resume=True)
+        check_readable(folder)
+        if again:
+            killed(folder, None, resume=True)
+        kills += again
+    check_readable(folder)
+    assert json.loads((folder / "summary.json").read_text())["status"] == "finished"
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == OPTIONS.epochs
+    return f"killed {int(kills)} times"
+
+
+def main(count: int) -> None:
+    """Try ``count`` pairs of moments."""
+    g = random_generator(count)
+    with tempfile.TemporaryDirectory() as parent:
+        killed(Path(parent, "whole"), None, resume=False)
+        whole = Path(parent, "whole", "model.safetensors").read_bytes()
+        for i in range(count):
+            moments = [
+                Moment("seconds", round(float(g.uniform(0, 2)), 3))
+                if i % 2
+                else Moment(str(g.choice(["fsync", "replace"])), int(g.integers(1, 12)))
+                for _ in range(2)
+            ]
+            folder = Path(parent, str(i))
+            told = try_moments(folder, *moments)
+            assert (folder / "model.safetensors").read_bytes() == whole, moments
+            print(f"{i + 1:3} {told}, same weights: " + ", ".join(f"{m.kind} {m.number}" for m in moments), flush=True)
+    print(f"{count} moments: no folder unreadable, every model the same to the byte")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--train"]:
+        folder, moment, resume = sys.argv[2], *map(json.loads, sys.argv[3:])
+        train(Path(folder), Moment(*moment) if moment else None, resume)
+    else:
+        main(int(sys.argv[1]))

@@ -1,0 +1,217 @@
+"""Runs that are interrupted or killed and resumed end as if nothing had been, byte for byte."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import kill
+import numpy as np
+import pytest
+from kill import Moment
+from PIL import Image
+
+from gpunn import cli
+from gpunn.backend import random_generator
+from gpunn.errors import FileError
+from gpunn.recipes import alexnet, digits_rows, spell, text
+from gpunn.recipes.catalogue import RECIPES, resumable
+from gpunn.recipes.digits import Options, train_digits
+
+QUICK = Options(epochs=3, batch_size=128, seed=3)  # 11 steps an epoch
+
+
+def stop_at(number: int) -> Callable[[int, int, float], None]:
+    def on_step(step: int, steps: int, loss: float) -> None:
+        if step == number:
+            raise KeyboardInterrupt
+
+    return on_step
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder, _ = train_digits(QUICK, tmp_path_factory.mktemp("whole") / "run")
+    return (folder / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("steps", [(11, 15), (33,)])  # after an epoch, within one, after the last step
+def test_an_interrupted_run_is_resumed(steps: tuple[int, ...], whole: bytes, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    for step in steps:
+        _, summary = train_digits(QUICK, folder, on_step=stop_at(step), resume=folder.exists())
+        assert (summary["status"], summary["steps"]) == ("interrupted", step)
+    seen: list[int] = []
+    _, summary = train_digits(QUICK, folder, on_step=lambda step, *_: seen.append(step), resume=True)
+    assert seen == list(range(steps[-1] + 1, 34))
+    assert (folder / "model.safetensors").read_bytes() == whole
+    assert (summary["status"], summary["epochs"], summary["steps"]) == ("finished", 3, 33)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert sum(line["seconds"] for line in lines) <= summary["seconds"]
+    with pytest.raises(FileError, match="the run is finished already"):
+        train_digits(QUICK, folder, resume=True)
+
+
+def test_other_options_are_refused_by_name(tmp_path: Path) -> None:
+    train_digits(QUICK, tmp_path, on_step=stop_at(15))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    other = Options(epochs=3, batch_size=64, seed=4)
+    with pytest.raises(FileError, match="other options: seed was 3, and is 4; batch_size was 128, and is 64$"):
+        train_digits(other, tmp_path, resume=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"batch_size": 64}))
+    with pytest.raises(FileError, match="checkpoint is of another run: batch_size was 128, and is 64$"):
+        train_digits(Options(epochs=3, batch_size=64, seed=3), tmp_path, resume=True)
+    (tmp_path / "config.json").write_bytes(before[tmp_path / "config.json"])
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
+def test_a_damaged_newest_checkpoint_costs_an_epoch(whole: bytes, tmp_path: Path) -> None:
+    train_digits(QUICK, tmp_path, on_step=stop_at(30))
+    newest = max((tmp_path / "checkpoints").iterdir())
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    seen: list[int] = []
+    with pytest.warns(RuntimeWarning, match=r"step-000000030.*a damaged checkpoint.*going back to step-000000022"):
+        train_digits(QUICK, tmp_path, on_step=lambda step, *_: seen.append(step), resume=True)
+    assert seen[0] == 23
+    assert (tmp_path / "model.safetensors").read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [
+        (Moment("fsync", 4), Moment("replace", 1)),
+        (Moment("replace", 4), Moment("fsync", 3)),
+        (Moment("seconds", 0.4), Moment("seconds", 0.3)),
+    ],
+    ids=str,
+)
+def test_a_killed_run_is_readable_and_resumed(
+    moments: tuple[Moment, Moment], killed_whole: bytes, tmp_path: Path
+) -> None:
+    told = kill.try_moments(tmp_path / "run", *moments)
+    assert moments[0].kind == "seconds" or told == "killed 2 times"
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == killed_whole
+
+
+@pytest.fixture(scope="module")
+def killed_whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder, _ = train_digits(kill.OPTIONS, tmp_path_factory.mktemp("whole") / "run")
+    return (folder / "model.safetensors").read_bytes()
+
+
+def options_of_text(tmp_path: Path, **more: Any) -> text.Options:
+    story = tmp_path / "story.txt"
+    story.write_text("a word and another " * 60)
+    return text.Options(file=str(story), hidden_size=8, epochs=2, batch_size=4, sequence_length=16, **more)
+
+
+def images(folder: Path) -> Path:
+    """Two classes of noise, eight images each."""
+    for name in ("dark", "light"):
+        (folder / name).mkdir(parents=True)
+        for number in range(8):
+            pixels = random_generator(number).integers(128, size=(32, 32), dtype=np.uint8) + 128 * (name == "light")
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number}.png")
+    return folder
+
+
+SMALL: dict[str, tuple[Any, Callable[[Path], Any], int]] = {
+    "spell": (spell.train_spell, lambda _: spell.Options(epochs=2, hidden_size=8, batch_size=256), 8),
+    "digits-rows": (
+        digits_rows.train_digits_rows,
+        lambda _: digits_rows.Options(epochs=2, hidden_size=8, batch_size=256),
+        21,  # in the first of the three, second epoch
+    ),
+    "text, gru": (text.train_text, lambda path: options_of_text(path, cell="gru"), 20),
+    "text, lstm of two layers": (text.train_text, lambda path: options_of_text(path, cell="lstm", num_layers=2), 7),
+    "alexnet": (
+        alexnet.train_alexnet,
+        lambda path: alexnet.Options(images=str(images(path / "images")), epochs=2, batch_size=4, width=0.02),
+        3,  # dropout draws from the default generator
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_other_recipes_are_resumed(name: str, tmp_path: Path) -> None:
+    """In the middle of an epoch; dropout, and the state that a model of text carries on, go on too."""
+    train, make, step = SMALL[name]
+    options = make(tmp_path)
+    whole, _ = train(options, tmp_path / "whole")
+    folder, summary = train(options, tmp_path / "run", on_step=stop_at(step))
+    assert summary["status"] == "interrupted"
+    _, summary = train(options, folder, resume=True)
+    assert summary["status"] == "finished"
+    assert (folder / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    lines = [[json.loads(line) for line in (f / "metrics.jsonl").read_text().splitlines()] for f in (whole, folder)]
+    for line in chain(*lines):
+        line.pop("seconds")
+    assert lines[0] == lines[1]
+
+
+# ---- the command ---------------------------------------------------------------------------------------------------
+
+
+def ended(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr("sys.argv", ["gpunn", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return int(end.value.code or 0)
+
+
+def test_the_command(
+    whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    train_digits(QUICK, folder, on_step=stop_at(15))
+    assert ended(monkeypatch, "resume", folder) == 0
+    assert (folder / "model.safetensors").read_bytes() == whole
+    out, err = capsys.readouterr()
+    assert re.fullmatch(rf"test accuracy \d+\.\d\d% after 3 epochs, \d+\.\d s: {re.escape(str(folder))}\n", out)
+    assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (None, "holds no run that was begun"),
+        ("{", "not JSON"),
+        ("[1]", "not an object of JSON, but list"),
+        ('{"epochs": 3}', "holds no run that was begun"),
+        ('{"recipe": "cats"}', "a run of an unknown recipe, 'cats'"),
+        ('{"recipe": "circles"}', "a run of train circles, which is short"),
+        ('{"recipe": "digits", "epochs": 0}', "does not hold the options of train digits: .*epochs must be at least 1"),
+        ('{"recipe": "digits", "epochs": "many"}', "does not hold the options of train digits"),
+    ],
+)
+def test_what_cannot_be_resumed(
+    config: str | None,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    assert ended(monkeypatch, "resume", tmp_path) == 2
+    assert re.match(rf"error: .*{message}", capsys.readouterr().err)
+
+
+def test_which_recipes_are_resumable(tmp_path: Path) -> None:
+    found = set()
+    for recipe in RECIPES:
+        (tmp_path / "config.json").write_text(json.dumps({"recipe": recipe.name}))
+        try:
+            assert resumable(tmp_path) == (recipe, recipe.options())
+        except FileError:
+            continue
+        found.add(recipe.name)
+    assert found == {"alexnet", "digits", "digits-rows", "spell", "text"}

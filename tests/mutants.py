@@ -30,6 +30,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator
@@ -383,6 +384,8 @@ class Runner:
     def __init__(self, work: Path, texts: dict[str, str]) -> None:
         self.work, self.texts = work, texts
         self.limits: dict[str, dict[str, float]] = {}
+        self._lines: dict[str, set[int]] = {}
+        self._lock = threading.Lock()
         self.environment = {**os.environ, "GPUNN_CACHE_DIR": str(work / "cache")}
         self.environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(TESTS)])
 
@@ -394,6 +397,8 @@ class Runner:
         return f"{stem}: fails without a mutant: {wrong}" if wrong else ""
 
     def run(self, mutant: Mutant) -> Outcome:
+        if mutant.number not in self._compiled_lines(mutant.file):
+            return Outcome("", "the emulator does not compile this line", {})
         changed = {mutant.file: mutant.plant(self.texts[mutant.file])}
         outcome = self._run(changed, self.stems(mutant.file))
         if not outcome.caught and not outcome.broken and self._compiles_to_the_same(mutant, changed):
@@ -429,6 +434,15 @@ class Runner:
                 (Path(folder) / name).write_text(text, encoding="utf-8")
             yield folder
 
+    def _compiled_lines(self, file: str) -> set[int]:
+        """The lines of ``file`` that some specialisation has here; the others are for the GPU alone."""
+        with self._lock:
+            if file not in self._lines:
+                with self._folder({}) as folder:
+                    texts = [preprocessed(folder, f"{stem}.cu", self.environment) for stem in self.stems(file)]
+                self._lines[file] = set().union(*(lines_of(file, text) for text in texts))
+            return self._lines[file]
+
     def _compiles_to_the_same(self, mutant: Mutant, changed: dict[str, str]) -> bool:
         """True if the line is for the GPU alone: no specialisation of its files sees it here."""
         with self._folder(changed) as mutated, self._folder({}) as original:
@@ -437,6 +451,23 @@ class Runner:
                 == preprocessed(original, f"{stem}.cu", self.environment)
                 for stem in self.stems(mutant.file)
             )
+
+
+def lines_of(file: str, text: str) -> set[int]:
+    """The numbers of the lines of ``file`` that are left in preprocessed ``text``.
+
+    >>> sorted(lines_of("b.cuh", '# 7 "a.cu"\\nint a;\\n# 3 "b.cuh" 1\\nint b;\\n\\nint c;\\n'))
+    [3, 5]
+    """
+    found, current, number = set(), "", 0
+    for line in text.splitlines():
+        if marker := re.match(r'#\s*(?:line\s+)?(\d+)\s+"([^"]*)"', line):
+            number, current = int(marker[1]), Path(marker[2]).name
+            continue
+        if current == file and line.strip():
+            found.add(number)
+        number += 1
+    return found
 
 
 def preprocessed(folder: str, file: str, environment: dict[str, str]) -> str:

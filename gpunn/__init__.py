@@ -1,8 +1,14 @@
 """Neural networks on NumPy and CuPy arrays, with CUDA kernels that can be read, and that run on a CPU in tests."""
 
-from gpunn import backend, cuda, errors, functional, nn, ops, optim, testing
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from gpunn import backend, cuda, errors, ops
 from gpunn.backend import manual_seed
 from gpunn.tensor import Tensor, no_grad, tensor
+
+if TYPE_CHECKING:
+    from gpunn import functional, nn, optim, testing
 
 __version__ = "0.1.0"
 
@@ -20,3 +26,11 @@ __all__ = [
     "tensor",
     "testing",
 ]
+
+_WHEN_USED = ("functional", "nn", "optim", "testing")  # half of the time of the import, which CI and commands feel
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHEN_USED:
+        return importlib.import_module(f"gpunn.{name}")
+    raise AttributeError(f"module 'gpunn' has no attribute {name!r}")

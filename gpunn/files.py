@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 
@@ -13,11 +12,14 @@ def write_atomically(path: Path, content: bytes | bytearray, durable: bool = Fal
     ``durable`` waits until bytes and name are on the disk: after a power cut the file is there, and whole.
     The folder is made if it is missing. Raises OSError if the file cannot be written; nothing is left of it then.
 
+    >>> import tempfile
     >>> target = Path(tempfile.mkdtemp()) / "folder" / "file"
     >>> write_atomically(target, b"bytes")
     >>> target.read_bytes()
     b'bytes'
     """
+    import tempfile  # it would slow down every `import gpunn`
+
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     try:

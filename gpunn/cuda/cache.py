@@ -5,8 +5,6 @@ from __future__ import annotations
 import atexit
 import functools
 import os
-import shutil
-import tempfile
 import warnings
 from pathlib import Path
 
@@ -45,6 +43,9 @@ _spares: dict[Path, Path] = {}
 
 def _spare_folder(cache: Path, reason: str) -> Path:
     if cache not in _spares:
+        import shutil  # these would slow down every `import gpunn`
+        import tempfile
+
         made = Path(tempfile.mkdtemp(prefix="gpunn-"))
         atexit.register(functools.partial(shutil.rmtree, made, ignore_errors=True))
         _spares[cache] = made

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import itertools
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -90,6 +88,9 @@ def fastest(
     device = _device(arrays[0]) if in_use() else None
     if device is None:
         return usual
+    import hashlib  # these would slow down every `import gpunn`
+    import json
+
     dtype = str(arrays[0].dtype)
     key: dict[str, object] = {"op": op, "dtype": dtype, "shape": list(shape), "device": device, "source": _digest(file)}
     path = _folder() / f"{op}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.json"
@@ -119,6 +120,8 @@ def _measure_and_keep(
     run: Callable[..., object],
     arrays: Sequence[Array],
 ) -> Choice:
+    import json
+
     times = [measure(functools.partial(run, candidate), arrays) for candidate in candidates]
     best = times.index(min(times))
     choice: Any = candidates[best]
@@ -130,6 +133,8 @@ def _measure_and_keep(
 
 def _read(path: Path, key: dict[str, object], candidates: Sequence[Any]) -> Any:
     """The candidate that the file names, or None: not there, not whole, of another key, or no longer a candidate."""
+    import json
+
     try:
         stored = json.loads(path.read_bytes())
         if stored["key"] != key:
@@ -141,6 +146,8 @@ def _read(path: Path, key: dict[str, object], candidates: Sequence[Any]) -> Any:
 
 @functools.cache
 def _digest(file: str) -> str:
+    import hashlib
+
     return hashlib.sha256(source.flatten(file).encode()).hexdigest()
 
 

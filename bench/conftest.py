@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from importlib import metadata
 
 import peer
 import pytest
@@ -13,6 +14,13 @@ def bench(request) -> Iterator[peer.Bench]:
     yield peer.Bench(lambda: request.getfixturevalue("benchmark"), device, side)
     if device == "gpu":
         peer.free_memory()
+
+
+def pytest_benchmark_update_machine_info(config, machine_info) -> None:
+    del machine_info["node"]  # a host's name says nothing of its speed
+    installed = {dist.name for dist in metadata.distributions()}
+    packages = ("numpy", "cupy-cuda12x", "cupy-cuda13x", "torch", "scikit-image")
+    machine_info["packages"] = {name: metadata.version(name) for name in packages if name in installed}
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,6 @@
-"""Turn the JSON of pytest-benchmark into tables: ``python bench/report.py RESULT.json RESULT.md``.
+"""Turn the JSON of pytest-benchmark into tables: ``python bench/report.py RESULT.json results/MACHINE.md``.
+
+Beside the tables, with the ending .json, goes what they were made of.
 
 The JSON comes from ``cd bench && python -m pytest --benchmark-json=RESULT.json``, with ``-k cpu-`` or ``-k gpu-`` for
 one device alone; where files are named, name bench_ceilings.py among them. bench/peer.py says what is timed.
@@ -168,7 +170,8 @@ def report(result: dict[str, Any], targets: list[Target]) -> str:
     lines = [
         f"{result['datetime'][:10]}, commit {commit['id'][:12]}{' with changes' if commit['dirty'] else ''}, "
         f"{cpu.get('brand_raw', 'unknown processor')}, {cpu['count']} cores, GPU: {', '.join(gpus) or NOT_MEASURED}, "
-        f"Python {result['machine_info']['python_version']}.",
+        f"Python {result['machine_info']['python_version']}"
+        f"{''.join(f', {name} {number}' for name, number in result['machine_info'].get('packages', {}).items())}.",
         "",
         "Medians in milliseconds. The ratio is gpunn's time over the peer's, so below 1 gpunn is faster;",
         "bench/report.py tells the other columns. On a CPU small arrays stay in its caches, and pass the ceiling",
@@ -183,6 +186,22 @@ def report(result: dict[str, Any], targets: list[Target]) -> str:
         )
     lines += ["", "## Targets", "", *target_table(rows, targets), ""]
     return "\n".join(lines)
+
+
+def kept(result: dict[str, Any]) -> dict[str, Any]:
+    """What the tables are made of: no list of every single time, no facts of the machine that play no part."""
+    machine = {name: result["machine_info"].get(name) for name in ("python_version", "packages")}
+    machine["cpu"] = {name: result["machine_info"]["cpu"].get(name) for name in ("brand_raw", "count")}
+    statistics_of = ("min", "median", "iqr", "rounds")
+    return {
+        "datetime": result["datetime"],
+        "commit_info": {name: result["commit_info"][name] for name in ("id", "dirty")},
+        "machine_info": machine,
+        "benchmarks": [
+            {"extra_info": one["extra_info"], "stats": {name: one["stats"].get(name) for name in statistics_of}}
+            for one in result["benchmarks"]
+        ],
+    }
 
 
 def device_tables(rows: list[Row], ceilings: dict[str, float], targets: list[Target]) -> Iterator[str]:
@@ -280,5 +299,6 @@ def table(head: list[str], rows: list[list[str]]) -> Iterator[str]:
 
 if __name__ == "__main__":
     source, target = map(Path, sys.argv[1:])
-    content = json.loads(source.read_text(encoding="utf-8"))
+    content = kept(json.loads(source.read_text(encoding="utf-8")))
+    target.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     target.write_text(report(content, read_targets(Path(__file__).with_name("targets.csv"))), encoding="utf-8")

@@ -146,7 +146,11 @@ def result(*benchmarks):
     return {
         "benchmarks": benchmarks,
         "commit_info": {"id": "0123456789abcdef", "dirty": True},
-        "machine_info": {"cpu": {"brand_raw": "a processor", "count": 2}, "python_version": "3.12.1"},
+        "machine_info": {
+            "cpu": {"brand_raw": "a processor", "count": 2},
+            "python_version": "3.12.1",
+            "packages": {"numpy": "2"},
+        },
         "datetime": "2026-01-02T03:04:05",
     }
 
@@ -191,7 +195,7 @@ def test_the_table_of_both_devices(report, targets):
     text = report.report(result(*CPU, *GPU), targets)
     lines = text.splitlines()
     assert lines[0] == (
-        "2026-01-02, commit 0123456789ab with changes, a processor, 2 cores, GPU: a GPU, Python 3.12.1."
+        "2026-01-02, commit 0123456789ab with changes, a processor, 2 cores, GPU: a GPU, Python 3.12.1, numpy 2."
     )
     for line in (
         "| copy | 1 MB | 2.000 | 1.000 | 8 GB/s |",
@@ -210,6 +214,12 @@ def test_the_table_of_both_devices(report, targets):
         "| GPU | `pool` | `*` | 80% of ceiling |  |  | not measured |",
     ):
         assert line in lines
+
+
+def test_the_table_is_made_of_what_is_kept(report, targets):
+    kept = report.kept(result(*CPU, *GPU) | {"more": 1})
+    assert "more" not in kept
+    assert report.report(kept, targets) == report.report(result(*CPU, *GPU), targets)
 
 
 def test_without_a_gpu_it_says_so(report, targets):

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import pytest
 
 import gpunn
@@ -307,3 +308,10 @@ def test_without_typer(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", code, "info"], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert re.fullmatch(r'error: the command gpunn needs .*typer.*: pip install "gpunn\[train\]"\n', ended.stderr)
+
+
+def test_json(command: Command) -> None:
+    facts = json.loads(command("draw", "activations", "--out", "a.png", "--json").out)
+    assert facts["file"] == "a.png"
+    assert "relu" in facts["activations"]
+    assert json.loads(command("--json", "info").out)["NumPy"] == [np.__version__]

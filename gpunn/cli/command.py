@@ -8,13 +8,14 @@ import sys
 from typing import Annotated, Any
 
 import gpunn
+from gpunn.cli.output import use_json
 from gpunn.errors import GpunnError
 
 
 def main() -> None:
     """Run the command line; exit code 2 for the user's mistakes, 130 for Ctrl-C."""
-    # --debug belongs to the whole command; moved to the front it is understood anywhere on the line.
-    arguments = sorted(sys.argv[1:], key=lambda argument: argument != "--debug")
+    # They belong to the whole command; moved to the front they are understood anywhere on the line.
+    arguments = sorted(sys.argv[1:], key=lambda argument: argument not in ("--debug", "--json"))
     try:
         try:
             app = _app()
@@ -53,8 +54,10 @@ def _app() -> Any:
             bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
         ] = False,
         debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+        json: Annotated[bool, typer.Option("--json", help="Print results as JSON, a line each.")] = False,
     ) -> None:
         """Neural networks on NumPy and CuPy arrays."""
+        use_json(json)
 
     for commands in (machine, training, drawing):
         commands.add_to(app)

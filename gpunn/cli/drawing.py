@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from gpunn.cli.output import tell
+
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
@@ -19,7 +21,8 @@ def add_to(app: typer.Typer) -> None:
     ) -> None:
         """The activation functions and their derivatives."""
         drawings.draw_activations(out)
-        print(f"{len(drawings.ACTIVATIONS)} activations and their derivatives: {out}")
+        names = list(drawings.ACTIVATIONS)
+        tell(f"{len(names)} activations and their derivatives: {out}", {"activations": names, "file": out})
 
     @draw.command()
     def skeleton(
@@ -32,4 +35,4 @@ def add_to(app: typer.Typer) -> None:
     ) -> None:
         """An image and its skeleton."""
         before, after = drawings.draw_skeleton(out, image, threshold, dark)
-        print(f"{before} pixels thinned to {after}: {out}")
+        tell(f"{before} pixels thinned to {after}: {out}", {"before": before, "after": after, "file": out})

@@ -14,6 +14,7 @@ import typer
 
 import gpunn
 from gpunn import backend
+from gpunn.cli.output import tell
 from gpunn.cli.progress import compiling
 from gpunn.cuda import cache, tuning
 from gpunn.cuda.compiler import nvrtc_version
@@ -29,8 +30,9 @@ def add_to(app: typer.Typer) -> None:
     @app.command()
     def info() -> None:
         """Print versions, devices and the kernel cache."""
-        for name, value in _facts():
-            print(f"{name:<13} {value}")
+        facts = list(_facts())
+        lists = {name: [value for each, value in facts if each == name] for name, _ in facts}
+        tell("\n".join(f"{name:<13} {value}" for name, value in facts), lists)
 
     @app.command()
     def warmup(
@@ -48,9 +50,11 @@ def add_to(app: typer.Typer) -> None:
         if compiled:
             seconds = time.perf_counter() - begin
             had = f", {found} were there" if found else ""
-            print(f"compiled {compiled} specialised {of} in {seconds:.1f} s{had}: {cache.folder()}")
+            words = f"compiled {compiled} specialised {of} in {seconds:.1f} s{had}: {cache.folder()}"
         else:
-            print(f"nothing to do: all {found} specialised {of} are in {cache.folder()}")
+            words = f"nothing to do: all {found} specialised {of} are in {cache.folder()}"
+        facts = {"architectures": names, "compiled": compiled, "found": found, "folder": cache.folder()}
+        tell(words, facts)
 
 
 def _facts() -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from gpunn.cli.output import tell
 from gpunn.cli.progress import training
 
 
@@ -54,7 +55,7 @@ def _train(recipe: Any) -> Callable[..., None]:
 
 def _tell(recipe: Any, folder: Path, summary: dict[str, Any]) -> None:
     """Print what came of a run, and leave with 130 if it was interrupted."""
-    print(f"{recipe.headline(summary)}: {folder}")
+    tell(f"{recipe.headline(summary)}: {folder}", summary | {"folder": folder})
     if summary["status"] == "interrupted":
         raise typer.Exit(130)
 

@@ -313,5 +313,5 @@ def test_without_typer(tmp_path: Path) -> None:
 def test_json(command: Command) -> None:
     facts = json.loads(command("draw", "activations", "--out", "a.png", "--json").out)
     assert facts["file"] == "a.png"
-    assert "relu" in facts["activations"]
+    assert "ReLU" in facts["activations"]
     assert json.loads(command("--json", "info").out)["NumPy"] == [np.__version__]

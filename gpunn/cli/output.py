@@ -16,6 +16,7 @@ def use_json(wanted: bool) -> None:
 def tell(words: str, facts: Mapping[str, Any]) -> None:
     """Print ``words`` or, with ``--json``, ``facts`` as one line of JSON.
 
+    >>> use_json(False)
     >>> tell("accuracy 50.00%", {"accuracy": 0.5})
     accuracy 50.00%
     >>> use_json(True)

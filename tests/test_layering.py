@@ -21,6 +21,7 @@ FLOORS = [
     ["data", "checkpoint", "distributed", "interop"],
     ["models", "train", "plot"],
     ["recipes", "sklearn"],
+    ["report"],
     ["cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}

@@ -1,4 +1,4 @@
-"""What pip installs works without the checkout: a kernel runs from the wheel."""
+"""What pip installs works without the checkout: a kernel runs from the wheel, a run's page is written."""
 
 import os
 import subprocess
@@ -15,6 +15,12 @@ assert kernels_folder().parent.name == "gpunn" and "site-packages" in str(kernel
 x = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
 with gpunn.cuda.emulate():
     print(F.max_pool2d(x, 2).ravel().tolist())
+
+from pathlib import Path
+from gpunn.report import write_page
+Path("config.json").write_text('{"recipe": "digits"}')
+assert write_page(Path(), Path("page.html")) == []
+assert "EventSource" in Path("page.html").read_text(encoding="utf-8")
 """
 
 

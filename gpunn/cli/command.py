@@ -38,7 +38,7 @@ def _error(message: str) -> int:
 def _app() -> Any:
     import typer
 
-    from gpunn.cli import drawing, machine, training
+    from gpunn.cli import drawing, machine, report, training
 
     # Plain tracebacks: an error that is no GpunnError is a fault of gpunn's, and its report should be easy to copy.
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -59,6 +59,6 @@ def _app() -> Any:
         """Neural networks on NumPy and CuPy arrays."""
         use_json(json)
 
-    for commands in (machine, training, drawing):
+    for commands in (machine, training, report, drawing):
         commands.add_to(app)
     return app

@@ -117,21 +117,21 @@ def begin(
     if names:
         told = "; ".join(f"{name} was {begun.get(name)!r}, and is {config.get(name)!r}" for name in names)
         raise FileError(f"{folder}: begun with other options: {told}")
-    if _read_json(folder / "summary.json").get("status") == "finished":
+    if read_json(folder / "summary.json").get("status") == "finished":
         raise FileError(f"{folder}: the run is finished already")
     return folder, config
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """What the config.json of a run folder holds; raises FileError if there is none, or it names no recipe."""
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     if "recipe" not in config:
         raise FileError(f"{folder}: holds no run that was begun: it lacks a config.json that names a recipe")
     return config
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """What a file of the run holds; nothing if it is missing."""
+def read_json(path: Path) -> dict[str, Any]:
+    """What a file of the run holds, nothing if it is missing; raises FileError if it is no object of JSON."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,0 +1,133 @@
+"""The figures of a run: those that it made, and those that its files are enough to draw."""
+
+from __future__ import annotations
+
+import base64
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from gpunn import plot
+from gpunn.errors import FileError, GpunnError, PackageError
+from gpunn.report import folder as run
+
+# In the order of the page. The page draws the curves itself, and filters.png from the weights.
+CAPTIONS = {
+    "confusion.png": "Confusion matrix",
+    "misclassified.png": "Misclassified images",
+    "filters.png": "Filters of the first convolution",
+    "feature_maps.png": "Feature maps",
+    "surface.png": "Decision surface",
+    "surface.gif": "The decision surface as it formed",
+    "activations.png": "Activations by layer",
+    "gradients.png": "Gradients by parameter",
+    "learning_rates.png": "Losses with three learning rates",
+    "through_time.png": "The gradient on its way back through time",
+    "clipping.png": "Losses, clipped and not",
+    "norms.png": "Norms of the gradient",
+}
+_KINDS = {".png": (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"), ".gif": (b"GIF89a", b";")}
+_LARGEST = 16 * 2**20  # bytes of a figure that a page takes; those of the recipes have some 100 KiB
+
+
+def redraw(folder: Path) -> list[Path]:
+    """Draw again what the files of a run are enough for, curves.png and filters.png; return the files.
+
+    Raises FileError if it is no run, or holds nothing to draw from. The figures that need the data too, as
+    confusion.png, stay as the run made them.
+    """
+    run.about(folder)  # an error if it is no run
+    drawn = []
+    if metrics := _metrics(run.parse(run.metrics(folder))):
+        plot.curves(metrics, folder / "curves.png")
+        drawn.append(folder / "curves.png")
+    if draw_filters(folder, folder / "filters.png"):
+        drawn.append(folder / "filters.png")
+    if not drawn:
+        nothing = "metrics.jsonl has no epoch, and model.safetensors no convolution"
+        raise FileError(f"{folder}: nothing to draw from: {nothing}")
+    return drawn
+
+
+def _metrics(lines: Iterable[run.Line]) -> Any:
+    """The records that can be drawn as curves, by cell where they have one: those with the measures of the first."""
+    by_cell: dict[str, list[run.Json]] = {}
+    for record in (line.record for line in lines if line.problem is None):
+        by_cell.setdefault(str(record.get("cell", "")).upper(), []).append(record)
+    whole = {}
+    for cell, found in by_cell.items():
+        names = [name for name, value in found[0].items() if not isinstance(value, str)]
+        if "epoch" in names and any(name.startswith(("train_", "test_")) for name in names):
+            whole[cell] = [r for r in found if all(isinstance(r.get(name), int | float) for name in names)]
+    return whole.get("") if whole.keys() <= {""} else whole
+
+
+def draw_filters(folder: Path, path: Path) -> bool:
+    """Draw the filters of the run's first convolution into the PNG ``path``; False if it has no weights, or none.
+
+    Raises FileError if the weights cannot be read.
+    """
+    file = folder / "model.safetensors"
+    if not file.exists():
+        return False
+    try:
+        import safetensors
+    except ImportError as error:
+        raise PackageError(f'weights are kept as safetensors ({error}): pip install "gpunn[train]"') from error
+    try:
+        with safetensors.safe_open(file, "numpy") as weights:
+            # The file has them in an order of its own; by name, layer 2 comes before layer 10.
+            for name in sorted(weights.keys(), key=lambda name: [part.zfill(9) for part in re.split(r"(\d+)", name)]):
+                shape = weights.get_slice(name).get_shape()
+                if len(shape) == 4 and shape[2] * shape[3] > 1 and all(shape):
+                    plot.filters(weights.get_tensor(name), path)
+                    return True
+    except (safetensors.SafetensorError, OSError, KeyError, TypeError) as error:
+        if isinstance(error, GpunnError):
+            raise
+        raise FileError(f"{file}: not a whole safetensors file: {error}") from error
+    return False
+
+
+def embedded(folder: Path) -> Iterator[run.Json]:
+    """The figures for a page: ``name``, ``caption`` and, as a data: URI, ``src``, or the ``problem`` with it.
+
+    Of the files in ``folder`` only those that runs make: whole PNG and GIF images of these names.
+    """
+    for name, caption in CAPTIONS.items():
+        figure = {"name": name, "caption": caption}
+        try:
+            source = _filters(folder) if name == "filters.png" else _image(folder / name)
+        except GpunnError as error:
+            yield figure | {"problem": str(error)}
+        else:
+            if source is not None:
+                yield figure | {"src": source}
+
+
+def _filters(folder: Path) -> str | None:
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "filters.png"
+        return _image(path) if draw_filters(folder, path) else None
+
+
+def _image(path: Path) -> str | None:
+    """An image file as a data: URI, None if there is none; raises FileError if it is not a whole one."""
+    if path.is_symlink() or not path.is_file():  # a link may lead out of the run
+        return None
+    begin, end = _KINDS[path.suffix]
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise FileError(f"{path}: an image of over {_LARGEST >> 20} MiB")
+        content = path.read_bytes()
+    except FileError:
+        raise
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if not content.startswith(begin):
+        raise FileError(f"{path}: not a {path.suffix[1:].upper()} image")
+    if not content.endswith(end):
+        raise FileError(f"{path}: the image is cut short")
+    return f"data:image/{path.suffix[1:]};base64,{base64.b64encode(content).decode()}"

@@ -3,7 +3,10 @@ import os
 import subprocess
 import sys
 
-HEAVY = ["cupy", "torch", "matplotlib", "sklearn", "PIL", "safetensors", "typer", "rich", "cuda.core", "cuda.bindings"]
+HEAVY = [
+    "cupy", "torch", "matplotlib", "sklearn", "PIL", "safetensors", "typer", "rich", "onnx",
+    "cuda.core", "cuda.bindings",
+]  # fmt: skip
 
 
 def python(*args: str) -> subprocess.CompletedProcess:

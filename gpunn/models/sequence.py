@@ -170,8 +170,7 @@ class SequenceDecoder(nn.Module):
         fits = symbols.ndim == 2 and len(symbols) == len(features)
         rule = "symbols must have the dimensions (N, T), with the N of the features"
         check(fits, ShapeError, "SequenceDecoder", rule, symbols=symbols.shape, features=features.shape)
-        xp = get_array_module(symbols)
-        before = xp.concatenate([xp.zeros_like(symbols[:, :1]), symbols[:, :-1]], 1)
+        before = F.concatenate([0 * symbols[:, :1], symbols[:, :-1]], 1)
         y, _ = self.recurrent(F.embedding(before, self.embedding), self._first(features))
         return self.output(y)
 

@@ -1,0 +1,1 @@
+"""Models for other programs: :mod:`gpunn.interop.onnx` writes ONNX files."""

@@ -1,0 +1,151 @@
+"""Models as ONNX files, which other programs run; see :mod:`gpunn.interop.onnx_nodes` for what can be translated.
+
+The file needs nothing of gpunn. Source of the format: https://onnx.ai/onnx/intro/concepts.html
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gpunn
+from gpunn.errors import ArgumentError, FileError, check
+from gpunn.files import write_atomically
+from gpunn.interop.onnx_graph import Graph, Name, package
+from gpunn.interop.onnx_nodes import TRANSLATIONS
+from gpunn.interop.trace import Call, Trace, Value, leaves, trace
+from gpunn.nn import Module, PackedSequence
+
+OPSET = 18
+"""The oldest version of the operators in which all translations are valid; more programs read it than newer ones."""
+
+LARGEST = 2**31 - 1
+"""Bytes in a file: protobuf, its format, has no more."""
+
+
+def export(
+    model: Module,
+    example: Any,
+    path: str | os.PathLike[str],
+    *,
+    opset: int = OPSET,
+    input_name: str = "input",
+    output_name: str = "output",
+    dynamic_batch: bool = True,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Write what ``model`` computes in evaluation to ``path``, an ONNX file.
+
+    The model runs on ``example``, an array of any values like those it will get (a tuple for several inputs), and what
+    it calls is followed: layers, functions of :mod:`gpunn.functional`, methods and operators of tensors. Other sizes
+    than the example's need another export; but axis 0 of every input counts the examples, and may have any size later,
+    unless ``dynamic_batch`` is False.
+
+    Several inputs are called ``input_name``, ``input_name_1`` and so on, outputs alike. ``metadata`` stands in the
+    file: texts as they are, other values as JSON. Weights keep their names in the model. ``opset`` is the version of
+    ONNX's operators.
+
+    >>> import tempfile, numpy as np
+    >>> from gpunn import nn
+    >>> path = Path(tempfile.mkdtemp(), "model.onnx")
+    >>> net = nn.Sequential(nn.Linear(4, 3), nn.Softmax())
+    >>> export(net, np.zeros((1, 4), np.float32), path, metadata={"classes": ["a", "b", "c"]})
+    >>> import onnx.reference
+    >>> y = onnx.reference.ReferenceEvaluator(str(path)).run(None, {"input": np.ones((5, 4), np.float32)})
+    >>> y[0].shape
+    (5, 3)
+
+    Raises GraphError, before a file is written, for a function without a translation, which it names with its layer,
+    and for what depends on the values of the input or in a way unknown to gpunn; ArgumentError for settings out of
+    range and for weights beyond 2 GB; FileError if ``path`` cannot be written; PackageError without the package onnx.
+    """
+    onnx = package()
+    newest = onnx.defs.onnx_opset_version()
+    check(OPSET <= opset <= newest, ArgumentError, "export", f"opset must be from {OPSET} to {newest}", opset=opset)
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in (metadata or {}).items()}
+    packed = isinstance(example, PackedSequence)
+    check(not packed, ArgumentError, "export", "sequences must be of one length, not packed", type="PackedSequence")
+    inputs = example if isinstance(example, tuple | list) else [example]
+    found = trace(model, inputs, TRANSLATIONS, dynamic_batch)
+    graph, ends = _translated(found, input_name, output_name, dynamic_batch)
+    content = _content(graph, ends, opset, type(model).__name__, texts)
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise FileError(f"{target}: the model cannot be written: No such folder: {target.parent}")
+    try:
+        write_atomically(target, content)
+    except OSError as error:
+        raise FileError(f"{target}: the model cannot be written: {error.strerror or error}") from error
+
+
+def _translated(
+    found: Trace, input_name: str, output_name: str, dynamic_batch: bool
+) -> tuple[Graph, tuple[list[Any], list[Any]]]:
+    """The graph, and the descriptions of its inputs and its outputs."""
+    graph = Graph(found.examples)
+    given, named = _names(input_name, len(found.inputs)), _names(output_name, len(found.outputs))
+    for name in (*given, *named):
+        clear = graph.new_name(name) == name
+        check(clear, ArgumentError, "export", "inputs and outputs must have different names", name=name)
+    for value, name in zip(found.inputs, given, strict=True):
+        graph.bind(value, name)
+    if dynamic_batch:
+        graph.count_examples(given[0])
+    for call in _needed(found):
+        graph.call = call
+        if call.function not in TRANSLATIONS:
+            graph.refuse("it has no translation to ONNX")
+        made = TRANSLATIONS[call.function](graph, **call.arguments)
+        for value, name in zip(call.results, [made] if isinstance(made, str) else made, strict=True):
+            graph.bind(value, name)
+    graph.call = None
+    for value, name in zip(found.outputs, named, strict=True):
+        graph.nodes.append(graph.onnx.helper.make_node("Identity", [graph.name(value)], [name], name=f"/{name}"))
+    ends = [[_described(graph, *each) for each in zip(values, names, strict=True)]
+            for values, names in ((found.inputs, given), (found.outputs, named))]  # fmt: skip
+    return graph, (ends[0], ends[1])
+
+
+def _names(name: str, count: int) -> list[Name]:
+    return [f"{name}_{number}" if number else name for number in range(count)]
+
+
+def _needed(found: Trace) -> list[Call]:
+    """The calls that the outputs depend on, in order."""
+    wanted, needed = set(map(id, found.outputs)), []
+    for call in reversed(found.calls):
+        if any(id(value) in wanted for value in call.results):
+            wanted.update(id(value) for value in leaves(call.arguments) if isinstance(value, Value))
+            needed.append(call)
+    return needed[::-1]
+
+
+def _described(graph: Graph, value: Value, name: Name) -> Any:
+    """The type and shape of an input or output; an axis that holds as many as there are examples is called N."""
+    sizes = [
+        size if not growth else "N" if (size, growth) == (graph.examples, 1) else None
+        for size, growth in zip(value.shape, value.growth, strict=True)
+    ]
+    helper = graph.onnx.helper
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), sizes)
+
+
+def _content(graph: Graph, ends: tuple[list[Any], list[Any]], opset: int, title: str, texts: dict[str, str]) -> bytes:
+    helper, numpy_helper = graph.onnx.helper, graph.onnx.numpy_helper
+    operators = helper.make_opsetid("", opset)
+    model = helper.make_model(
+        helper.make_graph(graph.nodes, title, *ends),
+        opset_imports=[operators],
+        ir_version=helper.find_min_ir_version_for([operators]),  # the newest one is not read by programs before it
+        producer_name="gpunn",
+        producer_version=gpunn.__version__,
+    )
+    helper.set_model_props(model, texts)
+    size = model.ByteSize() + sum(array.nbytes + len(name) + 64 for name, array in graph.weights.items())
+    rule = "an ONNX file cannot be larger than 2 GB, weights included"
+    check(size <= LARGEST, ArgumentError, "export", rule, bytes=size)
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in graph.weights.items())
+    return bytes(model.SerializeToString())

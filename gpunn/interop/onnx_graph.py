@@ -1,0 +1,169 @@
+"""An ONNX graph as it grows: nodes, constants, and the names that join them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+from gpunn.errors import GraphError, PackageError, fail
+from gpunn.interop.trace import Call, Value
+
+Name = str
+"""Of an array in the graph; empty for an input that a node goes without."""
+
+
+def package() -> Any:
+    """The package ``onnx``; raises PackageError, with the command that mends it, where it is not installed."""
+    try:
+        import onnx
+        import onnx.helper
+        import onnx.numpy_helper
+    except ImportError as error:
+        raise PackageError(f'export: ONNX files are written by onnx ({error}): pip install "gpunn[onnx]"') from error
+    return onnx
+
+
+class Graph:
+    """Nodes and constants of one file, traced on ``examples``; ``call`` is the call that is being translated."""
+
+    def __init__(self, examples: int) -> None:
+        self.onnx = package()
+        self.examples = examples
+        self.nodes: list[Any] = []
+        self.weights: dict[Name, np.ndarray[Any, Any]] = {}
+        self.call: Call | None = None
+        self._names: dict[int, Name] = {}
+        self._values: list[Value] = []  # one that is gone could lend its identity to another
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], Name] = {}
+        self._used: set[Name] = set()
+        self._examples: Name = ""
+
+    @property
+    def results(self) -> list[Value]:
+        """Of the call that is being translated."""
+        return [] if self.call is None else self.call.results
+
+    def refuse(self, rule: str, **values: object) -> NoReturn:
+        """Raise GraphError about the call that is being translated, or else about the outputs."""
+        where = f"{self.call.function} in {self.call.layer}" if self.call else "the model's result"
+        fail(GraphError, "export", f"{where}: {rule}", **values)
+
+    def need_fixed(self, x: Value, axes: Sequence[int]) -> None:
+        """Refuse ``x`` if its size along one of ``axes`` depends on the number of examples."""
+        if any(x.growth[axis] for axis in axes):
+            self.refuse("sizes may not depend on the number of examples but along axis 0", shape=x.shape)
+
+    # ---- names ----------------------------------------------------------------------------------------------------
+
+    def bind(self, value: Value, name: Name) -> None:
+        """Say what ``value`` is called."""
+        self._names[id(value)] = name
+        self._values.append(value)
+
+    def name(self, value: Value | Name | None) -> Name:
+        """What ``value`` is called; constants come into the file when they are first named."""
+        if value is None or isinstance(value, str):
+            return value or ""
+        if id(value) not in self._names:
+            if value.array is None:
+                self.refuse("an array was computed where it cannot be followed", shape=value.shape)
+            if value.name:
+                self.bind(value, self.new_name(value.name))
+                self.weights[self._names[id(value)]] = value.array
+            else:
+                self.bind(value, self._expanded(value))
+        return self._names[id(value)]
+
+    def new_name(self, wanted: str) -> Name:
+        """``wanted``, with a number behind it if there is one of that name."""
+        name, number = wanted, 1
+        while name in self._used:
+            name, number = f"{wanted}_{number}", number + 1
+        self._used.add(name)
+        return name
+
+    # ---- nodes and constants --------------------------------------------------------------------------------------
+
+    def node(self, op: str, *inputs: Value | Name | None, **attributes: Any) -> Name:
+        """Add a node with one result, and return its name."""
+        return self.nodes_of(op, 1, *inputs, **attributes)[0]
+
+    def nodes_of(self, op: str, results: int, *inputs: Value | Name | None, **attributes: Any) -> list[Name]:
+        """Add a node with several results, and return their names."""
+        layer = self.call.layer.split(" (")[0] if self.call else ""
+        names = [self.name(each) for each in inputs]
+        while not names[-1]:  # allowed by ONNX, but onnxruntime can crash on it
+            names.pop()
+        title = self.new_name(f"{layer}/{op}" if layer else op)
+        made = [self.new_name(f"{title}:{number}") for number in range(results)]
+        self.nodes.append(self.onnx.helper.make_node(op, names, made, name=title, **attributes))
+        return made
+
+    def constant(self, array: Any, dtype: Any = None) -> Name:
+        """A constant array; equal ones are kept once."""
+        array = np.ascontiguousarray(np.asarray(array, dtype)).reshape(np.shape(array))
+        key = str(array.dtype), array.shape, array.tobytes()
+        if key not in self._constants:
+            self._constants[key] = self.new_name("constant")
+            self.weights[self._constants[key]] = array
+        return self._constants[key]
+
+    def integers(self, *numbers: int) -> Name:
+        """A constant vector of int64, in which ONNX gives sizes and axes."""
+        return self.constant(np.array(numbers, np.int64))
+
+    def weight(self, value: Value | None, what: str) -> np.ndarray[Any, Any] | None:
+        """The array of a parameter that is needed in another form than it has."""
+        if value is not None and value.array is None:
+            self.refuse(f"{what} must be a parameter or a constant, not computed", shape=value.shape)
+        return None if value is None else value.array
+
+    # ---- shapes ---------------------------------------------------------------------------------------------------
+
+    def count_examples(self, of: Name) -> None:
+        """Say of which input axis 0 counts the examples."""
+        self._examples = of
+
+    def shape_of(self, value: Value) -> Name:
+        """The shape of ``value`` for the number of examples at hand, as a vector."""
+        if not any(value.growth):
+            return self.integers(*value.shape)
+        count = self.node("Shape", self._examples, start=0, end=1)
+        sizes = []
+        for size, growth in zip(value.shape, value.growth, strict=True):
+            rest = size - growth * self.examples
+            grown = self.node("Mul", count, self.integers(growth)) if growth > 1 or growth < 0 else count
+            sizes.append((self.node("Add", grown, self.integers(rest)) if rest else grown) if growth else
+                         self.integers(size))  # fmt: skip
+        return self.node("Concat", *sizes, axis=0)
+
+    def reshape(self, x: Value | Name, like: Value) -> Name:
+        """``x`` in the shape of ``like``."""
+        if sum(map(bool, like.growth)) > 1 or 0 in like.shape:
+            return self.node("Reshape", x, self.shape_of(like), allowzero=1)
+        sizes = (-1 if growth else size for size, growth in zip(like.shape, like.growth, strict=True))
+        return self.node("Reshape", x, self.integers(*sizes))
+
+    def _expanded(self, value: Value) -> Name:
+        kept = self.constant(value.array)
+        return self.node("Expand", kept, self.shape_of(value)) if any(value.growth) else kept
+
+    # ---- what several translations need ---------------------------------------------------------------------------
+
+    def like(self, number: Any, x: Value) -> Name:
+        """A number as a constant of the dtype of ``x``."""
+        return self.constant(np.asarray(number, x.dtype))
+
+    def cast(self, x: Value | Name, dtype: np.dtype[Any]) -> Name:
+        """``x`` in ``dtype``."""
+        if isinstance(x, Value) and x.dtype == dtype:
+            return self.name(x)
+        return self.node("Cast", x, to=self.onnx.helper.np_dtype_to_tensor_dtype(dtype))
+
+    def slice(self, x: Value | Name, axes: Sequence[int], starts: Sequence[int], ends: Sequence[int],
+              steps: Sequence[int] | None = None) -> Name:  # fmt: skip
+        """``x[start:end:step]`` along each of ``axes``."""
+        vectors = [self.integers(*each) for each in (starts, ends, axes, steps or [1] * len(axes))]
+        return self.node("Slice", x, *vectors)

@@ -1,0 +1,266 @@
+"""Layers in ONNX: products with weights, convolution, pooling, normalisation, and sequences.
+
+How a translation looks says :mod:`gpunn.interop.onnx_nodes`. What ONNX's operators and their implementations do
+differently is avoided rather than relied on: windows of pooling never overhang (the padding at the end is chosen so
+that they do not), and normalisation over an even number of channels is written out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gpunn.interop.onnx_graph import Graph, Name
+from gpunn.interop.trace import Value
+from gpunn.ops.pool_window import geometry
+from gpunn.ops.window import Window, window
+
+# ---- layers with weights --------------------------------------------------------------------------------------------
+
+
+def linear(g: Graph, x: Value, w: Value, b: Value | None) -> Name:
+    if x.ndim == 2:
+        return g.node("Gemm", x, w, b, transB=1)
+    y = g.node("MatMul", x, g.node("Transpose", w, perm=[1, 0]))
+    return y if b is None else g.node("Add", y, b)
+
+
+def bilinear(g: Graph, x1: Value, x2: Value, w: Value, b: Value | None) -> Name:
+    batch = "abcdefgh"[: x1.ndim - 1]
+    y = g.node("Einsum", x1, w, x2, equation=f"{batch}i,kij,{batch}j->{batch}k")
+    return y if b is None else g.node("Add", y, b)
+
+
+def _both_ends(win: Window) -> list[int]:
+    """The padding as ONNX has it: before, for all axes, then after."""
+    return [before for before, _ in win.pads] + [after for _, after in win.pads]
+
+
+def conv(g: Graph, x: Value, w: Value, b: Value | None, stride: Any, padding: Any, dilation: Any, groups: int) -> Name:
+    win = window("conv", w.shape[2:], stride, padding, dilation, x.ndim - 2)
+    attributes = {"strides": win.stride, "pads": _both_ends(win), "dilations": win.dilation, "group": groups}
+    return g.node("Conv", x, w, b, kernel_shape=win.kernel, **attributes)
+
+
+def conv_transpose(
+    g: Graph, x: Value, w: Value, b: Value | None, stride: Any, padding: Any, output_padding: Any, groups: int,
+    dilation: Any,
+) -> Name:  # fmt: skip
+    rank = x.ndim - 2
+    win = window("conv_transpose", w.shape[2:], stride, padding, dilation, rank)
+    more = [output_padding] * rank if isinstance(output_padding, int) else output_padding
+    attributes = {"strides": win.stride, "pads": _both_ends(win), "dilations": win.dilation, "group": groups}
+    return g.node("ConvTranspose", x, w, b, kernel_shape=win.kernel, output_padding=more, **attributes)
+
+
+def embedding(g: Graph, indices: Value, weight: Value, padding_idx: int | None) -> Name:
+    return g.node("Gather", weight, indices, axis=0)
+
+
+# ---- pooling --------------------------------------------------------------------------------------------------------
+
+
+def _windows(
+    g: Graph, x: Value, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
+) -> tuple[Window, tuple[int, ...]]:
+    """The window with the padding at the end that lets the last one end inside it, and the size of the output."""
+    g.need_fixed(x, range(2, x.ndim))
+    win, out = geometry("pool", x.shape, kernel_size, stride, padding, dilation, ceil_mode, x.ndim - 2)
+    spans = zip(win.pads, win.reach((0,) * len(out), out), x.shape[2:], strict=True)
+    return win._replace(pads=tuple((before, max(0, reach - before - n)) for (before, _), reach, n in spans)), out
+
+
+def max_pool(
+    g: Graph, x: Value, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool,
+    return_indices: bool,
+) -> Name:  # fmt: skip
+    if return_indices:
+        g.refuse("the places of the maxima have no translation", return_indices=True)
+    win, _ = _windows(g, x, kernel_size, stride, padding, dilation, ceil_mode)
+    attributes = {"strides": win.stride, "pads": _both_ends(win), "dilations": win.dilation}
+    return g.node("MaxPool", x, kernel_shape=win.kernel, **attributes)
+
+
+def avg_pool(
+    g: Graph, x: Value, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool
+) -> Name:
+    win, out = _windows(g, x, kernel_size, stride, padding, 1, ceil_mode)
+    attributes = {"strides": win.stride, "pads": _both_ends(win), "kernel_shape": win.kernel}
+    y = g.node("AveragePool", x, count_include_pad=int(count_include_pad), **attributes)
+    if not count_include_pad:
+        return y
+    # It was divided by all elements of the window, but what lies beyond the padding that was asked for does not count.
+    asked, share = geometry("pool", x.shape, kernel_size, stride, padding, 1, ceil_mode, len(out))[0].pads, np.ones(out)
+    for axis, (n, (before, after)) in enumerate(zip(x.shape[2:], asked, strict=True)):
+        start = np.arange(out[axis]) * win.stride[axis] - before
+        counted = np.minimum(win.kernel[axis], n + after - start)
+        share = share * (win.kernel[axis] / counted).reshape(-1, *(1,) * (len(out) - 1 - axis))
+    return y if (share == 1).all() else g.node("Mul", y, g.like(share, x))
+
+
+def adaptive_pool(g: Graph, x: Value, output_size: Any, return_indices: bool = False, *, reduce: str) -> Name:
+    if return_indices:
+        g.refuse("the places of the maxima have no translation", return_indices=True)
+    g.need_fixed(x, range(2, x.ndim))
+    y, out = g.name(x), g.results[0].shape[2:]
+    for axis, (n, bins) in enumerate(zip(x.shape[2:], out, strict=True), 2):
+        if bins == 1:
+            y = g.node(reduce, y, g.integers(axis), keepdims=1)
+        elif bins != n:
+            edges = [(i * n // bins, -(-(i + 1) * n // bins)) for i in range(bins)]
+            parts = [g.slice(y, [axis], [start], [end]) for start, end in edges]
+            y = g.node("Concat", *(g.node(reduce, part, g.integers(axis), keepdims=1) for part in parts), axis=axis)
+    return y
+
+
+def global_pool(g: Graph, x: Value, *, op: str) -> Name:
+    return g.node(op, x)
+
+
+# ---- normalisation --------------------------------------------------------------------------------------------------
+
+
+def batch_norm(
+    g: Graph, x: Value, running_mean: Value, running_var: Value, weight: Value | None, bias: Value | None,
+    training: bool, momentum: float, eps: float, relu: bool,
+) -> Name:  # fmt: skip
+    if training:
+        g.refuse("the statistics of a batch have no translation; export in evaluation", training=True)
+    g.need_fixed(x, [1])
+    channels = x.shape[1:2]
+    scale = weight or g.like(np.ones(channels), x)
+    y = g.node("BatchNormalization", x, scale, bias or g.like(np.zeros(channels), x), running_mean, running_var,
+               epsilon=eps)  # fmt: skip
+    return g.node("Relu", y) if relu else y
+
+
+def instance_norm(
+    g: Graph, x: Value, running_mean: Value | None, running_var: Value | None, weight: Value | None,
+    bias: Value | None, use_input_stats: bool, momentum: float, eps: float,
+) -> Name:  # fmt: skip
+    if not use_input_stats:
+        given = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
+        return batch_norm(g, x, **given, training=False, momentum=momentum, eps=eps, relu=False)  # type: ignore[arg-type]
+    g.need_fixed(x, [1])
+    channels = x.shape[1:2]
+    scale = weight or g.like(np.ones(channels), x)
+    return g.node("InstanceNormalization", x, scale, bias or g.like(np.zeros(channels), x), epsilon=eps)
+
+
+def group_norm(g: Graph, x: Value, num_groups: int, weight: Value | None, bias: Value | None, eps: float) -> Name:
+    g.need_fixed(x, range(1, x.ndim))
+    rows = g.node("Reshape", x, g.integers(0, num_groups, -1))
+    ones, zeros = g.like(np.ones(num_groups), x), g.like(np.zeros(num_groups), x)
+    y = g.reshape(g.node("InstanceNormalization", rows, ones, zeros, epsilon=eps), g.results[0])
+    for op, each in (("Mul", weight), ("Add", bias)):
+        if each is not None:
+            y = g.node(op, y, g.node("Reshape", each, g.integers(-1, *(1,) * (x.ndim - 2))))
+    return y
+
+
+def layer_norm(g: Graph, x: Value, normalized_shape: Any, weight: Value | None, bias: Value | None, eps: float) -> Name:
+    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    scale = weight or g.like(np.ones(shape), x)
+    return g.node("LayerNormalization", x, scale, bias, axis=-len(shape), epsilon=eps)
+
+
+def lrn(g: Graph, x: Value, size: int, alpha: float, beta: float, k: float, alpha_mode: str) -> Name:
+    settings = x, size, alpha, beta, k, alpha_mode
+    if x.ndim == 4:
+        return _normalised_channels(g, g.name(x), *settings)
+    g.need_fixed(x, range(1, x.ndim))
+    maps = g.node("Reshape", x, g.integers(0, x.shape[1], -1, 1))
+    return g.reshape(_normalised_channels(g, maps, *settings), x)
+
+
+def _normalised_channels(
+    g: Graph, maps: Name, x: Value, size: int, alpha: float, beta: float, k: float, alpha_mode: str
+) -> Name:
+    """Of ``maps`` (N, C, H, W), in the dtype of ``x``."""
+    total = alpha * size if alpha_mode == "sum" else alpha  # ONNX divides it by size
+    if size % 2:
+        return g.node("LRN", maps, size=size, alpha=total, beta=beta, bias=k)
+    # ONNX has the larger half of an even size at the other side, and some implementations refuse it.
+    squares = g.node("Transpose", g.node("Mul", maps, maps), perm=[0, 2, 1, 3])
+    means = g.node("AveragePool", squares, kernel_shape=[size, 1], pads=[size // 2, 0, (size - 1) // 2, 0],
+                   strides=[1, 1], count_include_pad=1)  # fmt: skip
+    means = g.node("Transpose", means, perm=[0, 2, 1, 3])
+    base = g.node("Add", g.node("Mul", means, g.like(total, x)), g.like(k, x))
+    return g.node("Div", maps, g.node("Pow", base, g.like(beta, x)))
+
+
+def block(
+    g: Graph, x: Value, b: Value, kernel_size: Any, stride: Any, padding: Any, size: int, alpha: float, beta: float,
+    k: float, alpha_mode: str, *, pool_first: bool,
+) -> Name:  # fmt: skip
+    """A fused block of AlexNet, in its parts."""
+    biased: Value | Name = x
+    if b.array is None or b.name or b.array.any():
+        biased = g.node("Add", x, g.node("Reshape", b, g.integers(-1, 1, 1)))
+    win, _ = _windows(g, x, kernel_size, stride, padding, 1, False)
+    y = g.node("Relu", biased)
+    for pools in (pool_first, not pool_first):
+        if pools:
+            y = g.node("MaxPool", y, kernel_shape=win.kernel, strides=win.stride, pads=_both_ends(win))
+        else:
+            y = _normalised_channels(g, y, x, size, alpha, beta, k, alpha_mode)
+    return y
+
+
+# ---- sequences ------------------------------------------------------------------------------------------------------
+
+_ORDER = {"RNN": [0], "LSTM": [0, 3, 1, 2], "GRU": [1, 0, 2]}
+"""Where ONNX's gates (i, o, f, c and z, r, h) lie among ours (i, f, g, o and r, z, n)."""
+
+
+def _recurrent(
+    g: Graph, op: str, x: Value | Name, states: Sequence[Value | None], w_ih: Value, w_hh: Value, b_ih: Value | None,
+    b_hh: Value | None, reverse: bool = False, batch_sizes: Any = None, **attributes: Any,
+) -> list[Name]:  # fmt: skip
+    """All outputs (T, N, H), and the last of each state (N, H)."""
+    if batch_sizes is not None:
+        g.refuse("sequences must be of one length, not packed", batch_sizes="given")
+    weights = [_gates(g.weight(w, what), op) for w, what in ((w_ih, "w_ih"), (w_hh, "w_hh"))]
+    biases = None
+    if b_ih is not None or b_hh is not None:
+        zeros = np.zeros(w_ih.shape[0], w_ih.dtype)
+        each = [g.weight(b, what) for b, what in ((b_ih, "b_ih"), (b_hh, "b_hh"))]
+        biases = g.constant(np.concatenate([_gates(zeros if b is None else b, op) for b in each])[None])
+    first = [None if state is None else g.node("Unsqueeze", state, g.integers(0)) for state in states]
+    inputs = [x, *(g.constant(w[None]) for w in weights), biases, None, *first]
+    direction = "reverse" if reverse else "forward"
+    y, *last = g.nodes_of(op, 1 + len(states), *inputs, hidden_size=w_hh.shape[1], direction=direction, **attributes)
+    return [g.node("Squeeze", y, g.integers(1)), *(g.node("Squeeze", state, g.integers(0)) for state in last)]
+
+
+def _gates(a: Any, op: str) -> np.ndarray[Any, Any]:
+    """The rows of a weight or bias in ONNX's order."""
+    parts = np.split(a, len(_ORDER[op]))
+    return np.concatenate([parts[place] for place in _ORDER[op]])
+
+
+def rnn(g: Graph, x: Value, h: Value | None, nonlinearity: str, **how: Any) -> list[Name]:
+    return _recurrent(g, "RNN", x, [h], activations=[nonlinearity.capitalize()], **how)
+
+
+def lstm(g: Graph, x: Value, state: Sequence[Value] | None, **how: Any) -> list[Name]:
+    return _recurrent(g, "LSTM", x, state or [None, None], **how)
+
+
+def gru(g: Graph, x: Value, h: Value | None, reset_after: bool, **how: Any) -> list[Name]:
+    return _recurrent(g, "GRU", x, [h], linear_before_reset=int(reset_after), **how)
+
+
+def _step(g: Graph, x: Value) -> Name:
+    """One step as a sequence."""
+    return g.node("Unsqueeze", x, g.integers(0))
+
+
+def lstm_cell(g: Graph, x: Value, state: Sequence[Value], **weights: Any) -> list[Name]:
+    return _recurrent(g, "LSTM", _step(g, x), state, **weights)[1:]
+
+
+def gru_cell(g: Graph, x: Value, h: Value, reset_after: bool, **weights: Any) -> Name:
+    return _recurrent(g, "GRU", _step(g, x), [h], linear_before_reset=int(reset_after), **weights)[1]

@@ -9,6 +9,7 @@ from gpunn.tensor import Tensor, no_grad, tensor
 
 if TYPE_CHECKING:
     from gpunn import functional, nn, optim, testing
+    from gpunn.profiler import profile
 
 __version__ = "0.1.0"
 
@@ -23,6 +24,7 @@ __all__ = [
     "no_grad",
     "ops",
     "optim",
+    "profile",
     "tensor",
     "testing",
 ]
@@ -33,4 +35,6 @@ _WHEN_USED = ("functional", "nn", "optim", "testing")  # half of the time of the
 def __getattr__(name: str) -> Any:
     if name in _WHEN_USED:
         return importlib.import_module(f"gpunn.{name}")
+    if name == "profile":
+        return importlib.import_module("gpunn.profiler").profile
     raise AttributeError(f"module 'gpunn' has no attribute {name!r}")

@@ -13,6 +13,7 @@ from typing import Self
 
 from gpunn.backend import DTYPES, Array, device_context, device_of, get_array_module, is_array
 from gpunn.errors import DeviceError, DtypeError, GraphError, ShapeError, check, fail
+from gpunn.observer import observers
 
 Backward = Callable[[Array, tuple[bool, ...]], Sequence[Array | None]]
 """From the gradient of a result, and which parents need one, to the gradients of the parents (None: not needed)."""
@@ -78,6 +79,8 @@ class Node:
         """This node, which remembers ``backward`` if gradients are recorded and a parent needs one."""
         if _recording.get() and any(parent.requires_grad for parent in parents):
             self.requires_grad = True
+            for observer in observers.get():
+                backward = observer.around_gradient(backward)
             self._parents, self._backward = tuple(parents), backward
             self._seen = self._counts()
         return self
@@ -115,7 +118,13 @@ class Node:
         Raises GraphError if nothing was recorded, the graph was freed, or an array in it was changed in place.
         """
         check(self.requires_grad, GraphError, "backward", "this tensor does not depend on one with requires_grad=True")
-        pending: dict[int, Array] = {id(self): self._first_gradient(g)}
+        run = self._go_back
+        for observer in observers.get():
+            run = observer.around_backward(run)
+        run(self._first_gradient(g), retain_graph)
+
+    def _go_back(self, g: Array, retain_graph: bool) -> None:
+        pending: dict[int, Array] = {id(self): g}
         for node in self._topological_order():
             gy = pending.pop(id(node), None)
             if gy is None:

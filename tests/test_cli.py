@@ -140,9 +140,15 @@ def test_warmup_where_there_is_no_gpu(command: Command) -> None:
     assert re.fullmatch(r"error: warmup: name an architecture, as in --arch sm_90: .*\n", err)
 
 
-def test_training_is_quiet_where_there_is_no_terminal(command: Command) -> None:
+LINE = r"epoch \d/\d  [ -~]* s  \d:\d\d left\n"
+"""What is written an epoch where there is no terminal: no control characters."""
+
+
+def test_training_where_there_is_no_terminal(command: Command) -> None:
     code, out, err = command(*QUICK, "--out", "here")
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert re.fullmatch(LINE, err)
+    assert "  test accuracy " in err
     summary = json.loads(Path("here/summary.json").read_text())
     line = f"test accuracy {summary['test_accuracy']:.2%} after 1 epochs, {summary['seconds']:.1f} s: here\n"
     assert out == line
@@ -152,7 +158,9 @@ def test_digits_rows(command: Command) -> None:
     code, out, err = command(
         "train", "digits-rows", "--epochs", 1, "--batch-size", 256, "--hidden-size", 8, "--out", "o"
     )
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert re.fullmatch(f"({LINE}){{3}}", err)
+    assert [line.split("  ")[1] for line in err.splitlines()] == ["RNN", "LSTM", "GRU"]
     percent = r"\d+\.\d\d%"
     line = rf"test accuracy RNN {percent}, LSTM {percent}, GRU {percent} after 1 epochs, \d+\.\d s: o\n"
     assert re.fullmatch(line, out)
@@ -161,7 +169,8 @@ def test_digits_rows(command: Command) -> None:
 
 def test_spell(command: Command) -> None:
     code, out, err = command("train", "spell", "--epochs", 1, "--batch-size", 256, "--lr", "0.02", "--out", "here")
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert re.fullmatch(LINE, err)
     assert re.fullmatch(r"exact test names \d+\.\d\d% after 1 epochs, \d+\.\d s: here\n", out)
     assert json.loads(Path("here/config.json").read_text())["lr"] == 0.02
 
@@ -172,7 +181,8 @@ SMALL_TEXT = ("--hidden-size", 8, "--epochs", 1, "--batch-size", 2, "--sequence-
 def test_text(command: Command) -> None:
     Path("story.txt").write_text("a word and " * 40)
     code, out, err = command("train", "text", "--file", "story.txt", *SMALL_TEXT, "--cell", "rnn", "--out", "here")
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert re.fullmatch(LINE, err)
     sample = Path("here/sample.txt").read_text()
     line = r"\ntest bits/character \d+\.\d{3} after 1 epochs, \d+\.\d s: here\n"
     assert out.startswith(sample)
@@ -202,7 +212,7 @@ def test_progress_of_a_text_on_a_terminal(command: Command, monkeypatch: pytest.
     Path("story.txt").write_text("a word and " * 40)
     terminal = Terminal()
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
     assert command("train", "text", "--file", "story.txt", *SMALL_TEXT, "--out", "here").code == 0
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue())
     last = [line for line in re.split(r"[\r\n]+", shown) if line.startswith("epoch")][-1]
@@ -219,7 +229,7 @@ def test_options_reach_the_run(command: Command) -> None:
 
 
 class Terminal(io.StringIO):
-    """A standard output that says it is a terminal."""
+    """A stream that says it is a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -228,7 +238,7 @@ class Terminal(io.StringIO):
 def test_progress_on_a_terminal(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
     assert command("train", "digits", "--epochs", 2, "--batch-size", 256, "--out", "here").code == 0
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue())
     last = [line for line in re.split(r"[\r\n]+", shown) if line.startswith("epoch")][-1]

@@ -9,7 +9,7 @@ import gpunn
 
 ROOT = Path(gpunn.__file__).parent
 FLOORS = [
-    ["errors", "files"],
+    ["errors", "files", "observer"],
     ["backend"],
     ["cuda"],
     ["ops"],
@@ -18,7 +18,7 @@ FLOORS = [
     ["functional"],
     ["testing"],
     ["nn", "optim"],
-    ["data", "checkpoint", "distributed", "interop"],
+    ["data", "checkpoint", "distributed", "interop", "profiler"],
     ["models", "train", "plot"],
     ["recipes", "sklearn"],
     ["report"],

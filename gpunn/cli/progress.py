@@ -5,41 +5,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from gpunn.train.callbacks.display import Watch
+
 
 @contextmanager
 def training(epochs: int | None) -> Iterator[dict[str, Any]]:
-    """A progress display on a terminal, nothing elsewhere; gives the callbacks of the recipe."""
-    if not sys.stdout.isatty():
-        yield {}
-        return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.fields[epoch]}"),
-        BarColumn(),
-        TextColumn("loss {task.fields[loss]}  {task.fields[measured]}"),
-        TextColumn("{task.fields[rate]:.0f} steps/s"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns) as progress:
-        task = progress.add_task("", total=None, epoch="", loss="-", measured="", rate=0.0)
+    """Show how a training goes, on the standard error; gives the callbacks of the recipe."""
+    with Watch() as watch:
+        status = watch.status
+        status.epochs = epochs
 
         def on_step(step: int, steps: int, loss: float) -> None:
-            rate = progress.tasks[task].speed or 0.0
-            epoch = f"epoch {1 + (step - 1) * epochs // steps}/{epochs}" if epochs else ""
-            progress.update(task, completed=step, total=steps, epoch=epoch, loss=f"{loss:.4f}", rate=rate)
+            if not status.steps:  # a run that is resumed begins at a later step
+                status.first = step - 1
+            status.step, status.steps = step, steps
+            status.epoch = 1 + (step - 1) * epochs // steps if epochs else 0
+            watch.step(loss)
 
         def on_epoch(record: dict[str, Any]) -> None:
-            progress.update(task, measured=_measured(record))
+            status.epoch = record["epoch"]
+            watch.epoch(record)
 
         yield {"on_step": on_step, "on_epoch": on_epoch}
-
-
-def _measured(record: dict[str, Any]) -> str:
-    cell = f"{record['cell'].upper()} " if "cell" in record else ""
-    if "test_bits_per_character" in record:
-        return f"{cell}test bits/character {record['test_bits_per_character']:.3f}"
-    return f"{cell}test accuracy {record['test_accuracy']:.2%}"
 
 
 @contextmanager

@@ -38,6 +38,11 @@ def spare(path: Path) -> Path | None:
     return _spares[folder()] / path.name if folder() in _spares else None
 
 
+def is_kept() -> bool:
+    """Whether what this process compiles is there for the next one; False once the cache could not be written."""
+    return folder() not in _spares
+
+
 _spares: dict[Path, Path] = {}
 
 

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from gpunn.cuda import cache
+from gpunn.cuda.compilation import compiling
 from gpunn.errors import CompileError
 
 _ENTRY = re.compile(r"Compiling entry function '(\w+)'")
@@ -92,7 +93,8 @@ def compile_cubin(code: str, filename: str, options: tuple[str, ...], arch: str)
     check_architecture(arch)
     if found := find_cubin(code, filename, options, arch):
         return found
-    content, log = _nvrtc(code, filename, options, arch)
+    with compiling(f"{filename} for {arch}"):
+        content, log = _nvrtc(code, filename, options, arch)
     resources = read_resources(log)
     kernels = {name: asdict(used) for name, used in resources.items()}
     described = json.dumps({"sha256": _digest(content, kernels), "kernels": kernels}).encode()

@@ -15,6 +15,7 @@ from gpunn.backend import Array, device_of, get_array_module, is_array
 from gpunn.cuda import source
 from gpunn.cuda.source import MacroValue
 from gpunn.errors import DeviceError, LaunchError, check
+from gpunn.observer import observers
 
 C_TYPES = {"float32": "float", "float64": "double"}
 """The dtypes that the kernels take, with their names in CUDA C++."""
@@ -132,6 +133,8 @@ def launch(
         rule = "arrays must be on the current device; compute inside `with gpunn.backend.use_device(...)`"
         check(not elsewhere, DeviceError, kernel, rule, arrays=elsewhere, current=f"gpu:{current.id}")
         function = _compiled(file, kernel, options, f"sm_{current.compute_capability}", current.id)
+    for observer in observers.get():
+        function = observer.around_launch(file, kernel, args, function)
     function(grid, block, tuple(args))
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, Self, TypeVar
 
 import numpy as np
 
 from gpunn.backend import Array, asarray, check_device, device_context, device_of, is_array
 from gpunn.errors import ArgumentError, ShapeError, check
+from gpunn.observer import Observer, observers
 from gpunn.tensor import Tensor, no_grad
 
 
@@ -51,18 +51,24 @@ def _each_once(named: Iterator[tuple[str, Held]]) -> Iterator[tuple[str, Held]]:
             yield name, held
 
 
-_visits: ContextVar[list[tuple[Module, Any]] | None] = ContextVar("visits", default=None)
+class _Visits(Observer):
+    def __init__(self) -> None:
+        self.seen: list[tuple[Module, Any]] = []
+
+    def around_module(self, module: Module, run: Callable[..., Any]) -> Callable[..., Any]:
+        def visited(*args: Any, **settings: Any) -> Any:
+            y = run(*args, **settings)
+            self.seen.append((module, y))
+            return y
+
+        return visited
 
 
 @contextmanager
 def visiting() -> Iterator[list[tuple[Module, Any]]]:
     """A context that lists each module that runs, with its output, behind those that run inside it."""
-    visits: list[tuple[Module, Any]] = []
-    token = _visits.set(visits)
-    try:
-        yield visits
-    finally:
-        _visits.reset(token)
+    with _Visits() as visits:
+        yield visits.seen
 
 
 def _shape_text(y: Any) -> str:
@@ -106,11 +112,10 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} must define forward")
 
     def __call__(self, *args: Any, **settings: Any) -> Any:
-        y = self.forward(*args, **settings)
-        visits = _visits.get()
-        if visits is not None:
-            visits.append((self, y))
-        return y
+        run: Callable[..., Any] = self.forward
+        for observer in observers.get():
+            run = observer.around_module(self, run)
+        return run(*args, **settings)
 
     def __repr__(self) -> str:
         """The modules inside as a nested listing; a layer with its settings, parameters by their shapes."""

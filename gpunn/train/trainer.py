@@ -17,6 +17,7 @@ import numpy as np
 
 from gpunn.backend import Array, device_context, device_of, get_array_module
 from gpunn.checkpoint import State, differences
+from gpunn.cuda.compilation import compiled
 from gpunn.errors import ArgumentError, TrainingError, check
 from gpunn.nn import Module
 from gpunn.optim import EMA, Optimizer, clip_grad_norm, clip_grad_value
@@ -26,7 +27,10 @@ from gpunn.train.diagnosis import first_not_finite
 from gpunn.train.random_state import RandomStreams
 
 Record = dict[str, Any]
-"""What an epoch came to: ``epoch`` (from 1), ``train_loss`` (mean over the examples), the measures, ``seconds``."""
+"""What an epoch came to: ``epoch`` (from 1), ``train_loss`` (mean over the examples), the measures, ``seconds``.
+
+Those are of the wall clock, without the time in which kernels were compiled.
+"""
 
 Loss = Callable[[Any], tuple[Tensor, int]]
 """From a batch to its mean loss, to go back through, and to how many examples it is the mean of."""
@@ -72,7 +76,8 @@ class Trainer:
     >>> trainer.step, len(records), records[-1]["train_loss"] < 0.2
     (60, 30, True)
 
-    ``step`` and ``epoch`` are the numbers of whole ones so far, ``records`` those of the epochs.
+    ``step`` and ``epoch`` are the numbers of whole ones so far, ``records`` those of the epochs; ``epochs`` is how many
+    :meth:`run` was asked for.
     """
 
     def __init__(
@@ -97,6 +102,7 @@ class Trainer:
         self._clip_norm, self._clip_value = clip_norm, clip_value
         self._random = RandomStreams(model, generators or {})
         self.epoch = self.step = 0
+        self.epochs: int | None = None
         self.records: list[Record] = []
         self.stopped = False
         self._total, self._examples, self._drained = 0.0, 0, False  # of the epoch under way
@@ -119,6 +125,7 @@ class Trainer:
         rule = "a run was stopped within an epoch, and the model is not where the data are: load a checkpoint first"
         check(self._whole, ArgumentError, "Trainer", rule, epoch=self.epoch, step=self.step)
         good = self.model.state_dict()  # a copy
+        self.epochs = epochs
         self.stopped, self._asked = False, None
         with self._taking_signals():
             try:
@@ -251,11 +258,13 @@ class Trainer:
 
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:
-        before, start = self._seconds[what], time.perf_counter()
+        before, start, compiling = self._seconds[what], time.perf_counter(), compiled().seconds
         try:
             yield
         finally:
             self._seconds[what] = before + time.perf_counter() - start
+            if what == "epoch":  # what the first one only takes says nothing of the others
+                self._seconds[what] -= compiled().seconds - compiling
 
     @contextmanager
     def _taking_signals(self) -> Iterator[None]:

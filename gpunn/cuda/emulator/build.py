@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gpunn.cuda import cache
+from gpunn.cuda.compilation import compiling
 from gpunn.cuda.emulator import source
 from gpunn.errors import CompileError
 
@@ -124,8 +125,9 @@ def load(
     path = _cache_path("kernel", text, flags, compiler, runtime_path.name)
 
     def build() -> bytes:
-        expanded = preprocessed or _preprocess(compiler, text, [*flags, *includes], filename)
-        return _compile_kernels(compiler, expanded, flags, runtime_path, filename)
+        with compiling(f"{filename} for the emulator"):
+            expanded = preprocessed or _preprocess(compiler, text, [*flags, *includes], filename)
+            return _compile_kernels(compiler, expanded, flags, runtime_path, filename)
 
     path = _built(path, build)
     library = ctypes.CDLL(str(path))
@@ -284,7 +286,7 @@ def _runtime(compiler: Compiler, check: bool) -> tuple[Path, ctypes.CDLL]:
 
     def build() -> bytes:
         names = ["context.cpp", "worker.cpp", "launch.cpp", *(["checker.cpp", "hooks.cpp"] if check else [])]
-        with tempfile.TemporaryDirectory() as folder:
+        with compiling("the emulator's runtime", kernel=False), tempfile.TemporaryDirectory() as folder:
             library = Path(folder) / path.name
             sources = [str(RUNTIME / name) for name in names]
             command = [compiler.command, "-shared", *flags, *sources, f"-Wl,-soname,{path.name},-Bsymbolic"]

@@ -1,11 +1,10 @@
-"""What watches a training: saving, stopping, logs."""
+"""Callbacks that keep what a training comes to: checkpoints, and records as lines of JSON."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,46 +12,10 @@ from typing import TYPE_CHECKING, Any
 from gpunn.checkpoint import Checkpoints, State
 from gpunn.errors import ArgumentError, FileError, check
 from gpunn.files import write_atomically
+from gpunn.train.callbacks.base import Callback
 
 if TYPE_CHECKING:
     from gpunn.train.trainer import Record, Trainer
-
-
-class Callback:
-    """The base of the callbacks: a subclass has the methods that it needs. Each is called between two steps.
-
-    ``trainer.step``, ``trainer.epoch``, ``trainer.records`` and ``trainer.model`` may be read;
-    ``trainer.stop()`` ends the run after the epoch, ``trainer.interrupt()`` after the step, as Ctrl-C does. What a
-    callback must remember over a resumption is its :meth:`state_dict`.
-
-    >>> class Losses(Callback):
-    ...     def __init__(self):
-    ...         self.seen = []
-    ...     def on_step(self, trainer, loss):
-    ...         self.seen.append(loss)
-    """
-
-    def on_start(self, trainer: Trainer) -> None:
-        """A run begins; ``trainer.step`` is above 0 if it goes on from a checkpoint."""
-
-    def on_step(self, trainer: Trainer, loss: float) -> None:
-        """A step is whole; ``loss`` is the mean over its examples, before it."""
-
-    def on_epoch(self, trainer: Trainer, record: Record) -> None:
-        """An epoch is whole and measured."""
-
-    def on_interrupt(self, trainer: Trainer) -> None:
-        """The run is left after a step; the weights are still those of this step."""
-
-    def on_end(self, trainer: Trainer) -> None:
-        """The run is over, however it ended."""
-
-    def state_dict(self) -> State:
-        """What must be saved: nothing, here."""
-        return {}
-
-    def load_state_dict(self, state: State) -> None:
-        """Go on from a :meth:`state_dict`."""
 
 
 class Checkpoint(Callback):
@@ -136,55 +99,6 @@ class Checkpoint(Callback):
 
     def load_state_dict(self, state: State) -> None:
         self._best, self._best_step = float(state["best"]), int(state["best_step"])
-
-
-class EarlyStopping(Callback):
-    """Ends the run when ``measure`` has not become better by more than ``min_delta`` for ``patience`` epochs.
-
-    >>> stopping = EarlyStopping("test_loss", patience=5)
-    """
-
-    def __init__(self, measure: str, patience: int, min_delta: float = 0.0, mode: str = "min") -> None:
-        op = "EarlyStopping"
-        check(patience >= 1, ArgumentError, op, "patience must be at least 1", patience=patience)
-        check(min_delta >= 0, ArgumentError, op, "min_delta must be at least 0", min_delta=min_delta)
-        check(mode in ("min", "max"), ArgumentError, op, "mode must be one of min, max", mode=mode)
-        self._measure, self._patience, self._min_delta = measure, patience, min_delta
-        self._sign = 1 if mode == "min" else -1
-        self._best, self._bad = math.inf, 0
-
-    def on_epoch(self, trainer: Trainer, record: Record) -> None:
-        value = self._sign * record[self._measure]
-        if value < self._best - self._min_delta:
-            self._best, self._bad = value, 0
-        else:
-            self._bad += 1
-        if self._bad >= self._patience:
-            trainer.stop()
-
-    def state_dict(self) -> State:
-        return {"best": self._best, "bad": self._bad}
-
-    def load_state_dict(self, state: State) -> None:
-        self._best, self._bad = float(state["best"]), int(state["bad"])
-
-
-class TimeLimit(Callback):
-    """Interrupts the run, as Ctrl-C does, at the first step that ends ``seconds`` after its start.
-
-    >>> limit = TimeLimit(3600)
-    """
-
-    def __init__(self, seconds: float) -> None:
-        check(seconds > 0, ArgumentError, "TimeLimit", "seconds must be above 0", seconds=seconds)
-        self._seconds, self._end = seconds, math.inf
-
-    def on_start(self, trainer: Trainer) -> None:
-        self._end = time.monotonic() + self._seconds
-
-    def on_step(self, trainer: Trainer, loss: float) -> None:
-        if time.monotonic() >= self._end:
-            trainer.interrupt(f"the time limit of {self._seconds} s")
 
 
 class JsonLines(Callback):

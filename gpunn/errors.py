@@ -59,6 +59,10 @@ class LaunchError(KernelError):
     """A kernel was called with a grid, a block or arguments that do not fit it."""
 
 
+class CaptureError(GpunnError, RuntimeError):
+    """A computation cannot be captured as a CUDA graph."""
+
+
 class FileError(GpunnError, OSError):
     """A file or folder cannot be read or written, or holds something else than it should."""
 

@@ -2,8 +2,9 @@
 //
 //   y[i] = keep[d(i)] ? scale * x[i] : 0      keep[d] = (bits[d] >> 11) >= threshold
 //
-// bits is the stream of Philox4x64-10 under the key (key, 0): draw d is word d % 4 of the block of counter
-// first + d / 4. So keep[d] is numpy.random.Generator(Philox(key, counter=first - 1)).random()[d] >= p for
+// bits is the stream of Philox4x64-10 under the key (*key, 0): draw d is word d % 4 of the block of counter
+// first + d / 4. The key is read from memory: a CUDA graph repeats its launches with the same arguments, and must drop
+// others each time. So keep[d] is numpy.random.Generator(Philox(*key, counter=first - 1)).random()[d] >= p for
 // threshold = ceil(2^53 p). The mask is computed wherever it is needed and never stored: 2 accesses per element
 // (8 bytes in float). Each element is written by one thread, from its own index: the same bits in every run.
 //
@@ -33,10 +34,10 @@ __device__ __forceinline__ PhiloxBlock draws(unsigned long long key, unsigned lo
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-dropout(const T* __restrict__ x, T* __restrict__ y, INDEX size, unsigned long long key, unsigned long long first,
-        unsigned long long threshold, T scale) {
+dropout(const T* __restrict__ x, T* __restrict__ y, INDEX size, const unsigned long long* key,
+        unsigned long long first, unsigned long long threshold, T scale) {
   const INDEX group = (INDEX)blockIdx.x * THREADS + threadIdx.x, start = 4 * group;
-  const PhiloxBlock bits = draws(key, first + group);
+  const PhiloxBlock bits = draws(*key, first + group);
 #pragma unroll
   for (int j = 0; j < 4; j += VECTOR) {
     if (start + j >= size) return;
@@ -48,9 +49,9 @@ dropout(const T* __restrict__ x, T* __restrict__ y, INDEX size, unsigned long lo
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-dropout2d(const T* __restrict__ x, T* __restrict__ y, INDEX image, unsigned long long key, unsigned long long first,
-          unsigned long long threshold, T scale) {
-  const PhiloxBlock bits = draws(key, first + blockIdx.x / 4);
+dropout2d(const T* __restrict__ x, T* __restrict__ y, INDEX image, const unsigned long long* key,
+          unsigned long long first, unsigned long long threshold, T scale) {
+  const PhiloxBlock bits = draws(*key, first + blockIdx.x / 4);
   const int j = blockIdx.x % 4;
   const unsigned long long word = j == 0 ? bits.word[0] : j == 1 ? bits.word[1] : j == 2 ? bits.word[2] : bits.word[3];
   const bool keep = word >> 11 >= threshold;

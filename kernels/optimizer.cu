@@ -7,9 +7,11 @@
 //             where m = alpha m + (1 - alpha) G;  with momentum v = momentum v + d and p -= lr v, else p -= lr d
 //   adadelta  s = rho s + (1 - rho) G^2;  d = sqrt((u + eps) / (s + eps)) G;  u = rho u + (1 - rho) d^2;  p -= lr d
 //
-// What changes from step to step are arguments: lr, and for adam step = lr / (1 - b1^t), root = sqrt(1 - b2^t). So are
-// rest = 1 - alpha and the like: 1 - 0.999 in float is off by 5e-5. AdamW sets decay = lr weight_decay; NAdam sets look;
-// RAdam changes step and root, to infinity where it must not divide. Adagrad is rmsprop with alpha = rest = 1.
+// The numbers of a rule are read from `now`, an array in the order of their use below: a CUDA graph repeats its launches
+// with the same arguments, but finds in `now` what was written there since. For adam step = lr / (1 - b1^t) and
+// root = sqrt(1 - b2^t); rest = 1 - alpha and the like are numbers of their own, as 1 - 0.999 in float is off by 5e-5.
+// AdamW sets decay = lr weight_decay; NAdam sets look; RAdam changes step and root, to infinity where it must not divide.
+// Adagrad is rmsprop with alpha = rest = 1.
 // A thread owns VECTOR parameters, moved 16 bytes at a time; the `head` parameters before the first multiple of 16
 // bytes and those behind the last have a thread each. Bytes moved a parameter (float): sgd 12, with momentum 20;
 // adam and adadelta 28; rmsprop 20, and 8 more each for centered and for momentum. Each parameter is computed by one
@@ -66,7 +68,8 @@ __device__ __forceinline__ void update(T* p, const T* g, T* a, T* b, T* c, INDEX
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-sgd(T* p, const T* g, T* velocity, INDEX n, INDEX head, INDEX packs, T lr, T momentum, int nesterov, T weight_decay) {
+sgd(T* p, const T* g, T* velocity, INDEX n, INDEX head, INDEX packs, const T* now, int nesterov) {
+  const T lr = now[0], momentum = now[1], weight_decay = now[2];
   T* const state = momentum != 0 ? velocity : nullptr;
   update(p, g, state, nullptr, nullptr, n, head, packs, [=](T& p, T g, T& v, T&, T&) {
     if (weight_decay != 0) g += weight_decay * p;
@@ -76,8 +79,9 @@ sgd(T* p, const T* g, T* velocity, INDEX n, INDEX head, INDEX packs, T lr, T mom
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-adam(T* p, const T* g, T* mean, T* square, INDEX n, INDEX head, INDEX packs, T step, T look, T root, T b1, T rest1,
-     T b2, T rest2, T eps, T weight_decay, T decay) {
+adam(T* p, const T* g, T* mean, T* square, INDEX n, INDEX head, INDEX packs, const T* now) {
+  const T step = now[0], look = now[1], root = now[2], b1 = now[3], rest1 = now[4], b2 = now[5], rest2 = now[6];
+  const T eps = now[7], weight_decay = now[8], decay = now[9];
   update(p, g, mean, square, nullptr, n, head, packs, [=](T& p, T g, T& m, T& v, T&) {
     if (weight_decay != 0) g += weight_decay * p;
     m = b1 * m + rest1 * g;
@@ -88,8 +92,9 @@ adam(T* p, const T* g, T* mean, T* square, INDEX n, INDEX head, INDEX packs, T s
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-rmsprop(T* p, const T* g, T* square, T* mean, T* velocity, INDEX n, INDEX head, INDEX packs, T lr, T alpha, T rest,
-        T eps, T weight_decay, T momentum, int centered) {
+rmsprop(T* p, const T* g, T* square, T* mean, T* velocity, INDEX n, INDEX head, INDEX packs, const T* now,
+        int centered) {
+  const T lr = now[0], alpha = now[1], rest = now[2], eps = now[3], weight_decay = now[4], momentum = now[5];
   T* const means = centered ? mean : nullptr;
   T* const velocities = momentum != 0 ? velocity : nullptr;
   update(p, g, square, means, velocities, n, head, packs, [=](T& p, T g, T& s, T& m, T& v) {
@@ -104,8 +109,8 @@ rmsprop(T* p, const T* g, T* square, T* mean, T* velocity, INDEX n, INDEX head, 
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-adadelta(T* p, const T* g, T* square, T* change, INDEX n, INDEX head, INDEX packs, T lr, T rho, T rest, T eps,
-         T weight_decay) {
+adadelta(T* p, const T* g, T* square, T* change, INDEX n, INDEX head, INDEX packs, const T* now) {
+  const T lr = now[0], rho = now[1], rest = now[2], eps = now[3], weight_decay = now[4];
   update(p, g, square, change, nullptr, n, head, packs, [=](T& p, T g, T& s, T& u, T&) {
     if (weight_decay != 0) g += weight_decay * p;
     s = rho * s + rest * g * g;

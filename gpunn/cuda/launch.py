@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gpunn.backend import Array, device_of, get_array_module, is_array
-from gpunn.cuda import source
+from gpunn.cuda import graph, source
 from gpunn.cuda.source import MacroValue
 from gpunn.errors import DeviceError, LaunchError, check
 from gpunn.observer import observers
@@ -114,6 +114,8 @@ def launch(
 
     ``args`` are contiguous arrays of one module and NumPy scalars of the kernel's parameter types.
     """
+    if graph.repeating():  # the host's part alone; the graph holds the launch
+        return
     options = source.options(macros)
     xp = get_array_module(*args)
     for a in filter(is_array, args):

@@ -24,7 +24,7 @@ def staged(batches: Generator[Any, None, None], device: str) -> Generator[Any, N
 def _on_cpu(batches: Generator[Any, None, None]) -> Generator[Any, None, None]:
     with closing(batches):
         for batch in batches:
-            yield _map_arrays(to_cpu, batch)
+            yield map_arrays(to_cpu, batch)
 
 
 def _on_gpu(batches: Generator[Any, None, None], device: str) -> Generator[Any, None, None]:
@@ -70,7 +70,7 @@ def _begin_copy(cupy: Any, copies: Any, batch: Any, device: str) -> tuple[Any, A
         y.set(buffer, stream=copies)
         return y
 
-    return _map_arrays(copy, batch), copies.record(), pinned
+    return map_arrays(copy, batch), copies.record(), pinned
 
 
 def _hand_out(cupy: Any, copied: tuple[Any, Any, list[Any]], device: str) -> Any:
@@ -82,10 +82,15 @@ def _hand_out(cupy: Any, copied: tuple[Any, Any, list[Any]], device: str) -> Any
     return batch
 
 
-def _map_arrays(function: Callable[[Any], Any], batch: Any) -> Any:
+def map_arrays(function: Callable[[Any], Any], batch: Any) -> Any:
+    """``batch``, of nested dicts, tuples and lists, with ``function`` of each of its arrays in place of that.
+
+    >>> map_arrays(len, {"x": (np.zeros(3), "name")})
+    {'x': (3, 'name')}
+    """
     if isinstance(batch, dict):
-        return {key: _map_arrays(function, value) for key, value in batch.items()}
+        return {key: map_arrays(function, value) for key, value in batch.items()}
     if isinstance(batch, tuple | list):
-        parts = [_map_arrays(function, part) for part in batch]
+        parts = [map_arrays(function, part) for part in batch]
         return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
     return function(batch) if hasattr(batch, "dtype") and hasattr(batch, "shape") else batch

@@ -25,7 +25,7 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, generator: np.random.
     """
     if not training:
         return x
-    key = _draw_key(generator)
+    key = ops.dropout_key(raw(x), lambda: _draw_key(generator))
     keep = ops.dropout_mask(raw(x), p, key)
     y = ops.dropout(raw(x), p, key, keep=keep)
     return differentiable(y, (x,), lambda gy, _: (ops.dropout_backward(gy, p, key, keep=keep),))
@@ -40,7 +40,7 @@ def dropout2d(x: Any, p: float = 0.5, training: bool = True, generator: np.rando
     """
     if not training:
         return x
-    key = _draw_key(generator)
+    key = ops.dropout_key(raw(x), lambda: _draw_key(generator))
     return differentiable(ops.dropout2d(raw(x), p, key), (x,), lambda gy, _: (ops.dropout2d_backward(gy, p, key),))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from gpunn.backend import DTYPES, Array, accumulation_dtype, asarray, device_of, get_array_module, is_array
 from gpunn.errors import DeviceError, DtypeError, ShapeError, check, fail
+from gpunn.ops.product import product
 
 Gradients = tuple[Array | None, Array | None]
 
@@ -54,7 +55,11 @@ def _beside(op: str, value: Any, other: Any) -> Array:
         return asarray(value)
     whole = isinstance(value, int) and (other.dtype.kind != "b" or isinstance(value, bool))
     exact = whole or other.dtype in DTYPES
-    return asarray(value, dtype=other.dtype if exact else None, device=device_of(other))
+    dtype = other.dtype if exact else None
+    if isinstance(value, list | tuple) or device_of(other) == "cpu":
+        return asarray(value, dtype=dtype, device=device_of(other))
+    number = asarray(value, dtype=dtype, device="cpu")  # a number is filled in on the GPU, not copied there
+    return get_array_module(other).full((), number.item(), number.dtype)
 
 
 def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
@@ -118,7 +123,7 @@ def matmul(a: Array, b: Array) -> Array:
         np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     except ValueError:
         fail(ShapeError, "matmul", "the axes before the last two must broadcast", a=a.shape, b=b.shape)
-    return get_array_module(a, b).asarray(a @ b)
+    return get_array_module(a, b).asarray(_times(a, b))
 
 
 def matmul_backward(gy: Array, a: Array, b: Array, needs: tuple[bool, ...]) -> Gradients:
@@ -129,6 +134,10 @@ def matmul_backward(gy: Array, a: Array, b: Array, needs: tuple[bool, ...]) -> G
     wide_gy = gy if rows else gy[..., None, :] if columns else gy[..., None]
     if not columns:
         wide_gy = wide_gy[..., None]
-    ga = unbroadcast(wide_gy @ wide_b.swapaxes(-1, -2), wide_a.shape).reshape(a.shape) if needs[0] else None
-    gb = unbroadcast(wide_a.swapaxes(-1, -2) @ wide_gy, wide_b.shape).reshape(b.shape) if needs[1] else None
+    ga = unbroadcast(_times(wide_gy, wide_b.swapaxes(-1, -2)), wide_a.shape).reshape(a.shape) if needs[0] else None
+    gb = unbroadcast(_times(wide_a.swapaxes(-1, -2), wide_gy), wide_b.shape).reshape(b.shape) if needs[1] else None
     return ga, gb
+
+
+def _times(a: Array, b: Array) -> Array:
+    return product(a, b) if a.ndim == b.ndim == 2 and a.dtype == b.dtype else a @ b

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gpunn import cuda
 from gpunn.backend import Array, accumulation_dtype, check_array, device_of
 from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError, check
 from gpunn.ops.window import check_shape
@@ -35,7 +36,10 @@ def check_target(op: str, name: str, x: Array, target: Array) -> None:
 
 
 def _kept_rows(op: str, name: str, x: Array, target: Array, ignore_index: int | None) -> Array:
-    """Which of the rows of ``x``, in the order of :func:`as_rows`, have a target; checks every target."""
+    """Which of the rows of ``x``, in the order of :func:`as_rows`, have a target; checks every target.
+
+    In a captured step a wrong target counts as ignored until the step is over, and is told then.
+    """
     check_target(op, name, x, target)
     check(target.dtype.kind in "iu", DtypeError, op, "target must hold integer classes", dtype=str(target.dtype))
     rule = f"target must hold one class for each row of {name}"
@@ -43,12 +47,16 @@ def _kept_rows(op: str, name: str, x: Array, target: Array, ignore_index: int | 
     flat = target.reshape(-1)
     kept = flat == flat if ignore_index is None else flat != ignore_index
     wrong = kept & ((flat < 0) | (flat >= x.shape[1]))
-    if wrong.any():
+    classes = x.shape[1]
+
+    def report() -> None:
         place = int(wrong.argmax())
         ignored = "" if ignore_index is None else f" (or be ignore_index={ignore_index})"
-        rule = f"target must lie in 0 to {x.shape[1] - 1}{ignored}"
+        rule = f"target must lie in 0 to {classes - 1}{ignored}"
         check(False, ArgumentError, op, rule, target=int(flat[place]), row=place)
-    return kept
+
+    cuda.alarm(wrong.any(), report)
+    return kept & ~wrong if cuda.capturing() else kept
 
 
 def class_weights(

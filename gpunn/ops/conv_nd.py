@@ -162,4 +162,4 @@ def gradient_w(gy: Array, x: Array, w_shape: Size, win: Window, out: Size, group
 
 
 def _one_pixel(win: Window, x_shape: Size, out: Size) -> bool:
-    return win.is_one_pixel() and x_shape[2:] == out
+    return win.is_one_pixel() and x_shape[2:] == out and not cuda.capturing()  # which refuses cuBLAS

@@ -3,13 +3,16 @@
     y = x W^T + b
 
 x is (..., in), W is (out, in), b is (out,), y is (..., out): examples are rows, so ``z = W x + b`` of a text that
-writes examples as columns is the transpose of this. float16 is summed in float32.
+writes examples as columns is the transpose of this. float16 is summed in float32. The products are those of
+:mod:`gpunn.ops.product`, which has a kernel for captured steps.
 """
 
 from __future__ import annotations
 
+from gpunn import cuda
 from gpunn.backend import Array, accumulation_dtype, operands
 from gpunn.errors import ShapeError, check
+from gpunn.ops.product import product
 from gpunn.ops.window import check_shape
 
 
@@ -26,7 +29,7 @@ def linear(x: Array, w: Array, b: Array | None = None) -> Array:
     fits = "the last dimension of x must equal in_features of w"
     check(x.shape[-1] == w.shape[1], ShapeError, "linear", fits, x=x.shape, in_features=w.shape[1])
     acc = accumulation_dtype(x.dtype)
-    y = x.astype(acc, copy=False) @ w.T.astype(acc, copy=False)
+    y = _times(x.astype(acc, copy=False), w.T.astype(acc, copy=False))
     if b is not None:
         check_shape("linear", "b", b, (w.shape[0],))
         y += b.astype(acc, copy=False)
@@ -37,7 +40,7 @@ def linear_backward_x(gy: Array, w: Array) -> Array:
     """The gradient with respect to x, (..., in): ``gy W``."""
     operands("linear_backward_x", gy=gy, w=w)
     acc = accumulation_dtype(gy.dtype)
-    return (gy.astype(acc, copy=False) @ w.astype(acc, copy=False)).astype(gy.dtype, copy=False)
+    return _times(gy.astype(acc, copy=False), w.astype(acc, copy=False)).astype(gy.dtype, copy=False)
 
 
 def linear_backward_w(gy: Array, x: Array) -> Array:
@@ -46,7 +49,7 @@ def linear_backward_w(gy: Array, x: Array) -> Array:
     acc = accumulation_dtype(gy.dtype)
     rows_gy = gy.reshape(-1, gy.shape[-1]).astype(acc, copy=False)
     rows_x = x.reshape(-1, x.shape[-1]).astype(acc, copy=False)
-    return (rows_gy.T @ rows_x).astype(gy.dtype, copy=False)
+    return product(rows_gy.T, rows_x).astype(gy.dtype, copy=False)
 
 
 def linear_backward_b(gy: Array) -> Array:
@@ -54,3 +57,12 @@ def linear_backward_b(gy: Array) -> Array:
     operands("linear_backward_b", gy=gy)
     rows = gy.reshape(-1, gy.shape[-1])
     return rows.sum(0, dtype=accumulation_dtype(gy.dtype)).astype(gy.dtype, copy=False)
+
+
+def _times(x: Array, matrix: Array) -> Array:
+    """Each row of x, of any number of axes, times the matrix."""
+    if x.ndim == 2:
+        return product(x, matrix)
+    if cuda.capturing():
+        return product(x.reshape(-1, x.shape[-1]), matrix).reshape(*x.shape[:-1], matrix.shape[1])
+    return x @ matrix

@@ -22,7 +22,7 @@ import numpy as np
 from gpunn import cuda
 from gpunn.backend import Array
 from gpunn.errors import ArgumentError, check
-from gpunn.ops.optimizer_launch import check_step, in_blocks, launch, reals
+from gpunn.ops.optimizer_launch import check_step, in_blocks, launch
 
 
 def sgd_step(
@@ -47,7 +47,7 @@ def sgd_step(
     xp = check_step(op, p, g, **states)
     if cuda.takes(p):
         arrays = [p, g, v if states else p]
-        launch("sgd", arrays, [*reals(p, lr, momentum), np.int32(nesterov), *reals(p, weight_decay)])
+        launch("sgd", arrays, (lr, momentum, weight_decay), np.int32(nesterov))
         return (p, *states.values())
 
     def update(p: Array, g: Array, v: Array | None = None) -> None:
@@ -91,7 +91,7 @@ def rmsprop_step(
     xp = check_step(op, p, g, **states)
     if cuda.takes(p):
         arrays = [p, g, s, m if centered else s, v if momentum else s]
-        launch("rmsprop", arrays, [*reals(p, lr, alpha, 1 - alpha, eps, weight_decay, momentum), np.int32(centered)])
+        launch("rmsprop", arrays, (lr, alpha, 1 - alpha, eps, weight_decay, momentum), np.int32(centered))
         return (p, *states.values())
 
     def update(p: Array, g: Array, s: Array, *rest: Array) -> None:
@@ -136,7 +136,7 @@ def adagrad_step(
     xp = check_step("adagrad_step", p, g, steps, s=s)
     rate = lr / (1 + (steps - 1) * lr_decay)
     if cuda.takes(p):  # RMSprop that forgets nothing, and weighs each square by 1
-        launch("rmsprop", [p, g, s, s, s], [*reals(p, rate, 1, 1, eps, weight_decay, 0), np.int32(False)])
+        launch("rmsprop", [p, g, s, s, s], (rate, 1, 1, eps, weight_decay, 0), np.int32(False))
         return p, s
 
     def update(p: Array, g: Array, s: Array) -> None:
@@ -167,7 +167,7 @@ def adadelta_step(
     """
     xp = check_step("adadelta_step", p, g, s=s, u=u)
     if cuda.takes(p):
-        launch("adadelta", [p, g, s, u], reals(p, lr, rho, 1 - rho, eps, weight_decay))
+        launch("adadelta", [p, g, s, u], (lr, rho, 1 - rho, eps, weight_decay))
         return p, s, u
 
     def update(p: Array, g: Array, s: Array, u: Array) -> None:

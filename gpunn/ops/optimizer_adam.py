@@ -23,7 +23,7 @@ from typing import Any
 from gpunn import cuda
 from gpunn.backend import Array
 from gpunn.errors import ArgumentError, check
-from gpunn.ops.optimizer_launch import check_step, in_blocks, launch, reals
+from gpunn.ops.optimizer_launch import check_step, in_blocks, launch
 
 Betas = tuple[float, float]
 
@@ -149,6 +149,7 @@ def lamb_step(
     op = "lamb_step"
     xp = check_step(op, p, g, steps, m=m, v=v)
     check(sum(sizes) == p.size, ArgumentError, op, "sizes must add up to the length of p", sizes=sizes, length=p.size)
+    cuda.refuse_capture(op, "LAMB has no kernel of its own, and its settings would stay as they are")
     d = xp.zeros(m.shape, m.dtype)  # minus the step that Adam takes from 0 with lr = 1
     wide = g.astype(m.dtype, copy=False)
     _step(xp, d, wide, m, v, 1 / (1 - betas[0] ** steps), 0.0, _root(betas[1], steps), betas, eps, 0.0, 0.0)
@@ -176,7 +177,7 @@ def _step(
     b1, b2 = betas
     if cuda.takes(p):
         settings = (step, look, root, b1, 1 - b1, b2, 1 - b2, eps, weight_decay, decay)
-        launch("adam", [p, g, m, v], reals(p, *settings))
+        launch("adam", [p, g, m, v], settings)
         return p, m, v
 
     def update(p: Array, g: Array, m: Array, v: Array) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,7 @@ def in_blocks(xp: Any, update: Callable[..., None], p: Array, g: Array, *states:
 
     On a GPU there is one block. Returns p and the states.
     """
+    cuda.refuse_capture("optimizer", f"parameters of {p.dtype} have no kernel, and the settings would stay as they are")
     block = _BLOCK if xp is np else max(1, p.size)
     for start in range(0, p.size, block):
         part = slice(start, start + block)
@@ -60,13 +61,11 @@ def in_blocks(xp: Any, update: Callable[..., None], p: Array, g: Array, *states:
 _THREADS = 256
 
 
-def reals(p: Array, *values: float) -> list[Any]:
-    """Arguments for parameters of type DTYPE."""
-    return [p.dtype.type(value) for value in values]
+def launch(kernel: str, arrays: list[Array], numbers: Sequence[float], *more: Any) -> None:
+    """Launch a kernel of optimizer.cu, with the arguments p, g, the states, three sizes, ``numbers`` and ``more``.
 
-
-def launch(kernel: str, arrays: list[Array], scalars: list[Any]) -> None:
-    """Launch a kernel of optimizer.cu, whose arguments are p, g, the states, three sizes, and ``scalars``."""
+    The numbers are those of this step: the kernel reads them from memory.
+    """
     p = arrays[0]
     if p.size == 0:
         return
@@ -77,7 +76,8 @@ def launch(kernel: str, arrays: list[Array], scalars: list[Any]) -> None:
     count = np.int32 if index == "int" else np.int64
     blocks = -(-(p.size - packs * (width - 1)) // _THREADS)
     sizes = [count(p.size), count(head), count(packs)]
-    cuda.launch("optimizer.cu", kernel, macros, (blocks,), (_THREADS,), [*arrays, *sizes, *scalars])
+    now = cuda.live(p, np.array(numbers, p.dtype))
+    cuda.launch("optimizer.cu", kernel, macros, (blocks,), (_THREADS,), [*arrays, *sizes, now, *more])
 
 
 def _packs(arrays: list[Array], width: int) -> tuple[int, int]:

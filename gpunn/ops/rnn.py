@@ -23,6 +23,7 @@ from gpunn.errors import ArgumentError, check
 from gpunn.ops import rnn_cell as cells
 from gpunn.ops.activation import relu_backward, tanh_backward
 from gpunn.ops.linear import linear
+from gpunn.ops.product import product
 from gpunn.ops.rnn_sequence import Sizes, Weights, before, check_sequence, input_gates, meet, wide
 
 
@@ -45,7 +46,7 @@ def rnn(x: Array, h0: Array, weights: Weights, sizes: Sizes, nonlinearity: str =
     for rows, n in sizes.steps():
         h = meet(xp, h, n, h0, last)
         total = gates[rows]
-        total += h @ w.w_hh.T
+        total += product(h, w.w_hh.T)
         h = y[rows]
         if nonlinearity == "tanh":
             xp.tanh(total, out=h)
@@ -65,7 +66,7 @@ def rnn_backward(gout: Array, out: Array, w_hh: Array, sizes: Sizes, nonlinearit
     for rows, n in sizes.steps(backward=True):
         gh = meet(xp, gh, n, glast, gh0)
         ggates[rows] = derivative(gh + gout[rows], y[rows])
-        gh = ggates[rows] @ w
+        gh = product(ggates[rows], w)
     gh0[: len(gh)] = gh
     return ggates, gh0
 
@@ -89,7 +90,7 @@ def lstm(x: Array, h0: Array, c0: Array, weights: Weights, sizes: Sizes) -> tupl
     for rows, n in sizes.steps():
         h, c = meet(xp, h, n, h0, last_h), meet(xp, c, n, c0, last_c)
         total = gates[rows]
-        total += h @ w.w_hh.T
+        total += product(h, w.w_hh.T)
         h, c = cells.lstm_cell(total, c, (y[rows], every_c[rows]))
     last_h[: len(h)], last_c[: len(c)] = h, c
     return out.astype(dtype, copy=False), every_c, gates
@@ -108,7 +109,7 @@ def lstm_backward(
         gh, gc = meet(xp, gh, n, glast_h, gh0), meet(xp, gc, n, glast_c, gc0)
         results = ggates[rows], xp.empty_like(gc)
         _, gc = cells.lstm_cell_backward((gh + gy[rows], gc), gates[rows], old_c[rows], results)
-        gh = ggates[rows] @ w
+        gh = product(ggates[rows], w)
     gh0[: len(gh)], gc0[: len(gc)] = gh, gc
     return ggates, gh0, gc0
 
@@ -130,7 +131,7 @@ def gru(x: Array, h0: Array, weights: Weights, sizes: Sizes) -> tuple[Array, Arr
     h = h0[:0]
     for rows, n in sizes.steps():
         h = meet(xp, h, n, h0, last)
-        xp.matmul(h, w.w_hh.T, out=h_gates[rows])
+        product(h, w.w_hh.T, h_gates[rows])
         if w.b_hh is not None:
             h_gates[rows] += w.b_hh
         h = cells.gru_cell(x_gates[rows], h_gates[rows], h, y[rows])
@@ -150,7 +151,7 @@ def gru_backward(
         gh = meet(xp, gh, n, glast, gh0)
         results = of_x[rows], of_h[rows], xp.empty_like(gh)
         cells.gru_cell_backward(gh + gout[rows], x_gates[rows], h_gates[rows], old[rows], results)
-        gh = of_h[rows] @ w
+        gh = product(of_h[rows], w)
         gh += results[2]
     gh0[: len(gh)] = gh
     return of_x, of_h, gh0

@@ -12,6 +12,7 @@ from __future__ import annotations
 from gpunn.backend import Array, get_array_module
 from gpunn.ops import rnn_cell as cells
 from gpunn.ops.linear import linear_backward_x
+from gpunn.ops.product import product
 from gpunn.ops.rnn_sequence import Sizes, Weights, before, check_sequence, input_gates, meet, wide
 
 
@@ -35,8 +36,8 @@ def gru(x: Array, h0: Array, weights: Weights, sizes: Sizes) -> tuple[Array, Arr
     for rows, n in sizes.steps():
         h = meet(xp, h, n, h0, last)
         rz, candidate = every_rz[rows], every_n[rows]
-        rz += h @ w.w_hh[:two].T
-        candidate += cells.gru_reset(rz, h) @ w.w_hh[two:].T
+        rz += product(h, w.w_hh[:two].T)
+        candidate += product(cells.gru_reset(rz, h), w.w_hh[two:].T)
         y[rows] = cells.gru_update(rz, candidate, h)
         h = y[rows]
     last[: len(h)] = h

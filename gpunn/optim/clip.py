@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +46,7 @@ def clip_grad_norm(
         return np.zeros((), np.float32)
     xp = get_array_module(*(p.grad for p in learned))
     with np.errstate(over="ignore", invalid="ignore"):
-        total = _norm(xp.stack([_norm(p.grad, norm_type) for p in learned]), norm_type)
+        total = _norm(_joined(xp, [_norm(p.grad, norm_type) for p in learned]), norm_type)
     if error_if_nonfinite and not math.isfinite(float(total)):
         rule = "the norm of the gradients is not finite, and they are as they were"
         check(False, TrainingError, op, rule, norm=float(total))
@@ -65,6 +66,14 @@ def _norm(x: Array, kind: float) -> Array:
     if kind == math.inf:
         return xp.asarray(size.max())
     return xp.asarray(xp.sqrt((size * size).sum()) if kind == 2 else (size**kind).sum() ** (1 / kind))
+
+
+def _joined(xp: Any, numbers: list[Array]) -> Array:
+    """One array of them; CuPy's stack copies a list of addresses to the GPU, which no CUDA graph can hold."""
+    joined = xp.empty(len(numbers), np.result_type(*(number.dtype for number in numbers)))
+    for place, number in enumerate(numbers):
+        joined[place] = number
+    return joined
 
 
 def clip_grad_value(parameters: Iterable[Tensor] | Iterable[tuple[str, Tensor]], clip_value: float) -> None:

@@ -142,7 +142,7 @@ class Group:
         }
 
     def take_gradients(self) -> None:
-        """Copy the gradients into their buffer, add those of l1 and l2, and count the step."""
+        """Copy the gradients into their buffer, and add those of l1 and l2."""
         xp = get_array_module(self._flat)
         l1, l2 = self.settings["l1"], self.settings["l2"]
         for number, (parameter, part) in enumerate(zip(self.parameters, self.slices, strict=True)):
@@ -156,8 +156,13 @@ class Group:
                     g += l1 * xp.sign(p)
                 if l2:
                     g += 2 * l2 * p
-            self.steps[number] += 1
-            parameter.mark_changed()
+
+    def count_step(self) -> None:
+        """Count the step of the parameters that have gradients, which it changes in place."""
+        for number, parameter in enumerate(self.parameters):
+            if parameter.grad is not None:
+                self.steps[number] += 1
+                parameter.mark_changed()
 
     def parts(self) -> Iterator[Part]:
         """The longest stretches of the buffer whose parameters all have gradients and took the same number of steps."""

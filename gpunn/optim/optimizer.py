@@ -114,8 +114,24 @@ class Optimizer:
         for group in self.groups:
             group.keep_states(self.states(group.settings))
             group.take_gradients()
-            for part in group.parts():
-                self.update(part, group.settings)
+            self._move(group)
+
+    def repeat_step(self) -> None:
+        """The host's part of :meth:`step`, of which a CUDA graph holds the rest: counters, and the kernels' numbers."""
+        for group in self.groups:
+            group.check_views()
+        for group in self.groups:
+            self._move(group)
+
+    def _move(self, group: Group) -> None:
+        group.count_step()
+        for part in group.parts():
+            self.update(part, group.settings)
+
+    def captured_settings(self) -> list[Any]:
+        """What a captured step takes from its settings for good; of the others it reads the present values."""
+        fixed = [{k: v for k, v in g.settings.items() if isinstance(v, bool) or k in ("l1", "l2")} for g in self.groups]
+        return [(f, list(self.states(g.settings))) for f, g in zip(fixed, self.groups, strict=True)]
 
     # ---- saving and resuming --------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from gpunn.nn import Module
 from gpunn.optim import EMA, Optimizer, clip_grad_norm, clip_grad_value
 from gpunn.tensor import Tensor
 from gpunn.train.callbacks import Callback
+from gpunn.train.captured import CapturedStep, check_capturable
 from gpunn.train.diagnosis import first_not_finite
 from gpunn.train.random_state import RandomStreams
 
@@ -60,7 +61,8 @@ class Trainer:
     A step is ``accumulate`` batches (at the end of an epoch perhaps fewer), with the gradient of the mean over their
     examples; then ``clip_norm`` and ``clip_value`` limit it, the optimizer moves, and ``schedule`` and ``ema`` follow.
     ``callbacks`` see each step and epoch. ``generators``, by name, are random generators to be saved beside the default
-    one and those that modules hold.
+    one and those that modules hold. ``cuda_graph=True``, on a GPU, captures a step as CUDA graphs and replays them:
+    :mod:`gpunn.train.captured` says what a step must be like for it.
 
     >>> from gpunn import functional as F, nn, optim, tensor
     >>> from gpunn.backend import random_generator
@@ -95,12 +97,16 @@ class Trainer:
         accumulate: int = 1,
         callbacks: Sequence[Callback] = (),
         generators: Mapping[str, np.random.Generator] | None = None,
+        cuda_graph: bool = False,
     ) -> None:
         check(accumulate >= 1, ArgumentError, "Trainer", "accumulate must be at least 1", accumulate=accumulate)
         self.model, self.optimizer, self.data, self.loss, self.measure = model, optimizer, data, loss, measure
         self.schedule, self.ema, self.accumulate, self.callbacks = schedule, ema, accumulate, tuple(callbacks)
         self._clip_norm, self._clip_value = clip_norm, clip_value
         self._random = RandomStreams(model, generators or {})
+        if cuda_graph:
+            check_capturable(optimizer, accumulate)
+        self._cuda_graph, self._captured = cuda_graph, cast(CapturedStep | None, None)
         self.epoch = self.step = 0
         self.epochs: int | None = None
         self.records: list[Record] = []
@@ -127,6 +133,8 @@ class Trainer:
         good = self.model.state_dict()  # a copy
         self.epochs = epochs
         self.stopped, self._asked = False, None
+        if self._cuda_graph:
+            self._captured = CapturedStep(self.model, self.optimizer, self.loss, self._update, self._random, self.ema)
         with self._taking_signals():
             try:
                 self._call("on_start")
@@ -147,6 +155,7 @@ class Trainer:
                     self._whole = False
                 raise
             finally:
+                self._captured = None
                 self._call("on_end")
         return self.records
 
@@ -169,6 +178,9 @@ class Trainer:
 
     def _take_step(self, group: list[Any], generators: list[np.random.Generator]) -> float:
         random = [(generator, generator.bit_generator.state) for generator in generators]
+        if self._captured is not None:
+            value, examples = self._captured.take(group[0], lambda what: self._fail(what, group, random))
+            return self._count_step(value * examples, examples)
         self.optimizer.zero_grad()
         total, examples = 0.0, 0
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # what is not finite is reported by _fail
@@ -182,21 +194,31 @@ class Trainer:
                 else:
                     y.backward(get_array_module(y.data).full_like(y.data, count))
                 total, examples = total + value * count, examples + count
-            parameters = [p for g in self.optimizer.groups for p in g.parameters if p.grad is not None]
+            parameters = self._learned()
             if self.accumulate > 1:
                 for p in parameters:
                     p.grad = cast(Array, p.grad) / examples
             if not _all_finite([p.grad for p in parameters]):
                 self._fail("the gradient is not finite", group, random)
-            if self._clip_norm is not None:
-                clip_grad_norm(parameters, self._clip_norm)
-            if self._clip_value is not None:
-                clip_grad_value(parameters, self._clip_value)
-            self.optimizer.step()
-        if self.schedule is not None:
-            self.schedule.step()
+            self._update()
+        return self._count_step(total, examples)
+
+    def _learned(self) -> list[Tensor]:
+        return [p for g in self.optimizer.groups for p in g.parameters if p.grad is not None]
+
+    def _update(self) -> None:
+        """Move the weights, and their averages, by the gradients."""
+        if self._clip_norm is not None:
+            clip_grad_norm(self._learned(), self._clip_norm)
+        if self._clip_value is not None:
+            clip_grad_value(self._learned(), self._clip_value)
+        self.optimizer.step()
         if self.ema is not None:
             self.ema.update()
+
+    def _count_step(self, total: float, examples: int) -> float:
+        if self.schedule is not None:
+            self.schedule.step()
         self._total, self._examples, self.step = self._total + total, self._examples + examples, self.step + 1
         return total / examples
 

@@ -107,6 +107,20 @@ def test_a_kept_mask_is_the_one_that_is_drawn(rng):
         assert dropout.dropout_mask(x, 0.3, key=5) is None
 
 
+def test_a_key_in_memory_is_that_key(rng):
+    """As a kernel reads it: from an array, whose number may have changed since the last launch."""
+    x, draws = rng.standard_normal((2, 3, 5, 4)).astype(np.float32), iter([7, 8])
+    assert dropout.dropout_key(x, lambda: next(draws)) == 7
+    with cuda.emulate():
+        key = dropout.dropout_key(x, lambda: next(draws))
+        assert (key.dtype, key.tolist()) == (np.uint64, [8])
+        for number in (8, 2**64 - 1):
+            key[0] = number
+            assert_equal_bits(dropout.dropout(x, 0.4, key), dropout.dropout(x, 0.4, number))
+            assert_equal_bits(dropout.dropout2d_backward(x, 0.4, key), dropout.dropout2d_backward(x, 0.4, number))
+    assert_equal_bits(dropout.dropout(x, 0.4, np.array([5], np.uint64)), dropout.dropout(x, 0.4, 5))
+
+
 @pytest.mark.parametrize("function", [dropout.dropout, dropout.dropout2d])
 def test_backward_is_the_directional_difference(run, function, rng):
     backward = {dropout.dropout: dropout.dropout_backward, dropout.dropout2d: dropout.dropout2d_backward}[function]
@@ -185,6 +199,8 @@ def test_errors_name_rule_and_values(run):
         run(dropout.dropout, x, 0.5, -1)
     with pytest.raises(ArgumentError, match=r"key must be an integer from 0 to 2\*\*64 - 1, got key=0.5"):
         run(dropout.dropout_backward, x, 0.5, 0.5)
+    with pytest.raises(ArgumentError, match=r"key must hold one uint64, got dtype='int64', shape=\(2,\)"):
+        run(dropout.dropout, x, 0.5, np.array([1, 2]))
     with pytest.raises(ArgumentError, match=r"offset must be an integer from 0 to 2\*\*63 - 1, got offset=92"):
         run(dropout.dropout, x, 0.5, 0, 2**63)
     with pytest.raises(DtypeError, match="x must be a floating array, got dtype='int64'"):

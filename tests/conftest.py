@@ -1,8 +1,12 @@
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
+from cli_case import Command, Ended
 from runners import WITH_KERNEL, WITHOUT_KERNEL, Runner
 
-from gpunn import backend
+from gpunn import backend, cli
 
 
 @pytest.fixture(params=WITH_KERNEL)
@@ -20,6 +24,23 @@ def run_xp(request) -> Runner:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return backend.random_generator(0)
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+    """Run the command in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def command(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["gpunn", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), out, err)
+
+    return command
 
 
 def pytest_collection_modifyitems(items):

@@ -2,50 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 import numpy as np
 import pytest
+from cli_case import Command, Terminal
 
 import gpunn
-from gpunn import backend, cli
+from gpunn import backend
 from gpunn.cuda import cache, source
 from gpunn.recipes import warmup
-
-
-class Ended(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-class Command(Protocol):
-    def __call__(self, *arguments: object) -> Ended: ...
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """Run the command in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setenv("NO_COLOR", "1")
-
-    def command(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["gpunn", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return Ended(int(ended.value.code or 0), out, err)
-
-    return command
-
 
 QUICK = ("train", "digits", "--epochs", 1, "--batch-size", 256)
 
@@ -228,13 +199,6 @@ def test_options_reach_the_run(command: Command) -> None:
     }  # fmt: skip
 
 
-class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
-
-    def isatty(self) -> bool:
-        return True
-
-
 def test_progress_on_a_terminal(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setenv("TERM", "xterm")
@@ -305,12 +269,13 @@ def test_a_loss_that_is_not_finite(command: Command) -> None:
 
 
 @pytest.mark.parametrize("place", [0, 2, 6])  # before the command, inside it, at the end
-def test_debug_shows_the_traceback(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_debug_shows_the_traceback(place: int, command: Command) -> None:
     arguments = [*map(str, QUICK), "--lr", "0"]
     arguments.insert(place, "--debug")
-    monkeypatch.setattr(sys, "argv", ["gpunn", *arguments])
-    with pytest.raises(gpunn.errors.ArgumentError, match="lr must be above 0"):
-        cli.main()
+    code, out, err = command(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("Traceback (most recent call last):")
+    assert err.endswith("\nerror: train digits: lr must be above 0 and finite, got lr=0.0\n")
 
 
 def test_without_typer(tmp_path: Path) -> None:

@@ -5,60 +5,93 @@ to say what to install.
 """
 
 import sys
+import traceback
+import warnings
 from typing import Annotated, Any
 
 import gpunn
-from gpunn.cli.output import use_json
-from gpunn.errors import GpunnError
+from gpunn.cli.output import as_json, complain, tell, use_json
+from gpunn.errors import GpunnError, PackageError
+
+EXIT_CODES = "Exit codes: 0 done; 1 a fault of gpunn's; 2 a mistake of yours, or a training that cannot go on; \
+130 interrupted."
 
 
 def main() -> None:
-    """Run the command line; exit code 2 for the user's mistakes, 130 for Ctrl-C."""
+    """Run the command line; the exit codes are :data:`EXIT_CODES`."""
     # They belong to the whole command; moved to the front they are understood anywhere on the line.
     arguments = sorted(sys.argv[1:], key=lambda argument: argument not in ("--debug", "--json"))
-    try:
+    use_json("--json" in arguments)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: complain("warning", str(message))
         try:
-            app = _app()
-        except ImportError as error:
-            sys.exit(_error(f'the command gpunn needs more packages ({error}): pip install "gpunn[train]"'))
-        app(args=arguments, prog_name="gpunn")
-    except GpunnError as error:
-        if "--debug" in arguments:
-            raise
-        sys.exit(_error(str(error)))
-    except KeyboardInterrupt:  # before or after the training, which sees to its own
-        sys.exit(130)
+            code = _app()(args=arguments, prog_name="gpunn", standalone_mode=False)
+        except KeyboardInterrupt:  # before or after the training, which sees to its own
+            code = 130
+        except Exception as error:
+            code = _ended_by(error, "--debug" in arguments)
+    sys.exit(code)
 
 
-def _error(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
+def _ended_by(error: Exception, debug: bool) -> int:
+    """Say what ended the command; return its exit code."""
+    if isinstance(error, GpunnError):
+        if debug:
+            traceback.print_exc()
+        complain("error", str(error))
+        return 2
+    if type(error).__name__ == "Abort":  # what typer, which may be missing, makes of Ctrl-C
+        return 130
+    if hasattr(error, "format_message"):  # typer's errors about the command line have no common public type
+        return _misused(error)
+    if as_json():
+        complain("error", f"a fault of gpunn's: {error!r}", traceback=traceback.format_exc())
+    else:
+        traceback.print_exc()
+        complain("error", "a fault of gpunn's, not yours; a report of it needs the lines above")
+    return 1
+
+
+def _misused(error: Any) -> int:
+    near = getattr(error, "possibilities", None)
+    message = f"{error.message}. Did you mean {', '.join(near)}?" if near else " ".join(error.format_message().split())
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "gpunn"
+    if context and message == "Missing command." and not as_json():
+        print(context.get_help())
+    else:
+        said = message.replace("Value error, ", "").rstrip(".")
+        complain("error", f"{command}: {said[:1].lower()}{said[1:]} ({command} --help says more)")
     return 2
 
 
 def _app() -> Any:
-    import typer
+    try:
+        import typer
 
-    from gpunn.cli import drawing, machine, report, training
+        from gpunn.cli import drawing, machine, recipes, report, training
+    except ImportError as error:
+        raise PackageError(f'the command gpunn needs more packages ({error}): pip install "gpunn[train]"') from error
+    from gpunn.cli.help import InPanels, examples
 
     # Plain tracebacks: an error that is no GpunnError is a fault of gpunn's, and its report should be easy to copy.
-    app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    app = typer.Typer(cls=InPanels, pretty_exceptions_enable=False)
 
     def print_version(wanted: bool) -> None:
         if wanted:
-            print(f"gpunn {gpunn.__version__}")
+            tell(f"gpunn {gpunn.__version__}", {"version": gpunn.__version__})
             raise typer.Exit
 
-    @app.callback()
+    @app.callback(epilog=examples("gpunn train digits", "gpunn recipes", "gpunn info") + f"\n\n{EXIT_CODES}")
     def whole(
         version: Annotated[
             bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
         ] = False,
         debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-        json: Annotated[bool, typer.Option("--json", help="Print results as JSON, a line each.")] = False,
+        json: Annotated[bool, typer.Option("--json", help="Print results and errors as JSON, a line each.")] = False,
     ) -> None:
         """Neural networks on NumPy and CuPy arrays."""
-        use_json(json)
 
-    for commands in (machine, training, report, drawing):
+    for commands in (training, recipes, report, drawing, machine):
         commands.add_to(app)
     return app

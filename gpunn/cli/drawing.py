@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from gpunn.cli import help
 from gpunn.cli.output import tell
 
 
@@ -12,10 +13,16 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
     from gpunn.recipes import drawings
 
-    draw = typer.Typer(no_args_is_help=True, help="Draw a picture that needs no training.")
-    app.add_typer(draw, name="draw")
+    draw = typer.Typer()
+    app.add_typer(
+        draw,
+        name="draw",
+        help="Draw a picture that needs no training.",
+        epilog=help.examples("gpunn draw activations"),
+        rich_help_panel=help.LOOK,
+    )
 
-    @draw.command()
+    @draw.command(epilog=help.examples("gpunn draw activations --out activations.png"))
     def activations(
         out: Annotated[Path, typer.Option(help="The PNG file to write.")] = Path("activations.png"),
     ) -> None:
@@ -24,10 +31,13 @@ def add_to(app: typer.Typer) -> None:
         names = list(drawings.ACTIVATIONS)
         tell(f"{len(names)} activations and their derivatives: {out}", {"activations": names, "file": out})
 
-    @draw.command()
+    @draw.command(
+        epilog=help.examples("gpunn draw skeleton", "gpunn draw skeleton scan.png --dark  # black ink on white paper")
+    )
     def skeleton(
         image: Annotated[
-            Path | None, typer.Argument(help="An image file.", show_default="scikit-learn's digits, enlarged")
+            Path | None,
+            typer.Argument(help="An image file.", metavar="[IMAGE]", show_default="scikit-learn's digits, enlarged"),
         ] = None,
         out: Annotated[Path, typer.Option(help="The PNG file to write.")] = Path("skeleton.png"),
         threshold: Annotated[float, typer.Option(help="Between black, 0, and white, 1.")] = 0.5,

@@ -14,6 +14,7 @@ import typer
 
 import gpunn
 from gpunn import backend
+from gpunn.cli import help
 from gpunn.cli.output import tell
 from gpunn.cli.progress import compiling
 from gpunn.cuda import cache, tuning
@@ -27,14 +28,17 @@ def add_to(app: typer.Typer) -> None:
     from gpunn.recipes.warmup import present_architectures
     from gpunn.recipes.warmup import warmup as warm
 
-    @app.command()
+    @app.command(rich_help_panel=help.MACHINE, epilog=help.examples("gpunn info", "gpunn info --json  # for programs"))
     def info() -> None:
         """Print versions, devices and the kernel cache."""
         facts = list(_facts())
         lists = {name: [value for each, value in facts if each == name] for name, _ in facts}
         tell("\n".join(f"{name:<13} {value}" for name, value in facts), lists)
 
-    @app.command()
+    @app.command(
+        rich_help_panel=help.MACHINE,
+        epilog=help.examples("gpunn warmup", "gpunn warmup --arch sm_90 --arch sm_120  # without a GPU"),
+    )
     def warmup(
         arch: Annotated[
             list[str] | None,

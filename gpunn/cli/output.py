@@ -1,6 +1,7 @@
 """What a command says when it is done: words for people or, with ``--json``, an object for programs."""
 
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,9 +9,19 @@ _as_json = False
 
 
 def use_json(wanted: bool) -> None:
-    """Let :func:`tell` print JSON from now on, or words."""
+    """Let :func:`tell` and :func:`complain` print JSON from now on, or words."""
     global _as_json
     _as_json = wanted
+
+
+def as_json() -> bool:
+    """Whether a program reads: then nothing but JSON is printed."""
+    return _as_json
+
+
+def on_terminal() -> bool:
+    """Whether a person looks on: only then are there tables and progress bars."""
+    return sys.stdout.isatty() and not _as_json
 
 
 def tell(words: str, facts: Mapping[str, Any]) -> None:
@@ -25,3 +36,8 @@ def tell(words: str, facts: Mapping[str, Any]) -> None:
     >>> use_json(False)
     """
     print(json.dumps(facts, default=str) if _as_json else words)
+
+
+def complain(kind: str, message: str, **more: Any) -> None:
+    """Print an ``"error"`` or a ``"warning"`` on standard error; with ``--json`` as one line of JSON, with ``more``."""
+    print(json.dumps({kind: message} | more) if _as_json else f"{kind}: {message}", file=sys.stderr)

@@ -1,16 +1,22 @@
 """What the command line shows while something takes long."""
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from gpunn.cli.output import as_json, on_terminal
 from gpunn.train.callbacks.display import Watch
 
 
 @contextmanager
 def training(epochs: int | None) -> Iterator[dict[str, Any]]:
-    """Show how a training goes, on the standard error; gives the callbacks of the recipe."""
+    """Show how a training goes, on the standard error; gives the callbacks of the recipe.
+
+    With ``--json`` there is nothing to see.
+    """
+    if as_json():
+        yield {}
+        return
     with Watch() as watch:
         status = watch.status
         status.epochs = epochs
@@ -32,7 +38,7 @@ def training(epochs: int | None) -> Iterator[dict[str, Any]]:
 @contextmanager
 def compiling() -> Iterator[Callable[[int, int, str], None] | None]:
     """A progress bar on a terminal, nothing elsewhere; gives the callback of ``warmup``."""
-    if not sys.stdout.isatty():
+    if not on_terminal():
         yield None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

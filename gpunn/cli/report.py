@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from gpunn.cli import help
 from gpunn.cli.output import tell
 from gpunn.errors import ArgumentError
 
@@ -14,9 +15,12 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
     from gpunn.report import Watch, redraw, write_page
 
-    Run = Annotated[Path, typer.Argument(help="The folder of a run.", show_default=False)]
+    Run = Annotated[
+        Path, typer.Argument(metavar="RUN", help="The folder of a run.", show_default=False, autocompletion=help.runs)
+    ]
+    folder = "runs/digits-20260101-120000"
 
-    @app.command()
+    @app.command(rich_help_panel=help.LOOK, epilog=help.examples(f"gpunn plot {folder}", f"gpunn plot {folder} --html"))
     def plot(
         run: Run,
         html: Annotated[bool, typer.Option("--html", help="Write the run as one page instead.")] = False,
@@ -34,7 +38,7 @@ def add_to(app: typer.Typer) -> None:
         files = redraw(run)
         tell(f"drawn: {', '.join(map(str, files))}", {"files": list(map(str, files))})
 
-    @app.command()
+    @app.command(rich_help_panel=help.LOOK, epilog=help.examples(f"gpunn watch {folder}"))
     def watch(
         run: Run,
         port: Annotated[int, typer.Option(help="The port of the page; 0 takes any that is free.")] = 8470,

@@ -8,9 +8,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gpunn.errors import ArgumentError, FileError
+from gpunn.errors import ArgumentError, FileError, fail
 from gpunn.recipes import alexnet, circles, classifier, digits, digits_rows, gradients, learning_rates, spell, text
-from gpunn.recipes.options import Options
+from gpunn.recipes.options import Options, nearest
 from gpunn.recipes.run import read_config
 
 
@@ -88,12 +88,27 @@ RECIPES = (
 )
 
 
+def find(name: str) -> Recipe:
+    """The recipe of that name; ArgumentError, with the nearest, if there is none.
+
+    >>> find("circle")
+    Traceback (most recent call last):
+    gpunn.errors.ArgumentError: recipes: there is no recipe 'circle'; did you mean 'circles'?
+    """
+    by_name = {recipe.name: recipe for recipe in RECIPES}
+    if name not in by_name:
+        fail(ArgumentError, "recipes", f"there is no recipe {name!r}; {nearest(name, by_name)}")
+    return by_name[name]
+
+
 def resumable(folder: Path) -> tuple[Recipe, Options]:
     """The recipe of which ``folder`` holds a run, and its options; FileError if it cannot be gone on with."""
     config = read_config(folder)
     found = [recipe for recipe in RECIPES if recipe.name == config["recipe"]]
     if not found:
-        raise FileError(f"{folder}: a run of an unknown recipe, {config['recipe']!r}")
+        written = str(config["recipe"]).endswith(".py")  # by gpunn new
+        hint = ", which a file of yours begins and goes on with: resume=True" if written else ""
+        raise FileError(f"{folder}: a run of an unknown recipe, {config['recipe']!r}{hint}")
     (recipe,) = found
     if "resume" not in inspect.signature(recipe.run).parameters:
         raise FileError(f"{folder}: a run of train {recipe.name}, which is short, and is run again rather than resumed")

@@ -1,0 +1,57 @@
+"""What the help of commands shares: panels, examples, and what a shell may complete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from typer.core import TyperGroup
+
+from gpunn import backend
+
+PANELS = TRAIN, LOOK, MACHINE = "Train", "Look", "This machine"
+"""The parts of ``gpunn --help``, in their order: a command says its own by ``rich_help_panel``."""
+
+
+class InPanels(TyperGroup):
+    """Commands by panel, groups of them where they come in it; typer would put them at the end."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names of the commands, in the order of the help."""
+
+        def place(name: str) -> tuple[int, bool]:
+            panel = getattr(self.commands[name], "rich_help_panel", None)
+            return PANELS.index(panel) if panel in PANELS else len(PANELS), name != "train"
+
+        return sorted(self.commands, key=place)
+
+
+def examples(*commands: str) -> str:
+    """The end of a command's help: command lines to copy, a comment behind # if one is wanted.
+
+    >>> print(examples("gpunn info", "gpunn info --json  # for programs"))
+    Examples:
+    <BLANKLINE>
+    gpunn info
+    <BLANKLINE>
+    gpunn info --json  # for programs
+    """
+    return "\n\n".join(["Examples:", *commands])  # single line breaks would be lost
+
+
+# The shell is offered those that begin as the word does: typer sees to it.
+
+
+def devices() -> list[str]:
+    """The devices of this machine, for the shell.
+
+    >>> devices()[0]
+    'cpu'
+    """
+    numbered = [f"gpu:{index}" for index in range(backend.gpu_count())]
+    return ["cpu", *(["gpu"] if numbered else []), *numbered]
+
+
+def runs() -> list[str]:
+    """The folders under ``runs/`` that hold a run, for the shell."""
+    return sorted(str(path.parent) for path in Path("runs").glob("*/config.json"))

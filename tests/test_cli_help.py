@@ -1,0 +1,290 @@
+"""Help with examples that hold, what is mistyped, JSON and nothing else, exit codes, completion in a shell."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from cli_case import Command, Terminal
+
+import gpunn
+from gpunn import backend
+from gpunn.cli import command as command_module
+from gpunn.cli import help as cli_help
+from gpunn.recipes.catalogue import RECIPES
+
+ROOT = Path(gpunn.__file__).parents[1]
+
+
+def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield path, group
+    for name, below in getattr(group, "commands", {}).items():
+        yield from commands(below, (*path, name))
+
+
+WHOLE = typer.main.get_command(command_module._app())
+COMMANDS = dict(commands(WHOLE))
+each_command = pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+
+
+def examples(path: tuple[str, ...]) -> list[list[str]]:
+    lines = (COMMANDS[path].epilog or "").splitlines()
+    lines = [line.partition(" > ")[0] for line in lines if line.startswith("gpunn ")]
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def words(text: str) -> str:
+    return " ".join(re.sub(r"[│╭╰─╮╯]", " ", text).split())
+
+
+# ---- help ----------------------------------------------------------------------------------------------------------
+
+
+@each_command
+def test_every_help_has_examples_of_its_command(path: tuple[str, ...], command: Command) -> None:
+    code, out, err = command(*path, "--help")
+    assert (code, err) == (0, "")
+    told = words(out).partition(" Examples: ")[2]
+    assert examples(path)
+    for example in examples(path):
+        assert " ".join(example) in told
+        assert tuple(example[1 : 1 + len(path)]) == path
+
+
+@each_command
+def test_examples_are_understood(path: tuple[str, ...], command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(typer.core.TyperCommand, "invoke", lambda self, context: seen.append(self.name))
+    for example in examples(path):
+        ended = command(*example[1:])
+        assert ended.code == 0, ended.err
+    assert len(seen) + sum("--help" in example for example in examples(path)) == len(examples(path))
+
+
+def test_commands_by_panel(command: Command) -> None:
+    out = command("--help").out
+    panels = re.findall(r"─ ([A-Z][\w ]+) ─", out)
+    assert panels == ["Options", *cli_help.PANELS]
+    named = [line.split()[1] for line in out.splitlines() if re.match(r"│ \w", line)]
+    assert named[:4] == ["train", "resume", "recipes", "new"]
+    assert set(named) == set(WHOLE.commands)
+
+
+def test_help_says_the_exit_codes(command: Command) -> None:
+    assert command_module.EXIT_CODES in words(command("--help").out)
+
+
+@pytest.mark.parametrize("group", [(), ("train",), ("draw",)])
+def test_a_group_alone_shows_its_help(group: tuple[str, ...], command: Command) -> None:
+    code, out, err = command(*group)
+    assert (code, err) == (2, "")
+    assert out.strip() == command(*group, "--help").out.strip()
+
+
+# ---- what is mistyped ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("tarin", "gpunn: no such command 'tarin'. Did you mean 'train'? (gpunn --help says more)"),
+        ("train digit", "gpunn train: no such command 'digit'. Did you mean 'digits', 'digits-rows'? (gpunn train"),
+        ("cats", "gpunn: no such command 'cats' (gpunn --help says more)"),
+        ("--jsn info", "gpunn: no such option: --jsn. Did you mean --json? (gpunn --help says more)"),
+        ("train digits --epoch 3", "gpunn train digits: no such option: --epoch. Did you mean --epochs? (gpunn train"),
+        ("train digits --batch_size 3", "gpunn train digits: no such option: --batch_size. Did you mean --batch-size?"),
+        ("train digits --cats", "gpunn train digits: no such option: --cats (gpunn train digits --help says more)"),
+        ("train text --cell cnn", "gpunn train text: invalid value for '--cell'"),
+        ("resume", "gpunn resume: missing argument 'RUN' (gpunn resume --help says more)"),
+        ("resume a b", "gpunn resume: got unexpected extra argument"),
+        ("train digits --epochs 0", "gpunn train digits: invalid value for '--epochs'"),
+    ],
+)
+def test_what_is_mistyped(line: str, message: str, command: Command) -> None:
+    code, out, err = command(*line.split())
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {message}")
+    assert err.count("\n") == 1
+    code, out, told = command(*line.split(), "--json")
+    assert (code, out) == (2, "")
+    assert json.loads(told) == {"error": err.removeprefix("error: ").rstrip("\n")}
+
+
+# ---- JSON and exit codes -------------------------------------------------------------------------------------------
+
+
+QUICK = ("train", "digits", "--epochs", 1, "--batch-size", 256)
+
+
+def test_training_as_json(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal, complaints = Terminal(), Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "stderr", complaints)  # where there would be a progress bar
+    assert command(*QUICK, "--json", "--out", "here").code == 0
+    assert complaints.getvalue() == ""
+    summary = json.loads(terminal.getvalue())
+    assert terminal.getvalue().count("\n") == 1
+    assert summary == json.loads(Path("here/summary.json").read_text()) | {"folder": "here"}
+
+
+def test_every_error_as_json(command: Command) -> None:
+    for line, message in (
+        ((*QUICK, "--lr", 0), "train digits: lr must be above 0 and finite, got lr=0.0"),
+        (("resume", "nowhere"), "nowhere: holds no run that was begun: it lacks a config.json that names a recipe"),
+        (("--json",), "gpunn: missing command (gpunn --help says more)"),
+        (("train",), "gpunn train: missing command (gpunn train --help says more)"),
+    ):
+        code, out, err = command(*line, "--json")
+        assert (code, out) == (2, "")
+        assert err.count("\n") == 1
+        assert json.loads(err) == {"error": message}
+
+
+def test_the_version_as_json(command: Command) -> None:
+    assert json.loads(command("--version", "--json").out) == {"version": gpunn.__version__}
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)], ids=["words", "json"])
+def test_ctrl_c(flags: tuple[str, ...], command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gpunn.recipes.run.Follow, "on_step", stop)
+    code, out, err = command(*QUICK, "--out", "here", *flags)
+    assert code == 130
+    if flags:
+        assert err == ""
+        assert json.loads(out)["status"] == "interrupted"
+    else:
+        assert out.startswith("interrupted, test accuracy")
+    monkeypatch.setattr(gpunn.cli.machine, "_facts", stop)  # outside a training
+    assert command("info", *flags) == (130, "", "")
+
+
+def test_a_fault(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise LookupError("a bug")
+
+    monkeypatch.setattr(gpunn.cli.machine, "_facts", broken)
+    code, out, err = command("info")
+    assert (code, out) == (1, "")
+    assert err.startswith("Traceback (most recent call last):")
+    assert err.endswith(
+        "LookupError: a bug\nerror: a fault of gpunn's, not yours; a report of it needs the lines above\n"
+    )
+    code, out, err = command("info", "--json")
+    assert (code, out) == (1, "")
+    told = json.loads(err)
+    assert told["error"] == "a fault of gpunn's: LookupError('a bug')"
+    assert told["traceback"].endswith("LookupError: a bug\n")
+
+
+def test_warnings_are_lines(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def warning() -> list[tuple[str, str]]:
+        warnings.simplefilter("always")
+        warnings.warn("mind", RuntimeWarning, stacklevel=1)
+        return []
+
+    monkeypatch.setattr(gpunn.cli.machine, "_facts", warning)
+    assert command("info") == (0, "\n", "warning: mind\n")
+    assert command("info", "--json") == (0, "{}\n", '{"warning": "mind"}\n')
+
+
+# ---- completion ----------------------------------------------------------------------------------------------------
+
+
+def run_of(name: str) -> None:
+    Path("runs", name).mkdir(parents=True)
+    Path("runs", name, "config.json").write_text("{}")
+
+
+OFFERED = [
+    ("gpunn tr", {"train"}),
+    ("gpunn re", {"resume", "recipes"}),
+    ("gpunn train digi", {"digits", "digits-rows"}),
+    ("gpunn train digits --ba", {"--batch-size"}),
+    ("gpunn train text --cell ", {"rnn", "lstm", "gru"}),
+    ("gpunn train digits --device c", {"cpu"}),
+    ("gpunn recipes ", {recipe.name for recipe in RECIPES}),
+    ("gpunn new cir", {"circles"}),
+    ("gpunn resume runs/", {"runs/a run", "runs/b"}),
+    ("gpunn resume runs/b", {"runs/b"}),
+]
+
+
+@pytest.mark.parametrize(("line", "offered"), OFFERED, ids=lambda value: value if isinstance(value, str) else "")
+def test_what_bash_is_offered(line: str, offered: set[str], command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_of("a run")
+    run_of("b")
+    Path("runs/empty").mkdir()
+    monkeypatch.setenv("_GPUNN_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
+    code, out, err = command()
+    assert (code, err) == (0, "")
+    assert set(out.splitlines()) == offered
+
+
+@pytest.mark.parametrize(
+    ("shell", "shown"), [("zsh", '"digits-rows":"Many to one'), ("fish", "digits-rows\tMany to one")]
+)
+def test_zsh_and_fish(shell: str, shown: str, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_GPUNN_COMPLETE", f"source_{shell}")
+    assert "_GPUNN_COMPLETE=complete_" + shell in command().out
+    monkeypatch.setenv("_GPUNN_COMPLETE", f"complete_{shell}")
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", "gpunn train digi")
+    monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
+    assert shown in command().out
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "gpu_count", lambda: 2)
+    assert cli_help.devices() == ["cpu", "gpu", "gpu:0", "gpu:1"]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_a_real_bash(tmp_path: Path) -> None:
+    shim = tmp_path / "bin" / "gpunn"
+    shim.parent.mkdir()
+    shim.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m gpunn "$@"\n')
+    shim.chmod(0o755)
+    (tmp_path / "runs" / "a run").mkdir(parents=True)
+    (tmp_path / "runs" / "a run" / "config.json").write_text("{}")
+    script = """
+        gpunn --show-completion | head -n 1
+        gpunn --install-completion
+        source ~/.bashrc
+        complete -p gpunn
+        offered() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); _gpunn_completion gpunn; }
+        offered gpunn train digi; printf '<%s>' "${COMPREPLY[@]}"; echo
+        offered gpunn resume runs/; printf '<%s>' "${COMPREPLY[@]}"; echo
+    """
+    environment = {
+        "HOME": str(tmp_path),
+        "PATH": f"{shim.parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "NO_COLOR": "1",
+    }
+    ended = subprocess.run(
+        ["bash", "--norc", "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
+    )
+    assert ended.stderr == ""
+    assert ended.stdout.splitlines() == [
+        "_gpunn_completion() {",
+        f"bash completion installed in {tmp_path}/.bash_completions/gpunn.sh",
+        "Completion will take effect once you restart the terminal",
+        "complete -o default -F _gpunn_completion gpunn",
+        "<digits><digits-rows>",
+        "<runs/a run>",
+    ]

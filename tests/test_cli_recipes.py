@@ -1,0 +1,182 @@
+"""``gpunn recipes`` lists what there is; what ``gpunn new`` writes runs, reads well and gives the recipe's results."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from cli_case import Command, Terminal
+from test_resume import images
+
+import gpunn
+from gpunn.errors import ArgumentError, FileError
+from gpunn.recipes.catalogue import RECIPES, Recipe, find, resumable
+from gpunn.recipes.source import source, write_source
+
+ROOT = Path(gpunn.__file__).parents[1]
+each_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+
+
+def test_the_list(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, err = command("recipes")
+    assert (code, err) == (0, "")
+    assert [re.split(r"  +", line) for line in out.splitlines()] == [[each.name, each.text] for each in RECIPES]
+    assert len({line.index(each.text) for line, each in zip(out.splitlines(), RECIPES, strict=True)}) == 1
+    assert json.loads(command("recipes", "--json").out) == {"recipes": {each.name: each.text for each in RECIPES}}
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    command("recipes")
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue())
+    assert max(map(len, shown.splitlines())) <= 60  # a table wraps
+    assert len(shown.splitlines()) > len(RECIPES)
+    assert all(re.search(rf"^ *{each.name} ", shown, re.M) for each in RECIPES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("recipes", "digitz"), "recipes: there is no recipe 'digitz'; did you mean 'digits'?"),
+        (("recipes", "?"), "recipes: there is no recipe '?'; there are alexnet, circles, "),
+        (("new", "circle", "x.py"), "recipes: there is no recipe 'circle'; did you mean 'circles'?"),
+        (("new", "circles", "there.py"), "there.py: is there already, and is not overwritten\n"),
+        (("new", "circles", "no/x.py"), "no/x.py: cannot be written: No such file or directory\n"),
+        (("new", "circles", "x"), "new: the name of the file must be letters, digits, _, - and ., and end in .py, got"),
+        (("new", "circles", "%s.py"), "new: the name of the file must be letters"),
+        (("new", "circles", ".py"), "new: the name of the file must be letters"),
+    ],
+)  # fmt: skip
+def test_mistakes(arguments: tuple[str, ...], message: str, command: Command) -> None:
+    Path("there.py").write_text("mine")
+    code, out, err = command(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {message}")
+    assert os.listdir() == ["there.py"]
+    assert Path("there.py").read_text() == "mine"
+
+
+# ---- gpunn new -----------------------------------------------------------------------------------------------------
+
+
+@each_recipe
+def test_every_file_reads_well(recipe: Recipe, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    write_source(recipe, path)
+    text = path.read_text(encoding="utf-8")
+    assert "gpunn.recipes.classifier import" not in text  # the training loop stands in the file
+    assert f'"{recipe.name}"' not in text
+    assert f"train {recipe.name}" not in text
+    assert re.search(r"run\.begin\(\s*RECIPE, options", text)
+    ruff = shutil.which("ruff", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+    if ruff is None:
+        pytest.skip("ruff is not installed")
+    (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
+    for arguments in (("format", "--check"), ("check",)):
+        ended = subprocess.run([ruff, *arguments, "--no-cache", str(path)], capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stdout
+
+
+def test_what_a_run_does_not_need_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else a recipe's module defines, with the imports that only this uses."""
+    before, read = source(find("circles"), "mine.py"), inspect.getsource
+    more = (
+        "\n@dataclass\nclass Other:\n    at: float = math.pi\n\n\ndef other():\n    Other(_run)\n\n\ndef train_circles("
+    )
+
+    def getsource(module: ModuleType) -> str:
+        text = read(module)
+        if not module.__name__.endswith("circles"):
+            return text
+        assert "Other" not in text
+        return text.replace("import os\n", "import math\nimport os\n").replace("\ndef train_circles(", more)
+
+    monkeypatch.setattr(inspect, "getsource", getsource)
+    assert "Other" in inspect.getsource(sys.modules[find("circles").run.__module__])
+    assert source(find("circles"), "mine.py") == before
+
+
+def loaded(recipe: Recipe, folder: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    write_source(recipe, folder / "mine.py")
+    spec = importlib.util.spec_from_file_location("mine", folder / "mine.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "mine", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+SMALL: dict[str, dict[str, Any]] = {
+    "alexnet": {"epochs": 1, "batch_size": 4, "width": 0.02},
+    "circles": {"epochs": 2, "batch_size": 100},
+    "digits": {"epochs": 1, "batch_size": 256},
+    "digits-rows": {"epochs": 1, "hidden_size": 8, "batch_size": 256},
+    "gradients": {"steps": 2, "hidden": 4},
+    "learning-rates": {"steps": 3},
+    "spell": {"epochs": 1, "hidden_size": 8, "batch_size": 256},
+    "text": {"epochs": 1, "hidden_size": 8, "batch_size": 2, "sequence_length": 8},
+}
+
+
+@each_recipe
+def test_every_file_gives_what_the_recipe_gives(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = dict(SMALL[recipe.name])
+    if recipe.name == "alexnet":
+        options["images"] = str(images(tmp_path / "images"))
+    if recipe.name == "text":
+        (tmp_path / "story.txt").write_text("a word and " * 40)
+        options["file"] = str(tmp_path / "story.txt")
+    mine = loaded(recipe, tmp_path, monkeypatch)
+    folder, summary = recipe.run(recipe.options(**options), tmp_path / "theirs")
+    other, own = getattr(mine, recipe.run.__name__)(mine.Options(**options), tmp_path / "mine")
+    assert sorted(os.listdir(other)) == sorted(os.listdir(folder))
+    for name in ("model.safetensors", "through_time.png", "learning_rates.png"):
+        assert not (folder / name).exists() or (folder / name).read_bytes() == (other / name).read_bytes()
+    unequal = {name for name in summary if summary[name] != own[name]}
+    assert unequal <= {"seconds", "samples_per_second", "characters_per_second"}
+    assert json.loads((other / "config.json").read_text())["recipe"] == "mine.py"
+    assert getattr(mine, recipe.headline.__name__)(summary) == recipe.headline(summary)
+    with pytest.raises(FileError, match=r"unknown recipe, 'mine.py', which a file of yours begins"):
+        resumable(other)
+    with pytest.raises(ArgumentError, match="^mine.py: seed must be at least 0, got seed=-1$"):
+        mine.Options(seed=-1)
+
+
+def test_a_file_runs_by_itself(command: Command) -> None:
+    line = ("train", "circles", "--epochs", 2, "--seed", 3, "--out", "theirs")
+    assert command(*line).code == 0
+    told = "mine.py: train circles, for you to change; run it with: python mine.py\n"
+    assert command("new", "circles", "mine.py") == (0, told, "")
+    path = Path("mine.py")
+    path.write_text(path.read_text().replace("(Options(), ", '(Options(epochs=2, seed=3), "mine", '))
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "mine.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    *epochs, last = ended.stdout.splitlines()
+    assert [line.startswith(f"{{'epoch': {1 + number}, ") for number, line in enumerate(epochs)] == [True, True]
+    assert re.fullmatch(r"test accuracy \d+\.\d\d% after 2 epochs, \d+\.\d s: mine", last)
+    assert Path("mine/model.safetensors").read_bytes() == Path("theirs/model.safetensors").read_bytes()
+
+
+def test_facts_of_a_new_file(command: Command) -> None:
+    facts = json.loads(command("new", "digits", "a-b.c.py", "--json").out)
+    assert facts == {"recipe": "digits", "file": "a-b.c.py"}
+    assert Path("a-b.c.py").read_text(encoding="utf-8") == source(find("digits"), "a-b.c.py")

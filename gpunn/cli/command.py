@@ -69,7 +69,7 @@ def _app() -> Any:
     try:
         import typer
 
-        from gpunn.cli import drawing, machine, recipes, report, training
+        from gpunn.cli import drawing, machine, recipes, report, runs, training
     except ImportError as error:
         raise PackageError(f'the command gpunn needs more packages ({error}): pip install "gpunn[train]"') from error
     from gpunn.cli.help import InPanels, examples
@@ -92,6 +92,6 @@ def _app() -> Any:
     ) -> None:
         """Neural networks on NumPy and CuPy arrays."""
 
-    for commands in (training, recipes, report, drawing, machine):
+    for commands in (training, recipes, runs, report, drawing, machine):
         commands.add_to(app)
     return app

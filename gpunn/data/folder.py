@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from gpunn.errors import ArgumentError, FileError, PackageError, ShapeError, che
 
 MAX_PIXELS = 40_000_000
 """The largest image that is read: 120 MB as RGB."""
+Result = TypeVar("Result")
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
@@ -59,15 +60,7 @@ class ImageFiles:
     def _read(self, path: Path) -> np.ndarray[Any, Any]:
         from PIL import Image
 
-        try:
-            with Image.open(path) as image:
-                pixels = math.prod(image.size)
-                if pixels > MAX_PIXELS:  # before it is decoded: a small file may declare any size
-                    raise FileError(f"it has {pixels} pixels, at most {MAX_PIXELS} are read")
-                rgb = image.convert("RGB")
-        except Exception as error:  # Pillow's decoders raise most kinds for damaged files
-            cause = getattr(error, "strerror", None) or error
-            raise FileError(f"{path}: the image cannot be read: {cause}") from error
+        rgb = read_image(path, lambda image: image.convert("RGB"))
         scale = self.size / min(rgb.size)
         if scale != 1:
             width, height = (max(self.size, round(scale * length)) for length in rgb.size)
@@ -75,6 +68,34 @@ class ImageFiles:
         left, top = ((length - self.size) // 2 for length in rgb.size)
         cut = np.asarray(rgb, np.float32)[top : top + self.size, left : left + self.size]
         return cut.transpose(2, 0, 1) / 255
+
+
+def read_image(path: str | os.PathLike[str], convert: Callable[[Any], Result]) -> Result:
+    """What ``convert`` makes of Pillow's image of a file, decoded within it.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> path = Path(tempfile.mkdtemp(), "a.png")
+    >>> Image.new("L", (3, 2), 255).save(path)
+    >>> read_image(path, np.asarray).tolist()
+    [[255, 255, 255], [255, 255, 255]]
+
+    Raises FileError, with path and cause, for a file that is missing, damaged, no image, or of more than
+    :data:`MAX_PIXELS`; PackageError where Pillow is not installed.
+    """
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise PackageError(f'images are read by Pillow ({error}): pip install "gpunn[train]"') from error
+    try:
+        with Image.open(path) as image:
+            pixels = math.prod(image.size)
+            if pixels > MAX_PIXELS:  # before it is decoded: a small file may declare any size
+                raise FileError(f"it has {pixels} pixels, at most {MAX_PIXELS} are read")
+            return convert(image)
+    except Exception as error:  # Pillow's decoders raise most kinds for damaged files
+        cause = getattr(error, "strerror", None) or error
+        raise FileError(f"{path}: the image cannot be read: {cause}") from error
 
 
 def drop_unreadable(

@@ -30,7 +30,7 @@ def curves(metrics: Metrics | Mapping[str, Metrics], path: Path) -> None:
 
     ``metrics`` holds a mapping an epoch, as the lines of a run's metrics.jsonl: ``epoch``, and numbers named
     ``train_`` or ``test_`` and ``loss``, ``accuracy`` or ``bits_per_character``. Several runs are compared when they
-    are given as ``{label: metrics}``. Losses have a logarithmic axis.
+    are given as ``{label: metrics}``, and need not have all quantities. Losses have a logarithmic axis.
 
     >>> import os, tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "curves.png")
@@ -61,10 +61,13 @@ def _panel(axes: Any, runs: Mapping[str, Metrics], quantity: str, parts: list[st
         for part in parts:
             # One run: a colour for each set. Several: a colour for each run; the style says which set it is.
             colour = COLOURS[(number if len(runs) > 1 else list(_SETS).index(part)) % len(COLOURS)]
-            values = [factor * record[f"{part}_{quantity}"] for record in run]
+            measured = [record for record in run if f"{part}_{quantity}" in record]
+            if not measured:  # runs of different recipes
+                continue
+            values = [factor * record[f"{part}_{quantity}"] for record in measured]
             name = f"{label}, {_SETS[part]}" if label else _SETS[part]
             style = STYLES[list(_SETS).index(part)]
-            epochs = [record["epoch"] for record in run]
+            epochs = [record["epoch"] for record in measured]
             axes.plot(epochs, values, marker=marker, color=colour, linestyle=style, label=name, markersize=4)
             drawn += values
     if quantity == "loss":

@@ -21,12 +21,13 @@ from gpunn import nn, optim, plot
 from gpunn.backend import Array, asarray, manual_seed, random_generator, to_cpu
 from gpunn.data import colour_components, colour_jitter, digits, image_folder, random_crop, random_flip
 from gpunn.data.digits import CLASSES
-from gpunn.data.folder import ImageFiles
+from gpunn.data.folder import ImageFiles, ImageFolder
 from gpunn.models import alexnet
 from gpunn.models.alexnet import LAYERS
 from gpunn.recipes import options as base
 from gpunn.recipes import run
-from gpunn.recipes.classifier import train_classifier
+from gpunn.recipes.classifier import load_classifier, train_classifier
+from gpunn.recipes.loaded import Loaded
 from gpunn.recipes.options import option
 from gpunn.recipes.run import OnEpoch, OnStep
 from gpunn.tensor import no_grad, tensor
@@ -72,14 +73,13 @@ def train_alexnet(
     """
     run.check_packages("train alexnet", _NEEDS)
     device = run.choose_device("train alexnet", options.device, options.emulate)
-    larger = _LARGER if options.augment else None
     if options.images is not None:  # what is wrong with them is said before there is a run folder
-        image_folder(options.images, SIZE, options.seed, device, larger)
+        data(options, Path(), device)
     folder, config = run.begin("alexnet", options, device, out, FILES, resume)
-    images = Path(options.images) if options.images is not None else large_digits(folder / "images")
-    data = image_folder(images, SIZE, options.seed, device, larger)
+    if options.images is None:
+        large_digits(folder / "images")
     with run.computing(device, options.emulate, threads=os.cpu_count() or 1):
-        return _run(options, config, folder, data, on_step, on_epoch)
+        return _run(options, config, folder, on_step, on_epoch)
 
 
 def large_digits(folder: Path, each: int = 30) -> Path:
@@ -95,11 +95,43 @@ def large_digits(folder: Path, each: int = 30) -> Path:
     return folder
 
 
+def data(options: Options, folder: Path, device: str) -> ImageFolder:
+    """The images of the run in ``folder``; arrays of them go to ``device``."""
+    images = Path(options.images) if options.images is not None else folder / "images"
+    return image_folder(images, SIZE, options.seed, device, _LARGER if options.augment else None)
+
+
+def load(options: Options, folder: Path) -> Loaded:
+    """Open a run; raises FileError if ``folder`` holds no weights of it.
+
+    The folder of the images is needed to measure the run, and for the names of the classes while it has no summary.
+    """
+    device = run.choose_device(options.command, options.device, options.emulate)
+    classes = run.read_json(folder / "summary.json").get("classes")
+    if not (isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)):
+        classes = data(options, folder, device).classes
+
+    def test() -> tuple[ImageFiles, Array]:
+        images, labels = data(options, folder, device).test
+        return images, asarray(labels, device)
+
+    return load_classifier(
+        network(options, len(classes), random_generator(options.seed)).to(device),
+        folder,
+        classes,
+        asarray(np.zeros((1, 3, SIZE, SIZE), np.float32), device),
+        test,
+        lambda path: (ImageFiles([path], SIZE, device)[:], False),
+        run.computing(device, options.emulate, threads=os.cpu_count() or 1),
+        test_batch_size=TEST_BATCH,
+    )
+
+
 def _run(
-    options: Options, config: dict[str, Any], folder: Path, data: Any, on_step: OnStep | None, on_epoch: OnEpoch | None
+    options: Options, config: dict[str, Any], folder: Path, on_step: OnStep | None, on_epoch: OnEpoch | None
 ) -> tuple[Path, dict[str, Any]]:
     device = config["device"]
-    (x, labels), (x_test, labels_test), classes = data
+    (x, labels), (x_test, labels_test), classes = data(options, folder, device)
     generator = random_generator(options.seed)
     manual_seed(options.seed)  # for dropout
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gpunn.errors import ArgumentError, FileError, fail
 from gpunn.recipes import alexnet, circles, classifier, digits, digits_rows, gradients, learning_rates, spell, text
+from gpunn.recipes.loaded import Loaded
 from gpunn.recipes.options import Options, nearest
-from gpunn.recipes.run import read_config
+from gpunn.recipes.run import check_packages, read_config
 
 
 class Recipe(NamedTuple):
@@ -19,6 +20,7 @@ class Recipe(NamedTuple):
 
     ``run(options, out, on_step, on_epoch)`` returns the run folder and the summary; ``headline(summary)`` says in a
     line what came of it. A ``run`` that can also go on with a folder has another argument, ``resume``.
+    ``load(options, folder)`` opens a run again; None for a recipe that keeps no model.
     """
 
     name: str
@@ -26,6 +28,7 @@ class Recipe(NamedTuple):
     options: type[Options]
     run: Callable[..., tuple[Path, dict[str, Any]]]
     headline: Callable[[dict[str, Any]], str]
+    load: Callable[[Any, Path], Loaded] | None = None
 
 
 RECIPES = (
@@ -35,6 +38,7 @@ RECIPES = (
         alexnet.Options,
         alexnet.train_alexnet,
         classifier.headline,
+        alexnet.load,
     ),
     Recipe(
         "circles",
@@ -42,6 +46,7 @@ RECIPES = (
         circles.Options,
         circles.train_circles,
         classifier.headline,
+        circles.load,
     ),
     Recipe(
         "digits",
@@ -49,6 +54,7 @@ RECIPES = (
         digits.Options,
         digits.train_digits,
         classifier.headline,
+        digits.load,
     ),
     Recipe(
         "digits-rows",
@@ -56,6 +62,7 @@ RECIPES = (
         digits_rows.Options,
         digits_rows.train_digits_rows,
         digits_rows.headline,
+        digits_rows.load,
     ),
     Recipe(
         "gradients",
@@ -77,6 +84,7 @@ RECIPES = (
         spell.Options,
         spell.train_spell,
         spell.headline,
+        spell.load,
     ),
     Recipe(
         "text",
@@ -84,6 +92,7 @@ RECIPES = (
         text.Options,
         text.train_text,
         text.headline,
+        text.load,
     ),
 )
 
@@ -103,6 +112,27 @@ def find(name: str) -> Recipe:
 
 def resumable(folder: Path) -> tuple[Recipe, Options]:
     """The recipe of which ``folder`` holds a run, and its options; FileError if it cannot be gone on with."""
+    recipe, options = begun(folder)
+    if "resume" not in inspect.signature(recipe.run).parameters:
+        raise FileError(f"{folder}: a run of train {recipe.name}, which is short, and is run again rather than resumed")
+    return recipe, options
+
+
+def load(folder: Path, device: str | None = None) -> tuple[Recipe, Loaded]:
+    """Open the run in ``folder``, on the device where it was trained (emulated if it was), or on ``device``.
+
+    The run may be finished, interrupted, or still going on. Raises FileError, which says what is wrong, for a folder
+    without a run, a recipe that keeps no model, and weights that are missing, damaged or of another network.
+    """
+    recipe, options = begun(folder)
+    if recipe.load is None:
+        raise FileError(f"{folder}: a run of train {recipe.name}, which keeps no model")
+    check_packages(options.command, ("safetensors", "threadpoolctl"))
+    return recipe, recipe.load(replace(options, device=device, emulate=False) if device else options, folder)
+
+
+def begun(folder: Path) -> tuple[Recipe, Options]:
+    """The recipe of which ``folder`` holds a run, and its options; FileError if its config.json does not tell them."""
     config = read_config(folder)
     found = [recipe for recipe in RECIPES if recipe.name == config["recipe"]]
     if not found:
@@ -110,8 +140,6 @@ def resumable(folder: Path) -> tuple[Recipe, Options]:
         hint = ", which a file of yours begins and goes on with: resume=True" if written else ""
         raise FileError(f"{folder}: a run of an unknown recipe, {config['recipe']!r}{hint}")
     (recipe,) = found
-    if "resume" not in inspect.signature(recipe.run).parameters:
-        raise FileError(f"{folder}: a run of train {recipe.name}, which is short, and is run again rather than resumed")
     given = {field.name: config[field.name] for field in fields(recipe.options) if field.name in config}
     try:
         return recipe, recipe.options(**given)

@@ -13,12 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
 from gpunn import nn, optim, plot
-from gpunn.backend import Array, asarray, random_generator, to_cpu
+from gpunn.backend import Array, asarray, get_array_module, random_generator, to_cpu
 from gpunn.data import circles
 from gpunn.recipes import options as base
 from gpunn.recipes import run
-from gpunn.recipes.classifier import train_classifier
+from gpunn.recipes.classifier import load_classifier, train_classifier
+from gpunn.recipes.inputs import points
+from gpunn.recipes.loaded import Loaded
 from gpunn.recipes.options import option
 from gpunn.recipes.run import OnEpoch, OnStep
 from gpunn.tensor import no_grad, tensor
@@ -30,6 +34,7 @@ FILES = (
 )
 _NEEDS = ("matplotlib", "PIL", "safetensors")
 _FRAMES = 40
+CLASSES = ("outer", "inner")
 
 
 @dataclass(frozen=True)
@@ -70,25 +75,46 @@ def train_circles(
         return _run(options, config, folder, on_step, on_epoch)
 
 
+def data(options: Options, device: str) -> list[tuple[Array, Array]]:
+    """Training and test data, on ``device``."""
+    return [(asarray(x, device), asarray(y, device)) for x, y in circles(options.seed)]
+
+
+def load(options: Options, folder: Path) -> Loaded:
+    """Open a run; raises FileError if ``folder`` holds no weights of it."""
+    device = run.choose_device(options.command, options.device, options.emulate)
+    return load_classifier(
+        network(options.hidden, random_generator(options.seed)).to(device),
+        folder,
+        CLASSES,
+        asarray(np.zeros((1, 2), np.float32), device),
+        lambda: data(options, device)[1],
+        points,
+        run.computing(device, options.emulate, threads=1),
+        objective=BINARY,
+        probabilities=lambda p: get_array_module(p).concatenate([1 - p, p], axis=1),
+    )
+
+
 def _run(
     options: Options, config: dict[str, Any], folder: Path, on_step: OnStep | None, on_epoch: OnEpoch | None
 ) -> tuple[Path, dict[str, Any]]:
     device = config["device"]
-    train, test = ((asarray(x, device), asarray(y, device)) for x, y in circles(options.seed))
+    train, test = data(options, device)
     model = network(options.hidden, random_generator(options.seed)).to(device)
-    points, labels = to_cpu(test[0]), to_cpu(test[1])
+    on_plane, labels = to_cpu(test[0]), to_cpu(test[1])
 
     def probability(at: Array) -> Array:
         with no_grad(), model.evaluating():
             return to_cpu(model(tensor(at, device=device)).data)[:, 0]
 
-    frames = [("before training", plot.surface(probability, points))]
+    frames = [("before training", plot.surface(probability, on_plane))]
     every = -(-options.epochs // _FRAMES)
 
     def film(record: Record) -> None:
         if record["epoch"] % every == 0 or record["epoch"] == options.epochs:
             title = f"epoch {record['epoch']}, test accuracy {record['test_accuracy']:.1%}"
-            frames.append((title, plot.surface(probability, points)))
+            frames.append((title, plot.surface(probability, on_plane)))
         if on_epoch is not None:
             on_epoch(record)
 
@@ -108,8 +134,8 @@ def _run(
     )
     about = {"device": device, "emulate": options.emulate, "versions": run.versions()}
     accuracy = f"test accuracy {summary['test_accuracy']:.1%}"
-    plot.decision_surface(plot.surface(probability, points), points, labels, folder / "surface.png", accuracy)
-    plot.animate_decision_surface(frames, points, labels, folder / "surface.gif")
+    plot.decision_surface(plot.surface(probability, on_plane), on_plane, labels, folder / "surface.png", accuracy)
+    plot.animate_decision_surface(frames, on_plane, labels, folder / "surface.gif")
     layers = {name: type(module).__name__ for name, module in model.named_modules()}
     activations = {f"{name} {layers[name]}": to_cpu(y) for name, y in model.activations(test[0]).items()}
     plot.activation_statistics(activations, folder / "activations.png")

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gpunn import nn
-from gpunn.backend import Array
+from gpunn.backend import Array, asarray, device_of, to_cpu
 from gpunn.checkpoint import save_weights
 from gpunn.data import ArrayDataset, DataLoader
+from gpunn.functional import softmax
 from gpunn.optim import Optimizer
 from gpunn.recipes import run
+from gpunn.recipes.loaded import Answer, Loaded, Measured, answers, read_weights, tally
 from gpunn.recipes.run import Follow, OnEpoch, OnStep, Outcome
-from gpunn.tensor import tensor
+from gpunn.tensor import no_grad, tensor
 from gpunn.train import MULTICLASS, Checkpoint, Evaluation, JsonLines, Objective, Record, Trainer, evaluate
 
 
@@ -63,16 +65,12 @@ def train_classifier(
         x, y = batch
         return objective.loss(model(tensor(x)), y), len(y)
 
-    def measure() -> dict[str, float]:
-        found = evaluate(model, *test, test_batch_size, objective)
-        return {"test_loss": found.loss, "test_accuracy": found.accuracy}
-
     trainer = Trainer(
         model,
         optimizer,
         data,
         loss,
-        measure=measure,
+        measure=lambda: measures(evaluate(model, *test, test_batch_size, objective)),
         schedule=run.WarmupCosine(optimizer, steps),
         callbacks=[JsonLines(folder / "metrics.jsonl"), Follow(steps, on_step, on_epoch), saving],
     )
@@ -82,8 +80,7 @@ def train_classifier(
     result = evaluate(model, *test, test_batch_size, objective)
     in_epochs = sum(record["seconds"] for record in trainer.records)
     summary = outcome.summary | {
-        "test_accuracy": result.accuracy,
-        "test_loss": result.loss,
+        **measures(result),
         "parameters": sum(p.data.size for p in model.parameters()),
         "seconds": trainer.seconds,
         "samples_per_second": len(trainer.records) * len(train[1]) / in_epochs if trainer.records else None,
@@ -91,6 +88,60 @@ def train_classifier(
         "steps": trainer.step,
     }
     return Trained(outcome, trainer.records, result, summary)
+
+
+def measures(found: Evaluation) -> dict[str, float]:
+    """The measures of a classifier, by their names in a record and in a summary."""
+    return {"test_accuracy": found.accuracy, "test_loss": found.loss}
+
+
+def load_classifier(
+    model: nn.Module,
+    folder: Path,
+    classes: Sequence[str],
+    example: Array,
+    test: Callable[[], tuple[Array, Array]],
+    read: Callable[[Path], tuple[Array, bool]],
+    computing: Callable[..., Any],
+    *,
+    objective: Objective = MULTICLASS,
+    test_batch_size: int = 256,
+    probabilities: Callable[[Array], Array] = softmax,
+) -> Loaded:
+    """Open a run of :func:`train_classifier`; ``model`` gets its weights.
+
+    ``test()`` gives the test data, ``read(path)`` the inputs of a file and whether it can hold several; with
+    ``probabilities(output)`` an output becomes a probability for each of the ``classes``. ``computing`` is a decorator,
+    :func:`gpunn.recipes.run.computing`, of what computes.
+    """
+    weights = read_weights(model, folder)
+
+    @computing
+    def measured() -> Measured:
+        x, labels = test()
+        found = evaluate(model, x, labels, test_batch_size, objective)
+        given = [classes[label] for label in found.predictions.tolist()]
+        return Measured(measures(found), {"": tally(classes, labels, given)})
+
+    @computing
+    def predict(path: Path) -> list[Answer]:
+        x, several = read(path)
+        rows = predicted(model, x, device_of(example), test_batch_size, probabilities)
+        return answers(classes, rows, several)
+
+    return Loaded(model, weights, example, tuple(classes), measured, predict)
+
+
+def predicted(
+    model: nn.Module, x: Array, device: str, batch_size: int = 256, probabilities: Callable[[Array], Array] = softmax
+) -> Array:
+    """The probabilities (N, C), on the CPU, that ``model`` on ``device`` gives for x, a batch at a time."""
+    rows = []
+    with model.evaluating(), no_grad():
+        for start in range(0, len(x), batch_size):
+            part = asarray(x[start : start + batch_size], device)
+            rows.append(to_cpu(probabilities(model(tensor(part)).data)))
+    return np.concatenate(rows)
 
 
 def headline(summary: dict[str, Any]) -> str:

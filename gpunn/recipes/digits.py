@@ -17,14 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from gpunn import optim, plot
-from gpunn.backend import asarray, random_generator, to_cpu
+import numpy as np
+
+from gpunn import nn, optim, plot
+from gpunn.backend import Array, asarray, random_generator, to_cpu
 from gpunn.data import digits, jitter
 from gpunn.data.digits import CLASSES
 from gpunn.models import lenet
 from gpunn.recipes import options as base
 from gpunn.recipes import run
-from gpunn.recipes.classifier import train_classifier
+from gpunn.recipes.classifier import load_classifier, train_classifier
+from gpunn.recipes.inputs import digit_images
+from gpunn.recipes.loaded import Loaded
 from gpunn.recipes.options import option
 from gpunn.recipes.run import OnEpoch, OnStep
 from gpunn.train import confusion_matrix
@@ -77,12 +81,36 @@ def train_digits(
         return _run(options, config, folder, on_step, on_epoch)
 
 
+def network(options: Options, device: str) -> nn.Module:
+    """The network before training, on ``device``."""
+    return lenet(generator=random_generator(options.seed)).to(device)
+
+
+def data(options: Options, device: str) -> list[tuple[Array, Array]]:
+    """Training and test data, on ``device``."""
+    return [(asarray(x, device), asarray(y, device)) for x, y in digits(options.seed)]
+
+
+def load(options: Options, folder: Path) -> Loaded:
+    """Open a run; raises FileError if ``folder`` holds no weights of it."""
+    device = run.choose_device(options.command, options.device, options.emulate)
+    return load_classifier(
+        network(options, device),
+        folder,
+        CLASSES,
+        asarray(np.zeros((1, 1, 8, 8), np.float32), device),
+        lambda: data(options, device)[1],
+        digit_images,
+        run.computing(device, options.emulate, threads=1),
+    )
+
+
 def _run(
     options: Options, config: dict[str, Any], folder: Path, on_step: OnStep | None, on_epoch: OnEpoch | None
 ) -> tuple[Path, dict[str, Any]]:
     device = config["device"]
-    train, test = ((asarray(x, device), asarray(y, device)) for x, y in digits(options.seed))
-    model = lenet(generator=random_generator(options.seed)).to(device)
+    train, test = data(options, device)
+    model = network(options, device)
     outcome, records, result, summary = train_classifier(
         model,
         optim.Adam(model.parameters(), lr=options.lr, weight_decay=WEIGHT_DECAY),

@@ -26,13 +26,17 @@ from gpunn import nn, optim, plot
 from gpunn.backend import Array, asarray, random_generator
 from gpunn.checkpoint import save_weights
 from gpunn.data import ArrayDataset, DataLoader, digits, jitter
+from gpunn.data.digits import CLASSES
 from gpunn.models import SequenceClassifier
 from gpunn.recipes import options as base
 from gpunn.recipes import run
+from gpunn.recipes.classifier import measures, predicted
+from gpunn.recipes.inputs import digit_images
+from gpunn.recipes.loaded import Answer, Loaded, Measured, answers, read_weights, tally
 from gpunn.recipes.options import option
 from gpunn.recipes.run import Follow, OnEpoch, OnStep
 from gpunn.tensor import Tensor, tensor
-from gpunn.train import Checkpoint, Record, Trainer, evaluate
+from gpunn.train import Checkpoint, Evaluation, Record, Trainer, evaluate
 
 CELLS = ("rnn", "lstm", "gru")
 FILES = ("config.json", "metrics.jsonl", "checkpoints", "summary.json", "model.safetensors", "curves.png")
@@ -51,12 +55,15 @@ class Options(base.Options):
 
 
 class Readers(nn.Module):
-    """The three classifiers, each 8 rows of 8 pixels → cell → 10 classes."""
+    """The three classifiers, each 8 rows of 8 pixels → cell → 10 classes; x (N, 8, 8) to the logits of each."""
 
     def __init__(self, hidden_size: int, seed: int) -> None:
         for cell in CELLS:
             generator = random_generator(seed)
             setattr(self, cell, SequenceClassifier(8, hidden_size, 10, cell=cell, generator=generator))
+
+    def forward(self, x: Any) -> tuple[Any, ...]:
+        return tuple(self[cell](x) for cell in CELLS)
 
     def __getitem__(self, cell: str) -> SequenceClassifier:
         return dict(self.named_children())[cell]  # type: ignore[return-value]
@@ -81,12 +88,46 @@ def train_digits_rows(
         return _run(options, config, folder, on_step, on_epoch)
 
 
+def data(options: Options, device: str) -> list[tuple[Array, Array]]:
+    """Training and test data, on ``device``; images without their channel are sequences of rows."""
+    return [(asarray(x[:, 0], device), asarray(y, device)) for x, y in digits(options.seed)]
+
+
+def _by_measure(results: dict[str, Evaluation]) -> dict[str, dict[str, float]]:
+    by_cell = {cell: measures(result) for cell, result in results.items()}
+    return {name: {cell: by_cell[cell][name] for cell in by_cell} for name in measures(next(iter(results.values())))}
+
+
+def load(options: Options, folder: Path) -> Loaded:
+    """Open a run; raises FileError if ``folder`` holds no weights of it. Each cell answers for itself."""
+    device = run.choose_device(options.command, options.device, options.emulate)
+    models = Readers(options.hidden_size, options.seed).to(device)
+    weights = read_weights(models, folder, CELLS)
+    example = asarray(np.zeros((1, 8, 8), np.float32), device)
+    computing = run.computing(device, options.emulate, threads=1)
+
+    @computing
+    def measured() -> Measured:
+        x, y = data(options, device)[1]
+        results = {cell: evaluate(models[cell], x, y) for cell in CELLS}
+        given = {cell: [CLASSES[label] for label in result.predictions.tolist()] for cell, result in results.items()}
+        return Measured(_by_measure(results), {cell: tally(CLASSES, y, given[cell]) for cell in CELLS})
+
+    @computing
+    def predict(path: Path) -> list[Answer]:
+        images, several = digit_images(path)
+        rows = {cell: predicted(models[cell], images[:, 0], device) for cell in CELLS}
+        by_cell = [answers(CLASSES, rows[cell], several, cell) for cell in CELLS]
+        return [answer for of_one in zip(*by_cell, strict=True) for answer in of_one]
+
+    return Loaded(models, weights, example, CLASSES, measured, predict)
+
+
 def _run(
     options: Options, config: dict[str, Any], folder: Path, on_step: OnStep | None, on_epoch: OnEpoch | None
 ) -> tuple[Path, dict[str, Any]]:
     device = config["device"]
-    (x, y), (x_test, y_test) = ((asarray(x, device), asarray(y, device)) for x, y in digits(options.seed))
-    test = x_test[:, 0], y_test  # (N, 1, 8, 8): without the channel, a sequence of rows
+    train, test = data(options, device)
     models = Readers(options.hidden_size, options.seed).to(device)
     trainers: dict[str, Trainer] = {}
 
@@ -110,22 +151,23 @@ def _run(
             rows, labels = batch
             return F.cross_entropy(models[cell](tensor(rows)), labels), len(labels)
 
-        def measure() -> dict[str, float]:
-            found = evaluate(models[cell], *test)
-            return {"test_loss": found.loss, "test_accuracy": found.accuracy}
-
         def moved(batch: tuple[Array, Array], generator: np.random.Generator) -> tuple[Array, Array]:
             return jitter(batch[0][:, None], generator)[:, 0], batch[1]
 
         adam = optim.Adam(models[cell].parameters(), lr=options.lr)
-        train = ArrayDataset(x[:, 0], y)
-        data = DataLoader(train, options.batch_size, shuffle=True, seed=options.seed, augment=moved)
-        steps = options.epochs * len(data)
+        loader = DataLoader(ArrayDataset(*train), options.batch_size, shuffle=True, seed=options.seed, augment=moved)
+        steps = options.epochs * len(loader)
         saving = Checkpoint(folder / "checkpoints" / cell, about=config)
         following = Follow(steps, after_step, after_epoch)
         schedule = run.WarmupCosine(adam, steps)
         trainer = Trainer(
-            models[cell], adam, data, loss, measure=measure, schedule=schedule, callbacks=[following, saving]
+            models[cell],
+            adam,
+            loader,
+            loss,
+            measure=lambda: measures(evaluate(models[cell], *test)),
+            schedule=schedule,
+            callbacks=[following, saving],
         )
         saving.resume(trainer)
         return trainer
@@ -143,8 +185,7 @@ def _run(
     if keep_records() and all(trainer.records for trainer in trainers.values()):
         plot.curves({cell.upper(): trainer.records for cell, trainer in trainers.items()}, folder / "curves.png")
     summary = outcome.summary | {
-        "test_accuracy": {cell: result.accuracy for cell, result in results.items()},
-        "test_loss": {cell: result.loss for cell, result in results.items()},
+        **_by_measure(results),
         "parameters": {cell: sum(p.size for p in models[cell].parameters()) for cell in CELLS},
         "seconds": sum(trainer.seconds for trainer in trainers.values()),
         "epochs": min(trainer.epoch for trainer in trainers.values()),

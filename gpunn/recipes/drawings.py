@@ -11,7 +11,8 @@ import numpy as np
 from gpunn import functional as F
 from gpunn import plot
 from gpunn.data import digits
-from gpunn.errors import ArgumentError, FileError, PackageError, check
+from gpunn.data.folder import read_image
+from gpunn.errors import ArgumentError, check
 from gpunn.tensor import tensor
 
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
@@ -95,12 +96,4 @@ def _digits() -> np.ndarray[Any, Any]:
 
 
 def _grey(path: str | os.PathLike[str]) -> np.ndarray[Any, Any]:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise PackageError(f'skeleton: images are read by Pillow ({error}): pip install "gpunn[train]"') from error
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("L"), np.float32) / 255
-    except (OSError, ValueError, SyntaxError) as error:  # Pillow's errors for files that are damaged or no images
-        raise FileError(f"{path}: the image cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    return read_image(path, lambda image: np.asarray(image.convert("L"), np.float32)) / 255

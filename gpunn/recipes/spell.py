@@ -13,7 +13,9 @@ The run folder holds
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,12 +24,14 @@ import numpy as np
 
 from gpunn import functional as F
 from gpunn import nn, optim, plot
-from gpunn.backend import Array, asarray, random_generator, to_cpu
+from gpunn.backend import Array, asarray, device_of, random_generator, to_cpu
 from gpunn.checkpoint import save_weights
 from gpunn.data import ArrayDataset, DataLoader, digits, jitter
 from gpunn.models import SequenceDecoder
 from gpunn.recipes import options as base
 from gpunn.recipes import run
+from gpunn.recipes.inputs import digit_images
+from gpunn.recipes.loaded import Answer, Loaded, Measured, ranked, read_weights, tally
 from gpunn.recipes.options import option
 from gpunn.recipes.run import Follow, OnEpoch, OnStep
 from gpunn.tensor import Tensor, no_grad, tensor
@@ -77,14 +81,31 @@ class Speller(nn.Module):
             symbols = to_cpu(self.decoder.decode(self.features(tensor(x)), _LONGEST))
         return ["".join(LETTERS[s] for s in row if s) for row in symbols.tolist()]
 
+    def probabilities(self, x: Any, names: Sequence[str]) -> list[float]:
+        """The probability of each of ``names`` for the image x (1, 1, 8, 8): that of its letters and its end sign.
 
-def name_symbols() -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The letters of each digit's name, then the end sign, to the length of the longest.
+        >>> speller = Speller(16, random_generator(0))
+        >>> x = np.zeros((1, 1, 8, 8), np.float32)
+        >>> one, other = speller.probabilities(x, ["one", speller.spell(x)[0]])
+        >>> 0 < one < other < 1
+        True
+        """
+        symbols = asarray(as_symbols(names), device_of(x))
+        with self.evaluating(), no_grad():
+            features = self.features(tensor(x)).data.repeat(len(names), 0)
+            logarithms = to_cpu(F.log_softmax(self.decoder(tensor(features), symbols).data))
+        each = np.take_along_axis(logarithms, to_cpu(symbols)[..., np.newaxis], -1)[..., 0]
+        sums = [float(row[: len(name) + 1].sum()) for name, row in zip(names, each, strict=True)]
+        return [math.exp(total) for total in sums]
 
-    >>> name_symbols()[1].tolist() == [*(LETTERS.index(c) for c in "one"), 0, 0, 0]
+
+def as_symbols(names: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The letters of each name, then the end sign, to the length of the longest name of a digit.
+
+    >>> as_symbols(["one"]).tolist() == [[*(LETTERS.index(c) for c in "one"), 0, 0, 0]]
     True
     """
-    return np.array([[LETTERS.index(c) for c in name.ljust(_LONGEST, ".")] for name in NAMES], np.int64)
+    return np.array([[LETTERS.index(c) for c in name.ljust(_LONGEST, ".")] for name in names], np.int64)
 
 
 def train_spell(
@@ -106,42 +127,100 @@ def train_spell(
         return _run(options, config, folder, on_step, on_epoch)
 
 
+def network(options: Options, device: str) -> Speller:
+    """The network before training, on ``device``."""
+    return Speller(options.hidden_size, random_generator(options.seed)).to(device)
+
+
+def data(options: Options, device: str) -> list[tuple[Array, Array]]:
+    """Training and test data, on ``device``."""
+    return [(asarray(x, device), asarray(y, device)) for x, y in digits(options.seed)]
+
+
+def _loss(model: Speller, device: str) -> Callable[[Array, Array], Tensor]:
+    """The mean loss of a letter, from images and labels."""
+    symbols = as_symbols(NAMES)
+    # Behind the end sign there is nothing to learn.
+    targets = asarray(np.where(np.roll(symbols == 0, 1, 1) & (symbols == 0), _IGNORED, symbols), device)
+    symbols = asarray(symbols, device)
+
+    def loss(x: Array, labels: Array) -> Tensor:
+        logits = model(tensor(x), symbols[labels])
+        return F.cross_entropy(logits.reshape(-1, len(LETTERS)), targets[labels].reshape(-1))  # type: ignore[no-any-return]
+
+    return loss
+
+
+def _names(labels: Array) -> list[str]:
+    return [NAMES[label] for label in to_cpu(labels).tolist()]
+
+
+def _measure(model: Speller, x: Array, labels: Array) -> tuple[float, float, list[str]]:
+    """The loss, the share of exact names, and what was spelled."""
+    with model.evaluating(), no_grad(), np.errstate(over="ignore", invalid="ignore"):
+        loss = float(_loss(model, device_of(x))(x, labels).item())
+        spelled = model.spell(x)
+    return loss, sum(a == b for a, b in zip(spelled, _names(labels), strict=True)) / len(labels), spelled
+
+
+def load(options: Options, folder: Path) -> Loaded:
+    """Open a run; raises FileError if ``folder`` holds no weights of it.
+
+    An answer is the name that is spelled, letter by letter, then the other names of digits, the likeliest first.
+    """
+    device = run.choose_device(options.command, options.device, options.emulate)
+    model = network(options, device)
+    weights = read_weights(model, folder)
+    example = asarray(np.zeros((1, 1, 8, 8), np.float32), device), asarray(as_symbols(NAMES[:1]), device)
+    computing = run.computing(device, options.emulate, threads=1)
+
+    @computing
+    def measured() -> Measured:
+        x, labels = data(options, device)[1]
+        loss, exact, spelled = _measure(model, x, labels)
+        return Measured({"exact_names": exact, "test_loss": loss}, {"": tally(NAMES, labels, spelled)})
+
+    @computing
+    def predict(path: Path) -> list[Answer]:
+        images, several = digit_images(path)
+        found = []
+        for number, image in enumerate(images):
+            x = asarray(image[np.newaxis], device)
+            (spelled,) = model.spell(x)
+            others = [name for name in NAMES if name != spelled]
+            probabilities = model.probabilities(x, [spelled, *others])
+            likely = [(spelled, probabilities[0]), *ranked(others, probabilities[1:])]
+            found.append(Answer(likely, number if several else None))
+        return found
+
+    return Loaded(model, weights, example, NAMES, measured, predict)
+
+
 def _run(
     options: Options, config: dict[str, Any], folder: Path, on_step: OnStep | None, on_epoch: OnEpoch | None
 ) -> tuple[Path, dict[str, Any]]:
     device = config["device"]
-    train, (x_test, y_test) = ((asarray(x, device), asarray(y, device)) for x, y in digits(options.seed))
-    symbols = asarray(name_symbols(), device)
-    # Behind the end sign there is nothing to learn.
-    targets = asarray(
-        np.where(np.roll(name_symbols() == 0, 1, 1) & (name_symbols() == 0), _IGNORED, name_symbols()), device
-    )
-    names = [NAMES[label] for label in to_cpu(y_test).tolist()]
-    model = Speller(options.hidden_size, random_generator(options.seed)).to(device)
+    train, (x_test, y_test) = data(options, device)
+    names = _names(y_test)
+    model = network(options, device)
+    loss_of = _loss(model, device)
     adam = optim.Adam(model.parameters(), lr=options.lr)
 
     def moved(batch: tuple[Array, Array], generator: np.random.Generator) -> tuple[Array, Array]:
         return jitter(batch[0], generator), batch[1]
 
-    data = DataLoader(ArrayDataset(*train), options.batch_size, shuffle=True, seed=options.seed, augment=moved)
-    steps = options.epochs * len(data)
-
-    def loss_of(x: Array, labels: Array) -> Tensor:
-        logits = model(tensor(x), symbols[labels])
-        return F.cross_entropy(logits.reshape(-1, len(LETTERS)), targets[labels].reshape(-1))  # type: ignore[no-any-return]
+    loader = DataLoader(ArrayDataset(*train), options.batch_size, shuffle=True, seed=options.seed, augment=moved)
+    steps = options.epochs * len(loader)
 
     def test() -> dict[str, float]:
-        with model.evaluating(), no_grad(), np.errstate(over="ignore", invalid="ignore"):
-            loss = float(loss_of(x_test, y_test).item())
-            spelled = model.spell(x_test)
-        exact = sum(a == b for a, b in zip(spelled, names, strict=True)) / len(names)
+        loss, exact, _ = _measure(model, x_test, y_test)
         return {"test_loss": loss, "test_accuracy": exact}
 
     saving = Checkpoint(folder / "checkpoints", about=config)
     trainer = Trainer(
         model,
         adam,
-        data,
+        loader,
         lambda batch: (loss_of(*batch), len(batch[1])),
         measure=test,
         schedule=run.WarmupCosine(adam, steps),
@@ -150,10 +229,10 @@ def _run(
     saving.resume(trainer)
     outcome = run.finish(lambda: trainer.run(options.epochs))
     save_weights(model, folder / "model.safetensors")  # first: it cannot be computed again
-    measured = test()
+    test_loss, exact, spelled = _measure(model, x_test, y_test)
     summary = outcome.summary | {
-        "exact_names": measured["test_accuracy"],
-        "test_loss": measured["test_loss"],
+        "exact_names": exact,
+        "test_loss": test_loss,
         "parameters": sum(p.size for p in model.parameters()),
         "seconds": trainer.seconds,
         "epochs": trainer.epoch,
@@ -162,7 +241,7 @@ def _run(
         "emulate": options.emulate,
         "versions": run.versions("scikit-learn"),
     }
-    run.write_json(folder / "names.json", {"spelled": model.spell(x_test), "true": names})
+    run.write_json(folder / "names.json", {"spelled": spelled, "true": names})
     if trainer.records:
         plot.curves(trainer.records, folder / "curves.png")
     run.write_json(folder / "summary.json", summary)  # last: a run whose status is "finished" is complete

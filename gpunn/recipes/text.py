@@ -33,6 +33,7 @@ from gpunn.models import CharacterModel
 from gpunn.models.sequence import CELLS
 from gpunn.recipes import options as base
 from gpunn.recipes import run
+from gpunn.recipes.loaded import Loaded, Measured, Written, read_weights
 from gpunn.recipes.options import option
 from gpunn.recipes.run import Follow, OnEpoch, OnStep
 from gpunn.tensor import Tensor, no_grad
@@ -44,6 +45,7 @@ FILES = (
 )
 TRAINING_TENTHS = 9
 SAMPLE_LENGTH = 400
+_PROMPT = 1000  # characters that a continuation has seen
 
 _NEEDS = ("matplotlib", "safetensors")
 
@@ -141,43 +143,106 @@ def train_text(
         return _run(options, text, config, folder, on_step, on_epoch)
 
 
+def _alphabet(text: str) -> str:
+    return "".join(sorted(set(text)))
+
+
+def network(options: Options, alphabet: str, generator: np.random.Generator) -> CharacterModel:
+    """The model before training."""
+    settings: dict[str, Any] = {"num_layers": options.num_layers, "cell": options.cell, "generator": generator}
+    return CharacterModel(alphabet, hidden_size=options.hidden_size, **settings)
+
+
+def data(options: Options, indices: np.ndarray[Any, Any], device: str) -> tuple[Array, Array]:
+    """The training and the test part of a text, each (B, T): parts that are read side by side, on ``device``."""
+    border = len(indices) * TRAINING_TENTHS // 10
+    test_parts = min(options.batch_size, (len(indices) - border) // (options.sequence_length + 1))
+    return (
+        _side_by_side(indices[:border], options.batch_size, device),
+        _side_by_side(indices[border:], test_parts, device),
+    )
+
+
+def _loss(model: CharacterModel, window: slice, parts: Array, state: Any) -> tuple[Tensor, int, Any, float]:
+    """The mean loss of the next characters of a window, how many they are, the state behind it, how many are right."""
+    inputs, targets = parts[:, window], parts[:, window.start + 1 : window.stop + 1].reshape(-1)
+    logits, state = model(inputs, state)
+    logits = logits.reshape(-1, len(model.alphabet))
+    right = float((raw(logits).argmax(1) == targets).sum())
+    return F.cross_entropy(logits, targets), len(targets), _detached(state), right
+
+
+def _measure(model: CharacterModel, parts: Array, length: int) -> tuple[float, float]:
+    """The nats that a next character of parts (B, T) costs, and the share that is guessed right."""
+    total, right, count, state = 0.0, 0.0, 0, None
+    with model.evaluating(), no_grad(), np.errstate(over="ignore", invalid="ignore"):
+        for window in _windows(parts, length):
+            value, size, state, correct = _loss(model, window, parts, state)
+            total, right, count = total + float(value.item()) * size, right + correct, count + size
+    return total / count, right / count
+
+
+def _measures(model: CharacterModel, held_out: Array, options: Options) -> dict[str, float]:
+    """The measures of a summary."""
+    nats, right = _measure(model, held_out, options.sequence_length)
+    return {"test_bits": nats / math.log(2), "test_accuracy": right, "test_loss": nats}
+
+
+def load(options: Options, folder: Path) -> Loaded:
+    """Open a run; raises FileError if ``folder`` holds no weights of it.
+
+    A text is gone on with in the way of the sample. The file of the run is needed to measure it.
+    """
+    device = run.choose_device(options.command, options.device, options.emulate)
+    alphabet = run.read_json(folder / "alphabet.json").get("alphabet")
+    if not (isinstance(alphabet, str) and alphabet and alphabet == _alphabet(alphabet)):
+        raise FileError(f"{folder / 'alphabet.json'}: it must hold the characters of the run, each once, in order")
+    model = network(options, alphabet, random_generator(options.seed)).to(device)
+    weights = read_weights(model, folder)
+    computing = run.computing(device, options.emulate, threads=1)
+
+    @computing
+    def measured() -> Measured:
+        text = read_text(options.file)
+        known = run.read_json(folder / "summary.json").get("characters", len(text))
+        if _alphabet(text) != alphabet or len(text) != known:
+            raise FileError(f"{options.file or 'the topics'}: not the text of the run any more: it has changed")
+        return Measured(_measures(model, data(options, model.encode(text), device)[1], options), {})
+
+    @computing
+    def predict(path: Path, length: int = SAMPLE_LENGTH) -> list[Written]:
+        text = read_text(path)
+        if unknown := "".join(sorted(set(text) - set(alphabet)))[:20]:
+            raise FileError(f"{path}: it has characters that the run did not learn: {unknown!r}")
+        indices = asarray(model.encode(text)[np.newaxis], device)
+        bits = _measure(model, indices, options.sequence_length)[0] / math.log(2) if len(text) > 1 else None
+        generator = random_generator(options.seed)
+        return [Written(model.generate(text[-_PROMPT:], length, options.temperature, generator), len(text), bits)]
+
+    example = asarray(np.zeros((1, options.sequence_length), np.int64), device)
+    return Loaded(model, weights, example, None, measured, predict)
+
+
 def _run(
     options: Options, text: str, config: dict[str, Any], folder: Path, on_step: OnStep | None, on_epoch: OnEpoch | None
 ) -> tuple[Path, dict[str, Any]]:
     device = config["device"]
     generator = random_generator(options.seed)
-    alphabet = "".join(sorted(set(text)))
+    alphabet = _alphabet(text)
     run.write_json(folder / "alphabet.json", {"alphabet": alphabet})
-    model = CharacterModel(
-        alphabet, hidden_size=options.hidden_size, num_layers=options.num_layers, cell=options.cell, generator=generator
-    ).to(device)
-    indices = model.encode(text)
-    border = len(indices) * TRAINING_TENTHS // 10
-    train = Reading(_side_by_side(indices[:border], options.batch_size, device), options.sequence_length)
-    test_parts = min(options.batch_size, (len(indices) - border) // (options.sequence_length + 1))
-    held_out = _side_by_side(indices[border:], test_parts, device)
+    model = network(options, alphabet, generator).to(device)
+    learned, held_out = data(options, model.encode(text), device)
+    train = Reading(learned, options.sequence_length)
     steps = options.epochs * len(train)
     adam = optim.Adam(model.parameters(), lr=options.lr)
 
-    def loss_of(window: slice, parts: Array, state: Any) -> tuple[Tensor, int, Any, float]:
-        inputs, targets = parts[:, window], parts[:, window.start + 1 : window.stop + 1].reshape(-1)
-        logits, state = model(inputs, state)
-        logits = logits.reshape(-1, len(alphabet))
-        right = float((raw(logits).argmax(1) == targets).sum())
-        return F.cross_entropy(logits, targets), len(targets), _detached(state), right
-
     def loss(window: slice) -> tuple[Tensor, int]:
-        value, count, train.state, _ = loss_of(window, train.parts, train.state)
+        value, count, train.state, _ = _loss(model, window, train.parts, train.state)
         return value, count
 
     def test() -> dict[str, float]:
-        total, right, count, state = 0.0, 0.0, 0, None
-        with model.evaluating(), no_grad(), np.errstate(over="ignore", invalid="ignore"):
-            for window in _windows(held_out, options.sequence_length):
-                value, size, state, correct = loss_of(window, held_out, state)
-                total, right, count = total + float(value.item()) * size, right + correct, count + size
-        bits = total / count / math.log(2)
-        return {"test_loss": total / count, "test_bits_per_character": bits, "test_accuracy": right / count}
+        nats, right = _measure(model, held_out, options.sequence_length)
+        return {"test_loss": nats, "test_bits_per_character": nats / math.log(2), "test_accuracy": right}
 
     saving = Checkpoint(folder / "checkpoints", about=config)
     trainer = Trainer(
@@ -192,20 +257,18 @@ def _run(
     saving.resume(trainer)
     outcome = run.finish(lambda: trainer.run(options.epochs))
     save_weights(model, folder / "model.safetensors")  # first: it cannot be computed again
-    measured = test()
+    measured = _measures(model, held_out, options)
     sample = model.generate(text[:1], SAMPLE_LENGTH, options.temperature, generator)
     run.write_text(folder / "sample.txt", sample + "\n")
     in_epochs = sum(record["seconds"] for record in trainer.records)
-    learned = trainer.epoch * len(train) * options.batch_size
+    windows = trainer.epoch * len(train) * options.batch_size
     summary = outcome.summary | {
-        "test_bits": measured["test_bits_per_character"],
-        "test_accuracy": measured["test_accuracy"],
-        "test_loss": measured["test_loss"],
+        **measured,
         "characters": len(text),
         "alphabet_size": len(alphabet),
         "parameters": sum(p.size for p in model.parameters()),
         "seconds": trainer.seconds,
-        "characters_per_second": learned * options.sequence_length / in_epochs if trainer.records else None,
+        "characters_per_second": windows * options.sequence_length / in_epochs if trainer.records else None,
         "epochs": trainer.epoch,
         "steps": trainer.step,
         "device": device,

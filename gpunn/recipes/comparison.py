@@ -1,0 +1,201 @@
+"""Runs side by side: what differs in their options, what they came to, and their curves in one figure."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gpunn import plot
+from gpunn.errors import ArgumentError, FileError, check
+from gpunn.recipes.run import read_config, read_json
+from gpunn.train import Record
+
+UNFINISHED = "unfinished"
+"""The status of a run that is still going on, or was killed: it has no summary, or one of before it went on."""
+
+_NO_RESULTS = ("status", "error", "device", "emulate", "versions", "classes", "epochs", "seconds", "parameters")
+
+
+class Run(NamedTuple):
+    """What the files of a run folder say, whether the run is over or not."""
+
+    folder: Path
+    config: dict[str, Any]
+    records: list[Record]
+    summary: dict[str, Any]
+
+    @property
+    def status(self) -> str:
+        """How the run ended, or :data:`UNFINISHED`."""
+        went_on = self.epochs > self.summary.get("epochs", self.epochs)
+        return UNFINISHED if went_on else str(self.summary.get("status", UNFINISHED))
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs are whole."""
+        last = max((record["epoch"] for record in self.records), default=0)
+        return max(int(last), int(self.summary.get("epochs", 0)))
+
+
+class Row(NamedTuple):
+    """A line of the comparison: what it is about, its value for each run that has one, and which of them are best.
+
+    ``kind`` is ``"option"`` or ``"result"``. None is best where all are equal, or more is not better or worse.
+    """
+
+    name: str
+    kind: str
+    values: dict[str, Any]
+    best: list[str]
+
+
+def read_run(folder: Path) -> Run:
+    """Read config.json, metrics.jsonl and summary.json of a run; the latter two may not be there yet.
+
+    Raises FileError, which names the file and what is wrong, for a folder without a run and for damaged files. A last
+    line of the metrics that is being written does not count.
+    """
+    config, summary = read_config(folder), read_json(folder / "summary.json")
+    if not isinstance(summary.get("epochs", 0), int):
+        raise FileError(f"{folder / 'summary.json'}: epochs must be an integer, got {summary['epochs']!r}")
+    return Run(folder, config, _records(folder / "metrics.jsonl"), summary)
+
+
+def _records(path: Path) -> list[Record]:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read: {error.strerror or error}") from error
+    *lines, _ = content.split(b"\n")
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line, parse_constant=_no_number)
+        except ValueError as error:
+            raise FileError(f"{path}: line {number}: not JSON: {error}") from error
+        if not isinstance(record, dict) or not all(_is_number(record.get(key)) for key in ("epoch", "seconds")):
+            raise FileError(f"{path}: line {number}: not the record of an epoch, with its epoch and seconds")
+        records.append(record)
+    return records
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is not a number")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def labels(folders: Sequence[Path]) -> list[str]:
+    """A short name for each run: that of its folder, or its path where names are not different.
+
+    >>> labels([Path("runs/a"), Path("runs/b")]), labels([Path("x/a"), Path("y/a")])
+    (['a', 'b'], ['x/a', 'y/a'])
+
+    Raises ArgumentError for a run that is given twice.
+    """
+    given = [folder.resolve() for folder in folders]
+    twice = [str(folder) for folder, path in zip(folders, given, strict=True) if given.count(path) > 1]
+    check(not twice, ArgumentError, "compare", "each run must be given once", twice=twice)
+    names = [path.name for path in given]
+    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+
+
+def compare(runs: Mapping[str, Run], every: bool = False) -> list[Row]:
+    """The rows of a comparison: options that differ (or, with ``every``, all), then results.
+
+    A measure has its best and its last value over the epochs, and the epoch of the best. Runs of different recipes
+    lack each other's rows.
+    """
+    options = _rows("option", {label: run.config for label, run in runs.items()})
+    shown = [row for row in options if every or _differs(row, len(runs))]
+    return shown + _rows("result", {label: _results(run) for label, run in runs.items()})
+
+
+def _rows(kind: str, columns: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+    names = dict.fromkeys(name for column in columns.values() for name in column)
+    rows = []
+    for name in names:
+        values = {label: column[name] for label, column in columns.items() if name in column}
+        rows.append(Row(name, kind, values, _best(name, values) if kind == "result" else []))
+    return rows
+
+
+def _differs(row: Row, runs: int) -> bool:
+    values = list(row.values.values())
+    return len(values) < runs or any(value != values[0] for value in values)
+
+
+def _results(run: Run) -> dict[str, Any]:
+    summary = run.summary
+    found = {"status": run.status, "epochs": run.epochs}
+    by_cell = _by_cell(run)
+    if run.status == UNFINISHED:
+        found["seconds"] = sum(record["seconds"] for record in run.records)
+    elif "seconds" in summary:
+        found["seconds"] = summary["seconds"]
+    found |= _flat({"parameters": summary["parameters"]} if "parameters" in summary else {})
+    for cell, records in by_cell.items():
+        for name in dict.fromkeys(name for record in records for name in record):
+            if name.startswith(("train_", "test_")):
+                values = [(record[name], record["epoch"]) for record in records if _is_number(record.get(name))]
+                whole = f"{name} {cell}".strip()
+                if values and (choose := _better(name)):
+                    found[f"best {whole}"], found[f"epoch of best {whole}"] = choose(values, key=lambda pair: pair[0])
+                if values:
+                    found[f"last {whole}"] = values[-1][0]
+    if not run.records:
+        found |= _flat({name: value for name, value in summary.items() if name not in _NO_RESULTS})
+    return found
+
+
+def _by_cell(run: Run) -> dict[str, list[Record]]:
+    """The records of each network of a run that trains several, of the only one as ``""``."""
+    found: dict[str, list[Record]] = {}
+    for record in run.records:
+        found.setdefault(str(record.get("cell", "")), []).append(record)
+    return found
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers by name, those of an object as ``name key``."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        inside = value if isinstance(value, dict) else {"": value}
+        found |= {f"{name} {key}".strip(): each for key, each in inside.items() if _is_number(each)}
+    return found
+
+
+def _better(name: str) -> Callable[..., Any] | None:
+    """``min`` or ``max``, whichever finds the better value of a measure."""
+    if "accuracy" in name or "exact" in name:
+        return max
+    return min if "loss" in name or "bits" in name else None
+
+
+def _best(name: str, values: Mapping[str, Any]) -> list[str]:
+    choose = None if name.startswith("epoch of") else _better(name)
+    if choose is None or len(set(values.values())) < 2:
+        return []
+    return [label for label, value in values.items() if value == choose(values.values())]
+
+
+def draw(runs: Mapping[str, Run], path: str | os.PathLike[str]) -> None:
+    """Draw the curves of all runs over each other into the PNG file ``path``; those without an epoch are left out.
+
+    Raises FileError if none has an epoch, or ``path`` cannot be written.
+    """
+    curves = {
+        f"{label} {cell.upper()}".strip(): records
+        for label, run in runs.items()
+        for cell, records in _by_cell(run).items()
+    }
+    if not curves:
+        raise FileError(f"{path}: none of the runs has a whole epoch to draw: {', '.join(runs)}")
+    plot.curves(curves, path)

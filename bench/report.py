@@ -14,6 +14,9 @@ For each job there is
 - *target*: what targets.csv asks. ``of ceiling`` and ``rate`` (in TFLOP/s) are at least that, ``ratio`` is at most
   that, for each job and shape that match, or (``mean``) for their geometric mean.
 
+Jobs called "own" compare gpunn with itself, as bench_trainer.py and bench_loader.py say: they have a table of their
+own, and no part in the mean of the ratios.
+
 What was not measured says so.
 """
 
@@ -32,6 +35,7 @@ from typing import Any
 NOT_MEASURED = "not measured"
 DEVICES = {"cpu": "CPU", "gpu": "GPU"}
 CEILING = "ceiling: "
+OWN = "own: "
 
 
 @dataclass
@@ -205,7 +209,7 @@ def kept(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def device_tables(rows: list[Row], ceilings: dict[str, float], targets: list[Target]) -> Iterator[str]:
-    jobs = [row for row in rows if not row.job.startswith(CEILING)]
+    jobs = [row for row in rows if not row.job.startswith((CEILING, OWN))]
     yield from table(
         ["ceiling", "of", "NumPy or CuPy, ms", "PyTorch, ms", "rate of the better"],
         [
@@ -242,6 +246,24 @@ def device_tables(rows: list[Row], ceilings: dict[str, float], targets: list[Tar
     ratios = [row.ratio for row in jobs if row.ratio is not None]
     mean = f"{statistics.geometric_mean(ratios):.2f}" if ratios else NOT_MEASURED
     yield from ["", f"Geometric mean of the ratios: {mean}."]
+    own = [row for row in rows if row.job.startswith(OWN)]
+    if own:
+        yield ""
+        yield from table(
+            ["gpunn with itself", "of", "ms", "compared with", "ms", "ratio", "target"],
+            [
+                [
+                    row.job.removeprefix(OWN),
+                    row.shape,
+                    milliseconds(row, "gpunn"),
+                    row.peer,
+                    milliseconds(row, "peer"),
+                    NOT_MEASURED if row.ratio is None else f"{row.ratio:.3f}",
+                    mark(row, ceilings, targets),
+                ]
+                for row in own
+            ],
+        )
 
 
 def mark(row: Row, ceilings: dict[str, float], targets: list[Target]) -> str:

@@ -35,10 +35,19 @@ class Faulty(Numbers):
 class Deadly(Numbers):
     """One sample ends the process that makes it."""
 
+    bad = 7
+
     def __getitem__(self, index: int) -> np.ndarray:
-        if index == 7:
+        if index == self.bad:
             os._exit(3)
         return super().__getitem__(index)
+
+
+class Pids(Numbers):
+    """Each sample is the number of the process that makes it."""
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return np.asarray(os.getpid())
 
 
 def noise(sample: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -47,6 +56,10 @@ def noise(sample: np.ndarray, generator: np.random.Generator) -> np.ndarray:
 
 def scaled(batch: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     return batch * generator.random(dtype=np.float32)
+
+
+def unsendable(samples: list[np.ndarray]) -> object:
+    return lambda: samples
 
 
 def failing_augment(batch: np.ndarray, generator: np.random.Generator) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Kill runs of ``gpunn train digits`` without warning, look at what is left, resume, and compare with a whole run.
 
-``python tests/kill.py 50`` tries 50 moments: half at random times, half inside the writing of a file, where the bytes
-are synced, or the finished file is about to take its name. Each run is killed twice, the second time while resumed.
+``python tests/kill.py 50`` tries 50 moments: half at random times, half inside the writing of a file, with a part of
+its bytes on the disk, where they are synced, or where the finished file is about to take its name. Each run, of two
+workers, is killed twice, the second time while resumed.
 """
 
 from __future__ import annotations
@@ -14,18 +15,23 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from gpunn.backend import random_generator
 from gpunn.checkpoint import load_checkpoint, load_weights
 from gpunn.models import lenet
 from gpunn.recipes.digits import Options, train_digits
 
-OPTIONS = Options(epochs=4, batch_size=64, seed=3)
+OPTIONS = Options(epochs=4, batch_size=64, seed=3, workers=2)
 
 
 class Moment(NamedTuple):
-    """``kind`` is "seconds" after the training began, or the call of ``os.fsync`` or ``os.replace`` with a number."""
+    """When to kill: so many "seconds" after the training began, or in the "fsync" or "replace" of that number.
+
+    In a "write", 3.25 is a quarter of the third file.
+    """
 
     kind: str
     number: float
@@ -34,18 +40,43 @@ class Moment(NamedTuple):
 def train(folder: Path, moment: Moment | None, resume: bool) -> None:
     """Train in this process, which kills itself inside the call that ``moment`` names."""
     if moment is not None and moment.kind != "seconds":
-        real, calls = getattr(os, moment.kind), 0
-
-        def counted(*arguments: object, **settings: object) -> None:
-            nonlocal calls
-            calls += 1
-            if calls == moment.number:
-                os.kill(os.getpid(), signal.SIGKILL)
-            real(*arguments, **settings)
-
-        setattr(os, moment.kind, counted)
+        kill_in(moment)
     print("begins", flush=True)
     train_digits(OPTIONS, folder, resume=resume)
+
+
+def kill_in(moment: Moment) -> None:
+    """Let the call that ``moment`` names be this process's last."""
+    name = "fdopen" if moment.kind == "write" else moment.kind
+    real, calls = getattr(os, name), 0
+
+    def counted(*arguments: Any, **settings: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls != int(moment.number):
+            return real(*arguments, **settings)
+        if moment.kind == "write":
+            return Dying(arguments[0], moment.number % 1)
+        return os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(os, name, counted)
+
+
+class Dying:
+    """A file that gets a part of what is written to it; then the process is killed."""
+
+    def __init__(self, handle: int, part: float) -> None:
+        self.handle, self.part = handle, part
+
+    def __enter__(self) -> Dying:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        raise AssertionError("nothing was written")
+
+    def write(self, content: bytes) -> None:
+        os.write(self.handle, content[: int(self.part * len(content))])
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def killed(folder: Path, moment: Moment | None, resume: bool) -> bool:
@@ -96,6 +127,15 @@ def try_moments(folder: Path, first: Moment, second: Moment) -> str:
     return f"killed {int(kills)} times"
 
 
+def drawn(g: np.random.Generator, within_a_file: bool) -> Moment:
+    """A random moment."""
+    if not within_a_file:
+        return Moment("seconds", round(float(g.uniform(0, 2)), 3))
+    kind = str(g.choice(["fsync", "replace", "write"]))
+    number = int(g.integers(1, 11 if kind == "fsync" else 8))  # as many as a whole run has
+    return Moment(kind, round(number + float(g.uniform(0, 0.99)), 2) if kind == "write" else number)
+
+
 def main(count: int) -> None:
     """Try ``count`` pairs of moments."""
     g = random_generator(count)
@@ -103,12 +143,7 @@ def main(count: int) -> None:
         killed(Path(parent, "whole"), None, resume=False)
         whole = Path(parent, "whole", "model.safetensors").read_bytes()
         for i in range(count):
-            moments = [
-                Moment("seconds", round(float(g.uniform(0, 2)), 3))
-                if i % 2
-                else Moment(str(g.choice(["fsync", "replace"])), int(g.integers(1, 12)))
-                for _ in range(2)
-            ]
+            moments = [drawn(g, within_a_file=i % 2 == 0) for _ in range(2)]
             folder = Path(parent, str(i))
             told = try_moments(folder, *moments)
             assert (folder / "model.safetensors").read_bytes() == whole, moments

@@ -125,6 +125,17 @@ def test_whose_arrays(peer):
     assert peer.place("gpu", "peer", "scikit-image on the CPU") == "numpy"
 
 
+@pytest.mark.parametrize("side", ["gpunn", "peer"])
+def test_times_of_both_sides_that_were_taken_together(peer, report, side):
+    benchmark = FakeBenchmark()
+    bench = peer.Bench(lambda: benchmark, "cpu", side)
+    bench.record("own: job", "shape", {"gpunn": 2.0, "peer": 4.0}, "a loop")
+    (row,) = report.read_rows({"benchmarks": [{"extra_info": benchmark.extra_info, "stats": {"median": 9}}]})
+    assert (row.job, row.shape, row.peer, row.seconds) == (
+        "own: job", "shape", "a loop", {side: {"gpunn": 2.0, "peer": 4.0}[side]},
+    )  # fmt: skip
+
+
 def test_a_device_that_is_not_there_is_skipped(peer, monkeypatch):
     monkeypatch.setattr(backend, "why_no_gpu", lambda: "no GPU")
     assert peer.why_not("gpu", "gpunn") == "no GPU"
@@ -165,6 +176,8 @@ CPU = [
     one("cpu", "conv forward", "small", "peer", 2e-3, bytes=8_000_000, operations=100_000_000),
     one("cpu", "conv forward", "large", "gpunn", 1e-3),
     one("cpu", "conv forward", "large", "peer", 8e-3),
+    one("cpu", "own: waiting", "digits", "gpunn", 1e-4, peer="the step"),
+    one("cpu", "own: waiting", "digits", "peer", 8e-3, peer="the step"),
     one("cpu", "skeletonize", "512", "gpunn", 1e-3, peer="scikit-image"),
     one("cpu", "skeletonize", "512", "peer", 4e-3, peer="scikit-image"),
 ]
@@ -178,6 +191,7 @@ TARGETS = """device,job,shape,of ceiling,rate,ratio,over
 cpu,LRN forward,small*,,,0.4,each
 cpu,conv *,*,,,1.3,mean
 cpu,conv forward,small,,0.02,,each
+cpu,own: waiting,*,,,0.05,each
 gpu,LRN forward,*,75%,,1/6,each
 gpu,dropout *,*,,,1,each
 gpu,pool,*,80%,,,each
@@ -208,6 +222,7 @@ def test_the_table_of_both_devices(report, targets):
         " met: 75% of ceiling, ratio 0.17 |",
         "| dropout forward | small | 0.001 | PyTorch | not measured | not measured |  |  | not measured: ratio 1.00 |",
         "Geometric mean of the ratios: 0.59.",
+        "| waiting | digits | 0.100 | the step | 8.000 | 0.013 | met: ratio 0.05 |",
         "| CPU | `LRN forward` | `small*` | ratio 0.40 | worst of 1 | ratio 2.00 | MISSED |",
         "| CPU | `conv *` | `*` | ratio 1.30 | mean of 2 | ratio 0.50 | met |",
         "| GPU | `LRN forward` | `*` | 75% of ceiling, ratio 0.17 | worst of 1 | 80% of ceiling, ratio 0.12 | met |",

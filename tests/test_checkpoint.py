@@ -8,8 +8,12 @@ import math
 import os
 import pickle
 import re
+import shutil
+import subprocess
 import time
 import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +23,11 @@ from gpunn import nn
 from gpunn.backend import random_generator
 from gpunn.checkpoint import Checkpoints, load_checkpoint, load_weights, save_checkpoint, save_weights
 from gpunn.errors import ArgumentError, FileError, GpunnError
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 
 def network(seed: int = 0, hidden: int = 5) -> nn.Sequential:
@@ -317,6 +326,54 @@ def test_a_full_disk(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             kept.save(2, {"a": {"step": 2}})
     assert os.listdir(tmp_path) == ["step-000000001.safetensors"]
     assert kept.load_newest() == {"a": {"step": 1}}
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """The system refuses every byte of a file from ``size`` on, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.skipif(resource is None, reason="the system has no limits of files")
+def test_a_disk_that_is_full_at_any_byte(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path)
+    kept.save(1, {"a": {"step": 1, "w": np.zeros(40)}})
+    names, before = os.listdir(tmp_path), kept.path(1).read_bytes()
+    for size in range(len(before)):
+        with (
+            files_of_at_most(size),
+            pytest.raises(FileError, match="step-000000002.*the checkpoint cannot be written: File too large"),
+        ):
+            kept.save(2, {"a": {"step": 2, "w": np.ones(40)}})
+        assert os.listdir(tmp_path) == names
+    assert kept.path(1).read_bytes() == before
+    with files_of_at_most(len(before)):
+        kept.save(2, {"a": {"step": 2, "w": np.ones(40)}})
+    assert kept.load_newest()["a"]["step"] == 2
+
+
+def test_a_full_file_system(tmp_path: Path) -> None:
+    """A real one, of 64 KiB, on which the second checkpoint finds no room beside the first."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this user may not mount a file system")
+    try:
+        kept = Checkpoints(tmp_path)
+        kept.save(1, {"a": {"step": 1, "w": np.zeros(4000)}})
+        for _ in range(3):
+            with pytest.raises(FileError, match="step-000000002.*cannot be written: No space left on device"):
+                kept.save(2, {"a": {"step": 2, "w": np.zeros(6000)}})
+            assert os.listdir(tmp_path) == ["step-000000001.safetensors"]
+        assert kept.load_newest()["a"]["step"] == 1
+        kept.save(2, {"a": {"step": 2, "w": np.zeros(1000)}})  # as soon as there is room
+        assert kept.load_newest()["a"]["step"] == 2
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 def test_all_that_differs_is_listed(saved: Path) -> None:

@@ -196,6 +196,7 @@ def test_options_reach_the_run(command: Command) -> None:
     config = json.loads(Path("here/config.json").read_text())
     assert config == {
         "recipe": "digits", "epochs": 1, "batch_size": 256, "lr": 0.02, "seed": 7, "device": "cpu", "emulate": False,
+        "workers": 0,
     }  # fmt: skip
 
 

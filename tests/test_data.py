@@ -1,4 +1,4 @@
-"""The digits, minibatches and jitter."""
+"""The digits and augmentation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gpunn.backend import random_generator
-from gpunn.data import batches, colour_components, colour_jitter, digits, jitter, normalise, random_crop, random_flip
+from gpunn.data import colour_components, colour_jitter, digits, jitter, normalise, random_crop, random_flip
 from gpunn.data.digits import TRAINING_IMAGES
 from gpunn.errors import ArgumentError, GpunnError, ShapeError
 
@@ -45,44 +45,6 @@ def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(GpunnError, match=r'scikit-learn .*pip install "gpunn\[train\]"'):
         digits()
-
-
-# ---- batches -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("n", "size"), [(1, 1), (7, 3), (6, 3), (5, 9), (13, 1)])
-def test_batches_visit_every_pair_once(n: int, size: int) -> None:
-    x, y = np.arange(n) * 10.0, np.arange(n)
-    parts = list(batches(x, y, size, random_generator(0)))
-    assert [len(b) for _, b in parts] == [size] * (n // size) + ([n % size] if n % size else [])
-    assert all(np.array_equal(a, b * 10.0) for a, b in parts)
-    assert sorted(np.concatenate([b for _, b in parts])) == list(range(n))
-
-
-def test_batches_are_drawn_anew_and_repeat_with_the_seed() -> None:
-    y = np.arange(100)
-    generator, twin = random_generator(5), random_generator(5)
-    first, second = (next(batches(y, y, 100, generator))[1] for _ in range(2))
-    assert not np.array_equal(first, y)
-    assert not np.array_equal(first, second)
-    np.testing.assert_array_equal(next(batches(y, y, 100, twin))[1], first)
-
-
-def test_batches_in_order() -> None:
-    y = np.arange(5)
-    assert [b.tolist() for _, b in batches(y, y, 2)] == [[0, 1], [2, 3], [4]]
-
-
-def test_batches_errors_come_with_the_call() -> None:
-    x = np.zeros((4, 2))
-    with pytest.raises(ShapeError, match="one length, got x=4, y=3"):
-        batches(x, np.zeros(3), 2)
-    with pytest.raises(ShapeError, match="must not be empty"):
-        batches(x[:0], np.zeros(0), 2)
-    with pytest.raises(ShapeError, match="axis of examples"):
-        batches(x, np.array(1), 2)
-    with pytest.raises(ArgumentError, match="batch_size must be at least 1, got batch_size=0"):
-        batches(x, np.zeros(4), 0)
 
 
 # ---- jitter --------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import resource
 import time
 import warnings
@@ -72,6 +73,28 @@ def test_damaged_images_are_left_out_counted_and_named(root: Path) -> None:
         drop_unreadable(images, labels[1:])
     with pytest.raises(FileError, match="no image can be read of 2; the first: .*no|2.png"):
         drop_unreadable(ImageFiles(bad, 8), np.zeros(2, np.int64))
+
+
+def test_one_damaged_image_among_thousands(tmp_path: Path) -> None:
+    """Named, with its number, whichever worker meets it; left out only by drop_unreadable."""
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(stream, "bmp")
+    for number in range(3000):
+        path = tmp_path / "ab"[number % 2] / f"{number:04d}.bmp"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(stream.getvalue()[: 60 if number == 1234 else None])
+    bad = tmp_path / "a" / "1234.bmp"
+    (images, labels), test, _ = image_folder(tmp_path, size=8)
+    if bad in test[0].paths:
+        images, labels = test
+    for workers in (0, 2):
+        with pytest.raises(DataError, match=rf"{re.escape(str(bad))}: the image cannot be read: ") as caught:
+            list(DataLoader(ArrayDataset(images, labels), 64, shuffle=True, seed=1, workers=workers))
+        assert images.paths[caught.value.sample] == bad
+    rest, left, (told,) = drop_unreadable(images, labels)
+    assert len(rest) == len(left) == len(images) - 1
+    assert told.startswith(f"{bad}: the image cannot be read: ")
+    assert sum(len(y) for _, y in DataLoader(ArrayDataset(rest, left), 64, workers=2)) == len(rest)
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "gif", "bmp", "tiff", "webp"])

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_case import Deadly, Faulty, Numbers, failing_augment, noise, scaled
+from data_case import Deadly, Faulty, Numbers, Pids, failing_augment, noise, scaled, unsendable
 
 import gpunn
-from gpunn.backend import manual_seed, random_generator
+from gpunn.backend import chosen_matmul_precision, manual_seed, matmul_precision, random_generator
 from gpunn.data import (
     ArrayDataset,
     DataLoader,
@@ -338,20 +338,109 @@ def test_workers_run_at_the_same_time() -> None:
     assert time.perf_counter() - start < 0.8 * 40 * 0.01  # 0.4 s in one thread
 
 
-@pytest.mark.parametrize("kind", ["thread", "process"])
-def test_a_loop_that_is_left_leaves_no_workers(kind: str) -> None:
-    loader = DataLoader(Numbers(1000, seconds=0.001), 2, workers=2, worker_kind=kind)
+def test_a_loop_that_is_left_leaves_no_threads() -> None:
+    loader = DataLoader(Numbers(1000, seconds=0.001), 2, workers=2)
     for _ in loader:
         break
     gc.collect()
     assert not data_threads()
-    assert not multiprocessing.active_children()
     iterator = iter(loader)
     next(iterator)
     del iterator
     gc.collect()
     assert not data_threads()
-    assert not multiprocessing.active_children()
+
+
+def wait_for_no_processes() -> None:
+    """Those of a loader that is gone end by themselves, soon."""
+    gc.collect()
+    end = time.monotonic() + 30
+    while multiprocessing.active_children():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_processes_stay_from_epoch_to_epoch_and_end_with_the_loader() -> None:
+    wait_for_no_processes()
+    loader = DataLoader(Pids(8), 2, workers=2, worker_kind="process")
+    for batch in loader:
+        assert batch[0] != os.getpid()
+        break
+    used = {child.pid for child in multiprocessing.active_children()}
+    assert {int(pid) for batch in loader for pid in batch} <= used
+    assert {child.pid for child in multiprocessing.active_children()} == used
+    del loader, batch
+    wait_for_no_processes()
+
+
+def test_processes_see_a_data_set_that_was_changed_between_epochs() -> None:
+    values = np.arange(4.0)
+    loader = DataLoader(ArrayDataset(values), 4, seed=0, transform=noise, workers=1, worker_kind="process")
+    list(loader)
+    values += 10
+    (batch,) = loader
+    assert batch.astype(int).tolist() == [10, 11, 12, 13]
+
+
+def test_two_loops_over_one_loader_with_processes() -> None:
+    loader = DataLoader(Numbers(9), 2, workers=2, worker_kind="process")
+    pairs = list(zip(loader, loader, strict=True))
+    assert [a[:, 0].tolist() for a, _ in pairs] == [[0, 1], [2, 3], [4, 5], [6, 7], [8]]
+    assert all(np.array_equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("taken", [1, 2, 3, 4])
+def test_processes_go_on_after_a_loop_that_was_left(taken: int) -> None:
+    """Whatever was under way then is not taken for a batch of the next loop."""
+    loader = DataLoader(Pids(40), 2, workers=2, worker_kind="process", prefetch=3)
+    first = {int(pid) for batch in islice(loader, taken) for pid in batch}
+    second = [batch.tolist() for batch in loader]
+    assert len(second) == 20
+    assert first <= {pid for batch in second for pid in batch}
+    assert len({pid for batch in second for pid in batch}) == 2
+
+
+def test_what_a_process_cannot_send() -> None:
+    loader = DataLoader(Numbers(4), 2, collate=unsendable, workers=1, worker_kind="process")
+    with pytest.raises(DataError, match="a batch cannot be sent from a worker process .*(pickle|local)"):
+        list(loader)
+
+
+def test_an_error_of_a_process_has_its_traceback() -> None:
+    with pytest.raises(DataError, match="seven is bad") as caught:
+        list(DataLoader(Faulty(20), 4, workers=2, worker_kind="process"))
+    assert "in __getitem__" in str(caught.value.__cause__)
+
+
+def test_processes_follow_the_seed_of_a_state() -> None:
+    other = DataLoader(Numbers(4), 4, seed=7, transform=noise)
+    loader = DataLoader(Numbers(4), 4, seed=0, transform=noise, workers=1, worker_kind="process")
+    list(loader)
+    loader.load_state_dict(other.state_dict())
+    np.testing.assert_array_equal(list(loader), list(other))
+
+
+def test_a_loader_whose_process_died_starts_others() -> None:
+    data = Deadly(20)
+    loader = DataLoader(data, 4, workers=2, worker_kind="process")
+    for _ in range(2):
+        with pytest.raises(DataError, match="a worker process ended"):
+            list(loader)
+    data.bad = None
+    assert len(list(loader)) == 5
+
+
+def test_threads_work_in_the_context_of_the_caller() -> None:
+    """What a transform computes with, here the precision of products, does not depend on workers."""
+
+    def precision(sample: np.ndarray, generator: np.random.Generator) -> str:
+        return chosen_matmul_precision()
+
+    for workers in (0, 2):
+        loader = DataLoader(Numbers(4), 2, transform=precision, workers=workers)
+        with matmul_precision("bf16"):
+            assert list(loader) == [["bf16", "bf16"]] * 2
+        assert list(loader) == [["fp32", "fp32"]] * 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to a group of processes")

@@ -38,4 +38,4 @@ def test_every_public_name_has_an_example_or_names_one_that_has(place, name):
 
 def test_the_table_is_whole():
     assert {(functional, "conv2d"), (nn, "LSTM"), (nn.init, "orthogonal_"), (optim, "Adam")} < set(NAMES)
-    assert {(optim.schedule, "OneCycleLR"), (models, "resnet50"), (data, "batches")} < set(NAMES)
+    assert {(optim.schedule, "OneCycleLR"), (models, "resnet50"), (data, "image_folder")} < set(NAMES)

@@ -18,16 +18,23 @@ def test_example_on_plain_arrays(capsys):
     assert PYTHON[0].rstrip().endswith(f"# {printed}")
 
 
-def test_example_that_trains(capsys):
-    exec(PYTHON[1], {})
+def test_examples_that_train(capsys, tmp_path, monkeypatch):
+    names = {}
+    exec(PYTHON[1], names)
     *summary, accuracy = capsys.readouterr().out.splitlines()
     assert summary[-1].split()[0] == "total"
     assert float(accuracy) > 0.95
+    monkeypatch.chdir(tmp_path)
+    exec(PYTHON[2], names)
+    exec(PYTHON[2], names)  # it is all done then
+    assert [record["epoch"] for record in names["records"]] == [1, 2, 3, 4]
+    assert names["records"][-1]["train_loss"] < 0.05
+    assert names["trainer"].step == 4 * len(names["loader"])
 
 
 def test_example_of_check_mode():
     with pytest.raises(CheckError) as caught:
-        exec(PYTHON[2], {})
+        exec(PYTHON[3], {})
     report = next(code for language, code in BLOCKS if not language)
     assert str(caught.value) == report.strip()
 

@@ -70,6 +70,7 @@ def test_a_finished_run(finished: tuple[Path, dict[str, Any]]) -> None:
     config = json.loads((folder / "config.json").read_text())
     assert config == {
         "recipe": "digits", "epochs": 2, "batch_size": 64, "lr": 0.005, "seed": 3, "device": "cpu", "emulate": False,
+        "workers": 0,
     }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import kill
 import numpy as np
 import pytest
+from data_case import damaged
 from kill import Moment
 from PIL import Image
 
@@ -21,6 +22,7 @@ from gpunn.errors import FileError
 from gpunn.recipes import alexnet, digits_rows, spell, text
 from gpunn.recipes.catalogue import RECIPES, resumable
 from gpunn.recipes.digits import Options, train_digits
+from gpunn.recipes.run import begin
 
 QUICK = Options(epochs=3, batch_size=128, seed=3)  # 11 steps an epoch
 
@@ -88,6 +90,7 @@ def test_a_damaged_newest_checkpoint_costs_an_epoch(whole: bytes, tmp_path: Path
     "moments",
     [
         (Moment("fsync", 4), Moment("replace", 1)),
+        (Moment("write", 5.5), Moment("write", 2.9)),
         (Moment("replace", 4), Moment("fsync", 3)),
         (Moment("seconds", 0.4), Moment("seconds", 0.3)),
     ],
@@ -203,6 +206,37 @@ def test_what_cannot_be_resumed(
         (tmp_path / "config.json").write_text(config)
     assert ended(monkeypatch, "resume", tmp_path) == 2
     assert re.match(rf"error: .*{message}", capsys.readouterr().err)
+
+
+def test_damaged_run_folders(tmp_path: Path) -> None:
+    """600 damaged config.json and summary.json: refused in words, or read; nothing is written before."""
+    g = random_generator(0)
+    train_digits(QUICK, tmp_path, on_step=stop_at(2))
+    refused = 0
+    for name in ("config.json", "summary.json"):
+        content = (tmp_path / name).read_bytes()
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+        for number in range(300):
+            (tmp_path / name).write_bytes(damaged(content, g, len(content)) if number else b"[" * 100_000)
+            try:
+                recipe, options = resumable(tmp_path)
+                begin(recipe.name, options, options.device or "cpu", tmp_path, (), resume=True)
+            except FileError as error:
+                refused += str(error).startswith(str(tmp_path))
+        (tmp_path / name).write_bytes(content)
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+    assert 450 < refused < 600
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe", b"[1]\n" * 5, None])
+def test_a_damaged_metrics_file_is_written_again(damage: bytes | None, whole: bytes, tmp_path: Path) -> None:
+    """What it should hold is in the checkpoint."""
+    train_digits(QUICK, tmp_path, on_step=stop_at(15))
+    log = tmp_path / "metrics.jsonl"
+    log.write_bytes(log.read_bytes()[:-7] if damage is None else damage)
+    train_digits(QUICK, tmp_path, resume=True)
+    assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == [1, 2, 3]
+    assert (tmp_path / "model.safetensors").read_bytes() == whole
 
 
 def test_which_recipes_are_resumable(tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ from gpunn import functional as F
 from gpunn import nn, optim, tensor
 from gpunn.backend import default_generator, manual_seed, random_generator
 from gpunn.data import ArrayDataset, DataLoader
-from gpunn.errors import ArgumentError, FileError, GpunnError, TrainingError
+from gpunn.errors import ArgumentError, FileError, GpunnError, ShapeError, TrainingError
 from gpunn.models import lenet
 from gpunn.optim import schedule as schedules
-from gpunn.train import Callback, Checkpoint, EarlyStopping, JsonLines, TimeLimit, Trainer, evaluate
+from gpunn.train import Callback, Checkpoint, EarlyStopping, JsonLines, TimeLimit, Trainer, evaluate, predict
 
 N = 20
 
@@ -275,6 +275,25 @@ def test_evaluate_against_the_formula() -> None:
     assert result.accuracy == pytest.approx(np.mean(expected == y))
     assert result.loss == pytest.approx(numpy_loss(model, x, y), rel=1e-5)
     assert 0 < result.accuracy < 1  # an untrained classifier, or the line above shows nothing
+
+
+def test_predictions_are_the_outputs_in_evaluation() -> None:
+    x, _ = examples()
+    model = nn.Sequential(classifier(), nn.Dropout(0.5))
+    before = default_generator().bit_generator.state["state"]["counter"].tolist()
+    np.testing.assert_allclose(predict(model, x, batch_size=7), model[0](tensor(x)).data, rtol=1e-6)
+    assert model.training
+    assert default_generator().bit_generator.state["state"]["counter"].tolist() == before
+
+
+def test_nothing_to_measure() -> None:
+    x, y = examples()
+    with pytest.raises(ShapeError, match=r"predict: x must not be empty, got x=\(0, 2\)"):
+        predict(classifier(), x[:0])
+    with pytest.raises(ShapeError, match=r"evaluate: x and y must not be empty, got x=\(0, 2\), y=\(0,\)"):
+        evaluate(classifier(), x[:0], y[:0])
+    with pytest.raises(ShapeError, match=r"arrays must have one length, got lengths=\[20, 3\]"):
+        evaluate(classifier(), x, y[:3])
 
 
 class Spy(nn.Module):

@@ -5,7 +5,6 @@ labels (N,). Readers give what a file holds, and refuse a damaged one with its p
 """
 
 from gpunn.data.augment import colour_components, colour_jitter, jitter, normalise, random_crop, random_flip
-from gpunn.data.batches import batches
 from gpunn.data.cifar import cifar10, cifar100, read_cifar10, read_cifar100
 from gpunn.data.circles import circles
 from gpunn.data.collate import default_collate
@@ -33,7 +32,6 @@ __all__ = [
     "SequentialSampler",
     "Subset",
     "WeightedRandomSampler",
-    "batches",
     "cifar10",
     "cifar100",
     "circles",

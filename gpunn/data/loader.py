@@ -5,18 +5,21 @@ An epoch is a pure function of the data set, the seed and the epoch's number. So
 
 from __future__ import annotations
 
+import hashlib
 import pickle
-import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 
-from gpunn.backend import check_device, default_generator
+from gpunn.backend import check_device, default_generator, gpu_count
 from gpunn.data.collate import default_collate
 from gpunn.data.dataset import Dataset, Indices
 from gpunn.data.sampler import (
@@ -30,6 +33,9 @@ from gpunn.data.sampler import (
 )
 from gpunn.data.staging import staged
 from gpunn.errors import ArgumentError, DataError, check, fail
+
+if TYPE_CHECKING:
+    from gpunn.data.processes import Processes
 
 _STATE = ("seed", "epoch", "batches", "batches_per_epoch", "samples")
 
@@ -47,9 +53,9 @@ class DataLoader:
     ``workers`` make batches ahead of their use, at most ``prefetch`` of them each; with 0 the caller makes each batch
     when it asks for it. Workers are threads, which suit what leaves the interpreter's lock (NumPy, decoding, reading
     files); or processes (``worker_kind="process"``) for Python code that holds it. Processes need data set, transform,
-    collate and augment that can be pickled, so made of functions and classes of a module (not lambdas), they are
-    started anew each epoch, and each holds its own copy of the data set: let that be files rather than arrays. A
-    script that uses them keeps its own start under ``if __name__ == "__main__":``.
+    collate and augment that can be pickled, so made of functions and classes of a module (not lambdas). They live as
+    long as the loader, and each holds its own copy of the data set, sent again if an epoch begins with another: let
+    that be files rather than arrays. A script that uses them keeps its start under ``if __name__ == "__main__":``.
 
     ``seed`` is drawn from the default generator if it is None. ``device`` moves the arrays of each batch there; for a
     GPU through pinned memory on a stream of its own, while the last batch is computed with.
@@ -102,6 +108,8 @@ class DataLoader:
         self._job = _Job(dataset, transform, collate, augment, seed)
         self._epoch = self._batches = 0
         self._at_start = True  # the next loop begins at (_epoch, _batches), instead of with the epoch after it
+        self._resting: Processes | None = None  # between two epochs
+        self._digest = b""  # of what they were sent
         self._current: object = None  # the loop whose position the state is
 
     @property
@@ -140,34 +148,29 @@ class DataLoader:
             yield self._job.make(*task)
 
     def _ahead(self, tasks: Iterator[_Task]) -> Generator[Any, None, None]:
-        pool, make = self._pool()
-        pending: deque[Future[Any]] = deque()
-
-        def submit_next() -> None:
-            for task in tasks:
-                pending.append(pool.submit(make, *task))
-                return
-
+        workers = self._threads() if self.worker_kind == "thread" else self._processes()
+        under_way = 0
         try:
-            for _ in range(self.workers * self.prefetch):
-                submit_next()
-            while pending:
-                batch = pending.popleft().result()
-                submit_next()  # before the batch is handed out: the workers go on while it is used
+            for task in islice(tasks, self.workers * self.prefetch):
+                workers.submit(*task)
+                under_way += 1
+            while under_way:
+                batch = workers.result()
+                under_way -= 1
+                for task in islice(tasks, 1):  # before the batch is handed out: workers go on while it is used
+                    workers.submit(*task)
+                    under_way += 1
                 yield batch
                 del batch
-        except BrokenExecutor as error:
-            raise DataError(
-                f"DataLoader: a worker process ended ({error}); it was killed, perhaps for memory, or could not start: "
-                'see its message above, and keep the start of a script under if __name__ == "__main__":'
-            ) from error
         finally:
             # Also where the loop is left early, or by Ctrl-C: what has not begun never does, what has is waited for.
-            pool.shutdown(wait=True, cancel_futures=True)
+            self._leave(workers)
 
-    def _pool(self) -> tuple[Executor, Callable[..., Any]]:
-        if self.worker_kind == "thread":
-            return ThreadPoolExecutor(self.workers, thread_name_prefix="gpunn-data"), self._job.make
+    def _threads(self) -> _Threads:
+        return _Threads(self.workers, self._job.make)
+
+    def _processes(self) -> Processes:
+        """Those of the epoch before, as they take long to start; others if what they were sent has changed."""
         try:
             job = pickle.dumps(self._job, protocol=5)
         except Exception as error:  # whatever an object's __reduce__ raises
@@ -175,13 +178,18 @@ class DataLoader:
                 "DataLoader: worker processes need a data set, transform, collate and augment that can be pickled "
                 f'({type(error).__name__}: {error}): use functions and classes of a module, or worker_kind="thread"'
             ) from error
-        import multiprocessing
-        from concurrent.futures import ProcessPoolExecutor
+        from gpunn.data.processes import Processes  # with multiprocessing: it would slow down `import gpunn.data`
 
-        # Not "fork": a copy of a process with threads may hang on a lock that one of them held.
-        kind = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-        context = multiprocessing.get_context(kind)
-        return ProcessPoolExecutor(self.workers, context, _start_process, (job,)), _make_in_process
+        digest = hashlib.sha256(job).digest()
+        resting, self._resting = self._resting, None  # a loop has them for itself
+        if resting is None or self._digest != digest:
+            resting, self._digest = Processes(self.workers, self.prefetch, job), digest
+        return resting
+
+    def _leave(self, workers: _Threads | Processes) -> None:
+        usable = workers.forget()
+        if usable and not isinstance(workers, _Threads):
+            self._resting = workers
 
     # ---- where the run is ------------------------------------------------------------------------------------------
 
@@ -286,15 +294,29 @@ def _shortened(indices: Indices) -> str:
     return ", ".join([*numbers, "..."] if len(indices) > 8 else numbers)
 
 
-_job_of_process: _Job | None = None
+def _current_gpu() -> int | None:
+    return int(sys.modules["cupy"].cuda.runtime.getDevice()) if "cupy" in sys.modules and gpu_count() else None
 
 
-def _start_process(job: bytes) -> None:
-    global _job_of_process
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's affair, who then ends this process
-    _job_of_process = pickle.loads(job)  # made by the caller in this run, never read from a file
+def _start_thread(gpu: int | None) -> None:
+    if gpu is not None:  # each thread has a current device of its own
+        sys.modules["cupy"].cuda.Device(gpu).use()
 
 
-def _make_in_process(epoch: int, number: int, indices: Indices) -> Any:
-    assert _job_of_process is not None
-    return _job_of_process.make(epoch, number, indices)
+class _Threads:
+    """Threads that make batches; the interface of :class:`Processes`."""
+
+    def __init__(self, number: int, make: Callable[..., Any]) -> None:
+        self._pool = ThreadPoolExecutor(number, "gpunn-data", _start_thread, (_current_gpu(),))
+        self._make, self._pending = make, deque[Future[Any]]()
+
+    def submit(self, *task: Any) -> None:
+        # In the caller's context, with its default generator, precision, emulation: as if there were no workers.
+        self._pending.append(self._pool.submit(copy_context().run, self._make, *task))
+
+    def result(self) -> Any:
+        return self._pending.popleft().result()
+
+    def forget(self) -> bool:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        return False

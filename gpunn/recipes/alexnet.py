@@ -58,6 +58,7 @@ class Options(base.Options):
     towers: int = option(2, "1, or 2: the halves of the paper's network.", least=1)
     norm_before_pool: bool = option(False, "The paper's order, LRN before pooling.")
     augment: bool = option(False, "The paper's random crops, flips and colours.")
+    workers: int = option(0, "Threads that make batches ahead; the same batches with any number.", least=0)
 
 
 def train_alexnet(
@@ -146,6 +147,7 @@ def _run(
         batch_size=options.batch_size,
         seed=options.seed,
         config=config,
+        workers=options.workers,
         augment=_augmentation(x) if options.augment else None,
         test_batch_size=TEST_BATCH,
         on_step=on_step,

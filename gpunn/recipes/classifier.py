@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpunn import nn
-from gpunn.backend import Array, asarray, device_of, to_cpu
+from gpunn.backend import Array, device_of
 from gpunn.checkpoint import save_weights
 from gpunn.data import ArrayDataset, DataLoader
 from gpunn.functional import softmax
@@ -17,8 +17,8 @@ from gpunn.optim import Optimizer
 from gpunn.recipes import run
 from gpunn.recipes.loaded import Answer, Loaded, Measured, answers, read_weights, tally
 from gpunn.recipes.run import Follow, OnEpoch, OnStep, Outcome
-from gpunn.tensor import no_grad, tensor
-from gpunn.train import MULTICLASS, Checkpoint, Evaluation, JsonLines, Objective, Record, Trainer, evaluate
+from gpunn.tensor import tensor
+from gpunn.train import MULTICLASS, Checkpoint, Evaluation, JsonLines, Objective, Record, Trainer, evaluate, evaluation
 
 
 class Trained(NamedTuple):
@@ -41,6 +41,7 @@ def train_classifier(
     batch_size: int,
     seed: int,
     config: dict[str, Any],
+    workers: int = 0,
     augment: Callable[[Array, np.random.Generator], Array] | None = None,
     objective: Objective = MULTICLASS,
     test_batch_size: int = 256,
@@ -57,7 +58,7 @@ def train_classifier(
     def moved(batch: tuple[Array, Array], generator: np.random.Generator) -> tuple[Array, Array]:
         return batch[0] if augment is None else augment(batch[0], generator), batch[1]
 
-    data = DataLoader(ArrayDataset(*train), batch_size, shuffle=True, seed=seed, augment=moved)
+    data = DataLoader(ArrayDataset(*train), batch_size, shuffle=True, seed=seed, augment=moved, workers=workers)
     steps = epochs * len(data)
     saving = Checkpoint(folder / "checkpoints", about=config)
 
@@ -70,14 +71,14 @@ def train_classifier(
         optimizer,
         data,
         loss,
-        measure=lambda: measures(evaluate(model, *test, test_batch_size, objective)),
+        measure=lambda: measures(evaluate(model, *test, test_batch_size, objective, workers)),
         schedule=run.WarmupCosine(optimizer, steps),
         callbacks=[JsonLines(folder / "metrics.jsonl"), Follow(steps, on_step, on_epoch), saving],
     )
     saving.resume(trainer)
     outcome = run.finish(lambda: trainer.run(epochs))
     save_weights(model, folder / "model.safetensors")  # first: it cannot be computed again
-    result = evaluate(model, *test, test_batch_size, objective)
+    result = evaluate(model, *test, test_batch_size, objective, workers)
     in_epochs = sum(record["seconds"] for record in trainer.records)
     summary = outcome.summary | {
         **measures(result),
@@ -126,22 +127,10 @@ def load_classifier(
     @computing
     def predict(path: Path) -> list[Answer]:
         x, several = read(path)
-        rows = predicted(model, x, device_of(example), test_batch_size, probabilities)
+        rows = probabilities(evaluation.predict(model, x, test_batch_size, device_of(example)))
         return answers(classes, rows, several)
 
     return Loaded(model, weights, example, tuple(classes), measured, predict)
-
-
-def predicted(
-    model: nn.Module, x: Array, device: str, batch_size: int = 256, probabilities: Callable[[Array], Array] = softmax
-) -> Array:
-    """The probabilities (N, C), on the CPU, that ``model`` on ``device`` gives for x, a batch at a time."""
-    rows = []
-    with model.evaluating(), no_grad():
-        for start in range(0, len(x), batch_size):
-            part = asarray(x[start : start + batch_size], device)
-            rows.append(to_cpu(probabilities(model(tensor(part)).data)))
-    return np.concatenate(rows)
 
 
 def headline(summary: dict[str, Any]) -> str:

@@ -54,6 +54,7 @@ class Options(base.Options):
     epochs: int = option(80, "Passes over the training images.", least=1)
     batch_size: int = option(32, "Images per training step.", least=1)
     lr: float = option(0.005, "Highest learning rate, above 0.", positive=True)
+    workers: int = option(0, "Threads that make batches ahead; the same batches with any number.", least=0)
 
 
 def train_digits(
@@ -121,6 +122,7 @@ def _run(
         batch_size=options.batch_size,
         seed=options.seed,
         config=config,
+        workers=options.workers,
         augment=jitter,
         on_step=on_step,
         on_epoch=on_epoch,

@@ -30,13 +30,13 @@ from gpunn.data.digits import CLASSES
 from gpunn.models import SequenceClassifier
 from gpunn.recipes import options as base
 from gpunn.recipes import run
-from gpunn.recipes.classifier import measures, predicted
+from gpunn.recipes.classifier import measures
 from gpunn.recipes.inputs import digit_images
 from gpunn.recipes.loaded import Answer, Loaded, Measured, answers, read_weights, tally
 from gpunn.recipes.options import option
 from gpunn.recipes.run import Follow, OnEpoch, OnStep
 from gpunn.tensor import Tensor, tensor
-from gpunn.train import Checkpoint, Evaluation, Record, Trainer, evaluate
+from gpunn.train import Checkpoint, Evaluation, Record, Trainer, evaluate, evaluation
 
 CELLS = ("rnn", "lstm", "gru")
 FILES = ("config.json", "metrics.jsonl", "checkpoints", "summary.json", "model.safetensors", "curves.png")
@@ -52,6 +52,7 @@ class Options(base.Options):
     batch_size: int = option(32, "Images per training step.", least=1)
     lr: float = option(0.01, "Highest learning rate, above 0.", positive=True)
     hidden_size: int = option(64, "Hidden units of each recurrent layer.", least=1)
+    workers: int = option(0, "Threads that make batches ahead; the same batches with any number.", least=0)
 
 
 class Readers(nn.Module):
@@ -116,7 +117,7 @@ def load(options: Options, folder: Path) -> Loaded:
     @computing
     def predict(path: Path) -> list[Answer]:
         images, several = digit_images(path)
-        rows = {cell: predicted(models[cell], images[:, 0], device) for cell in CELLS}
+        rows = {cell: F.softmax(evaluation.predict(models[cell], images[:, 0], device=device)) for cell in CELLS}
         by_cell = [answers(CLASSES, rows[cell], several, cell) for cell in CELLS]
         return [answer for of_one in zip(*by_cell, strict=True) for answer in of_one]
 
@@ -155,7 +156,14 @@ def _run(
             return jitter(batch[0][:, None], generator)[:, 0], batch[1]
 
         adam = optim.Adam(models[cell].parameters(), lr=options.lr)
-        loader = DataLoader(ArrayDataset(*train), options.batch_size, shuffle=True, seed=options.seed, augment=moved)
+        loader = DataLoader(
+            ArrayDataset(*train),
+            options.batch_size,
+            shuffle=True,
+            seed=options.seed,
+            augment=moved,
+            workers=options.workers,
+        )
         steps = options.epochs * len(loader)
         saving = Checkpoint(folder / "checkpoints" / cell, about=config)
         following = Follow(steps, after_step, after_epoch)

@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,8 +18,8 @@ import numpy as np
 
 from gpunn import functional as F
 from gpunn import nn, optim, plot
-from gpunn.backend import Array, asarray, random_generator
-from gpunn.data import batches, digits
+from gpunn.backend import asarray, random_generator
+from gpunn.data import ArrayDataset, DataLoader, digits
 from gpunn.recipes import options as base
 from gpunn.recipes import run
 from gpunn.recipes.options import option
@@ -93,7 +94,8 @@ def _descend(rate: float, options: Options, device: str) -> Iterator[float]:
     train = [asarray(a, device) for a in digits(options.seed)[0]]
     model = network(generator).to(device)
     sgd = optim.SGD(model.parameters(), lr=rate)
-    for x, y in _forever(train[0], train[1], generator, options.steps):
+    data = DataLoader(ArrayDataset(*train), BATCH, shuffle=True, seed=options.seed)
+    for x, y in islice(chain.from_iterable(repeat(data)), options.steps):
         with np.errstate(over="ignore", invalid="ignore"):
             loss = F.cross_entropy(model(tensor(x)), y)
             if not math.isfinite(loss.item()):
@@ -102,16 +104,6 @@ def _descend(rate: float, options: Options, device: str) -> Iterator[float]:
             loss.backward()
             sgd.step()
         yield float(loss.item())
-
-
-def _forever(x: Array, y: Array, generator: np.random.Generator, steps: int) -> Iterator[tuple[Array, Array]]:
-    done = 0
-    while True:
-        for batch in batches(x, y, BATCH, generator):
-            if done == steps:
-                return
-            done += 1
-            yield batch
 
 
 def headline(summary: dict[str, Any]) -> str:

@@ -138,7 +138,7 @@ def read_json(path: Path) -> dict[str, Any]:
         return {}
     except OSError as error:
         raise FileError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:  # also of bytes that are no UTF-8
+    except (ValueError, RecursionError) as error:  # ValueError also of bytes that are no UTF-8
         raise FileError(f"{path}: not JSON: {error}") from error
     if not isinstance(content, dict):
         raise FileError(f"{path}: not an object of JSON, but {type(content).__name__}")

@@ -59,6 +59,7 @@ class Options(base.Options):
     batch_size: int = option(32, "Images per training step.", least=1)
     lr: float = option(0.005, "Highest learning rate, above 0.", positive=True)
     hidden_size: int = option(64, "Hidden units of the recurrent layer.", least=1)
+    workers: int = option(0, "Threads that make batches ahead; the same batches with any number.", least=0)
 
 
 class Speller(nn.Module):
@@ -209,7 +210,14 @@ def _run(
     def moved(batch: tuple[Array, Array], generator: np.random.Generator) -> tuple[Array, Array]:
         return jitter(batch[0], generator), batch[1]
 
-    loader = DataLoader(ArrayDataset(*train), options.batch_size, shuffle=True, seed=options.seed, augment=moved)
+    loader = DataLoader(
+        ArrayDataset(*train),
+        options.batch_size,
+        shuffle=True,
+        seed=options.seed,
+        augment=moved,
+        workers=options.workers,
+    )
     steps = options.epochs * len(loader)
 
     def test() -> dict[str, float]:

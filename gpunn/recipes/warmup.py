@@ -18,7 +18,7 @@ from gpunn.backend import gpu_count, random_generator, why_no_gpu
 from gpunn.cuda import cache, convolution_plan, record_launches, source
 from gpunn.cuda.compiler import check_architecture, compile_cubin, find_cubin
 from gpunn.cuda.launch import C_TYPES, Specialisation
-from gpunn.data import batches
+from gpunn.data import ArrayDataset, DataLoader
 from gpunn.data.digits import TRAINING_IMAGES
 from gpunn.errors import ArgumentError, FileError
 from gpunn.models import CharacterModel, lenet
@@ -96,7 +96,7 @@ def _digits(dtype: np.dtype[Any]) -> None:
         parameter.data = parameter.data.astype(dtype)
     adam = optim.Adam(model.parameters(), weight_decay=WEIGHT_DECAY)
     images, labels = np.zeros((TRAINING_IMAGES, 1, 8, 8), dtype), np.zeros(TRAINING_IMAGES, np.int64)
-    for x, y in batches(images, labels, Options.batch_size, generator):
+    for x, y in DataLoader(ArrayDataset(images, labels), Options.batch_size, seed=0):
         loss = F.cross_entropy(model(tensor(x)), y)
         adam.zero_grad()
         loss.backward()

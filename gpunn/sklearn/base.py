@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, NamedTuple, NoReturn, Self
 
@@ -14,12 +15,13 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from gpunn import nn, optim
-from gpunn.backend import Array, check_device, default_device, to_cpu, use_device, use_generator
-from gpunn.errors import ArgumentError, ShapeError, check, fail
+from gpunn.backend import Array, check_device, default_device, default_generator, to_cpu, use_device, use_generator
+from gpunn.data import ArrayDataset, DataLoader
+from gpunn.errors import ArgumentError, ShapeError, TrainingError, check, fail
 from gpunn.models import mlp
 from gpunn.sklearn.examples import Examples, distinct, split
-from gpunn.sklearn.loop import outputs, train_epoch, validation_loss
-from gpunn.tensor import Tensor
+from gpunn.tensor import Tensor, tensor
+from gpunn.train import Callback, EarlyStopping, Record, Trainer, predict
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "identity": nn.Identity,
@@ -79,6 +81,34 @@ def _stream(seed: int, number: int) -> np.random.Generator:
     """The random numbers of initial values, of the split, or of an epoch: each has its own, so nothing is to be kept
     of a generator for training to go on where it was."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, number))))
+
+
+class _Epochs(Callback):
+    """Gives each epoch its random numbers, keeps the estimator's curves, and the best epoch of early stopping."""
+
+    def __init__(self, estimator: NeuralEstimator, optimizer: optim.Optimizer) -> None:
+        self.estimator, self.optimizer, self.least = estimator, optimizer, np.inf
+
+    def on_start(self, trainer: Trainer) -> None:
+        self.draw()
+
+    def on_epoch(self, trainer: Trainer, record: Record) -> None:
+        of, held = self.estimator, record.get("validation_loss")
+        of.n_iter_ += 1
+        of.loss_curve_.append(record["train_loss"])
+        line = f"epoch {of.n_iter_}: loss {record['train_loss']:.6g}"
+        if held is not None:
+            of.validation_loss_curve_.append(held)
+            line += f", validation loss {held:.6g}"
+            if held < self.least:
+                self.least, self.best = held, (trainer.model.state_dict(), self.optimizer.state_dict())
+        if of.verbose:
+            print(line)
+        self.draw()
+
+    def draw(self) -> None:
+        stream = _stream(self.estimator._seed, _FIRST_EPOCH + self.estimator.n_iter_)
+        default_generator().bit_generator.state = stream.bit_generator.state
 
 
 def _in_float64(module: nn.Module, device: str) -> nn.Module:
@@ -241,36 +271,36 @@ class NeuralEstimator(BaseEstimator):  # type: ignore[misc]
         if self._optimizer_state is not None:
             optimizer.load_state_dict(self._optimizer_state)
             optimizer.lr = self.lr
-        good = best = (module.state_dict(), self._optimizer_state)
-        least, waited = np.inf, 0
+        data = DataLoader(ArrayDataset(*examples), self.batch_size, shuffle=True, seed=self._seed)
+        data.load_state_dict(data.state_dict() | {"epoch": self.n_iter_})  # each epoch of an estimator has its order
+
+        def loss(batch: tuple[Array, Array, Array]) -> tuple[Tensor, int]:
+            x, target, weight = batch
+            return (self._losses(module(tensor(x)), target) * weight).mean(), len(x)
+
+        measure = partial(self._measure, module, validation, device) if validation else None
+        stopping = [EarlyStopping("validation_loss", self.patience)] if validation else []
+        following = _Epochs(self, optimizer)
+        trainer = Trainer(module, optimizer, data, loss, measure=measure, callbacks=[following, *stopping])
         try:
-            for _ in range(epochs):
-                stream = _stream(self._seed, _FIRST_EPOCH + self.n_iter_)
-                loss = train_epoch(op, module, optimizer, examples, self._losses, self.batch_size, stream)
-                self.n_iter_ += 1
-                self.loss_curve_.append(loss)
-                line = f"epoch {self.n_iter_}: loss {loss:.6g}"
-                if validation is not None:
-                    held = validation_loss(module, validation, self._losses, self.batch_size, device)
-                    self.validation_loss_curve_.append(held)
-                    line += f", validation loss {held:.6g}"
-                    waited += 1
-                    if held < least:
-                        least, waited, best = held, 0, (module.state_dict(), optimizer.state_dict())
-                if self.verbose:
-                    print(line)
-                if waited >= self.patience:
-                    break
-        except BaseException:
-            module.load_state_dict(good[0])
-            raise
+            with use_device(device), use_generator(_stream(self._seed, _FIRST_EPOCH)):
+                trainer.run(epochs)
+        except TrainingError as error:
+            raise TrainingError(f"{op}: {error}, or scale the features and targets") from error
         finally:
             module.eval()
         if validation is None:
             self._optimizer_state = optimizer.state_dict()
         else:
-            module.load_state_dict(best[0])
-            self._optimizer_state = best[1]
+            best, self._optimizer_state = following.best
+            module.load_state_dict(best)
+
+    def _measure(self, module: nn.Module, examples: Examples, device: str) -> dict[str, float]:
+        """The weighted mean loss of the validation examples, which are on the CPU."""
+        found = predict(module, examples.x, self.batch_size, device)
+        with np.errstate(over="ignore", invalid="ignore"):
+            losses = self._losses(tensor(found), examples.target).data
+        return {"validation_loss": float(np.average(losses, weights=examples.weight))}
 
     def _losses(self, output: Any, target: Array) -> Tensor:
         wanted = (len(target), self._network.outputs)
@@ -290,7 +320,7 @@ class NeuralEstimator(BaseEstimator):  # type: ignore[misc]
         module = self.module_.to(device)
         if self._network.computes_in_float64():
             module, X = _in_float64(module, device), X.astype(np.float64)
-        return outputs(module, X, self.batch_size, device).astype(np.float64, copy=False)
+        return predict(module, X, self.batch_size, device).astype(np.float64, copy=False)
 
     # ---- settings -------------------------------------------------------------------------------------------------
 

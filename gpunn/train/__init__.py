@@ -11,7 +11,7 @@ from gpunn.train.callbacks import (
     TensorBoard,
     TimeLimit,
 )
-from gpunn.train.evaluation import BINARY, MULTICLASS, Evaluation, Objective, evaluate
+from gpunn.train.evaluation import BINARY, MULTICLASS, Evaluation, Objective, evaluate, predict
 from gpunn.train.metrics import accuracy, confusion_matrix, f1_score, perplexity, top_k_accuracy
 from gpunn.train.trainer import Record, Trainer
 
@@ -36,5 +36,6 @@ __all__ = [
     "evaluate",
     "f1_score",
     "perplexity",
+    "predict",
     "top_k_accuracy",
 ]

@@ -165,11 +165,11 @@ class Trainer:
         generators = list(self._random.generators().values())
         batches = iter(() if self._drained else self.data)
         while not self._drained:
-            self._whole = False
-            with self._timed("epoch"):
-                group = list(islice(batches, self.accumulate))
-                self._drained = len(group) < self.accumulate  # data are at the next epoch then
-                loss = self._take_step(group, generators) if group else math.nan
+            self._whole, start = False, time.perf_counter()
+            group = list(islice(batches, self.accumulate))
+            self._drained = len(group) < self.accumulate  # data are at the next epoch then
+            loss = self._take_step(group, generators) if group else math.nan
+            self._seconds["epoch"] += time.perf_counter() - start
             if group:
                 self._whole = True
                 self._call("on_step", loss)
@@ -376,7 +376,7 @@ def _all_finite(gradients: list[Any]) -> bool:
     for g in gradients:
         with device_context(g):
             flat, device = g.ravel(), device_of(g)
-            square = get_array_module(g).dot(flat, flat)
+            square = flat.dot(flat)
             totals[device] = totals[device] + square if device in totals else square
     if all(math.isfinite(float(total)) for total in totals.values()):
         return True

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpunn import backend, cuda, errors, ops
 from gpunn.backend import manual_seed
+from gpunn.casting import autocast
 from gpunn.tensor import Tensor, no_grad, tensor
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Tensor",
+    "autocast",
     "backend",
     "cuda",
     "errors",

@@ -16,13 +16,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError, check, fail
+from gpunn.errors import ArgumentError, DeviceError, DtypeError, PackageError, ShapeError, check, fail
 
 Array: TypeAlias = Any
 """A ``numpy.ndarray`` or a ``cupy.ndarray``; static types cannot tell them apart without importing CuPy."""
 
-DTYPES = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
-"""The dtypes in which networks compute."""
+_FLOATING = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
 
 
 # ---- modules -------------------------------------------------------------------------------------------------------
@@ -86,7 +85,7 @@ def operands(op: str, optional: Mapping[str, Array | None] | None = None, /, **a
     given = arrays | {name: a for name, a in (optional or {}).items() if a is not None}
     check_array(op, **given)
     for name, a in given.items():
-        if a.dtype not in DTYPES:
+        if not is_floating(a.dtype):
             fail(DtypeError, op, f"{name} must be a floating array", dtype=str(a.dtype))
     modules = {name: "CuPy" if _is_cupy(a) else "NumPy" for name, a in given.items()}
     check(len(set(modules.values())) < 2, DeviceError, op, "arrays must all be NumPy's or all be CuPy's", **modules)
@@ -99,8 +98,59 @@ def operands(op: str, optional: Mapping[str, Array | None] | None = None, /, **a
 # ---- dtypes --------------------------------------------------------------------------------------------------------
 
 
+def is_floating(dtype: Any) -> bool:
+    """True for the dtypes in which networks compute: float16, float32, float64, and bfloat16 of ``ml_dtypes``.
+
+    >>> is_floating(np.dtype(np.float32)), is_floating(np.dtype(np.int32))
+    (True, False)
+    """
+    # NumPy counts bfloat16 among the kinds that it does not know, "V". (The name of a dtype takes long.)
+    return dtype in _FLOATING or (dtype.kind == "V" and dtype.name == "bfloat16")
+
+
+_HALF_TYPES = ("bf16", "fp16")
+
+
+def half_dtype(op: str, name: str) -> np.dtype[Any]:
+    """The dtype that ``"bf16"`` or ``"fp16"`` names: bfloat16 (8 bits of exponent, 7 of mantissa) or float16 (5, 10).
+
+    >>> half_dtype("half_dtype", "fp16")
+    dtype('float16')
+
+    Raises ArgumentError for another name, PackageError for ``"bf16"`` without the package ``ml_dtypes``.
+    """
+    rule = f"the half type must be one of {', '.join(_HALF_TYPES)}"
+    check(name in _HALF_TYPES, ArgumentError, op, rule, name=name)
+    if name == "fp16":
+        return np.dtype(np.float16)
+    try:
+        from ml_dtypes import bfloat16
+    except ImportError as error:
+        raise PackageError(f'{op}: bf16 needs ml_dtypes ({error}): pip install "gpunn[train]"') from error
+    dtype: np.dtype[Any] = np.dtype(bfloat16)
+    return dtype
+
+
+@contextmanager
+def _on_cupy(op: str, dtype: Any) -> Iterator[None]:
+    """A context that says so where CuPy turns out not to take ``dtype``: not every one of them has bfloat16."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        rule = f"this CuPy does not take the dtype ({error}); compute in float16 or float32"
+        raise DtypeError(f"{op}: {rule}, got dtype={str(np.dtype(dtype))!r}") from error
+
+
+def cast(x: Array, dtype: Any, copy: bool = False) -> Array:
+    """``x.astype(dtype)``; raises DtypeError, which says so, if this CuPy does not take the dtype."""
+    if not _is_cupy(x):
+        return x.astype(dtype, copy=copy)
+    with _on_cupy("cast", dtype):
+        return x.astype(dtype, copy=copy)
+
+
 def accumulation_dtype(dtype: Any) -> np.dtype[Any]:
-    """The dtype in which sums over arrays of ``dtype`` are formed: float32 for float16, else ``dtype`` itself.
+    """The dtype in which sums over arrays of ``dtype`` are formed: float32 for float16 and bfloat16, else itself.
 
     >>> accumulation_dtype(np.float16)
     dtype('float32')
@@ -234,7 +284,7 @@ def to_gpu(x: Array, device: str = "gpu") -> Array:
     index = _parse(check_device(device))
     check(index is not None, ArgumentError, "to_gpu", "device must be a GPU", device=device)
     cupy = sys.modules["cupy"]
-    with cupy.cuda.Device(index):
+    with cupy.cuda.Device(index), _on_cupy("to_gpu", x.dtype):
         return cupy.asarray(x)
 
 
@@ -283,7 +333,7 @@ def asarray(x: Any, device: str | None = None, dtype: Any = None) -> Array:
         fail(DtypeError, "asarray", "data must be numbers", dtype=str(x.dtype))
     if device is not None:
         x = to_cpu(x) if check_device(device) == "cpu" else to_gpu(x, device)
-    return x if dtype is None else x.astype(dtype, copy=False)
+    return x if dtype is None else cast(x, dtype)
 
 
 # ---- random numbers ------------------------------------------------------------------------------------------------

@@ -18,7 +18,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gpunn.backend import is_array, to_cpu
+import numpy as np
+
+from gpunn.backend import Array, half_dtype, is_array, to_cpu
 from gpunn.errors import ArgumentError, FileError, GpunnError, PackageError, check, fail
 from gpunn.files import write_atomically
 from gpunn.nn import Module
@@ -33,6 +35,21 @@ def _safetensors() -> Any:
     except ImportError as error:
         raise PackageError(f'weights are kept as safetensors ({error}): pip install "gpunn[train]"') from error
     return safetensors
+
+
+_DTYPES = {
+    "BOOL": "?", "C64": "c8", "F16": "f2", "F32": "f4", "F64": "f8", "I8": "i1", "I16": "i2", "I32": "i4", "I64": "i8",
+    "U8": "u1", "U16": "u2", "U32": "u4", "U64": "u8",
+}  # fmt: skip
+
+
+def _read_arrays(content: bytes) -> dict[str, Array]:
+    """The arrays of a file; not by safetensors.numpy, which writes bfloat16, but does not read it."""
+    arrays = {}
+    for name, entry in _safetensors().deserialize(content):
+        dtype = half_dtype("safetensors", "bf16") if entry["dtype"] == "BF16" else _DTYPES[entry["dtype"]]
+        arrays[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
+    return arrays
 
 
 # ---- weights -------------------------------------------------------------------------------------------------------
@@ -66,7 +83,7 @@ def load_weights(module: Module, path: str | os.PathLike[str]) -> None:
     """
     safetensors = _safetensors()
     try:
-        weights = safetensors.numpy.load(_read(path, "weights"))
+        weights = _read_arrays(_read(path, "weights"))
     except (safetensors.SafetensorError, KeyError) as error:  # KeyError: a dtype that NumPy does not have
         raise FileError(f"{path}: not a whole safetensors file: {error}") from error
     if differing := differences(module.state_dict(), weights):
@@ -147,7 +164,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, State]:
         raise FileError(f"{path}: a damaged checkpoint: its checksum is not that of its {len(content)} bytes")
     safetensors = _safetensors()
     try:
-        arrays = safetensors.numpy.load(content)
+        arrays = _read_arrays(content)
         others = json.loads(json.loads(content[8:end])["__metadata__"]["gpunn"][_DIGEST:])
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise FileError(f"{path}: no checkpoint of this version of gpunn: {error}") from error

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Self
 
-from gpunn.backend import DTYPES, Array, device_context, device_of, get_array_module, is_array
+from gpunn.backend import Array, device_context, device_of, get_array_module, is_array, is_floating
 from gpunn.errors import DeviceError, DtypeError, GraphError, ShapeError, check, fail
 from gpunn.observer import observers
 
@@ -49,7 +49,7 @@ class Node:
     __slots__ = ("__weakref__", "_backward", "_changes", "_data", "_parents", "_seen", "grad", "requires_grad")
 
     def __init__(self, data: Array, requires_grad: bool = False) -> None:
-        if requires_grad and data.dtype not in DTYPES:
+        if requires_grad and not is_floating(data.dtype):
             fail(DtypeError, "Tensor", "only floats have gradients", dtype=str(data.dtype))
         self._data = data
         self.requires_grad = requires_grad

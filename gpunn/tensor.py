@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backend import DTYPES, Array, asarray, device_of, get_array_module, is_array, to_cpu
+from gpunn.backend import Array, asarray, cast, device_of, get_array_module, is_array, is_floating, to_cpu
+from gpunn.casting import in_float32, in_half, in_widest
 from gpunn.errors import ArgumentError, DtypeError, GraphError, ShapeError, check, fail
 from gpunn.graph import Backward, Node, is_recording, no_grad
 from gpunn.ops import arithmetic, indexing, reduction, selection
@@ -134,12 +135,14 @@ class Tensor(Node):
     def __rtruediv__(self, other: Any) -> Tensor:
         return _binary("divide", operator.truediv, arithmetic.divide_backward, other, self)
 
+    @in_float32
     def __pow__(self, exponent: Any) -> Tensor:
-        if not isinstance(exponent, Real) or self.dtype not in DTYPES:
+        if not isinstance(exponent, Real) or not is_floating(self.dtype):
             return _binary("power", operator.pow, arithmetic.power_backward, self, exponent)
-        x, n = self._data, float(exponent)  # a NumPy scalar would promote
-        return self._result(x**n, lambda gy: gy * n * x ** (n - 1) if n else gy * 0)
+        x, n = self._data, float(exponent)  # a NumPy scalar would promote, as Python's does with bfloat16: cast
+        return self._result(cast(x**n, x.dtype), lambda gy: cast(gy * n * x ** (n - 1) if n else gy * 0, x.dtype))
 
+    @in_float32
     def __rpow__(self, base: Any) -> Tensor:
         return _binary("power", operator.pow, arithmetic.power_backward, base, self)
 
@@ -242,9 +245,9 @@ class Tensor(Node):
 
     def astype(self, dtype: Any) -> Tensor:
         old = self.dtype
-        if np.dtype(dtype) not in DTYPES:
-            return Tensor(self._data.astype(dtype))  # integers have no gradient
-        return self._result(self._data.astype(dtype), lambda gy: gy.astype(old))
+        if not is_floating(np.dtype(dtype)):
+            return Tensor(cast(self._data, dtype, copy=True))  # integers have no gradient
+        return self._result(cast(self._data, dtype, copy=True), lambda gy: cast(gy, old))
 
     def copy(self) -> Tensor:
         return self._result(self._data.copy(), lambda gy: gy)
@@ -301,17 +304,20 @@ class Tensor(Node):
 
     # ---- reductions -----------------------------------------------------------------------------------------------
 
+    @in_float32
     def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         old = self.shape
         return self._result(
             reduction.sum(self._data, axis, keepdims), lambda gy: shaping.spread(gy, old, axis, keepdims)
         )
 
+    @in_float32
     def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         old = self.shape
         y = reduction.mean(self._data, axis, keepdims)
         return self._result(y, lambda gy: reduction.mean_backward(gy, old, axis, keepdims))
 
+    @in_float32
     def prod(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         x = self._data
         y = reduction.prod(x, axis, keepdims)
@@ -329,18 +335,21 @@ class Tensor(Node):
         y = reduction.min(x, axis, keepdims)
         return self._result(y, lambda gy: reduction.extremum_backward(gy, x, y, axis, keepdims))
 
+    @in_float32
     def var(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
         """The variance; the divisor is n - ``ddof``, n as with an ndarray (PyTorch's default is n - 1)."""
         x = self._data
         y = reduction.var(x, axis, ddof, keepdims)
         return self._result(y, lambda gy: reduction.var_backward(gy, x, axis, ddof, keepdims))
 
+    @in_float32
     def std(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
         """The square root of :meth:`var`; its gradient is 0 where all elements are equal."""
         x = self._data
         y = reduction.std(x, axis, ddof, keepdims)
         return self._result(y, lambda gy: reduction.std_backward(gy, x, y, axis, ddof, keepdims))
 
+    @in_float32
     def cumsum(self, axis: int | None = None) -> Tensor:
         old = self.shape
         return self._result(reduction.cumsum(self._data, axis), lambda gy: reduction.cumsum_backward(gy, old, axis))
@@ -408,16 +417,19 @@ def _joint(a: Any, x: Array, b: Any, y: Array, result: Array, backward: _PairBac
 _PairBackward = Callable[[Array, Array, Array, tuple[bool, ...]], arithmetic.Gradients]
 
 
+@in_widest
 def _binary(op: str, forward: Callable[[Any, Any], Any], backward: _PairBackward, a: Any, b: Any) -> Tensor:
     x, y = arithmetic.pair(op, _raw(a), _raw(b))
     return _joint(a, x, b, y, forward(x, y), backward)
 
 
+@in_half
 def _matmul(a: Any, b: Any) -> Tensor:
     x, y = arithmetic.agreeing("matmul", _raw(a), _raw(b))
     return _joint(a, x, b, y, arithmetic.matmul(x, y), arithmetic.matmul_backward)
 
 
+@in_widest
 def _compare(op: str, compare: Callable[[Any, Any], Any], a: Tensor, b: Any) -> Tensor:
     if b is None or isinstance(b, str):
         return NotImplemented  # type: ignore[no-any-return]

@@ -18,13 +18,13 @@ import numpy as np
 
 from gpunn import cuda
 from gpunn.backend import (
-    DTYPES,
     Array,
     asarray,
     device_of,
     get_array_module,
     gpu_count,
     is_array,
+    is_floating,
     random_generator,
     to_cpu,
 )
@@ -155,7 +155,7 @@ def _results(f: Function, leaves: list[Tensor]) -> list[Tensor]:
     for number, one in enumerate(every):
         rule = "f must return Tensors: a raw array has lost its graph"
         check(isinstance(one, Tensor), DtypeError, "testing", rule, result=number, type=type(one).__name__)
-    return [one for one in every if one.dtype in DTYPES]
+    return [one for one in every if is_floating(one.dtype)]
 
 
 def _values(f: Function, arrays: list[Array]) -> list[Array]:
@@ -208,7 +208,7 @@ def compare_backends(
 def _run(backend: str, f: Function, arrays: list[Array], seed: int) -> dict[str, Array]:
     """The results and gradients of ``f``, as NumPy arrays."""
     device = "gpu" if backend == "cupy" else "cpu"
-    leaves = [tensor(a.copy(), a.dtype in DTYPES, device=device) for a in arrays]
+    leaves = [tensor(a.copy(), is_floating(a.dtype), device=device) for a in arrays]
     with cuda.emulate() if backend == "emulated" else contextlib.nullcontext():
         results = _results(f, leaves)
         generator = random_generator(seed)

@@ -28,8 +28,9 @@
 // Specialisation: DTYPE=float, PRECISION=tf32, INDEX=long long, TILE_M=64, TAPS=4
 // Specialisation: DTYPE=float, PRECISION=bf16, INDEX=int, TILE_M=128, TAPS=2
 // Specialisation: DTYPE=float16_bits, PRECISION=f16, INDEX=long long, TILE_M=128, TAPS=4
+// Specialisation: DTYPE=bfloat16_bits, PRECISION=bf16, INDEX=int, TILE_M=64, TAPS=1
 #ifndef DTYPE
-#error "define DTYPE, the element type of the arrays: float or float16_bits"
+#error "define DTYPE, the element type of the arrays: float, float16_bits or bfloat16_bits"
 #endif
 #ifndef PRECISION
 #error "define PRECISION, the type that the operands are rounded to: tf32, f16 or bf16"
@@ -45,13 +46,21 @@
 #endif
 #include "ptx.cuh"
 
-typedef unsigned short float16_bits;
+// Types of their own, to overload functions for.
+struct float16_bits {
+  unsigned short bits;
+};
+struct bfloat16_bits {
+  unsigned short bits;
+};
 typedef DTYPE T;
 
 __device__ __forceinline__ float as_float(float x) { return x; }
-__device__ __forceinline__ float as_float(float16_bits x) { return from_f16(x); }
+__device__ __forceinline__ float as_float(float16_bits x) { return from_f16(x.bits); }
+__device__ __forceinline__ float as_float(bfloat16_bits x) { return __uint_as_float((unsigned)x.bits << 16); }
 __device__ __forceinline__ void put(float* to, float x) { *to = x; }
-__device__ __forceinline__ void put(float16_bits* to, float x) { *to = to_f16(x); }
+__device__ __forceinline__ void put(float16_bits* to, float x) { to->bits = to_f16(x); }
+__device__ __forceinline__ void put(bfloat16_bits* to, float x) { to->bits = to_bf16(x); }
 
 struct tf32 {
   typedef unsigned Bits;

@@ -15,12 +15,13 @@ import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from gpunn import nn
-from gpunn.backend import random_generator
+from gpunn.backend import half_dtype, random_generator
 from gpunn.checkpoint import Checkpoints, load_checkpoint, load_weights, save_checkpoint, save_weights
 from gpunn.errors import ArgumentError, FileError, GpunnError
 
@@ -141,12 +142,39 @@ def test_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
 
 
 def test_unknown_dtype(tmp_path: Path) -> None:
-    """bfloat16 is legal in the format, and nothing that NumPy knows."""
-    header = json.dumps({"w": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}).encode()
-    path = tmp_path / "half.safetensors"
+    """One that is legal in the format, and nothing that NumPy knows."""
+    header = json.dumps({"w": {"dtype": "F8_E5M2", "shape": [2], "data_offsets": [0, 2]}}).encode()
+    path = tmp_path / "eighth.safetensors"
     path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0")
-    with pytest.raises(FileError, match=r"half\.safetensors"):
+    with pytest.raises(FileError, match=r"eighth\.safetensors"):
         load_weights(network(), path)
+
+
+@pytest.mark.parametrize(
+    "dtype", ["?", "c8", "f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", half_dtype("test", "bf16")]
+)
+def test_every_dtype_of_the_format_comes_back(dtype: Any, tmp_path: Path) -> None:
+    state = {"part": {"x": np.arange(6).reshape(2, 3).astype(dtype), "empty": np.zeros((0, 2), dtype)}}
+    save_checkpoint(state, tmp_path / "c.safetensors")
+    back = load_checkpoint(tmp_path / "c.safetensors")["part"]
+    for name, x in state["part"].items():
+        assert (back[name].dtype, back[name].shape) == (x.dtype, x.shape)
+        assert back[name].tobytes() == x.tobytes()
+        assert back[name].flags.writeable
+
+
+def test_bfloat16_weights_come_back(tmp_path: Path) -> None:
+    module, other = network(), network()
+    for each in (module, other):
+        for parameter in each.parameters():
+            parameter.data = parameter.data.astype(half_dtype("test", "bf16"))
+    other.load_state_dict({name: 0 * a for name, a in other.state_dict().items()})
+    save_weights(module, tmp_path / "w.safetensors")
+    load_weights(other, tmp_path / "w.safetensors")
+    for name, a in module.state_dict().items():
+        np.testing.assert_array_equal(a, other.state_dict()[name])
+    with pytest.raises(FileError, match=r"is bfloat16\[5\], where float32\[5\] is needed"):
+        load_weights(network(), tmp_path / "w.safetensors")
 
 
 def test_weights_of_another_network(saved: Path) -> None:

@@ -197,6 +197,7 @@ def test_options_reach_the_run(command: Command) -> None:
     assert config == {
         "recipe": "digits", "epochs": 1, "batch_size": 256, "lr": 0.02, "seed": 7, "device": "cpu", "emulate": False,
         "workers": 0,
+        "precision": "fp32",
     }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 HEAVY = [
-    "cupy", "torch", "matplotlib", "sklearn", "PIL", "safetensors", "typer", "rich", "onnx",
+    "cupy", "torch", "matplotlib", "sklearn", "PIL", "safetensors", "typer", "rich", "onnx", "ml_dtypes",
     "cuda.core", "cuda.bindings",
 ]  # fmt: skip
 

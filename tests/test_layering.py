@@ -13,7 +13,7 @@ FLOORS = [
     ["backend"],
     ["cuda"],
     ["ops"],
-    ["graph"],
+    ["graph", "casting"],
     ["tensor"],
     ["functional"],
     ["testing"],

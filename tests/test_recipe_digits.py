@@ -71,6 +71,7 @@ def test_a_finished_run(finished: tuple[Path, dict[str, Any]]) -> None:
     assert config == {
         "recipe": "digits", "epochs": 2, "batch_size": 64, "lr": 0.005, "seed": 3, "device": "cpu", "emulate": False,
         "workers": 0,
+        "precision": "fp32",
     }  # fmt: skip
 
 

@@ -140,6 +140,15 @@ SMALL: dict[str, tuple[Any, Callable[[Path], Any], int]] = {
         lambda path: alexnet.Options(images=str(images(path / "images")), epochs=2, batch_size=4, width=0.02),
         3,  # dropout draws from the default generator
     ),
+    "digits, fp16": (train_digits, lambda _: Options(epochs=2, batch_size=128, precision="fp16"), 15),
+    "digits-rows, fp16": (
+        digits_rows.train_digits_rows,
+        lambda _: digits_rows.Options(epochs=2, hidden_size=8, batch_size=256, precision="fp16"),
+        21,
+    ),
+    # The state that is carried on is of the half type, and in the checkpoint.
+    "text, bf16": (text.train_text, lambda path: options_of_text(path, cell="lstm", precision="bf16"), 7),
+    "text, fp16": (text.train_text, lambda path: options_of_text(path, cell="gru", precision="fp16"), 20),
 }
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,11 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gpunn import autocast, nn, optim, tensor
 from gpunn import functional as F
-from gpunn import nn, optim, tensor
 from gpunn.backend import default_generator, manual_seed, random_generator
 from gpunn.data import ArrayDataset, DataLoader
-from gpunn.errors import ArgumentError, FileError, GpunnError, ShapeError, TrainingError
+from gpunn.errors import ArgumentError, FileError, GpunnError, PackageError, ShapeError, TrainingError
 from gpunn.models import lenet
 from gpunn.optim import schedule as schedules
 from gpunn.train import Callback, Checkpoint, EarlyStopping, JsonLines, TimeLimit, Trainer, evaluate, predict
@@ -61,7 +62,7 @@ def simple(model: nn.Module | None = None, batch_size: int = 8, lr: float = 0.1,
     return Trainer(model, optim.SGD(model.parameters(), lr=lr), data, cross_entropy(model), **settings)
 
 
-def rich(**settings: Any) -> Trainer:
+def rich(precision: str = "fp32", **settings: Any) -> Trainer:
     """All that has a state: dropout with a generator of its own and with the default one, batch norm, and the rest."""
     manual_seed(5)
     g = random_generator(1)
@@ -74,12 +75,15 @@ def rich(**settings: Any) -> Trainer:
     def moved(x: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         return x + generator.normal(scale=0.1, size=x.shape).astype(x.dtype)
 
-    return Trainer(
-        model, sgd, minibatches(3, seed=2, augment=moved), cross_entropy(model),
+    trainer = Trainer(
+        model, sgd, minibatches(3, seed=2, augment=moved), cross_entropy(model), precision=precision,
         measure=lambda: {"test_loss": evaluate(model, *examples(1)).loss},
         schedule=schedules.CosineAnnealingLR(sgd, T_max=20), ema=optim.EMA(model.named_parameters(), decay=0.9),
         clip_norm=0.5, clip_value=0.3, accumulate=2, **settings,
     )  # fmt: skip
+    if trainer.scaler is not None:  # so large that steps are skipped, and soon larger again
+        trainer.scaler = optim.GradScaler(init_scale=2.0**20, growth_interval=2)
+    return trainer
 
 
 def comparable(trainer: Trainer) -> Any:
@@ -109,25 +113,32 @@ class StopAt(Callback):
 EPOCHS, STEPS = 3, 12  # 7 batches an epoch, two by two: 4 steps
 
 
+@pytest.fixture(scope="module", params=["fp32", "bf16", "fp16"])
+def precision(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def uninterrupted() -> Any:
-    trainer = rich()
+def uninterrupted(precision: str) -> Any:
+    trainer = rich(precision)
     trainer.run(EPOCHS)
     assert trainer.step == STEPS
+    if trainer.scaler is not None:
+        assert 0 < sum(record["skipped_steps"] for record in trainer.records) < STEPS
     return comparable(trainer)
 
 
 @pytest.mark.parametrize("step", range(1, STEPS + 1))
 def test_resuming_after_any_step_gives_the_run_that_was_never_left(
-    step: int, uninterrupted: Any, tmp_path: Path
+    step: int, precision: str, uninterrupted: Any, tmp_path: Path
 ) -> None:
-    first = rich(callbacks=[Checkpoint(tmp_path, every_epochs=None), StopAt(step)])
+    first = rich(precision, callbacks=[Checkpoint(tmp_path, every_epochs=None), StopAt(step)])
     with pytest.raises(KeyboardInterrupt):
         first.run(EPOCHS)
     assert sorted(os.listdir(tmp_path)) == [f"step-{step:09d}.safetensors"]
     default_generator().random(3)  # as another process would have it elsewhere
     saving = Checkpoint(tmp_path, every_epochs=None)
-    second = rich(callbacks=[saving])
+    second = rich(precision, callbacks=[saving])
     for p in second.model.parameters():
         p.data += 1  # whatever a new process begins with is overwritten
     assert saving.resume(second)
@@ -138,16 +149,16 @@ def test_resuming_after_any_step_gives_the_run_that_was_never_left(
     assert state == uninterrupted
 
 
-def test_a_chain_of_resumptions(uninterrupted: Any, tmp_path: Path) -> None:
+def test_a_chain_of_resumptions(precision: str, uninterrupted: Any, tmp_path: Path) -> None:
     """Left after every single step."""
     for step in range(1, STEPS + 1):
         saving = Checkpoint(tmp_path, every_epochs=None, every_steps=1)
-        trainer = rich(callbacks=[saving, StopAt(step)])
+        trainer = rich(precision, callbacks=[saving, StopAt(step)])
         assert saving.resume(trainer) is (step > 1)
         with pytest.raises(KeyboardInterrupt):
             trainer.run(EPOCHS)
     saving = Checkpoint(tmp_path)
-    last = rich(callbacks=[saving])
+    last = rich(precision, callbacks=[saving])
     saving.resume(last)
     last.run(EPOCHS)
     state = comparable(last)
@@ -419,6 +430,150 @@ def test_a_large_gradient_is_finite() -> None:
     trainer = Trainer(model, optim.SGD(model.parameters(), lr=1e-20), data, steep)
     trainer.run(1)
     assert trainer.step == 1
+
+
+# ---- mixed precision -------------------------------------------------------------------------------------------------
+
+
+class Dtypes(nn.Module):
+    """Passes on what it gets, and remembers in which dtypes."""
+
+    def __init__(self) -> None:
+        self.seen: set[Any] = set()
+
+    def forward(self, x: Any) -> Any:
+        self.seen.add(str(x.dtype))
+        return x
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", "bfloat16"), ("fp16", "float16"), ("fp32", "float32")])
+def test_weights_and_states_stay_float32(precision: str, dtype: str) -> None:
+    spy, g = Dtypes(), random_generator(0)
+    model = nn.Sequential(nn.Linear(2, 8, generator=g), spy, nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3, generator=g))
+    adam = optim.Adam(model.parameters(), lr=0.05)
+    measured = []
+
+    def measure() -> dict[str, float]:
+        training, spy.seen = set(spy.seen), set()
+        measured.append((training, evaluate(model, *examples(1)).accuracy, set(spy.seen)))
+        spy.seen = set()
+        return {}
+
+    ema = optim.EMA(model.parameters(), decay=0.5)
+    settings: Any = {"measure": measure, "ema": ema, "precision": precision}
+    trainer = Trainer(model, adam, minibatches(4), cross_entropy(model), **settings)
+    trainer.run(20)
+    assert all(training == {dtype} for training, *_ in measured)
+    assert all(measuring == {"float32"} for *_, measuring in measured)
+    assert measured[-1][1] > 0.9
+    arrays = [*model.state_dict().values(), *(p.grad for p in model.parameters())]
+    arrays += [a for part in (adam, ema) for a in part.state_dict().values() if isinstance(a, np.ndarray)]
+    assert {a.dtype for a in arrays if a.dtype.kind != "i"} == {np.dtype(np.float32)}  # batches are counted, too
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_bf16_is_a_loop_under_autocast_and_fp16_one_with_a_scaler(accumulate: int) -> None:
+    for precision in ("bf16", "fp16"):
+        trained = []
+        for by_hand in (True, False):
+            model = classifier()
+            sgd = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+            data = minibatches(5)
+            if by_hand:
+                scaler = optim.GradScaler(init_scale=256.0)
+                for _ in range(2):
+                    batches = list(data)
+                    for start in range(0, len(batches), accumulate):
+                        group = batches[start : start + accumulate]
+                        total = sum(len(y) for _, y in group)
+                        sgd.zero_grad()
+                        for x, y in group:
+                            with autocast(precision):
+                                loss = F.cross_entropy(model(tensor(x)), y)
+                            scaled = scaler.scale(loss) if precision == "fp16" else loss
+                            scaled.backward(np.asarray(len(y) if accumulate > 1 else 1, np.float32))
+                        for p in model.parameters():
+                            p.grad = p.grad if accumulate == 1 else p.grad / total
+                        if precision == "fp16":
+                            scaler.step(sgd)
+                            scaler.update()
+                        else:
+                            sgd.step()
+            else:
+                trainer = Trainer(model, sgd, data, cross_entropy(model), precision=precision, accumulate=accumulate)
+                if trainer.scaler is not None:
+                    trainer.scaler = optim.GradScaler(init_scale=256.0)
+                trainer.run(2)
+            trained.append(model.state_dict())
+        for name, array in trained[0].items():
+            np.testing.assert_array_equal(array, trained[1][name])
+
+
+def test_a_step_that_overflows_is_skipped_and_counted() -> None:
+    """In the second epoch the gradients of one batch are beyond float16."""
+    model = classifier()
+    seen = []
+
+    def loss(batch: Any) -> Any:
+        y, count = cross_entropy(model)(batch)
+        return y * (1e6 if trainer.step == 4 else 1.0), count
+
+    class Weights(Callback):
+        def on_step(self, trainer: Trainer, loss: float) -> None:
+            assert trainer.scaler is not None
+            average = ema.state_dict()["averages.0"]
+            seen.append((model.weight.data.copy(), average, trainer.scaler.get_scale(), sgd.lr))
+
+    sgd = optim.SGD(model.parameters(), lr=0.1)
+    schedule = schedules.CosineAnnealingLR(sgd, T_max=20)
+    ema = optim.EMA(model.parameters(), decay=0.5)
+    trainer = Trainer(
+        model, sgd, minibatches(8), loss, precision="fp16", callbacks=[Weights()], schedule=schedule, ema=ema
+    )
+    trainer.scaler = optim.GradScaler(init_scale=1024.0)
+    records = trainer.run(3)
+    assert [record["skipped_steps"] for record in records] == [0, 1, 0]
+    for kind in (0, 1):
+        assert np.array_equal(seen[3][kind], seen[4][kind])
+    assert [scale for *_, scale, _ in seen] == [1024.0] * 4 + [512.0] * 5
+    assert len({lr for *_, lr in seen}) == 9  # the schedule goes by batches
+    assert "skipped_steps" not in simple().run(1)[0]
+
+
+def test_a_gradient_that_no_scale_makes_finite() -> None:
+    g = random_generator(0)
+    model = nn.Sequential(nn.Linear(2, 4, generator=g), Root(), nn.Linear(4, 3, generator=g))
+    trainer = simple(model, precision="fp16", measure=None)
+    message = r"the gradient is not finite at step 17 .*; first backward, in the gradient of weight of '0' \(Linear\)"
+    with pytest.raises(TrainingError, match=message):
+        trainer.run(20)
+    assert trainer.scaler is not None
+    assert trainer.scaler.get_scale() == 1
+
+
+def test_a_loss_beyond_float16_is_an_error_at_once() -> None:
+    """And the layer is found as it was computed: in float32 it would be finite."""
+    model = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3))
+    model[0].weight.data[...] = 1e5
+    with pytest.raises(TrainingError, match=r"at step 1 \(epoch 1\); first forward, in the output of '0' \(Linear\)"):
+        simple(model, precision="fp16").run(1)
+
+
+def test_a_state_of_another_precision_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="trainer with other settings, .*'bf16'.*'fp32'"):
+        simple().load_state_dict(simple(precision="bf16").state_dict())
+    with pytest.raises(ArgumentError, match=r"the state is of a trainer with other parts, got .*unknown=\['scaler'\]"):
+        simple().load_state_dict(simple(precision="fp16").state_dict())
+    with pytest.raises(ArgumentError, match="Trainer: precision must be one of fp32, bf16, fp16, got precision='half'"):
+        simple(precision="half")
+    with pytest.raises(ArgumentError, match="captured computes in fp32, got precision='bf16', cuda_graph=True"):
+        simple(precision="bf16", cuda_graph=True)
+
+
+def test_a_missing_package_is_told_of_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(PackageError, match="Trainer: bf16 needs ml_dtypes"):
+        simple(precision="bf16")
 
 
 def test_nan_that_only_the_test_loss_sees() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gpunn.casting import in_float32
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import activation as ops
 
@@ -42,6 +43,7 @@ def hardsigmoid(x: Any) -> Any:
     return differentiable(y, (x,), lambda gy, _: (ops.hardsigmoid_backward(gy, y),))
 
 
+@in_float32
 def sigmoid(x: Any) -> Any:
     """``1 / (1 + exp(-x))``.
 

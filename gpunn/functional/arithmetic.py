@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from gpunn.casting import in_half
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import arithmetic as ops
 
 
+@in_half
 def matmul(a: Any, b: Any) -> Any:
     """``a @ b``: the matrix product of the last two axes, (..., N, K) by (..., K, M); the axes before them broadcast.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gpunn.backend import check_array, get_array_module
+from gpunn.casting import widened
 from gpunn.errors import ArgumentError, check, check_number
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import batch_norm as ops
@@ -34,6 +35,7 @@ def batch_norm(
     >>> batch_norm(np.array([[1.0], [3.0]]), mean, var, training=True, eps=0.0).tolist(), mean.tolist(), var.tolist()
     ([[-1.0], [1.0]], [0.2], [1.1])
     """
+    x, weight, bias = map(widened, (x, weight, bias))  # not the running statistics, which are changed in place
     xd, wd, bd = raw(x), raw(weight), raw(bias)
     statistics = {"running_mean": raw(running_mean), "running_var": raw(running_var)}
     check_array("batch_norm", **{name: a for name, a in statistics.items() if a is not None})

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpunn.backend import Array
+from gpunn.casting import in_half
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import bilinear as ops
 from gpunn.ops.linear import linear_backward_b
 
 
+@in_half
 def bilinear(x1: Any, x2: Any, w: Any, b: Any = None) -> Any:
     """``sum_ij x1[n, i] w[k, i, j] x2[n, j] + b[k]`` for x1 (..., I), x2 (..., J), w (K, I, J), b (K,).
 

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpunn.backend import Array
+from gpunn.casting import in_float32
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import binary_loss as ops
 from gpunn.ops.loss_reduction import Reduction
 
 
+@in_float32
 def binary_cross_entropy(p: Any, target: Any, weight: Any = None, reduction: Reduction = "mean") -> Any:
     """``-(t log p + (1 - t) log(1 - p))`` of probabilities p, each logarithm at least -100; ``weight`` broadcasts.
 
@@ -29,6 +31,7 @@ def binary_cross_entropy(p: Any, target: Any, weight: Any = None, reduction: Red
     return differentiable(ops.binary_cross_entropy(pd, td, *settings), (p, target), backward)
 
 
+@in_float32
 def binary_cross_entropy_with_logits(
     x: Any, target: Any, weight: Any = None, reduction: Reduction = "mean", pos_weight: Any = None
 ) -> Any:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from gpunn.casting import in_widest
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import block as ops
 from gpunn.ops.lrn import AlphaMode
 from gpunn.ops.window import Pair
 
 
+@in_widest
 def bias_relu_pool_lrn(
     x: Any,
     b: Any,
@@ -34,6 +36,7 @@ def bias_relu_pool_lrn(
     return differentiable(y, (x, b), lambda gy, _: ops.bias_relu_pool_lrn_backward(gy, pooled, place, shape, *settings))
 
 
+@in_widest
 def bias_relu_lrn_pool(
     x: Any,
     b: Any,

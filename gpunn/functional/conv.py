@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpunn.backend import Array
+from gpunn.casting import in_half
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import conv_nd as ops
 from gpunn.ops.window import Padding, Pair, Sizes
@@ -61,6 +62,7 @@ def conv3d(
     return _conv(3, x, w, b, stride, padding, dilation, groups)
 
 
+@in_half
 def _conv(rank: int, x: Any, w: Any, b: Any, *settings: Any) -> Any:
     xd, wd, bd = raw(x), raw(w), raw(b)
 

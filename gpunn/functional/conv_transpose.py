@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpunn.backend import Array
+from gpunn.casting import in_half
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import conv_transpose as ops
 from gpunn.ops.conv_nd import conv_backward_b
@@ -71,6 +72,7 @@ def conv_transpose3d(
     return _conv_transpose(3, x, w, b, stride, padding, output_padding, groups, dilation)
 
 
+@in_half
 def _conv_transpose(rank: int, x: Any, w: Any, b: Any, *settings: Any) -> Any:
     xd, wd, bd = raw(x), raw(w), raw(b)
 

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpunn.backend import Array
+from gpunn.casting import in_float32
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import cosine as ops
 
 
+@in_float32
 def cosine_similarity(x1: Any, x2: Any, axis: int = 1, eps: float = 1e-8) -> Any:
     """``(a . b) / (max(|a|, eps) max(|b|, eps))`` of the vectors of x1 and x2 along ``axis``; shapes broadcast.
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from gpunn.casting import in_half
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import einsum as ops
 
 
+@in_half
 def einsum(equation: str, *operands: Any) -> Any:
     """The sum of products that ``equation`` names: each axis has a letter, those not in the result are summed over.
 

@@ -6,6 +6,7 @@ from math import prod
 from typing import Any
 
 from gpunn.backend import check_array, get_array_module, operands
+from gpunn.casting import in_float32
 from gpunn.errors import ArgumentError, ShapeError, check, check_number
 from gpunn.functional.batch_norm import batch_norm, check_momentum, move
 from gpunn.functional.record import differentiable, raw
@@ -68,6 +69,7 @@ def instance_norm(
     return y
 
 
+@in_float32
 def _group_norm(x: Any, num_groups: int, weight: Any, bias: Any, eps: float) -> tuple[Any, Any, Any]:
     xd, wd = raw(x), raw(weight)
     y, mean, var = ops.group_norm(xd, num_groups, wd, raw(bias), eps)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from gpunn.casting import in_float32
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import layer_norm as ops
 from gpunn.ops.window import Sizes
 
 
+@in_float32
 def layer_norm(x: Any, normalized_shape: Sizes, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
     """``weight (x - mean) / sqrt(var + eps) + bias`` for each row of x (..., *normalized_shape).
 

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpunn.backend import Array
+from gpunn.casting import in_float32
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import likelihood_loss as ops
 from gpunn.ops.likelihood_loss import BatchReduction
 from gpunn.ops.loss_reduction import Reduction
 
 
+@in_float32
 def nll_loss(x: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: Reduction = "mean") -> Any:
     """``-x[n, target[n]]`` of logarithms of probabilities x (N, C) or (N, C, d1, ...); target (N, d1, ...).
 
@@ -25,6 +27,7 @@ def nll_loss(x: Any, target: Any, weight: Any = None, ignore_index: int = -100, 
     return differentiable(ops.nll_loss(xd, *settings), (x,), lambda gy, _: (ops.nll_loss_backward(gy, xd, *settings),))
 
 
+@in_float32
 def kl_div(x: Any, target: Any, reduction: BatchReduction = "mean", log_target: bool = False) -> Any:
     """``t (log t - x)``: x holds logarithms of probabilities, target probabilities or, with ``log_target``, logarithms.
 

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpunn.backend import Array
+from gpunn.casting import in_half
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import linear as ops
 
 
+@in_half
 def linear(x: Any, w: Any, b: Any = None) -> Any:
     """``x W^T + b`` for x (..., in), W (out, in), b (out,).
 

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpunn.backend import Array
+from gpunn.casting import in_float32
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import loss as ops
 from gpunn.ops.loss_reduction import Reduction
 
 
+@in_float32
 def cross_entropy(
     x: Any,
     target: Any,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from gpunn.casting import in_float32
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import lrn as ops
 from gpunn.ops.lrn import AlphaMode
 
 
+@in_float32
 def local_response_norm(
     x: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0, alpha_mode: AlphaMode = "mean"
 ) -> Any:

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpunn.backend import Array
+from gpunn.casting import in_float32
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import margin_loss as ops
 from gpunn.ops.loss_reduction import Reduction
 
 
+@in_float32
 def hinge_embedding_loss(x: Any, target: Any, margin: float = 1.0, reduction: Reduction = "mean") -> Any:
     """x where target is 1, ``max(0, margin - x)`` where it is -1; target has the shape of x.
 
@@ -23,6 +25,7 @@ def hinge_embedding_loss(x: Any, target: Any, margin: float = 1.0, reduction: Re
     return differentiable(y, (x,), lambda gy, _: (ops.hinge_embedding_loss_backward(gy, xd, *settings),))
 
 
+@in_float32
 def multi_margin_loss(
     x: Any, target: Any, p: int = 1, margin: float = 1.0, weight: Any = None, reduction: Reduction = "mean"
 ) -> Any:
@@ -39,6 +42,7 @@ def multi_margin_loss(
     return differentiable(y, (x,), lambda gy, _: (ops.multi_margin_loss_backward(gy, xd, *settings),))
 
 
+@in_float32
 def cosine_embedding_loss(x1: Any, x2: Any, target: Any, margin: float = 0.0, reduction: Reduction = "mean") -> Any:
     """``1 - cos(x1, x2)`` where target is 1, ``max(0, cos(x1, x2) - margin)`` where it is -1.
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from gpunn.casting import in_float32
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import math as ops
 
 
+@in_float32
 def exp(x: Any) -> Any:
     """``exp(x[i])``.
 
@@ -19,6 +21,7 @@ def exp(x: Any) -> Any:
     return differentiable(y, (x,), lambda gy, _: (ops.exp_backward(gy, y),))
 
 
+@in_float32
 def log(x: Any) -> Any:
     """The natural logarithm ``log(x[i])``; -inf at 0 and NaN below it, with NumPy's warning.
 
@@ -30,6 +33,7 @@ def log(x: Any) -> Any:
     return differentiable(ops.log(xd), (x,), lambda gy, _: (ops.log_backward(gy, xd),))
 
 
+@in_float32
 def sqrt(x: Any) -> Any:
     """``sqrt(x[i])``; NaN below 0, with NumPy's warning. The gradient at 0 is infinite.
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from gpunn.casting import in_float32
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import reduction as ops
 from gpunn.ops.shape import Axis
 
 
+@in_float32
 def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     """``log sum_i exp(x[i])`` over ``axis`` (all axes by default), without overflow.
 

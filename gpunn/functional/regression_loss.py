@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gpunn.backend import Array
+from gpunn.casting import in_float32
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import regression_loss as ops
 from gpunn.ops.loss_reduction import Reduction
 
 
+@in_float32
 def mse_loss(x: Any, target: Any, reduction: Reduction = "mean") -> Any:
     """``(x - target)^2``, for arrays of one shape.
 
@@ -21,6 +23,7 @@ def mse_loss(x: Any, target: Any, reduction: Reduction = "mean") -> Any:
     return _of_difference(ops.mse_loss, ops.mse_loss_backward, x, target, reduction)
 
 
+@in_float32
 def l1_loss(x: Any, target: Any, reduction: Reduction = "mean") -> Any:
     """``|x - target|``, for arrays of one shape.
 
@@ -31,6 +34,7 @@ def l1_loss(x: Any, target: Any, reduction: Reduction = "mean") -> Any:
     return _of_difference(ops.l1_loss, ops.l1_loss_backward, x, target, reduction)
 
 
+@in_float32
 def huber_loss(x: Any, target: Any, reduction: Reduction = "mean", delta: float = 1.0) -> Any:
     """``d^2 / 2`` where ``|d| < delta``, else ``delta (|d| - delta / 2)``, with d = x - target.
 
@@ -41,6 +45,7 @@ def huber_loss(x: Any, target: Any, reduction: Reduction = "mean", delta: float 
     return _of_difference(ops.huber_loss, ops.huber_loss_backward, x, target, reduction, delta)
 
 
+@in_float32
 def smooth_l1_loss(x: Any, target: Any, reduction: Reduction = "mean", beta: float = 1.0) -> Any:
     """``d^2 / (2 beta)`` where ``|d| < beta``, else ``|d| - beta / 2``, with d = x - target.
 

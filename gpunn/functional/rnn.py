@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gpunn.backend import Array, check_array, get_array_module, operands
+from gpunn.casting import in_half
 from gpunn.errors import ShapeError, check
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import linear as products
@@ -22,6 +23,7 @@ from gpunn.ops.rnn_sequence import Sizes, Weights, before, wide
 Needs = tuple[bool, ...]
 
 
+@in_half
 def rnn(
     x: Any, h: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None,
     nonlinearity: str = "tanh", batch_sizes: Sequence[int] | None = None, reverse: bool = False,
@@ -50,6 +52,7 @@ def rnn(
     return _outputs(both, x), both[len(xd) :]
 
 
+@in_half
 def lstm(
     x: Any, state: tuple[Any, Any] | None, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None,
     batch_sizes: Sequence[int] | None = None, reverse: bool = False,
@@ -77,6 +80,7 @@ def lstm(
     return _outputs(both, x), (both[len(xd) : end], both[end:])
 
 
+@in_half
 def gru(
     x: Any, h: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None,
     reset_after: bool = True, batch_sizes: Sequence[int] | None = None, reverse: bool = False,

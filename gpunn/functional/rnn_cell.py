@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpunn.backend import Array, get_array_module, operands
+from gpunn.casting import in_half
 from gpunn.errors import ArgumentError, ShapeError, check
 from gpunn.functional.activation import relu, tanh
 from gpunn.functional.linear import linear
@@ -18,6 +19,7 @@ from gpunn.ops import rnn_cell as ops
 from gpunn.ops.window import check_shape
 
 
+@in_half
 def rnn_cell(
     x: Any, h: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None, nonlinearity: str = "tanh"
 ) -> Any:
@@ -34,6 +36,7 @@ def rnn_cell(
     return tanh(total) if nonlinearity == "tanh" else relu(total)
 
 
+@in_half
 def lstm_cell(
     x: Any, state: tuple[Any, Any], w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None
 ) -> tuple[Any, Any]:
@@ -54,6 +57,7 @@ def lstm_cell(
     return both[0], both[1]
 
 
+@in_half
 def gru_cell(x: Any, h: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None, reset_after: bool = True) -> Any:
     """``h' = (1 - z) n + z h`` (N, H), with ``r = s(..)``, ``z = s(..)`` of ``x W_ih^T + b_ih + h W_hh^T + b_hh``, and
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from gpunn.backend import is_array
+from gpunn.casting import in_widest
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import selection as ops
 from gpunn.ops.arithmetic import pair
 
 
+@in_widest
 def where(condition: Any, a: Any, b: Any) -> Any:
     """``a`` where ``condition`` (booleans) holds, else ``b``; shapes broadcast. a or b may be a number.
 
@@ -25,6 +27,7 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     return differentiable(result, inputs, lambda gy, needs: (*ops.where_backward(gy, chosen, x, y, needs), None))
 
 
+@in_widest
 def maximum(a: Any, b: Any) -> Any:
     """The larger of a and b, element by element; shapes broadcast, one of them may be a number.
 
@@ -39,6 +42,7 @@ def maximum(a: Any, b: Any) -> Any:
     return differentiable(ops.maximum(x, y), inputs, lambda gy, needs: ops.maximum_backward(gy, x, y, needs))
 
 
+@in_widest
 def minimum(a: Any, b: Any) -> Any:
     """The smaller of a and b, element by element; shapes broadcast, one of them may be a number.
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from gpunn.casting import in_widest
 from gpunn.errors import ArgumentError, check
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import shape as ops
 
 
+@in_widest
 def concatenate(arrays: Sequence[Any], axis: int = 0) -> Any:
     """The arrays one after another along ``axis``; their other axes must be equal.
 
@@ -22,6 +24,7 @@ def concatenate(arrays: Sequence[Any], axis: int = 0) -> Any:
     return differentiable(y, arrays, lambda gy, _: ops.concatenate_backward(gy, shapes, axis))
 
 
+@in_widest
 def stack(arrays: Sequence[Any], axis: int = 0) -> Any:
     """The arrays, all of one shape, side by side along a new ``axis``.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gpunn.casting import in_float32
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import smooth_activation as ops
 from gpunn.ops.smooth_activation import Approximate
@@ -32,6 +33,7 @@ def gelu(x: Any, approximate: Approximate = "none") -> Any:
     return differentiable(y, (x,), lambda gy, _: (ops.gelu_backward(gy, xd, approximate),))
 
 
+@in_float32
 def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
     """``log(1 + exp(beta x)) / beta``, and x itself where ``beta x > threshold``.
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from gpunn.casting import in_float32
 from gpunn.functional.record import differentiable, raw
 from gpunn.ops import softmax as ops
 
 
+@in_float32
 def softmax(x: Any, axis: int = -1) -> Any:
     """``exp(x[i]) / sum_j exp(x[j])`` along ``axis``.
 
@@ -19,6 +21,7 @@ def softmax(x: Any, axis: int = -1) -> Any:
     return differentiable(y, (x,), lambda gy, _: (ops.softmax_backward(gy, y, axis),))
 
 
+@in_float32
 def log_softmax(x: Any, axis: int = -1) -> Any:
     """The logarithm of :func:`softmax`.
 

@@ -46,14 +46,14 @@ def leaky_relu(x: Array, negative_slope: float = 0.01) -> Array:
     xp = operands("leaky_relu", x=x)
     check_number("leaky_relu", negative_slope=negative_slope)
     with np.errstate(invalid="ignore"):  # slope 0 times infinity
-        return xp.asarray(xp.maximum(x, 0) + xp.minimum(x, 0) * float(negative_slope))
+        return xp.asarray(xp.maximum(x, 0) + xp.minimum(x, 0) * x.dtype.type(negative_slope))
 
 
 def leaky_relu_backward(gy: Array, x: Array, negative_slope: float = 0.01) -> Array:
     """``gy`` where x > 0, else ``negative_slope gy``."""
     xp = checked("leaky_relu_backward", gy, x=x)
     positive = x > 0
-    return xp.asarray(gy * positive + gy * float(negative_slope) * ~positive)
+    return xp.asarray(gy * positive + gy * gy.dtype.type(negative_slope) * ~positive)
 
 
 def hardsigmoid(x: Array) -> Array:

@@ -2,8 +2,9 @@
 
     y[n,k,oh,ow] = b[k] + sum_{c,r,s} round(w[k,c,r,s]) round(x[n, c, oh*stride - pad + r*dilation, ow*stride - ...])
 
-summed in float32. float32 arrays are rounded to what :func:`gpunn.backend.matmul_precision` names; float16 arrays are
-multiplied as they are. The functions take what :mod:`gpunn.ops.conv_nd` has checked: the window and its output size.
+summed in float32. float32 arrays are rounded to what :func:`gpunn.backend.matmul_precision` names; float16 and bfloat16
+arrays are multiplied as they are. The functions take what :mod:`gpunn.ops.conv_nd` has checked: the window and its
+output size.
 
 CUDA: ``kernels/conv_mma.cu``. Operands are first copied, rounded, with their channels last; from there on 16 bytes are
 copied at a time, or 8 or 4 where a pixel's channels fill no more (:class:`gpunn.cuda.convolution_mma_plan.Layout`).
@@ -23,18 +24,18 @@ from gpunn import backend, cuda
 from gpunn.backend import Array, get_array_module
 from gpunn.cuda.convolution_mma_plan import Layout, Tiling, Work, split_pixels, tiles
 from gpunn.ops.conv_launch import convolution
-from gpunn.ops.conv_mma_launch import Axes, Axis, find_setting, find_tiling, launch, multiply, pack
+from gpunn.ops.conv_mma_launch import HALVES, Axes, Axis, find_setting, find_tiling, launch, multiply, pack
 from gpunn.ops.window import Size, Window
 
 
 def takes(x: Array) -> bool:
-    """True if ``x`` goes to the tensor cores: where kernels run, float16, or float32 with a precision below fp32.
+    """True if ``x`` goes to the tensor cores: where kernels run, half types, or float32 with a precision below fp32.
 
     >>> with cuda.emulate(), backend.matmul_precision("tf32"):
     ...     takes(np.ones(1, np.float32)), takes(np.ones(1, np.float16)), takes(np.ones(1, np.float64))
     (True, True, False)
     """
-    if x.dtype == np.float16:  # cuda.takes knows the dtypes of the other kernels: ask it about the place only
+    if x.dtype.name in HALVES:  # cuda.takes knows the dtypes of the other kernels: ask it about the place only
         return cuda.takes(get_array_module(x).empty(0, np.float32))
     return x.dtype == np.float32 and backend.chosen_matmul_precision() != "fp32" and cuda.takes(x)
 

@@ -50,6 +50,10 @@ _TYPES: dict[str, tuple[str, np.dtype[Any]]] = {
 }
 
 
+HALVES = {"float16": "fp16", "bfloat16": "bf16"}
+"""The dtypes whose arrays are multiplied as they are, and the precision that this is."""
+
+
 @dataclass(frozen=True)
 class Setting:
     op: str
@@ -64,14 +68,13 @@ class Setting:
 
 
 def find_setting(op: str, x: Array) -> Setting:
-    half = x.dtype == np.float16
-    name = "fp16" if half else backend.chosen_matmul_precision()
+    name = HALVES.get(x.dtype.name) or backend.chosen_matmul_precision()
     xp = get_array_module(x)
     if xp is not np:
         capability = int(xp.cuda.Device().compute_capability)
         rule = f"{name} needs a GPU of compute capability 8.0"
         check(name == "fp16" or capability >= 80, DeviceError, op, rule, capability=capability)
-    return Setting(op, "float16_bits" if half else "float", *_TYPES[name])
+    return Setting(op, f"{x.dtype}_bits" if x.dtype.name in HALVES else "float", *_TYPES[name])
 
 
 def find_tiling(
@@ -91,7 +94,7 @@ def launch(
         "DTYPE": setting.dtype, "PRECISION": setting.precision, "TILE_M": tiling.rows, "TAPS": layout.taps,
         "INDEX": cuda.index_type(*(a.size for a in arrays)),
     }  # fmt: skip
-    passed = [a.view(np.uint16) if backend.is_array(a) and a.dtype == np.float16 else a for a in args]
+    passed = [a.view(np.uint16) if backend.is_array(a) and a.dtype.name in HALVES else a for a in args]
     cuda.launch("conv_mma.cu", kernel, macros, grid, (THREADS,), passed)
 
 

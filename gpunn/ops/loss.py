@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from gpunn import cuda
-from gpunn.backend import Array, accumulation_dtype, operands
+from gpunn.backend import Array, accumulation_dtype, is_floating, operands
 from gpunn.errors import ArgumentError, ShapeError, check, check_number
 from gpunn.ops.class_target import as_rows, check_ignore_index, check_scores, check_target, class_weights, from_rows
 from gpunn.ops.loss_reduction import Reduction, check_reduction, reduce, reduce_backward
@@ -125,7 +125,7 @@ def cross_entropy_backward_target(
 
 def _is_soft(x: Array, target: Array) -> bool:
     """True for a target of probabilities."""
-    return bool(target.dtype.kind == "f" and target.shape == x.shape)
+    return bool(is_floating(target.dtype) and target.shape == x.shape)
 
 
 def _checked(
@@ -145,7 +145,7 @@ def _checked(
         least, most = (float(target.min()), float(target.max())) if target.size else (0.0, 0.0)
         within = not (least < 0 or most > 1.001)  # a sum rounded in float16 may pass 1 by that much
         check(within, ArgumentError, op, "probabilities must lie in 0 to 1", least=least, most=most)
-    elif target.dtype.kind == "f" and target.ndim == x.ndim:
+    elif is_floating(target.dtype) and target.ndim == x.ndim:
         rule = "a target of probabilities must have the shape of the logits"
         check(False, ShapeError, op, rule, target=target.shape, logits=x.shape)
     return xp

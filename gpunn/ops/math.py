@@ -6,7 +6,7 @@ logarithm or root) they give what NumPy gives, and its warning.
 
 from __future__ import annotations
 
-from gpunn.backend import Array, check_array, get_array_module, operands
+from gpunn.backend import Array, check_array, get_array_module, is_floating, operands
 from gpunn.errors import DtypeError, check
 
 
@@ -63,7 +63,8 @@ def abs(x: Array) -> Array:
     [1.0, 2.0]
     """
     check_array("abs", x=x)
-    check(x.dtype.kind in "biuf", DtypeError, "abs", "x must hold real numbers", dtype=str(x.dtype))
+    real = x.dtype.kind in "biu" or is_floating(x.dtype)
+    check(real, DtypeError, "abs", "x must hold real numbers", dtype=str(x.dtype))
     xp = get_array_module(x)
     return xp.asarray(xp.abs(x))
 

@@ -17,11 +17,12 @@ from gpunn.ops.window import check_shape
 def check_step(op: str, p: Array, g: Array, steps: int = 1, /, **states: Array) -> Any:
     """Check the arrays of a step, and its number; return the array module."""
     xp = operands(op, p=p)
-    if (p.dtype, getattr(g, "dtype", None)) != (np.float16, np.float32):
+    half = accumulation_dtype(p.dtype) != p.dtype
+    if not (half and getattr(g, "dtype", None) == np.float32):
         operands(op, p=p, g=g)
     if states:
         operands(op, **states)
-        operands(op, **({"p": p} if p.dtype != np.float16 else {}), **states)
+        operands(op, **({} if half else {"p": p}), **states)
     get_array_module(p, g, *states.values())
     for name, array in {"p": p, "g": g, **states}.items():
         check_shape(op, name, array, (p.size,))

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backend import DTYPES, Array, accumulation_dtype, get_array_module, operands
+from gpunn.backend import Array, accumulation_dtype, get_array_module, is_floating, operands
 from gpunn.errors import ArgumentError, ShapeError, check
 from gpunn.ops.shape import Axis, axes_of, spread
 
@@ -41,7 +41,7 @@ def mean(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
 def mean_backward(gy: Array, shape: tuple[int, ...], axis: Axis, keepdims: bool) -> Array:
     """``gy / n``."""
     share = gy.size / math.prod(shape) if gy.size else 1.0
-    return spread(gy, shape, axis, keepdims) * share
+    return spread(_narrow(gy.astype(_wide(gy), copy=False) * share, gy), shape, axis, keepdims)
 
 
 def prod(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
@@ -212,12 +212,12 @@ def _axes(op: str, x: Array, axis: Axis) -> Any:
 
 
 def _wide(x: Array) -> Any:
-    return accumulation_dtype(x.dtype) if x.dtype in DTYPES else None
+    return accumulation_dtype(x.dtype) if is_floating(x.dtype) else None
 
 
 def _narrow(y: Any, x: Array) -> Array:
     y = get_array_module(x).asarray(y)
-    return y.astype(x.dtype, copy=False) if x.dtype in DTYPES else y
+    return y.astype(x.dtype, copy=False) if is_floating(x.dtype) else y
 
 
 def _not_empty(op: str, x: Array, axis: Axis, rule: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backend import DTYPES, Array, check_array, device_of, get_array_module
+from gpunn.backend import Array, cast, check_array, device_of, get_array_module, is_floating
 from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError, check, fail
 from gpunn.ops.arithmetic import Gradients, unbroadcast
 
@@ -54,8 +54,8 @@ def maximum(a: Array, b: Array) -> Array:
 
 def maximum_backward(gy: Array, a: Array, b: Array, needs: tuple[bool, ...]) -> Gradients:
     """``gy`` to the larger, half of it to each where they are equal or one is NaN."""
-    ga = unbroadcast(gy * _share(a >= b, b >= a), a.shape) if needs[0] else None
-    gb = unbroadcast(gy * _share(b >= a, a >= b), b.shape) if needs[1] else None
+    ga = unbroadcast(gy * _share(a >= b, b >= a, gy.dtype), a.shape) if needs[0] else None
+    gb = unbroadcast(gy * _share(b >= a, a >= b, gy.dtype), b.shape) if needs[1] else None
     return ga, gb
 
 
@@ -71,17 +71,14 @@ def minimum(a: Array, b: Array) -> Array:
 
 def minimum_backward(gy: Array, a: Array, b: Array, needs: tuple[bool, ...]) -> Gradients:
     """As :func:`maximum_backward`, to the smaller."""
-    ga = unbroadcast(gy * _share(a <= b, b <= a), a.shape) if needs[0] else None
-    gb = unbroadcast(gy * _share(b <= a, a <= b), b.shape) if needs[1] else None
+    ga = unbroadcast(gy * _share(a <= b, b <= a, gy.dtype), a.shape) if needs[0] else None
+    gb = unbroadcast(gy * _share(b <= a, a <= b, gy.dtype), b.shape) if needs[1] else None
     return ga, gb
 
 
-def _share(mine: Array, other: Array) -> Array:
-    """1 where the element is chosen alone, 0 where the other is, 1/2 where both or neither are.
-
-    In float16, exact for these numbers, and no wider than what it multiplies.
-    """
-    return 0.5 * (1 + mine.astype(np.float16) - other.astype(np.float16))
+def _share(mine: Array, other: Array, dtype: Any) -> Array:
+    """1 where the element is chosen alone, 0 where the other is, 1/2 where both or neither are."""
+    return (1 + mine.astype(dtype) - other.astype(dtype)) / 2
 
 
 def clip(x: Array, min: float | None = None, max: float | None = None) -> Array:
@@ -92,7 +89,7 @@ def clip(x: Array, min: float | None = None, max: float | None = None) -> Array:
     """
     low, high = _bounds(x, min, max)
     xp = get_array_module(x)
-    return xp.asarray(xp.clip(x, low, high))
+    return cast(xp.asarray(xp.clip(x, low, high)), x.dtype)  # of bfloat16 it makes float32
 
 
 def clip_backward(gy: Array, x: Array, min: float | None = None, max: float | None = None) -> Array:
@@ -103,7 +100,7 @@ def clip_backward(gy: Array, x: Array, min: float | None = None, max: float | No
 
 
 def _bounds(x: Array, *bounds: float | None) -> list[Any]:
-    """The bounds as Python numbers, which take the dtype of x: NumPy's would promote."""
+    """The bounds as numbers that leave the dtype of x as it is."""
     check_array("clip", x=x)
     low, high = bounds
     numbers = all(bound is None or isinstance(bound, Real) for bound in bounds)
@@ -112,8 +109,9 @@ def _bounds(x: Array, *bounds: float | None) -> list[Any]:
     check(low is not None or high is not None, ArgumentError, "clip", "one of the bounds must be given")
     if low is not None and high is not None:
         check(low <= high, ArgumentError, "clip", "min must not be above max", min=low, max=high)
-    if x.dtype in DTYPES:
-        return [None if bound is None else float(bound) for bound in bounds]
+    if is_floating(x.dtype):
+        # Of that dtype themselves: with bfloat16 Python's floats would make float32.
+        return [None if bound is None else x.dtype.type(bound) for bound in bounds]
     whole = all(bound is None or isinstance(bound, Integral) for bound in bounds)
     check(whole, DtypeError, "clip", "bounds of integers must be integers", min=low, max=high, dtype=str(x.dtype))
     return [None if bound is None else int(bound) for bound in bounds]

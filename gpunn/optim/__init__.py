@@ -11,6 +11,7 @@ from gpunn.optim.nadam import NAdam
 from gpunn.optim.optimizer import Optimizer
 from gpunn.optim.radam import RAdam
 from gpunn.optim.rmsprop import RMSprop
+from gpunn.optim.scaler import GradScaler
 from gpunn.optim.sgd import SGD
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "GradScaler",
     "NAdam",
     "Optimizer",
     "RAdam",

@@ -91,7 +91,7 @@ def clip_grad_value(parameters: Iterable[Tensor] | Iterable[tuple[str, Tensor]],
     check_range("clip_grad_value", "clip_value", clip_value)
     for p in _with_gradients("clip_grad_value", parameters):
         xp = get_array_module(p.grad)
-        p.grad = xp.asarray(xp.clip(p.grad, -clip_value, clip_value))
+        p.grad = xp.asarray(xp.clip(p.grad, -clip_value, clip_value), p.dtype)
 
 
 def _with_gradients(op: str, parameters: Iterable[Tensor] | Iterable[tuple[str, Tensor]]) -> list[Tensor]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpunn.backend import DTYPES, Array, accumulation_dtype, get_array_module, is_array
+from gpunn.backend import Array, accumulation_dtype, get_array_module, is_array, is_floating
 from gpunn.errors import ArgumentError, DeviceError, ShapeError, check, fail
 from gpunn.tensor import Tensor
 
@@ -128,7 +128,7 @@ class Group:
             rule = "a parameter was moved or replaced after the optimizer was made; make the optimizer afterwards"
             check(parameter.data is view, ArgumentError, self._op, rule, parameter=name)
             g = parameter.grad
-            if g is not None and (not is_array(g) or g.shape != view.shape or g.dtype not in DTYPES):
+            if g is not None and (not is_array(g) or g.shape != view.shape or not is_floating(g.dtype)):
                 given = {"grad": g.shape, "dtype": str(g.dtype)} if is_array(g) else {"grad": type(g).__name__}
                 rule = "grad must be a raw floating array of the parameter's shape"
                 fail(ShapeError, self._op, rule, **given, parameter=name, shape=view.shape)

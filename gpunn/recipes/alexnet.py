@@ -46,7 +46,7 @@ _COLOUR_SAMPLE = 200  # images from which the colour components are taken
 
 
 @dataclass(frozen=True)
-class Options(base.Options):
+class Options(base.TrainingOptions):
     """The options of a run; ``seed`` draws the split, the weights, the order of the batches and the augmentation."""
 
     command: ClassVar[str] = "train alexnet"
@@ -148,6 +148,7 @@ def _run(
         seed=options.seed,
         config=config,
         workers=options.workers,
+        precision=options.precision,
         augment=_augmentation(x) if options.augment else None,
         test_batch_size=TEST_BATCH,
         on_step=on_step,

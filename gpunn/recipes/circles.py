@@ -38,7 +38,7 @@ CLASSES = ("outer", "inner")
 
 
 @dataclass(frozen=True)
-class Options(base.Options):
+class Options(base.TrainingOptions):
     """The options of a run; ``seed`` draws the points, the weights and the order of the batches."""
 
     command: ClassVar[str] = "train circles"
@@ -128,6 +128,7 @@ def _run(
         batch_size=options.batch_size,
         seed=options.seed,
         config=config,
+        precision=options.precision,
         objective=BINARY,
         on_step=on_step,
         on_epoch=film,

@@ -44,6 +44,7 @@ def train_classifier(
     workers: int = 0,
     augment: Callable[[Array, np.random.Generator], Array] | None = None,
     objective: Objective = MULTICLASS,
+    precision: str = "fp32",
     test_batch_size: int = 256,
     on_step: OnStep | None = None,
     on_epoch: OnEpoch | None = None,
@@ -73,6 +74,7 @@ def train_classifier(
         loss,
         measure=lambda: measures(evaluate(model, *test, test_batch_size, objective, workers)),
         schedule=run.WarmupCosine(optimizer, steps),
+        precision=precision,
         callbacks=[JsonLines(folder / "metrics.jsonl"), Follow(steps, on_step, on_epoch), saving],
     )
     saving.resume(trainer)

@@ -42,7 +42,7 @@ _NEEDS = ("sklearn", "matplotlib", "safetensors")
 
 
 @dataclass(frozen=True)
-class Options(base.Options):
+class Options(base.TrainingOptions):
     """The options of a run.
 
     ``seed`` draws the split into training and test images, the weights, the order of the batches and the jitter.
@@ -123,6 +123,7 @@ def _run(
         seed=options.seed,
         config=config,
         workers=options.workers,
+        precision=options.precision,
         augment=jitter,
         on_step=on_step,
         on_epoch=on_epoch,

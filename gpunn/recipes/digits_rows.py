@@ -44,7 +44,7 @@ _NEEDS = ("sklearn", "matplotlib", "safetensors")
 
 
 @dataclass(frozen=True)
-class Options(base.Options):
+class Options(base.TrainingOptions):
     """The options of a run; ``seed`` draws the split, the weights, the order of the batches and the jitter."""
 
     command: ClassVar[str] = "train digits-rows"
@@ -175,6 +175,7 @@ def _run(
             loss,
             measure=lambda: measures(evaluate(models[cell], *test)),
             schedule=schedule,
+            precision=options.precision,
             callbacks=[following, saving],
         )
         saving.resume(trainer)

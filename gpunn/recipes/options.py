@@ -18,7 +18,9 @@ from dataclasses import Field, dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any, ClassVar, get_args, get_type_hints
 
+from gpunn.backend import half_dtype
 from gpunn.errors import ArgumentError, FileError, GpunnError, check, fail
+from gpunn.train.trainer import PRECISIONS
 
 
 def option(
@@ -63,6 +65,21 @@ class Options:
         for each in fields(self):
             value = _checked(ArgumentError, self.command, each, types[each.name], getattr(self, each.name))
             object.__setattr__(self, each.name, value)
+
+
+@dataclass(frozen=True)
+class TrainingOptions(Options):
+    """The options of every recipe that trains with :class:`gpunn.train.Trainer`.
+
+    Raises PackageError too, for a precision that needs a package which is not installed.
+    """
+
+    precision: str = option("fp32", "Compute in float32, or products in bfloat16 or float16.", choices=PRECISIONS)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.precision != "fp32":
+            half_dtype(self.command, self.precision)
 
 
 def own_first(kind: type[Options]) -> list[Field[Any]]:

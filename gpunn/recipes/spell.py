@@ -51,7 +51,7 @@ _NEEDS = ("sklearn", "matplotlib", "safetensors")
 
 
 @dataclass(frozen=True)
-class Options(base.Options):
+class Options(base.TrainingOptions):
     """The options of a run; ``seed`` draws the split, the weights, the order of the batches and the jitter."""
 
     command: ClassVar[str] = "train spell"
@@ -232,6 +232,7 @@ def _run(
         lambda batch: (loss_of(*batch), len(batch[1])),
         measure=test,
         schedule=run.WarmupCosine(adam, steps),
+        precision=options.precision,
         callbacks=[JsonLines(folder / "metrics.jsonl"), Follow(steps, on_step, on_epoch), saving],
     )
     saving.resume(trainer)

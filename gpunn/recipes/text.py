@@ -51,7 +51,7 @@ _NEEDS = ("matplotlib", "safetensors")
 
 
 @dataclass(frozen=True)
-class Options(base.Options):
+class Options(base.TrainingOptions):
     """The options of a run; ``seed`` draws the weights and the sample. The state goes on from step to step."""
 
     command: ClassVar[str] = "train text"
@@ -252,6 +252,7 @@ def _run(
         loss,
         measure=test,
         schedule=run.WarmupCosine(adam, steps),
+        precision=options.precision,
         callbacks=[JsonLines(folder / "metrics.jsonl"), Follow(steps, on_step, on_epoch), saving],
     )
     saving.resume(trainer)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backend import get_array_module, is_array
+from gpunn.backend import get_array_module, is_array, is_floating
 from gpunn.nn import Module, Parameter
 from gpunn.nn.module import visiting
 from gpunn.tensor import Tensor
@@ -72,4 +72,4 @@ def _arrays(value: Any) -> Iterator[Any]:
 
 
 def _finite(x: Any) -> bool:
-    return x.dtype.kind != "f" or bool(get_array_module(x).isfinite(x).all())
+    return not is_floating(x.dtype) or bool(get_array_module(x).isfinite(x).all())

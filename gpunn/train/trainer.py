@@ -15,12 +15,14 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from gpunn.backend import Array, device_context, device_of, get_array_module
+from gpunn.backend import Array, get_array_module, half_dtype
+from gpunn.casting import autocast
 from gpunn.checkpoint import State, differences
 from gpunn.cuda.compilation import compiled
 from gpunn.errors import ArgumentError, TrainingError, check
 from gpunn.nn import Module
-from gpunn.optim import EMA, Optimizer, clip_grad_norm, clip_grad_value
+from gpunn.optim import EMA, GradScaler, Optimizer, clip_grad_norm, clip_grad_value
+from gpunn.optim.scaler import all_finite
 from gpunn.tensor import Tensor
 from gpunn.train.callbacks import Callback
 from gpunn.train.captured import CapturedStep, check_capturable
@@ -32,6 +34,9 @@ Record = dict[str, Any]
 
 Those are of the wall clock, without the time in which kernels were compiled.
 """
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+"""In which :class:`Trainer` computes the loss; parameters are float32 in each."""
 
 Loss = Callable[[Any], tuple[Tensor, int]]
 """From a batch to its mean loss, to go back through, and to how many examples it is the mean of."""
@@ -63,6 +68,12 @@ class Trainer:
     ``callbacks`` see each step and epoch. ``generators``, by name, are random generators to be saved beside the default
     one and those that modules hold. ``cuda_graph=True``, on a GPU, captures a step as CUDA graphs and replays them:
     :mod:`gpunn.train.captured` says what a step must be like for it.
+
+    ``precision`` is ``"fp32"``, or ``"bf16"`` or ``"fp16"``: then ``loss`` is computed under :func:`gpunn.autocast`.
+    Parameters, gradients and the optimizer's states stay float32, and ``measure`` is called outside: it measures the
+    weights as who loads them will. With ``"fp16"`` the loss is scaled by ``scaler``, a
+    :class:`gpunn.optim.GradScaler`. A step whose gradient is then not finite is no error: the optimizer and ``ema``
+    skip it, and the record counts it under ``skipped_steps``; unless the scale can go no lower.
 
     >>> from gpunn import functional as F, nn, optim, tensor
     >>> from gpunn.backend import random_generator
@@ -97,14 +108,24 @@ class Trainer:
         accumulate: int = 1,
         callbacks: Sequence[Callback] = (),
         generators: Mapping[str, np.random.Generator] | None = None,
+        precision: str = "fp32",
         cuda_graph: bool = False,
     ) -> None:
+        rule = f"precision must be one of {', '.join(PRECISIONS)}"
+        check(precision in PRECISIONS, ArgumentError, "Trainer", rule, precision=precision)
+        self.precision = precision
+        self._half = None if precision == "fp32" else precision
+        if self._half is not None:
+            half_dtype("Trainer", self._half)  # raises PackageError if a package is missing
+        self.scaler = GradScaler() if precision == "fp16" else None
         check(accumulate >= 1, ArgumentError, "Trainer", "accumulate must be at least 1", accumulate=accumulate)
         self.model, self.optimizer, self.data, self.loss, self.measure = model, optimizer, data, loss, measure
         self.schedule, self.ema, self.accumulate, self.callbacks = schedule, ema, accumulate, tuple(callbacks)
         self._clip_norm, self._clip_value = clip_norm, clip_value
         self._random = RandomStreams(model, generators or {})
         if cuda_graph:
+            rule = "a step that is captured computes in fp32"
+            check(precision == "fp32", ArgumentError, "Trainer", rule, precision=precision, cuda_graph=cuda_graph)
             check_capturable(optimizer, accumulate)
         self._cuda_graph, self._captured = cuda_graph, cast(CapturedStep | None, None)
         self.epoch = self.step = 0
@@ -112,6 +133,7 @@ class Trainer:
         self.records: list[Record] = []
         self.stopped = False
         self._total, self._examples, self._drained = 0.0, 0, False  # of the epoch under way
+        self._skipped = 0
         self._seconds = {"run": 0.0, "epoch": 0.0}
         self._asked: str | None = None
         self._whole = True  # no step, and no end of an epoch, is half done
@@ -185,10 +207,12 @@ class Trainer:
         total, examples = 0.0, 0
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # what is not finite is reported by _fail
             for batch in group:
-                y, count = self.loss(batch)
+                y, count = self._loss(batch)
                 value = float(y.item())
                 if not math.isfinite(value):
                     self._fail(f"the training loss is {value}", group, random)
+                if self.scaler is not None:
+                    y = self.scaler.scale(y)
                 if self.accumulate == 1:
                     y.backward()
                 else:
@@ -198,9 +222,14 @@ class Trainer:
             if self.accumulate > 1:
                 for p in parameters:
                     p.grad = cast(Array, p.grad) / examples
-            if not _all_finite([p.grad for p in parameters]):
+            finite = self.scaler.unscale_(self.optimizer) if self.scaler else all_finite(p.grad for p in parameters)
+            if not finite and (self.scaler is None or self.scaler.at_floor):
                 self._fail("the gradient is not finite", group, random)
-            self._update()
+            if finite:
+                self._update()
+            if self.scaler is not None:
+                self.scaler.update()
+            self._skipped += not finite
         return self._count_step(total, examples)
 
     def _learned(self) -> list[Tensor]:
@@ -222,6 +251,10 @@ class Trainer:
         self._total, self._examples, self.step = self._total + total, self._examples + examples, self.step + 1
         return total / examples
 
+    def _loss(self, batch: Any) -> tuple[Tensor, int]:
+        with autocast(self._half):
+            return self.loss(batch)
+
     def _measures(self) -> dict[str, float]:
         if self.measure is None:
             return {}
@@ -239,8 +272,10 @@ class Trainer:
             measures = self._measures()
         self.epoch += 1
         loss, seconds = self._total / self._examples, self._seconds["epoch"]
-        self.records.append({"epoch": self.epoch, "train_loss": loss, **measures, "seconds": seconds})
+        skipped = {} if self.scaler is None else {"skipped_steps": self._skipped}
+        self.records.append({"epoch": self.epoch, "train_loss": loss, **measures, **skipped, "seconds": seconds})
         self._total, self._examples, self._drained, self._seconds["epoch"] = 0.0, 0, False, 0.0
+        self._skipped = 0
         self._whole = True
 
     def _fail(self, what: str, group: list[Any], random: list[Any] | None) -> None:
@@ -249,7 +284,7 @@ class Trainer:
         if random is not None:
             for generator, state in random:  # the same masks of dropout
                 generator.bit_generator.state = state
-            where = f"; first {first_not_finite(self.model, self.loss, group)}"
+            where = f"; first {first_not_finite(self.model, self._loss, group)}"
         raise TrainingError(
             f"Trainer: {what} at step {at} (epoch {self.epoch + 1}){where}; "
             "the model is back in its last good state: try a smaller learning rate"
@@ -316,7 +351,7 @@ class Trainer:
         rule = "data must have state_dict and load_state_dict to be saved"
         check(hasattr(self.data, "state_dict"), ArgumentError, "Trainer", rule, data=type(self.data).__name__)
         parts: dict[str, Any] = {"model": self.model, "optimizer": self.optimizer, "data": self.data}
-        parts |= {"random": self._random, "schedule": self.schedule, "ema": self.ema}
+        parts |= {"random": self._random, "schedule": self.schedule, "ema": self.ema, "scaler": self.scaler}
         seen: Counter[str] = Counter()
         for each in self.callbacks:
             if each.state_dict():
@@ -336,8 +371,9 @@ class Trainer:
 
     def _state(self) -> dict[str, State]:
         position = {"epoch": self.epoch, "step": self.step, "records": [dict(record) for record in self.records]}
-        running = {"total": self._total, "examples": self._examples, "drained": self._drained}
-        settings = {"accumulate": self.accumulate, "clip_norm": self._clip_norm, "clip_value": self._clip_value}
+        running = {"total": self._total, "examples": self._examples, "drained": self._drained, "skipped": self._skipped}
+        settings: State = {"precision": self.precision, "accumulate": self.accumulate}
+        settings |= {"clip_norm": self._clip_norm, "clip_value": self._clip_value}
         own: State = position | running | {"seconds": dict(self._seconds), "settings": settings}
         return {"trainer": own} | {name: part.state_dict() for name, part in self._parts().items()}
 
@@ -366,18 +402,6 @@ class Trainer:
             raise
         self.epoch, self.step, self.records = read["epoch"], read["step"], [dict(r) for r in read["records"]]
         self._total, self._examples, self._drained = read["total"], read["examples"], read["drained"]
+        self._skipped = read["skipped"]
         self._seconds = dict(read["seconds"])
         self._whole = True
-
-
-def _all_finite(gradients: list[Any]) -> bool:
-    """Whether all elements are; a sum of squares that overflows is looked at again, element by element."""
-    totals: dict[str, Any] = {}  # one for each device, and so one wait for it
-    for g in gradients:
-        with device_context(g):
-            flat, device = g.ravel(), device_of(g)
-            square = flat.dot(flat)
-            totals[device] = totals[device] + square if device in totals else square
-    if all(math.isfinite(float(total)) for total in totals.values()):
-        return True
-    return all(bool(get_array_module(g).isfinite(g).all()) for g in gradients)

@@ -41,4 +41,6 @@ def run():
     x, w = whole_numbers(rng, (3, 1, 11, 9), (3, 1, 5, 3), dtype=np.float16)  # four taps of one channel
     few = passes(x, w, None, padding=2)
     x, w, b = whole_numbers(rng, (1, 9, 8, 5), (5, 9, 2, 3), 5, dtype=np.float16)
-    return [*tf32, *strided, *first, *few, *passes(x, w, b, padding=1)]
+    half = passes(x, w, b, padding=1)
+    bfloat = [a.astype(backend.half_dtype("conv_mma", "bf16")) for a in (x, w, b)]
+    return [*tf32, *strided, *first, *few, *half, *passes(*bfloat, padding=1)]

@@ -10,11 +10,18 @@ from gpunn import backend, cuda
 from gpunn.errors import ArgumentError, DeviceError, ShapeError
 from gpunn.ops import conv, conv_mma_launch
 
-# The precision that is asked for, and the dtype of the arrays: float16 arrays need not ask.
-KINDS = {"tf32": np.float32, "bf16": np.float32, "fp16": np.float32, "fp32": np.float16}
+BFLOAT16 = backend.half_dtype("test", "bf16")
+# The precision that is asked for, and the dtype of the arrays: half arrays need not ask.
+KINDS = {
+    "tf32": ("tf32", np.float32),
+    "bf16": ("bf16", np.float32),
+    "fp16": ("fp16", np.float32),
+    "float16": ("fp32", np.float16),
+    "bfloat16": ("fp32", BFLOAT16),
+}
 # Of the error's norm to the result's: somewhat more than the 2**-12 (10 bits of mantissa kept) or 2**-9 (7 bits) that
 # rounding both operands leaves on average.
-LIMITS = {"tf32": 1e-3, "bf16": 1e-2, "fp16": 1e-3, "fp32": 1e-3}
+LIMITS = {"tf32": 1e-3, "bf16": 1e-2, "fp16": 1e-3, "float16": 1e-3, "bfloat16": 1e-2}
 
 
 class Case(ConvCase):
@@ -33,6 +40,11 @@ def whole_numbers(rng, dtype=np.float32):
     """Few bits: every precision has these numbers, and the dtype their sums (float16 up to 2048), exactly."""
     largest = 1 if dtype == np.float16 else 3
     return lambda shape: rng.integers(-largest, largest + 1, shape).astype(dtype)
+
+
+def few_ones(rng, dtype):
+    """Mostly zeros: bfloat16 has whole numbers up to 256 only."""
+    return lambda shape: (rng.integers(-1, 2, shape) * (rng.random(shape) < 0.3)).astype(dtype)
 
 
 # The kernel is compiled for 32, 64 and 128 rows a tile, by the number of filters.
@@ -69,8 +81,10 @@ def random_case(rng) -> Case:
 
 def rounded(x, kind):
     """x as the tensor cores get it, in float32; of the random numbers here, none is a NaN or near the ends."""
-    if kind in ("fp16", "fp32"):
+    if kind in ("fp16", "float16"):
         return x.astype(np.float16).astype(np.float32)
+    if kind == "bfloat16":
+        return x.astype(np.float32)
     bits = x.view(np.uint32)
     if kind == "tf32":
         return ((bits + 0x1000) & np.uint32(0xFFFFE000)).view(np.float32)
@@ -98,19 +112,20 @@ def passes(run, case, kind, x, w, b, gy):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", AWKWARD.values(), ids=AWKWARD.keys())
 def test_near_float64_and_near_what_rounded_operands_give(run, case, kind, rng):
-    arrays = case.arrays(normal(rng, KINDS[kind]))
+    precision, dtype = KINDS[kind]
+    arrays = case.arrays(normal(rng, dtype))
     each = lambda change: [a if a is None else change(a) for a in arrays]  # noqa: E731
     exact = passes(directly, case, "fp32", *each(np.float64))
     reference = passes(directly, case, "fp32", *each(lambda a: rounded(a, kind)))
     x, w, b, _ = arrays
     # The oracle of the forward pass; the gradients have theirs below.
     oracles.assert_close(exact[0], oracles.conv2d(x, w, b, **case.settings()), case.w[1] * case.w[2] * case.w[3])
-    for actual, wanted, same_precision in zip(passes(run, case, kind, *arrays), exact, reference, strict=True):
-        assert actual.dtype == KINDS[kind]
+    for actual, wanted, same_precision in zip(passes(run, case, precision, *arrays), exact, reference, strict=True):
+        assert actual.dtype == dtype
         off = error(actual.astype(np.float64), wanted)
         assert off <= LIMITS[kind]
-        # A float16 result is rounded too; of few numbers one can be off by chance where the other is not.
-        assert off <= 2 * error(same_precision.astype(KINDS[kind]).astype(np.float64), wanted) + 2e-5
+        # A half result is rounded too; of few numbers one can be off by chance where the other is not.
+        assert off <= 2 * error(same_precision.astype(dtype).astype(np.float64), wanted) + 2e-5
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -118,11 +133,12 @@ def test_near_float64_and_near_what_rounded_operands_give(run, case, kind, rng):
 def test_backward_is_the_directional_difference(run, seed, kind):
     rng = np.random.default_rng(seed)
     case = random_case(rng)
-    draw = whole_numbers(rng, KINDS[kind])
+    precision, dtype = KINDS[kind]
+    draw = few_ones(rng, dtype) if dtype == BFLOAT16 else whole_numbers(rng, dtype)
     (x, w, _, gy), dx, dw = case.arrays(draw), draw(case.x), draw(case.w)
     # y is linear in x and in w, and nothing is rounded here: difference and slope are the same number.
     product = lambda a, b: float((a.astype(np.float64) * b.astype(np.float64)).sum())  # noqa: E731
-    with backend.matmul_precision(kind):
+    with backend.matmul_precision(precision):
         gx = run(conv.conv2d_backward_x, gy, w, x.shape, **case.settings())
         gw = run(conv.conv2d_backward_w, gy, x, w.shape, **case.settings())
         assert product(gx, dx) == product(gy, run(conv.conv2d, dx, w, **case.settings()))
@@ -147,16 +163,16 @@ def test_matches_pytorch(run, seed):
 def test_non_contiguous_arrays_are_read_right(run, rng):
     x, w = rng.standard_normal((2, 9, 8, 3)).transpose(0, 3, 1, 2), rng.standard_normal((3, 3, 3, 4)).T[::2]
     gy = rng.standard_normal((6, 7, 2, 2)).T
-    for dtype in (np.float32, np.float16):
+    for dtype in (np.float32, np.float16, BFLOAT16):
         strided = [a.astype(dtype, order="K") for a in (x, w, gy)]
         assert not any(a.flags.c_contiguous for a in (strided[0], strided[2]))
         packed = [np.ascontiguousarray(a) for a in strided]
         case, b = Case(x.shape, w.shape), np.ones(len(w), dtype)
         results = (passes(run, case, "tf32", a[0], a[1], b, a[2]) for a in (strided, packed))
         for actual, wanted in zip(*results, strict=True):
-            np.testing.assert_allclose(
-                actual, wanted, rtol=1e-5, atol=1e-5
-            )  # NumPy's products may sum in another order
+            # NumPy's products may sum in another order, and round to another neighbour then.
+            off = 2**-7 if dtype == BFLOAT16 else 1e-5
+            np.testing.assert_allclose(np.float64(actual), np.float64(wanted), rtol=off, atol=off)
 
 
 def test_relu_cuts_off_below_zero(run, rng):
@@ -195,6 +211,7 @@ def test_wide_index_gives_the_same_bits(monkeypatch, rng):
     [
         ("fp32", np.float32, False),
         ("fp32", np.float16, True),
+        ("fp32", BFLOAT16, True),
         ("tf32", np.float32, True),
         ("tf32", np.float16, True),
         ("tf32", np.float64, False),
@@ -250,10 +267,12 @@ def test_an_old_gpu_is_refused_where_it_has_no_such_instruction(kind, monkeypatc
                 compute_capability = "75"
 
     monkeypatch.setattr(conv_mma_launch, "get_array_module", lambda *arrays: Old)
-    with backend.matmul_precision(kind):
-        if KINDS[kind] == np.float16 or kind == "fp16":
-            assert conv_mma_launch.find_setting("conv2d", np.ones(1, KINDS[kind])).precision == "f16"
+    precision, dtype = KINDS[kind]
+    with backend.matmul_precision(precision):
+        if kind in ("fp16", "float16"):
+            assert conv_mma_launch.find_setting("conv2d", np.ones(1, dtype)).precision == "f16"
         else:
-            message = rf"conv2d: {kind} needs a GPU of compute capability 8.0, got capability=75"
+            name = "bf16" if kind == "bfloat16" else kind
+            message = rf"conv2d: {name} needs a GPU of compute capability 8.0, got capability=75"
             with pytest.raises(DeviceError, match=message):
-                conv_mma_launch.find_setting("conv2d", np.ones(1, KINDS[kind]))
+                conv_mma_launch.find_setting("conv2d", np.ones(1, dtype))

@@ -44,23 +44,9 @@
 #ifndef INDEX
 #error "define INDEX, the integer type that can count the elements of every array: int or long long"
 #endif
-#include "ptx.cuh"
+#include "element.cuh"
 
-// Types of their own, to overload functions for.
-struct float16_bits {
-  unsigned short bits;
-};
-struct bfloat16_bits {
-  unsigned short bits;
-};
 typedef DTYPE T;
-
-__device__ __forceinline__ float as_float(float x) { return x; }
-__device__ __forceinline__ float as_float(float16_bits x) { return from_f16(x.bits); }
-__device__ __forceinline__ float as_float(bfloat16_bits x) { return __uint_as_float((unsigned)x.bits << 16); }
-__device__ __forceinline__ void put(float* to, float x) { *to = x; }
-__device__ __forceinline__ void put(float16_bits* to, float x) { to->bits = to_f16(x); }
-__device__ __forceinline__ void put(bfloat16_bits* to, float x) { to->bits = to_bf16(x); }
 
 struct tf32 {
   typedef unsigned Bits;
@@ -133,7 +119,7 @@ conv_mma_pack(const T* __restrict__ x, Bits* __restrict__ packed, int pixels, in
   for (int i = threadIdx.x; i < PACK_CHANNELS * PACK_PIXELS; i += PACK_THREADS) {
     const int c = c0 + i / PACK_PIXELS, p = p0 + i % PACK_PIXELS;
     const bool inside = c < channels && p < pixels;
-    tile[i / PACK_PIXELS][i % PACK_PIXELS] = inside ? PRECISION::rounded(as_float(from[(INDEX)c * pixels + p])) : 0;
+    tile[i / PACK_PIXELS][i % PACK_PIXELS] = inside ? PRECISION::rounded(widened(from[(INDEX)c * pixels + p])) : 0;
   }
   __syncthreads();
   for (int i = threadIdx.x; i < PACK_CHANNELS * PACK_PIXELS; i += PACK_THREADS) {
@@ -281,9 +267,9 @@ conv_mma_product(const Chunk* __restrict__ a, const Part* __restrict__ b, const 
         for (int i = j; i < 4; i += 2) {
           const int k = m0 + sum.row(m, i);
           if (k >= rows) continue;
-          float total = sum.d[m][n][i] + (has_bias ? as_float(bias[group * rows + k]) : 0);
+          float total = sum.d[m][n][i] + (has_bias ? widened(bias[group * rows + k]) : 0);
           if (relu && total < 0) total = 0;
-          put(out + ((n_image * groups + group) * rows + k) * out_height * out_width + at, total);
+          out[((n_image * groups + group) * rows + k) * out_height * out_width + at] = narrowed<T>(total);
         }
     }
 }

@@ -11,15 +11,18 @@
 // 1-D grid. Backward gathers, over the windows that can hold the thread's elements, in a fixed order: no atomics, the
 // same bits in every run. Bytes moved, for float: forward 4 per element of x and 4 of y, backward the same, and
 // sizeof(PLACE) per element of y for max pooling.
+// 16-bit elements are compared and summed in float, and the sums rounded once.
 // Padding is -inf for the maximum and 0 for the mean. The first maximum wins a tie; NaN wins over any number.
 //
 // Specialisation: DTYPE=float, INDEX=int, KH=3, KW=3, PLACE=unsigned char, VECTOR=1
 // Specialisation: DTYPE=float, INDEX=int, KH=3, KW=3, PLACE=unsigned char, VECTOR=4, SW=2, PW=1
 // Specialisation: DTYPE=float, INDEX=int, KH=2, KW=2, PLACE=unsigned char, VECTOR=4, SW=2, PW=0
 // Specialisation: DTYPE=double, INDEX=int, KH=2, KW=2, PLACE=unsigned char, VECTOR=2, SW=2, PW=0
+// Specialisation: DTYPE=float16_bits, INDEX=int, KH=3, KW=3, PLACE=unsigned char, VECTOR=4, SW=2, PW=1
+// Specialisation: DTYPE=bfloat16_bits, INDEX=int, KH=3, KW=3, PLACE=unsigned char, VECTOR=1
 // Specialisation: DTYPE=float, INDEX=long long, KH=17, KW=16, PLACE=int, VECTOR=1
 #ifndef DTYPE
-#error "define DTYPE, the element type: float or double"
+#error "define DTYPE, the element type: float, double, float16_bits or bfloat16_bits"
 #endif
 #if !defined(KH) || !defined(KW)
 #error "define KH and KW, the height and width of the window"
@@ -40,6 +43,7 @@
 #define ROWS (VECTOR == 1 ? 4 : 1)
 
 typedef DTYPE T;
+typedef Wide<T>::type A;  // in which elements are compared and summed
 
 // The elements that a thread owns: rows `row` ... and columns `column` ... of a plane of H x W.
 struct Patch {
@@ -62,29 +66,29 @@ struct Patch {
 constexpr int UNROLLED = KW <= 8 ? KW : 1;  // the elements of a wider window would leave the registers
 
 template <class Visit>
-__device__ __forceinline__ void visit_row(const T* row, int left, int W, int dw, T, Visit visit) {
+__device__ __forceinline__ void visit_row(const T* row, int left, int W, int dw, A, Visit visit) {
 #pragma unroll UNROLLED
   for (int s = 0; s < KW; s++) {
     const int w = left + s * dw;
-    if (w >= 0 && w < W) visit(0, s, row[w]);
+    if (w >= 0 && w < W) visit(0, s, widened(row[w]));
   }
 }
 #else
 // The windows start at a multiple of VECTOR * SW columns, less PW: SW whole vectors, and what is before and after them.
 // Elements outside the image are visited with the value `outside`. No dilation.
 template <class Visit>
-__device__ __forceinline__ void visit_row(const T* row, int left, int W, int, T outside, Visit visit) {
+__device__ __forceinline__ void visit_row(const T* row, int left, int W, int, A outside, Visit visit) {
   constexpr int NEEDED = (VECTOR - 1) * SW + KW, SPAN = NEEDED > PW + VECTOR * SW ? NEEDED : PW + VECTOR * SW;
-  T values[SPAN];
+  A values[SPAN];
 #pragma unroll
   for (int i = 0; i < SPAN; i++)
-    if (i < PW || i >= PW + VECTOR * SW) values[i] = left + i >= 0 && left + i < W ? row[left + i] : outside;
+    if (i < PW || i >= PW + VECTOR * SW) values[i] = left + i >= 0 && left + i < W ? widened(row[left + i]) : outside;
 #pragma unroll
   for (int i = PW; i < PW + VECTOR * SW; i += VECTOR) {
-    Pack<T> pack;
+    Pack<A> pack;
 #pragma unroll
     for (int j = 0; j < VECTOR; j++) pack.v[j] = outside;
-    if (left + i < W) pack = load(row + left + i);
+    if (left + i < W) pack = widened(load(row + left + i));
 #pragma unroll
     for (int j = 0; j < VECTOR; j++) values[i + j] = pack.v[j];
   }
@@ -134,8 +138,8 @@ max_pool2d_forward(const T* __restrict__ x, T* __restrict__ y, PLACE* __restrict
   const int top = own.row * sh - ph, left = own.column * sw - pw;
   const T* plane = x + own.plane * H * W;
 
-  const T lowest = -(T)__int_as_float(0x7f800000);  // -inf; NVRTC has no INFINITY
-  Pack<T> best[ROWS];
+  const A lowest = -(A)__int_as_float(0x7f800000);  // -inf; NVRTC has no INFINITY
+  Pack<A> best[ROWS];
   int found[ROWS][VECTOR];
 #pragma unroll
   for (int u = 0; u < ROWS; u++)
@@ -148,7 +152,7 @@ max_pool2d_forward(const T* __restrict__ x, T* __restrict__ y, PLACE* __restrict
     const int h = top + j;
     const WindowRows rows(j, sh, dh);
     if (h < 0 || h >= H || !rows.any) continue;
-    visit_row(plane + (INDEX)h * W, left, W, dw, lowest, [&](int v, int s, T value) {
+    visit_row(plane + (INDEX)h * W, left, W, dw, lowest, [&](int v, int s, A value) {
 #pragma unroll
       for (int u = 0; u < ROWS; u++) {
         if (rows.r[u] < 0) continue;
@@ -166,7 +170,7 @@ max_pool2d_forward(const T* __restrict__ x, T* __restrict__ y, PLACE* __restrict
     Pack<PLACE> places;
 #pragma unroll
     for (int v = 0; v < VECTOR; v++) places.v[v] = found[u][v];
-    store(y + o, best[u]);
+    store(y + o, narrowed<T>(best[u]));
     store(place + o, places);
   }
 }
@@ -176,10 +180,10 @@ __device__ __forceinline__ int first_window(int position, int extent, int step) 
   return position < extent ? 0 : (position - extent) / step + 1;
 }
 
-__device__ __forceinline__ void store_patch(T* gx, const Patch& own, const Pack<T>* sums, int H, int W) {
+__device__ __forceinline__ void store_patch(T* gx, const Patch& own, const Pack<A>* sums, int H, int W) {
 #pragma unroll
   for (int u = 0; u < ROWS; u++)
-    if (own.row + u < H) store(gx + (own.plane * H + own.row + u) * W + own.column, sums[u]);
+    if (own.row + u < H) store(gx + (own.plane * H + own.row + u) * W + own.column, narrowed<T>(sums[u]));
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
@@ -189,14 +193,14 @@ max_pool2d_backward(const T* __restrict__ gy, const PLACE* __restrict__ place, T
   if (own.plane >= planes) return;
   const int padded_h = own.row + ph, padded_w = own.column + pw;
 
-  Pack<T> sums[ROWS] = {};
+  Pack<A> sums[ROWS] = {};
   const int last_oh = min((padded_h + ROWS - 1) / sh, OH - 1), last_ow = min((padded_w + VECTOR - 1) / sw, OW - 1);
   const int first_ow = first_window(padded_w, (KW - 1) * dw + 1, sw);
   for (int oh = first_window(padded_h, (KH - 1) * dh + 1, sh); oh <= last_oh; oh++)
     for (int ow = first_ow; ow <= last_ow; ow++) {
       const INDEX o = (own.plane * OH + oh) * OW + ow;
       const int p = place[o];
-      const T g = gy[o];
+      const A g = widened(gy[o]);
       const int row = oh * sh + p / KW * dh - padded_h, column = ow * sw + p % KW * dw - padded_w;
 #pragma unroll
       for (int u = 0; u < ROWS; u++)
@@ -221,12 +225,12 @@ avg_pool2d_forward(const T* __restrict__ x, T* __restrict__ y, int planes, int H
   const int top = own.row * sh - ph, left = own.column * sw - pw;
   const T* plane = x + own.plane * H * W;
 
-  Pack<T> sums[ROWS] = {};
+  Pack<A> sums[ROWS] = {};
   for (int j = 0; j < (ROWS - 1) * sh + KH; j++) {
     const int h = top + j;
     const WindowRows rows(j, sh, 1);
     if (h < 0 || h >= H || !rows.any) continue;
-    visit_row(plane + (INDEX)h * W, left, W, 1, 0, [&](int v, int, T value) {
+    visit_row(plane + (INDEX)h * W, left, W, 1, 0, [&](int v, int, A value) {
 #pragma unroll
       for (int u = 0; u < ROWS; u++)
         if (rows.r[u] >= 0) sums[u].v[v] += value;
@@ -238,7 +242,7 @@ avg_pool2d_forward(const T* __restrict__ x, T* __restrict__ y, int planes, int H
     const int rows = counted(top + u * sh, KH, H, ph_end, count_padding);
 #pragma unroll
     for (int v = 0; v < VECTOR; v++) sums[u].v[v] /= rows * counted(left + v * sw, KW, W, pw_end, count_padding);
-    store(y + (own.plane * OH + own.row + u) * OW + own.column, sums[u]);
+    store(y + (own.plane * OH + own.row + u) * OW + own.column, narrowed<T>(sums[u]));
   }
 }
 
@@ -246,10 +250,10 @@ avg_pool2d_forward(const T* __restrict__ x, T* __restrict__ y, int planes, int H
 // call for its rare cases, and registers saved around it.
 template <int LENGTH>
 struct Reciprocals {
-  T of[LENGTH + 1];
+  A of[LENGTH + 1];
 
   constexpr __device__ Reciprocals() : of() {
-    for (int n = 1; n <= LENGTH; n++) of[n] = (T)1 / n;
+    for (int n = 1; n <= LENGTH; n++) of[n] = (A)1 / n;
   }
 };
 
@@ -263,14 +267,14 @@ avg_pool2d_backward(const T* __restrict__ gy, T* __restrict__ gx, int planes, in
   if (own.plane >= planes) return;
   const int padded_h = own.row + ph, padded_w = own.column + pw;
 
-  Pack<T> sums[ROWS] = {};
+  Pack<A> sums[ROWS] = {};
   const int last_oh = min((padded_h + ROWS - 1) / sh, OH - 1), last_ow = min((padded_w + VECTOR - 1) / sw, OW - 1);
   const int first_ow = first_window(padded_w, KW, sw);
   for (int oh = first_window(padded_h, KH, sh); oh <= last_oh; oh++) {
-    const T row_share = one_over_rows.of[counted(oh * sh - ph, KH, H, ph_end, count_padding)];
+    const A row_share = one_over_rows.of[counted(oh * sh - ph, KH, H, ph_end, count_padding)];
     for (int ow = first_ow; ow <= last_ow; ow++) {
-      const T share = row_share * one_over_columns.of[counted(ow * sw - pw, KW, W, pw_end, count_padding)];
-      const T g = gy[(own.plane * OH + oh) * OW + ow] * share;
+      const A share = row_share * one_over_columns.of[counted(ow * sw - pw, KW, W, pw_end, count_padding)];
+      const A g = widened(gy[(own.plane * OH + oh) * OW + ow]) * share;
       const int row = padded_h - oh * sh, column = padded_w - ow * sw;  // of the thread's first element in the window
 #pragma unroll
       for (int u = 0; u < ROWS; u++)

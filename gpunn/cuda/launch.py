@@ -18,7 +18,10 @@ from gpunn.errors import DeviceError, LaunchError, check
 from gpunn.observer import observers
 
 C_TYPES = {"float32": "float", "float64": "double"}
-"""The dtypes that the kernels take, with their names in CUDA C++."""
+"""The dtypes that every kernel takes, with their names in CUDA C++."""
+
+HALF_TYPES = {"float16": "float16_bits", "bfloat16": "bfloat16_bits"}
+"""The dtypes that some kernels take, with their names in kernels/element.cuh."""
 
 
 @dataclass(frozen=True)
@@ -77,16 +80,19 @@ def record_launches() -> Iterator[set[Specialisation]]:
         _recorded.reset(token)
 
 
-def takes(x: Array) -> bool:
-    """True if ``x`` goes to the kernels: of a dtype they take, and a CuPy array or a NumPy array under emulation."""
-    if x.dtype.name not in C_TYPES:
+def takes(x: Array, half: bool = False) -> bool:
+    """True if ``x`` goes to the kernels: a CuPy array or a NumPy array under emulation, of a dtype that they take.
+
+    ``half`` says that the kernel in question takes 16-bit elements too.
+    """
+    if x.dtype.name not in C_TYPES and not (half and x.dtype.name in HALF_TYPES):
         return False
     return get_array_module(x) is not np or _emulation.get() is not None or _recorded.get() is not None
 
 
 def c_type(x: Array) -> str:
     """The CUDA C++ type of the elements of ``x``."""
-    return C_TYPES[x.dtype.name]
+    return (C_TYPES | HALF_TYPES)[x.dtype.name]
 
 
 # A grid rounds the work up to whole tiles, so an index may pass the last element by less than this.
@@ -118,6 +124,8 @@ def launch(
         return
     options = source.options(macros)
     xp = get_array_module(*args)
+    # CuPy and the emulator know no type of bfloat16; the kernels see bits.
+    args = [a.view(np.uint16) if is_array(a) and a.dtype.name in HALF_TYPES else a for a in args]
     for a in filter(is_array, args):
         # A GPU stops the whole context at such an address.
         rule = "arrays must begin at a multiple of their element size"

@@ -35,9 +35,8 @@ def takes(x: Array) -> bool:
     ...     takes(np.ones(1, np.float32)), takes(np.ones(1, np.float16)), takes(np.ones(1, np.float64))
     (True, True, False)
     """
-    if x.dtype.name in HALVES:  # cuda.takes knows the dtypes of the other kernels: ask it about the place only
-        return cuda.takes(get_array_module(x).empty(0, np.float32))
-    return x.dtype == np.float32 and backend.chosen_matmul_precision() != "fp32" and cuda.takes(x)
+    rounded = x.dtype == np.float32 and backend.chosen_matmul_precision() != "fp32"
+    return (rounded or x.dtype.name in HALVES) and cuda.takes(x, half=True)
 
 
 def conv2d(x: Array, w: Array, b: Array | None, win: Window, out: Size, groups: int, relu: bool = False) -> Array:

@@ -74,7 +74,7 @@ def find_setting(op: str, x: Array) -> Setting:
         capability = int(xp.cuda.Device().compute_capability)
         rule = f"{name} needs a GPU of compute capability 8.0"
         check(name == "fp16" or capability >= 80, DeviceError, op, rule, capability=capability)
-    return Setting(op, f"{x.dtype}_bits" if x.dtype.name in HALVES else "float", *_TYPES[name])
+    return Setting(op, cuda.c_type(x), *_TYPES[name])
 
 
 def find_tiling(
@@ -94,8 +94,7 @@ def launch(
         "DTYPE": setting.dtype, "PRECISION": setting.precision, "TILE_M": tiling.rows, "TAPS": layout.taps,
         "INDEX": cuda.index_type(*(a.size for a in arrays)),
     }  # fmt: skip
-    passed = [a.view(np.uint16) if backend.is_array(a) and a.dtype.name in HALVES else a for a in args]
-    cuda.launch("conv_mma.cu", kernel, macros, grid, (THREADS,), passed)
+    cuda.launch("conv_mma.cu", kernel, macros, grid, (THREADS,), args)
 
 
 def pack(setting: Setting, tiling: Tiling, x: Array, groups: int, shared: bool = True) -> Array:

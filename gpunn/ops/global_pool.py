@@ -37,7 +37,7 @@ def global_avg_pool(rank: int, x: Array) -> Array:
     xp = operands(op, x=x)
     _pixels(op, rank, x.shape)
     y_shape = (*x.shape[:2], *(1,) * rank)
-    if cuda.takes(x):
+    if cuda.takes(x, half=True):
         y = xp.empty(y_shape, x.dtype)
         _launch("global_avg_pool2d_forward", (x, y), x)
         return y
@@ -52,8 +52,8 @@ def global_avg_pool_backward(rank: int, gy: Array, x_shape: Size) -> Array:
     pixels = _pixels(op, rank, x_shape)
     check_shape(op, "gy", gy, (*x_shape[:2], *(1,) * rank))
     gx = xp.empty(x_shape, gy.dtype)
-    if cuda.takes(gy):
-        _launch("global_avg_pool2d_backward", (gy, gx), gx, gy.dtype.type(1 / pixels))
+    if cuda.takes(gy, half=True):
+        _launch("global_avg_pool2d_backward", (gy, gx), gx, accumulation_dtype(gy.dtype).type(1 / pixels))
     else:
         gx[...] = gy / gy.dtype.type(pixels)
     return gx
@@ -72,7 +72,7 @@ def global_max_pool(rank: int, x: Array) -> tuple[Array, Array]:
     xp = operands(op, x=x)
     pixels = _pixels(op, rank, x.shape)
     y_shape = (*x.shape[:2], *(1,) * rank)
-    if cuda.takes(x):
+    if cuda.takes(x, half=True):
         y, place = (xp.empty(y_shape, dtype) for dtype in (x.dtype, np.dtype(np.int32)))
         _launch("global_max_pool2d_forward", (x, y, place), x)
         return y, place
@@ -91,7 +91,7 @@ def global_max_pool_backward(rank: int, gy: Array, place: Array, x_shape: Size) 
     pixels = _pixels(op, rank, x_shape)
     check_shape(op, "gy", gy, (*x_shape[:2], *(1,) * rank))
     check_place(op, place, gy.shape, np.dtype(np.int32))
-    if cuda.takes(gy):
+    if cuda.takes(gy, half=True):
         gx = xp.empty(x_shape, gy.dtype)
         _launch("global_max_pool2d_backward", (gy, place, gx), gx)
         return gx

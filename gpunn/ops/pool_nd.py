@@ -140,7 +140,7 @@ def _max(x: Array, win: Window, out: Size) -> tuple[Array, Array]:
     if len(out) == 1:
         y, place = _max(x[:, :, None], win.on_one_row(), (1, *out))
         return y[:, :, 0], place[:, :, 0]
-    if len(out) == 3 or not cuda.takes(x):
+    if len(out) == 3 or not cuda.takes(x, half=True):
         return pool_views.max_forward(x, win, out)
     xp = get_array_module(x)
     y = xp.empty((*x.shape[:2], *out), x.dtype)
@@ -153,7 +153,7 @@ def _max_backward(gy: Array, place: Array, x_shape: Size, win: Window, out: Size
     if len(out) == 1:
         row = (*x_shape[:2], 1, *x_shape[2:])
         return _max_backward(gy[:, :, None], place[:, :, None], row, win.on_one_row(), (1, *out))[:, :, 0]
-    if len(out) == 3 or not cuda.takes(gy):
+    if len(out) == 3 or not cuda.takes(gy, half=True):
         return pool_views.max_backward(gy, place, x_shape, win, out)
     gx = get_array_module(gy).empty(x_shape, gy.dtype)
     _launch("max_pool2d_backward", (gy, place, gx), gx, gy, win, win.dilation)
@@ -163,7 +163,7 @@ def _max_backward(gy: Array, place: Array, x_shape: Size, win: Window, out: Size
 def _avg(x: Array, win: Window, out: Size, count_include_pad: bool) -> Array:
     if len(out) == 1:
         return _avg(x[:, :, None], win.on_one_row(), (1, *out), count_include_pad)[:, :, 0]
-    if len(out) == 3 or not cuda.takes(x):
+    if len(out) == 3 or not cuda.takes(x, half=True):
         return pool_views.avg_forward(x, win, out, count_include_pad)
     y = get_array_module(x).empty((*x.shape[:2], *out), x.dtype)
     ends = (win.pads[0][1], win.pads[1][1], int(count_include_pad))
@@ -175,7 +175,7 @@ def _avg_backward(gy: Array, x_shape: Size, win: Window, out: Size, count_includ
     if len(out) == 1:
         row = (*x_shape[:2], 1, *x_shape[2:])
         return _avg_backward(gy[:, :, None], row, win.on_one_row(), (1, *out), count_include_pad)[:, :, 0]
-    if len(out) == 3 or not cuda.takes(gy):
+    if len(out) == 3 or not cuda.takes(gy, half=True):
         return pool_views.avg_backward(gy, x_shape, win, out, count_include_pad)
     gx = get_array_module(gy).empty(x_shape, gy.dtype)
     ends = (win.pads[0][1], win.pads[1][1], int(count_include_pad))
@@ -185,6 +185,7 @@ def _avg_backward(gy: Array, x_shape: Size, win: Window, out: Size, count_includ
 
 _THREADS = 128
 _ROWS = 4  # that a thread owns of what it writes, where it moves single elements
+_WIDEST = 4  # elements of a vector: 8 sums of 16-bit elements would not stay in registers
 _SPAN = 16  # columns that a thread holds in registers for the windows of one vector, at most
 
 
@@ -196,6 +197,7 @@ def _launch(kernel: str, arrays: tuple[Array, ...], x: Array, y: Array, win: Win
     arrays = tuple(map(get_array_module(written).ascontiguousarray, arrays))
     step, pad = win.stride[1], win.pads[1][0]
     together = min(vector(written.shape[3], *arrays), vector(x.shape[3], x))  # forward reads vectors of x's rows, too
+    together = min(together, _WIDEST)
     span = max(pad + together * step, (together - 1) * step + win.kernel[1])
     if span > _SPAN or win.dilation != (1, 1):
         together = 1

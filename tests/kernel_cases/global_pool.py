@@ -6,11 +6,12 @@ from gpunn.ops import global_pool
 def run():
     """Every kernel of global_pool.cu: a plane of many warps, in vectors, and one that leaves lanes idle."""
     for shape in ((2, 2, 26, 30), (3, 2, 3, 5)):
-        x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-        y = global_pool.global_avg_pool2d(x)
-        yield y
-        yield global_pool.global_avg_pool2d_backward(y, shape)
-        y, place = global_pool.global_max_pool2d(x)
-        yield y
-        yield place
-        yield global_pool.global_max_pool2d_backward(y, place, shape)
+        single = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        for x in (single, single.astype(np.float16)):
+            y = global_pool.global_avg_pool2d(x)
+            yield y
+            yield global_pool.global_avg_pool2d_backward(y, shape)
+            y, place = global_pool.global_max_pool2d(x)
+            yield y
+            yield place
+            yield global_pool.global_max_pool2d_backward(y, place, shape)

@@ -7,10 +7,11 @@ def run():
     """Every kernel of pool.cu, with overlap, padding and an overhang, by single elements and by 16 bytes."""
     for shape in ((2, 5, 9, 7), (1, 3, 5, 16)):
         x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-        y, place = pool.max_pool2d(x, 3, 2, 1)
-        yield y
-        yield place
-        yield pool.max_pool2d_backward(y, place, x.shape, 3, 2, 1)
+        for each in (x, x.astype(np.float16)):
+            y, place = pool.max_pool2d(each, 3, 2, 1)
+            yield y
+            yield place
+            yield pool.max_pool2d_backward(y, place, x.shape, 3, 2, 1)
         for include in (True, False):
             y = pool.avg_pool2d(x, 3, 2, 1, True, include)
             yield y

@@ -4,6 +4,7 @@ import pytest
 
 import gpunn.functional as F
 from gpunn import cuda, nn
+from gpunn.backend import half_dtype
 from gpunn.errors import DtypeError, ShapeError
 from gpunn.ops import global_pool
 
@@ -107,12 +108,35 @@ def test_layers_of_every_rank_are_their_function(rng):
             np.testing.assert_array_equal(y, getattr(F, f"global_{name}_pool{rank}d")(x))
 
 
-def test_half_precision_is_summed_in_single(run_xp):
+def test_half_precision_is_summed_in_single(run):
     x = np.full((1, 1, 300, 300), 2, np.float16)  # the sum, 180,000, is beyond float16
-    y = run_xp(global_pool.global_avg_pool2d, x)
+    y = run(global_pool.global_avg_pool2d, x)
     assert (y.dtype, y.item()) == (np.float16, 2)
-    gx = run_xp(global_pool.global_avg_pool2d_backward, np.ones((1, 1, 1, 1), np.float16), (1, 1, 4, 2))
+    gx = run(global_pool.global_avg_pool2d_backward, np.ones((1, 1, 1, 1), np.float16), (1, 1, 4, 2))
     assert (gx.dtype, gx[0, 0, 0, 0]) == (np.float16, 0.125)
+
+
+@pytest.mark.parametrize("name", ["fp16", "bf16"])
+@pytest.mark.parametrize("shape", [(2, 3, 4, 16), (3, 2, 7, 5), (1, 1, 1, 1)])
+def test_16_bits_are_computed_in_float32_and_rounded_once(run, name, shape, rng):
+    half = half_dtype("test", name)
+    x = rng.standard_normal(shape).astype(half)
+    x[0, 0, 0, 0] = np.nan if shape[0] == 3 else -np.inf
+    exact = np.float32(x)
+    y, place = run(global_pool.global_max_pool2d, x)
+    for found, wanted in zip((y, place), global_pool.global_max_pool2d(exact), strict=True):
+        np.testing.assert_array_equal(np.float32(found), np.float32(wanted))
+    gx = run(global_pool.global_max_pool2d_backward, x[:, :, :1, :1], place, shape)
+    expected = global_pool.global_max_pool2d_backward(exact[:, :, :1, :1], place, shape)
+    np.testing.assert_array_equal(np.float32(gx), expected)
+    gx = run(global_pool.global_avg_pool2d_backward, x[:, :, :1, :1], shape)
+    assert y.dtype == gx.dtype == half
+    eps = 2.0**-10 if name == "fp16" else 2.0**-7
+    for found, wanted in (
+        (run(global_pool.global_avg_pool2d, x), global_pool.global_avg_pool2d(exact)),
+        (gx, global_pool.global_avg_pool2d_backward(exact[:, :, :1, :1], shape)),
+    ):
+        np.testing.assert_allclose(np.float32(found), wanted, rtol=0.51 * eps, atol=1e-6)
 
 
 def test_non_contiguous_arrays_and_slices_are_read_right(run, rng):

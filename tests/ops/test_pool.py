@@ -5,6 +5,7 @@ import oracles
 import pytest
 
 from gpunn import cuda
+from gpunn.backend import half_dtype
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
 from gpunn.ops import pool
 from gpunn.ops.window import integers, output_size, window
@@ -87,6 +88,32 @@ def test_avg_forward_is_the_naive_loop(run, shape, settings, include, dtype, rng
     y = run(pool.avg_pool2d, x, count_include_pad=include, **settings)
     assert y.dtype == dtype
     oracles.assert_close(y, expected, kernel[0] * kernel[1])
+
+
+@pytest.mark.parametrize("name", ["fp16", "bf16"])
+@pytest.mark.parametrize(("shape", "settings"), AWKWARD.values(), ids=AWKWARD.keys())
+def test_16_bits_are_computed_in_float32_and_rounded_once(run, name, shape, settings, rng):
+    half = half_dtype("test", name)
+    x = rng.standard_normal(shape).astype(half)
+    exact = np.float32(x)
+    y, place = run(pool.max_pool2d, x, **settings)
+    assert y.dtype == half
+    for found, wanted in zip((y, place), pool.max_pool2d(exact, **settings), strict=True):
+        np.testing.assert_array_equal(found, wanted.astype(found.dtype))
+    means = run(pool.avg_pool2d, x, **settings)
+    close_in(half, means, pool.avg_pool2d(exact, **settings))
+    gy = rng.standard_normal(y.shape).astype(half)
+    gx = run(pool.max_pool2d_backward, gy, place, shape, **settings)
+    close_in(half, gx, pool.max_pool2d_backward(np.float32(gy), place, shape, **settings))
+    gx = run(pool.avg_pool2d_backward, gy, shape, **settings)
+    close_in(half, gx, pool.avg_pool2d_backward(np.float32(gy), shape, **settings))
+
+
+def close_in(half, found, exact):
+    """One rounding apart, half a unit in the last place; a bit more where float32 rounded to the other side before."""
+    assert found.dtype == half
+    eps = 2.0**-10 if half == np.float16 else 2.0**-7
+    np.testing.assert_allclose(np.float32(found), exact, rtol=0.51 * eps, atol=1e-6)
 
 
 def pairs(settings):

@@ -187,11 +187,11 @@ class Trainer:
         generators = list(self._random.generators().values())
         batches = iter(() if self._drained else self.data)
         while not self._drained:
-            self._whole, start = False, time.perf_counter()
+            self._whole, start = False, _working_time()
             group = list(islice(batches, self.accumulate))
             self._drained = len(group) < self.accumulate  # data are at the next epoch then
             loss = self._take_step(group, generators) if group else math.nan
-            self._seconds["epoch"] += time.perf_counter() - start
+            self._seconds["epoch"] += _working_time() - start
             if group:
                 self._whole = True
                 self._call("on_step", loss)
@@ -315,13 +315,12 @@ class Trainer:
 
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:
-        before, start, compiling = self._seconds[what], time.perf_counter(), compiled().seconds
+        clock = _working_time if what == "epoch" else time.perf_counter
+        before, start = self._seconds[what], clock()
         try:
             yield
         finally:
-            self._seconds[what] = before + time.perf_counter() - start
-            if what == "epoch":  # what the first one only takes says nothing of the others
-                self._seconds[what] -= compiled().seconds - compiling
+            self._seconds[what] = before + clock() - start
 
     @contextmanager
     def _taking_signals(self) -> Iterator[None]:
@@ -405,3 +404,8 @@ class Trainer:
         self._skipped = read["skipped"]
         self._seconds = dict(read["seconds"])
         self._whole = True
+
+
+def _working_time() -> float:
+    """A clock in seconds that stands still while kernels are compiled: the first epoch alone has to wait for that."""
+    return time.perf_counter() - compiled().seconds

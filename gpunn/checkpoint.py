@@ -78,6 +78,8 @@ def save_weights(module: Module, path: str | os.PathLike[str]) -> None:
 def load_weights(module: Module, path: str | os.PathLike[str]) -> None:
     """Read the parameters and buffers of ``module`` from ``path``; names, shapes and dtypes must be the module's.
 
+    :func:`save_weights` shows how.
+
     Raises FileError, which names the path and what is wrong: no such file, no safetensors, cut short, or made for
     another network, with all that differs. The module is then as it was.
     """

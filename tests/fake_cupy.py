@@ -65,6 +65,8 @@ class MemoryPointer:
 
 
 class MemoryPool:
+    used_bytes = staticmethod(lambda: 0)
+
     def __init__(self, allocator):
         self.allocator, self.cached = allocator, 0
 
@@ -105,8 +107,19 @@ def using_allocator(allocator):
 
 
 class Event:
+    def record(self):
+        machine.refuse("an event of a capture has no time")
+
     def synchronize(self):
         machine.refuse(SYNC)
+
+
+class MemoryHook:
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
 
 
 class Stream:
@@ -176,6 +189,9 @@ class Device:
 
     def __exit__(self, *_):
         pass
+
+    def synchronize(self):
+        machine.refuse(SYNC)
 
 
 class ndarray:
@@ -342,7 +358,7 @@ OTHERS = {
     "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal",
     "neg": "negative", "abs": "absolute", "invert": "invert",
 }  # fmt: skip
-for name in ("sum", "mean", "max", "min", "any", "all", "argmax", "prod", "var", "ravel", "swapaxes", "clip"):
+for name in ("sum", "mean", "max", "min", "any", "all", "argmax", "prod", "var", "ravel", "swapaxes", "clip", "dot"):
     setattr(ndarray, name, method(name))
 for name in ("reshape", "transpose", "astype", "copy", "repeat"):
     setattr(ndarray, name, own_method(name))
@@ -431,6 +447,7 @@ def installed(monkeypatch):
     cupy.cuda = types.SimpleNamespace(
         Device=Device, Stream=Stream, Memory=Memory, MemoryPointer=MemoryPointer, MemoryPool=MemoryPool,
         using_allocator=using_allocator, runtime=runtime, get_current_stream=lambda: machine.stream,
+        Event=Event, MemoryHook=MemoryHook, get_elapsed_time=lambda before, after: 1e-3,
     )  # fmt: skip
     cupy.ndarray, cupy.empty, cupy.asarray, cupy.ascontiguousarray = ndarray, empty, asarray, ascontiguousarray
     cupy.asnumpy = lambda a: a.get() if isinstance(a, ndarray) else np.asarray(a)

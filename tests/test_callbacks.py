@@ -9,7 +9,6 @@ import json
 import os
 import re
 import sys
-import time
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +25,7 @@ from gpunn.cuda.compilation import Compiled, compiled, compiling, listening
 from gpunn.cuda.emulator.build import host_compiler
 from gpunn.data import ArrayDataset, DataLoader
 from gpunn.errors import ArgumentError, CompileError, FileError, PackageError
+from gpunn.observer import observers
 from gpunn.train import Callback, Checkpoint, Plots, Profile, Progress, TensorBoard, Trainer
 
 STEPS = 4  # an epoch
@@ -159,6 +159,24 @@ def test_an_output_that_fails_is_dropped() -> None:
 def test_a_pause_between_lines_that_is_none() -> None:
     with pytest.raises(ArgumentError, match=r"Progress: every must be above 0, got every=0"):
         Progress(every=0)
+
+
+def test_the_end_of_one_callback_does_not_take_that_of_another(tmp_path: Path) -> None:
+    ended: list[str] = []
+
+    class Ends(Callback):
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def on_end(self, trainer: Trainer) -> None:
+            ended.append(self._name)
+            if self._name == "b":
+                raise OSError("mine")
+
+    with pytest.raises(OSError, match="mine"):
+        trainer(Ends("a"), Ends("b"), Ends("c"), Profile(tmp_path, (1, 99))).run(1)
+    assert ended == ["a", "b", "c"]
+    assert observers.get() == ()
 
 
 # ---- a terminal ----------------------------------------------------------------------------------------------------
@@ -373,21 +391,26 @@ def test_what_cannot_be_kept_is_not_said_to_be(monkeypatch: pytest.MonkeyPatch, 
     assert str(Compiled(1, 2.0)) == "compiled 1 kernel in 2.0 s"
 
 
-def test_an_epochs_seconds_are_without_compiling() -> None:
-    def pause(trainer: Trainer) -> None:
-        if trainer.step == 0:
+def test_an_epochs_seconds_are_without_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    clock = types.SimpleNamespace(perf_counter=lambda: now[0], monotonic=lambda: now[0])
+    for module in ("gpunn.cuda.compilation", "gpunn.train.trainer", "gpunn.train.callbacks.display"):
+        monkeypatch.setattr(f"{module}.time", clock)
+
+    def loss(batch: Any) -> Any:
+        if run.step == 0:
             with compiling("pool.cu for sm_90"):
-                time.sleep(0.5)
+                now[0] += 50
+        now[0] += 2
+        return of_batch(batch)
 
     log = io.StringIO()
-    run = trainer(Progress(every=1e-9, file=log))
-    loss = run.loss
-    run.loss = lambda batch: (pause(run), loss(batch))[1]
+    run = trainer(Progress(every=1.0, file=log))
+    of_batch, run.loss = run.loss, loss
     records = run.run(1)
-    assert records[0]["seconds"] < 0.4
-    assert run.seconds > 0.5
-    rate = re.search(r"  ([\d.,]+) steps/s", log.getvalue())
-    assert float(rate[1].replace(",", "")) > 1 / 0.4
+    assert records[0]["seconds"] == pytest.approx(2 * STEPS)
+    assert run.seconds == pytest.approx(2 * STEPS + 50)
+    assert re.findall(r"  ([\d.,]+) steps/s", log.getvalue()) == ["0.5"] * STEPS
 
 
 # ---- TensorBoard ---------------------------------------------------------------------------------------------------
@@ -439,6 +462,19 @@ def test_tensorboard_without_its_package(monkeypatch: pytest.MonkeyPatch) -> Non
     words = r'TensorBoard: event files are written by tensorboardX \(.*\): pip install "gpunn\[tensorboard\]"'
     with pytest.raises(PackageError, match=words):
         TensorBoard("events")
+
+
+def test_tensorboard_that_cannot_be_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensorboardX = pytest.importorskip("tensorboardX")
+    close = tensorboardX.SummaryWriter.close
+
+    def full(writer: Any) -> None:
+        close(writer)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tensorboardX.SummaryWriter, "close", full)
+    with pytest.raises(FileError, match="the event files cannot be written there: No space left on device"):
+        trainer(TensorBoard(tmp_path)).run(1)
 
 
 def test_tensorboard_where_nothing_can_be_written(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Captured steps on a stand-in for CuPy (fake_cupy.py): what a replay computes is what a step without graphs does."""
 
+import json
+
 import fake_cupy
 import numpy as np
 import oracles
@@ -10,7 +12,7 @@ from gpunn import functional as F
 from gpunn.cuda import graph
 from gpunn.errors import ArgumentError, CaptureError, DeviceError, TrainingError
 from gpunn.models import lenet, mlp
-from gpunn.train import Callback, Trainer, captured
+from gpunn.train import Callback, Profile, Trainer, captured
 
 CLASSES = 3
 
@@ -241,6 +243,21 @@ def test_settings_that_a_graph_holds_make_new_graphs(machine, captures):
     plain = Run(SIMPLE, cuda_graph=False, data=data, callbacks=[Change()]).epochs(1)
     for name, value in plain.state().items():
         np.testing.assert_allclose(replayed.state()[name], value, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_a_profile_leaves_captures_alone(memory, machine, captures, tmp_path):
+    """An event in a captured stream is a node of the graph, and has no time."""
+    data = batches((6, 5), 8, None)
+    profiling = Profile(tmp_path, steps=(1, 8), memory=memory)
+    profiled = Run(SIMPLE, cuda_graph=True, data=data, callbacks=[profiling]).epochs(1)
+    assert captures["graphs"] == 2
+    plain = Run(SIMPLE, cuda_graph=True, data=data).epochs(1)
+    for name, value in plain.state().items():
+        np.testing.assert_array_equal(profiled.state()[name], value, err_msg=name)
+    found = json.loads((tmp_path / "trace.json").read_text())["otherData"]
+    assert found["clock"] == "CUDA events"
+    assert {layer["calls"] for layer in found["layers"]} == {captured.WARM_UP}
 
 
 def test_a_batch_that_differs_in_more_than_its_arrays_gets_no_graph(machine, captures):

@@ -1,14 +1,14 @@
 """Every public name shows how it is used."""
 
-import inspect
 import re
 from types import FunctionType
 
 import pytest
 
-from gpunn import data, functional, models, nn, optim
+from gpunn import checkpoint, data, functional, models, nn, optim, plot, profiler, report, train
+from gpunn.interop import onnx
 
-PLACES = [functional, nn, nn.init, optim, optim.schedule, models, data]
+PLACES = [functional, nn, nn.init, optim, optim.schedule, models, data, train, checkpoint, onnx, profiler, plot, report]
 
 
 def public(place):
@@ -16,7 +16,7 @@ def public(place):
         name for name, held in vars(place).items()
         if name[0] != "_" and isinstance(held, FunctionType | type) and held.__module__ == place.__name__
     ]  # fmt: skip
-    return [name for name in names if not inspect.ismodule(getattr(place, name))]
+    return [name for name in names if isinstance(getattr(place, name), FunctionType | type)]  # not modules, constants
 
 
 NAMES = [(place, name) for place in PLACES for name in public(place)]
@@ -39,3 +39,4 @@ def test_every_public_name_has_an_example_or_names_one_that_has(place, name):
 def test_the_table_is_whole():
     assert {(functional, "conv2d"), (nn, "LSTM"), (nn.init, "orthogonal_"), (optim, "Adam")} < set(NAMES)
     assert {(optim.schedule, "OneCycleLR"), (models, "resnet50"), (data, "image_folder")} < set(NAMES)
+    assert {(train, "Trainer"), (onnx, "export"), (profiler, "profile"), (report, "Watch")} < set(NAMES)

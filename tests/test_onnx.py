@@ -106,6 +106,27 @@ def test_equal_models_give_equal_bytes(path, tmp_path):
     assert path.read_bytes() == (tmp_path / "again").read_bytes()
 
 
+def test_a_profiler_that_cannot_be_put_back_is_not_taken_away(path, monkeypatch):
+    profiler = object()  # cProfile's of Python 3.11: not to be set by sys.setprofile
+    monkeypatch.setattr(sys, "getprofile", lambda: profiler)
+    with pytest.raises(ArgumentError, match=r"export: .* export while none is on, got profiler='object'"):
+        export(nn.Linear(3, 2), np.ones((1, 3), np.float32), path)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"mean": np.ones(2)}, "export: metadata 'mean' must be a text, or what JSON has: .*ndarray"),
+        ({3: "a"}, "export: names in metadata must be texts, got name=3"),
+    ],
+)
+def test_metadata_that_is_not_json(metadata, message, path):
+    with pytest.raises(ArgumentError, match=message):
+        export(nn.Linear(3, 2), np.ones((1, 3), np.float32), path, metadata=metadata)
+    assert not path.exists()
+
+
 def test_the_model_and_the_hook_stay_as_they_were(path):
     net = nn.Sequential(nn.BatchNorm1d(3), nn.Sequential(nn.Dropout(0.5)).eval())
     before = {name: array.copy() for name, array in net.state_dict().items()}

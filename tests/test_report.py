@@ -22,6 +22,7 @@ from report_case import CONFIG, SUMMARY, lines, make_run, record, save_arrays
 from gpunn import cli, plot, recipes
 from gpunn.errors import FileError
 from gpunn.plot import figure
+from gpunn.recipes import metrics
 from gpunn.recipes.digits import Options, train_digits
 from gpunn.report import folder as run
 from gpunn.report import redraw, write_page
@@ -103,7 +104,7 @@ def test_a_damaged_line_is_named_and_the_others_are_shown(line: bytes, reason: s
 
 
 def test_values_that_are_no_numbers(tmp_path: Path) -> None:
-    (line,) = run.parse(b'{"epoch": 1, "cell": "12", "flag": true, "none": null, "list": [0.5, {"a": 1}]}')
+    (line,) = metrics.parse(b'{"epoch": 1, "cell": "12", "flag": true, "none": null, "list": [0.5, {"a": 1}]}')
     assert [(name, text, number) for name, text, number in line.fields] == [
         ("epoch", "1", 1), ("cell", "12", None), ("flag", "true", None), ("none", "none", None),
         ("list", '[0.5, {"a": 1}]', None),

@@ -25,6 +25,7 @@ from gpunn.errors import ArgumentError, FileError
 from gpunn.report import Watch, watch
 from gpunn.report.watch import Figures, Follower
 
+PATIENCE = 60  # seconds, for a busy machine
 RECORDS = [record(epoch) for epoch in range(1, 6)]
 
 
@@ -125,6 +126,13 @@ def test_a_run_that_is_resumed_or_begun_again(news: Callable[[], Any], tmp_path:
     assert news() == [("about", "unfinished"), ("reset", None), ("lines", [(1, 5)]), ("figures", [])]
 
 
+def test_a_file_nested_without_end_is_told(news: Callable[[], Any], tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", lines(RECORDS[0]))
+    (folder / "config.json").write_text("[" * 100_000)
+    ((name, why),) = news()
+    assert (name, "config.json: not JSON: " in why) == ("lost", True)
+
+
 def test_figures_are_told_when_they_are_made(news: Callable[[], Any], tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", "")
     assert news()[-1] == ("figures", [])
@@ -166,15 +174,15 @@ def server(tmp_path: Path) -> Iterator[Watch]:
 
 
 def wait_for(holds: Callable[[], bool]) -> None:
-    until = time.monotonic() + 10
+    until = time.monotonic() + PATIENCE
     while not holds():
-        assert time.monotonic() < until, "waited for ten seconds"
+        assert time.monotonic() < until, f"waited for {PATIENCE} s"
         time.sleep(0.01)
 
 
 def ask(server: Watch, path: str = "/", method: str = "GET", **headers: str) -> tuple[int, dict[str, str], str]:
     port = int(server.url.rstrip("/").rsplit(":", 1)[1])
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as connection:
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
         return answer.status, dict(answer.getheaders()), answer.read().decode()
@@ -184,7 +192,7 @@ class Stream:
     """A client of the events."""
 
     def __init__(self, server: Watch, path: str = "/events") -> None:
-        self.socket = socket.create_connection(("127.0.0.1", int(server.url.rstrip("/").rsplit(":", 1)[1])), 10)
+        self.socket = socket.create_connection(("127.0.0.1", int(server.url.rstrip("/").rsplit(":", 1)[1])), PATIENCE)
         self.socket.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         self.file = self.socket.makefile("r", encoding="utf-8")
         head = list(iter(self.file.readline, "\n"))
@@ -323,7 +331,7 @@ def test_a_client_that_says_nothing_is_left(monkeypatch: pytest.MonkeyPatch, ser
     monkeypatch.setattr(watch._Handler, "timeout", 0.1)
     before = threading.active_count()
     with socket.create_connection(("127.0.0.1", int(server.url.rstrip("/").rsplit(":", 1)[1]))) as connection:
-        connection.settimeout(10)
+        connection.settimeout(PATIENCE)
         assert connection.recv(1) == b""
     wait_for(lambda: threading.active_count() == before)
 
@@ -371,11 +379,11 @@ def test_the_command_prints_where_and_ends_at_ctrl_c(options: tuple[str, ...], t
             url = json.loads(line)["url"] if options else line.split()[-1]
             if not options:
                 assert line == f"{folder} live, until Ctrl-C: {url}\n"
-            with contextlib.closing(http.client.HTTPConnection(url.split("/")[2], timeout=10)) as connection:
+            with contextlib.closing(http.client.HTTPConnection(url.split("/")[2], timeout=PATIENCE)) as connection:
                 connection.request("GET", "/events")  # a client that stays does not hold it up
                 assert connection.getresponse().read(5) == b"retry"
                 process.send_signal(signal.SIGINT)
-                out, err = process.communicate(timeout=10)
+                out, err = process.communicate(timeout=PATIENCE)
             assert (process.returncode, out, err) == (0, "", "")
         finally:
             process.kill()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import re
 import shutil
 import sys
@@ -138,6 +139,8 @@ def test_a_run_that_was_resumed_is_read_from_where_it_went_on(copy: Callable[[st
     shutil.rmtree(early / "checkpoints")
     shutil.copytree(done / "checkpoints", early / "checkpoints")
     shutil.copy(done / "metrics.jsonl", early / "metrics.jsonl")
+    later = (early / "summary.json").stat().st_mtime + 5
+    os.utime(early / "metrics.jsonl", (later, later))
     _, run = load(early)
     assert run.weights == "the newest checkpoint"
     assert run.evaluate().measures["test_loss"] == records(done)[-1]["test_loss"]
@@ -536,21 +539,25 @@ def test_a_line_that_is_being_written_does_not_count(three: dict[str, Path]) -> 
     assert comparison.read_run(three["b"]).epochs == 1
     with (three["b"] / "metrics.jsonl").open("a") as file:
         file.write("\n")
-    with pytest.raises(FileError, match=r"metrics.jsonl: line 2: not JSON: "):
+    with pytest.raises(FileError, match=r"metrics.jsonl, line 2: not JSON: "):
         comparison.read_run(three["b"])
 
 
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [
-        ("metrics.jsonl", "[1]\n", "line 1: not the record of an epoch, with its epoch and seconds"),
+        ("metrics.jsonl", '{"epoch": 1}\n', "line 1: not the record of an epoch, with its epoch and seconds"),
+        ("metrics.jsonl", "[1]\n", "line 1: an object is needed"),
+        ("metrics.jsonl", '{"epoch": 1e999, "seconds": 1}\n', "line 1: epoch is not finite: 1e999"),
         ("metrics.jsonl", '{"epoch": "1", "seconds": 1}\n', "line 1: not the record of an epoch"),
-        ("metrics.jsonl", '{"epoch": 1, "seconds": 1, "loss": NaN}\n', "line 1: not JSON: NaN is not a number"),
-        ("metrics.jsonl", b"\xff\n", "line 1: not JSON"),
+        ("metrics.jsonl", '{"epoch": 1, "seconds": 1, "loss": NaN}\n', "line 1: loss is not finite: NaN"),
+        ("metrics.jsonl", b"\xff\n", "line 1: .*can't decode"),
         ("summary.json", "[]", "not an object of JSON"),
         ("summary.json", '{"epochs": "2"}', "epochs must be an integer, got '2'"),
         ("config.json", "{}", "holds no run that was begun"),
+        ("config.json", "[" * 100_000, "config.json: not JSON: .*recursion"),
     ],
+    ids=lambda value: str(value)[:20],
 )
 def test_damaged_files_are_named(file: str, content: str | bytes, said: str, three: dict[str, Path]) -> None:
     path = three["a"] / file

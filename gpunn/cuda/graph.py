@@ -79,6 +79,12 @@ def capturing() -> bool:
     return _current.get() is not None
 
 
+def taking_down() -> bool:
+    """True while work is captured: what it launches does not run, so there is nothing of it to be measured."""
+    work = _current.get()
+    return work is not None and work.phase == "capture"
+
+
 def repeating() -> bool:
     """True while the host repeats its part of work whose launches a graph holds: nothing must be launched."""
     work = _current.get()

@@ -65,7 +65,7 @@ def export(
     onnx = package()
     newest = onnx.defs.onnx_opset_version()
     check(OPSET <= opset <= newest, ArgumentError, "export", f"opset must be from {OPSET} to {newest}", opset=opset)
-    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in (metadata or {}).items()}
+    texts = {name: _text(name, value) for name, value in (metadata or {}).items()}
     packed = isinstance(example, PackedSequence)
     check(not packed, ArgumentError, "export", "sequences must be of one length, not packed", type="PackedSequence")
     inputs = example if isinstance(example, tuple | list) else [example]
@@ -79,6 +79,14 @@ def export(
         write_atomically(target, content)
     except OSError as error:
         raise FileError(f"{target}: the model cannot be written: {error.strerror or error}") from error
+
+
+def _text(name: object, value: Any) -> str:
+    check(isinstance(name, str), ArgumentError, "export", "names in metadata must be texts", name=name)
+    try:
+        return value if isinstance(value, str) else json.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"export: metadata {name!r} must be a text, or what JSON has: {error}") from error
 
 
 def _translated(

@@ -230,6 +230,8 @@ def _run(model: Module, inputs: Sequence[Any], known: Container[str]) -> Trace:
     arrays = [each.data for each in leaves(given)]
     values = [run._add(array, Value(array.shape, array.dtype, follows_input=True)) for array in arrays]
     before = sys.getprofile()
+    rule = "it takes the place of Python's profiler, and this one could not be put back: export while none is on"
+    check(before is None or callable(before), ArgumentError, "export", rule, profiler=type(before).__name__)
     with no_grad(), model.evaluating(), device_context(arrays[0]):
         sys.setprofile(run.watch)
         try:

@@ -145,6 +145,7 @@ def profile(model: Any = None, memory: bool = False) -> Profile:
     wall clock or, where CuPy is in use and has a GPU, of CUDA events. ``memory`` measures memory too, by tracemalloc
     or of CuPy's pool: tracemalloc makes small networks run at half their speed, so times are not those of a run
     without. One thread is seen, that of the context, and all that runs is kept: profile some steps, not a whole run.
+    What a CUDA graph holds is launched as a whole, and so is outside of layers.
 
     >>> import gpunn, numpy as np
     >>> from gpunn import nn, tensor

@@ -10,6 +10,7 @@ from typing import Any
 
 from gpunn.backend import is_array
 from gpunn.cuda.compilation import Compilation
+from gpunn.cuda.graph import taking_down
 from gpunn.graph import Node
 from gpunn.observer import Observer, Run
 from gpunn.profiler.measures import Clock, Memory
@@ -109,7 +110,7 @@ class Recorder(Observer):
             self.close(span)
 
     def _watching(self) -> bool:
-        return bool(self._stack) and threading.get_ident() == self._thread
+        return bool(self._stack) and threading.get_ident() == self._thread and not taking_down()
 
     # ---- what runs ------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any, NamedTuple
 
 from gpunn import plot
 from gpunn.errors import ArgumentError, FileError, check
-from gpunn.recipes.run import read_config, read_json
+from gpunn.recipes import metrics
+from gpunn.recipes.run import read_config, read_summary
 from gpunn.train import Record
 
 UNFINISHED = "unfinished"
@@ -30,8 +30,7 @@ class Run(NamedTuple):
     @property
     def status(self) -> str:
         """How the run ended, or :data:`UNFINISHED`."""
-        went_on = self.epochs > self.summary.get("epochs", self.epochs)
-        return UNFINISHED if went_on else str(self.summary.get("status", UNFINISHED))
+        return str(self.summary.get("status", UNFINISHED))
 
     @property
     def epochs(self) -> int:
@@ -58,34 +57,23 @@ def read_run(folder: Path) -> Run:
     Raises FileError, which names the file and what is wrong, for a folder without a run and for damaged files. A last
     line of the metrics that is being written does not count.
     """
-    config, summary = read_config(folder), read_json(folder / "summary.json")
+    config, summary = read_config(folder), read_summary(folder)
     if not isinstance(summary.get("epochs", 0), int):
         raise FileError(f"{folder / 'summary.json'}: epochs must be an integer, got {summary['epochs']!r}")
-    return Run(folder, config, _records(folder / "metrics.jsonl"), summary)
+    return Run(folder, config, _records(folder), summary)
 
 
-def _records(path: Path) -> list[Record]:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read: {error.strerror or error}") from error
-    *lines, _ = content.split(b"\n")
+def _records(folder: Path) -> list[Record]:
+    content = metrics.content(folder)
     records = []
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line, parse_constant=_no_number)
-        except ValueError as error:
-            raise FileError(f"{path}: line {number}: not JSON: {error}") from error
-        if not isinstance(record, dict) or not all(_is_number(record.get(key)) for key in ("epoch", "seconds")):
-            raise FileError(f"{path}: line {number}: not the record of an epoch, with its epoch and seconds")
-        records.append(record)
+    for line in metrics.parse(content[: content.rfind(b"\n") + 1]):
+        if line.problem is not None:
+            raise FileError(f"{folder}: {line.problem}")
+        if not all(_is_number(line.record.get(key)) for key in ("epoch", "seconds")):
+            rule = "not the record of an epoch, with its epoch and seconds"
+            raise FileError(f"{folder}: metrics.jsonl, line {line.number}: {rule}")
+        records.append(line.record)
     return records
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is not a number")
 
 
 def _is_number(value: object) -> bool:

@@ -145,6 +145,25 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+# A run that was interrupted and is resumed still has its old summary; its metrics are then younger by more than this,
+# in seconds. Less would take a copied folder, whose files are as old as the copy, for a run that goes on.
+_YOUNGER = 1.0
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """What the summary.json of a run folder holds, nothing while there is none, or one of before a resumption."""
+    summary = read_json(folder / "summary.json")
+    return {} if summary.get("status") in ("interrupted", "diverged") and _goes_on(folder) else summary
+
+
+def _goes_on(folder: Path) -> bool:
+    try:
+        metrics, summary = ((folder / name).stat().st_mtime for name in ("metrics.jsonl", "summary.json"))
+    except OSError:
+        return False
+    return metrics - summary > _YOUNGER
+
+
 def new_folder(recipe: str, out: str | os.PathLike[str] | None, files: Sequence[str]) -> Path:
     """Make the run folder, by default ``runs/<recipe>-<date>-<time>``; an existing one is taken if it has no ``files``.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from gpunn import plot
 from gpunn.errors import FileError, GpunnError, PackageError
+from gpunn.recipes import metrics
 from gpunn.report import folder as run
 
 # In the order of the page. The page draws the curves itself, and filters.png from the weights.
@@ -35,13 +36,16 @@ _LARGEST = 16 * 2**20  # bytes of a figure that a page takes; those of the recip
 def redraw(folder: Path) -> list[Path]:
     """Draw again what the files of a run are enough for, curves.png and filters.png; return the files.
 
+    >>> redraw(Path("runs/digits"))  # doctest: +SKIP
+    [PosixPath('runs/digits/curves.png'), PosixPath('runs/digits/filters.png')]
+
     Raises FileError if it is no run, or holds nothing to draw from. The figures that need the data too, as
     confusion.png, stay as the run made them.
     """
     run.about(folder)  # an error if it is no run
     drawn = []
-    if metrics := _metrics(run.parse(run.metrics(folder))):
-        plot.curves(metrics, folder / "curves.png")
+    if curves := _curves(metrics.parse(metrics.content(folder))):
+        plot.curves(curves, folder / "curves.png")
         drawn.append(folder / "curves.png")
     if draw_filters(folder, folder / "filters.png"):
         drawn.append(folder / "filters.png")
@@ -51,7 +55,7 @@ def redraw(folder: Path) -> list[Path]:
     return drawn
 
 
-def _metrics(lines: Iterable[run.Line]) -> Any:
+def _curves(lines: Iterable[metrics.Line]) -> Any:
     """The records that can be drawn as curves, by cell where they have one: those with the measures of the first."""
     by_cell: dict[str, list[run.Json]] = {}
     for record in (line.record for line in lines if line.problem is None):

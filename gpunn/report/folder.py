@@ -1,104 +1,20 @@
-"""What a run folder holds, read for a page: numbers stay as they are written, and what is damaged is named."""
+"""What the files of a run say of it, in words for a page; what is damaged is named."""
 
 from __future__ import annotations
 
-import json
-import math
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from gpunn.errors import FileError
 from gpunn.recipes.catalogue import RECIPES
-from gpunn.recipes.run import read_config, read_json
+from gpunn.recipes.metrics import text
+from gpunn.recipes.run import read_config, read_summary
 
 Json = dict[str, Any]
 
 _ENVIRONMENT = ("versions", "device", "emulate")
 _ENDED = ("status", "error")
-# A run that was interrupted and is resumed still has its old summary; its metrics are then younger by more than this,
-# in seconds. Less would take a copied folder, whose files are as old as the copy, for a run that goes on.
-_YOUNGER = 1.0
-
-
-class Field(NamedTuple):
-    """A value of a record: its name, its text as in the file, and its number, None where it is none."""
-
-    name: str
-    text: str
-    number: float | None
-
-
-class Line(NamedTuple):
-    """A line of metrics.jsonl, by its number from 1: its fields, or what is wrong with it."""
-
-    number: int
-    fields: list[Field]
-    problem: str | None
-
-    @property
-    def record(self) -> Json:
-        """The fields as a record of the trainer: numbers, and texts."""
-        return {field.name: field.text if field.number is None else field.number for field in self.fields}
-
-
-class _Written(str):
-    """A number as it is written."""
-
-
-def parse(content: bytes, first: int = 1) -> Iterator[Line]:
-    """The lines of metrics.jsonl, the first of them number ``first``; one that cannot be read says why.
-
-    >>> for line in parse(b'{"epoch": 1, "train_loss": 1e-05}' + b"\\n" + b'{"epoch": 2, "tr'):
-    ...     print(line.fields or line.problem)
-    [Field(name='epoch', text='1', number=1), Field(name='train_loss', text='1e-05', number=1e-05)]
-    metrics.jsonl, line 2: not JSON: Unterminated string starting at: line 1 column 14 (char 13)
-    """
-    for number, line in enumerate(content.split(b"\n"), first):
-        if not line.strip():
-            continue
-        try:
-            read = json.loads(line, parse_float=_Written, parse_int=_Written, parse_constant=_Written)
-            if not isinstance(read, dict):
-                raise ValueError(f"an object is needed, not {line.decode().strip()[:40]}")
-            plain = json.loads(line)  # what is neither number nor text is shown as JSON
-            fields = [_field(name, value, plain[name]) for name, value in read.items()]
-        except (ValueError, OverflowError, RecursionError) as error:
-            reason = f"not JSON: {error}" if isinstance(error, json.JSONDecodeError) else str(error)
-            yield Line(number, [], f"metrics.jsonl, line {number}: {reason}")
-        else:
-            yield Line(number, fields, None)
-
-
-def _field(name: str, value: Any, plain: Any) -> Field:
-    if not isinstance(value, _Written):
-        return Field(name, text(plain), None)
-    number = json.loads(value)  # one with too many digits is a ValueError
-    if not math.isfinite(number):
-        raise ValueError(f"{name} is not finite: {value}")
-    return Field(name, str(value), number)
-
-
-def metrics(folder: Path) -> bytes:
-    """What the run's metrics.jsonl holds, nothing if it is missing; raises FileError if it cannot be read."""
-    try:
-        return (folder / "metrics.jsonl").read_bytes()
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        raise FileError(f"{folder / 'metrics.jsonl'}: cannot be read: {error.strerror or error}") from error
-
-
-def text(value: Any) -> str:
-    """A value of a JSON file in words, numbers as they are written there.
-
-    >>> text("gpu"), text(0.1), text(None), text([1, 2])
-    ('gpu', '0.1', 'none', '[1, 2]')
-    """
-    if value is None:
-        return "none"
-    return str(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def rows(values: Json, prefix: str = "") -> list[tuple[str, str]]:
@@ -122,12 +38,10 @@ def about(folder: Path) -> Json:
     config = read_config(folder)
     problems = []
     try:
-        summary = read_json(folder / "summary.json")
+        summary = read_summary(folder)
     except FileError as error:
         summary = {}
         problems.append(str(error))
-    if summary.get("status") in ("interrupted", "diverged") and _goes_on(folder):
-        summary = {}
     recipe, epochs = str(config["recipe"]), config.get("epochs")
     return {
         "name": name_of(folder),
@@ -147,14 +61,6 @@ def about(folder: Path) -> Json:
 def name_of(folder: Path) -> str:
     """The name of the folder, as far as it is a text."""
     return os.fsencode(folder.resolve().name).decode(errors="replace")
-
-
-def _goes_on(folder: Path) -> bool:
-    try:
-        metrics, summary = ((folder / name).stat().st_mtime for name in ("metrics.jsonl", "summary.json"))
-    except OSError:
-        return False
-    return metrics - summary > _YOUNGER
 
 
 def _headline(recipe: str, summary: Json) -> str | None:

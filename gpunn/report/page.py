@@ -12,6 +12,7 @@ from string import Template
 from typing import Any
 
 import gpunn
+from gpunn.recipes import metrics
 from gpunn.recipes.run import write_text
 from gpunn.report import figures
 from gpunn.report import folder as run
@@ -21,7 +22,16 @@ def write_page(folder: Path, path: Path) -> list[str]:
     """Write the page of the run in ``folder`` to ``path``; return what could not be read of the run.
 
     The page has the curves, the figures, every number of metrics.jsonl as it is written there, the configuration and
-    the environment. Raises FileError if ``folder`` is no run, or ``path`` cannot be written.
+    the environment.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "config.json").write_text('{"recipe": "digits"}')
+    >>> _ = (folder / "metrics.jsonl").write_text('{"epoch": 1, "train_loss": 0.5}')
+    >>> write_page(folder, folder / "report.html")
+    []
+
+    Raises FileError if ``folder`` is no run, or ``path`` cannot be written.
     """
     state = state_of(folder)
     write_text(path, static_page(state))
@@ -33,7 +43,7 @@ def state_of(folder: Path) -> dict[str, Any]:
     """All that the page shows of a run."""
     return {
         "about": run.about(folder),
-        "lines": [line._asdict() for line in run.parse(run.metrics(folder))],
+        "lines": [line._asdict() for line in metrics.parse(metrics.content(folder))],
         "figures": list(figures.embedded(folder)),
     }
 

@@ -34,6 +34,7 @@ from typing import Any
 
 import gpunn
 from gpunn.errors import ArgumentError, FileError, check
+from gpunn.recipes import metrics
 from gpunn.report import figures, page
 from gpunn.report import folder as run
 
@@ -135,7 +136,7 @@ class Follower:
             yield "figures", self._drawn.get(mark)
 
     def _lines(self) -> Iterator[Event]:
-        content = run.metrics(self._folder)
+        content = metrics.content(self._folder)
         whole = content[: content.rfind(b"\n") + 1]  # the last line may be half written
         # A resumed run writes the file again: with the same beginning, or another.
         if self._told is None or not whole.startswith(self._told):
@@ -146,7 +147,7 @@ class Follower:
         if new:
             written = self._metrics_mark[0]
             age = max(0.0, time.time() - written[2] / 1e9) if written else 0.0
-            yield "lines", {"lines": [line._asdict() for line in run.parse(new, self._next)], "age": age}
+            yield "lines", {"lines": [line._asdict() for line in metrics.parse(new, self._next)], "age": age}
         self._next += new.count(b"\n")
 
 

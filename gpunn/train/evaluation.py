@@ -17,7 +17,7 @@ from gpunn.tensor import no_grad, tensor
 
 
 class Evaluation(NamedTuple):
-    """The mean loss, the share of right answers in [0, 1], and the class given to each example, int64 (N,)."""
+    """From :func:`evaluate`: the mean loss, the share of right answers in [0, 1], each example's class, int64 (N,)."""
 
     loss: float
     accuracy: float
@@ -27,7 +27,8 @@ class Evaluation(NamedTuple):
 class Objective(NamedTuple):
     """What a classifier is trained for: the loss of an output, and the classes that it stands for.
 
-    ``loss(output, labels)`` is the mean over the examples; ``decide(output)`` takes and gives arrays.
+    ``loss(output, labels)`` is the mean over the examples; ``decide(output)`` takes and gives arrays. :func:`evaluate`
+    takes one.
     """
 
     loss: Callable[[Any, Array], Any]

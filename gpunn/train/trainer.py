@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from itertools import islice
 from types import FrameType
 from typing import Any, Protocol, cast
@@ -178,7 +178,9 @@ class Trainer:
                 raise
             finally:
                 self._captured = None
-                self._call("on_end")
+                with ExitStack() as ends:  # each is called, whatever those before it raise
+                    for callback in reversed(self.callbacks):
+                        ends.callback(callback.on_end, self)
         return self.records
 
     def _train_epoch(self) -> None:

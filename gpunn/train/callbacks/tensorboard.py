@@ -67,7 +67,10 @@ class TensorBoard(Callback):
     def on_end(self, trainer: Trainer) -> None:
         writer, self._writer = self._writer, None
         if writer is not None:
-            writer.close()
+            try:
+                writer.close()
+            except OSError as error:
+                raise self._unwritable(error) from error
 
     def _add(self, trainer: Trainer, numbers: Record) -> None:
         for name, value in numbers.items():

@@ -147,7 +147,7 @@ BY_HAND: list[tuple[str, str, str, str]] = [
     ("conv.cu", "return relu && sum < 0 ? 0 : sum;", "return sum;", "the ReLU is left out"),
     ("conv.cu", "for (int split = 1; split < splits;", "for (int split = 1; split < 2;", "two splits alone are summed"),
     ("gemm_tile.cuh", "__shared__ T b_tile", "T b_tile", "a tile of each thread's own"),
-    ("pool.cu", "lowest = -(T)__int_as_float(0x7f800000);", "lowest = 0;", "the maximum begins at 0"),
+    ("pool.cu", "lowest = -(A)__int_as_float(0x7f800000);", "lowest = 0;", "the maximum begins at 0"),
     ("pool.cu", " || value != value) {", ") {", "NaN does not win"),
     ("pool.cu", "if (value > best[u].v[v]", "if (value >= best[u].v[v]", "the last maximum wins a tie"),
     ("pool.cu", "first_place(top + u * sh, left + v * sw, H, W, dh, dw)", "0", "a window of -inf has place 0"),

@@ -159,7 +159,7 @@ def test_text(command: Command) -> None:
     assert out.startswith(sample)
     assert re.fullmatch(line, out[len(sample) :])
     config = json.loads(Path("here/config.json").read_text())
-    assert (config["file"], config["cell"], config["num_layers"]) == ("story.txt", "rnn", 1)
+    assert (config["file"], config["cell"], config["num_layers"]) == (str(Path("story.txt").absolute()), "rnn", 1)
 
 
 def test_texts_that_cannot_be_read(command: Command) -> None:

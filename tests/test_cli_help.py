@@ -72,6 +72,21 @@ def test_examples_are_understood(path: tuple[str, ...], command: Command, monkey
     assert len(seen) + sum("--help" in example for example in examples(path)) == len(examples(path))
 
 
+@pytest.mark.parametrize(
+    ("path", "usage"),
+    [("recipes", "[NAME]"), ("draw skeleton", "[IMAGE]"), ("compare", "{RUN}..."), ("predict", "{RUN} {FILE}...")],
+)
+def test_usage_marks_an_argument_once(path: str, usage: str, command: Command) -> None:
+    (line,) = re.findall(r"Usage: .*", command(*path.split(), "--help").out)
+    assert line.split(maxsplit=1)[1].strip() == f"gpunn {path} [OPTIONS] {usage}"
+
+
+@each_command
+def test_help_has_a_line_for_each_paragraph(path: tuple[str, ...]) -> None:
+    assert all(COMMANDS[path].help.split("\n\n"))
+    assert "\n" not in COMMANDS[path].help.replace("\n\n", "")
+
+
 def test_commands_by_panel(command: Command) -> None:
     out = command("--help").out
     panels = re.findall(r"─ ([A-Z][\w ]+) ─", out)
@@ -142,6 +157,7 @@ def test_every_error_as_json(command: Command) -> None:
     for line, message in (
         ((*QUICK, "--lr", 0), "train digits: lr must be above 0 and finite, got lr=0.0"),
         (("resume", "nowhere"), "nowhere: holds no run that was begun: it lacks a config.json that names a recipe"),
+        (("resume", __file__), f"{__file__}: a file, where the folder of a run is wanted"),
         (("--json",), "gpunn: missing command (gpunn --help says more)"),
         (("train",), "gpunn train: missing command (gpunn train --help says more)"),
     ):
@@ -168,8 +184,23 @@ def test_ctrl_c(flags: tuple[str, ...], command: Command, monkeypatch: pytest.Mo
         assert json.loads(out)["status"] == "interrupted"
     else:
         assert out.startswith("interrupted, test accuracy")
+        assert out.endswith(": here; to go on: gpunn resume here\n")
     monkeypatch.setattr(gpunn.cli.machine, "_facts", stop)  # outside a training
     assert command("info", *flags) == (130, "", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_an_output_that_cannot_be_written() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "gpunn", "recipes"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+    assert done.stderr == "error: the standard output cannot be written: No space left on device\n"
+    assert done.returncode == 2
 
 
 def test_a_fault(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -306,7 +306,7 @@ def test_the_table():
     assert order("self")[:2] == ["2", "1"]
     assert order("forward") == ["(Sequential)", "1", "2", "0"]
     assert order("backward")[-1] in ("0", "1")
-    lines = profile.table().splitlines()
+    lines = str(profile).splitlines()
     assert lines[-1] == "Times in ms, by the wall clock."
     assert {"all", "outside", "autograd"} <= {line.split()[0] for line in lines if line}
     whole = next(line for line in lines if line.startswith("all"))

@@ -771,3 +771,14 @@ def test_export_without_its_package(command: Command, runs: dict[str, Path], mon
 def test_each_command_shows_an_example(command: Command) -> None:
     for name in ("eval", "predict", "compare", "export"):
         assert f"Examples: gpunn {name} runs/" in " ".join(command(name, "--help").out.split())
+
+
+def test_a_run_keeps_full_paths_and_is_measured_from_any_folder(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(runs["text"].parent)
+    (recipe,) = (each for each in RECIPES if each.name == "text")
+    folder, _ = recipe.run(recipe.options(**OPTIONS["text"], file="story.txt"), tmp_path / "run")
+    assert read(folder / "config.json")["file"] == str(runs["text"].parent / "story.txt")
+    monkeypatch.chdir(tmp_path)
+    assert load(folder)[1].evaluate().measures == load(runs["text"])[1].evaluate().measures

@@ -72,7 +72,7 @@ def _app() -> Any:
         from gpunn.cli import drawing, machine, recipes, report, runs, training
     except ImportError as error:
         raise PackageError(f'the command gpunn needs more packages ({error}): pip install "gpunn[train]"') from error
-    from gpunn.cli.help import InPanels, examples
+    from gpunn.cli.help import InPanels, examples, in_paragraphs
 
     # Plain tracebacks: an error that is no GpunnError is a fault of gpunn's, and its report should be easy to copy.
     app = typer.Typer(cls=InPanels, pretty_exceptions_enable=False)
@@ -94,4 +94,6 @@ def _app() -> Any:
 
     for commands in (training, recipes, runs, report, drawing, machine):
         commands.add_to(app)
+    for each in app.registered_commands:
+        each.help = each.help or in_paragraphs(each.callback)
     return app

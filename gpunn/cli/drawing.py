@@ -37,7 +37,7 @@ def add_to(app: typer.Typer) -> None:
     def skeleton(
         image: Annotated[
             Path | None,
-            typer.Argument(help="An image file.", metavar="[IMAGE]", show_default="scikit-learn's digits, enlarged"),
+            typer.Argument(help="An image file.", metavar="IMAGE", show_default="scikit-learn's digits, enlarged"),
         ] = None,
         out: Annotated[Path, typer.Option(help="The PNG file to write.")] = Path("skeleton.png"),
         threshold: Annotated[float, typer.Option(help="Between black, 0, and white, 1.")] = 0.5,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,21 @@ def examples(*commands: str) -> str:
     gpunn info --json  # for programs
     """
     return "\n\n".join(["Examples:", *commands])  # single line breaks would be lost
+
+
+def in_paragraphs(command: Any) -> str:
+    """The docstring of ``command`` with a line for each paragraph; the line breaks of the source would be kept.
+
+    >>> def eat():
+    ...     '''Eat.
+    ...
+    ...     Apples or
+    ...     pears.'''
+    >>> in_paragraphs(eat)
+    'Eat.\\n\\nApples or pears.'
+    """
+    paragraphs = (inspect.getdoc(command) or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 # The shell is offered those that begin as the word does: typer sees to it.

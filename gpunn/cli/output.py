@@ -5,6 +5,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from gpunn.errors import FileError
+
 _as_json = False
 
 
@@ -25,7 +27,7 @@ def on_terminal() -> bool:
 
 
 def tell(words: str, facts: Mapping[str, Any]) -> None:
-    """Print ``words`` or, with ``--json``, ``facts`` as one line of JSON.
+    """Print ``words`` or, with ``--json``, ``facts`` as one line of JSON; FileError if that cannot be written.
 
     >>> use_json(False)
     >>> tell("accuracy 50.00%", {"accuracy": 0.5})
@@ -35,7 +37,12 @@ def tell(words: str, facts: Mapping[str, Any]) -> None:
     {"accuracy": 0.5}
     >>> use_json(False)
     """
-    print(json.dumps(facts, default=str) if _as_json else words)
+    try:
+        print(json.dumps(facts, default=str) if _as_json else words, flush=True)
+    except BrokenPipeError:  # who read has enough
+        raise
+    except OSError as error:
+        raise FileError(f"the standard output cannot be written: {error.strerror or error}") from error
 
 
 def complain(kind: str, message: str, **more: Any) -> None:

@@ -20,11 +20,13 @@ def add_to(app: typer.Typer) -> None:
 
     @app.command(
         rich_help_panel=help.TRAIN,
-        epilog=help.examples("gpunn recipes", "gpunn recipes digits > run.toml  # then: gpunn train digits --config"),
+        epilog=help.examples(
+            "gpunn recipes", "gpunn recipes digits > run.toml  # then: gpunn train digits --config run.toml"
+        ),
     )
     def recipes(
         name: Annotated[
-            str | None, typer.Argument(metavar="[NAME]", help="A recipe.", autocompletion=names, show_default=False)
+            str | None, typer.Argument(metavar="NAME", help="A recipe.", autocompletion=names, show_default=False)
         ] = None,
     ) -> None:
         """List what can be trained; or print the options of one recipe as a TOML file for train --config."""

@@ -52,7 +52,7 @@ def add_to(app: typer.Typer) -> None:
         files: Annotated[
             list[Path],
             typer.Argument(
-                metavar="FILE...", help="Images, .npy arrays, tables of points or texts, as the run takes them."
+                metavar="FILE", help="Images, .npy arrays, tables of points or texts, as the run takes them."
             ),
         ],
         top: Annotated[int | None, typer.Option(min=1, help="How many classes to name.", show_default="2")] = None,
@@ -91,7 +91,7 @@ def add_to(app: typer.Typer) -> None:
     def compare(
         runs: Annotated[
             list[Path],
-            typer.Argument(metavar="RUN...", help="The folders of runs, done or not.", autocompletion=help.runs),
+            typer.Argument(metavar="RUN", help="The folders of runs, done or not.", autocompletion=help.runs),
         ],
         out: Annotated[
             Path | None, typer.Option(help="A PNG file for the curves of all.", show_default="no figure")

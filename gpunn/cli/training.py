@@ -1,6 +1,7 @@
 """Runs that train: ``gpunn train RECIPE`` and ``gpunn resume RUN``."""
 
 import inspect
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -81,9 +82,12 @@ def _is_typed(context: typer.Context, name: str) -> bool:
 
 
 def _tell(recipe: Any, folder: Path, summary: dict[str, Any]) -> None:
-    """Print what came of a run, and leave with 130 if it was interrupted."""
-    tell(f"{recipe.headline(summary)}: {folder}", summary | {"folder": folder})
-    if summary["status"] == "interrupted":
+    """Print what came of a run, and leave with 130 if it was interrupted, saying how to go on."""
+    interrupted = summary["status"] == "interrupted"
+    goes_on = interrupted and "resume" in inspect.signature(recipe.run).parameters
+    hint = f"; to go on: gpunn resume {shlex.quote(str(folder))}" if goes_on else ""
+    tell(f"{recipe.headline(summary)}: {folder}{hint}", summary | {"folder": folder})
+    if interrupted:
         raise typer.Exit(130)
 
 
@@ -96,6 +100,7 @@ def _parameter(
     positive: bool = False,  # refused by the options themselves
     choices: tuple[str, ...] = (),
     shown: str | None = None,
+    path: bool = False,  # the run's affair
 ) -> inspect.Parameter:
     """A parameter from which typer makes an option; see :func:`gpunn.recipes.options.option`."""
     completing = help.devices if name == "device" else None

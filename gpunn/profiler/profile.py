@@ -111,6 +111,9 @@ class Profile:
         layers = [each.as_dict(sums.seconds, self._measured) for each in sums.layers]
         return own | {"layers": layers, "kernels": [each.as_dict(sums.seconds) for each in sums.kernels]}
 
+    def __str__(self) -> str:
+        return self.table()
+
     def table(self, sort: str = "self") -> str:
         """A table of the layers and one of the kernels, the greatest ``sort`` first.
 

@@ -50,7 +50,9 @@ class Options(base.TrainingOptions):
     """The options of a run; ``seed`` draws the split, the weights, the order of the batches and the augmentation."""
 
     command: ClassVar[str] = "train alexnet"
-    images: str | None = option(None, "A folder with a folder of images for each class.", shown="digits drawn large")
+    images: str | None = option(
+        None, "A folder with a folder of images for each class.", shown="digits drawn large", path=True
+    )
     epochs: int = option(12, "Passes over the training images.", least=1)
     batch_size: int = option(16, "Images per training step.", least=1)
     lr: float = option(0.005, "Highest learning rate, above 0.", positive=True)

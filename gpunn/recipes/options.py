@@ -30,13 +30,15 @@ def option(
     positive: bool = False,
     choices: tuple[str, ...] = (),
     shown: str | None = None,
+    path: bool = False,
 ) -> Any:
     """A field with a default, a line of help, and what values it takes.
 
     ``least`` bounds a number from below, ``positive`` asks for a finite number above 0, ``choices`` lists words;
-    ``shown`` says in words what the default of None stands for.
+    ``shown`` says in words what the default of None stands for. ``path`` says that it is a file or a folder, of which
+    a run keeps the full path.
     """
-    rules = {"text": text, "least": least, "positive": positive, "choices": choices, "shown": shown}
+    rules = {"text": text, "least": least, "positive": positive, "choices": choices, "shown": shown, "path": path}
     return field(default=default, metadata=rules)
 
 

@@ -11,7 +11,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -106,7 +106,10 @@ def begin(
     A new folder, or with ``resume`` the folder ``out`` of a run that is not finished. Raises FileError if it cannot be
     used, or was begun with other options, which are named.
     """
-    config = {"recipe": recipe} | asdict(options) | {"device": device}
+    given = asdict(options)
+    for name in (each.name for each in fields(options) if each.metadata["path"]):
+        given[name] = given[name] and str(Path(given[name]).absolute())  # a run is opened from other folders, too
+    config = {"recipe": recipe} | given | {"device": device}
     if not resume:
         folder = new_folder(recipe, out, files)
         write_json(folder / "config.json", config)
@@ -124,6 +127,8 @@ def begin(
 
 def read_config(folder: Path) -> dict[str, Any]:
     """What the config.json of a run folder holds; raises FileError if there is none, or it names no recipe."""
+    if folder.is_file():
+        raise FileError(f"{folder}: a file, where the folder of a run is wanted")
     config = read_json(folder / "config.json")
     if "recipe" not in config:
         raise FileError(f"{folder}: holds no run that was begun: it lacks a config.json that names a recipe")

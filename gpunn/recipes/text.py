@@ -55,7 +55,7 @@ class Options(base.TrainingOptions):
     """The options of a run; ``seed`` draws the weights and the sample. The state goes on from step to step."""
 
     command: ClassVar[str] = "train text"
-    file: str | None = option(None, "A text in UTF-8.", shown="the topics of Python's own help")
+    file: str | None = option(None, "A text in UTF-8.", shown="the topics of Python's own help", path=True)
     cell: str = option("gru", "The recurrent cell.", choices=tuple(CELLS))
     hidden_size: int = option(256, "Hidden units of a recurrent layer.", least=1)
     num_layers: int = option(1, "Recurrent layers.", least=1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Self
+from typing import Any, Self
 
 from gpunn.backend import Array, device_context, device_of, get_array_module, is_array, is_floating
 from gpunn.errors import DeviceError, DtypeError, GraphError, ShapeError, check, fail
@@ -186,3 +186,22 @@ def _freed(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
         GraphError, "backward",
         "this graph was freed by an earlier backward; call that one with retain_graph=True (gradients are first-order)",
     )  # fmt: skip
+
+
+def arrays_in(value: Any) -> Iterator[Array]:
+    """The arrays that ``value`` is or holds: of arrays and nodes, in tuples, lists and dicts, however deep.
+
+    >>> import numpy as np
+    >>> from gpunn import tensor
+    >>> [x.tolist() for x in arrays_in({"h": (tensor([1.0]), np.array([2, 3])), "name": "x"})]
+    [[1.0], [2, 3]]
+    """
+    if isinstance(value, Node):
+        yield value._data
+    elif is_array(value):
+        yield value
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from arrays_in(item)
+    elif isinstance(value, dict):
+        yield from arrays_in(list(value.values()))

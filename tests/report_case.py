@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from gpunn.report import Watch
 
 CONFIG = {"recipe": "digits", "seed": 0, "epochs": 5, "batch_size": 32, "lr": 0.005, "device": "cpu", "emulate": False}
 SUMMARY = {
@@ -42,3 +47,16 @@ def save_arrays(folder: Path, **arrays: np.ndarray[Any, Any]) -> None:
     from safetensors.numpy import save_file
 
     save_file({name.replace("_", "."): array for name, array in arrays.items()}, folder / "model.safetensors")
+
+
+@contextlib.contextmanager
+def serving(folder: Path, **where: Any) -> Iterator[Watch]:
+    """The live page of a run, served by a thread of its own."""
+    with Watch(folder, **where) as server:
+        thread = threading.Thread(target=server.serve)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+            thread.join()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import re
@@ -15,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_case import SUMMARY, lines, make_run, record
+from report_case import SUMMARY, lines, make_run, record, serving
 
 from gpunn.recipes.digits import Options, train_digits
 from gpunn.recipes.digits_rows import Options as RowsOptions
 from gpunn.recipes.digits_rows import train_digits_rows
-from gpunn.report import Watch, write_page
+from gpunn.report import write_page
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -280,18 +279,6 @@ def test_damaged_lines_are_told(browser: Any, tmp_path: Path) -> None:
 # ---- the live page -------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def serving(folder: Path, port: int = 0) -> Iterator[Watch]:
-    with Watch(folder, port=port) as server:
-        thread = threading.Thread(target=server.serve)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.stop()
-            thread.join()
-
-
 def rows(browser: Any) -> int:
     return len(table(browser)) - 1
 
@@ -365,7 +352,7 @@ def test_a_page_finds_its_server_again(browser: Any, tmp_path: Path) -> None:
         port = int(server.url.rstrip("/").rsplit(":", 1)[1])
     wait_for(lambda: "trying again" in browser.find_element("id", "connection").text)
     (folder / "metrics.jsonl").write_text(lines(record(1), record(2)))
-    with serving(folder, port):
+    with serving(folder, port=port):
         wait_for(lambda: browser.find_element("id", "connection").text == "live")
         wait_for(lambda: rows(browser) == 2)
         browser.get("about:blank")

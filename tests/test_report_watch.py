@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_case import SUMMARY, lines, make_run, record
+from report_case import SUMMARY, lines, make_run, record, serving
 
 from gpunn import plot
 from gpunn.errors import ArgumentError, FileError
@@ -151,18 +151,6 @@ def test_figures_are_read_once_for_all_clients(monkeypatch: pytest.MonkeyPatch, 
 
 
 # ---- to whom -------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def serving(folder: Path, **where: Any) -> Iterator[Watch]:
-    with Watch(folder, **where) as server:
-        thread = threading.Thread(target=server.serve)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.stop()
-            thread.join()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 from gpunn.backend import is_array
 from gpunn.cuda.compilation import Compilation
 from gpunn.cuda.graph import taking_down
-from gpunn.graph import Node
+from gpunn.graph import arrays_in
 from gpunn.observer import Observer, Run
 from gpunn.profiler.measures import Clock, Memory
 
@@ -122,7 +122,7 @@ class Recorder(Observer):
             path = (*self._path(), self._layer(module))
             with self._span(FORWARD, path[-1].name, path=path) as span:
                 y = run(*args, **settings)
-                span.bytes = sum(x.nbytes for x in _arrays(y))
+                span.bytes = sum(x.nbytes for x in arrays_in(y))
             return y
 
         return timed
@@ -219,16 +219,3 @@ def _joined(prefix: str, name: str) -> str:
 
 def _size(module: Any) -> int:
     return sum(p.size for p in module.parameters())
-
-
-def _arrays(value: Any) -> Iterator[Any]:
-    """The arrays that a module gave."""
-    if is_array(value):
-        yield value
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from _arrays(item)
-    elif isinstance(value, dict):
-        yield from _arrays(list(value.values()))
-    elif isinstance(value, Node):
-        yield value.data

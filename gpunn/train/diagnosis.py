@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backend import get_array_module, is_array, is_floating
+from gpunn.backend import get_array_module, is_floating
+from gpunn.graph import arrays_in
 from gpunn.nn import Module, Parameter
 from gpunn.nn.module import visiting
 from gpunn.tensor import Tensor
@@ -32,12 +33,12 @@ def first_not_finite(model: Module, loss: Callable[[Any], tuple[Tensor, int]], b
 
     for batch in batches:
         model.zero_grad()
-        if not all(map(_finite, _arrays(batch))):
+        if not all(map(_finite, arrays_in(batch))):
             return "in the batch itself"
         with visiting() as visits, np.errstate(all="ignore"):
             value, _ = loss(batch)
         for module, output in visits:
-            if not all(map(_finite, _arrays(output))):
+            if not all(map(_finite, arrays_in(output))):
                 spoiled = [name for name, p in _own(module) if not _finite(p.data)]
                 because = f", whose {spoiled[0]} is not finite itself" if spoiled else ""
                 return f"forward, in the output of {called(module)}{because}"
@@ -57,18 +58,6 @@ def first_not_finite(model: Module, loss: Callable[[Any], tuple[Tensor, int]], b
 
 def _own(module: Module) -> Iterator[tuple[str, Parameter]]:
     return ((name, value) for name, value in vars(module).items() if isinstance(value, Parameter))
-
-
-def _arrays(value: Any) -> Iterator[Any]:
-    if isinstance(value, Tensor):
-        yield value.data
-    elif is_array(value):
-        yield value
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from _arrays(item)
-    elif isinstance(value, dict):
-        yield from _arrays(list(value.values()))
 
 
 def _finite(x: Any) -> bool:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import os
+import threading
 import warnings
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from gpunn.files import write_atomically
 
@@ -31,6 +36,27 @@ def store(path: Path, content: bytes) -> Path:
         path = _spare_folder(folder(), error.strerror or str(error)) / path.name
         write_atomically(path, content)
     return path
+
+
+@contextlib.contextmanager
+def building(path: Path) -> Iterator[None]:
+    """Only one thread at a time looks whether ``path`` is there and builds it if not: the others find it."""
+    with _buildings_lock:
+        lock = _buildings.setdefault(path, threading.RLock())
+    with lock:
+        yield
+
+
+def _forget_buildings() -> None:
+    global _buildings, _buildings_lock
+    _buildings, _buildings_lock = weakref.WeakValueDictionary(), threading.Lock()
+
+
+_buildings: weakref.WeakValueDictionary[Path, Any]
+_buildings_lock: threading.Lock
+_forget_buildings()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_buildings)  # threads that build do not exist there
 
 
 def spare(path: Path) -> Path | None:

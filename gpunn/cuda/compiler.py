@@ -91,8 +91,13 @@ def compile_cubin(code: str, filename: str, options: tuple[str, ...], arch: str)
     Raises CompileError with the compiler's messages, which name the kernel file's own lines.
     """
     check_architecture(arch)
-    if found := find_cubin(code, filename, options, arch):
-        return found
+    with cache.building(_path(code, filename, options, arch)):
+        if found := find_cubin(code, filename, options, arch):
+            return found
+        return _compile_and_store(code, filename, options, arch)
+
+
+def _compile_and_store(code: str, filename: str, options: tuple[str, ...], arch: str) -> Cubin:
     with compiling(f"{filename} for {arch}"):
         content, log = _nvrtc(code, filename, options, arch)
     resources = read_resources(log)

@@ -40,6 +40,7 @@ _BASE_FLAGS = (
     "-march=native",
     "-fsigned-char",  # CUDA's char has a sign; that of some hosts has none
     "-fno-strict-aliasing",  # kernels read float arrays as float4
+    "-fstack-clash-protection",  # an overflow of a thread's stack cannot step over what guards it
     # Set no errno and raise no floating-point exception, as on the GPU. Neither changes a value.
     "-fno-math-errno",
     "-fno-trapping-math",
@@ -122,7 +123,7 @@ def load(
     preprocessed = None
     if includes:  # only the preprocessed text knows what was in the included files
         text = preprocessed = _preprocess(compiler, text, [*flags, *includes], filename)
-    path = _cache_path("kernel", text, flags, compiler, runtime_path.name)
+    path = _compiled_path("kernel", text, flags, compiler, runtime_path.name)
 
     def build() -> bytes:
         with compiling(f"{filename} for the emulator"):
@@ -272,35 +273,48 @@ def _readable_errors(output: str, filename: str) -> str:
 # --- the cache --------------------------------------------------------------------------------------------------------
 
 
-_loaded_runtimes: dict[str, ctypes.CDLL] = {}
+_RUNTIME_FLAGS = ("-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-w", "-pthread")
 
 
 def _runtime(compiler: Compiler, check: bool) -> tuple[Path, ctypes.CDLL]:
-    """The runtime of one mode, to link to and loaded. A process loads it once, also if the cache folder changes:
-    kernels find it by its name."""
-    flags = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-w", "-march=native", "-pthread"]
+    """The runtime of one mode, to link to and loaded."""
+    flags = [*_RUNTIME_FLAGS, "-march=native"]
     flags += ["-DGPUNN_EMULATOR_CHECK", "-fno-omit-frame-pointer"] if check else []
     # For tests of what other processors than x86-64 and aarch64 use.
     flags += ["-DGPUNN_EMULATOR_UCONTEXT"] if os.environ.get("GPUNN_EMULATOR_UCONTEXT") else []
-    path = _cache_path("runtime", "check" if check else "fast", flags, compiler)
+    names = ["context.cpp", "worker.cpp", "launch.cpp", *(["checker.cpp", "hooks.cpp"] if check else [])]
+    # Both modes' runtimes need the process's signals, and one library must own them: also where the compiler changes.
+    signals = _loaded(
+        _cache_path("signals", platform.machine()),
+        lambda path: _link(compiler, path, [*_RUNTIME_FLAGS, str(RUNTIME / "signals.cpp")]),
+    )
+    inputs = [*flags, *(str(RUNTIME / name) for name in names), signals._name]
+    path = _compiled_path("runtime", "", flags, compiler)
+    runtime = _loaded(path, lambda path: _link(compiler, path, inputs))
+    runtime.gpunn_emulator_launch.argtypes = [ctypes.c_void_p]
+    runtime.gpunn_emulator_report.argtypes = [ctypes.c_int, ctypes.c_void_p]
+    runtime.gpunn_emulator_find_library.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    return Path(runtime._name), runtime
 
-    def build() -> bytes:
-        names = ["context.cpp", "worker.cpp", "launch.cpp", *(["checker.cpp", "hooks.cpp"] if check else [])]
-        with compiling("the emulator's runtime", kernel=False), tempfile.TemporaryDirectory() as folder:
-            library = Path(folder) / path.name
-            sources = [str(RUNTIME / name) for name in names]
-            command = [compiler.command, "-shared", *flags, *sources, f"-Wl,-soname,{path.name},-Bsymbolic"]
-            _run([*command, "-o", str(library)], None, "emulator runtime", folder)
-            return library.read_bytes()
 
-    path = _built(path, build)
-    if path.name not in _loaded_runtimes:
-        runtime = ctypes.CDLL(str(path))
-        runtime.gpunn_emulator_launch.argtypes = [ctypes.c_void_p]
-        runtime.gpunn_emulator_report.argtypes = [ctypes.c_int, ctypes.c_void_p]
-        runtime.gpunn_emulator_find_library.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
-        _loaded_runtimes[path.name] = runtime
-    return path, _loaded_runtimes[path.name]
+_runtimes: dict[str, ctypes.CDLL] = {}
+
+
+def _loaded(path: Path, build: Callable[[Path], bytes]) -> ctypes.CDLL:
+    """The library of that name, which a process loads once, also if the cache folder changes: what is linked to it
+    finds it by its name."""
+    with cache.building(path):
+        if path.name not in _runtimes:
+            _runtimes[path.name] = ctypes.CDLL(str(_built(path, lambda: build(path))))
+        return _runtimes[path.name]
+
+
+def _link(compiler: Compiler, path: Path, inputs: Sequence[str]) -> bytes:
+    with compiling("the emulator's runtime", kernel=False), tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / path.name
+        command = [compiler.command, "-shared", *inputs, f"-Wl,-soname,{path.name},-Bsymbolic", "-o", str(library)]
+        _run(command, None, "emulator runtime", folder)
+        return library.read_bytes()
 
 
 @functools.lru_cache(maxsize=1)
@@ -324,10 +338,13 @@ def _processor() -> str:
     return platform.machine() + "".join(sorted({line for line in lines if line.startswith(keys)}))
 
 
-def _cache_path(kind: str, text: str, flags: Sequence[str], compiler: Compiler, *more: str) -> Path:
-    parts = [text, *flags, compiler.command, compiler.version, _processor(), *more]
+def _cache_path(kind: str, *parts: str) -> Path:
     digest = hashlib.sha256(_emulator_sources() + "\0".join(parts).encode()).hexdigest()[:32]
     return cache.folder() / "emulator" / f"{kind}-{digest}.so"
+
+
+def _compiled_path(kind: str, text: str, flags: Sequence[str], compiler: Compiler, *more: str) -> Path:
+    return _cache_path(kind, text, *flags, compiler.command, compiler.version, _processor(), *more)
 
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
@@ -339,11 +356,12 @@ def _built(path: Path, build: Callable[[], bytes]) -> Path:
     Its digest follows the library in the same file, where the loader does not look: mapping a truncated library
     would kill the process.
     """
-    for found in (path, cache.spare(path)):
-        if found is not None and _is_whole(found):
-            return found
-    body = build()
-    return cache.store(path, body + hashlib.sha256(body).digest())
+    with cache.building(path):
+        for found in (path, cache.spare(path)):
+            if found is not None and _is_whole(found):
+                return found
+        body = build()
+        return cache.store(path, body + hashlib.sha256(body).digest())
 
 
 def _is_whole(path: Path) -> bool:

@@ -20,6 +20,14 @@ _LARGEST_GRID = (2**31 - 1, 65535, 65535)
 _LARGEST_BLOCK = (1024, 1024, 64)
 _LARGEST_BLOCK_THREADS = 1024
 
+# `enum class Outcome` of runtime/launch.h.
+_SUSPENDED = -1
+_NOT_RUN = {
+    -2: "there is no memory for the launch, or a limit on it is reached (ulimit -v, vm.max_map_count)",
+    -3: "a signal handler cannot launch a kernel while it interrupts another in the same thread",
+    -4: "the process was forked while a signal handler interrupted the kernel; it goes on in the parent alone",
+}
+
 Order = str | int
 
 
@@ -122,6 +130,7 @@ class RawKernel:
         library.runtime.gpunn_emulator_find_library(self._entry, ctypes.byref(self._place))
         self._parameters = _parameters(library.code[f"gpunn_describe_{number}"])
         self._pack = struct.Struct(_packing(self._parameters)).pack
+        self._alignment = max((parameter.alignment for parameter in self._parameters), default=1)
         self._max_dynamic_shared_size_bytes = _DEFAULT_DYNAMIC_SHARED_BYTES
 
     @property
@@ -154,15 +163,30 @@ class RawKernel:
             for i, (parameter, value) in enumerate(zip(parameters, args, strict=True))
         ]
         buffers = self._checked_copies(args, values) if self._check else None
-        packed = self._pack(*values)
+        packed = _aligned(self._pack(*values), self._alignment)
         request = _Request(self._entry, packed, grid3, block3, shared_mem, *self._order, ctypes.pointer(self._place))
         if buffers:
             request.buffers, request.buffer_count = buffers.raw, len(buffers.raw)
-        count = self._launch(ctypes.byref(request))
+        count = self._run(request)
         if buffers:
             buffers.copy_back()
         if count:
             self._fail(self._reports(count))
+
+    def _run(self, request: _Request) -> int:
+        """Run it to its end; return the number of reports. A signal's Python handlers are called meanwhile; what one
+        of them raises, as KeyboardInterrupt, gives the launch up."""
+        runtime = self._library.runtime
+        try:
+            count: int = self._launch(ctypes.byref(request))
+            while count == _SUSPENDED:
+                count = runtime.gpunn_emulator_resume()
+        except BaseException:
+            runtime.gpunn_emulator_abandon()
+            raise
+        if count < 0:
+            raise LaunchError(f"{self.name}: {_NOT_RUN[count]}")
+        return count
 
     def _sizes(self, what: str, sizes: int | Sequence[int], largest: tuple[int, int, int]) -> tuple[int, int, int]:
         given = (sizes,) if isinstance(sizes, int) else tuple(sizes)
@@ -199,6 +223,8 @@ class RawKernel:
         return readable(raw, self.name, self._library.path, self._place.base, build.HEADERS)
 
     def _fail(self, reports: list[Report]) -> None:
+        if without := [report for report in reports if report.kind == "resources"]:
+            raise LaunchError(str(without[0]))
         if self._check:
             raise CheckError(reports)
         raise LaunchError(f"{reports[0]}; run it with check=True to find where it begins")
@@ -228,12 +254,13 @@ class _Parameter:
     """A parameter of a kernel, as `describe_kernel` (include/gpunn_emulator/kernel_call.h) tells it."""
 
     def __init__(self, text: str) -> None:
-        described, size, offset = text.split(",")
+        described, size, offset, alignment = text.split(",")
         self.is_pointer = described[0] in "pP"
         self.writes = described[0] == "p"
         self.kind = described[1]
         self.size = int(size)
         self.offset = int(offset)
+        self.alignment = int(alignment)
         self.convert: Callable[[str, int, Any], Any] = self._address if self.is_pointer else self._scalar()
 
     @property
@@ -340,6 +367,19 @@ def _packing(parameters: Sequence[_Parameter]) -> str:
         packing += f"{parameter.offset - at}x{parameter.format}"
         at = parameter.offset + parameter.bytes
     return packing
+
+
+_BYTES_ALIGNMENT = 16  # where the content of a `bytes` lies, at least
+
+
+def _aligned(packed: bytes, alignment: int) -> Any:
+    """The arguments where their types may lie: host code moves a struct of 32 bytes' alignment as one."""
+    if alignment <= _BYTES_ALIGNMENT:
+        return packed
+    room = ctypes.create_string_buffer(len(packed) + alignment)
+    place = (ctypes.c_char * len(packed)).from_buffer(room, -ctypes.addressof(room) % alignment)
+    place[:] = packed
+    return ctypes.cast(place, ctypes.c_char_p)
 
 
 # --- what the runtime takes -------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ KINDS = (
     "assert",
     "trap",
     "fault",
+    "resources",
 )
 
 Index = tuple[int, int, int]
@@ -112,7 +113,7 @@ def readable(raw: Sequence[RawReport], kernel: str, library: Path, base: int, hi
         if report.file and not report.file.decode().startswith(hidden):
             file, line = report.file.decode(), report.line
         message, byte = _with_variable(report.message.decode(errors="replace"), report.byte, library)
-        if file is None:
+        if file is None and report.pc:
             message += f" (at {address:#x} of {library.name})"
         made = Report(
             kind=KINDS[report.kind],
@@ -158,7 +159,10 @@ _TLS_SYMBOL = 6  # STT_TLS
 @functools.lru_cache(maxsize=64)
 def _shared_variables(library: Path) -> tuple[tuple[int, int, str], ...]:
     """Offset, size and name of the static shared variables, from the symbol table of a 64-bit ELF file."""
-    content = library.read_bytes()
+    try:
+        content = library.read_bytes()
+    except OSError:  # the cache was emptied since: mistakes are told without names
+        return ()
     section_table = struct.unpack_from("<Q", content, 0x28)[0]
     entry_bytes, count = struct.unpack_from("<HH", content, 0x3A)
     sections = [struct.unpack_from("<IIQQQQIIQQ", content, section_table + i * entry_bytes) for i in range(count)]

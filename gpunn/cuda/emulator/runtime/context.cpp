@@ -3,14 +3,21 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <new>
+#include <cerrno>
 
 namespace gpunn_emulator {
 
 namespace {
 
-// A kernel's local arrays live here. Only the pages that are touched take memory.
-const std::size_t stack_bytes = 256 * 1024;
+// CUDA allows a thread 512 KiB of local memory. The rest is for what a GPU has no stack for: the host's frames, the
+// library's functions (printf), a signal's. Only the pages that are touched take memory.
+const std::size_t stack_bytes = (512 + 64) * 1024;
+
+// No frame that fits a stack can step over this, in code without probes either: the library's, or that of clang on
+// processors for which it sets none. In kernels, every page of a frame is touched in turn (build.py).
+const std::size_t guard_bytes = stack_bytes;
+
+const std::size_t trimmed_bytes = stack_bytes - 16 * 1024;
 
 // Stacks start at different places of a page: all at the same place, the tops of a thousand stacks would
 // share a few sets of the first-level cache, and every switch would miss it.
@@ -18,14 +25,28 @@ const std::size_t colours = 16, colour_bytes = 192;
 
 }  // namespace
 
-Stack map_stack(std::size_t number) {
-    std::size_t page = (std::size_t)sysconf(_SC_PAGESIZE), bytes = stack_bytes + page;
-    void* memory =
-        mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED) throw std::bad_alloc();
-    mprotect(memory, page, PROT_NONE);
-    char* low = (char*)memory;
-    return {low + page, low + bytes - number % colours * colour_bytes};
+bool map_stack(Stack& stack, std::size_t number) {
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    void* memory = mmap(nullptr, guard_bytes + stack_bytes, PROT_NONE, flags, -1, 0);
+    if (memory == MAP_FAILED) return false;
+    stack.low = (char*)memory + guard_bytes;
+    stack.high = stack.low + stack_bytes - number % colours * colour_bytes;
+    if (mprotect(stack.low, stack_bytes, PROT_READ | PROT_WRITE) == 0) return true;
+    int reason = errno;
+    munmap(memory, guard_bytes + stack_bytes);
+    errno = reason;
+    return false;
+}
+
+bool overflows(const Stack& stack, const void* address) {
+    return (const char*)address < stack.low && (const char*)address >= stack.low - guard_bytes;
+}
+
+void trim_stack(const Stack& stack) { madvise(stack.low, trimmed_bytes, MADV_DONTNEED); }
+
+const char* memory_failure() {
+    return errno == ENOMEM ? "no memory, or a limit on it is reached (ulimit -v, vm.max_map_count)"
+                           : "the system refuses to map it";
 }
 
 #ifdef GPUNN_EMULATOR_UCONTEXT

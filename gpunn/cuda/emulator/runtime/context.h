@@ -31,8 +31,17 @@ void switch_context(Context& from, Context& to);
 // Makes `context` one that starts `entry` on an empty stack. `entry` must never return.
 void start_context(Context& context, const Stack& stack, void (*entry)());
 
-// Maps a stack with an inaccessible page below it, so that an overflow faults and does not overwrite its
-// neighbour.
-Stack map_stack(std::size_t number);
+// Maps a stack with memory below it that cannot be touched, so that an overflow faults. Returns false, and says in
+// errno why, if it cannot be had.
+bool map_stack(Stack& stack, std::size_t number);
+
+// Whether an address is in the part below a stack that cannot be touched.
+bool overflows(const Stack& stack, const void* address);
+
+// Gives back the memory of a stack that is not in use, but for the part that every thread touches.
+void trim_stack(const Stack& stack);
+
+// Why a call failed for want of memory, from errno.
+const char* memory_failure();
 
 }  // namespace gpunn_emulator

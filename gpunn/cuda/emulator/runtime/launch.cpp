@@ -4,16 +4,21 @@
 #include <link.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #include <chrono>
+#include <condition_variable>
 #include <cstdio>
 #include <cstring>
+#include <new>
 #include <numeric>
 #include <system_error>
 #include <thread>
 
+#include "signals.h"
 #include "worker.h"
 #ifdef GPUNN_EMULATOR_CHECK
 #include "checker.h"
@@ -23,8 +28,17 @@ namespace gpunn_emulator {
 
 // --- the blocks of a launch ------------------------------------------------------------------------------
 
+// Room for reports is taken beforehand, for want of memory may be what is reported. In fast mode every worker stops
+// at its first.
+#ifdef GPUNN_EMULATOR_CHECK
+const std::size_t most_reports = 1024;
+#else
+const std::size_t most_reports = 16;
+#endif
+
 Launch::Launch(const Request& request)
     : request(request), block_count((std::uint64_t)request.grid[0] * request.grid[1] * request.grid[2]) {
+    reports.reserve(most_reports);
     if (request.order != (int)Order::shuffled) return;
     // A stride that shares no factor with the count visits every block once.
     std::uint64_t scattered = request.seed * 0x9e3779b97f4a7c15u;
@@ -59,7 +73,7 @@ void Launch::add(const Report& report) {
 #else
     stopped_ = true;
 #endif
-    reports.push_back(report);
+    if (reports.size() < most_reports) reports.push_back(report);
 }
 
 namespace {
@@ -68,6 +82,7 @@ namespace {
 
 // Idle workers, kept because their stacks are mapped and in the cache.
 std::mutex workers_mutex;
+std::size_t workers_made = 0;
 std::vector<Worker*>& idle_workers() {
     static std::vector<Worker*>* workers =
         new std::vector<Worker*>();  // never destroyed: threads may outlive main
@@ -77,7 +92,10 @@ std::vector<Worker*>& idle_workers() {
 Worker* borrow_worker() {
     std::lock_guard<std::mutex> lock(workers_mutex);
     std::vector<Worker*>& idle = idle_workers();
-    if (idle.empty()) return new Worker();
+    if (idle.empty()) {
+        idle.reserve(++workers_made);  // so that it can be given back
+        return new Worker();
+    }
     Worker* worker = idle.back();
     idle.pop_back();
     return worker;
@@ -88,16 +106,9 @@ void return_worker(Worker* worker) {
     idle_workers().push_back(worker);
 }
 
-// --- faults ----------------------------------------------------------------------------------------------
+// --- signals ---------------------------------------------------------------------------------------------
 
-const int fault_signals[] = {SIGSEGV, SIGBUS, SIGFPE};
-const int fault_signal_count = 3;
-
-struct sigaction previous_actions[fault_signal_count];
-int handler_users = 0;
-std::mutex handler_mutex;
-
-const void* faulting_instruction(void* context) {
+const void* interrupted_instruction(void* context) {
 #if defined(__x86_64__)
     return (const void*)((ucontext_t*)context)->uc_mcontext.gregs[REG_RIP];
 #elif defined(__aarch64__)
@@ -108,70 +119,56 @@ const void* faulting_instruction(void* context) {
 #endif
 }
 
-// A fault in a kernel ends the launch with a report. A fault anywhere else goes to whoever handled it before.
+// A fault in a kernel ends the launch with a report. A fault anywhere else is not ours.
 void handle_fault(int signal, siginfo_t* info, void* context) {
-    if (!worker || !worker->runs_kernel()) {
-        for (int i = 0; i < fault_signal_count; i++)
-            if (fault_signals[i] == signal) sigaction(signal, &previous_actions[i], nullptr);
-        return;  // the instruction runs again and faults again
-    }
-    const char* pc = (const char*)faulting_instruction(context);
+    if (!worker || !worker->runs_kernel()) return;
+    const char* pc = (const char*)interrupted_instruction(context);
     Report report = worker->describe(signal == SIGFPE ? Kind::division : Kind::fault, pc ? pc + 1 : nullptr);
-    if (signal == SIGFPE)
-        std::snprintf(report.message, sizeof report.message,
-                      "integer division by zero, or its result does not fit");
-    else std::snprintf(report.message, sizeof report.message, "invalid access at address %p", info->si_addr);
+    const char* format = "invalid access at address %p";
+    if (signal == SIGFPE) format = "integer division by zero, or its result does not fit";
+    else if (overflows(worker->fiber()->stack, info->si_addr))
+        format = "the stack is full: a thread may have 512 KiB of local memory";
+    std::snprintf(report.message, sizeof report.message, format, info->si_addr);
     worker->fail(report);
 }
 
-// Handlers are in place only while a kernel runs: they are the process's, not ours.
-class FaultHandlers {
-public:
-    FaultHandlers() {
-        std::lock_guard<std::mutex> lock(handler_mutex);
-        if (handler_users++) return;
-        struct sigaction action {};
-        action.sa_sigaction = handle_fault;
-        // On a stack of its own, because the fiber's may be what overflowed; not deferred, because the
-        // handler is left by a jump.
-        action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
-        for (int i = 0; i < fault_signal_count; i++)
-            sigaction(fault_signals[i], &action, &previous_actions[i]);
-    }
-    ~FaultHandlers() {
-        std::lock_guard<std::mutex> lock(handler_mutex);
-        if (--handler_users) return;
-        for (int i = 0; i < fault_signal_count; i++)
-            sigaction(fault_signals[i], &previous_actions[i], nullptr);
-    }
-};
+#ifndef sigev_notify_thread_id
+#define sigev_notify_thread_id _sigev_un._tid
+#endif
 
-// The stack of this host thread's fault handler.
-class FaultStack {
+// Sends `interrupting` to the thread that makes it, once, a little later. Everything here may be called in a signal
+// handler.
+class Alarm {
 public:
-    FaultStack() {
-        stack_t stack{};
-        stack.ss_sp = memory_;
-        stack.ss_size = sizeof memory_;
-        sigaltstack(&stack, &previous_);
+    ~Alarm() {
+        if (made_) syscall(SYS_timer_delete, timer_);
     }
-    ~FaultStack() { sigaltstack(&previous_, nullptr); }
+    void set() {
+        if (!made_) {
+            sigevent event{};
+            event.sigev_notify = SIGEV_THREAD_ID;
+            event.sigev_signo = interrupting;
+            event.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
+            made_ = syscall(SYS_timer_create, CLOCK_MONOTONIC, &event, &timer_) == 0;
+        }
+        itimerspec once{};
+        once.it_value.tv_nsec = 1000 * 1000;
+        if (made_) syscall(SYS_timer_settime, timer_, 0, &once, nullptr);
+    }
 
 private:
-    char memory_[32 * 1024];
-    stack_t previous_{};
+    int timer_ = 0;
+    bool made_ = false;
 };
 
-// --- host threads ----------------------------------------------------------------------------------------
+// --- a launch on its host threads ------------------------------------------------------------------------
 
-template <class AfterBlock> void work_here(Launch& launch, AfterBlock after_block) {
-    FaultStack fault_stack;
-    Worker* mine = borrow_worker();
-    mine->work(launch, after_block);
-    return_worker(mine);
-}
+#ifdef GPUNN_EMULATOR_CHECK
 
-#ifndef GPUNN_EMULATOR_CHECK
+std::timed_mutex check_mutex;  // the shadow memory describes one launch
+bool check_runs = false;
+
+#else
 
 unsigned core_count() {
     cpu_set_t set;
@@ -179,63 +176,217 @@ unsigned core_count() {
     return std::thread::hardware_concurrency();
 }
 
-// The calling thread, joined by one more per core once the launch proves to be long enough to pay for them.
-// They are started anew for every launch: a pool that waits would not survive a fork.
-class Team {
-public:
-    explicit Team(Launch& launch) : launch_(launch), start_(Clock::now()) {}
+#endif
 
-    void work() {
-        work_here(launch_, [this] { call_helpers_if_long(); });
-        for (std::thread& helper : helpers_) helper.join();
+// The calling thread, in fast mode joined by one more per core once the launch proves to be long enough to pay for
+// them. They are started anew for every launch: a pool that waits would not survive a fork.
+class Run {
+public:
+    explicit Run(const Request& request) : launch(request), start_(Clock::now()) {
+#ifdef GPUNN_EMULATOR_CHECK
+        check_lock_ = std::unique_lock<std::timed_mutex>(check_mutex, std::defer_lock);
+#endif
+        gpunn_signals_hold();
+        gpunn_signals_set_target(&target);
     }
+    ~Run() {
+        launch.stop();
+#ifndef GPUNN_EMULATOR_CHECK
+        while (!wait_for_helpers()) {
+            std::lock_guard<std::mutex> lock(helpers_mutex_);
+            for (std::thread& helper : helpers_) pthread_kill(helper.native_handle(), interrupting);
+        }
+        for (std::thread& helper : helpers_) helper.join();
+#endif
+        give_worker_back();
+        gpunn_signals_set_target(nullptr);
+        gpunn_signals_release();
+#ifdef GPUNN_EMULATOR_CHECK
+        if (!check_lock_.owns_lock()) return;
+        checker.end_launch();
+        check_runs = false;
+#endif
+    }
+    Run(const Run&) = delete;
+
+    // Returns false if a signal has come in: the next call goes on where this one stopped.
+    bool go_on() {
+        interrupted_ = 0;
+#ifdef GPUNN_EMULATOR_CHECK
+        while (!check_lock_.owns_lock() && !check_lock_.try_lock_for(pause))
+            if (interrupted_) return false;
+#endif
+        if (!begun_) begin();
+        if (worker_ && !worker_->work([this] { call_helpers_if_long(); })) return false;
+        give_worker_back();
+#ifndef GPUNN_EMULATOR_CHECK
+        while (!wait_for_helpers())
+            if (interrupted_) return false;
+#endif
+        return true;
+    }
+
+    Launch launch;
+
+    static const SignalTarget target, helper_target;
 
 private:
     typedef std::chrono::steady_clock Clock;
+    // How long a thread that waits for others is deaf to signals.
+    static constexpr std::chrono::milliseconds pause{5};
 
+    void begin() {
+        begun_ = true;
+#ifdef GPUNN_EMULATOR_CHECK
+        check_runs = true;
+        checker.begin_launch(launch);
+#endif
+        worker_ = borrow_worker();
+        if (!worker_->begin(launch, 1)) throw std::bad_alloc();
+    }
+
+    void give_worker_back() {
+        if (!worker_) return;
+        worker_->end();
+        return_worker(worker_);
+        worker_ = nullptr;
+    }
+
+    // In a signal handler of the thread that called.
+    static void interrupt(void* context);
+
+#ifdef GPUNN_EMULATOR_CHECK
+    void call_helpers_if_long() {}
+#else
     void call_helpers_if_long() {
-        if (called_ || launch_.block_count < 2 || Clock::now() - start_ < std::chrono::microseconds(30))
-            return;
+        if (called_ || launch.block_count < 2 || Clock::now() - start_ < std::chrono::microseconds(30)) return;
         called_ = true;
         // Signals meant for the process are Python's to handle, in its own thread.
         sigset_t all, before;
         sigfillset(&all);
-        for (int signal : fault_signals) sigdelset(&all, signal);
+        for (int signal : {SIGSEGV, SIGBUS, SIGFPE, interrupting}) sigdelset(&all, signal);
         pthread_sigmask(SIG_SETMASK, &all, &before);
         unsigned wanted = core_count() - 1;
-        if (wanted > launch_.block_count - 1) wanted = (unsigned)launch_.block_count - 1;
+        if (wanted > launch.block_count - 1) wanted = (unsigned)launch.block_count - 1;
         try {
-            while (helpers_.size() < wanted) helpers_.emplace_back([this] { work_here(launch_, [] {}); });
+            std::lock_guard<std::mutex> lock(helpers_mutex_);
+            helpers_.reserve(wanted);
+            std::size_t stacks = worker_->stacks_needed();
+            while (helpers_.size() < wanted) {
+                helpers_.emplace_back([this, stacks] { help(stacks); });
+                busy_helpers_++;
+            }
         } catch (const std::system_error&) {
             // No more threads to be had: those that are there do the work.
+        } catch (const std::bad_alloc&) {
         }
         pthread_sigmask(SIG_SETMASK, &before, nullptr);
     }
 
-    Launch& launch_;
-    Clock::time_point start_;
-    bool called_ = false;
-    std::vector<std::thread> helpers_;
-};
+    // What a helper does. One that cannot be had takes no block: the others do the work.
+    void help(std::size_t stacks) {
+        gpunn_signals_set_target(&helper_target);
+        try {
+            Worker* mine = borrow_worker();
+            if (mine->begin(launch, stacks)) {
+                mine->work([] {});
+                mine->end();
+            }
+            return_worker(mine);
+        } catch (const std::bad_alloc&) {
+        }
+        std::lock_guard<std::mutex> lock(helpers_mutex_);
+        busy_helpers_--;
+        helper_ends_.notify_one();
+    }
 
+    // In a signal handler of a helper.
+    static void interrupt_helper(void* context);
+
+    // Returns true when all have ended, false after a moment.
+    bool wait_for_helpers() {
+        std::unique_lock<std::mutex> lock(helpers_mutex_);
+        return helper_ends_.wait_for(lock, pause, [this] { return busy_helpers_ == 0; });
+    }
+
+    bool called_ = false;
+    std::mutex helpers_mutex_;
+    std::condition_variable helper_ends_;
+    std::vector<std::thread> helpers_;
+    unsigned busy_helpers_ = 0;
 #endif
 
-// A fork copies the locks as they are; holding them meanwhile means that the child finds them free.
-void hold_locks() {
-    workers_mutex.lock();
-    handler_mutex.lock();
+    Clock::time_point start_;
+    Worker* worker_ = nullptr;
+    bool begun_ = false;
+    volatile sig_atomic_t interrupted_ = 0;
+    Alarm alarm_;
+#ifdef GPUNN_EMULATOR_CHECK
+    std::unique_lock<std::timed_mutex> check_lock_;
+#endif
+};
+
+// The launch of this host thread, if there is one.
+__thread Run* running __attribute__((tls_model("initial-exec")));
+thread_local std::vector<Report> last_reports;
+
+const SignalTarget Run::target{handle_fault, interrupt};
+
+// A kernel can be left where it runs its own code, which holds no lock of anybody's. Elsewhere it is asked to leave
+// and, as it may not call us any more, tried again.
+void Run::interrupt(void* context) {
+    if (!running) return;
+    running->interrupted_ = 1;
+    if (!worker) return;
+    if (worker->runs_kernels_own_code(interrupted_instruction(context))) return worker->suspend();
+    worker->ask_to_leave();
+    running->alarm_.set();
 }
-void free_locks() {
-    handler_mutex.unlock();
-    workers_mutex.unlock();
+
+#ifndef GPUNN_EMULATOR_CHECK
+const SignalTarget Run::helper_target{handle_fault, interrupt_helper};
+
+void Run::interrupt_helper(void* context) {
+    if (!worker || !worker->is_stopped()) return;
+    if (worker->runs_kernels_own_code(interrupted_instruction(context))) worker->stop_block();
+    worker->ask_to_leave();
 }
+#endif
+
+// A fork copies the locks as they are; holding them meanwhile means that the child finds them free. A launch may
+// last, so its lock is made anew in the child, with what it guards: the thread that held it does not exist there.
+void hold_locks() { workers_mutex.lock(); }
+void free_locks() { workers_mutex.unlock(); }
 void free_locks_in_child() {
-    handler_users = 0;  // the threads whose launches these were do not exist here
     free_locks();
+    running = nullptr;
+    worker = nullptr;
+#ifdef GPUNN_EMULATOR_CHECK
+    if (!check_runs) return;
+    check_runs = false;
+    new (&check_mutex) std::timed_mutex;
+    new (&checker) Checker();
+#endif
 }
 const int fork_handlers = pthread_atfork(hold_locks, free_locks, free_locks_in_child);
 
-thread_local std::vector<Report> last_reports;
+int finish() {
+    last_reports = std::move(running->launch.reports);
+    delete running;
+    running = nullptr;
+    std::fflush(stdout);  // a kernel's printf goes through C's buffer, Python's does not
+    return (int)last_reports.size();
+}
+
+int go_on() {
+    try {
+        return running->go_on() ? finish() : (int)Outcome::suspended;
+    } catch (const std::bad_alloc&) {
+        delete running;
+        running = nullptr;
+        return (int)Outcome::no_memory;
+    }
+}
 
 // --- the kernel's library --------------------------------------------------------------------------------
 
@@ -274,12 +425,11 @@ int look_at_object(dl_phdr_info* info, std::size_t, void* data) {
 }  // namespace
 
 unsigned long long nanoseconds_now() {
+    worker->leave_if_asked();
     return (unsigned long long)std::chrono::duration_cast<std::chrono::nanoseconds>(
                std::chrono::steady_clock::now().time_since_epoch())
         .count();
 }
-
-unsigned long long clock_now() { return nanoseconds_now(); }
 
 }  // namespace gpunn_emulator
 
@@ -294,22 +444,24 @@ GPUNN_API int gpunn_emulator_find_library(const char* address, Library* library)
 }
 
 // Runs a kernel and returns the number of reports, which gpunn_emulator_report then gives to the same host
-// thread.
+// thread, or an Outcome.
 GPUNN_API int gpunn_emulator_launch(const Request* request) {
-    FaultHandlers handlers;
-    Launch launch(*request);
-#ifdef GPUNN_EMULATOR_CHECK
-    static std::mutex one_at_a_time;  // the shadow memory describes one launch
-    std::lock_guard<std::mutex> lock(one_at_a_time);
-    checker.begin_launch(launch);
-    work_here(launch, [] {});
-    checker.end_launch();
-#else
-    Team(launch).work();
-#endif
-    std::fflush(stdout);  // a kernel's printf goes through C's buffer, Python's does not
-    last_reports = std::move(launch.reports);
-    return (int)last_reports.size();
+    if (running) return (int)Outcome::nested;
+    try {
+        running = new Run(*request);
+    } catch (const std::bad_alloc&) {
+        return (int)Outcome::no_memory;
+    }
+    return go_on();
+}
+
+// Goes on with a launch that was suspended, and returns as gpunn_emulator_launch does.
+GPUNN_API int gpunn_emulator_resume() { return running ? go_on() : (int)Outcome::forgotten; }
+
+// Gives up a launch that was suspended, if there is one.
+GPUNN_API void gpunn_emulator_abandon() {
+    delete running;
+    running = nullptr;
 }
 
 GPUNN_API void gpunn_emulator_report(int i, Report* report) { *report = last_reports[(std::size_t)i]; }

@@ -26,6 +26,7 @@ enum class Kind : int {
     assertion,
     trap,
     fault,
+    resources,
 };
 
 struct Report {
@@ -77,6 +78,14 @@ struct Request {
 
 static_assert(sizeof(Request) == 88, "the Python side must follow");
 
+// What gpunn_emulator_launch and gpunn_emulator_resume return instead of a number of reports.
+enum class Outcome : int {
+    suspended = -1,  // a signal came in: act on it, then resume or abandon
+    no_memory = -2,
+    nested = -3,    // this host thread has a suspended launch
+    forgotten = -4,  // the launch was suspended in the parent of this process
+};
+
 // One launch, seen by all the host threads that work on it.
 class Launch {
 public:
@@ -84,6 +93,8 @@ public:
 
     // The number of a block that nobody has taken yet, or -1.
     std::int64_t take_block();
+    void stop() { stopped_ = true; }
+    bool is_stopped() const { return stopped_; }
     void add(const Report& report);
 
     const Request& request;

@@ -1,8 +1,10 @@
 #include "worker.h"
 
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <new>
@@ -36,6 +38,14 @@ std::uint64_t mixed(std::uint64_t x) {  // the finaliser of SplitMix64
     return x ^ x >> 31;
 }
 
+// Of the handler of faults. A signal's frame has all registers: 11 KiB on the largest processors.
+const std::size_t signal_stack_bytes = 64 * 1024;
+
+long page_faults() {
+    rusage usage;
+    return getrusage(RUSAGE_THREAD, &usage) ? 0 : usage.ru_minflt;
+}
+
 struct TlsIndex {
     unsigned long module, offset;
 };
@@ -44,18 +54,23 @@ struct TlsIndex {
 
 extern "C" void* __tls_get_addr(TlsIndex*);
 
-Worker::Worker() : fibers_(new Fiber[max_threads]()) {
-    std::size_t page = (std::size_t)sysconf(_SC_PAGESIZE);
-    void* memory = mmap(nullptr, dynamic_shared_capacity + page, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+Worker::Worker() : fibers_(new Fiber[max_threads]()), signal_stack_(new char[signal_stack_bytes]) {
+    stacks_.reserve(max_threads);
+    free_stacks_.reserve(max_threads);
+    std::size_t page = (std::size_t)sysconf(_SC_PAGESIZE), bytes = dynamic_shared_capacity + page;
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    char* memory = (char*)mmap(nullptr, bytes, PROT_NONE, flags, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
-    dynamic_end_ = (char*)memory + dynamic_shared_capacity;
-    mprotect(dynamic_end_, page, PROT_NONE);
+    if (mprotect(memory, dynamic_shared_capacity, PROT_READ | PROT_WRITE)) {
+        munmap(memory, bytes);
+        throw std::bad_alloc();
+    }
+    dynamic_end_ = memory + dynamic_shared_capacity;
 }
 
-Worker::~Worker() = default;  // workers are kept for later launches, see launch.cpp
-
-void Worker::begin(Launch& launch) {
+bool Worker::begin(Launch& launch, std::size_t expected_stacks) {
+    while (stacks_.size() < expected_stacks)
+        if (!add_stack()) return false;
     const Request& request = launch.request;
     launch_ = &launch;
     worker = this;
@@ -68,9 +83,22 @@ void Worker::begin(Launch& launch) {
     block_.dynamic_shared_bytes = request.dynamic_shared_bytes;
     TlsIndex index{request.library->shared_module, 0};
     static_shared_ = request.library->shared_bytes ? (char*)__tls_get_addr(&index) : nullptr;
+    stacks_needed_ = 0;
+    asked_to_leave_ = 0;
+    page_faults_ = page_faults();
+    stack_t stack{};
+    stack.ss_sp = signal_stack_.get();
+    stack.ss_size = signal_stack_bytes;
+    sigaltstack(&stack, &previous_signal_stack_);
+    return true;
 }
 
 void Worker::end() {
+    sigaltstack(&previous_signal_stack_, nullptr);
+    // Pages of stacks are among those that this launch has touched first, if it touched many.
+    if (page_faults() - page_faults_ > 2 * (long)stacks_needed_)
+        for (const Stack& stack : stacks_) trim_stack(stack);
+    suspended_ = nullptr;
     worker = nullptr;
     current = Current{};
     launch_ = nullptr;
@@ -98,7 +126,7 @@ void Worker::fill_shared_memory() {
     fill(block_.dynamic_shared, block_.dynamic_shared_bytes);
 }
 
-void Worker::run_block(std::uint64_t number) {
+void Worker::start_block(std::uint64_t number) {
     const Request& request = launch_->request;
     block_number_ = number;
     block_.index.x = (unsigned)(number % request.grid[0]);
@@ -131,11 +159,36 @@ void Worker::run_block(std::uint64_t number) {
     checker.begin_block(*this);
 #endif
 
-    Fiber* fiber = next_runnable();
-    make_current(*fiber);
-    give_stack(*fiber);
-    switch_context(scheduler_, fiber->context);
+    make_current(*next_runnable());
+    give_stack(*fiber_);
+    suspended_ = fiber_;
+}
+
+// Runs the block to its end, or until it is suspended again.
+void Worker::go_on() {
+    make_current(*suspended_);
+    suspended_ = nullptr;
+    switch_context(scheduler_, fiber_->context);
     fiber_ = nullptr;
+}
+
+void Worker::suspend() {
+    Fiber& fiber = *fiber_;
+    suspended_ = &fiber;
+    asked_to_leave_ = 0;
+    switch_context(fiber.context, scheduler_);
+}
+
+void Worker::leave_if_asked() {
+    if (!asked_to_leave_) return;
+    if (is_stopped()) stop_block();
+    suspend();
+}
+
+bool Worker::runs_kernels_own_code(const void* pc) const {
+    if (!runs_kernel()) return false;
+    const Library& library = *launch_->request.library;
+    return pc >= library.image_begin && pc < library.image_end;
 }
 
 // --- turns -----------------------------------------------------------------------------------------------
@@ -193,18 +246,25 @@ void Worker::make_current(Fiber& fiber) {
 // A thread gets a stack when it first runs and hands it on when it returns: where no thread ever waits, a
 // single stack serves the block and stays in the cache.
 void Worker::give_stack(Fiber& fiber) {
-    if (free_stacks_.empty()) {
-        stacks_.push_back(map_stack(stacks_.size()));
-        free_stacks_.push_back(stacks_.back());
-    }
+    if (free_stacks_.empty() && !add_stack()) fail_for_memory("the stacks of a block's threads", memory_failure());
     fiber.stack = free_stacks_.back();
     free_stacks_.pop_back();
+    stacks_needed_ = std::max(stacks_needed_, stacks_.size() - free_stacks_.size());
     fiber.started = true;
     start_context(fiber.context, fiber.stack, fiber_main);
 }
 
+bool Worker::add_stack() {
+    Stack stack;
+    if (!map_stack(stack, stacks_.size())) return false;
+    stacks_.push_back(stack);
+    free_stacks_.push_back(stack);
+    return true;
+}
+
 // Runs other fibers until this one, which the caller has taken out of `ready`, may go on.
 void Worker::wait(Fiber& fiber) {
+    leave_if_asked();
     Fiber* next = next_runnable();
     if (next == &fiber) return;
     if (!next) stop_block();
@@ -470,7 +530,11 @@ void Worker::async_copy(const AsyncCopy& copy, const void* caller) {
     checker.async_copy_starts(copy, caller);
 #endif
     fill(copy.shared, copy.bytes);
-    fiber.copies.push_back(copy);
+    try {
+        fiber.copies.push_back(copy);
+    } catch (const std::bad_alloc&) {
+        fail_for_memory("a thread's asynchronous copies", "no memory");
+    }
     fiber.copies.back().group = fiber.committed_groups;
 }
 
@@ -506,6 +570,12 @@ void Worker::add(const Report& report) { launch_->add(report); }
 void Worker::fail(const Report& report) {
     add(report);
     stop_block();
+}
+
+void Worker::fail_for_memory(const char* what, const char* why) {
+    Report report = describe(Kind::resources, nullptr);
+    std::snprintf(report.message, sizeof report.message, "there is no room for %s: %s", what, why);
+    fail(report);
 }
 
 // --- what kernels call -----------------------------------------------------------------------------------

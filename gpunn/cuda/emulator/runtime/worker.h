@@ -1,6 +1,8 @@
 // A worker runs the blocks it is given, one after the other, on one host thread. Every CUDA thread is a
 // fiber: it runs until it has to wait, and the worker then goes on with another one.
 #pragma once
+#include <signal.h>
+
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -52,17 +54,38 @@ struct Warp {
 
 class Worker {
 public:
+    // Throws std::bad_alloc if there is no memory for it.
     Worker();
-    ~Worker();
-    Worker(const Worker&) = delete;
+    Worker(const Worker&) = delete;  // nor is it destroyed: workers are kept for later launches, see launch.cpp
 
-    // Takes blocks until there are none left; `after_block` is called after each.
-    template <class AfterBlock> void work(Launch& launch, AfterBlock after_block) {
-        begin(launch);
-        for (std::int64_t block; (block = launch.take_block()) >= 0; after_block())
-            run_block((std::uint64_t)block);
-        end();
+    // Between these two this host thread is the worker's. At least one stack is mapped at once, or as many as are
+    // likely to be needed; false is returned if they cannot be had.
+    bool begin(Launch& launch, std::size_t expected_stacks);
+    void end();
+
+    // Takes blocks until there are none left; `after_block` is called after each. Returns false if it was suspended:
+    // the next call goes on there.
+    template <class AfterBlock> bool work(AfterBlock after_block) {
+        for (;;) {
+            if (!suspended_) {
+                std::int64_t block = launch_->take_block();
+                if (block < 0) return true;
+                start_block((std::uint64_t)block);
+            }
+            go_on();
+            if (suspended_) return false;
+            after_block();
+        }
     }
+    // Leaves the kernel for the call of work() it runs in, and returns when that is called again. Called in a signal
+    // handler that has interrupted the kernel's own code, or where a kernel calls.
+    void suspend();
+    // Has that done, or a block given up if the launch is stopped, when the kernel next calls.
+    void ask_to_leave() { asked_to_leave_ = 1; }
+    void leave_if_asked();
+
+    // How many stacks a block has needed in this launch.
+    std::size_t stacks_needed() const { return stacks_needed_; }
 
     Vote block_barrier(int predicate, int site, const void* caller, const void* frame);
     void warp_collective(unsigned mask, void* payload, WarpOperation operation, const void* caller);
@@ -78,10 +101,13 @@ public:
     // A report about the running thread, with its block and thread filled in.
     Report describe(Kind kind, const void* pc) const;
     void add(const Report& report);
+    [[noreturn]] void fail_for_memory(const char* what, const char* why);
     // Adds a report and gives the block up. Called on a fiber; does not return.
     [[noreturn]] void fail(const Report& report);
     [[noreturn]] void stop_block();
+    bool is_stopped() const { return launch_ && launch_->is_stopped(); }
     bool runs_kernel() const { return fiber_ != nullptr; }
+    bool runs_kernels_own_code(const void* pc) const;
 
     const Fiber* fiber() const { return fiber_; }
     const Fiber& fiber(unsigned number) const { return fibers_[number]; }
@@ -93,10 +119,10 @@ public:
 private:
     static void fiber_main();
 
-    void begin(Launch& launch);
-    void end();
     void lay_out_threads(dim3 block_dim);
-    void run_block(std::uint64_t number);
+    void start_block(std::uint64_t number);
+    void go_on();
+    bool add_stack();
     void fill_shared_memory();
 
     Fiber* next_runnable();
@@ -126,9 +152,15 @@ private:
     int yes_ = 0, no_ = 0;
     Vote vote_{};
 
-    Fiber* fiber_ = nullptr;  // the one that runs, or null outside kernels
+    Fiber* fiber_ = nullptr;      // the one that runs, or null outside kernels
+    Fiber* suspended_ = nullptr;  // the one that was left by suspend()
+    volatile sig_atomic_t asked_to_leave_ = 0;
     Context scheduler_;
     std::vector<Stack> stacks_, free_stacks_;
+    std::size_t stacks_needed_ = 0;
+    long page_faults_ = 0;
+    stack_t previous_signal_stack_{};
+    std::unique_ptr<char[]> signal_stack_;
 };
 
 // The worker of this host thread, or null.

@@ -65,7 +65,6 @@ void note_fence();
 
 [[noreturn]] void assertion_failed(const char* expression, const char* file, int line);
 [[noreturn]] void trap();
-unsigned long long clock_now();
 unsigned long long nanoseconds_now();
 
 }  // namespace gpunn_emulator

@@ -79,7 +79,8 @@ GPUNN_UNWATCHED inline void call_kernel(void (*kernel)(Parameters...), const cha
     call_with(kernel, arguments, typename make_indices<sizeof...(Parameters)>::type());
 }
 
-// One word per parameter: `p` (pointer), `P` (pointer to const) or `v` (value), then kind, bytes and offset.
+// One word per parameter: `p` (pointer), `P` (pointer to const) or `v` (value), then kind, bytes, offset and
+// alignment.
 template <class... Parameters>
 GPUNN_UNWATCHED inline int describe_kernel(void (*)(Parameters...), char* text, int capacity) {
     typedef Layout<Parameters...> Offsets;
@@ -89,8 +90,8 @@ GPUNN_UNWATCHED inline int describe_kernel(void (*)(Parameters...), char* text, 
     const int bytes[] = {parameter<Parameters>::described::bytes..., 0};
     int length = 0;
     for (unsigned i = 0; i < sizeof...(Parameters) && length < capacity; i++)
-        length += snprintf(text + length, (size_t)(capacity - length), "%c%c,%d,%u ", passing[i], codes[i],
-                           bytes[i], Offsets::offset(i));
+        length += snprintf(text + length, (size_t)(capacity - length), "%c%c,%d,%u,%u ", passing[i], codes[i],
+                           bytes[i], Offsets::offset(i), Offsets::alignments[i]);
     return length;
 }
 

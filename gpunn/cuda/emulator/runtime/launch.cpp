@@ -253,7 +253,7 @@ private:
     }
 
     // In a signal handler of the thread that called.
-    static void interrupt(void* context);
+    static void interrupt(bool by_launch, void* context);
 
 #ifdef GPUNN_EMULATOR_CHECK
     void call_helpers_if_long() {}
@@ -301,7 +301,7 @@ private:
     }
 
     // In a signal handler of a helper.
-    static void interrupt_helper(void* context);
+    static void interrupt_helper(bool by_launch, void* context);
 
     // Returns true when all have ended, false after a moment.
     bool wait_for_helpers() {
@@ -334,10 +334,10 @@ const SignalTarget Run::target{handle_fault, interrupt};
 
 // A kernel can be left where it runs its own code, which holds no lock of anybody's. Elsewhere it is asked to leave
 // and, as it may not call us any more, tried again.
-void Run::interrupt(void* context) {
+void Run::interrupt(bool by_launch, void* context) {
     if (!running) return;
-    running->interrupted_ = 1;
-    if (!worker) return;
+    if (!by_launch) running->interrupted_ = 1;
+    if (!running->interrupted_ || !worker) return;
     if (worker->runs_kernels_own_code(interrupted_instruction(context))) return worker->suspend();
     worker->ask_to_leave();
     running->alarm_.set();
@@ -346,7 +346,7 @@ void Run::interrupt(void* context) {
 #ifndef GPUNN_EMULATOR_CHECK
 const SignalTarget Run::helper_target{handle_fault, interrupt_helper};
 
-void Run::interrupt_helper(void* context) {
+void Run::interrupt_helper(bool, void* context) {
     if (!worker || !worker->is_stopped()) return;
     if (worker->runs_kernels_own_code(interrupted_instruction(context))) worker->stop_block();
     worker->ask_to_leave();

@@ -43,9 +43,9 @@ void handle(int signal, siginfo_t* info, void* context) {
     int i = 0, error = errno;
     while (signals[i] != signal) i++;
     if (i < fault_signals && target) target->fault(signal, info, context);
-    bool sent_by_us = signal == interrupting && (info->si_code == SI_TKILL || info->si_code == SI_TIMER);
-    if (!sent_by_us) call_previous(i, info, context);
-    if (i >= fault_signals && target) target->interrupt(context);
+    bool by_launch = signal == interrupting && (info->si_code == SI_TKILL || info->si_code == SI_TIMER);
+    if (!by_launch) call_previous(i, info, context);
+    if (i >= fault_signals && target) target->interrupt(by_launch, context);
     errno = error;
 }
 
@@ -54,18 +54,19 @@ bool is_ours(const struct sigaction& action) {
 }
 
 void install(int i) {
+    bool always = i < always_handled;
     struct sigaction action {}, now;
-    sigaction(signals[i], nullptr, &now);
-    // Where somebody has put back a handler of ours that he had found, what was before that still holds.
-    if (!is_ours(now)) previous[i] = now;
-    // What ends the process, or is ignored, needs no help of ours.
-    ours[i] = i < always_handled || is_function(previous[i]);
-    if (!ours[i]) return;
     action.sa_sigaction = handle;
     // A fault's handler has a stack of its own, because the fiber's may be what overflowed. Not deferred, because
     // both kinds may be left by a jump.
-    action.sa_flags =
-        SA_SIGINFO | SA_NODEFER | (i < fault_signals ? SA_ONSTACK : previous[i].sa_flags & SA_RESTART);
+    action.sa_flags = SA_SIGINFO | SA_NODEFER | (i < fault_signals ? SA_ONSTACK : 0);
+    sigaction(signals[i], always ? &action : nullptr, &now);
+    // Where somebody has put back a handler of ours that he had found, what was before that still holds.
+    if (!is_ours(now)) previous[i] = now;
+    // What ends the process, or is ignored, needs no help of ours.
+    ours[i] = always || is_function(previous[i]);
+    if (always || !ours[i]) return;
+    action.sa_flags |= previous[i].sa_flags & SA_RESTART;
     sigaction(signals[i], &action, nullptr);
 }
 
@@ -73,8 +74,8 @@ void put_back(int i) {
     if (!ours[i]) return;
     ours[i] = false;
     struct sigaction now;
-    sigaction(signals[i], nullptr, &now);
-    if (is_ours(now)) sigaction(signals[i], &previous[i], nullptr);  // else it is somebody else's by now
+    sigaction(signals[i], &previous[i], &now);
+    if (!is_ours(now)) sigaction(signals[i], &now, nullptr);  // somebody's who came meanwhile
 }
 
 // A fork copies the lock as it is; holding it meanwhile means that the child finds it free. The threads whose

@@ -264,10 +264,10 @@ def test_a_signal_ends_a_kernel_that_does_not(modules, rings, check, name, grid,
 @MODES
 def test_a_kernel_goes_on_after_a_handler_that_raises_nothing(modules, rings, check):
     times = []
-    rings(lambda: times.append(time.monotonic()), 0.02, 0.02)
+    rings(lambda: times.append(time.monotonic()), 0.04, 0.04)
     blocks, begin = 2 if check else 8, time.monotonic()
     x = np.zeros(blocks, np.int64)
-    modules[check].get_function("lasts")(blocks, 1, (x, np.int64(200_000_000)))
+    modules[check].get_function("lasts")(blocks, 1, (x, np.int64(300_000_000)))
     end = time.monotonic()
     np.testing.assert_array_equal(x, 1)
     assert len([t for t in times if begin < t < end - 0.05]) >= 3  # and not all at the end

@@ -288,7 +288,7 @@ def _runtime(compiler: Compiler, check: bool) -> tuple[Path, ctypes.CDLL]:
         _cache_path("signals", platform.machine()),
         lambda path: _link(compiler, path, [*_RUNTIME_FLAGS, str(RUNTIME / "signals.cpp")]),
     )
-    inputs = [*flags, *(str(RUNTIME / name) for name in names), signals._name]
+    inputs = [*flags, *(str(RUNTIME / name) for name in names), signals._name, "-lrt"]
     path = _compiled_path("runtime", "", flags, compiler)
     runtime = _loaded(path, lambda path: _link(compiler, path, inputs))
     runtime.gpunn_emulator_launch.argtypes = [ctypes.c_void_p]

@@ -174,8 +174,11 @@ class RawKernel:
             self._fail(self._reports(count))
 
     def _run(self, request: _Request) -> int:
-        """Run it to its end; return the number of reports. A signal's Python handlers are called meanwhile; what one
-        of them raises, as KeyboardInterrupt, gives the launch up."""
+        """Run it to its end; return the number of reports.
+
+        A launch that lasts comes back here now and then: Python's signal handlers are called, and what one of them
+        raises, as KeyboardInterrupt, gives the launch up.
+        """
         runtime = self._library.runtime
         try:
             count: int = self._launch(ctypes.byref(request))

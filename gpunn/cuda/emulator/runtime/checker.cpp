@@ -177,6 +177,7 @@ bool Checker::is_emulators_own(const char* address, std::size_t bytes) const {
 
 void Checker::access(const char* address, std::size_t bytes, bool write, bool atomic, const void* pc) {
     if (!worker_ || !worker_->fiber() || !bytes) return;
+    worker_->leave_if_asked();
     const Region* region = find(address, bytes);
     if (!region) {
         if (is_emulators_own(address, bytes)) return;

@@ -136,30 +136,38 @@ void handle_fault(int signal, siginfo_t* info, void* context) {
 #define sigev_notify_thread_id _sigev_un._tid
 #endif
 
-// Sends `interrupting` to the thread that makes it, once, a little later. Everything here may be called in a signal
-// handler.
-class Alarm {
+// Sends `interrupting` to this thread again and again while a launch runs.
+class Ticking {
 public:
-    ~Alarm() {
-        if (made_) syscall(SYS_timer_delete, timer_);
+    ~Ticking() {
+        if (made_) timer_delete(timer_);
     }
-    void set() {
-        if (!made_) {
-            sigevent event{};
-            event.sigev_notify = SIGEV_THREAD_ID;
-            event.sigev_signo = interrupting;
-            event.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
-            made_ = syscall(SYS_timer_create, CLOCK_MONOTONIC, &event, &timer_) == 0;
-        }
-        itimerspec once{};
-        once.it_value.tv_nsec = 1000 * 1000;
-        if (made_) syscall(SYS_timer_settime, timer_, 0, &once, nullptr);
+    void start() {
+        if (!made_) make();
+        set(20 * 1000 * 1000);
     }
+    void stop() { set(0); }
+    void forget() { made_ = false; }  // a child of this process has no timers
 
 private:
-    int timer_ = 0;
+    void make() {
+        sigevent event{};
+        event.sigev_notify = SIGEV_THREAD_ID;
+        event.sigev_signo = interrupting;
+        event.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
+        made_ = timer_create(CLOCK_MONOTONIC, &event, &timer_) == 0;
+    }
+    void set(long nanoseconds) {
+        itimerspec often{};
+        often.it_value.tv_nsec = often.it_interval.tv_nsec = nanoseconds;
+        if (made_) timer_settime(timer_, 0, &often, nullptr);
+    }
+
+    timer_t timer_;
     bool made_ = false;
 };
+
+thread_local Ticking ticking;
 
 // --- a launch on its host threads ------------------------------------------------------------------------
 
@@ -180,6 +188,9 @@ unsigned core_count() {
 
 // The calling thread, in fast mode joined by one more per core once the launch proves to be long enough to pay for
 // them. They are started anew for every launch: a pool that waits would not survive a fork.
+//
+// Python only marks a signal when it comes, and calls the handler later, in Python: a launch that lasts returns to it
+// now and then.
 class Run {
 public:
     explicit Run(const Request& request) : launch(request), start_(Clock::now()) {
@@ -188,17 +199,16 @@ public:
 #endif
         gpunn_signals_hold();
         gpunn_signals_set_target(&target);
+        ticking.start();
     }
     ~Run() {
         launch.stop();
 #ifndef GPUNN_EMULATOR_CHECK
-        while (!wait_for_helpers()) {
-            std::lock_guard<std::mutex> lock(helpers_mutex_);
-            for (std::thread& helper : helpers_) pthread_kill(helper.native_handle(), interrupting);
-        }
+        while (!wait_for_helpers()) {}
         for (std::thread& helper : helpers_) helper.join();
 #endif
         give_worker_back();
+        ticking.stop();
         gpunn_signals_set_target(nullptr);
         gpunn_signals_release();
 #ifdef GPUNN_EMULATOR_CHECK
@@ -209,7 +219,7 @@ public:
     }
     Run(const Run&) = delete;
 
-    // Returns false if a signal has come in: the next call goes on where this one stopped.
+    // Returns false before the end now and then: the next call goes on where this one stopped.
     bool go_on() {
         interrupted_ = 0;
 #ifdef GPUNN_EMULATOR_CHECK
@@ -232,7 +242,6 @@ public:
 
 private:
     typedef std::chrono::steady_clock Clock;
-    // How long a thread that waits for others is deaf to signals.
     static constexpr std::chrono::milliseconds pause{5};
 
     void begin() {
@@ -253,7 +262,7 @@ private:
     }
 
     // In a signal handler of the thread that called.
-    static void interrupt(bool by_launch, void* context);
+    static void interrupt(void* context);
 
 #ifdef GPUNN_EMULATOR_CHECK
     void call_helpers_if_long() {}
@@ -301,12 +310,15 @@ private:
     }
 
     // In a signal handler of a helper.
-    static void interrupt_helper(bool by_launch, void* context);
+    static void interrupt_helper(void* context);
 
     // Returns true when all have ended, false after a moment.
     bool wait_for_helpers() {
         std::unique_lock<std::mutex> lock(helpers_mutex_);
-        return helper_ends_.wait_for(lock, pause, [this] { return busy_helpers_ == 0; });
+        if (helper_ends_.wait_for(lock, pause, [this] { return busy_helpers_ == 0; })) return true;
+        if (launch.is_stopped())
+            for (std::thread& helper : helpers_) pthread_kill(helper.native_handle(), interrupting);
+        return false;
     }
 
     bool called_ = false;
@@ -320,7 +332,6 @@ private:
     Worker* worker_ = nullptr;
     bool begun_ = false;
     volatile sig_atomic_t interrupted_ = 0;
-    Alarm alarm_;
 #ifdef GPUNN_EMULATOR_CHECK
     std::unique_lock<std::timed_mutex> check_lock_;
 #endif
@@ -332,24 +343,23 @@ thread_local std::vector<Report> last_reports;
 
 const SignalTarget Run::target{handle_fault, interrupt};
 
-// A kernel can be left where it runs its own code, which holds no lock of anybody's. Elsewhere it is asked to leave
-// and, as it may not call us any more, tried again.
-void Run::interrupt(bool by_launch, void* context) {
+// A kernel can be left where it runs its own code, which holds no lock of anybody's; elsewhere it is asked to leave.
+void leave(const void* pc) {
+    if (worker->runs_kernels_own_code(pc)) worker->leave();
+    else worker->ask_to_leave();
+}
+
+void Run::interrupt(void* context) {
     if (!running) return;
-    if (!by_launch) running->interrupted_ = 1;
-    if (!running->interrupted_ || !worker) return;
-    if (worker->runs_kernels_own_code(interrupted_instruction(context))) return worker->suspend();
-    worker->ask_to_leave();
-    running->alarm_.set();
+    running->interrupted_ = 1;
+    if (worker && worker->runs_kernel()) leave(interrupted_instruction(context));
 }
 
 #ifndef GPUNN_EMULATOR_CHECK
 const SignalTarget Run::helper_target{handle_fault, interrupt_helper};
 
-void Run::interrupt_helper(bool, void* context) {
-    if (!worker || !worker->is_stopped()) return;
-    if (worker->runs_kernels_own_code(interrupted_instruction(context))) worker->stop_block();
-    worker->ask_to_leave();
+void Run::interrupt_helper(void* context) {
+    if (worker && worker->runs_kernel() && worker->is_stopped()) leave(interrupted_instruction(context));
 }
 #endif
 
@@ -361,6 +371,7 @@ void free_locks_in_child() {
     free_locks();
     running = nullptr;
     worker = nullptr;
+    ticking.forget();
 #ifdef GPUNN_EMULATOR_CHECK
     if (!check_runs) return;
     check_runs = false;

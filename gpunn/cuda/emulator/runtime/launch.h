@@ -80,7 +80,7 @@ static_assert(sizeof(Request) == 88, "the Python side must follow");
 
 // What gpunn_emulator_launch and gpunn_emulator_resume return instead of a number of reports.
 enum class Outcome : int {
-    suspended = -1,  // a signal came in: act on it, then resume or abandon
+    suspended = -1,  // so that Python can act on signals; to be resumed or abandoned
     no_memory = -2,
     nested = -3,    // this host thread has a suspended launch
     forgotten = -4,  // the launch was suspended in the parent of this process

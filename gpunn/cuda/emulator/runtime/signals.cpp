@@ -10,30 +10,21 @@ using gpunn_emulator::SignalTarget;
 
 namespace {
 
-// A fault in a kernel ends its launch. The others are those that programs handle in Python, which only marks them:
-// a kernel that never ends would keep the mark from being seen.
-const int signals[] = {SIGSEGV, SIGBUS,  SIGFPE,  interrupting, SIGINT,
-                       SIGTERM, SIGHUP, SIGALRM, SIGUSR1,      SIGUSR2};
-const int fault_signals = 3, always_handled = 4;
+const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, interrupting};
 const int signal_count = sizeof signals / sizeof signals[0];
 
 struct sigaction previous[signal_count];
-bool ours[signal_count];
 int holders = 0;
 std::mutex mutex;
 
 // Initial-exec: the first use of other thread-local storage allocates it, which a signal handler must not.
 __thread const SignalTarget* target __attribute__((tls_model("initial-exec")));
 
-bool is_function(const struct sigaction& action) {
-    return (action.sa_flags & SA_SIGINFO) || (action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN);
-}
-
 void call_previous(int i, siginfo_t* info, void* context) {
     const struct sigaction& action = previous[i];
     if (action.sa_flags & SA_SIGINFO) action.sa_sigaction(signals[i], info, context);
-    else if (is_function(action)) action.sa_handler(signals[i]);
-    else if (i < fault_signals) {  // the end of the process
+    else if (action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN) action.sa_handler(signals[i]);
+    else if (signals[i] != interrupting) {  // the end of the process
         sigaction(signals[i], &action, nullptr);
         if (info->si_code <= 0) raise(signals[i]);  // was sent; otherwise the instruction runs, and faults, again
     }
@@ -42,10 +33,12 @@ void call_previous(int i, siginfo_t* info, void* context) {
 void handle(int signal, siginfo_t* info, void* context) {
     int i = 0, error = errno;
     while (signals[i] != signal) i++;
-    if (i < fault_signals && target) target->fault(signal, info, context);
-    bool by_launch = signal == interrupting && (info->si_code == SI_TKILL || info->si_code == SI_TIMER);
-    if (!by_launch) call_previous(i, info, context);
-    if (i >= fault_signals && target) target->interrupt(by_launch, context);
+    if (signal == interrupting && (info->si_code == SI_TKILL || info->si_code == SI_TIMER)) {
+        if (target) target->interrupt(context);
+    } else {
+        if (target && signal != interrupting) target->fault(signal, info, context);
+        call_previous(i, info, context);
+    }
     errno = error;
 }
 
@@ -54,25 +47,17 @@ bool is_ours(const struct sigaction& action) {
 }
 
 void install(int i) {
-    bool always = i < always_handled;
     struct sigaction action {}, now;
     action.sa_sigaction = handle;
     // A fault's handler has a stack of its own, because the fiber's may be what overflowed. Not deferred, because
     // both kinds may be left by a jump.
-    action.sa_flags = SA_SIGINFO | SA_NODEFER | (i < fault_signals ? SA_ONSTACK : 0);
-    sigaction(signals[i], always ? &action : nullptr, &now);
+    action.sa_flags = SA_SIGINFO | SA_NODEFER | (signals[i] == interrupting ? SA_RESTART : SA_ONSTACK);
+    sigaction(signals[i], &action, &now);
     // Where somebody has put back a handler of ours that he had found, what was before that still holds.
     if (!is_ours(now)) previous[i] = now;
-    // What ends the process, or is ignored, needs no help of ours.
-    ours[i] = always || is_function(previous[i]);
-    if (always || !ours[i]) return;
-    action.sa_flags |= previous[i].sa_flags & SA_RESTART;
-    sigaction(signals[i], &action, nullptr);
 }
 
 void put_back(int i) {
-    if (!ours[i]) return;
-    ours[i] = false;
     struct sigaction now;
     sigaction(signals[i], &previous[i], &now);
     if (!is_ours(now)) sigaction(signals[i], &now, nullptr);  // somebody's who came meanwhile

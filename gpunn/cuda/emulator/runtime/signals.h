@@ -9,12 +9,12 @@ namespace gpunn_emulator {
 struct SignalTarget {
     // A fault. Does not return if a kernel made it.
     void (*fault)(int signal, siginfo_t* info, void* context);
-    // Another signal, after its handler has been called: whoever started the launch has to act on it. Or, `by_launch`,
-    // the signal `interrupting` that launches send to their own threads.
-    void (*interrupt)(bool by_launch, void* context);
+    // The signal `interrupting`.
+    void (*interrupt)(void* context);
 };
 
-const int interrupting = SIGURG;  // ignored where no handler is in place
+// Launches send it to their own threads. It is ignored where no handler is in place.
+const int interrupting = SIGURG;
 
 }  // namespace gpunn_emulator
 

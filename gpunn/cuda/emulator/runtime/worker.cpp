@@ -85,7 +85,6 @@ bool Worker::begin(Launch& launch, std::size_t expected_stacks) {
     static_shared_ = request.library->shared_bytes ? (char*)__tls_get_addr(&index) : nullptr;
     stacks_needed_ = 0;
     asked_to_leave_ = 0;
-    page_faults_ = page_faults();
     stack_t stack{};
     stack.ss_sp = signal_stack_.get();
     stack.ss_size = signal_stack_bytes;
@@ -95,8 +94,8 @@ bool Worker::begin(Launch& launch, std::size_t expected_stacks) {
 
 void Worker::end() {
     sigaltstack(&previous_signal_stack_, nullptr);
-    // Pages of stacks are among those that this launch has touched first, if it touched many.
-    if (page_faults() - page_faults_ > 2 * (long)stacks_needed_)
+    // Pages of stacks may be among those that this launch has touched first, if it touched many.
+    if (stacks_needed_ > 1 && page_faults() - page_faults_ > 2 * (long)stacks_needed_)
         for (const Stack& stack : stacks_) trim_stack(stack);
     suspended_ = nullptr;
     worker = nullptr;
@@ -172,17 +171,11 @@ void Worker::go_on() {
     fiber_ = nullptr;
 }
 
-void Worker::suspend() {
-    Fiber& fiber = *fiber_;
-    suspended_ = &fiber;
+void Worker::leave() {
     asked_to_leave_ = 0;
-    switch_context(fiber.context, scheduler_);
-}
-
-void Worker::leave_if_asked() {
-    if (!asked_to_leave_) return;
     if (is_stopped()) stop_block();
-    suspend();
+    suspended_ = fiber_;
+    switch_context(suspended_->context, scheduler_);
 }
 
 bool Worker::runs_kernels_own_code(const void* pc) const {
@@ -249,7 +242,9 @@ void Worker::give_stack(Fiber& fiber) {
     if (free_stacks_.empty() && !add_stack()) fail_for_memory("the stacks of a block's threads", memory_failure());
     fiber.stack = free_stacks_.back();
     free_stacks_.pop_back();
-    stacks_needed_ = std::max(stacks_needed_, stacks_.size() - free_stacks_.size());
+    std::size_t in_use = stacks_.size() - free_stacks_.size();
+    if (in_use == 2 && stacks_needed_ == 1) page_faults_ = page_faults();
+    stacks_needed_ = std::max(stacks_needed_, in_use);
     fiber.started = true;
     start_context(fiber.context, fiber.stack, fiber_main);
 }

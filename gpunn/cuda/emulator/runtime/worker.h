@@ -77,12 +77,15 @@ public:
             after_block();
         }
     }
-    // Leaves the kernel for the call of work() it runs in, and returns when that is called again. Called in a signal
-    // handler that has interrupted the kernel's own code, or where a kernel calls.
-    void suspend();
-    // Has that done, or a block given up if the launch is stopped, when the kernel next calls.
+    // Leaves the kernel for the call of work() it runs in, and returns when that is called again; if the launch is
+    // stopped, gives the block up instead. Called where a kernel calls, or in a signal handler that has interrupted
+    // the kernel's own code.
+    void leave();
+    // Has that done when the kernel next calls.
     void ask_to_leave() { asked_to_leave_ = 1; }
-    void leave_if_asked();
+    void leave_if_asked() {
+        if (asked_to_leave_) leave();
+    }
 
     // How many stacks a block has needed in this launch.
     std::size_t stacks_needed() const { return stacks_needed_; }
@@ -153,7 +156,7 @@ private:
     Vote vote_{};
 
     Fiber* fiber_ = nullptr;      // the one that runs, or null outside kernels
-    Fiber* suspended_ = nullptr;  // the one that was left by suspend()
+    Fiber* suspended_ = nullptr;  // the one that was left by leave()
     volatile sig_atomic_t asked_to_leave_ = 0;
     Context scheduler_;
     std::vector<Stack> stacks_, free_stacks_;

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence, Sized
 from typing import Any, Protocol
 
 import numpy as np
 
+from gpunn.backend import manual_seed
 from gpunn.data.dataset import Indices
 from gpunn.errors import ArgumentError, ShapeError, check
 
@@ -140,7 +142,7 @@ class FixedSizeBatches:
 
 # The seed is the first half of a Philox key, the purpose the second; epoch and batch stand in the upper half of the
 # counter, so that each stream has 2^128 numbers before it meets another.
-_ORDER, _AUGMENTATION = 1, 2
+_ORDER, _AUGMENTATION, _GLOBAL = 1, 2, 3
 
 
 def order_generator(seed: int, epoch: int) -> np.random.Generator:
@@ -155,6 +157,21 @@ def batch_generator(seed: int, epoch: int, batch: int) -> np.random.Generator:
     True
     """
     return _stream(seed, _AUGMENTATION, epoch, batch)
+
+
+def seed_global_generators(seed: int, epoch: int, batch: int) -> None:
+    """Seed ``random``, NumPy's global generator and gpunn's default one for a batch, each with numbers of its own.
+
+    >>> seed_global_generators(0, 2, 7)
+    >>> first = random.random()
+    >>> seed_global_generators(0, 2, 7)
+    >>> random.random() == first
+    True
+    """
+    words = _stream(seed, _GLOBAL, epoch, batch).integers(1 << 32, size=(3, 4), dtype=np.uint32)
+    random.seed(words[0].tobytes())
+    np.random.seed(words[1])  # noqa: NPY002  (it is for data sets that draw from it)
+    manual_seed(int.from_bytes(words[2].tobytes(), "little"))
 
 
 def _stream(seed: int, purpose: int, epoch: int, batch: int) -> np.random.Generator:

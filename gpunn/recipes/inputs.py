@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gpunn.data import read_csv, read_npy
-from gpunn.data.folder import read_image
+from gpunn.data.image import read_image
 from gpunn.data.reading import bad_file, opened
 
 Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
@@ -26,7 +26,7 @@ def digit_images(path: Path) -> tuple[Floats, bool]:
     FileError, with the path and the cause.
     """
     if path.suffix.lower() != ".npy":
-        image = read_image(path, _grey)
+        (image,) = read_image(path, 1, scaled=False)  # as_digit finds out what is dark and what is light
         if not np.isfinite(image).all() or image.min() == image.max():
             bad_file(path, "there is no digit: one grey all over, or pixels that are no numbers")
         return as_digit(image)[np.newaxis, np.newaxis], False
@@ -75,18 +75,6 @@ def _fitted(ink: Floats) -> Floats:
     small = Image.fromarray(cut).resize((width, height), Image.Resampling.BOX)
     fitted[top : top + height, left : left + width] = np.asarray(small)
     return fitted
-
-
-def _grey(image: Any) -> Floats:
-    """Grey values of an image of any mode; what is transparent is white."""
-    from PIL import Image
-
-    if image.mode.startswith(("I", "F")):  # 16 or 32 bits a pixel, which Pillow would cut off at 255
-        return np.asarray(image, np.float32)
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    return np.asarray(image.convert("L"), np.float32)
 
 
 def points(path: Path) -> tuple[Floats, bool]:

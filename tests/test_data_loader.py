@@ -355,11 +355,11 @@ def test_what_cannot_be_pickled_is_refused_in_words() -> None:
 
 def test_arguments() -> None:
     data = Numbers(4)
-    with pytest.raises(ArgumentError, match="batch_size must be at least 1, got batch_size=0"):
+    with pytest.raises(ArgumentError, match="batch_size must be an integer of at least 1, got batch_size=0"):
         DataLoader(data, 0)
-    with pytest.raises(ArgumentError, match="workers must be at least 0, got workers=-1"):
+    with pytest.raises(ArgumentError, match="workers must be an integer of at least 0, got workers=-1"):
         DataLoader(data, workers=-1)
-    with pytest.raises(ArgumentError, match="prefetch must be at least 1, got prefetch=0"):
+    with pytest.raises(ArgumentError, match="prefetch must be an integer of at least 1, got prefetch=0"):
         DataLoader(data, prefetch=0)
     with pytest.raises(ArgumentError, match="worker_kind must be .* got worker_kind='fibre'"):
         DataLoader(data, worker_kind="fibre")
@@ -367,7 +367,7 @@ def test_arguments() -> None:
         DataLoader(data, shuffle=True, sampler=SequentialSampler(data))
     with pytest.raises(ArgumentError, match="a batch_sampler stands alone"):
         DataLoader(data, 2, batch_sampler=DataLoader(data).batch_sampler)
-    with pytest.raises(ArgumentError, match=r"seed must be from 0 to 2\^64 - 1, got seed=-1"):
+    with pytest.raises(ArgumentError, match=r"seed must be an integer from 0 to 2\^64 - 1, got seed=-1"):
         DataLoader(data, seed=-1)
     with pytest.raises(ArgumentError, match='a device is "cpu"'):
         DataLoader(data, device="tpu")

@@ -12,7 +12,7 @@ import numpy as np
 from gpunn.backend import Array, asarray, check_device, random_generator, to_cpu
 from gpunn.data.dataset import checked_index
 from gpunn.data.image import check_pillow, read_image
-from gpunn.errors import ArgumentError, FileError, ShapeError, check
+from gpunn.errors import FileError, ShapeError, check, check_sizes
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -32,7 +32,7 @@ class ImageFiles:
     ndim = 4
 
     def __init__(self, paths: Sequence[Path], size: int, device: str = "cpu") -> None:
-        check(size >= 1, ArgumentError, "ImageFiles", "size must be at least 1", size=size)
+        check_sizes("ImageFiles", size=size)
         check_pillow()
         self.paths, self.size, self.device = list(paths), size, check_device(device)
 

@@ -122,8 +122,8 @@ def _white(image: Any) -> float:
     if image.mode == "F":
         return 1.0
     # 16 bits may be 12 in a TIFF; integers of 32 bits are, in most files, 16 that something has made longer.
-    bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))[0]
-    return 2.0 ** min(bits, 16) - 1
+    bits = int(getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))[0])
+    return float(2 ** min(bits, 16) - 1)
 
 
 def _deep(image: Any, white: float, scaled: bool) -> Any:

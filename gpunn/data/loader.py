@@ -33,7 +33,7 @@ from gpunn.data.sampler import (
     seed_global_generators,
 )
 from gpunn.data.staging import staged
-from gpunn.errors import ArgumentError, DataError, check, fail
+from gpunn.errors import ArgumentError, DataError, check, check_sizes, fail
 
 if TYPE_CHECKING:
     from gpunn.data.processes import Processes
@@ -99,13 +99,14 @@ class DataLoader:
         check(alone, ArgumentError, "DataLoader", rule, batch_size=batch_size, shuffle=shuffle, drop_last=drop_last)
         rule = "a sampler decides the order: leave shuffle out"
         check(sampler is None or not shuffle, ArgumentError, "DataLoader", rule, shuffle=shuffle)
-        check(workers >= 0, ArgumentError, "DataLoader", "workers must be at least 0", workers=workers)
-        check(prefetch >= 1, ArgumentError, "DataLoader", "prefetch must be at least 1", prefetch=prefetch)
+        check_sizes("DataLoader", batch_size=batch_size, prefetch=prefetch)
+        check_sizes("DataLoader", 0, workers=workers)
         rule = 'worker_kind must be "thread" or "process"'
         check(worker_kind in ("thread", "process"), ArgumentError, "DataLoader", rule, worker_kind=worker_kind)
         if seed is None:
             seed = int(default_generator().integers(1 << 63))
-        check(0 <= seed < 1 << 64, ArgumentError, "DataLoader", "seed must be from 0 to 2^64 - 1", seed=seed)
+        valid = isinstance(seed, int | np.integer) and not isinstance(seed, bool) and 0 <= seed < 1 << 64
+        check(valid, ArgumentError, "DataLoader", "seed must be an integer from 0 to 2^64 - 1", seed=seed)
         if sampler is None:
             sampler = RandomSampler(dataset) if shuffle else SequentialSampler(dataset)
         self.batch_sampler = batch_sampler or FixedSizeBatches(sampler, batch_size, drop_last)

@@ -5,8 +5,11 @@ CuPy is imported only when a GPU is asked for, or when the caller already works 
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import itertools
 import os
+import pickle
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -373,7 +376,11 @@ def use_generator(generator: np.random.Generator) -> Iterator[None]:
 
 
 def default_generator() -> np.random.Generator:
-    """The generator used where none is passed: of :func:`use_generator`, or seeded by :func:`manual_seed`, or new."""
+    """The generator used where none is passed: of :func:`use_generator`, or seeded by :func:`manual_seed`, or new.
+
+    A forked child has another, which neither its parent nor another child has: its stream depends on where the
+    parent's generator was, and on which fork of the parent it was.
+    """
     global _default_generator
     used = _used_generator.get()
     if used is not None:
@@ -394,3 +401,31 @@ def manual_seed(seed: int) -> None:
     """
     global _default_generator
     _default_generator = random_generator(seed)
+
+
+_forks = itertools.count(1)
+_fork: ContextVar[int] = ContextVar("fork", default=0)
+
+
+def _count_fork() -> None:
+    _fork.set(next(_forks))  # of this thread: another may fork at the same time
+
+
+def _draw_apart() -> None:
+    """Give this forked child numbers of its own."""
+    global _default_generator
+    if _default_generator is not None:
+        _default_generator = _forked(_default_generator)
+    used = _used_generator.get()
+    if used is not None:
+        _used_generator.set(_forked(used))
+
+
+def _forked(generator: np.random.Generator) -> np.random.Generator:
+    # From its state, not by a draw: a thread that is not in the child may have held its lock.
+    state = pickle.dumps((_fork.get(), generator.bit_generator.state))
+    return random_generator(int.from_bytes(hashlib.sha256(state).digest(), "little"))
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(before=_count_fork, after_in_child=_draw_apart)

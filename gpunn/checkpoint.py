@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from gpunn.backend import Array, half_dtype, is_array, to_cpu
-from gpunn.errors import ArgumentError, FileError, GpunnError, PackageError, check, fail
+from gpunn.errors import ArgumentError, FileError, GpunnError, PackageError, check, check_sizes, fail
 from gpunn.files import write_atomically
 from gpunn.nn import Module
 
@@ -242,7 +242,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | os.PathLike[str], keep: int = 2) -> None:
-        check(keep >= 1, ArgumentError, "Checkpoints", "keep must be at least 1", keep=keep)
+        check_sizes("Checkpoints", keep=keep)
         self.folder, self.keep = Path(folder), keep
 
     def path(self, step: int) -> Path:

@@ -103,13 +103,13 @@ def check_number(op: str, **named: object) -> None:
         check(isinstance(value, Real), ArgumentError, op, f"{name} must be a number", **{name: value})
 
 
-def check_sizes(op: str, **named: object) -> None:
-    """Check that each of the named settings is an integer of at least 1, of Python or NumPy.
+def check_sizes(op: str, least: int = 1, /, **named: object) -> None:
+    """Check that each of the named settings is an integer of at least ``least``, of Python or NumPy; a bool is none.
 
     >>> check_sizes("Linear", in_features=3, out_features=0)
     Traceback (most recent call last):
     gpunn.errors.ArgumentError: Linear: out_features must be an integer of at least 1, got out_features=0
     """
     for name, value in named.items():
-        valid = isinstance(value, Integral) and int(value) >= 1
-        check(valid, ArgumentError, op, f"{name} must be an integer of at least 1", **{name: value})
+        valid = isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+        check(valid, ArgumentError, op, f"{name} must be an integer of at least {least}", **{name: value})

@@ -28,7 +28,7 @@ from gpunn.backend import (
     random_generator,
     to_cpu,
 )
-from gpunn.errors import ArgumentError, BackendError, DtypeError, GradientError, check, fail
+from gpunn.errors import ArgumentError, BackendError, DtypeError, GradientError, check, check_sizes, fail
 from gpunn.tensor import Tensor, tensor
 
 Function = Callable[..., Any]
@@ -71,7 +71,7 @@ def check_gradients(
     Raises GradientError for a wrong gradient, for a point where f has a kink or a jump, for values that are not finite,
     and for an f that gives other values when it is called again; DtypeError for inputs or results that are not float64.
     """
-    check(directions > 0, ArgumentError, "check_gradients", "directions must be at least 1", directions=directions)
+    check_sizes("check_gradients", directions=directions)
     _check_several("check_gradients", inputs)
     arrays = [_float64(number, x) for number, x in enumerate(inputs)]
     generator = random_generator(seed)

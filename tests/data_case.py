@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import struct
 import time
 
 import numpy as np
+
+from gpunn.backend import default_generator
 
 
 class Numbers:
@@ -48,6 +51,13 @@ class Pids(Numbers):
 
     def __getitem__(self, index: int) -> np.ndarray:
         return np.asarray(os.getpid())
+
+
+class Draws(Numbers):
+    """Each sample is one draw of each global generator: of ``random``, of NumPy and of gpunn."""
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return np.array([random.random(), np.random.random(), default_generator().random()])  # noqa: NPY002
 
 
 def noise(sample: np.ndarray, generator: np.random.Generator) -> np.ndarray:

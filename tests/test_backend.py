@@ -1,4 +1,10 @@
+import contextlib
+import itertools
+import os
+import signal
 import sys
+import threading
+import time
 import types
 
 import numpy as np
@@ -141,6 +147,75 @@ def test_default_generator_differs_between_processes(monkeypatch):
     first = backend.default_generator().random()
     monkeypatch.setattr(backend, "_default_generator", None)
     assert backend.default_generator().random() != first
+
+
+def forked_draws(count):
+    """The first numbers of ``count`` forked children, each with those of a child of its own."""
+    numbers = []
+    for _ in range(count):
+        read, write = os.pipe()
+        if os.fork() == 0:
+            try:
+                grandchild = os.fork() == 0
+                os.write(write, backend.default_generator().bytes(8))
+                if not grandchild:
+                    os.wait()
+            finally:
+                os._exit(0)
+        os.close(write)
+        with os.fdopen(read, "rb") as pipe:
+            numbers += np.frombuffer(pipe.read(), np.uint64).tolist()
+        os.wait()
+    return numbers
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # other tests leave threads
+@pytest.mark.parametrize("context", ["seeded", "used"])
+def test_forked_children_draw_numbers_of_their_own(context, monkeypatch):
+    def draws():
+        monkeypatch.setattr(backend, "_forks", itertools.count(1))
+        with contextlib.ExitStack() as stack:
+            if context == "seeded":
+                backend.manual_seed(7)
+            else:
+                stack.enter_context(backend.use_generator(backend.random_generator(7)))
+            return forked_draws(3) + np.frombuffer(backend.default_generator().bytes(16), np.uint64).tolist()
+
+    first = draws()
+    assert len(set(first)) == 3 * 2 + 2
+    assert sorted(first) == sorted(draws())  # decided by the seed
+    assert first[-2:] == np.frombuffer(backend.random_generator(7).bytes(16), np.uint64).tolist()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_while_another_thread_draws_does_not_hang():
+    backend.manual_seed(1)
+    lock, held, forked = backend.default_generator().bit_generator.lock, threading.Event(), threading.Event()
+
+    def draw():
+        with lock:
+            held.set()
+            forked.wait()
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    held.wait()
+    child = os.fork()
+    if child == 0:
+        backend.default_generator().random()
+        os._exit(3)
+    forked.set()
+    thread.join()
+    deadline = time.monotonic() + 10
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if ended == (0, 0):
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert ended != (0, 0)
+    assert os.waitstatus_to_exitcode(ended[1]) == 3
 
 
 @pytest.mark.gpu

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 import gpunn.functional as F
-from gpunn import nn, optim, tensor
+from gpunn import data, nn, optim, tensor
+from gpunn.backend import random_generator
+from gpunn.data.folder import ImageFiles
 from gpunn.errors import ArgumentError, DtypeError, GpunnError, ShapeError
+from gpunn.train import Checkpoint, EarlyStopping, Plots, Trainer, confusion_matrix, evaluate
 
 # ---- every function --------------------------------------------------------------------------------------------------
 
@@ -166,3 +169,55 @@ def test_the_error_says_what_is_wrong(name):
     call, kind, message = CASES[name]
     with pytest.raises(kind, match=message):
         call()
+
+
+# ---- how many --------------------------------------------------------------------------------------------------------
+
+DATA = data.ArrayDataset(np.arange(8))
+
+
+def a_trainer(**settings):
+    model = nn.Linear(1, 1)
+    batches = [np.ones((1, 1), np.float32)]
+    return Trainer(
+        model, optim.SGD(model.parameters(), lr=0.1), batches, lambda x: (model(tensor(x)).sum(), 1), **settings
+    )
+
+
+COUNTS = {
+    "DataLoader: batch_size": lambda n, _: data.DataLoader(DATA, n),
+    "DataLoader: workers": lambda n, _: data.DataLoader(DATA, workers=n),
+    "DataLoader: prefetch": lambda n, _: data.DataLoader(DATA, prefetch=n),
+    "DataLoader: seed": lambda n, _: data.DataLoader(DATA, seed=n),
+    "RandomSampler: num_samples": lambda n, _: data.RandomSampler(DATA, num_samples=n),
+    "WeightedRandomSampler: num_samples": lambda n, _: data.WeightedRandomSampler([1, 1, 1], n),
+    "circles: train": lambda n, _: data.circles(train=n),
+    "random_crop: size": lambda n, _: data.random_crop(IMAGES, n, random_generator(0)),
+    "ImageFiles: size": lambda n, _: ImageFiles([], n),
+    "Trainer: epochs": lambda n, _: a_trainer().run(n),
+    "Trainer: accumulate": lambda n, _: a_trainer(accumulate=n),
+    "DataLoader: batch_size, of evaluate": lambda n, _: evaluate(nn.Linear(4, 3), ROWS, CLASSES, n),
+    "EarlyStopping: patience": lambda n, _: EarlyStopping("test_loss", n),
+    "Plots: every": lambda n, folder: Plots(folder, print, every=n),
+    "Checkpoint: every_steps": lambda n, folder: Checkpoint(folder, every_steps=n),
+    "Checkpoints: keep": lambda n, folder: Checkpoint(folder, keep=n),
+    "confusion_matrix: classes": lambda n, _: confusion_matrix(CLASSES[:2], CLASSES[:2], n),
+    "Linear: in_features": lambda n, _: nn.Linear(n, 2),
+    "Embedding: num_embeddings": lambda n, _: nn.Embedding(n, 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", [2.0, np.float32(2), "2", True], ids=repr)
+@pytest.mark.parametrize("name", COUNTS)
+def test_a_count_is_an_integer(name, wrong, tmp_path):
+    COUNTS[name](np.int64(2), tmp_path)
+    with pytest.raises(GpunnError, match=f"{name.partition(',')[0]} must .*(integer|fit)") as caught:
+        COUNTS[name](wrong, tmp_path)
+    assert repr(wrong) in str(caught.value)
+
+
+def test_indices_of_a_subset_are_integers():
+    for wrong in ([1.7], ["1"], [True, False]):
+        with pytest.raises(ArgumentError, match="Subset: indices must be integers, got dtype="):
+            data.Subset(DATA, wrong)
+    assert len(data.Subset(DATA, [])) == 0

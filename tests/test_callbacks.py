@@ -482,7 +482,7 @@ def test_tensorboard_where_nothing_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FileError, match="file/events: the event files cannot be written there"):
         trainer(TensorBoard(tmp_path / "file" / "events")).run(1)
-    with pytest.raises(ArgumentError, match="every_steps must be at least 1, got every_steps=0"):
+    with pytest.raises(ArgumentError, match="every_steps must be an integer of at least 1, got every_steps=0"):
         TensorBoard(tmp_path, every_steps=0)
 
 
@@ -520,7 +520,7 @@ def test_plots_that_cannot_be_drawn_leave_the_old_ones(tmp_path: Path) -> None:
         trainer(Plots(tmp_path, draw)).run(3)
     assert (tmp_path / "curves.png").read_text() == "whole"
     assert os.listdir(tmp_path) == ["curves.png"]
-    with pytest.raises(ArgumentError, match="Plots: every must be at least 1, got every=0"):
+    with pytest.raises(ArgumentError, match="Plots: every must be an integer of at least 1, got every=0"):
         Plots(tmp_path, draw, every=0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,66 @@ def test_an_output_that_cannot_be_written() -> None:
         )
     assert done.stderr == "error: the standard output cannot be written: No space left on device\n"
     assert done.returncode == 2
+
+
+# ---- letters that the output lacks ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ascii_streams(command: Command, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """Run the command where standard output and error take ASCII only."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        streams = [io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True) for _ in range(2)]
+        with monkeypatch.context() as patch:
+            patch.setenv("COLUMNS", "80")  # so narrow that a help shortens some words, with a letter that ASCII lacks
+            patch.setattr(sys, "stdout", streams[0])
+            patch.setattr(sys, "stderr", streams[1])
+            code = command(*arguments).code
+        return code, *(stream.buffer.getvalue().decode() for stream in streams)
+
+    return run
+
+
+@each_command
+def test_every_help_in_ascii(path: tuple[str, ...], ascii_streams: Any) -> None:
+    code, out, err = ascii_streams(*path, "--help")
+    assert (code, err) == (0, "")
+    assert "Usage: " in out
+
+
+@pytest.mark.filterwarnings("default:p.csv")
+def test_a_run_with_an_umlaut_in_ascii(ascii_streams: Any, tmp_path: Path) -> None:
+    code, out, err = ascii_streams("train", "circles", "--epochs", "1", "--out", "rün")
+    assert (code, out.count("\n")) == (0, 1)
+    assert out.endswith(r": r\xfcn" + "\n")
+    assert "epoch 1/1" in err
+    (tmp_path / "p.csv").write_text("ä,b\n1,2\n", encoding="utf-8")
+    code, out, err = ascii_streams("predict", "rün", "p.csv")
+    assert (code, err) == (0, "warning: p.csv: its first line is no point, but names the columns: \\xe4, b\n")
+    assert ascii_streams("draw", "activations", "--out", "ä.png")[:2] == (
+        0, "10 activations and their derivatives: \\xe4.png\n",
+    )  # fmt: skip
+    code, out, err = ascii_streams("eval", "nirgendwö")
+    assert (code, out, err.partition(":")[0]) == (2, "", "error")
+    assert err.startswith("error: nirgendw\\xf6: ")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes there")
+@pytest.mark.parametrize("name", ["rün".encode(), b"r\xfcn"])
+def test_runs_whose_names_the_system_cannot_decode(name: bytes, tmp_path: Path) -> None:
+    bare = {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    environment = {**os.environ, **bare, "LC_ALL": "C"}
+
+    def run(*arguments: bytes) -> bytes:
+        command = [sys.executable.encode(), b"-m", b"gpunn", *arguments]
+        return subprocess.run(command, env=environment, cwd=tmp_path, check=True, stdout=subprocess.PIPE).stdout
+
+    escaped = b"".join(b"\\udc%02x" % byte if byte > 127 else b"%c" % byte for byte in name)
+    assert run(b"train", b"circles", b"--epochs", b"1", b"--out", name).endswith(b": %s\n" % escaped)
+    assert (tmp_path / os.fsdecode(name) / "model.safetensors").exists()
+    assert run(b"compare", name, b"--out", name + b".png").endswith(b"curves: %s.png\n" % escaped)
+    assert (tmp_path / os.fsdecode(name + b".png")).stat().st_size > 0
 
 
 def test_a_fault(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import struct
 import subprocess
 import sys
@@ -154,8 +155,8 @@ def test_csv(write) -> None:
         ("3 -1 +2", [3, -1, 2], np.int64, ()),
         ("1.5 2 3", [1.5, 2, 3], np.float32, ()),
         ("b a b", [1, 0, 1], np.int64, ("a", "b")),
-        ("1 2 a", [0, 1, 2], np.int64, ("1", "2", "a")),
-        ("1 2 nan", [0, 1, 2], np.int64, ("1", "2", "nan")),
+        ("+ - +", [0, 1, 0], np.int64, ("+", "-")),
+        ("9223372036854775807 -9223372036854775808 16777217", [2**63 - 1, -(2**63), 2**24 + 1], np.int64, ()),
     ],
 )
 @pytest.mark.parametrize("target", [1, -2])
@@ -173,6 +174,96 @@ def test_csv_without_a_target(write) -> None:
     assert table.y is None
     only_target = read_csv(write(b"y\n1\n2\n"), target="y")
     assert (only_target.x.shape, only_target.y.tolist()) == ((2, 0), [1, 2])
+
+
+@pytest.mark.parametrize("mark", ["NA", "n/a", "nan", "NULL", "?", "None", "a", "1_0", "2,5", "5%", "1 000", "0x10"])
+@pytest.mark.parametrize("others", ["1.5 2.5", "1 2", "cat dog"])
+def test_targets_that_may_be_numbers_or_classes(write, mark: str, others: str) -> None:
+    """One such value must not make classes of a column of numbers, nor be a class without a word."""
+    first, last = others.split()
+    texts = sorted({first, mark, last})
+    path = write(f"x;y\n1;{first}\n\n2;{mark}\n3;{last}\n".encode())
+    table = read_csv(path, "y", delimiter=";", classes=True)
+    assert (table.classes, [table.classes[i] for i in table.y]) == (tuple(texts), [first, mark, last])
+    assert table.guessed == ()
+    if others == "cat dog" and mark in ("a", "0x10"):
+        return
+    with pytest.raises(
+        FileError, match=rf"line 4: column 'y': {re.escape(repr(mark))} .* or (be )?the name of a class"
+    ):
+        read_csv(path, "y", delimiter=";")
+    with pytest.raises(FileError, match=r"line \d: column 'y': a finite float32 number is needed, got "):
+        read_csv(path, "y", delimiter=";", classes=False)
+
+
+@pytest.mark.parametrize(
+    ("content", "columns", "samples", "guess"),
+    [
+        (b"1,2\n3,4\n5,6\n", ("0",), 3, "line 1 is the first sample, as it has numbers"),
+        (b"\n1.5,cat\n2.5,dog\n", ("0",), 2, "line 2 is the first sample, as it has numbers"),
+        (b"a,b\n1,2\n", ("a",), 1, "line 1 names the columns, as it has no number"),
+        (b",Mg\n1,2\n", ("",), 1, "line 1 names the columns, as it has no number"),
+        (b"2019,2020\n1,2\n", ("0",), 2, "line 1 is the first sample, as it has numbers"),
+    ],
+)
+def test_the_first_line_of_a_csv_is_guessed_and_said(write, content, columns, samples, guess) -> None:
+    path = write(content)
+    table = read_csv(path, target=-1)
+    assert (table.columns, len(table.x), len(table.y), table.guessed[0]) == (columns, samples, samples, guess)
+    assert len(table.guessed) == 2
+    assert table.guessed[1].startswith("the targets are ")
+    told = read_csv(path, target=-1, header=True, classes=True)
+    assert (len(told.x), told.guessed) == (len(content.split()) - 1, ())
+
+
+@pytest.mark.parametrize(
+    ("content", "target", "message"),
+    [
+        (b"0,1,2\n1.5,2.5,3.5\n", None, "line 1: 0 to 2 may be the numbers of the columns, or the first sample: pass"),
+        (b"cat\ndog\n", 0, "line 1: column '0': 'cat' may be the name of the column, or the first target: pass header"),
+        (b"150,4,setosa\n5.1,3.5,0\n", -1, "line 1: column '2': 'setosa' among numbers such as '0'"),
+        (b"150,setosa,4\n5.1,3.5,0\n", -1, "line 1: column '1': .* got 'setosa'; if this line names the columns, .*"),
+        (b"NA,NA\n1,2\n", None, "line 1: column '0': a finite float32 number is needed, got 'NA'"),
+    ],
+)
+def test_a_first_line_that_can_be_read_in_two_ways(write, content: bytes, target: int | None, message: str) -> None:
+    path = write(content)
+    with pytest.raises(FileError, match=message):
+        read_csv(path, target)
+    assert len(read_csv(path, target, header=True).x) == 1
+
+
+@pytest.mark.parametrize(
+    ("integer", "nearest"),
+    [("16777217", "16777216"), ("-33554433", "33554432"), ("+00123456789", "123456792"), ("9" * 30, "1" + "0" * 5)],
+)
+def test_integers_that_float32_cannot_hold(write, integer: str, nearest: str) -> None:
+    said = rf"line 3: column 'b': float32 has no {re.escape(integer)}, the nearest is -?{nearest}\d*: .* one that was"
+    for other, target in (("2", None), ("2.5", "b")):
+        with pytest.raises(FileError, match=said):
+            read_csv(write(f"a,b\n1,{other}\n1,{integer}\n".encode()), target)
+    measured = read_csv(write(f"a,b\n16777216,2\n1,{integer}.0\n".encode()))
+    np.testing.assert_allclose(measured.x, [[2**24, 2], [1, float(integer)]], rtol=1e-7)
+    assert read_csv(write(b"a,b\n33554432,-16777218\n")).x.tolist() == [[33554432, -16777218]]
+
+
+def test_integers_that_are_labels(write) -> None:
+    labels = read_csv(write(b"x,y\n1,16777217\n2,16777216\n"), target="y").y
+    assert labels.tolist() == [2**24 + 1, 2**24]
+    path = write(b"x,y\n1,9223372036854775808\n2,9223372036854775809\n")
+    with pytest.raises(FileError, match="line 2: column 'y': the integer 9223372036854775808 is beyond int64"):
+        read_csv(path, target="y")
+    assert read_csv(path, target="y", classes=True).y.tolist() == [0, 1]
+
+
+def test_csv_arguments(write) -> None:
+    path = write(b"a,b\n1,2\n")
+    for target in (True, 1.0):
+        with pytest.raises(ArgumentError, match="target must be the name or the number of a column, got target="):
+            read_csv(path, target)
+    for delimiter in ("||", "", None):
+        with pytest.raises(ArgumentError, match="delimiter must be one character, got delimiter="):
+            read_csv(path, delimiter=delimiter)
 
 
 # ---- clear errors --------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_case import Deadly, Faulty, Numbers, Pids, failing_augment, noise, scaled, unsendable
+from data_case import Deadly, Draws, Faulty, Numbers, Pids, failing_augment, noise, scaled, unsendable
 
 import gpunn
 from gpunn.backend import chosen_matmul_precision, manual_seed, matmul_precision, random_generator
@@ -201,6 +201,63 @@ def test_resumed_loaders_give_exactly_the_rest(workers: int, kind: str, stop: in
         np.testing.assert_array_equal(a, b)
 
 
+# ---- global generators ---------------------------------------------------------------------------------------------
+
+
+def global_draws(workers: int, seed: int, epochs: int = 2, stop: int = 0) -> np.ndarray:
+    """What a data set draws in worker processes, (epochs, 9 samples, 3 generators), left after ``stop`` batches."""
+
+    def loader() -> DataLoader:
+        return DataLoader(Draws(9), 2, workers=workers, worker_kind="process", prefetch=1, seed=seed)
+
+    first, before = loader(), []
+    if stop:
+        before = list(islice(iter(first), stop))
+        state = first.state_dict()
+        first = loader()
+        first.load_state_dict(state)
+    batches = before + [batch for _ in range(epochs) for batch in first]
+    return np.concatenate(batches).reshape(epochs, 9, 3)
+
+
+def test_processes_draw_from_global_generators_by_seed_epoch_and_batch() -> None:
+    draws = global_draws(workers=2, seed=5)
+    assert len(np.unique(draws)) == draws.size  # over samples, workers, epochs and generators
+    np.testing.assert_array_equal(global_draws(workers=3, seed=5), draws)
+    np.testing.assert_array_equal(global_draws(workers=2, seed=5, stop=3), draws)
+    assert not np.isin(global_draws(workers=2, seed=6, epochs=1), draws).any()
+
+
+@pytest.mark.parametrize("start", ["forkserver", "spawn"])
+def test_a_script_that_seeds_at_its_top_does_not_repeat_numbers(start: str, tmp_path: Path) -> None:
+    """A process that is spawned runs the top of the script again."""
+    if start not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"there is no {start} here")
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import multiprocessing, random, numpy as np, gpunn\n"
+        "from data_case import Draws\n"
+        "from gpunn.data import DataLoader\n"
+        "random.seed(0); np.random.seed(0); gpunn.manual_seed(0)\n"
+        f"multiprocessing.get_all_start_methods = lambda: ['{start}']\n"
+        "if __name__ == '__main__':\n"
+        "    own = Draws(1)[0]\n"
+        "    loaders = [DataLoader(Draws(6), 2, workers=2, worker_kind='process', seed=s) for s in (0, 1)]\n"
+        "    draws = np.concatenate([own[np.newaxis], *loaders[0], *loaders[0], *loaders[1]])\n"
+        "    print(draws.size, len(np.unique(draws)))\n"
+    )
+    folders = [str(Path(__file__).parent), str(Path(gpunn.__file__).parent.parent)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+    run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment, timeout=120)
+    assert (run.stdout, run.stderr) == ("57 57\n", "")
+
+
+def test_threads_and_the_caller_share_the_global_generators() -> None:
+    for workers in (0, 3):
+        draws = np.concatenate([*DataLoader(Draws(40), 2, workers=workers), *DataLoader(Draws(40), 2)])
+        assert len(np.unique(draws)) == draws.size
+
+
 def test_a_loop_that_was_left_is_followed_by_the_next_epoch() -> None:
     loader, twin = (DataLoader(ArrayDataset(np.arange(9)), 2, shuffle=True, seed=1) for _ in range(2))
     epochs = [[b.tolist() for b in twin] for _ in range(2)]
@@ -298,11 +355,11 @@ def test_what_cannot_be_pickled_is_refused_in_words() -> None:
 
 def test_arguments() -> None:
     data = Numbers(4)
-    with pytest.raises(ArgumentError, match="batch_size must be at least 1, got batch_size=0"):
+    with pytest.raises(ArgumentError, match="batch_size must be an integer of at least 1, got batch_size=0"):
         DataLoader(data, 0)
-    with pytest.raises(ArgumentError, match="workers must be at least 0, got workers=-1"):
+    with pytest.raises(ArgumentError, match="workers must be an integer of at least 0, got workers=-1"):
         DataLoader(data, workers=-1)
-    with pytest.raises(ArgumentError, match="prefetch must be at least 1, got prefetch=0"):
+    with pytest.raises(ArgumentError, match="prefetch must be an integer of at least 1, got prefetch=0"):
         DataLoader(data, prefetch=0)
     with pytest.raises(ArgumentError, match="worker_kind must be .* got worker_kind='fibre'"):
         DataLoader(data, worker_kind="fibre")
@@ -310,7 +367,7 @@ def test_arguments() -> None:
         DataLoader(data, shuffle=True, sampler=SequentialSampler(data))
     with pytest.raises(ArgumentError, match="a batch_sampler stands alone"):
         DataLoader(data, 2, batch_sampler=DataLoader(data).batch_sampler)
-    with pytest.raises(ArgumentError, match=r"seed must be from 0 to 2\^64 - 1, got seed=-1"):
+    with pytest.raises(ArgumentError, match=r"seed must be an integer from 0 to 2\^64 - 1, got seed=-1"):
         DataLoader(data, seed=-1)
     with pytest.raises(ArgumentError, match='a device is "cpu"'):
         DataLoader(data, device="tpu")

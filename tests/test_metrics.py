@@ -60,7 +60,8 @@ def test_ties_and_nan_are_no_right_answers() -> None:
 
 def test_perplexity() -> None:
     assert perplexity(0.0) == 1
-    assert perplexity(1e6) == np.inf
+    assert perplexity(1e6) == perplexity(np.inf) == np.inf
+    assert np.isnan(perplexity(np.nan))
 
 
 def test_errors() -> None:
@@ -70,7 +71,7 @@ def test_errors() -> None:
         (lambda: accuracy(ones[:0], ones[:0]), r"of one N above 0, got labels=\(0,\)"),
         (lambda: confusion_matrix(ones, ones, 1), "labels must be from 0 to 0, got least=1, most=1"),
         (lambda: confusion_matrix(ones, -ones, 2), "predictions must be from 0 to 1, got least=-1"),
-        (lambda: confusion_matrix(ones, ones, 0), "classes must be at least 1"),
+        (lambda: confusion_matrix(ones, ones, 0), "classes must be an integer of at least 1"),
         (lambda: confusion_matrix(ones * 1.0, ones, 2), "labels must be integers, got dtype='float64'"),
         (lambda: f1_score(ones, ones, 2, "mean"), "average must be one of macro, weighted, micro, binary"),
         (lambda: f1_score(ones, ones, 3, "binary"), "is for 2 classes, got classes=3"),

@@ -100,7 +100,7 @@ def test_models_refuse_bad_settings_and_inputs():
     for alphabet in ("", "aba"):
         with pytest.raises(ArgumentError, match="CharacterModel: alphabet must hold each of its characters once"):
             CharacterModel(alphabet)
-    with pytest.raises(ArgumentError, match="embedding_size must be at least 1, got embedding_size=0"):
+    with pytest.raises(ArgumentError, match="embedding_size must be an integer of at least 1, got embedding_size=0"):
         CharacterModel("ab", 0)
     with pytest.raises(ArgumentError, match="SequenceClassifier: cell must be one of rnn, lstm, gru, got cell='cnn'"):
         SequenceClassifier(2, 3, 4, cell="cnn")
@@ -109,7 +109,7 @@ def test_models_refuse_bad_settings_and_inputs():
     model = CharacterModel("ab", 2, 3)
     for args, message in (
         (("", 1), "prompt must hold at least one character, got prompt=''"),
-        (("a", -1), "length must be at least 0, got length=-1"),
+        (("a", -1), "length must be an integer of at least 0, got length=-1"),
         (("a", 1, 0.0), "temperature must be above 0 and finite, got temperature=0.0"),
         (("a", 1, float("nan")), "temperature must be above 0"),
         (("axb", 1), "the text must hold characters of the alphabet only, got unknown='x'"),
@@ -119,5 +119,5 @@ def test_models_refuse_bad_settings_and_inputs():
     decoder = SequenceDecoder(2, 3, 4)
     with pytest.raises(ShapeError, match=r"symbols must have the dimensions \(N, T\), .*got symbols=\(3, 2\)"):
         decoder(np.ones((2, 2), np.float32), np.zeros((3, 2), int))
-    with pytest.raises(ArgumentError, match="decode: longest must be at least 1, got longest=0"):
+    with pytest.raises(ArgumentError, match="decode: longest must be an integer of at least 1, got longest=0"):
         decoder.decode(np.ones((2, 2), np.float32), 0)

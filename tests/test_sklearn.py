@@ -25,6 +25,24 @@ from gpunn.sklearn import NeuralClassifier, NeuralRegressor
 from gpunn.sklearn.base import ACTIVATIONS, OPTIMIZERS, _stream
 from gpunn.sklearn.examples import distinct, split
 
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (["a", "b"] * 3, "y must be numbers, not texts, got first=.*'a'"),
+        (np.array(["1", "2"] * 3), "y must be numbers, not texts, got first=.*'1'"),
+        (np.array([1.0, "2"] * 3, object), "y must be numbers, not texts"),
+        (np.array([b"1"] * 6), "y must be numbers, not texts"),
+        (np.arange(6).astype("M8[D]"), "y must be numbers, got dtype='datetime64.D.'"),
+    ],
+)
+def test_targets_of_a_regressor_are_numbers(y, message):
+    X = np.arange(12.0).reshape(6, 2)
+    for fit in (NeuralRegressor(epochs=1).fit, NeuralRegressor().partial_fit):
+        with pytest.raises(ArgumentError, match=f"NeuralRegressor: {message}"):
+            fit(X, y)
+
+
 BOTH = pytest.mark.parametrize("kind", [NeuralClassifier, NeuralRegressor])
 
 

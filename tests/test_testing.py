@@ -146,7 +146,7 @@ def test_bad_arguments(x):
             ArgumentError, match="inputs must be a list, with one array for each argument .* type='ndarr"
         ):
             function(lambda x: x, x)
-    with pytest.raises(ArgumentError, match="directions must be at least 1, got directions=0"):
+    with pytest.raises(ArgumentError, match="directions must be an integer of at least 1, got directions=0"):
         check_gradients(lambda x: x, [x], directions=0)
 
 

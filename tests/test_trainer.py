@@ -798,19 +798,57 @@ def test_data_without_a_state() -> None:
         trainer.state_dict()
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (lambda y: y, r"loss\(batch\) must give two things, the mean loss .* got type='Tensor'"),
+        (lambda y: (y,), "must give two things"),
+        (lambda y: (y, 8, 3), "must give two things"),
+        (lambda y: (float(y.item()), 8), "must give two things"),
+        (lambda y: None, "must give two things, .* got type='NoneType'"),
+        (lambda y: (y, 0), "a loss must be the mean of at least one example, got examples=0"),
+        (lambda y: (y, -2), "got examples=-2"),
+        (lambda y: (y, None), "got examples=None"),
+        (lambda y: (y, np.nan), "got examples=nan"),
+    ],
+)
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_what_a_loss_must_give(given: Any, message: str, accumulate: int) -> None:
+    model = classifier()
+    before = model.weight.data.copy()
+    mean = cross_entropy(model)
+    trainer = Trainer(
+        model, optim.SGD(model.parameters(), lr=0.1), minibatches(8), lambda batch: given(mean(batch)[0]),
+        accumulate=accumulate,
+    )  # fmt: skip
+    with pytest.raises(ArgumentError, match=f"Trainer: .*{message}"):
+        trainer.run(1)
+    np.testing.assert_array_equal(model.weight.data, before)
+
+
+@pytest.mark.parametrize("count", [8, np.int64(8), np.float32(8), np.array(8)])
+def test_a_count_may_be_any_number(count: Any) -> None:
+    model = classifier()
+    mean = cross_entropy(model)
+    trainer = Trainer(
+        model, optim.SGD(model.parameters(), lr=0.1), minibatches(8), lambda batch: (mean(batch)[0], count)
+    )
+    assert np.isfinite(trainer.run(1)[0]["train_loss"])
+
+
 def test_bad_arguments(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="epochs must be at least 1, got epochs=0"):
+    with pytest.raises(ArgumentError, match="epochs must be an integer of at least 1, got epochs=0"):
         simple().run(0)
-    with pytest.raises(ArgumentError, match="accumulate must be at least 1, got accumulate=0"):
+    with pytest.raises(ArgumentError, match="accumulate must be an integer of at least 1, got accumulate=0"):
         simple(accumulate=0)
     model = classifier()
     with pytest.raises(ArgumentError, match="an epoch must have at least one batch"):
         Trainer(model, optim.SGD(model.parameters(), lr=0.1), [], cross_entropy(model)).run(1)
     for call, message in (
-        (lambda: Checkpoint(tmp_path, every_steps=0), "every_steps must be at least 1"),
-        (lambda: Checkpoint(tmp_path, keep=0), "keep must be at least 1"),
+        (lambda: Checkpoint(tmp_path, every_steps=0), "every_steps must be an integer of at least 1"),
+        (lambda: Checkpoint(tmp_path, keep=0), "keep must be an integer of at least 1"),
         (lambda: Checkpoint(tmp_path, mode="most"), "mode must be one of min, max"),
-        (lambda: EarlyStopping("test_loss", 0), "patience must be at least 1"),
+        (lambda: EarlyStopping("test_loss", 0), "patience must be an integer of at least 1"),
         (lambda: TimeLimit(0), "seconds must be above 0"),
     ):
         with pytest.raises(ArgumentError, match=message):

@@ -10,7 +10,7 @@ import warnings
 from typing import Annotated, Any
 
 import gpunn
-from gpunn.cli.output import as_json, complain, tell, use_json
+from gpunn.cli.output import as_json, complain, print_any_letter, tell, use_json
 from gpunn.errors import GpunnError, PackageError
 
 EXIT_CODES = "Exit codes: 0 done; 1 a fault of gpunn's; 2 a mistake of yours, or a training that cannot go on; \
@@ -19,6 +19,7 @@ EXIT_CODES = "Exit codes: 0 done; 1 a fault of gpunn's; 2 a mistake of yours, or
 
 def main() -> None:
     """Run the command line; the exit codes are :data:`EXIT_CODES`."""
+    print_any_letter()
     # They belong to the whole command; moved to the front they are understood anywhere on the line.
     arguments = sorted(sys.argv[1:], key=lambda argument: argument not in ("--debug", "--json"))
     use_json("--json" in arguments)

@@ -1,5 +1,6 @@
 """What a command says when it is done: words for people or, with ``--json``, an object for programs."""
 
+import io
 import json
 import sys
 from collections.abc import Mapping
@@ -8,6 +9,16 @@ from typing import Any
 from gpunn.errors import FileError
 
 _as_json = False
+
+
+def print_any_letter() -> None:
+    """Let a letter that a terminal, a file or a pipe cannot have be printed as an escape, such as ``\\xfc``.
+
+    Else it would be an error, and perhaps of a training that is done.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # it is None where a program has no console
+            stream.reconfigure(errors="backslashreplace")
 
 
 def use_json(wanted: bool) -> None:

@@ -64,7 +64,8 @@ def random_crop(x: Array, size: int | tuple[int, int], generator: np.random.Gene
     """
     _images("random_crop", x)
     sizes = size if isinstance(size, tuple) else (size, size)
-    fits = len(sizes) == 2 and all(1 <= s <= length for s, length in zip(sizes, x.shape[2:], strict=True))
+    whole = all(isinstance(s, int | np.integer) and not isinstance(s, bool) for s in sizes)
+    fits = whole and len(sizes) == 2 and all(1 <= s <= length for s, length in zip(sizes, x.shape[2:], strict=True))
     check(fits, ShapeError, "random_crop", "size must fit into the images", size=sizes, shape=x.shape)
     image = np.arange(len(x))[:, np.newaxis, np.newaxis]
     places = [

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gpunn.backend import random_generator
-from gpunn.errors import ArgumentError, check
+from gpunn.errors import ArgumentError, check, check_sizes
 
 Points: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 Labels: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
@@ -25,6 +25,7 @@ def circles(
     >>> x.shape, x_test.shape, sorted({round(float(r), 3) for r in np.hypot(*x[y == 1].T)})
     ((1000, 2), (500, 2), [0.5])
     """
+    check_sizes("circles", train=train, test=test)
     check(min(train, test) >= 2, ArgumentError, "circles", "each part needs two points", train=train, test=test)
     check(0 < inner < 1, ArgumentError, "circles", "inner must lie between 0 and 1", inner=inner)
     check(noise >= 0, ArgumentError, "circles", "noise must be at least 0", noise=noise)

@@ -70,12 +70,15 @@ class Subset:
     >>> len(subset), int(subset[0])
     (2, 17)
 
-    Raises ArgumentError for an index outside the data set.
+    Raises ArgumentError for indices that are no integers, or outside the data set.
     """
 
     def __init__(self, dataset: Dataset[Any], indices: Sequence[int] | Indices) -> None:
         self.dataset = dataset
-        self.indices: Indices = np.asarray(indices, np.int64)
+        given = np.asarray(indices)
+        rule = "indices must be integers"
+        check(given.dtype.kind in "iu" or given.size == 0, ArgumentError, "Subset", rule, dtype=str(given.dtype))
+        self.indices: Indices = given.astype(np.int64)
         fits = self.indices.ndim == 1 and bool(np.all((self.indices >= 0) & (self.indices < len(dataset))))
         rule = "indices must be a list of numbers from 0 to the length of the data set - 1"
         check(fits, ArgumentError, "Subset", rule, length=len(dataset), indices=self.indices)

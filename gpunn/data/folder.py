@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gpunn.backend import Array, asarray, check_device, random_generator, to_cpu
 from gpunn.data.dataset import checked_index
-from gpunn.errors import ArgumentError, FileError, PackageError, ShapeError, check
+from gpunn.data.image import check_pillow, read_image
+from gpunn.errors import FileError, ShapeError, check, check_sizes
 
-MAX_PIXELS = 40_000_000
-"""The largest image that is read: 120 MB as RGB."""
-Result = TypeVar("Result")
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
@@ -24,9 +21,10 @@ class ImageFiles:
     """Image files that are read when they are asked for: ``images[3:5]`` is float32 (2, 3, size, size) in [0, 1].
 
     ``images[3]`` is one image (3, size, size), so ``ArrayDataset(images, labels)`` is a data set for a
-    :class:`~gpunn.data.DataLoader`, whose workers then read ahead. Each image is turned to RGB, its shorter side is
-    brought to ``size`` (unless it has that already) and the middle of the longer side is kept. ``device`` is where the
-    arrays go. Raises FileError, with path and cause, for a file that cannot be read; see also
+    :class:`~gpunn.data.DataLoader`, whose workers then read ahead. Each image becomes RGB, its shorter side is brought
+    to ``size`` (unless it has that already) and the middle of the longer side is kept;
+    :func:`gpunn.data.image.read_image` says what is white, what becomes of transparent pixels, and which way is up.
+    ``device`` is where the arrays go. Raises FileError, with path and cause, for a file that cannot be read; see also
     :func:`drop_unreadable`.
     """
 
@@ -34,11 +32,8 @@ class ImageFiles:
     ndim = 4
 
     def __init__(self, paths: Sequence[Path], size: int, device: str = "cpu") -> None:
-        check(size >= 1, ArgumentError, "ImageFiles", "size must be at least 1", size=size)
-        try:
-            import PIL  # noqa: F401
-        except ImportError as error:
-            raise PackageError(f'images are read by Pillow ({error}): pip install "gpunn[train]"') from error
+        check_sizes("ImageFiles", size=size)
+        check_pillow()
         self.paths, self.size, self.device = list(paths), size, check_device(device)
 
     def __len__(self) -> int:
@@ -54,48 +49,8 @@ class ImageFiles:
         chosen = np.arange(len(self))[to_cpu(index) if not isinstance(index, slice) else index]
         images = np.empty((len(chosen), 3, self.size, self.size), np.float32)
         for image, number in zip(images, chosen, strict=True):
-            image[...] = self._read(self.paths[number])
+            image[...] = read_image(self.paths[number], 3, self.size)
         return asarray(images, self.device)
-
-    def _read(self, path: Path) -> np.ndarray[Any, Any]:
-        from PIL import Image
-
-        rgb = read_image(path, lambda image: image.convert("RGB"))
-        scale = self.size / min(rgb.size)
-        if scale != 1:
-            width, height = (max(self.size, round(scale * length)) for length in rgb.size)
-            rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
-        left, top = ((length - self.size) // 2 for length in rgb.size)
-        cut = np.asarray(rgb, np.float32)[top : top + self.size, left : left + self.size]
-        return cut.transpose(2, 0, 1) / 255
-
-
-def read_image(path: str | os.PathLike[str], convert: Callable[[Any], Result]) -> Result:
-    """What ``convert`` makes of Pillow's image of a file, decoded within it.
-
-    >>> import tempfile
-    >>> from PIL import Image
-    >>> path = Path(tempfile.mkdtemp(), "a.png")
-    >>> Image.new("L", (3, 2), 255).save(path)
-    >>> read_image(path, np.asarray).tolist()
-    [[255, 255, 255], [255, 255, 255]]
-
-    Raises FileError, with path and cause, for a file that is missing, damaged, no image, or of more than
-    :data:`MAX_PIXELS`; PackageError where Pillow is not installed.
-    """
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise PackageError(f'images are read by Pillow ({error}): pip install "gpunn[train]"') from error
-    try:
-        with Image.open(path) as image:
-            pixels = math.prod(image.size)
-            if pixels > MAX_PIXELS:  # before it is decoded: a small file may declare any size
-                raise FileError(f"it has {pixels} pixels, at most {MAX_PIXELS} are read")
-            return convert(image)
-    except Exception as error:  # Pillow's decoders raise most kinds for damaged files
-        cause = getattr(error, "strerror", None) or error
-        raise FileError(f"{path}: the image cannot be read: {cause}") from error
 
 
 def drop_unreadable(
@@ -121,7 +76,7 @@ def drop_unreadable(
     kept, left_out = [], []
     for i, path in enumerate(images.paths):
         try:
-            images._read(path)
+            read_image(path, 3, images.size)
             kept.append(i)
         except FileError as error:
             left_out.append(str(error))

@@ -30,9 +30,10 @@ from gpunn.data.sampler import (
     SequentialSampler,
     batch_generator,
     order_generator,
+    seed_global_generators,
 )
 from gpunn.data.staging import staged
-from gpunn.errors import ArgumentError, DataError, check, fail
+from gpunn.errors import ArgumentError, DataError, check, check_sizes, fail
 
 if TYPE_CHECKING:
     from gpunn.data.processes import Processes
@@ -60,7 +61,12 @@ class DataLoader:
     ``seed`` is drawn from the default generator if it is None. ``device`` moves the arrays of each batch there; for a
     GPU through pinned memory on a stream of its own, while the last batch is computed with.
 
-    The batches depend on the seed and nothing else: not on the workers, not on their timing.
+    The batches depend on the seed and nothing else: not on the workers, not on their timing. That holds for what draws
+    from the generators it is given. A data set may also draw from the global ones (``random``, ``numpy.random`` and
+    gpunn's default generator): in worker processes they are seeded anew for each batch, from (seed, epoch, batch
+    number), so that the batches are the same with any number of processes; threads and the caller share theirs, so
+    that no number comes twice, but which sample gets it depends on the timing. A generator that the data set holds is
+    copied to every process, and gives the same numbers in each: use ``transform`` instead.
 
     >>> from gpunn.data import ArrayDataset
     >>> loader = DataLoader(ArrayDataset(np.arange(5)), batch_size=2, shuffle=True, seed=0, workers=2)
@@ -93,13 +99,14 @@ class DataLoader:
         check(alone, ArgumentError, "DataLoader", rule, batch_size=batch_size, shuffle=shuffle, drop_last=drop_last)
         rule = "a sampler decides the order: leave shuffle out"
         check(sampler is None or not shuffle, ArgumentError, "DataLoader", rule, shuffle=shuffle)
-        check(workers >= 0, ArgumentError, "DataLoader", "workers must be at least 0", workers=workers)
-        check(prefetch >= 1, ArgumentError, "DataLoader", "prefetch must be at least 1", prefetch=prefetch)
+        check_sizes("DataLoader", batch_size=batch_size, prefetch=prefetch)
+        check_sizes("DataLoader", 0, workers=workers)
         rule = 'worker_kind must be "thread" or "process"'
         check(worker_kind in ("thread", "process"), ArgumentError, "DataLoader", rule, worker_kind=worker_kind)
         if seed is None:
             seed = int(default_generator().integers(1 << 63))
-        check(0 <= seed < 1 << 64, ArgumentError, "DataLoader", "seed must be from 0 to 2^64 - 1", seed=seed)
+        valid = isinstance(seed, int | np.integer) and not isinstance(seed, bool) and 0 <= seed < 1 << 64
+        check(valid, ArgumentError, "DataLoader", "seed must be an integer from 0 to 2^64 - 1", seed=seed)
         if sampler is None:
             sampler = RandomSampler(dataset) if shuffle else SequentialSampler(dataset)
         self.batch_sampler = batch_sampler or FixedSizeBatches(sampler, batch_size, drop_last)
@@ -264,6 +271,11 @@ class _Job:
             _cannot(f"batch {number} of epoch {epoch}, samples {_shortened(indices)},", error)
         except Exception as error:
             _cannot(f"batch {number} of epoch {epoch}, samples {_shortened(indices)},", error)
+
+    def make_apart(self, epoch: int, number: int, indices: Indices) -> Any:
+        """What ``make`` gives, in a process where nobody else draws from the global generators."""
+        seed_global_generators(self.seed, epoch, number)
+        return self.make(epoch, number, indices)
 
     def _whole(self, indices: Indices) -> Any:
         """The batch by the data set's own ``batch``, or None where it has none, or where that fails."""

@@ -21,7 +21,7 @@ from gpunn.errors import DataError
 
 
 class Processes:
-    """``number`` processes, of which each unpickles ``job`` and calls its ``make(*task)``.
+    """``number`` processes, of which each unpickles ``job`` and calls its ``make_apart(*task)``.
 
     ``together`` tasks are sent at once, to each process in turn: a process that is woken may take the caller's core.
     Raises DataError when one of them is no longer there.
@@ -116,7 +116,7 @@ def _work(end: Connection, left: Any, job: bytes) -> None:
             end.send_bytes(results.get())
 
     threading.Thread(target=_until_closed, args=(send,), daemon=True).start()
-    make = pickle.loads(job).make  # made by the caller in this run, never read from a file
+    make = pickle.loads(job).make_apart  # made by the caller in this run, never read from a file
 
     def work() -> None:
         while True:

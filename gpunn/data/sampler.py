@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence, Sized
 from typing import Any, Protocol
 
 import numpy as np
 
+from gpunn.backend import manual_seed
 from gpunn.data.dataset import Indices
-from gpunn.errors import ArgumentError, ShapeError, check
+from gpunn.errors import ArgumentError, ShapeError, check, check_sizes
 
 
 class Sampler(Protocol):
@@ -66,9 +68,10 @@ class RandomSampler:
     def __init__(self, dataset: Sized, replacement: bool = False, num_samples: int | None = None) -> None:
         self.length, self.replacement = len(dataset), replacement
         self.num_samples = self.length if num_samples is None else num_samples
-        fits = self.num_samples >= 0 and (replacement or self.num_samples <= self.length)
+        check_sizes("RandomSampler", 0, num_samples=self.num_samples)
+        fits = replacement or self.num_samples <= self.length
         fits = fits and (self.length > 0 or self.num_samples == 0)
-        rule = "num_samples must be at least 0, and at most the number of samples without replacement"
+        rule = "num_samples must be at most the number of samples without replacement, and 0 of no samples"
         check(fits, ArgumentError, "RandomSampler", rule, num_samples=self.num_samples, samples=self.length)
 
     def __len__(self) -> int:
@@ -100,8 +103,9 @@ class WeightedRandomSampler:
         valid = bool(np.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0)
         check(valid, ArgumentError, op, "weights must be at least 0, finite, and not all 0", weights=weights)
         possible = int(np.count_nonzero(weights))
-        rule = "num_samples must be at least 0, and at most the number of positive weights without replacement"
-        fits = num_samples >= 0 and (replacement or num_samples <= possible)
+        check_sizes(op, 0, num_samples=num_samples)
+        rule = "num_samples must be at most the number of positive weights without replacement"
+        fits = replacement or num_samples <= possible
         check(fits, ArgumentError, op, rule, num_samples=num_samples, positive=possible)
         self.probabilities = weights / weights.sum()
         self.num_samples, self.replacement = num_samples, replacement
@@ -125,7 +129,7 @@ class FixedSizeBatches:
     """
 
     def __init__(self, sampler: Sampler, batch_size: int, drop_last: bool = False) -> None:
-        check(batch_size >= 1, ArgumentError, "DataLoader", "batch_size must be at least 1", batch_size=batch_size)
+        check_sizes("DataLoader", batch_size=batch_size)
         self.sampler, self.batch_size, self.drop_last = sampler, batch_size, drop_last
 
     def __len__(self) -> int:
@@ -140,7 +144,7 @@ class FixedSizeBatches:
 
 # The seed is the first half of a Philox key, the purpose the second; epoch and batch stand in the upper half of the
 # counter, so that each stream has 2^128 numbers before it meets another.
-_ORDER, _AUGMENTATION = 1, 2
+_ORDER, _AUGMENTATION, _GLOBAL = 1, 2, 3
 
 
 def order_generator(seed: int, epoch: int) -> np.random.Generator:
@@ -155,6 +159,21 @@ def batch_generator(seed: int, epoch: int, batch: int) -> np.random.Generator:
     True
     """
     return _stream(seed, _AUGMENTATION, epoch, batch)
+
+
+def seed_global_generators(seed: int, epoch: int, batch: int) -> None:
+    """Seed ``random``, NumPy's global generator and gpunn's default one for a batch, each with numbers of its own.
+
+    >>> seed_global_generators(0, 2, 7)
+    >>> first = random.random()
+    >>> seed_global_generators(0, 2, 7)
+    >>> random.random() == first
+    True
+    """
+    words = _stream(seed, _GLOBAL, epoch, batch).integers(1 << 32, size=(3, 4), dtype=np.uint32)
+    random.seed(words[0].tobytes())
+    np.random.seed(words[1])  # noqa: NPY002  (it is for data sets that draw from it)
+    manual_seed(int.from_bytes(words[2].tobytes(), "little"))
 
 
 def _stream(seed: int, purpose: int, epoch: int, batch: int) -> np.random.Generator:

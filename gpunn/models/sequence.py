@@ -9,7 +9,7 @@ import numpy as np
 from gpunn import functional as F
 from gpunn import nn
 from gpunn.backend import Array, asarray, default_generator, get_array_module, to_cpu
-from gpunn.errors import ArgumentError, ShapeError, check
+from gpunn.errors import ArgumentError, ShapeError, check, check_sizes
 from gpunn.functional.record import raw
 from gpunn.tensor import no_grad, tensor
 
@@ -56,9 +56,7 @@ class CharacterModel(nn.Module):
         op = "CharacterModel"
         once = len(alphabet) > 0 and len(set(alphabet)) == len(alphabet)
         check(once, ArgumentError, op, "alphabet must hold each of its characters once", length=len(alphabet))
-        check(
-            embedding_size >= 1, ArgumentError, op, "embedding_size must be at least 1", embedding_size=embedding_size
-        )
+        check_sizes(op, embedding_size=embedding_size)
         self.alphabet = alphabet
         self._index = {character: place for place, character in enumerate(alphabet)}
         self.embedding = _vectors(len(alphabet), embedding_size, generator)
@@ -85,7 +83,7 @@ class CharacterModel(nn.Module):
         """
         op = "generate"
         check(len(prompt) > 0, ArgumentError, op, "prompt must hold at least one character", prompt=prompt)
-        check(length >= 0, ArgumentError, op, "length must be at least 0", length=length)
+        check_sizes(op, 0, length=length)
         usable = 0 < temperature < float("inf")
         check(usable, ArgumentError, op, "temperature must be above 0 and finite", temperature=temperature)
         generator = generator or default_generator()
@@ -176,7 +174,7 @@ class SequenceDecoder(nn.Module):
 
     def decode(self, features: Any, longest: int) -> Array:
         """The likeliest symbol at each of ``longest`` steps (N, longest), 0 from the end sign on."""
-        check(longest >= 1, ArgumentError, "decode", "longest must be at least 1", longest=longest)
+        check_sizes("decode", longest=longest)
         with self.evaluating(), no_grad():
             state = self._first(tensor(raw(features)))
             xp = get_array_module(raw(features))

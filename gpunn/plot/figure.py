@@ -26,6 +26,11 @@ def figure(width: float, height: float) -> Any:
 
 def save(page: Any, path: Path) -> None:
     """Write the page as a PNG file."""
+    from matplotlib.text import Text
+
+    for text in page.findobj(Text):
+        # A name of a file may have bytes that are no letters, and Python's stand-ins for them cannot be drawn.
+        text.set_text(text.get_text().encode("utf-8", "replace").decode())
     try:
         page.savefig(path, dpi=DPI, format="png")
     except OSError as error:

@@ -11,7 +11,7 @@ import numpy as np
 from gpunn import functional as F
 from gpunn import plot
 from gpunn.data import digits
-from gpunn.data.folder import read_image
+from gpunn.data.image import read_image
 from gpunn.errors import ArgumentError, check
 from gpunn.tensor import tensor
 
@@ -56,9 +56,9 @@ def draw_skeleton(
 ) -> tuple[int, int]:
     """Draw an image and its skeleton into the PNG file ``path``; return how many pixels each has.
 
-    ``image`` is a file that Pillow reads; it is turned to grey values from 0 (black) to 1 (white), and what is above
-    ``threshold`` is the shape, or with ``dark`` what is below. Without ``image``, eight of scikit-learn's digits,
-    enlarged twelve times.
+    ``image`` is a file that :func:`gpunn.data.image.read_image` reads as grey values from 0 (black) to 1 (white); what
+    is above ``threshold`` is the shape, or with ``dark`` what is below. Without ``image``, eight of scikit-learn's
+    digits, enlarged twelve times.
 
     >>> import tempfile
     >>> before, after = draw_skeleton(os.path.join(tempfile.mkdtemp(), "skeleton.png"))
@@ -68,7 +68,7 @@ def draw_skeleton(
     Raises FileError, with the cause, if the image cannot be read; ArgumentError if no pixel is left of the shape.
     """
     check(0 <= threshold < 1, ArgumentError, "skeleton", "threshold must be in 0 to below 1", threshold=threshold)
-    grey = _digits() if image is None else _grey(image)[np.newaxis]
+    grey = _digits() if image is None else read_image(image, 1)
     shapes = grey < threshold if dark else grey > threshold
     check(bool(shapes.any()), ArgumentError, "skeleton", "no pixel is beyond the threshold", threshold=threshold)
     skeletons = F.skeletonize(shapes)
@@ -93,7 +93,3 @@ def _digits() -> np.ndarray[Any, Any]:
     rows = coarse[:, low] * (1 - part[:, np.newaxis]) + coarse[:, low + 1] * part[:, np.newaxis]
     fine: np.ndarray[Any, Any] = rows[:, :, low] * (1 - part) + rows[:, :, low + 1] * part
     return fine
-
-
-def _grey(path: str | os.PathLike[str]) -> np.ndarray[Any, Any]:
-    return read_image(path, lambda image: np.asarray(image.convert("L"), np.float32)) / 255

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
+import warnings
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from gpunn.data import read_csv, read_npy
-from gpunn.data.folder import read_image
-from gpunn.data.reading import bad_file, opened
+from gpunn.data.image import read_image
+from gpunn.data.reading import bad_file
 
 Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -26,7 +26,7 @@ def digit_images(path: Path) -> tuple[Floats, bool]:
     FileError, with the path and the cause.
     """
     if path.suffix.lower() != ".npy":
-        image = read_image(path, _grey)
+        (image,) = read_image(path, 1, scaled=False)  # as_digit finds out what is dark and what is light
         if not np.isfinite(image).all() or image.min() == image.max():
             bad_file(path, "there is no digit: one grey all over, or pixels that are no numbers")
         return as_digit(image)[np.newaxis, np.newaxis], False
@@ -77,23 +77,12 @@ def _fitted(ink: Floats) -> Floats:
     return fitted
 
 
-def _grey(image: Any) -> Floats:
-    """Grey values of an image of any mode; what is transparent is white."""
-    from PIL import Image
-
-    if image.mode.startswith(("I", "F")):  # 16 or 32 bits a pixel, which Pillow would cut off at 255
-        return np.asarray(image, np.float32)
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    return np.asarray(image.convert("L"), np.float32)
-
-
 def points(path: Path) -> tuple[Floats, bool]:
     """The points (N, 2) of a file, and whether it can hold several.
 
     An ``.npy`` file holds (2,) or (N, 2); any other is a table of two columns as comma-separated values, with or
-    without a line of names. Raises FileError, with the path, the line and the cause.
+    without a line of names: :func:`gpunn.data.read_csv` says what is taken for one, and a warning which it was. Raises
+    FileError, with the path, the line and the cause.
     """
     if path.suffix.lower() == ".npy":
         array = read_npy(path)
@@ -101,26 +90,15 @@ def points(path: Path) -> tuple[Floats, bool]:
             bad_file(path, f"points must be (2,) or (N, 2), got {array.shape}")
         _check_numbers(path, array)
         return array.astype(np.float32).reshape(-1, 2), array.ndim > 1
-    table = read_csv(path, header=_begins_with_names(path))
+    table = read_csv(path)
     if table.x.shape[1] != 2:
         bad_file(path, f"a point has two columns, got {table.x.shape[1]}")
+    if table.columns != ("0", "1"):
+        names = ", ".join(table.columns)
+        warnings.warn(f"{path}: its first line is no point, but names the columns: {names}", stacklevel=2)
     return table.x, True
 
 
 def _check_numbers(path: Path, array: np.ndarray[Any, Any]) -> None:
     if array.size == 0 or array.dtype.kind not in "biuf" or not np.isfinite(array).all():
         bad_file(path, f"there must be real numbers, all finite, got {array.dtype} of shape {array.shape}")
-
-
-def _begins_with_names(path: Path) -> bool:
-    """Whether no field of the first line is a number."""
-    with opened(path) as file:
-        first = next((line for line in file if line.strip()), b"")
-    return not any(_is_number(field) for field in first.decode("utf-8", "replace").split(","))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return not math.isnan(float(text.strip().strip('"').removeprefix("\ufeff")))
-    except ValueError:
-        return False

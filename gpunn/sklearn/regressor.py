@@ -9,8 +9,9 @@ from sklearn.base import RegressorMixin
 
 from gpunn import functional as F
 from gpunn.backend import Array
-from gpunn.errors import ArgumentError, ShapeError, check
+from gpunn.errors import ArgumentError, ShapeError, check, fail
 from gpunn.sklearn.base import NeuralEstimator
+from gpunn.sklearn.examples import Examples
 from gpunn.tensor import Tensor
 
 
@@ -50,8 +51,16 @@ class NeuralRegressor(RegressorMixin, NeuralEstimator):  # type: ignore[misc]
         found = self._outputs(X)
         return found.reshape(len(found), *self._target_shape)
 
+    def _read(self, X: Any, y: Any, sample_weight: Any, classes: Any, first: bool) -> tuple[Examples, int]:
+        given = np.asarray(y)
+        kinds = {type(each) for each in given.flat} if given.dtype == object else {given.dtype.type}
+        if any(issubclass(kind, str | bytes) for kind in kinds):
+            fail(ArgumentError, type(self).__name__, "y must be numbers, not texts", first=given.flat[0])
+        return super()._read(X, y, sample_weight, classes, first)
+
     def _read_target(self, y: Any, classes: Any, first: bool) -> tuple[Array, int]:
         op = type(self).__name__
+        check(y.dtype.kind in "biuf", ArgumentError, op, "y must be numbers", dtype=str(y.dtype))
         if first:
             self._target_shape = y.shape[1:]
         wanted = f"y must have shape {(len(y), *self._target_shape)}, as at the first call"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gpunn.backend import Array, get_array_module, to_cpu
-from gpunn.errors import ArgumentError, ShapeError, check
+from gpunn.errors import ArgumentError, ShapeError, check, check_sizes
 
 
 def accuracy(labels: Array, predictions: Array) -> float:
@@ -52,7 +52,7 @@ def confusion_matrix(labels: Array, predictions: Array, classes: int) -> np.ndar
     """
     op = "confusion_matrix"
     _check_pair(op, labels, predictions)
-    check(classes >= 1, ArgumentError, op, "classes must be at least 1", classes=classes)
+    check_sizes(op, classes=classes)
     _check_classes(op, classes, labels=labels, predictions=predictions)
     cells = to_cpu(labels).astype(np.int64) * classes + to_cpu(predictions)
     return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
@@ -88,7 +88,7 @@ def perplexity(loss: float) -> float:
     >>> round(perplexity(math.log(8)), 6)
     8.0
     """
-    return math.exp(loss) if loss < 709 else math.inf
+    return math.inf if loss >= 709 else math.exp(loss)
 
 
 def _check_pair(op: str, labels: Array, predictions: Array) -> None:

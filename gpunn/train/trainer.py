@@ -10,16 +10,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from itertools import islice
+from numbers import Real
 from types import FrameType
 from typing import Any, Protocol, cast
 
 import numpy as np
 
-from gpunn.backend import Array, get_array_module, half_dtype
+from gpunn.backend import Array, get_array_module, half_dtype, is_array
 from gpunn.casting import autocast
 from gpunn.checkpoint import State, differences
 from gpunn.cuda.compilation import compiled
-from gpunn.errors import ArgumentError, TrainingError, check
+from gpunn.errors import ArgumentError, TrainingError, check, check_sizes
 from gpunn.nn import Module
 from gpunn.optim import EMA, GradScaler, Optimizer, clip_grad_norm, clip_grad_value
 from gpunn.optim.scaler import all_finite
@@ -118,7 +119,7 @@ class Trainer:
         if self._half is not None:
             half_dtype("Trainer", self._half)  # raises PackageError if a package is missing
         self.scaler = GradScaler() if precision == "fp16" else None
-        check(accumulate >= 1, ArgumentError, "Trainer", "accumulate must be at least 1", accumulate=accumulate)
+        check_sizes("Trainer", accumulate=accumulate)
         self.model, self.optimizer, self.data, self.loss, self.measure = model, optimizer, data, loss, measure
         self.schedule, self.ema, self.accumulate, self.callbacks = schedule, ema, accumulate, tuple(callbacks)
         self._clip_norm, self._clip_value = clip_norm, clip_value
@@ -149,14 +150,14 @@ class Trainer:
         then has the weights of the end of the last whole epoch, or those with which the run began; to go on, load a
         checkpoint.
         """
-        check(epochs >= 1, ArgumentError, "Trainer", "epochs must be at least 1", epochs=epochs)
+        check_sizes("Trainer", epochs=epochs)
         rule = "a run was stopped within an epoch, and the model is not where the data are: load a checkpoint first"
         check(self._whole, ArgumentError, "Trainer", rule, epoch=self.epoch, step=self.step)
         good = self.model.state_dict()  # a copy
         self.epochs = epochs
         self.stopped, self._asked = False, None
         if self._cuda_graph:
-            self._captured = CapturedStep(self.model, self.optimizer, self.loss, self._update, self._random, self.ema)
+            self._captured = CapturedStep(self.model, self.optimizer, self._loss, self._update, self._random, self.ema)
         with self._taking_signals():
             try:
                 self._call("on_start")
@@ -255,7 +256,14 @@ class Trainer:
 
     def _loss(self, batch: Any) -> tuple[Tensor, int]:
         with autocast(self._half):
-            return self.loss(batch)
+            given = self.loss(batch)
+        pair = isinstance(given, tuple | list) and len(given) == 2 and isinstance(given[0], Tensor)
+        rule = "loss(batch) must give two things, the mean loss as a Tensor and of how many examples it is the mean"
+        check(pair, ArgumentError, "Trainer", rule, type=type(given).__name__)
+        y, count = given
+        counted = (isinstance(count, Real) or is_array(count)) and bool(count > 0)
+        check(counted, ArgumentError, "Trainer", "a loss must be the mean of at least one example", examples=count)
+        return y, count
 
     def _measures(self) -> dict[str, float]:
         if self.measure is None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpunn.errors import ArgumentError, FileError, check
+from gpunn.errors import FileError, check_sizes
 from gpunn.train.callbacks.base import Callback
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Plots(Callback):
     def __init__(
         self, folder: str | os.PathLike[str], draw: Callable[[list[Record], Path], object], every: int = 1
     ) -> None:
-        check(every >= 1, ArgumentError, "Plots", "every must be at least 1", every=every)
+        check_sizes("Plots", every=every)
         self._folder, self._draw, self._every = Path(folder), draw, every
         self._drawn = 0
 

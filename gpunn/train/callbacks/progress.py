@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sized
 from typing import TYPE_CHECKING, TextIO
 
-from gpunn.errors import ArgumentError, check
+from gpunn.errors import ArgumentError, check, check_number
 from gpunn.train.callbacks.base import Callback
 from gpunn.train.callbacks.display import Watch
 
@@ -36,6 +36,7 @@ class Progress(Callback):
     """
 
     def __init__(self, every: float = 30.0, file: TextIO | None = None) -> None:
+        check_number("Progress", every=every)
         check(every > 0, ArgumentError, "Progress", "every must be above 0", every=every)
         self._every, self._file = every, file
         self._watch = Watch(file, every)

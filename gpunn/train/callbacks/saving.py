@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpunn.checkpoint import Checkpoints, State
-from gpunn.errors import ArgumentError, FileError, check
+from gpunn.errors import ArgumentError, FileError, check, check_sizes
 from gpunn.files import write_atomically
 from gpunn.train.callbacks.base import Callback
 
@@ -43,7 +43,8 @@ class Checkpoint(Callback):
         about: Mapping[str, Any] | None = None,
     ) -> None:
         for name, every in (("every_epochs", every_epochs), ("every_steps", every_steps)):
-            check(every is None or every >= 1, ArgumentError, "Checkpoint", f"{name} must be at least 1", every=every)
+            if every is not None:
+                check_sizes("Checkpoint", **{name: every})
         check(mode in ("min", "max"), ArgumentError, "Checkpoint", "mode must be one of min, max", mode=mode)
         self.checkpoints = Checkpoints(folder, keep)
         self._every_epochs, self._every_steps = every_epochs, every_steps

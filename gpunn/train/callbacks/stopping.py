@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from gpunn.checkpoint import State
-from gpunn.errors import ArgumentError, check
+from gpunn.errors import ArgumentError, check, check_sizes
 from gpunn.train.callbacks.base import Callback
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class EarlyStopping(Callback):
 
     def __init__(self, measure: str, patience: int, min_delta: float = 0.0, mode: str = "min") -> None:
         op = "EarlyStopping"
-        check(patience >= 1, ArgumentError, op, "patience must be at least 1", patience=patience)
+        check_sizes(op, patience=patience)
         check(min_delta >= 0, ArgumentError, op, "min_delta must be at least 0", min_delta=min_delta)
         check(mode in ("min", "max"), ArgumentError, op, "mode must be one of min, max", mode=mode)
         self._measure, self._patience, self._min_delta = measure, patience, min_delta

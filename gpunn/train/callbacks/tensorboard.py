@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpunn.errors import ArgumentError, FileError, PackageError, check
+from gpunn.errors import FileError, PackageError, check_sizes
 from gpunn.train.callbacks.base import Callback
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ class TensorBoard(Callback):
     """
 
     def __init__(self, folder: str | os.PathLike[str], every_steps: int | None = None) -> None:
-        valid = every_steps is None or every_steps >= 1
-        check(valid, ArgumentError, "TensorBoard", "every_steps must be at least 1", every_steps=every_steps)
+        if every_steps is not None:
+            check_sizes("TensorBoard", every_steps=every_steps)
         try:
             import tensorboardX  # noqa: F401
         except ImportError as error:

@@ -339,8 +339,8 @@ def _built(path: Path, build: Callable[[], bytes]) -> Path:
     Its digest follows the library in the same file, where the loader does not look: mapping a truncated library
     would kill the process.
     """
-    for found in (path, cache.spare(path)):
-        if found is not None and _is_whole(found):
+    for found in cache.places(path):
+        if _is_whole(found):
             return found
     body = build()
     return cache.store(path, body + hashlib.sha256(body).digest())

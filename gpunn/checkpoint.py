@@ -22,7 +22,7 @@ import numpy as np
 
 from gpunn.backend import Array, half_dtype, is_array, to_cpu
 from gpunn.errors import ArgumentError, FileError, GpunnError, PackageError, check, fail
-from gpunn.files import read_file, write_atomically
+from gpunn.files import read_file, within, write_atomically
 from gpunn.nn import Module
 
 State = dict[str, Any]
@@ -168,6 +168,11 @@ def save_checkpoint(state: Mapping[str, State], path: str | os.PathLike[str]) ->
 
     Raises FileError if it cannot be written, ArgumentError for a value that JSON does not have.
     """
+    _write(Path(path), _packed(state), "checkpoint")
+
+
+def _packed(state: Mapping[str, State]) -> bytearray:
+    """The bytes of a checkpoint."""
     arrays: State = {}
     others: dict[str, State] = {}
     for part, values in state.items():
@@ -178,7 +183,7 @@ def save_checkpoint(state: Mapping[str, State], path: str | os.PathLike[str]) ->
     content = bytearray(pack("save_checkpoint", arrays, {"gpunn": "0" * _DIGEST + text}))
     at = content.index(_MARK) + len(_MARK)  # in the header: the first one
     content[at : at + _DIGEST] = _digest(content, at).encode()
-    _write(Path(path), content, "checkpoint")
+    return content
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, State]:
@@ -186,7 +191,12 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, State]:
 
     Raises FileError, which names the path, for a file that is missing, no checkpoint, or damaged in any byte.
     """
-    content = _read(path, "checkpoint")
+    return _loaded(Path(path))
+
+
+def _loaded(path: Path, folder: Path | None = None) -> dict[str, State]:
+    """:func:`load_checkpoint`, of a file that must lie in ``folder`` if one is given."""
+    content = _read(path, "checkpoint", folder)
     end = 8 + int.from_bytes(content[:8], "little")
     at = content.find(_MARK, 8, min(end, len(content))) + len(_MARK)
     if at < len(_MARK) or at + _DIGEST > len(content):
@@ -252,9 +262,9 @@ def _read(path: str | os.PathLike[str], what: str, folder: Path | None = None) -
         raise FileError(f"{path}: the {what} cannot be read: {error.strerror or error}") from error
 
 
-def _write(path: Path, content: bytes | bytearray, what: str) -> None:
+def _write(path: Path, content: bytes | bytearray, what: str, folder: Path | None = None) -> None:
     try:
-        write_atomically(path, content, durable=True)
+        write_atomically(path if folder is None else within(folder, path), content, durable=True)
     except OSError as error:
         raise FileError(f"{path}: the {what} cannot be written: {error.strerror or error}") from error
 
@@ -296,7 +306,7 @@ class Checkpoints:
         Those of later steps go too: they are of a run that was left, or damaged. Raises FileError if the checkpoint
         cannot be written; the ones before are then as they were.
         """
-        save_checkpoint(state, self.path(step))
+        _write(self.path(step), _packed(state), "checkpoint", self.folder)
         staying = {*[s for s in self.steps() if s <= step][-self.keep :], best}
         for old in self.steps():
             if old not in staying:
@@ -312,7 +322,7 @@ class Checkpoints:
         damaged = []
         for step in reversed(self.steps()):
             try:
-                state = load_checkpoint(self.path(step))
+                state = _loaded(self.path(step), self.folder)
             except FileError as error:
                 damaged.append(str(error))
                 continue

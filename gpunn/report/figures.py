@@ -34,7 +34,7 @@ CAPTIONS = {
 }
 _KINDS = {".png": (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"), ".gif": (b"GIF89a", b";")}
 _DRAWN = ("F16", "BF16", "F32", "F64")
-_MOST_WEIGHTS = 2**22  # a hundred times those of AlexNet's first convolution
+_MOST_WEIGHTS, _WIDEST = 2**22, 256  # AlexNet's first convolution has 34,848 weights, its filters 11 pixels a side
 _LARGEST = 16 * 2**20  # bytes of a figure that a page takes; those of the recipes have some 100 KiB
 
 
@@ -94,11 +94,9 @@ def draw_filters(folder: Path, path: Path) -> bool:
                 part = weights.get_slice(name)
                 shape = part.get_shape()
                 if len(shape) == 4 and shape[2] * shape[3] > 1 and all(shape):
-                    if part.get_dtype() not in _DRAWN or math.prod(shape) > _MOST_WEIGHTS:
-                        kind = f"{name!r}, {part.get_dtype()}{shape}"
-                        raise FileError(
-                            f"{file}: not drawn: {kind}; filters are some {_MOST_WEIGHTS:,} numbers at most"
-                        )
+                    kind = part.get_dtype()
+                    if kind not in _DRAWN or math.prod(shape) > _MOST_WEIGHTS or max(shape[2:]) > _WIDEST:
+                        raise FileError(f"{file}: {name!r} is {kind}{shape}, which is not drawn as filters")
                     plot.filters(weights.get_tensor(name), path)
                     return True
     except (safetensors.SafetensorError, OSError, KeyError, TypeError) as error:

@@ -22,7 +22,7 @@ import numpy as np
 
 from gpunn.backend import Array, half_dtype, is_array, to_cpu
 from gpunn.errors import ArgumentError, FileError, GpunnError, PackageError, check, check_sizes, fail
-from gpunn.files import write_atomically
+from gpunn.files import read_file, within, write_atomically
 from gpunn.nn import Module
 
 State = dict[str, Any]
@@ -38,17 +38,46 @@ def _safetensors() -> Any:
 
 
 _DTYPES = {
-    "BOOL": "?", "C64": "c8", "F16": "f2", "F32": "f4", "F64": "f8", "I8": "i1", "I16": "i2", "I32": "i4", "I64": "i8",
-    "U8": "u1", "U16": "u2", "U32": "u4", "U64": "u8",
+    "BOOL": "?", "C64": "<c8", "F16": "<f2", "F32": "<f4", "F64": "<f8", "I8": "i1", "I16": "<i2", "I32": "<i4",
+    "I64": "<i8", "U8": "u1", "U16": "<u2", "U32": "<u4", "U64": "<u8",
 }  # fmt: skip
 
 
-def _read_arrays(content: bytes) -> dict[str, Array]:
-    """The arrays of a file; not by safetensors.numpy, which writes bfloat16, but does not read it."""
+def pack(op: str, arrays: Mapping[str, Array], metadata: dict[str, str] | None = None) -> bytes:
+    """The bytes of a safetensors file of ``arrays``, of any layout and byte order.
+
+    >>> import numpy as np
+    >>> unpack(pack("example", {"x": np.arange(3.0)[::-1]}))
+    {'x': array([2., 1., 0.])}
+
+    Raises ArgumentError for a dtype that safetensors has no word for.
+    """
+    laid_out = {}
+    for name, given in arrays.items():
+        array = to_cpu(given)
+        known = array.dtype.name == "bfloat16" or array.dtype.newbyteorder("<") in _DTYPES.values()
+        check(known, ArgumentError, op, "safetensors has no such dtype", name=name, dtype=str(array.dtype))
+        # It copies memory from the first element on, whatever strides there are.
+        laid_out[name] = np.asarray(array, array.dtype.newbyteorder("="), order="C")
+    return _safetensors().numpy.save(laid_out, metadata)  # type: ignore[no-any-return]
+
+
+def unpack(content: bytes) -> dict[str, Array]:
+    """The arrays of a safetensors file; not by safetensors.numpy, which writes bfloat16, but does not read it.
+
+    Raises ValueError, which says what is wrong, for what is no such file or holds what NumPy cannot.
+    """
+    safetensors = _safetensors()
     arrays = {}
-    for name, entry in _safetensors().deserialize(content):
-        dtype = half_dtype("safetensors", "bf16") if entry["dtype"] == "BF16" else _DTYPES[entry["dtype"]]
-        arrays[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
+    try:
+        for name, entry in safetensors.deserialize(content):
+            bfloat16, dtype = entry["dtype"] == "BF16", _DTYPES.get(entry["dtype"])
+            if dtype is None and not bfloat16:
+                raise ValueError(f"{name!r} is of a dtype that NumPy lacks: {entry['dtype']}")
+            arrays[name] = np.frombuffer(entry["data"], half_dtype("safetensors", "bf16") if bfloat16 else dtype)
+            arrays[name] = arrays[name].reshape(entry["shape"])
+    except safetensors.SafetensorError as error:
+        raise ValueError(str(error)) from error
     return arrays
 
 
@@ -68,7 +97,7 @@ def save_weights(module: Module, path: str | os.PathLike[str]) -> None:
 
     Raises FileError if ``path`` cannot be written.
     """
-    content = _safetensors().numpy.save({name: to_cpu(a) for name, a in module.state_dict().items()})
+    content = pack("save_weights", module.state_dict())
     target = Path(path)
     if not target.parent.is_dir():
         raise FileError(f"{target}: the weights cannot be written: No such folder: {target.parent}")
@@ -83,10 +112,10 @@ def load_weights(module: Module, path: str | os.PathLike[str]) -> None:
     Raises FileError, which names the path and what is wrong: no such file, no safetensors, cut short, or made for
     another network, with all that differs. The module is then as it was.
     """
-    safetensors = _safetensors()
+    content = _read(path, "weights")
     try:
-        weights = _read_arrays(_read(path, "weights"))
-    except (safetensors.SafetensorError, KeyError) as error:  # KeyError: a dtype that NumPy does not have
+        weights = unpack(content)
+    except ValueError as error:
         raise FileError(f"{path}: not a whole safetensors file: {error}") from error
     if differing := differences(module.state_dict(), weights):
         raise FileError(f"{path}: made for another network: {'; '.join(differing)}")
@@ -139,17 +168,22 @@ def save_checkpoint(state: Mapping[str, State], path: str | os.PathLike[str]) ->
 
     Raises FileError if it cannot be written, ArgumentError for a value that JSON does not have.
     """
+    _write(Path(path), _packed(state), "checkpoint")
+
+
+def _packed(state: Mapping[str, State]) -> bytearray:
+    """The bytes of a checkpoint."""
     arrays: State = {}
     others: dict[str, State] = {}
     for part, values in state.items():
         check("/" not in part, ArgumentError, "save_checkpoint", "the name of a part must have no '/'", part=part)
-        arrays |= {f"{part}/{name}": to_cpu(value) for name, value in values.items() if is_array(value)}
+        arrays |= {f"{part}/{name}": value for name, value in values.items() if is_array(value)}
         others[part] = {name: _to_json(value) for name, value in values.items() if not is_array(value)}
     text = json.dumps(others, allow_nan=False, separators=(",", ":"))
-    content = bytearray(_safetensors().numpy.save(arrays, {"gpunn": "0" * _DIGEST + text}))
+    content = bytearray(pack("save_checkpoint", arrays, {"gpunn": "0" * _DIGEST + text}))
     at = content.index(_MARK) + len(_MARK)  # in the header: the first one
     content[at : at + _DIGEST] = _digest(content, at).encode()
-    _write(Path(path), content, "checkpoint")
+    return content
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, State]:
@@ -157,22 +191,34 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, State]:
 
     Raises FileError, which names the path, for a file that is missing, no checkpoint, or damaged in any byte.
     """
-    content = _read(path, "checkpoint")
+    return _loaded(Path(path))
+
+
+def _loaded(path: Path, folder: Path | None = None) -> dict[str, State]:
+    """:func:`load_checkpoint`, of a file that must lie in ``folder`` if one is given."""
+    content = _read(path, "checkpoint", folder)
     end = 8 + int.from_bytes(content[:8], "little")
     at = content.find(_MARK, 8, min(end, len(content))) + len(_MARK)
     if at < len(_MARK) or at + _DIGEST > len(content):
         raise FileError(f"{path}: no whole checkpoint: it has no header of one")
     if content[at : at + _DIGEST] != _digest(content, at).encode():
         raise FileError(f"{path}: a damaged checkpoint: its checksum is not that of its {len(content)} bytes")
-    safetensors = _safetensors()
     try:
-        arrays = _read_arrays(content)
         others = json.loads(json.loads(content[8:end])["__metadata__"]["gpunn"][_DIGEST:])
-    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        return _state(others, unpack(content))
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise FileError(f"{path}: no checkpoint of this version of gpunn: {error}") from error
+
+
+def _state(others: Any, arrays: dict[str, Array]) -> dict[str, State]:
+    """The parts with what is no array, and the arrays put into them; ValueError if they do not go together."""
+    if not (isinstance(others, dict) and all(isinstance(values, dict) for values in others.values())):
+        raise ValueError("the states must be objects of JSON by the names of their parts")
     state = {part: {name: _from_json(value) for name, value in values.items()} for part, values in others.items()}
     for name, array in arrays.items():
-        part, _, own = name.partition("/")
+        part, slash, own = name.partition("/")
+        if not slash or part not in state:
+            raise ValueError(f"the array {name!r} belongs to no part")
         state[part][own] = array
     return state
 
@@ -209,16 +255,16 @@ def _from_json(value: Any) -> Any:
     return value
 
 
-def _read(path: str | os.PathLike[str], what: str) -> bytes:
+def _read(path: str | os.PathLike[str], what: str, folder: Path | None = None) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return read_file(path, folder)
     except OSError as error:
         raise FileError(f"{path}: the {what} cannot be read: {error.strerror or error}") from error
 
 
-def _write(path: Path, content: bytes | bytearray, what: str) -> None:
+def _write(path: Path, content: bytes | bytearray, what: str, folder: Path | None = None) -> None:
     try:
-        write_atomically(path, content, durable=True)
+        write_atomically(path if folder is None else within(folder, path), content, durable=True)
     except OSError as error:
         raise FileError(f"{path}: the {what} cannot be written: {error.strerror or error}") from error
 
@@ -260,7 +306,7 @@ class Checkpoints:
         Those of later steps go too: they are of a run that was left, or damaged. Raises FileError if the checkpoint
         cannot be written; the ones before are then as they were.
         """
-        save_checkpoint(state, self.path(step))
+        _write(self.path(step), _packed(state), "checkpoint", self.folder)
         staying = {*[s for s in self.steps() if s <= step][-self.keep :], best}
         for old in self.steps():
             if old not in staying:
@@ -276,7 +322,7 @@ class Checkpoints:
         damaged = []
         for step in reversed(self.steps()):
             try:
-                state = load_checkpoint(self.path(step))
+                state = _loaded(self.path(step), self.folder)
             except FileError as error:
                 damaged.append(str(error))
                 continue

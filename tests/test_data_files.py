@@ -272,6 +272,12 @@ ONE_IDX = idx_bytes(np.zeros((2, 3)))
 ONE_NPY = npy_bytes(np.zeros((2, 3), np.float32))
 
 
+def _npy(shape: str, body: bytes = b"") -> bytes:
+    """An ``.npy`` file of float32 numbers that says any shape."""
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header + body
+
+
 @pytest.mark.parametrize(
     ("reader", "content", "message"),
     [
@@ -279,6 +285,11 @@ ONE_NPY = npy_bytes(np.zeros((2, 3), np.float32))
         (read_idx, b"\0\1\x08\1", "byte 0: no IDX file: its magic number is 0x00010801"),
         (read_idx, b"\0\0\7\1", "byte 0: no IDX file: its magic number is 0x00000701"),
         (read_idx, b"\0\0\x08\0", "byte 3: an IDX file has 1 to 32 axes here, got 0"),
+        (
+            read_idx,
+            b"\0\0\x08\x03" + bytes(4) + b"\xff" * 8,
+            r"byte 4: NumPy has no array of 3 axes \(0, 4294967295, 4294967295\): array is too big",
+        ),
         (read_idx, ONE_IDX[:9], "byte 9: cut short: the sizes end at byte 12"),
         (read_idx, ONE_IDX[:-1], r"byte 17: cut short: uint8 numbers of shape \(2, 3\) end at byte 18"),
         (read_idx, ONE_IDX + b"x", "byte 18: has bytes left over"),
@@ -299,6 +310,13 @@ ONE_NPY = npy_bytes(np.zeros((2, 3), np.float32))
         (read_npy, ONE_NPY + b"xx", "byte 152: has bytes left over"),
         (read_npy, ONE_NPY.replace(b"(2, 3)", b"(-, 3)"), "the header cannot be read: \"'shape'"),
         (read_npy, ONE_NPY.replace(b"(2, 3)", b"(2 3) "), "byte .*: shape must be a tuple"),
+        (read_npy, _npy("(" + "1," * 64 + "1)", bytes(4)), r"byte 10: NumPy has no array of 65 axes \(1, 1, .*"),
+        (
+            read_npy,
+            _npy("(0, 9999999999999999999)"),
+            r"byte 10: NumPy has no array of 2 axes \(0, 9999999999999999999\)",
+        ),
+        (NpyDataset, _npy("(0, 4000000000, 4000000000)"), "byte 10: NumPy has no array of 3 axes .*: array is too big"),
         (read_npy, ONE_NPY.replace(b"'shape'", b"'shapy'"), "must have descr, fortran_order and shape, got"),
         (read_npy, ONE_NPY.replace(b"'<f4'", b"'|O8'"), r"byte .*: only arrays of numbers .* got descr '\|O8'"),
         (read_npy, ONE_NPY.replace(b"(2, 3)", b"(2**3)"), "the header cannot be read"),

@@ -178,7 +178,7 @@ def test_no_permission(tmp_path: Path) -> None:
             train_digits(QUICK, out, on_step=must_not_train)
 
 
-@pytest.mark.parametrize("call", ["pathlib.Path.mkdir", "tempfile.mkstemp"])
+@pytest.mark.parametrize("call", ["pathlib.Path.mkdir", "os.open"])
 def test_a_read_only_disk(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As root no permission is in the way, so the answer of a read-only file system is put in the way."""
 

@@ -268,6 +268,28 @@ def test_only_whole_images_that_the_run_made_are_taken(tmp_path: Path) -> None:
     assert len(write_page(folder, tmp_path / "page.html")) == 4
 
 
+@pytest.mark.parametrize(
+    ("weight", "kind"),
+    [
+        (np.zeros((1, 1, 5000, 2), np.float32), "F32[1, 1, 5000, 2]"),
+        (np.zeros((300, 300, 8, 8), np.float16), "F16[300, 300, 8, 8]"),
+        (np.zeros((1, 1, 3, 3), np.uint8), "U8[1, 1, 3, 3]"),
+    ],
+)
+def test_what_is_not_drawn_as_filters(weight: np.ndarray[Any, Any], kind: str, tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", "")
+    save_arrays(folder, conv_weight=weight)
+    said = f"{folder / 'model.safetensors'}: 'conv.weight' is {kind}, which is not drawn as filters"
+    assert write_page(folder, tmp_path / "page.html") == [said]
+
+
+def test_after_a_hundred_lines_that_cannot_be_read_the_rest_is_left(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", "1\n" * 5000 + "{}\n")
+    problems = write_page(folder, tmp_path / "page.html")
+    assert problems[0] == "metrics.jsonl, line 1: an object is needed, not 1"
+    assert problems[100:] == ["metrics.jsonl, line 101: not read, after 100 that cannot be"]
+
+
 def test_filters_are_those_of_the_first_convolution(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     drawn = []
     monkeypatch.setattr(plot, "filters", lambda weight, path: (drawn.append(weight), Path(path).write_bytes(b"")))

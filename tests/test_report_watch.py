@@ -324,6 +324,22 @@ def test_a_client_that_says_nothing_is_left(monkeypatch: pytest.MonkeyPatch, ser
     wait_for(lambda: threading.active_count() == before)
 
 
+def test_a_client_that_drips_is_left(monkeypatch: pytest.MonkeyPatch, server: Watch) -> None:
+    """Its thread was kept for as long as a byte came every twenty seconds."""
+    monkeypatch.setattr(watch._Handler, "timeout", 0.5)
+    before, sent = threading.active_count(), 0
+    begin = time.monotonic()
+    port = int(server.url.rstrip("/").rsplit(":", 1)[1])
+    with socket.create_connection(("127.0.0.1", port)) as connection, contextlib.suppress(ConnectionError):
+        for part in (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ", *[b"a"] * 10 * PATIENCE):
+            connection.sendall(part)
+            sent += 1
+            time.sleep(0.1)
+    assert 1 < sent < 10 * PATIENCE
+    assert time.monotonic() - begin >= 0.5
+    wait_for(lambda: threading.active_count() == before)
+
+
 def test_a_run_whose_folder_goes(server: Watch, capsys: pytest.CaptureFixture[str]) -> None:
     stream = Stream(server)
     try:

@@ -119,8 +119,7 @@ def _compile_and_store(code: str, filename: str, options: tuple[str, ...], arch:
 def find_cubin(code: str, filename: str, options: tuple[str, ...], arch: str) -> Cubin | None:
     """What :func:`compile_cubin` has left in the cache, or None if it is not there or not whole."""
     path = _path(code, filename, options, arch)
-    spare = cache.spare(path)
-    return _read(path) or (_read(spare) if spare else None)
+    return next(filter(None, map(_read, cache.places(path, path.with_suffix(".json")))), None)
 
 
 def _path(code: str, filename: str, options: tuple[str, ...], arch: str) -> Path:

@@ -96,7 +96,7 @@ def fastest(
     path = _folder() / f"{op}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.json"
     if path not in _known:
         # A choice of which this process could not keep a file is remembered all the same.
-        found = _read(path, key, candidates)
+        found = next((read for place in cache.places(path) if (read := _read(place, key, candidates))), None)
         _known[path] = _measure_and_keep(path, key, candidates, run, arrays) if found is None else found
     return _known[path]  # type: ignore[no-any-return]
 

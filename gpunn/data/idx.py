@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.data.reading import PathLike, Source, bad_file, opened
+from gpunn.data.reading import PathLike, Source, bad_file, check_shape, opened
 
 _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
@@ -40,6 +40,7 @@ def read_idx(path: PathLike) -> np.ndarray[Any, Any]:
         dtype = np.dtype(_TYPES[code])
         count = math.prod(shape) * dtype.itemsize
         source.expect(source.position + count, f"{dtype.name} numbers of shape {shape}")
+        check_shape(path, shape, dtype, at=4)
         content = source.read(count, "the numbers")
         source.end()
     return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)

@@ -20,7 +20,7 @@ import numpy as np
 
 from gpunn.backend import asarray
 from gpunn.data.dataset import Indices, checked_index
-from gpunn.data.reading import MAX_DEFLATE_RATIO, PathLike, bad_file, opened
+from gpunn.data.reading import MAX_DEFLATE_RATIO, PathLike, bad_file, check_shape, opened
 from gpunn.errors import ArgumentError, ShapeError, check
 
 _MAGIC = b"\x93NUMPY"
@@ -126,6 +126,7 @@ def _checked_header(path: PathLike, read: Callable[[int], bytes], size: int) -> 
         kind = "cut short" if header.end > size else "has bytes left over"
         cause = f"{kind}: {dtype} numbers of shape {shape} end at byte {header.end}, the file at byte {size}"
         bad_file(path, cause, at=min(size, header.end))
+    check_shape(path, shape, dtype, at=begin)
     return header
 
 

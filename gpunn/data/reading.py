@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import gzip
 import os
+import reprlib
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn
+
+import numpy as np
 
 from gpunn.errors import FileError
+from gpunn.files import open_file
 
 MAX_DEFLATE_RATIO = 1032
 """No deflate stream grows by more: 258 bytes take at least two bits. Source: zlib, "Technical Details"."""
@@ -29,11 +33,24 @@ def bad_file(path: PathLike, cause: str, at: int | None = None) -> NoReturn:
     raise FileError(f"{os.fspath(path)}: {cause}" if at is None else f"{os.fspath(path)}: byte {at}: {cause}")
 
 
+def check_shape(path: PathLike, shape: tuple[int, ...], dtype: np.dtype[Any], at: int) -> None:
+    """Refuse a shape that no array of NumPy has: of too many axes or, beside an axis of 0, of too large ones.
+
+    >>> check_shape("a.npy", (0, 2**32, 2**32), np.dtype("f4"), at=10)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    gpunn.errors.FileError: a.npy: byte 10: NumPy has no array of 3 axes (0, 4294967296, 4294967296): array is too ...
+    """
+    try:
+        np.broadcast_to(np.empty((), dtype), shape)  # takes no memory
+    except ValueError as error:
+        bad_file(path, f"NumPy has no array of {len(shape)} axes {reprlib.repr(shape)}: {error}", at)
+
+
 @contextmanager
 def opened(path: PathLike) -> Iterator[IO[bytes]]:
-    """The open file; an OSError inside becomes a FileError that names the path."""
+    """The open file, a regular one; an OSError inside becomes a FileError that names the path."""
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             yield file
     except FileError:
         raise

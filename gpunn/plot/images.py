@@ -114,8 +114,12 @@ def _grid(
     rows = max(1, math.ceil(len(tiles) / columns))
     side = 1.25 if names else 0.7
     width, height = side * columns + 1.2 * bool(bar), (side + 0.15 * bool(names)) * rows
-    sheet = page.figure(max(4.0, width), 0.5 + height)
+    # Without names nothing has to be fitted in, which would take longer than all the rest.
+    sheet = page.figure(max(4.0, width), 0.5 + height, fitted=bool(names))
     sheet.suptitle(title, fontsize=10)
+    if not names:
+        top = 1 - 0.4 / (0.5 + height)
+        sheet.subplots_adjust(left=0.02, right=0.98, bottom=0.02, top=top, wspace=0.1, hspace=0.1)
     grid = sheet.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")

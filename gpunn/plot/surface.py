@@ -86,10 +86,8 @@ def animate_decision_surface(
         pictures.append(Image.fromarray(pixels).quantize(64))  # one frame of 64 colours is a tenth of the bytes
     check(len(pictures) > 0, ArgumentError, "animate_decision_surface", "there must be at least one frame")
     durations = [round(1000 * seconds_per_frame)] * (len(pictures) - 1) + [2000]
-    try:
-        pictures[0].save(path, format="GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
-    except OSError as error:
-        raise page.unwritable(path, error) from error
+    film: dict[str, Any] = {"save_all": True, "append_images": pictures[1:], "duration": durations, "loop": 0}
+    page.write(lambda file: pictures[0].save(file, format="GIF", **film), path)
 
 
 def _drawn(of: Surface, points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], title: str) -> Any:

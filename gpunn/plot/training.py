@@ -16,6 +16,7 @@ Metrics = Sequence[Mapping[str, Any]]
 Numbers = Sequence[float] | np.ndarray[Any, Any]
 Series = Mapping[str, tuple[Numbers, Numbers]]
 
+_HIGHEST = 1e300  # of a loss that is drawn: ten times as much must be a number, too
 _SETS = {"train": "training", "test": "test"}
 # What is measured: the label of its axis, and the factor that brings it into that unit.
 _QUANTITIES = {
@@ -71,11 +72,13 @@ def _panel(axes: Any, runs: Mapping[str, Metrics], quantity: str, parts: list[st
             axes.plot(epochs, values, marker=marker, color=colour, linestyle=style, label=name, markersize=4)
             drawn += values
     if quantity == "loss":
-        axes.set(xlabel="epoch", ylabel=unit, yscale="log", title="Loss")
-        axes.yaxis.set_major_formatter("{x:g}")  # 0.1, not 10 to the -1
-        axes.yaxis.set_minor_formatter("")
-        shown = [max(value, 1e-6) for value in drawn]
-        axes.set_ylim(10 ** math.floor(math.log10(min(shown))), 10 ** math.ceil(math.log10(max(shown)) + 1e-9))
+        axes.set(xlabel="epoch", ylabel=unit, title="Loss")
+        if any(0 < value < math.inf for value in drawn):
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")  # 0.1, not 10 to the -1
+            axes.yaxis.set_minor_formatter("")
+            shown = [min(max(value, 1e-6), _HIGHEST) for value in drawn if math.isfinite(value)]
+            axes.set_ylim(10.0 ** math.floor(math.log10(min(shown))), 10.0 ** math.ceil(math.log10(max(shown)) + 1e-9))
     else:
         name = quantity.replace("_", " ").capitalize()
         axes.set(xlabel="epoch", ylabel=unit, title=_title(name, unit, factor, runs, quantity, parts[-1]))

@@ -78,11 +78,11 @@ def train_alexnet(
     device = run.choose_device("train alexnet", options.device, options.emulate)
     if options.images is not None:  # what is wrong with them is said before there is a run folder
         data(options, Path(), device)
-    folder, config = run.begin("alexnet", options, device, out, FILES, resume)
-    if options.images is None:
-        large_digits(folder / "images")
-    with run.computing(device, options.emulate, threads=os.cpu_count() or 1):
-        return _run(options, config, folder, on_step, on_epoch)
+    with run.begin("alexnet", options, device, out, FILES, resume) as (folder, config):
+        if options.images is None:
+            large_digits(folder / "images")
+        with run.computing(device, options.emulate, threads=os.cpu_count() or 1):
+            return _run(options, config, folder, on_step, on_epoch)
 
 
 def large_digits(folder: Path, each: int = 30) -> Path:
@@ -100,6 +100,8 @@ def large_digits(folder: Path, each: int = 30) -> Path:
 
 def data(options: Options, folder: Path, device: str) -> ImageFolder:
     """The images of the run in ``folder``; arrays of them go to ``device``."""
+    if options.images is None:
+        run.check_own(folder, ("images",))
     images = Path(options.images) if options.images is not None else folder / "images"
     return image_folder(images, SIZE, options.seed, device, _LARGER if options.augment else None)
 

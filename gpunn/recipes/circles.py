@@ -70,8 +70,10 @@ def train_circles(
     """Run the recipe; arguments, result and errors are those of :func:`gpunn.recipes.digits.train_digits`."""
     run.check_packages("train circles", _NEEDS)
     device = run.choose_device("train circles", options.device, options.emulate)
-    folder, config = run.begin("circles", options, device, out, FILES)
-    with run.computing(device, options.emulate, threads=1):
+    with (
+        run.begin("circles", options, device, out, FILES) as (folder, config),
+        run.computing(device, options.emulate, threads=1),
+    ):
         return _run(options, config, folder, on_step, on_epoch)
 
 

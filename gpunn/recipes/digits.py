@@ -71,14 +71,16 @@ def train_digits(
 
     Ctrl-C ends the training early: the folder is completed, with status ``"interrupted"``. With ``resume``, ``out`` is
     the folder of such a run, or of one that was killed, and the result that of a run that was never stopped. Raises
-    FileError, before anything is computed, if the folder cannot be written, already holds a run, or one with other
+    FileError, before anything is computed, if the folder cannot be written, is in use, holds a run, or one with other
     options to be resumed; TrainingError, after the folder is completed, if the loss became infinite or NaN.
     """
     run.check_packages("train digits", _NEEDS)
     device = run.choose_device("train digits", options.device, options.emulate)
-    folder, config = run.begin("digits", options, device, out, FILES, resume)
     # One BLAS thread: products of this size gain nothing from more, which on a busy machine only wait for each other.
-    with run.computing(device, options.emulate, threads=1):
+    with (
+        run.begin("digits", options, device, out, FILES, resume) as (folder, config),
+        run.computing(device, options.emulate, threads=1),
+    ):
         return _run(options, config, folder, on_step, on_epoch)
 
 

@@ -84,8 +84,11 @@ def train_digits_rows(
     """
     run.check_packages(Options.command, _NEEDS)
     device = run.choose_device(Options.command, options.device, options.emulate)
-    folder, config = run.begin("digits-rows", options, device, out, FILES, resume)
-    with run.computing(device, options.emulate, threads=1):  # products of this size gain nothing from more
+    # Products of this size gain nothing from more.
+    with (
+        run.begin("digits-rows", options, device, out, FILES, resume) as (folder, config),
+        run.computing(device, options.emulate, threads=1),
+    ):
         return _run(options, config, folder, on_step, on_epoch)
 
 

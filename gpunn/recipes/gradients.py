@@ -105,34 +105,35 @@ def show_gradients(
     """
     run.check_packages("train gradients", _NEEDS)
     device = run.choose_device("train gradients", options.device, options.emulate)
-    folder, _ = run.begin("gradients", options, device, out, FILES)
-    with run.computing(device, options.emulate, threads=1):
-        images, labels = (asarray(a, device) for a in digits(options.seed)[0])
-        pixels = images.reshape(len(images), -1, 1)  # (N, 64, 1)
-        norms = {
-            kind: norms_through_time(_reader(kind, options, device), pixels[:BATCH], labels[:BATCH]) for kind in KINDS
-        }
-        trainings = {}
-        for clip in (False, True):
-            trainings["clipped" if clip else "not clipped"] = list(
-                _train(options, device, pixels, labels, clip, on_step)
-            )
-    about = {"device": device, "emulate": options.emulate, "versions": run.versions("scikit-learn")}
-    summary: dict[str, Any] = {
-        "status": "finished",
-        "first_over_last": {kind: float(norm[0] / norm[-1]) for kind, norm in norms.items()},
-        "last_loss": {name: s[-1][0] if len(s) == options.steps else None for name, s in trainings.items()},
-    } | about
-    run.write_json(folder / "summary.json", summary)
-    times = list(range(1, 65))
-    labelled = {kind.replace("large RNN", "RNN, large weights"): (times, norm) for kind, norm in norms.items()}
-    title = "The gradient on its way back through time"
-    plot.lines(labelled, folder / "through_time.png", "pixel", "norm of the gradient of h", title, log=True)
-    title = "Training the RNN with ReLU, gradients clipped and not"
-    for number, (file, what) in enumerate((("clipping", "cross entropy"), ("norms", "norm of the gradient"))):
-        series = {name: (range(1, len(steps) + 1), [s[number] for s in steps]) for name, steps in trainings.items()}
-        plot.lines(series, folder / f"{file}.png", "step", what, title, log=True)
-    return folder, summary
+    with run.begin("gradients", options, device, out, FILES) as (folder, _):
+        with run.computing(device, options.emulate, threads=1):
+            images, labels = (asarray(a, device) for a in digits(options.seed)[0])
+            pixels = images.reshape(len(images), -1, 1)  # (N, 64, 1)
+            norms = {
+                kind: norms_through_time(_reader(kind, options, device), pixels[:BATCH], labels[:BATCH])
+                for kind in KINDS
+            }
+            trainings = {}
+            for clip in (False, True):
+                trainings["clipped" if clip else "not clipped"] = list(
+                    _train(options, device, pixels, labels, clip, on_step)
+                )
+        about = {"device": device, "emulate": options.emulate, "versions": run.versions("scikit-learn")}
+        summary: dict[str, Any] = {
+            "status": "finished",
+            "first_over_last": {kind: float(norm[0] / norm[-1]) for kind, norm in norms.items()},
+            "last_loss": {name: s[-1][0] if len(s) == options.steps else None for name, s in trainings.items()},
+        } | about
+        run.write_json(folder / "summary.json", summary)
+        times = list(range(1, 65))
+        labelled = {kind.replace("large RNN", "RNN, large weights"): (times, norm) for kind, norm in norms.items()}
+        title = "The gradient on its way back through time"
+        plot.lines(labelled, folder / "through_time.png", "pixel", "norm of the gradient of h", title, log=True)
+        title = "Training the RNN with ReLU, gradients clipped and not"
+        for number, (file, what) in enumerate((("clipping", "cross entropy"), ("norms", "norm of the gradient"))):
+            series = {name: (range(1, len(steps) + 1), [s[number] for s in steps]) for name, steps in trainings.items()}
+            plot.lines(series, folder / f"{file}.png", "step", what, title, log=True)
+        return folder, summary
 
 
 def norms_through_time(model: Reader, x: Array, labels: Array) -> list[float]:

@@ -55,31 +55,31 @@ def compare_learning_rates(
     """
     run.check_packages("train learning-rates", _NEEDS)
     device = run.choose_device("train learning-rates", options.device, options.emulate)
-    folder, _ = run.begin("learning-rates", options, device, out, FILES)
-    curves: dict[str, tuple[list[int], list[float]]] = {}
-    last: dict[str, float | None] = {}
-    done = 0
-    with run.computing(device, options.emulate, threads=1):
-        for name in ("small", "right", "large"):
-            rate = getattr(options, name)
-            losses = []
-            for loss in _descend(rate, options, device):
-                losses.append(loss)
-                done += 1
-                if on_step is not None:
-                    on_step(done, 3 * options.steps, loss)
-            curves[f"too {name}, {rate:g}" if name != "right" else f"right, {rate:g}"] = (
-                list(range(1, len(losses) + 1)),
-                losses,
-            )
-            whole = len(losses) == options.steps
-            last[name] = float(np.mean(losses[-math.ceil(options.steps / 10) :])) if whole else None
-    about = {"device": device, "emulate": options.emulate, "versions": run.versions("scikit-learn")}
-    summary = {"status": "finished", "last_losses": last} | about
-    run.write_json(folder / "summary.json", summary)
-    title = "Gradient descent with three learning rates"
-    plot.lines(curves, folder / "learning_rates.png", "step", "cross entropy", title, log=True)
-    return folder, summary
+    with run.begin("learning-rates", options, device, out, FILES) as (folder, _):
+        curves: dict[str, tuple[list[int], list[float]]] = {}
+        last: dict[str, float | None] = {}
+        done = 0
+        with run.computing(device, options.emulate, threads=1):
+            for name in ("small", "right", "large"):
+                rate = getattr(options, name)
+                losses = []
+                for loss in _descend(rate, options, device):
+                    losses.append(loss)
+                    done += 1
+                    if on_step is not None:
+                        on_step(done, 3 * options.steps, loss)
+                curves[f"too {name}, {rate:g}" if name != "right" else f"right, {rate:g}"] = (
+                    list(range(1, len(losses) + 1)),
+                    losses,
+                )
+                whole = len(losses) == options.steps
+                last[name] = float(np.mean(losses[-math.ceil(options.steps / 10) :])) if whole else None
+        about = {"device": device, "emulate": options.emulate, "versions": run.versions("scikit-learn")}
+        summary = {"status": "finished", "last_losses": last} | about
+        run.write_json(folder / "summary.json", summary)
+        title = "Gradient descent with three learning rates"
+        plot.lines(curves, folder / "learning_rates.png", "step", "cross entropy", title, log=True)
+        return folder, summary
 
 
 def network(generator: np.random.Generator) -> nn.Sequential:

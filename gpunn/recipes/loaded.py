@@ -14,7 +14,7 @@ from gpunn.backend import Array, to_cpu
 from gpunn.checkpoint import Checkpoints, differences, load_weights
 from gpunn.errors import FileError
 from gpunn.nn import Module
-from gpunn.recipes.run import read_json
+from gpunn.recipes.run import check_own, read_json
 
 Confusion = dict[str, dict[str, int]]
 """How many examples of a class were taken for which: ``{class: {answer: count}}``, without zeros."""
@@ -81,6 +81,7 @@ def read_weights(model: Module, folder: Path, parts: Sequence[str] = ()) -> str:
     kept = [(modules[part], Checkpoints(folder / "checkpoints" / part)) for part in parts]
     kept = kept or [(model, Checkpoints(folder / "checkpoints"))]
     whole = folder / "model.safetensors"
+    check_own(folder, (whole.name, "checkpoints"))
     steps = read_json(folder / "summary.json").get("steps")
     went_on = isinstance(steps, int) and sum(max(files.steps(), default=0) for _, files in kept) > steps
     if whole.exists() and not went_on:

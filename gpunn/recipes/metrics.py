@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Iterator
@@ -9,7 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gpunn.errors import FileError
+from gpunn.files import read_file
 from gpunn.train import Record
+
+_LARGEST = 32 << 20  # bytes: some 200,000 epochs
+_MOST_PROBLEMS = 100
 
 
 class Field(NamedTuple):
@@ -40,14 +45,21 @@ class _Written(str):
 def parse(lines: bytes, first: int = 1) -> Iterator[Line]:
     """The lines of metrics.jsonl, the first of them number ``first``; one that cannot be read says why.
 
+    After a hundred of those the rest is taken for something else, and left.
+
     >>> for line in parse(b'{"epoch": 1, "train_loss": 1e-05}' + b"\\n" + b'{"epoch": 2, "tr'):
     ...     print(line.fields or line.problem)
     [Field(name='epoch', text='1', number=1), Field(name='train_loss', text='1e-05', number=1e-05)]
     metrics.jsonl, line 2: not JSON: Unterminated string starting at: line 1 column 14 (char 13)
     """
-    for number, line in enumerate(lines.split(b"\n"), first):
+    problems = 0
+    for number, line in enumerate(io.BytesIO(lines), first):
+        line = line.rstrip(b"\n")
         if not line.strip():
             continue
+        if problems == _MOST_PROBLEMS:
+            yield Line(number, [], f"metrics.jsonl, line {number}: not read, after {problems} that cannot be")
+            return
         try:
             read = json.loads(line, parse_float=_Written, parse_int=_Written, parse_constant=_Written)
             if not isinstance(read, dict):
@@ -55,6 +67,7 @@ def parse(lines: bytes, first: int = 1) -> Iterator[Line]:
             plain = json.loads(line)  # what is neither number nor text is shown as JSON
             fields = [_field(name, value, plain[name]) for name, value in read.items()]
         except (ValueError, OverflowError, RecursionError) as error:
+            problems += 1
             reason = f"not JSON: {error}" if isinstance(error, json.JSONDecodeError) else str(error)
             yield Line(number, [], f"metrics.jsonl, line {number}: {reason}")
         else:
@@ -73,7 +86,7 @@ def _field(name: str, value: Any, plain: Any) -> Field:
 def content(folder: Path) -> bytes:
     """What the run's metrics.jsonl holds, nothing if it is missing; raises FileError if it cannot be read."""
     try:
-        return (folder / "metrics.jsonl").read_bytes()
+        return read_file(folder / "metrics.jsonl", folder, _LARGEST)
     except FileNotFoundError:
         return b""
     except OSError as error:

@@ -9,8 +9,9 @@ import json
 import math
 import os
 import platform
+import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,9 +21,10 @@ from gpunn.backend import check_device, default_device, use_device
 from gpunn.cuda import emulate as emulation
 from gpunn.cuda.emulator.build import host_compiler
 from gpunn.errors import ArgumentError, FileError, PackageError, TrainingError
-from gpunn.files import write_atomically
+from gpunn.files import read_file, within, write_atomically
 from gpunn.optim import Optimizer
 from gpunn.optim.schedule import Schedule
+from gpunn.recipes.lock import locked
 from gpunn.train import Callback, Record, Trainer
 
 # ---- before a run --------------------------------------------------------------------------------------------------
@@ -93,6 +95,7 @@ class WarmupCosine(Schedule):
 # ---- the folder ----------------------------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
 def begin(
     recipe: str,
     options: Any,
@@ -100,21 +103,39 @@ def begin(
     out: str | os.PathLike[str] | None,
     files: Sequence[str],
     resume: bool = False,
-) -> tuple[Path, dict[str, Any]]:
+) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The run folder, and what its config.json holds: the name of the recipe, its options, the device.
 
-    A new folder, or with ``resume`` the folder ``out`` of a run that is not finished. Raises FileError if it cannot be
-    used, or was begun with other options, which are named.
+    A new folder, or with ``resume`` the folder ``out`` of a run that is not finished; within this context it is kept
+    from others that would train in it. Raises FileError if it cannot be used, is in use, has links that lead out of it,
+    or was begun with other options, which are named.
     """
     given = asdict(options)
     for name in (each.name for each in fields(options) if each.metadata["path"]):
         given[name] = given[name] and str(Path(given[name]).absolute())  # a run is opened from other folders, too
     config = {"recipe": recipe} | given | {"device": device}
     if not resume:
-        folder = new_folder(recipe, out, files)
-        write_json(folder / "config.json", config)
-        return folder, config
+        folder = new_folder(recipe, out)
+        with locked(folder):
+            _check_empty(folder, files)
+            write_json(folder / "config.json", config)
+            yield folder, config
+        return
     folder = Path(out or "")
+    read_config(folder)  # an error if it is no run: nothing is written then
+    check_own(folder, files)
+    with locked(folder):
+        _check_unfinished(folder, config)
+        yield folder, config
+
+
+def _check_empty(folder: Path, files: Sequence[str]) -> None:
+    there = [name for name in files if os.path.lexists(folder / name)]
+    if there:
+        raise FileError(f"{folder}: holds a run already ({there[0]}); choose another --out, or remove that folder")
+
+
+def _check_unfinished(folder: Path, config: dict[str, Any]) -> None:
     begun = read_config(folder)
     names = [name for name in {**begun, **config} if begun.get(name) != config.get(name)]
     if names:
@@ -122,7 +143,31 @@ def begin(
         raise FileError(f"{folder}: begun with other options: {told}")
     if read_json(folder / "summary.json").get("status") == "finished":
         raise FileError(f"{folder}: the run is finished already")
-    return folder, config
+
+
+def check_own(folder: Path, names: Iterable[str]) -> None:
+    """Check that what ``folder`` has of ``names``, and all below, are files and folders that lie inside of it.
+
+    A run may come from elsewhere: nothing outside of its folder is read or written. Raises FileError for a link that
+    leads out of it, and for a FIFO, a device or a socket.
+    """
+    for name in names:
+        for path in _with_all_below(folder / name):
+            try:
+                mode = within(folder, path).stat().st_mode
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise FileError(f"{path}: {error.strerror or error}") from error
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise FileError(f"{path}: neither a file nor a folder")
+
+
+def _with_all_below(path: Path) -> Iterator[Path]:
+    """A path and, if it is a folder and no link, all that lies below it."""
+    yield path
+    for place, folders, files in os.walk(path):
+        yield from (Path(place, name) for name in (*folders, *files))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -135,10 +180,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+_LARGEST_JSON = 1 << 20  # bytes; those of the recipes have some KiB
+
+
 def read_json(path: Path) -> dict[str, Any]:
-    """What a file of the run holds, nothing if it is missing; raises FileError if it is no object of JSON."""
+    """What a file in the run folder holds, nothing if it is missing; raises FileError if it is no object of JSON."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_file(path, path.parent, _LARGEST_JSON).decode())
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -169,21 +217,18 @@ def _goes_on(folder: Path) -> bool:
     return metrics - summary > _YOUNGER
 
 
-def new_folder(recipe: str, out: str | os.PathLike[str] | None, files: Sequence[str]) -> Path:
-    """Make the run folder, by default ``runs/<recipe>-<date>-<time>``; an existing one is taken if it has no ``files``.
+def new_folder(recipe: str, out: str | os.PathLike[str] | None) -> Path:
+    """Make the run folder, by default ``runs/<recipe>-<date>-<time>``; ``out`` may be there.
 
-    Raises FileError if it cannot be made, or holds a run.
+    Raises FileError if it cannot be made.
     """
     if out is None:
         return _default_folder(Path("runs"), recipe)
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        there = [name for name in files if (folder / name).exists()]
     except OSError as error:
         raise _unwritable(folder, error) from error
-    if there:
-        raise FileError(f"{folder}: holds a run already ({there[0]}); choose another --out, or remove that folder")
     return folder
 
 

@@ -123,8 +123,11 @@ def train_spell(
     """
     run.check_packages(Options.command, _NEEDS)
     device = run.choose_device(Options.command, options.device, options.emulate)
-    folder, config = run.begin("spell", options, device, out, FILES, resume)
-    with run.computing(device, options.emulate, threads=1):  # products of this size gain nothing from more
+    # Products of this size gain nothing from more.
+    with (
+        run.begin("spell", options, device, out, FILES, resume) as (folder, config),
+        run.computing(device, options.emulate, threads=1),
+    ):
         return _run(options, config, folder, on_step, on_epoch)
 
 

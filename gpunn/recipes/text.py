@@ -137,9 +137,11 @@ def train_text(
             f"{options.file or 'the topics'}: the text is too short: {len(text)} characters, where {needed} are needed "
             f"for batch_size={options.batch_size}, sequence_length={options.sequence_length}"
         )
-    folder, config = run.begin("text", options, device, out, FILES, resume)
     # One BLAS thread: a second one would gain a third with 256 units, and lose more where another process is busy.
-    with run.computing(device, options.emulate, threads=1):
+    with (
+        run.begin("text", options, device, out, FILES, resume) as (folder, config),
+        run.computing(device, options.emulate, threads=1),
+    ):
         return _run(options, text, config, folder, on_step, on_epoch)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,9 @@ from typing import Any
 
 from gpunn import plot
 from gpunn.errors import FileError, GpunnError, PackageError
+from gpunn.files import read_file
 from gpunn.recipes import metrics
+from gpunn.recipes.run import check_own
 from gpunn.report import folder as run
 
 # In the order of the page. The page draws the curves itself, and filters.png from the weights.
@@ -30,6 +33,8 @@ CAPTIONS = {
     "norms.png": "Norms of the gradient",
 }
 _KINDS = {".png": (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"), ".gif": (b"GIF89a", b";")}
+_DRAWN = ("F16", "BF16", "F32", "F64")
+_MOST_WEIGHTS, _WIDEST = 2**22, 256  # AlexNet's first convolution has 34,848 weights, its filters 11 pixels a side
 _LARGEST = 16 * 2**20  # bytes of a figure that a page takes; those of the recipes have some 100 KiB
 
 
@@ -43,6 +48,7 @@ def redraw(folder: Path) -> list[Path]:
     confusion.png, stay as the run made them.
     """
     run.about(folder)  # an error if it is no run
+    check_own(folder, ("curves.png", "filters.png"))
     drawn = []
     if curves := _curves(metrics.parse(metrics.content(folder))):
         plot.curves(curves, folder / "curves.png")
@@ -74,7 +80,8 @@ def draw_filters(folder: Path, path: Path) -> bool:
     Raises FileError if the weights cannot be read.
     """
     file = folder / "model.safetensors"
-    if not file.exists():
+    check_own(folder, [file.name])
+    if not file.is_file():
         return False
     try:
         import safetensors
@@ -84,8 +91,12 @@ def draw_filters(folder: Path, path: Path) -> bool:
         with safetensors.safe_open(file, "numpy") as weights:
             # The file has them in an order of its own; by name, layer 2 comes before layer 10.
             for name in sorted(weights.keys(), key=lambda name: [part.zfill(9) for part in re.split(r"(\d+)", name)]):
-                shape = weights.get_slice(name).get_shape()
+                part = weights.get_slice(name)
+                shape = part.get_shape()
                 if len(shape) == 4 and shape[2] * shape[3] > 1 and all(shape):
+                    kind = part.get_dtype()
+                    if kind not in _DRAWN or math.prod(shape) > _MOST_WEIGHTS or max(shape[2:]) > _WIDEST:
+                        raise FileError(f"{file}: {name!r} is {kind}{shape}, which is not drawn as filters")
                     plot.filters(weights.get_tensor(name), path)
                     return True
     except (safetensors.SafetensorError, OSError, KeyError, TypeError) as error:
@@ -103,7 +114,7 @@ def embedded(folder: Path) -> Iterator[run.Json]:
     for name, caption in CAPTIONS.items():
         figure = {"name": name, "caption": caption}
         try:
-            source = _filters(folder) if name == "filters.png" else _image(folder / name)
+            source = _filters(folder) if name == "filters.png" else _image(folder, name)
         except GpunnError as error:
             yield figure | {"problem": str(error)}
         else:
@@ -113,19 +124,21 @@ def embedded(folder: Path) -> Iterator[run.Json]:
 
 def _filters(folder: Path) -> str | None:
     with tempfile.TemporaryDirectory() as place:
-        path = Path(place) / "filters.png"
-        return _image(path) if draw_filters(folder, path) else None
+        drawn = draw_filters(folder, Path(place) / "filters.png")
+        return _image(Path(place), "filters.png") if drawn else None
 
 
-def _image(path: Path) -> str | None:
+def _image(folder: Path, name: str) -> str | None:
     """An image file as a data: URI, None if there is none; raises FileError if it is not a whole one."""
-    if path.is_symlink() or not path.is_file():  # a link may lead out of the run
+    path = folder / name
+    check_own(folder, [name])
+    if path.is_symlink() or not path.is_file():  # no run makes links
         return None
     begin, end = _KINDS[path.suffix]
     try:
         if path.stat().st_size > _LARGEST:
             raise FileError(f"{path}: an image of over {_LARGEST >> 20} MiB")
-        content = path.read_bytes()
+        content = read_file(path, folder, _LARGEST)
     except FileError:
         raise
     except OSError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gpunn.errors import FileError
+from gpunn.files import read_file
 from gpunn.recipes.catalogue import RECIPES
 from gpunn.recipes.metrics import text
 from gpunn.recipes.run import read_config, read_summary
@@ -15,6 +16,7 @@ Json = dict[str, Any]
 
 _ENVIRONMENT = ("versions", "device", "emulate")
 _ENDED = ("status", "error")
+_LARGEST_SAMPLE = 1 << 20  # bytes; that of a run has 400 characters
 
 
 def rows(values: Json, prefix: str = "") -> list[tuple[str, str]]:
@@ -42,6 +44,11 @@ def about(folder: Path) -> Json:
     except FileError as error:
         summary = {}
         problems.append(str(error))
+    try:
+        sample = _sample(folder)
+    except FileError as error:
+        sample = None
+        problems.append(str(error))
     recipe, epochs = str(config["recipe"]), config.get("epochs")
     return {
         "name": name_of(folder),
@@ -53,7 +60,7 @@ def about(folder: Path) -> Json:
         "config": rows({name: value for name, value in config.items() if name != "recipe"}),
         "summary": rows({name: value for name, value in summary.items() if name not in (*_ENVIRONMENT, *_ENDED)}),
         "environment": rows({name: summary[name] for name in _ENVIRONMENT if name in summary}),
-        "sample": _sample(folder),
+        "sample": sample,
         "problems": problems,
     }
 
@@ -75,8 +82,13 @@ def _headline(recipe: str, summary: Json) -> str | None:
 
 
 def _sample(folder: Path) -> str | None:
-    """The text that the model wrote, where there is one."""
+    """The text that the model wrote, None if there is none; raises FileError if it cannot be read."""
+    path = folder / "sample.txt"
     try:
-        return (folder / "sample.txt").read_text(encoding="utf-8")
-    except (OSError, ValueError):
+        return read_file(path, folder, _LARGEST_SAMPLE).decode()
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise FileError(f"{path}: not a text in UTF-8: {error.reason} at byte {error.start}") from error

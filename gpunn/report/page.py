@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html
 import json
+import os
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -13,7 +14,7 @@ from typing import Any
 
 import gpunn
 from gpunn.recipes import metrics
-from gpunn.recipes.run import write_text
+from gpunn.recipes.run import check_own, write_text
 from gpunn.report import figures
 from gpunn.report import folder as run
 
@@ -34,6 +35,8 @@ def write_page(folder: Path, path: Path) -> list[str]:
     Raises FileError if ``folder`` is no run, or ``path`` cannot be written.
     """
     state = state_of(folder)
+    if path.absolute().is_relative_to(folder.absolute()):
+        check_own(folder, [os.path.relpath(path, folder)])
     write_text(path, static_page(state))
     problems = [*state["about"]["problems"], *(figure.get("problem") for figure in state["figures"])]
     return [text for text in [*problems, *(line["problem"] for line in state["lines"])] if text is not None]

@@ -16,6 +16,7 @@ Source of the format: https://html.spec.whatwg.org/multipage/server-sent-events.
 from __future__ import annotations
 
 import errno
+import io
 import ipaddress
 import json
 import os
@@ -40,7 +41,7 @@ from gpunn.report import folder as run
 
 _LOOK = 0.25  # seconds between two looks at the files
 _HEARTBEAT = 10.0  # seconds of silence after which a comment is sent, for what lies between here and the browser
-_TIMEOUT = 20.0  # seconds that a client may keep a thread waiting
+_TIMEOUT = 20.0  # seconds that a client may keep a thread waiting, for its whole request or for taking an answer
 
 
 class Watch:
@@ -217,10 +218,33 @@ class _Server(socketserver.ThreadingTCPServer):
             super().handle_error(request, client_address)
 
 
+class _Request(socket.SocketIO):
+    """What a client sends, all of it within ``seconds``, however it drips."""
+
+    def __init__(self, connection: socket.socket, seconds: float) -> None:
+        super().__init__(connection, "r")
+        self._connection, self._seconds, self._end = connection, seconds, time.monotonic() + seconds
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left)
+        try:
+            return super().readinto(buffer)
+        finally:
+            self._connection.settimeout(self._seconds)
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
     timeout = _TIMEOUT
     server_version, sys_version = f"gpunn/{gpunn.__version__}", ""
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self.rfile = io.BufferedReader(_Request(self.connection, self.timeout))
 
     def do_GET(self) -> None:
         path = self.path.split("?")[0]

@@ -15,7 +15,8 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from gpunn import nn, optim
-from gpunn.backend import Array, check_device, default_device, default_generator, to_cpu, use_device, use_generator
+from gpunn.backend import Array, check_device, default_device, default_generator, use_device, use_generator
+from gpunn.checkpoint import pack, unpack
 from gpunn.data import ArrayDataset, DataLoader
 from gpunn.errors import ArgumentError, ShapeError, TrainingError, check, fail
 from gpunn.models import mlp
@@ -360,12 +361,10 @@ class NeuralEstimator(BaseEstimator):  # type: ignore[misc]
         state = dict(super().__getstate__())
         if "module_" not in state:
             return state
-        from safetensors.numpy import save
-
-        weights = {f"module.{name}": to_cpu(a) for name, a in state.pop("module_").state_dict().items()}
+        weights = {f"module.{name}": a for name, a in state.pop("module_").state_dict().items()}
         for name, value in (state.pop("_optimizer_state") or {}).items():
-            weights[f"optimizer.{name}"] = to_cpu(value)
-        state["_weights"] = save(weights)
+            weights[f"optimizer.{name}"] = value
+        state["_weights"] = pack(type(self).__name__, weights)
         for name in _LISTED & state.keys():
             state[name] = (state[name].tolist(), state[name].dtype.str)
         return state
@@ -375,11 +374,8 @@ class NeuralEstimator(BaseEstimator):  # type: ignore[misc]
         state = dict(state)
         content = state.pop("_weights", None)
         if content is not None:
-            from safetensors.numpy import load
-
-            weights = load(content)
             parts: dict[str, dict[str, Any]] = {"module": {}, "optimizer": {}}
-            for key, array in weights.items():
+            for key, array in unpack(content).items():
                 part, _, name = key.partition(".")
                 parts[part][name] = array
             for name in _LISTED & state.keys():

@@ -1,8 +1,10 @@
 """The kernel cache when things go wrong: spoilt files, several processes, folders that cannot be written."""
 
+import ctypes
 import errno
 import json
 import os
+import stat
 import subprocess
 import sys
 import warnings
@@ -174,11 +176,11 @@ def test_a_read_only_cache_that_is_full_of_kernels_is_used(folder, calls, monkey
 def test_a_disk_that_fills_up_between_the_two_files(folder, calls, monkeypatch):
     write, written = cache.write_atomically, []
 
-    def once(path, content):
+    def once(path, content, **options):
         written.append(path)
         if len(written) == 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        write(path, content)
+        write(path, content, **options)
 
     monkeypatch.setattr(cache, "write_atomically", once)
     with pytest.warns(RuntimeWarning, match="No space left"):
@@ -227,3 +229,113 @@ def test_the_emulator_works_without_a_writable_cache(tmp_path, monkeypatch):
             (1,), (4,), (x,)
         )
     np.testing.assert_array_equal(x, 1)
+
+
+# ---- what others can write ------------------------------------------------------------------------------------------
+
+posix = pytest.mark.skipif(os.name != "posix", reason="owners and modes are POSIX's")
+
+
+@posix
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o022, 0o077])
+def test_folders_and_files_are_the_users_alone(umask, folder, calls, monkeypatch):
+    monkeypatch.setenv("GPUNN_CACHE_DIR", str(folder / "above" / "cache"))
+    folder.mkdir(mode=0o700)
+    before = os.umask(umask)
+    try:
+        first = compiled()
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*")}
+    assert {name: mode for name, mode in modes.items() if "." not in name} == dict.fromkeys(
+        ("above", "cache", "cubin"), 0o700
+    )
+    assert {mode for name, mode in modes.items() if "." in name} == {0o600}
+    assert compiled() == first
+    assert len(calls) == 1
+
+
+def another_owner(path: Path, monkeypatch) -> None:
+    stat_of = Path.stat
+
+    def changed(self, **options):
+        found = stat_of(self, **options)
+        return os.stat_result((*found[:4], 12345, *found[5:])) if self == path else found
+
+    monkeypatch.setattr(Path, "stat", changed)
+
+
+@posix
+@pytest.mark.parametrize("name", [".", "cubin"])
+@pytest.mark.parametrize("how", ["group", "all", "owner"])
+def test_a_folder_that_others_can_write_is_not_used(how, name, folder, calls, monkeypatch):
+    compiled()
+    place = (folder / name).resolve()
+    if how == "owner":
+        another_owner(place, monkeypatch)
+        reason = f"{place} belongs to another user, uid 12345"
+    else:
+        place.chmod(0o770 if how == "group" else 0o707)
+        reason = f"others can write {place}; chmod -R go-w {folder.resolve()} forbids it"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = compiled()
+        assert compiled() == found
+    (warning,) = caught
+    assert str(warning.message).startswith(f"the kernel cache {folder} is not used ({reason}): ")
+    assert not found.path.is_relative_to(folder)
+    assert calls == ["small.cu"] * 2
+
+
+@posix
+@pytest.mark.parametrize("how", ["group", "owner"])
+@pytest.mark.parametrize("ending", [".cubin", ".json"])
+def test_a_file_that_others_can_write_is_made_again(ending, how, folder, calls, monkeypatch):
+    path = compiled().path.with_suffix(ending)
+    with warnings.catch_warnings(), monkeypatch.context() as patches:
+        warnings.simplefilter("error")
+        if how == "owner":
+            another_owner(path.resolve(), patches)
+        else:
+            path.chmod(0o660)
+        assert compiled().path == path.with_suffix(".cubin")
+        assert len(calls) == 2
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    compiled()
+    assert len(calls) == 2
+
+
+@posix
+@pytest.mark.parametrize(("mode", "used"), [(0o777, False), (0o1777, True), (0o775, True)])
+def test_a_folder_above_that_everybody_can_write(mode, used, folder, calls, monkeypatch):
+    above = folder / "above"
+    monkeypatch.setenv("GPUNN_CACHE_DIR", str(above / "cache"))
+    compiled()
+    above.chmod(mode)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = compiled()
+    assert found.path.is_relative_to(above) == used
+    assert [f"anybody can write {above.resolve()}" in str(each.message) for each in caught] == [True] * (not used)
+
+
+@posix
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give a file away")
+def test_a_library_of_another_owner_is_not_loaded(tmp_path, monkeypatch):
+    """The emulator's: it was loaded, and so run."""
+    monkeypatch.setenv("GPUNN_CACHE_DIR", str(tmp_path / "cache"))
+    code = 'extern "C" __global__ void taken(float* x) { x[threadIdx.x] += 1; }'
+    x = np.zeros(4, np.float32)
+    RawKernel(code, "taken")((1,), (4,), (x,))
+    (library,) = (tmp_path / "cache" / "emulator").glob("kernel-*.so")
+    loaded = []
+    monkeypatch.setattr(ctypes, "CDLL", lambda path, load=ctypes.CDLL: loaded.append(Path(path)) or load(path))
+    os.chown(library, 12345, 12345)
+    RawKernel(code, "taken")((1,), (4,), (x,))
+    assert library.stat().st_uid == 0  # made again, and only then loaded
+    os.chown(library.parent, 12345, 12345)
+    with pytest.warns(RuntimeWarning, match="belongs to another user, uid 12345"):
+        RawKernel(code, "taken")((1,), (4,), (x,))
+    assert len(loaded) >= 1
+    assert not loaded[-1].is_relative_to(tmp_path / "cache")
+    np.testing.assert_array_equal(x, 3)

@@ -357,8 +357,8 @@ def _built(path: Path, build: Callable[[], bytes]) -> Path:
     would kill the process.
     """
     with cache.building(path):
-        for found in (path, cache.spare(path)):
-            if found is not None and _is_whole(found):
+        for found in cache.places(path):
+            if _is_whole(found):
                 return found
         body = build()
         return cache.store(path, body + hashlib.sha256(body).digest())

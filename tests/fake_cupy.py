@@ -401,9 +401,14 @@ def joined(name):
     return join
 
 
+def sign(x):
+    """CuPy's, of which NaN has the sign 0."""
+    return np.where(x == x, np.sign(x), np.zeros_like(x))
+
+
 class Module(types.ModuleType):
     def __getattr__(self, name):
-        function = getattr(np, name)
+        function = {"sign": sign}.get(name) or getattr(np, name)
         if not callable(function) or isinstance(function, type):
             return function
 

@@ -11,11 +11,11 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from gpunn.context import Setting, context
 from gpunn.errors import ArgumentError, DeviceError, DtypeError, PackageError, ShapeError, check, fail
 
 Array: TypeAlias = Any
@@ -158,11 +158,11 @@ def accumulation_dtype(dtype: Any) -> np.dtype[Any]:
     return np.promote_types(dtype, np.float32)
 
 
-_matmul_precision: ContextVar[str] = ContextVar("matmul_precision", default="fp32")
+_matmul_precision: Setting[str] = Setting("matmul_precision", "fp32")
 _MATMUL_PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 
 
-@contextmanager
+@context
 def matmul_precision(name: str) -> Iterator[None]:
     """Within this context products of float32 arrays on a GPU may round their operands, for speed, to ``name``.
 
@@ -178,11 +178,8 @@ def matmul_precision(name: str) -> Iterator[None]:
     """
     rule = f"the precision must be one of {', '.join(_MATMUL_PRECISIONS)}"
     check(name in _MATMUL_PRECISIONS, ArgumentError, "matmul_precision", rule, name=name)
-    token = _matmul_precision.set(name)
-    try:
+    with _matmul_precision.using(name):
         yield
-    finally:
-        _matmul_precision.reset(token)
 
 
 def chosen_matmul_precision() -> str:
@@ -353,10 +350,10 @@ def random_generator(seed: int) -> np.random.Generator:
 
 
 _default_generator: np.random.Generator | None = None
-_used_generator: ContextVar[np.random.Generator | None] = ContextVar("used_generator", default=None)
+_used_generator: Setting[np.random.Generator | None] = Setting("used_generator", None)
 
 
-@contextmanager
+@context
 def use_generator(generator: np.random.Generator) -> Iterator[None]:
     """Within this context ``generator`` is the default one, whatever :func:`manual_seed` says; in this thread alone.
 
@@ -365,11 +362,8 @@ def use_generator(generator: np.random.Generator) -> Iterator[None]:
     >>> first == random_generator(0).random()
     True
     """
-    token = _used_generator.set(generator)
-    try:
+    with _used_generator.using(generator):
         yield
-    finally:
-        _used_generator.reset(token)
 
 
 def default_generator() -> np.random.Generator:

@@ -7,23 +7,22 @@ Tensors (:mod:`gpunn.tensor`); this page knows nothing of what an array can do.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, Self
 
 from gpunn.backend import Array, device_context, device_of, get_array_module, is_array, is_floating
+from gpunn.context import Setting, context
 from gpunn.errors import DeviceError, DtypeError, GraphError, ShapeError, check, fail
 from gpunn.observer import observers
 
 Backward = Callable[[Array, tuple[bool, ...]], Sequence[Array | None]]
 """From the gradient of a result, and which parents need one, to the gradients of the parents (None: not needed)."""
 
-_recording: ContextVar[bool] = ContextVar("recording", default=True)
+_recording: Setting[bool] = Setting("recording", True)
 
 
-@contextmanager
+@context
 def no_grad() -> Iterator[None]:
-    """Within this context nothing is recorded: for evaluation.
+    """Within this context nothing is recorded: for evaluation. It also decorates functions (:mod:`gpunn.context`).
 
     >>> from gpunn import tensor
     >>> x = tensor([1.0], requires_grad=True)
@@ -31,11 +30,8 @@ def no_grad() -> Iterator[None]:
     ...     (x * 2).requires_grad
     False
     """
-    token = _recording.set(False)
-    try:
+    with _recording.using(False):
         yield
-    finally:
-        _recording.reset(token)
 
 
 def is_recording() -> bool:

@@ -18,14 +18,14 @@ from __future__ import annotations
 import contextlib
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
 from gpunn.backend import Array, get_array_module, use_device
+from gpunn.context import Setting, context
 from gpunn.errors import CaptureError, DeviceError, GpunnError, check
 
 Result = TypeVar("Result")
@@ -43,19 +43,14 @@ class _Work(NamedTuple):
     alarms: list[tuple[Array, Report]]
 
 
-_current: ContextVar[_Work | None] = ContextVar("captured", default=None)
+_current: Setting[_Work | None] = Setting("captured", None)
 
 
-@contextmanager
-def _phase(phase: Phase, captured: Captured | None = None) -> Iterator[None]:
-    token = _current.set(_Work(phase, captured, []))
-    try:
-        yield
-    finally:
-        _current.reset(token)
+def _phase(phase: Phase, captured: Captured | None = None) -> AbstractContextManager[None]:
+    return _current.using(_Work(phase, captured, []))
 
 
-@contextmanager
+@context
 def rehearsing() -> Iterator[None]:
     """Within this context work takes the kernels that it would take in a capture, and runs at once.
 

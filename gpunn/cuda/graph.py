@@ -143,8 +143,11 @@ class Arena:
 
             self.xp: Any = cupy
             self._stream = cupy.cuda.Stream(non_blocking=True)
-            self._pool = cupy.cuda.MemoryPool(self._allocate)
-            self._pool.set_limit(size=0)  # at a limit it would free them, too
+        self._take_new_pool()
+
+    def _take_new_pool(self) -> None:
+        self._pool = self.xp.cuda.MemoryPool(self._allocate)
+        self._pool.set_limit(size=0)  # at a limit it would free them, too
 
     def _allocate(self, size: int) -> Any:
         cuda = self.xp.cuda
@@ -168,6 +171,9 @@ class Arena:
             try:
                 with self._stream, self.xp.cuda.using_allocator(self._pool.malloc):
                     yield
+            except BaseException:
+                self._take_new_pool()  # with the old one goes what the work had taken, unless a graph keeps that pool
+                raise
             finally:
                 outer.wait_event(self._stream.record())
 
@@ -204,7 +210,7 @@ class Captured:
     _ALIGNMENT = 16
 
     def __init__(self, arena: Arena) -> None:
-        self._arena, self._graph = arena, None
+        self._arena, self._pool, self._graph = arena, arena._pool, None
         # One buffer for all live values, and so one transfer a replay.
         self._values = arena.xp.zeros(self._ROOM, np.uint8)
         import cupyx

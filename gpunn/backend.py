@@ -54,6 +54,29 @@ def get_array_module(*arrays: object) -> Any:
     return sys.modules["cupy"]
 
 
+def plain(x: Any) -> Any:
+    """``x``; an ndarray's subclass as the ndarray that it is, and another byte order in this machine's.
+
+    Subclasses give operators other meanings (a matrix), and kernels read the bytes as they lie.
+
+    >>> plain(np.array([1, 2], ">f4")).dtype
+    dtype('float32')
+
+    Raises DtypeError for a masked array: some of its elements have no value.
+    """
+    if not isinstance(x, np.ndarray) or (type(x) is np.ndarray and x.dtype.isnative):
+        return x
+    check_not_masked(x)
+    x = np.asarray(x)
+    return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
+
+
+def check_not_masked(x: Any) -> None:
+    """Check that ``x`` is no masked array."""
+    if isinstance(x, np.ma.MaskedArray):
+        fail(DtypeError, "array", "a masked array must be filled first: x.filled(value)", shape=x.shape)
+
+
 _NO_NUMBERS = frozenset("OSUmM")  # the kinds of objects, texts and times
 
 
@@ -69,6 +92,11 @@ def check_array(op: str, **named: Any) -> None:
             fail(DtypeError, op, f"{name} must be a NumPy or CuPy array", type=type(x).__name__)
         if x.dtype.kind in _NO_NUMBERS:
             fail(DtypeError, op, f"{name} must hold numbers", dtype=str(x.dtype))
+        if type(x) is not np.ndarray and isinstance(x, np.matrix | np.ma.MaskedArray):
+            fail(DtypeError, op, f"{name} must be a plain array", type=type(x).__name__)
+        if not x.dtype.isnative:
+            rule = f"{name} must have this machine's byte order: {name}.astype({x.dtype.name!r})"
+            fail(DtypeError, op, rule, dtype=x.dtype.str)
 
 
 def operands(op: str, optional: Mapping[str, Array | None] | None = None, /, **arrays: Array) -> Any:
@@ -315,6 +343,7 @@ def asarray(x: Any, device: str | None = None, dtype: Any = None) -> Array:
 
     Raises DtypeError for what holds no numbers, ShapeError for nested lists of different lengths.
     """
+    x = plain(x)
     if not is_array(x):
         bare = not isinstance(x, np.generic)
         try:
@@ -330,7 +359,7 @@ def asarray(x: Any, device: str | None = None, dtype: Any = None) -> Array:
         fail(DtypeError, "asarray", "data must be numbers", dtype=str(x.dtype))
     if device is not None:
         x = to_cpu(x) if check_device(device) == "cpu" else to_gpu(x, device)
-    return x if dtype is None else cast(x, dtype)
+    return x if dtype is None else cast(x, np.dtype(dtype).newbyteorder("="))
 
 
 # ---- random numbers ------------------------------------------------------------------------------------------------

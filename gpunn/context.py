@@ -20,7 +20,7 @@ import inspect
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from gpunn.errors import ArgumentError, check
@@ -111,20 +111,20 @@ class Context(AbstractContextManager[R]):
 
     def _resuming(self, generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
         """``generator``, within this context wherever it runs."""
-        resume: Callable[[], Any] = lambda: next(generator)  # noqa: E731
+        resume: Callable[[], Any] = partial(next, generator)
         try:
             while True:
                 with self:
                     given = resume()
                 try:
                     sent = yield given
-                    resume = lambda sent=sent: generator.send(sent)  # noqa: E731
+                    resume = partial(generator.send, sent)
                 except GeneratorExit:
                     with self:
                         generator.close()
                     raise
                 except BaseException as error:
-                    resume = lambda error=error: generator.throw(error)  # noqa: E731
+                    resume = partial(generator.throw, error)
         except StopIteration as end:
             return end.value
 

@@ -56,8 +56,8 @@ def conv_transpose(
     kept = [min(add, after) if large else 0 for add, (_, after) in zip(more, win.pads, strict=True)]
     pads = tuple((before, after - keep) for keep, (before, after) in zip(kept, win.pads, strict=True))
     zeros = [add - keep for add, keep in zip(more, kept, strict=True)]
-    attributes = {"strides": win.stride, "pads": _both_ends(win._replace(pads=pads)), "dilations": win.dilation}
-    attributes |= {"group": groups, "kernel_shape": win.kernel}
+    attributes: dict[str, Any] = {"strides": win.stride, "dilations": win.dilation, "kernel_shape": win.kernel}
+    attributes |= {"pads": _both_ends(win._replace(pads=pads)), "group": groups}
     if all(add < step for add, step in zip(zeros, win.stride, strict=True)):
         return g.node("ConvTranspose", x, w, b, output_padding=zeros, **attributes)
     y = g.node("ConvTranspose", x, w, **attributes)

@@ -221,13 +221,18 @@ def copied(constant: Any, *inputs: Any) -> Any:
 
 def is_recorded(*inputs: Any) -> bool:
     """Whether what is computed from ``inputs`` remembers how."""
-    return _recording.get() and any(isinstance(x, Node) and x.requires_grad for x in inputs)
+    if _recording.get():
+        for x in inputs:  # a generator in any() takes longer than a small sum
+            if isinstance(x, Node) and x.requires_grad:
+                return True
+    return False
 
 
 def _own(x: Any) -> Any:
-    array = raw(x)
-    shared = x._memory[1] if isinstance(x, Node) else is_array(array)
-    return _copy(array) if shared else array
+    if isinstance(x, Node):
+        return _copy(x._data) if x._memory[1] else x._data
+    array = plain(x)
+    return _copy(array) if is_array(array) else array
 
 
 def _copy(array: Array) -> Array:

@@ -458,6 +458,8 @@ def _raw_index(x: Tensor, index: Any) -> Any:
     """``index`` in arrays; copies, where a gradient will need it."""
     if isinstance(index, tuple):
         return tuple(_raw_index(x, item) for item in index)
+    if isinstance(index, int | slice):
+        return index
     if isinstance(index, list):
         return deepcopy(index)
     index = copied(index, x)

@@ -14,11 +14,11 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from gpunn.context import Setting, context
 from gpunn.errors import ArgumentError, DeviceError, DtypeError, PackageError, ShapeError, check, fail
 
 Array: TypeAlias = Any
@@ -57,6 +57,29 @@ def get_array_module(*arrays: object) -> Any:
     return sys.modules["cupy"]
 
 
+def plain(x: Any) -> Any:
+    """``x``; an ndarray's subclass as the ndarray that it is, and another byte order in this machine's.
+
+    Subclasses give operators other meanings (a matrix), and kernels read the bytes as they lie.
+
+    >>> plain(np.array([1, 2], ">f4")).dtype
+    dtype('float32')
+
+    Raises DtypeError for a masked array: some of its elements have no value.
+    """
+    if not isinstance(x, np.ndarray) or (type(x) is np.ndarray and x.dtype.isnative):
+        return x
+    check_not_masked(x)
+    x = np.asarray(x)
+    return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
+
+
+def check_not_masked(x: Any) -> None:
+    """Check that ``x`` is no masked array."""
+    if isinstance(x, np.ma.MaskedArray):
+        fail(DtypeError, "array", "a masked array must be filled first: x.filled(value)", shape=x.shape)
+
+
 _NO_NUMBERS = frozenset("OSUmM")  # the kinds of objects, texts and times
 
 
@@ -72,6 +95,11 @@ def check_array(op: str, **named: Any) -> None:
             fail(DtypeError, op, f"{name} must be a NumPy or CuPy array", type=type(x).__name__)
         if x.dtype.kind in _NO_NUMBERS:
             fail(DtypeError, op, f"{name} must hold numbers", dtype=str(x.dtype))
+        if type(x) is not np.ndarray and isinstance(x, np.matrix | np.ma.MaskedArray):
+            fail(DtypeError, op, f"{name} must be a plain array", type=type(x).__name__)
+        if not x.dtype.isnative:
+            rule = f"{name} must have this machine's byte order: {name}.astype({x.dtype.name!r})"
+            fail(DtypeError, op, rule, dtype=x.dtype.str)
 
 
 def operands(op: str, optional: Mapping[str, Array | None] | None = None, /, **arrays: Array) -> Any:
@@ -161,11 +189,11 @@ def accumulation_dtype(dtype: Any) -> np.dtype[Any]:
     return np.promote_types(dtype, np.float32)
 
 
-_matmul_precision: ContextVar[str] = ContextVar("matmul_precision", default="fp32")
+_matmul_precision: Setting[str] = Setting("matmul_precision", "fp32")
 _MATMUL_PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 
 
-@contextmanager
+@context
 def matmul_precision(name: str) -> Iterator[None]:
     """Within this context products of float32 arrays on a GPU may round their operands, for speed, to ``name``.
 
@@ -181,11 +209,8 @@ def matmul_precision(name: str) -> Iterator[None]:
     """
     rule = f"the precision must be one of {', '.join(_MATMUL_PRECISIONS)}"
     check(name in _MATMUL_PRECISIONS, ArgumentError, "matmul_precision", rule, name=name)
-    token = _matmul_precision.set(name)
-    try:
+    with _matmul_precision.using(name):
         yield
-    finally:
-        _matmul_precision.reset(token)
 
 
 def chosen_matmul_precision() -> str:
@@ -321,6 +346,7 @@ def asarray(x: Any, device: str | None = None, dtype: Any = None) -> Array:
 
     Raises DtypeError for what holds no numbers, ShapeError for nested lists of different lengths.
     """
+    x = plain(x)
     if not is_array(x):
         bare = not isinstance(x, np.generic)
         try:
@@ -336,7 +362,7 @@ def asarray(x: Any, device: str | None = None, dtype: Any = None) -> Array:
         fail(DtypeError, "asarray", "data must be numbers", dtype=str(x.dtype))
     if device is not None:
         x = to_cpu(x) if check_device(device) == "cpu" else to_gpu(x, device)
-    return x if dtype is None else cast(x, dtype)
+    return x if dtype is None else cast(x, np.dtype(dtype).newbyteorder("="))
 
 
 # ---- random numbers ------------------------------------------------------------------------------------------------
@@ -356,10 +382,10 @@ def random_generator(seed: int) -> np.random.Generator:
 
 
 _default_generator: np.random.Generator | None = None
-_used_generator: ContextVar[np.random.Generator | None] = ContextVar("used_generator", default=None)
+_used_generator: Setting[np.random.Generator | None] = Setting("used_generator", None)
 
 
-@contextmanager
+@context
 def use_generator(generator: np.random.Generator) -> Iterator[None]:
     """Within this context ``generator`` is the default one, whatever :func:`manual_seed` says; in this thread alone.
 
@@ -368,11 +394,8 @@ def use_generator(generator: np.random.Generator) -> Iterator[None]:
     >>> first == random_generator(0).random()
     True
     """
-    token = _used_generator.set(generator)
-    try:
+    with _used_generator.using(generator):
         yield
-    finally:
-        _used_generator.reset(token)
 
 
 def default_generator() -> np.random.Generator:

@@ -12,22 +12,21 @@ gradient of a float32 array is float32. float64 is never cast: it is for checks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from gpunn.backend import accumulation_dtype, half_dtype, is_floating
+from gpunn.context import Setting, context
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_half: ContextVar[np.dtype[Any] | None] = ContextVar("autocast", default=None)
+_half: Setting[np.dtype[Any] | None] = Setting("autocast", None)
 
 
-@contextmanager
+@context
 def autocast(name: str | None) -> Iterator[None]:
     """Within this context matrix products and convolutions compute in a half type: ``"bf16"`` or ``"fp16"``.
 
@@ -63,11 +62,8 @@ def autocast(name: str | None) -> Iterator[None]:
 
     Raises ArgumentError for another name, PackageError for ``"bf16"`` without the package ``ml_dtypes``.
     """
-    token = _half.set(None if name is None else half_dtype("autocast", name))
-    try:
+    with _half.using(None if name is None else half_dtype("autocast", name)):
         yield
-    finally:
-        _half.reset(token)
 
 
 def in_half(function: Callable[P, R]) -> Callable[P, R]:

@@ -23,6 +23,10 @@ class ArgumentError(GpunnError, ValueError):
     """An argument has a value outside its range."""
 
 
+class IndexRangeError(GpunnError, IndexError):
+    """An index lies outside of its axis."""
+
+
 class DtypeError(GpunnError, TypeError):
     """An array has a dtype that the operation does not take."""
 

@@ -7,23 +7,22 @@ Tensors (:mod:`gpunn.tensor`); this page knows nothing of what an array can do.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, Self
 
-from gpunn.backend import Array, device_context, device_of, get_array_module, is_array, is_floating
+from gpunn.backend import Array, device_context, device_of, get_array_module, is_array, is_floating, plain
+from gpunn.context import Setting, context
 from gpunn.errors import DeviceError, DtypeError, GraphError, ShapeError, check, fail
 from gpunn.observer import observers
 
 Backward = Callable[[Array, tuple[bool, ...]], Sequence[Array | None]]
 """From the gradient of a result, and which parents need one, to the gradients of the parents (None: not needed)."""
 
-_recording: ContextVar[bool] = ContextVar("recording", default=True)
+_recording: Setting[bool] = Setting("recording", True)
 
 
-@contextmanager
+@context
 def no_grad() -> Iterator[None]:
-    """Within this context nothing is recorded: for evaluation.
+    """Within this context nothing is recorded: for evaluation. It also decorates functions (:mod:`gpunn.context`).
 
     >>> from gpunn import tensor
     >>> x = tensor([1.0], requires_grad=True)
@@ -31,11 +30,8 @@ def no_grad() -> Iterator[None]:
     ...     (x * 2).requires_grad
     False
     """
-    token = _recording.set(False)
-    try:
+    with _recording.using(False):
         yield
-    finally:
-        _recording.reset(token)
 
 
 def is_recording() -> bool:
@@ -46,7 +42,7 @@ def is_recording() -> bool:
 class Node:
     """An array, its gradient, and how it was computed."""
 
-    __slots__ = ("__weakref__", "_backward", "_changes", "_data", "_parents", "_seen", "grad", "requires_grad")
+    __slots__ = ("__weakref__", "_backward", "_data", "_memory", "_parents", "_seen", "grad", "requires_grad")
 
     def __init__(self, data: Array, requires_grad: bool = False) -> None:
         if requires_grad and not is_floating(data.dtype):
@@ -56,7 +52,9 @@ class Node:
         self.grad: Array | None = None
         self._parents: tuple[Node, ...] = ()
         self._backward: Backward | None = None
-        self._changes = [0]  # how often data was changed in place; one counter for all nodes on the same memory
+        # How often data was changed in place, and whether others hold the memory, who do not tell when they change it:
+        # one list for all nodes on the same memory.
+        self._memory = [0, False]
         self._seen: tuple[int, ...] = ()  # the counts of this node and its parents when this was computed
 
     @property
@@ -71,7 +69,7 @@ class Node:
 
     def mark_changed(self) -> None:
         """Say that ``data`` was changed in place, so that a gradient that needs the old values is refused."""
-        self._changes[0] += 1
+        self._memory[0] += 1
 
     # ---- recording ------------------------------------------------------------------------------------------------
 
@@ -88,12 +86,12 @@ class Node:
     def sharing_memory(self, other: Node) -> Self:
         """This node; if its array lies in the memory of that of ``other``, a change of one is a change of the other."""
         if get_array_module(self._data).may_share_memory(self._data, other._data):
-            self._changes = other._changes
+            self._memory = other._memory
             self._seen = self._counts() if self._parents else ()
         return self
 
     def _counts(self) -> tuple[int, ...]:
-        return self._changes[0], *(parent._changes[0] for parent in self._parents)
+        return self._memory[0], *(parent._memory[0] for parent in self._parents)
 
     def _check_unchanged(self) -> None:
         if self._seen and self._seen != self._counts():
@@ -186,6 +184,60 @@ def _freed(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
         GraphError, "backward",
         "this graph was freed by an earlier backward; call that one with retain_graph=True (gradients are first-order)",
     )  # fmt: skip
+
+
+# ---- what a graph keeps ---------------------------------------------------------------------------------------------
+
+
+def raw(x: Any) -> Any:
+    """The array of a node; anything else as it is, and an array as :func:`gpunn.backend.plain` makes it."""
+    return x._data if isinstance(x, Node) else plain(x)
+
+
+def kept(*inputs: Any) -> list[Any]:
+    """What ``raw`` gives of the inputs of a function whose gradient needs their values.
+
+    Where a gradient is recorded, those are copies whose memory the caller holds, too, and may fill anew before the
+    backward pass: of arrays, and of tensors on arrays. What changes other tensors is counted.
+
+    >>> import numpy as np
+    >>> from gpunn import functional as F, tensor
+    >>> x, w = np.ones((1, 2)), tensor([[2.0, 3.0]], requires_grad=True, dtype=np.float64)
+    >>> y = F.linear(x, w)
+    >>> x[...] = 7
+    >>> y.backward(np.ones((1, 1)))
+    >>> w.grad.tolist()
+    [[1.0, 1.0]]
+    """
+    records = is_recorded(*inputs)
+    return [_own(x) if records else raw(x) for x in inputs]
+
+
+def copied(constant: Any, *inputs: Any) -> Any:
+    """What ``raw`` gives of labels, indices, masks or weights; a copy where a gradient of ``inputs`` is recorded."""
+    array = raw(constant)
+    return _copy(array) if is_array(array) and is_recorded(*inputs) else array
+
+
+def is_recorded(*inputs: Any) -> bool:
+    """Whether what is computed from ``inputs`` remembers how."""
+    if _recording.get():
+        for x in inputs:  # a generator in any() takes longer than a small sum
+            if isinstance(x, Node) and x.requires_grad:
+                return True
+    return False
+
+
+def _own(x: Any) -> Any:
+    if isinstance(x, Node):
+        return _copy(x._data) if x._memory[1] else x._data
+    array = plain(x)
+    return _copy(array) if is_array(array) else array
+
+
+def _copy(array: Array) -> Array:
+    with device_context(array):  # CuPy copies to the current device
+        return array.copy()
 
 
 def arrays_in(value: Any) -> Iterator[Array]:

@@ -34,7 +34,9 @@ class Observer:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        observers.set(tuple(each for each in observers.get() if each is not self))
+        entered = observers.get()
+        last = max(number for number, each in enumerate(entered) if each is self)
+        observers.set(entered[:last] + entered[last + 1 :])
 
     def around_module(self, module: Any, run: Run) -> Run:
         """``run(*args, **settings)`` is the forward of an :class:`gpunn.nn.Module`."""

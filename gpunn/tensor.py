@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from numbers import Real
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from gpunn.backend import Array, asarray, cast, device_of, get_array_module, is_array, is_floating, to_cpu
 from gpunn.casting import in_float32, in_half, in_widest
 from gpunn.errors import ArgumentError, DtypeError, GraphError, ShapeError, check, fail
-from gpunn.graph import Backward, Node, is_recording, no_grad
+from gpunn.graph import Backward, Node, copied, is_recording, kept, no_grad, raw
 from gpunn.ops import arithmetic, indexing, reduction, selection
 from gpunn.ops import math as elementwise
 from gpunn.ops import shape as shaping
@@ -224,28 +225,34 @@ class Tensor(Node):
     # ---- elements -------------------------------------------------------------------------------------------------
 
     def __getitem__(self, index: Any) -> Tensor:
-        index, shape = _raw_index(self._data, index), self.shape
+        index = _raw_index(self, index)
+        indexing.check_index("getitem", self._data, index)
+        return self._at(index)
+
+    def _at(self, index: Any) -> Tensor:
+        shape = self.shape
         return self._view(self._data[index], lambda gy: indexing.scatter(gy, shape, index))
 
     def __setitem__(self, index: Any, value: Any) -> None:
         recorded = is_recording() and (self.requires_grad or (isinstance(value, Tensor) and value.requires_grad))
         check(not recorded, GraphError, "setitem", "a tensor that requires a gradient cannot be changed in place")
-        new = value.data if isinstance(value, Tensor) else value
+        new, index = raw(value), _raw_index(self, index)
         get_array_module(self._data, new)
-        self._data[_raw_index(self._data, index)] = new
+        indexing.check_index("setitem", self._data, index)
+        self._data[index] = new
         self.mark_changed()
 
     def take(self, indices: Any, axis: int | None = None) -> Tensor:
         x = self if axis is not None else self.reshape(-1)
-        return x[indexing.take_index(x.data, indices.data if isinstance(indices, Tensor) else indices, axis)]
+        return x._at(_raw_index(x, indexing.take_index(x.data, raw(indices), axis)))
 
     def clip(self, min: float | None = None, max: float | None = None) -> Tensor:
         x = self._data
         return self._result(selection.clip(x, min, max), lambda gy: selection.clip_backward(gy, x, min, max))
 
     def astype(self, dtype: Any) -> Tensor:
-        old = self.dtype
-        if not is_floating(np.dtype(dtype)):
+        old, dtype = self.dtype, np.dtype(dtype).newbyteorder("=")
+        if not is_floating(dtype):
             return Tensor(cast(self._data, dtype, copy=True))  # integers have no gradient
         return self._result(cast(self._data, dtype, copy=True), lambda gy: cast(gy, old))
 
@@ -380,16 +387,25 @@ class Tensor(Node):
 
 
 def tensor(data: Any, requires_grad: bool = False, dtype: Any = None, device: str | None = None) -> Tensor:
-    """A Tensor from anything NumPy or CuPy takes: numbers, nested lists, arrays (which are not copied), tensors.
+    """A Tensor from anything NumPy or CuPy takes: numbers, nested lists, arrays, tensors.
 
     Python floats become float32, an array keeps its dtype, unless ``dtype`` is given. ``device`` is ``"cpu"``,
-    ``"gpu"`` or ``"gpu:N"``; without it an array stays where it is.
+    ``"gpu"`` or ``"gpu:N"``; without it an array stays where it is. An array is not copied, and may be filled anew: a
+    gradient that needs its values has kept a copy. With ``requires_grad`` the tensor is one itself. Subclasses of
+    ndarray count as the array that they are.
 
     >>> tensor([1.0, 2.0], requires_grad=True)
     tensor([1., 2.], dtype=float32, requires_grad=True)
     """
-    raw = data.data if isinstance(data, Tensor) else data
-    return Tensor(asarray(raw, device=device, dtype=dtype), requires_grad)
+    given = raw(data)
+    array = asarray(given, device=device, dtype=dtype)
+    if isinstance(data, Tensor):
+        copy = Tensor(array, requires_grad)
+        return copy.sharing_memory(data) if array is given else copy
+    shared = array is data or (isinstance(array, np.ndarray) and array.base is not None)
+    result = Tensor(array.copy() if shared and requires_grad else array, requires_grad)
+    result._memory[1] = shared and not requires_grad
+    return result
 
 
 def record(y: Array, parents: Sequence[Tensor], backward: Backward) -> Tensor:
@@ -405,10 +421,6 @@ def _array(y: Any) -> Array:
     return y if is_array(y) else np.asarray(y)
 
 
-def _raw(x: Any) -> Any:
-    return x.data if isinstance(x, Tensor) else x
-
-
 def _joint(a: Any, x: Array, b: Any, y: Array, result: Array, backward: _PairBackward) -> Tensor:
     parents = [given if isinstance(given, Tensor) else Tensor(array) for given, array in ((a, x), (b, y))]
     return record(result, parents, lambda gy, needs: backward(gy, x, y, needs))
@@ -419,13 +431,14 @@ _PairBackward = Callable[[Array, Array, Array, tuple[bool, ...]], arithmetic.Gra
 
 @in_widest
 def _binary(op: str, forward: Callable[[Any, Any], Any], backward: _PairBackward, a: Any, b: Any) -> Tensor:
-    x, y = arithmetic.pair(op, _raw(a), _raw(b))
+    values = (raw(a), raw(b)) if forward in (operator.add, operator.sub) else kept(a, b)  # a sum's gradient needs none
+    x, y = arithmetic.pair(op, *values)
     return _joint(a, x, b, y, forward(x, y), backward)
 
 
 @in_half
 def _matmul(a: Any, b: Any) -> Tensor:
-    x, y = arithmetic.agreeing("matmul", _raw(a), _raw(b))
+    x, y = arithmetic.agreeing("matmul", *kept(a, b))
     return _joint(a, x, b, y, arithmetic.matmul(x, y), arithmetic.matmul_backward)
 
 
@@ -433,17 +446,22 @@ def _matmul(a: Any, b: Any) -> Tensor:
 def _compare(op: str, compare: Callable[[Any, Any], Any], a: Tensor, b: Any) -> Tensor:
     if b is None or isinstance(b, str):
         return NotImplemented  # type: ignore[no-any-return]
-    return Tensor(_array(compare(*arithmetic.pair(op, a.data, _raw(b)))))
+    return Tensor(_array(compare(*arithmetic.pair(op, a.data, raw(b)))))
 
 
 def _logic(op: str, combine: Callable[[Any, Any], Any], a: Tensor, b: Any) -> Tensor:
     check(a.dtype == np.bool_, DtypeError, op, "operands must be boolean", dtype=str(a.dtype))
-    return Tensor(_array(combine(*arithmetic.pair(op, a.data, _raw(b)))))
+    return Tensor(_array(combine(*arithmetic.pair(op, a.data, raw(b)))))
 
 
-def _raw_index(x: Array, index: Any) -> Any:
+def _raw_index(x: Tensor, index: Any) -> Any:
+    """``index`` in arrays; copies, where a gradient will need it."""
     if isinstance(index, tuple):
         return tuple(_raw_index(x, item) for item in index)
-    index = _raw(index)
-    get_array_module(x, index)
+    if isinstance(index, int | slice):
+        return index
+    if isinstance(index, list):
+        return deepcopy(index)
+    index = copied(index, x)
+    get_array_module(x.data, index)
     return index

@@ -158,9 +158,9 @@ batch_norm_statistics_merge(const T* __restrict__ slice_mean, const T* __restric
 // Forward and backward must agree on the sign to the last bit, so the one rounding is said, not left to the compiler.
 __device__ __forceinline__ T affine(T distance, T scale, T shift) { return fma(distance, scale, shift); }
 
-// gy, stopped where ReLU gave 0.
+// gy, stopped where ReLU gave 0; NaN passes it on, or the gradient would hide it.
 __device__ __forceinline__ T passed(T gy, T distance, T scale, T shift) {
-  return !RELU || affine(distance, scale, shift) > 0 ? gy : 0;
+  return RELU && affine(distance, scale, shift) <= 0 ? 0 : gy;
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)

@@ -54,9 +54,14 @@ CUBLAS = "calling cuBLAS API during stream capture is currently unsupported"
 
 class Memory:
     def __init__(self, size):
+        self.size, self.machine = 0, machine
         if machine.room < size:
             raise CUDARuntimeError("cudaErrorMemoryAllocation: out of memory")
+        self.size = size
         machine.room -= size
+
+    def __del__(self):
+        self.machine.room += self.size
 
 
 class MemoryPointer:
@@ -68,10 +73,11 @@ class MemoryPool:
     used_bytes = staticmethod(lambda: 0)
 
     def __init__(self, allocator):
-        self.allocator, self.cached = allocator, 0
+        self.allocator, self.cached, self.memories = allocator, 0, []
 
     def malloc(self, size):
         pointer = self.allocator(size)
+        self.memories.append(pointer.memory)
         pointer.pool = weakref.ref(self)
         return pointer
 
@@ -257,7 +263,7 @@ class ndarray:
                 machine.refuse(H2D)
             if isinstance(part, ndarray) and part.dtype == bool:
                 machine.refuse(SYNC)
-        return run(lambda a, i: a[i], self, index)
+        return run(lambda a, i: a[wrapped(a, i)], self, index)
 
     def __setitem__(self, index, value):
         if isinstance(value, np.ndarray):
@@ -267,10 +273,21 @@ class ndarray:
         raw = self.raw
 
         def action():
-            raw[index] = value
+            raw[wrapped(raw, index)] = value
 
         needs("setitem", raw, value)
         do(action, [self, *arrays])
+
+
+def wrapped(a, index):
+    """``index`` with its arrays of integers taken modulo the size of their axis, as CuPy does."""
+    parts = index if isinstance(index, tuple) else (index,)
+    if any(part is Ellipsis or part is None or getattr(part, "dtype", None) == np.bool_ for part in parts):
+        return index
+    return tuple(
+        part % size if isinstance(part, np.ndarray) and part.dtype.kind in "iu" else part
+        for part, size in zip(parts, a.shape, strict=False)
+    )
 
 
 def needs(name, *values):
@@ -387,6 +404,10 @@ def asarray(a, dtype=None):
     return ndarray(np.array(a, dtype))
 
 
+def array(a):
+    return a.copy() if isinstance(a, ndarray) else asarray(a)
+
+
 def ascontiguousarray(a, dtype=None):
     a = asarray(a, dtype)
     return a if a.flags.c_contiguous else a.copy()
@@ -401,9 +422,14 @@ def joined(name):
     return join
 
 
+def sign(x):
+    """CuPy's, of which NaN has the sign 0."""
+    return np.where(x == x, np.sign(x), np.zeros_like(x))
+
+
 class Module(types.ModuleType):
     def __getattr__(self, name):
-        function = getattr(np, name)
+        function = {"sign": sign}.get(name) or getattr(np, name)
         if not callable(function) or isinstance(function, type):
             return function
 
@@ -450,6 +476,7 @@ def installed(monkeypatch):
         Event=Event, MemoryHook=MemoryHook, get_elapsed_time=lambda before, after: 1e-3,
     )  # fmt: skip
     cupy.ndarray, cupy.empty, cupy.asarray, cupy.ascontiguousarray = ndarray, empty, asarray, ascontiguousarray
+    cupy.array = array
     cupy.asnumpy = lambda a: a.get() if isinstance(a, ndarray) else np.asarray(a)
     cupy.empty_like = lambda a: empty(a.shape, a.dtype)
     cupy.concatenate, cupy.stack = joined("concatenate"), joined("stack")

@@ -1,5 +1,7 @@
 """Captured steps on a stand-in for CuPy (fake_cupy.py): what a replay computes is what a step without graphs does."""
 
+import contextlib
+import gc
 import json
 
 import fake_cupy
@@ -489,6 +491,37 @@ def test_live_values_are_renewed_and_the_hosts_part_must_fit(machine):
     numbers = iter(np.float32([[2]]))
     with pytest.raises(CaptureError, match="the host repeats other work .*, got dtype='float64'"):
         work_captured.replay(lambda: graph.live(total, np.float64([1])))
+
+
+def test_failed_work_leaves_no_memory_behind_and_the_graphs_as_they_are(machine):
+    cupy, arena = fake_cupy.module(), graph.Arena("gpu:0")
+    total, room = cupy.zeros(1, np.float32), machine.room
+
+    def failing():
+        x = cupy.ones(1000, np.float32)
+        assert machine.room < room
+        x += 1
+        raise ZeroDivisionError
+
+    def work():
+        total.__iadd__(cupy.ones(1, np.float32) + 1)
+
+    def fail_at(take):
+        with contextlib.suppress(ZeroDivisionError):
+            take(failing)
+        gc.collect()
+
+    fail_at(arena.rehearse)
+    assert machine.room == room
+    arena.rehearse(work)
+    captured, _ = arena.capture(work)
+    fail_at(arena.rehearse)
+    fail_at(arena.capture)
+    captured.replay(first=True)
+    assert total.item() == 4
+    captured = None  # and with it the memory that its graph may have used
+    gc.collect()
+    assert machine.room == room
 
 
 def test_more_live_values_than_there_is_room_for_are_refused(machine):

@@ -10,6 +10,7 @@ import gpunn
 ROOT = Path(gpunn.__file__).parent
 FLOORS = [
     ["errors", "files", "observer"],
+    ["context"],
     ["backend"],
     ["cuda"],
     ["ops"],

@@ -144,15 +144,32 @@ def test_padding_mode_of_convolution(mode, padding, rng):
 @pytest.mark.peer
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")  # PyTorch's advice
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
-def test_padding_mode_matches_pytorch(mode, rng):
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_padding_mode_matches_pytorch(rank, mode, rng):
     torch = pytest.importorskip("torch")
-    x = rng.standard_normal((2, 3, 6, 7))
-    for padding in (1, (2, 1), "same"):
-        layer = nn.Conv2d(3, 2, (3, 4), padding=padding, padding_mode=mode, dtype=np.float64)
-        theirs = torch.nn.Conv2d(3, 2, (3, 4), padding=padding, padding_mode=mode, dtype=torch.float64)
+    kernel, several = (3, 4, 2)[:rank], (2, 1, 0)[:rank]
+    x = rng.standard_normal((2, 3, *(6, 7, 5)[:rank]))
+    for padding in (1, several, "same", "valid"):
+        settings = {"padding": padding, "padding_mode": mode, "dilation": 1 if padding == several else 2}
+        layer = getattr(nn, f"Conv{rank}d")(3, 2, kernel, **settings, dtype=np.float64)
+        theirs = getattr(torch.nn, f"Conv{rank}d")(3, 2, kernel, **settings, dtype=torch.float64)
         theirs.load_state_dict({key: torch.tensor(value) for key, value in layer.state_dict().items()})
-        expected = theirs(torch.tensor(x)).detach().numpy()
-        np.testing.assert_allclose(layer(x).data, expected, rtol=1e-12, atol=1e-12)
+        leaf, own = torch.tensor(x, requires_grad=True), tensor(x, requires_grad=True)
+        expected, y = theirs(leaf), layer(own)
+        np.testing.assert_allclose(y.data, expected.detach().numpy(), rtol=1e-12, atol=1e-12)
+        (expected**2).sum().backward()
+        (y**2).sum().backward()
+        np.testing.assert_allclose(own.grad, leaf.grad.numpy(), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_padding_mode_of_signals_and_volumes(rank):
+    x = np.arange(1.0, 4.0).reshape(1, 1, 3, *(1,) * (rank - 1))
+    layer = getattr(nn, f"Conv{rank}d")
+    for mode, sums in {"zeros": [3, 6, 5], "reflect": [5, 6, 7], "replicate": [4, 6, 8], "circular": [6, 6, 6]}.items():
+        conv = layer(1, 1, (3, *(1,) * (rank - 1)), padding=(1, *(0,) * (rank - 1)), padding_mode=mode, bias=False)
+        conv.weight.data[...] = 1
+        assert conv(x.astype(np.float32)).data.ravel().tolist() == sums
 
 
 def test_errors_name_rule_and_values():

@@ -11,6 +11,9 @@ from onnx_case import RUN_BY, Of, check_export, drawn
 
 from gpunn import functional as F
 from gpunn import nn, tensor
+from gpunn.errors import ArgumentError, GraphError
+from gpunn.functional.record import raw
+from gpunn.interop.onnx import export
 from gpunn.interop.onnx_nodes import TRANSLATIONS
 from gpunn.interop.trace import _watched
 
@@ -154,6 +157,27 @@ def test_embedding(tmp_path):
     check_export(tmp_path / "m.onnx", nn.Embedding(5, 3), [(4, 2)], [np.int32])
 
 
+def test_embedding_of_one_row(tmp_path):
+    for model, shape in ((nn.Embedding(1, 3), (4,)), (Of(lambda i: F.embedding(tensor(i), tensor(W[:1])) * 2), ())):
+        check_export(tmp_path / "m.onnx", model, [shape], [np.int64], make=np.zeros_like)
+    with pytest.raises(ArgumentError, match="embedding: indices must lie in 0 to 0, got index=2"):
+        export(nn.Embedding(1, 3), np.full((2, 4), 2), tmp_path / "m.onnx")
+    rule = "the number of examples, or their values, may not decide"
+    with pytest.raises(GraphError, match=rule):  # zeros are still followed by other values where there are some
+        export(Of(lambda i: tensor(np.ones(3)) * int(raw(i).sum())), np.zeros((2, 4), int), tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("padding", [0, 1, (0, 1), (2, 0)])
+@pytest.mark.parametrize(("stride", "dilation", "output_padding"), [
+    (1, 2, 1), (1, 3, 2), (2, 3, 2), (2, 1, 1), (3, 2, 2), ((1, 2), (3, 1), (2, 1)), ((2, 1), (3, 2), (2, 1)),
+])  # fmt: skip
+def test_output_padding(stride, dilation, output_padding, padding, tmp_path):
+    pytest.importorskip("onnxruntime")  # the reference takes no more of it than onnxruntime
+    for bias in (True, False):
+        layer = nn.ConvTranspose2d(4, 6, 3, stride, padding, output_padding, 2, bias, dilation)
+        check_export(tmp_path / "m.onnx", trained(layer), [MAPS], run_by=RUN_BY[1:], batches=(2,))
+
+
 def test_bilinear(tmp_path):
     check_export(tmp_path / "m.onnx", nn.Bilinear(4, 3, 2), [(4,), (3,)])
     check_export(tmp_path / "m.onnx", nn.Bilinear(4, 3, 2, bias=False), [(5, 4), (5, 3)])
@@ -216,6 +240,7 @@ FUNCTIONS = {
     "swapaxes": lambda x: x.swapaxes(1, -1),
     "take": lambda x: (x.take(np.array([1, 0]), 1), x.take([0, 5])),
     "transpose": lambda x: (x.transpose(0, 2, 1), x.transpose((2, 0, 1)), x.T),
+    "transpose of no axes": lambda x: (x.sum().transpose(()), x.sum().T * 2, x + x.max((0, 1, 2)).transpose()),
     "truth": lambda x: ((x > 0).all(1), (x > 1).any((1, 2)), (x > 0).any(-1, keepdims=True)),
     "var": lambda x: (x.var(1), x.std((1, 2), ddof=1), x.var(-1, keepdims=True), x.var(0)),
     "where": lambda x: F.where(x > 0, x, 0.0) + F.where(x > 1, 1.0, x * 2),

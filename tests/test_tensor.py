@@ -352,10 +352,10 @@ def test_a_list_is_an_operand():
 
 @pytest.fixture
 def elsewhere(monkeypatch):
-    """An array that every page takes for one on another device."""
-    far = np.ones((2, 2), np.float32)
+    """An array that every page takes, by its values, for one on another device."""
+    far = np.full((2, 2), 77, np.float32)
     for page in (arithmetic, selection, shape, graph):
-        monkeypatch.setattr(page, "device_of", lambda x: "gpu:1" if x is far else "cpu")
+        monkeypatch.setattr(page, "device_of", lambda x: "gpu:1" if np.array_equal(x, far) else "cpu")
     return far
 
 

@@ -18,14 +18,14 @@ from __future__ import annotations
 import contextlib
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
 from gpunn.backend import Array, get_array_module, use_device
+from gpunn.context import Setting, context
 from gpunn.errors import CaptureError, DeviceError, GpunnError, check
 
 Result = TypeVar("Result")
@@ -43,19 +43,14 @@ class _Work(NamedTuple):
     alarms: list[tuple[Array, Report]]
 
 
-_current: ContextVar[_Work | None] = ContextVar("captured", default=None)
+_current: Setting[_Work | None] = Setting("captured", None)
 
 
-@contextmanager
-def _phase(phase: Phase, captured: Captured | None = None) -> Iterator[None]:
-    token = _current.set(_Work(phase, captured, []))
-    try:
-        yield
-    finally:
-        _current.reset(token)
+def _phase(phase: Phase, captured: Captured | None = None) -> AbstractContextManager[None]:
+    return _current.using(_Work(phase, captured, []))
 
 
-@contextmanager
+@context
 def rehearsing() -> Iterator[None]:
     """Within this context work takes the kernels that it would take in a capture, and runs at once.
 
@@ -148,8 +143,11 @@ class Arena:
 
             self.xp: Any = cupy
             self._stream = cupy.cuda.Stream(non_blocking=True)
-            self._pool = cupy.cuda.MemoryPool(self._allocate)
-            self._pool.set_limit(size=0)  # at a limit it would free them, too
+        self._take_new_pool()
+
+    def _take_new_pool(self) -> None:
+        self._pool = self.xp.cuda.MemoryPool(self._allocate)
+        self._pool.set_limit(size=0)  # at a limit it would free them, too
 
     def _allocate(self, size: int) -> Any:
         cuda = self.xp.cuda
@@ -173,6 +171,9 @@ class Arena:
             try:
                 with self._stream, self.xp.cuda.using_allocator(self._pool.malloc):
                     yield
+            except BaseException:
+                self._take_new_pool()  # with the old one goes what the work had taken, unless a graph keeps that pool
+                raise
             finally:
                 outer.wait_event(self._stream.record())
 
@@ -209,7 +210,7 @@ class Captured:
     _ALIGNMENT = 16
 
     def __init__(self, arena: Arena) -> None:
-        self._arena, self._graph = arena, None
+        self._arena, self._pool, self._graph = arena, arena._pool, None
         # One buffer for all live values, and so one transfer a replay.
         self._values = arena.xp.zeros(self._ROOM, np.uint8)
         import cupyx

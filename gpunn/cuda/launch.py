@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gpunn.backend import Array, device_of, get_array_module, is_array
+from gpunn.context import Setting, context
 from gpunn.cuda import graph, source
 from gpunn.cuda.source import MacroValue
 from gpunn.errors import DeviceError, LaunchError, check
@@ -30,10 +29,10 @@ class Emulation:
     order: str | int
 
 
-_emulation: ContextVar[Emulation | None] = ContextVar("emulation", default=None)
+_emulation: Setting[Emulation | None] = Setting("emulation", None)
 
 
-@contextmanager
+@context
 def emulate(check: bool = False, order: str | int = "forward") -> Iterator[None]:
     """Within this context NumPy arrays go through the CUDA kernels, run by the emulator on the CPU.
 
@@ -46,20 +45,17 @@ def emulate(check: bool = False, order: str | int = "forward") -> Iterator[None]
     ...     F.max_pool2d(x, 2)
     array([[[[4.]]]], dtype=float32)
     """
-    token = _emulation.set(Emulation(check, order))
-    try:
+    with _emulation.using(Emulation(check, order)):
         yield
-    finally:
-        _emulation.reset(token)
 
 
 Specialisation = tuple[str, tuple[str, ...]]
 """A kernel file and the options that define its macros: what is compiled at a time."""
 
-_recorded: ContextVar[set[Specialisation] | None] = ContextVar("recorded", default=None)
+_recorded: Setting[set[Specialisation] | None] = Setting("recorded", None)
 
 
-@contextmanager
+@context
 def record_launches() -> Iterator[set[Specialisation]]:
     """Within this context NumPy arrays go to the kernels, which do not run: the set that it gives takes down which
     specialisations were launched. What a kernel should have written keeps whatever bytes it held.
@@ -71,13 +67,9 @@ def record_launches() -> Iterator[set[Specialisation]]:
     ['pool.cu']
     """
     launched: set[Specialisation] = set()
-    token = _recorded.set(launched)
-    try:
-        # The bytes may be of a number that no computation should have met.
-        with np.errstate(all="ignore"):
-            yield launched
-    finally:
-        _recorded.reset(token)
+    # The bytes may be of a number that no computation should have met.
+    with _recorded.using(launched), np.errstate(all="ignore"):
+        yield launched
 
 
 def takes(x: Array, half: bool = False) -> bool:

@@ -10,8 +10,6 @@ import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,15 +17,16 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gpunn.backend import Array, get_array_module
+from gpunn.context import Setting, context
 from gpunn.cuda import cache, source
 
 Choice = TypeVar("Choice")
 
-_autotune: ContextVar[bool] = ContextVar("autotune", default=False)
-_deterministic: ContextVar[bool] = ContextVar("deterministic", default=False)
+_autotune: Setting[bool] = Setting("autotune", False)
+_deterministic: Setting[bool] = Setting("deterministic", False)
 
 
-@contextmanager
+@context
 def autotune() -> Iterator[None]:
     """Within this context convolutions on a GPU use, for each shape, the configuration that was measured fastest.
 
@@ -41,14 +40,11 @@ def autotune() -> Iterator[None]:
     ...     F.conv2d(np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)))
     array([[[[9.]]]])
     """
-    token = _autotune.set(True)
-    try:
+    with _autotune.using(True):
         yield
-    finally:
-        _autotune.reset(token)
 
 
-@contextmanager
+@context
 def deterministic() -> Iterator[None]:
     """Within this context :func:`autotune` has no effect, outside or inside of it: no choice depends on a time.
 
@@ -59,11 +55,8 @@ def deterministic() -> Iterator[None]:
     ...     in_use()
     False
     """
-    token = _deterministic.set(True)
-    try:
+    with _deterministic.using(True):
         yield
-    finally:
-        _deterministic.reset(token)
 
 
 def in_use() -> bool:

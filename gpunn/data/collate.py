@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backend import get_array_module, is_array
+from gpunn.backend import get_array_module, is_array, plain
 from gpunn.errors import ArgumentError, DataError, ShapeError, check
 
 
@@ -33,7 +33,7 @@ def default_collate(samples: Sequence[Any]) -> Any:
         for i, sample in enumerate(samples):
             rule = f"arrays must have one shape (sample {i} of the batch differs from sample 0)"
             check(sample.shape == first.shape, ShapeError, "default_collate", rule, shapes=(first.shape, sample.shape))
-        return get_array_module(*samples).stack(samples)
+        return get_array_module(*samples).stack([plain(sample) for sample in samples])
     if isinstance(first, np.generic | bool):
         return np.asarray(samples)
     if isinstance(first, int):

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
-from gpunn.backend import Array, asarray, default_generator, device_of
+from gpunn.backend import Array, asarray, default_generator, device_of, plain
 from gpunn.data.collate import default_collate
 from gpunn.errors import ArgumentError, ShapeError, check
 
@@ -49,7 +49,7 @@ class ArrayDataset:
         check(ranked, ShapeError, "ArrayDataset", "arrays need an axis of samples", shapes=[a.shape for a in arrays])
         lengths = [len(a) for a in arrays]
         check(len(set(lengths)) == 1, ShapeError, "ArrayDataset", "arrays must have one length", lengths=lengths)
-        self.arrays = arrays
+        self.arrays = tuple(map(plain, arrays))
 
     def __len__(self) -> int:
         return len(self.arrays[0])
@@ -60,6 +60,8 @@ class ArrayDataset:
 
     def batch(self, indices: Indices) -> Any:
         """The samples of many numbers: ``(a[indices], b[indices], ...)``, each on the device of its array."""
+        for index in indices[(indices < -len(self)) | (indices >= len(self))][:1]:  # CuPy would wrap it round
+            checked_index(index, len(self))
         return _one_or_all(tuple(a[asarray(indices, device_of(a))] for a in self.arrays))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gpunn.casting import in_half
-from gpunn.functional.record import differentiable, raw
+from gpunn.functional.record import differentiable, kept
 from gpunn.ops import arithmetic as ops
 
 
@@ -19,5 +19,5 @@ def matmul(a: Any, b: Any) -> Any:
     >>> matmul(np.ones((2, 3)), np.ones((3, 1))).tolist()
     [[3.0], [3.0]]
     """
-    x, y = ops.agreeing("matmul", raw(a), raw(b))
+    x, y = ops.agreeing("matmul", *kept(a, b))
     return differentiable(ops.matmul(x, y), (a, b), lambda gy, needs: ops.matmul_backward(gy, x, y, needs))

@@ -7,7 +7,7 @@ from typing import Any
 from gpunn.backend import check_array, get_array_module
 from gpunn.casting import widened
 from gpunn.errors import ArgumentError, check, check_number
-from gpunn.functional.record import differentiable, raw
+from gpunn.functional.record import differentiable, kept, raw
 from gpunn.ops import batch_norm as ops
 from gpunn.ops.window import check_shape
 from gpunn.tensor import Tensor
@@ -36,7 +36,7 @@ def batch_norm(
     ([[-1.0], [1.0]], [0.2], [1.1])
     """
     x, weight, bias = map(widened, (x, weight, bias))  # not the running statistics, which are changed in place
-    xd, wd, bd = raw(x), raw(weight), raw(bias)
+    xd, wd, bd = kept(x, weight, bias)
     statistics = {"running_mean": raw(running_mean), "running_var": raw(running_var)}
     check_array("batch_norm", **{name: a for name, a in statistics.items() if a is not None})
     check_momentum("batch_norm", momentum)

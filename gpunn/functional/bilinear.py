@@ -7,7 +7,7 @@ from typing import Any
 
 from gpunn.backend import Array
 from gpunn.casting import in_half
-from gpunn.functional.record import differentiable, raw
+from gpunn.functional.record import differentiable, kept
 from gpunn.ops import bilinear as ops
 from gpunn.ops.linear import linear_backward_b
 
@@ -20,7 +20,7 @@ def bilinear(x1: Any, x2: Any, w: Any, b: Any = None) -> Any:
     >>> bilinear(np.array([[1.0, 2.0]]), np.array([[3.0]]), np.array([[[4.0], [5.0]]])).tolist()
     [[42.0]]
     """
-    left, right, wd = raw(x1), raw(x2), raw(w)
+    left, right, wd, bd = kept(x1, x2, w, b)
 
     def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
         return (
@@ -30,4 +30,4 @@ def bilinear(x1: Any, x2: Any, w: Any, b: Any = None) -> Any:
             linear_backward_b(gy) if needs[3] else None,
         )
 
-    return differentiable(ops.bilinear(left, right, wd, raw(b)), (x1, x2, w, b), backward)
+    return differentiable(ops.bilinear(left, right, wd, bd), (x1, x2, w, b), backward)

@@ -7,7 +7,7 @@ from typing import Any
 
 from gpunn.backend import Array
 from gpunn.casting import in_float32
-from gpunn.functional.record import differentiable, raw
+from gpunn.functional.record import copied, differentiable, kept
 from gpunn.ops import binary_loss as ops
 from gpunn.ops.loss_reduction import Reduction
 
@@ -20,7 +20,7 @@ def binary_cross_entropy(p: Any, target: Any, weight: Any = None, reduction: Red
     >>> round(float(binary_cross_entropy(np.array([0.9]), np.array([1.0]))), 4)
     0.1054
     """
-    pd, td, settings = raw(p), raw(target), (raw(weight), reduction)
+    (pd, td), settings = kept(p, target), (copied(weight, p, target), reduction)
 
     def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
         return (
@@ -43,7 +43,8 @@ def binary_cross_entropy_with_logits(
     >>> float(binary_cross_entropy_with_logits(np.array([-1000.0]), np.array([1.0])))
     1000.0
     """
-    xd, td, settings = raw(x), raw(target), (raw(weight), reduction, raw(pos_weight))
+    xd, td = kept(x, target)
+    settings = (copied(weight, x, target), reduction, copied(pos_weight, x, target))
 
     def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
         return (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gpunn.casting import in_widest
-from gpunn.functional.record import differentiable, raw
+from gpunn.functional.record import differentiable, kept, raw
 from gpunn.ops import block as ops
 from gpunn.ops.lrn import AlphaMode
 from gpunn.ops.window import Pair
@@ -56,6 +56,6 @@ def bias_relu_lrn_pool(
     (1, 96, 27, 27)
     """
     settings = (kernel_size, stride, padding, size, alpha, beta, k, alpha_mode)
-    xd, bd = raw(x), raw(b)
+    xd, bd = kept(x, b)
     y, place = ops.bias_relu_lrn_pool(xd, bd, *settings)
     return differentiable(y, (x, b), lambda gy, _: ops.bias_relu_lrn_pool_backward(gy, xd, bd, place, *settings))

@@ -7,7 +7,7 @@ from typing import Any
 
 from gpunn.backend import Array
 from gpunn.casting import in_half
-from gpunn.functional.record import differentiable, raw
+from gpunn.functional.record import differentiable, kept
 from gpunn.ops import conv_nd as ops
 from gpunn.ops.window import Padding, Pair, Sizes
 
@@ -64,7 +64,7 @@ def conv3d(
 
 @in_half
 def _conv(rank: int, x: Any, w: Any, b: Any, *settings: Any) -> Any:
-    xd, wd, bd = raw(x), raw(w), raw(b)
+    xd, wd, bd = kept(x, w, b)
 
     def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
         return (

@@ -7,7 +7,7 @@ from typing import Any
 
 from gpunn.backend import Array
 from gpunn.casting import in_half
-from gpunn.functional.record import differentiable, raw
+from gpunn.functional.record import differentiable, kept
 from gpunn.ops import conv_transpose as ops
 from gpunn.ops.conv_nd import conv_backward_b
 from gpunn.ops.window import Padding, Sizes
@@ -74,7 +74,7 @@ def conv_transpose3d(
 
 @in_half
 def _conv_transpose(rank: int, x: Any, w: Any, b: Any, *settings: Any) -> Any:
-    xd, wd, bd = raw(x), raw(w), raw(b)
+    xd, wd, bd = kept(x, w, b)
 
     def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
         return (

@@ -7,7 +7,7 @@ from typing import Any
 
 from gpunn.backend import Array
 from gpunn.casting import in_float32
-from gpunn.functional.record import differentiable, raw
+from gpunn.functional.record import differentiable, kept
 from gpunn.ops import cosine as ops
 
 
@@ -19,7 +19,7 @@ def cosine_similarity(x1: Any, x2: Any, axis: int = 1, eps: float = 1e-8) -> Any
     >>> cosine_similarity(np.array([[3.0, 0.0]]), np.array([[5.0, 0.0]])).tolist()
     [1.0]
     """
-    a, b = raw(x1), raw(x2)
+    a, b = kept(x1, x2)
 
     def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
         return (

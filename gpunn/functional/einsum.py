@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from gpunn.casting import in_half
-from gpunn.functional.record import differentiable, raw
+from gpunn.functional.record import differentiable, kept
 from gpunn.ops import einsum as ops
+from gpunn.tensor import Tensor
 
 
 @in_half
@@ -19,6 +20,8 @@ def einsum(equation: str, *operands: Any) -> Any:
     >>> einsum("ij,jk->ik", np.ones((2, 3)), np.ones((3, 1))).tolist()
     [[3.0], [3.0]]
     """
-    arrays = [raw(x) for x in operands]
+    arrays = kept(*operands)
     y = ops.einsum(equation, *arrays)
-    return differentiable(y, operands, lambda gy, needs: ops.einsum_backward(gy, equation, arrays, needs))
+    result = differentiable(y, operands, lambda gy, needs: ops.einsum_backward(gy, equation, arrays, needs))
+    # Of one operand it may be a view: its axes in another order.
+    return result.sharing_memory(*operands) if len(operands) == 1 and isinstance(result, Tensor) else result

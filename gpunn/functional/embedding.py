@@ -6,7 +6,7 @@ from numbers import Integral
 from typing import Any
 
 from gpunn.errors import ArgumentError, check
-from gpunn.functional.record import differentiable, raw
+from gpunn.functional.record import copied, differentiable, raw
 from gpunn.ops import embedding as ops
 
 
@@ -19,7 +19,7 @@ def embedding(indices: Any, weight: Any, padding_idx: int | None = None) -> Any:
     >>> embedding(np.array([2, 0]), np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])).tolist()
     [[4.0, 5.0], [0.0, 1.0]]
     """
-    index, y = raw(indices), ops.embedding(raw(indices), raw(weight))
+    index, y = copied(indices, weight), ops.embedding(raw(indices), raw(weight))
     rows = weight.shape[0]
     if padding_idx is not None:
         rule = f"padding_idx must lie in {-rows} to {rows - 1}"

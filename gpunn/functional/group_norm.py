@@ -9,7 +9,7 @@ from gpunn.backend import check_array, get_array_module, operands
 from gpunn.casting import in_float32
 from gpunn.errors import ArgumentError, ShapeError, check, check_number
 from gpunn.functional.batch_norm import batch_norm, check_momentum, move
-from gpunn.functional.record import differentiable, raw
+from gpunn.functional.record import differentiable, kept, raw
 from gpunn.ops import group_norm as ops
 from gpunn.ops.window import check_shape
 
@@ -71,8 +71,8 @@ def instance_norm(
 
 @in_float32
 def _group_norm(x: Any, num_groups: int, weight: Any, bias: Any, eps: float) -> tuple[Any, Any, Any]:
-    xd, wd = raw(x), raw(weight)
-    y, mean, var = ops.group_norm(xd, num_groups, wd, raw(bias), eps)
+    xd, wd, bd = kept(x, weight, bias)
+    y, mean, var = ops.group_norm(xd, num_groups, wd, bd, eps)
     settings = (xd, mean, var, num_groups, wd, eps)
     tracked = differentiable(y, (x, weight, bias), lambda gy, _: ops.group_norm_backward(gy, *settings))
     return tracked, mean, var

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gpunn.casting import in_float32
-from gpunn.functional.record import differentiable, raw
+from gpunn.functional.record import differentiable, kept
 from gpunn.ops import layer_norm as ops
 from gpunn.ops.window import Sizes
 
@@ -20,7 +20,7 @@ def layer_norm(x: Any, normalized_shape: Sizes, weight: Any = None, bias: Any = 
     >>> layer_norm(np.array([[1.0, 3.0], [7.0, 5.0]]), 2, eps=0.0).tolist()
     [[-1.0, 1.0], [1.0, -1.0]]
     """
-    xd, wd = raw(x), raw(weight)
-    y, mean, var = ops.layer_norm(xd, normalized_shape, wd, raw(bias), eps)
+    xd, wd, bd = kept(x, weight, bias)
+    y, mean, var = ops.layer_norm(xd, normalized_shape, wd, bd, eps)
     settings = (xd, mean, var, normalized_shape, wd, eps)
     return differentiable(y, (x, weight, bias), lambda gy, _: ops.layer_norm_backward(gy, *settings))

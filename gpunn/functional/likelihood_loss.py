@@ -7,7 +7,7 @@ from typing import Any
 
 from gpunn.backend import Array
 from gpunn.casting import in_float32
-from gpunn.functional.record import differentiable, raw
+from gpunn.functional.record import copied, differentiable, kept, raw
 from gpunn.ops import likelihood_loss as ops
 from gpunn.ops.likelihood_loss import BatchReduction
 from gpunn.ops.loss_reduction import Reduction
@@ -23,7 +23,7 @@ def nll_loss(x: Any, target: Any, weight: Any = None, ignore_index: int = -100, 
     >>> round(float(nll_loss(np.log([[0.1, 0.9]]), np.array([1]))), 4)
     0.1054
     """
-    xd, settings = raw(x), (raw(target), raw(weight), ignore_index, reduction)
+    xd, settings = raw(x), (copied(target, x), copied(weight, x), ignore_index, reduction)
     return differentiable(ops.nll_loss(xd, *settings), (x,), lambda gy, _: (ops.nll_loss_backward(gy, xd, *settings),))
 
 
@@ -37,7 +37,7 @@ def kl_div(x: Any, target: Any, reduction: BatchReduction = "mean", log_target: 
     >>> round(float(kl_div(np.log([[0.25, 0.75]]), np.array([[0.5, 0.5]]), "batchmean")), 4)
     0.1438
     """
-    xd, td, settings = raw(x), raw(target), (reduction, log_target)
+    (xd, td), settings = kept(x, target), (reduction, log_target)
 
     def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
         return (

@@ -7,7 +7,7 @@ from typing import Any
 
 from gpunn.backend import Array
 from gpunn.casting import in_half
-from gpunn.functional.record import differentiable, raw
+from gpunn.functional.record import differentiable, kept
 from gpunn.ops import linear as ops
 
 
@@ -19,7 +19,7 @@ def linear(x: Any, w: Any, b: Any = None) -> Any:
     >>> linear(np.ones((1, 2)), np.array([[2.0, 3.0]])).tolist()
     [[5.0]]
     """
-    xd, wd = raw(x), raw(w)
+    xd, wd, bd = kept(x, w, b)
 
     def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
         return (
@@ -28,4 +28,4 @@ def linear(x: Any, w: Any, b: Any = None) -> Any:
             ops.linear_backward_b(gy) if needs[2] else None,
         )
 
-    return differentiable(ops.linear(xd, wd, raw(b)), (x, w, b), backward)
+    return differentiable(ops.linear(xd, wd, bd), (x, w, b), backward)

@@ -7,7 +7,7 @@ from typing import Any
 
 from gpunn.backend import Array
 from gpunn.casting import in_float32
-from gpunn.functional.record import differentiable, raw
+from gpunn.functional.record import copied, differentiable, kept
 from gpunn.ops import loss as ops
 from gpunn.ops.loss_reduction import Reduction
 
@@ -31,8 +31,8 @@ def cross_entropy(
     >>> round(float(cross_entropy(np.zeros((1, 2)), np.array([0]))), 4)
     0.6931
     """
-    xd, td = raw(x), raw(target)
-    settings = (raw(weight), ignore_index, reduction, label_smoothing)
+    xd, td = kept(x, target)
+    settings = (copied(weight, x, target), ignore_index, reduction, label_smoothing)
 
     def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
         return (

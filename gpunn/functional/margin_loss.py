@@ -7,7 +7,7 @@ from typing import Any
 
 from gpunn.backend import Array
 from gpunn.casting import in_float32
-from gpunn.functional.record import differentiable, raw
+from gpunn.functional.record import copied, differentiable, kept, raw
 from gpunn.ops import margin_loss as ops
 from gpunn.ops.loss_reduction import Reduction
 
@@ -20,7 +20,7 @@ def hinge_embedding_loss(x: Any, target: Any, margin: float = 1.0, reduction: Re
     >>> hinge_embedding_loss(np.array([0.5, 0.5, 3.0]), np.array([1, -1, -1]), reduction="none").tolist()
     [0.5, 0.5, 0.0]
     """
-    xd, settings = raw(x), (raw(target), margin, reduction)
+    xd, settings = raw(x), (copied(target, x), margin, reduction)
     y = ops.hinge_embedding_loss(xd, *settings)
     return differentiable(y, (x,), lambda gy, _: (ops.hinge_embedding_loss_backward(gy, xd, *settings),))
 
@@ -37,7 +37,7 @@ def multi_margin_loss(
     >>> round(float(multi_margin_loss(np.array([[0.1, 0.2, 0.4, 0.8]]), np.array([3]))), 4)
     0.325
     """
-    xd, settings = raw(x), (raw(target), p, margin, raw(weight), reduction)
+    xd, settings = raw(x), (copied(target, x), p, margin, copied(weight, x), reduction)
     y = ops.multi_margin_loss(xd, *settings)
     return differentiable(y, (x,), lambda gy, _: (ops.multi_margin_loss_backward(gy, xd, *settings),))
 
@@ -52,7 +52,7 @@ def cosine_embedding_loss(x1: Any, x2: Any, target: Any, margin: float = 0.0, re
     >>> float(cosine_embedding_loss(np.array([1.0, 0.0]), np.array([0.0, 2.0]), np.array(1)))
     1.0
     """
-    a, b, settings = raw(x1), raw(x2), (raw(target), margin, reduction)
+    (a, b), settings = kept(x1, x2), (copied(target, x1, x2), margin, reduction)
 
     def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
         return (

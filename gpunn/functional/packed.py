@@ -12,6 +12,7 @@ from typing import Any
 
 from gpunn.backend import Array, get_array_module
 from gpunn.functional.record import differentiable, raw
+from gpunn.ops.indexing import check_range
 
 
 def pick(x: Any, index: Array, axis: int = 0) -> Any:
@@ -22,7 +23,8 @@ def pick(x: Any, index: Array, axis: int = 0) -> Any:
     [3.0, 1.0]
     """
     xd = raw(x)
-    place_of = (*(slice(None),) * axis, get_array_module(xd).asarray(index))
+    check_range("pick", index, axis, xd.shape)
+    place_of = (*(slice(None),) * axis, get_array_module(xd).array(index))
 
     def backward(g: Array, _: Any) -> Sequence[Array | None]:
         gx = get_array_module(g).zeros(xd.shape, g.dtype)
@@ -41,7 +43,8 @@ def place(x: Any, index: Array, count: int, fill: float = 0.0) -> Any:
     """
     xd = raw(x)
     xp = get_array_module(xd)
-    index = xp.asarray(index)
+    check_range("place", index, 0, (count,))
+    index = xp.array(index)
     y = xp.full((count, *xd.shape[1:]), fill, xd.dtype)
     y[index] = xd
     return differentiable(y, (x,), lambda g, _: (g[index],))

@@ -6,18 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpunn.backend import Array
+from gpunn.graph import copied, kept, raw
 from gpunn.tensor import Backward, Tensor, record
 
-
-def raw(x: Any) -> Any:
-    """The array of a Tensor; anything else as it is."""
-    return x.data if isinstance(x, Tensor) else x
+__all__ = ["copied", "differentiable", "kept", "raw"]
 
 
 def differentiable(y: Array, inputs: Sequence[Any], backward: Backward) -> Any:
     """``y`` itself if ``inputs`` are plain arrays, else a Tensor that remembers ``backward``.
 
-    ``backward(gy, needs)`` returns a gradient for each of ``inputs``; see :func:`gpunn.tensor.record`.
+    ``backward(gy, needs)`` returns a gradient for each of ``inputs``; see :func:`gpunn.tensor.record`. The values that
+    it needs are those that :func:`kept` gives of several inputs, and :func:`copied` of anything else.
     """
     if not any(isinstance(x, Tensor) for x in inputs):
         return y

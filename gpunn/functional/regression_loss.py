@@ -7,7 +7,7 @@ from typing import Any
 
 from gpunn.backend import Array
 from gpunn.casting import in_float32
-from gpunn.functional.record import differentiable, raw
+from gpunn.functional.record import differentiable, kept
 from gpunn.ops import regression_loss as ops
 from gpunn.ops.loss_reduction import Reduction
 
@@ -59,7 +59,7 @@ def smooth_l1_loss(x: Any, target: Any, reduction: Reduction = "mean", beta: flo
 def _of_difference(
     forward: Callable[..., Array], backward: Callable[..., Array], x: Any, target: Any, *settings: Any
 ) -> Any:
-    xd, td = raw(x), raw(target)
+    xd, td = kept(x, target)
 
     def of_both(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
         gx = backward(gy, xd, td, *settings)

@@ -13,7 +13,7 @@ from typing import Any
 from gpunn.backend import Array, check_array, get_array_module, operands
 from gpunn.casting import in_half
 from gpunn.errors import ShapeError, check
-from gpunn.functional.record import differentiable, raw
+from gpunn.functional.record import differentiable, kept, raw
 from gpunn.ops import linear as products
 from gpunn.ops import rnn as ops
 from gpunn.ops import rnn_reset_before as reset_before
@@ -41,7 +41,8 @@ def rnn(
     """
     rows, sizes = _rows("rnn", x, batch_sizes, reverse)
     h = _zeros("rnn", rows, sizes, w_hh) if h is None else h
-    xd, hd, w = raw(rows), raw(h), Weights(*map(raw, (w_ih, w_hh, b_ih, b_hh)))
+    xd, hd, *weights = kept(rows, h, w_ih, w_hh, b_ih, b_hh)
+    w = Weights(*weights)
     out = ops.rnn(xd, hd, w, sizes, nonlinearity)
 
     def backward(g: Array, needs: Needs) -> Sequence[Array | None]:
@@ -68,7 +69,8 @@ def lstm(
     """
     rows, sizes = _rows("lstm", x, batch_sizes, reverse)
     h, c = (_zeros("lstm", rows, sizes, w_hh), _zeros("lstm", rows, sizes, w_hh)) if state is None else state
-    xd, hd, cd, w = raw(rows), raw(h), raw(c), Weights(*map(raw, (w_ih, w_hh, b_ih, b_hh)))
+    xd, hd, cd, *weights = kept(rows, h, c, w_ih, w_hh, b_ih, b_hh)
+    w = Weights(*weights)
     out, every_c, gates = ops.lstm(xd, hd, cd, w, sizes)
 
     def backward(g: Array, needs: Needs) -> Sequence[Array | None]:
@@ -96,7 +98,8 @@ def gru(
     """
     rows, sizes = _rows("gru", x, batch_sizes, reverse)
     h = _zeros("gru", rows, sizes, w_hh) if h is None else h
-    xd, hd, w = raw(rows), raw(h), Weights(*map(raw, (w_ih, w_hh, b_ih, b_hh)))
+    xd, hd, *weights = kept(rows, h, w_ih, w_hh, b_ih, b_hh)
+    w = Weights(*weights)
     forward = ops.gru if reset_after else reset_before.gru
     out, first, second = forward(xd, hd, w, sizes)  # the gates of x and of h, or rz and n
 

@@ -13,7 +13,7 @@ from gpunn.casting import in_half
 from gpunn.errors import ArgumentError, ShapeError, check
 from gpunn.functional.activation import relu, tanh
 from gpunn.functional.linear import linear
-from gpunn.functional.record import differentiable, raw
+from gpunn.functional.record import differentiable, kept, raw
 from gpunn.ops import linear as products
 from gpunn.ops import rnn_cell as ops
 from gpunn.ops.window import check_shape
@@ -52,7 +52,7 @@ def lstm_cell(
     h, c = state
     _check("lstm_cell", 4, x, h, w_ih, w_hh)
     gates = linear(x, w_ih, b_ih) + linear(h, w_hh, b_hh)
-    gd, cd = raw(gates), raw(c)
+    gd, cd = kept(gates, c)
     both = differentiable(ops.lstm_cell(gd, cd), (gates, c), lambda gy, _: ops.lstm_cell_backward(gy, gd, cd))
     return both[0], both[1]
 
@@ -73,14 +73,14 @@ def gru_cell(x: Any, h: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any =
     if not reset_after:
         return _gru_cell_reset_before(x_gates, h, w_hh, b_hh)
     h_gates = linear(h, w_hh, b_hh)
-    arrays = raw(x_gates), raw(h_gates), raw(h)
+    arrays = kept(x_gates, h_gates, h)
     return differentiable(
         ops.gru_cell(*arrays), (x_gates, h_gates, h), lambda gy, _: ops.gru_cell_backward(gy, *arrays)
     )
 
 
 def _gru_cell_reset_before(x_gates: Any, h: Any, w_hh: Any, b_hh: Any) -> Any:
-    xg, hd, w, b = raw(x_gates), raw(h), raw(w_hh), raw(b_hh)
+    xg, hd, w, b = kept(x_gates, h, w_hh, b_hh)
     two = 2 * hd.shape[-1]  # r and z; n lies behind them
     b_rz, b_n = (None, None) if b is None else (b[:two], b[two:])
     rz = xg[:, :two] + products.linear(hd, w[:two], b_rz)

@@ -6,7 +6,7 @@ from typing import Any
 
 from gpunn.backend import is_array
 from gpunn.casting import in_widest
-from gpunn.functional.record import differentiable, raw
+from gpunn.functional.record import copied, differentiable, kept, raw
 from gpunn.ops import selection as ops
 from gpunn.ops.arithmetic import pair
 
@@ -19,7 +19,7 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     >>> where(np.array([True, False]), np.array([1.0, 2.0]), 0.0).tolist()
     [1.0, 0.0]
     """
-    chosen = raw(condition)
+    chosen = copied(condition, a, b)
     x, y = pair("where", raw(a), raw(b))
     result = ops.where(chosen, x, y)
     # The condition has no gradient, but as a Tensor it makes the result one.
@@ -37,7 +37,7 @@ def maximum(a: Any, b: Any) -> Any:
     >>> maximum(np.array([1.0, 5.0]), 2.0).tolist()
     [2.0, 5.0]
     """
-    x, y = pair("maximum", raw(a), raw(b))
+    x, y = pair("maximum", *kept(a, b))
     inputs = (_input(a, x), _input(b, y))
     return differentiable(ops.maximum(x, y), inputs, lambda gy, needs: ops.maximum_backward(gy, x, y, needs))
 
@@ -52,7 +52,7 @@ def minimum(a: Any, b: Any) -> Any:
     >>> minimum(np.array([1.0, 5.0]), 2.0).tolist()
     [1.0, 2.0]
     """
-    x, y = pair("minimum", raw(a), raw(b))
+    x, y = pair("minimum", *kept(a, b))
     inputs = (_input(a, x), _input(b, y))
     return differentiable(ops.minimum(x, y), inputs, lambda gy, needs: ops.minimum_backward(gy, x, y, needs))
 

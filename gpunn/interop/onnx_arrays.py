@@ -192,7 +192,8 @@ def reshape(g: Graph, x: Value, shape: Any) -> Name:
 
 def transpose(g: Graph, x: Value, axes: Any) -> Name:
     given = axes[0] if len(axes) == 1 and isinstance(axes[0], tuple | list) else axes
-    return g.node("Transpose", x, perm=permutation(x, given)[0])
+    order = permutation(x, given)[0]
+    return g.node("Transpose", x, perm=order) if order else same(g, x)  # ONNX has no list of no numbers
 
 
 def swapaxes(g: Graph, x: Value, axis1: int, axis2: int) -> Name:

@@ -50,9 +50,19 @@ def conv_transpose(
 ) -> Name:  # fmt: skip
     rank = x.ndim - 2
     win = window("conv_transpose", w.shape[2:], stride, padding, dilation, rank)
-    more = [output_padding] * rank if isinstance(output_padding, int) else output_padding
-    attributes = {"strides": win.stride, "pads": _both_ends(win), "dilations": win.dilation, "group": groups}
-    return g.node("ConvTranspose", x, w, b, kernel_shape=win.kernel, output_padding=more, **attributes)
+    more = [output_padding] * rank if isinstance(output_padding, int) else list(output_padding)
+    # onnxruntime takes less than a stride, so what would be cut off there is kept instead, and zeros are added.
+    large = any(add >= step for add, step in zip(more, win.stride, strict=True))
+    kept = [min(add, after) if large else 0 for add, (_, after) in zip(more, win.pads, strict=True)]
+    pads = tuple((before, after - keep) for keep, (before, after) in zip(kept, win.pads, strict=True))
+    zeros = [add - keep for add, keep in zip(more, kept, strict=True)]
+    attributes: dict[str, Any] = {"strides": win.stride, "dilations": win.dilation, "kernel_shape": win.kernel}
+    attributes |= {"pads": _both_ends(win._replace(pads=pads)), "group": groups}
+    if all(add < step for add, step in zip(zeros, win.stride, strict=True)):
+        return g.node("ConvTranspose", x, w, b, output_padding=zeros, **attributes)
+    y = g.node("ConvTranspose", x, w, **attributes)
+    y = g.node("Pad", y, g.integers(*[0] * (rank + 2), 0, 0, *zeros))
+    return y if b is None else g.node("Add", y, g.node("Reshape", b, g.integers(-1, *[1] * rank)))
 
 
 def embedding(g: Graph, indices: Value, weight: Value, padding_idx: int | None) -> Name:

@@ -274,19 +274,29 @@ def trace(model: Module, inputs: Sequence[Any], known: Container[str], grows: bo
         rule = "axis 0 of each input must count the examples, or pass dynamic_batch=False"
         check(fits, ArgumentError, "export", rule, shapes=shapes)
     one = _run(model, first, known)
-    two = _run(model, _each_leaf(first, lambda x: _other(x, grows)), known)
-    _compare(one, two)
+    _compare(one, _other_run(model, first, known, grows))
     return one
 
 
-def _other(x: Any, grows: bool) -> Any:
+def _other_run(model: Module, first: Sequence[Any], known: Container[str], grows: bool) -> Trace:
+    try:
+        return _run(model, _each_leaf(first, lambda x: _other(x, grows)), known)
+    except (ArgumentError, IndexError):
+        if not any(x.dtype.kind in "iu" and not x.any() for x in leaves(first)):
+            raise
+    # They may be indices into a single row: then there are no others.
+    return _run(model, _each_leaf(first, lambda x: _other(x, grows, zeros_stay=True)), known)
+
+
+def _other(x: Any, grows: bool, zeros_stay: bool = False) -> Any:
     """Other values in the range of those of ``x``, so that logarithms exist and indices name something."""
     host = to_cpu(x)
     rows = np.concatenate([host, host[:1]]) if grows else host
     if rows.dtype.kind == "b":
         other = ~rows
     elif rows.dtype.kind in "iu":
-        other = np.where(rows > 0, rows - 1, rows + 1).astype(rows.dtype)
+        stays = zeros_stay and not rows.any()
+        other = rows if stays else np.where(rows > 0, rows - 1, rows + 1).astype(rows.dtype)
     else:
         other = (rows / 2 + 0.25).astype(rows.dtype)
     return asarray(other, device=device_of(x))

@@ -52,7 +52,7 @@ class _Conv(Module):
         padding = self.padding
         if self.padding_mode != "zeros":
             kernel = self.weight.shape[2:]
-            pads = window(type(self).__name__, kernel, self.stride, padding, self.dilation).pads
+            pads = window(type(self).__name__, kernel, self.stride, padding, self.dilation, self._rank).pads
             x, padding = F.pad(x, sum(pads[::-1], ()), self.padding_mode), 0
         settings = self.stride, padding, self.dilation, self.groups
         return type(self)._convolve(x, self.weight, self.bias, *settings)

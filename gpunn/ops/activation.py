@@ -6,8 +6,8 @@
 Arrays of any shape. Each derivative is taken from the output y, which the next layer keeps anyway; that of leaky_relu
 from x, as a slope of 0 or below leaves y without the sign of x. Sources: Nair and Hinton 2010 (ReLU); Maas, Hannun and
 Ng 2013 (leaky ReLU); Howard et al. 2019, "Searching for MobileNetV3" (hardsigmoid); Rumelhart, Hinton and Williams
-1986. Results are arrays even without dimensions, where NumPy gives scalars. The others are in
-:mod:`gpunn.ops.smooth_activation`.
+1986. Results are arrays even without dimensions, where NumPy gives scalars. At NaN no derivative is 0, which would hide
+it. The others are in :mod:`gpunn.ops.smooth_activation`.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def relu(x: Array) -> Array:
 
 
 def relu_backward(gy: Array, y: Array) -> Array:
-    """``gy`` where y > 0, else 0 (the derivative at 0 is taken as 0)."""
+    """``gy`` where y > 0 or NaN, else 0 (the derivative at 0 is taken as 0)."""
     xp = checked("relu_backward", gy, y=y)
-    return xp.asarray(gy * (y > 0))
+    return xp.asarray(gy * ~(y <= 0))
 
 
 def leaky_relu(x: Array, negative_slope: float = 0.01) -> Array:
@@ -67,9 +67,9 @@ def hardsigmoid(x: Array) -> Array:
 
 
 def hardsigmoid_backward(gy: Array, y: Array) -> Array:
-    """``gy / 6`` where 0 < y < 1, else 0."""
+    """``gy / 6`` where 0 < y < 1 or y is NaN, else 0."""
     xp = checked("hardsigmoid_backward", gy, y=y)
-    return xp.asarray(gy / 6 * ((y > 0) & (y < 1)))
+    return xp.asarray(gy / 6 * ~((y <= 0) | (y >= 1)))
 
 
 def sigmoid(x: Array) -> Array:

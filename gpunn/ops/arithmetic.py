@@ -103,7 +103,9 @@ def power_backward(gy: Array, a: Array, b: Array, needs: tuple[bool, ...]) -> Gr
     xp = get_array_module(gy)
     ga = gb = None
     if needs[0]:
-        ga = unbroadcast(gy * b * a ** xp.where(b == 0, 1, b - 1).astype(b.dtype, copy=False), a.shape)
+        flat = b == 0  # a constant, even where a is infinite
+        base, exponent = (xp.where(flat, 1, of).astype(b.dtype, copy=False) for of in (a, b - 1))
+        ga = unbroadcast(gy * b * base**exponent, a.shape)
     if needs[1]:
         flat = (a == 0) & (b >= 0)
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -98,7 +98,7 @@ def batch_norm_backward(
     else:
         distance, g = _wide(xp, x) - mean[:, None], _wide(xp, gy)
         if relu:
-            g = g * (distance * scale[:, None] + shift[:, None] > 0)
+            g = g * ~(distance * scale[:, None] + shift[:, None] <= 0)
         sum_g, sum_gx = g.sum((0, 2)), (g * distance).sum((0, 2))
     count = x.size // x.shape[1]
     mean_g = sum_g / count if training else xp.zeros_like(sum_g)

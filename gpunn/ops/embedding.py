@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from gpunn import cuda
 from gpunn.backend import Array, accumulation_dtype, check_array, device_of, operands
 from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError, check
 from gpunn.ops.window import check_shape
@@ -35,9 +36,12 @@ def embedding(indices: Array, weight: Array) -> Array:
     places = {"indices": device_of(indices), "weight": device_of(weight)}
     check(len(set(places.values())) == 1, DeviceError, op, "indices and weight must be on one device", **places)
     wrong = (indices < 0) | (indices >= len(weight))
-    if wrong.any():
-        first = int(indices.reshape(-1)[wrong.reshape(-1).argmax()])
+
+    def report() -> None:
+        first = int(indices.reshape(-1)[int(wrong.argmax())])
         check(False, ArgumentError, op, f"indices must lie in 0 to {len(weight) - 1}", index=first)
+
+    cuda.alarm(wrong.any(), report)
     return weight[indices]
 
 

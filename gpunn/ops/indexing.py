@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from gpunn import cuda
 from gpunn.backend import Array, accumulation_dtype, asarray, check_array, device_of, get_array_module, is_array
-from gpunn.errors import ArgumentError, DtypeError, check
+from gpunn.errors import ArgumentError, DtypeError, GpunnError, IndexRangeError, check
 from gpunn.ops.shape import axis_of
 from gpunn.ops.window import integer
 
@@ -44,12 +45,51 @@ def take_index(x: Array, indices: Any, axis: int | None = None) -> tuple[Any, ..
     indices = asarray(indices, device=None if is_array(indices) else device_of(x))
     get_array_module(x, indices)
     check(indices.dtype.kind in "iu", DtypeError, "take", "indices must be integers", dtype=str(indices.dtype))
-    size = x.shape[axis]
-    wrong = (indices < -size) | (indices >= size)
-    if wrong.any():
-        index = int(indices[wrong].ravel()[0])
-        check(False, ArgumentError, "take", "each index must lie on the axis", index=index, axis=axis, shape=x.shape)
+    check_range("take", indices, axis, x.shape, ArgumentError)
     return (*(slice(None),) * axis, indices)
+
+
+def check_range(
+    op: str, indices: Array, axis: int, shape: tuple[int, ...], kind: type[GpunnError] = IndexRangeError
+) -> None:
+    """Check that the integers ``indices`` lie on ``axis``; in a captured step that is told when the step is over.
+
+    >>> check_range("take", np.array([0, -4]), 0, (3,))
+    Traceback (most recent call last):
+    gpunn.errors.IndexRangeError: take: each index must lie on the axis, got index=-4, axis=0, shape=(3,)
+    """
+    size = shape[axis]
+    wide = indices.astype(np.int64, copy=False)
+    wrong = (wide < -size) | (wide >= size)
+
+    def report() -> None:
+        index = int(wide.ravel()[int(wrong.argmax())])
+        check(False, kind, op, "each index must lie on the axis", index=index, axis=axis, shape=shape)
+
+    cuda.alarm(wrong.any(), report)
+
+
+def check_index(op: str, x: Array, index: Any) -> None:
+    """Check the arrays of integers in ``index``: NumPy does so in ``x[index]``, but CuPy would wrap them round.
+
+    Raises IndexRangeError.
+    """
+    if get_array_module(x) is np:
+        return
+    parts = [np.asarray(part) if isinstance(part, list) else part for part in _parts(index)]
+    widths = [_width(part) for part in parts]
+    axis = 0
+    for part, width in zip(parts, widths, strict=True):
+        if is_array(part) and part.dtype.kind in "iu" and axis < x.ndim:
+            check_range(op, part, axis, x.shape)
+        axis += x.ndim - sum(widths) if part is Ellipsis else width
+
+
+def _width(part: Any) -> int:
+    """How many axes a part of an index takes, of the ellipsis not counted."""
+    if part is None or part is Ellipsis:
+        return 0
+    return part.ndim if is_array(part) and part.dtype.kind == "b" else 1
 
 
 def one_hot(target: Array, num_classes: int = -1) -> Array:

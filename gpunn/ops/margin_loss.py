@@ -42,7 +42,8 @@ def hinge_embedding_loss_backward(
     op = "hinge_embedding_loss_backward"
     xp = operands(op, x=x)
     together = _together(op, "x", x, x.shape, target, reduction)
-    slope = xp.where(together, 1, -(x < margin).astype(accumulation_dtype(x.dtype)))
+    near = ~(x >= margin)  # so is NaN, which a slope of 0 would hide
+    slope = xp.where(together, 1, -near.astype(accumulation_dtype(x.dtype)))
     return gradient(op, xp, gy, slope, x, reduction)
 
 
@@ -74,7 +75,7 @@ def multi_margin_loss_backward(
     xp, within, classes, scale = _margins(op, x, target, p, margin, weight, reduction)
     operands(op, gy=gy, x=x)
     slope = reduce_backward(op, gy, x.shape[:1], reduction, len(x)) * (scale / x.shape[1])
-    gx = (2 * within if p == 2 else (within > 0).astype(within.dtype)) * slope[:, None]
+    gx = (2 * within if p == 2 else (~(within <= 0)).astype(within.dtype)) * slope[:, None]
     gx[xp.arange(len(x)), classes] = -gx.sum(1)
     return gx.astype(x.dtype, copy=False)
 

@@ -70,5 +70,16 @@ def abs(x: Array) -> Array:
 
 
 def abs_backward(gy: Array, x: Array) -> Array:
-    """``gy sign(x)``: 0 at 0."""
-    return gy * get_array_module(x).sign(x)
+    """``gy sign(x)``: 0 at 0, NaN at NaN."""
+    return gy * sign(x)
+
+
+def sign(x: Array) -> Array:
+    """-1, 0 or 1, and NaN where x is: CuPy's own is 0 there.
+
+    >>> import numpy as np
+    >>> sign(np.array([-2.0, 0.0, np.nan])).tolist()
+    [-1.0, 0.0, nan]
+    """
+    xp = get_array_module(x)
+    return xp.asarray(xp.where(x == x, xp.sign(x), x))

@@ -19,8 +19,9 @@ import numpy as np
 
 from gpunn import cuda
 from gpunn.backend import Array, get_array_module, operands
+from gpunn.errors import ShapeError, check
 from gpunn.ops import pool_views
-from gpunn.ops.pool_window import Stride, check_place, geometry, place_dtype
+from gpunn.ops.pool_window import Stride, check_place, geometry, holds_elements, place_dtype
 from gpunn.ops.vector import vector
 from gpunn.ops.window import Size, Sizes, Window, check_rank, check_shape
 
@@ -78,12 +79,17 @@ def max_pool_indices(
     dilation: Sizes = 1,
     ceil_mode: bool = False,
 ) -> Array:
-    """``place`` as indices into each flattened image of x, int64: the form that PyTorch and ONNX use."""
+    """``place`` as indices into each flattened image of x, int64: the form that PyTorch and ONNX use.
+
+    Raises ShapeError if a window lies in the padding alone, as one with dilation may: its maximum is nowhere in x.
+    """
     op = f"max_pool{rank}d_indices"
     xp = get_array_module(place)
     check_rank(op, "x", x_shape, rank)
     win, out = geometry(op, x_shape, kernel_size, stride, padding, dilation, ceil_mode, rank)
     check_shape(op, "place", place, (*x_shape[:2], *out))
+    rule = "a window that lies in the padding alone has no maximum to point at"
+    check(holds_elements(win, x_shape[2:], out), ShapeError, op, rule, image=x_shape[2:], window=win)
     index, stretch, rest = xp.zeros(place.shape, np.int64), 1, place.astype(np.int64)
     for axis in reversed(range(rank)):
         start = xp.arange(out[axis]) * win.stride[axis] - win.pads[axis][0]

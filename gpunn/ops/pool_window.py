@@ -33,6 +33,20 @@ def geometry(
     return win, output_size(op, x_shape[2:], win, ceil_mode)
 
 
+def holds_elements(win: Window, size: Size, out: Size) -> bool:
+    """Whether each window over an image of ``size`` has an element in it, and not in the padding alone.
+
+    >>> holds_elements(Window((2,), (1,), ((1, 1),), (2,)), size=(1,), out=(1,))  # its elements are at -1 and 1
+    False
+    """
+    axes = zip(size, out, *win, strict=True)
+    return all(
+        any(0 <= first + tap < length for tap in range(0, kernel * apart, apart))
+        for length, windows, kernel, step, (before, _), apart in axes
+        for first in range(-before, windows * step - before, step)
+    )
+
+
 def place_dtype(win: Window) -> np.dtype[Any]:
     """The dtype of ``place``: one byte, if that counts the elements of the window."""
     return np.dtype(np.uint8 if prod(win.kernel) <= 256 else np.int32)

@@ -15,6 +15,7 @@ from typing import Any
 from gpunn.backend import Array, accumulation_dtype, operands
 from gpunn.errors import ArgumentError, ShapeError, check, check_number
 from gpunn.ops.loss_reduction import Reduction, check_reduction, gradient, reduce
+from gpunn.ops.math import sign
 
 
 def mse_loss(x: Array, target: Array, reduction: Reduction = "mean") -> Array:
@@ -50,7 +51,7 @@ def l1_loss_backward(gy: Array, x: Array, target: Array, reduction: Reduction = 
     """The gradient with respect to x: the sign of d, 0 at 0."""
     op = "l1_loss_backward"
     xp, d = _difference(op, x, target, reduction)
-    return gradient(op, xp, gy, _sign(xp, d), x, reduction)
+    return gradient(op, xp, gy, sign(d), x, reduction)
 
 
 def huber_loss(x: Array, target: Array, reduction: Reduction = "mean", delta: float = 1.0) -> Array:
@@ -92,11 +93,7 @@ def smooth_l1_loss_backward(
     op = "smooth_l1_loss_backward"
     xp, d = _difference(op, x, target, reduction)
     _check_beta(op, beta)
-    return gradient(op, xp, gy, xp.clip(d, -beta, beta) / beta if beta else _sign(xp, d), x, reduction)
-
-
-def _sign(xp: Any, d: Array) -> Array:
-    return xp.where(d == d, xp.sign(d), d)  # CuPy's sign of NaN is 0
+    return gradient(op, xp, gy, xp.clip(d, -beta, beta) / beta if beta else sign(d), x, reduction)
 
 
 def _huber(xp: Any, d: Array, delta: float) -> Array:

@@ -2,6 +2,7 @@
 
 Where two elements are equal, ``maximum`` and ``minimum`` give half of the gradient to each, as a maximum over an axis
 does (:mod:`gpunn.ops.reduction`). ``clip`` has the gradient 1 from bound to bound, the bounds included, and 0 outside.
+Where one of them gives NaN, the elements that it may come from all have the whole gradient, so that nothing hides it.
 """
 
 from __future__ import annotations
@@ -53,9 +54,9 @@ def maximum(a: Array, b: Array) -> Array:
 
 
 def maximum_backward(gy: Array, a: Array, b: Array, needs: tuple[bool, ...]) -> Gradients:
-    """``gy`` to the larger, half of it to each where they are equal or one is NaN."""
-    ga = unbroadcast(gy * _share(a >= b, b >= a, gy.dtype), a.shape) if needs[0] else None
-    gb = unbroadcast(gy * _share(b >= a, a >= b, gy.dtype), b.shape) if needs[1] else None
+    """``gy`` to the larger, half of it to each where they are equal, all of it to both where one is NaN."""
+    ga = unbroadcast(gy * _share(a < b, a == b, gy.dtype), a.shape) if needs[0] else None
+    gb = unbroadcast(gy * _share(b < a, a == b, gy.dtype), b.shape) if needs[1] else None
     return ga, gb
 
 
@@ -71,14 +72,14 @@ def minimum(a: Array, b: Array) -> Array:
 
 def minimum_backward(gy: Array, a: Array, b: Array, needs: tuple[bool, ...]) -> Gradients:
     """As :func:`maximum_backward`, to the smaller."""
-    ga = unbroadcast(gy * _share(a <= b, b <= a, gy.dtype), a.shape) if needs[0] else None
-    gb = unbroadcast(gy * _share(b <= a, a <= b, gy.dtype), b.shape) if needs[1] else None
+    ga = unbroadcast(gy * _share(a > b, a == b, gy.dtype), a.shape) if needs[0] else None
+    gb = unbroadcast(gy * _share(b > a, a == b, gy.dtype), b.shape) if needs[1] else None
     return ga, gb
 
 
-def _share(mine: Array, other: Array, dtype: Any) -> Array:
-    """1 where the element is chosen alone, 0 where the other is, 1/2 where both or neither are."""
-    return (1 + mine.astype(dtype) - other.astype(dtype)) / 2
+def _share(other: Array, equal: Array, dtype: Any) -> Array:
+    """0 where the ``other`` element is chosen, 1/2 where they are equal, else (also beside NaN) 1."""
+    return 1 - other.astype(dtype) - equal.astype(dtype) / 2
 
 
 def clip(x: Array, min: float | None = None, max: float | None = None) -> Array:
@@ -93,10 +94,10 @@ def clip(x: Array, min: float | None = None, max: float | None = None) -> Array:
 
 
 def clip_backward(gy: Array, x: Array, min: float | None = None, max: float | None = None) -> Array:
-    """``gy`` where min <= x <= max, else 0."""
+    """``gy`` where min <= x <= max or x is NaN, else 0."""
     low, high = _bounds(x, min, max)
-    inside = x == x if low is None else x >= low
-    return gy * (inside if high is None else inside & (x <= high))
+    outside = x > high if low is None else x < low
+    return gy * ~(outside if low is None or high is None else outside | (x > high))
 
 
 def _bounds(x: Array, *bounds: float | None) -> list[Any]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 from gpunn.backend import Array, accumulation_dtype, asarray
+from gpunn.context import context
 from gpunn.errors import ArgumentError, ShapeError, check
 from gpunn.optim.group import named_tensors, plain
 from gpunn.optim.optimizer import check_names, check_range
@@ -53,7 +53,7 @@ class EMA:
             average = self._averages[name]
             average += (1 - self.decay) * (p.data.astype(average.dtype, copy=False) - average)
 
-    @contextmanager
+    @context
     def averages(self) -> Iterator[None]:
         """A context in which the parameters are the averages; afterwards they are the trained weights again."""
         check(not self._swapped, ArgumentError, "EMA", "averages() is entered already")

@@ -15,7 +15,16 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from gpunn import nn, optim
-from gpunn.backend import Array, check_device, default_device, default_generator, use_device, use_generator
+from gpunn.backend import (
+    Array,
+    check_device,
+    check_not_masked,
+    default_device,
+    default_generator,
+    to_cpu,
+    use_device,
+    use_generator,
+)
 from gpunn.checkpoint import pack, unpack
 from gpunn.data import ArrayDataset, DataLoader
 from gpunn.errors import ArgumentError, ShapeError, TrainingError, check, fail
@@ -234,6 +243,8 @@ class NeuralEstimator(BaseEstimator):  # type: ignore[misc]
     def _read(self, X: Any, y: Any, sample_weight: Any, classes: Any, first: bool) -> tuple[Examples, int]:
         op = type(self).__name__
         kinds = {} if self._classifies else {"multi_output": True, "y_numeric": True}
+        for given in (X, y, sample_weight):
+            check_not_masked(given)  # scikit-learn drops the mask
         with _large_numbers():
             X, y = validate_data(self, X, y, dtype=np.float32, reset=first, **kinds)
         weight = np.ones(len(X))
@@ -315,6 +326,7 @@ class NeuralEstimator(BaseEstimator):  # type: ignore[misc]
         """What the network gives for X, (N, outputs), as float64."""
         check_is_fitted(self, "module_")
         self._check_settings()
+        check_not_masked(X)
         with _large_numbers():
             X = validate_data(self, X, dtype=np.float32, reset=False)
         device = self._device()

@@ -1,11 +1,15 @@
 import array_case
+import fake_cupy
 import numpy as np
 import pytest
 from array_case import Case
 
 from gpunn import Tensor, tensor
 from gpunn import functional as F
-from gpunn.errors import ArgumentError, DtypeError, ShapeError
+from gpunn.cuda.graph import alarms, rehearsing
+from gpunn.data import ArrayDataset
+from gpunn.errors import ArgumentError, DtypeError, GpunnError, IndexRangeError, ShapeError
+from gpunn.functional import packed
 
 
 def draw_take(rng):
@@ -122,6 +126,74 @@ def test_one_hot_matches_pytorch():
         classes = int(rng.choice([-1, 6, 9]))
         expected = torch.nn.functional.one_hot(torch.tensor(target), classes).numpy()
         np.testing.assert_array_equal(F.one_hot(np.asarray(target), classes), expected, err_msg=f"seed {seed}")
+
+
+@pytest.fixture
+def on_gpu(monkeypatch):
+    """Puts arrays to the stand-in for CuPy, which wraps indices that are out of range, as CuPy does."""
+    fake_cupy.installed(monkeypatch)
+    return fake_cupy.asarray
+
+
+# name: (index, the axis and the index that the message names)
+OUT_OF_RANGE = {
+    "above": ((np.array([0, 2]),), 0, 2),
+    "below": ((np.array([0, -3]),), 0, -3),
+    "of one byte": ((np.array([5], np.uint8),), 0, 5),
+    "without dimensions": ((np.array(9),), 0, 9),
+    "second": ((slice(None), np.array([[1, 3]])), 1, 3),
+    "behind an ellipsis": ((Ellipsis, np.array([4])), 2, 4),
+    "behind a new axis": ((None, 0, None, np.array([-4])), 1, -4),
+    "behind a mask": ((np.array([[True] * 3, [False] * 3]), np.array([4])), 2, 4),
+    "a list": (([0, 7],), 0, 7),
+}
+
+
+@pytest.mark.parametrize(("index", "axis", "wrong"), OUT_OF_RANGE.values(), ids=OUT_OF_RANGE)
+def test_on_cupy_an_index_out_of_range_is_refused(on_gpu, index, axis, wrong):
+    x = np.zeros((2, 3, 4))
+    with pytest.raises(IndexError):
+        x[index]
+    far = tensor(on_gpu(x))
+    index = tuple(on_gpu(part) if isinstance(part, np.ndarray) else part for part in index)
+    rule = rf"each index must lie on the axis, got index={wrong}, axis={axis}, shape=\(2, 3, 4\)"
+    with pytest.raises(IndexError, match=f"getitem: {rule}"):
+        far[index]
+    with pytest.raises(IndexRangeError, match=f"setitem: {rule}"):
+        far[index] = 1
+    assert not far.data.get().any()
+
+
+def test_on_cupy_indices_in_range_mean_what_they_mean_to_numpy(on_gpu):
+    x = np.arange(24.0).reshape(2, 3, 4)
+    for index in ([1, -1, -2], [0, 1, -3]), ([[0, -2], [1, 1]],), ([-2],):
+        parts = tuple(map(np.array, index))
+        np.testing.assert_array_equal(tensor(on_gpu(x))[tuple(map(on_gpu, parts))].data.get(), x[parts])
+
+
+def test_on_cupy_rows_out_of_range_are_refused(on_gpu):
+    x, index = on_gpu(np.ones((2, 3))), on_gpu(np.array([0, 2]))
+    with pytest.raises(ArgumentError, match="take: each index must lie on the axis, got index=2, axis=0"):
+        tensor(x).take(index, 0)
+    with pytest.raises(ArgumentError, match="embedding: indices must lie in 0 to 1, got index=2"):
+        F.embedding(index, x)
+    with pytest.raises(IndexRangeError, match=r"pick: each index must lie on the axis, got index=2, axis=0, shape=\(2"):
+        packed.pick(x, np.array([0, 2]))
+    with pytest.raises(IndexRangeError, match="place: each index must lie on the axis, got index=-4, axis=0"):
+        packed.place(x, np.array([0, -4]), 3)
+    with pytest.raises(IndexError, match="the data set has 2 samples, got index=2"):
+        ArrayDataset(x).batch(np.array([0, 2]))
+
+
+def test_in_a_captured_step_it_is_told_when_the_step_is_over(on_gpu):
+    x, index = on_gpu(np.ones((2, 3), np.float32)), on_gpu(np.array([0, 2]))
+    for look in (lambda: tensor(x)[index], lambda: tensor(x).take(index, 0), lambda: F.embedding(index, x)):
+        with rehearsing():
+            look()
+            ((wrong, report),) = alarms()
+        assert bool(wrong)
+        with pytest.raises(GpunnError, match="index=2"):
+            report()
 
 
 def test_errors_name_rule_and_values():

@@ -142,6 +142,21 @@ def test_errors_name_rule_and_values(run, name):
         run(function, 1, np.ones((1, 1, 5), np.int64), 2)
 
 
+def test_a_window_of_padding_alone_has_no_index(run):
+    # Along the axis the windows hold -1 and 1; 0 and 2; 1 and 3, of elements from 0 to 1.
+    x, settings = np.array([[[4.0, 3.0]]]), {"kernel_size": 2, "stride": 1, "padding": 1, "dilation": 2}
+    y, place = run(ops.max_pool, 1, x, **settings)
+    assert y.tolist() == [[[3, 4]]]
+    assert run(ops.max_pool_indices, 1, place, x.shape, **settings).tolist() == [[[1, 0]]]
+    rule = r"max_pool1d_indices: a window that lies in the padding alone has no maximum to point at, got image=\(1,\)"
+    with pytest.raises(ShapeError, match=rule):
+        F.max_pool1d(x[..., :1], **settings, return_indices=True)
+    assert F.max_pool1d(x[..., :1], **settings).tolist() == [[[-np.inf]]]
+    row = {"kernel_size": (1, 2), "stride": 1, "padding": (0, 1), "dilation": 2}
+    with pytest.raises(ShapeError, match="max_pool2d_indices: a window that lies in the padding alone"):
+        F.max_pool2d(np.ones((1, 1, 3, 1)), **row, return_indices=True)
+
+
 def test_errors_about_gradients():
     gy = np.ones((1, 1, 2))
     with pytest.raises(ShapeError, match=r"avg_pool1d_backward: gy must have shape \(1, 1, 2\), got shape=\(1, 1, 3\)"):
@@ -183,6 +198,8 @@ def test_matches_pytorch(run, name, rank):
         expected = theirs(leaf, **settings)
         y, *indices = expected if maximum else (expected,)
         if maximum and not special and bool(torch.isinf(y).any()):
+            with pytest.raises(ShapeError, match="lies in the padding alone"):
+                ours(x, **settings)
             continue
         gy = rng.standard_normal(y.shape)
         y.backward(torch.tensor(gy))

@@ -1,0 +1,104 @@
+"""Arrays that are not quite NumPy's: subclasses with other operators, with masks, and in the other byte order."""
+
+import numpy as np
+import pytest
+
+import gpunn
+from gpunn import Tensor, backend, cuda, nn, tensor
+from gpunn import functional as F
+from gpunn.data import ArrayDataset, DataLoader, default_collate
+from gpunn.errors import DtypeError
+from gpunn.train import predict
+
+VALUES = [[1.0, 2.0], [3.0, 4.0]]
+PLAIN = np.array(VALUES, np.float32)
+
+
+def as_matrix():
+    sparse = pytest.importorskip("scipy.sparse")
+    return sparse.csr_matrix(PLAIN).todense()
+
+
+MEANT = {
+    "matrix": as_matrix,
+    "other byte order": lambda: PLAIN.astype(PLAIN.dtype.newbyteorder("S")),
+    "subclass": lambda: PLAIN.view(type("Named", (np.ndarray,), {})),
+}
+WEIGHT = np.array([[2.0, 0.0], [1.0, 1.0]], np.float32)
+
+
+def emulated(x):
+    with cuda.emulate():
+        return F.batch_norm(x, training=True), F.global_avg_pool1d(x[..., None])
+
+
+# what is done with an array; each must give what it gives of the plain one
+DONE = {
+    "tensor": lambda x: tensor(x),
+    "tensor of a dtype": lambda x: tensor(VALUES, dtype=x.dtype),
+    "astype": lambda x: tensor(np.float64(VALUES)).astype(x.dtype),
+    "times": lambda x: tensor(x) * WEIGHT,
+    "beside a tensor": lambda x: tensor(WEIGHT, requires_grad=True) * x,
+    "before a tensor": lambda x: x * tensor(WEIGHT),
+    "compared": lambda x: tensor(WEIGHT) < x,
+    "index": lambda x: tensor(WEIGHT)[x > 1.5],
+    "function": lambda x: F.relu(x),
+    "functions of several": lambda x: F.linear(WEIGHT, x),
+    "joined": lambda x: F.concatenate([x, x]),
+    "emulated": lambda x: emulated(np.asarray(x)) if isinstance(x, np.matrix) else emulated(x),
+    "layer": lambda x: nn.Softmax()(x),
+    "data set": lambda x: ArrayDataset(x)[0],
+    "loader": lambda x: next(iter(DataLoader(ArrayDataset(x), 2))),
+    "collated": lambda x: default_collate([x, x]),
+    "predict": lambda x: predict(nn.ReLU(), x),
+}
+
+
+def bare(result):
+    return [y.data if isinstance(y, Tensor) else y for y in (result if isinstance(result, tuple) else (result,))]
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+@pytest.mark.parametrize("make", MEANT.values(), ids=MEANT)
+@pytest.mark.parametrize("do", DONE.values(), ids=DONE)
+def test_it_counts_as_the_array_that_it_is(make, do):
+    for actual, right in zip(bare(do(make())), bare(do(PLAIN)), strict=True):
+        assert type(actual) is np.ndarray
+        assert actual.dtype == right.dtype
+        assert actual.dtype.isnative
+        np.testing.assert_array_equal(actual, right)
+
+
+@pytest.mark.parametrize("do", [do for name, do in DONE.items() if " of a dtype" not in name and name != "astype"])
+def test_a_masked_array_is_refused(do):
+    masked = np.ma.masked_array(PLAIN, PLAIN > 3)
+    with pytest.raises(DtypeError, match=r"array: a masked array must be filled first: x.filled\(value\), got shape="):
+        do(masked)
+
+
+def test_scikit_learns_estimators_refuse_masked_arrays():
+    pytest.importorskip("sklearn")
+    from gpunn.sklearn import NeuralClassifier
+
+    masked, y = np.ma.masked_array(PLAIN, PLAIN > 3), np.array([0, 1])
+    model = NeuralClassifier(epochs=1)
+    for given in ((masked, y), (PLAIN, np.ma.masked_array(y, [True, False]))):
+        with pytest.raises(DtypeError, match="a masked array must be filled first"):
+            model.fit(*given)
+    with pytest.raises(DtypeError, match="a masked array must be filled first"):
+        model.fit(PLAIN, y).predict(masked)
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+def test_operations_on_raw_arrays_say_what_they_take():
+    with pytest.raises(DtypeError, match="relu: x must be a plain array, got type='matrix'"):
+        gpunn.ops.activation.relu(np.matrix(VALUES))
+    with pytest.raises(DtypeError, match="relu: x must be a plain array, got type='MaskedArray'"):
+        gpunn.ops.activation.relu(np.ma.masked_array(PLAIN))
+    swapped = PLAIN.astype(PLAIN.dtype.newbyteorder("S"))
+    with pytest.raises(
+        DtypeError, match=r"relu: x must have this machine's byte order: x.astype\('float32'\), got dty"
+    ):
+        gpunn.ops.activation.relu(swapped)
+    assert backend.plain(3) == 3
+    assert backend.plain(PLAIN) is PLAIN

@@ -73,6 +73,11 @@ class Node:
         """Say that ``data`` was changed in place, so that a gradient that needs the old values is refused."""
         self._changes[0] += 1
 
+    def __getstate__(self) -> object:
+        rule = "a result holds the graph it was computed by, and cannot be copied or pickled: detach() it first"
+        check(self._backward is None, GraphError, "copy", rule, shape=self._data.shape)
+        return super().__getstate__()
+
     # ---- recording ------------------------------------------------------------------------------------------------
 
     def computed_from(self, parents: Sequence[Node], backward: Backward) -> Self:

@@ -47,6 +47,9 @@ def plain(value: Any) -> Any:
     return tuple(numbers) if isinstance(numbers, list) else numbers
 
 
+_GATHERED = ("_flat", "_gradient", "_views", "slices")
+
+
 class Part(NamedTuple):
     """Neighbours in a buffer that all have gradients, and took the same number of steps."""
 
@@ -98,6 +101,20 @@ class Group:
         for parameter, view in zip(self.parameters, self._views, strict=True):
             parameter.data = view
 
+    # ---- copies ---------------------------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what :meth:`gather` makes, which a copy makes of its own parameters."""
+        self.check_views()
+        return {name: value for name, value in vars(self).items() if name not in _GATHERED}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.gather()
+
+    def __copy__(self) -> Group:
+        fail(ArgumentError, self._op, "a shallow copy of a group would part the parameters from it: use copy.deepcopy")
+
     # ---- settings -------------------------------------------------------------------------------------------------
 
     def __getitem__(self, name: str) -> Any:
@@ -123,10 +140,14 @@ class Group:
     # ---- a step ---------------------------------------------------------------------------------------------------
 
     def check_views(self) -> None:
-        """Check that a step can be taken: parameters lie where they did, and their gradients fit."""
+        """Check that the parameters lie where they did."""
         for name, parameter, view in zip(self.names, self.parameters, self._views, strict=True):
             rule = "a parameter was moved or replaced after the optimizer was made; make the optimizer afterwards"
             check(parameter.data is view, ArgumentError, self._op, rule, parameter=name)
+
+    def check_gradients(self) -> None:
+        """Check that the gradients fit their parameters."""
+        for name, parameter, view in zip(self.names, self.parameters, self._views, strict=True):
             g = parameter.grad
             if g is not None and (not is_array(g) or g.shape != view.shape or not is_floating(g.dtype)):
                 given = {"grad": g.shape, "dtype": str(g.dtype)} if is_array(g) else {"grad": type(g).__name__}

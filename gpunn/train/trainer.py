@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from itertools import islice
-from types import FrameType
+from types import CellType, FrameType, FunctionType
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -19,7 +19,7 @@ from gpunn.backend import Array, get_array_module, half_dtype
 from gpunn.casting import autocast
 from gpunn.checkpoint import State, differences
 from gpunn.cuda.compilation import compiled
-from gpunn.errors import ArgumentError, TrainingError, check
+from gpunn.errors import ArgumentError, TrainingError, check, fail
 from gpunn.nn import Module
 from gpunn.optim import EMA, GradScaler, Optimizer, clip_grad_norm, clip_grad_value
 from gpunn.optim.scaler import all_finite
@@ -88,6 +88,9 @@ class Trainer:
     >>> records = trainer.run(epochs=30)
     >>> trainer.step, len(records), records[-1]["train_loss"] < 0.2
     (60, 30, True)
+
+    Between steps a trainer can be copied by ``copy.deepcopy`` or pickled, and the copy trains as this one would. Its
+    ``loss`` and ``measure`` must then be objects that hold the model: a function would keep the old one.
 
     ``step`` and ``epoch`` are the numbers of whole ones so far, ``records`` those of the epochs; ``epochs`` is how many
     :meth:`run` was asked for.
@@ -235,14 +238,18 @@ class Trainer:
         return self._count_step(total, examples)
 
     def _learned(self) -> list[Tensor]:
-        return [p for g in self.optimizer.groups for p in g.parameters if p.grad is not None]
+        learned = [p for g in self.optimizer.groups for p in g.parameters if p.grad is not None]
+        rule = "the loss gave no gradient to any of the optimizer's parameters: is it of the trainer's model?"
+        check(bool(learned), ArgumentError, "Trainer", rule)
+        return learned
 
     def _update(self) -> None:
         """Move the weights, and their averages, by the gradients."""
+        learned = self._learned()
         if self._clip_norm is not None:
-            clip_grad_norm(self._learned(), self._clip_norm)
+            clip_grad_norm(learned, self._clip_norm)
         if self._clip_value is not None:
-            clip_grad_value(self._learned(), self._clip_value)
+            clip_grad_value(learned, self._clip_value)
         self.optimizer.step()
         if self.ema is not None:
             self.ema.update()
@@ -345,6 +352,25 @@ class Trainer:
             for number in taken:
                 signal.signal(number, usual[number])
 
+    # ---- copies ---------------------------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        check(self._whole, ArgumentError, "Trainer", _UNDER_WAY, step=self.step)
+        own = {id(self.optimizer), id(self.ema), *map(id, self.model.modules())}
+        for name in ("loss", "measure"):
+            bound = any(id(value) in own for value in _read_by(getattr(self, name)))
+            rule = f"to be copied, {name} must be an object that holds the model: a function keeps the old one"
+            check(not bound, ArgumentError, "Trainer", rule)
+        return vars(self) | {"_captured": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if hasattr(self.data, "state_dict"):  # the next loop gives the rest of the epoch
+            cast(Stateful, self.data).load_state_dict(cast(Stateful, self.data).state_dict())
+
+    def __copy__(self) -> Trainer:
+        fail(ArgumentError, "Trainer", "a shallow copy would train the same model, and count alone: use copy.deepcopy")
+
     # ---- saving and resuming --------------------------------------------------------------------------------------
 
     def _parts(self) -> dict[str, Stateful]:
@@ -366,8 +392,7 @@ class Trainer:
 
         Between steps only: when callbacks are called, and outside of :meth:`run`.
         """
-        rule = "a step is under way, or was when the run was stopped: there is no state to save"
-        check(self._whole, ArgumentError, "Trainer", rule, step=self.step)
+        check(self._whole, ArgumentError, "Trainer", _UNDER_WAY, step=self.step)
         return self._state()
 
     def _state(self) -> dict[str, State]:
@@ -406,6 +431,17 @@ class Trainer:
         self._skipped = read["skipped"]
         self._seconds = dict(read["seconds"])
         self._whole = True
+
+
+_UNDER_WAY = "a step is under way, or was when the run was stopped: there is no state to save"
+
+
+def _read_by(function: object) -> Iterator[object]:
+    """What the body of a function names outside of itself: globals, and what it closes over."""
+    body = getattr(function, "__func__", function)
+    if isinstance(body, FunctionType):
+        yield from (body.__globals__[name] for name in body.__code__.co_names if name in body.__globals__)
+        yield from (cell.cell_contents for cell in body.__closure__ or () if cell != CellType())  # not the empty ones
 
 
 def _working_time() -> float:

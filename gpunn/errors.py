@@ -24,7 +24,7 @@ class ArgumentError(GpunnError, ValueError):
 
 
 class DtypeError(GpunnError, TypeError):
-    """An array has a dtype that the operation does not take."""
+    """An array has a dtype, or an object is of a type, that is not taken."""
 
 
 class PackageError(GpunnError, ImportError):

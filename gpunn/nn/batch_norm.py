@@ -15,6 +15,13 @@ class ChannelNorm(Module):
     """Parameters and running statistics of the layers that normalise channels; ``_dimensions`` are those x may have."""
 
     _dimensions: tuple[int, ...]
+    _places = (
+        ("weight", Parameter),
+        ("bias", Parameter),
+        ("running_mean", Buffer),
+        ("running_var", Buffer),
+        ("num_batches_tracked", Buffer),
+    )
 
     def __init__(
         self, num_features: int, eps: float, momentum: float | None, affine: bool, track_running_stats: bool, dtype: Any

@@ -21,6 +21,8 @@ class GroupNorm(Module):
     [[-1.0, 1.0, 1.0, -1.0]]
     """
 
+    _places = (("weight", Parameter), ("bias", Parameter))
+
     def __init__(
         self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, *, dtype: Any = np.float32
     ) -> None:

@@ -60,6 +60,25 @@ class Part(NamedTuple):
     sizes: list[int]
 
 
+class Chain:
+    """What a group's learning rate comes from: ``base``, which the user set, and the schedules in ``links``.
+
+    Each makes its rate of the one that those before it, which were made earlier, give.
+    """
+
+    def __init__(self, number: int, base: float) -> None:
+        self._number = number
+        self.base = base
+        self.links: list[Any] = []
+
+    def rate(self) -> float:
+        """The learning rate, with each schedule where it is now."""
+        rate = self.base
+        for schedule in self.links:
+            rate = schedule.through(self._number, schedule.steps, rate)
+        return rate
+
+
 class Group:
     """Parameters that share their settings: ``group["lr"]`` reads one, ``group["lr"] = 0.1`` changes it, checked.
 
@@ -74,6 +93,7 @@ class Group:
         self.settings = {name: plain(value) for name, value in settings.items()}
         checked(self.settings)
         self.initial_lr: float = self.settings["lr"]
+        self.chain: Chain | None = None  # of the schedules that were made since the user set the rate
         self.names = [name for name, _ in named]
         self.parameters = [parameter for _, parameter in named]
         devices = sorted({p.device for p in self.parameters})
@@ -124,7 +144,7 @@ class Group:
     def __setitem__(self, name: str, value: Any) -> None:
         self.schedule(name, value)
         if name == "lr":
-            self.initial_lr = self.settings["lr"]
+            self.initial_lr, self.chain = self.settings["lr"], None
 
     def schedule(self, name: str, value: Any) -> None:
         """Change a setting as a schedule does: ``initial_lr`` stays."""

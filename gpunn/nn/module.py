@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -240,13 +242,26 @@ class Module:
 
     @contextmanager
     def evaluating(self) -> Iterator[Self]:
-        """A context in evaluation; each module inside then goes back to the mode it was in."""
-        modes = [(module, module.training) for module in self.modules()]
+        """A context in evaluation; each module inside then goes back to the mode it was in.
+
+        Several threads may be in it at once: the last to leave gives the modes back.
+        """
+        modules = list(self.modules())
+        with _evaluations_lock:
+            for module in modules:
+                count, mode = _evaluations.get(module, (0, module.training))
+                _evaluations[module] = count + 1, mode
+            self.eval()
         try:
-            yield self.eval()
+            yield self
         finally:
-            for module, mode in modes:
-                module.training = mode
+            with _evaluations_lock:
+                for module in modules:
+                    count, mode = _evaluations.pop(module)
+                    if count > 1:
+                        _evaluations[module] = count - 1, mode
+                    else:
+                        module.training = mode
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
@@ -340,6 +355,11 @@ class Module:
         aligned = [[f"{text:{'<' if at < 3 else '>'}{widths[at]}}" for at, text in enumerate(row)] for row in rows]
         return "\n".join("  ".join(row) for row in aligned)
 
+
+_evaluations: WeakKeyDictionary[Module, tuple[int, bool]] = WeakKeyDictionary()
+"""Of each module that is within :meth:`Module.evaluating`: how often, and the mode it was in before."""
+
+_evaluations_lock = threading.RLock()
 
 _HELD = (Parameter, Buffer, Module)
 _CONTAINERS = (list, tuple, set, frozenset, dict)

@@ -23,6 +23,7 @@ from gpunn.errors import ArgumentError, TrainingError, check, fail
 from gpunn.nn import Module
 from gpunn.optim import EMA, GradScaler, Optimizer, clip_grad_norm, clip_grad_value
 from gpunn.optim.scaler import all_finite
+from gpunn.optim.schedule import ReduceLROnPlateau
 from gpunn.tensor import Tensor
 from gpunn.train.callbacks import Callback
 from gpunn.train.captured import CapturedStep, check_capturable
@@ -65,9 +66,14 @@ class Trainer:
 
     A step is ``accumulate`` batches (at the end of an epoch perhaps fewer), with the gradient of the mean over their
     examples; then ``clip_norm`` and ``clip_value`` limit it, the optimizer moves, and ``schedule`` and ``ema`` follow.
+    A :class:`gpunn.optim.schedule.ReduceLROnPlateau` follows each epoch instead, and judges the measure that
+    ``schedule_measure`` names, or ``"train_loss"``.
     ``callbacks`` see each step and epoch. ``generators``, by name, are random generators to be saved beside the default
     one and those that modules hold. ``cuda_graph=True``, on a GPU, captures a step as CUDA graphs and replays them:
     :mod:`gpunn.train.captured` says what a step must be like for it.
+
+    Modules that are in evaluation, as after ``model.norm.eval()``, stay so in a run. A model that as a whole is in
+    evaluation is put into training, but for the modules that were not when it trained last.
 
     ``precision`` is ``"fp32"``, or ``"bf16"`` or ``"fp16"``: then ``loss`` is computed under :func:`gpunn.autocast`.
     Parameters, gradients and the optimizer's states stay float32, and ``measure`` is called outside: it measures the
@@ -104,7 +110,8 @@ class Trainer:
         loss: Loss,
         *,
         measure: Callable[[], Mapping[str, float]] | None = None,
-        schedule: Schedule | None = None,
+        schedule: Schedule | ReduceLROnPlateau | None = None,
+        schedule_measure: str | None = None,
         ema: EMA | None = None,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -122,9 +129,13 @@ class Trainer:
             half_dtype("Trainer", self._half)  # raises PackageError if a package is missing
         self.scaler = GradScaler() if precision == "fp16" else None
         check(accumulate >= 1, ArgumentError, "Trainer", "accumulate must be at least 1", accumulate=accumulate)
+        fits = isinstance(schedule, ReduceLROnPlateau) == (schedule_measure is not None)
+        rule = "schedule_measure names the measure that a ReduceLROnPlateau judges: give both or neither"
+        given = {"schedule": type(schedule).__name__, "schedule_measure": schedule_measure}
+        check(fits, ArgumentError, "Trainer", rule, **given)
         self.model, self.optimizer, self.data, self.loss, self.measure = model, optimizer, data, loss, measure
         self.schedule, self.ema, self.accumulate, self.callbacks = schedule, ema, accumulate, tuple(callbacks)
-        self._clip_norm, self._clip_value = clip_norm, clip_value
+        self._schedule_measure, self._clip_norm, self._clip_value = schedule_measure, clip_norm, clip_value
         self._random = RandomStreams(model, generators or {})
         if cuda_graph:
             rule = "a step that is captured computes in fp32"
@@ -140,6 +151,7 @@ class Trainer:
         self._seconds = {"run": 0.0, "epoch": 0.0}
         self._asked: str | None = None
         self._whole = True  # no step, and no end of an epoch, is half done
+        self._frozen: list[Module] = []
 
     # ---- the loop -------------------------------------------------------------------------------------------------
 
@@ -155,6 +167,8 @@ class Trainer:
         check(epochs >= 1, ArgumentError, "Trainer", "epochs must be at least 1", epochs=epochs)
         rule = "a run was stopped within an epoch, and the model is not where the data are: load a checkpoint first"
         check(self._whole, ArgumentError, "Trainer", rule, epoch=self.epoch, step=self.step)
+        if self._schedule_measure is not None:
+            self.check_measure("Trainer", self._schedule_measure)
         good = self.model.state_dict()  # a copy
         self.epochs = epochs
         self.stopped, self._asked = False, None
@@ -188,7 +202,7 @@ class Trainer:
 
     def _train_epoch(self) -> None:
         """The batches that are left of the epoch; afterwards, until it is closed, nothing can be saved."""
-        self.model.train()
+        self._set_modes()
         generators = list(self._random.generators().values())
         batches = iter(() if self._drained else self.data)
         while not self._drained:
@@ -202,6 +216,15 @@ class Trainer:
                 self._call("on_step", loss)
                 self._leave_if_asked()
         self._whole = False
+
+    def _set_modes(self) -> None:
+        """Train all modules but those that were put into evaluation while the model as a whole was in training."""
+        if self.model.training:
+            self._frozen = [module for module in self.model.modules() if not module.training]
+        else:
+            self.model.train()
+            for module in self._frozen:
+                module.training = False
 
     def _take_step(self, group: list[Any], generators: list[np.random.Generator]) -> float:
         random = [(generator, generator.bit_generator.state) for generator in generators]
@@ -255,7 +278,7 @@ class Trainer:
             self.ema.update()
 
     def _count_step(self, total: float, examples: int) -> float:
-        if self.schedule is not None:
+        if self.schedule is not None and not isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step()
         self._total, self._examples, self.step = self._total + total, self._examples + examples, self.step + 1
         return total / examples
@@ -285,7 +308,21 @@ class Trainer:
         self.records.append({"epoch": self.epoch, "train_loss": loss, **measures, **skipped, "seconds": seconds})
         self._total, self._examples, self._drained, self._seconds["epoch"] = 0.0, 0, False, 0.0
         self._skipped = 0
+        if isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.step(self.measured("Trainer", cast(str, self._schedule_measure)))
         self._whole = True
+
+    def measured(self, op: str, name: str) -> float:
+        """The measure of that name of the last epoch; ArgumentError, of ``op``, if there is none."""
+        record = self.records[-1]
+        self.check_measure(op, name)
+        return float(record[name])
+
+    def check_measure(self, op: str, name: str) -> None:
+        """Raise ArgumentError, of ``op``, if it is known that epochs have no measure of that name."""
+        if self.records or self.measure is None:
+            known = list(self.records[-1]) if self.records else ["train_loss"]
+            check(name in known, ArgumentError, op, f"the measures of an epoch are {', '.join(known)}", measure=name)
 
     def _fail(self, what: str, group: list[Any], random: list[Any] | None) -> None:
         at = self.step + bool(group)

@@ -98,6 +98,17 @@ def test_only_a_module_takes_the_place_of_a_module():
     assert list(net.state_dict()) == []
 
 
+def test_data_is_a_raw_array_of_floats():
+    layer = nn.Linear(2, 2)
+    before = layer.weight.data
+    for wrong in (layer.weight * 2, [[1.0, 2.0], [3.0, 4.0]], 0.5, None):
+        with pytest.raises(TypeError, match=f"data: data must be a raw array, got type='{type(wrong).__name__}'"):
+            layer.weight.data = wrong
+    with pytest.raises(TypeError, match="data: only floats have gradients, got dtype='int64'"):
+        layer.weight.data = np.ones((2, 2), np.int64)
+    assert layer.weight.data is before
+
+
 @pytest.mark.peer("Module.__setattr__")
 def test_pytorch_refuses_the_same():
     import torch

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -249,17 +248,17 @@ class Module:
         modules = list(self.modules())
         with _evaluations_lock:
             for module in modules:
-                count, mode = _evaluations.get(module, (0, module.training))
-                _evaluations[module] = count + 1, mode
+                count, mode = _evaluations.get(id(module), (0, module.training))
+                _evaluations[id(module)] = count + 1, mode
             self.eval()
         try:
             yield self
         finally:
             with _evaluations_lock:
                 for module in modules:
-                    count, mode = _evaluations.pop(module)
+                    count, mode = _evaluations.pop(id(module))
                     if count > 1:
-                        _evaluations[module] = count - 1, mode
+                        _evaluations[id(module)] = count - 1, mode
                     else:
                         module.training = mode
 
@@ -356,8 +355,8 @@ class Module:
         return "\n".join("  ".join(row) for row in aligned)
 
 
-_evaluations: WeakKeyDictionary[Module, tuple[int, bool]] = WeakKeyDictionary()
-"""Of each module that is within :meth:`Module.evaluating`: how often, and the mode it was in before."""
+_evaluations: dict[int, tuple[int, bool]] = {}
+"""Of each module, by its id, that is within :meth:`Module.evaluating`: how often, and the mode it was in before."""
 
 _evaluations_lock = threading.RLock()
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpunn.backend import Array, accumulation_dtype, get_array_module, is_array, is_floating
+from gpunn.backend import Array, accumulation_dtype, device_context, get_array_module, is_array, is_floating
 from gpunn.errors import ArgumentError, DeviceError, ShapeError, check, fail
 from gpunn.tensor import Tensor
 
@@ -130,7 +130,8 @@ class Group:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self.gather()
+        with device_context(self.parameters[0].data):
+            self.gather()
 
     def __copy__(self) -> Group:
         fail(ArgumentError, self._op, "a shallow copy of a group would part the parameters from it: use copy.deepcopy")

@@ -262,8 +262,20 @@ def measure_of(model):
     return lambda: {"test_loss": float(model(tensor(X)).data.sum())}
 
 
-def test_a_trainer_whose_functions_keep_the_old_model_is_not_copied():
+model = None  # set by the next test
+
+
+def loss_of_a_global(batch):
+    return loss_of(model)(batch)
+
+
+def test_a_trainer_whose_functions_keep_the_old_model_is_not_copied(monkeypatch):
     a = trainer()
+    monkeypatch.setitem(globals(), "model", a.model)
+    with pytest.raises(ArgumentError, match="Trainer: to be copied, loss must be an object that holds the model"):
+        copy.deepcopy(Trainer(a.model, a.optimizer, a.data, loss_of_a_global))
+    b = copy.deepcopy(a)  # an attribute of that name is none of the global's
+    assert b.loss.model is b.model
     parts = a.model, a.optimizer, a.data
     with pytest.raises(ArgumentError, match="Trainer: to be copied, loss must be an object that holds"):
         copy.deepcopy(Trainer(*parts, loss_of(a.model)))

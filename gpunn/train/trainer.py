@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import math
 import signal
 import threading
@@ -474,10 +475,11 @@ _UNDER_WAY = "a step is under way, or was when the run was stopped: there is no 
 
 
 def _read_by(function: object) -> Iterator[object]:
-    """What the body of a function names outside of itself: globals, and what it closes over."""
+    """What the body of a function takes from outside of itself: globals, and what it closes over."""
     body = getattr(function, "__func__", function)
     if isinstance(body, FunctionType):
-        yield from (body.__globals__[name] for name in body.__code__.co_names if name in body.__globals__)
+        named = [each.argval for each in dis.get_instructions(body) if each.opname == "LOAD_GLOBAL"]
+        yield from (body.__globals__[name] for name in named if name in body.__globals__)
         yield from (cell.cell_contents for cell in body.__closure__ or () if cell != CellType())  # not the empty ones
 
 

@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -441,7 +442,7 @@ def _draw_apart() -> None:
         _default_generator = _forked(_default_generator)
     used = _used_generator.get()
     if used is not None:
-        _used_generator.set(_forked(used))
+        _used_generator.change(_forked(used))
 
 
 def _forked(generator: np.random.Generator) -> np.random.Generator:

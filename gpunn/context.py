@@ -47,6 +47,10 @@ class Setting(Generic[V]):
     def get(self) -> V:
         return self._uses.get()[-1].value
 
+    def change(self, value: V) -> None:
+        """Change the value that decides now, for as long as its context lasts."""
+        self._uses.get()[-1].value = value
+
     def using(self, value: V) -> AbstractContextManager[None]:
         """A context in which the value is this one; it is entered once."""
         return _Use(self, value)

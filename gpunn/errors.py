@@ -28,7 +28,7 @@ class IndexRangeError(GpunnError, IndexError):
 
 
 class DtypeError(GpunnError, TypeError):
-    """An array has a dtype that the operation does not take."""
+    """An array has a dtype, or an object is of a type, that is not taken."""
 
 
 class PackageError(GpunnError, ImportError):

@@ -64,12 +64,20 @@ class Node:
 
     @data.setter
     def data(self, new: Array) -> None:
+        check(is_array(new), DtypeError, "data", "data must be a raw array", type=type(new).__name__)
+        floats = is_floating(new.dtype) or not self.requires_grad
+        check(floats, DtypeError, "data", "only floats have gradients", dtype=str(new.dtype))
         self._data = new
         self.mark_changed()
 
     def mark_changed(self) -> None:
         """Say that ``data`` was changed in place, so that a gradient that needs the old values is refused."""
         self._memory[0] += 1
+
+    def __getstate__(self) -> object:
+        rule = "a result holds the graph it was computed by, and cannot be copied or pickled: detach() it first"
+        check(self._backward is None, GraphError, "copy", rule, shape=self._data.shape)
+        return super().__getstate__()
 
     # ---- recording ------------------------------------------------------------------------------------------------
 

@@ -68,6 +68,53 @@ def test_half_precision_sums_in_float32():
     np.testing.assert_allclose(p.grad, 30, rtol=1e-3)
 
 
+@pytest.mark.parametrize("kind", [0.5, 1, 2, 3.5, math.inf])
+@pytest.mark.parametrize("size", [1e20, 1e-30, 1e38, 1e-43])
+def test_the_norm_of_numbers_near_the_ends_of_float32(run_xp, kind, size):
+    shares = [np.array([[0.75, -0.5], [0.25, 0.0]]), np.array([1.0]), np.zeros((0, 2))]
+    gradients = [np.asarray(share * size, np.float32) for share in shares]
+    numbers = np.concatenate([g.ravel() for g in gradients]).astype(np.float64)
+    wide = np.abs(numbers / size)
+    norm = size * (wide.max() if kind == math.inf else (wide**kind).sum() ** (1 / kind))
+
+    def clip(*gradients):
+        parameters = leaves(*gradients)
+        return (
+            optim.clip_grad_norm(parameters, 0.5),
+            optim.clip_grad_norm(leaves(*gradients), 1.0, kind),
+            *(p.grad for p in parameters),
+        )
+
+    _, total, *clipped = run_xp(clip, *gradients)
+    np.testing.assert_allclose(total, norm if norm < 3.4e38 else np.inf, rtol=1e-5, atol=2e-45)
+    two = size * np.sqrt((wide**2).sum())
+    for ours, g in zip(clipped, gradients, strict=True):
+        expected = g.astype(np.float64) * min(1, 0.5 / (two + 1e-6))
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-44)
+
+
+def test_a_norm_beyond_float32_still_limits():
+    (p,) = leaves(np.full(100, 1e38, np.float32))
+    assert optim.clip_grad_norm([p], 1.0, error_if_nonfinite=True) == np.inf
+    np.testing.assert_allclose(p.grad, 0.1, rtol=1e-5)
+
+
+def test_the_norm_in_float64_does_not_overflow():
+    (p,) = leaves(np.array([3e200, 4e200]))
+    np.testing.assert_allclose(optim.clip_grad_norm([p], 1.0), 5e200)
+    np.testing.assert_allclose(p.grad, [0.6, 0.8])
+
+
+def test_half_precision_near_its_ends():
+    for size in (6e4, 6e-8):
+        (p,) = leaves(np.full(100, size, np.float16))
+        expected = 10 * float(p.grad[0])
+        np.testing.assert_allclose(optim.clip_grad_norm([p], 1e9), expected, rtol=1e-5)
+        optim.clip_grad_norm([p], expected / 2)
+        if size > 1:
+            np.testing.assert_allclose(p.grad, size / 2, rtol=1e-3)
+
+
 def test_no_gradients_have_norm_0():
     assert optim.clip_grad_norm(leaves(None), 1.0) == 0
     assert optim.clip_grad_norm([], 1.0).shape == ()

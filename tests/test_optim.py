@@ -293,3 +293,12 @@ def test_groups_and_missing_gradients_follow_pytorch(kind, dtype, rng):
             peer_steps, given=given, make=peer, asarray=torch.tensor, leaf=lambda a: torch.tensor(a, requires_grad=True)
         )
         assert_follows(ours, theirs, dtype, f"{draw=} {common=} {own=}")
+
+
+@pytest.mark.parametrize("size", [1e25, 1e-25])
+def test_lamb_measures_parameters_near_the_ends_of_float32(size):
+    p = tensor(np.float32([3, 4]) * np.float32(size), requires_grad=True)
+    lamb = optim.LAMB([p], lr=0.1, weight_decay=0.0)
+    p.grad = np.float32([1, 1])
+    lamb.step()  # 0.1 |p| along (1, 1)
+    np.testing.assert_allclose(p.data, (np.array([3, 4]) - 0.1 * 5 / np.sqrt(2)) * size, rtol=1e-5)

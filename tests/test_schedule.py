@@ -66,9 +66,11 @@ def test_one_cycle_goes_up_and_down_and_the_momentum_against_it():
     np.testing.assert_allclose(found[:5, 0], 0.1 + 0.9 * np.arange(5) / 4.5)
     np.testing.assert_allclose(momenta[:5], 0.9 - 0.1 * np.arange(5) / 4.5)
     assert momenta[10] == 0.9
-    with pytest.raises(ArgumentError, match="there are no more steps: total_steps was too few, got step=11"):
+    cycle.step()  # the step after the last, which a loop over total_steps takes too
+    np.testing.assert_array_equal([group["lr"] for group in sgd.groups], found[10])
+    with pytest.raises(ArgumentError, match="there are no more steps: total_steps was too few, got step=12"):
         cycle.step()
-    assert cycle.steps == 10
+    assert cycle.steps == 11
 
 
 def test_one_cycle_of_adam_moves_its_first_beta():
@@ -108,11 +110,144 @@ def test_a_rate_that_the_user_sets_is_the_base_of_schedules_made_after():
     schedule.ExponentialLR(sgd, 0.5).step()
     assert sgd.lr == 0.5
     first = schedule.ExponentialLR(sgd, 0.1)
-    assert sgd.lr == 1.0
+    assert sgd.lr == 0.5  # a chain with the one before
     sgd.lr = 2.0
     first.step()
-    assert sgd.lr == 0.1
+    assert sgd.lr == 0.05
     assert rates(sgd, schedule.ExponentialLR(sgd, 0.5), 1).ravel().tolist() == [2.0, 1.0]
+
+
+@pytest.mark.parametrize(("mode", "metric"), [("min", -1.0), ("max", -1.0), ("min", 1.0), ("max", 1.0), ("min", 0.0)])
+@pytest.mark.parametrize("threshold_mode", ["rel", "abs"])
+def test_a_plateau_reduces_whatever_the_sign_of_the_metric(mode, metric, threshold_mode):
+    sgd = make(1.0)
+    plateau = schedule.ReduceLROnPlateau(sgd, mode, 0.5, patience=2, threshold_mode=threshold_mode)
+    for _ in range(7):
+        plateau.step(metric)
+    assert (sgd.lr, plateau.best) == (0.25, metric)
+    better = metric + (0.1 if mode == "max" else -0.1)
+    plateau.step(better)
+    assert plateau.best == better
+
+
+def test_nan_is_never_better():
+    sgd = make(1.0)
+    plateau = schedule.ReduceLROnPlateau(sgd, factor=0.5, patience=1)
+    for _ in range(4):
+        plateau.step(math.nan)
+    assert (sgd.lr, plateau.best) == (0.25, math.inf)
+
+
+# ---- several schedules of one optimizer ------------------------------------------------------------------------------
+
+
+def test_the_rates_of_several_schedules_multiply_in_any_order_of_their_steps():
+    for order in (1, -1):
+        sgd = make(0.5, 2.0)
+        parts = [schedule.ExponentialLR(sgd, 0.9), schedule.StepLR(sgd, 3, 0.5), schedule.LinearLR(sgd, 0.0, 1.0, 4)]
+        for t in range(1, 10):
+            for part in parts[::order]:
+                part.step()
+            factor = 0.9**t * 0.5 ** (t // 3) * min(t, 4) / 4
+            np.testing.assert_allclose([group["lr"] for group in sgd.groups], [0.5 * factor, 2 * factor])
+
+
+def test_a_plateau_reduces_what_other_schedules_go_on_from():
+    sgd = make(0.5)
+    warmup, plateau = (
+        schedule.LinearLR(sgd, 0.1, total_iters=4),
+        schedule.ReduceLROnPlateau(sgd, factor=0.1, patience=0),
+    )
+    plateau.step(1.0)
+    plateau.step(1.0)
+    assert sgd.lr == pytest.approx(0.005)
+    warmup.step()
+    assert sgd.lr == pytest.approx(0.5 * 0.1 * 0.325)
+    later = schedule.ExponentialLR(sgd, 0.5)
+    assert sgd.lr == pytest.approx(0.5 * 0.1 * 0.325)
+    later.step()
+    assert sgd.lr == pytest.approx(0.5 * 0.1 * 0.325 * 0.5)
+
+
+def test_a_schedule_made_after_a_plateau_alone_goes_on_from_the_reduced_rate():
+    sgd = make(0.5)
+    plateau = schedule.ReduceLROnPlateau(sgd, factor=0.1, patience=0)
+    plateau.step(1.0)
+    plateau.step(1.0)
+    schedule.ExponentialLR(sgd, 0.5).step()
+    assert sgd.lr == pytest.approx(0.025)
+
+
+def test_a_rate_of_a_group_set_by_hand_begins_a_new_chain_for_that_group():
+    sgd = make(1.0, 1.0)
+    schedule.ExponentialLR(sgd, 0.5).step()
+    sgd.groups[1]["lr"] = 4.0
+    schedule.ExponentialLR(sgd, 0.1).step()
+    assert [group["lr"] for group in sgd.groups] == pytest.approx([0.05, 0.4])
+
+
+def test_a_cycle_overwrites_no_other_schedule():
+    sgd = make(momentum=0.9)
+    schedule.StepLR(sgd, 3)
+    cycle = schedule.OneCycleLR(sgd, 1.0, 10)
+    rule = "OneCycleLR: it would overwrite the rates of the schedules made before it: .* got first='StepLR'"
+    with pytest.raises(ArgumentError, match=rule):
+        cycle.step()
+    assert cycle.steps == 0
+    sgd = make(momentum=0.9)
+    alone = make(momentum=0.9)
+    parts = [schedule.OneCycleLR(sgd, 1.0, 10), schedule.ExponentialLR(sgd, 0.5)]
+    expected = rates(alone, schedule.OneCycleLR(alone, 1.0, 10), 10).ravel()
+    for t in range(1, 11):
+        for part in parts:
+            part.step()
+        assert sgd.lr == pytest.approx(expected[t] * 0.5**t)
+
+
+def test_a_schedule_that_cannot_be_made_leaves_no_trace():
+    class Bad(schedule.Schedule):
+        def rate(self, t, base):
+            return -base
+
+    sgd = make(1.0)
+    first = schedule.ExponentialLR(sgd, 0.5)
+    with pytest.raises(ArgumentError, match="lr must be at least 0"):
+        Bad(sgd)
+    first.step()
+    assert sgd.lr == 0.5
+
+
+def test_a_resumed_chain_gives_the_same_values():
+    def chain(optimizer):
+        return [
+            schedule.LinearLR(optimizer, 0.0, total_iters=5),
+            schedule.CosineAnnealingLR(optimizer, 30, 0.01),
+            schedule.ReduceLROnPlateau(optimizer, factor=0.7, patience=1),
+        ]
+
+    def steps(optimizer, parts, count):
+        found = []
+        for _ in range(count):
+            for part in parts[:2]:
+                part.step()
+            parts[2].step(1.0)
+            found.append([group["lr"] for group in optimizer.groups])
+        return found
+
+    whole, first = make(0.5, 2.0), make(0.5, 2.0)
+    expected = steps(whole, chain(whole), 20)
+    before = chain(first)
+    steps(first, before, 8)
+    for optimizer_first in (True, False):
+        second = make(7.0, 7.0)
+        if optimizer_first:
+            second.load_state_dict(first.state_dict())
+        after = chain(second)
+        for part, saved in zip(after, before, strict=True):
+            part.load_state_dict({name: np.asarray(value) for name, value in saved.state_dict().items()})
+        if not optimizer_first:
+            second.load_state_dict(first.state_dict())
+        np.testing.assert_array_equal(steps(second, after, 12), expected[8:])
 
 
 STATEFUL = {name: make_schedule for name, (make_schedule, _) in FORMULAS.items()} | {
@@ -334,8 +469,43 @@ def test_plateaus_are_those_of_pytorch(rng):
         }
         ours = schedule.ReduceLROnPlateau(optimizer, **settings)
         theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(peer, **settings)
-        for step, metric in enumerate(rng.standard_normal(100).cumsum() * 0.1 + rng.choice([1, -1])):
+        metrics = rng.standard_normal(100).cumsum() * 0.1 + rng.choice([1, -1])
+        if settings["threshold_mode"] == "rel":  # PyTorch's margin of a number below 0 is on its wrong side
+            metrics = np.abs(metrics)
+        metrics[rng.uniform(size=100) < 0.1] = rng.choice([np.nan, np.inf, -np.inf])
+        for step, metric in enumerate(metrics):
             ours.step(float(metric))
             theirs.step(float(metric))
             for group, other in zip(optimizer.groups, peer.param_groups, strict=True):
                 np.testing.assert_allclose(group["lr"], other["lr"], rtol=1e-12, err_msg=f"{draw=} {step=} {settings=}")
+
+
+@pytest.mark.peer("StepLR", "MultiStepLR", "ExponentialLR", "LinearLR", "CosineAnnealingLR", "ReduceLROnPlateau")
+def test_several_schedules_of_one_optimizer_are_those_of_pytorch(rng):
+    torch = pytest.importorskip("torch")
+    names = ["StepLR", "MultiStepLR", "ExponentialLR", "LinearLR", "CosineAnnealingLR"]
+    for draw in range(50):
+        optimizer, peer = peers(torch, rng.uniform(0.05, 2, 2).tolist(), "SGD")
+        chosen, plateau = (
+            rng.choice(names, 2, replace=False).tolist(),
+            {"factor": 0.5, "patience": int(rng.integers(5))},
+        )
+        both, told = [], []
+        for of, each in ((schedule, optimizer), (torch.optim.lr_scheduler, peer)):
+            generator, parts = np.random.default_rng(draw), []
+            for name in chosen:
+                arguments, make_part = drawn(generator, name, of)
+                if name == "CosineAnnealingLR":  # beyond T_max PyTorch's goes up from 0 and forgets the others
+                    arguments |= {"T_max": 50, "eta_min": 0.0}
+                parts.append(make_part(each))
+            told.append(arguments)
+            both.append((parts, of.ReduceLROnPlateau(each, **plateau)))
+        for step, metric in enumerate(rng.uniform(1, 2, 40)):
+            peer.step()
+            for parts, last in both:
+                for part in parts:
+                    part.step()
+                last.step(float(metric))
+            for group, other in zip(optimizer.groups, peer.param_groups, strict=True):
+                where = f"{draw=} {step=} {chosen=} {told=}"
+                np.testing.assert_allclose(group["lr"], other["lr"], rtol=1e-9, atol=1e-12, err_msg=where)

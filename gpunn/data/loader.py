@@ -148,6 +148,10 @@ class DataLoader:
         if self._current is loop:
             self._epoch, self._batches, self._at_start = epoch + 1, 0, True
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the processes that rest, and apart from a loop under way."""
+        return vars(self) | {"_resting": None, "_current": None}
+
     # ---- workers ---------------------------------------------------------------------------------------------------
 
     def _in_caller(self, tasks: Iterator[_Task]) -> Generator[Any, None, None]:

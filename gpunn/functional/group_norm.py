@@ -8,7 +8,7 @@ from typing import Any
 from gpunn.backend import check_array, get_array_module, operands
 from gpunn.casting import in_float32
 from gpunn.errors import ArgumentError, ShapeError, check, check_number
-from gpunn.functional.batch_norm import batch_norm, check_momentum, move
+from gpunn.functional.batch_norm import batch_norm, check_momentum, check_running, move
 from gpunn.functional.record import differentiable, kept, raw
 from gpunn.ops import group_norm as ops
 from gpunn.ops.window import check_shape
@@ -40,7 +40,8 @@ def instance_norm(
 
     With ``use_input_stats`` mean and var are those of the channel in this example; ``running_mean`` and ``running_var``
     (C,), if given, are changed in place to ``(1 - momentum) old + momentum new``, where new is the mean over the
-    examples, of the unbiased variance (divided by m - 1, or by 1 for m = 1). Otherwise mean and var are the running
+    examples, of the unbiased variance (divided by m - 1). They must be floats then, and a channel of an example must
+    have more than one value: of one, the result would be ``bias`` whatever x is. Otherwise mean and var are the running
     ones: that is :func:`batch_norm` outside training.
 
     >>> import numpy as np
@@ -56,16 +57,20 @@ def instance_norm(
     check(eps >= 0, ArgumentError, "instance_norm", "eps must be at least 0", eps=eps)
     rule = "x must have at least the 3 dimensions (N, C, L)"
     check(xd.ndim >= 3, ShapeError, "instance_norm", rule, shape=xd.shape)
-    for name, running in (("running_mean", running_mean), ("running_var", running_var)):
-        if running is not None:
-            check_array("instance_norm", **{name: raw(running)})
-            get_array_module(xd, raw(running))  # refuses a mixture of NumPy and CuPy
-            check_shape("instance_norm", name, raw(running), xd.shape[1:2])
-    y, mean, var = _group_norm(x, xd.shape[1], weight, bias, eps)
     count = prod(xd.shape[2:])
-    if len(xd) > 0:
+    rule = "the statistics of the input need more than one value a channel"
+    check(count != 1, ShapeError, "instance_norm", rule, shape=xd.shape)
+    statistics = {"running_mean": raw(running_mean), "running_var": raw(running_var)}
+    for name, running in statistics.items():
+        if running is not None:
+            check_array("instance_norm", **{name: running})
+            get_array_module(xd, running)  # refuses a mixture of NumPy and CuPy
+            check_shape("instance_norm", name, running, xd.shape[1:2])
+    check_running("instance_norm", statistics)
+    y, mean, var = _group_norm(x, xd.shape[1], weight, bias, eps)
+    if xd.size > 0:
         move(running_mean, mean.mean(0), momentum)
-        move(running_var, var.mean(0) * (count / max(count - 1, 1)), momentum)
+        move(running_var, var.mean(0) * (count / (count - 1)), momentum)
     return y
 
 

@@ -37,6 +37,9 @@ def log(x: Any) -> Any:
 def sqrt(x: Any) -> Any:
     """``sqrt(x[i])``; NaN below 0, with NumPy's warning. The gradient at 0 is infinite.
 
+    So a length written as ``sqrt((x * x).sum())`` has the gradient 0 times infinity, NaN, where x is 0: add a small
+    number under the root.
+
     >>> import numpy as np
     >>> sqrt(np.array([4.0])).tolist()
     [2.0]

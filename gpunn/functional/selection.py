@@ -15,6 +15,9 @@ from gpunn.ops.arithmetic import pair
 def where(condition: Any, a: Any, b: Any) -> Any:
     """``a`` where ``condition`` (booleans) holds, else ``b``; shapes broadcast. a or b may be a number.
 
+    What is not chosen gets the gradient 0, and 0 times an infinite slope is NaN: ``where(x > 0, sqrt(x), 0)`` has a NaN
+    gradient at 0. Choose before: ``where(x > 0, sqrt(where(x > 0, x, 1)), 0)``.
+
     >>> import numpy as np
     >>> where(np.array([True, False]), np.array([1.0, 2.0]), 0.0).tolist()
     [1.0, 0.0]

@@ -15,6 +15,13 @@ class ChannelNorm(Module):
     """Parameters and running statistics of the layers that normalise channels; ``_dimensions`` are those x may have."""
 
     _dimensions: tuple[int, ...]
+    _places = (
+        ("weight", Parameter),
+        ("bias", Parameter),
+        ("running_mean", Buffer),
+        ("running_var", Buffer),
+        ("num_batches_tracked", Buffer),
+    )
 
     def __init__(
         self, num_features: int, eps: float, momentum: float | None, affine: bool, track_running_stats: bool, dtype: Any
@@ -37,11 +44,13 @@ class ChannelNorm(Module):
         rule = f"x must have num_features={self.num_features} channels"
         check(x.shape[1] == self.num_features, ShapeError, type(self).__name__, rule, shape=x.shape)
         momentum = 0.0 if self.momentum is None else self.momentum
-        if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked.data += 1
-            if self.momentum is None:
-                momentum = 1 / self.num_batches_tracked.item()
-        return self._normalize(x, self.training or self.running_mean is None, momentum)
+        tracked = self.num_batches_tracked if self.training and x.size > 0 else None
+        if tracked is not None and self.momentum is None:
+            momentum = 1 / (tracked.item() + 1)
+        y = self._normalize(x, self.training or self.running_mean is None, momentum)
+        if tracked is not None:  # not a batch that was refused
+            tracked.data += 1
+        return y
 
     def _normalize(self, x: Any, by_input: bool, momentum: float) -> Any:
         """Normalise x, by its own statistics if ``by_input``, else by the running ones."""
@@ -74,12 +83,15 @@ class BatchNorm1d(_BatchNorm):
     Parameters: ``weight`` and ``bias`` (C,), unless ``affine=False``. Buffers: ``running_mean`` and ``running_var``
     (C,) and ``num_batches_tracked``, unless ``track_running_stats=False``: then every batch is normalised by itself.
     ``momentum=None`` makes the running statistics the mean over all batches; ``relu`` applies max(., 0) in the same
-    pass.
+    pass. A batch without values gives such a result, and is not counted.
 
     >>> layer = BatchNorm1d(2, momentum=None)
     >>> _ = layer(np.float32([[1, 5], [3, 5]])), layer(np.float32([[3, 0], [5, 0]]))
     >>> layer.running_mean.data.tolist(), layer.running_var.data.tolist()
     ([3.0, 2.5], [2.0, 0.0])
+
+    Raises ShapeError in training for one value a channel, as from a last batch of one example: its distance to the mean
+    is always 0. ``DataLoader(drop_last=True)`` leaves such a batch out.
     """
 
     _dimensions = (2, 3)

@@ -9,7 +9,7 @@ import numpy as np
 from gpunn import functional as F
 from gpunn.errors import check_sizes
 from gpunn.nn.init import uniform_fan_in
-from gpunn.nn.module import Module
+from gpunn.nn.module import Module, Parameter
 
 
 class Bilinear(Module):
@@ -20,6 +20,8 @@ class Bilinear(Module):
     >>> Bilinear(4, 3, 2)(np.zeros((5, 4), np.float32), np.zeros((5, 3), np.float32)).shape
     (5, 2)
     """
+
+    _places = (("bias", Parameter),)
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ import numpy as np
 from gpunn import functional as F
 from gpunn.errors import ArgumentError, ShapeError, check, check_sizes
 from gpunn.nn.init import uniform_fan_in
-from gpunn.nn.module import Module
+from gpunn.nn.module import Module, Parameter
 from gpunn.ops.window import Padding, Sizes, integers, window
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
@@ -20,6 +20,7 @@ PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 class _Conv(Module):
     _rank: int
     _convolve: Callable[..., Any]
+    _places = (("bias", Parameter),)
 
     def __init__(
         self,

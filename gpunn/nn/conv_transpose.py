@@ -11,13 +11,14 @@ import numpy as np
 from gpunn import functional as F
 from gpunn.nn.conv import check_channels
 from gpunn.nn.init import uniform_fan_in
-from gpunn.nn.module import Module
+from gpunn.nn.module import Module, Parameter
 from gpunn.ops.window import Padding, Sizes, integers
 
 
 class _ConvTranspose(Module):
     _rank: int
     _spread: Callable[..., Any]
+    _places = (("bias", Parameter),)
 
     def __init__(
         self,

@@ -21,6 +21,8 @@ class GroupNorm(Module):
     [[-1.0, 1.0, 1.0, -1.0]]
     """
 
+    _places = (("weight", Parameter), ("bias", Parameter))
+
     def __init__(
         self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, *, dtype: Any = np.float32
     ) -> None:
@@ -61,7 +63,8 @@ class InstanceNorm1d(_InstanceNorm):
 
     Parameters with ``affine=True``: ``weight`` and ``bias`` (C,). Buffers with ``track_running_stats=True``:
     ``running_mean`` and ``running_var`` (C,), by which evaluation then normalises, and ``num_batches_tracked``;
-    ``momentum=None`` makes the running statistics the mean over all batches.
+    ``momentum=None`` makes the running statistics the mean over all batches. (PyTorch's layer has this buffer too, but
+    never counts in it.)
 
     >>> InstanceNorm1d(2, eps=0.0)(np.float32([[[1, 3], [7, 5]]])).tolist()
     [[[-1.0, 1.0], [1.0, -1.0]]]

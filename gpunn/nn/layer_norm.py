@@ -21,6 +21,8 @@ class LayerNorm(Module):
     [[-1.0, 1.0], [1.0, -1.0]]
     """
 
+    _places = (("weight", Parameter), ("bias", Parameter))
+
     def __init__(
         self,
         normalized_shape: Sizes,

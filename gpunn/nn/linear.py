@@ -9,7 +9,7 @@ import numpy as np
 from gpunn import functional as F
 from gpunn.errors import ShapeError, check, check_sizes
 from gpunn.nn.init import uniform_fan_in
-from gpunn.nn.module import Module
+from gpunn.nn.module import Module, Parameter
 
 
 class Linear(Module):
@@ -21,6 +21,8 @@ class Linear(Module):
     >>> Linear(4, 3)(np.zeros((2, 4), np.float32)).shape
     (2, 3)
     """
+
+    _places = (("bias", Parameter),)
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar
@@ -9,7 +10,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 
 from gpunn.backend import Array, asarray, check_device, device_context, device_of, is_array
-from gpunn.errors import ArgumentError, ShapeError, check
+from gpunn.errors import ArgumentError, DtypeError, ShapeError, check
 from gpunn.observer import Observer, observers
 from gpunn.tensor import Tensor, no_grad
 
@@ -96,6 +97,10 @@ def _setting_text(value: Any) -> str | None:
 class Module:
     """A function with parameters. A subclass sets parameters, buffers and modules as attributes, and has a ``forward``.
 
+    What an attribute holds of these can be replaced by its like, or by None, and by nothing else: DtypeError, which is
+    a TypeError. Modules in a plain list or dict would not be found: DtypeError at the first call, and when the module
+    is saved, moved or trained; :class:`~gpunn.nn.ModuleList` is a list whose modules are.
+
     >>> from gpunn import nn
     >>> class Twice(nn.Module):
     ...     def __init__(self):
@@ -107,11 +112,28 @@ class Module:
     """
 
     training = True
+    _places: tuple[tuple[str, type[Tensor | Module]], ...] = ()  # what belongs where None is, by name
+    _called = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; TypeError for what would push a parameter, buffer or module out of the module's state."""
+        if name in (own := vars(self)):
+            kind = _kind(own[name]) if own[name] is not None else dict(self._places).get(name)
+            if kind is not None and not isinstance(value, kind):
+                rule = f"{name} can become another {kind.__name__} or None, and nothing else"
+                rule += "" if kind is Module else f"; new values go into {name}.data[...]"
+                check(value is None, DtypeError, type(self).__name__, rule, type=type(value).__name__)
+                super().__setattr__("_places", (*self._places, (name, kind)))
+        super().__setattr__(name, value)
 
     def forward(self, *args: Any, **settings: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} must define forward")
 
     def __call__(self, *args: Any, **settings: Any) -> Any:
+        if not self._called:
+            self._check_found()
+            for module in self.modules():
+                vars(module)["_called"] = True
         run: Callable[..., Any] = self.forward
         for observer in observers.get():
             run = observer.around_module(self, run)
@@ -158,11 +180,25 @@ class Module:
                 if isinstance(value, kind):
                     yield f"{prefix}{path}.{name}" if path else prefix + name, value
 
+    def _check_found(self) -> None:
+        """Refuse parameters, buffers and modules in plain lists and dicts: saving, training and moving miss them."""
+        walked = list(_each_once(self._walk()))
+        found = {id(held) for _, module in walked for held in (module, *vars(module).values())}
+        for path, module in walked:
+            for name, value in vars(module).items():
+                for held in _in_containers(value):
+                    where = f"{path}.{name}" if path else name
+                    rule = "what a plain list or dict holds is not found: use nn.ModuleList, or attributes"
+                    fits = id(held) in found
+                    check(fits, DtypeError, type(self).__name__, rule, attribute=where, type=type(held).__name__)
+
     def _state(self) -> dict[str, Tensor]:
+        self._check_found()
         return {**dict(self.named_parameters()), **dict(self.named_buffers())}
 
     def parameters(self) -> list[Parameter]:
         """All parameters, each once."""
+        self._check_found()
         return [parameter for _, parameter in self.named_parameters()]
 
     def state_dict(self) -> dict[str, Array]:
@@ -194,6 +230,7 @@ class Module:
 
     def train(self, mode: bool = True) -> Self:
         """Switch this module and those inside it to training (or, with False, to evaluation)."""
+        self._check_found()
         for module in self.modules():
             module.training = mode
         return self
@@ -204,17 +241,30 @@ class Module:
 
     @contextmanager
     def evaluating(self) -> Iterator[Self]:
-        """A context in evaluation; each module inside then goes back to the mode it was in."""
-        modes = [(module, module.training) for module in self.modules()]
+        """A context in evaluation; each module inside then goes back to the mode it was in.
+
+        Several threads may be in it at once: the last to leave gives the modes back.
+        """
+        modules = list(self.modules())
+        with _evaluations_lock:
+            for module in modules:
+                count, mode = _evaluations.get(id(module), (0, module.training))
+                _evaluations[id(module)] = count + 1, mode
+            self.eval()
         try:
-            yield self.eval()
+            yield self
         finally:
-            for module, mode in modes:
-                module.training = mode
+            with _evaluations_lock:
+                for module in modules:
+                    count, mode = _evaluations.pop(id(module))
+                    if count > 1:
+                        _evaluations[id(module)] = count - 1, mode
+                    else:
+                        module.training = mode
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
-        for parameter in self.parameters():
+        for _, parameter in self.named_parameters():
             parameter.grad = None
 
     def requires_grad_(self, mode: bool = True) -> Self:
@@ -303,6 +353,33 @@ class Module:
         widths[0] = max(widths[0], len("total") + 3)
         aligned = [[f"{text:{'<' if at < 3 else '>'}{widths[at]}}" for at, text in enumerate(row)] for row in rows]
         return "\n".join("  ".join(row) for row in aligned)
+
+
+_evaluations: dict[int, tuple[int, bool]] = {}
+"""Of each module, by its id, that is within :meth:`Module.evaluating`: how often, and the mode it was in before."""
+
+_evaluations_lock = threading.RLock()
+
+_HELD = (Parameter, Buffer, Module)
+_CONTAINERS = (list, tuple, set, frozenset, dict)
+
+
+def _kind(value: Any) -> type[Tensor | Module] | None:
+    return next((kind for kind in _HELD if isinstance(value, kind)), None)
+
+
+def _in_containers(value: Any) -> Iterator[Parameter | Buffer | Module]:
+    """What the lists, tuples, sets and dicts that ``value`` is, or holds, have of what a module can hold."""
+    pending = [value] if isinstance(value, _CONTAINERS) else []
+    seen: set[int] = set()
+    while pending:
+        container = pending.pop()
+        seen.add(id(container))
+        for item in container.values() if isinstance(container, dict) else container:
+            if isinstance(item, _HELD):
+                yield item
+            elif isinstance(item, _CONTAINERS) and id(item) not in seen:
+                pending.append(item)
 
 
 def _sizes(parameters: list[Parameter]) -> tuple[str, str]:

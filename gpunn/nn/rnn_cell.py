@@ -11,11 +11,12 @@ from gpunn.backend import get_array_module
 from gpunn.errors import ArgumentError, ShapeError, check, check_sizes
 from gpunn.functional.record import raw
 from gpunn.nn.init import uniform_fan_in
-from gpunn.nn.module import Module
+from gpunn.nn.module import Module, Parameter
 
 
 class _Cell(Module):
     _gates: int
+    _places = (("bias_ih", Parameter), ("bias_hh", Parameter))
 
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool, generator: np.random.Generator | None, dtype: Any

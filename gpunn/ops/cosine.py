@@ -16,6 +16,7 @@ import numpy as np
 from gpunn.backend import Array, accumulation_dtype, operands
 from gpunn.errors import ArgumentError, ShapeError, check, check_number, fail
 from gpunn.ops.arithmetic import unbroadcast
+from gpunn.ops.norm import divisor, largest
 from gpunn.ops.window import check_shape
 
 
@@ -26,9 +27,8 @@ def cosine_similarity(x1: Array, x2: Array, axis: int = 1, eps: float = 1e-8) ->
     [1.0, 0.0]
     """
     xp, wide1, wide2, _ = _checked("cosine_similarity", x1, x2, axis, eps)
-    dots = (wide1 * wide2).sum(axis)
-    (norm1, _), (norm2, _) = (_norm(xp, wide, axis, eps, False) for wide in (wide1, wide2))
-    return xp.asarray(dots / norm1 / norm2).astype(x1.dtype, copy=False)
+    (norm1, _), (norm2, _) = (_norm(xp, wide, axis, eps) for wide in (wide1, wide2))
+    return xp.asarray((wide1 / norm1 * (wide2 / norm2)).sum(axis)).astype(x1.dtype, copy=False)
 
 
 def cosine_similarity_backward_x1(gy: Array, x1: Array, x2: Array, axis: int = 1, eps: float = 1e-8) -> Array:
@@ -41,16 +41,18 @@ def cosine_similarity_backward_x1(gy: Array, x1: Array, x2: Array, axis: int = 1
     operands(op, gy=gy, x1=x1)
     dropped = axis % len(shape)
     check_shape(op, "gy", gy, shape[:dropped] + shape[dropped + 1 :])
-    (norm1, free), (norm2, _) = (_norm(xp, wide, axis, eps, True) for wide in (wide1, wide2))
+    (norm1, free), (norm2, _) = (_norm(xp, wide, axis, eps) for wide in (wide1, wide2))
     unit1, unit2 = wide1 / norm1, wide2 / norm2
     cosine = (unit1 * unit2).sum(axis, keepdims=True)
     gx = xp.expand_dims(gy.astype(wide1.dtype, copy=False), dropped) * (unit2 - free * cosine * unit1) / norm1
     return unbroadcast(gx, x1.shape).astype(x1.dtype, copy=False)
 
 
-def _norm(xp: Any, x: Array, axis: int, eps: float, keepdims: bool) -> tuple[Array, Array]:
-    """The lengths of the vectors, at least eps, and whether they are their own."""
-    norm = xp.sqrt((x * x).sum(axis, keepdims=keepdims))
+def _norm(xp: Any, x: Array, axis: int, eps: float) -> tuple[Array, Array]:
+    """The lengths of the vectors, at least eps, and whether they are their own; the axis stays with size 1."""
+    unit = divisor(largest(x, axis))
+    share = x / unit
+    norm = unit * xp.sqrt((share * share).sum(axis, keepdims=True))
     return xp.maximum(norm, eps), norm > eps
 
 

@@ -23,6 +23,7 @@ from typing import Any
 from gpunn import cuda
 from gpunn.backend import Array
 from gpunn.errors import ArgumentError, check
+from gpunn.ops.norm import norm
 from gpunn.ops.optimizer_launch import check_step, in_blocks, launch
 
 Betas = tuple[float, float]
@@ -158,7 +159,7 @@ def lamb_step(
         part = slice(start, start := start + size)
         own = p[part].astype(m.dtype, copy=False)
         moved = d[part] - weight_decay * own
-        length, change = xp.sqrt((own * own).sum()), xp.sqrt((moved * moved).sum())
+        length, change = norm(own), norm(moved)
         scaled = (length != 0) & (change != 0)  # NaN is not hidden
         ratio = xp.where(scaled, length / xp.where(scaled, change, 1), 1).astype(m.dtype)
         p[part] = own + lr * ratio * moved

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backend import Array, accumulation_dtype, get_array_module
+from gpunn.backend import Array, get_array_module
 from gpunn.errors import ArgumentError, DeviceError, TrainingError, check, check_number
+from gpunn.ops.norm import divisor, largest, power_sum
 from gpunn.optim.group import named_tensors
 from gpunn.optim.optimizer import check_range
 from gpunn.tensor import Tensor
@@ -26,7 +27,9 @@ def clip_grad_norm(
     The norm is ``(sum |g|^norm_type)^(1 / norm_type)`` over the elements of all gradients, or with infinity the largest
     ``|g|``: an array of no axes, in float32 for float16 gradients. The factor is ``max_norm / (norm + 1e-6)`` where
     that is below 1, so a norm of infinity makes the gradients 0, or NaN where they are infinite, and NaN makes all NaN:
-    ``error_if_nonfinite`` raises TrainingError instead, and leaves them. Source: Pascanu, Mikolov and Bengio 2013.
+    ``error_if_nonfinite`` raises TrainingError instead, and leaves them. Finite gradients are scaled however large they
+    are, and a norm above the largest number of its dtype is returned as infinity. Source: Pascanu, Mikolov and Bengio
+    2013.
 
     >>> import gpunn
     >>> p = gpunn.tensor([1.0, 1.0], requires_grad=True)
@@ -45,27 +48,24 @@ def clip_grad_norm(
     if not learned:
         return np.zeros((), np.float32)
     xp = get_array_module(*(p.grad for p in learned))
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = _norm(_joined(xp, [_norm(p.grad, norm_type) for p in learned]), norm_type)
-    if error_if_nonfinite and not math.isfinite(float(total)):
-        rule = "the norm of the gradients is not finite, and they are as they were"
-        check(False, TrainingError, op, rule, norm=float(total))
-    with np.errstate(invalid="ignore"):  # infinity times 0
-        factor = xp.minimum(max_norm / (total + 1e-6), 1)
+    with np.errstate(over="ignore", invalid="ignore"):  # infinity times 0, infinity by infinity
+        top = xp.asarray(_joined(xp, [largest(p.grad) for p in learned]).max())
+        unit = xp.maximum(divisor(top), 1)  # the norm itself may be above the largest number
+        share = top / unit if norm_type == math.inf else _share(xp, learned, divisor(top), unit, norm_type)
+        total = xp.asarray(share * unit)
+        if error_if_nonfinite and not math.isfinite(float(share)):
+            rule = "the norm of the gradients is not finite, and they are as they were"
+            check(False, TrainingError, op, rule, norm=float(total))
+        factor = xp.minimum(max_norm / unit / (share + 1e-6 / unit), 1)
         for p in learned:
             p.grad = xp.asarray(p.grad * factor, p.dtype)
     return total
 
 
-def _norm(x: Array, kind: float) -> Array:
-    """The norm of all elements of x, as an array of no axes."""
-    xp = get_array_module(x)
-    size = xp.abs(x).astype(accumulation_dtype(x.dtype), copy=False)
-    if x.size == 0:
-        return xp.zeros((), size.dtype)
-    if kind == math.inf:
-        return xp.asarray(size.max())
-    return xp.asarray(xp.sqrt((size * size).sum()) if kind == 2 else (size**kind).sum() ** (1 / kind))
+def _share(xp: Any, learned: list[Tensor], least: Array, unit: Array, kind: float) -> Array:
+    """The norm of all gradients by ``unit``."""
+    powers = _joined(xp, [power_sum(p.grad, least, kind) for p in learned]).sum()
+    return xp.asarray((xp.sqrt(powers) if kind == 2 else powers ** (1 / kind)) * (least / unit))
 
 
 def _joined(xp: Any, numbers: list[Array]) -> Array:

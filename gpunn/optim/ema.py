@@ -71,6 +71,10 @@ class EMA:
             p.data[...] = arrays[name]  # in place: an optimizer holds a view
             p.mark_changed()
 
+    def __getstate__(self) -> dict[str, Any]:
+        check(not self._swapped, ArgumentError, "EMA", "within averages() it cannot be copied or pickled")
+        return vars(self)
+
     def state_dict(self) -> dict[str, Any]:
         """A copy of the averages, by the names ``averages.<name>``, and ``decay``."""
         return {"decay": self.decay} | {f"averages.{name}": a.copy() for name, a in self._averages.items()}

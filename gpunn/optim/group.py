@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpunn.backend import Array, accumulation_dtype, get_array_module, is_array, is_floating
+from gpunn.backend import Array, accumulation_dtype, device_context, get_array_module, is_array, is_floating
 from gpunn.errors import ArgumentError, DeviceError, ShapeError, check, fail
 from gpunn.tensor import Tensor
 
@@ -47,6 +47,9 @@ def plain(value: Any) -> Any:
     return tuple(numbers) if isinstance(numbers, list) else numbers
 
 
+_GATHERED = ("_flat", "_gradient", "_views", "slices")
+
+
 class Part(NamedTuple):
     """Neighbours in a buffer that all have gradients, and took the same number of steps."""
 
@@ -55,6 +58,25 @@ class Part(NamedTuple):
     states: dict[str, Array]
     steps: int
     sizes: list[int]
+
+
+class Chain:
+    """What a group's learning rate comes from: ``base``, which the user set, and the schedules in ``links``.
+
+    Each makes its rate of the one that those before it, which were made earlier, give.
+    """
+
+    def __init__(self, number: int, base: float) -> None:
+        self._number = number
+        self.base = base
+        self.links: list[Any] = []
+
+    def rate(self) -> float:
+        """The learning rate, with each schedule where it is now."""
+        rate = self.base
+        for schedule in self.links:
+            rate = schedule.through(self._number, schedule.steps, rate)
+        return rate
 
 
 class Group:
@@ -71,6 +93,7 @@ class Group:
         self.settings = {name: plain(value) for name, value in settings.items()}
         checked(self.settings)
         self.initial_lr: float = self.settings["lr"]
+        self.chain: Chain | None = None  # of the schedules that were made since the user set the rate
         self.names = [name for name, _ in named]
         self.parameters = [parameter for _, parameter in named]
         devices = sorted({p.device for p in self.parameters})
@@ -98,6 +121,21 @@ class Group:
         for parameter, view in zip(self.parameters, self._views, strict=True):
             parameter.data = view
 
+    # ---- copies ---------------------------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what :meth:`gather` makes, which a copy makes of its own parameters."""
+        self.check_views()
+        return {name: value for name, value in vars(self).items() if name not in _GATHERED}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        with device_context(self.parameters[0].data):
+            self.gather()
+
+    def __copy__(self) -> Group:
+        fail(ArgumentError, self._op, "a shallow copy of a group would part the parameters from it: use copy.deepcopy")
+
     # ---- settings -------------------------------------------------------------------------------------------------
 
     def __getitem__(self, name: str) -> Any:
@@ -107,7 +145,7 @@ class Group:
     def __setitem__(self, name: str, value: Any) -> None:
         self.schedule(name, value)
         if name == "lr":
-            self.initial_lr = self.settings["lr"]
+            self.initial_lr, self.chain = self.settings["lr"], None
 
     def schedule(self, name: str, value: Any) -> None:
         """Change a setting as a schedule does: ``initial_lr`` stays."""
@@ -123,10 +161,14 @@ class Group:
     # ---- a step ---------------------------------------------------------------------------------------------------
 
     def check_views(self) -> None:
-        """Check that a step can be taken: parameters lie where they did, and their gradients fit."""
+        """Check that the parameters lie where they did."""
         for name, parameter, view in zip(self.names, self.parameters, self._views, strict=True):
             rule = "a parameter was moved or replaced after the optimizer was made; make the optimizer afterwards"
             check(parameter.data is view, ArgumentError, self._op, rule, parameter=name)
+
+    def check_gradients(self) -> None:
+        """Check that the gradients fit their parameters."""
+        for name, parameter, view in zip(self.names, self.parameters, self._views, strict=True):
             g = parameter.grad
             if g is not None and (not is_array(g) or g.shape != view.shape or not is_floating(g.dtype)):
                 given = {"grad": g.shape, "dtype": str(g.dtype)} if is_array(g) else {"grad": type(g).__name__}

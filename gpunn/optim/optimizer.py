@@ -32,6 +32,9 @@ class Optimizer:
     for the parameters where ``regularise(name, parameter)`` is true; without it, for those of more than one axis: no
     biases, and no parameters of normalisation layers. ``weight_decay`` is for all parameters of a group.
 
+    ``copy.deepcopy((model, optimizer))`` and a pickle of both give a pair that trains as this one. An optimizer copied
+    alone has copies of the parameters, which no model computes with: its first step, without a gradient, is refused.
+
     A subclass has the settings that it passes on, names its states in :meth:`states`, and moves in :meth:`update`.
 
     >>> from gpunn import nn, optim
@@ -44,6 +47,8 @@ class Optimizer:
     Raises ArgumentError for a parameter that is NaN or infinite, naming it, for one given twice, for an empty list,
     and for a setting outside its range; nothing is moved then.
     """
+
+    _copied = False  # and has taken no step since
 
     def __init__(
         self, parameters: Parameters, settings: Settings, l1: float, l2: float, regularise: Predicate | None
@@ -60,6 +65,10 @@ class Optimizer:
         for group in self.groups:
             group.gather()
             group.keep_states(self.states(group.settings))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._copied = True
 
     # ---- what a subclass says -------------------------------------------------------------------------------------
 
@@ -109,8 +118,7 @@ class Optimizer:
 
     def step(self) -> None:
         """Update every parameter that has a gradient."""
-        for group in self.groups:
-            group.check_views()
+        self._check_step()
         for group in self.groups:
             group.keep_states(self.states(group.settings))
             group.take_gradients()
@@ -118,10 +126,19 @@ class Optimizer:
 
     def repeat_step(self) -> None:
         """The host's part of :meth:`step`, of which a CUDA graph holds the rest: counters, and the kernels' numbers."""
-        for group in self.groups:
-            group.check_views()
+        self._check_step()
         for group in self.groups:
             self._move(group)
+
+    def _check_step(self) -> None:
+        for group in self.groups:
+            group.check_views()
+            group.check_gradients()
+        if self._copied:
+            rule = "no parameter of this copy has a gradient: copy or pickle the model and its optimizer together"
+            learned = any(p.grad is not None for group in self.groups for p in group.parameters)
+            check(learned, ArgumentError, type(self).__name__, rule, parameters=self.groups[0].names[:3])
+            self._copied = False
 
     def _move(self, group: Group) -> None:
         group.count_step()

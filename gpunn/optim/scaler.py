@@ -117,6 +117,11 @@ class GradScaler:
                 self._scale, self._tracker = min(MOST_SCALE, self._scale * self._growth), 0
         self._finite, self._stepped = {}, set()
 
+    def __getstate__(self) -> dict[str, Any]:
+        rule = "it cannot be copied or pickled between unscale_ or step and update"
+        check(not self._finite, ArgumentError, "GradScaler", rule)
+        return vars(self)
+
     def state_dict(self) -> dict[str, Any]:
         """The scale, how many good steps it has been kept for, and the settings."""
         return {

@@ -2,8 +2,11 @@
 
 A schedule is made after the optimizer, and its ``step()`` is called after each step of the optimizer, or each epoch:
 it counts these calls. t is their number so far; L, for each group of the optimizer, the learning rate that the user
-set. Each value is computed from t alone, except by :class:`ReduceLROnPlateau`. A schedule owns the learning rate: what
-is set by hand between its steps is overwritten.
+set. Each value is computed from t alone, except by :class:`ReduceLROnPlateau`.
+
+Several schedules of one optimizer form a chain, in the order in which they were made: the L of each is the rate that
+those before it give, so that their factors multiply, as in PyTorch. The chain owns the learning rate: what is set by
+hand is overwritten by the next step of a schedule, and is the L of those made afterwards, which form a new chain.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from gpunn.errors import ArgumentError, check
-from gpunn.optim.group import Group, plain
+from gpunn.optim.group import Chain, Group, plain
 from gpunn.optim.optimizer import Optimizer, check_names, check_range
 
 
@@ -36,39 +39,80 @@ class Schedule:
     2.0
     """
 
-    def __init__(self, optimizer: Optimizer, base: tuple[float, ...] | None = None) -> None:
+    def __init__(self, optimizer: Optimizer) -> None:
         _check_optimizer(type(self).__name__, optimizer)
         self.optimizer = optimizer
         self.steps = 0
-        self._base = tuple(group.initial_lr for group in optimizer.groups) if base is None else base
-        self.apply(0)
+        self._chains = [_chain(optimizer, number) for number in range(len(optimizer.groups))]
+        for chain in self._chains:
+            chain.links.append(self)
+        try:
+            self.apply(0)
+        except BaseException:
+            self.leave()
+            raise
 
     def rate(self, t: int, base: float) -> float:
-        """The learning rate at t of a group for which the user set ``base``."""
+        """The learning rate at t of a group for which the user, or the schedules made earlier, set ``base``."""
         raise NotImplementedError
 
+    def through(self, number: int, t: int, base: float) -> float:
+        """The :meth:`rate` of the group of that ``number``."""
+        return self.rate(t, base)
+
     def apply(self, t: int) -> None:
-        """Give the groups their learning rates at t."""
-        for group, base in zip(self.optimizer.groups, self._base, strict=True):
-            group.schedule("lr", self.rate(t, base))
+        """Go to t, and give the groups their learning rates there."""
+        before, self.steps = self.steps, t
+        try:
+            self.check(t)
+            for group, rate in zip(self.optimizer.groups, [chain.rate() for chain in self._chains], strict=True):
+                group.schedule("lr", rate)
+        except BaseException:
+            self.steps = before
+            raise
+        self.accompany(t)
+
+    def check(self, t: int) -> None:
+        """Raise ArgumentError if there is no rate at t."""
+
+    def accompany(self, t: int) -> None:
+        """Set what moves with the learning rate."""
+
+    def leave(self) -> None:
+        """Take no part in the learning rates any more."""
+        for chain in self._chains:
+            if self in chain.links:
+                chain.links.remove(self)
 
     def step(self) -> None:
         """Count a step, and set the learning rates."""
         self.apply(self.steps + 1)
-        self.steps += 1
+
+    @property
+    def base(self) -> tuple[float, ...]:
+        """L of each group, without what other schedules make of it."""
+        return tuple(chain.base for chain in self._chains)
+
+    @base.setter
+    def base(self, rates: tuple[float, ...]) -> None:
+        for chain, rate in zip(self._chains, rates, strict=True):
+            chain.base = rate
 
     def state_dict(self) -> dict[str, Any]:
         """t and L: an integer and a tuple of numbers."""
-        return {"steps": self.steps, "base": self._base}
+        return {"steps": self.steps, "base": self.base}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a :meth:`state_dict`, and set the learning rates; if something does not fit, change nothing."""
         op = type(self).__name__
         check_names(op, {"steps", "base"}, state)
         steps = _count(op, "steps", state["steps"])
-        base = _rates(op, "base", state["base"], self.optimizer.groups)
-        self.steps, self._base = steps, base
-        self.apply(steps)
+        before, self.base = self.base, _rates(op, "base", state["base"], self.optimizer.groups)
+        try:
+            self.apply(steps)
+        except BaseException:
+            self.base = before
+            raise
 
 
 class StepLR(Schedule):
@@ -190,7 +234,8 @@ class OneCycleLR(Schedule):
     The way up takes the share ``pct_start`` of the ``total_steps``; with ``three_phase`` the way back to the first rate
     takes as long, and then it goes on down. ``anneal_strategy`` is ``"cos"`` or ``"linear"``. ``cycle_momentum`` moves
     the momentum (of Adam and its kin, the first of ``betas``) against the rate, between ``max_momentum`` and
-    ``base_momentum``. ``max_lr`` is one for all groups, or one for each; the rates that the user set are not used.
+    ``base_momentum``. ``max_lr`` is one for all groups, or one for each; the rates that the user set are not used, so
+    it can only be the first of a chain. At ``total_steps``, one step after the last, all stays as it is.
     Source: Smith and Topin 2018, "Super-convergence".
 
     >>> import gpunn
@@ -199,7 +244,8 @@ class OneCycleLR(Schedule):
     >>> round(sgd.lr, 6), sgd.groups[0]["momentum"]
     (0.04, 0.95)
 
-    Raises ArgumentError for a step beyond ``total_steps``, and with ``cycle_momentum`` for an optimizer without one.
+    Raises ArgumentError for a step beyond ``total_steps``, or where it would overwrite the rates of another schedule;
+    and with ``cycle_momentum`` for an optimizer without one.
     """
 
     def __init__(
@@ -236,16 +282,26 @@ class OneCycleLR(Schedule):
             self._phases += [(2 * pct_start * total - 2, (1.0, first), (low, high))]
         final = ((first, last), (high, high)) if three_phase else ((1.0, last), (low, high))
         self._phases.append((total - 1, *final))
-        super().__init__(optimizer, _rates(op, "max_lr", max_lr, optimizer.groups))
+        self.base = _rates(op, "max_lr", max_lr, optimizer.groups)
+        super().__init__(optimizer)
+
+    base: tuple[float, ...] = ()
 
     def rate(self, t: int, base: float) -> float:
         phase, progress = self._place(t)
         return base * self._anneal(*phase[1], progress)
 
-    def apply(self, t: int) -> None:
+    def through(self, number: int, t: int, base: float) -> float:
+        return self.rate(t, self.base[number])
+
+    def check(self, t: int) -> None:
         rule = "there are no more steps: total_steps was too few"
-        check(t < self._total, ArgumentError, "OneCycleLR", rule, step=t, total_steps=self._total)
-        super().apply(t)
+        check(t <= self._total, ArgumentError, "OneCycleLR", rule, step=t, total_steps=self._total)
+        if t > 0 and self in (links := self._chains[0].links):
+            rule = "it would overwrite the rates of the schedules made before it: make it first, or set the lr before"
+            check(links[0] is self, ArgumentError, "OneCycleLR", rule, first=type(links[0]).__name__)
+
+    def accompany(self, t: int) -> None:
         if not self._cycle_momentum:
             return
         phase, progress = self._place(t)
@@ -262,7 +318,7 @@ class OneCycleLR(Schedule):
             if t <= end or phase is self._phases[-1]:
                 break
             start = end
-        return phase, (t - start) / (end - start) if end > start else 1.0
+        return phase, min((t - start) / (end - start), 1.0) if end > start else 1.0
 
 
 def _cosine(start: float, end: float, progress: float) -> float:
@@ -301,11 +357,26 @@ class SequentialLR(Schedule):
         fits = increasing and len(milestones) == len(schedules) - 1
         check(fits, ArgumentError, op, rule, milestones=milestones, schedules=len(schedules))
         self._schedules, self._milestones = list(schedules), list(milestones)
+        for schedule in schedules:
+            schedule.leave()
         super().__init__(optimizer)
 
-    def apply(self, t: int) -> None:
+    def _at(self, t: int) -> tuple[Schedule, int]:
+        """The schedule of step t, and its own t."""
         number = bisect_right(self._milestones, t)
-        self._schedules[number].apply(t - [0, *self._milestones][number])
+        return self._schedules[number], t - [0, *self._milestones][number]
+
+    def through(self, number: int, t: int, base: float) -> float:
+        schedule, own = self._at(t)
+        return schedule.through(number, own, base)
+
+    def check(self, t: int) -> None:
+        schedule, own = self._at(t)
+        schedule.check(own)
+
+    def accompany(self, t: int) -> None:
+        schedule, own = self._at(t)
+        schedule.accompany(own)
 
     def state_dict(self) -> dict[str, Any]:
         """t, and the states of the schedules, by the names ``schedules.<number>.<name>``."""
@@ -335,10 +406,11 @@ class SequentialLR(Schedule):
 class ReduceLROnPlateau:
     """Multiplies the learning rates by ``factor`` when a metric has not become better for ``patience`` steps.
 
-    ``step(metric)`` is usually called after each epoch. Better means, with ``mode="min"``, below ``best (1 -
-    threshold)``, or with ``threshold_mode="abs"`` below ``best - threshold``; ``mode="max"`` likewise above. After a
-    reduction ``cooldown`` steps are not counted. No rate falls below ``min_lr`` (one for all groups, or one for each),
-    and a change of at most ``eps`` is not made.
+    ``step(metric)`` is usually called after each epoch. Better means, with ``mode="min"``, below ``best - threshold
+    |best|``, or with ``threshold_mode="abs"`` below ``best - threshold``; ``mode="max"`` likewise above. (PyTorch has
+    ``best (1 - threshold)``: there a metric that stays at a number below 0 is better each time.) NaN is never better.
+    After a reduction ``cooldown`` steps are not counted. No rate falls below ``min_lr`` (one for all groups, or one for
+    each), and a change of at most ``eps`` is not made. Of other schedules of the optimizer, it reduces the L.
 
     >>> import gpunn
     >>> sgd = gpunn.optim.SGD([gpunn.tensor([1.0], requires_grad=True)], lr=1.0)
@@ -380,7 +452,7 @@ class ReduceLROnPlateau:
         scalar = isinstance(metric, Real) or getattr(metric, "shape", None) == ()
         check(scalar, ArgumentError, "ReduceLROnPlateau", rule, metric=metric)
         metric = float(metric)
-        margin = self._threshold * (self.best if self._relative else 1.0)
+        margin = self._threshold * (abs(self.best) if self._relative else 1.0)
         # The margin of an infinite best is no number: anything finite is better.
         reached = self.best - self._sign * margin if math.isfinite(self.best) else self.best
         if self._sign * metric < self._sign * reached:
@@ -391,10 +463,13 @@ class ReduceLROnPlateau:
             self._resting, self._bad = self._resting - 1, 0
         if self._bad > self._patience:
             self._resting, self._bad = self._cooldown, 0
-            for group, least in zip(self.optimizer.groups, self._least_rates, strict=True):
-                lower = max(group["lr"] * self._factor, least)
-                if group["lr"] - lower > self._eps:
+            for number, (group, least) in enumerate(zip(self.optimizer.groups, self._least_rates, strict=True)):
+                rate = group["lr"]
+                lower = max(rate * self._factor, least)
+                if rate - lower > self._eps:
                     group.schedule("lr", lower)
+                    chain = _chain(self.optimizer, number)
+                    chain.base = chain.base * (lower / rate) if chain.links else lower
 
     def state_dict(self) -> dict[str, Any]:
         """The best metric, and the numbers of bad steps and of steps left of the cooldown.
@@ -411,6 +486,14 @@ class ReduceLROnPlateau:
         check(isinstance(best, int | float), ArgumentError, op, "best must be a number", best=best)
         bad, resting = (_count(op, name, state[name]) for name in ("bad_steps", "cooldown_steps"))
         self.best, self._bad, self._resting = float(best), bad, resting
+
+
+def _chain(optimizer: Optimizer, number: int) -> Chain:
+    """That of the group of this number; begun at the rate that the user set."""
+    group = optimizer.groups[number]
+    if group.chain is None:
+        group.chain = Chain(number, group.initial_lr)
+    return group.chain
 
 
 def _check_optimizer(op: str, optimizer: object) -> None:

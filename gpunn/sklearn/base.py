@@ -21,7 +21,6 @@ from gpunn.backend import (
     check_not_masked,
     default_device,
     default_generator,
-    to_cpu,
     use_device,
     use_generator,
 )

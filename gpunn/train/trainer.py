@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import math
 import signal
 import threading
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from itertools import islice
 from numbers import Real
-from types import FrameType
+from types import CellType, FrameType, FunctionType
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -20,10 +21,11 @@ from gpunn.backend import Array, get_array_module, half_dtype, is_array
 from gpunn.casting import autocast
 from gpunn.checkpoint import State, differences
 from gpunn.cuda.compilation import compiled
-from gpunn.errors import ArgumentError, TrainingError, check, check_sizes
+from gpunn.errors import ArgumentError, TrainingError, check, check_sizes, fail
 from gpunn.nn import Module
 from gpunn.optim import EMA, GradScaler, Optimizer, clip_grad_norm, clip_grad_value
 from gpunn.optim.scaler import all_finite
+from gpunn.optim.schedule import ReduceLROnPlateau
 from gpunn.tensor import Tensor
 from gpunn.train.callbacks import Callback
 from gpunn.train.captured import CapturedStep, check_capturable
@@ -66,9 +68,14 @@ class Trainer:
 
     A step is ``accumulate`` batches (at the end of an epoch perhaps fewer), with the gradient of the mean over their
     examples; then ``clip_norm`` and ``clip_value`` limit it, the optimizer moves, and ``schedule`` and ``ema`` follow.
+    A :class:`gpunn.optim.schedule.ReduceLROnPlateau` follows each epoch instead, and judges the measure that
+    ``schedule_measure`` names, or ``"train_loss"``.
     ``callbacks`` see each step and epoch. ``generators``, by name, are random generators to be saved beside the default
     one and those that modules hold. ``cuda_graph=True``, on a GPU, captures a step as CUDA graphs and replays them:
     :mod:`gpunn.train.captured` says what a step must be like for it.
+
+    Modules that are in evaluation, as after ``model.norm.eval()``, stay so in a run. A model that as a whole is in
+    evaluation is put into training, but for the modules that were not when it trained last.
 
     ``precision`` is ``"fp32"``, or ``"bf16"`` or ``"fp16"``: then ``loss`` is computed under :func:`gpunn.autocast`.
     Parameters, gradients and the optimizer's states stay float32, and ``measure`` is called outside: it measures the
@@ -90,6 +97,9 @@ class Trainer:
     >>> trainer.step, len(records), records[-1]["train_loss"] < 0.2
     (60, 30, True)
 
+    Between steps a trainer can be copied by ``copy.deepcopy`` or pickled, and the copy trains as this one would. Its
+    ``loss`` and ``measure`` must then be objects that hold the model: a function would keep the old one.
+
     ``step`` and ``epoch`` are the numbers of whole ones so far, ``records`` those of the epochs; ``epochs`` is how many
     :meth:`run` was asked for.
     """
@@ -102,7 +112,8 @@ class Trainer:
         loss: Loss,
         *,
         measure: Callable[[], Mapping[str, float]] | None = None,
-        schedule: Schedule | None = None,
+        schedule: Schedule | ReduceLROnPlateau | None = None,
+        schedule_measure: str | None = None,
         ema: EMA | None = None,
         clip_norm: float | None = None,
         clip_value: float | None = None,
@@ -120,9 +131,13 @@ class Trainer:
             half_dtype("Trainer", self._half)  # raises PackageError if a package is missing
         self.scaler = GradScaler() if precision == "fp16" else None
         check_sizes("Trainer", accumulate=accumulate)
+        fits = isinstance(schedule, ReduceLROnPlateau) == (schedule_measure is not None)
+        rule = "schedule_measure names the measure that a ReduceLROnPlateau judges: give both or neither"
+        given = {"schedule": type(schedule).__name__, "schedule_measure": schedule_measure}
+        check(fits, ArgumentError, "Trainer", rule, **given)
         self.model, self.optimizer, self.data, self.loss, self.measure = model, optimizer, data, loss, measure
         self.schedule, self.ema, self.accumulate, self.callbacks = schedule, ema, accumulate, tuple(callbacks)
-        self._clip_norm, self._clip_value = clip_norm, clip_value
+        self._schedule_measure, self._clip_norm, self._clip_value = schedule_measure, clip_norm, clip_value
         self._random = RandomStreams(model, generators or {})
         if cuda_graph:
             rule = "a step that is captured computes in fp32"
@@ -138,6 +153,7 @@ class Trainer:
         self._seconds = {"run": 0.0, "epoch": 0.0}
         self._asked: str | None = None
         self._whole = True  # no step, and no end of an epoch, is half done
+        self._frozen: list[Module] = []
 
     # ---- the loop -------------------------------------------------------------------------------------------------
 
@@ -153,6 +169,8 @@ class Trainer:
         check_sizes("Trainer", epochs=epochs)
         rule = "a run was stopped within an epoch, and the model is not where the data are: load a checkpoint first"
         check(self._whole, ArgumentError, "Trainer", rule, epoch=self.epoch, step=self.step)
+        if self._schedule_measure is not None:
+            self.check_measure("Trainer", self._schedule_measure)
         good = self.model.state_dict()  # a copy
         self.epochs = epochs
         self.stopped, self._asked = False, None
@@ -186,7 +204,7 @@ class Trainer:
 
     def _train_epoch(self) -> None:
         """The batches that are left of the epoch; afterwards, until it is closed, nothing can be saved."""
-        self.model.train()
+        self._set_modes()
         generators = list(self._random.generators().values())
         batches = iter(() if self._drained else self.data)
         while not self._drained:
@@ -200,6 +218,15 @@ class Trainer:
                 self._call("on_step", loss)
                 self._leave_if_asked()
         self._whole = False
+
+    def _set_modes(self) -> None:
+        """Train all modules but those that were put into evaluation while the model as a whole was in training."""
+        if self.model.training:
+            self._frozen = [module for module in self.model.modules() if not module.training]
+        else:
+            self.model.train()
+            for module in self._frozen:
+                module.training = False
 
     def _take_step(self, group: list[Any], generators: list[np.random.Generator]) -> float:
         random = [(generator, generator.bit_generator.state) for generator in generators]
@@ -236,20 +263,24 @@ class Trainer:
         return self._count_step(total, examples)
 
     def _learned(self) -> list[Tensor]:
-        return [p for g in self.optimizer.groups for p in g.parameters if p.grad is not None]
+        learned = [p for g in self.optimizer.groups for p in g.parameters if p.grad is not None]
+        rule = "the loss gave no gradient to any of the optimizer's parameters: is it of the trainer's model?"
+        check(bool(learned), ArgumentError, "Trainer", rule)
+        return learned
 
     def _update(self) -> None:
         """Move the weights, and their averages, by the gradients."""
+        learned = self._learned()
         if self._clip_norm is not None:
-            clip_grad_norm(self._learned(), self._clip_norm)
+            clip_grad_norm(learned, self._clip_norm)
         if self._clip_value is not None:
-            clip_grad_value(self._learned(), self._clip_value)
+            clip_grad_value(learned, self._clip_value)
         self.optimizer.step()
         if self.ema is not None:
             self.ema.update()
 
     def _count_step(self, total: float, examples: int) -> float:
-        if self.schedule is not None:
+        if self.schedule is not None and not isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step()
         self._total, self._examples, self.step = self._total + total, self._examples + examples, self.step + 1
         return total / examples
@@ -286,7 +317,21 @@ class Trainer:
         self.records.append({"epoch": self.epoch, "train_loss": loss, **measures, **skipped, "seconds": seconds})
         self._total, self._examples, self._drained, self._seconds["epoch"] = 0.0, 0, False, 0.0
         self._skipped = 0
+        if isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.step(self.measured("Trainer", cast(str, self._schedule_measure)))
         self._whole = True
+
+    def measured(self, op: str, name: str) -> float:
+        """The measure of that name of the last epoch; ArgumentError, of ``op``, if there is none."""
+        record = self.records[-1]
+        self.check_measure(op, name)
+        return float(record[name])
+
+    def check_measure(self, op: str, name: str) -> None:
+        """Raise ArgumentError, of ``op``, if it is known that epochs have no measure of that name."""
+        if self.records or self.measure is None:
+            known = list(self.records[-1]) if self.records else ["train_loss"]
+            check(name in known, ArgumentError, op, f"the measures of an epoch are {', '.join(known)}", measure=name)
 
     def _fail(self, what: str, group: list[Any], random: list[Any] | None) -> None:
         at = self.step + bool(group)
@@ -353,6 +398,25 @@ class Trainer:
             for number in taken:
                 signal.signal(number, usual[number])
 
+    # ---- copies ---------------------------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        check(self._whole, ArgumentError, "Trainer", _UNDER_WAY, step=self.step)
+        own = {id(self.optimizer), id(self.ema), *map(id, self.model.modules())}
+        for name in ("loss", "measure"):
+            bound = any(id(value) in own for value in _read_by(getattr(self, name)))
+            rule = f"to be copied, {name} must be an object that holds the model: a function keeps the old one"
+            check(not bound, ArgumentError, "Trainer", rule)
+        return vars(self) | {"_captured": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if hasattr(self.data, "state_dict"):  # the next loop gives the rest of the epoch
+            cast(Stateful, self.data).load_state_dict(cast(Stateful, self.data).state_dict())
+
+    def __copy__(self) -> Trainer:
+        fail(ArgumentError, "Trainer", "a shallow copy would train the same model, and count alone: use copy.deepcopy")
+
     # ---- saving and resuming --------------------------------------------------------------------------------------
 
     def _parts(self) -> dict[str, Stateful]:
@@ -374,8 +438,7 @@ class Trainer:
 
         Between steps only: when callbacks are called, and outside of :meth:`run`.
         """
-        rule = "a step is under way, or was when the run was stopped: there is no state to save"
-        check(self._whole, ArgumentError, "Trainer", rule, step=self.step)
+        check(self._whole, ArgumentError, "Trainer", _UNDER_WAY, step=self.step)
         return self._state()
 
     def _state(self) -> dict[str, State]:
@@ -414,6 +477,18 @@ class Trainer:
         self._skipped = read["skipped"]
         self._seconds = dict(read["seconds"])
         self._whole = True
+
+
+_UNDER_WAY = "a step is under way, or was when the run was stopped: there is no state to save"
+
+
+def _read_by(function: object) -> Iterator[object]:
+    """What the body of a function takes from outside of itself: globals, and what it closes over."""
+    body = getattr(function, "__func__", function)
+    if isinstance(body, FunctionType):
+        named = [each.argval for each in dis.get_instructions(body) if each.opname == "LOAD_GLOBAL"]
+        yield from (body.__globals__[name] for name in named if name in body.__globals__)
+        yield from (cell.cell_contents for cell in body.__closure__ or () if cell != CellType())  # not the empty ones
 
 
 def _working_time() -> float:

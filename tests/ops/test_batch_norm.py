@@ -187,10 +187,80 @@ def test_running_statistics_follow_the_batches(run):
             F.batch_norm(x, mean, var, training=True, momentum=0.25)
         return mean, var
 
-    mean, var = run(steps, np.zeros(2), np.ones(2), np.array([[1.0, 4.0], [3.0, 4.0]]), np.array([[5.0, 0.0]]))
-    # Batch means 2, 4 and then 5, 0; unbiased variances 2, 0 and then, of one element, 0 by the guard.
+    mean, var = run(steps, np.zeros(2), np.ones(2), np.array([[1.0, 4.0], [3.0, 4.0]]), np.array([[5.0, 0.0]] * 2))
+    # Batch means 2, 4 and then 5, 0; unbiased variances 2, 0 and then 0, 0.
     np.testing.assert_allclose(mean, [0.75 * 0.25 * 2 + 0.25 * 5, 0.75 * 0.25 * 4])
     np.testing.assert_allclose(var, [0.75 * (0.75 + 0.25 * 2), 0.75 * 0.75])
+
+
+SINGLE = [
+    (lambda: nn.BatchNorm1d(3), (1, 3)),
+    (lambda: nn.BatchNorm1d(3), (1, 3, 1)),
+    (lambda: nn.BatchNorm2d(3, momentum=None), (1, 3, 1, 1)),
+    (lambda: nn.BatchNorm1d(3, track_running_stats=False).eval(), (1, 3)),
+    (lambda: nn.InstanceNorm1d(3, track_running_stats=True), (2, 3, 1)),
+    (lambda: nn.InstanceNorm2d(3, affine=True), (4, 3, 1, 1)),
+]
+
+
+@pytest.mark.parametrize(("make", "shape"), SINGLE)
+def test_one_value_a_channel_is_refused_in_training_and_leaves_no_trace(make, shape):
+    layer = make()
+    before = layer.state_dict()
+    for x in (np.ones(shape, np.float32), tensor(np.ones(shape, np.float32))):
+        with pytest.raises(ShapeError, match=r"more than one value a channel, got shape=\("):
+            layer(x)
+    for name, value in layer.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+    if layer.running_mean is not None:
+        assert layer.eval()(np.ones(shape, np.float32)).shape == shape
+
+
+@pytest.mark.peer("BatchNorm1d", "BatchNorm2d", "InstanceNorm1d", "InstanceNorm2d")
+@pytest.mark.parametrize("kind", ["BatchNorm1d", "BatchNorm2d", "InstanceNorm1d", "InstanceNorm2d"])
+@pytest.mark.parametrize("training", [True, False])
+def test_pytorch_refuses_the_same_and_takes_empty_batches(kind, training):
+    torch = pytest.importorskip("torch")
+    shapes = {"1d": [(1, 3, 1), (2, 3, 1), (1, 3, 2), (0, 3, 4), (2, 3, 0)],
+              "2d": [(1, 3, 1, 1), (2, 3, 1, 1), (1, 3, 1, 2), (0, 3, 4, 4), (2, 3, 0, 4)]}[kind[-2:]]  # fmt: skip
+    for shape in shapes if kind[0] == "B" else shapes[:3]:  # of empty ones PyTorch's running statistics are NaN
+        ours = getattr(nn, kind)(3, track_running_stats=True).train(training)
+        theirs = getattr(torch.nn, kind)(3, track_running_stats=True).train(training)
+        x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+        try:
+            expected = theirs(torch.from_numpy(x))
+        except ValueError:
+            with pytest.raises(ShapeError):
+                ours(x)
+            continue
+        y = ours(x)
+        np.testing.assert_allclose(getattr(y, "data", y), expected.detach().numpy(), rtol=1e-4, atol=1e-5)
+        for name in ("running_mean", "running_var"):
+            np.testing.assert_allclose(getattr(ours, name).data, getattr(theirs, name).numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("make", [lambda: nn.BatchNorm1d(3, momentum=None),
+                                  lambda: nn.InstanceNorm1d(3, track_running_stats=True)])  # fmt: skip
+@pytest.mark.parametrize("shape", [(0, 3, 4), (2, 3, 0)])
+def test_an_empty_batch_gives_an_empty_result_and_changes_nothing(make, shape):
+    layer = make()
+    layer(np.arange(12, dtype=np.float32).reshape(2, 3, 2))
+    before = layer.state_dict()
+    x = tensor(np.ones(shape, np.float32), requires_grad=True)
+    y = layer(x)
+    y.sum().backward()
+    assert y.shape == x.grad.shape == shape
+    for name, value in layer.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+@pytest.mark.parametrize("function", [F.batch_norm, F.instance_norm])
+def test_integer_running_statistics_are_refused_where_they_would_be_cut_off(function):
+    x = np.arange(12.0).reshape(2, 3, 2)
+    for mean, var in ((np.zeros(3, int), np.ones(3)), (np.zeros(3), np.ones(3, int))):
+        with pytest.raises(DtypeError, match="must be floats in training, got dtype='int64'"):
+            function(x, mean, var, None, None, True)
+        assert (mean.tolist(), var.tolist()) == ([0, 0, 0], [1, 1, 1])
 
 
 def test_a_gradient_survives_a_later_change_of_the_running_statistics():

@@ -88,3 +88,12 @@ def test_matches_pytorch(run_xp):
         ours = lambda a, b, axis=axis: F.cosine_similarity(a, b, axis)  # noqa: E731
         theirs = lambda a, b, axis=axis: torch.nn.functional.cosine_similarity(a, b, axis)  # noqa: E731
         agreement.assert_agrees(run_xp, torch, ours, theirs, [x1, x2], where=f"{seed=} {shape} {narrow} {axis=}")
+
+
+@pytest.mark.parametrize("size", [1e25, 1e30])
+def test_vectors_near_the_ends_of_float32(run, size):
+    a = np.float32([[3, 4]]) * np.float32(size)
+    b = np.float32([[4, 3]]) * np.float32(size)
+    np.testing.assert_allclose(run(ops.cosine_similarity, a, b), [0.96], rtol=1e-6)
+    g = run(ops.cosine_similarity_backward_x1, np.ones(1, np.float32), a, b)
+    np.testing.assert_allclose(g * size, [[0.16 - 0.96 * 0.12, 0.12 - 0.96 * 0.16]], rtol=1e-4)

@@ -70,12 +70,18 @@ class Checkpoint(Callback):
         trainer.load_state_dict(state)
         return True
 
+    def on_start(self, trainer: Trainer) -> None:
+        if self._measure is not None:
+            trainer.check_measure("Checkpoint", self._measure)
+        if not trainer.records:
+            self._best, self._best_step = math.inf, -1
+
     def on_step(self, trainer: Trainer, loss: float) -> None:
         if self._every_steps is not None and trainer.step % self._every_steps == 0:
             self._save(trainer)
 
     def on_epoch(self, trainer: Trainer, record: Record) -> None:
-        value = math.inf if self._measure is None else self._sign * record[self._measure]
+        value = math.inf if self._measure is None else self._sign * trainer.measured("Checkpoint", self._measure)
         better = value < self._best
         if better:
             self._best, self._best_step = value, trainer.step

@@ -381,7 +381,7 @@ def _aligned(packed: bytes, alignment: int) -> Any:
         return packed
     room = ctypes.create_string_buffer(len(packed) + alignment)
     place = (ctypes.c_char * len(packed)).from_buffer(room, -ctypes.addressof(room) % alignment)
-    place[:] = packed
+    ctypes.memmove(place, packed, len(packed))
     return ctypes.cast(place, ctypes.c_char_p)
 
 

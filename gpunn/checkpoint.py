@@ -65,7 +65,8 @@ def pack(op: str, arrays: Mapping[str, Array], metadata: dict[str, str] | None =
 def unpack(content: bytes) -> dict[str, Array]:
     """The arrays of a safetensors file; not by safetensors.numpy, which writes bfloat16, but does not read it.
 
-    Raises ValueError, which says what is wrong, for what is no such file or holds what NumPy cannot.
+    :func:`pack` shows how. Raises ValueError, which says what is wrong, for what is no such file or holds what NumPy
+    cannot.
     """
     safetensors = _safetensors()
     arrays = {}

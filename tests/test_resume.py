@@ -229,7 +229,8 @@ def test_damaged_run_folders(tmp_path: Path) -> None:
             (tmp_path / name).write_bytes(damaged(content, g, len(content)) if number else b"[" * 100_000)
             try:
                 recipe, options = resumable(tmp_path)
-                begin(recipe.name, options, options.device or "cpu", tmp_path, (), resume=True)
+                with begin(recipe.name, options, options.device or "cpu", tmp_path, (), resume=True):
+                    pass
             except FileError as error:
                 refused += str(error).startswith(str(tmp_path))
         (tmp_path / name).write_bytes(content)

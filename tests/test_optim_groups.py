@@ -77,6 +77,18 @@ def test_momentum_can_begin_later():
         assert p.item() == expected
 
 
+def test_a_state_saved_after_a_setting_was_changed_can_be_loaded():
+    p = leaf(1)
+    sgd = optim.SGD([p], lr=0.1)
+    optim.schedule.OneCycleLR(sgd, 0.1, 10)  # begins a momentum
+    state = sgd.state_dict()
+    assert state["parameters.0.velocity"].tolist() == [0.0]
+    sgd.load_state_dict(state)
+    sgd.groups[0]["momentum"] = 0.0
+    assert "parameters.0.velocity" not in sgd.state_dict()
+    sgd.load_state_dict(sgd.state_dict())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_refused_before_anything_is_moved(kind):
     name, p = kind.__name__, leaf(1)

@@ -166,6 +166,26 @@ def test_a_chain_of_resumptions(precision: str, uninterrupted: Any, tmp_path: Pa
     assert state == uninterrupted
 
 
+class Slower(Callback):
+    """Sets the learning rate by hand after a step; ``state`` is that of the trainer then."""
+
+    def on_step(self, trainer: Trainer, loss: float) -> None:
+        if trainer.step == 5:
+            trainer.optimizer.lr = 1e-3
+            self.state = trainer.state_dict()
+
+
+def test_a_rate_set_by_hand_is_resumed() -> None:
+    """It holds until the schedule sets another: the sixth step is taken by it, in a resumed run too."""
+    slower = Slower()
+    whole, resumed = rich(callbacks=[slower]), rich()
+    whole.run(EPOCHS)
+    resumed.load_state_dict(slower.state)
+    assert resumed.optimizer.lr == 1e-3
+    resumed.run(EPOCHS)
+    assert comparable(resumed) == comparable(whole)
+
+
 def test_a_loop_by_hand_gives_the_same_weights() -> None:
     """Momentum, schedule, clipping and averages, written out; one batch a step."""
     trained = []

@@ -176,9 +176,13 @@ class Group:
                 fail(ShapeError, self._op, rule, **given, parameter=name, shape=view.shape)
 
     def keep_states(self, wanted: dict[str, float]) -> None:
-        """Have the named states, and no others; new ones are filled with their value."""
+        """Have the named states, and no others."""
+        self.states = self.states_for(wanted)
+
+    def states_for(self, wanted: dict[str, float]) -> dict[str, Array]:
+        """The named states; new ones are filled with their value."""
         xp = get_array_module(self._flat)
-        self.states = {
+        return {
             name: self.states[name] if name in self.states else xp.full_like(self._gradient, value)
             for name, value in wanted.items()
         }

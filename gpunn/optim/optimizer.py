@@ -162,9 +162,10 @@ class Optimizer:
         for number, group in enumerate(self.groups):
             settings = group.settings | {"initial_lr": group.initial_lr}
             state |= {f"groups.{number}.{name}": value for name, value in settings.items()}
+            states = group.states_for(self.states(group.settings))
             for name, p, part, steps in zip(group.names, group.parameters, group.slices, group.steps, strict=True):
                 state[f"parameters.{name}.steps"] = steps
-                for kind, array in group.states.items():
+                for kind, array in states.items():
                     state[f"parameters.{name}.{kind}"] = array[part].reshape(p.shape).copy()
         return state
 

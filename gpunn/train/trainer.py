@@ -423,8 +423,9 @@ class Trainer:
         """What is saved, by name."""
         rule = "data must have state_dict and load_state_dict to be saved"
         check(hasattr(self.data, "state_dict"), ArgumentError, "Trainer", rule, data=type(self.data).__name__)
-        parts: dict[str, Any] = {"model": self.model, "optimizer": self.optimizer, "data": self.data}
-        parts |= {"random": self._random, "schedule": self.schedule, "ema": self.ema, "scaler": self.scaler}
+        parts: dict[str, Any] = {"model": self.model, "data": self.data, "random": self._random}
+        # In the order of loading: a schedule sets the rates, which may have been set by hand since.
+        parts |= {"schedule": self.schedule, "optimizer": self.optimizer, "ema": self.ema, "scaler": self.scaler}
         seen: Counter[str] = Counter()
         for each in self.callbacks:
             if each.state_dict():

@@ -63,6 +63,7 @@ class Trial:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)  # of a checkpoint that is passed over
+                warnings.simplefilter("ignore", UserWarning)  # of what is taken for names
                 read(path)
         except GpunnError:
             pass

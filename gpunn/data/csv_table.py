@@ -18,6 +18,7 @@ _INTEGER = re.compile(r"[+-]?[0-9]+")
 _INT64 = range(-(1 << 63), 1 << 63)
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _EXACT = 1 << 24  # float32 has every integer up to here
+_LONGEST_LINE = 1 << 22  # as Python's texts, its fields take up to 30 times as much
 _OTHER_NOTATION = re.compile(r"[+-]?[0-9][0-9.,_' ]*%?")
 """Numbers that float() does not take: with a decimal comma, separators of thousands, a percent sign."""
 _MISSING = frozenset(("", "?", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "null", "none"))
@@ -84,7 +85,9 @@ def read_csv(
 
 def _lines(path: PathLike, file: IO[bytes]) -> Iterator[str]:
     place = 0
-    for raw in file:
+    while raw := file.readline(_LONGEST_LINE + 1):
+        if len(raw) > _LONGEST_LINE:
+            bad_file(path, f"a line may have {_LONGEST_LINE} bytes", at=place)
         try:
             line = raw.decode("utf-8")
         except UnicodeDecodeError as error:

@@ -69,7 +69,7 @@ class Trainer:
     A step is ``accumulate`` batches (at the end of an epoch perhaps fewer), with the gradient of the mean over their
     examples; then ``clip_norm`` and ``clip_value`` limit it, the optimizer moves, and ``schedule`` and ``ema`` follow.
     A :class:`gpunn.optim.schedule.ReduceLROnPlateau` follows each epoch instead, and judges the measure that
-    ``schedule_measure`` names, or ``"train_loss"``.
+    ``schedule_measure`` names: one of ``measure``'s, or ``"train_loss"``.
     ``callbacks`` see each step and epoch. ``generators``, by name, are random generators to be saved beside the default
     one and those that modules hold. ``cuda_graph=True``, on a GPU, captures a step as CUDA graphs and replays them:
     :mod:`gpunn.train.captured` says what a step must be like for it.

@@ -64,6 +64,7 @@ class Node:
 
     @data.setter
     def data(self, new: Array) -> None:
+        new = plain(new)
         check(is_array(new), DtypeError, "data", "data must be a raw array", type=type(new).__name__)
         floats = is_floating(new.dtype) or not self.requires_grad
         check(floats, DtypeError, "data", "only floats have gradients", dtype=str(new.dtype))

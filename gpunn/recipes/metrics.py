@@ -14,6 +14,7 @@ from gpunn.files import read_file
 from gpunn.train import Record
 
 _LARGEST = 32 << 20  # bytes: some 200,000 epochs
+_LONGEST_LINE = 64 << 10
 _MOST_PROBLEMS = 100
 
 
@@ -61,6 +62,8 @@ def parse(lines: bytes, first: int = 1) -> Iterator[Line]:
             yield Line(number, [], f"metrics.jsonl, line {number}: not read, after {problems} that cannot be")
             return
         try:
+            if len(line) > _LONGEST_LINE:
+                raise ValueError(f"longer than {_LONGEST_LINE >> 10} KiB")
             read = json.loads(line, parse_float=_Written, parse_int=_Written, parse_constant=_Written)
             if not isinstance(read, dict):
                 raise ValueError(f"an object is needed, not {line.decode().strip()[:40]}")

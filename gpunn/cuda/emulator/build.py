@@ -284,29 +284,29 @@ def _runtime(compiler: Compiler, check: bool) -> tuple[Path, ctypes.CDLL]:
     flags += ["-DGPUNN_EMULATOR_UCONTEXT"] if os.environ.get("GPUNN_EMULATOR_UCONTEXT") else []
     names = ["context.cpp", "worker.cpp", "launch.cpp", *(["checker.cpp", "hooks.cpp"] if check else [])]
     # Both modes' runtimes need the process's signals, and one library must own them: also where the compiler changes.
-    signals = _loaded(
+    signals, _ = _loaded(
         _cache_path("signals", platform.machine()),
         lambda path: _link(compiler, path, [*_RUNTIME_FLAGS, str(RUNTIME / "signals.cpp")]),
     )
-    inputs = [*flags, *(str(RUNTIME / name) for name in names), signals._name, "-lrt"]
-    path = _compiled_path("runtime", "", flags, compiler)
-    runtime = _loaded(path, lambda path: _link(compiler, path, inputs))
+    inputs = [*flags, *(str(RUNTIME / name) for name in names), str(signals), "-lrt"]
+    path, runtime = _loaded(_compiled_path("runtime", "", flags, compiler), lambda path: _link(compiler, path, inputs))
     runtime.gpunn_emulator_launch.argtypes = [ctypes.c_void_p]
     runtime.gpunn_emulator_report.argtypes = [ctypes.c_int, ctypes.c_void_p]
     runtime.gpunn_emulator_find_library.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
-    return Path(runtime._name), runtime
+    return path, runtime
 
 
 _runtimes: dict[str, ctypes.CDLL] = {}
 
 
-def _loaded(path: Path, build: Callable[[Path], bytes]) -> ctypes.CDLL:
-    """The library of that name, which a process loads once, also if the cache folder changes: what is linked to it
-    finds it by its name."""
+def _loaded(path: Path, build: Callable[[Path], bytes]) -> tuple[Path, ctypes.CDLL]:
+    """Where a library lies, to link to, and the library, which a process loads once, also if the cache folder changes:
+    what is linked to it finds it by its name."""
     with cache.building(path):
+        place = _built(path, lambda: build(path))
         if path.name not in _runtimes:
-            _runtimes[path.name] = ctypes.CDLL(str(_built(path, lambda: build(path))))
-        return _runtimes[path.name]
+            _runtimes[path.name] = ctypes.CDLL(str(place))
+        return place, _runtimes[path.name]
 
 
 def _link(compiler: Compiler, path: Path, inputs: Sequence[str]) -> bytes:

@@ -86,7 +86,8 @@ def test_every_number_is_on_the_page_as_it_is_written(tmp_path: Path) -> None:
         (b'{"epoch": 2, "train_loss": 1e999}', "train_loss is not finite: 1e999"),
         (b'{"epoch": ' + b"9" * 400 + b"}", "too large"),
         (b'{"epoch": ' + b"9" * 5000 + b"}", "limit"),
-        (b"[" * 100_000, "recursion"),
+        (b"[" * 60_000, "recursion"),
+        (b"[" * 100_000, "longer than 64 KiB"),
     ],
     ids=lambda value: str(value)[:20],
 )

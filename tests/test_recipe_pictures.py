@@ -72,8 +72,10 @@ def test_gradients_vanish_and_explode(tmp_path: Path) -> None:
     assert ratio["large RNN"] > 100
     assert ratio["LSTM"] > 0.01
     assert ratio["GRU"] > 0.01
-    assert summary["last_loss"]["not clipped"] is None
-    assert summary["last_loss"]["clipped"] < 2.2  # by chance: log 10 = 2.3
+    assert summary["largest_norm"]["not clipped"] > 100
+    loss = summary["last_loss"]
+    assert loss["not clipped"] is None or loss["not clipped"] > 2.2  # by chance: log 10 = 2.3
+    assert loss["clipped"] < 2.2
 
 
 def test_activations_are_drawn_with_their_derivatives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ def read_csv(
     >>> table.x.shape, table.y.tolist(), table.columns, table.classes
     ((2, 2), [0, 1], ('length', 'width'), ('setosa', 'versicolor'))
     >>> table.guessed
-    ("the targets are names of 2 classes, as none is a number",)
+    ('the targets are names of 2 classes, as none is a number',)
 
     Raises FileError, with line and column, for a missing value, a feature that is no finite number, an integer that
     float32 cannot hold, and a line with more or fewer columns than the first. So it does for what can be read in two

@@ -101,7 +101,8 @@ def show_gradients(
     """Run the recipe; arguments and errors are those of :func:`gpunn.recipes.digits.train_digits`.
 
     There are no epochs, so ``on_epoch`` is never called. The summary holds, for each cell, the norm at the first pixel
-    over the norm at the last, and for the two trainings the last loss, None if it was not finite.
+    over the norm at the last, and for the two trainings the last loss, None if it was not finite, and the largest norm
+    of the gradient. One that is finite, but large, throws the weights so far that no unit is ever active again.
     """
     run.check_packages("train gradients", _NEEDS)
     device = run.choose_device("train gradients", options.device, options.emulate)
@@ -123,6 +124,7 @@ def show_gradients(
             "status": "finished",
             "first_over_last": {kind: float(norm[0] / norm[-1]) for kind, norm in norms.items()},
             "last_loss": {name: s[-1][0] if len(s) == options.steps else None for name, s in trainings.items()},
+            "largest_norm": {name: max((norm for _, norm in s), default=None) for name, s in trainings.items()},
         } | about
         run.write_json(folder / "summary.json", summary)
         times = list(range(1, 65))

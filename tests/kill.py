@@ -52,6 +52,8 @@ def kill_in(moment: Moment) -> None:
 
     def counted(*arguments: Any, **settings: Any) -> Any:
         nonlocal calls
+        if arguments[1:] == ("rb",):  # a file that is read
+            return real(*arguments, **settings)
         calls += 1
         if calls != int(moment.number):
             return real(*arguments, **settings)

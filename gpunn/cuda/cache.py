@@ -74,13 +74,13 @@ def places(path: Path, *beside: Path) -> list[Path]:
 
     Not there if others can write the cache, of which there is one warning, or that file or one ``beside`` it.
     """
-    found = []
-    files = (path, *beside)
-    if all(each.exists() for each in files):
-        if why := _unsafe(path.parent):
-            _spare_folder(folder(), why)
-        elif not any(map(_unsafe, files)):
-            found.append(path)
+    found, files = [], (path, *beside)
+    with contextlib.suppress(OSError):  # what cannot be looked at, or was removed meanwhile, is not there
+        if all(each.exists() for each in files):
+            if why := _unsafe(path.parent):
+                _spare_folder(folder(), why)
+            elif not any(map(_unsafe, files)):
+                found.append(path)
     return [*found, _spares[folder()] / path.name] if folder() in _spares else found
 
 

@@ -1,6 +1,7 @@
 """Kernels, threads, signals and memory that go wrong: a launch that cannot be served is refused in words, and nothing
 but the kernel's own arrays is touched."""
 
+import contextlib
 import mmap
 import os
 import shutil
@@ -286,10 +287,108 @@ except KeyboardInterrupt:
 
 
 @MODES
-def test_a_handler_cannot_launch_while_it_interrupts_a_kernel(modules, rings, check):
-    rings(lambda: modules[check].get_function("nothing")(1, 1, (np.zeros(1, i32),)))
+@pytest.mark.parametrize("other", [False, True], ids=["in the same mode", "in the other mode"])
+def test_a_handler_cannot_launch_while_it_interrupts_a_kernel(modules, rings, check, other):
+    rings(lambda: modules[check != other].get_function("nothing")(1, 1, (np.zeros(1, i32),)))
     with pytest.raises(LaunchError, match="nothing: a signal handler cannot launch a kernel while it interrupts"):
         modules[check].get_function("lasts")(1, 1, (np.zeros(1, np.int64), np.int64(10_000_000_000)))
+
+
+def test_a_handler_that_is_interrupted_itself_leaves_the_interrupted_launch_alone(modules, rings):
+    def twice():
+        signal.signal(signal.SIGALRM, lambda *_: enough())
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        end = time.monotonic() + 1
+        with contextlib.suppress(Enough):
+            while time.monotonic() < end:
+                with contextlib.suppress(LaunchError):
+                    modules[False].get_function("nothing")(1, 1, (np.zeros(1, i32),))
+
+    rings(twice)
+    x = np.zeros(1, np.int64)
+    modules[False].get_function("lasts")(1, 1, (x, np.int64(400_000_000)))
+    assert x[0] == 1
+
+
+@pytest.mark.parametrize("microseconds", [1, 10, 30, 100])
+def test_a_second_signal_right_after_the_first_changes_nothing(microseconds):
+    code = f"""
+def first(*_):
+    signal.signal(signal.SIGALRM, second)
+    signal.setitimer(signal.ITIMER_REAL, {microseconds}e-6)
+    raise KeyboardInterrupt
+def second(*_):
+    raise KeyboardInterrupt
+threads = len(os.listdir("/proc/self/task"))
+signal.signal(signal.SIGALRM, first)
+signal.setitimer(signal.ITIMER_REAL, 0.1)
+try:
+    try:
+        launch("forever", 64, 64, x())
+    finally:
+        time.sleep(0.1)
+except KeyboardInterrupt:
+    pass
+done = x()
+launch("waits", 1, 64, done)
+print(done, len(os.listdir("/proc/self/task")) - threads)
+"""
+    assert run_in_a_process(False, code) == (0, "[1] 0\n")
+
+
+def test_the_reports_of_a_launch_are_its_own_whatever_a_handler_launches_afterwards(modules, rings):
+    def launches():
+        with contextlib.suppress(LaunchError):  # it came within the launch
+            modules[False].get_function("nothing")(1, 1, (np.zeros(1, i32),))
+
+    rings(launches, 0.001, 0.0003)
+    for _ in range(200):
+        with pytest.raises(LaunchError, match=r"recurs: fault: .*the stack is full"):
+            modules[False].get_function("recurs")(1, 1, (np.zeros(1, i32), i32(300)))
+
+
+def test_a_signal_between_many_small_blocks(modules, rings):
+    rings(enough)
+    begin = time.monotonic()
+    with pytest.raises(Enough):
+        modules[False].get_function("nothing")(2**31 - 1, 1, (np.zeros(1, i32),))
+    assert time.monotonic() - begin < 5
+
+
+def test_signals_of_others_reach_them(modules):
+    code = """
+import faulthandler
+seen = []
+signal.signal(signal.SIGURG, lambda *_: seen.append(1))
+def others():
+    faulthandler.enable()  # takes our handlers for what was there before
+    time.sleep(0.1)
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGURG)
+thread = threading.Thread(target=others)
+thread.start()
+launch("lasts", 1, 1, x(np.int64), np.int64(400_000_000))
+thread.join()
+launch("nothing", 1, 1, x())
+launch("nothing", 1, 1, x())
+print(len(seen), flush=True)
+launch("lasts", 1, 1, x(np.int64), np.int64(1000))
+ctypes.string_at(8)
+"""
+    status, said = run_in_a_process(False, code)
+    assert status == -signal.SIGSEGV, said
+    assert said.startswith("1\n")
+    assert said.count("Fatal Python error") == 1
+
+
+def test_a_fault_that_was_sent_is_not_the_kernels(modules):
+    code = """
+seen = []
+signal.signal(signal.SIGFPE, lambda *_: seen.append(1))
+threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGFPE)).start()
+launch("lasts", 1, 1, x(np.int64), np.int64(300_000_000))
+print(seen)
+"""
+    assert run_in_a_process(False, code) == (0, "[1]\n")
 
 
 @MODES
@@ -388,6 +487,16 @@ def test_threads_that_need_one_kernel_compile_it_once(tmp_path, monkeypatch):
         x = np.zeros(1, i32)
         kernel(1, 1, (x,))
         assert x[0] == 5
+
+
+def test_a_cache_that_cannot_be_looked_into_is_done_without(tmp_path, monkeypatch):
+    monkeypatch.setenv("GPUNN_CACHE_DIR", str(tmp_path))
+
+    def refused(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", refused)
+    assert cache.places(tmp_path / "emulator" / "k.so") == []
 
 
 def test_threads_build_different_things_at_once(tmp_path):

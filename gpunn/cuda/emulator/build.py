@@ -123,7 +123,7 @@ def load(
     preprocessed = None
     if includes:  # only the preprocessed text knows what was in the included files
         text = preprocessed = _preprocess(compiler, text, [*flags, *includes], filename)
-    path = _compiled_path("kernel", text, flags, compiler, runtime_path.name)
+    path = _cache_path("kernel", text, flags, compiler, runtime_path.name)
 
     def build() -> bytes:
         with compiling(f"{filename} for the emulator"):
@@ -283,17 +283,31 @@ def _runtime(compiler: Compiler, check: bool) -> tuple[Path, ctypes.CDLL]:
     # For tests of what other processors than x86-64 and aarch64 use.
     flags += ["-DGPUNN_EMULATOR_UCONTEXT"] if os.environ.get("GPUNN_EMULATOR_UCONTEXT") else []
     names = ["context.cpp", "worker.cpp", "launch.cpp", *(["checker.cpp", "hooks.cpp"] if check else [])]
-    # Both modes' runtimes need the process's signals, and one library must own them: also where the compiler changes.
-    signals, _ = _loaded(
-        _cache_path("signals", platform.machine()),
-        lambda path: _link(compiler, path, [*_RUNTIME_FLAGS, str(RUNTIME / "signals.cpp")]),
-    )
+    signals = _signals(compiler)
     inputs = [*flags, *(str(RUNTIME / name) for name in names), str(signals), "-lrt"]
-    path, runtime = _loaded(_compiled_path("runtime", "", flags, compiler), lambda path: _link(compiler, path, inputs))
-    runtime.gpunn_emulator_launch.argtypes = [ctypes.c_void_p]
-    runtime.gpunn_emulator_report.argtypes = [ctypes.c_int, ctypes.c_void_p]
+    place = _cache_path("runtime", "", flags, compiler, signals.name)
+    path, runtime = _loaded(place, lambda path: _link(compiler, path, inputs))
+    runtime.gpunn_emulator_launch.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    runtime.gpunn_emulator_resume.argtypes = [ctypes.c_void_p]
+    runtime.gpunn_emulator_report.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
+    runtime.gpunn_emulator_end.argtypes = [ctypes.c_void_p]
+    runtime.gpunn_emulator_end.restype = runtime.gpunn_emulator_report.restype = None
     runtime.gpunn_emulator_find_library.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
     return path, runtime
+
+
+_signals_name: str | None = None
+
+
+def _signals(compiler: Compiler) -> Path:
+    """Where the library lies that owns the process's signals: one for both modes, also where the compiler changes."""
+    global _signals_name
+    path = _cache_path("signals", "", _RUNTIME_FLAGS, compiler)
+    with cache.building(path.with_name("signals")):
+        path = path.with_name(_signals_name or path.name)
+        place, _ = _loaded(path, lambda path: _link(compiler, path, [*_RUNTIME_FLAGS, str(RUNTIME / "signals.cpp")]))
+        _signals_name = path.name
+    return place
 
 
 _runtimes: dict[str, ctypes.CDLL] = {}
@@ -338,13 +352,10 @@ def _processor() -> str:
     return platform.machine() + "".join(sorted({line for line in lines if line.startswith(keys)}))
 
 
-def _cache_path(kind: str, *parts: str) -> Path:
+def _cache_path(kind: str, text: str, flags: Sequence[str], compiler: Compiler, *more: str) -> Path:
+    parts = [text, *flags, compiler.command, compiler.version, _processor(), *more]
     digest = hashlib.sha256(_emulator_sources() + "\0".join(parts).encode()).hexdigest()[:32]
     return cache.folder() / "emulator" / f"{kind}-{digest}.so"
-
-
-def _compiled_path(kind: str, text: str, flags: Sequence[str], compiler: Compiler, *more: str) -> Path:
-    return _cache_path(kind, text, *flags, compiler.command, compiler.version, _processor(), *more)
 
 
 _DIGEST_BYTES = hashlib.sha256().digest_size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ _LARGEST_BLOCK_THREADS = 1024
 _SUSPENDED = -1
 _NOT_RUN = {
     -2: "there is no memory for the launch, or a limit on it is reached (ulimit -v, vm.max_map_count)",
-    -3: "a signal handler cannot launch a kernel while it interrupts another in the same thread",
+    -3: "a signal handler cannot launch a kernel while it interrupts another",
     -4: "the process was forked while a signal handler interrupted the kernel; it goes on in the parent alone",
 }
 
@@ -123,7 +124,7 @@ class RawKernel:
         self._library = library
         self._check = check
         self._order = order
-        self._launch = library.runtime.gpunn_emulator_launch
+        self._launch, self._end = library.runtime.gpunn_emulator_launch, library.runtime.gpunn_emulator_end
         number = library.kernels[name]
         self._entry = ctypes.cast(library.code[f"gpunn_call_{number}"], ctypes.c_void_p)
         self._place = _LibraryPlace()
@@ -167,29 +168,33 @@ class RawKernel:
         request = _Request(self._entry, packed, grid3, block3, shared_mem, *self._order, ctypes.pointer(self._place))
         if buffers:
             request.buffers, request.buffer_count = buffers.raw, len(buffers.raw)
-        count = self._run(request)
+        request.handles_signals = threading.current_thread() is threading.main_thread()
+        reports = self._run(request)
         if buffers:
             buffers.copy_back()
-        if count:
-            self._fail(self._reports(count))
+        if reports:
+            self._fail(readable(reports, self.name, self._library.path, self._place.base, build.HEADERS))
 
-    def _run(self, request: _Request) -> int:
-        """Run it to its end; return the number of reports.
+    def _run(self, request: _Request) -> list[RawReport]:
+        """Run it to its end; return what it reported.
 
         A launch that lasts comes back here now and then: Python's signal handlers are called, and what one of them
         raises, as KeyboardInterrupt, gives the launch up.
         """
-        runtime = self._library.runtime
+        runtime, end, run = self._library.runtime, self._end, ctypes.c_void_p()
+        reports: list[RawReport] = []
         try:
-            count: int = self._launch(ctypes.byref(request))
+            count = self._launch(ctypes.byref(request), ctypes.byref(run))
             while count == _SUSPENDED:
-                count = runtime.gpunn_emulator_resume()
-        except BaseException:
-            runtime.gpunn_emulator_abandon()
-            raise
+                count = runtime.gpunn_emulator_resume(ctypes.byref(run))
+            for i in range(count):
+                reports.append(RawReport())
+                runtime.gpunn_emulator_report(run, i, ctypes.byref(reports[-1]))
+        finally:
+            end(run)  # nothing before it, where Python might call another handler
         if count < 0:
             raise LaunchError(f"{self.name}: {_NOT_RUN[count]}")
-        return count
+        return reports
 
     def _sizes(self, what: str, sizes: int | Sequence[int], largest: tuple[int, int, int]) -> tuple[int, int, int]:
         given = (sizes,) if isinstance(sizes, int) else tuple(sizes)
@@ -219,15 +224,9 @@ class RawKernel:
             values[i] = address
         return buffers
 
-    def _reports(self, count: int) -> list[Report]:
-        raw = [RawReport() for _ in range(count)]
-        for i, report in enumerate(raw):
-            self._library.runtime.gpunn_emulator_report(i, ctypes.byref(report))
-        return readable(raw, self.name, self._library.path, self._place.base, build.HEADERS)
-
     def _fail(self, reports: list[Report]) -> None:
-        if without := [report for report in reports if report.kind == "resources"]:
-            raise LaunchError(str(without[0]))
+        if all(report.kind == "resources" for report in reports):
+            raise LaunchError(str(reports[0]))
         if self._check:
             raise CheckError(reports)
         raise LaunchError(f"{reports[0]}; run it with check=True to find where it begins")
@@ -416,4 +415,5 @@ class _Request(ctypes.Structure):
         ("library", ctypes.POINTER(_LibraryPlace)),
         ("buffers", ctypes.POINTER(RawBuffer)),
         ("buffer_count", ctypes.c_int),
+        ("handles_signals", ctypes.c_int),
     )

@@ -416,11 +416,13 @@ void note_access(const void* address, std::size_t bytes, bool write, const void*
 }
 
 void note_atomic(const void* address, std::size_t bytes, const void* caller) {
+    bool room = true;
     try {
         checker.atomic((const char*)address, bytes, caller);
     } catch (const std::bad_alloc&) {
-        worker->fail_for_memory("what is known of the atomics", "no memory");
+        room = false;
     }
+    if (!room) worker->fail_for_memory("what is known of the atomics", "no memory");
 }
 
 void note_fence() { checker.fence(); }

@@ -9,6 +9,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include <cfenv>
 #include <chrono>
 #include <condition_variable>
 #include <cstdio>
@@ -108,25 +109,34 @@ void return_worker(Worker* worker) {
 
 // --- signals ---------------------------------------------------------------------------------------------
 
-const void* interrupted_instruction(void* context) {
+// Where the signal came.
+struct Place {
+    const void *instruction, *stack_pointer;
+};
+
+Place place_of(void* context) {
 #if defined(__x86_64__)
-    return (const void*)((ucontext_t*)context)->uc_mcontext.gregs[REG_RIP];
+    const greg_t* registers = ((ucontext_t*)context)->uc_mcontext.gregs;
+    return {(const void*)registers[REG_RIP], (const void*)registers[REG_RSP]};
 #elif defined(__aarch64__)
-    return (const void*)((ucontext_t*)context)->uc_mcontext.pc;
+    const mcontext_t& machine = ((ucontext_t*)context)->uc_mcontext;
+    return {(const void*)machine.pc, (const void*)machine.sp};
 #else
     (void)context;
-    return nullptr;
+    return {nullptr, nullptr};
 #endif
 }
 
 // A fault in a kernel ends the launch with a report. A fault anywhere else is not ours.
 void handle_fault(int signal, siginfo_t* info, void* context) {
     if (!worker || !worker->runs_kernel()) return;
-    const char* pc = (const char*)interrupted_instruction(context);
+    Place place = place_of(context);
+    const char* pc = (const char*)place.instruction;
     Report report = worker->describe(signal == SIGFPE ? Kind::division : Kind::fault, pc ? pc + 1 : nullptr);
     const char* format = "invalid access at address %p";
     if (signal == SIGFPE) format = "integer division by zero, or its result does not fit";
-    else if (overflows(worker->fiber()->stack, info->si_addr))
+    else if (overflows(worker->fiber()->stack, info->si_addr) ||
+             overflows(worker->fiber()->stack, place.stack_pointer))
         format = "the stack is full: a thread may have 512 KiB of local memory";
     std::snprintf(report.message, sizeof report.message, format, info->si_addr);
     worker->fail(report);
@@ -136,7 +146,7 @@ void handle_fault(int signal, siginfo_t* info, void* context) {
 #define sigev_notify_thread_id _sigev_un._tid
 #endif
 
-// Sends `interrupting` to this thread again and again while a launch runs.
+// Sends `interrupting` to this thread again and again, from start() to stop().
 class Ticking {
 public:
     ~Ticking() {
@@ -169,6 +179,19 @@ private:
 
 thread_local Ticking ticking;
 
+class Ticks {
+public:
+    explicit Ticks(bool wanted) : wanted_(wanted) {
+        if (wanted_) ticking.start();
+    }
+    ~Ticks() {
+        if (wanted_) ticking.stop();
+    }
+
+private:
+    bool wanted_;
+};
+
 // --- a launch on its host threads ------------------------------------------------------------------------
 
 #ifdef GPUNN_EMULATOR_CHECK
@@ -193,35 +216,64 @@ unsigned core_count() {
 // now and then.
 class Run {
 public:
+    // This host thread's signals have been given to `target` already.
     explicit Run(const Request& request) : launch(request), start_(Clock::now()) {
 #ifdef GPUNN_EMULATOR_CHECK
         check_lock_ = std::unique_lock<std::timed_mutex>(check_mutex, std::defer_lock);
 #endif
         gpunn_signals_hold();
-        gpunn_signals_set_target(&target);
-        ticking.start();
     }
-    ~Run() {
+    ~Run() { close(); }
+    Run(const Run&) = delete;
+
+    // Returns false before the end now and then: the next call goes on where this one stopped.
+    bool go_on() {
+        HostFloats floats;
+        Ticks ticks(launch.request.handles_signals);
+        interrupted_ = 0;
+        return work();
+    }
+
+    // Ends it, wherever it is: only the reports are left.
+    void close() {
+        if (closed_) return;
+        closed_ = true;
         launch.stop();
 #ifndef GPUNN_EMULATOR_CHECK
         while (!wait_for_helpers()) {}
         for (std::thread& helper : helpers_) helper.join();
 #endif
         give_worker_back();
-        ticking.stop();
-        gpunn_signals_set_target(nullptr);
+        gpunn_signals_clear_target();
         gpunn_signals_release();
 #ifdef GPUNN_EMULATOR_CHECK
         if (!check_lock_.owns_lock()) return;
         checker.end_launch();
         check_runs = false;
+        check_lock_.unlock();
 #endif
     }
-    Run(const Run&) = delete;
+    bool is_closed() const { return closed_; }
 
-    // Returns false before the end now and then: the next call goes on where this one stopped.
-    bool go_on() {
-        interrupted_ = 0;
+    Launch launch;
+
+    static const SignalTarget target, helper_target;
+
+private:
+    typedef std::chrono::steady_clock Clock;
+    static constexpr std::chrono::milliseconds pause{5};
+
+    // A signal handler, which a kernel may be left in, has rounding modes of its own.
+    class HostFloats {
+    public:
+        HostFloats() { std::fegetenv(&saved_); }
+        ~HostFloats() { std::fesetenv(&saved_); }
+
+    private:
+        std::fenv_t saved_;
+    };
+
+    bool work() {
 #ifdef GPUNN_EMULATOR_CHECK
         while (!check_lock_.owns_lock() && !check_lock_.try_lock_for(pause))
             if (interrupted_) return false;
@@ -235,14 +287,6 @@ public:
 #endif
         return true;
     }
-
-    Launch launch;
-
-    static const SignalTarget target, helper_target;
-
-private:
-    typedef std::chrono::steady_clock Clock;
-    static constexpr std::chrono::milliseconds pause{5};
 
     void begin() {
         begun_ = true;
@@ -295,14 +339,17 @@ private:
     // What a helper does. One that cannot be had takes no block: the others do the work.
     void help(std::size_t stacks) {
         gpunn_signals_set_target(&helper_target);
+        Worker* mine = nullptr;
         try {
-            Worker* mine = borrow_worker();
+            mine = borrow_worker();
+        } catch (const std::bad_alloc&) {
+        }
+        if (mine) {
             if (mine->begin(launch, stacks)) {
                 mine->work([] {});
                 mine->end();
             }
             return_worker(mine);
-        } catch (const std::bad_alloc&) {
         }
         std::lock_guard<std::mutex> lock(helpers_mutex_);
         busy_helpers_--;
@@ -330,18 +377,17 @@ private:
 
     Clock::time_point start_;
     Worker* worker_ = nullptr;
-    bool begun_ = false;
+    bool begun_ = false, closed_ = false;
     volatile sig_atomic_t interrupted_ = 0;
 #ifdef GPUNN_EMULATOR_CHECK
     std::unique_lock<std::timed_mutex> check_lock_;
 #endif
 };
 
-// The launch of this host thread, if there is one.
+// The launch that this host thread is in, if there is one.
 __thread Run* running __attribute__((tls_model("initial-exec")));
-thread_local std::vector<Report> last_reports;
 
-const SignalTarget Run::target{handle_fault, interrupt};
+const SignalTarget Run::target{handle_fault, interrupt, SI_TIMER};
 
 // A kernel can be left where it runs its own code, which holds no lock of anybody's; elsewhere it is asked to leave.
 void leave(const void* pc) {
@@ -352,14 +398,14 @@ void leave(const void* pc) {
 void Run::interrupt(void* context) {
     if (!running) return;
     running->interrupted_ = 1;
-    if (worker && worker->runs_kernel()) leave(interrupted_instruction(context));
+    if (worker) leave(place_of(context).instruction);
 }
 
 #ifndef GPUNN_EMULATOR_CHECK
-const SignalTarget Run::helper_target{handle_fault, interrupt_helper};
+const SignalTarget Run::helper_target{handle_fault, interrupt_helper, SI_TKILL};
 
 void Run::interrupt_helper(void* context) {
-    if (worker && worker->runs_kernel() && worker->is_stopped()) leave(interrupted_instruction(context));
+    if (worker && worker->is_stopped()) leave(place_of(context).instruction);
 }
 #endif
 
@@ -373,30 +419,29 @@ void free_locks_in_child() {
     worker = nullptr;
     ticking.forget();
 #ifdef GPUNN_EMULATOR_CHECK
-    if (!check_runs) return;
-    check_runs = false;
     new (&check_mutex) std::timed_mutex;
-    new (&checker) Checker();
+    if (check_runs) new (&checker) Checker();
+    check_runs = false;
 #endif
 }
 const int fork_handlers = pthread_atfork(hold_locks, free_locks, free_locks_in_child);
 
-int finish() {
-    last_reports = std::move(running->launch.reports);
-    delete running;
-    running = nullptr;
-    std::fflush(stdout);  // a kernel's printf goes through C's buffer, Python's does not
-    return (int)last_reports.size();
-}
-
-int go_on() {
+// Returns the number of reports, or an Outcome; `run` is null afterwards if there is nothing more to ask it.
+int go_on(Run*& run) {
+    int outcome = (int)Outcome::no_memory;
     try {
-        return running->go_on() ? finish() : (int)Outcome::suspended;
+        if (!run->go_on()) return (int)Outcome::suspended;
+        outcome = (int)run->launch.reports.size();
     } catch (const std::bad_alloc&) {
-        delete running;
-        running = nullptr;
-        return (int)Outcome::no_memory;
     }
+    run->close();
+    running = nullptr;
+    if (outcome <= 0) {
+        delete run;
+        run = nullptr;
+    }
+    std::fflush(stdout);  // a kernel's printf goes through C's buffer, Python's does not
+    return outcome;
 }
 
 // --- the kernel's library --------------------------------------------------------------------------------
@@ -454,25 +499,30 @@ GPUNN_API int gpunn_emulator_find_library(const char* address, Library* library)
     return dl_iterate_phdr(look_at_object, &search);
 }
 
-// Runs a kernel and returns the number of reports, which gpunn_emulator_report then gives to the same host
-// thread, or an Outcome.
-GPUNN_API int gpunn_emulator_launch(const Request* request) {
-    if (running) return (int)Outcome::nested;
+// Runs a kernel and returns the number of its reports, or an Outcome. `run` must be null; what is put there has to be
+// given to gpunn_emulator_end.
+GPUNN_API int gpunn_emulator_launch(const Request* request, Run** run) {
+    if (!gpunn_signals_set_target(&Run::target)) return (int)Outcome::nested;
     try {
-        running = new Run(*request);
+        *run = running = new Run(*request);
     } catch (const std::bad_alloc&) {
+        gpunn_signals_clear_target();
         return (int)Outcome::no_memory;
     }
-    return go_on();
+    return go_on(*run);
 }
 
 // Goes on with a launch that was suspended, and returns as gpunn_emulator_launch does.
-GPUNN_API int gpunn_emulator_resume() { return running ? go_on() : (int)Outcome::forgotten; }
+GPUNN_API int gpunn_emulator_resume(Run** run) { return *run == running ? go_on(*run) : (int)Outcome::forgotten; }
 
-// Gives up a launch that was suspended, if there is one.
-GPUNN_API void gpunn_emulator_abandon() {
-    delete running;
-    running = nullptr;
+GPUNN_API void gpunn_emulator_report(const Run* run, int i, Report* report) {
+    *report = run->launch.reports[(std::size_t)i];
 }
 
-GPUNN_API void gpunn_emulator_report(int i, Report* report) { *report = last_reports[(std::size_t)i]; }
+// Ends a launch, also before its end, and forgets its reports. One that was suspended in the parent of this process is
+// left alone: its threads are not here.
+GPUNN_API void gpunn_emulator_end(Run* run) {
+    if (!run || !(run->is_closed() || run == running)) return;
+    if (run == running) running = nullptr;
+    delete run;
+}

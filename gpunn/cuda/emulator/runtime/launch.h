@@ -74,6 +74,7 @@ struct Request {
     const Library* library;
     const Buffer* buffers;
     int buffer_count;
+    int handles_signals;  // this host thread, so that the launch has to return now and then
 };
 
 static_assert(sizeof(Request) == 88, "the Python side must follow");

@@ -13,15 +13,17 @@ namespace {
 const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, interrupting};
 const int signal_count = sizeof signals / sizeof signals[0];
 
-struct sigaction previous[signal_count];
+// What was there when our handler came, and, where somebody put his own on top of ours, what was there before that:
+// his may call ours back.
+struct sigaction previous[signal_count], below[signal_count];
+__thread bool in_previous __attribute__((tls_model("initial-exec")));
 int holders = 0;
 std::mutex mutex;
 
 // Initial-exec: the first use of other thread-local storage allocates it, which a signal handler must not.
 __thread const SignalTarget* target __attribute__((tls_model("initial-exec")));
 
-void call_previous(int i, siginfo_t* info, void* context) {
-    const struct sigaction& action = previous[i];
+void call(const struct sigaction& action, int i, siginfo_t* info, void* context) {
     if (action.sa_flags & SA_SIGINFO) action.sa_sigaction(signals[i], info, context);
     else if (action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN) action.sa_handler(signals[i]);
     else if (signals[i] != interrupting) {  // the end of the process
@@ -30,13 +32,20 @@ void call_previous(int i, siginfo_t* info, void* context) {
     }
 }
 
+void call_previous(int i, siginfo_t* info, void* context) {
+    if (in_previous) return call(below[i], i, info, context);
+    in_previous = true;
+    call(previous[i], i, info, context);
+    in_previous = false;
+}
+
 void handle(int signal, siginfo_t* info, void* context) {
     int i = 0, error = errno;
     while (signals[i] != signal) i++;
-    if (signal == interrupting && (info->si_code == SI_TKILL || info->si_code == SI_TIMER)) {
-        if (target) target->interrupt(context);
-    } else {
-        if (target && signal != interrupting) target->fault(signal, info, context);
+    if (signal == interrupting && target && info->si_code == target->interrupt_code) target->interrupt(context);
+    else {
+        // A fault that somebody has sent is not the kernel's.
+        if (signal != interrupting && target && info->si_code > 0) target->fault(signal, info, context);
         call_previous(i, info, context);
     }
     errno = error;
@@ -48,13 +57,17 @@ bool is_ours(const struct sigaction& action) {
 
 void install(int i) {
     struct sigaction action {}, now;
+    sigaction(signals[i], nullptr, &now);
+    // Where somebody has put back a handler of ours that he had found, what was before that still holds.
+    if (!is_ours(now)) {
+        if (now.sa_sigaction != previous[i].sa_sigaction) below[i] = previous[i];
+        previous[i] = now;
+    }
     action.sa_sigaction = handle;
     // A fault's handler has a stack of its own, because the fiber's may be what overflowed. Not deferred, because
     // both kinds may be left by a jump.
     action.sa_flags = SA_SIGINFO | SA_NODEFER | (signals[i] == interrupting ? SA_RESTART : SA_ONSTACK);
-    sigaction(signals[i], &action, &now);
-    // Where somebody has put back a handler of ours that he had found, what was before that still holds.
-    if (!is_ours(now)) previous[i] = now;
+    sigaction(signals[i], &action, nullptr);
 }
 
 void put_back(int i) {
@@ -91,4 +104,10 @@ GPUNN_API void gpunn_signals_release() {
         for (int i = 0; i < signal_count; i++) put_back(i);
 }
 
-GPUNN_API void gpunn_signals_set_target(const SignalTarget* chosen) { target = chosen; }
+GPUNN_API bool gpunn_signals_set_target(const SignalTarget* chosen) {
+    if (target) return false;
+    target = chosen;
+    return true;
+}
+
+GPUNN_API void gpunn_signals_clear_target() { target = nullptr; }

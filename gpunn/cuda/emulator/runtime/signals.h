@@ -9,8 +9,9 @@ namespace gpunn_emulator {
 struct SignalTarget {
     // A fault. Does not return if a kernel made it.
     void (*fault)(int signal, siginfo_t* info, void* context);
-    // The signal `interrupting`.
+    // The signal `interrupting`, if its code is this one.
     void (*interrupt)(void* context);
+    int interrupt_code;
 };
 
 // Launches send it to their own threads. It is ignored where no handler is in place.
@@ -23,6 +24,8 @@ extern "C" {
 void gpunn_signals_hold();
 void gpunn_signals_release();
 
-// Chooses what is done in this host thread; null: what would be done without us.
-void gpunn_signals_set_target(const gpunn_emulator::SignalTarget* target);
+// Chooses what is done in this host thread, and returns true; false if that is chosen already.
+bool gpunn_signals_set_target(const gpunn_emulator::SignalTarget* target);
+// What would be done without us, again.
+void gpunn_signals_clear_target();
 }

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <new>
@@ -41,6 +42,21 @@ std::uint64_t mixed(std::uint64_t x) {  // the finaliser of SplitMix64
 // Of the handler of faults. A signal's frame has all registers: 11 KiB on the largest processors.
 const std::size_t signal_stack_bytes = 64 * 1024;
 
+std::atomic<std::size_t> mapped_stacks{0};
+
+// Each is two mappings, of which a process may have 65,530 by default; half of them are for others.
+std::size_t most_stacks() {
+    static const std::size_t most = [] {
+        std::size_t mappings = 65530;
+        if (std::FILE* file = std::fopen("/proc/sys/vm/max_map_count", "r")) {
+            if (std::fscanf(file, "%zu", &mappings) != 1) mappings = 65530;
+            std::fclose(file);
+        }
+        return mappings / 4;
+    }();
+    return most;
+}
+
 long page_faults() {
     rusage usage;
     return getrusage(RUSAGE_THREAD, &usage) ? 0 : usage.ru_minflt;
@@ -70,7 +86,7 @@ Worker::Worker() : fibers_(new Fiber[max_threads]()), signal_stack_(new char[sig
 
 bool Worker::begin(Launch& launch, std::size_t expected_stacks) {
     while (stacks_.size() < expected_stacks)
-        if (!add_stack()) return false;
+        if ((stacks_.size() && mapped_stacks > most_stacks()) || !add_stack()) return false;
     const Request& request = launch.request;
     launch_ = &launch;
     worker = this;
@@ -252,6 +268,7 @@ void Worker::give_stack(Fiber& fiber) {
 bool Worker::add_stack() {
     Stack stack;
     if (!map_stack(stack, stacks_.size())) return false;
+    mapped_stacks++;
     stacks_.push_back(stack);
     free_stacks_.push_back(stack);
     return true;
@@ -525,11 +542,13 @@ void Worker::async_copy(const AsyncCopy& copy, const void* caller) {
     checker.async_copy_starts(copy, caller);
 #endif
     fill(copy.shared, copy.bytes);
+    bool room = true;
     try {
         fiber.copies.push_back(copy);
     } catch (const std::bad_alloc&) {
-        fail_for_memory("a thread's asynchronous copies", "no memory");
+        room = false;
     }
+    if (!room) fail_for_memory("a thread's asynchronous copies", "no memory");
     fiber.copies.back().group = fiber.committed_groups;
 }
 

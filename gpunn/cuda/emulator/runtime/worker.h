@@ -59,7 +59,7 @@ public:
     Worker(const Worker&) = delete;  // nor is it destroyed: workers are kept for later launches, see launch.cpp
 
     // Between these two this host thread is the worker's. At least one stack is mapped at once, or as many as are
-    // likely to be needed; false is returned if they cannot be had.
+    // likely to be needed; false is returned if they cannot be had, or are more than the process should map.
     bool begin(Launch& launch, std::size_t expected_stacks);
     void end();
 
@@ -68,6 +68,7 @@ public:
     template <class AfterBlock> bool work(AfterBlock after_block) {
         for (;;) {
             if (!suspended_) {
+                if (asked_to_leave_) return asked_to_leave_ = 0, false;
                 std::int64_t block = launch_->take_block();
                 if (block < 0) return true;
                 start_block((std::uint64_t)block);
@@ -81,7 +82,7 @@ public:
     // stopped, gives the block up instead. Called where a kernel calls, or in a signal handler that has interrupted
     // the kernel's own code.
     void leave();
-    // Has that done when the kernel next calls.
+    // Has that done when the kernel next calls, or the block ends.
     void ask_to_leave() { asked_to_leave_ = 1; }
     void leave_if_asked() {
         if (asked_to_leave_) leave();

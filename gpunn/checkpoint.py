@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backend import Array, half_dtype, is_array, to_cpu
+from gpunn.backend import Array, check_not_masked, half_dtype, is_array, to_cpu
 from gpunn.errors import ArgumentError, FileError, GpunnError, PackageError, check, check_sizes, fail
 from gpunn.files import read_file, within, write_atomically
 from gpunn.nn import Module
@@ -54,6 +54,7 @@ def pack(op: str, arrays: Mapping[str, Array], metadata: dict[str, str] | None =
     """
     laid_out = {}
     for name, given in arrays.items():
+        check_not_masked(given)
         array = to_cpu(given)
         known = array.dtype.name == "bfloat16" or array.dtype.newbyteorder("<") in _DTYPES.values()
         check(known, ArgumentError, op, "safetensors has no such dtype", name=name, dtype=str(array.dtype))

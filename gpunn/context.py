@@ -77,9 +77,13 @@ class Context(AbstractContextManager[R]):
 
     def __init__(self, make: Callable[[], AbstractContextManager[R]]) -> None:
         self._make = make
+        self._made = [make()]  # wrong arguments are an error at once, as of `@no_grad` without its parentheses
 
     def __enter__(self) -> R:
-        once = self._make()
+        try:
+            once = self._made.pop()
+        except IndexError:
+            once = self._make()
         given = once.__enter__()
         _entered.set((*_entered.get(), (self, once)))
         return given

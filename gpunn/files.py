@@ -34,7 +34,7 @@ def write_atomically(
     """
     target = Path(os.path.realpath(path))
     before = _state(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)  # not what a link leads to
     temporary = target.with_name(f"{target.name}.{os.urandom(8).hex()}.part")
     # The kernel takes the umask's bits from the mode; what was hidden before is hidden while it is written, too.
     hidden = private or before is not None

@@ -68,7 +68,12 @@ class Node:
         check(is_array(new), DtypeError, "data", "data must be a raw array", type=type(new).__name__)
         floats = is_floating(new.dtype) or not self.requires_grad
         check(floats, DtypeError, "data", "only floats have gradients", dtype=str(new.dtype))
-        self._data = new
+        self.hold(new)
+        self._memory[1] = self._memory[1] or not self.requires_grad
+
+    def hold(self, own: Array) -> None:
+        """Make ``own``, whose memory nobody else changes, the array."""
+        self._data = own
         self.mark_changed()
 
     def mark_changed(self) -> None:
@@ -161,6 +166,7 @@ class Node:
             rule = "a tensor of several elements needs the gradient passed in: backward(g)"
             check(self._data.size == 1, GraphError, "backward", rule, shape=self._data.shape)
             return xp.ones(self._data.shape, self._data.dtype)
+        g = plain(g)
         check(is_array(g), DtypeError, "backward", "g must be a raw array", type=type(g).__name__)
         own, given = device_of(self._data), device_of(g)
         check(own == given, DeviceError, "backward", "g must be on the tensor's device", g=given, tensor=own)
@@ -225,7 +231,7 @@ def kept(*inputs: Any) -> list[Any]:
 def copied(constant: Any, *inputs: Any) -> Any:
     """What ``raw`` gives of labels, indices, masks or weights; a copy where a gradient of ``inputs`` is recorded."""
     array = raw(constant)
-    return _copy(array) if is_array(array) and is_recorded(*inputs) else array
+    return copy_of(array) if is_array(array) and is_recorded(*inputs) else array
 
 
 def is_recorded(*inputs: Any) -> bool:
@@ -239,12 +245,13 @@ def is_recorded(*inputs: Any) -> bool:
 
 def _own(x: Any) -> Any:
     if isinstance(x, Node):
-        return _copy(x._data) if x._memory[1] else x._data
+        return copy_of(x._data) if x._memory[1] else x._data
     array = plain(x)
-    return _copy(array) if is_array(array) else array
+    return copy_of(array) if is_array(array) else array
 
 
-def _copy(array: Array) -> Array:
+def copy_of(array: Array) -> Array:
+    """A copy, on the device of the array."""
     with device_context(array):  # CuPy copies to the current device
         return array.copy()
 

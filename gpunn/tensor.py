@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backend import Array, asarray, cast, device_of, get_array_module, is_array, is_floating, to_cpu
+from gpunn.backend import Array, asarray, cast, device_of, get_array_module, is_array, is_floating, plain, to_cpu
 from gpunn.casting import in_float32, in_half, in_widest
 from gpunn.errors import ArgumentError, DtypeError, GraphError, ShapeError, check, fail
-from gpunn.graph import Backward, Node, copied, is_recording, kept, no_grad, raw
+from gpunn.graph import Backward, Node, copied, copy_of, is_recording, kept, no_grad, raw
 from gpunn.ops import arithmetic, indexing, reduction, selection
 from gpunn.ops import math as elementwise
 from gpunn.ops import shape as shaping
@@ -30,8 +30,8 @@ __all__ = ["Backward", "Tensor", "no_grad", "record", "tensor"]
 class Tensor(Node):
     """An array with a gradient; made by :func:`tensor` or by computing with tensors.
 
-    ``data`` is the raw NumPy or CuPy array. ``grad`` is a raw array of the same shape after :meth:`backward`, else
-    None; gradients of several backward passes add up.
+    ``Tensor(array)`` is ``tensor(array)``. ``data`` is the raw NumPy or CuPy array. ``grad`` is a raw array of the same
+    shape after :meth:`backward`, else None; gradients of several backward passes add up.
 
     Operands of an operator must be of one dtype and on one device; Python numbers take those of the other operand.
     Comparisons give boolean tensors, which have no gradient; as a key of a dict a tensor is known by identity.
@@ -46,6 +46,12 @@ class Tensor(Node):
     __array_ufunc__ = None  # makes `ndarray * Tensor` call Tensor.__rmul__ instead of multiplying element by element
     __slots__ = ()
     __hash__ = object.__hash__  # by identity, though == compares the elements
+
+    def __init__(self, data: Array, requires_grad: bool = False) -> None:
+        array = plain(data)
+        check(is_array(array), DtypeError, "Tensor", "data must be a raw array", type=type(data).__name__)
+        super().__init__(copy_of(array) if requires_grad else array, requires_grad)
+        self._memory[1] = not requires_grad
 
     # ---- the array ------------------------------------------------------------------------------------------------
 
@@ -110,7 +116,7 @@ class Tensor(Node):
 
     def detach(self) -> Tensor:
         """A tensor on the same data that no gradient passes through."""
-        return Tensor(self._data).sharing_memory(self)
+        return _made(self._data).sharing_memory(self)
 
     # ---- arithmetic -----------------------------------------------------------------------------------------------
 
@@ -217,10 +223,10 @@ class Tensor(Node):
         return _logic("invert", lambda x, _: ~x, self, False)
 
     def all(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        return Tensor(reduction.all(self._data, axis, keepdims))
+        return _made(reduction.all(self._data, axis, keepdims))
 
     def any(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        return Tensor(reduction.any(self._data, axis, keepdims))
+        return _made(reduction.any(self._data, axis, keepdims))
 
     # ---- elements -------------------------------------------------------------------------------------------------
 
@@ -253,7 +259,7 @@ class Tensor(Node):
     def astype(self, dtype: Any) -> Tensor:
         old, dtype = self.dtype, np.dtype(dtype).newbyteorder("=")
         if not is_floating(dtype):
-            return Tensor(cast(self._data, dtype, copy=True))  # integers have no gradient
+            return _made(cast(self._data, dtype, copy=True))  # integers have no gradient
         return self._result(cast(self._data, dtype, copy=True), lambda gy: cast(gy, old))
 
     def copy(self) -> Tensor:
@@ -363,11 +369,11 @@ class Tensor(Node):
 
     def argmax(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
         """The index of the first of the largest elements; it has no gradient."""
-        return Tensor(reduction.argmax(self._data, axis, keepdims))
+        return _made(reduction.argmax(self._data, axis, keepdims))
 
     def argmin(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
         """The index of the first of the smallest elements; it has no gradient."""
-        return Tensor(reduction.argmin(self._data, axis, keepdims))
+        return _made(reduction.argmin(self._data, axis, keepdims))
 
     # ---- results --------------------------------------------------------------------------------------------------
 
@@ -400,12 +406,18 @@ def tensor(data: Any, requires_grad: bool = False, dtype: Any = None, device: st
     given = raw(data)
     array = asarray(given, device=device, dtype=dtype)
     if isinstance(data, Tensor):
-        copy = Tensor(array, requires_grad)
+        copy = _made(array, requires_grad)
         return copy.sharing_memory(data) if array is given else copy
-    shared = array is data or (isinstance(array, np.ndarray) and array.base is not None)
-    result = Tensor(array.copy() if shared and requires_grad else array, requires_grad)
-    result._memory[1] = shared and not requires_grad
-    return result
+    new = isinstance(data, Real | np.generic | list | tuple)  # of anything else the memory may be another's
+    shared = not new and (array is data or not is_array(data) or getattr(array, "base", None) is not None)
+    return Tensor(array, requires_grad) if shared else _made(array, requires_grad)
+
+
+def _made(array: Array, requires_grad: bool = False) -> Tensor:
+    """A Tensor of an array that nobody else holds, or whose holders tell when they change it."""
+    made = Tensor.__new__(Tensor)
+    Node.__init__(made, array, requires_grad)
+    return made
 
 
 def record(y: Array, parents: Sequence[Tensor], backward: Backward) -> Tensor:
@@ -413,7 +425,7 @@ def record(y: Array, parents: Sequence[Tensor], backward: Backward) -> Tensor:
 
     ``backward(gy, needs)`` returns one gradient for each parent, None for those that need none.
     """
-    return Tensor(_array(y)).computed_from(parents, backward)
+    return _made(_array(y)).computed_from(parents, backward)
 
 
 def _array(y: Any) -> Array:
@@ -446,12 +458,12 @@ def _matmul(a: Any, b: Any) -> Tensor:
 def _compare(op: str, compare: Callable[[Any, Any], Any], a: Tensor, b: Any) -> Tensor:
     if b is None or isinstance(b, str):
         return NotImplemented  # type: ignore[no-any-return]
-    return Tensor(_array(compare(*arithmetic.pair(op, a.data, raw(b)))))
+    return _made(_array(compare(*arithmetic.pair(op, a.data, raw(b)))))
 
 
 def _logic(op: str, combine: Callable[[Any, Any], Any], a: Tensor, b: Any) -> Tensor:
     check(a.dtype == np.bool_, DtypeError, op, "operands must be boolean", dtype=str(a.dtype))
-    return Tensor(_array(combine(*arithmetic.pair(op, a.data, raw(b)))))
+    return _made(_array(combine(*arithmetic.pair(op, a.data, raw(b)))))
 
 
 def _raw_index(x: Tensor, index: Any) -> Any:

@@ -165,6 +165,9 @@ def test_no_limit_only_measures():
     p, q = leaves(np.float32([3.0]), np.float32([-4.0]))
     assert optim.clip_grad_norm([p, q], math.inf) == 5
     assert (p.grad.item(), q.grad.item()) == (3, -4)
+    p.grad[...] = math.inf
+    assert optim.clip_grad_norm([p, q], math.inf) == math.inf
+    assert (p.grad.item(), q.grad.item()) == (math.inf, -4)
 
 
 @pytest.mark.peer("clip_grad_norm", "clip_grad_value")

@@ -207,3 +207,11 @@ def test_errors_name_rule_and_values():
     with pytest.raises(ArgumentError, match="the precision must be one of"), backend.matmul_precision("fp8"):
         pass
     assert gpunn.graph.is_recording()
+
+
+def test_a_decorator_without_its_parentheses_is_refused():
+    with pytest.raises(TypeError, match="no_grad"):
+
+        @no_grad
+        def never():
+            pass

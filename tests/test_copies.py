@@ -303,3 +303,17 @@ def test_copies_do_not_draw_from_the_same_generator():
     layer = nn.Dropout(0.5, generator=gpunn.backend.random_generator(1))
     other = copy.deepcopy(layer)
     np.testing.assert_array_equal(layer(X), other(X))
+
+
+@pytest.mark.parametrize("parted", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["deepcopy", "pickle"])
+def test_a_pair_that_was_parted_between_two_passes_is_refused(parted):
+    model = net()
+    sgd = optim.SGD(model.parameters(), lr=0.1)
+    (model(tensor(X)) ** 2).sum().backward()
+    sgd.step()
+    model2, sgd2 = parted(model), parted(sgd)
+    sgd2.step()  # by the gradients that it was copied with
+    sgd2.zero_grad()
+    (model2(tensor(X)) ** 2).sum().backward()
+    with pytest.raises(ArgumentError, match="SGD: no parameter of this copy has a gradient: copy or pickle the model"):
+        sgd2.step()

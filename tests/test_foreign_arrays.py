@@ -32,11 +32,21 @@ def emulated(x):
         return F.batch_norm(x, training=True), F.global_avg_pool1d(x[..., None])
 
 
+def gradient_times_weight(gy):
+    x = tensor(np.ones_like(PLAIN), requires_grad=True)
+    (x * WEIGHT).backward(gy)
+    return x.grad
+
+
 # what is done with an array; each must give what it gives of the plain one
 DONE = {
     "tensor": lambda x: tensor(x),
     "tensor of a dtype": lambda x: tensor(VALUES, dtype=x.dtype),
     "astype": lambda x: tensor(np.float64(VALUES)).astype(x.dtype),
+    "the class": lambda x: Tensor(x) * WEIGHT,
+    "parameter": lambda x: nn.Parameter(x).detach() * WEIGHT,
+    "buffer": lambda x: nn.Buffer(x) * WEIGHT,
+    "backward": lambda x: gradient_times_weight(x),
     "times": lambda x: tensor(x) * WEIGHT,
     "beside a tensor": lambda x: tensor(WEIGHT, requires_grad=True) * x,
     "before a tensor": lambda x: x * tensor(WEIGHT),

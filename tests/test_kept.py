@@ -99,7 +99,31 @@ def gradient(function, w, arrays, as_given, filled):
     return leaf.grad
 
 
-GIVEN = {"arrays": lambda a: a, "tensors": tensor, "views": lambda a: tensor(a[:])[:]}
+def put_into(a):
+    held = tensor(np.zeros_like(a))
+    held.data = a
+    return held
+
+
+class Holder:
+    """Another library's array, which NumPy reads without a copy."""
+
+    def __init__(self, a):
+        self.a = a
+
+    def __array__(self, dtype=None, copy=None):
+        return self.a
+
+
+GIVEN = {
+    "arrays": lambda a: a,
+    "tensors": tensor,
+    "views": lambda a: tensor(a[:])[:],
+    "the class": Tensor,
+    "buffers": nn.Buffer,
+    "put into a tensor": put_into,
+    "another library's": lambda a: tensor(Holder(a), dtype=a.dtype),
+}
 
 
 @pytest.mark.parametrize("as_given", GIVEN.values(), ids=GIVEN)
@@ -142,8 +166,8 @@ def test_a_tensor_without_one_stays_on_the_memory_that_it_was_given():
 
 
 def test_nothing_is_copied_where_nothing_is_recorded(monkeypatch):
-    monkeypatch.setattr("gpunn.graph._copy", lambda array: pytest.fail("a copy"))
-    given, w = np.ones((2, 3)), Tensor(W)
+    monkeypatch.setattr("gpunn.graph.copy_of", lambda array: pytest.fail("a copy"))
+    given, w = np.ones((2, 3)), Tensor(W) * 1
     F.linear(given, W)
     F.linear(tensor(given), w)
     F.linear(tensor(W, requires_grad=True), w)  # neither is memory of the caller
@@ -169,3 +193,20 @@ def test_a_tensor_of_a_tensor_and_what_only_looks_computed_share_its_changes():
         assert not same.data.any()
         with pytest.raises(GraphError, match="an array of this graph was changed in place"):
             y.backward()
+
+
+def test_a_parameter_has_its_own_memory():
+    given = np.ones(2)
+    parameter = nn.Parameter(given)
+    y = (parameter**3).sum()
+    given[...] = 5
+    y.backward()
+    assert parameter.grad.tolist() == [3, 3]
+
+
+def test_a_list_of_pads_may_change():
+    x, pads = tensor(floats(3), requires_grad=True), [1, 1]
+    y = F.pad(x, pads)
+    pads[:] = 2, 0
+    y.backward(np.arange(5.0))
+    assert x.grad.tolist() == [1, 2, 3]

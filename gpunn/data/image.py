@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from gpunn.errors import FileError, PackageError
+from gpunn.files import open_file
 
 Pixels: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -85,7 +86,7 @@ def _decoded(path: str | os.PathLike[str], mode: str, scaled: bool) -> tuple[Any
     """Pillow's image, upright and opaque, and what is white in it; of ``mode`` or, of more than 8 bits, "F"."""
     from PIL import Image
 
-    with Image.open(path) as image:
+    with open_file(path) as file, Image.open(file) as image:
         deep = image.mode.startswith(("I", "F"))
         _check_size(image, deep)  # before it is decoded: a small file may declare any size
         image.filename = ""  # or Pillow maps the file into memory, and scrambles a TIFF that it turns

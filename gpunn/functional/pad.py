@@ -20,5 +20,5 @@ def pad(x: Any, pads: tuple[int, ...], mode: PadMode = "constant", value: float 
     [[3.0, 2.0, 1.0, 2.0, 3.0, 2.0]]
     """
     y = ops.pad(raw(x), pads, mode, value)
-    shape = x.shape
-    return differentiable(y, (x,), lambda gy, _: (ops.pad_backward(gy, shape, pads, mode),))
+    shape, kept_pads = x.shape, tuple(pads)
+    return differentiable(y, (x,), lambda gy, _: (ops.pad_backward(gy, shape, kept_pads, mode),))

@@ -11,12 +11,15 @@ import numpy as np
 
 from gpunn.backend import Array, asarray, check_device, device_context, device_of, is_array
 from gpunn.errors import ArgumentError, DtypeError, ShapeError, check
+from gpunn.graph import copy_of
 from gpunn.observer import Observer, observers
 from gpunn.tensor import Tensor, no_grad
 
 
 class Parameter(Tensor):
     """A Tensor that a module learns: it requires a gradient, and :meth:`Module.parameters` finds it.
+
+    It begins as a copy of ``data``.
 
     >>> Parameter(np.zeros(2, np.float32))
     tensor([0., 0.], dtype=float32, requires_grad=True)
@@ -31,6 +34,8 @@ class Parameter(Tensor):
 class Buffer(Tensor):
     """A Tensor that a module keeps beside its parameters: saved and moved with them, but not learned.
 
+    It begins as a copy of ``data``.
+
     >>> Buffer(np.zeros(2, np.float32)).requires_grad
     False
     """
@@ -39,6 +44,8 @@ class Buffer(Tensor):
 
     def __init__(self, data: Array) -> None:
         super().__init__(data)
+        self.hold(copy_of(self.data))
+        self._memory[1] = False  # nobody else holds it
 
 
 Held = TypeVar("Held")
@@ -121,7 +128,7 @@ class Module:
             kind = _kind(own[name]) if own[name] is not None else dict(self._places).get(name)
             if kind is not None and not isinstance(value, kind):
                 rule = f"{name} can become another {kind.__name__} or None, and nothing else"
-                rule += "" if kind is Module else f"; new values go into {name}.data[...]"
+                rule += "" if kind is Module else f"; new values go in by `with no_grad(): {name}[...] = ...`"
                 check(value is None, DtypeError, type(self).__name__, rule, type=type(value).__name__)
                 super().__setattr__("_places", (*self._places, (name, kind)))
         super().__setattr__(name, value)
@@ -293,7 +300,7 @@ class Module:
         device = check_device(device)
         for held in self._state().values():
             if device_of(held.data) != device:
-                held.data = asarray(held.data, device=device)
+                held.hold(asarray(held.data, device=device))
                 held.grad = None
         return self
 

@@ -56,6 +56,8 @@ def clip_grad_norm(
         if error_if_nonfinite and not math.isfinite(float(share)):
             rule = "the norm of the gradients is not finite, and they are as they were"
             check(False, TrainingError, op, rule, norm=float(total))
+        if max_norm == math.inf:
+            return total
         factor = xp.minimum(max_norm / unit / (share + 1e-6 / unit), 1)
         for p in learned:
             p.grad = xp.asarray(p.grad * factor, p.dtype)

@@ -119,7 +119,7 @@ class Group:
         self.slices = [slice(end - p.size, end) for end, p in zip(ends, self.parameters, strict=True)]
         self._views = [self._flat[s].reshape(p.shape) for s, p in zip(self.slices, self.parameters, strict=True)]
         for parameter, view in zip(self.parameters, self._views, strict=True):
-            parameter.data = view
+            parameter.hold(view)
 
     # ---- copies ---------------------------------------------------------------------------------------------------
 

@@ -48,7 +48,7 @@ class Optimizer:
     and for a setting outside its range; nothing is moved then.
     """
 
-    _copied = False  # and has taken no step since
+    _copied: list[Any] | None = None  # the gradients that a copy came with, until one has come since
 
     def __init__(
         self, parameters: Parameters, settings: Settings, l1: float, l2: float, regularise: Predicate | None
@@ -68,7 +68,7 @@ class Optimizer:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._copied = True
+        self._copied = [p.grad for group in self.groups for p in group.parameters]
 
     # ---- what a subclass says -------------------------------------------------------------------------------------
 
@@ -134,11 +134,12 @@ class Optimizer:
         for group in self.groups:
             group.check_views()
             group.check_gradients()
-        if self._copied:
+        if self._copied is not None:
             rule = "no parameter of this copy has a gradient: copy or pickle the model and its optimizer together"
-            learned = any(p.grad is not None for group in self.groups for p in group.parameters)
-            check(learned, ArgumentError, type(self).__name__, rule, parameters=self.groups[0].names[:3])
-            self._copied = False
+            learned = [p.grad for group in self.groups for p in group.parameters if p.grad is not None]
+            check(bool(learned), ArgumentError, type(self).__name__, rule, parameters=self.groups[0].names[:3])
+            if any(all(g is not old for old in self._copied) for g in learned):
+                self._copied = None
 
     def _move(self, group: Group) -> None:
         group.count_step()

@@ -119,6 +119,14 @@ def test_a_link_to_itself(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["link"]
 
 
+@posix
+def test_a_link_into_a_folder_that_is_missing_makes_none(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(Path("no", "such", "file"))
+    with pytest.raises(FileNotFoundError):
+        write_atomically(tmp_path / "link", b"x")
+    assert os.listdir(tmp_path) == ["link"]
+
+
 def special_files(folder: Path) -> dict[str, Path]:
     """One of each kind; the device is a node of our own, if we may make it, and never one of the system."""
     made = {name: folder / name for name in ("FIFO", "socket")}

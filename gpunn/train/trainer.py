@@ -225,8 +225,11 @@ class Trainer:
             self._frozen = [module for module in self.model.modules() if not module.training]
         else:
             self.model.train()
-            for module in self._frozen:
-                module.training = False
+            self._freeze()
+
+    def _freeze(self) -> None:
+        for module in self._frozen:
+            module.training = False
 
     def _take_step(self, group: list[Any], generators: list[np.random.Generator]) -> float:
         random = [(generator, generator.bit_generator.state) for generator in generators]
@@ -301,6 +304,8 @@ class Trainer:
             return {}
         with self.ema.averages() if self.ema is not None else nullcontext():
             measures = dict(self.measure())
+        if self.model.training:
+            self._freeze()  # a measure that ends with model.train() has thawed them
         for name, value in measures.items():
             if not math.isfinite(value):
                 self._fail(f"the {name.replace('_', ' ')} is {value}", [], None)

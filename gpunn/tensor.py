@@ -116,7 +116,7 @@ class Tensor(Node):
 
     def detach(self) -> Tensor:
         """A tensor on the same data that no gradient passes through."""
-        return _made(self._data).sharing_memory(self)
+        return wrapped(self._data).sharing_memory(self)
 
     # ---- arithmetic -----------------------------------------------------------------------------------------------
 
@@ -223,10 +223,10 @@ class Tensor(Node):
         return _logic("invert", lambda x, _: ~x, self, False)
 
     def all(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        return _made(reduction.all(self._data, axis, keepdims))
+        return wrapped(reduction.all(self._data, axis, keepdims))
 
     def any(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        return _made(reduction.any(self._data, axis, keepdims))
+        return wrapped(reduction.any(self._data, axis, keepdims))
 
     # ---- elements -------------------------------------------------------------------------------------------------
 
@@ -259,7 +259,7 @@ class Tensor(Node):
     def astype(self, dtype: Any) -> Tensor:
         old, dtype = self.dtype, np.dtype(dtype).newbyteorder("=")
         if not is_floating(dtype):
-            return _made(cast(self._data, dtype, copy=True))  # integers have no gradient
+            return wrapped(cast(self._data, dtype, copy=True))  # integers have no gradient
         return self._result(cast(self._data, dtype, copy=True), lambda gy: cast(gy, old))
 
     def copy(self) -> Tensor:
@@ -369,11 +369,11 @@ class Tensor(Node):
 
     def argmax(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
         """The index of the first of the largest elements; it has no gradient."""
-        return _made(reduction.argmax(self._data, axis, keepdims))
+        return wrapped(reduction.argmax(self._data, axis, keepdims))
 
     def argmin(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
         """The index of the first of the smallest elements; it has no gradient."""
-        return _made(reduction.argmin(self._data, axis, keepdims))
+        return wrapped(reduction.argmin(self._data, axis, keepdims))
 
     # ---- results --------------------------------------------------------------------------------------------------
 
@@ -406,14 +406,14 @@ def tensor(data: Any, requires_grad: bool = False, dtype: Any = None, device: st
     given = raw(data)
     array = asarray(given, device=device, dtype=dtype)
     if isinstance(data, Tensor):
-        copy = _made(array, requires_grad)
+        copy = wrapped(array, requires_grad)
         return copy.sharing_memory(data) if array is given else copy
     new = isinstance(data, Real | np.generic | list | tuple)  # of anything else the memory may be another's
     shared = not new and (array is data or not is_array(data) or getattr(array, "base", None) is not None)
-    return Tensor(array, requires_grad) if shared else _made(array, requires_grad)
+    return Tensor(array, requires_grad) if shared else wrapped(array, requires_grad)
 
 
-def _made(array: Array, requires_grad: bool = False) -> Tensor:
+def wrapped(array: Array, requires_grad: bool = False) -> Tensor:
     """A Tensor of an array that nobody else holds, or whose holders tell when they change it."""
     made = Tensor.__new__(Tensor)
     Node.__init__(made, array, requires_grad)
@@ -425,7 +425,7 @@ def record(y: Array, parents: Sequence[Tensor], backward: Backward) -> Tensor:
 
     ``backward(gy, needs)`` returns one gradient for each parent, None for those that need none.
     """
-    return _made(_array(y)).computed_from(parents, backward)
+    return wrapped(_array(y)).computed_from(parents, backward)
 
 
 def _array(y: Any) -> Array:
@@ -434,7 +434,7 @@ def _array(y: Any) -> Array:
 
 
 def _joint(a: Any, x: Array, b: Any, y: Array, result: Array, backward: _PairBackward) -> Tensor:
-    parents = [given if isinstance(given, Tensor) else Tensor(array) for given, array in ((a, x), (b, y))]
+    parents = [given if isinstance(given, Tensor) else wrapped(array) for given, array in ((a, x), (b, y))]
     return record(result, parents, lambda gy, needs: backward(gy, x, y, needs))
 
 
@@ -458,12 +458,12 @@ def _matmul(a: Any, b: Any) -> Tensor:
 def _compare(op: str, compare: Callable[[Any, Any], Any], a: Tensor, b: Any) -> Tensor:
     if b is None or isinstance(b, str):
         return NotImplemented  # type: ignore[no-any-return]
-    return _made(_array(compare(*arithmetic.pair(op, a.data, raw(b)))))
+    return wrapped(_array(compare(*arithmetic.pair(op, a.data, raw(b)))))
 
 
 def _logic(op: str, combine: Callable[[Any, Any], Any], a: Tensor, b: Any) -> Tensor:
     check(a.dtype == np.bool_, DtypeError, op, "operands must be boolean", dtype=str(a.dtype))
-    return _made(_array(combine(*arithmetic.pair(op, a.data, raw(b)))))
+    return wrapped(_array(combine(*arithmetic.pair(op, a.data, raw(b)))))
 
 
 def _raw_index(x: Tensor, index: Any) -> Any:

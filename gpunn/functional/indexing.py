@@ -6,7 +6,7 @@ from typing import Any
 
 from gpunn.functional.record import raw
 from gpunn.ops import indexing as ops
-from gpunn.tensor import Tensor
+from gpunn.tensor import Tensor, wrapped
 
 
 def one_hot(target: Any, num_classes: int = -1) -> Any:
@@ -19,4 +19,4 @@ def one_hot(target: Any, num_classes: int = -1) -> Any:
     [[1, 0, 0], [0, 0, 1]]
     """
     y = ops.one_hot(raw(target), num_classes)
-    return Tensor(y) if isinstance(target, Tensor) else y
+    return wrapped(y) if isinstance(target, Tensor) else y

@@ -7,7 +7,7 @@ from typing import Any
 
 from gpunn.backend import Array
 from gpunn.graph import copied, kept, raw
-from gpunn.tensor import Backward, Tensor, record
+from gpunn.tensor import Backward, Tensor, record, wrapped
 
 __all__ = ["copied", "differentiable", "kept", "raw"]
 
@@ -20,7 +20,7 @@ def differentiable(y: Array, inputs: Sequence[Any], backward: Backward) -> Any:
     """
     if not any(isinstance(x, Tensor) for x in inputs):
         return y
-    parents = [x if isinstance(x, Tensor) else Tensor(x) for x in inputs if x is not None]
+    parents = [x if isinstance(x, Tensor) else wrapped(x) for x in inputs if x is not None]
 
     def of_parents(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
         given = iter(needs)

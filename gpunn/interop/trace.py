@@ -109,6 +109,8 @@ def _watched() -> dict[CodeType, str]:
     functions = {name: getattr(F, name) for name in F.__all__}
     functions |= {"pick": packed.pick, "place": packed.place}
     for name, method in vars(Tensor).items():
+        if name == "__init__":  # the object that it is called with holds nothing yet
+            continue
         if inspect.isfunction(method) and (name.startswith("__") or not name.startswith("_")):
             functions[f"Tensor.{method.__name__}"] = method
     return {inspect.unwrap(function).__code__: name for name, function in functions.items()}

@@ -4,7 +4,6 @@ but the kernel's own arrays is touched."""
 import contextlib
 import mmap
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -461,17 +460,19 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), done)
 # --- the cache --------------------------------------------------------------------------------------------------------
 
 
-def test_reports_do_without_a_cache_that_was_emptied_meanwhile(tmp_path, monkeypatch):
-    monkeypatch.setenv("GPUNN_CACHE_DIR", str(tmp_path))
+def not_in_the_cache(code):
+    return f"// {os.getpid()} {time.time_ns()}\n{code}"
+
+
+def test_reports_do_without_a_cache_that_was_emptied_meanwhile():
     code = 'extern "C" __global__ void k(float* x) { __shared__ float s[2]; x[0] = s[1]; }'
-    kernel = RawKernel(code, "k", check=True)
-    shutil.rmtree(tmp_path)
+    kernel = RawKernel(not_in_the_cache(code), "k", check=True)
+    kernel._library.path.unlink()
     with pytest.raises(CheckError, match="uninitialised: .*read of static shared memory byte 4"):
         kernel(1, 1, (np.zeros(1, f32),))
 
 
-def test_threads_that_need_one_kernel_compile_it_once(tmp_path, monkeypatch):
-    monkeypatch.setenv("GPUNN_CACHE_DIR", str(tmp_path))
+def test_threads_that_need_one_kernel_compile_it_once(monkeypatch):
     compiled, compile_kernels = [], build._compile_kernels
 
     def counted(*args):
@@ -479,7 +480,7 @@ def test_threads_that_need_one_kernel_compile_it_once(tmp_path, monkeypatch):
         return compile_kernels(*args)
 
     monkeypatch.setattr(build, "_compile_kernels", counted)
-    code = 'extern "C" __global__ void k(int* x) { x[0] = 5; }'
+    code = not_in_the_cache('extern "C" __global__ void k(int* x) { x[0] = 5; }')
     with ThreadPoolExecutor(8) as threads:
         kernels = [*threads.map(lambda _: RawKernel(code, "k"), range(8))]
     assert len(compiled) == 1

@@ -227,12 +227,17 @@ class Enough(Exception):
 
 @pytest.fixture
 def rings():
-    """Have a handler called a moment later, once or again and again."""
+    """Have a handler called a moment later, once, or again a while after it has returned."""
     before = signal.getsignal(signal.SIGALRM)
 
     def start(handler, seconds=0.1, again=0.0):
-        signal.signal(signal.SIGALRM, lambda *_: handler())
-        signal.setitimer(signal.ITIMER_REAL, seconds, again)
+        def rung(*_):
+            handler()
+            if again:  # not by the timer: a handler that takes longer would interrupt itself without end
+                signal.setitimer(signal.ITIMER_REAL, again)
+
+        signal.signal(signal.SIGALRM, rung)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
     yield start
     signal.setitimer(signal.ITIMER_REAL, 0)

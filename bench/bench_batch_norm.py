@@ -1,7 +1,7 @@
 import peer
 import pytest
 
-from gpunn.ops import batch_norm
+from gpunn.ops.norm import batch as batch_norm
 
 SHAPES = {"ResNet stage 1": (64, 56, 56), "AlexNet conv5": (256, 13, 13), "LeNet digits": (128,)}
 BATCH = {"ResNet stage 1": (8, 64), "AlexNet conv5": (8, 128), "LeNet digits": (64, 64)}

@@ -39,9 +39,10 @@ def bench_forward(bench, name, job):
     shape, _, x_bytes, y_bytes, places = sizes(bench, name)
     inputs = peer.arrays(shape, shape[1:2])
     forward, function = getattr(block, job), composed(job)
+    plan = block.plan(job.removeprefix("bias_relu_"), shape, *SETTINGS)
     pooled = y_bytes if job == "bias_relu_pool_lrn" else 0  # kept for the backward pass
     bench.measure(
-        f"{job} forward", f"{name} {shape}", inputs, lambda x, b: lambda: forward(x, b, *SETTINGS),
+        f"{job} forward", f"{name} {shape}", inputs, lambda x, b: lambda: forward(plan, x, b),
         lambda x, b: lambda: function(x, b), moved=x_bytes + y_bytes + pooled + places,
     )  # fmt: skip
 
@@ -52,13 +53,14 @@ def bench_backward(bench, name, job):
     shape, y_shape, x_bytes, y_bytes, places = sizes(bench, name)
     inputs = peer.arrays(shape, shape[1:2], y_shape)
     forward, backward, function = getattr(block, job), getattr(block, f"{job}_backward"), composed(job)
+    plan = block.plan(job.removeprefix("bias_relu_"), shape, *SETTINGS)
 
     def ours(x, b, gy):
         if job == "bias_relu_lrn_pool":
-            _, place = forward(x, b, *SETTINGS)
-            return lambda: backward(gy, x, b, place, *SETTINGS)
-        _, pooled, place = forward(x, b, *SETTINGS)
-        return lambda: backward(gy, pooled, place, shape, *SETTINGS)
+            _, place = forward(plan, x, b)
+            return lambda: backward(plan, gy, x, b, place)
+        _, pooled, place = forward(plan, x, b)
+        return lambda: backward(plan, gy, pooled, place)
 
     def theirs(x, b, gy):
         leaves = [x.requires_grad_(), b.requires_grad_()]

@@ -1,7 +1,9 @@
+from functools import partial
+
 import peer
 import pytest
 
-from gpunn.ops import global_pool
+from gpunn.ops.pool import global_pool
 
 SHAPES = {"ResNet-50 head": (2048, 7, 7), "large planes": (96, 56, 56)}
 BATCH = {"ResNet-50 head": (32, 256), "large planes": (4, 128)}
@@ -19,7 +21,7 @@ def of_pytorch(job):
 def bench_forward(bench, name, job):
     shape = (bench.batch(*BATCH[name]), *SHAPES[name])
     inputs = peer.arrays(shape)
-    ours, theirs = getattr(global_pool, job), of_pytorch(job)
+    ours, theirs = partial(getattr(global_pool, job.removesuffix("2d")), 2), of_pytorch(job)
     bench.measure(
         f"{job} forward", f"{name} {shape}", inputs, lambda x: lambda: ours(x), lambda x: lambda: theirs(x),
         moved=inputs[0].nbytes + 4 * shape[0] * shape[1],
@@ -31,12 +33,12 @@ def bench_forward(bench, name, job):
 def bench_backward(bench, name, job):
     shape = (bench.batch(*BATCH[name]), *SHAPES[name])
     inputs = peer.arrays(shape, (*shape[:2], 1, 1))
-    backward, pool = getattr(global_pool, f"{job}_backward"), of_pytorch(job)
+    backward, pool = partial(getattr(global_pool, f"{job.removesuffix('2d')}_backward"), 2), of_pytorch(job)
 
     def ours(x, gy):
         if job == "global_avg_pool2d":
             return lambda: backward(gy, shape)
-        _, place = global_pool.global_max_pool2d(x)
+        _, place = global_pool.global_max_pool(2, x)
         return lambda: backward(gy, place, shape)
 
     def theirs(x, gy):

@@ -2,7 +2,7 @@ import numpy as np
 import peer
 import pytest
 
-from gpunn.ops import loss
+from gpunn.ops.loss import cross_entropy as loss
 
 SHAPES = {"ImageNet": (1000, (128, 8192)), "digits": (10, (64, 64)), "vocabulary": (50000, (16, 512))}
 

@@ -1,7 +1,7 @@
 import peer
 import pytest
 
-from gpunn.ops import lrn
+from gpunn.ops.norm import local_response_norm, local_response_norm_backward, lrn_plan
 
 SHAPES = {"AlexNet norm1": (96, 27, 27), "AlexNet norm1, before the pool": (96, 55, 55), "LeNet digits": (32, 4, 4)}
 BATCH = {"AlexNet norm1": (4, 128), "AlexNet norm1, before the pool": (4, 128), "LeNet digits": (64, 64)}
@@ -13,9 +13,9 @@ def bench_forward(bench, name):
     import torch
 
     shape = (bench.batch(*BATCH[name]), *SHAPES[name])
-    inputs = peer.arrays(shape)
+    inputs, plan = peer.arrays(shape), lrn_plan(shape, *SETTINGS)
     bench.measure(
-        "LRN forward", f"{name} {shape}", inputs, lambda x: lambda: lrn.local_response_norm(x, *SETTINGS),
+        "LRN forward", f"{name} {shape}", inputs, lambda x: lambda: local_response_norm(plan, x),
         lambda x: lambda: torch.nn.functional.local_response_norm(x, *SETTINGS), moved=2 * inputs[0].nbytes,
     )  # fmt: skip
 
@@ -25,12 +25,12 @@ def bench_backward(bench, name):
     import torch
 
     shape = (bench.batch(*BATCH[name]), *SHAPES[name])
-    inputs = peer.arrays(shape, shape)
+    inputs, plan = peer.arrays(shape, shape), lrn_plan(shape, *SETTINGS)
 
     def theirs(gy, x):
         return peer.gradient(torch.nn.functional.local_response_norm(x.requires_grad_(), *SETTINGS), [x], gy)
 
     bench.measure(
         "LRN backward", f"{name} {shape}", inputs,
-        lambda gy, x: lambda: lrn.local_response_norm_backward(gy, x, *SETTINGS), theirs, moved=3 * inputs[0].nbytes,
+        lambda gy, x: lambda: local_response_norm_backward(plan, gy, x), theirs, moved=3 * inputs[0].nbytes,
     )  # fmt: skip

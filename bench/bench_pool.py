@@ -10,6 +10,10 @@ WINDOW = (3, 2)
 JOBS = ["max_pool2d", "avg_pool2d"]
 
 
+def plan(job, shape):
+    return (pool.max_plan if job == "max_pool2d" else pool.avg_plan)(2, shape, *WINDOW)
+
+
 def of_pytorch(job):
     import torch
 
@@ -28,9 +32,9 @@ def sizes(bench, name):
 @pytest.mark.parametrize("job", JOBS)
 def bench_forward(bench, name, job):
     shape, _, moved = sizes(bench, name)
-    ours, theirs = getattr(pool, job), of_pytorch(job)
+    ours, theirs, planned = getattr(pool, job.removesuffix("2d")), of_pytorch(job), plan(job, shape)
     bench.measure(
-        f"{job} forward", f"{name} {shape}", peer.arrays(shape), lambda x: lambda: ours(x, *WINDOW),
+        f"{job} forward", f"{name} {shape}", peer.arrays(shape), lambda x: lambda: ours(planned, x),
         lambda x: lambda: theirs(x), moved=int(moved[job]),
     )  # fmt: skip
 
@@ -39,13 +43,13 @@ def bench_forward(bench, name, job):
 @pytest.mark.parametrize("job", JOBS)
 def bench_backward(bench, name, job):
     shape, y_shape, moved = sizes(bench, name)
-    forward, backward, function = getattr(pool, job), getattr(pool, f"{job}_backward"), of_pytorch(job)
+    function, planned = of_pytorch(job), plan(job, shape)
 
     def ours(x, gy):
         if job == "avg_pool2d":
-            return lambda: backward(gy, shape, *WINDOW)
-        _, place = forward(x, *WINDOW)
-        return lambda: backward(gy, place, shape, *WINDOW)
+            return lambda: pool.avg_pool_backward(planned, gy)
+        _, place = pool.max_pool(planned, x)
+        return lambda: pool.max_pool_backward(planned, gy, place)
 
     def theirs(x, gy):
         return peer.gradient(function(x.requires_grad_()), [x], gy)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gpunn.ops import skeleton
+from gpunn.ops.image import skeleton
 
 SIZES = {"512": (512, 6), "2048": (2048, 20)}  # pixels a side, and the thickness of the strokes
 

@@ -39,15 +39,16 @@ def measure(bench, title: str, name: str, layer: Layer, job: str, precision: str
     shapes = ((n, c, h, h), (k, c // groups, f, f), (k,), (n, k, out, out))
     dtype = np.float16 if precision == "fp16" else np.float32
     inputs = peer.arrays(*shapes, dtype=dtype)
-    here, there = (stride, padding, 1, groups), {"stride": stride, "padding": padding, "groups": groups}
+    plan = conv.plan(2, shapes[0], shapes[1], stride, padding, 1, groups)
+    there = {"stride": stride, "padding": padding, "groups": groups}
     function, gradient = torch.nn.functional.conv2d, torch.nn.grad
 
     def ours(x, w, b, gy):
         run = {
-            "forward": lambda: conv.conv2d(x, w, None, *here),
-            "bias relu": lambda: conv.conv2d_bias_relu(x, w, b, *here),
-            "backward x": lambda: conv.conv2d_backward_x(gy, w, x.shape, *here),
-            "backward w": lambda: conv.conv2d_backward_w(gy, x, w.shape, *here),
+            "forward": lambda: conv.forward(plan, x, w),
+            "bias relu": lambda: conv.forward(plan, x, w, b, relu=True),
+            "backward x": lambda: conv.backward_x(plan, gy, w),
+            "backward w": lambda: conv.backward_w(plan, gy, x),
         }[job]
 
         def in_precision():

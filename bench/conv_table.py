@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from gpunn.cuda import compiler, source
 from gpunn.cuda.compiler import Resources
-from gpunn.cuda.convolution_mma_plan import (
+from gpunn.ops.conv import Plan, plan
+from gpunn.ops.conv.tensor_core_tiles import (
     CHUNK_BYTES,
     PIECE_BYTES,
     THREADS,
@@ -26,8 +27,8 @@ from gpunn.cuda.convolution_mma_plan import (
     split_pixels,
     tiles,
 )
-from gpunn.cuda.convolution_mma_plan import choose as choose_tiling
-from gpunn.cuda.convolution_plan import FLOAT, JOBS, Configuration, Convolution, Job, choose
+from gpunn.ops.conv.tensor_core_tiles import choose as choose_tiling
+from gpunn.ops.conv.tiles import FLOAT, JOBS, Configuration, Job, choose, product
 
 
 class Architecture(NamedTuple):
@@ -89,10 +90,8 @@ LeNet = {
 NETWORKS = {"AlexNet": AlexNet, "VGG": VGG, "ResNet-50": _resnet(), "LeNet": LeNet}
 
 
-def convolution(n: int, c: int, size: int, k: int, f: int, stride: int, padding: int, groups: int) -> Convolution:
-    out = (size + 2 * padding - f) // stride + 1
-    pairs = [(value, value) for value in (out, stride, padding)]
-    return Convolution(n, c, (size, size), k, (f, f), *pairs, groups=groups)
+def convolution(n: int, c: int, size: int, k: int, f: int, stride: int, padding: int, groups: int) -> Plan:
+    return plan(2, (n, c, size, size), (k, c // groups, f, f), stride, padding, 1, groups)
 
 
 def resources(tile: Configuration, job: Job, arch: str) -> Resources:
@@ -109,33 +108,29 @@ def occupancy(threads: int, used: Resources, arch: Architecture) -> float:
     return min(_REGISTERS // (of_a_warp * warps), by_shared, _WARPS // warps, _BLOCKS) * warps / _WARPS
 
 
-def row(name: str, shape: Convolution, job: Job, arch: Architecture) -> str:
-    product = shape.product(job)
-    flops = 2 * math.prod(shape.product("forward"))
-    sizes = {
-        "x": shape.n * shape.c * shape.image[0] * shape.image[1],
-        "w": shape.k * shape.c // shape.groups * shape.kernel[0] * shape.kernel[1],
-        "y": shape.n * shape.k * shape.out[0] * shape.out[1],
-    }
-    counted = f"{product.rows} × {product.columns} × {product.terms}"
-    counted += f", {product.batch}" if product.batch > 1 else ""
-    once = 4 * sum(sizes.values()) / 1e6
+def row(name: str, shape: Plan, job: Job, arch: Architecture) -> str:
+    size = product(shape, job)
+    flops = 2 * math.prod(product(shape, "forward"))
+    moved = sum(map(math.prod, (shape.x_shape, shape.w_shape, shape.y_shape)))
+    counted = f"{size.rows} × {size.columns} × {size.terms}"
+    counted += f", {size.batch}" if size.batch > 1 else ""
+    once = 4 * moved / 1e6
     start = f"| {name} | {job} | {counted} | {flops / 1e9:.2f} | {once:.1f}"
-    if shape.kernel == shape.stride == (1, 1) and shape.padding == (0, 0) and job != "backward_w":
+    if shape.is_one_pixel and job != "backward_w":
         return f"{start} | cuBLAS | | | | | | | |"
-    plan = choose(job, shape, arch.multiprocessors)
-    across, down, deep = plan.blocks(product)
-    blocks, chunk = across * down * deep, plan.chunk(product)
+    chosen = choose(job, shape, arch.multiprocessors)
+    across, down, deep = chosen.blocks(size)
+    blocks, chunk = across * down * deep, chosen.chunk(size)
     # The tiles' own multiplications; what a strided sub-lattice lacks of the largest one is not counted as waste.
-    useful = product.rows * product.columns * product.terms * product.batch
-    useful /= blocks * plan.rows * plan.columns * chunk
-    staged = 4 * blocks * (plan.rows + plan.columns) * chunk / 1e6
-    used = resources(Configuration(plan.rows, plan.columns, plan.reg, plan.stages), job, arch.name)
-    tile = f"{plan.rows}×{plan.columns}, {plan.reg}×{plan.reg}"
-    tile += f", {plan.splits} splits" if plan.splits > 1 else ""
+    useful = size.rows * size.columns * size.terms * size.batch
+    useful /= blocks * chosen.rows * chosen.columns * chunk
+    staged = 4 * blocks * (chosen.rows + chosen.columns) * chunk / 1e6
+    used = resources(Configuration(chosen.rows, chosen.columns, chosen.reg, chosen.stages), job, arch.name)
+    tile = f"{chosen.rows}×{chosen.columns}, {chosen.reg}×{chosen.reg}"
+    tile += f", {chosen.splits} splits" if chosen.splits > 1 else ""
     return (
         f"{start} | {tile} | {blocks} | {useful:.0%} | {staged:.0f} | {used.registers} | {used.shared_bytes / 1024:.1f}"
-        f" | {occupancy(plan.threads, used, arch):.0%} | {used.spill_bytes} |"
+        f" | {occupancy(chosen.threads, used, arch):.0%} | {used.spill_bytes} |"
     )
 
 
@@ -176,28 +171,29 @@ def sub_lattices(size: int, f: int, stride: int, padding: int) -> Iterator[tuple
         yield -(-(size - first) // stride), sum((first + padding - r) % stride == 0 for r in range(f))
 
 
-def count(shape: Convolution, job: Job, itemsize: int) -> Counted:
+def count(shape: Plan, job: Job, itemsize: int) -> Counted:
     chunk, groups = CHUNK_BYTES // itemsize, shape.groups
-    c, k, step = shape.c // groups, shape.k // groups, PIECE_BYTES // itemsize
-    image, out, taps = math.prod(shape.image), math.prod(shape.out), math.prod(shape.kernel)
+    (n, all_c, *_), all_k, win = shape.x_shape, shape.w_shape[0], shape.window
+    c, k, step = all_c // groups, all_k // groups, PIECE_BYTES // itemsize
+    image, out, taps = math.prod(shape.image), math.prod(shape.out), math.prod(win.kernel)
     rows, channels, source = (c, k, out) if job == "backward_x" else (k, c, image)
     layout = Layout(channels, chunk)
-    packed = shape.n * source * groups * layout.padded
+    packed = n * source * groups * layout.padded
     if job == "backward_w":
-        columns, pixels = layout.chunks(taps) * chunk, shape.n * out
+        columns, pixels = layout.chunks(taps) * chunk, n * out
         work = Work(rows, columns, groups, chunk, pixels)
         packed += pixels * groups * whole(k, chunk)
         launches = [(columns, 0)]
     elif job == "forward":
-        packed += shape.k * layout.chunks(taps) * chunk
-        launches = [(shape.n * out, taps)]
+        packed += all_k * layout.chunks(taps) * chunk
+        launches = [(n * out, taps)]
         work = Work(rows, launches[0][0], groups, chunk)
     else:
         down, across = (
-            list(sub_lattices(shape.image[i], shape.kernel[i], shape.stride[i], shape.padding[i])) for i in (0, 1)
+            list(sub_lattices(shape.image[i], win.kernel[i], win.stride[i], win.pads[i][0])) for i in (0, 1)
         )
-        launches = [(shape.n * a * b, t * u) for a, t in down for b, u in across]
-        packed += sum(shape.c * layout.chunks(met) * chunk for _, met in launches)
+        launches = [(n * a * b, t * u) for a, t in down for b, u in across]
+        packed += sum(all_c * layout.chunks(met) * chunk for _, met in launches)
         work = Work(rows, launches[0][0], groups, chunk)
     tiling = choose_tiling(work)
     blocks = done = staged = 0
@@ -210,7 +206,7 @@ def count(shape: Convolution, job: Job, itemsize: int) -> Counted:
         done += each * tiling.rows * TILE_N * whole(terms, step)
         staged += each * (tiling.rows + TILE_N) * whole(terms, step) * itemsize
     # Products with padding are counted as useful; in backward_x there are others of them than in the other passes.
-    useful = math.prod(shape.product("forward")) if job != "backward_x" else groups * sum(
+    useful = math.prod(product(shape, "forward")) if job != "backward_x" else groups * sum(
         c * k * columns * met for columns, met in launches
     )  # fmt: skip
     return Counted(layout, tiling, blocks, useful / done, packed * itemsize, staged)
@@ -223,13 +219,13 @@ def mma_resources(precision: str, rows: int, taps: int, kernel: str, arch: str) 
     return compiler.compile_cubin(source.flatten("conv_mma.cu"), "conv_mma.cu", options, arch).resources[kernel]
 
 
-def mma_row(name: str, shape: Convolution, job: Job, kind: Kind) -> str:
+def mma_row(name: str, shape: Plan, job: Job, kind: Kind) -> str:
     counted = count(shape, job, kind.itemsize)
     kernel = "conv_mma_backward_w" if job == "backward_w" else "conv_mma_product"
     tile = f"{counted.tiling.rows}×{TILE_N}"
     tile += f", {counted.tiling.splits} splits" if counted.tiling.splits > 1 else ""
     cells: list[object] = [
-        *(name, job, f"{2 * math.prod(shape.product('forward')) / 1e9:.2f}", tile, counted.layout.taps),
+        *(name, job, f"{2 * math.prod(product(shape, 'forward')) / 1e9:.2f}", tile, counted.layout.taps),
         *(counted.blocks, f"{counted.useful:.0%}", f"{counted.packed / 1e6:.1f}", f"{counted.staged / 1e6:.0f}"),
     ]
     for arch in ARCHITECTURES:
@@ -269,7 +265,9 @@ def mma_tables() -> list[str]:
             lines.append("|---" * len(heads) + "|")
             for name, layer in layers.items():
                 shape = convolution(*layer)
-                lines += [mma_row(name, shape, job, kind) for job in JOBS if job != "backward_x" or shape.c > 3]
+                lines += [
+                    mma_row(name, shape, job, kind) for job in JOBS if job != "backward_x" or shape.x_shape[1] > 3
+                ]
     return lines
 
 
@@ -314,12 +312,12 @@ def first_layers() -> list[str]:
     return lines
 
 
-def first_row(name: str, shape: Convolution, chunk: int, itemsize: int) -> list[str]:
-    c, (kh, kw), s = shape.c, shape.kernel, shape.stride[0]
+def first_row(name: str, shape: Plan, chunk: int, itemsize: int) -> list[str]:
+    c, (kh, kw), s = shape.x_shape[1], shape.window.kernel, shape.window.stride[0]
     layout, height, width = (
         Layout(c, chunk),
-        shape.image[0] + 2 * shape.padding[0],
-        shape.image[1] + 2 * shape.padding[1],
+        shape.image[0] + sum(shape.window.pads[0]),
+        shape.image[1] + sum(shape.window.pads[1]),
     )
     image = math.prod(shape.image)
     ways = [
@@ -331,7 +329,7 @@ def first_row(name: str, shape: Convolution, chunk: int, itemsize: int) -> list[
         deep = whole(c * s * s, chunk)
         ways.append((-(-kh // s) * -(-kw // s) * deep, -(-height // s) * -(-width // s) * deep))
     terms = c * kh * kw
-    cells = [f"{terms / done:.0%}, {shape.n * elements * itemsize / 1e6:.1f} MB" for done, elements in ways]
+    cells = [f"{terms / done:.0%}, {shape.x_shape[0] * elements * itemsize / 1e6:.1f} MB" for done, elements in ways]
     cells += ["—"] * (4 - len(cells))
     return [name, f"{8 * itemsize} bit", str(terms), *cells]
 
@@ -383,7 +381,7 @@ def table() -> str:
             lines.append("|---|---|---|---|---|---|---|---|---|---|---|---|---|")
             for name, layer in layers.items():
                 shape = convolution(*layer)
-                jobs = [job for job in JOBS if job != "backward_x" or shape.c > 3]
+                jobs = [job for job in JOBS if job != "backward_x" or shape.x_shape[1] > 3]
                 lines += [row(name, shape, job, arch) for job in jobs]
     lines += ["", *mma_tables(), "", *first_layers()]
     return "\n".join([*lines, ""])

@@ -19,10 +19,10 @@ from gpunn.backend import Array, asarray, cast, device_of, get_array_module, is_
 from gpunn.casting import in_float32, in_half, in_widest
 from gpunn.errors import ArgumentError, DtypeError, GraphError, ShapeError, check, fail
 from gpunn.graph import Backward, Node, copied, copy_of, is_recording, kept, no_grad, raw
-from gpunn.ops import arithmetic, indexing, reduction, selection
-from gpunn.ops import math as elementwise
-from gpunn.ops import shape as shaping
-from gpunn.ops.shape import Axis
+from gpunn.ops.array import arithmetic, indexing, reduction, selection
+from gpunn.ops.array import math as elementwise
+from gpunn.ops.array import shape as shaping
+from gpunn.ops.array.shape import Axis
 
 __all__ = ["Backward", "Tensor", "no_grad", "record", "tensor"]
 

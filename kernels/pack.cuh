@@ -1,5 +1,5 @@
 // VECTOR neighbouring elements in one access: 16 bytes where VECTOR * sizeof(T) is 16, the widest a thread can move.
-// The address must be a multiple of those 16 bytes: gpunn/ops/vector.py chooses VECTOR = 1 where it is not.
+// The address must be a multiple of those 16 bytes: gpunn/ops/shared/vector.py chooses VECTOR = 1 where it is not.
 #pragma once
 #include "element.cuh"
 

@@ -173,7 +173,7 @@ def local_response_norm(x, size, a, beta, k):
 
 
 def optimizer_step(name, arrays, **settings):
-    """The changed arrays after one step of ``name`` in gpunn/ops/optimizer.py, one parameter at a time."""
+    """The changed arrays after one step of ``name`` in gpunn/ops/optimizer/__init__.py, one parameter at a time."""
     given = [np.float64(a) for a in arrays if a is not None]
     results = [OPTIMIZER_RULES[name](*values, **settings) for values in zip(*given, strict=True)]
     return tuple(np.array(results).reshape(-1, len(given) - 1).T)

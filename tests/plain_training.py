@@ -36,7 +36,7 @@ def generator_at(place):
 
 
 def draw(place, count):
-    """Uniform numbers of dropout's stream (gpunn/ops/dropout.py), and where the generator is then."""
+    """Uniform numbers of dropout's stream (gpunn/ops/dropout/__init__.py), and where the generator is then."""
     generator = generator_at(place)
     key = int(generator.integers(2**64, dtype=np.uint64))
     return np.random.Generator(np.random.Philox(key=key, counter=0)).random(count), stream(generator)

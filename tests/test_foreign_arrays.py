@@ -102,13 +102,13 @@ def test_scikit_learns_estimators_refuse_masked_arrays():
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 def test_operations_on_raw_arrays_say_what_they_take():
     with pytest.raises(DtypeError, match="relu: x must be a plain array, got type='matrix'"):
-        gpunn.ops.activation.relu(np.matrix(VALUES))
+        gpunn.ops.activation.pointwise.relu(np.matrix(VALUES))
     with pytest.raises(DtypeError, match="relu: x must be a plain array, got type='MaskedArray'"):
-        gpunn.ops.activation.relu(np.ma.masked_array(PLAIN))
+        gpunn.ops.activation.pointwise.relu(np.ma.masked_array(PLAIN))
     swapped = PLAIN.astype(PLAIN.dtype.newbyteorder("S"))
     with pytest.raises(
         DtypeError, match=r"relu: x must have this machine's byte order: x.astype\('float32'\), got dty"
     ):
-        gpunn.ops.activation.relu(swapped)
+        gpunn.ops.activation.pointwise.relu(swapped)
     assert backend.plain(3) == 3
     assert backend.plain(PLAIN) is PLAIN

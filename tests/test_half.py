@@ -12,7 +12,7 @@ from gpunn import functional as F
 from gpunn.backend import half_dtype
 from gpunn.data import default_collate
 from gpunn.errors import ArgumentError, DtypeError, PackageError
-from gpunn.ops import arithmetic
+from gpunn.ops.array import arithmetic
 
 HALVES = {name: half_dtype("test", name) for name in ("fp16", "bf16")}
 BFLOAT16 = HALVES["bf16"]

@@ -6,7 +6,7 @@ import pytest
 from gpunn import Tensor, nn, no_grad, tensor
 from gpunn import functional as F
 from gpunn.errors import GraphError
-from gpunn.functional import packed
+from gpunn.functional import recurrent as packed
 
 
 def floats(*shape, seed=0):

@@ -10,7 +10,7 @@ import gpunn
 from gpunn import Tensor, graph, tensor
 from gpunn import functional as F
 from gpunn.errors import DeviceError, DtypeError, GraphError, ShapeError
-from gpunn.ops import arithmetic, selection, shape
+from gpunn.ops.array import arithmetic, selection, shape
 from gpunn.tensor import record
 
 W = np.array([[0.5, -1.5, 2.5], [1.25, 0.75, -0.25]])

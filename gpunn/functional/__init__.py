@@ -8,55 +8,80 @@ returns a Tensor that :meth:`gpunn.Tensor.backward` can go back through.
 array([0., 2.])
 """
 
-from gpunn.functional.activation import hardsigmoid, leaky_relu, relu, sigmoid, tanh
-from gpunn.functional.adaptive_pool import (
+from gpunn.functional.activation import (
+    elu,
+    gelu,
+    hardsigmoid,
+    leaky_relu,
+    log_softmax,
+    relu,
+    selu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    tanh,
+)
+from gpunn.functional.array import (
+    abs,
+    clip,
+    concatenate,
+    einsum,
+    exp,
+    log,
+    logsumexp,
+    matmul,
+    maximum,
+    minimum,
+    one_hot,
+    pad,
+    split,
+    sqrt,
+    stack,
+    where,
+)
+from gpunn.functional.block import bias_relu_lrn_pool, bias_relu_pool_lrn
+from gpunn.functional.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
+from gpunn.functional.device import to_device
+from gpunn.functional.dropout import dropout, dropout1d, dropout2d, dropout3d
+from gpunn.functional.image import skeletonize
+from gpunn.functional.linear import bilinear, cosine_similarity, embedding, linear
+from gpunn.functional.loss import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cosine_embedding_loss,
+    cross_entropy,
+    hinge_embedding_loss,
+    huber_loss,
+    kl_div,
+    l1_loss,
+    mse_loss,
+    multi_margin_loss,
+    nll_loss,
+    smooth_l1_loss,
+)
+from gpunn.functional.norm import batch_norm, group_norm, instance_norm, layer_norm, local_response_norm
+from gpunn.functional.pool import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
     adaptive_avg_pool3d,
     adaptive_max_pool1d,
     adaptive_max_pool2d,
     adaptive_max_pool3d,
-)
-from gpunn.functional.arithmetic import matmul
-from gpunn.functional.batch_norm import batch_norm
-from gpunn.functional.bilinear import bilinear
-from gpunn.functional.binary_loss import binary_cross_entropy, binary_cross_entropy_with_logits
-from gpunn.functional.block import bias_relu_lrn_pool, bias_relu_pool_lrn
-from gpunn.functional.conv import conv1d, conv2d, conv3d
-from gpunn.functional.conv_transpose import conv_transpose1d, conv_transpose2d, conv_transpose3d
-from gpunn.functional.cosine import cosine_similarity
-from gpunn.functional.device import to_device
-from gpunn.functional.dropout import dropout, dropout1d, dropout2d, dropout3d
-from gpunn.functional.einsum import einsum
-from gpunn.functional.embedding import embedding
-from gpunn.functional.global_pool import (
+    avg_pool1d,
+    avg_pool2d,
+    avg_pool3d,
     global_avg_pool1d,
     global_avg_pool2d,
     global_avg_pool3d,
     global_max_pool1d,
     global_max_pool2d,
     global_max_pool3d,
+    max_pool1d,
+    max_pool2d,
+    max_pool3d,
 )
-from gpunn.functional.group_norm import group_norm, instance_norm
-from gpunn.functional.indexing import one_hot
-from gpunn.functional.layer_norm import layer_norm
-from gpunn.functional.likelihood_loss import kl_div, nll_loss
-from gpunn.functional.linear import linear
-from gpunn.functional.loss import cross_entropy
-from gpunn.functional.lrn import local_response_norm
-from gpunn.functional.margin_loss import cosine_embedding_loss, hinge_embedding_loss, multi_margin_loss
-from gpunn.functional.math import abs, exp, log, sqrt
-from gpunn.functional.pad import pad
-from gpunn.functional.pool import avg_pool1d, avg_pool2d, avg_pool3d, max_pool1d, max_pool2d, max_pool3d
-from gpunn.functional.reduction import logsumexp
-from gpunn.functional.regression_loss import huber_loss, l1_loss, mse_loss, smooth_l1_loss
-from gpunn.functional.rnn import gru, lstm, rnn
-from gpunn.functional.rnn_cell import gru_cell, lstm_cell, rnn_cell
-from gpunn.functional.selection import clip, maximum, minimum, where
-from gpunn.functional.shape import concatenate, split, stack
-from gpunn.functional.skeleton import skeletonize
-from gpunn.functional.smooth_activation import elu, gelu, selu, silu, softplus
-from gpunn.functional.softmax import log_softmax, softmax
+from gpunn.functional.recurrent import gru, gru_cell, lstm, lstm_cell, rnn, rnn_cell
 
 __all__ = [
     "abs",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from gpunn.backend import Array
 from gpunn.casting import in_widest
 from gpunn.functional.record import differentiable, kept, raw
 from gpunn.ops import block as ops
-from gpunn.ops.lrn import AlphaMode
-from gpunn.ops.window import Pair
+from gpunn.ops.block.geometry import Order
+from gpunn.ops.norm import AlphaMode
+from gpunn.ops.shared.checks import shapes_of
+from gpunn.ops.shared.window import Pair
 
 
 @in_widest
@@ -30,10 +33,10 @@ def bias_relu_pool_lrn(
     >>> bias_relu_pool_lrn(np.zeros((1, 96, 55, 55), np.float32), np.zeros(96, np.float32)).shape
     (1, 96, 27, 27)
     """
-    settings = (kernel_size, stride, padding, size, alpha, beta, k, alpha_mode)
-    y, pooled, place = ops.bias_relu_pool_lrn(raw(x), raw(b), *settings)
-    shape = x.shape
-    return differentiable(y, (x, b), lambda gy, _: ops.bias_relu_pool_lrn_backward(gy, pooled, place, shape, *settings))
+    xd, bd = raw(x), raw(b)
+    plan = _plan("pool_lrn", xd, kernel_size, stride, padding, size, alpha, beta, k, alpha_mode)
+    y, pooled, place = ops.bias_relu_pool_lrn(plan, xd, bd)
+    return differentiable(y, (x, b), lambda gy, _: ops.bias_relu_pool_lrn_backward(plan, gy, pooled, place))
 
 
 @in_widest
@@ -55,7 +58,11 @@ def bias_relu_lrn_pool(
     >>> bias_relu_lrn_pool(np.zeros((1, 96, 55, 55), np.float32), np.zeros(96, np.float32)).shape
     (1, 96, 27, 27)
     """
-    settings = (kernel_size, stride, padding, size, alpha, beta, k, alpha_mode)
     xd, bd = kept(x, b)
-    y, place = ops.bias_relu_lrn_pool(xd, bd, *settings)
-    return differentiable(y, (x, b), lambda gy, _: ops.bias_relu_lrn_pool_backward(gy, xd, bd, place, *settings))
+    plan = _plan("lrn_pool", xd, kernel_size, stride, padding, size, alpha, beta, k, alpha_mode)
+    y, place = ops.bias_relu_lrn_pool(plan, xd, bd)
+    return differentiable(y, (x, b), lambda gy, _: ops.bias_relu_lrn_pool_backward(plan, gy, xd, bd, place))
+
+
+def _plan(order: Order, x: Array, *settings: Any) -> ops.Plan:
+    return ops.plan(order, *shapes_of(f"bias_relu_{order}", x=x), *settings)

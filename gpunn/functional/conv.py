@@ -1,4 +1,4 @@
-"""Differentiable convolution; see :mod:`gpunn.ops.conv_nd` for the formula and the rules."""
+"""Differentiable convolution; see :mod:`gpunn.ops.conv` for the formula and the rules."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 from gpunn.backend import Array
 from gpunn.casting import in_half
 from gpunn.functional.record import differentiable, kept
-from gpunn.ops import conv_nd as ops
-from gpunn.ops.window import Padding, Pair, Sizes
+from gpunn.ops import conv as ops
+from gpunn.ops.conv import transpose as transposed
+from gpunn.ops.shared.checks import shapes_of
+from gpunn.ops.shared.window import Padding, Pair, Sizes
 
 
 def conv1d(
@@ -65,12 +67,87 @@ def conv3d(
 @in_half
 def _conv(rank: int, x: Any, w: Any, b: Any, *settings: Any) -> Any:
     xd, wd, bd = kept(x, w, b)
+    plan = ops.plan(rank, *shapes_of(f"conv{rank}d", x=xd, w=wd), *settings)
 
     def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
         return (
-            ops.conv_backward_x(rank, gy, wd, xd.shape, *settings) if needs[0] else None,
-            ops.conv_backward_w(rank, gy, xd, wd.shape, *settings) if needs[1] else None,
-            ops.conv_backward_b(gy) if needs[2] else None,
+            ops.backward_x(plan, gy, wd) if needs[0] else None,
+            ops.backward_w(plan, gy, xd) if needs[1] else None,
+            ops.backward_b(gy) if needs[2] else None,
         )
 
-    return differentiable(ops.conv(rank, xd, wd, bd, *settings), (x, w, b), backward)
+    return differentiable(ops.forward(plan, xd, wd, bd), (x, w, b), backward)
+
+
+def conv_transpose1d(
+    x: Any,
+    w: Any,
+    b: Any = None,
+    stride: Sizes = 1,
+    padding: Padding = 0,
+    output_padding: Sizes = 0,
+    groups: int = 1,
+    dilation: Sizes = 1,
+) -> Any:
+    """Spread each element of x (N, C, L) over a window of y by the filters w (C, K/groups, KL), and add b (K,).
+
+    y has ``(L - 1) * stride - 2 * padding + dilation * (KL - 1) + 1 + output_padding`` elements a channel.
+
+    >>> import numpy as np
+    >>> conv_transpose1d(np.array([[[1.0, 2.0]]]), np.array([[[1.0, 10.0]]]), stride=2).tolist()
+    [[[1.0, 10.0, 2.0, 20.0]]]
+    """
+    return _conv_transpose(1, x, w, b, stride, padding, output_padding, groups, dilation)
+
+
+def conv_transpose2d(
+    x: Any,
+    w: Any,
+    b: Any = None,
+    stride: Sizes = 1,
+    padding: Padding = 0,
+    output_padding: Sizes = 0,
+    groups: int = 1,
+    dilation: Sizes = 1,
+) -> Any:
+    """:func:`conv_transpose1d` for images x (N, C, H, W) and filters w (C, K/groups, KH, KW).
+
+    >>> import numpy as np
+    >>> conv_transpose2d(np.ones((1, 1, 2, 2)), np.ones((1, 1, 2, 2))).tolist()
+    [[[[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]]]
+    """
+    return _conv_transpose(2, x, w, b, stride, padding, output_padding, groups, dilation)
+
+
+def conv_transpose3d(
+    x: Any,
+    w: Any,
+    b: Any = None,
+    stride: Sizes = 1,
+    padding: Padding = 0,
+    output_padding: Sizes = 0,
+    groups: int = 1,
+    dilation: Sizes = 1,
+) -> Any:
+    """:func:`conv_transpose1d` for volumes x (N, C, D, H, W) and filters w (C, K/groups, KD, KH, KW).
+
+    >>> import numpy as np
+    >>> conv_transpose3d(np.ones((1, 2, 3, 3, 3)), np.ones((2, 4, 2, 2, 2)), stride=2).shape
+    (1, 4, 6, 6, 6)
+    """
+    return _conv_transpose(3, x, w, b, stride, padding, output_padding, groups, dilation)
+
+
+@in_half
+def _conv_transpose(rank: int, x: Any, w: Any, b: Any, *settings: Any) -> Any:
+    xd, wd, bd = kept(x, w, b)
+    plan = transposed.plan(rank, *shapes_of(f"conv_transpose{rank}d", x=xd, w=wd), *settings)
+
+    def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
+        return (
+            transposed.backward_x(plan, gy, wd) if needs[0] else None,
+            transposed.backward_w(plan, gy, xd) if needs[1] else None,
+            ops.backward_b(gy) if needs[2] else None,
+        )
+
+    return differentiable(transposed.forward(plan, xd, wd, bd), (x, w, b), backward)

@@ -1,14 +1,17 @@
-"""Differentiable affine map; see :mod:`gpunn.ops.linear`."""
+"""Differentiable maps of vectors: affine, bilinear, the cosine, rows of a table; see :mod:`gpunn.ops.linear`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 from gpunn.backend import Array
-from gpunn.casting import in_half
-from gpunn.functional.record import differentiable, kept
+from gpunn.casting import in_float32, in_half
+from gpunn.errors import ArgumentError, check
+from gpunn.functional.record import copied, differentiable, kept, raw
 from gpunn.ops import linear as ops
+from gpunn.ops.linear.affine import linear_backward_b
 
 
 @in_half
@@ -29,3 +32,67 @@ def linear(x: Any, w: Any, b: Any = None) -> Any:
         )
 
     return differentiable(ops.linear(xd, wd, bd), (x, w, b), backward)
+
+
+@in_half
+def bilinear(x1: Any, x2: Any, w: Any, b: Any = None) -> Any:
+    """``sum_ij x1[n, i] w[k, i, j] x2[n, j] + b[k]`` for x1 (..., I), x2 (..., J), w (K, I, J), b (K,).
+
+    >>> import numpy as np
+    >>> bilinear(np.array([[1.0, 2.0]]), np.array([[3.0]]), np.array([[[4.0], [5.0]]])).tolist()
+    [[42.0]]
+    """
+    left, right, wd, bd = kept(x1, x2, w, b)
+
+    def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
+        return (
+            ops.bilinear_backward_x1(gy, right, wd) if needs[0] else None,
+            ops.bilinear_backward_x1(gy, left, wd.transpose(0, 2, 1)) if needs[1] else None,
+            ops.bilinear_backward_w(gy, left, right) if needs[2] else None,
+            linear_backward_b(gy) if needs[3] else None,
+        )
+
+    return differentiable(ops.bilinear(left, right, wd, bd), (x1, x2, w, b), backward)
+
+
+@in_float32
+def cosine_similarity(x1: Any, x2: Any, axis: int = 1, eps: float = 1e-8) -> Any:
+    """``(a . b) / (max(|a|, eps) max(|b|, eps))`` of the vectors of x1 and x2 along ``axis``; shapes broadcast.
+
+    >>> import numpy as np
+    >>> cosine_similarity(np.array([[3.0, 0.0]]), np.array([[5.0, 0.0]])).tolist()
+    [1.0]
+    """
+    a, b = kept(x1, x2)
+
+    def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
+        return (
+            ops.cosine_similarity_backward_x1(gy, a, b, axis, eps) if needs[0] else None,
+            ops.cosine_similarity_backward_x1(gy, b, a, axis, eps) if needs[1] else None,
+        )
+
+    return differentiable(ops.cosine_similarity(a, b, axis, eps), (x1, x2), backward)
+
+
+def embedding(indices: Any, weight: Any, padding_idx: int | None = None) -> Any:
+    """The rows of weight (V, D) that the integers ``indices`` name: one more axis than indices, of D.
+
+    The row ``padding_idx`` (negative: counted from the end) gets no gradient.
+
+    >>> import numpy as np
+    >>> embedding(np.array([2, 0]), np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])).tolist()
+    [[4.0, 5.0], [0.0, 1.0]]
+    """
+    index, y = copied(indices, weight), ops.embedding(raw(indices), raw(weight))
+    rows = weight.shape[0]
+    if padding_idx is not None:
+        rule = f"padding_idx must lie in {-rows} to {rows - 1}"
+        check(
+            isinstance(padding_idx, Integral) and -rows <= padding_idx < rows,
+            ArgumentError,
+            "embedding",
+            rule,
+            padding_idx=padding_idx,
+        )
+        padding_idx %= rows
+    return differentiable(y, (weight,), lambda gy, _: (ops.embedding_backward(gy, index, rows, padding_idx),))

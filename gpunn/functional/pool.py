@@ -1,13 +1,17 @@
-"""Differentiable pooling; see :mod:`gpunn.ops.pool_nd` for the formulas and the rules."""
+"""Differentiable pooling; see :mod:`gpunn.ops.pool` for the formulas and the rules."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from gpunn.functional.record import differentiable, raw
-from gpunn.ops import pool_nd as ops
-from gpunn.ops.pool_window import Stride
-from gpunn.ops.window import Pair, Sizes
+from gpunn.ops import pool as ops
+from gpunn.ops.pool import Stride
+from gpunn.ops.pool import adaptive as bins
+from gpunn.ops.pool import global_pool as whole
+from gpunn.ops.pool.adaptive import OutputSize
+from gpunn.ops.shared.checks import shapes_of
+from gpunn.ops.shared.window import Pair, Sizes
 
 
 def max_pool1d(
@@ -74,10 +78,11 @@ def max_pool3d(
 
 
 def _max_pool(rank: int, x: Any, return_indices: bool, *settings: Any) -> Any:
-    y, place = ops.max_pool(rank, raw(x), *settings)
-    shape = raw(x).shape
-    pooled = differentiable(y, (x,), lambda gy, _: (ops.max_pool_backward(rank, gy, place, shape, *settings),))
-    return (pooled, ops.max_pool_indices(rank, place, shape, *settings)) if return_indices else pooled
+    xd = raw(x)
+    plan = ops.max_plan(rank, *shapes_of(f"max_pool{rank}d", x=xd), *settings)
+    y, place = ops.max_pool(plan, xd)
+    pooled = differentiable(y, (x,), lambda gy, _: (ops.max_pool_backward(plan, gy, place),))
+    return (pooled, ops.max_pool_indices(plan, place)) if return_indices else pooled
 
 
 def avg_pool1d(
@@ -135,6 +140,159 @@ def avg_pool3d(
 
 
 def _avg_pool(rank: int, x: Any, *settings: Any) -> Any:
-    y = ops.avg_pool(rank, raw(x), *settings)
+    xd = raw(x)
+    plan = ops.avg_plan(rank, *shapes_of(f"avg_pool{rank}d", x=xd), *settings)
+    return differentiable(ops.avg_pool(plan, xd), (x,), lambda gy, _: (ops.avg_pool_backward(plan, gy),))
+
+
+def global_avg_pool1d(x: Any) -> Any:
+    """The mean of each channel of x (N, C, L), as (N, C, 1).
+
+    >>> import numpy as np
+    >>> global_avg_pool1d(np.arange(4.0).reshape(1, 1, 4)).tolist()
+    [[[1.5]]]
+    """
+    return _global_avg_pool(1, x)
+
+
+def global_avg_pool2d(x: Any) -> Any:
+    """The mean of each plane of x (N, C, H, W), as (N, C, 1, 1).
+
+    >>> import numpy as np
+    >>> global_avg_pool2d(np.arange(4.0).reshape(1, 1, 2, 2)).tolist()
+    [[[[1.5]]]]
+    """
+    return _global_avg_pool(2, x)
+
+
+def global_avg_pool3d(x: Any) -> Any:
+    """The mean of each volume of x (N, C, D, H, W), as (N, C, 1, 1, 1).
+
+    >>> import numpy as np
+    >>> global_avg_pool3d(np.arange(4.0).reshape(1, 1, 1, 2, 2)).tolist()
+    [[[[[1.5]]]]]
+    """
+    return _global_avg_pool(3, x)
+
+
+def global_max_pool1d(x: Any) -> Any:
+    """The maximum of each channel of x (N, C, L), as (N, C, 1).
+
+    >>> import numpy as np
+    >>> global_max_pool1d(np.arange(4.0).reshape(1, 1, 4)).tolist()
+    [[[3.0]]]
+    """
+    return _global_max_pool(1, x)
+
+
+def global_max_pool2d(x: Any) -> Any:
+    """The maximum of each plane of x (N, C, H, W), as (N, C, 1, 1).
+
+    >>> import numpy as np
+    >>> global_max_pool2d(np.arange(4.0).reshape(1, 1, 2, 2)).tolist()
+    [[[[3.0]]]]
+    """
+    return _global_max_pool(2, x)
+
+
+def global_max_pool3d(x: Any) -> Any:
+    """The maximum of each volume of x (N, C, D, H, W), as (N, C, 1, 1, 1).
+
+    >>> import numpy as np
+    >>> global_max_pool3d(np.arange(4.0).reshape(1, 1, 1, 2, 2)).tolist()
+    [[[[[3.0]]]]]
+    """
+    return _global_max_pool(3, x)
+
+
+def _global_avg_pool(rank: int, x: Any) -> Any:
+    y = whole.global_avg_pool(rank, raw(x))
     shape = raw(x).shape
-    return differentiable(y, (x,), lambda gy, _: (ops.avg_pool_backward(rank, gy, shape, *settings),))
+    return differentiable(y, (x,), lambda gy, _: (whole.global_avg_pool_backward(rank, gy, shape),))
+
+
+def _global_max_pool(rank: int, x: Any) -> Any:
+    y, place = whole.global_max_pool(rank, raw(x))
+    shape = raw(x).shape
+    return differentiable(y, (x,), lambda gy, _: (whole.global_max_pool_backward(rank, gy, place, shape),))
+
+
+def adaptive_avg_pool1d(x: Any, output_size: OutputSize) -> Any:
+    """The mean of each of ``output_size`` bins of x (N, C, L); None stands for a size of x.
+
+    >>> import numpy as np
+    >>> adaptive_avg_pool1d(np.array([[[1.0, 2.0, 6.0]]]), 2).tolist()
+    [[[1.5, 4.0]]]
+    """
+    return _adaptive_avg_pool(1, x, output_size)
+
+
+def adaptive_avg_pool2d(x: Any, output_size: OutputSize) -> Any:
+    """The mean of each of ``output_size`` bins of x (N, C, H, W); None stands for a size of x.
+
+    >>> import numpy as np
+    >>> adaptive_avg_pool2d(np.arange(9.0).reshape(1, 1, 3, 3), (1, 2)).tolist()
+    [[[[3.5, 4.5]]]]
+    """
+    return _adaptive_avg_pool(2, x, output_size)
+
+
+def adaptive_avg_pool3d(x: Any, output_size: OutputSize) -> Any:
+    """The mean of each of ``output_size`` bins of x (N, C, D, H, W); None stands for a size of x.
+
+    >>> import numpy as np
+    >>> adaptive_avg_pool3d(np.arange(8.0).reshape(1, 1, 2, 2, 2), (2, 1, 1)).tolist()
+    [[[[[1.5]], [[5.5]]]]]
+    """
+    return _adaptive_avg_pool(3, x, output_size)
+
+
+def adaptive_max_pool1d(x: Any, output_size: OutputSize, return_indices: bool = False) -> Any:
+    """The maximum of each of ``output_size`` bins of x (N, C, L); None stands for a size of x.
+
+    ``return_indices`` also returns where each maximum lies along L, a plain int64 array.
+
+    >>> import numpy as np
+    >>> adaptive_max_pool1d(np.array([[[1.0, 2.0, 6.0]]]), 2).tolist()
+    [[[2.0, 6.0]]]
+    """
+    return _adaptive_max_pool(1, x, output_size, return_indices)
+
+
+def adaptive_max_pool2d(x: Any, output_size: OutputSize, return_indices: bool = False) -> Any:
+    """The maximum of each of ``output_size`` bins of x (N, C, H, W); None stands for a size of x.
+
+    ``return_indices`` also returns where each maximum lies in its flattened (H, W) plane, a plain int64 array.
+
+    >>> import numpy as np
+    >>> adaptive_max_pool2d(np.arange(9.0).reshape(1, 1, 3, 3), (1, 2)).tolist()
+    [[[[7.0, 8.0]]]]
+    """
+    return _adaptive_max_pool(2, x, output_size, return_indices)
+
+
+def adaptive_max_pool3d(x: Any, output_size: OutputSize, return_indices: bool = False) -> Any:
+    """The maximum of each of ``output_size`` bins of x (N, C, D, H, W); None stands for a size of x.
+
+    ``return_indices`` also returns where each maximum lies in its flattened (D, H, W) volume, a plain int64 array.
+
+    >>> import numpy as np
+    >>> adaptive_max_pool3d(np.arange(8.0).reshape(1, 1, 2, 2, 2), (2, 1, 1)).tolist()
+    [[[[[3.0]], [[7.0]]]]]
+    """
+    return _adaptive_max_pool(3, x, output_size, return_indices)
+
+
+def _adaptive_avg_pool(rank: int, x: Any, output_size: OutputSize) -> Any:
+    y = bins.adaptive_avg_pool(rank, raw(x), output_size)
+    shape = raw(x).shape
+    return differentiable(y, (x,), lambda gy, _: (bins.adaptive_avg_pool_backward(rank, gy, shape, output_size),))
+
+
+def _adaptive_max_pool(rank: int, x: Any, output_size: OutputSize, return_indices: bool) -> Any:
+    y, index = bins.adaptive_max_pool(rank, raw(x), output_size)
+    shape = raw(x).shape
+    pooled = differentiable(
+        y, (x,), lambda gy, _: (bins.adaptive_max_pool_backward(rank, gy, index, shape, output_size),)
+    )
+    return (pooled, index) if return_indices else pooled

@@ -13,7 +13,7 @@ import numpy as np
 
 from gpunn.interop.onnx_graph import Graph, Name
 from gpunn.interop.trace import Value
-from gpunn.ops.shape import axes_of, axis_of, permutation
+from gpunn.ops.array.shape import axes_of, axis_of, permutation
 
 _LAST, _FIRST = np.iinfo(np.int64).max, np.iinfo(np.int64).min
 """Beyond the ends of every axis, for slices."""

@@ -14,8 +14,8 @@ import numpy as np
 
 from gpunn.interop.onnx_graph import Graph, Name
 from gpunn.interop.trace import Value
-from gpunn.ops.pool_window import geometry
-from gpunn.ops.window import Window, window
+from gpunn.ops.pool import Plan, max_plan
+from gpunn.ops.shared.window import Window, window
 
 # ---- layers with weights --------------------------------------------------------------------------------------------
 
@@ -77,9 +77,14 @@ def _windows(
 ) -> tuple[Window, tuple[int, ...]]:
     """The window with the padding at the end that lets the last one end inside it, and the size of the output."""
     g.need_fixed(x, range(2, x.ndim))
-    win, out = geometry("pool", x.shape, kernel_size, stride, padding, dilation, ceil_mode, x.ndim - 2)
+    plan = _plan(x, kernel_size, stride, padding, dilation, ceil_mode)
+    win, out = plan.window, plan.out
     spans = zip(win.pads, win.reach((0,) * len(out), out), x.shape[2:], strict=True)
     return win._replace(pads=tuple((before, max(0, reach - before - n)) for (before, _), reach, n in spans)), out
+
+
+def _plan(x: Value, *settings: Any) -> Plan:
+    return max_plan(x.ndim - 2, tuple(x.shape), *settings, "pool")
 
 
 def max_pool(
@@ -102,7 +107,7 @@ def avg_pool(
     if not count_include_pad:
         return y
     # It was divided by all elements of the window, but what lies beyond the padding that was asked for does not count.
-    asked, share = geometry("pool", x.shape, kernel_size, stride, padding, 1, ceil_mode, len(out))[0].pads, np.ones(out)
+    asked, share = _plan(x, kernel_size, stride, padding, 1, ceil_mode).window.pads, np.ones(out)
     for axis, (n, (before, after)) in enumerate(zip(x.shape[2:], asked, strict=True)):
         start = np.arange(out[axis]) * win.stride[axis] - before
         counted = np.minimum(win.kernel[axis], n + after - start)

@@ -16,7 +16,7 @@ from typing import Any
 from gpunn.interop import onnx_arrays as arrays
 from gpunn.interop import onnx_layers as layers
 from gpunn.interop.onnx_graph import Name
-from gpunn.ops.smooth_activation import SELU_ALPHA, SELU_SCALE
+from gpunn.ops.activation.smooth import SELU_ALPHA, SELU_SCALE
 
 Result = Name | list[Name]
 

@@ -23,7 +23,7 @@ import numpy as np
 from gpunn import functional as F
 from gpunn.backend import asarray, device_context, device_of, is_array, to_cpu
 from gpunn.errors import ArgumentError, GraphError, check, fail
-from gpunn.functional import packed
+from gpunn.functional import recurrent
 from gpunn.functional.record import raw
 from gpunn.nn import Module
 from gpunn.tensor import Tensor, no_grad, record
@@ -107,7 +107,7 @@ _LOOKS = tuple(f"Tensor.{name}" for name in ("__bool__", "__float__", "__int__",
 def _watched() -> dict[CodeType, str]:
     """The names of the functions that are watched, by their code."""
     functions = {name: getattr(F, name) for name in F.__all__}
-    functions |= {"pick": packed.pick, "place": packed.place}
+    functions |= {"pick": recurrent.pick, "place": recurrent.place}
     for name, method in vars(Tensor).items():
         if name == "__init__":  # the object that it is called with holds nothing yet
             continue

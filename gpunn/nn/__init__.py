@@ -1,41 +1,50 @@
 """Layers and containers: modules that hold parameters and call :mod:`gpunn.functional`."""
 
 from gpunn.nn import init
-from gpunn.nn.activation import Hardsigmoid, LeakyReLU, ReLU, Sigmoid, Tanh
-from gpunn.nn.adaptive_pool import (
-    AdaptiveAvgPool1d,
-    AdaptiveAvgPool2d,
-    AdaptiveAvgPool3d,
-    AdaptiveMaxPool1d,
-    AdaptiveMaxPool2d,
-    AdaptiveMaxPool3d,
+from gpunn.nn.activation import (
+    ELU,
+    GELU,
+    SELU,
+    Hardsigmoid,
+    LeakyReLU,
+    LogSoftmax,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
 )
-from gpunn.nn.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
-from gpunn.nn.bilinear import Bilinear
-from gpunn.nn.binary_loss import BCELoss, BCEWithLogitsLoss
 from gpunn.nn.container import Identity, ModuleList, Sequential
-from gpunn.nn.conv import Conv1d, Conv2d, Conv3d
-from gpunn.nn.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
-from gpunn.nn.cosine import CosineSimilarity
+from gpunn.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from gpunn.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
-from gpunn.nn.embedding import Embedding
-from gpunn.nn.global_pool import (
-    GlobalAvgPool1d,
-    GlobalAvgPool2d,
-    GlobalAvgPool3d,
-    GlobalMaxPool1d,
-    GlobalMaxPool2d,
-    GlobalMaxPool3d,
+from gpunn.nn.linear import Bilinear, CosineSimilarity, Embedding, Flatten, Linear, Unflatten
+from gpunn.nn.loss import (
+    BCELoss,
+    BCEWithLogitsLoss,
+    CosineEmbeddingLoss,
+    CrossEntropyLoss,
+    HingeEmbeddingLoss,
+    HuberLoss,
+    KLDivLoss,
+    L1Loss,
+    MSELoss,
+    MultiMarginLoss,
+    NLLLoss,
+    SmoothL1Loss,
 )
-from gpunn.nn.group_norm import GroupNorm, InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
-from gpunn.nn.layer_norm import LayerNorm
-from gpunn.nn.likelihood_loss import KLDivLoss, NLLLoss
-from gpunn.nn.linear import Flatten, Linear, Unflatten
-from gpunn.nn.loss import CrossEntropyLoss
-from gpunn.nn.lrn import LocalResponseNorm
-from gpunn.nn.margin_loss import CosineEmbeddingLoss, HingeEmbeddingLoss, MultiMarginLoss
 from gpunn.nn.module import Buffer, Module, Parameter
-from gpunn.nn.packed import PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence, pad_sequence
+from gpunn.nn.norm import (
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+    LayerNorm,
+    LocalResponseNorm,
+)
 from gpunn.nn.pad import (
     CircularPad1d,
     CircularPad2d,
@@ -48,12 +57,39 @@ from gpunn.nn.pad import (
     ReplicationPad3d,
     ZeroPad2d,
 )
-from gpunn.nn.pool import AvgPool1d, AvgPool2d, AvgPool3d, MaxPool1d, MaxPool2d, MaxPool3d
-from gpunn.nn.regression_loss import HuberLoss, L1Loss, MSELoss, SmoothL1Loss
-from gpunn.nn.rnn import GRU, LSTM, RNN
-from gpunn.nn.rnn_cell import GRUCell, LSTMCell, RNNCell
-from gpunn.nn.smooth_activation import ELU, GELU, SELU, SiLU, Softplus
-from gpunn.nn.softmax import LogSoftmax, Softmax
+from gpunn.nn.pool import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
+    AvgPool1d,
+    AvgPool2d,
+    AvgPool3d,
+    GlobalAvgPool1d,
+    GlobalAvgPool2d,
+    GlobalAvgPool3d,
+    GlobalMaxPool1d,
+    GlobalMaxPool2d,
+    GlobalMaxPool3d,
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
+)
+from gpunn.nn.recurrent import (
+    GRU,
+    LSTM,
+    RNN,
+    GRUCell,
+    LSTMCell,
+    PackedSequence,
+    RNNCell,
+    pack_padded_sequence,
+    pack_sequence,
+    pad_packed_sequence,
+    pad_sequence,
+)
 
 __all__ = [
     "ELU",

@@ -1,4 +1,4 @@
-"""The cross entropy layer; see :mod:`gpunn.ops.loss` for the formula."""
+"""Losses as modules; see :mod:`gpunn.ops.loss` for the formulas."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from gpunn import functional as F
 from gpunn.backend import asarray
 from gpunn.functional.record import raw
 from gpunn.nn.module import Buffer, Module
-from gpunn.ops.loss_reduction import Reduction
+from gpunn.ops.loss.likelihood import BatchReduction
+from gpunn.ops.loss.reduction import Reduction
 
 
 def weight_buffer(weight: Any) -> Buffer | None:
@@ -36,3 +37,187 @@ class CrossEntropyLoss(Module):
 
     def forward(self, x: Any, target: Any) -> Any:
         return F.cross_entropy(x, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing)
+
+
+class BCELoss(Module):
+    """Binary cross entropy of probabilities; after a Sigmoid, :class:`BCEWithLogitsLoss` without it is more exact.
+
+    Buffer: ``weight``, if given, which broadcasts to the probabilities.
+
+    >>> import numpy as np
+    >>> round(float(BCELoss()(np.array([0.9]), np.array([1.0]))), 4)
+    0.1054
+    """
+
+    def __init__(self, weight: Any = None, reduction: Reduction = "mean") -> None:
+        self.weight = weight_buffer(weight)
+        self.reduction: Reduction = reduction
+
+    def forward(self, p: Any, target: Any) -> Any:
+        return F.binary_cross_entropy(p, target, self.weight, self.reduction)
+
+
+class BCEWithLogitsLoss(Module):
+    """Binary cross entropy of logits.
+
+    Buffers: ``weight`` and ``pos_weight`` (of the positive answers), if given, which broadcast to the logits.
+
+    >>> import numpy as np
+    >>> float(BCEWithLogitsLoss()(np.array([-1000.0]), np.array([1.0])))
+    1000.0
+    """
+
+    def __init__(self, weight: Any = None, reduction: Reduction = "mean", pos_weight: Any = None) -> None:
+        self.weight, self.pos_weight = weight_buffer(weight), weight_buffer(pos_weight)
+        self.reduction: Reduction = reduction
+
+    def forward(self, x: Any, target: Any) -> Any:
+        return F.binary_cross_entropy_with_logits(x, target, self.weight, self.reduction, self.pos_weight)
+
+
+class NLLLoss(Module):
+    """The negative log-likelihood of classes, after a :class:`gpunn.nn.LogSoftmax`.
+
+    Buffer: ``weight`` (C,), if given.
+
+    >>> import numpy as np
+    >>> round(float(NLLLoss()(np.log([[0.1, 0.9]]), np.array([1]))), 4)
+    0.1054
+    """
+
+    def __init__(self, weight: Any = None, ignore_index: int = -100, reduction: Reduction = "mean") -> None:
+        self.weight = weight_buffer(weight)
+        self.ignore_index = ignore_index
+        self.reduction: Reduction = reduction
+
+    def forward(self, x: Any, target: Any) -> Any:
+        return F.nll_loss(x, target, self.weight, self.ignore_index, self.reduction)
+
+
+class KLDivLoss(Module):
+    """The divergence of distributions, given by their logarithms, from target.
+
+    >>> import numpy as np
+    >>> round(float(KLDivLoss("batchmean")(np.log([[0.25, 0.75]]), np.array([[0.5, 0.5]]))), 4)
+    0.1438
+    """
+
+    def __init__(self, reduction: BatchReduction = "mean", log_target: bool = False) -> None:
+        self.reduction: BatchReduction = reduction
+        self.log_target = log_target
+
+    def forward(self, x: Any, target: Any) -> Any:
+        return F.kl_div(x, target, self.reduction, self.log_target)
+
+
+class HingeEmbeddingLoss(Module):
+    """x where target is 1, ``max(0, margin - x)`` where it is -1, averaged.
+
+    >>> import numpy as np
+    >>> HingeEmbeddingLoss(reduction="none")(np.array([0.5, 0.5, 3.0]), np.array([1, -1, -1])).tolist()
+    [0.5, 0.5, 0.0]
+    """
+
+    def __init__(self, margin: float = 1.0, reduction: Reduction = "mean") -> None:
+        self.margin = margin
+        self.reduction: Reduction = reduction
+
+    def forward(self, x: Any, target: Any) -> Any:
+        return F.hinge_embedding_loss(x, target, self.margin, self.reduction)
+
+
+class MultiMarginLoss(Module):
+    """``sum_{c != t} max(0, margin - x[n, t] + x[n, c])^p / C`` with t = target[n], averaged.
+
+    Buffer: ``weight`` (C,), if given.
+
+    >>> import numpy as np
+    >>> round(float(MultiMarginLoss()(np.array([[0.1, 0.2, 0.4, 0.8]]), np.array([3]))), 4)
+    0.325
+    """
+
+    def __init__(self, p: int = 1, margin: float = 1.0, weight: Any = None, reduction: Reduction = "mean") -> None:
+        self.p, self.margin = p, margin
+        self.weight = weight_buffer(weight)
+        self.reduction: Reduction = reduction
+
+    def forward(self, x: Any, target: Any) -> Any:
+        return F.multi_margin_loss(x, target, self.p, self.margin, self.weight, self.reduction)
+
+
+class CosineEmbeddingLoss(Module):
+    """``1 - cos(x1, x2)`` where target is 1, ``max(0, cos(x1, x2) - margin)`` where it is -1, averaged.
+
+    >>> import numpy as np
+    >>> float(CosineEmbeddingLoss()(np.array([[1.0, 0.0]]), np.array([[0.0, 2.0]]), np.array([1])))
+    1.0
+    """
+
+    def __init__(self, margin: float = 0.0, reduction: Reduction = "mean") -> None:
+        self.margin = margin
+        self.reduction: Reduction = reduction
+
+    def forward(self, x1: Any, x2: Any, target: Any) -> Any:
+        return F.cosine_embedding_loss(x1, x2, target, self.margin, self.reduction)
+
+
+class MSELoss(Module):
+    """``(x - target)^2``, averaged.
+
+    >>> import numpy as np
+    >>> float(MSELoss()(np.array([2.0]), np.array([3.0])))
+    1.0
+    """
+
+    def __init__(self, reduction: Reduction = "mean") -> None:
+        self.reduction: Reduction = reduction
+
+    def forward(self, x: Any, target: Any) -> Any:
+        return F.mse_loss(x, target, self.reduction)
+
+
+class L1Loss(Module):
+    """``|x - target|``, averaged.
+
+    >>> import numpy as np
+    >>> float(L1Loss()(np.array([2.0]), np.array([5.0])))
+    3.0
+    """
+
+    def __init__(self, reduction: Reduction = "mean") -> None:
+        self.reduction: Reduction = reduction
+
+    def forward(self, x: Any, target: Any) -> Any:
+        return F.l1_loss(x, target, self.reduction)
+
+
+class HuberLoss(Module):
+    """``d^2 / 2`` where ``|d| < delta``, else ``delta (|d| - delta / 2)``, averaged; d = x - target.
+
+    >>> import numpy as np
+    >>> float(HuberLoss(delta=2.0)(np.array([5.0]), np.array([0.0])))
+    8.0
+    """
+
+    def __init__(self, reduction: Reduction = "mean", delta: float = 1.0) -> None:
+        self.reduction: Reduction = reduction
+        self.delta = delta
+
+    def forward(self, x: Any, target: Any) -> Any:
+        return F.huber_loss(x, target, self.reduction, self.delta)
+
+
+class SmoothL1Loss(Module):
+    """``d^2 / (2 beta)`` where ``|d| < beta``, else ``|d| - beta / 2``, averaged; d = x - target.
+
+    >>> import numpy as np
+    >>> float(SmoothL1Loss(beta=2.0)(np.array([5.0]), np.array([0.0])))
+    4.0
+    """
+
+    def __init__(self, reduction: Reduction = "mean", beta: float = 1.0) -> None:
+        self.reduction: Reduction = reduction
+        self.beta = beta
+
+    def forward(self, x: Any, target: Any) -> Any:
+        return F.smooth_l1_loss(x, target, self.reduction, self.beta)

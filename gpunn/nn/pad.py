@@ -1,4 +1,4 @@
-"""Padding layers; see :mod:`gpunn.ops.pad` for the modes."""
+"""Padding layers; see :mod:`gpunn.ops.array.pad` for the modes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from gpunn import functional as F
 from gpunn.errors import ArgumentError, ShapeError, check
 from gpunn.nn.module import Module
-from gpunn.ops.pad import PadMode
+from gpunn.ops.array.pad import PadMode
 
 
 class _Pad(Module):

@@ -1,4 +1,4 @@
-"""The pooling layers; see :mod:`gpunn.ops.pool_nd` for the formulas and the rules."""
+"""Pooling layers; see :mod:`gpunn.ops.pool` for the formulas and the rules."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 from gpunn import functional as F
 from gpunn.nn.module import Module
-from gpunn.ops.pool_window import Stride
-from gpunn.ops.window import Sizes
+from gpunn.ops.pool import Stride
+from gpunn.ops.pool.adaptive import OutputSize
+from gpunn.ops.shared.window import Sizes
 
 
 class _MaxPool(Module):
@@ -112,3 +113,151 @@ class AvgPool3d(_AvgPool):
     """
 
     _pool = F.avg_pool3d
+
+
+class GlobalAvgPool1d(Module):
+    """The mean of each channel of (N, C, L).
+
+    >>> import numpy as np
+    >>> GlobalAvgPool1d()(np.zeros((2, 512, 49), np.float32)).shape
+    (2, 512, 1)
+    """
+
+    def forward(self, x: Any) -> Any:
+        return F.global_avg_pool1d(x)
+
+
+class GlobalAvgPool2d(Module):
+    """The mean of each plane of (N, C, H, W).
+
+    >>> import numpy as np
+    >>> GlobalAvgPool2d()(np.zeros((2, 512, 7, 7), np.float32)).shape
+    (2, 512, 1, 1)
+    """
+
+    def forward(self, x: Any) -> Any:
+        return F.global_avg_pool2d(x)
+
+
+class GlobalAvgPool3d(Module):
+    """The mean of each volume of (N, C, D, H, W).
+
+    >>> import numpy as np
+    >>> GlobalAvgPool3d()(np.zeros((2, 64, 3, 7, 7), np.float32)).shape
+    (2, 64, 1, 1, 1)
+    """
+
+    def forward(self, x: Any) -> Any:
+        return F.global_avg_pool3d(x)
+
+
+class GlobalMaxPool1d(Module):
+    """The maximum of each channel of (N, C, L).
+
+    >>> import numpy as np
+    >>> GlobalMaxPool1d()(np.zeros((2, 512, 49), np.float32)).shape
+    (2, 512, 1)
+    """
+
+    def forward(self, x: Any) -> Any:
+        return F.global_max_pool1d(x)
+
+
+class GlobalMaxPool2d(Module):
+    """The maximum of each plane of (N, C, H, W).
+
+    >>> import numpy as np
+    >>> GlobalMaxPool2d()(np.zeros((2, 512, 7, 7), np.float32)).shape
+    (2, 512, 1, 1)
+    """
+
+    def forward(self, x: Any) -> Any:
+        return F.global_max_pool2d(x)
+
+
+class GlobalMaxPool3d(Module):
+    """The maximum of each volume of (N, C, D, H, W).
+
+    >>> import numpy as np
+    >>> GlobalMaxPool3d()(np.zeros((2, 64, 3, 7, 7), np.float32)).shape
+    (2, 64, 1, 1, 1)
+    """
+
+    def forward(self, x: Any) -> Any:
+        return F.global_max_pool3d(x)
+
+
+class _AdaptivePool(Module):
+    _pool: Callable[..., Any]
+
+    def __init__(self, output_size: OutputSize) -> None:
+        self.output_size = output_size
+
+    def forward(self, x: Any) -> Any:
+        return type(self)._pool(x, self.output_size)
+
+
+class AdaptiveAvgPool1d(_AdaptivePool):
+    """The mean of each of ``output_size`` bins of (N, C, L); None stands for a size of the input.
+
+    >>> import numpy as np
+    >>> AdaptiveAvgPool1d(7)(np.zeros((2, 64, 50), np.float32)).shape
+    (2, 64, 7)
+    """
+
+    _pool = F.adaptive_avg_pool1d
+
+
+class AdaptiveAvgPool2d(_AdaptivePool):
+    """The mean of each of ``output_size`` bins of (N, C, H, W); None stands for a size of the input.
+
+    >>> import numpy as np
+    >>> AdaptiveAvgPool2d((6, 6))(np.zeros((2, 256, 13, 13), np.float32)).shape
+    (2, 256, 6, 6)
+    """
+
+    _pool = F.adaptive_avg_pool2d
+
+
+class AdaptiveAvgPool3d(_AdaptivePool):
+    """The mean of each of ``output_size`` bins of (N, C, D, H, W); None stands for a size of the input.
+
+    >>> import numpy as np
+    >>> AdaptiveAvgPool3d((1, None, 2))(np.zeros((2, 8, 4, 5, 6), np.float32)).shape
+    (2, 8, 1, 5, 2)
+    """
+
+    _pool = F.adaptive_avg_pool3d
+
+
+class AdaptiveMaxPool1d(_AdaptivePool):
+    """The maximum of each of ``output_size`` bins of (N, C, L); None stands for a size of the input.
+
+    >>> import numpy as np
+    >>> AdaptiveMaxPool1d(7)(np.zeros((2, 64, 50), np.float32)).shape
+    (2, 64, 7)
+    """
+
+    _pool = F.adaptive_max_pool1d
+
+
+class AdaptiveMaxPool2d(_AdaptivePool):
+    """The maximum of each of ``output_size`` bins of (N, C, H, W); None stands for a size of the input.
+
+    >>> import numpy as np
+    >>> AdaptiveMaxPool2d((6, 6))(np.zeros((2, 256, 13, 13), np.float32)).shape
+    (2, 256, 6, 6)
+    """
+
+    _pool = F.adaptive_max_pool2d
+
+
+class AdaptiveMaxPool3d(_AdaptivePool):
+    """The maximum of each of ``output_size`` bins of (N, C, D, H, W); None stands for a size of the input.
+
+    >>> import numpy as np
+    >>> AdaptiveMaxPool3d((1, None, 2))(np.zeros((2, 8, 4, 5, 6), np.float32)).shape
+    (2, 8, 1, 5, 2)
+    """
+
+    _pool = F.adaptive_max_pool3d

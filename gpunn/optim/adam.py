@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gpunn.ops.optimizer_adam import adam_step
+from gpunn.ops.optimizer.adam import adam_step
 from gpunn.optim.group import Part, Predicate, Settings
 from gpunn.optim.optimizer import Optimizer, Parameters
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from gpunn.backend import Array, get_array_module
 from gpunn.errors import ArgumentError, DeviceError, TrainingError, check, check_number
-from gpunn.ops.norm import divisor, largest, power_sum
+from gpunn.ops.shared.lengths import divisor, largest, power_sum
 from gpunn.optim.group import named_tensors
 from gpunn.optim.optimizer import check_range
 from gpunn.tensor import Tensor

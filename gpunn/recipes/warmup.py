@@ -15,7 +15,7 @@ import numpy as np
 from gpunn import functional as F
 from gpunn import nn, optim
 from gpunn.backend import gpu_count, random_generator, why_no_gpu
-from gpunn.cuda import cache, convolution_plan, record_launches, source
+from gpunn.cuda import cache, record_launches, source
 from gpunn.cuda.compiler import check_architecture, compile_cubin, find_cubin
 from gpunn.cuda.launch import C_TYPES, Specialisation
 from gpunn.data import ArrayDataset, DataLoader
@@ -23,6 +23,7 @@ from gpunn.data.digits import TRAINING_IMAGES
 from gpunn.errors import ArgumentError, FileError
 from gpunn.models import CharacterModel, lenet
 from gpunn.models.sequence import CELLS
+from gpunn.ops.conv import tiles
 from gpunn.recipes import alexnet, circles, digits_rows, gradients, learning_rates, spell, text
 from gpunn.recipes.digits import WEIGHT_DECAY, Options
 from gpunn.tensor import Tensor, tensor
@@ -85,7 +86,7 @@ def _any_device(file: str, options: tuple[str, ...]) -> Iterator[tuple[str, ...]
     if file != "conv.cu" or "TILE_M" not in macros:
         yield options
         return
-    for tile in convolution_plan.FLOAT if macros["DTYPE"] == "float" else convolution_plan.DOUBLE:
+    for tile in tiles.FLOAT if macros["DTYPE"] == "float" else tiles.DOUBLE:
         yield source.options({**macros, **tile.macros()})
 
 

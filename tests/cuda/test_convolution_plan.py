@@ -6,25 +6,14 @@ import numpy as np
 import pytest
 
 from gpunn.cuda import source
-from gpunn.cuda.convolution_plan import (
-    DOUBLE,
-    FLOAT,
-    JOBS,
-    TILE_K,
-    Configuration,
-    Convolution,
-    choose,
-    configurations,
-    estimate,
-)
+from gpunn.ops import conv
+from gpunn.ops.conv.tiles import DOUBLE, FLOAT, JOBS, TILE_K, Configuration, choose, configurations, estimate, product
 
 H200 = 132
 
 
 def layer(n, c, size, k, f, stride=1, padding=0, groups=1):
-    out = (size + 2 * padding - f) // stride + 1
-    both = lambda v: (v, v)  # noqa: E731
-    return Convolution(n, c, both(size), k, both(f), both(out), both(stride), both(padding), groups=groups)
+    return conv.plan(2, (n, c, size, size), (k, c // groups, f, f), stride, padding, 1, groups)
 
 
 CONV3 = layer(128, 256, 13, 384, 3, padding=1)
@@ -41,7 +30,7 @@ def test_large_layers_get_the_largest_tile_and_small_ones_fill_theirs(job):
 def test_few_tiles_are_split_and_many_are_not():
     assert choose("backward_w", DIGITS, H200).splits >= 16
     one_wave = choose("backward_w", CONV3, H200)
-    across, down, deep = one_wave.blocks(CONV3.product("backward_w"))
+    across, down, deep = one_wave.blocks(product(CONV3, "backward_w"))
     assert one_wave.splits > 1
     assert across * down * deep >= H200
     wide = layer(1, 4096, 8, 4096, 3, padding=1)
@@ -51,14 +40,14 @@ def test_few_tiles_are_split_and_many_are_not():
 @pytest.mark.parametrize("shape", LAYERS)
 @pytest.mark.parametrize("multiprocessors", [1, 4, 20, H200])
 def test_splits_cover_every_term_and_none_is_empty(shape, multiprocessors):
-    product = shape.product("backward_w")
-    for candidate in configurations("backward_w", product, 4, False):
-        chunk = candidate.chunk(product)
+    size = product(shape, "backward_w")
+    for candidate in configurations("backward_w", size, 4, False):
+        chunk = candidate.chunk(size)
         assert chunk % TILE_K == 0
-        assert (candidate.splits - 1) * chunk < product.terms <= candidate.splits * chunk
+        assert (candidate.splits - 1) * chunk < size.terms <= candidate.splits * chunk
     chosen = choose("backward_w", shape, multiprocessors)
-    best = min(estimate(c, product, multiprocessors) for c in configurations("backward_w", product, 4, False))
-    assert estimate(chosen, product, multiprocessors) == best
+    best = min(estimate(c, size, multiprocessors) for c in configurations("backward_w", size, 4, False))
+    assert estimate(chosen, size, multiprocessors) == best
 
 
 @pytest.mark.parametrize("job", JOBS)
@@ -80,15 +69,15 @@ def test_only_compiled_configurations_are_chosen(job, itemsize, wide):
 
 def test_products_of_a_strided_grouped_convolution():
     shape = layer(2, 6, 11, 9, 3, stride=2, padding=1, groups=3)
-    assert shape.product("forward") == (3, 2 * 36, 2 * 9, 3)
-    assert shape.product("backward_w") == (3, 2 * 9, 2 * 36, 3)
+    assert product(shape, "forward") == (3, 2 * 36, 2 * 9, 3)
+    assert product(shape, "backward_w") == (3, 2 * 9, 2 * 36, 3)
     # Four sub-lattices of at most 6 x 6 pixels, each met by at most 2 x 2 of the taps.
-    assert shape.product("backward_x") == (2, 2 * 36, 3 * 4, 3 * 4)
+    assert product(shape, "backward_x") == (2, 2 * 36, 3 * 4, 3 * 4)
 
 
 def test_a_grid_never_exceeds_what_cuda_takes():
-    product = layer(512, 40_000, 30, 40_000, 3, groups=40_000).product("backward_w")
-    assert {candidate.splits for candidate in configurations("backward_w", product, 4, False)} == {1}
+    size = product(layer(512, 40_000, 30, 40_000, 3, groups=40_000), "backward_w")
+    assert {candidate.splits for candidate in configurations("backward_w", size, 4, False)} == {1}
 
 
 def test_no_image_has_a_plan():
@@ -99,6 +88,6 @@ def test_grid_and_chunk_of_a_configuration():
     plan = Configuration(32, 64, 4, 3, splits=3)
     shape = layer(1, 3, 10, 33, 3)
     assert plan.threads == 128
-    assert plan.blocks(shape.product("backward_w")) == (1, 2, 3)
-    assert plan.chunk(shape.product("backward_w")) == 32
-    assert np.prod(shape.integers()[:2]) == 1
+    assert plan.blocks(product(shape, "backward_w")) == (1, 2, 3)
+    assert plan.chunk(product(shape, "backward_w")) == 32
+    assert np.prod(shape.integers[:2]) == 1

@@ -9,13 +9,15 @@ import numpy as np
 import oracles
 import pytest
 import sanitize
+from planned import conv, lrn
+from planned import pooling as pool
 from runners import run_kernel_cases, run_kernel_cases_on_gpu
 
 from gpunn import backend, cuda
 from gpunn.cuda import source
 from gpunn.cuda.launch import index_type, takes
 from gpunn.errors import CompileError, LaunchError, ShapeError
-from gpunn.ops import batch_norm, conv, dropout, lrn, pool
+from gpunn.ops import dropout, norm
 
 STEMS = [name.removesuffix(".cu") for name in source.sources()]
 
@@ -155,7 +157,7 @@ OPERATIONS = {
     "pool": lambda x: pool.max_pool2d(x, 2),
     "lrn": lambda x: lrn.local_response_norm(x, 3),
     "dropout": lambda x: dropout.dropout(x, 0.5, 1),
-    "batch_norm": lambda x: batch_norm.batch_norm_statistics(x)[0],
+    "batch_norm": lambda x: norm.batch_norm_statistics(x)[0],
 }
 
 

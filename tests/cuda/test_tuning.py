@@ -12,10 +12,11 @@ import threading
 import numpy as np
 import oracles
 import pytest
+from planned import conv
 
 from gpunn import backend, cuda
-from gpunn.cuda import cache, convolution_mma_plan, convolution_plan, tuning
-from gpunn.ops import conv
+from gpunn.cuda import cache, tuning
+from gpunn.ops.conv import plan, tensor_core_tiles, tiles
 
 DEVICE = "Sample GPU, 4 multiprocessors"
 PASSES = ("forward", "backward_x", "backward_w")
@@ -210,7 +211,7 @@ import numpy as np
 from pathlib import Path
 from gpunn import cuda
 from gpunn.cuda import tuning
-from gpunn.ops import conv
+import gpunn.functional as F
 tuning._device = lambda x: sys.argv[1]
 times = iter(range(8, 0, -1))  # the last one is the fastest
 def measure(run, arrays):
@@ -220,7 +221,7 @@ tuning.measure = measure
 while len(sys.argv) > 2 and not Path(sys.argv[2]).exists(): time.sleep(0.001)
 x, w = np.ones((1, 3, 6, 6), np.float32), np.ones((2, 3, 3, 3), np.float32)
 with cuda.record_launches() as launched, cuda.autotune():
-    conv.conv2d(x, w)
+    F.conv2d(x, w)
 print(*launched)
 """
 
@@ -231,7 +232,7 @@ def test_a_new_process_finds_what_another_has_measured():
         for _ in range(2)
     ]
     first, second = (run.stdout.splitlines() for run in runs)
-    assert first[:-1] == ["measured"] * len(convolution_plan.FLOAT)
+    assert first[:-1] == ["measured"] * len(tiles.FLOAT)
     assert second == first[-1:]
     assert "TILE_M=16" in second[0]  # the last of them
 
@@ -350,33 +351,32 @@ def test_convolutions_run_in_the_configuration_that_was_fastest(precision, folde
 
 
 def layer(n, c, size, k, f, stride, padding):
-    out = (size + 2 * padding - f) // stride + 1
-    return convolution_plan.Convolution(n, c, (size, size), k, (f, f), (out, out), (stride, stride), (padding, padding))
+    return plan(2, (n, c, size, size), (k, c, f, f), stride, padding)
 
 
 @pytest.mark.parametrize("job", PASSES)
 @pytest.mark.parametrize("sizes", [(128, 256, 13, 384, 3, 1, 1), (64, 1, 8, 32, 3, 1, 1), (1, 1, 1, 1, 1, 1, 0)])
 def test_the_shortlist_is_short_and_has_every_tile_and_the_usual_one(job, sizes):
     shape = layer(*sizes)
-    for wide, tiles in ((False, convolution_plan.FLOAT), (True, convolution_plan.FLOAT[3:])):
-        listed = convolution_plan.shortlist(job, shape, 132, 4, wide)
-        assert convolution_plan.choose(job, shape, 132, 4, wide) in listed
+    for wide, allowed_tiles in ((False, tiles.FLOAT), (True, tiles.FLOAT[3:])):
+        listed = tiles.shortlist(job, shape, 132, 4, wide)
+        assert tiles.choose(job, shape, 132, 4, wide) in listed
         assert len(set(listed)) == len(listed) <= 8
-        assert {dataclasses.replace(c, splits=1) for c in listed} == set(tiles)
-        allowed = convolution_plan.configurations(job, shape.product(job), 4, wide)
+        assert {dataclasses.replace(c, splits=1) for c in listed} == set(allowed_tiles)
+        allowed = tiles.configurations(job, tiles.product(shape, job), 4, wide)
         assert set(listed) <= set(allowed)
 
 
 @pytest.mark.parametrize("pixels", [0, 1, 31, 500, 387_200])
 @pytest.mark.parametrize("rows", [1, 33, 300])
 def test_tilings_for_tensor_cores_cover_the_pixels_with_no_split_empty(pixels, rows):
-    work = convolution_mma_plan.Work(rows, 488, 2, 8, pixels)
-    listed = convolution_mma_plan.tilings(work)
-    assert convolution_mma_plan.choose(work) in listed
+    work = tensor_core_tiles.Work(rows, 488, 2, 8, pixels)
+    listed = tensor_core_tiles.tilings(work)
+    assert tensor_core_tiles.choose(work) in listed
     assert {tiling.rows for tiling in listed} == {32, 64, 128}
     assert len(set(listed)) == len(listed) <= 8
     for tiling in listed:
-        each = convolution_mma_plan.split_pixels(work, tiling.splits)
+        each = tensor_core_tiles.split_pixels(work, tiling.splits)
         assert each % 32 == 0
         assert (tiling.splits - 1) * each < max(pixels, 1) <= tiling.splits * each
 

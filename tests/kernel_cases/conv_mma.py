@@ -1,8 +1,7 @@
 import numpy as np
+from planned import conv as ops
 
 from gpunn import backend
-from gpunn.ops import conv, conv_mma
-from gpunn.ops.window import output_size, window
 
 
 def whole_numbers(rng, *shapes, dtype=np.float32):
@@ -10,20 +9,10 @@ def whole_numbers(rng, *shapes, dtype=np.float32):
     return [rng.integers(-3, 4, shape).astype(dtype) for shape in shapes]
 
 
-def passes(x, w, b, stride=1, padding=0, dilation=1, groups=1):
-    """y, gx and gw: by this file's kernels where they run, else by the xp path."""
-    shape = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    if not conv_mma.takes(x):
-        y = conv.conv2d(x, w, b, **shape)
-        return y, conv.conv2d_backward_x(y, w, x.shape, **shape), conv.conv2d_backward_w(y, x, w.shape, **shape)
-    win = window("conv2d", w.shape[2:], stride, padding, dilation)
-    out = output_size("conv2d", x.shape[2:], win)
-    y = conv_mma.conv2d(x, w, b, win, out, groups)
-    return (
-        y,
-        conv_mma.conv2d_backward_x(y, w, x.shape, win, out, groups),
-        conv_mma.conv2d_backward_w(y, x, w.shape, win, out, groups),
-    )
+def passes(x, w, b, **settings):
+    """y, gx and gw: by this file's kernels where they run, else by the way for any array module."""
+    y = ops.conv2d(x, w, b, **settings)
+    return y, ops.conv2d_backward_x(y, w, x.shape, **settings), ops.conv2d_backward_w(y, x, w.shape, **settings)
 
 
 def run():

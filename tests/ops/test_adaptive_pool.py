@@ -5,7 +5,7 @@ import pytest
 import gpunn.functional as F
 from gpunn import nn, tensor
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
-from gpunn.ops import adaptive_pool as ops
+from gpunn.ops.pool import adaptive as ops
 
 SPECIAL = [0.0, -0.0, 1.0, -np.inf, np.inf, np.nan]
 

@@ -6,7 +6,7 @@ import gpunn
 from gpunn import cuda, nn, tensor
 from gpunn import functional as F
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
-from gpunn.ops import batch_norm as ops
+from gpunn.ops import norm as ops
 
 AWKWARD = {
     "one element": (1, 1),

@@ -5,7 +5,7 @@ import pytest
 
 from gpunn import functional as F
 from gpunn.errors import DtypeError, ShapeError
-from gpunn.ops import bilinear as ops
+from gpunn.ops import linear as ops
 
 SHAPES = [((4,), 3, 2, 5), ((), 2, 3, 1), ((2, 3), 1, 4, 2), ((0,), 3, 2, 4), ((1,), 1, 1, 1)]
 CASES = pytest.mark.parametrize(("rows", "i", "j", "k"), SHAPES)

@@ -1,10 +1,12 @@
 import numpy as np
 import oracles
 import pytest
+from planned import block, lrn
+from planned import pooling as pool
 
 from gpunn import cuda
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
-from gpunn.ops import activation, block, lrn, pool
+from gpunn.ops import activation
 
 # A kernel is compiled for each window, stride, size and exponent: few of them, on many shapes.
 AWKWARD = {

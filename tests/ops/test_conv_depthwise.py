@@ -3,9 +3,9 @@
 import numpy as np
 import oracles
 import pytest
+from planned import conv
 
-from gpunn.ops import conv, conv_depthwise
-from gpunn.ops.window import window
+from gpunn.ops.conv import depthwise, plan
 
 # channels, output channels to a channel, image, filter, stride, padding, dilation
 CASES = {
@@ -23,7 +23,7 @@ CASES = {
 def case(request, rng):
     c, m, image, kernel, *settings = request.param
     x, w, b = rng.standard_normal((2, c, *image)), rng.standard_normal((c * m, 1, *kernel)), rng.standard_normal(c * m)
-    assert conv_depthwise.takes(c, c * m, window("case", kernel, *settings), c)
+    assert depthwise.is_depthwise(plan(2, x.shape, w.shape, *settings, c))
     return x, w, b, dict(zip(("stride", "padding", "dilation"), settings, strict=True), groups=c)
 
 
@@ -83,7 +83,8 @@ def test_no_image(run):
     ids=["one channel", "two channels to a group", "large filter", "many to a channel"],
 )
 def test_the_matrix_product_takes_the_rest(channels, out_channels, kernel, groups):
-    assert not conv_depthwise.takes(channels, out_channels, window("case", kernel, 1, 0), groups)
+    filters = (out_channels, channels // groups, kernel, kernel)
+    assert not depthwise.is_depthwise(plan(2, (1, channels, 9, 9), filters, groups=groups))
 
 
 def test_errors_are_those_of_conv2d(run):

@@ -5,10 +5,11 @@ import numpy as np
 import oracles
 import pytest
 from conv_case import ConvCase
+from planned import conv
 
 from gpunn import backend, cuda
 from gpunn.errors import ArgumentError, DeviceError, ShapeError
-from gpunn.ops import conv, conv_mma_launch
+from gpunn.ops.conv import tensor_core_launch
 
 BFLOAT16 = backend.half_dtype("test", "bf16")
 # The precision that is asked for, and the dtype of the arrays: half arrays need not ask.
@@ -266,13 +267,13 @@ def test_an_old_gpu_is_refused_where_it_has_no_such_instruction(kind, monkeypatc
             class Device:
                 compute_capability = "75"
 
-    monkeypatch.setattr(conv_mma_launch, "get_array_module", lambda *arrays: Old)
+    monkeypatch.setattr(tensor_core_launch, "get_array_module", lambda *arrays: Old)
     precision, dtype = KINDS[kind]
     with backend.matmul_precision(precision):
         if kind in ("fp16", "float16"):
-            assert conv_mma_launch.find_setting("conv2d", np.ones(1, dtype)).precision == "f16"
+            assert tensor_core_launch.find_setting("conv2d", np.ones(1, dtype)).precision == "f16"
         else:
             name = "bf16" if kind == "bfloat16" else kind
             message = rf"conv2d: {name} needs a GPU of compute capability 8.0, got capability=75"
             with pytest.raises(DeviceError, match=message):
-                conv_mma_launch.find_setting("conv2d", np.ones(1, dtype))
+                tensor_core_launch.find_setting("conv2d", np.ones(1, dtype))

@@ -1,13 +1,13 @@
 import numpy as np
 import oracles
 import pytest
+from planned import conv as ops
 
 import gpunn.functional as F
 from gpunn import nn, tensor
 from gpunn.backend import random_generator
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
-from gpunn.ops import conv_nd as ops
-from gpunn.ops.window import window
+from gpunn.ops.shared.window import window
 
 
 def random_case(rank, rng):

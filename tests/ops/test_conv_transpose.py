@@ -1,13 +1,13 @@
 import numpy as np
 import oracles
 import pytest
+from planned import conv
+from planned import transposed as ops
 
 import gpunn.functional as F
 from gpunn import nn, tensor
 from gpunn.backend import matmul_precision
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
-from gpunn.ops import conv_nd
-from gpunn.ops import conv_transpose as ops
 
 
 def random_case(rank, rng):
@@ -77,14 +77,14 @@ def test_backward_is_the_directional_difference(run, rank, seed):
     gradient_w = backward(ops.conv_transpose_backward_w, x, w.shape)
     oracles.assert_gradient(lambda v: forward(v, w, b), gradient_x, x, rng)
     oracles.assert_gradient(lambda v: forward(x, v, b), gradient_w, w, rng)
-    oracles.assert_gradient(lambda v: forward(x, w, v), lambda g: run(conv_nd.conv_backward_b, g), b, rng)
+    oracles.assert_gradient(lambda v: forward(x, w, v), lambda g: run(conv.conv_backward_b, g), b, rng)
 
 
 def test_it_is_the_gradient_of_convolution(run, rng):
     for padding in (((2, 1), (0, 3)), "same", "valid"):
         x, w = rng.standard_normal((2, 3, 5, 6)), rng.standard_normal((3, 4, 4, 3))
         y = run(ops.conv_transpose, 2, x, w, padding=padding)
-        expected = conv_nd.conv_backward_x(2, x, w, y.shape, padding=padding)
+        expected = conv.conv_backward_x(2, x, w, y.shape, padding=padding)
         oracles.assert_close(y, expected, 12)
         assert (y.shape[2:] == (5, 6)) == (padding == "same")
 

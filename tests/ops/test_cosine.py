@@ -7,7 +7,7 @@ import pytest
 
 from gpunn import functional as F
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
-from gpunn.ops import cosine as ops
+from gpunn.ops import linear as ops
 
 SHAPES = [((4, 3), (4, 3), 1), ((5,), (5,), 0), ((2, 3, 7), (2, 3, 7), -1), ((4, 1, 5), (3, 5), -1),
           ((2, 3, 1, 5), (4, 1), 1), ((3, 1), (3, 1), 1), ((0, 3), (0, 3), 1)]  # fmt: skip

@@ -8,7 +8,7 @@ from array_case import Case
 from gpunn import functional as F
 from gpunn import tensor
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
-from gpunn.ops import einsum as ops
+from gpunn.ops import array as ops
 
 EQUATIONS = [
     "ij,jk->ik", "ij,jk", "bij,bjk->bik", "i,i->", "i,j->ij", "ij->ji", "ij->", "ij->j", "ijk,k,j->i", "ij,kl->il",

@@ -5,7 +5,7 @@ import pytest
 
 from gpunn import functional as F
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
-from gpunn.ops import embedding as ops
+from gpunn.ops import linear as ops
 
 SHAPES = [(), (1,), (7,), (3, 5), (2, 3, 4), (0,), (2, 0), (257,)]
 

@@ -1,12 +1,12 @@
 import numpy as np
 import oracles
 import pytest
+from planned import global_pool
 
 import gpunn.functional as F
 from gpunn import cuda, nn
 from gpunn.backend import half_dtype
 from gpunn.errors import DtypeError, ShapeError
-from gpunn.ops import global_pool
 
 AWKWARD = {
     "one pixel": (1, 1, 1, 1),
@@ -161,9 +161,9 @@ def test_wide_index_gives_the_same_bits(monkeypatch, rng):
         np.testing.assert_array_equal(actual, expected)
 
 
-@pytest.mark.parametrize("function", [global_pool.global_avg_pool2d, global_pool.global_max_pool2d])
-def test_errors_name_rule_and_values(run, function):
-    name = function.__name__
+@pytest.mark.parametrize("name", ["global_avg_pool2d", "global_max_pool2d"])
+def test_errors_name_rule_and_values(run, name):
+    function = getattr(global_pool, name)
     with pytest.raises(ShapeError, match=rf"{name}: x must have the 4 dimensions \(N, C, H, W\), got shape=\(5, 5\)"):
         run(function, np.ones((5, 5)))
     with pytest.raises(ShapeError, match=rf"{name}: a plane must have 1 to 2\^31 - 1 pixels, got shape=\(1, 2, 0, 4\)"):

@@ -9,7 +9,7 @@ from gpunn import functional as F
 from gpunn.cuda.graph import alarms, rehearsing
 from gpunn.data import ArrayDataset
 from gpunn.errors import ArgumentError, DtypeError, GpunnError, IndexRangeError, ShapeError
-from gpunn.functional import packed
+from gpunn.functional import recurrent as packed
 
 
 def draw_take(rng):

@@ -6,7 +6,7 @@ import gpunn.functional as F
 from gpunn import nn, tensor
 from gpunn.backend import accumulation_dtype
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
-from gpunn.ops import layer_norm as ops
+from gpunn.ops import norm as ops
 
 # The shape of x, and how many of its last axes a row has.
 AWKWARD = {

@@ -7,8 +7,8 @@ import pytest
 
 from gpunn import functional as F
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
-from gpunn.ops import likelihood_loss as ops
-from gpunn.ops.softmax import log_softmax
+from gpunn.ops import loss as ops
+from gpunn.ops.activation.softmax import log_softmax
 
 
 def draw_nll(rng, dtype=np.float64):

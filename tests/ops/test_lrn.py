@@ -1,10 +1,11 @@
 import numpy as np
 import oracles
 import pytest
+from planned import lrn
 
 from gpunn import cuda
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
-from gpunn.ops import lrn
+from gpunn.ops.norm import lrn_kernel
 
 AWKWARD = {
     "one element": ((1, 1, 1, 1), 5),
@@ -70,7 +71,7 @@ def test_parts_of_the_channels_give_the_same_bits(monkeypatch, rng):
     x, gy = rng.standard_normal((2, 2, 67, 2, 4)).astype(np.float32)
     with cuda.emulate():
         split = lrn.local_response_norm(x, 5), lrn.local_response_norm_backward(gy, x, 5)
-        monkeypatch.setattr(lrn, "_ENOUGH_THREADS", 1)
+        monkeypatch.setattr(lrn_kernel, "_ENOUGH_THREADS", 1)
         np.testing.assert_array_equal(lrn.local_response_norm(x, 5), split[0])
         np.testing.assert_array_equal(lrn.local_response_norm_backward(gy, x, 5), split[1])
 

@@ -7,7 +7,7 @@ import pytest
 
 from gpunn import functional as F
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
-from gpunn.ops import margin_loss as ops
+from gpunn.ops import loss as ops
 
 
 def reduced(losses, reduction):

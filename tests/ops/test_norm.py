@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from gpunn.ops import norm as ops
+from gpunn.ops.shared import lengths as ops
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gpunn.backend import get_array_module
-from gpunn.ops.normal import normal_cdf
+from gpunn.ops.activation.normal import normal_cdf
 
 
 def phi(x):

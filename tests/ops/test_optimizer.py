@@ -4,25 +4,26 @@ import pytest
 
 from gpunn import cuda
 from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError
-from gpunn.ops import optimizer, optimizer_adam, optimizer_launch
+from gpunn.ops import optimizer
+from gpunn.ops.optimizer import adam, arrays
 
 RULES = {
     "sgd": (optimizer.sgd_step, 0, {"lr": 0.1}),
     "sgd with weight decay": (optimizer.sgd_step, 0, {"lr": 0.1, "weight_decay": 0.3}),
     "momentum": (optimizer.sgd_step, 1, {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.3}),
     "nesterov": (optimizer.sgd_step, 1, {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
-    "adam": (optimizer_adam.adam_step, 2, {"lr": 0.1}),
+    "adam": (optimizer.adam_step, 2, {"lr": 0.1}),
     "adam late": (
-        optimizer_adam.adam_step,
+        optimizer.adam_step,
         2,
         {"steps": 70, "lr": 0.1, "betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.3},
     ),
-    "adamw": (optimizer_adam.adam_step, 2, {"steps": 3, "lr": 0.1, "weight_decay": 0.3, "decoupled": True}),
-    "nadam": (optimizer_adam.nadam_step, 2, {"lr": 0.1}),
-    "nadam late": (optimizer_adam.nadam_step, 2, {"steps": 90, "lr": 0.1, "weight_decay": 0.3, "momentum_decay": 0.1}),
-    "nadam of one momentum": (optimizer_adam.nadam_step, 2, {"steps": 9, "lr": 0.1, "momentum_decay": 0.0}),
-    "radam, not divided": (optimizer_adam.radam_step, 2, {"steps": 5, "lr": 0.1, "weight_decay": 0.3}),
-    "radam, rectified": (optimizer_adam.radam_step, 2, {"steps": 6, "lr": 0.1, "eps": 1e-3}),
+    "adamw": (optimizer.adam_step, 2, {"steps": 3, "lr": 0.1, "weight_decay": 0.3, "decoupled": True}),
+    "nadam": (optimizer.nadam_step, 2, {"lr": 0.1}),
+    "nadam late": (optimizer.nadam_step, 2, {"steps": 90, "lr": 0.1, "weight_decay": 0.3, "momentum_decay": 0.1}),
+    "nadam of one momentum": (optimizer.nadam_step, 2, {"steps": 9, "lr": 0.1, "momentum_decay": 0.0}),
+    "radam, not divided": (optimizer.radam_step, 2, {"steps": 5, "lr": 0.1, "weight_decay": 0.3}),
+    "radam, rectified": (optimizer.radam_step, 2, {"steps": 6, "lr": 0.1, "eps": 1e-3}),
     "adagrad": (optimizer.adagrad_step, 1, {"steps": 3, "lr": 0.1, "lr_decay": 0.2, "weight_decay": 0.3}),
     "adadelta": (optimizer.adadelta_step, 2, {"lr": 0.7, "rho": 0.8, "eps": 1e-3, "weight_decay": 0.3}),
     "rmsprop": (optimizer.rmsprop_step, 1, {"lr": 0.1}),
@@ -116,10 +117,10 @@ def test_every_start_and_a_wide_index_give_the_same_bits(name, rng, monkeypatch)
 
 @pytest.mark.parametrize("name", RULES)
 def test_blocks_of_the_cpu_give_the_same_bits(name, rng, monkeypatch):
-    function, arrays, settings = arguments(rng, name, 67)
-    expected = function(*copies(arrays), **settings)
-    monkeypatch.setattr(optimizer_launch, "_BLOCK", 10)
-    for actual, wanted in zip(function(*arrays, **settings), expected, strict=True):
+    function, given, settings = arguments(rng, name, 67)
+    expected = function(*copies(given), **settings)
+    monkeypatch.setattr(arrays, "_ELEMENTS", 10)
+    for actual, wanted in zip(function(*given, **settings), expected, strict=True):
         np.testing.assert_array_equal(actual, wanted)
 
 
@@ -151,7 +152,7 @@ def test_lamb_is_the_naive_loop_over_each_parameter(run, sizes, dtype, rng):
     v **= 2
     p[:1] = 0  # in one case all of a parameter
     settings = {"lr": 0.1, "betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.3}
-    results = run(optimizer_adam.lamb_step, p.copy(), g, m.copy(), v.copy(), 3, list(sizes), **settings)
+    results = run(optimizer.lamb_step, p.copy(), g, m.copy(), v.copy(), 3, list(sizes), **settings)
     ends = np.cumsum(sizes)
     for end, size in zip(ends, sizes, strict=True):
         part = slice(end - size, end)
@@ -164,11 +165,11 @@ def test_lamb_is_the_naive_loop_over_each_parameter(run, sizes, dtype, rng):
 
 def test_lamb_of_zeros_and_of_not_a_number(run):
     zeros = np.zeros((4, 3), np.float32)
-    for result in run(optimizer_adam.lamb_step, *zeros, 1, [3]):
+    for result in run(optimizer.lamb_step, *zeros, 1, [3]):
         np.testing.assert_array_equal(result, 0)
     p, g = np.ones((2, 4), np.float32)
     g[1] = np.nan
-    p = run(optimizer_adam.lamb_step, p, g, *np.zeros((2, 4), np.float32), 1, [2, 2])[0]
+    p = run(optimizer.lamb_step, p, g, *np.zeros((2, 4), np.float32), 1, [2, 2])[0]
     np.testing.assert_array_equal(np.isnan(p), [True, True, False, False])  # of a length nothing is known
 
 
@@ -176,8 +177,8 @@ def test_lamb_in_half_precision_computes_in_float32(run, rng):
     p, g, m, v = rng.standard_normal((4, 9)).astype(np.float32)
     v **= 2
     half, g = p.astype(np.float16), g.astype(np.float16)
-    wide = run(optimizer_adam.lamb_step, half.astype(np.float32), g.astype(np.float32), m.copy(), v.copy(), 2, [5, 4])
-    results = run(optimizer_adam.lamb_step, half, g, m, v, 2, [5, 4])
+    wide = run(optimizer.lamb_step, half.astype(np.float32), g.astype(np.float32), m.copy(), v.copy(), 2, [5, 4])
+    results = run(optimizer.lamb_step, half, g, m, v, 2, [5, 4])
     for actual, wanted in zip(results, wide, strict=True):
         np.testing.assert_array_equal(actual, wanted.astype(actual.dtype))
 
@@ -186,7 +187,7 @@ def test_the_series_of_nadam_is_its_product(rng):
     for _ in range(50):
         decay, steps = 10 ** rng.uniform(-5, 1), int(rng.integers(1, 5000))
         product = np.prod(1 - 0.5 * 0.96 ** (np.arange(1, steps + 1) * decay))
-        series = optimizer_adam._shrinkage(0.96**decay, steps)
+        series = adam._shrinkage(0.96**decay, steps)
         np.testing.assert_allclose(series, product, rtol=1e-10, atol=1e-300, err_msg=f"{decay=} {steps=}")
 
 
@@ -214,18 +215,18 @@ def test_errors_name_rule_and_values(run):
     with pytest.raises(ShapeError, match=r"sgd_step: p must have shape \(4,\), got shape=\(2, 2\)"):
         run(optimizer.sgd_step, p.reshape(2, 2), g, v, 0.1)
     with pytest.raises(DtypeError, match="adam_step: arrays must have one dtype"):
-        run(optimizer_adam.adam_step, p, g, v, v.astype(np.float32), 1)
+        run(optimizer.adam_step, p, g, v, v.astype(np.float32), 1)
     with pytest.raises(DtypeError, match="adam_step: m must be float32 for float16 p, got dtype='float16'"):
-        run(optimizer_adam.adam_step, *np.ones((4, 4), np.float16), 1)
+        run(optimizer.adam_step, *np.ones((4, 4), np.float16), 1)
     with pytest.raises(DtypeError, match="p must be a floating array, got dtype='int64'"):
         run(optimizer.sgd_step, np.ones(4, int), g, v, 0.1)
     with pytest.raises(ArgumentError, match="adam_step: steps must be at least 1, got steps=0"):
-        run(optimizer_adam.adam_step, p, g, v, v.copy(), 0)
+        run(optimizer.adam_step, p, g, v, v.copy(), 0)
     with pytest.raises(ArgumentError, match="adagrad_step: steps must be at least 1, got steps=-1"):
         run(optimizer.adagrad_step, p, g, v, -1)
     rule = r"lamb_step: sizes must add up to the length of p, got sizes=\[2, 1\], length=4"
     with pytest.raises(ArgumentError, match=rule):
-        run(optimizer_adam.lamb_step, p, g, v, v.copy(), 1, [2, 1])
+        run(optimizer.lamb_step, p, g, v, v.copy(), 1, [2, 1])
     with pytest.raises(ArgumentError, match=r"sgd_step: momentum needs the velocity v, got momentum=0\.9"):
         run(optimizer.sgd_step, p, g, None, 0.1, 0.9)
     with pytest.raises(ArgumentError, match="rmsprop_step: centered needs the mean m, got centered=True"):

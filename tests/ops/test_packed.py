@@ -4,7 +4,7 @@ import pytest
 
 from gpunn import nn, tensor
 from gpunn.errors import ArgumentError, ShapeError
-from gpunn.functional.packed import pick, place
+from gpunn.functional.recurrent import pick, place
 
 
 def draw(seed):

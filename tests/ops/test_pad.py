@@ -5,7 +5,7 @@ import pytest
 
 from gpunn import functional as F
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
-from gpunn.ops import pad as ops
+from gpunn.ops import array as ops
 
 CASES = {
     "constant": ((2, 3, 4), (1, 2, 0, 3), "constant"),

@@ -1,12 +1,13 @@
 import numpy as np
 import oracles
 import pytest
+from planned import pooling as ops
 
 import gpunn.functional as F
 from gpunn import nn, tensor
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
-from gpunn.ops import pool_nd as ops
-from gpunn.ops.window import integers, output_size, window
+from gpunn.ops.shared.checks import integers
+from gpunn.ops.shared.window import output_size, window
 
 # The kernel is compiled for each size of window: a few for signals.
 KERNELS = {1: [(1,), (2,), (3,), (6,)], 3: [(1, 1, 1), (2, 2, 2), (3, 1, 2), (1, 3, 3)]}
@@ -167,7 +168,7 @@ def test_errors_about_gradients():
         ops.max_pool_backward(1, gy, np.ones((1, 1, 2), np.int64), (1, 1, 4), 2)
     with pytest.raises(ShapeError, match=r"max_pool1d_indices: place must have shape \(1, 1, 2\), got"):
         ops.max_pool_indices(1, np.ones((1, 1, 1), np.uint8), (1, 1, 4), 2)
-    with pytest.raises(ShapeError, match=r"max_pool3d_backward: x must have the 5 dimensions"):
+    with pytest.raises(ShapeError, match=r"max_pool3d: x must have the 5 dimensions"):
         ops.max_pool_backward(3, gy, np.ones((1, 1, 2), np.uint8), (1, 1, 4), 2)
 
 

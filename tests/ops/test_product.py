@@ -5,8 +5,8 @@ import pytest
 from gpunn import cuda, nn, tensor
 from gpunn import functional as F
 from gpunn.cuda.graph import rehearsing
-from gpunn.ops.linear import linear, linear_backward_w, linear_backward_x
-from gpunn.ops.product import product
+from gpunn.ops.array.product import product
+from gpunn.ops.linear.affine import linear, linear_backward_w, linear_backward_x
 
 SHAPES = [(1, 1, 1), (2, 3, 4), (65, 17, 129), (7, 200, 1), (1, 33, 64), (0, 3, 2), (3, 0, 2), (3, 2, 0)]
 

@@ -9,7 +9,7 @@ from array_case import Case
 from gpunn import functional as F
 from gpunn import tensor
 from gpunn.errors import DtypeError, ShapeError
-from gpunn.ops import reduction as ops
+from gpunn.ops import array as ops
 
 
 def draw(rng, several=True, least=0, **settings):

@@ -5,7 +5,7 @@ import pytest
 
 from gpunn import functional as F
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
-from gpunn.ops import regression_loss as ops
+from gpunn.ops import loss as ops
 
 
 def huber(d, delta):

@@ -8,8 +8,8 @@ import gpunn.functional as F
 from gpunn import cuda, nn, tensor
 from gpunn.backend import random_generator
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
-from gpunn.ops import rnn as ops
-from gpunn.ops.rnn_sequence import Sizes, Weights
+from gpunn.ops import recurrent as ops
+from gpunn.ops.recurrent.rows import Sizes, Weights
 
 KINDS = ["tanh", "relu", "lstm", "gru", "gru before"]
 GATES = {"tanh": 1, "relu": 1, "lstm": 4, "gru": 3, "gru before": 3}

@@ -5,7 +5,8 @@ import pytest
 import gpunn.functional as F
 from gpunn import cuda, tensor
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
-from gpunn.ops import rnn_cell
+from gpunn.ops.recurrent import cell as rnn_cell
+from gpunn.ops.recurrent import cell_kernel
 
 SHAPES = {
     "one unit": (1, 1), "no row": (0, 4), "no unit": (3, 0), "a pack": (1, 4), "packs": (5, 12),
@@ -108,7 +109,7 @@ def test_single_elements_and_a_wide_index_give_the_same_bits(name, rng, monkeypa
     args = arrays(rng, (5, 12), *EVERY[name], dtype=np.float32)
     with cuda.emulate():
         packs = results(function, *args)
-        monkeypatch.setattr(rnn_cell, "vector", lambda *_: 1)
+        monkeypatch.setattr(cell_kernel, "vector", lambda *_: 1)
         monkeypatch.setattr(cuda, "index_type", lambda *sizes: "long long")
         for actual, wanted in zip(results(function, *args), packs, strict=True):
             np.testing.assert_array_equal(actual, wanted)

@@ -6,7 +6,7 @@ import pytest
 import gpunn.functional as F
 from gpunn import cuda, tensor
 from gpunn.errors import DtypeError, ShapeError
-from gpunn.ops import skeleton
+from gpunn.ops.image import neighbourhoods, skeleton
 
 morphology = pytest.importorskip("skimage.morphology")
 SAMPLES = {  # scikit-image's own images that come with its package, and the grey value that parts shape from ground
@@ -109,8 +109,8 @@ def published(number, first):
 
 def test_the_decisions_are_the_published_ones_but_for_25_neighbourhoods():
     decisions = [published(number, True) + 2 * published(number, False) for number in range(256)]
-    assert (skeleton._removal_table() != decisions).sum() == 25
-    assert sum(map(len, skeleton._DEPARTURES.values())) == 25
+    assert (decisions != neighbourhoods.REMOVAL).sum() == 25
+    assert sum(map(len, neighbourhoods._DEPARTURES.values())) == 25
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float16, np.float32, np.float64])

@@ -7,7 +7,7 @@ import pytest
 
 from gpunn import functional as F
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
-from gpunn.ops import smooth_activation as ops
+from gpunn.ops import activation as ops
 
 
 def sigmoid(v):

@@ -7,7 +7,7 @@ import pytest
 
 from gpunn import functional as F
 from gpunn.errors import ShapeError
-from gpunn.ops import softmax as ops
+from gpunn.ops import activation as ops
 
 SHAPES = [((1,), 0), ((7,), -1), ((3, 5), 1), ((3, 5), 0), ((2, 3, 4), -2), ((0, 4), 1)]
 

@@ -14,8 +14,9 @@ import pytest
 from gpunn import functional as F
 from gpunn import tensor
 from gpunn.backend import get_array_module
-from gpunn.ops import batch_norm, margin_loss
-from gpunn.ops import math as elementwise
+from gpunn.ops.array import math as elementwise
+from gpunn.ops.loss import margin as margin_loss
+from gpunn.ops.norm import batch as batch_norm
 
 INF, NAN = math.inf, math.nan
 X = np.array([-INF, -2.0, -0.0, 0.0, 2.0, INF, NAN])

@@ -1,0 +1,297 @@
+"""Differentiable recurrent cells and layers, and the packing of sequences; see :mod:`gpunn.ops.recurrent`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gpunn.backend import Array, check_array, get_array_module, operands
+from gpunn.casting import in_half
+from gpunn.errors import ArgumentError, ShapeError, check
+from gpunn.functional.activation import relu, tanh
+from gpunn.functional.linear import linear
+from gpunn.functional.record import differentiable, kept, raw
+from gpunn.ops import linear as products
+from gpunn.ops import recurrent as ops
+from gpunn.ops.array.indexing import check_range
+from gpunn.ops.recurrent import reset_before
+from gpunn.ops.recurrent.cell import gru_reset
+from gpunn.ops.recurrent.rows import Sizes, Weights, before, wide
+from gpunn.ops.shared.checks import check_shape
+
+
+@in_half
+def rnn_cell(
+    x: Any, h: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None, nonlinearity: str = "tanh"
+) -> Any:
+    """``h' = f(x W_ih^T + b_ih + h W_hh^T + b_hh)`` (N, H), where f is ``"tanh"`` or ``"relu"``.
+
+    >>> import numpy as np
+    >>> rnn_cell(np.ones((1, 1)), np.ones((1, 1)), np.array([[2.0]]), np.array([[3.0]]), nonlinearity="relu").item()
+    5.0
+    """
+    known = nonlinearity in ("tanh", "relu")
+    check(known, ArgumentError, "rnn_cell", 'nonlinearity must be "tanh" or "relu"', nonlinearity=nonlinearity)
+    _check("rnn_cell", 1, x, h, w_ih, w_hh)
+    total = linear(x, w_ih, b_ih) + linear(h, w_hh, b_hh)
+    return tanh(total) if nonlinearity == "tanh" else relu(total)
+
+
+@in_half
+def lstm_cell(
+    x: Any, state: tuple[Any, Any], w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None
+) -> tuple[Any, Any]:
+    """``(h', c')`` for ``state = (h, c)``: ``c' = s(f) c + s(i) tanh(g)``, ``h' = s(o) tanh(c')``, with the gates
+    ``[i, f, g, o] = x W_ih^T + b_ih + h W_hh^T + b_hh`` and s the logistic function.
+
+    >>> import numpy as np
+    >>> x, h, c = np.ones((1, 2)), np.zeros((1, 1)), np.full((1, 1), 4.0)
+    >>> h, c = lstm_cell(x, (h, c), np.zeros((4, 2)), np.zeros((4, 1)))
+    >>> h.round(4).item(), c.item()
+    (0.482, 2.0)
+    """
+    h, c = state
+    _check("lstm_cell", 4, x, h, w_ih, w_hh)
+    gates = linear(x, w_ih, b_ih) + linear(h, w_hh, b_hh)
+    gd, cd = kept(gates, c)
+    both = differentiable(ops.lstm_cell(gd, cd), (gates, c), lambda gy, _: ops.lstm_cell_backward(gy, gd, cd))
+    return both[0], both[1]
+
+
+@in_half
+def gru_cell(x: Any, h: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None, reset_after: bool = True) -> Any:
+    """``h' = (1 - z) n + z h`` (N, H), with ``r = s(..)``, ``z = s(..)`` of ``x W_ih^T + b_ih + h W_hh^T + b_hh``, and
+
+    ``n = tanh(x W_in^T + b_in + r (h W_hn^T + b_hn))``, or with ``reset_after=False`` (the form of Cho et al. 2014)
+    ``n = tanh(x W_in^T + b_in + (r h) W_hn^T + b_hn)``. The weights lie in the order r, z, n.
+
+    >>> import numpy as np
+    >>> gru_cell(np.ones((1, 2)), np.full((1, 1), 4.0), np.zeros((3, 2)), np.zeros((3, 1))).item()
+    2.0
+    """
+    _check("gru_cell", 3, x, h, w_ih, w_hh)
+    x_gates = linear(x, w_ih, b_ih)
+    if not reset_after:
+        return _gru_cell_reset_before(x_gates, h, w_hh, b_hh)
+    h_gates = linear(h, w_hh, b_hh)
+    arrays = kept(x_gates, h_gates, h)
+    return differentiable(
+        ops.gru_cell(*arrays), (x_gates, h_gates, h), lambda gy, _: ops.gru_cell_backward(gy, *arrays)
+    )
+
+
+def _gru_cell_reset_before(x_gates: Any, h: Any, w_hh: Any, b_hh: Any) -> Any:
+    xg, hd, w, b = kept(x_gates, h, w_hh, b_hh)
+    two = 2 * hd.shape[-1]  # r and z; n lies behind them
+    b_rz, b_n = (None, None) if b is None else (b[:two], b[two:])
+    rz = xg[:, :two] + products.linear(hd, w[:two], b_rz)
+    q = ops.gru_reset(rz, hd)
+    n = xg[:, two:] + products.linear(q, w[two:], b_n)
+
+    def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
+        xp = get_array_module(gy)
+        gn = ops.gru_update_backward_n(gy, rz, n)
+        grz, gh = ops.gru_reset_backward(gy, products.linear_backward_x(gn, w[two:]), rz, n, hd)
+        gates = xp.concatenate([grz, gn], 1)
+        of_w = (products.linear_backward_w(grz, hd), products.linear_backward_w(gn, q)) if needs[2] else None
+        return (
+            gates,
+            gh + products.linear_backward_x(grz, w[:two]) if needs[1] else None,
+            None if of_w is None else xp.concatenate(of_w),
+            products.linear_backward_b(gates) if needs[3] else None,
+        )
+
+    return differentiable(ops.gru_update(rz, n, hd), (x_gates, h, w_hh, b_hh), backward)
+
+
+def _check(op: str, gates: int, *inputs: Any) -> None:
+    x, h, w_ih, w_hh = map(raw, inputs)
+    operands(op, x=x, h=h, w_ih=w_ih, w_hh=w_hh)
+    fits = x.ndim == h.ndim == 2 and x.shape[0] == h.shape[0]
+    check(fits, ShapeError, op, "x must have the dimensions (N, in), and h (N, H)", x=x.shape, h=h.shape)
+    check_shape(op, "w_ih", w_ih, (gates * h.shape[1], x.shape[1]))
+    check_shape(op, "w_hh", w_hh, (gates * h.shape[1], h.shape[1]))
+
+
+Needs = tuple[bool, ...]
+
+
+@in_half
+def rnn(
+    x: Any, h: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None,
+    nonlinearity: str = "tanh", batch_sizes: Sequence[int] | None = None, reverse: bool = False,
+) -> tuple[Any, Any]:  # fmt: skip
+    """``h_t = f(x_t W_ih^T + b_ih + h_{t-1} W_hh^T + b_hh)``, f being ``"tanh"`` or ``"relu"``: all h_t, and the last.
+
+    x is (T, N, in), h (N, H) or None for zeros, w_ih (H, in), w_hh (H, H), both biases (H,); the results are
+    (T, N, H) and (N, H). For sequences of different lengths x is packed, (S, in), with ``batch_sizes``, the number of
+    sequences in each step; ``reverse`` goes from the last step to the first.
+
+    >>> import numpy as np
+    >>> y, h = rnn(np.ones((3, 1, 1)), None, np.ones((1, 1)), np.ones((1, 1)), nonlinearity="relu")
+    >>> y.ravel().tolist(), h.item()
+    ([1.0, 2.0, 3.0], 3.0)
+    """
+    rows, sizes = _rows("rnn", x, batch_sizes, reverse)
+    h = _zeros("rnn", rows, sizes, w_hh) if h is None else h
+    xd, hd, *weights = kept(rows, h, w_ih, w_hh, b_ih, b_hh)
+    w = Weights(*weights)
+    out = ops.rnn(xd, hd, w, sizes, nonlinearity)
+
+    def backward(g: Array, needs: Needs) -> Sequence[Array | None]:
+        ggates, gh = ops.rnn_backward(g, out, w.w_hh, sizes, nonlinearity)
+        return _gradients(needs, xd, w, ggates, ggates, [gh], lambda: before(out[: len(xd)], hd, sizes))
+
+    both = differentiable(out, (rows, h, w_ih, w_hh, b_ih, b_hh), backward)
+    return _outputs(both, x), both[len(xd) :]
+
+
+@in_half
+def lstm(
+    x: Any, state: tuple[Any, Any] | None, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None,
+    batch_sizes: Sequence[int] | None = None, reverse: bool = False,
+) -> tuple[Any, tuple[Any, Any]]:  # fmt: skip
+    """The steps of :func:`gpunn.functional.lstm_cell` from ``state = (h, c)``: all h_t, and the last ``(h, c)``.
+
+    Shapes are those of :func:`gpunn.functional.rnn`, with 4 H rows of weights and biases, in the order i, f, g, o.
+
+    >>> import numpy as np
+    >>> y, (h, c) = lstm(np.ones((2, 1, 3)), None, np.ones((4, 3)), np.ones((4, 1)))
+    >>> y.shape, h.round(2).item(), c.round(2).item()
+    ((2, 1, 1), 0.93, 1.9)
+    """
+    rows, sizes = _rows("lstm", x, batch_sizes, reverse)
+    h, c = (_zeros("lstm", rows, sizes, w_hh), _zeros("lstm", rows, sizes, w_hh)) if state is None else state
+    xd, hd, cd, *weights = kept(rows, h, c, w_ih, w_hh, b_ih, b_hh)
+    w = Weights(*weights)
+    out, every_c, gates = ops.lstm(xd, hd, cd, w, sizes)
+
+    def backward(g: Array, needs: Needs) -> Sequence[Array | None]:
+        ggates, gh, gc = ops.lstm_backward(g, cd, every_c, gates, w.w_hh, sizes)
+        return _gradients(needs, xd, w, ggates, ggates, [gh, gc], lambda: before(out[: len(xd)], hd, sizes))
+
+    both = differentiable(out, (rows, h, c, w_ih, w_hh, b_ih, b_hh), backward)
+    end = len(xd) + len(hd)
+    return _outputs(both, x), (both[len(xd) : end], both[end:])
+
+
+@in_half
+def gru(
+    x: Any, h: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None,
+    reset_after: bool = True, batch_sizes: Sequence[int] | None = None, reverse: bool = False,
+) -> tuple[Any, Any]:  # fmt: skip
+    """The steps of :func:`gpunn.functional.gru_cell` from h: all h_t, and the last.
+
+    Shapes are those of :func:`gpunn.functional.rnn`, with 3 H rows of weights and biases, in the order r, z, n.
+
+    >>> import numpy as np
+    >>> y, h = gru(np.ones((2, 1, 3)), None, np.ones((3, 3)), np.ones((3, 1)), reset_after=False)
+    >>> y.shape, h.round(2).item()
+    ((2, 1, 1), 0.09)
+    """
+    rows, sizes = _rows("gru", x, batch_sizes, reverse)
+    h = _zeros("gru", rows, sizes, w_hh) if h is None else h
+    xd, hd, *weights = kept(rows, h, w_ih, w_hh, b_ih, b_hh)
+    w = Weights(*weights)
+    forward = ops.gru if reset_after else reset_before.gru
+    out, first, second = forward(xd, hd, w, sizes)  # the gates of x and of h, or rz and n
+
+    def old() -> Array:
+        return before(out[: len(xd)], hd, sizes)
+
+    def backward(g: Array, needs: Needs) -> Sequence[Array | None]:
+        if reset_after:
+            of_x, of_h, gh = ops.gru_backward(g, out, hd, first, second, w.w_hh, sizes)
+            return _gradients(needs, xd, w, of_x, of_h, [gh], old)
+        ggates, gh = reset_before.gru_backward(g, out, hd, first, second, w.w_hh, sizes)
+        return _gradients(needs, xd, w, ggates, ggates, [gh], old, first)
+
+    both = differentiable(out, (rows, h, w_ih, w_hh, b_ih, b_hh), backward)
+    return _outputs(both, x), both[len(xd) :]
+
+
+def _rows(op: str, x: Any, batch_sizes: Sequence[int] | None, reverse: bool) -> tuple[Any, Sizes]:
+    """x as rows (S, in), and how many of them each step has."""
+    operands(op, x=raw(x))
+    if batch_sizes is not None:
+        check(x.ndim == 2, ShapeError, op, "packed x must have the dimensions (S, in)", shape=x.shape)
+        return x, Sizes([int(n) for n in batch_sizes], reverse)
+    check(x.ndim == 3, ShapeError, op, "x must have the dimensions (T, N, in)", shape=x.shape)
+    steps, n, size = x.shape
+    check(steps > 0, ShapeError, op, "there must be at least 1 step", shape=x.shape)
+    return x.reshape(steps * n, size), Sizes([n] * steps, reverse)
+
+
+def _zeros(op: str, rows: Any, sizes: Sizes, w_hh: Any) -> Array:
+    check_array(op, w_hh=raw(w_hh))
+    check(w_hh.ndim == 2, ShapeError, op, "w_hh must have 2 dimensions", shape=w_hh.shape)
+    xp = get_array_module(raw(rows))
+    return xp.zeros((max(sizes.batch_sizes, default=0), w_hh.shape[-1]), rows.dtype)
+
+
+def _outputs(both: Any, x: Any) -> Any:
+    hidden = both.shape[1]
+    return both[: len(x)] if x.ndim == 2 else both[: x.shape[0] * x.shape[1]].reshape(*x.shape[:2], hidden)
+
+
+def _gradients(
+    needs: Needs, x: Array, w: Weights, of_x: Array, of_h: Array, of_states: list[Array],
+    old: Callable[[], Array], rz: Array | None = None,
+) -> list[Array | None]:  # fmt: skip
+    """The gradients of x, the states, W_ih, W_hh and the biases, in the dtype of x, from those of the gates.
+
+    ``old()`` is the h that each row was computed from; ``rz`` are the gates that reset it before the product, if so.
+    """
+    needs_x, needs_ih, needs_hh, needs_b_ih, needs_b_hh = needs[0], *needs[-4:]
+    of_w_hh = None
+    if needs_hh:
+        h, two = old(), 2 * w.w_hh.shape[1]
+        h = wide(h)
+        of_w_hh = products.linear_backward_w(of_h if rz is None else of_h[:, :two], h)
+        if rz is not None:
+            of_n = products.linear_backward_w(of_h[:, two:], gru_reset(rz, h))
+            of_w_hh = get_array_module(of_n).concatenate([of_w_hh, of_n])
+    gradients = [
+        products.linear_backward_x(of_x, wide(w.w_ih)) if needs_x else None,
+        *of_states,
+        products.linear_backward_w(of_x, wide(x)) if needs_ih else None,
+        of_w_hh,
+        products.linear_backward_b(of_x) if needs_b_ih else None,
+        products.linear_backward_b(of_h) if needs_b_hh else None,
+    ]
+    return [None if g is None else g.astype(x.dtype, copy=False) for g in gradients]
+
+
+def pick(x: Any, index: Array, axis: int = 0) -> Any:
+    """The rows ``index``, an integer array, of x along ``axis``; none may be named twice.
+
+    >>> import numpy as np
+    >>> pick(np.array([1.0, 2.0, 3.0]), np.array([2, 0])).tolist()
+    [3.0, 1.0]
+    """
+    xd = raw(x)
+    check_range("pick", index, axis, xd.shape)
+    place_of = (*(slice(None),) * axis, get_array_module(xd).array(index))
+
+    def backward(g: Array, _: Any) -> Sequence[Array | None]:
+        gx = get_array_module(g).zeros(xd.shape, g.dtype)
+        gx[place_of] = g
+        return (gx,)
+
+    return differentiable(xd[place_of], (x,), backward)
+
+
+def place(x: Any, index: Array, count: int, fill: float = 0.0) -> Any:
+    """An array of ``count`` rows that has row i of x at ``index[i]``, and ``fill`` in the rows that get none.
+
+    >>> import numpy as np
+    >>> place(np.array([1.0, 2.0]), np.array([2, 0]), 4).tolist()
+    [2.0, 0.0, 1.0, 0.0]
+    """
+    xd = raw(x)
+    xp = get_array_module(xd)
+    check_range("place", index, 0, (count,))
+    index = xp.array(index)
+    y = xp.full((count, *xd.shape[1:]), fill, xd.dtype)
+    y[index] = xd
+    return differentiable(y, (x,), lambda g, _: (g[index],))

@@ -1,0 +1,252 @@
+"""Normalisation layers; see :mod:`gpunn.ops.norm` for the formulas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gpunn import functional as F
+from gpunn.errors import ArgumentError, ShapeError, check, check_number, check_sizes
+from gpunn.nn.module import Buffer, Module, Parameter
+from gpunn.ops.norm import AlphaMode
+from gpunn.ops.shared.checks import integer
+from gpunn.ops.shared.window import Sizes
+
+
+class ChannelNorm(Module):
+    """Parameters and running statistics of the layers that normalise channels; ``_dimensions`` are those x may have."""
+
+    _dimensions: tuple[int, ...]
+    _places = (
+        ("weight", Parameter),
+        ("bias", Parameter),
+        ("running_mean", Buffer),
+        ("running_var", Buffer),
+        ("num_batches_tracked", Buffer),
+    )
+
+    def __init__(
+        self, num_features: int, eps: float, momentum: float | None, affine: bool, track_running_stats: bool, dtype: Any
+    ) -> None:
+        op = type(self).__name__
+        check_sizes(op, num_features=num_features)
+        check_number(op, eps=eps, momentum=0 if momentum is None else momentum)
+        in_range = momentum is None or 0 <= momentum <= 1
+        check(in_range, ArgumentError, op, "momentum must be None or from 0 to 1", momentum=momentum)
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.weight = Parameter(np.ones(num_features, dtype)) if affine else None
+        self.bias = Parameter(np.zeros(num_features, dtype)) if affine else None
+        self.running_mean = Buffer(np.zeros(num_features, dtype)) if track_running_stats else None
+        self.running_var = Buffer(np.ones(num_features, dtype)) if track_running_stats else None
+        self.num_batches_tracked = Buffer(np.zeros((), np.int64)) if track_running_stats else None
+
+    def forward(self, x: Any) -> Any:
+        rule = f"x must have {' or '.join(map(str, self._dimensions))} dimensions, (N, C, ...)"
+        check(x.ndim in self._dimensions, ShapeError, type(self).__name__, rule, shape=x.shape)
+        rule = f"x must have num_features={self.num_features} channels"
+        check(x.shape[1] == self.num_features, ShapeError, type(self).__name__, rule, shape=x.shape)
+        momentum = 0.0 if self.momentum is None else self.momentum
+        tracked = self.num_batches_tracked if self.training and x.size > 0 else None
+        if tracked is not None and self.momentum is None:
+            momentum = 1 / (tracked.item() + 1)
+        y = self._normalize(x, self.training or self.running_mean is None, momentum)
+        if tracked is not None:  # not a batch that was refused
+            tracked.data += 1
+        return y
+
+    def _normalize(self, x: Any, by_input: bool, momentum: float) -> Any:
+        """Normalise x, by its own statistics if ``by_input``, else by the running ones."""
+        raise NotImplementedError
+
+
+class _BatchNorm(ChannelNorm):
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        relu: bool = False,
+        *,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype)
+        self.relu = relu
+
+    def _normalize(self, x: Any, by_input: bool, momentum: float) -> Any:
+        running = self.running_mean, self.running_var
+        return F.batch_norm(x, *running, self.weight, self.bias, by_input, momentum, self.eps, self.relu)
+
+
+class BatchNorm1d(_BatchNorm):
+    """Normalises each channel of (N, C) or (N, C, L); in training by the batch, in evaluation by running statistics.
+
+    Parameters: ``weight`` and ``bias`` (C,), unless ``affine=False``. Buffers: ``running_mean`` and ``running_var``
+    (C,) and ``num_batches_tracked``, unless ``track_running_stats=False``: then every batch is normalised by itself.
+    ``momentum=None`` makes the running statistics the mean over all batches; ``relu`` applies max(., 0) in the same
+    pass. A batch without values gives such a result, and is not counted.
+
+    >>> layer = BatchNorm1d(2, momentum=None)
+    >>> _ = layer(np.float32([[1, 5], [3, 5]])), layer(np.float32([[3, 0], [5, 0]]))
+    >>> layer.running_mean.data.tolist(), layer.running_var.data.tolist()
+    ([3.0, 2.5], [2.0, 0.0])
+
+    Raises ShapeError in training for one value a channel, as from a last batch of one example: its distance to the mean
+    is always 0. ``DataLoader(drop_last=True)`` leaves such a batch out.
+    """
+
+    _dimensions = (2, 3)
+
+
+class BatchNorm2d(_BatchNorm):
+    """:class:`BatchNorm1d` for images (N, C, H, W).
+
+    >>> BatchNorm2d(3)(np.zeros((2, 3, 4, 5), np.float32)).shape
+    (2, 3, 4, 5)
+    """
+
+    _dimensions = (4,)
+
+
+class BatchNorm3d(_BatchNorm):
+    """:class:`BatchNorm1d` for volumes (N, C, D, H, W).
+
+    >>> BatchNorm3d(3)(np.zeros((2, 3, 4, 5, 6), np.float32)).shape
+    (2, 3, 4, 5, 6)
+    """
+
+    _dimensions = (5,)
+
+
+class GroupNorm(Module):
+    """Normalises each of ``num_groups`` runs of channels of each example of (N, num_channels, ...) by itself.
+
+    Parameters: ``weight`` and ``bias`` (num_channels,), unless ``affine=False``.
+
+    >>> GroupNorm(2, 4, eps=0.0)(np.float32([[1, 3, 7, 5]])).data.tolist()
+    [[-1.0, 1.0, 1.0, -1.0]]
+    """
+
+    _places = (("weight", Parameter), ("bias", Parameter))
+
+    def __init__(
+        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, *, dtype: Any = np.float32
+    ) -> None:
+        check_sizes("GroupNorm", num_groups=num_groups, num_channels=num_channels)
+        rule = "num_groups must divide num_channels"
+        divides = num_channels % num_groups == 0
+        check(divides, ShapeError, "GroupNorm", rule, num_groups=num_groups, num_channels=num_channels)
+        self.num_groups, self.num_channels, self.eps = num_groups, num_channels, eps
+        self.weight = Parameter(np.ones(num_channels, dtype)) if affine else None
+        self.bias = Parameter(np.zeros(num_channels, dtype)) if affine else None
+
+    def forward(self, x: Any) -> Any:
+        rule = f"x must have num_channels={self.num_channels} channels, (N, C, ...)"
+        check(x.ndim >= 2 and x.shape[1] == self.num_channels, ShapeError, "GroupNorm", rule, shape=x.shape)
+        return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
+class _InstanceNorm(ChannelNorm):
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        *,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype)
+
+    def _normalize(self, x: Any, by_input: bool, momentum: float) -> Any:
+        running = self.running_mean, self.running_var
+        return F.instance_norm(x, *running, self.weight, self.bias, by_input, momentum, self.eps)
+
+
+class InstanceNorm1d(_InstanceNorm):
+    """Normalises each channel of each example of (N, C, L) by itself.
+
+    Parameters with ``affine=True``: ``weight`` and ``bias`` (C,). Buffers with ``track_running_stats=True``:
+    ``running_mean`` and ``running_var`` (C,), by which evaluation then normalises, and ``num_batches_tracked``;
+    ``momentum=None`` makes the running statistics the mean over all batches. (PyTorch's layer has this buffer too, but
+    never counts in it.)
+
+    >>> InstanceNorm1d(2, eps=0.0)(np.float32([[[1, 3], [7, 5]]])).tolist()
+    [[[-1.0, 1.0], [1.0, -1.0]]]
+    """
+
+    _dimensions = (3,)
+
+
+class InstanceNorm2d(_InstanceNorm):
+    """:class:`InstanceNorm1d` for images (N, C, H, W).
+
+    >>> InstanceNorm2d(3)(np.zeros((2, 3, 4, 5), np.float32)).shape
+    (2, 3, 4, 5)
+    """
+
+    _dimensions = (4,)
+
+
+class InstanceNorm3d(_InstanceNorm):
+    """:class:`InstanceNorm1d` for volumes (N, C, D, H, W).
+
+    >>> InstanceNorm3d(3)(np.zeros((2, 3, 4, 5, 6), np.float32)).shape
+    (2, 3, 4, 5, 6)
+    """
+
+    _dimensions = (5,)
+
+
+class LayerNorm(Module):
+    """Normalises each row of (..., *normalized_shape) by its own mean and variance; the shape stays.
+
+    Parameters, of ``normalized_shape``: ``weight``, unless ``elementwise_affine=False``, and ``bias``, unless that or
+    ``bias=False``.
+
+    >>> LayerNorm(2, eps=0.0)(np.float32([[1, 3], [7, 5]])).data.tolist()
+    [[-1.0, 1.0], [1.0, -1.0]]
+    """
+
+    _places = (("weight", Parameter), ("bias", Parameter))
+
+    def __init__(
+        self,
+        normalized_shape: Sizes,
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        *,
+        dtype: Any = np.float32,
+    ) -> None:
+        given = normalized_shape if isinstance(normalized_shape, tuple | list) else (normalized_shape,)
+        self.normalized_shape = tuple(integer("LayerNorm", "normalized_shape", size, 1) for size in given)
+        self.eps = eps
+        self.weight = Parameter(np.ones(self.normalized_shape, dtype)) if elementwise_affine else None
+        self.bias = Parameter(np.zeros(self.normalized_shape, dtype)) if elementwise_affine and bias else None
+
+    def forward(self, x: Any) -> Any:
+        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+
+
+class LocalResponseNorm(Module):
+    """Normalises each element by its ``size`` neighbours across channels; the shape stays.
+
+    The layer of the AlexNet paper is ``LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0, alpha_mode="sum")``.
+
+    >>> import numpy as np
+    >>> LocalResponseNorm(5)(np.zeros((1, 96, 27, 27), np.float32)).shape
+    (1, 96, 27, 27)
+    """
+
+    def __init__(
+        self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0, alpha_mode: AlphaMode = "mean"
+    ) -> None:
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+        self.alpha_mode: AlphaMode = alpha_mode
+
+    def forward(self, x: Any) -> Any:
+        return F.local_response_norm(x, self.size, self.alpha, self.beta, self.k, self.alpha_mode)

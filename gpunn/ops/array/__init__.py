@@ -1,0 +1,150 @@
+"""Array functions and their gradients: arithmetic, reductions, shapes, indexing, sums over named axes, padding.
+
+    arithmetic    a + b, a - b, a b, a / b, a^b, a @ b, with shapes that broadcast
+    math          exp(x), log(x), sqrt(x), |x|
+    selection     where(c, a, b), max(a, b), min(a, b), clip(x)
+    reduction     sum, mean, prod, var, std, max, min, logsumexp over axes; cumsum along one
+    shape         concatenate, stack, split, repeat          pad          by a constant, or by what the array holds
+    indexing      x[index], take, one_hot                    einsum       sums of products over named axes
+
+Arrays of any shape; each file has the formulas of its gradients. What a function returns is an array even without
+dimensions. CUDA: CuPy's own kernels, but for the matrix product in a captured step, :mod:`gpunn.ops.array.product`.
+"""
+
+from gpunn.ops.array.arithmetic import (
+    Gradients,
+    add_backward,
+    agreeing,
+    divide_backward,
+    matmul,
+    matmul_backward,
+    multiply_backward,
+    pair,
+    power_backward,
+    subtract_backward,
+    unbroadcast,
+)
+from gpunn.ops.array.einsum import einsum, einsum_backward, parts
+from gpunn.ops.array.indexing import check_index, check_range, one_hot, scatter, take_index
+from gpunn.ops.array.math import abs, abs_backward, exp, exp_backward, log, log_backward, sign, sqrt, sqrt_backward
+from gpunn.ops.array.pad import PadMode, pad, pad_backward
+from gpunn.ops.array.product import product
+from gpunn.ops.array.reduction import (
+    all,
+    any,
+    argmax,
+    argmin,
+    cumsum,
+    cumsum_backward,
+    extremum_backward,
+    logsumexp,
+    logsumexp_backward,
+    max,
+    mean,
+    mean_backward,
+    min,
+    prod,
+    prod_backward,
+    std,
+    std_backward,
+    sum,
+    var,
+    var_backward,
+)
+from gpunn.ops.array.selection import (
+    clip,
+    clip_backward,
+    maximum,
+    maximum_backward,
+    minimum,
+    minimum_backward,
+    where,
+    where_backward,
+)
+from gpunn.ops.array.shape import (
+    Axis,
+    axes_of,
+    axis_of,
+    concatenate,
+    concatenate_backward,
+    permutation,
+    repeat_backward,
+    split_indices,
+    spread,
+    stack,
+    stack_backward,
+)
+
+__all__ = [
+    "Axis",
+    "Gradients",
+    "PadMode",
+    "abs",
+    "abs_backward",
+    "add_backward",
+    "agreeing",
+    "all",
+    "any",
+    "argmax",
+    "argmin",
+    "axes_of",
+    "axis_of",
+    "check_index",
+    "check_range",
+    "clip",
+    "clip_backward",
+    "concatenate",
+    "concatenate_backward",
+    "cumsum",
+    "cumsum_backward",
+    "divide_backward",
+    "einsum",
+    "einsum_backward",
+    "exp",
+    "exp_backward",
+    "extremum_backward",
+    "log",
+    "log_backward",
+    "logsumexp",
+    "logsumexp_backward",
+    "matmul",
+    "matmul_backward",
+    "max",
+    "maximum",
+    "maximum_backward",
+    "mean",
+    "mean_backward",
+    "min",
+    "minimum",
+    "minimum_backward",
+    "multiply_backward",
+    "one_hot",
+    "pad",
+    "pad_backward",
+    "pair",
+    "parts",
+    "permutation",
+    "power_backward",
+    "prod",
+    "prod_backward",
+    "product",
+    "repeat_backward",
+    "scatter",
+    "sign",
+    "split_indices",
+    "spread",
+    "sqrt",
+    "sqrt_backward",
+    "stack",
+    "stack_backward",
+    "std",
+    "std_backward",
+    "subtract_backward",
+    "sum",
+    "take_index",
+    "unbroadcast",
+    "var",
+    "var_backward",
+    "where",
+    "where_backward",
+]

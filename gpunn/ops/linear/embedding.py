@@ -1,0 +1,78 @@
+"""Rows of a table, chosen by integers, forward and backward.
+
+    y[..., :] = weight[indices[...], :]        gweight[v] = sum of gy over the places where indices is v
+
+indices is an integer array of any shape, weight is (V, D), y has the shape of indices and then D. The gradient adds
+rows in a fixed order: sorted by index, the first with the second, the third with the fourth, and so on until one row
+of each index is left. So two runs give the same bits on every backend, and the rounding of a sum of n rows grows with
+log n; float16 is summed in float32. Source: Bengio et al. 2003, "A neural probabilistic language model".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gpunn import cuda
+from gpunn.backend import Array, accumulation_dtype, check_array, device_of, operands
+from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError, check
+from gpunn.ops.shared.checks import check_shape
+
+
+def embedding(indices: Array, weight: Array) -> Array:
+    """The rows of weight that indices name.
+
+    >>> embedding(np.array([2, 0]), np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])).tolist()
+    [[4.0, 5.0], [0.0, 1.0]]
+
+    Raises ArgumentError for an index outside 0 to V-1.
+    """
+    op = "embedding"
+    operands(op, weight=weight)
+    check(weight.ndim == 2, ShapeError, op, "weight must have the 2 dimensions (V, D)", shape=weight.shape)
+    check_array(op, indices=indices)
+    check(indices.dtype.kind in "iu", DtypeError, op, "indices must be integers", dtype=str(indices.dtype))
+    places = {"indices": device_of(indices), "weight": device_of(weight)}
+    check(len(set(places.values())) == 1, DeviceError, op, "indices and weight must be on one device", **places)
+    wrong = (indices < 0) | (indices >= len(weight))
+
+    def report() -> None:
+        first = int(indices.reshape(-1)[int(wrong.argmax())])
+        check(False, ArgumentError, op, f"indices must lie in 0 to {len(weight) - 1}", index=first)
+
+    cuda.alarm(wrong.any(), report)
+    return weight[indices]
+
+
+def embedding_backward(gy: Array, indices: Array, rows: int, padding_idx: int | None = None) -> Array:
+    """The gradient with respect to weight, (rows, D); its row ``padding_idx`` stays 0."""
+    op = "embedding_backward"
+    xp = operands(op, gy=gy)
+    check_shape(op, "gy", gy, (*indices.shape, *gy.shape[-1:]))
+    flat = indices.reshape(-1)
+    order = xp.argsort(flat, kind="stable")
+    g = gy.reshape(indices.size, gy.shape[-1]).astype(accumulation_dtype(gy.dtype), copy=False)
+    flat, g = flat[order], g[order]
+    if padding_idx is not None:
+        kept = flat != padding_idx
+        flat, g = flat[kept], g[kept]
+    out = xp.zeros((rows, gy.shape[-1]), g.dtype)
+    flat, g = _sum_runs(xp, flat, g)
+    out[flat] = g
+    return out.astype(gy.dtype, copy=False)
+
+
+def _sum_runs(xp: Any, indices: Array, g: Array) -> tuple[Array, Array]:
+    """Of each run of equal ``indices``: one of them, and the sum of its rows of ``g``, by halves."""
+    while len(indices) > 1:
+        same = indices[1:] == indices[:-1]
+        if not same.any():
+            break
+        starts = xp.flatnonzero(xp.concatenate([xp.ones(1, bool), ~same]))
+        run = xp.cumsum(xp.concatenate([xp.zeros(1, np.int64), (~same).astype(np.int64)]))
+        odd = (xp.arange(len(indices)) - starts[run]) % 2 == 1
+        seconds = xp.flatnonzero(odd)
+        g[seconds - 1] += g[seconds]
+        indices, g = indices[~odd], g[~odd]
+    return indices, g

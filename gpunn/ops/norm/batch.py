@@ -1,0 +1,118 @@
+"""Batch normalisation, forward and backward.
+
+    y = weight (x - mean) / sqrt(var + eps) + bias, then max(., 0) with ``relu``
+
+x is (N, C, ...); mean, var, weight and bias are (C,). In training mean and var are those of each channel over all
+other axes, var without Bessel's correction, and the gradient passes through them::
+
+    gx = weight / sqrt(var + eps) (gy - mean(gy) - xhat mean(gy xhat))      xhat = (x - mean) / sqrt(var + eps)
+
+float16 is computed in float32. Sources: Ioffe and Szegedy 2015, "Batch normalization: accelerating deep network
+training by reducing internal covariate shift"; the variance: Welford 1962, and Chan, Golub and LeVeque 1979.
+
+The ways to compute are :mod:`gpunn.ops.norm.batch_kernel` and :mod:`gpunn.ops.norm.batch_sums`.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from gpunn.backend import Array, accumulation_dtype, operands
+from gpunn.errors import ArgumentError, ShapeError, check, check_number
+from gpunn.ops.norm import batch_kernel, batch_sums
+from gpunn.ops.shared.checks import check_shape
+from gpunn.ops.shared.routes import route
+
+ROUTES: tuple[ModuleType, ...] = (batch_kernel, batch_sums)
+"""Each has ``takes(x)``, ``statistics``, ``apply`` and ``backward``."""
+
+
+def batch_norm_statistics(x: Array) -> tuple[Array, Array]:
+    """Mean and biased variance of each channel, (C,); float32 for float16.
+
+    >>> import numpy as np
+    >>> batch_norm_statistics(np.array([[1.0, 5.0], [3.0, 5.0]]))
+    (array([2., 5.]), array([1., 0.]))
+    """
+    op = "batch_norm_statistics"
+    operands(op, x=x)
+    _check_channels(op, x)
+    check(x.size > 0, ShapeError, op, "x must hold at least one element for each channel", shape=x.shape)
+    both: tuple[Array, Array] = route(ROUTES, x).statistics(x)
+    return both
+
+
+def batch_norm(
+    x: Array,
+    mean: Array,
+    var: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    eps: float = 1e-5,
+    relu: bool = False,
+) -> Array:
+    """Normalise x by ``mean`` and ``var``, then scale, shift and cut off at 0 as asked.
+
+    >>> import numpy as np
+    >>> batch_norm(np.array([[1.0], [3.0]]), np.array([2.0]), np.array([1.0]), eps=0.0).tolist()
+    [[-1.0], [1.0]]
+    """
+    _, mean, _, scale, shift = _affine("batch_norm", x, mean, var, weight, bias, eps)
+    return route(ROUTES, x).apply(x, mean, scale, shift, relu)
+
+
+def batch_norm_backward(
+    gy: Array,
+    x: Array,
+    mean: Array,
+    var: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    eps: float = 1e-5,
+    relu: bool = False,
+    training: bool = True,
+) -> tuple[Array, Array, Array]:
+    """The gradients with respect to x, weight and bias.
+
+    ``training``: mean and var are the statistics of x, and pass the gradient on; otherwise they are constants.
+    """
+    op = "batch_norm_backward"
+    xp, mean, var, scale, shift = _affine(op, x, mean, var, weight, bias, eps)
+    operands(op, gy=gy, x=x)
+    check_shape(op, "gy", gy, x.shape)
+    if x.size == 0:
+        return x.copy(), xp.zeros(scale.shape, x.dtype), xp.zeros(scale.shape, x.dtype)
+    count = x.size // x.shape[1]
+
+    def through(sum_g: Array, sum_gx: Array) -> tuple[Array, Array]:
+        """What the statistics take from each gradient: its mean, and a share of the distance to the mean."""
+        if not training:
+            return xp.zeros_like(sum_g), xp.zeros_like(sum_g)
+        return sum_g / count, sum_gx / (var + eps) / count
+
+    gx, sum_g, sum_gx = route(ROUTES, x).backward(gy, x, mean, scale, shift, relu, through)
+    return gx, (sum_gx / xp.sqrt(var + eps)).astype(x.dtype, copy=False), sum_g.astype(x.dtype, copy=False)
+
+
+def _check_channels(op: str, x: Array) -> None:
+    check(x.ndim >= 2, ShapeError, op, "x must have at least the 2 dimensions (N, C)", shape=x.shape)
+
+
+def _affine(
+    op: str, x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float
+) -> tuple[Any, Array, Array, Array, Array]:
+    """The array module, mean and var, and scale and shift of ``y = scale (x - mean) + shift``."""
+    xp = operands(op, {"weight": weight, "bias": bias}, x=x)
+    operands(op, mean=mean, var=var)
+    _check_channels(op, x)
+    for name, array in (("mean", mean), ("var", var), ("weight", weight), ("bias", bias)):
+        if array is not None:
+            check_shape(op, name, array, x.shape[1:2])
+    check_number(op, eps=eps)
+    check(eps >= 0, ArgumentError, op, "eps must be at least 0", eps=eps)
+    dtype = accumulation_dtype(x.dtype)
+    mean, var = mean.astype(dtype, copy=False), var.astype(dtype, copy=False)
+    scale = 1 / xp.sqrt(var + eps)
+    shift = xp.zeros_like(scale) if bias is None else bias.astype(dtype, copy=False)
+    return xp, mean, var, scale if weight is None else scale * weight, shift

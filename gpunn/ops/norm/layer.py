@@ -1,0 +1,99 @@
+"""Layer normalisation, forward and backward.
+
+    y = weight (x - mean) / sqrt(var + eps) + bias
+
+x is (..., *normalized_shape), weight and bias are of ``normalized_shape``. Mean and variance, without Bessel's
+correction, are those of each row: the elements of the last axes, for each position along the first. The gradient passes
+through them::
+
+    gx = (g - mean(g) - xhat mean(g xhat)) / sqrt(var + eps)      g = weight gy,  xhat = (x - mean) / sqrt(var + eps)
+
+float16 is computed in float32. Source: Ba, Kiros and Hinton 2016, "Layer normalization".
+
+CUDA: ``kernels/batch_norm.cu`` computes the statistics and gx; a row is one of its channels, all in one example.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from gpunn.backend import Array, accumulation_dtype, operands
+from gpunn.errors import ArgumentError, ShapeError, check, check_number
+from gpunn.ops.norm.batch import batch_norm_backward, batch_norm_statistics
+from gpunn.ops.shared.checks import Size, check_shape, integer
+from gpunn.ops.shared.window import Sizes
+
+
+def layer_norm(
+    x: Array, normalized_shape: Sizes, weight: Array | None = None, bias: Array | None = None, eps: float = 1e-5
+) -> tuple[Array, Array, Array]:
+    """y, and the mean and variance of each row, which the gradient needs: (rows,), float32 for float16.
+
+    >>> import numpy as np
+    >>> y, mean, var = layer_norm(np.array([[1.0, 3.0], [5.0, 5.0]]), 2, eps=0.01)
+    >>> y.round(3).tolist(), mean.tolist(), var.tolist()
+    ([[-0.995, 0.995], [0.0, 0.0]], [2.0, 5.0], [1.0, 0.0])
+
+    Raises ShapeError unless x ends with ``normalized_shape``, ArgumentError for a negative eps.
+    """
+    op = "layer_norm"
+    xp = operands(op, {"weight": weight, "bias": bias}, x=x)
+    shape = _normalized(op, x.shape, normalized_shape, eps)
+    for name, array in (("weight", weight), ("bias", bias)):
+        if array is not None:
+            check_shape(op, name, array, shape)
+    wide = _rows(x, shape)
+    if x.size == 0:
+        return x.copy(), xp.zeros(len(wide), wide.dtype), xp.zeros(len(wide), wide.dtype)
+    mean, var = batch_norm_statistics(wide[None])
+    y = wide - mean[:, None]
+    y *= (1 / xp.sqrt(var + eps))[:, None]
+    if weight is not None:
+        y *= weight.reshape(-1)
+    if bias is not None:
+        y += bias.reshape(-1)
+    return y.reshape(x.shape).astype(x.dtype, copy=False), mean, var
+
+
+def layer_norm_backward(
+    gy: Array,
+    x: Array,
+    mean: Array,
+    var: Array,
+    normalized_shape: Sizes,
+    weight: Array | None = None,
+    eps: float = 1e-5,
+) -> tuple[Array, Array, Array]:
+    """The gradients with respect to x, weight and bias, from the ``mean`` and ``var`` of :func:`layer_norm`."""
+    op = "layer_norm_backward"
+    xp = operands(op, {"weight": weight}, gy=gy, x=x)
+    shape = _normalized(op, x.shape, normalized_shape, eps)
+    check_shape(op, "gy", gy, x.shape)
+    if weight is not None:
+        check_shape(op, "weight", weight, shape)
+    if x.size == 0:
+        return x.copy(), xp.zeros(shape, x.dtype), xp.zeros(shape, x.dtype)
+    wide, wide_gy = _rows(x, shape), _rows(gy, shape)
+    g = wide_gy if weight is None else wide_gy * weight.reshape(-1)
+    gx = batch_norm_backward(g[None], wide[None], mean, var, eps=eps)[0].reshape(x.shape)
+    xhat = (wide - mean[:, None]) / xp.sqrt(var + eps)[:, None]
+    gw, gb = (wide_gy * xhat).sum(0).reshape(shape), wide_gy.sum(0).reshape(shape)
+    return gx.astype(x.dtype, copy=False), gw.astype(x.dtype, copy=False), gb.astype(x.dtype, copy=False)
+
+
+def _normalized(op: str, x_shape: Size, normalized_shape: Sizes, eps: float) -> Size:
+    """``normalized_shape`` as a tuple; checks the arguments of both directions."""
+    given = normalized_shape if isinstance(normalized_shape, tuple | list) else (normalized_shape,)
+    shape = tuple(integer(op, "normalized_shape", size, 1) for size in given)
+    rule = "x must end with normalized_shape, of one axis at least"
+    fits = 1 <= len(shape) <= len(x_shape) and x_shape[-len(shape) :] == shape
+    check(fits, ShapeError, op, rule, x=x_shape, normalized_shape=shape)
+    check_number(op, eps=eps)
+    check(eps >= 0, ArgumentError, op, "eps must be at least 0", eps=eps)
+    return shape
+
+
+def _rows(x: Array, shape: Size) -> Array:
+    """x as (rows, elements of a row), in the dtype of its sums."""
+    count = prod(x.shape[: x.ndim - len(shape)])
+    return x.astype(accumulation_dtype(x.dtype), copy=False).reshape(count, prod(shape))

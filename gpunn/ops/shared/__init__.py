@@ -1,0 +1,1 @@
+"""What operations of several families share: checks, windows, plans, routes, chunks of work, lengths."""

@@ -1,0 +1,68 @@
+"""Checks that operations of several families share."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+from gpunn.backend import Array, check_array
+from gpunn.errors import ArgumentError, ShapeError, check, fail
+
+Size = tuple[int, ...]
+
+AXES = {1: "L", 2: "HW", 3: "DHW"}
+"""The letters of the axes of signals, images and volumes, by rank."""
+
+
+def shapes_of(op: str, **arrays: Array) -> list[Size]:
+    """The shapes of what is checked to be arrays of numbers: what plans are made of.
+
+    >>> import numpy as np
+    >>> shapes_of("conv", x=np.ones((2, 3)))
+    [(2, 3)]
+    """
+    check_array(op, **arrays)
+    return [x.shape for x in arrays.values()]
+
+
+def _is_integer(value: object, least: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+
+
+def integer(op: str, name: str, value: object, least: int) -> int:
+    """``value`` as a Python integer, if it is an integer (NumPy's too) of at least ``least``."""
+    valid = _is_integer(value, least)
+    check(valid, ArgumentError, op, f"{name} must be an integer of at least {least}", **{name: value})
+    return int(value)  # type: ignore[call-overload,no-any-return]
+
+
+def integers(op: str, name: str, value: object, least: int, rank: int) -> Size:
+    """``value`` as ``rank`` integers of at least ``least``; one integer stands for all.
+
+    >>> integers("conv3d", "stride", 2, 1, rank=3)
+    (2, 2, 2)
+    """
+    each: tuple[Any, ...] = tuple(value) if isinstance(value, tuple | list) else (value,) * rank
+    if len(each) != rank or not all(_is_integer(v, least) for v in each):
+        several = {1: "a tuple of one", 2: "a pair of them", 3: "three of them"}[rank]
+        fail(ArgumentError, op, f"{name} must be an integer of at least {least}, or {several}", **{name: value})
+    return tuple(map(int, each))
+
+
+def check_rank(op: str, name: str, shape: Size, rank: int, leading: str = "N, C", prefix: str = "") -> None:
+    """Check that ``shape`` is (N, C, ...) with ``rank`` axes more; ``leading`` and ``prefix`` name others."""
+    if len(shape) != rank + 2:
+        axes = ", ".join([leading, *(prefix + letter for letter in AXES[rank])])
+        fail(ShapeError, op, f"{name} must have the {rank + 2} dimensions ({axes})", shape=shape)
+
+
+def check_image(op: str, name: str, x: Array) -> None:
+    """Check that ``x`` is a batch of images (N, C, H, W)."""
+    check_array(op, **{name: x})
+    check_rank(op, name, x.shape, rank=2)
+
+
+def check_shape(op: str, name: str, x: Array, shape: Size) -> None:
+    """Check that ``x`` has exactly ``shape``."""
+    if x.shape != shape:
+        fail(ShapeError, op, f"{name} must have shape {shape}", shape=x.shape)

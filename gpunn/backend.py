@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -26,6 +27,7 @@ Array: TypeAlias = Any
 """A ``numpy.ndarray`` or a ``cupy.ndarray``; static types cannot tell them apart without importing CuPy."""
 
 _FLOATING = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
+_NATIVE = frozenset(_FLOATING)  # not equal to those of another byte order
 
 
 # ---- modules -------------------------------------------------------------------------------------------------------
@@ -49,6 +51,8 @@ def get_array_module(*arrays: object) -> Any:
 
     Raises DeviceError when NumPy and CuPy arrays are mixed: nothing is ever copied between devices unasked.
     """
+    if "cupy" not in sys.modules:
+        return np
     on_gpu = [_is_cupy(a) for a in arrays]
     if not any(on_gpu):
         return np
@@ -92,6 +96,8 @@ def check_array(op: str, **named: Any) -> None:
     gpunn.errors.DtypeError: abs: x must be a NumPy or CuPy array, got type='list'
     """
     for name, x in named.items():
+        if type(x) is np.ndarray and x.dtype in _NATIVE:
+            continue
         if not is_array(x):
             fail(DtypeError, op, f"{name} must be a NumPy or CuPy array", type=type(x).__name__)
         if x.dtype.kind in _NO_NUMBERS:
@@ -114,7 +120,9 @@ def operands(op: str, optional: Mapping[str, Array | None] | None = None, /, **a
     Traceback (most recent call last):
     gpunn.errors.DtypeError: linear: x must be a floating array, got dtype='int64'
     """
-    given = arrays | {name: a for name, a in (optional or {}).items() if a is not None}
+    given = arrays if optional is None else arrays | {name: a for name, a in optional.items() if a is not None}
+    if "cupy" not in sys.modules and _one_native_dtype(given):
+        return np
     check_array(op, **given)
     for name, a in given.items():
         if not is_floating(a.dtype):
@@ -125,6 +133,16 @@ def operands(op: str, optional: Mapping[str, Array | None] | None = None, /, **a
         dtypes = {name: str(a.dtype) for name, a in given.items()}
         fail(DtypeError, op, "arrays must have one dtype", **dtypes)
     return np if "NumPy" in modules.values() else sys.modules["cupy"]
+
+
+def _one_native_dtype(given: Mapping[str, Any]) -> bool:
+    """Whether all are plain arrays of one of NumPy's own floats: nothing that :func:`operands` would refuse."""
+    dtype = None
+    for a in given.values():
+        if type(a) is not np.ndarray or (a.dtype is not dtype and dtype is not None):
+            return False
+        dtype = a.dtype
+    return dtype in _NATIVE
 
 
 # ---- dtypes --------------------------------------------------------------------------------------------------------
@@ -187,6 +205,11 @@ def accumulation_dtype(dtype: Any) -> np.dtype[Any]:
     >>> accumulation_dtype(np.float16)
     dtype('float32')
     """
+    return _accumulated(dtype)
+
+
+@lru_cache(32)
+def _accumulated(dtype: Any) -> np.dtype[Any]:
     return np.promote_types(dtype, np.float32)
 
 
@@ -327,13 +350,16 @@ def use_device(device: str) -> AbstractContextManager[Any]:
     return nullcontext() if index is None else sys.modules["cupy"].cuda.Device(index)
 
 
+_HERE = nullcontext()
+
+
 def device_context(x: Array) -> AbstractContextManager[Any]:
     """A context in which the device of ``x`` is the current one.
 
     >>> with device_context(np.zeros(2)):
     ...     pass
     """
-    return x.device if _is_cupy(x) else nullcontext()
+    return x.device if _is_cupy(x) else _HERE
 
 
 def asarray(x: Any, device: str | None = None, dtype: Any = None) -> Array:

@@ -89,7 +89,7 @@ class Node:
 
     def computed_from(self, parents: Sequence[Node], backward: Backward) -> Self:
         """This node, which remembers ``backward`` if gradients are recorded and a parent needs one."""
-        if _recording.get() and any(parent.requires_grad for parent in parents):
+        if is_recorded(*parents):
             self.requires_grad = True
             for observer in observers.get():
                 backward = observer.around_gradient(backward)
@@ -105,7 +105,7 @@ class Node:
         return self
 
     def _counts(self) -> tuple[int, ...]:
-        return self._memory[0], *(parent._memory[0] for parent in self._parents)
+        return self._memory[0], *[parent._memory[0] for parent in self._parents]
 
     def _check_unchanged(self) -> None:
         if self._seen and self._seen != self._counts():
@@ -152,13 +152,16 @@ class Node:
             self.grad = gy.copy() if self.grad is None else self.grad + gy
             return
         self._check_unchanged()
-        needs = tuple(parent.requires_grad for parent in self._parents)
+        needs = tuple([parent.requires_grad for parent in self._parents])
         for parent, gradient in zip(self._parents, self._backward(gy, needs), strict=True):
             if parent.requires_grad and gradient is not None:
                 earlier = pending.get(id(parent))
-                with device_context(gradient):  # after a transfer it is not where gy is
-                    total = gradient if earlier is None else earlier + gradient
-                pending[id(parent)] = get_array_module(parent._data).asarray(total)
+                if earlier is not None:
+                    with device_context(gradient):  # after a transfer it is not where gy is
+                        gradient = earlier + gradient
+                if not is_array(gradient):  # a sum of arrays without dimensions is a number
+                    gradient = get_array_module(parent._data).asarray(gradient)
+                pending[id(parent)] = gradient
 
     def _first_gradient(self, g: Array | None) -> Array:
         xp = get_array_module(self._data)
@@ -190,7 +193,7 @@ class Node:
             elif id(node) not in visited:
                 visited.add(id(node))
                 stack.append((node, True))
-                stack.extend((parent, False) for parent in node._parents if parent.requires_grad)
+                stack += [(parent, False) for parent in node._parents if parent.requires_grad]
         return order[::-1]
 
 

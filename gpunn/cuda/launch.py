@@ -77,9 +77,9 @@ def takes(x: Array, half: bool = False) -> bool:
 
     ``half`` says that the kernel in question takes 16-bit elements too.
     """
-    if x.dtype.name not in C_TYPES and not (half and x.dtype.name in HALF_TYPES):
+    if get_array_module(x) is np and _emulation.get() is None and _recorded.get() is None:
         return False
-    return get_array_module(x) is not np or _emulation.get() is not None or _recorded.get() is not None
+    return x.dtype.name in C_TYPES or (half and x.dtype.name in HALF_TYPES)
 
 
 def c_type(x: Array) -> str:

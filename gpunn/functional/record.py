@@ -18,7 +18,10 @@ def differentiable(y: Array, inputs: Sequence[Any], backward: Backward) -> Any:
     ``backward(gy, needs)`` returns a gradient for each of ``inputs``; see :func:`gpunn.tensor.record`. The values that
     it needs are those that :func:`kept` gives of several inputs, and :func:`copied` of anything else.
     """
-    if not any(isinstance(x, Tensor) for x in inputs):
+    for x in inputs:
+        if isinstance(x, Tensor):
+            break
+    else:
         return y
     parents = [x if isinstance(x, Tensor) else wrapped(x) for x in inputs if x is not None]
 

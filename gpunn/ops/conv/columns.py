@@ -103,9 +103,9 @@ def _rows(xp: Any, plan: Plan, gy: Array, acc: Any) -> Array:
 
 def _padded(xp: Any, plan: Plan, images: int, acc: Any) -> Array:
     """Zeros (images, C, *padded image)."""
-    reach, channels = plan.window.reach(plan.image, plan.out), plan.x_shape[1]
-    zeros = xp.zeros(images * channels * prod(reach), acc)
-    return _by_image(xp, zeros, (channels,), images, reach, _images_last(plan))
+    channels = plan.x_shape[1]
+    zeros = xp.zeros(images * channels * prod(plan.reach), acc)
+    return _by_image(xp, zeros, (channels,), images, plan.reach, _images_last(plan))
 
 
 def _columns(xp: Any, plan: Plan, x: Array, acc: Any) -> Iterator[tuple[slice, slice, Array]]:
@@ -115,7 +115,7 @@ def _columns(xp: Any, plan: Plan, x: Array, acc: Any) -> Iterator[tuple[slice, s
     each_images, each_rows = _chunks(xp, plan, acc)
     for images in each_images:
         source = x[images].astype(acc, copy=False)
-        if win.reach(size, out) != size or len(source) > 1:
+        if plan.reach != size or len(source) > 1:
             source = _padded(xp, plan, len(source), acc)
             win.crop(source, size)[...] = x[images]
         for rows in each_rows:

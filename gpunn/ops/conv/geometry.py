@@ -7,6 +7,7 @@ from functools import cached_property
 
 from gpunn.errors import ShapeError, check
 from gpunn.ops.shared.checks import Size, check_rank, integer
+from gpunn.ops.shared.phases import Phases
 from gpunn.ops.shared.plans import planned
 from gpunn.ops.shared.window import Padding, Sizes, Window, on_one_row, output_size, window
 
@@ -42,6 +43,16 @@ class Plan:
     def is_one_pixel(self) -> bool:
         """True if each window is one pixel of the image, and each pixel its window."""
         return self.window.is_one_pixel() and self.image == self.out
+
+    @cached_property
+    def phases(self) -> Phases:
+        """How planes are split for those ways that have no kernel."""
+        return Phases(self.window, self.image, self.out)
+
+    @cached_property
+    def reach(self) -> Size:
+        """What an image is padded to: all of it, and up to the end of the last window."""
+        return self.window.reach(self.image, self.out)
 
     @cached_property
     def on_one_row(self) -> Plan:

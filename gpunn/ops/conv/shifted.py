@@ -19,7 +19,7 @@ def takes(job: str, plan: Plan, x: Array, fused: bool) -> bool:
 
 def forward(plan: Plan, x: Array, w: Array, b: Array | None, relu: bool) -> Array:
     """y (N, K, OH, OW), with the bias b added unless it is None, and cut off at 0 if ``relu``."""
-    xp, acc, phases = get_array_module(x), accumulation_dtype(x.dtype), _phases(plan)
+    xp, acc, phases = get_array_module(x), accumulation_dtype(x.dtype), plan.phases
     (n, c), k = plan.x_shape[:2], plan.w_shape[0]
     y, filters, each = xp.empty(plan.y_shape, x.dtype), _filters(xp, plan, w), k // c
     bias = None if b is None else xp.tile(b.astype(acc, copy=False).reshape(c, each, 1), (n, 1, 1))
@@ -39,7 +39,7 @@ def forward(plan: Plan, x: Array, w: Array, b: Array | None, relu: bool) -> Arra
 
 def backward_x(plan: Plan, gy: Array, w: Array) -> Array:
     """gx (N, C, H, W) from gy (N, K, OH, OW)."""
-    xp, acc, phases = get_array_module(gy), accumulation_dtype(gy.dtype), _phases(plan)
+    xp, acc, phases = get_array_module(gy), accumulation_dtype(gy.dtype), plan.phases
     (n, c), each = plan.x_shape[:2], plan.w_shape[0] // plan.x_shape[1]
     gx, filters = xp.empty(plan.x_shape, gy.dtype), _filters(xp, plan, w)
     planes, gy_planes = gx.reshape(n * c, *plan.image), gy.reshape(n * c, each, *plan.out)
@@ -55,7 +55,7 @@ def backward_x(plan: Plan, gy: Array, w: Array) -> Array:
 
 def backward_w(plan: Plan, gy: Array, x: Array) -> Array:
     """gw (K, 1, KH, KW) from gy (N, K, OH, OW), summed over the batch."""
-    xp, acc, phases = get_array_module(gy), accumulation_dtype(gy.dtype), _phases(plan)
+    xp, acc, phases = get_array_module(gy), accumulation_dtype(gy.dtype), plan.phases
     (n, c), each = plan.x_shape[:2], plan.w_shape[0] // plan.x_shape[1]
     gw = xp.empty((n * c, each, prod(plan.window.kernel)), acc)
     planes, gy_planes = x.reshape(n * c, *plan.image), gy.reshape(n * c, each, *plan.out)
@@ -64,10 +64,6 @@ def backward_w(plan: Plan, gy: Array, x: Array) -> Array:
         for tap, view in enumerate(_views(xp, planes[part], phases, acc)):
             gw[part, :, tap] = xp.matmul(g, view[:, :, None])[:, :, 0]
     return gw.reshape(n, *plan.w_shape).sum(0).astype(gy.dtype, copy=False)
-
-
-def _phases(plan: Plan) -> Phases:
-    return Phases(plan.window, plan.image, plan.out)
 
 
 def _views(xp: Any, planes: Array, phases: Phases, acc: Any) -> list[Array]:

@@ -12,6 +12,7 @@ import numpy as np
 from gpunn.backend import Array
 from gpunn.errors import ArgumentError, DtypeError, check
 from gpunn.ops.shared.checks import Size, check_rank, check_shape, integers
+from gpunn.ops.shared.phases import Phases
 from gpunn.ops.shared.plans import planned
 from gpunn.ops.shared.window import Sizes, Window, on_one_row, output_size, window
 
@@ -47,6 +48,11 @@ class Plan:
         """That of signals as one of images of one row."""
         shapes = on_one_row(self.x_shape), on_one_row(self.y_shape)
         return Plan(self.op, *shapes, self.window.on_one_row(), self.count_include_pad)
+
+    @cached_property
+    def phases(self) -> Phases:
+        """How planes are split for those ways that have no kernel."""
+        return Phases(self.window, self.image, self.out)
 
     @cached_property
     def place_dtype(self) -> np.dtype[Any]:

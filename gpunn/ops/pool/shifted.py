@@ -10,7 +10,6 @@ from gpunn.backend import Array, accumulation_dtype, get_array_module
 from gpunn.ops.pool.geometry import Plan
 from gpunn.ops.shared.checks import Size
 from gpunn.ops.shared.chunks import chunks
-from gpunn.ops.shared.phases import Phases
 from gpunn.ops.shared.window import Window
 
 
@@ -21,7 +20,7 @@ def takes(plan: Plan, x: Array) -> bool:
 
 def max_forward(plan: Plan, x: Array) -> tuple[Array, Array]:
     """The maxima (N, C, *out) and their places."""
-    xp, place_type, phases = get_array_module(x), plan.place_dtype, _phases(plan)
+    xp, place_type, phases = get_array_module(x), plan.place_dtype, plan.phases
     y, place = (xp.empty(plan.y_shape, dtype) for dtype in (x.dtype, place_type))
     planes, y_planes, place_planes = (a.reshape(-1, *a.shape[2:]) for a in (x, y, place))
 
@@ -49,7 +48,7 @@ def max_forward(plan: Plan, x: Array) -> tuple[Array, Array]:
 
 def max_backward(plan: Plan, gy: Array, place: Array) -> Array:
     """gx (N, C, *image): each gy added at the element that was its window's maximum."""
-    xp, acc, phases = get_array_module(gy), accumulation_dtype(gy.dtype), _phases(plan)
+    xp, acc, phases = get_array_module(gy), accumulation_dtype(gy.dtype), plan.phases
     gx = xp.empty(plan.x_shape, gy.dtype)
     planes, gy_planes, place_planes = (a.reshape(-1, *a.shape[2:]) for a in (gx, gy, place))
 
@@ -68,7 +67,7 @@ def max_backward(plan: Plan, gy: Array, place: Array) -> Array:
 
 def avg_forward(plan: Plan, x: Array) -> Array:
     """The means (N, C, *out)."""
-    xp, acc, phases = get_array_module(x), accumulation_dtype(x.dtype), _phases(plan)
+    xp, acc, phases = get_array_module(x), accumulation_dtype(x.dtype), plan.phases
     y, divisor = xp.empty(plan.y_shape, x.dtype), _divisor(xp, plan, acc)
     planes, y_planes = (a.reshape(-1, *a.shape[2:]) for a in (x, y))
 
@@ -86,7 +85,7 @@ def avg_forward(plan: Plan, x: Array) -> Array:
 
 def avg_backward(plan: Plan, gy: Array) -> Array:
     """gx (N, C, *image): each gy, divided as its mean was, added over its window."""
-    xp, acc, phases = get_array_module(gy), accumulation_dtype(gy.dtype), _phases(plan)
+    xp, acc, phases = get_array_module(gy), accumulation_dtype(gy.dtype), plan.phases
     gx, divisor = xp.empty(plan.x_shape, gy.dtype), _divisor(xp, plan, acc)
     planes, gy_planes = (a.reshape(-1, *a.shape[2:]) for a in (gx, gy))
 
@@ -99,10 +98,6 @@ def avg_backward(plan: Plan, gy: Array) -> Array:
             view += share
         phases.join(buffer, planes[part])
     return gx
-
-
-def _phases(plan: Plan) -> Phases:
-    return Phases(plan.window, plan.image, plan.out)
 
 
 def _first_inside(xp: Any, size: Size, out: Size, win: Window) -> Array:

@@ -6,7 +6,7 @@ Every function takes and gives arrays and numbers, computes in float64, and know
 import math
 
 import numpy as np
-import oracles
+from optimizers import BY_NAME, element_rule
 
 # ---- networks -------------------------------------------------------------------------------------------------------
 
@@ -208,45 +208,26 @@ def clipped_norm(gradients, limit, kind):
 
 # ---- optimizers -----------------------------------------------------------------------------------------------------
 
-# The rule of tests/oracles.py, the states in the order in which it takes them, and whether it is told the steps.
-RULES = {
-    "SGD": ("sgd_step", ("velocity",), False),
-    "Adam": ("adam_step", ("mean", "square"), True),
-    "AdamW": ("adam_step", ("mean", "square"), True),
-    "NAdam": ("nadam_step", ("mean", "square"), True),
-    "RAdam": ("radam_step", ("mean", "square"), True),
-    "LAMB": ("lamb_step", ("mean", "square"), True),
-    "RMSprop": ("rmsprop_step", ("square", "mean", "velocity"), False),
-    "Adagrad": ("adagrad_step", ("sum",), True),
-    "Adadelta": ("adadelta_step", ("square", "change"), False),
-}
-
 
 def moved(kind, p, g, states, steps, settings):
     """A parameter and its states after step number ``steps`` of the optimizer ``kind``."""
-    rule, order, counts = RULES[kind]
+    row = BY_NAME[kind]
     given = {name: value for name, value in settings.items() if name not in ("l1", "l2", "initial_accumulator_value")}
-    if kind == "AdamW":
-        given["decoupled"] = True
-    if counts:
-        given["steps"] = steps
+    given |= row.told | ({"steps": steps} if row.counts else {})
     p, g = np.float64(p), np.float64(g)
     if p.ndim > 1:
         g = g + settings["l1"] * np.sign(p) + 2 * settings["l2"] * p
-    names = [name for name in order if name in states]
+    names = [name for name in row.states if name in states]
     arrays = [a.ravel() for a in (p, g, *(np.float64(states[name]) for name in names))]
-    results = oracles.lamb_step(*arrays, **given) if kind == "LAMB" else oracles.optimizer_step(rule, arrays, **given)
+    results = row.rule(*arrays, **given) if row.whole else element_rule(row.rule, arrays, **given)
     p, *new = (a.reshape(p.shape) for a in results)
     return p, dict(zip(names, new, strict=True))
 
 
 def kept(kind, settings):
     """The names of the states that the optimizer keeps with these settings."""
-    wanted = {
-        "SGD": {"velocity": settings.get("momentum")},
-        "RMSprop": {"square": True, "mean": settings.get("centered"), "velocity": settings.get("momentum")},
-    }.get(kind, dict.fromkeys(RULES[kind][1], True))
-    return [name for name, needed in wanted.items() if needed]
+    row = BY_NAME[kind]
+    return [name for name in row.states if name not in row.needed_by or settings.get(row.needed_by[name])]
 
 
 # ---- schedules ------------------------------------------------------------------------------------------------------

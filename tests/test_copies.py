@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_optim import ALL
+from optimizers import FIFTY
 
 import gpunn
 from gpunn import functional as F
@@ -71,7 +71,7 @@ def trainer(**settings):
 
 
 @ways
-@pytest.mark.parametrize(("kind", "settings"), ALL.values(), ids=ALL.keys())
+@pytest.mark.parametrize(("kind", "settings"), FIFTY.values(), ids=FIFTY.keys())
 def test_a_copied_pair_trains_as_the_original(way, kind, settings):
     model = net()
     optimizer = kind([{"params": model[0].parameters()}, {"params": model[3].parameters(), "lr": 0.02}], **settings)

@@ -8,6 +8,7 @@ import fake_cupy
 import numpy as np
 import oracles
 import pytest
+from optimizers import ROWS
 
 from gpunn import backend, cuda, nn, optim, tensor
 from gpunn import functional as F
@@ -136,10 +137,10 @@ CASES = {
         (4, 2, 4, 4),
         {"schedule": lambda run: optim.schedule.StepLR(run.optimizer, 3, 0.5)},
     ),
-    "RAdam": (network, lambda p: optim.RAdam(p, lr=0.05), (6, 5), {}),
-    "NAdam": (network, lambda p: optim.NAdam(p, lr=0.05), (6, 5), {}),
-    "Adagrad": (network, lambda p: optim.Adagrad(p, lr=0.05, lr_decay=0.1), (6, 5), {}),
-    "Adadelta": (network, lambda p: optim.Adadelta(p, lr=0.5), (6, 5), {}),
+} | {
+    row.make.__name__: (network, lambda p, row=row: row.make(p, **row.captured), (6, 5), {})
+    for row in ROWS
+    if row.captured is not None
 }
 SIMPLE = "SGD with momentum, a schedule of both"
 

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from optimizers import BY_NAME
 from test_functional import FUNCTIONS
 from test_methods import METHODS
 
@@ -112,12 +113,12 @@ def test_integers_and_bfloat16_do_not_mix():
         F.linear(np.ones((1, 2), np.int64), np.ones((1, 2), BFLOAT16))
 
 
-@pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "NAdam", "RAdam", "LAMB"])
+@pytest.mark.parametrize("kind", BY_NAME)
 def test_optimizers_keep_float32_states_for_half_parameters(kind, half):
     p = tensor(np.ones((2, 2), HALVES[half]), requires_grad=True)
     wide = tensor(np.ones((2, 2), np.float32), requires_grad=True)
-    settings = {"momentum": 0.9} if kind == "SGD" else {}
-    optimizers = [getattr(optim, kind)([each], lr=0.25, l2=1e-3, **settings) for each in (p, wide)]
+    row = BY_NAME[kind]
+    optimizers = [row.make([each], lr=0.25, l2=1e-3, **row.half) for each in (p, wide)]
     for _ in range(3):
         for each, optimizer in zip((p, wide), optimizers, strict=True):
             each.grad = np.asarray([[1, -1], [0.5, 2]], each.dtype)

@@ -1,61 +1,24 @@
 import functools
 
 import numpy as np
-import oracles
 import pytest
+from optimizers import BY_NAME, FIFTY, ROWS
 
 from gpunn import nn, optim, tensor
 from gpunn.errors import ArgumentError
 
-SETTINGS = {
-    "sgd": (optim.SGD, {"lr": 0.05}),
-    "momentum": (optim.SGD, {"lr": 0.05, "momentum": 0.9}),
-    "nesterov": (optim.SGD, {"lr": 0.05, "momentum": 0.9, "nesterov": True}),
-    "sgd with weight decay": (optim.SGD, {"lr": 0.05, "momentum": 0.5, "weight_decay": 0.1}),
-    "adam": (optim.Adam, {"lr": 0.05}),
-    "adam with weight decay": (optim.Adam, {"lr": 0.05, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.1}),
-    "rmsprop": (optim.RMSprop, {"lr": 0.01}),
-    "rmsprop with momentum": (optim.RMSprop, {"lr": 0.01, "alpha": 0.9, "momentum": 0.8, "weight_decay": 0.1}),
-    "rmsprop centered": (optim.RMSprop, {"lr": 0.01, "alpha": 0.95, "eps": 1e-4, "centered": True}),
-    "rmsprop centered with momentum": (optim.RMSprop, {"lr": 0.01, "momentum": 0.5, "eps": 1e-4, "centered": True}),
-    "adamw": (optim.AdamW, {"lr": 0.05, "weight_decay": 0.3}),
-    "nadam": (optim.NAdam, {"lr": 0.05}),
-    "nadam with weight decay": (optim.NAdam, {"lr": 0.05, "betas": (0.85, 0.99), "weight_decay": 0.1}),
-    "nadam with another momentum decay": (optim.NAdam, {"lr": 0.05, "eps": 1e-4, "momentum_decay": 0.1}),
-    "radam": (optim.RAdam, {"lr": 0.05}),
-    "radam with weight decay": (optim.RAdam, {"lr": 0.05, "betas": (0.8, 0.95), "eps": 1e-4, "weight_decay": 0.1}),
-    "radam, never rectified": (optim.RAdam, {"lr": 0.05, "betas": (0.8, 0.6)}),
-    "adagrad": (optim.Adagrad, {"lr": 0.1}),
-    "adagrad with decay": (optim.Adagrad, {"lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.1}),
-    "adagrad from a sum": (optim.Adagrad, {"lr": 0.1, "initial_accumulator_value": 0.5, "eps": 1e-4}),
-    "adadelta": (optim.Adadelta, {"lr": 0.7}),
-    "adadelta with weight decay": (optim.Adadelta, {"lr": 0.7, "rho": 0.8, "eps": 1e-4, "weight_decay": 0.1}),
-}
-LAMB = {
-    "lamb": (optim.LAMB, {"lr": 0.05}),
-    "lamb without weight decay": (optim.LAMB, {"lr": 0.02, "betas": (0.8, 0.95), "eps": 1e-4, "weight_decay": 0.0}),
-}
-ALL = SETTINGS | LAMB
-RULES = {  # of the oracles, with the number of states, and what it must be told
-    optim.SGD: ("sgd_step", 1, {}),
-    optim.Adam: ("adam_step", 2, {"steps": 0}),
-    optim.AdamW: ("adam_step", 2, {"steps": 0, "decoupled": True}),
-    optim.NAdam: ("nadam_step", 2, {"steps": 0}),
-    optim.RAdam: ("radam_step", 2, {"steps": 0}),
-    optim.RMSprop: ("rmsprop_step", 1, {}),
-    optim.Adagrad: ("adagrad_step", 1, {"steps": 0}),
-    optim.Adadelta: ("adadelta_step", 2, {}),
-}
+ELEMENTS = {name: each for name, each in FIFTY.items() if not BY_NAME[each[0].__name__].whole}
+PEERS = [row.make for row in ROWS if row.in_pytorch]
 
 
 def scalar_steps(kind, p, gradient, steps, initial_accumulator_value=0.0, **settings):
     """The formulas of the docstrings, one number at a time."""
-    name, count, told = RULES[kind]
-    count += sum(bool(settings.get(more)) for more in ("momentum", "centered") if kind is optim.RMSprop)
-    states = [initial_accumulator_value] * count
+    row = BY_NAME[kind.__name__]
+    needed = [name for name in row.states if name not in row.needed_by or settings.get(row.needed_by[name])]
+    states = [initial_accumulator_value] * len(needed or row.states)
     for step in range(1, steps + 1):
-        told = {key: step if key == "steps" else value for key, value in told.items()}
-        p, *changed = oracles.OPTIMIZER_RULES[name](p, gradient(p), *states, **told, **settings)
+        told = {**row.told, "steps": step} if row.counts else row.told
+        p, *changed = row.rule(p, gradient(p), *states, **told, **settings)
         states = changed or states
     return p
 
@@ -70,7 +33,7 @@ def fifty_steps(kind, settings, loss, *starts):
     return tuple(leaf.data for leaf in leaves)
 
 
-@pytest.mark.parametrize(("kind", "settings"), SETTINGS.values(), ids=SETTINGS.keys())
+@pytest.mark.parametrize(("kind", "settings"), ELEMENTS.values(), ids=ELEMENTS.keys())
 def test_fifty_steps_follow_the_formula(run, kind, settings):
     start = np.array([1.0, -2.0]), np.array([[0.5, 3.0]])
     p, q = run(fifty_steps, kind, settings, lambda p, q: (p**4).sum() + (q * q).sum(), *start)
@@ -80,18 +43,21 @@ def test_fifty_steps_follow_the_formula(run, kind, settings):
     np.testing.assert_allclose(q[0], expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize(("kind", "settings"), LAMB.values(), ids=LAMB.keys())
-def test_fifty_steps_of_lamb_follow_the_formula(run, kind, settings):
+@pytest.mark.parametrize(
+    ("kind", "settings"), [pytest.param(*each, id=name) for name, each in FIFTY.items() if name not in ELEMENTS]
+)
+def test_fifty_steps_on_whole_parameters_follow_the_formula(run, kind, settings):
     starts = np.array([1.0, -2.0]), np.array([[0.5, 3.0, -1.0]])
     ours = run(fifty_steps, kind, settings, lambda p, q: (p * p).sum() + (q * q).sum(), *starts)
+    row = BY_NAME[kind.__name__]
     for start, actual in zip(starts, ours, strict=True):
-        p, m, v = start.ravel(), np.zeros(start.size), np.zeros(start.size)
+        p, *states = start.ravel(), *(np.zeros(start.size) for _ in row.states)
         for step in range(1, 51):
-            p, m, v = oracles.lamb_step(p, 2 * p, m, v, step, **settings)
+            p, *states = row.rule(p, 2 * p, *states, step, **settings)
         np.testing.assert_allclose(actual.ravel(), p, rtol=1e-9)
 
 
-@pytest.mark.parametrize(("kind", "settings"), ALL.values(), ids=ALL.keys())
+@pytest.mark.parametrize(("kind", "settings"), FIFTY.values(), ids=FIFTY.keys())
 def test_a_parameter_without_gradient_stays_and_counts_no_step(run, kind, settings, rng):
     arrays = [rng.standard_normal(length).astype(np.float32) for length in (3, 5, 1, 9)]
     for p, q in zip(run(steps_with_gaps, kind, settings, True, *arrays),
@@ -207,7 +173,9 @@ ORDERS = range(4)
 
 @pytest.mark.peer
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(("kind", "settings"), SETTINGS.values(), ids=SETTINGS.keys())
+@pytest.mark.parametrize(
+    ("kind", "settings"), [pytest.param(*each, id=name) for name, each in FIFTY.items() if each[0] in PEERS]
+)
 def test_fifty_steps_follow_pytorch(run, kind, settings, dtype, rng):
     torch = pytest.importorskip("torch")
     x, start = rng.standard_normal((8, 5)).astype(np.float32), rng.standard_normal((5, 1)).astype(np.float32)
@@ -227,7 +195,7 @@ def test_fifty_steps_follow_pytorch(run, kind, settings, dtype, rng):
 
 
 @pytest.mark.peer
-@pytest.mark.parametrize("kind", list(RULES))
+@pytest.mark.parametrize("kind", PEERS)
 def test_defaults_are_those_of_pytorch(kind):
     torch = pytest.importorskip("torch")
     peer = getattr(torch.optim, kind.__name__)([torch.ones(1, requires_grad=True)]).defaults
@@ -277,7 +245,7 @@ def peer_steps(dtype, given, make, asarray, leaf, turned=0):
 
 @pytest.mark.peer
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("kind", RULES)
+@pytest.mark.parametrize("kind", PEERS)
 def test_groups_and_missing_gradients_follow_pytorch(kind, dtype, rng):
     torch = pytest.importorskip("torch")
     peer = getattr(torch.optim, kind.__name__)

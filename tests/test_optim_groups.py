@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from test_optim import ALL
+from optimizers import FIFTY
 
 from gpunn import nn, optim, tensor
 from gpunn.errors import ArgumentError, DeviceError, ShapeError
 
-KINDS = sorted({kind for kind, _ in ALL.values()}, key=lambda kind: kind.__name__)
+KINDS = sorted({kind for kind, _ in FIFTY.values()}, key=lambda kind: kind.__name__)
 
 
 def leaf(*values, dtype=np.float32):
@@ -146,7 +146,7 @@ def test_parameters_of_two_devices_are_refused():
 # ---- l1 and l2 -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "settings"), ALL.values(), ids=ALL.keys())
+@pytest.mark.parametrize(("kind", "settings"), FIFTY.values(), ids=FIFTY.keys())
 def test_l1_and_l2_add_the_gradients_of_their_terms(run_xp, kind, settings, rng):
     def steps(*arrays, regularised):
         weight, bias = (tensor(a.copy(), requires_grad=True) for a in arrays)
@@ -235,7 +235,7 @@ def train(kind, settings, arrays, resumed, from_arrays=False):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
-@pytest.mark.parametrize(("kind", "settings"), ALL.values(), ids=ALL.keys())
+@pytest.mark.parametrize(("kind", "settings"), FIFTY.values(), ids=FIFTY.keys())
 def test_a_resumed_training_gives_the_same_bits(run, kind, settings, dtype, rng):
     arrays = [rng.standard_normal(shape).astype(dtype) for shape in ((3, 2), (5,), (2, 2, 2), (1,))]
     expected = run(train, kind, settings, arrays, False)

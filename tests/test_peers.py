@@ -12,7 +12,7 @@ from pathlib import Path
 import array_case
 import pytest
 import test_methods
-import test_optim
+from optimizers import ROWS
 
 import gpunn.functional as F
 from gpunn import optim
@@ -85,6 +85,7 @@ def test_what_accompanies_an_optimizer_is_compared_with_pytorch(compared, name):
 
 
 def test_every_optimizer_is_compared_with_pytorch():
-    told = {kind.__name__ for kind, _ in test_optim.SETTINGS.values()}  # each follows PyTorch's over fifty steps
+    told = {row.make.__name__ for row in ROWS if row.in_pytorch}  # each follows PyTorch's over fifty steps
     # PyTorch has no LAMB: ops/test_optimizer.py and test_optim.py compare it with its formula.
     assert set(classes(optim, optim.Optimizer)) - told == {"Optimizer", "LAMB"}
+    assert {row.make.__name__ for row in ROWS} == set(classes(optim, optim.Optimizer)) - {"Optimizer"}

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import plain_training as plain
 import pytest
+from optimizers import ROWS
 
 from gpunn import functional as F
 from gpunn import nn, optim, tensor
@@ -181,20 +182,7 @@ def output(model, x):
 
 # ---- optimizers -----------------------------------------------------------------------------------------------------
 
-OPTIMIZERS = {
-    "plain": (optim.SGD, {"lr": 0.1}),
-    "momentum": (optim.SGD, {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.01}),
-    "nesterov": (optim.SGD, {"lr": 0.05, "momentum": 0.5, "nesterov": True, "l1": 0.01}),
-    "adam": (optim.Adam, {"lr": 0.02, "l2": 0.01}),
-    "adamw": (optim.AdamW, {"lr": 0.02, "betas": (0.8, 0.95)}),
-    "nadam": (optim.NAdam, {"lr": 0.01}),
-    "radam": (optim.RAdam, {"lr": 0.01, "betas": (0.9, 0.9)}),
-    "lamb": (optim.LAMB, {"lr": 0.01}),
-    "rmsprop": (optim.RMSprop, {"lr": 0.01, "momentum": 0.5}),
-    "centered": (optim.RMSprop, {"lr": 0.01, "centered": True, "alpha": 0.9, "eps": 1e-3}),
-    "adagrad": (optim.Adagrad, {"lr": 0.05, "lr_decay": 0.1, "initial_accumulator_value": 0.1}),
-    "adadelta": (optim.Adadelta, {"lr": 0.5}),
-}
+OPTIMIZERS = {name: (row.make, settings) for row in ROWS for name, settings in row.training.items()}
 
 
 def new_optimizer(name, model, grouped):

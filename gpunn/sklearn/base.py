@@ -47,16 +47,11 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
-    "adadelta": optim.Adadelta,
-    "adagrad": optim.Adagrad,
-    "adam": optim.Adam,
-    "adamw": optim.AdamW,
-    "lamb": optim.LAMB,
-    "nadam": optim.NAdam,
-    "radam": optim.RAdam,
-    "rmsprop": optim.RMSprop,
-    "sgd": optim.SGD,
+    name.lower(): kind
+    for name, kind in sorted(vars(optim).items())
+    if isinstance(kind, type) and issubclass(kind, optim.Optimizer) and kind is not optim.Optimizer
 }
+"""Those of :mod:`gpunn.optim`, by their names in small letters."""
 
 
 class _Network(NamedTuple):

@@ -58,3 +58,7 @@ def test_the_check_sees_imports_inside_functions(tmp_path):
         "def f():\n    from gpunn.nn import Linear\n    import gpunn.optim.sgd\n    from gpunn import ops\n"
     )
     assert modules(file) == {"nn", "optim", "ops"}
+
+
+def test_every_operation_is_in_a_room():
+    assert [path.name for path in (ROOT / "ops").glob("*.py")] == ["__init__.py"]

@@ -1,0 +1,79 @@
+"""The tables of ways: each way has the functions of its operation, and the last one takes whatever comes."""
+
+import importlib
+import inspect
+import pkgutil
+import re
+
+import numpy as np
+import pytest
+
+import gpunn.ops
+from gpunn import cuda
+from gpunn.ops import conv
+from gpunn.ops.conv import columns, ways
+from gpunn.ops.shared.routes import route
+
+MODULES = [importlib.import_module(name) for _, name, _ in pkgutil.walk_packages(gpunn.ops.__path__, "gpunn.ops.")]
+TABLES = {
+    f"{module.__name__}.ROUTES": module.ROUTES
+    for module in MODULES
+    if hasattr(module, "ROUTES") and "import ROUTES" not in inspect.getsource(module)
+}
+LACKING = {"gpunn.ops.conv.pointwise": {"backward_w"}}  # its `takes` says so
+
+
+def functions(way):
+    """The public functions that a way defines, with the names of their parameters."""
+    found = inspect.getmembers(way, inspect.isfunction)
+    own = {name: function for name, function in found if function.__module__ == way.__name__ and name[0] != "_"}
+    return {name: list(inspect.signature(function).parameters) for name, function in own.items()}
+
+
+def called(table):
+    """What is called of the ways of a table: in its own module, or in one that imports the table."""
+    home = table.removesuffix(".ROUTES")
+    sources = [inspect.getsource(m) for m in MODULES]
+    users = [s for s in sources if f"from {home} import ROUTES" in s] + [
+        inspect.getsource(importlib.import_module(home))
+    ]
+    return {name for source in users for name in re.findall(r"(?:route\(ROUTES[^)]*\)|\bway)\.(\w+)\(", source)}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_ways_have_the_same_functions(table):
+    *others, last = TABLES[table]
+    wanted = called(table) | {"takes"}
+    assert others
+    assert len(wanted) > 1
+    for way in others:
+        for name in wanted - LACKING.get(way.__name__, set()):
+            assert functions(way)[name] == functions(last)[name], f"{way.__name__}.{name}"
+
+
+def test_every_table_is_seen():
+    assert len(TABLES) >= 10
+    assert "gpunn.ops.conv.ways.ROUTES" in TABLES
+
+
+def test_the_first_way_that_takes_a_job_does_it(monkeypatch):
+    class Doubled:
+        """An engine that is new: a file and a row."""
+
+        takes = staticmethod(lambda job, plan, x, fused: job == "forward" and plan.groups == 1)
+        forward = staticmethod(lambda plan, x, w, b, relu: 2 * columns.forward(plan, x, w, b, relu))
+
+    x, w = np.ones((1, 2, 4, 4)), np.ones((3, 2, 3, 3))
+    plan = conv.plan(2, x.shape, w.shape)
+    usual = conv.forward(plan, x, w), conv.backward_x(plan, np.ones(plan.y_shape), w)
+    monkeypatch.setattr(ways, "ROUTES", (Doubled, *ways.ROUTES))
+    np.testing.assert_array_equal(conv.forward(plan, x, w), 2 * usual[0])
+    np.testing.assert_array_equal(conv.backward_x(plan, np.ones(plan.y_shape), w), usual[1])
+
+
+def test_the_engine_follows_the_arrays():
+    plan, x = conv.plan(2, (1, 2, 4, 4), (3, 2, 3, 3)), np.ones((1, 2, 4, 4), np.float32)
+    chosen = lambda: route(ways.ROUTES, "forward", plan, x, False).__name__.rpartition(".")[2]  # noqa: E731
+    assert chosen() == "columns"
+    with cuda.emulate():
+        assert chosen() == "tiled"

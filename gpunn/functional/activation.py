@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from gpunn.casting import in_float32
-from gpunn.functional.record import differentiable, raw
+from gpunn.functional.record import X, differentiable, raw
 from gpunn.ops import activation as ops
 from gpunn.ops.activation.smooth import Approximate
 
 
-def relu(x: Any) -> Any:
+def relu(x: X) -> X:
     """``max(x, 0)``.
 
     >>> import numpy as np
@@ -21,7 +19,7 @@ def relu(x: Any) -> Any:
     return differentiable(y, (x,), lambda gy, _: (ops.relu_backward(gy, y),))
 
 
-def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
+def leaky_relu(x: X, negative_slope: float = 0.01) -> X:
     """x where x > 0, else ``negative_slope x``.
 
     >>> import numpy as np
@@ -33,7 +31,7 @@ def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
     return differentiable(y, (x,), lambda gy, _: (ops.leaky_relu_backward(gy, xd, negative_slope),))
 
 
-def hardsigmoid(x: Any) -> Any:
+def hardsigmoid(x: X) -> X:
     """``x / 6 + 1/2``, cut off at 0 and 1.
 
     >>> import numpy as np
@@ -45,7 +43,7 @@ def hardsigmoid(x: Any) -> Any:
 
 
 @in_float32
-def sigmoid(x: Any) -> Any:
+def sigmoid(x: X) -> X:
     """``1 / (1 + exp(-x))``.
 
     >>> import numpy as np
@@ -56,7 +54,7 @@ def sigmoid(x: Any) -> Any:
     return differentiable(y, (x,), lambda gy, _: (ops.sigmoid_backward(gy, y),))
 
 
-def tanh(x: Any) -> Any:
+def tanh(x: X) -> X:
     """The hyperbolic tangent, ``(exp(x) - exp(-x)) / (exp(x) + exp(-x))``.
 
     >>> import numpy as np
@@ -67,7 +65,7 @@ def tanh(x: Any) -> Any:
     return differentiable(y, (x,), lambda gy, _: (ops.tanh_backward(gy, y),))
 
 
-def silu(x: Any) -> Any:
+def silu(x: X) -> X:
     """``x sigmoid(x)``; also called swish.
 
     >>> import numpy as np
@@ -78,7 +76,7 @@ def silu(x: Any) -> Any:
     return differentiable(ops.silu(xd), (x,), lambda gy, _: (ops.silu_backward(gy, xd),))
 
 
-def gelu(x: Any, approximate: Approximate = "none") -> Any:
+def gelu(x: X, approximate: Approximate = "none") -> X:
     """``x Phi(x)``, Phi the normal distribution's; ``approximate="tanh"`` is the form with a tanh.
 
     >>> import numpy as np
@@ -91,7 +89,7 @@ def gelu(x: Any, approximate: Approximate = "none") -> Any:
 
 
 @in_float32
-def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
+def softplus(x: X, beta: float = 1.0, threshold: float = 20.0) -> X:
     """``log(1 + exp(beta x)) / beta``, and x itself where ``beta x > threshold``.
 
     >>> import numpy as np
@@ -103,7 +101,7 @@ def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
     return differentiable(y, (x,), lambda gy, _: (ops.softplus_backward(gy, xd, beta, threshold),))
 
 
-def elu(x: Any, alpha: float = 1.0) -> Any:
+def elu(x: X, alpha: float = 1.0) -> X:
     """x where x > 0, else ``alpha (exp(x) - 1)``.
 
     >>> import numpy as np
@@ -114,7 +112,7 @@ def elu(x: Any, alpha: float = 1.0) -> Any:
     return differentiable(ops.elu(xd, alpha), (x,), lambda gy, _: (ops.elu_backward(gy, xd, alpha),))
 
 
-def selu(x: Any) -> Any:
+def selu(x: X) -> X:
     """``1.0507 elu(x, 1.6733)``, which keeps mean 0 and variance 1 through the layers.
 
     >>> import numpy as np
@@ -126,7 +124,7 @@ def selu(x: Any) -> Any:
 
 
 @in_float32
-def softmax(x: Any, axis: int = -1) -> Any:
+def softmax(x: X, axis: int = -1) -> X:
     """``exp(x[i]) / sum_j exp(x[j])`` along ``axis``.
 
     >>> import numpy as np
@@ -138,7 +136,7 @@ def softmax(x: Any, axis: int = -1) -> Any:
 
 
 @in_float32
-def log_softmax(x: Any, axis: int = -1) -> Any:
+def log_softmax(x: X, axis: int = -1) -> X:
     """The logarithm of :func:`softmax`.
 
     >>> import numpy as np

@@ -8,7 +8,7 @@ from typing import Any
 from gpunn.backend import is_array
 from gpunn.casting import in_float32, in_half, in_widest
 from gpunn.errors import ArgumentError, check
-from gpunn.functional.record import copied, differentiable, kept, raw
+from gpunn.functional.record import X, copied, differentiable, kept, raw
 from gpunn.ops import array as ops
 from gpunn.ops.array.arithmetic import pair
 from gpunn.ops.array.pad import PadMode
@@ -61,7 +61,7 @@ def one_hot(target: Any, num_classes: int = -1) -> Any:
 
 
 @in_float32
-def exp(x: Any) -> Any:
+def exp(x: X) -> X:
     """``exp(x[i])``.
 
     >>> import numpy as np
@@ -73,7 +73,7 @@ def exp(x: Any) -> Any:
 
 
 @in_float32
-def log(x: Any) -> Any:
+def log(x: X) -> X:
     """The natural logarithm ``log(x[i])``; -inf at 0 and NaN below it, with NumPy's warning.
 
     >>> import numpy as np
@@ -85,7 +85,7 @@ def log(x: Any) -> Any:
 
 
 @in_float32
-def sqrt(x: Any) -> Any:
+def sqrt(x: X) -> X:
     """``sqrt(x[i])``; NaN below 0, with NumPy's warning. The gradient at 0 is infinite.
 
     So a length written as ``sqrt((x * x).sum())`` has the gradient 0 times infinity, NaN, where x is 0: add a small
@@ -99,7 +99,7 @@ def sqrt(x: Any) -> Any:
     return differentiable(y, (x,), lambda gy, _: (ops.sqrt_backward(gy, y),))
 
 
-def abs(x: Any) -> Any:
+def abs(x: X) -> X:
     """``|x[i]|``; the gradient at 0 is 0.
 
     >>> import numpy as np
@@ -110,7 +110,7 @@ def abs(x: Any) -> Any:
     return differentiable(ops.abs(xd), (x,), lambda gy, _: (ops.abs_backward(gy, xd),))
 
 
-def pad(x: Any, pads: tuple[int, ...], mode: PadMode = "constant", value: float = 0.0) -> Any:
+def pad(x: X, pads: tuple[int, ...], mode: PadMode = "constant", value: float = 0.0) -> X:
     """x with elements added along its last axes: ``pads`` is (left, right), or (left, right, top, bottom), and so on.
 
     ``mode`` is ``"constant"`` (``value``; negative pads take away), ``"reflect"`` (mirrored at the outermost element),
@@ -121,12 +121,12 @@ def pad(x: Any, pads: tuple[int, ...], mode: PadMode = "constant", value: float 
     [[3.0, 2.0, 1.0, 2.0, 3.0, 2.0]]
     """
     y = ops.pad(raw(x), pads, mode, value)
-    shape, kept_pads = x.shape, tuple(pads)
+    shape, kept_pads = raw(x).shape, tuple(pads)
     return differentiable(y, (x,), lambda gy, _: (ops.pad_backward(gy, shape, kept_pads, mode),))
 
 
 @in_float32
-def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+def logsumexp(x: X, axis: Axis = None, keepdims: bool = False) -> X:
     """``log sum_i exp(x[i])`` over ``axis`` (all axes by default), without overflow.
 
     >>> import numpy as np
@@ -187,7 +187,7 @@ def minimum(a: Any, b: Any) -> Any:
     return differentiable(ops.minimum(x, y), inputs, lambda gy, needs: ops.minimum_backward(gy, x, y, needs))
 
 
-def clip(x: Any, min: float | None = None, max: float | None = None) -> Any:
+def clip(x: X, min: float | None = None, max: float | None = None) -> X:
     """``x`` with what is below ``min`` raised to it and what is above ``max`` lowered to it; numbers, or None.
 
     The gradient is 1 from bound to bound, the bounds included, and 0 outside.
@@ -206,7 +206,7 @@ def _input(x: Any, array: Any) -> Any:
 
 
 @in_widest
-def concatenate(arrays: Sequence[Any], axis: int = 0) -> Any:
+def concatenate(arrays: Sequence[X], axis: int = 0) -> X:
     """The arrays one after another along ``axis``; their other axes must be equal.
 
     >>> import numpy as np
@@ -219,7 +219,7 @@ def concatenate(arrays: Sequence[Any], axis: int = 0) -> Any:
 
 
 @in_widest
-def stack(arrays: Sequence[Any], axis: int = 0) -> Any:
+def stack(arrays: Sequence[X], axis: int = 0) -> X:
     """The arrays, all of one shape, side by side along a new ``axis``.
 
     >>> import numpy as np
@@ -230,7 +230,7 @@ def stack(arrays: Sequence[Any], axis: int = 0) -> Any:
     return differentiable(y, arrays, lambda gy, _: ops.stack_backward(gy, axis))
 
 
-def split(x: Any, split_size_or_sections: int | Sequence[int], axis: int = 0) -> tuple[Any, ...]:
+def split(x: X, split_size_or_sections: int | Sequence[int], axis: int = 0) -> tuple[X, ...]:
     """The pieces of ``x`` along ``axis``: each of one size (the last may be smaller), or of the sizes listed.
 
     The pieces are views: a change in place of one is a change of x.
@@ -241,7 +241,8 @@ def split(x: Any, split_size_or_sections: int | Sequence[int], axis: int = 0) ->
     >>> [piece.tolist() for piece in split(np.arange(5), [1, 4])]
     [[0], [1, 2, 3, 4]]
     """
-    return tuple(x[index] for index in ops.split_indices(raw(x), split_size_or_sections, axis))
+    whole: Any = x  # a Tensor stays one when it is indexed
+    return tuple(whole[index] for index in ops.split_indices(raw(x), split_size_or_sections, axis))
 
 
 def _raw(op: str, arrays: Any) -> list[Any]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from gpunn.backend import asarray, check_array, check_device, device_of
-from gpunn.functional.record import differentiable, raw
+from gpunn.functional.record import X, differentiable, raw
 
 
-def to_device(x: Any, device: str) -> Any:
+def to_device(x: X, device: str) -> X:
     """``x`` on ``device`` (``"cpu"``, ``"gpu"`` or ``"gpu:N"``); ``x`` itself if it is there already.
 
     The gradient goes back to the device of ``x``. Raises DeviceError for a GPU that cannot be reached.

@@ -9,11 +9,11 @@ import numpy as np
 
 from gpunn.backend import check_array, default_generator
 from gpunn.errors import ShapeError, check
-from gpunn.functional.record import differentiable, raw
+from gpunn.functional.record import X, differentiable, raw
 from gpunn.ops import dropout as ops
 
 
-def dropout(x: Any, p: float = 0.5, training: bool = True, generator: np.random.Generator | None = None) -> Any:
+def dropout(x: X, p: float = 0.5, training: bool = True, generator: np.random.Generator | None = None) -> X:
     """In training, zero each element of x with probability ``p`` and divide the others by 1 - p; else x itself.
 
     Each call draws a new key from ``generator`` (default: the one that :func:`gpunn.manual_seed` seeds); the key
@@ -31,7 +31,7 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, generator: np.random.
     return differentiable(y, (x,), lambda gy, _: (ops.dropout_backward(gy, p, key, keep=keep),))
 
 
-def dropout2d(x: Any, p: float = 0.5, training: bool = True, generator: np.random.Generator | None = None) -> Any:
+def dropout2d(x: X, p: float = 0.5, training: bool = True, generator: np.random.Generator | None = None) -> X:
     """:func:`dropout` of whole channels of the images x (N, C, H, W): each plane is kept or zeroed as one.
 
     >>> import gpunn
@@ -48,7 +48,7 @@ def _draw_key(generator: np.random.Generator | None) -> int:
     return int((generator or default_generator()).integers(2**64, dtype=np.uint64))
 
 
-def dropout1d(x: Any, p: float = 0.5, training: bool = True, generator: np.random.Generator | None = None) -> Any:
+def dropout1d(x: X, p: float = 0.5, training: bool = True, generator: np.random.Generator | None = None) -> X:
     """:func:`dropout2d` for sequences (N, C, L).
 
     >>> import gpunn
@@ -58,7 +58,7 @@ def dropout1d(x: Any, p: float = 0.5, training: bool = True, generator: np.rando
     return _dropout_channels("dropout1d", 3, x, p, training, generator)
 
 
-def dropout3d(x: Any, p: float = 0.5, training: bool = True, generator: np.random.Generator | None = None) -> Any:
+def dropout3d(x: X, p: float = 0.5, training: bool = True, generator: np.random.Generator | None = None) -> X:
     """:func:`dropout2d` for volumes (N, C, D, H, W).
 
     >>> import gpunn

@@ -8,7 +8,7 @@ from typing import Any
 from gpunn.backend import accumulation_dtype, check_array, get_array_module, is_floating, operands
 from gpunn.casting import in_float32, widened
 from gpunn.errors import ArgumentError, DtypeError, ShapeError, check, check_number
-from gpunn.functional.record import differentiable, kept, raw
+from gpunn.functional.record import X, differentiable, kept, raw
 from gpunn.ops import norm as ops
 from gpunn.ops.norm import AlphaMode
 from gpunn.ops.shared.checks import check_shape, shapes_of
@@ -187,8 +187,8 @@ def layer_norm(x: Any, normalized_shape: Sizes, weight: Any = None, bias: Any = 
 
 @in_float32
 def local_response_norm(
-    x: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0, alpha_mode: AlphaMode = "mean"
-) -> Any:
+    x: X, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0, alpha_mode: AlphaMode = "mean"
+) -> X:
     """Divide each element of x (N, C, ...) by ``(k + a * sum of squares over size channels) ** beta``.
 
     ``alpha_mode="mean"`` takes a = alpha / size, ``"sum"`` (the AlexNet paper) a = alpha.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpunn.functional.record import differentiable, raw
+from gpunn.functional.record import X, differentiable, raw
 from gpunn.ops import pool as ops
 from gpunn.ops.pool import Stride
 from gpunn.ops.pool import adaptive as bins
@@ -86,13 +86,13 @@ def _max_pool(rank: int, x: Any, return_indices: bool, *settings: Any) -> Any:
 
 
 def avg_pool1d(
-    x: Any,
+    x: X,
     kernel_size: Sizes,
     stride: Stride = None,
     padding: Sizes = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
-) -> Any:
+) -> X:
     """The mean of each window of x (N, C, L); ``stride`` is the window's size unless given.
 
     There are as many windows as in :func:`max_pool1d`. ``count_include_pad`` counts the zeros of the padding in the
@@ -106,13 +106,13 @@ def avg_pool1d(
 
 
 def avg_pool2d(
-    x: Any,
+    x: X,
     kernel_size: Pair,
     stride: Pair | None = None,
     padding: Pair = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
-) -> Any:
+) -> X:
     """:func:`avg_pool1d` of images x (N, C, H, W): the mean of each window of a plane.
 
     >>> import numpy as np
@@ -123,13 +123,13 @@ def avg_pool2d(
 
 
 def avg_pool3d(
-    x: Any,
+    x: X,
     kernel_size: Sizes,
     stride: Stride = None,
     padding: Sizes = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
-) -> Any:
+) -> X:
     """:func:`avg_pool1d` of volumes x (N, C, D, H, W): the mean of each window of a volume.
 
     >>> import numpy as np
@@ -145,7 +145,7 @@ def _avg_pool(rank: int, x: Any, *settings: Any) -> Any:
     return differentiable(ops.avg_pool(plan, xd), (x,), lambda gy, _: (ops.avg_pool_backward(plan, gy),))
 
 
-def global_avg_pool1d(x: Any) -> Any:
+def global_avg_pool1d(x: X) -> X:
     """The mean of each channel of x (N, C, L), as (N, C, 1).
 
     >>> import numpy as np
@@ -155,7 +155,7 @@ def global_avg_pool1d(x: Any) -> Any:
     return _global_avg_pool(1, x)
 
 
-def global_avg_pool2d(x: Any) -> Any:
+def global_avg_pool2d(x: X) -> X:
     """The mean of each plane of x (N, C, H, W), as (N, C, 1, 1).
 
     >>> import numpy as np
@@ -165,7 +165,7 @@ def global_avg_pool2d(x: Any) -> Any:
     return _global_avg_pool(2, x)
 
 
-def global_avg_pool3d(x: Any) -> Any:
+def global_avg_pool3d(x: X) -> X:
     """The mean of each volume of x (N, C, D, H, W), as (N, C, 1, 1, 1).
 
     >>> import numpy as np
@@ -175,7 +175,7 @@ def global_avg_pool3d(x: Any) -> Any:
     return _global_avg_pool(3, x)
 
 
-def global_max_pool1d(x: Any) -> Any:
+def global_max_pool1d(x: X) -> X:
     """The maximum of each channel of x (N, C, L), as (N, C, 1).
 
     >>> import numpy as np
@@ -185,7 +185,7 @@ def global_max_pool1d(x: Any) -> Any:
     return _global_max_pool(1, x)
 
 
-def global_max_pool2d(x: Any) -> Any:
+def global_max_pool2d(x: X) -> X:
     """The maximum of each plane of x (N, C, H, W), as (N, C, 1, 1).
 
     >>> import numpy as np
@@ -195,7 +195,7 @@ def global_max_pool2d(x: Any) -> Any:
     return _global_max_pool(2, x)
 
 
-def global_max_pool3d(x: Any) -> Any:
+def global_max_pool3d(x: X) -> X:
     """The maximum of each volume of x (N, C, D, H, W), as (N, C, 1, 1, 1).
 
     >>> import numpy as np
@@ -217,7 +217,7 @@ def _global_max_pool(rank: int, x: Any) -> Any:
     return differentiable(y, (x,), lambda gy, _: (whole.global_max_pool_backward(rank, gy, place, shape),))
 
 
-def adaptive_avg_pool1d(x: Any, output_size: OutputSize) -> Any:
+def adaptive_avg_pool1d(x: X, output_size: OutputSize) -> X:
     """The mean of each of ``output_size`` bins of x (N, C, L); None stands for a size of x.
 
     >>> import numpy as np
@@ -227,7 +227,7 @@ def adaptive_avg_pool1d(x: Any, output_size: OutputSize) -> Any:
     return _adaptive_avg_pool(1, x, output_size)
 
 
-def adaptive_avg_pool2d(x: Any, output_size: OutputSize) -> Any:
+def adaptive_avg_pool2d(x: X, output_size: OutputSize) -> X:
     """The mean of each of ``output_size`` bins of x (N, C, H, W); None stands for a size of x.
 
     >>> import numpy as np
@@ -237,7 +237,7 @@ def adaptive_avg_pool2d(x: Any, output_size: OutputSize) -> Any:
     return _adaptive_avg_pool(2, x, output_size)
 
 
-def adaptive_avg_pool3d(x: Any, output_size: OutputSize) -> Any:
+def adaptive_avg_pool3d(x: X, output_size: OutputSize) -> X:
     """The mean of each of ``output_size`` bins of x (N, C, D, H, W); None stands for a size of x.
 
     >>> import numpy as np

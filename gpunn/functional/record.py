@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from gpunn.backend import Array
 from gpunn.graph import copied, kept, raw
 from gpunn.tensor import Backward, Tensor, record, wrapped
 
-__all__ = ["copied", "differentiable", "kept", "raw"]
+__all__ = ["X", "copied", "differentiable", "kept", "raw"]
+
+X = TypeVar("X")
+"""A Tensor, or an array of NumPy or CuPy: what a function of one array takes and gives back."""
 
 
 def differentiable(y: Array, inputs: Sequence[Any], backward: Backward) -> Any:

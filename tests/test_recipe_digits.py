@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from once import once
 from PIL import Image
 
 from gpunn.backend import random_generator
@@ -58,7 +59,10 @@ def check_folder(folder: Path, epochs: int, saved: bool = True) -> dict[str, Any
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    return train_digits(QUICK, tmp_path_factory.mktemp("runs") / "deep" / "run")
+    folder = (
+        once(tmp_path_factory, "digits", lambda folder: train_digits(QUICK, folder / "deep" / "run")) / "deep" / "run"
+    )
+    return folder, json.loads((folder / "summary.json").read_text())
 
 
 def test_a_finished_run(finished: tuple[Path, dict[str, Any]]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from data_case import damaged
 from kill import Moment
+from once import once
 from PIL import Image
 
 from gpunn import cli
@@ -37,7 +38,7 @@ def stop_at(number: int) -> Callable[[int, int, float], None]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    folder, _ = train_digits(QUICK, tmp_path_factory.mktemp("whole") / "run")
+    folder = once(tmp_path_factory, "whole", lambda folder: train_digits(QUICK, folder))
     return (folder / "model.safetensors").read_bytes()
 
 
@@ -106,7 +107,7 @@ def test_a_killed_run_is_readable_and_resumed(
 
 @pytest.fixture(scope="module")
 def killed_whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    folder, _ = train_digits(kill.OPTIONS, tmp_path_factory.mktemp("whole") / "run")
+    folder = once(tmp_path_factory, "killed-whole", lambda folder: train_digits(kill.OPTIONS, folder))
     return (folder / "model.safetensors").read_bytes()
 
 

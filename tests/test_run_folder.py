@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from once import once
 from report_case import lines, make_run, record, save_arrays
 
 from gpunn.checkpoint import Checkpoints, save_weights
@@ -206,7 +207,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def stop(step: int, steps: int, loss: float) -> None:
         raise KeyboardInterrupt
 
-    return digits.train_digits(QUICK, tmp_path_factory.mktemp("runs") / "run", on_step=stop)[0]
+    return once(tmp_path_factory, "interrupted", lambda folder: digits.train_digits(QUICK, folder, on_step=stop))
 
 
 @pytest.mark.parametrize("name", [*digits.FILES, "checkpoints/step-000000002.safetensors"])

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cli_case import Command
+from once import once
 from PIL import Image
 
 from gpunn.backend import random_generator
@@ -47,7 +48,12 @@ SUMMARY_NAMES = {"spell": ["exact_names", "test_loss"], "text": ["test_accuracy"
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A finished run of each recipe that keeps a model; not to be changed."""
-    root = tmp_path_factory.mktemp("runs")
+    root = once(tmp_path_factory, "runs", train)
+    return {name: root / name for name in NAMES}
+
+
+def train(root: Path) -> None:
+    root.mkdir()
     (root / "story.txt").write_text("".join(WORDS[i] for i in random_generator(0).integers(4, size=500)))
     generator = random_generator(1)
     for name, brightness in (("dark", 60), ("light", 200)):
@@ -59,7 +65,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for recipe in RECIPES:
         if recipe.name in OPTIONS:
             recipe.run(recipe.options(**OPTIONS[recipe.name], **data.get(recipe.name, {})), root / recipe.name)
-    return {name: root / name for name in NAMES}
 
 
 @pytest.fixture

@@ -115,10 +115,11 @@ def launch(
     if graph.repeating():  # the host's part alone; the graph holds the launch
         return
     options = source.options(macros)
-    xp = get_array_module(*args)
-    # CuPy and the emulator know no type of bfloat16; the kernels see bits.
-    args = [a.view(np.uint16) if is_array(a) and a.dtype.name in HALF_TYPES else a for a in args]
-    for a in filter(is_array, args):
+    arrays = [a for a in args if not isinstance(a, np.generic)]
+    xp = get_array_module(*arrays)
+    if any(a.dtype.itemsize == 2 for a in arrays):  # CuPy and the emulator know no type of bfloat16: they see bits
+        args = [a.view(np.uint16) if is_array(a) and a.dtype.name in HALF_TYPES else a for a in args]
+    for a in arrays:
         # A GPU stops the whole context at such an address.
         rule = "arrays must begin at a multiple of their element size"
         check(_aligned(a), LaunchError, kernel, rule, dtype=str(a.dtype), shape=a.shape)
@@ -131,7 +132,7 @@ def launch(
         function = _emulated(file, kernel, options, emulation)
     else:
         current = xp.cuda.Device()
-        elsewhere = sorted({device_of(a) for a in args if is_array(a)} - {f"gpu:{current.id}"})
+        elsewhere = sorted({device_of(a) for a in arrays} - {f"gpu:{current.id}"})
         rule = "arrays must be on the current device; compute inside `with gpunn.backend.use_device(...)`"
         check(not elsewhere, DeviceError, kernel, rule, arrays=elsewhere, current=f"gpu:{current.id}")
         function = _compiled(file, kernel, options, f"sm_{current.compute_capability}", current.id)

@@ -1,3 +1,4 @@
+import signal
 import sys
 from pathlib import Path
 
@@ -7,6 +8,9 @@ from cli_case import Command, Ended
 from runners import WITH_KERNEL, WITHOUT_KERNEL, Runner
 
 from gpunn import backend, cli
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell leaves it to what it runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=WITH_KERNEL)

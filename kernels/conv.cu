@@ -15,15 +15,18 @@
 // conv2d_backward_w. Every gradient is gathered and every sum has its fixed order: no atomics, the same bits in every
 // run on devices with as many multiprocessors (which decide the number of splits).
 //
-// Specialisation: DTYPE=float, INDEX=int, TILE_M=128, TILE_N=128, REG=8, STAGES=2
-// Specialisation: DTYPE=float, INDEX=int, TILE_M=128, TILE_N=64, REG=8, STAGES=3
-// Specialisation: DTYPE=float, INDEX=int, TILE_M=64, TILE_N=128, REG=8, STAGES=3
-// Specialisation: DTYPE=float, INDEX=int, TILE_M=64, TILE_N=64, REG=4, STAGES=3
-// Specialisation: DTYPE=float, INDEX=int, TILE_M=32, TILE_N=64, REG=4, STAGES=3
-// Specialisation: DTYPE=float, INDEX=int, TILE_M=16, TILE_N=64, REG=4, STAGES=3
-// Specialisation: DTYPE=double, INDEX=int, TILE_M=64, TILE_N=64, REG=4, STAGES=2
-// Specialisation: DTYPE=float, INDEX=long long, TILE_M=64, TILE_N=64, REG=4, STAGES=3
-// Specialisation: DTYPE=double, INDEX=int, TILE_M=16, TILE_N=64, REG=4, STAGES=2
+// Specialisation: DTYPE=float, INDEX=int, TILE_M=128, TILE_N=128, REG=8, STAGES=2, TILE_K=16, SUM_THREADS=256
+// Specialisation: DTYPE=float, INDEX=int, TILE_M=128, TILE_N=64, REG=8, STAGES=3, TILE_K=16, SUM_THREADS=256
+// Specialisation: DTYPE=float, INDEX=int, TILE_M=64, TILE_N=128, REG=8, STAGES=3, TILE_K=16, SUM_THREADS=256
+// Specialisation: DTYPE=float, INDEX=int, TILE_M=64, TILE_N=64, REG=4, STAGES=3, TILE_K=16, SUM_THREADS=256
+// Specialisation: DTYPE=float, INDEX=int, TILE_M=32, TILE_N=64, REG=4, STAGES=3, TILE_K=16, SUM_THREADS=256
+// Specialisation: DTYPE=float, INDEX=int, TILE_M=16, TILE_N=64, REG=4, STAGES=3, TILE_K=16, SUM_THREADS=256
+// Specialisation: DTYPE=double, INDEX=int, TILE_M=64, TILE_N=64, REG=4, STAGES=2, TILE_K=16, SUM_THREADS=256
+// Specialisation: DTYPE=float, INDEX=long long, TILE_M=64, TILE_N=64, REG=4, STAGES=3, TILE_K=16, SUM_THREADS=256
+// Specialisation: DTYPE=double, INDEX=int, TILE_M=16, TILE_N=64, REG=4, STAGES=2, TILE_K=16, SUM_THREADS=256
+#ifndef SUM_THREADS
+#error "define SUM_THREADS, the threads of a block of conv2d_sum_splits"
+#endif
 #include "gemm_tile.cuh"
 
 #define SHAPE_PARAMETERS                                                                                     \
@@ -146,8 +149,6 @@ conv2d_backward_w(const T* __restrict__ gy, const T* __restrict__ x, T* __restri
       },
       columns, [](int, T sum) { return sum; });
 }
-
-#define SUM_THREADS 256
 
 // gw = partial[0] + partial[1] + ... in that order; a thread owns one element.
 extern "C" __global__ void __launch_bounds__(SUM_THREADS)

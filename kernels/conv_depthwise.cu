@@ -13,9 +13,9 @@
 // them, which find them in the L2 cache. Every sum has its fixed order, and gradients are gathered: no atomics, the
 // same bits in every run.
 //
-// Specialisation: DTYPE=float, INDEX=int, KH=3, KW=3
-// Specialisation: DTYPE=float, INDEX=long long, KH=5, KW=5
-// Specialisation: DTYPE=double, INDEX=int, KH=7, KW=7
+// Specialisation: DTYPE=float, INDEX=int, KH=3, KW=3, THREADS=128, PIXELS=4
+// Specialisation: DTYPE=float, INDEX=long long, KH=5, KW=5, THREADS=128, PIXELS=4
+// Specialisation: DTYPE=double, INDEX=int, KH=7, KW=7, THREADS=128, PIXELS=4
 #ifndef DTYPE
 #error "define DTYPE, the element type: float or double"
 #endif
@@ -25,11 +25,14 @@
 #ifndef INDEX
 #error "define INDEX, the integer type that can count the elements of every array: int or long long"
 #endif
+#ifndef THREADS
+#error "define THREADS, the threads of a block"
+#endif
+#ifndef PIXELS
+#error "define PIXELS, of a thread, THREADS apart: they share one read of the filter"
+#endif
 
 typedef DTYPE T;
-
-#define THREADS 128
-#define PIXELS 4  // of a thread, THREADS apart: they share one read of the filter
 
 #define SHAPE_PARAMETERS \
   int N, int C, int H, int W, int M, int OH, int OW, int sh, int sw, int ph, int pw, int dh, int dw

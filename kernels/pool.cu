@@ -14,13 +14,13 @@
 // 16-bit elements are compared and summed in float, and the sums rounded once.
 // Padding is -inf for the maximum and 0 for the mean. The first maximum wins a tie; NaN wins over any number.
 //
-// Specialisation: DTYPE=float, INDEX=int, KH=3, KW=3, PLACE=unsigned char, VECTOR=1
-// Specialisation: DTYPE=float, INDEX=int, KH=3, KW=3, PLACE=unsigned char, VECTOR=4, SW=2, PW=1
-// Specialisation: DTYPE=float, INDEX=int, KH=2, KW=2, PLACE=unsigned char, VECTOR=4, SW=2, PW=0
-// Specialisation: DTYPE=double, INDEX=int, KH=2, KW=2, PLACE=unsigned char, VECTOR=2, SW=2, PW=0
-// Specialisation: DTYPE=float16_bits, INDEX=int, KH=3, KW=3, PLACE=unsigned char, VECTOR=4, SW=2, PW=1
-// Specialisation: DTYPE=bfloat16_bits, INDEX=int, KH=3, KW=3, PLACE=unsigned char, VECTOR=1
-// Specialisation: DTYPE=float, INDEX=long long, KH=17, KW=16, PLACE=int, VECTOR=1
+// Specialisation: DTYPE=float, INDEX=int, KH=3, KW=3, PLACE=unsigned char, VECTOR=1, THREADS=128, ROWS=4
+// Specialisation: DTYPE=float, INDEX=int, KH=3, KW=3, PLACE=unsigned char, VECTOR=4, SW=2, PW=1, THREADS=128, ROWS=1
+// Specialisation: DTYPE=float, INDEX=int, KH=2, KW=2, PLACE=unsigned char, VECTOR=4, SW=2, PW=0, THREADS=128, ROWS=1
+// Specialisation: DTYPE=double, INDEX=int, KH=2, KW=2, PLACE=unsigned char, VECTOR=2, SW=2, PW=0, THREADS=128, ROWS=1
+// Specialisation: DTYPE=float16_bits, INDEX=int, KH=3, KW=3, PLACE=unsigned char, VECTOR=4, SW=2, PW=1, THREADS=128, ROWS=1
+// Specialisation: DTYPE=bfloat16_bits, INDEX=int, KH=3, KW=3, PLACE=unsigned char, VECTOR=1, THREADS=128, ROWS=4
+// Specialisation: DTYPE=float, INDEX=long long, KH=17, KW=16, PLACE=int, VECTOR=1, THREADS=128, ROWS=4
 #ifndef DTYPE
 #error "define DTYPE, the element type: float, double, float16_bits or bfloat16_bits"
 #endif
@@ -33,14 +33,18 @@
 #ifndef PLACE
 #error "define PLACE, the integer type that can count the elements of the window"
 #endif
+#ifndef THREADS
+#error "define THREADS, the threads of a block"
+#endif
+#ifndef ROWS
+#error "define ROWS, the rows of elements that a thread owns: 1 where VECTOR > 1"
+#endif
 #include "pack.cuh"
 #if VECTOR > 1 && (!defined(SW) || !defined(PW))
 #error "define SW and PW, the stride and the left padding along a row, for VECTOR > 1"
 #endif
 
-#define THREADS 128
 #define BLOCKS 8  // on a multiprocessor at once. Unasked, ptxas aims at more of them, and spills registers for it
-#define ROWS (VECTOR == 1 ? 4 : 1)
 
 typedef DTYPE T;
 typedef Wide<T>::type A;  // in which elements are compared and summed

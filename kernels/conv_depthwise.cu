@@ -13,6 +13,24 @@
 // them, which find them in the L2 cache. Every sum has its fixed order, and gradients are gathered: no atomics, the
 // same bits in every run.
 //
+// The plain kernel, a thread for each element of y:
+//
+//   __global__ void plain_depthwise(const float* x, const float* w, const float* b, float* y, int N, int C, int H,
+//                                   int W, int M, int KH, int KW, int OH, int OW, int sh, int sw, int ph, int pw,
+//                                   int dh, int dw) {
+//     const int i = blockIdx.x * blockDim.x + threadIdx.x, ow = i % OW, oh = i / OW % OH, k = i / OW / OH % (C * M);
+//     const int n = i / OW / OH / (C * M);
+//     if (n >= N) return;
+//     float sum = b[k];
+//     for (int r = 0; r < KH; r++)
+//       for (int s = 0; s < KW; s++) {
+//         const int row = oh * sh - ph + r * dh, column = ow * sw - pw + s * dw;
+//         if (row >= 0 && row < H && column >= 0 && column < W)
+//           sum += w[(k * KH + r) * KW + s] * x[((n * C + k / M) * H + row) * W + column];
+//       }
+//     y[i] = sum;
+//   }
+//
 // Specialisation: DTYPE=float, INDEX=int, KH=3, KW=3, THREADS=128, PIXELS=4
 // Specialisation: DTYPE=float, INDEX=long long, KH=5, KW=5, THREADS=128, PIXELS=4
 // Specialisation: DTYPE=double, INDEX=int, KH=7, KW=7, THREADS=128, PIXELS=4

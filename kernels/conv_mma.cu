@@ -21,6 +21,28 @@
 // walks along K in steps of 64 bytes (16 or 32 terms), through a ring of STAGES pieces of both operands in shared
 // memory: one piece is multiplied while the copies of the next are under way, zero-filled where they are padding.
 //
+// The plain kernel of bf16, without groups and dilation, a thread for each element of y:
+//
+//   __device__ float rounded(float x) {  // to the 16 upper bits, of two equally near ones to the even one; not for NaN
+//     const unsigned bits = __float_as_uint(x);
+//     return __uint_as_float((bits + 0x7fff + (bits >> 16) % 2) & 0xffff0000);
+//   }
+//   __global__ void plain_conv2d_bf16(const float* x, const float* w, const float* b, float* y, int N, int C, int H,
+//                                     int W, int K, int KH, int KW, int OH, int OW, int sh, int sw, int ph, int pw) {
+//     const int i = blockIdx.x * blockDim.x + threadIdx.x, ow = i % OW, oh = i / OW % OH, k = i / OW / OH % K;
+//     const int n = i / OW / OH / K;
+//     if (n >= N) return;
+//     float sum = 0;
+//     for (int c = 0; c < C; c++)
+//       for (int r = 0; r < KH; r++)
+//         for (int s = 0; s < KW; s++) {
+//           const int row = oh * sh - ph + r, column = ow * sw - pw + s;
+//           if (row >= 0 && row < H && column >= 0 && column < W)
+//             sum += rounded(w[((k * C + c) * KH + r) * KW + s]) * rounded(x[((n * C + c) * H + row) * W + column]);
+//         }
+//     y[i] = sum + b[k];
+//   }
+//
 // Specialisation: DTYPE=float, PRECISION=tf32, INDEX=int, TILE_M=128, TAPS=1, THREADS=256, TILE_N=128, PACK_TILE=32, CHUNK_BYTES=16, PIECE_BYTES=64
 // Specialisation: DTYPE=float, PRECISION=f16, INDEX=long long, TILE_M=128, TAPS=1, THREADS=256, TILE_N=128, PACK_TILE=32, CHUNK_BYTES=16, PIECE_BYTES=64
 // Specialisation: DTYPE=float, PRECISION=bf16, INDEX=int, TILE_M=64, TAPS=1, THREADS=256, TILE_N=128, PACK_TILE=32, CHUNK_BYTES=16, PIECE_BYTES=64

@@ -14,6 +14,25 @@
 // 16-bit elements are compared and summed in float, and the sums rounded once.
 // Padding is -inf for the maximum and 0 for the mean. The first maximum wins a tie; NaN wins over any number.
 //
+// The plain kernel of the maximum, a thread for each element of y (no window lies in the padding alone):
+//
+//   __global__ void plain_max_pool2d(const float* x, float* y, unsigned char* place, int planes, int H, int W, int KH,
+//                                    int KW, int OH, int OW, int sh, int sw, int ph, int pw, int dh, int dw) {
+//     const int i = blockIdx.x * blockDim.x + threadIdx.x, ow = i % OW, oh = i / OW % OH, plane = i / OW / OH;
+//     if (plane >= planes) return;
+//     float best = 0;
+//     int found = -1;
+//     for (int r = 0; r < KH; r++)
+//       for (int s = 0; s < KW; s++) {
+//         const int row = oh * sh - ph + r * dh, column = ow * sw - pw + s * dw;
+//         if (row < 0 || row >= H || column < 0 || column >= W) continue;
+//         const float element = x[(plane * H + row) * W + column];
+//         if (found < 0 || element > best || element != element) best = element, found = r * KW + s;
+//       }
+//     y[i] = best;
+//     place[i] = found;
+//   }
+//
 // Specialisation: DTYPE=float, INDEX=int, KH=3, KW=3, PLACE=unsigned char, VECTOR=1, THREADS=128, ROWS=4
 // Specialisation: DTYPE=float, INDEX=int, KH=3, KW=3, PLACE=unsigned char, VECTOR=4, SW=2, PW=1, THREADS=128, ROWS=1
 // Specialisation: DTYPE=float, INDEX=int, KH=2, KW=2, PLACE=unsigned char, VECTOR=4, SW=2, PW=0, THREADS=128, ROWS=1

@@ -18,6 +18,7 @@ from gpunn.cuda.compiler import Resources
 from gpunn.ops.conv import Plan, plan
 from gpunn.ops.conv.tensor_core_tiles import (
     CHUNK_BYTES,
+    CONSTANTS,
     PIECE_BYTES,
     THREADS,
     TILE_N,
@@ -215,7 +216,7 @@ def count(shape: Plan, job: Job, itemsize: int) -> Counted:
 @functools.cache
 def mma_resources(precision: str, rows: int, taps: int, kernel: str, arch: str) -> Resources:
     (macros,) = (kind.macros[precision] for kind in KINDS if precision in kind.macros)
-    options = source.options({**macros, "INDEX": "int", "TILE_M": rows, "TAPS": taps})
+    options = source.options({**macros, **CONSTANTS, "INDEX": "int", "TILE_M": rows, "TAPS": taps})
     return compiler.compile_cubin(source.flatten("conv_mma.cu"), "conv_mma.cu", options, arch).resources[kernel]
 
 

@@ -14,9 +14,9 @@
 // written has C elements, or C for each slice. The partition follows from the shape and the alignment alone, every sum
 // is formed in its fixed order, and there are no atomics: the same bits in every run.
 //
-// Specialisation: DTYPE=float, INDEX=int, CHANNELS=1, VECTOR=4, RELU=0
-// Specialisation: DTYPE=float, INDEX=long long, CHANNELS=32, VECTOR=1, RELU=1
-// Specialisation: DTYPE=double, INDEX=int, CHANNELS=1, VECTOR=1, RELU=1
+// Specialisation: DTYPE=float, INDEX=int, CHANNELS=1, VECTOR=4, RELU=0, THREADS=256
+// Specialisation: DTYPE=float, INDEX=long long, CHANNELS=32, VECTOR=1, RELU=1, THREADS=256
+// Specialisation: DTYPE=double, INDEX=int, CHANNELS=1, VECTOR=1, RELU=1, THREADS=256
 #ifndef DTYPE
 #error "define DTYPE, the element type: float or double"
 #endif
@@ -29,10 +29,12 @@
 #ifndef RELU
 #error "define RELU, 1 if the output is max(., 0), else 0"
 #endif
+#ifndef THREADS
+#error "define THREADS, the threads of a block"
+#endif
 
 #include "pack.cuh"
 
-#define THREADS 256
 #define WORKERS (THREADS / CHANNELS)  // threads on one channel
 
 typedef DTYPE T;

@@ -14,9 +14,9 @@
 //   bias_relu_lrn_pool_forward   x: 4    y: 4 + 1 (place is kept)              a block owns a tile of y
 //   bias_relu_lrn_pool_backward  x: 8    y: 4 + 1 (r is formed again from x)   a thread owns a pixel of x
 //
-// Specialisation: DTYPE=float, INDEX=int, SIZE=5, BETA=75, KH=3, KW=3, SH=2, SW=2, PLACE=unsigned char
-// Specialisation: DTYPE=double, INDEX=int, SIZE=4, BETA=75, KH=2, KW=2, SH=2, SW=2, PLACE=unsigned char
-// Specialisation: DTYPE=float, INDEX=long long, SIZE=3, BETA=50, KH=3, KW=2, SH=1, SW=3, PLACE=unsigned char
+// Specialisation: DTYPE=float, INDEX=int, SIZE=5, BETA=75, KH=3, KW=3, SH=2, SW=2, PLACE=unsigned char, THREADS=256, WINDOWS_H=8, WINDOWS_W=32, TILE_H=7, TILE_W=16
+// Specialisation: DTYPE=double, INDEX=int, SIZE=4, BETA=75, KH=2, KW=2, SH=2, SW=2, PLACE=unsigned char, THREADS=256, WINDOWS_H=8, WINDOWS_W=32, TILE_H=7, TILE_W=16
+// Specialisation: DTYPE=float, INDEX=long long, SIZE=3, BETA=50, KH=3, KW=2, SH=1, SW=3, PLACE=unsigned char, THREADS=256, WINDOWS_H=8, WINDOWS_W=32, TILE_H=7, TILE_W=16
 #ifndef DTYPE
 #error "define DTYPE, the element type: float or double"
 #endif
@@ -29,10 +29,18 @@
 #ifndef PLACE
 #error "define PLACE, the integer type that can count the elements of the window"
 #endif
+#ifndef THREADS
+#error "define THREADS, the threads of a block"
+#endif
+#if !defined(WINDOWS_H) || !defined(WINDOWS_W)
+#error "define WINDOWS_H and WINDOWS_W, the windows that a block of bias_relu_pool_lrn_backward visits"
+#endif
+#if !defined(TILE_H) || !defined(TILE_W)
+#error "define TILE_H and TILE_W, the elements of y that a block of bias_relu_lrn_pool_forward owns"
+#endif
 #define VECTOR 1  // AlexNet's rows have odd lengths: no two of them start at a multiple of 16 bytes
 #include "lrn_window.cuh"
 
-#define THREADS 256
 #define AHEAD (8 / (int)sizeof(T))  // channels loaded before they are needed
 #define ALL_LANES 0xffffffffu
 
@@ -112,8 +120,7 @@ bias_relu_pool_lrn_forward(const T* __restrict__ x, const T* __restrict__ b, T* 
 
 // A block of bias_relu_pool_lrn_backward has a thread for each of WINDOWS_H x WINDOWS_W windows; the first BEFORE rows
 // and columns of them belong to the blocks before it, but reach into the elements of x that it owns.
-#define WINDOWS_H 8
-#define WINDOWS_W 32
+static_assert(WINDOWS_H * WINDOWS_W == THREADS, "a thread for each window");
 #define BEFORE_H ((KH - 1) / SH)
 #define BEFORE_W ((KW - 1) / SW)
 #define OWN_H (WINDOWS_H - BEFORE_H)
@@ -179,8 +186,7 @@ bias_relu_pool_lrn_backward(const T* __restrict__ gy, const T* __restrict__ pool
 }
 
 // A block of bias_relu_lrn_pool_forward owns TILE_H x TILE_W elements of y, and normalises what their windows hold.
-#define TILE_H 7
-#define TILE_W 16
+static_assert(TILE_H * TILE_W <= THREADS, "a thread for each element");
 #define HELD_H ((TILE_H - 1) * SH + KH)
 #define HELD_W ((TILE_W - 1) * SW + KW)
 #define HELD (HELD_H * HELD_W)

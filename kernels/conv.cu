@@ -15,15 +15,37 @@
 // conv2d_backward_w. Every gradient is gathered and every sum has its fixed order: no atomics, the same bits in every
 // run on devices with as many multiprocessors (which decide the number of splits).
 //
-// Specialisation: DTYPE=float, INDEX=int, TILE_M=128, TILE_N=128, REG=8, STAGES=2
-// Specialisation: DTYPE=float, INDEX=int, TILE_M=128, TILE_N=64, REG=8, STAGES=3
-// Specialisation: DTYPE=float, INDEX=int, TILE_M=64, TILE_N=128, REG=8, STAGES=3
-// Specialisation: DTYPE=float, INDEX=int, TILE_M=64, TILE_N=64, REG=4, STAGES=3
-// Specialisation: DTYPE=float, INDEX=int, TILE_M=32, TILE_N=64, REG=4, STAGES=3
-// Specialisation: DTYPE=float, INDEX=int, TILE_M=16, TILE_N=64, REG=4, STAGES=3
-// Specialisation: DTYPE=double, INDEX=int, TILE_M=64, TILE_N=64, REG=4, STAGES=2
-// Specialisation: DTYPE=float, INDEX=long long, TILE_M=64, TILE_N=64, REG=4, STAGES=3
-// Specialisation: DTYPE=double, INDEX=int, TILE_M=16, TILE_N=64, REG=4, STAGES=2
+// The plain kernel, a thread for each element of y; the fast one gives the same up to the rounding of its sums:
+//
+//   __global__ void plain_conv2d(const float* x, const float* w, const float* b, float* y, int groups, int N, int C,
+//                                int H, int W, int K, int KH, int KW, int OH, int OW, int sh, int sw, int ph, int pw,
+//                                int dh, int dw) {
+//     const int i = blockIdx.x * blockDim.x + threadIdx.x, ow = i % OW, oh = i / OW % OH, k = i / OW / OH % K;
+//     const int n = i / OW / OH / K, group_c = C / groups, first_c = k / (K / groups) * group_c;
+//     if (n >= N) return;
+//     float sum = b[k];
+//     for (int c = 0; c < group_c; c++)
+//       for (int r = 0; r < KH; r++)
+//         for (int s = 0; s < KW; s++) {
+//           const int row = oh * sh - ph + r * dh, column = ow * sw - pw + s * dw;
+//           if (row >= 0 && row < H && column >= 0 && column < W)
+//             sum += w[((k * group_c + c) * KH + r) * KW + s] * x[((n * C + first_c + c) * H + row) * W + column];
+//         }
+//     y[i] = sum;
+//   }
+//
+// Specialisation: DTYPE=float, INDEX=int, TILE_M=128, TILE_N=128, REG=8, STAGES=2, TILE_K=16, SUM_THREADS=256
+// Specialisation: DTYPE=float, INDEX=int, TILE_M=128, TILE_N=64, REG=8, STAGES=3, TILE_K=16, SUM_THREADS=256
+// Specialisation: DTYPE=float, INDEX=int, TILE_M=64, TILE_N=128, REG=8, STAGES=3, TILE_K=16, SUM_THREADS=256
+// Specialisation: DTYPE=float, INDEX=int, TILE_M=64, TILE_N=64, REG=4, STAGES=3, TILE_K=16, SUM_THREADS=256
+// Specialisation: DTYPE=float, INDEX=int, TILE_M=32, TILE_N=64, REG=4, STAGES=3, TILE_K=16, SUM_THREADS=256
+// Specialisation: DTYPE=float, INDEX=int, TILE_M=16, TILE_N=64, REG=4, STAGES=3, TILE_K=16, SUM_THREADS=256
+// Specialisation: DTYPE=double, INDEX=int, TILE_M=64, TILE_N=64, REG=4, STAGES=2, TILE_K=16, SUM_THREADS=256
+// Specialisation: DTYPE=float, INDEX=long long, TILE_M=64, TILE_N=64, REG=4, STAGES=3, TILE_K=16, SUM_THREADS=256
+// Specialisation: DTYPE=double, INDEX=int, TILE_M=16, TILE_N=64, REG=4, STAGES=2, TILE_K=16, SUM_THREADS=256
+#ifndef SUM_THREADS
+#error "define SUM_THREADS, the threads of a block of conv2d_sum_splits"
+#endif
 #include "gemm_tile.cuh"
 
 #define SHAPE_PARAMETERS                                                                                     \
@@ -146,8 +168,6 @@ conv2d_backward_w(const T* __restrict__ gy, const T* __restrict__ x, T* __restri
       },
       columns, [](int, T sum) { return sum; });
 }
-
-#define SUM_THREADS 256
 
 // gw = partial[0] + partial[1] + ... in that order; a thread owns one element.
 extern "C" __global__ void __launch_bounds__(SUM_THREADS)

@@ -13,9 +13,27 @@
 // them, which find them in the L2 cache. Every sum has its fixed order, and gradients are gathered: no atomics, the
 // same bits in every run.
 //
-// Specialisation: DTYPE=float, INDEX=int, KH=3, KW=3
-// Specialisation: DTYPE=float, INDEX=long long, KH=5, KW=5
-// Specialisation: DTYPE=double, INDEX=int, KH=7, KW=7
+// The plain kernel, a thread for each element of y:
+//
+//   __global__ void plain_depthwise(const float* x, const float* w, const float* b, float* y, int N, int C, int H,
+//                                   int W, int M, int KH, int KW, int OH, int OW, int sh, int sw, int ph, int pw,
+//                                   int dh, int dw) {
+//     const int i = blockIdx.x * blockDim.x + threadIdx.x, ow = i % OW, oh = i / OW % OH, k = i / OW / OH % (C * M);
+//     const int n = i / OW / OH / (C * M);
+//     if (n >= N) return;
+//     float sum = b[k];
+//     for (int r = 0; r < KH; r++)
+//       for (int s = 0; s < KW; s++) {
+//         const int row = oh * sh - ph + r * dh, column = ow * sw - pw + s * dw;
+//         if (row >= 0 && row < H && column >= 0 && column < W)
+//           sum += w[(k * KH + r) * KW + s] * x[((n * C + k / M) * H + row) * W + column];
+//       }
+//     y[i] = sum;
+//   }
+//
+// Specialisation: DTYPE=float, INDEX=int, KH=3, KW=3, THREADS=128, PIXELS=4
+// Specialisation: DTYPE=float, INDEX=long long, KH=5, KW=5, THREADS=128, PIXELS=4
+// Specialisation: DTYPE=double, INDEX=int, KH=7, KW=7, THREADS=128, PIXELS=4
 #ifndef DTYPE
 #error "define DTYPE, the element type: float or double"
 #endif
@@ -25,11 +43,14 @@
 #ifndef INDEX
 #error "define INDEX, the integer type that can count the elements of every array: int or long long"
 #endif
+#ifndef THREADS
+#error "define THREADS, the threads of a block"
+#endif
+#ifndef PIXELS
+#error "define PIXELS, of a thread, THREADS apart: they share one read of the filter"
+#endif
 
 typedef DTYPE T;
-
-#define THREADS 128
-#define PIXELS 4  // of a thread, THREADS apart: they share one read of the filter
 
 #define SHAPE_PARAMETERS \
   int N, int C, int H, int W, int M, int OH, int OW, int sh, int sw, int ph, int pw, int dh, int dw

@@ -21,14 +21,36 @@
 // walks along K in steps of 64 bytes (16 or 32 terms), through a ring of STAGES pieces of both operands in shared
 // memory: one piece is multiplied while the copies of the next are under way, zero-filled where they are padding.
 //
-// Specialisation: DTYPE=float, PRECISION=tf32, INDEX=int, TILE_M=128, TAPS=1
-// Specialisation: DTYPE=float, PRECISION=f16, INDEX=long long, TILE_M=128, TAPS=1
-// Specialisation: DTYPE=float, PRECISION=bf16, INDEX=int, TILE_M=64, TAPS=1
-// Specialisation: DTYPE=float16_bits, PRECISION=f16, INDEX=int, TILE_M=32, TAPS=1
-// Specialisation: DTYPE=float, PRECISION=tf32, INDEX=long long, TILE_M=64, TAPS=4
-// Specialisation: DTYPE=float, PRECISION=bf16, INDEX=int, TILE_M=128, TAPS=2
-// Specialisation: DTYPE=float16_bits, PRECISION=f16, INDEX=long long, TILE_M=128, TAPS=4
-// Specialisation: DTYPE=bfloat16_bits, PRECISION=bf16, INDEX=int, TILE_M=64, TAPS=1
+// The plain kernel of bf16, without groups and dilation, a thread for each element of y:
+//
+//   __device__ float rounded(float x) {  // to the 16 upper bits, of two equally near ones to the even one; not for NaN
+//     const unsigned bits = __float_as_uint(x);
+//     return __uint_as_float((bits + 0x7fff + (bits >> 16) % 2) & 0xffff0000);
+//   }
+//   __global__ void plain_conv2d_bf16(const float* x, const float* w, const float* b, float* y, int N, int C, int H,
+//                                     int W, int K, int KH, int KW, int OH, int OW, int sh, int sw, int ph, int pw) {
+//     const int i = blockIdx.x * blockDim.x + threadIdx.x, ow = i % OW, oh = i / OW % OH, k = i / OW / OH % K;
+//     const int n = i / OW / OH / K;
+//     if (n >= N) return;
+//     float sum = 0;
+//     for (int c = 0; c < C; c++)
+//       for (int r = 0; r < KH; r++)
+//         for (int s = 0; s < KW; s++) {
+//           const int row = oh * sh - ph + r, column = ow * sw - pw + s;
+//           if (row >= 0 && row < H && column >= 0 && column < W)
+//             sum += rounded(w[((k * C + c) * KH + r) * KW + s]) * rounded(x[((n * C + c) * H + row) * W + column]);
+//         }
+//     y[i] = sum + b[k];
+//   }
+//
+// Specialisation: DTYPE=float, PRECISION=tf32, INDEX=int, TILE_M=128, TAPS=1, THREADS=256, TILE_N=128, PACK_TILE=32, CHUNK_BYTES=16, PIECE_BYTES=64
+// Specialisation: DTYPE=float, PRECISION=f16, INDEX=long long, TILE_M=128, TAPS=1, THREADS=256, TILE_N=128, PACK_TILE=32, CHUNK_BYTES=16, PIECE_BYTES=64
+// Specialisation: DTYPE=float, PRECISION=bf16, INDEX=int, TILE_M=64, TAPS=1, THREADS=256, TILE_N=128, PACK_TILE=32, CHUNK_BYTES=16, PIECE_BYTES=64
+// Specialisation: DTYPE=float16_bits, PRECISION=f16, INDEX=int, TILE_M=32, TAPS=1, THREADS=256, TILE_N=128, PACK_TILE=32, CHUNK_BYTES=16, PIECE_BYTES=64
+// Specialisation: DTYPE=float, PRECISION=tf32, INDEX=long long, TILE_M=64, TAPS=4, THREADS=256, TILE_N=128, PACK_TILE=32, CHUNK_BYTES=16, PIECE_BYTES=64
+// Specialisation: DTYPE=float, PRECISION=bf16, INDEX=int, TILE_M=128, TAPS=2, THREADS=256, TILE_N=128, PACK_TILE=32, CHUNK_BYTES=16, PIECE_BYTES=64
+// Specialisation: DTYPE=float16_bits, PRECISION=f16, INDEX=long long, TILE_M=128, TAPS=4, THREADS=256, TILE_N=128, PACK_TILE=32, CHUNK_BYTES=16, PIECE_BYTES=64
+// Specialisation: DTYPE=bfloat16_bits, PRECISION=bf16, INDEX=int, TILE_M=64, TAPS=1, THREADS=256, TILE_N=128, PACK_TILE=32, CHUNK_BYTES=16, PIECE_BYTES=64
 #ifndef DTYPE
 #error "define DTYPE, the element type of the arrays: float, float16_bits or bfloat16_bits"
 #endif
@@ -43,6 +65,18 @@
 #endif
 #ifndef INDEX
 #error "define INDEX, the integer type that can count the elements of every array: int or long long"
+#endif
+#ifndef THREADS
+#error "define THREADS, the threads of a block"
+#endif
+#ifndef TILE_N
+#error "define TILE_N, the columns of the product that one block computes"
+#endif
+#ifndef PACK_TILE
+#error "define PACK_TILE, the pixels, and the channels, that a block of conv_mma_pack moves"
+#endif
+#if !defined(CHUNK_BYTES) || !defined(PIECE_BYTES)
+#error "define CHUNK_BYTES, what is copied at a time, and PIECE_BYTES, what a step along K takes of a row"
 #endif
 #include "element.cuh"
 
@@ -72,15 +106,15 @@ struct bf16 {
 
 typedef PRECISION::Bits Bits;
 typedef uint4 Chunk;
-#define CHUNK (16 / (int)sizeof(Bits))  // elements of a chunk
+#define CHUNK (CHUNK_BYTES / (int)sizeof(Bits))  // elements of a chunk
+static_assert(sizeof(Chunk) == CHUNK_BYTES, "a chunk is what one copy moves");
 // A part of a chunk: all of it, or the channels of one pixel.
-struct __align__(16 / TAPS) Part {
-  unsigned words[4 / TAPS];
+struct __align__(CHUNK_BYTES / TAPS) Part {
+  unsigned words[CHUNK_BYTES / 4 / TAPS];
 };
 
-#define TILE_N 128
 #define STAGES 3
-#define THREADS 256
+static_assert(THREADS == 2 * 4 * 32, "2 x 4 warps");
 #define WARP_M (TILE_M / 2)
 #define WARP_N (TILE_N / 4)
 
@@ -101,37 +135,34 @@ struct Sum {
 
 // ---- channels last -------------------------------------------------------------------------------------------------
 
-#define PACK_PIXELS 32
-#define PACK_CHANNELS 32
-#define PACK_THREADS 256
-
 // packed[n][p][g][c] = x[n][g*C + c][p] rounded, for c < C = channels of one of `groups` groups; 0 up to `padded`,
-// whole parts. A block moves PACK_PIXELS x PACK_CHANNELS elements of one image and group through shared
-// memory: it reads along pixels and writes along channels. grid = (images * pixel tiles, channel tiles, groups).
-extern "C" __global__ void __launch_bounds__(PACK_THREADS)
+// whole parts. A block moves PACK_TILE x PACK_TILE elements of one image and group through shared memory:
+// it reads along pixels and writes along channels. grid = (images * pixel tiles, channel tiles, groups).
+extern "C" __global__ void __launch_bounds__(THREADS)
 conv_mma_pack(const T* __restrict__ x, Bits* __restrict__ packed, int pixels, int channels, int padded) {
-  __shared__ Bits tile[PACK_CHANNELS][PACK_PIXELS + 1];  // one more: a column falls into different banks
-  const int groups = gridDim.z, group = blockIdx.z, tiles = (pixels + PACK_PIXELS - 1) / PACK_PIXELS;
-  const int image = blockIdx.x / tiles, p0 = blockIdx.x % tiles * PACK_PIXELS, c0 = blockIdx.y * PACK_CHANNELS;
+  __shared__ Bits tile[PACK_TILE][PACK_TILE + 1];  // one more: a column falls into different banks
+  const int groups = gridDim.z, group = blockIdx.z, tiles = (pixels + PACK_TILE - 1) / PACK_TILE;
+  const int image = blockIdx.x / tiles, p0 = blockIdx.x % tiles * PACK_TILE, c0 = blockIdx.y * PACK_TILE;
   const T* from = x + ((INDEX)image * groups + group) * channels * pixels;
   Bits* to = packed + (INDEX)image * pixels * groups * padded;
 
-  for (int i = threadIdx.x; i < PACK_CHANNELS * PACK_PIXELS; i += PACK_THREADS) {
-    const int c = c0 + i / PACK_PIXELS, p = p0 + i % PACK_PIXELS;
+  for (int i = threadIdx.x; i < PACK_TILE * PACK_TILE; i += THREADS) {
+    const int c = c0 + i / PACK_TILE, p = p0 + i % PACK_TILE;
     const bool inside = c < channels && p < pixels;
-    tile[i / PACK_PIXELS][i % PACK_PIXELS] = inside ? PRECISION::rounded(widened(from[(INDEX)c * pixels + p])) : 0;
+    tile[i / PACK_TILE][i % PACK_TILE] = inside ? PRECISION::rounded(widened(from[(INDEX)c * pixels + p])) : 0;
   }
   __syncthreads();
-  for (int i = threadIdx.x; i < PACK_CHANNELS * PACK_PIXELS; i += PACK_THREADS) {
-    const int p = p0 + i / PACK_CHANNELS, c = c0 + i % PACK_CHANNELS;
+  for (int i = threadIdx.x; i < PACK_TILE * PACK_TILE; i += THREADS) {
+    const int p = p0 + i / PACK_TILE, c = c0 + i % PACK_TILE;
     if (p < pixels && c < padded)
-      to[((INDEX)p * groups + group) * padded + c] = tile[i % PACK_CHANNELS][i / PACK_CHANNELS];
+      to[((INDEX)p * groups + group) * padded + c] = tile[i % PACK_TILE][i / PACK_TILE];
   }
 }
 
 // ---- forward, and backward of x ------------------------------------------------------------------------------------
 
-#define STEP 4  // chunks along K of one piece
+#define STEP (PIECE_BYTES / CHUNK_BYTES)  // chunks along K of one piece
+static_assert(STEP == 4, "place() turns rows of 4 chunks");
 #define LOADED_ROWS (THREADS / STEP)
 
 // A row of 4 chunks is 64 bytes, so that two rows share the 128 bytes of all banks. Turned like this, the same chunk of
@@ -192,7 +223,7 @@ conv_mma_product(const Chunk* __restrict__ a, const Part* __restrict__ b, const 
       const int m = row + i * LOADED_ROWS;
       const bool inside = any && m0 + m < rows;
       if (m < TILE_M)
-        cp_async<16>(&a_ring[stage][place(m, chunk)], inside ? filters + (INDEX)m * terms + term : a, inside * 16);
+        cp_async<CHUNK_BYTES>(&a_ring[stage][place(m, chunk)], inside ? filters + (INDEX)m * terms + term : a, inside * CHUNK_BYTES);
     }
     int part_h = tap_h, part_w = tap_w;
 #pragma unroll
@@ -203,7 +234,7 @@ conv_mma_product(const Chunk* __restrict__ a, const Part* __restrict__ b, const 
         const bool inside = any && part_h < taps_h && inside_of(h_size, at_h) && inside_of(w_size, at_w);
         const Part* from = b;
         if (inside) from += ((((INDEX)base_n[i] * h_size + at_h) * w_size + at_w) * groups + group) * chunks + c;
-        cp_async<16 / TAPS>((Part*)&b_ring[stage][place(row + i * LOADED_ROWS, chunk)] + part, from, inside * 16 / TAPS);
+        cp_async<CHUNK_BYTES / TAPS>((Part*)&b_ring[stage][place(row + i * LOADED_ROWS, chunk)] + part, from, inside * CHUNK_BYTES / TAPS);
       }
       if (TAPS > 1 && ++part_w == taps_w) part_w = 0, part_h++;
     }
@@ -276,7 +307,7 @@ conv_mma_product(const Chunk* __restrict__ a, const Part* __restrict__ b, const 
 
 // ---- backward of w -------------------------------------------------------------------------------------------------
 
-#define DEPTH (64 / (int)sizeof(Bits))  // pixels of one piece
+#define DEPTH (PIECE_BYTES / (int)sizeof(Bits))  // pixels of one piece
 
 // Chunk `chunk` of pixel `pixel` in a piece of DEPTH pixels x `width` chunks. Fragments are read across pixels: turned
 // like this, 8 pixels (16-bit; of 4 chunks, as in `place`) or two chunks of 4 pixels (32-bit) cover all banks once.
@@ -326,8 +357,8 @@ conv_mma_backward_w(const Chunk* __restrict__ gy, const Part* __restrict__ x, fl
 #pragma unroll
     for (int i = a_pixel; i < DEPTH; i += a_pixels) {
       const bool inside = a_inside && next + i < last;
-      cp_async<16>(&a_ring[stage][place_across(a_width, i, a_chunk)],
-                   inside ? a_from + (next + i) * groups * row_chunks : gy, inside * 16);
+      cp_async<CHUNK_BYTES>(&a_ring[stage][place_across(a_width, i, a_chunk)],
+                   inside ? a_from + (next + i) * groups * row_chunks : gy, inside * CHUNK_BYTES);
     }
 #pragma unroll
     for (int i = b_pixel; i < DEPTH; i += b_pixels) {
@@ -339,7 +370,7 @@ conv_mma_backward_w(const Chunk* __restrict__ gy, const Part* __restrict__ x, fl
         const bool inside = next + i < last && inside_of(h_size, at_h) && inside_of(w_size, at_w);
         const Part* from = x;
         if (inside) from += (((n * h_size + at_h) * w_size + at_w) * groups + group) * chunks + c;
-        cp_async<16 / TAPS>((Part*)&b_ring[stage][place_across(b_width, i, b_chunk)] + part, from, inside * 16 / TAPS);
+        cp_async<CHUNK_BYTES / TAPS>((Part*)&b_ring[stage][place_across(b_width, i, b_chunk)] + part, from, inside * CHUNK_BYTES / TAPS);
       }
     }
     cp_async_commit();

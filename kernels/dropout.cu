@@ -12,20 +12,21 @@
 //   dropout2d  d(i) = i / image, a whole plane at once. A block owns a plane; its threads draw the plane's word each
 //              for itself, which needs no barrier
 //
-// Specialisation: DTYPE=float, INDEX=int, VECTOR=4
-// Specialisation: DTYPE=float, INDEX=long long, VECTOR=1
-// Specialisation: DTYPE=double, INDEX=int, VECTOR=2
+// Specialisation: DTYPE=float, INDEX=int, VECTOR=4, THREADS=128
+// Specialisation: DTYPE=float, INDEX=long long, VECTOR=1, THREADS=128
+// Specialisation: DTYPE=double, INDEX=int, VECTOR=2, THREADS=128
 #ifndef DTYPE
 #error "define DTYPE, the element type: float or double"
 #endif
 #ifndef INDEX
 #error "define INDEX, the integer type that can count the elements of every array: int or long long"
 #endif
+#ifndef THREADS
+#error "define THREADS, the threads of a block"
+#endif
 
 #include "pack.cuh"
 #include "philox.cuh"
-
-#define THREADS 128
 
 typedef DTYPE T;
 

@@ -20,6 +20,9 @@
 #ifndef INDEX
 #error "define INDEX, the integer type that can count the elements of every array: int or long long"
 #endif
+#ifndef TILE_K
+#error "define TILE_K, the terms of a step"
+#endif
 #if !defined(TILE_M) || !defined(TILE_N) || !defined(REG)
 #error "define TILE_M and TILE_N, the rows and columns of the product that one block computes, and REG, a thread's"
 #endif
@@ -30,7 +33,6 @@
 
 typedef DTYPE T;
 
-#define TILE_K 16
 #define GEMM_THREADS ((TILE_M / REG) * (TILE_N / REG))
 // So many blocks at once on a multiprocessor: at most 128 registers a thread, 80 for 4 x 4 sums of float.
 #define GEMM_BLOCKS ((REG == 4 && sizeof(T) == 4 ? 768 : 512) / GEMM_THREADS)
@@ -81,6 +83,7 @@ __device__ __forceinline__ void gemm_tile(const Matrices& z, INDEX first, INDEX 
                                           OutputOf output_of, INDEX c_stride, Finish finish) {
   static_assert(REG == 4 || REG == 8, "a thread owns one or two quads each way");
   static_assert(TILE_M / REG % 4 == 0 && TILE_N / REG % 8 == 0, "a warp is 4 x 8 threads");
+  static_assert(TILE_K == 2 * 8, "the lanes of two warps stand on the terms of a step, 8 each");
   static_assert(GEMM_THREADS % TILE_N == 0 && GEMM_THREADS % 64 == 0, "each thread stages whole lines");
   alignas(16) __shared__ T a_tile[STAGES][TILE_K][TILE_M + TILE_PAD];
   alignas(16) __shared__ T b_tile[STAGES][TILE_K][TILE_N + TILE_PAD];

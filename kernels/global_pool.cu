@@ -10,19 +10,38 @@
 // to a plane alone counts little. Partial results meet by shuffles within a warp and then in thread 0, in a fixed
 // order: the same bits in every run. 16-bit elements are compared and summed in float. The first maximum wins a tie; NaN wins over any number, the last NaN over others.
 //
-// Specialisation: DTYPE=float, INDEX=int, VECTOR=4
-// Specialisation: DTYPE=double, INDEX=long long, VECTOR=1
-// Specialisation: DTYPE=float16_bits, INDEX=int, VECTOR=8
-// Specialisation: DTYPE=bfloat16_bits, INDEX=int, VECTOR=1
+// The plain kernel of both, a thread for each plane:
+//
+//   __global__ void plain_global_pool2d(const float* x, float* mean, float* most, int* place, int planes, int pixels) {
+//     const int plane = blockIdx.x * blockDim.x + threadIdx.x;
+//     if (plane >= planes) return;
+//     const float* elements = x + plane * pixels;
+//     float sum = 0;
+//     int found = 0;
+//     for (int i = 0; i < pixels; i++) {
+//       sum += elements[i];
+//       if (elements[i] > elements[found] || elements[i] != elements[i]) found = i;
+//     }
+//     mean[plane] = sum / pixels;
+//     most[plane] = elements[found];
+//     place[plane] = found;
+//   }
+//
+// Specialisation: DTYPE=float, INDEX=int, VECTOR=4, MOST_THREADS=256
+// Specialisation: DTYPE=double, INDEX=long long, VECTOR=1, MOST_THREADS=256
+// Specialisation: DTYPE=float16_bits, INDEX=int, VECTOR=8, MOST_THREADS=256
+// Specialisation: DTYPE=bfloat16_bits, INDEX=int, VECTOR=1, MOST_THREADS=256
 #ifndef DTYPE
 #error "define DTYPE, the element type: float, double, float16_bits or bfloat16_bits"
 #endif
 #ifndef INDEX
 #error "define INDEX, the integer type that can count the elements of every array: int or long long"
 #endif
+#ifndef MOST_THREADS
+#error "define MOST_THREADS, the most threads that a block may have"
+#endif
 #include "pack.cuh"
 
-#define MOST_THREADS 256
 #define ALL_LANES 0xffffffffu
 
 typedef DTYPE T;

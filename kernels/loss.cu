@@ -10,9 +10,9 @@
 // when the rows in flight are larger than the cache. A thread takes its logits in ascending order and the threads
 // are merged in a fixed tree: the same bits in every run.
 //
-// Specialisation: DTYPE=float, INDEX=int, ROW=32
-// Specialisation: DTYPE=float, INDEX=long long, ROW=256
-// Specialisation: DTYPE=double, INDEX=int, ROW=32
+// Specialisation: DTYPE=float, INDEX=int, ROW=32, THREADS=256
+// Specialisation: DTYPE=float, INDEX=long long, ROW=256, THREADS=256
+// Specialisation: DTYPE=double, INDEX=int, ROW=32, THREADS=256
 #ifndef DTYPE
 #error "define DTYPE, the element type: float or double"
 #endif
@@ -20,10 +20,11 @@
 #error "define INDEX, the integer type that can count the elements of every array: int or long long"
 #endif
 #ifndef ROW
-#error "define ROW, the threads that own a row: 32 or 256"
+#error "define ROW, the threads that own a row: 32 or THREADS"
 #endif
-
-#define THREADS 256
+#ifndef THREADS
+#error "define THREADS, the threads of a block"
+#endif
 
 typedef DTYPE T;
 

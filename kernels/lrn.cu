@@ -13,19 +13,35 @@
 // subtract large squares from each other and lose the small ones. Each element is written by one thread in an order
 // that depends on neither the grid nor VECTOR: the same bits in every run.
 //
-// Specialisation: DTYPE=float, INDEX=int, SIZE=5, BETA=75, VECTOR=4
-// Specialisation: DTYPE=float, INDEX=int, SIZE=5, BETA=75, VECTOR=1
-// Specialisation: DTYPE=float, INDEX=long long, SIZE=7, BETA=50, VECTOR=4
-// Specialisation: DTYPE=double, INDEX=int, SIZE=4, BETA=0, VECTOR=2
+// The plain kernel, a thread for each element of y:
+//
+//   __global__ void plain_lrn(const float* x, float* y, int N, int C, int image, int size, float a, float beta,
+//                             float k) {
+//     const int i = blockIdx.x * blockDim.x + threadIdx.x, c = i / image % C;
+//     if (i >= N * C * image) return;
+//     float s = k;
+//     for (int j = c - size / 2; j <= c + (size - 1) / 2; j++) {
+//       if (j < 0 || j >= C) continue;
+//       const float beside = x[i + (j - c) * image];
+//       s += a * beside * beside;
+//     }
+//     y[i] = x[i] / powf(s, beta);
+//   }
+//
+// Specialisation: DTYPE=float, INDEX=int, SIZE=5, BETA=75, VECTOR=4, THREADS=128
+// Specialisation: DTYPE=float, INDEX=int, SIZE=5, BETA=75, VECTOR=1, THREADS=128
+// Specialisation: DTYPE=float, INDEX=long long, SIZE=7, BETA=50, VECTOR=4, THREADS=128
+// Specialisation: DTYPE=double, INDEX=int, SIZE=4, BETA=0, VECTOR=2, THREADS=128
 #ifndef DTYPE
 #error "define DTYPE, the element type: float or double"
 #endif
 #ifndef INDEX
 #error "define INDEX, the integer type that can count the elements of every array: int or long long"
 #endif
+#ifndef THREADS
+#error "define THREADS, the threads of a block"
+#endif
 #include "lrn_window.cuh"
-
-#define THREADS 128
 
 typedef DTYPE T;
 

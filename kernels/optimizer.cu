@@ -17,19 +17,20 @@
 // adam and adadelta 28; rmsprop 20, and 8 more each for centered and for momentum. Each parameter is computed by one
 // thread from its own values alone: the same bits in every run, wherever the buffer starts.
 //
-// Specialisation: DTYPE=float, INDEX=int, VECTOR=4
-// Specialisation: DTYPE=double, INDEX=int, VECTOR=2
-// Specialisation: DTYPE=float, INDEX=long long, VECTOR=4
+// Specialisation: DTYPE=float, INDEX=int, VECTOR=4, THREADS=256
+// Specialisation: DTYPE=double, INDEX=int, VECTOR=2, THREADS=256
+// Specialisation: DTYPE=float, INDEX=long long, VECTOR=4, THREADS=256
 #ifndef DTYPE
 #error "define DTYPE, the element type: float or double"
 #endif
 #ifndef INDEX
 #error "define INDEX, the integer type that can count the elements of every array: int or long long"
 #endif
+#ifndef THREADS
+#error "define THREADS, the threads of a block"
+#endif
 
 #include "pack.cuh"
-
-#define THREADS 256
 
 typedef DTYPE T;
 

@@ -14,13 +14,32 @@
 // 16-bit elements are compared and summed in float, and the sums rounded once.
 // Padding is -inf for the maximum and 0 for the mean. The first maximum wins a tie; NaN wins over any number.
 //
-// Specialisation: DTYPE=float, INDEX=int, KH=3, KW=3, PLACE=unsigned char, VECTOR=1
-// Specialisation: DTYPE=float, INDEX=int, KH=3, KW=3, PLACE=unsigned char, VECTOR=4, SW=2, PW=1
-// Specialisation: DTYPE=float, INDEX=int, KH=2, KW=2, PLACE=unsigned char, VECTOR=4, SW=2, PW=0
-// Specialisation: DTYPE=double, INDEX=int, KH=2, KW=2, PLACE=unsigned char, VECTOR=2, SW=2, PW=0
-// Specialisation: DTYPE=float16_bits, INDEX=int, KH=3, KW=3, PLACE=unsigned char, VECTOR=4, SW=2, PW=1
-// Specialisation: DTYPE=bfloat16_bits, INDEX=int, KH=3, KW=3, PLACE=unsigned char, VECTOR=1
-// Specialisation: DTYPE=float, INDEX=long long, KH=17, KW=16, PLACE=int, VECTOR=1
+// The plain kernel of the maximum, a thread for each element of y (no window lies in the padding alone):
+//
+//   __global__ void plain_max_pool2d(const float* x, float* y, unsigned char* place, int planes, int H, int W, int KH,
+//                                    int KW, int OH, int OW, int sh, int sw, int ph, int pw, int dh, int dw) {
+//     const int i = blockIdx.x * blockDim.x + threadIdx.x, ow = i % OW, oh = i / OW % OH, plane = i / OW / OH;
+//     if (plane >= planes) return;
+//     float best = 0;
+//     int found = -1;
+//     for (int r = 0; r < KH; r++)
+//       for (int s = 0; s < KW; s++) {
+//         const int row = oh * sh - ph + r * dh, column = ow * sw - pw + s * dw;
+//         if (row < 0 || row >= H || column < 0 || column >= W) continue;
+//         const float element = x[(plane * H + row) * W + column];
+//         if (found < 0 || element > best || element != element) best = element, found = r * KW + s;
+//       }
+//     y[i] = best;
+//     place[i] = found;
+//   }
+//
+// Specialisation: DTYPE=float, INDEX=int, KH=3, KW=3, PLACE=unsigned char, VECTOR=1, THREADS=128, ROWS=4
+// Specialisation: DTYPE=float, INDEX=int, KH=3, KW=3, PLACE=unsigned char, VECTOR=4, SW=2, PW=1, THREADS=128, ROWS=1
+// Specialisation: DTYPE=float, INDEX=int, KH=2, KW=2, PLACE=unsigned char, VECTOR=4, SW=2, PW=0, THREADS=128, ROWS=1
+// Specialisation: DTYPE=double, INDEX=int, KH=2, KW=2, PLACE=unsigned char, VECTOR=2, SW=2, PW=0, THREADS=128, ROWS=1
+// Specialisation: DTYPE=float16_bits, INDEX=int, KH=3, KW=3, PLACE=unsigned char, VECTOR=4, SW=2, PW=1, THREADS=128, ROWS=1
+// Specialisation: DTYPE=bfloat16_bits, INDEX=int, KH=3, KW=3, PLACE=unsigned char, VECTOR=1, THREADS=128, ROWS=4
+// Specialisation: DTYPE=float, INDEX=long long, KH=17, KW=16, PLACE=int, VECTOR=1, THREADS=128, ROWS=4
 #ifndef DTYPE
 #error "define DTYPE, the element type: float, double, float16_bits or bfloat16_bits"
 #endif
@@ -33,14 +52,18 @@
 #ifndef PLACE
 #error "define PLACE, the integer type that can count the elements of the window"
 #endif
+#ifndef THREADS
+#error "define THREADS, the threads of a block"
+#endif
+#ifndef ROWS
+#error "define ROWS, the rows of elements that a thread owns: 1 where VECTOR > 1"
+#endif
 #include "pack.cuh"
 #if VECTOR > 1 && (!defined(SW) || !defined(PW))
 #error "define SW and PW, the stride and the left padding along a row, for VECTOR > 1"
 #endif
 
-#define THREADS 128
 #define BLOCKS 8  // on a multiprocessor at once. Unasked, ptxas aims at more of them, and spills registers for it
-#define ROWS (VECTOR == 1 ? 4 : 1)
 
 typedef DTYPE T;
 typedef Wide<T>::type A;  // in which elements are compared and summed

@@ -12,19 +12,21 @@
 // product: reset 12, update 16, their gradients 16 (of n) and 36 (of the rest). Each element is written by one thread
 // from what it read alone, and sums of two products say which one is fused: the same bits in every run and VECTOR.
 //
-// Specialisation: DTYPE=float, INDEX=int, VECTOR=4
-// Specialisation: DTYPE=double, INDEX=int, VECTOR=2
-// Specialisation: DTYPE=float, INDEX=long long, VECTOR=1
+// Specialisation: DTYPE=float, INDEX=int, VECTOR=4, THREADS=128
+// Specialisation: DTYPE=double, INDEX=int, VECTOR=2, THREADS=128
+// Specialisation: DTYPE=float, INDEX=long long, VECTOR=1, THREADS=128
 #ifndef DTYPE
 #error "define DTYPE, the element type: float or double"
 #endif
 #ifndef INDEX
 #error "define INDEX, the integer type that can count the elements of every array: int or long long"
 #endif
+#ifndef THREADS
+#error "define THREADS, the threads of a block"
+#endif
 
 #include "pack.cuh"
 
-#define THREADS 128
 #define EACH for (int j = 0; j < VECTOR; j++)
 
 typedef DTYPE T;

@@ -11,16 +11,17 @@
 // buffer and writes the other, each word by one thread; all threads write the same value to `changed`: the same bits
 // in every run.
 //
-// Specialisation: DTYPE=unsigned char, INDEX=int
-// Specialisation: DTYPE=float, INDEX=long long
+// Specialisation: DTYPE=unsigned char, INDEX=int, THREADS=128
+// Specialisation: DTYPE=float, INDEX=long long, THREADS=128
 #ifndef DTYPE
 #error "define DTYPE, the element type of the images: unsigned char, float or double"
 #endif
 #ifndef INDEX
 #error "define INDEX, the integer type that can count the pixels of every image, rows rounded up to words: int or long long"
 #endif
-
-#define THREADS 128
+#ifndef THREADS
+#error "define THREADS, the threads of a block"
+#endif
 
 typedef DTYPE T;
 

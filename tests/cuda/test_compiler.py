@@ -99,5 +99,8 @@ def test_a_missing_macro_is_named(name):
     for line in source.flatten(name).splitlines():
         if line.startswith("#error"):
             assert line.startswith('#error "define '), line
-    with pytest.raises(CompileError, match="define DTYPE, the element type"):
-        compiler.compile_cubin(source.flatten(name), name, ("-DKH=1", "-DKW=1", "-DINDEX=int", "-DSIZE=1"), "sm_90")
+    examples = source.example_macros(source.flatten(name))
+    for missing, example in {macro: macros for macros in examples for macro in macros}.items():
+        options = source.options({macro: value for macro, value in example.items() if macro != missing})
+        with pytest.raises(CompileError, match=rf'"define [^"]*\b{missing}\b'):
+            compiler.compile_cubin(source.flatten(name), name, options, "sm_90")

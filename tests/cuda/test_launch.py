@@ -51,6 +51,23 @@ def test_the_cases_launch_every_kernel_of_their_file(stem, monkeypatch):
     assert launched >= set(source.kernel_names(source.flatten(f"{stem}.cu")))
 
 
+@pytest.mark.parametrize("stem", STEMS)
+def test_launches_give_the_macros_that_ci_compiles(stem):
+    """Those that the kernel file lists; a macro that has one number in all its lines has this number in launches."""
+    with cuda.record_launches() as launched:
+        run_kernel_cases(stem)
+    listed = source.example_macros(source.flatten(f"{stem}.cu"))
+    numbers = {name: value for name, value in listed[0].items() if value.isdigit()}
+    numbers = dict(item for item in numbers.items() if all(item in macros.items() for macros in listed))
+    given = [
+        dict(o.removeprefix("-D").split("=", 1) for o in options) for file, options in launched if file[:-3] == stem
+    ]
+    assert given
+    for macros in given:
+        assert macros.keys() in [each.keys() for each in listed]
+        assert macros | numbers == macros
+
+
 @pytest.mark.parametrize("order", ["reverse", *range(20)])
 def test_every_order_of_threads_gives_the_same_bits(stem_and_bits, order):
     stem, expected = stem_and_bits

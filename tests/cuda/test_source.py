@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from gpunn.cuda import source
@@ -59,3 +61,19 @@ def test_every_kernel_file_has_a_specialisation_and_a_kernel():
         code = source.flatten(name)
         assert source.example_macros(code), name
         assert source.kernel_names(code), name
+
+
+_NUMBER = re.compile(r"^\s*(?:#\s*define (\w+)|constexpr int (\w+) =) *\(?\d+\b", re.M)
+_DEFINED = re.compile(r"^\s*#\s*define (\w+)", re.M)
+
+
+@pytest.mark.parametrize("name", source.sources())
+def test_no_number_is_written_where_python_gives_it(name):
+    code = source.flatten(name)
+    given = {macro for macros in source.example_macros(code) for macro in macros}
+    assert not given & set(_DEFINED.findall(code))
+    # The launch must know how many threads a block has.
+    numbers = {a or b for a, b in _NUMBER.findall(code)}
+    sizes = re.findall(r"__launch_bounds__\((\w+)", code)
+    assert sizes
+    assert not [size for size in sizes if size.isdigit() or size in numbers]

@@ -11,8 +11,8 @@ from gpunn.ops.norm.lrn_kernel import ROOTS, channels_per_part
 from gpunn.ops.shared.window import Window
 
 _THREADS = 256
-_WINDOWS = 8, 32  # WINDOWS_H, WINDOWS_W of the kernel
-_TILE = 7, 16  # TILE_H, TILE_W
+_WINDOWS = 8, 32  # rows and columns of windows, one for each thread
+_TILE = 7, 16  # rows and columns of y, an element a thread
 _MOST_HELD = 1024  # elements that a block normalises for its tile of y: 4 windows over channels in a thread's registers
 _MOST_SIZE = 5  # AlexNet's; the windows of more channels leave the registers
 
@@ -80,6 +80,11 @@ def _launch(plan: Plan, kernel: str, arrays: tuple[Array, ...], threads: int) ->
         "SH": win.stride[0],
         "SW": win.stride[1],
         "PLACE": "unsigned char" if plan.pool.place_dtype == np.uint8 else "int",
+        "THREADS": _THREADS,
+        "WINDOWS_H": _WINDOWS[0],
+        "WINDOWS_W": _WINDOWS[1],
+        "TILE_H": _TILE[0],
+        "TILE_W": _TILE[1],
     }
     n, c, h, w = plan.pool.x_shape
     per_part = channels_per_part(threads, c, lrn.size)

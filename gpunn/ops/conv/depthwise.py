@@ -79,6 +79,7 @@ def _launch(plan: Plan, kernel: str, grid: tuple[int, int], args: list[Any]) -> 
     pads, planes = (win.pads[0][0], win.pads[1][0]), max(c * height * width, k * out[0] * out[1])
     macros: dict[str, str | int] = {
         "DTYPE": cuda.c_type(args[0]), "INDEX": cuda.index_type(n * planes), "KH": win.kernel[0], "KW": win.kernel[1],
+        "THREADS": _THREADS, "PIXELS": _PIXELS,
     }  # fmt: skip
     xp = get_array_module(args[0])
     packed = [a if isinstance(a, np.generic) else xp.ascontiguousarray(a) for a in args]

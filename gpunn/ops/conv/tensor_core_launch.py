@@ -14,7 +14,18 @@ from gpunn.backend import Array, get_array_module
 from gpunn.cuda import tuning
 from gpunn.errors import DeviceError, ShapeError, check
 from gpunn.ops.conv.geometry import Plan
-from gpunn.ops.conv.tensor_core_tiles import CHUNK_BYTES, THREADS, Layout, Tiling, Work, choose, tiles, tilings
+from gpunn.ops.conv.tensor_core_tiles import (
+    CHUNK_BYTES,
+    CONSTANTS,
+    PACK_TILE,
+    THREADS,
+    Layout,
+    Tiling,
+    Work,
+    choose,
+    tiles,
+    tilings,
+)
 from gpunn.ops.conv.tiles import MAX_BLOCKS_YZ
 
 
@@ -40,8 +51,6 @@ class Axis(NamedTuple):
 
 Axes = tuple[Axis, Axis]
 
-
-_PACK_TILE = 32  # of conv_mma.cu
 
 # By the name of the precision: the type in conv_mma.cu, and the dtype of its bits.
 _TYPES: dict[str, tuple[str, np.dtype[Any]]] = {
@@ -93,7 +102,7 @@ def launch(
     arrays = [a for a in args if backend.is_array(a)]
     macros: dict[str, str | int] = {
         "DTYPE": setting.dtype, "PRECISION": setting.precision, "TILE_M": tiling.rows, "TAPS": layout.taps,
-        "INDEX": cuda.index_type(*(a.size for a in arrays)),
+        "INDEX": cuda.index_type(*(a.size for a in arrays)), **CONSTANTS,
     }  # fmt: skip
     cuda.launch("conv_mma.cu", kernel, macros, grid, (THREADS,), args)
 
@@ -110,7 +119,7 @@ def pack(setting: Setting, tiling: Tiling, x: Array, groups: int, shared: bool =
     padded = layout.padded if shared else -(-channels // setting.chunk) * setting.chunk
     packed = xp.empty((images, pixels, groups, padded), setting.bits)
     if packed.size:
-        grid = (images * -(-pixels // _PACK_TILE), -(-padded // _PACK_TILE), groups)
+        grid = (images * -(-pixels // PACK_TILE), -(-padded // PACK_TILE), groups)
         args = [xp.ascontiguousarray(x), packed, *map(np.int32, (pixels, channels, padded))]
         launch(setting, tiling, layout, "conv_mma_pack", grid, args)
     return packed

@@ -11,6 +11,16 @@ CHUNK_BYTES = 16
 PIECE_BYTES = 64
 TILE_N = 128
 THREADS = 256
+PACK_TILE = 32
+CONSTANTS = {
+    "THREADS": THREADS,
+    "TILE_N": TILE_N,
+    "PACK_TILE": PACK_TILE,
+    "CHUNK_BYTES": CHUNK_BYTES,
+    "PIECE_BYTES": PIECE_BYTES,
+}
+"""The macros of ``kernels/conv_mma.cu`` that are the same in every launch."""
+
 TILES = (32, 64, 128)
 """The rows that a tile may have."""
 _MOST_TAPS = 4

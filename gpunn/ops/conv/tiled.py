@@ -16,9 +16,8 @@ from gpunn.backend import Array, get_array_module
 from gpunn.cuda import tuning
 from gpunn.errors import ShapeError, check
 from gpunn.ops.conv.geometry import Plan
-from gpunn.ops.conv.tiles import MAX_BLOCKS_YZ, Configuration, Job, choose, product, shortlist
+from gpunn.ops.conv.tiles import MAX_BLOCKS_YZ, SUM_THREADS, Configuration, Job, choose, product, shortlist
 
-_SUM_THREADS = 256  # of kernels/conv.cu
 # What the emulator is planned for: few enough that small problems are not cut into many parts.
 _EMULATED_MULTIPROCESSORS = 4
 
@@ -93,9 +92,9 @@ def _split_sums(plan: Plan, tiles: Configuration, gy: Array, x: Array, gw: Array
     args = [gy, x, partial, index(tiles.chunk(product(plan, "backward_w")))]
     _launch(plan, "backward_w", args, sizes, tiles)
     if tiles.splits > 1:
-        grid = (-(-gw.size // _SUM_THREADS),)
+        grid = (-(-gw.size // SUM_THREADS),)
         args = [partial, gw, index(gw.size), np.int32(tiles.splits)]
-        cuda.launch("conv.cu", "conv2d_sum_splits", _macros(gw, sizes, tiles), grid, (_SUM_THREADS,), args)
+        cuda.launch("conv.cu", "conv2d_sum_splits", _macros(gw, sizes, tiles), grid, (SUM_THREADS,), args)
 
 
 def _tiles(

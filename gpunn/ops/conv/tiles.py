@@ -18,7 +18,10 @@ Job = Literal["forward", "backward_x", "backward_w"]
 JOBS: tuple[Job, ...] = ("forward", "backward_x", "backward_w")
 
 TILE_K = 16
-"""Terms of a sum that a block stages at a time, as in ``kernels/gemm_tile.cuh``."""
+"""Terms of a sum that a block stages at a time."""
+
+SUM_THREADS = 256
+"""Threads of a block that adds up splits."""
 
 MAX_BLOCKS_YZ = 65535
 """Blocks that CUDA takes at most along the second and the third axis of a grid."""
@@ -64,7 +67,8 @@ class Configuration:
         return self.rows * self.columns // self.reg**2
 
     def macros(self) -> dict[str, str | int]:
-        return {"TILE_M": self.rows, "TILE_N": self.columns, "REG": self.reg, "STAGES": self.stages}
+        tile: dict[str, str | int] = {"TILE_M": self.rows, "TILE_N": self.columns, "TILE_K": TILE_K}
+        return {**tile, "REG": self.reg, "STAGES": self.stages, "SUM_THREADS": SUM_THREADS}
 
     def blocks(self, product: Product) -> tuple[int, int, int]:
         """The grid: column tiles, row tiles, and batch times splits."""

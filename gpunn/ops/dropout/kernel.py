@@ -43,7 +43,8 @@ def apply(x: Array, p: float, key: Key, offset: int, planes: int, keep: Array | 
     else:
         kernel, length, blocks = "dropout2d", x.size // planes, planes
     index = cuda.index_type(x.size)
-    macros: dict[str, str | int] = {"DTYPE": cuda.c_type(x), "INDEX": index, "VECTOR": vector(length, x, y)}
+    macros: dict[str, str | int] = {"DTYPE": cuda.c_type(x), "INDEX": index, "THREADS": _THREADS}
+    macros["VECTOR"] = vector(length, x, y)
     # u >= p exactly if the 53 bits, as an integer, are at least 2^53 p; and 2^53 p is exact.
     threshold = math.ceil(p * 2**53)
     key = key if is_array(key) else cuda.live(x, np.array([key], np.uint64))

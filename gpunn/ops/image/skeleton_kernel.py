@@ -29,7 +29,7 @@ def thin(images: Array) -> Array:
     words_a_row = -(-width // 32)
     words = n * height * words_a_row
     index = cuda.index_type(32 * words)
-    macros: dict[str, str | int] = {"DTYPE": _C_TYPES[images.dtype.name], "INDEX": index}
+    macros: dict[str, str | int] = {"DTYPE": _C_TYPES[images.dtype.name], "INDEX": index, "THREADS": _THREADS}
     count = np.int32 if index == "int" else np.int64
     k, w = np.int32(words_a_row), np.int32(width)
 

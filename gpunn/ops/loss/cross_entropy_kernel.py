@@ -48,5 +48,6 @@ def _launch(kernel: str, x: Array, arrays: list[Array], more: list[Any]) -> None
     rows, classes = x.shape
     row = _WARP if classes <= _WARP_ROW else _THREADS
     macros: dict[str, str | int] = {"DTYPE": cuda.c_type(x), "INDEX": cuda.index_type(x.size), "ROW": row}
+    macros["THREADS"] = _THREADS
     blocks = -(-rows // (_THREADS // row))
     cuda.launch("loss.cu", kernel, macros, (blocks,), (_THREADS,), [*arrays, np.int32(rows), np.int32(classes), *more])

@@ -80,6 +80,6 @@ def _specialised(arrays: list[Array], relu: bool) -> tuple[dict[str, str | int],
     # A thread's offset may pass the end of x by the step to its next pack, over all channels.
     index = cuda.index_type(2 * x.size + _THREADS * pack * channels)
     macros: dict[str, str | int] = {"DTYPE": cuda.c_type(x), "INDEX": index, "CHANNELS": together}
-    macros |= {"VECTOR": pack, "RELU": int(relu)}
+    macros |= {"VECTOR": pack, "RELU": int(relu), "THREADS": _THREADS}
     sizes = [np.int32(n), np.int32(channels), np.int32(image) if index == "int" else np.int64(image)]
     return macros, sizes, (blocks, slices)

@@ -52,6 +52,7 @@ def _launch(plan: LrnPlan, kernel: str, arrays: list[Array]) -> None:
         "SIZE": size,
         "BETA": ROOTS.get(plan.beta, 0),
         "VECTOR": together,
+        "THREADS": _THREADS,
     }
     threads = n * pixels // together
     per_part = channels_per_part(threads, c, size)

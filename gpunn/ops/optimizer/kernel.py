@@ -63,7 +63,7 @@ def _launch(kernel: str, arrays: list[Array], numbers: Sequence[float], *more: A
         return
     index = cuda.index_type(p.size)
     width = WIDEST // p.dtype.itemsize
-    macros: dict[str, str | int] = {"DTYPE": cuda.c_type(p), "INDEX": index, "VECTOR": width}
+    macros: dict[str, str | int] = {"DTYPE": cuda.c_type(p), "INDEX": index, "VECTOR": width, "THREADS": _THREADS}
     head, packs = _packs(arrays, width)
     count = np.int32 if index == "int" else np.int64
     blocks = -(-(p.size - packs * (width - 1)) // _THREADS)

@@ -63,6 +63,7 @@ def _launch(kernel: str, arrays: tuple[Array, ...], x: Array, *scalars: Any) -> 
     together = vector(pixels, *arrays)
     index = cuda.index_type(x.size)
     macros: dict[str, str | int] = {"DTYPE": cuda.c_type(x), "INDEX": index, "VECTOR": together}
+    macros["MOST_THREADS"] = _MOST_THREADS
     warps = -(-pixels // (together * _VECTORS_PER_THREAD * 32))
     threads = min(32 * warps, _MOST_THREADS)
     grid = (x.shape[0] * x.shape[1],)

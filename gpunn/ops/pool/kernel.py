@@ -66,6 +66,7 @@ def _launch(plan: Plan, kernel: str, arrays: tuple[Array, ...], written: Array, 
     span = max(pad + together * step, (together - 1) * step + win.kernel[1])
     if span > _SPAN or win.dilation != (1, 1):
         together = 1
+    own_rows = _ROWS if together == 1 else 1
     macros: dict[str, str | int] = {
         "DTYPE": cuda.c_type(written),
         "INDEX": cuda.index_type(n * c * image[0] * image[1], n * c * oh * ow),
@@ -73,10 +74,12 @@ def _launch(plan: Plan, kernel: str, arrays: tuple[Array, ...], written: Array, 
         "KW": win.kernel[1],
         "PLACE": "unsigned char" if plan.place_dtype == np.uint8 else "int",
         "VECTOR": together,
+        "THREADS": _THREADS,
+        "ROWS": own_rows,
     }
     if together > 1:
         macros |= {"SW": step, "PW": pad}
     rows, columns = written.shape[2:]
-    threads = n * c * (-(-rows // _ROWS) * columns if together == 1 else rows * columns // together)
+    threads = n * c * -(-rows // own_rows) * (columns // together)
     integers = (n * c, *image, oh, ow, *win.stride, win.pads[0][0], pad, *more)
     cuda.launch("pool.cu", kernel, macros, (-(-threads // _THREADS),), (_THREADS,), [*arrays, *map(np.int32, integers)])

@@ -76,5 +76,6 @@ def _launch(kernel: str, inputs: list[Array], outputs: list[Array]) -> None:
     width = vector(hidden, *arrays)
     index = cuda.index_type(*(a.size for a in arrays))
     macros: dict[str, str | int] = {"DTYPE": cuda.c_type(inputs[0]), "INDEX": index, "VECTOR": width}
+    macros["THREADS"] = _THREADS
     blocks = -(-n * (hidden // width) // _THREADS)
     cuda.launch("rnn_cell.cu", kernel, macros, (blocks,), (_THREADS,), [*arrays, np.int32(n), np.int32(hidden)])

@@ -261,8 +261,9 @@ def _run(model: Module, inputs: Sequence[Any], known: Container[str]) -> Trace:
 def trace(model: Module, inputs: Sequence[Any], known: Container[str], grows: bool = True) -> Trace:
     """Follow ``model(*inputs)`` in evaluation mode; each of ``inputs`` is an array, or a list or tuple of them.
 
-    A call of a function in ``known`` is told as one, whatever it calls; of any other, the calls inside it are told if
-    they say it all. With ``grows`` axis 0 of every input counts the examples.
+    A call of a function in ``known`` is one call of the trace, whatever it calls itself. Any other call is replaced by
+    the calls inside it, if all of those are in ``known`` and their results include everything that it returns; else it
+    is one call too. With ``grows`` axis 0 of every input counts the examples.
 
     >>> from gpunn import nn
     >>> found = trace(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), [np.ones((2, 2, 2), np.float32)], {"linear"})

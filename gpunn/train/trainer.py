@@ -1,4 +1,4 @@
-"""The training loop, which can be left after any step and taken up again, bit for bit, in another process.
+"""The training loop, which can be stopped after any step and resumed, bit for bit, in another process.
 
 The base of the callbacks is here too: it is given the trainer, and the trainer calls it.
 """
@@ -48,7 +48,7 @@ Loss = Callable[[Any], tuple[Tensor, int]]
 
 
 class Stateful(Protocol):
-    """What can be saved and taken up again."""
+    """What can be saved and resumed."""
 
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any], /) -> None: ...
@@ -75,7 +75,7 @@ class Callback:
     """
 
     def on_start(self, trainer: Trainer) -> None:
-        """A run begins; ``trainer.step`` is above 0 if it goes on from a checkpoint."""
+        """A run begins; ``trainer.step`` is above 0 if it is resumed from a checkpoint."""
 
     def on_step(self, trainer: Trainer, loss: float) -> None:
         """A step is whole; ``loss`` is the mean over its examples, before it."""
@@ -94,7 +94,7 @@ class Callback:
         return {}
 
     def load_state_dict(self, state: State) -> None:
-        """Go on from a :meth:`state_dict`."""
+        """Resume from a :meth:`state_dict`."""
 
 
 class Trainer:
@@ -202,8 +202,8 @@ class Trainer:
         Ctrl-C, SIGTERM and :meth:`interrupt` take effect when the step under way is whole: callbacks may save, and
         KeyboardInterrupt is raised; a second Ctrl-C is not waited for. Raises TrainingError, which says at which step
         and in which module, when a loss, a gradient or a measure is not finite. Whatever stops an epoch, the model
-        then has the weights of the end of the last whole epoch, or those with which the run began; to go on, load a
-        checkpoint.
+        then has the weights of the end of the last whole epoch, or those with which the run began; load a
+        checkpoint to resume.
         """
         check_sizes("Trainer", epochs=epochs)
         rule = "a run was stopped within an epoch, and the model is not where the data are: load a checkpoint first"
@@ -495,7 +495,7 @@ class Trainer:
         return {"trainer": own} | {name: part.state_dict() for name, part in self._parts().items()}
 
     def load_state_dict(self, state: Mapping[str, State]) -> None:
-        """Go on from a :meth:`state_dict` of a trainer that was made alike, bit for bit.
+        """Resume from a :meth:`state_dict` of a trainer that was made alike, bit for bit.
 
         Raises a GpunnError that names what differs: the network by names and shapes, the data, the settings. Nothing
         is changed then.

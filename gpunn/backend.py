@@ -27,7 +27,7 @@ Array: TypeAlias = Any
 """A ``numpy.ndarray`` or a ``cupy.ndarray``; static types cannot tell them apart without importing CuPy."""
 
 _FLOATING = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
-_NATIVE = frozenset(_FLOATING)  # not equal to those of another byte order
+_NATIVE = frozenset(_FLOATING)  # a dtype of another byte order is not in it
 
 
 # ---- modules -------------------------------------------------------------------------------------------------------
@@ -44,7 +44,7 @@ def is_array(x: object) -> bool:
 
 
 def get_array_module(*arrays: object) -> Any:
-    """Return ``cupy`` if the arrays are CuPy's, else ``numpy``; values that are no arrays have no say.
+    """Return ``cupy`` if the arrays are CuPy's, else ``numpy``; other values among them are ignored.
 
     >>> get_array_module(np.zeros(3), 2.0).__name__
     'numpy'

@@ -76,7 +76,7 @@ class DataError(GpunnError, RuntimeError):
 
 
 class TrainingError(GpunnError, ArithmeticError):
-    """Training cannot go on, for instance because the loss is not a number."""
+    """Training cannot continue, for instance because the loss is not a number."""
 
 
 def fail(kind: type[GpunnError], op: str, rule: str, **values: object) -> NoReturn:

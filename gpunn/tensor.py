@@ -146,8 +146,8 @@ class Tensor(Node):
     def __pow__(self, exponent: Any) -> Tensor:
         if not isinstance(exponent, Real) or not is_floating(self.dtype):
             return _binary("power", operator.pow, arithmetic.power_backward, self, exponent)
-        x, n = self._data, float(exponent)  # a NumPy scalar would promote, as Python's does with bfloat16: cast
-        return self._result(cast(x**n, x.dtype), lambda gy: cast(gy * n * x ** (n - 1) if n else gy * 0, x.dtype))
+        x, n = self._data, float(exponent)  # a NumPy scalar would promote
+        return self._result(arithmetic.power_by_number(x, n), lambda gy: arithmetic.power_by_number_backward(gy, x, n))
 
     @in_float32
     def __rpow__(self, base: Any) -> Tensor:

@@ -127,3 +127,32 @@ def assert_is_pytorch(case):
             actual = np.zeros(leaf.shape) if leaf.grad is None else leaf.grad
             np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-11, err_msg=note)
             assert actual.shape == leaf.shape, note
+
+
+def tests_of(cases):
+    """The tests of a table of cases, for a test file to unpack under their names."""
+    each = pytest.mark.parametrize("name", cases)
+
+    @each
+    def test_forward_is_the_naive_loop(run_xp, name, rng):
+        assert_is_the_loop(run_xp, cases[name], rng)
+
+    @each
+    def test_backward_is_the_directional_difference(name, rng):
+        assert_gradients(cases[name], rng)
+
+    @each
+    def test_gradients_keep_the_dtype(name, rng):
+        assert_gradients_keep_the_dtype(cases[name], rng)
+
+    @each
+    @pytest.mark.peer(*cases)
+    def test_matches_pytorch(name):
+        assert_is_pytorch(cases[name])
+
+    return (
+        test_forward_is_the_naive_loop,
+        test_backward_is_the_directional_difference,
+        test_gradients_keep_the_dtype,
+        test_matches_pytorch,
+    )

@@ -9,7 +9,7 @@ from gpunn import autocast, backend, cuda, graph, no_grad, optim, tensor
 from gpunn.casting import _half
 from gpunn.context import Setting
 from gpunn.cuda import tuning
-from gpunn.cuda.graph import capturing, rehearsing
+from gpunn.cuda.capture import capturing, rehearsing
 from gpunn.errors import ArgumentError
 from gpunn.observer import Observer, observers
 

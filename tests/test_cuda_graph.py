@@ -12,7 +12,7 @@ from optimizers import ROWS
 
 from gpunn import backend, cuda, nn, optim, tensor
 from gpunn import functional as F
-from gpunn.cuda import graph
+from gpunn.cuda import capture
 from gpunn.errors import ArgumentError, CaptureError, DeviceError, TrainingError
 from gpunn.models import lenet, mlp
 from gpunn.train import Callback, Profile, Trainer, captured
@@ -173,7 +173,7 @@ def test_replays_give_what_steps_give(case, machine, captures, monkeypatch):
 def test_what_changes_between_steps_is_seen_if_it_were_held(machine, monkeypatch):
     """The comparison above fails if the numbers of the captured step were those of every replay."""
     right = Run(SIMPLE, cuda_graph=True).epochs(3).state()
-    write = graph.Captured._write
+    write = capture.Captured._write
     for kept in (np.uint64, np.float32):  # the keys of dropout; the numbers of the optimizer
 
         def hold(self, number, values, kept=kept):
@@ -181,7 +181,7 @@ def test_what_changes_between_steps_is_seen_if_it_were_held(machine, monkeypatch
                 write(self, number, values)
 
         with monkeypatch.context() as held:
-            held.setattr(graph.Captured, "_write", hold)
+            held.setattr(capture.Captured, "_write", hold)
             wrong = Run(SIMPLE, cuda_graph=True).epochs(3).state()
         assert np.abs(right["model.0.weight"] - wrong["model.0.weight"]).max() > 1e-3
         np.testing.assert_array_equal(right["random.default"], wrong["random.default"])
@@ -219,7 +219,7 @@ def test_a_run_goes_on_bit_for_bit(machine):
 
 def test_the_memory_of_a_graph_is_its_own(machine, monkeypatch):
     """The stand-in refuses a graph that uses what was freed, so what is captured must come from the arena."""
-    monkeypatch.setattr(graph.Arena, "_allocate", lambda self, size: pytest.fail("the arena is not used"))
+    monkeypatch.setattr(capture.Arena, "_allocate", lambda self, size: pytest.fail("the arena is not used"))
     with pytest.raises(pytest.fail.Exception, match="the arena is not used"):
         Run(SIMPLE, cuda_graph=True).epochs(1)
     monkeypatch.undo()
@@ -423,10 +423,10 @@ def test_a_class_out_of_range_is_told_by_the_replay_that_meets_it(machine, captu
 def test_a_kernel_does_not_read_what_a_class_out_of_range_points_to():
     x = np.zeros((2, CLASSES), np.float32)
     for wrong in (10**6, -(10**6)):
-        with cuda.emulate(check=True), graph.rehearsing():
+        with cuda.emulate(check=True), capture.rehearsing():
             loss = F.cross_entropy(tensor(x, requires_grad=True), np.array([0, wrong]))
             loss.backward()
-            (alarm, report), *_ = graph.alarms()
+            (alarm, report), *_ = capture.alarms()
         assert alarm
         assert loss.item() == pytest.approx(np.log(CLASSES))
         with pytest.raises(ArgumentError, match=f"target must lie in 0 to 2 .*, got target={wrong}, row=1"):
@@ -468,13 +468,13 @@ def test_an_arena_without_room_says_so(machine):
 
 
 def test_live_values_are_renewed_and_the_hosts_part_must_fit(machine):
-    cupy, arena = fake_cupy.module(), graph.Arena("gpu:0")
+    cupy, arena = fake_cupy.module(), capture.Arena("gpu:0")
     total, numbers = cupy.zeros(1, np.float32), iter(np.float32([[2], [30]]))
     host = {"rate": 0.5}
 
     def work():
-        total.__iadd__(graph.live(total, np.float32([1]), lambda: next(numbers)))
-        total.__iadd__(graph.live(total, np.float32([host["rate"]])))
+        total.__iadd__(capture.live(total, np.float32([1]), lambda: next(numbers)))
+        total.__iadd__(capture.live(total, np.float32([host["rate"]])))
 
     arena.rehearse(work)
     assert total.item() == 1.5
@@ -483,19 +483,19 @@ def test_live_values_are_renewed_and_the_hosts_part_must_fit(machine):
     work_captured.replay(first=True)
     assert total.item() == 3
     host["rate"] = 0.25
-    work_captured.replay(lambda: graph.live(total, np.float32([host["rate"]])))
+    work_captured.replay(lambda: capture.live(total, np.float32([host["rate"]])))
     assert total.item() == 5.25
-    for repeat in (lambda: None, lambda: [graph.live(total, np.float32([1])) for _ in range(2)]):
+    for repeat in (lambda: None, lambda: [capture.live(total, np.float32([1])) for _ in range(2)]):
         numbers = iter(np.float32([[2]]))
         with pytest.raises(CaptureError, match="the host repeats other work than was captured"):
             work_captured.replay(repeat)
     numbers = iter(np.float32([[2]]))
     with pytest.raises(CaptureError, match="the host repeats other work .*, got dtype='float64'"):
-        work_captured.replay(lambda: graph.live(total, np.float64([1])))
+        work_captured.replay(lambda: capture.live(total, np.float64([1])))
 
 
 def test_failed_work_leaves_no_memory_behind_and_the_graphs_as_they_are(machine):
-    cupy, arena = fake_cupy.module(), graph.Arena("gpu:0")
+    cupy, arena = fake_cupy.module(), capture.Arena("gpu:0")
     total, room = cupy.zeros(1, np.float32), machine.room
 
     def failing():
@@ -526,16 +526,16 @@ def test_failed_work_leaves_no_memory_behind_and_the_graphs_as_they_are(machine)
 
 
 def test_more_live_values_than_there_is_room_for_are_refused(machine):
-    arena = graph.Arena("gpu:0")
+    arena = capture.Arena("gpu:0")
     x = fake_cupy.module().zeros(1, np.float32)
     with pytest.raises(CaptureError, match="the captured work has too many values that change, got room=65536"):
-        arena.capture(lambda: graph.live(x, np.zeros(20000, np.float32)))
+        arena.capture(lambda: capture.live(x, np.zeros(20000, np.float32)))
 
 
 def test_rounding_of_captured_products_is_that_of_a_sum(machine, rng):
     """The tolerance of linear layers, between a run with graphs and one without."""
     layer = nn.Linear(200, 30, generator=backend.random_generator(0)).to("gpu")
     x = backend.to_gpu(rng.standard_normal((17, 200)).astype(np.float32))
-    with graph.rehearsing():
+    with capture.rehearsing():
         y = layer(x)
     oracles.assert_close(backend.to_cpu(y.data), backend.to_cpu(layer(x).data), 200)

@@ -11,7 +11,7 @@ import test_cuda_graph
 
 from gpunn import backend, nn, tensor
 from gpunn import functional as F
-from gpunn.cuda.graph import Arena
+from gpunn.cuda.capture import Arena
 from gpunn.errors import CaptureError, DeviceError
 from gpunn.train import Callback, captured
 

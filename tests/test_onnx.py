@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from gpunn.functional.record import differentiable, raw
 from gpunn.interop import onnx as interop
 from gpunn.interop.onnx import export
 from gpunn.interop.trace import trace
+from gpunn.observer import observers
 
 SMALL = {"size": 67, "channels": (4, 8, 8, 8, 4), "hidden": 16}
 
@@ -125,6 +127,31 @@ def test_metadata_that_is_not_json(metadata, message, path):
     with pytest.raises(ArgumentError, match=message):
         export(nn.Linear(3, 2), np.ones((1, 3), np.float32), path, metadata=metadata)
     assert not path.exists()
+
+
+class Falls(nn.Module):
+    def forward(self, x):
+        raise LookupError
+
+
+class Catches(nn.Module):
+    def __init__(self):
+        self.falls, self.linear = Falls(), nn.Linear(6, 2)
+
+    def forward(self, x):
+        with contextlib.suppress(LookupError):
+            self.falls(x)
+        return self.linear(x)
+
+
+def test_a_layer_that_raises_is_left_and_so_are_the_hooks():
+    assert [(call.function, call.layer) for call in trace(Catches(), [X], {"linear"}).calls] == [
+        ("linear", "linear (Linear)")
+    ]
+    with pytest.raises(LookupError):
+        trace(nn.Sequential(Falls()), [X], ())
+    assert sys.getprofile() is None
+    assert observers.get() == ()
 
 
 def test_the_model_and_the_hook_stay_as_they_were(path):

@@ -20,6 +20,7 @@ from gpunn.optim import schedule
 
 TESTS = Path(__file__).parent
 LOOP = re.compile(r"for (?:seed|draw) in range\((\d+)\):")
+COMPARES = re.compile(r"@pytest\.mark\.peer\(|array_case\.tests_of\(")
 NOT_IN_PYTORCH = {
     "skeletonize": "compared with scikit-image in ops/test_skeleton.py",
     "to_device": "a copy; ops/test_device.py has the copies and their gradients",
@@ -40,7 +41,7 @@ def compared():
     """The largest number of configurations in which a test compares each function."""
     found = {}
     for path in sorted(TESTS.rglob("test_*.py")):
-        if "@pytest.mark.peer(" not in path.read_text() or path.name == Path(__file__).name:
+        if not COMPARES.search(path.read_text()) or path.name == Path(__file__).name:
             continue
         module = importlib.import_module(".".join(path.relative_to(TESTS).with_suffix("").parts))
         for test in vars(module).values():

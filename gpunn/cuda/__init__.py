@@ -1,6 +1,6 @@
 """CUDA kernels: find, specialise, compile, cache and launch them, or run them on the CPU."""
 
-from gpunn.cuda.graph import alarm, capturing, live, refuse_capture
+from gpunn.cuda.capture import alarm, capturing, live, refuse_capture
 from gpunn.cuda.launch import c_type, emulate, index_type, launch, record_launches, takes
 from gpunn.cuda.tuning import autotune, deterministic
 

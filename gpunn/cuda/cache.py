@@ -32,7 +32,7 @@ def store(path: Path, content: bytes) -> Path:
     """Write ``content`` to ``path`` in the cache, for the user alone; return where it lies.
 
     That is another folder, which this process removes when it ends, where the cache cannot be written: on a full
-    disk, or in a folder that is read-only, a file, or one that others can write. Work goes on, after one warning.
+    disk, or in a folder that is read-only, a file, or one that others can write. Work continues, after one warning.
     Raises OSError if that other folder cannot be written either.
     """
     try:

@@ -11,7 +11,7 @@ import numpy as np
 
 from gpunn.backend import Array, device_of, get_array_module, is_array
 from gpunn.context import Setting, context
-from gpunn.cuda import graph, source
+from gpunn.cuda import capture, source
 from gpunn.cuda.source import MacroValue
 from gpunn.errors import DeviceError, LaunchError, check
 from gpunn.observer import observers
@@ -57,8 +57,8 @@ _recorded: Setting[set[Specialisation] | None] = Setting("recorded", None)
 
 @context
 def record_launches() -> Iterator[set[Specialisation]]:
-    """Within this context NumPy arrays go to the kernels, which do not run: the set that it gives takes down which
-    specialisations were launched. What a kernel should have written keeps whatever bytes it held.
+    """Within this context NumPy arrays go to the kernels, which do not run: the set that it gives holds the
+    specialisations that were launched. What a kernel should have written keeps whatever bytes it held.
 
     >>> import gpunn.functional as F
     >>> with record_launches() as launched:
@@ -112,7 +112,7 @@ def launch(
 
     ``args`` are contiguous arrays of one module and NumPy scalars of the kernel's parameter types.
     """
-    if graph.repeating():  # the host's part alone; the graph holds the launch
+    if capture.repeating():  # the host's part alone; the graph holds the launch
         return
     options = source.options(macros)
     arrays = [a for a in args if not isinstance(a, np.generic)]

@@ -44,7 +44,7 @@ def cache_folder(name: str) -> Path:
 def fetch(remote: Remote, folder: Path, download: bool = True) -> Path:
     """The path of a file in ``folder``, downloaded if it is not there; its SHA-256 is right.
 
-    A download that broke off goes on where it ended the next time, if the server lets it.
+    A download that broke off is resumed where it ended the next time, if the server lets it.
 
     Raises FileError where the file is missing and must not (``download=False``) or cannot be downloaded, and where its
     checksum is wrong, PackageError if pooch is not installed.

@@ -168,7 +168,7 @@ class DataLoader:
             while under_way:
                 batch = workers.result()
                 under_way -= 1
-                for task in islice(tasks, 1):  # before the batch is handed out: workers go on while it is used
+                for task in islice(tasks, 1):  # before the batch is handed out: workers are busy while it is used
                     workers.submit(*task)
                     under_way += 1
                 yield batch

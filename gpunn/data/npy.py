@@ -17,13 +17,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib import format as npy_format
 
 from gpunn.backend import asarray
 from gpunn.data.dataset import Indices, checked_index
 from gpunn.data.reading import MAX_DEFLATE_RATIO, PathLike, bad_file, check_shape, opened
 from gpunn.errors import ArgumentError, ShapeError, check
 
-_MAGIC = b"\x93NUMPY"
 _LONGEST_HEADER = 1 << 16
 _ENTRY = re.compile(r"\s*'(\w+)'\s*:\s*(?:'([^']*)'|(True|False)|\(([\d\s,]*)\))\s*(?:,|(?=\}))", re.ASCII)
 _DESCR = re.compile(r"[<>|=]?(?:b1|[iu][1248]|f[248]|c(?:8|16))")
@@ -108,7 +108,7 @@ def _read_members(path: PathLike, archive: zipfile.ZipFile, size: int) -> dict[s
 def _checked_header(path: PathLike, read: Callable[[int], bytes], size: int) -> _Header:
     """The header at the start of a file of ``size`` bytes, which must be those that it declares."""
     start = read(8)
-    if len(start) < 8 or start[:6] != _MAGIC:
+    if len(start) < 8 or start[:6] != npy_format.MAGIC_PREFIX:
         bad_file(path, "no .npy file: it does not begin with \\x93NUMPY and a version", at=0)
     if start[6] not in (1, 2, 3) or start[7] != 0:
         bad_file(path, f"the version must be 1.0, 2.0 or 3.0, got {start[6]}.{start[7]}", at=6)
@@ -131,7 +131,8 @@ def _checked_header(path: PathLike, read: Callable[[int], bytes], size: int) -> 
 
 
 def _parse(path: PathLike, text: str, begin: int) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
-    # Not ast.literal_eval: on damaged text it may warn, recurse deep, or take long.
+    # Not numpy.lib.format's reader: damaged text makes it warn, or raise MemoryError or TokenError, a negative size it
+    # takes, and where the damage is it does not say.
     found: dict[str, re.Match[str]] = {}
     place = text.find("{") + 1
     if place == 0 or text[: place - 1].strip(_BLANKS):

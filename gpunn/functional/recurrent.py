@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from gpunn.backend import Array, check_array, get_array_module, operands
@@ -11,12 +11,10 @@ from gpunn.errors import ArgumentError, ShapeError, check
 from gpunn.functional.activation import relu, tanh
 from gpunn.functional.linear import linear
 from gpunn.functional.record import differentiable, kept, raw
-from gpunn.ops import linear as products
 from gpunn.ops import recurrent as ops
-from gpunn.ops.array.indexing import check_range
+from gpunn.ops.array import indexing
 from gpunn.ops.recurrent import reset_before
-from gpunn.ops.recurrent.cell import gru_reset
-from gpunn.ops.recurrent.rows import Sizes, Weights, before, wide
+from gpunn.ops.recurrent.rows import Needs, Sizes, Weights
 from gpunn.ops.shared.checks import check_shape
 
 
@@ -82,26 +80,9 @@ def gru_cell(x: Any, h: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any =
 
 def _gru_cell_reset_before(x_gates: Any, h: Any, w_hh: Any, b_hh: Any) -> Any:
     xg, hd, w, b = kept(x_gates, h, w_hh, b_hh)
-    two = 2 * hd.shape[-1]  # r and z; n lies behind them
-    b_rz, b_n = (None, None) if b is None else (b[:two], b[two:])
-    rz = xg[:, :two] + products.linear(hd, w[:two], b_rz)
-    q = ops.gru_reset(rz, hd)
-    n = xg[:, two:] + products.linear(q, w[two:], b_n)
-
-    def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
-        xp = get_array_module(gy)
-        gn = ops.gru_update_backward_n(gy, rz, n)
-        grz, gh = ops.gru_reset_backward(gy, products.linear_backward_x(gn, w[two:]), rz, n, hd)
-        gates = xp.concatenate([grz, gn], 1)
-        of_w = (products.linear_backward_w(grz, hd), products.linear_backward_w(gn, q)) if needs[2] else None
-        return (
-            gates,
-            gh + products.linear_backward_x(grz, w[:two]) if needs[1] else None,
-            None if of_w is None else xp.concatenate(of_w),
-            products.linear_backward_b(gates) if needs[3] else None,
-        )
-
-    return differentiable(ops.gru_update(rz, n, hd), (x_gates, h, w_hh, b_hh), backward)
+    y, rz, n = reset_before.gru_cell(xg, hd, w, b)
+    inputs = (x_gates, h, w_hh, b_hh)
+    return differentiable(y, inputs, lambda gy, needs: reset_before.gru_cell_backward(gy, hd, w, rz, n, needs))
 
 
 def _check(op: str, gates: int, *inputs: Any) -> None:
@@ -111,9 +92,6 @@ def _check(op: str, gates: int, *inputs: Any) -> None:
     check(fits, ShapeError, op, "x must have the dimensions (N, in), and h (N, H)", x=x.shape, h=h.shape)
     check_shape(op, "w_ih", w_ih, (gates * h.shape[1], x.shape[1]))
     check_shape(op, "w_hh", w_hh, (gates * h.shape[1], h.shape[1]))
-
-
-Needs = tuple[bool, ...]
 
 
 @in_half
@@ -140,7 +118,7 @@ def rnn(
 
     def backward(g: Array, needs: Needs) -> Sequence[Array | None]:
         ggates, gh = ops.rnn_backward(g, out, w.w_hh, sizes, nonlinearity)
-        return _gradients(needs, xd, w, ggates, ggates, [gh], lambda: before(out[: len(xd)], hd, sizes))
+        return ops.input_gradients(needs, xd, hd, w, sizes, out, ggates, ggates, [gh])
 
     both = differentiable(out, (rows, h, w_ih, w_hh, b_ih, b_hh), backward)
     return _outputs(both, x), both[len(xd) :]
@@ -168,7 +146,7 @@ def lstm(
 
     def backward(g: Array, needs: Needs) -> Sequence[Array | None]:
         ggates, gh, gc = ops.lstm_backward(g, cd, every_c, gates, w.w_hh, sizes)
-        return _gradients(needs, xd, w, ggates, ggates, [gh, gc], lambda: before(out[: len(xd)], hd, sizes))
+        return ops.input_gradients(needs, xd, hd, w, sizes, out, ggates, ggates, [gh, gc])
 
     both = differentiable(out, (rows, h, c, w_ih, w_hh, b_ih, b_hh), backward)
     end = len(xd) + len(hd)
@@ -196,15 +174,12 @@ def gru(
     forward = ops.gru if reset_after else reset_before.gru
     out, first, second = forward(xd, hd, w, sizes)  # the gates of x and of h, or rz and n
 
-    def old() -> Array:
-        return before(out[: len(xd)], hd, sizes)
-
     def backward(g: Array, needs: Needs) -> Sequence[Array | None]:
         if reset_after:
             of_x, of_h, gh = ops.gru_backward(g, out, hd, first, second, w.w_hh, sizes)
-            return _gradients(needs, xd, w, of_x, of_h, [gh], old)
+            return ops.input_gradients(needs, xd, hd, w, sizes, out, of_x, of_h, [gh])
         ggates, gh = reset_before.gru_backward(g, out, hd, first, second, w.w_hh, sizes)
-        return _gradients(needs, xd, w, ggates, ggates, [gh], old, first)
+        return ops.input_gradients(needs, xd, hd, w, sizes, out, ggates, ggates, [gh], first)
 
     both = differentiable(out, (rows, h, w_ih, w_hh, b_ih, b_hh), backward)
     return _outputs(both, x), both[len(xd) :]
@@ -234,34 +209,6 @@ def _outputs(both: Any, x: Any) -> Any:
     return both[: len(x)] if x.ndim == 2 else both[: x.shape[0] * x.shape[1]].reshape(*x.shape[:2], hidden)
 
 
-def _gradients(
-    needs: Needs, x: Array, w: Weights, of_x: Array, of_h: Array, of_states: list[Array],
-    old: Callable[[], Array], rz: Array | None = None,
-) -> list[Array | None]:  # fmt: skip
-    """The gradients of x, the states, W_ih, W_hh and the biases, in the dtype of x, from those of the gates.
-
-    ``old()`` is the h that each row was computed from; ``rz`` are the gates that reset it before the product, if so.
-    """
-    needs_x, needs_ih, needs_hh, needs_b_ih, needs_b_hh = needs[0], *needs[-4:]
-    of_w_hh = None
-    if needs_hh:
-        h, two = old(), 2 * w.w_hh.shape[1]
-        h = wide(h)
-        of_w_hh = products.linear_backward_w(of_h if rz is None else of_h[:, :two], h)
-        if rz is not None:
-            of_n = products.linear_backward_w(of_h[:, two:], gru_reset(rz, h))
-            of_w_hh = get_array_module(of_n).concatenate([of_w_hh, of_n])
-    gradients = [
-        products.linear_backward_x(of_x, wide(w.w_ih)) if needs_x else None,
-        *of_states,
-        products.linear_backward_w(of_x, wide(x)) if needs_ih else None,
-        of_w_hh,
-        products.linear_backward_b(of_x) if needs_b_ih else None,
-        products.linear_backward_b(of_h) if needs_b_hh else None,
-    ]
-    return [None if g is None else g.astype(x.dtype, copy=False) for g in gradients]
-
-
 def pick(x: Any, index: Array, axis: int = 0) -> Any:
     """The rows ``index``, an integer array, of x along ``axis``; none may be named twice.
 
@@ -270,15 +217,9 @@ def pick(x: Any, index: Array, axis: int = 0) -> Any:
     [3.0, 1.0]
     """
     xd = raw(x)
-    check_range("pick", index, axis, xd.shape)
-    place_of = (*(slice(None),) * axis, get_array_module(xd).array(index))
-
-    def backward(g: Array, _: Any) -> Sequence[Array | None]:
-        gx = get_array_module(g).zeros(xd.shape, g.dtype)
-        gx[place_of] = g
-        return (gx,)
-
-    return differentiable(xd[place_of], (x,), backward)
+    rows = get_array_module(xd).array(index)
+    y = indexing.pick(xd, rows, axis)
+    return differentiable(y, (x,), lambda gy, _: (indexing.pick_backward(gy, xd.shape, rows, axis),))
 
 
 def place(x: Any, index: Array, count: int, fill: float = 0.0) -> Any:
@@ -289,9 +230,6 @@ def place(x: Any, index: Array, count: int, fill: float = 0.0) -> Any:
     [2.0, 0.0, 1.0, 0.0]
     """
     xd = raw(x)
-    xp = get_array_module(xd)
-    check_range("place", index, 0, (count,))
-    index = xp.array(index)
-    y = xp.full((count, *xd.shape[1:]), fill, xd.dtype)
-    y[index] = xd
-    return differentiable(y, (x,), lambda g, _: (g[index],))
+    rows = get_array_module(xd).array(index)
+    y = indexing.place(xd, rows, count, fill)
+    return differentiable(y, (x,), lambda gy, _: (indexing.place_backward(gy, rows),))

@@ -1,8 +1,10 @@
 """What a model computes from its inputs, as the list of the functions it calls.
 
-The model runs as it is, and Python's profiling hook (``sys.setprofile``) names each call of a function of
-:mod:`gpunn.functional`, or of a method of a Tensor, with its arguments and its result: the functions know nothing of
-it, and when nothing is traced it costs nothing. Arrays are known by identity.
+The model runs as it is. An :class:`gpunn.observer.Observer` says which layer is running, and Python's profiling hook
+(``sys.setprofile``) names each call of a function of :mod:`gpunn.functional`, or of a method of a Tensor, with its
+arguments and its result. The functions do not announce themselves: a wrapper of each would be paid for in every small
+operation of every training, and replacing them in their modules would miss those that a model already holds. The hook
+belongs to this thread alone. Arrays are known by identity.
 
 It runs twice, the second time on other values and on one example more. What then differs in size depends on the number
 of examples; what differs in value was computed from the input behind the tracer's back, and is an error: the trace
@@ -26,6 +28,7 @@ from gpunn.errors import ArgumentError, GraphError, check, fail
 from gpunn.functional import recurrent
 from gpunn.functional.record import raw
 from gpunn.nn import Module
+from gpunn.observer import Observer, Run
 from gpunn.tensor import Tensor, no_grad, record
 
 # ---- what a trace holds ---------------------------------------------------------------------------------------------
@@ -129,8 +132,8 @@ class _Open:
 
 
 @dataclass(eq=False)
-class _Run:
-    """The hook, and what it has seen."""
+class _Run(Observer):
+    """The hooks, and what they have seen."""
 
     names: dict[int, str]
     known: Container[str]
@@ -142,22 +145,27 @@ class _Run:
     layers: list[str] = field(default_factory=list)
     watched: dict[CodeType, str] = field(default_factory=_watched)
 
+    def around_module(self, module: Any, run: Run) -> Run:
+        name = self.names.get(id(module), "")
+
+        def within(*args: Any, **settings: Any) -> Any:
+            self.layers.append(f"{name} ({type(module).__name__})" if name else type(module).__name__)
+            try:
+                return run(*args, **settings)
+            finally:
+                self.layers.pop()
+
+        return within
+
     def watch(self, frame: FrameType, event: str, result: Any) -> None:
         """What Python calls when a function begins or returns."""
         if event == "call":
-            if frame.f_code is Module.__call__.__code__:
-                module = frame.f_locals["self"]
-                name = self.names.get(id(module), "")
-                self.layers.append(f"{name} ({type(module).__name__})" if name else type(module).__name__)
-            elif function := self.watched.get(frame.f_code):
+            if function := self.watched.get(frame.f_code):
                 self._begin(frame, function, _arguments(frame))
             elif frame.f_code is record.__code__:
                 self._begin(frame, _caller(frame), {"parents": frame.f_locals["parents"]})
-        elif event == "return":
-            if self.opened and self.opened[-1].frame is frame:
-                self._end(self.opened.pop(), result)
-            elif frame.f_code is Module.__call__.__code__:
-                self.layers.pop()
+        elif event == "return" and self.opened and self.opened[-1].frame is frame:
+            self._end(self.opened.pop(), result)
 
     def _begin(self, frame: FrameType, function: str, arguments: dict[str, Any]) -> None:
         where = self.layers[-1] if self.layers else "the model"
@@ -234,7 +242,7 @@ def _run(model: Module, inputs: Sequence[Any], known: Container[str]) -> Trace:
     before = sys.getprofile()
     rule = "it takes the place of Python's profiler, and this one could not be put back: export while none is on"
     check(before is None or callable(before), ArgumentError, "export", rule, profiler=type(before).__name__)
-    with no_grad(), model.evaluating(), device_context(arrays[0]):
+    with no_grad(), model.evaluating(), device_context(arrays[0]), run:
         sys.setprofile(run.watch)
         try:
             y = model(*given)
@@ -253,8 +261,9 @@ def _run(model: Module, inputs: Sequence[Any], known: Container[str]) -> Trace:
 def trace(model: Module, inputs: Sequence[Any], known: Container[str], grows: bool = True) -> Trace:
     """Follow ``model(*inputs)`` in evaluation mode; each of ``inputs`` is an array, or a list or tuple of them.
 
-    A call of a function in ``known`` is told as one, whatever it calls; of any other, the calls inside it are told if
-    they say it all. With ``grows`` axis 0 of every input counts the examples.
+    A call of a function in ``known`` is one call of the trace, whatever it calls itself. Any other call is replaced by
+    the calls inside it, if all of those are in ``known`` and their results include everything that it returns; else it
+    is one call too. With ``grows`` axis 0 of every input counts the examples.
 
     >>> from gpunn import nn
     >>> found = trace(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), [np.ones((2, 2, 2), np.float32)], {"linear"})

@@ -37,7 +37,7 @@ class CharacterModel(nn.Module):
         embedding → RNN, LSTM or GRU → linear     indices (N, T) to logits (N, T, len(alphabet))
 
     ``alphabet`` holds every character once; an index is the place of a character in it. ``model(indices, state)``
-    returns the logits and the state to go on with.
+    returns the logits and the state for the next call.
 
     >>> from gpunn.backend import random_generator
     >>> model = CharacterModel("ab ", hidden_size=8, cell="gru", generator=random_generator(0))
@@ -77,7 +77,7 @@ class CharacterModel(nn.Module):
     def generate(
         self, prompt: str, length: int, temperature: float = 1.0, generator: np.random.Generator | None = None
     ) -> str:
-        """``length`` characters that go on from ``prompt``, each drawn from softmax(logits / temperature).
+        """``length`` characters that continue ``prompt``, each drawn from softmax(logits / temperature).
 
         The state is carried from character to character, so a step costs the same however long the text is.
         """
@@ -135,7 +135,7 @@ class SequenceDecoder(nn.Module):
 
     Symbol 0 is the end sign, which stands before the first symbol too. In training ``model(features, symbols)``, for
     features (N, F) and the wanted symbols (N, T), returns logits (N, T, symbols): it is given the wanted symbol before
-    each step (teacher forcing). :meth:`decode` goes on from its own choices.
+    each step (teacher forcing). :meth:`decode` is given its own choices.
 
     >>> model = SequenceDecoder(8, 16, symbols=5)
     >>> features = np.zeros((2, 8), np.float32)

@@ -1,7 +1,7 @@
 """Initial values of parameters, drawn on the CPU so that every device starts from the same numbers.
 
 The functions that end in ``_`` have PyTorch's names and arguments: they write into a tensor, a parameter of a layer for
-instance, and return it. An optimizer made before goes on with the new values. Random numbers are drawn from
+instance, and return it. An optimizer made before continues from the new values. Random numbers are drawn from
 ``generator``, without it from the default one (:func:`gpunn.manual_seed`), in float64, and rounded to the tensor's
 dtype.
 

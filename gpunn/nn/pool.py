@@ -115,7 +115,14 @@ class AvgPool3d(_AvgPool):
     _pool = F.avg_pool3d
 
 
-class GlobalAvgPool1d(Module):
+class _GlobalPool(Module):
+    _pool: Callable[..., Any]
+
+    def forward(self, x: Any) -> Any:
+        return type(self)._pool(x)
+
+
+class GlobalAvgPool1d(_GlobalPool):
     """The mean of each channel of (N, C, L).
 
     >>> import numpy as np
@@ -123,11 +130,10 @@ class GlobalAvgPool1d(Module):
     (2, 512, 1)
     """
 
-    def forward(self, x: Any) -> Any:
-        return F.global_avg_pool1d(x)
+    _pool = F.global_avg_pool1d
 
 
-class GlobalAvgPool2d(Module):
+class GlobalAvgPool2d(_GlobalPool):
     """The mean of each plane of (N, C, H, W).
 
     >>> import numpy as np
@@ -135,11 +141,10 @@ class GlobalAvgPool2d(Module):
     (2, 512, 1, 1)
     """
 
-    def forward(self, x: Any) -> Any:
-        return F.global_avg_pool2d(x)
+    _pool = F.global_avg_pool2d
 
 
-class GlobalAvgPool3d(Module):
+class GlobalAvgPool3d(_GlobalPool):
     """The mean of each volume of (N, C, D, H, W).
 
     >>> import numpy as np
@@ -147,11 +152,10 @@ class GlobalAvgPool3d(Module):
     (2, 64, 1, 1, 1)
     """
 
-    def forward(self, x: Any) -> Any:
-        return F.global_avg_pool3d(x)
+    _pool = F.global_avg_pool3d
 
 
-class GlobalMaxPool1d(Module):
+class GlobalMaxPool1d(_GlobalPool):
     """The maximum of each channel of (N, C, L).
 
     >>> import numpy as np
@@ -159,11 +163,10 @@ class GlobalMaxPool1d(Module):
     (2, 512, 1)
     """
 
-    def forward(self, x: Any) -> Any:
-        return F.global_max_pool1d(x)
+    _pool = F.global_max_pool1d
 
 
-class GlobalMaxPool2d(Module):
+class GlobalMaxPool2d(_GlobalPool):
     """The maximum of each plane of (N, C, H, W).
 
     >>> import numpy as np
@@ -171,11 +174,10 @@ class GlobalMaxPool2d(Module):
     (2, 512, 1, 1)
     """
 
-    def forward(self, x: Any) -> Any:
-        return F.global_max_pool2d(x)
+    _pool = F.global_max_pool2d
 
 
-class GlobalMaxPool3d(Module):
+class GlobalMaxPool3d(_GlobalPool):
     """The maximum of each volume of (N, C, D, H, W).
 
     >>> import numpy as np
@@ -183,8 +185,7 @@ class GlobalMaxPool3d(Module):
     (2, 64, 1, 1, 1)
     """
 
-    def forward(self, x: Any) -> Any:
-        return F.global_max_pool3d(x)
+    _pool = F.global_max_pool3d
 
 
 class _AdaptivePool(Module):

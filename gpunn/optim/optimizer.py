@@ -125,7 +125,10 @@ class Optimizer:
             self._move(group)
 
     def repeat_step(self) -> None:
-        """The host's part of :meth:`step`, of which a CUDA graph holds the rest: counters, and the kernels' numbers."""
+        """What the host does in :meth:`step`, before a CUDA graph that has captured a step is replayed.
+
+        It counts the step and computes the numbers that the captured kernels read; the graph moves the parameters.
+        """
         self._check_step()
         for group in self.groups:
             self._move(group)
@@ -147,14 +150,14 @@ class Optimizer:
             self.update(part, group.settings)
 
     def captured_settings(self) -> list[Any]:
-        """What a captured step takes from its settings for good; of the others it reads the present values."""
+        """The settings whose values are fixed in a captured step; it reads the others anew at each replay."""
         fixed = [{k: v for k, v in g.settings.items() if isinstance(v, bool) or k in ("l1", "l2")} for g in self.groups]
         return [(f, list(self.states(g.settings))) for f, g in zip(fixed, self.groups, strict=True)]
 
     # ---- saving and resuming --------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """What training needs to go on bit for bit, beside the parameters: a copy of the states, steps and settings.
+        """What training needs to resume bit for bit, beside the parameters: a copy of the states, steps and settings.
 
         The names are ``groups.<number>.<setting>``, of Python numbers and tuples of them, and
         ``parameters.<name>.<state>``, of arrays of the parameter's shape, and of ``steps``, an integer.
@@ -171,7 +174,7 @@ class Optimizer:
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a :meth:`state_dict` of the same optimizer of parameters of the same names, shapes and groups.
+        """Resume from a :meth:`state_dict` of the same optimizer of parameters of the same names, shapes and groups.
 
         Numbers may be arrays, as files hold them. Raises ArgumentError or ShapeError if a name, shape, dtype or number
         does not fit; nothing is changed then.

@@ -96,7 +96,10 @@ class GradScaler:
         return finite
 
     def step(self, optimizer: Optimizer) -> bool:
-        """``optimizer.step()`` if all gradients are finite, after :meth:`unscale_` if that was not called; whether."""
+        """Call ``optimizer.step()`` if all gradients are finite, and return whether they are.
+
+        :meth:`unscale_` is called first, unless it was called in this step already.
+        """
         key = id(optimizer)
         rule = "step was called already since the last update"
         check(key not in self._stepped, ArgumentError, "GradScaler", rule)
@@ -133,7 +136,7 @@ class GradScaler:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a :meth:`state_dict`; ArgumentError if a name or a number does not fit, and nothing is changed."""
+        """Resume from a :meth:`state_dict`; if a name or a number does not fit, change nothing and raise."""
         own = self.state_dict()
         check_names("GradScaler", own, state)
         self._take(*(plain(state[name]) for name in own))

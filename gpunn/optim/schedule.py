@@ -103,7 +103,7 @@ class Schedule:
         return {"steps": self.steps, "base": self.base}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a :meth:`state_dict`, and set the learning rates; if something does not fit, change nothing."""
+        """Resume from a :meth:`state_dict`, and set the learning rates; if something does not fit, change nothing."""
         op = type(self).__name__
         check_names(op, {"steps", "base"}, state)
         steps = _count(op, "steps", state["steps"])
@@ -182,7 +182,7 @@ class ExponentialLR(Schedule):
 class LinearLR(Schedule):
     """L times a factor that goes from ``start_factor`` to ``end_factor`` in ``total_iters`` steps, and stays: warm-up.
 
-    Unlike PyTorch's, ``start_factor`` may be 0. :class:`SequentialLR` goes on with another schedule.
+    Unlike PyTorch's, ``start_factor`` may be 0. :class:`SequentialLR` puts another schedule behind it.
 
     >>> import gpunn
     >>> sgd = gpunn.optim.SGD([gpunn.tensor([1.0], requires_grad=True)], lr=1.0)
@@ -232,11 +232,11 @@ class OneCycleLR(Schedule):
     """Up from ``max_lr / div_factor`` to ``max_lr``, then down to ``max_lr / (div_factor final_div_factor)``.
 
     The way up takes the share ``pct_start`` of the ``total_steps``; with ``three_phase`` the way back to the first rate
-    takes as long, and then it goes on down. ``anneal_strategy`` is ``"cos"`` or ``"linear"``. ``cycle_momentum`` moves
-    the momentum (of Adam and its kin, the first of ``betas``) against the rate, between ``max_momentum`` and
-    ``base_momentum``. ``max_lr`` is one for all groups, or one for each; the rates that the user set are not used, so
-    it can only be the first of a chain. At ``total_steps``, one step after the last, all stays as it is.
-    Source: Smith and Topin 2018, "Super-convergence".
+    takes as long, and the rest leads to the last one. ``anneal_strategy`` is ``"cos"`` or ``"linear"``.
+    ``cycle_momentum`` moves the momentum (of Adam and its kin, the first of ``betas``) against the rate, between
+    ``max_momentum`` and ``base_momentum``. ``max_lr`` is one for all groups, or one for each; the rates that the user
+    set are not used, so it can only be the first of a chain. At ``total_steps``, one step after the last, all stays as
+    it is. Source: Smith and Topin 2018, "Super-convergence".
 
     >>> import gpunn
     >>> sgd = gpunn.optim.SGD([gpunn.tensor([1.0], requires_grad=True)], momentum=0.9)
@@ -479,7 +479,7 @@ class ReduceLROnPlateau:
         return {"best": self.best, "bad_steps": self._bad, "cooldown_steps": self._resting}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a :meth:`state_dict`; if something does not fit, change nothing."""
+        """Resume from a :meth:`state_dict`; if something does not fit, change nothing."""
         op = "ReduceLROnPlateau"
         check_names(op, self.state_dict(), state)
         best = plain(state["best"])

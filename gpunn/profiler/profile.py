@@ -11,11 +11,11 @@ from typing import Any, Self
 from gpunn.cuda.compilation import listening
 from gpunn.errors import ArgumentError, FileError, check
 from gpunn.files import write_atomically
+from gpunn.profiler.chrome_trace import chrome_trace
 from gpunn.profiler.measures import choose_clock, choose_memory
 from gpunn.profiler.spans import WHOLE, Recorder, Span
 from gpunn.profiler.sums import SORTS, KernelSums, LayerSums, Sums, add_up
 from gpunn.profiler.table import table
-from gpunn.profiler.trace import trace
 
 
 class Profile:
@@ -133,7 +133,7 @@ class Profile:
         Raises FileError if it cannot be written.
         """
         self._added()
-        content = trace(self._recorder.spans, self._clock.times(), self.clock, self.as_dict())
+        content = chrome_trace(self._recorder.spans, self._clock.times(), self.clock, self.as_dict())
         try:
             write_atomically(Path(path), content)
         except OSError as error:

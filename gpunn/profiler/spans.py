@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpunn.backend import is_array
+from gpunn.cuda.capture import in_capture
 from gpunn.cuda.compilation import Compilation
-from gpunn.cuda.graph import taking_down
 from gpunn.graph import arrays_in
 from gpunn.observer import Observer, Run
 from gpunn.profiler.measures import Clock, Memory
@@ -67,7 +67,7 @@ class _Names:
 
 
 class Recorder(Observer):
-    """Takes down spans; those of other threads than its own are not seen."""
+    """Records spans; those of other threads than its own are not seen."""
 
     def __init__(self, model: Any, clock: Clock, memory: Memory) -> None:
         self.spans: list[Span] = []
@@ -110,7 +110,7 @@ class Recorder(Observer):
             self.close(span)
 
     def _watching(self) -> bool:
-        return bool(self._stack) and threading.get_ident() == self._thread and not taking_down()
+        return bool(self._stack) and threading.get_ident() == self._thread and not in_capture()
 
     # ---- what runs ------------------------------------------------------------------------------------------------
 

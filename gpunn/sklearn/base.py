@@ -82,8 +82,8 @@ _INITIAL, _SPLIT, _FIRST_EPOCH = 0, 1, 2
 
 
 def _stream(seed: int, number: int) -> np.random.Generator:
-    """The random numbers of initial values, of the split, or of an epoch: each has its own, so nothing is to be kept
-    of a generator for training to go on where it was."""
+    """The random numbers of initial values, of the split, or of an epoch: each has its own, so that
+    training can resume without the state of a generator."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, number))))
 
 

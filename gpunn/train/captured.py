@@ -18,8 +18,8 @@ What a step must be like:
   layer differ from those of such a run; those of a run that is resumed do not;
 - the optimizer has a kernel: all but LAMB, for parameters of float32 or float64.
 
-What cannot be captured raises CaptureError with the place and the reason. As :mod:`gpunn.cuda.graph`, this has not yet
-run on a GPU: it is tested with a stand-in for CuPy.
+What cannot be captured raises CaptureError with the place and the reason. As :mod:`gpunn.cuda.capture`, this has not
+yet run on a GPU: it is tested with a stand-in for CuPy.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpunn.backend import Array, accumulation_dtype, device_of, get_array_module, is_array, to_cpu
-from gpunn.cuda.graph import Arena, Captured, Report, alarms
+from gpunn.cuda.capture import Arena, Captured, Report, alarms
 from gpunn.data.staging import map_arrays
 from gpunn.errors import ArgumentError, CaptureError, DeviceError, check
 from gpunn.nn import Module

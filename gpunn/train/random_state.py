@@ -41,7 +41,7 @@ class RandomStreams:
         return {name: _plain(generator.bit_generator.state) for name, generator in self.generators().items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Let each generator go on from its state; ArgumentError if the names or the kinds of generators differ."""
+        """Give each generator its state again; ArgumentError if the names or the kinds of generators differ."""
         own = self.generators()
         check_names("RandomStreams", own, state)
         states = {name: _like(name, own[name].bit_generator.state, state[name]) for name in own}

@@ -1,4 +1,7 @@
-"""The training loop, which can be left after any step and taken up again, bit for bit, in another process."""
+"""The training loop, which can be stopped after any step and resumed, bit for bit, in another process.
+
+The base of the callbacks is here too: it is given the trainer, and the trainer calls it.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,6 @@ from gpunn.optim import EMA, GradScaler, Optimizer, clip_grad_norm, clip_grad_va
 from gpunn.optim.scaler import all_finite
 from gpunn.optim.schedule import ReduceLROnPlateau
 from gpunn.tensor import Tensor
-from gpunn.train.callbacks import Callback
 from gpunn.train.captured import CapturedStep, check_capturable
 from gpunn.train.diagnosis import first_not_finite
 from gpunn.train.random_state import RandomStreams
@@ -46,16 +48,53 @@ Loss = Callable[[Any], tuple[Tensor, int]]
 
 
 class Stateful(Protocol):
-    """What can be saved and taken up again."""
+    """What can be saved and resumed."""
 
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any], /) -> None: ...
 
 
-class Schedule(Stateful, Protocol):
+class SteppedSchedule(Stateful, Protocol):
     """What moves the learning rate after each step; see :mod:`gpunn.optim.schedule`."""
 
     def step(self) -> None: ...
+
+
+class Callback:
+    """The base of the callbacks: a subclass has the methods that it needs. Each is called between two steps.
+
+    ``trainer.step``, ``trainer.epoch``, ``trainer.records`` and ``trainer.model`` may be read;
+    ``trainer.stop()`` ends the run after the epoch, ``trainer.interrupt()`` after the step, as Ctrl-C does. What a
+    callback must remember over a resumption is its :meth:`state_dict`.
+
+    >>> class Losses(Callback):
+    ...     def __init__(self):
+    ...         self.seen = []
+    ...     def on_step(self, trainer, loss):
+    ...         self.seen.append(loss)
+    """
+
+    def on_start(self, trainer: Trainer) -> None:
+        """A run begins; ``trainer.step`` is above 0 if it is resumed from a checkpoint."""
+
+    def on_step(self, trainer: Trainer, loss: float) -> None:
+        """A step is whole; ``loss`` is the mean over its examples, before it."""
+
+    def on_epoch(self, trainer: Trainer, record: Record) -> None:
+        """An epoch is whole and measured."""
+
+    def on_interrupt(self, trainer: Trainer) -> None:
+        """The run is left after a step; the weights are still those of this step."""
+
+    def on_end(self, trainer: Trainer) -> None:
+        """The run is over, however it ended."""
+
+    def state_dict(self) -> State:
+        """What must be saved: nothing, here."""
+        return {}
+
+    def load_state_dict(self, state: State) -> None:
+        """Resume from a :meth:`state_dict`."""
 
 
 class Trainer:
@@ -112,7 +151,7 @@ class Trainer:
         loss: Loss,
         *,
         measure: Callable[[], Mapping[str, float]] | None = None,
-        schedule: Schedule | ReduceLROnPlateau | None = None,
+        schedule: SteppedSchedule | ReduceLROnPlateau | None = None,
         schedule_measure: str | None = None,
         ema: EMA | None = None,
         clip_norm: float | None = None,
@@ -163,8 +202,8 @@ class Trainer:
         Ctrl-C, SIGTERM and :meth:`interrupt` take effect when the step under way is whole: callbacks may save, and
         KeyboardInterrupt is raised; a second Ctrl-C is not waited for. Raises TrainingError, which says at which step
         and in which module, when a loss, a gradient or a measure is not finite. Whatever stops an epoch, the model
-        then has the weights of the end of the last whole epoch, or those with which the run began; to go on, load a
-        checkpoint.
+        then has the weights of the end of the last whole epoch, or those with which the run began; load a
+        checkpoint to resume.
         """
         check_sizes("Trainer", epochs=epochs)
         rule = "a run was stopped within an epoch, and the model is not where the data are: load a checkpoint first"
@@ -456,7 +495,7 @@ class Trainer:
         return {"trainer": own} | {name: part.state_dict() for name, part in self._parts().items()}
 
     def load_state_dict(self, state: Mapping[str, State]) -> None:
-        """Go on from a :meth:`state_dict` of a trainer that was made alike, bit for bit.
+        """Resume from a :meth:`state_dict` of a trainer that was made alike, bit for bit.
 
         Raises a GpunnError that names what differs: the network by names and shapes, the data, the settings. Nothing
         is changed then.

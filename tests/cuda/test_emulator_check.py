@@ -1,5 +1,7 @@
 """The emulator's check mode: right kernels give no report, planted mistakes give the right one."""
 
+from shutil import which
+
 import numpy as np
 import pytest
 
@@ -120,6 +122,38 @@ def test_an_unwritten_shared_element_is_uninitialised():
     assert (found.file, found.line, found.block, found.thread) == ("tile_matmul.cu", READ, (0, 0, 0), (0, 0, 0))
     assert found.message == "read of shared 'as' byte 12, which no thread has written"
     assert found.byte == 12
+
+
+def test_a_shared_variable_of_a_template_in_a_namespace_has_its_own_name():
+    code = """namespace tiles {
+template <class T> __device__ T first(const T* unused) {
+    __shared__ T inner[4];
+    return inner[2];
+}
+}
+extern "C" __global__ void k(float* y) {
+    __shared__ float inner[8];
+    if (threadIdx.x) inner[threadIdx.x] = 1;
+    y[threadIdx.x] = tiles::first<float>(y) + inner[0];
+}"""
+    found = mistakes(RawKernel(code, "k", check=True), (1,), (1,), (np.zeros(1, f32),))
+    assert {(r.message, r.byte) for r in only(found, "uninitialised")} == {
+        ("read of shared 'inner' byte 8, which no thread has written", 8),
+        ("read of shared 'inner' byte 0, which no thread has written", 0),
+    }
+
+
+def test_without_nm_a_shared_variable_has_no_name(monkeypatch):
+    code = """extern "C" __global__ void no_names(float* y) {
+    __shared__ float sums[4];
+    y[0] = sums[1];
+}"""
+    kernel = RawKernel(code, "no_names", check=True)
+    monkeypatch.setattr(report.shutil, "which", lambda name: None if name == "nm" else which(name))
+    (found,) = only(mistakes(kernel, (1,), (1,), (np.zeros(1, f32),)), "uninitialised")
+    report._shared_variables.cache_clear()
+    assert found.line == 3
+    assert "read of static shared memory byte " in found.message
 
 
 @pytest.mark.parametrize(

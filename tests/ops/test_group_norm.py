@@ -1,6 +1,7 @@
 import numpy as np
 import oracles
 import pytest
+from norm_case import assert_steps_are_pytorchs
 
 import gpunn.functional as F
 from gpunn import nn, tensor
@@ -201,30 +202,7 @@ def test_instance_norm_matches_pytorch(run, rank):
         layer = getattr(nn, name)(shape[1], **settings, track_running_stats=track, dtype=np.float64)
         theirs = getattr(torch.nn, name)(shape[1], **settings, track_running_stats=track, dtype=torch.float64)
         assert layer.state_dict().keys() == theirs.state_dict().keys()
-        if affine:
-            state = layer.state_dict() | {key: rng.standard_normal(shape[1]) for key in ("weight", "bias")}
-            layer.load_state_dict(state)
-            theirs.load_state_dict({key: torch.tensor(value) for key, value in state.items()})
-
-        def step(x, gy, layer=layer):
-            leaf = tensor(x, requires_grad=True)
-            layer.zero_grad()
-            y = layer(leaf)
-            y.backward(gy)
-            return y.data, leaf.grad, *(p.grad for p in layer.parameters())
-
-        if run.name == "cupy":
-            layer.to("gpu")
-        for training in (True, True, False):
-            layer.train(training), theirs.train(training)
-            x, gy = rng.standard_normal((2, *shape))
-            leaf = torch.tensor(x, requires_grad=True)
-            theirs.zero_grad()
-            y = theirs(leaf)
-            y.backward(torch.tensor(gy))
-            expected = [y.detach(), leaf.grad, *(p.grad for p in theirs.parameters())]
-            for a, e in zip(run(step, x, gy), expected, strict=True):
-                np.testing.assert_allclose(a, e.numpy(), rtol=1e-8, atol=1e-8, err_msg=f"{seed}: {shape} {settings}")
+        assert_steps_are_pytorchs(run, layer, theirs, shape, rng, 1e-8, f"{seed}: {shape} {settings}")
         for key in ("running_mean", "running_var") if track else ():
             actual = to_cpu(layer.state_dict()[key])
             np.testing.assert_allclose(actual, theirs.state_dict()[key].numpy(), rtol=1e-12, atol=1e-12)

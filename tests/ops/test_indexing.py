@@ -6,7 +6,7 @@ from array_case import Case
 
 from gpunn import Tensor, tensor
 from gpunn import functional as F
-from gpunn.cuda.graph import alarms, rehearsing
+from gpunn.cuda.capture import alarms, rehearsing
 from gpunn.data import ArrayDataset
 from gpunn.errors import ArgumentError, DtypeError, GpunnError, IndexRangeError, ShapeError
 from gpunn.functional import recurrent as packed

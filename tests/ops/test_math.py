@@ -37,28 +37,12 @@ CASES = {
     "abs as a builtin": Case(draw, abs, each(math.fabs), lambda t, x: t.abs(x)),
     "negative": Case(draw, lambda x: -x, each(lambda v: -v), lambda t, x: -x),
 }
-EACH = pytest.mark.parametrize("name", CASES)
-
-
-@EACH
-def test_forward_is_the_naive_loop(run_xp, name, rng):
-    array_case.assert_is_the_loop(run_xp, CASES[name], rng)
-
-
-@EACH
-def test_backward_is_the_directional_difference(name, rng):
-    array_case.assert_gradients(CASES[name], rng)
-
-
-@EACH
-def test_gradients_keep_the_dtype(name, rng):
-    array_case.assert_gradients_keep_the_dtype(CASES[name], rng)
-
-
-@EACH
-@pytest.mark.peer(*CASES)
-def test_matches_pytorch(name):
-    array_case.assert_is_pytorch(CASES[name])
+(
+    test_forward_is_the_naive_loop,
+    test_backward_is_the_directional_difference,
+    test_gradients_keep_the_dtype,
+    test_matches_pytorch,
+) = array_case.tests_of(CASES)
 
 
 def test_the_gradient_of_the_absolute_value_at_0_is_0():

@@ -4,7 +4,7 @@ import pytest
 
 from gpunn import cuda, nn, tensor
 from gpunn import functional as F
-from gpunn.cuda.graph import rehearsing
+from gpunn.cuda.capture import rehearsing
 from gpunn.ops.array.product import product
 from gpunn.ops.linear.affine import linear, linear_backward_w, linear_backward_x
 

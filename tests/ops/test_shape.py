@@ -164,28 +164,12 @@ CASES = {
         lambda t, x, sizes, axis: t.split(x, sizes, axis),
     ),
 }
-EACH = pytest.mark.parametrize("name", CASES)
-
-
-@EACH
-def test_forward_is_the_naive_loop(run_xp, name, rng):
-    array_case.assert_is_the_loop(run_xp, CASES[name], rng)
-
-
-@EACH
-def test_backward_is_the_directional_difference(name, rng):
-    array_case.assert_gradients(CASES[name], rng)
-
-
-@EACH
-def test_gradients_keep_the_dtype(name, rng):
-    array_case.assert_gradients_keep_the_dtype(CASES[name], rng)
-
-
-@EACH
-@pytest.mark.peer(*CASES)
-def test_matches_pytorch(name):
-    array_case.assert_is_pytorch(CASES[name])
+(
+    test_forward_is_the_naive_loop,
+    test_backward_is_the_directional_difference,
+    test_gradients_keep_the_dtype,
+    test_matches_pytorch,
+) = array_case.tests_of(CASES)
 
 
 VIEWS = {

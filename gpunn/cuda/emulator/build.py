@@ -18,7 +18,7 @@ from pathlib import Path
 
 from gpunn.cuda import cache
 from gpunn.cuda.compilation import compiling
-from gpunn.cuda.emulator import source
+from gpunn.cuda.emulator import translation
 from gpunn.errors import CompileError
 
 HERE = Path(__file__).parent
@@ -214,11 +214,11 @@ def _preprocess(compiler: Compiler, text: str, flags: Sequence[str], filename: s
 def _compile_kernels(
     compiler: Compiler, preprocessed: str, flags: Sequence[str], runtime: Path, filename: str
 ) -> bytes:
-    header, kernel_text = source.split(preprocessed, filename)
-    expressions, kernel_text = source.take_exports(kernel_text)
-    source.refuse(kernel_text)
-    names = [*dict.fromkeys([*expressions, *source.kernel_names(kernel_text)])]
-    text = header + source.lower(kernel_text) + _exports(names)
+    header, kernel_text = translation.split(preprocessed, filename)
+    expressions, kernel_text = translation.take_exports(kernel_text)
+    translation.refuse(kernel_text)
+    names = [*dict.fromkeys([*expressions, *translation.kernel_names(kernel_text)])]
+    text = header + translation.lower(kernel_text) + _exports(names)
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "kernel.so"
         # Debug information names the source as it was given, not in a folder that is gone soon.
@@ -335,7 +335,7 @@ def _link(compiler: Compiler, path: Path, inputs: Sequence[str]) -> bytes:
 def _emulator_sources() -> bytes:
     """What the emulator itself is made of: a library built with other headers must not be found."""
     digest = hashlib.sha256()
-    for path in sorted([*INCLUDE.rglob("*"), *RUNTIME.glob("*"), HERE / "build.py", HERE / "source.py"]):
+    for path in sorted([*INCLUDE.rglob("*"), *RUNTIME.glob("*"), HERE / "build.py", HERE / "translation.py"]):
         if path.is_file():
             digest.update(path.relative_to(HERE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.digest()

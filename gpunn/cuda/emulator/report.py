@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import re
 import shutil
-import struct
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -153,44 +151,23 @@ def _lines_of(library: Path, addresses: tuple[int, ...], hidden: str) -> dict[in
     return places
 
 
-_TLS_SYMBOL = 6  # STT_TLS
-
-
 @functools.lru_cache(maxsize=64)
 def _shared_variables(library: Path) -> tuple[tuple[int, int, str], ...]:
-    """Offset, size and name of the static shared variables, from the symbol table of a 64-bit ELF file."""
-    try:
-        content = library.read_bytes()
-    except OSError:  # the cache was emptied since: mistakes are told without names
+    """Offset, size and name of the static shared variables, where nm is installed and lists the library's symbols."""
+    if not (command := shutil.which("nm")):
         return ()
-    section_table = struct.unpack_from("<Q", content, 0x28)[0]
-    entry_bytes, count = struct.unpack_from("<HH", content, 0x3A)
-    sections = [struct.unpack_from("<IIQQQQIIQQ", content, section_table + i * entry_bytes) for i in range(count)]
-    variables = []
-    for _, kind, _, _, offset, size, link, _, _, each in sections:
-        if kind != 2:  # SHT_SYMTAB
-            continue
-        names = sections[link][4]
-        for at in range(offset, offset + size, each):
-            name, info, _, _, value, length = struct.unpack_from("<IBBHQQ", content, at)
-            if info & 0xF == _TLS_SYMBOL and length:
-                start = names + name
-                variables.append((value, length, _plain(content[start : content.index(b"\0", start)].decode())))
-    return tuple(sorted(variables))
+    done = subprocess.run([command, "-C", "-f", "sysv", str(library)], capture_output=True, text=True)
+    rows = [[cell.strip() for cell in line.split("|")] for line in done.stdout.splitlines()]
+    # To the host's compiler they are thread-local; nm gives name, value, class, type, size, line and section.
+    return tuple(sorted(_variable(row) for row in rows if len(row) == 7 and row[3] == "TLS" and row[4]))
 
 
-def _plain(symbol: str) -> str:
-    """The variable's own name from its mangled one: it comes last, after its length.
-
-    >>> _plain("_ZZ4tileE2As"), _plain("_ZL5total"), _plain("buffer")
-    ('As', 'total', 'buffer')
+def _variable(row: list[str]) -> tuple[int, int, str]:
     """
-    for match in re.finditer(r"\d+", symbol if symbol.startswith("_Z") else ""):
-        length = int(match[0])
-        rest = symbol[match.end() :]
-        if len(rest) >= length and re.fullmatch(r"(_\d+|_?E?)?(\.\d+)?", rest[length:]):
-            return rest[:length]
-    return symbol
+    >>> _variable(["tile(float*)::As", "0040", "b", "TLS", "000c", "", ".tbss"])
+    (64, 12, 'As')
+    """
+    return int(row[1], 16), int(row[4], 16), row[0].rpartition("::")[2]
 
 
 def _with_variable(message: str, byte: int, library: Path) -> tuple[str, int]:

@@ -21,11 +21,23 @@ from gpunn.ops.array.arithmetic import (
     multiply_backward,
     pair,
     power_backward,
+    power_by_number,
+    power_by_number_backward,
     subtract_backward,
     unbroadcast,
 )
 from gpunn.ops.array.einsum import einsum, einsum_backward, parts
-from gpunn.ops.array.indexing import check_index, check_range, one_hot, scatter, take_index
+from gpunn.ops.array.indexing import (
+    check_index,
+    check_range,
+    one_hot,
+    pick,
+    pick_backward,
+    place,
+    place_backward,
+    scatter,
+    take_index,
+)
 from gpunn.ops.array.math import abs, abs_backward, exp, exp_backward, log, log_backward, sign, sqrt, sqrt_backward
 from gpunn.ops.array.pad import PadMode, pad, pad_backward
 from gpunn.ops.array.product import product
@@ -124,7 +136,13 @@ __all__ = [
     "pair",
     "parts",
     "permutation",
+    "pick",
+    "pick_backward",
+    "place",
+    "place_backward",
     "power_backward",
+    "power_by_number",
+    "power_by_number_backward",
     "prod",
     "prod_backward",
     "product",

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backend import Array, accumulation_dtype, asarray, device_of, get_array_module, is_array, is_floating
+from gpunn.backend import Array, accumulation_dtype, asarray, cast, device_of, get_array_module, is_array, is_floating
 from gpunn.errors import DeviceError, DtypeError, ShapeError, check, fail
 from gpunn.ops.array.product import product
 
@@ -111,6 +111,20 @@ def power_backward(gy: Array, a: Array, b: Array, needs: tuple[bool, ...]) -> Gr
         with np.errstate(divide="ignore", invalid="ignore"):
             gb = unbroadcast(xp.where(flat, 0, gy * a**b * xp.log(xp.where(flat, 1, a))).astype(gy.dtype), b.shape)
     return ga, gb
+
+
+def power_by_number(x: Array, n: float) -> Array:
+    """``x^n`` in the dtype of x.
+
+    >>> power_by_number(np.array([2.0, 3.0], np.float32), 2.0).tolist()
+    [4.0, 9.0]
+    """
+    return cast(x**n, x.dtype)  # Python's float promotes bfloat16
+
+
+def power_by_number_backward(gy: Array, x: Array, n: float) -> Array:
+    """``gy n x^(n-1)``; where n is 0, ``0 gy``."""
+    return cast(gy * n * x ** (n - 1) if n else gy * 0, x.dtype)
 
 
 def matmul(a: Array, b: Array) -> Array:

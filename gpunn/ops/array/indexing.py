@@ -1,4 +1,8 @@
-"""Indexing: the gradient of ``x[index]``, elements taken along an axis, and classes as vectors of zeros and a one."""
+"""Indexing: the gradient of ``x[index]``, elements taken along an axis, rows put elsewhere, and classes as vectors.
+
+``pick`` takes rows of which none is named twice, so its gradient is a plain assignment; ``place`` is its inverse, where
+both name every row.
+"""
 
 from __future__ import annotations
 
@@ -47,6 +51,40 @@ def take_index(x: Array, indices: Any, axis: int | None = None) -> tuple[Any, ..
     check(indices.dtype.kind in "iu", DtypeError, "take", "indices must be integers", dtype=str(indices.dtype))
     check_range("take", indices, axis, x.shape, ArgumentError)
     return (*(slice(None),) * axis, indices)
+
+
+def pick(x: Array, index: Array, axis: int = 0) -> Array:
+    """The rows ``index``, an integer array, of x along ``axis``; none may be named twice.
+
+    >>> pick(np.array([1.0, 2.0, 3.0]), np.array([2, 0])).tolist()
+    [3.0, 1.0]
+    """
+    check_range("pick", index, axis, x.shape)
+    return x[(*(slice(None),) * axis, index)]
+
+
+def pick_backward(gy: Array, shape: tuple[int, ...], index: Array, axis: int = 0) -> Array:
+    """``gy`` in the rows of an array of ``shape`` that were picked, 0 in the others."""
+    gx = get_array_module(gy).zeros(shape, gy.dtype)
+    gx[(*(slice(None),) * axis, index)] = gy
+    return gx
+
+
+def place(x: Array, index: Array, count: int, fill: float = 0.0) -> Array:
+    """An array of ``count`` rows that has row i of x at ``index[i]``, and ``fill`` in the rows that get none.
+
+    >>> place(np.array([1.0, 2.0]), np.array([2, 0]), 4).tolist()
+    [2.0, 0.0, 1.0, 0.0]
+    """
+    check_range("place", index, 0, (count,))
+    y = get_array_module(x).full((count, *x.shape[1:]), fill, x.dtype)
+    y[index] = x
+    return y
+
+
+def place_backward(gy: Array, index: Array) -> Array:
+    """The rows of ``gy`` that x went to."""
+    return gy[index]
 
 
 def check_range(

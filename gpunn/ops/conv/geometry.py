@@ -7,13 +7,12 @@ from functools import cached_property
 
 from gpunn.errors import ShapeError, check
 from gpunn.ops.shared.checks import Size, check_rank, integer
-from gpunn.ops.shared.phases import Phases
-from gpunn.ops.shared.plans import planned
+from gpunn.ops.shared.plans import OverWindows, planned
 from gpunn.ops.shared.window import Padding, Sizes, Window, on_one_row, output_size, window
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class Plan(OverWindows):
     """A convolution of x (N, C, *image) with w (K, C/groups, *kernel) to y (N, K, *out), checked.
 
     ``op`` is what it is called in errors.
@@ -26,28 +25,10 @@ class Plan:
     window: Window
     groups: int
 
-    @property
-    def image(self) -> Size:
-        return self.x_shape[2:]
-
-    @property
-    def out(self) -> Size:
-        return self.y_shape[2:]
-
-    @cached_property
-    def rank(self) -> int:
-        """The number of axes: 1 for signals, 2 for images, 3 for volumes."""
-        return len(self.x_shape) - 2
-
     @cached_property
     def is_one_pixel(self) -> bool:
         """True if each window is one pixel of the image, and each pixel its window."""
         return self.window.is_one_pixel() and self.image == self.out
-
-    @cached_property
-    def phases(self) -> Phases:
-        """How planes are split for those ways that have no kernel."""
-        return Phases(self.window, self.image, self.out)
 
     @cached_property
     def reach(self) -> Size:

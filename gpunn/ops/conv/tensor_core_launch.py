@@ -110,7 +110,8 @@ def launch(
 def pack(setting: Setting, tiling: Tiling, x: Array, groups: int, shared: bool = True) -> Array:
     """x (N, C, ...) rounded and with the channels last: (N, pixels, groups, C/groups and zeros behind).
 
-    The zeros fill up whole chunks; or, if ``shared``, what of a chunk is one tap's.
+    Zeros fill each pixel's channels up: to the ``padded`` elements of its :class:`Layout`, in which several taps may
+    share a chunk, or to whole chunks where not ``shared``.
     """
     xp = get_array_module(x)
     images, channels, pixels = x.shape[0], x.shape[1] // groups, math.prod(x.shape[2:])

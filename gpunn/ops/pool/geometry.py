@@ -12,15 +12,14 @@ import numpy as np
 from gpunn.backend import Array
 from gpunn.errors import ArgumentError, DtypeError, check
 from gpunn.ops.shared.checks import Size, check_rank, check_shape, integers
-from gpunn.ops.shared.phases import Phases
-from gpunn.ops.shared.plans import planned
+from gpunn.ops.shared.plans import OverWindows, planned
 from gpunn.ops.shared.window import Sizes, Window, on_one_row, output_size, window
 
 Stride = Sizes | None  # None: the size of the window
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class Plan(OverWindows):
     """Pooling of x (N, C, *image) to y (N, C, *out), checked; ``op`` is what it is called in errors."""
 
     op: str
@@ -30,29 +29,11 @@ class Plan:
     count_include_pad: bool = False
     """Whether a mean counts the padding."""
 
-    @property
-    def image(self) -> Size:
-        return self.x_shape[2:]
-
-    @property
-    def out(self) -> Size:
-        return self.y_shape[2:]
-
-    @cached_property
-    def rank(self) -> int:
-        """The number of axes: 1 for signals, 2 for images, 3 for volumes."""
-        return len(self.x_shape) - 2
-
     @cached_property
     def on_one_row(self) -> Plan:
         """That of signals as one of images of one row."""
         shapes = on_one_row(self.x_shape), on_one_row(self.y_shape)
         return Plan(self.op, *shapes, self.window.on_one_row(), self.count_include_pad)
-
-    @cached_property
-    def phases(self) -> Phases:
-        """How planes are split for those ways that have no kernel."""
-        return Phases(self.window, self.image, self.out)
 
     @cached_property
     def place_dtype(self) -> np.dtype[Any]:

@@ -2,7 +2,8 @@
 
     cell             LSTM and GRU, given what the matrix products gave          kernels/rnn_cell.cu
     sequence         rnn, lstm, gru over the packed rows of a batch of sequences
-    reset_before     the GRU that multiplies h by r before the product
+    reset_before     the GRU that multiplies h by r before the product, one step and a whole sequence
+    inputs           the gradients of what a sequence was computed from, given those of its gates
 
 Each file has the formulas and the sources; :mod:`gpunn.ops.recurrent.rows` says how the rows of sequences lie.
 """
@@ -17,6 +18,7 @@ from gpunn.ops.recurrent.cell import (
     lstm_cell,
     lstm_cell_backward,
 )
+from gpunn.ops.recurrent.inputs import input_gradients
 from gpunn.ops.recurrent.sequence import gru, gru_backward, lstm, lstm_backward, rnn, rnn_backward
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "gru_reset_backward",
     "gru_update",
     "gru_update_backward_n",
+    "input_gradients",
     "lstm",
     "lstm_backward",
     "lstm_cell",

@@ -19,6 +19,9 @@ from gpunn.errors import ArgumentError, ShapeError, check
 from gpunn.ops.linear.affine import linear
 from gpunn.ops.shared.checks import check_shape
 
+Needs = tuple[bool, ...]
+"""Which inputs of a function need their gradients."""
+
 
 class Sizes(NamedTuple):
     """How the rows of x belong to steps, and in which direction the steps are gone through."""

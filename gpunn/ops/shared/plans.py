@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, wraps
+from functools import cached_property, lru_cache, wraps
 from typing import Any, TypeVar
+
+from gpunn.ops.shared.checks import Size
+from gpunn.ops.shared.phases import Phases
+from gpunn.ops.shared.window import Window
 
 P = TypeVar("P")
 
@@ -40,3 +44,29 @@ def _settled(values: tuple[Any, ...]) -> bool:
         if kind is not int and (kind is not tuple or not _settled(value)):
             return False
     return True
+
+
+class OverWindows:
+    """The base of plans that go from x (N, C, *image) to y (N, K, *out) by windows."""
+
+    x_shape: Size
+    y_shape: Size
+    window: Window
+
+    @property
+    def image(self) -> Size:
+        return self.x_shape[2:]
+
+    @property
+    def out(self) -> Size:
+        return self.y_shape[2:]
+
+    @cached_property
+    def rank(self) -> int:
+        """The number of axes: 1 for signals, 2 for images, 3 for volumes."""
+        return len(self.x_shape) - 2
+
+    @cached_property
+    def phases(self) -> Phases:
+        """How planes are split for those ways that have no kernel."""
+        return Phases(self.window, self.image, self.out)

@@ -27,7 +27,7 @@ class Status:
         self.note = ""
         """What it waits for."""
         self.first = 0
-        """The step at which it was taken up."""
+        """The step from which it was resumed, or 0."""
         self.waited = 0.0
         """The time in which kernels were compiled, which the rest of the training does not take again."""
         self.begun = time.monotonic()
@@ -186,8 +186,8 @@ def choose_display(file: TextIO, every: float) -> Display:
 class Watch:
     """Shows a training in the way that fits ``file``, by default the standard error; within ``with``, and never fails.
 
-    ``every`` is the time between two lines within an epoch, in seconds, where lines are written. What kernels are
-    compiled is said at the first of a pause, and what it came to when the training goes on.
+    ``every`` is the time between two lines within an epoch, in seconds, where lines are written. That a kernel is
+    compiled is said when it begins, and how many there were and how long they took after the next step.
     """
 
     def __init__(self, file: TextIO | None = None, every: float = 30.0) -> None:

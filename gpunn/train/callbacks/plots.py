@@ -6,13 +6,9 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gpunn.errors import FileError, check_sizes
-from gpunn.train.callbacks.base import Callback
-
-if TYPE_CHECKING:
-    from gpunn.train.trainer import Record, Trainer
+from gpunn.train.trainer import Callback, Record, Trainer
 
 
 class Plots(Callback):

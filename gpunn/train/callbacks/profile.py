@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gpunn import profiler
 from gpunn.errors import ArgumentError, FileError, check
 from gpunn.files import write_atomically
-from gpunn.train.callbacks.base import Callback
-
-if TYPE_CHECKING:
-    from gpunn.train.trainer import Trainer
+from gpunn.train.trainer import Callback, Trainer
 
 
 class Profile(Callback):

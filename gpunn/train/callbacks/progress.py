@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sized
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from gpunn.errors import ArgumentError, check, check_number
-from gpunn.train.callbacks.base import Callback
 from gpunn.train.callbacks.display import Watch
-
-if TYPE_CHECKING:
-    from gpunn.train.trainer import Record, Trainer
+from gpunn.train.trainer import Callback, Record, Trainer
 
 
 class Progress(Callback):

@@ -7,15 +7,12 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gpunn.checkpoint import Checkpoints, State
 from gpunn.errors import ArgumentError, FileError, check, check_sizes
 from gpunn.files import write_atomically
-from gpunn.train.callbacks.base import Callback
-
-if TYPE_CHECKING:
-    from gpunn.train.trainer import Record, Trainer
+from gpunn.train.trainer import Callback, Record, Trainer
 
 
 class Checkpoint(Callback):

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING
 
 from gpunn.checkpoint import State
 from gpunn.errors import ArgumentError, check, check_sizes
-from gpunn.train.callbacks.base import Callback
-
-if TYPE_CHECKING:
-    from gpunn.train.trainer import Record, Trainer
+from gpunn.train.trainer import Callback, Record, Trainer
 
 
 class EarlyStopping(Callback):
     """Ends the run when ``measure`` has not become better by more than ``min_delta`` for ``patience`` epochs.
 
-    A run that goes on after it was ended has ``patience`` epochs more to become better than the best; one that begins
-    anew, with another trainer, has a best of its own.
+    A run that is resumed after it was ended has ``patience`` epochs more to become better than the best; one that
+    starts again, with another trainer, has a best of its own.
 
     >>> stopping = EarlyStopping("test_loss", patience=5)
 

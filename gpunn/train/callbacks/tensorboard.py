@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gpunn.errors import FileError, PackageError, check_sizes
-from gpunn.train.callbacks.base import Callback
-
-if TYPE_CHECKING:
-    from gpunn.train.trainer import Record, Trainer
+from gpunn.train.trainer import Callback, Record, Trainer
 
 
 class TensorBoard(Callback):

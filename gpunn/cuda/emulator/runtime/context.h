@@ -25,7 +25,7 @@ struct Stack {
     char* high;
 };
 
-// Leaves the running context in `from` and goes on with `to`; returns when something switches back to `from`.
+// Leaves the running context in `from` and continues with `to`; returns when something switches back to `from`.
 void switch_context(Context& from, Context& to);
 
 // Makes `context` one that starts `entry` on an empty stack. `entry` must never return.

@@ -110,7 +110,7 @@ GPUNN_HOOK void __ubsan_handle_out_of_bounds(const Index* found, long index) {
     worker->fail(report);
 }
 
-// The host traps where a GPU would go on with a meaningless number.
+// The host traps where a GPU would continue with a meaningless number.
 GPUNN_HOOK void __ubsan_handle_divrem_overflow(const Place* place, void*, void*) {
     Report report = describe(Kind::division, *place, GPUNN_PC);
     std::snprintf(report.message, sizeof report.message,

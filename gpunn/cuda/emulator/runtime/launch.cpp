@@ -66,7 +66,7 @@ std::uint64_t Launch::place(std::uint64_t turn) const {
 void Launch::add(const Report& report) {
     std::lock_guard<std::mutex> lock(mutex_);
 #ifdef GPUNN_EMULATOR_CHECK
-    // Every mistake is worth seeing, once: a checked launch goes on.
+    // Every mistake is worth seeing, once: a checked launch continues.
     for (const Report& known : reports)
         if (known.kind == report.kind && known.pc == report.pc && known.file == report.file &&
             known.line == report.line)
@@ -226,7 +226,7 @@ public:
     ~Run() { close(); }
     Run(const Run&) = delete;
 
-    // Returns false before the end now and then: the next call goes on where this one stopped.
+    // Returns false before the end now and then: the next call continues where this one stopped.
     bool go_on() {
         HostFloats floats;
         Ticks ticks(launch.request.handles_signals);
@@ -512,7 +512,7 @@ GPUNN_API int gpunn_emulator_launch(const Request* request, Run** run) {
     return go_on(*run);
 }
 
-// Goes on with a launch that was suspended, and returns as gpunn_emulator_launch does.
+// Continues a launch that was suspended, and returns as gpunn_emulator_launch does.
 GPUNN_API int gpunn_emulator_resume(Run** run) { return *run == running ? go_on(*run) : (int)Outcome::forgotten; }
 
 GPUNN_API void gpunn_emulator_report(const Run* run, int i, Report* report) {

@@ -223,7 +223,7 @@ unsigned Worker::choose(unsigned candidates, unsigned after) {
     return (first(rotated) + turn) & 31;
 }
 
-// The fiber to go on with, or null when the block is complete or cannot go on. A warp keeps its turn for as
+// The fiber to continue with, or null when the block is complete or cannot continue. A warp keeps its turn for as
 // long as one of its lanes can run: neighbouring threads use neighbouring memory.
 Fiber* Worker::next_runnable() {
     for (;;) {
@@ -274,7 +274,7 @@ bool Worker::add_stack() {
     return true;
 }
 
-// Runs other fibers until this one, which the caller has taken out of `ready`, may go on.
+// Runs other fibers until this one, which the caller has taken out of `ready`, may continue.
 void Worker::wait(Fiber& fiber) {
     leave_if_asked();
     Fiber* next = next_runnable();
@@ -375,7 +375,7 @@ Vote Worker::block_barrier(int predicate, int site, const void* caller, const vo
     return vote_;
 }
 
-// Lets the threads at the barrier go on if all that have not returned are there, which is what CUDA waits
+// Lets the threads at the barrier continue if all that have not returned are there, which is what CUDA waits
 // for.
 bool Worker::release_barrier() {
     if (waiting_at_barrier_ != live_threads_) {
@@ -495,7 +495,7 @@ bool Worker::try_collective(Warp& warp, unsigned first_fiber, const Fiber& askin
 }
 
 // The lanes that are "active" are not defined by CUDA; here they are those of the warp that come to the same
-// place before any of them can go on.
+// place before any of them can continue.
 unsigned Worker::active_mask(int site, const void* caller) {
     Fiber& fiber = *fiber_;
     Warp& warp = warps_[fiber.warp];

@@ -1,5 +1,5 @@
 // A worker runs the blocks it is given, one after the other, on one host thread. Every CUDA thread is a
-// fiber: it runs until it has to wait, and the worker then goes on with another one.
+// fiber: it runs until it has to wait, and the worker then continues with another one.
 #pragma once
 #include <signal.h>
 
@@ -64,7 +64,7 @@ public:
     void end();
 
     // Takes blocks until there are none left; `after_block` is called after each. Returns false if it was suspended:
-    // the next call goes on there.
+    // the next call continues there.
     template <class AfterBlock> bool work(AfterBlock after_block) {
         for (;;) {
             if (!suspended_) {

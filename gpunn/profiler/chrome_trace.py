@@ -14,7 +14,7 @@ from gpunn.profiler.spans import KERNEL, WHOLE, Span
 _THREAD = 1
 
 
-def trace(spans: list[Span], times: list[int], clock: str, figures: dict[str, Any]) -> bytes:
+def chrome_trace(spans: list[Span], times: list[int], clock: str, figures: dict[str, Any]) -> bytes:
     """The file's content: ``figures`` are its ``otherData``; times begin at 0, in µs."""
     process = os.getpid()
     same = {"pid": process, "tid": _THREAD}

@@ -74,8 +74,8 @@ def capturing() -> bool:
     return _current.get() is not None
 
 
-def taking_down() -> bool:
-    """True while work is captured: what it launches does not run, so there is nothing of it to be measured."""
+def in_capture() -> bool:
+    """True while work is captured: its launches are recorded and do not run, so there is nothing to measure."""
     work = _current.get()
     return work is not None and work.phase == "capture"
 

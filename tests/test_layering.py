@@ -21,6 +21,7 @@ FLOORS = [
     ["nn", "optim"],
     ["data", "checkpoint", "distributed", "interop", "profiler"],
     ["models", "train", "plot"],
+    ["runs"],
     ["recipes", "sklearn"],
     ["report"],
     ["cli"],

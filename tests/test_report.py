@@ -22,11 +22,11 @@ from report_case import CONFIG, SUMMARY, lines, make_run, record, save_arrays
 from gpunn import cli, plot, recipes
 from gpunn.errors import FileError
 from gpunn.plot import figure
-from gpunn.recipes import metrics
 from gpunn.recipes.digits import Options, train_digits
 from gpunn.report import folder as run
 from gpunn.report import redraw, write_page
 from gpunn.report.figures import CAPTIONS
+from gpunn.runs import records
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u2028\u2029&lt;\"'"
 
@@ -105,7 +105,7 @@ def test_a_damaged_line_is_named_and_the_others_are_shown(line: bytes, reason: s
 
 
 def test_values_that_are_no_numbers(tmp_path: Path) -> None:
-    (line,) = metrics.parse(b'{"epoch": 1, "cell": "12", "flag": true, "none": null, "list": [0.5, {"a": 1}]}')
+    (line,) = records.parse(b'{"epoch": 1, "cell": "12", "flag": true, "none": null, "list": [0.5, {"a": 1}]}')
     assert [(name, text, number) for name, text, number in line.fields] == [
         ("epoch", "1", 1), ("cell", "12", None), ("flag", "true", None), ("none", "none", None),
         ("list", '[0.5, {"a": 1}]', None),

@@ -19,11 +19,12 @@ from report_case import lines, make_run, record, save_arrays
 
 from gpunn.checkpoint import Checkpoints, save_weights
 from gpunn.errors import FileError
-from gpunn.recipes import alexnet, catalogue, comparison, digits, lock
+from gpunn.recipes import alexnet, catalogue, digits
 from gpunn.recipes.catalogue import load, resumable
 from gpunn.report import redraw, write_page
 from gpunn.report.figures import CAPTIONS
 from gpunn.report.watch import Figures, Follower
+from gpunn.runs import comparison, lock
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="links and FIFOs are POSIX's")
 
@@ -245,7 +246,7 @@ def test_every_recipe_names_its_files(recipe: catalogue.Recipe) -> None:
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from gpunn.recipes.lock import locked
+from gpunn.runs.lock import locked
 with locked(Path(sys.argv[1])):
     child = os.fork() if sys.argv[2:] else 0
     if child or not sys.argv[2:]:
@@ -301,7 +302,7 @@ def test_the_children_of_a_killed_process_do_not_keep_its_lock(tmp_path: Path) -
 FORK = """
 import os, sys
 from pathlib import Path
-from gpunn.recipes.lock import locked
+from gpunn.runs.lock import locked
 with locked(Path(sys.argv[1])):
     child = os.fork()
     if child:

@@ -27,8 +27,9 @@ from gpunn.errors import ArgumentError, FileError, GpunnError
 from gpunn.functional.record import raw
 from gpunn.interop.trace import leaves
 from gpunn.models import CharacterModel, lenet
-from gpunn.recipes import circles, comparison, digits, inputs, loaded, spell
+from gpunn.recipes import circles, digits, inputs, spell
 from gpunn.recipes.catalogue import RECIPES, load
+from gpunn.runs import comparison, loaded
 from gpunn.tensor import no_grad, tensor
 
 WORDS = ["one fish ", "two fish ", "red fish ", "blue fish "]

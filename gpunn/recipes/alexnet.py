@@ -27,9 +27,10 @@ from gpunn.models.alexnet import LAYERS
 from gpunn.recipes import options as base
 from gpunn.recipes import run
 from gpunn.recipes.classifier import load_classifier, train_classifier
-from gpunn.recipes.loaded import Loaded
 from gpunn.recipes.options import option
 from gpunn.recipes.run import OnEpoch, OnStep
+from gpunn.runs.folder import check_own, read_json, write_json
+from gpunn.runs.loaded import Loaded
 from gpunn.tensor import no_grad, tensor
 from gpunn.train import confusion_matrix
 
@@ -101,7 +102,7 @@ def large_digits(folder: Path, each: int = 30) -> Path:
 def data(options: Options, folder: Path, device: str) -> ImageFolder:
     """The images of the run in ``folder``; arrays of them go to ``device``."""
     if options.images is None:
-        run.check_own(folder, ("images",))
+        check_own(folder, ("images",))
     images = Path(options.images) if options.images is not None else folder / "images"
     return image_folder(images, SIZE, options.seed, device, _LARGER if options.augment else None)
 
@@ -112,7 +113,7 @@ def load(options: Options, folder: Path) -> Loaded:
     The folder of the images is needed to measure the run, and for the names of the classes while it has no summary.
     """
     device = run.choose_device(options.command, options.device, options.emulate)
-    classes = run.read_json(folder / "summary.json").get("classes")
+    classes = read_json(folder / "summary.json").get("classes")
     if not (isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)):
         classes = data(options, folder, device).classes
 
@@ -167,7 +168,7 @@ def _run(
     plot.feature_maps(to_cpu(maps.data)[0], folder / "feature_maps.png")
     if records:
         plot.curves(records, folder / "curves.png")
-    run.write_json(folder / "summary.json", summary | about)
+    write_json(folder / "summary.json", summary | about)
     run.raise_if_diverged(outcome, folder)
     return folder, summary | about
 

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 from gpunn.errors import ArgumentError, FileError, fail
 from gpunn.recipes import alexnet, circles, classifier, digits, digits_rows, gradients, learning_rates, spell, text
-from gpunn.recipes.loaded import Loaded
 from gpunn.recipes.options import Options, nearest
-from gpunn.recipes.run import check_packages, read_config
+from gpunn.recipes.run import check_packages
+from gpunn.runs.folder import read_config
+from gpunn.runs.loaded import Loaded
 
 
 class Recipe(NamedTuple):

@@ -22,9 +22,10 @@ from gpunn.recipes import options as base
 from gpunn.recipes import run
 from gpunn.recipes.classifier import load_classifier, train_classifier
 from gpunn.recipes.inputs import points
-from gpunn.recipes.loaded import Loaded
 from gpunn.recipes.options import option
 from gpunn.recipes.run import OnEpoch, OnStep
+from gpunn.runs.folder import write_json
+from gpunn.runs.loaded import Loaded
 from gpunn.tensor import no_grad, tensor
 from gpunn.train import BINARY, Record
 
@@ -147,6 +148,6 @@ def _run(
         plot.gradient_flow(gradients, folder / "gradients.png")
     if records:
         plot.curves(records, folder / "curves.png")
-    run.write_json(folder / "summary.json", summary | about)
+    write_json(folder / "summary.json", summary | about)
     run.raise_if_diverged(outcome, folder)
     return folder, summary | about

@@ -15,8 +15,8 @@ from gpunn.data import ArrayDataset, DataLoader
 from gpunn.functional import softmax
 from gpunn.optim import Optimizer
 from gpunn.recipes import run
-from gpunn.recipes.loaded import Answer, Loaded, Measured, answers, read_weights, tally
 from gpunn.recipes.run import Follow, OnEpoch, OnStep, Outcome
+from gpunn.runs.loaded import Answer, Loaded, Measured, answers, read_weights, tally
 from gpunn.tensor import tensor
 from gpunn.train import MULTICLASS, Checkpoint, Evaluation, JsonLines, Objective, Record, Trainer, evaluate, evaluation
 

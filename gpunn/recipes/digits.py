@@ -28,9 +28,10 @@ from gpunn.recipes import options as base
 from gpunn.recipes import run
 from gpunn.recipes.classifier import load_classifier, train_classifier
 from gpunn.recipes.inputs import digit_images
-from gpunn.recipes.loaded import Loaded
 from gpunn.recipes.options import option
 from gpunn.recipes.run import OnEpoch, OnStep
+from gpunn.runs.folder import write_json
+from gpunn.runs.loaded import Loaded
 from gpunn.train import confusion_matrix
 
 FILES = (
@@ -137,6 +138,6 @@ def _run(
     if records:
         plot.curves(records, folder / "curves.png")
     summary |= {"device": device, "emulate": options.emulate, "versions": run.versions("scikit-learn")}
-    run.write_json(folder / "summary.json", summary)  # last: a run whose status is "finished" is complete
+    write_json(folder / "summary.json", summary)  # last: a run whose status is "finished" is complete
     run.raise_if_diverged(outcome, folder)
     return folder, summary

@@ -32,9 +32,10 @@ from gpunn.recipes import options as base
 from gpunn.recipes import run
 from gpunn.recipes.classifier import measures
 from gpunn.recipes.inputs import digit_images
-from gpunn.recipes.loaded import Answer, Loaded, Measured, answers, read_weights, tally
 from gpunn.recipes.options import option
 from gpunn.recipes.run import Follow, OnEpoch, OnStep
+from gpunn.runs.folder import write_json, write_text
+from gpunn.runs.loaded import Answer, Loaded, Measured, answers, read_weights, tally
 from gpunn.tensor import Tensor, tensor
 from gpunn.train import Checkpoint, Evaluation, Record, Trainer, evaluate, evaluation
 
@@ -142,7 +143,7 @@ def _run(
     def keep_records() -> list[Record]:
         by_epoch = zip_longest(*([{"cell": cell} | r for r in trainer.records] for cell, trainer in trainers.items()))
         records = [record for epoch in by_epoch for record in epoch if record is not None]
-        run.write_text(folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+        write_text(folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
         return records
 
     def trainer_of(cell: str) -> Trainer:
@@ -206,7 +207,7 @@ def _run(
         "emulate": options.emulate,
         "versions": run.versions("scikit-learn"),
     }
-    run.write_json(folder / "summary.json", summary)  # last: a run whose status is "finished" is complete
+    write_json(folder / "summary.json", summary)  # last: a run whose status is "finished" is complete
     run.raise_if_diverged(outcome, folder)
     return folder, summary
 

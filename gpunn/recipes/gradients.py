@@ -33,6 +33,7 @@ from gpunn.recipes import options as base
 from gpunn.recipes import run
 from gpunn.recipes.options import option
 from gpunn.recipes.run import OnEpoch, OnStep
+from gpunn.runs.folder import write_json
 from gpunn.tensor import Tensor, tensor
 
 FILES = ("config.json", "summary.json", "through_time.png", "clipping.png", "norms.png")
@@ -126,7 +127,7 @@ def show_gradients(
             "last_loss": {name: s[-1][0] if len(s) == options.steps else None for name, s in trainings.items()},
             "largest_norm": {name: max((norm for _, norm in s), default=None) for name, s in trainings.items()},
         } | about
-        run.write_json(folder / "summary.json", summary)
+        write_json(folder / "summary.json", summary)
         times = list(range(1, 65))
         labelled = {kind.replace("large RNN", "RNN, large weights"): (times, norm) for kind, norm in norms.items()}
         title = "The gradient on its way back through time"

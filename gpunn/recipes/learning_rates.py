@@ -24,6 +24,7 @@ from gpunn.recipes import options as base
 from gpunn.recipes import run
 from gpunn.recipes.options import option
 from gpunn.recipes.run import OnEpoch, OnStep
+from gpunn.runs.folder import write_json
 from gpunn.tensor import tensor
 
 FILES = ("config.json", "summary.json", "learning_rates.png")
@@ -76,7 +77,7 @@ def compare_learning_rates(
                 last[name] = float(np.mean(losses[-math.ceil(options.steps / 10) :])) if whole else None
         about = {"device": device, "emulate": options.emulate, "versions": run.versions("scikit-learn")}
         summary = {"status": "finished", "last_losses": last} | about
-        run.write_json(folder / "summary.json", summary)
+        write_json(folder / "summary.json", summary)
         title = "Gradient descent with three learning rates"
         plot.lines(curves, folder / "learning_rates.png", "step", "cross entropy", title, log=True)
         return folder, summary

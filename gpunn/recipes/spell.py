@@ -31,9 +31,10 @@ from gpunn.models import SequenceDecoder
 from gpunn.recipes import options as base
 from gpunn.recipes import run
 from gpunn.recipes.inputs import digit_images
-from gpunn.recipes.loaded import Answer, Loaded, Measured, ranked, read_weights, tally
 from gpunn.recipes.options import option
 from gpunn.recipes.run import Follow, OnEpoch, OnStep
+from gpunn.runs.folder import write_json
+from gpunn.runs.loaded import Answer, Loaded, Measured, ranked, read_weights, tally
 from gpunn.tensor import Tensor, no_grad, tensor
 from gpunn.train import Checkpoint, JsonLines, Trainer
 
@@ -253,10 +254,10 @@ def _run(
         "emulate": options.emulate,
         "versions": run.versions("scikit-learn"),
     }
-    run.write_json(folder / "names.json", {"spelled": spelled, "true": names})
+    write_json(folder / "names.json", {"spelled": spelled, "true": names})
     if trainer.records:
         plot.curves(trainer.records, folder / "curves.png")
-    run.write_json(folder / "summary.json", summary)  # last: a run whose status is "finished" is complete
+    write_json(folder / "summary.json", summary)  # last: a run whose status is "finished" is complete
     run.raise_if_diverged(outcome, folder)
     return folder, summary
 

@@ -33,9 +33,10 @@ from gpunn.models import CharacterModel
 from gpunn.models.sequence import CELLS
 from gpunn.recipes import options as base
 from gpunn.recipes import run
-from gpunn.recipes.loaded import Loaded, Measured, Written, read_weights
 from gpunn.recipes.options import option
 from gpunn.recipes.run import Follow, OnEpoch, OnStep
+from gpunn.runs.folder import read_json, write_json, write_text
+from gpunn.runs.loaded import Loaded, Measured, Written, read_weights
 from gpunn.tensor import Tensor, no_grad
 from gpunn.train import Checkpoint, JsonLines, Trainer
 
@@ -196,7 +197,7 @@ def load(options: Options, folder: Path) -> Loaded:
     A text is gone on with in the way of the sample. The file of the run is needed to measure it.
     """
     device = run.choose_device(options.command, options.device, options.emulate)
-    alphabet = run.read_json(folder / "alphabet.json").get("alphabet")
+    alphabet = read_json(folder / "alphabet.json").get("alphabet")
     if not (isinstance(alphabet, str) and alphabet and alphabet == _alphabet(alphabet)):
         raise FileError(f"{folder / 'alphabet.json'}: it must hold the characters of the run, each once, in order")
     model = network(options, alphabet, random_generator(options.seed)).to(device)
@@ -206,7 +207,7 @@ def load(options: Options, folder: Path) -> Loaded:
     @computing
     def measured() -> Measured:
         text = read_text(options.file)
-        known = run.read_json(folder / "summary.json").get("characters", len(text))
+        known = read_json(folder / "summary.json").get("characters", len(text))
         if _alphabet(text) != alphabet or len(text) != known:
             raise FileError(f"{options.file or 'the topics'}: not the text of the run any more: it has changed")
         return Measured(_measures(model, data(options, model.encode(text), device)[1], options), {})
@@ -231,7 +232,7 @@ def _run(
     device = config["device"]
     generator = random_generator(options.seed)
     alphabet = _alphabet(text)
-    run.write_json(folder / "alphabet.json", {"alphabet": alphabet})
+    write_json(folder / "alphabet.json", {"alphabet": alphabet})
     model = network(options, alphabet, generator).to(device)
     learned, held_out = data(options, model.encode(text), device)
     train = Reading(learned, options.sequence_length)
@@ -262,7 +263,7 @@ def _run(
     save_weights(model, folder / "model.safetensors")  # first: it cannot be computed again
     measured = _measures(model, held_out, options)
     sample = model.generate(text[:1], SAMPLE_LENGTH, options.temperature, generator)
-    run.write_text(folder / "sample.txt", sample + "\n")
+    write_text(folder / "sample.txt", sample + "\n")
     in_epochs = sum(record["seconds"] for record in trainer.records)
     windows = trainer.epoch * len(train) * options.batch_size
     summary = outcome.summary | {
@@ -280,7 +281,7 @@ def _run(
     }
     if trainer.records:
         plot.curves(trainer.records, folder / "curves.png")
-    run.write_json(folder / "summary.json", summary)  # last: a run whose status is "finished" is complete
+    write_json(folder / "summary.json", summary)  # last: a run whose status is "finished" is complete
     run.raise_if_diverged(outcome, folder)
     return folder, summary | {"sample": sample}
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib
 import json
 import os
-import pkgutil
 import re
 import sys
 from html.parser import HTMLParser
@@ -19,9 +17,10 @@ import pytest
 from PIL import Image
 from report_case import CONFIG, SUMMARY, lines, make_run, record, save_arrays
 
-from gpunn import cli, plot, recipes
+from gpunn import cli, plot
 from gpunn.errors import FileError
 from gpunn.plot import figure
+from gpunn.recipes.catalogue import RECIPES
 from gpunn.recipes.digits import Options, train_digits
 from gpunn.report import folder as run
 from gpunn.report import redraw, write_page
@@ -231,8 +230,7 @@ def test_a_name_that_is_no_text(tmp_path: Path) -> None:
 
 
 def test_every_figure_of_the_recipes_has_its_caption() -> None:
-    modules = [importlib.import_module(f"gpunn.recipes.{m.name}") for m in pkgutil.iter_modules(recipes.__path__)]
-    made = {name for module in modules for name in getattr(module, "FILES", ()) if name.endswith((".png", ".gif"))}
+    made = {name for recipe in RECIPES for name in recipe.files() if name.endswith((".png", ".gif"))}
     assert made - {"curves.png"} == set(CAPTIONS)
 
 

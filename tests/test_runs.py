@@ -29,6 +29,7 @@ from gpunn.interop.trace import leaves
 from gpunn.models import CharacterModel, lenet
 from gpunn.recipes import circles, digits, inputs, spell
 from gpunn.recipes.catalogue import RECIPES, load
+from gpunn.recipes.training import Training
 from gpunn.runs import comparison, loaded
 from gpunn.tensor import no_grad, tensor
 
@@ -59,7 +60,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     data = {"alexnet": {"images": str(root / "images")}, "text": {"file": str(root / "story.txt")}}
     for recipe in RECIPES:
         if recipe.name in OPTIONS:
-            recipe.run(recipe.options(**OPTIONS[recipe.name], **data.get(recipe.name, {})), root / recipe.name)
+            recipe.run(recipe.options_type(**OPTIONS[recipe.name], **data.get(recipe.name, {})), root / recipe.name)
     return {name: root / name for name in NAMES}
 
 
@@ -85,7 +86,7 @@ def change(path: Path, **values: Any) -> None:
 
 
 def test_every_recipe_that_keeps_weights_can_be_opened() -> None:
-    assert {recipe.name for recipe in RECIPES if recipe.load is not None} == set(NAMES)
+    assert {recipe.name for recipe in RECIPES if issubclass(recipe, Training)} == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -781,7 +782,7 @@ def test_a_run_keeps_full_paths_and_is_measured_from_any_folder(
 ) -> None:
     monkeypatch.chdir(runs["text"].parent)
     (recipe,) = (each for each in RECIPES if each.name == "text")
-    folder, _ = recipe.run(recipe.options(**OPTIONS["text"], file="story.txt"), tmp_path / "run")
+    folder, _ = recipe.run(recipe.options_type(**OPTIONS["text"], file="story.txt"), tmp_path / "run")
     assert read(folder / "config.json")["file"] == str(runs["text"].parent / "story.txt")
     monkeypatch.chdir(tmp_path)
     assert load(folder)[1].evaluate().measures == load(runs["text"])[1].evaluate().measures

@@ -12,27 +12,17 @@ from typing import Any
 
 from gpunn import plot
 from gpunn.errors import FileError, GpunnError, PackageError
+from gpunn.recipes.catalogue import RECIPES
 from gpunn.report import folder as run
 from gpunn.runs import records
 from gpunn.runs.folder import CURVES, METRICS, WEIGHTS, check_own, read
 
 FILTERS = "filters.png"
 
-# In the order of the page. The page draws the curves itself, and filters.png from the weights.
-CAPTIONS = {
-    "confusion.png": "Confusion matrix",
-    "misclassified.png": "Misclassified images",
-    FILTERS: "Filters of the first convolution",
-    "feature_maps.png": "Feature maps",
-    "surface.png": "Decision surface",
-    "surface.gif": "The decision surface as it formed",
-    "activations.png": "Activations by layer",
-    "gradients.png": "Gradients by parameter",
-    "learning_rates.png": "Losses with three learning rates",
-    "through_time.png": "The gradient on its way back through time",
-    "clipping.png": "Losses, clipped and not",
-    "norms.png": "Norms of the gradient",
-}
+# The page draws the curves itself, and filters.png from the weights: those of other recipes' too, behind their figures.
+CAPTIONS = {name: caption for recipe in reversed(RECIPES) for name, caption in recipe.figures.items()}
+"""The figures of all recipes, in the order of the page, with their captions."""
+
 _KINDS = {".png": (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"), ".gif": (b"GIF89a", b";")}
 _DRAWN = ("F16", "BF16", "F32", "F64")
 _MOST_WEIGHTS, _WIDEST = 2**22, 256  # AlexNet's first convolution has 34,848 weights, its filters 11 pixels a side

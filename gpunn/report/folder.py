@@ -68,7 +68,7 @@ def _headline(recipe: str, summary: Json) -> str | None:
     for known in RECIPES:
         if known.name == recipe and summary:
             try:
-                return known.headline(summary | {"sample": ""}).strip()  # the sample has a place of its own
+                return known.headline(summary).strip()
             except (KeyError, TypeError, ValueError, AttributeError):  # a summary of another version, or changed
                 return None
     return None

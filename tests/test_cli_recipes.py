@@ -12,10 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 from cli_case import Command, Terminal
+from recipe_cases import CASES
 from test_resume import images
 
 import gpunn
@@ -118,23 +118,11 @@ def loaded(recipe: type[Recipe], folder: Path, monkeypatch: pytest.MonkeyPatch) 
     return module
 
 
-SMALL: dict[str, dict[str, Any]] = {
-    "alexnet": {"epochs": 1, "batch_size": 4, "width": 0.02},
-    "circles": {"epochs": 2, "batch_size": 100},
-    "digits": {"epochs": 1, "batch_size": 256},
-    "digits-rows": {"epochs": 1, "hidden_size": 8, "batch_size": 256},
-    "gradients": {"steps": 2, "hidden": 4},
-    "learning-rates": {"steps": 3},
-    "spell": {"epochs": 1, "hidden_size": 8, "batch_size": 256},
-    "text": {"epochs": 1, "hidden_size": 8, "batch_size": 2, "sequence_length": 8},
-}
-
-
 @each_recipe
 def test_every_file_gives_what_the_recipe_gives(
     recipe: type[Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = dict(SMALL[recipe.name])
+    options = dict(CASES[recipe.name].options)
     if recipe.name == "alexnet":
         options["images"] = str(images(tmp_path / "images"))
     if recipe.name == "text":

@@ -25,6 +25,11 @@ RECIPES: tuple[type[Recipe], ...] = (AlexNet, Circles, Digits, DigitsRows, Gradi
 """The one list of them: commands, captions, warm-up and what opens a run go by it."""
 
 
+def known(name: object) -> type[Recipe] | None:
+    """The recipe of that name, None if there is none."""
+    return next((recipe for recipe in RECIPES if recipe.name == name), None)
+
+
 def find(name: str) -> type[Recipe]:
     """The recipe of that name; ArgumentError, with the nearest, if there is none.
 
@@ -32,10 +37,11 @@ def find(name: str) -> type[Recipe]:
     Traceback (most recent call last):
     gpunn.errors.ArgumentError: recipes: there is no recipe 'circle'; did you mean 'circles'?
     """
-    by_name = {recipe.name: recipe for recipe in RECIPES}
-    if name not in by_name:
-        fail(ArgumentError, "recipes", f"there is no recipe {name!r}; {nearest(name, by_name)}")
-    return by_name[name]
+    recipe = known(name)
+    if recipe is None:
+        names = [each.name for each in RECIPES]
+        fail(ArgumentError, "recipes", f"there is no recipe {name!r}; {nearest(name, names)}")
+    return recipe
 
 
 def resumable(folder: Path) -> tuple[type[Recipe], Options]:
@@ -61,12 +67,11 @@ def load(folder: Path, device: str | None = None) -> tuple[type[Recipe], Loaded]
 def begun(folder: Path) -> tuple[type[Recipe], Options]:
     """The recipe of which ``folder`` holds a run, and its options; FileError if its config.json does not tell them."""
     config = read_config(folder)
-    found = [recipe for recipe in RECIPES if recipe.name == config["recipe"]]
-    if not found:
+    recipe = known(config["recipe"])
+    if recipe is None:
         written = str(config["recipe"]).endswith(".py")  # by gpunn new
         hint = ", which a file of yours begins and goes on with: resume=True" if written else ""
         raise FileError(f"{folder}: a run of an unknown recipe, {config['recipe']!r}{hint}")
-    (recipe,) = found
     given = {field.name: config[field.name] for field in fields(recipe.options_type) if field.name in config}
     try:
         return recipe, recipe.options_type(**given)

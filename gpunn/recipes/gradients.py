@@ -30,7 +30,7 @@ from gpunn.backend import Array, asarray, random_generator, to_cpu
 from gpunn.data import digits
 from gpunn.recipes import options as base
 from gpunn.recipes.options import option
-from gpunn.recipes.recipe import Recipe
+from gpunn.recipes.training import Labelled
 from gpunn.tensor import Tensor, tensor
 
 KINDS = ("RNN", "LSTM", "GRU", "large RNN")
@@ -96,7 +96,7 @@ def norms_through_time(model: Reader, x: Array, labels: Array) -> list[float]:
     return norms
 
 
-class Gradients(Recipe):
+class Gradients(Labelled):
     """There are no epochs, so ``on_epoch`` is never called.
 
     The summary holds, for each cell, the norm at the first pixel over the norm at the last, and for the two trainings
@@ -111,6 +111,7 @@ class Gradients(Recipe):
     needs = ("sklearn", "matplotlib")
     versions = ("scikit-learn",)
     batch_size = 64
+    shape = (64, 1)
     figures: ClassVar = {
         "through_time.png": "The gradient on its way back through time",
         "clipping.png": "Losses, clipped and not",
@@ -131,14 +132,6 @@ class Gradients(Recipe):
 
     def optimizer(self, network: nn.Module) -> optim.SGD:
         return optim.SGD(network.parameters(), lr=self.options.lr)
-
-    def zeros(self, size: int, dtype: np.dtype[Any]) -> tuple[Array, Array]:
-        """Two pixels of each: the other steps launch the same kernels."""
-        return asarray(np.zeros((size, 2, 1), dtype), self.device), asarray(np.zeros(size, int), self.device)
-
-    def loss(self, network: nn.Module, batch: tuple[Array, Array]) -> tuple[Tensor, int]:
-        x, labels = batch
-        return F.cross_entropy(network(tensor(x)), labels), len(labels)
 
     def train(self, clip: bool) -> Iterator[tuple[float, float]]:
         """Loss and gradient norm of each step of the network with large weights; ends at one that is not finite."""

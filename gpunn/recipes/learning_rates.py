@@ -14,14 +14,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gpunn import functional as F
 from gpunn import nn, optim, plot
-from gpunn.backend import Array, asarray, random_generator
+from gpunn.backend import asarray, random_generator
 from gpunn.data import ArrayDataset, DataLoader, digits
 from gpunn.recipes import options as base
 from gpunn.recipes.options import option
-from gpunn.recipes.recipe import Recipe
-from gpunn.tensor import Tensor, tensor
+from gpunn.recipes.training import Labelled
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Options(base.Options):
     large: float = option(12.0, "One that is too large.", positive=True)
 
 
-class LearningRates(Recipe):
+class LearningRates(Labelled):
     """There are no epochs, so ``on_epoch`` is never called.
 
     The summary holds the mean loss of the last tenth of the steps for each rate, None where a loss was not finite: that
@@ -49,6 +47,7 @@ class LearningRates(Recipe):
     needs = ("sklearn", "matplotlib")
     versions = ("scikit-learn",)
     batch_size = 64
+    shape = (1, 8, 8)
     figures: ClassVar = {"learning_rates.png": "Losses with three learning rates"}
 
     def network(self) -> nn.Sequential:
@@ -62,13 +61,6 @@ class LearningRates(Recipe):
 
     def optimizer(self, network: nn.Module, rate: float = 1.0) -> optim.SGD:
         return optim.SGD(network.parameters(), lr=rate)
-
-    def zeros(self, size: int, dtype: np.dtype[Any]) -> tuple[Array, Array]:
-        return asarray(np.zeros((size, 1, 8, 8), dtype), self.device), asarray(np.zeros(size, int), self.device)
-
-    def loss(self, network: nn.Module, batch: tuple[Array, Array]) -> tuple[Tensor, int]:
-        x, labels = batch
-        return F.cross_entropy(network(tensor(x)), labels), len(labels)
 
     def descend(self, rate: float) -> Iterator[float]:
         """The loss of each step, from the same weights for every rate; ends early at one that is not finite."""

@@ -6,10 +6,8 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import math
-import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import gpunn
@@ -19,8 +17,6 @@ from gpunn.cuda.emulator.build import host_compiler
 from gpunn.errors import ArgumentError, PackageError, TrainingError
 from gpunn.optim import Optimizer
 from gpunn.optim.schedule import Schedule
-from gpunn.recipes.options import Options, as_config
-from gpunn.runs import folder
 from gpunn.train import Callback, Record, Trainer
 
 # ---- before a run --------------------------------------------------------------------------------------------------
@@ -98,21 +94,6 @@ def versions(*packages: str) -> dict[str, str]:
     return {"gpunn": gpunn.__version__, "python": platform.python_version()} | installed
 
 
-@contextlib.contextmanager
-def begin(
-    recipe: str,
-    options: Options,
-    device: str,
-    out: str | os.PathLike[str] | None,
-    files: Sequence[str],
-    resume: bool = False,
-) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """:func:`gpunn.runs.folder.begin` of a run with these options; gives the folder and its config."""
-    config = {"recipe": recipe} | as_config(options) | {"device": device}
-    with folder.begin(config, out, files, resume) as path:
-        yield path, config
-
-
 # ---- the training --------------------------------------------------------------------------------------------------
 
 OnStep = Callable[[int, int, float], None]
@@ -155,12 +136,6 @@ def finish(training: Callable[[], object]) -> Outcome:
     except TrainingError as error:
         return Outcome("diverged", error)
     return Outcome("finished", None)
-
-
-def raise_if_diverged(outcome: Outcome, folder: Path) -> None:
-    """Raise the TrainingError that ended the training, now that ``folder`` is complete, with its name added."""
-    if outcome.error is not None:
-        raise TrainingError(f"{outcome.error}; the run is in {folder}") from outcome.error
 
 
 def headline(figures: str, summary: dict[str, Any]) -> str:

@@ -30,7 +30,7 @@ from gpunn.models import SequenceDecoder
 from gpunn.recipes import options as base
 from gpunn.recipes.inputs import digit_images
 from gpunn.recipes.options import option
-from gpunn.recipes.training import Training
+from gpunn.recipes.training import Labelled, Training
 from gpunn.runs.folder import write_json
 from gpunn.runs.loaded import Answer, Confusion, ranked, tally
 from gpunn.tensor import Tensor, no_grad, tensor
@@ -110,7 +110,7 @@ class Spelled(NamedTuple):
     names: list[str]
 
 
-class Spell(Training):
+class Spell(Labelled, Training):
     """An answer is the name that is spelled, letter by letter, then the other names of digits, the likeliest first."""
 
     name = "spell"
@@ -121,6 +121,7 @@ class Spell(Training):
     versions = ("scikit-learn",)
     keeps = ("names.json",)
     classes = NAMES
+    shape = (1, 8, 8)
 
     @cached_property
     def data(self) -> list[tuple[Array, Array]]:
@@ -142,9 +143,6 @@ class Spell(Training):
 
     def augment(self, batch: tuple[Array, Array], generator: np.random.Generator) -> tuple[Array, Array]:
         return jitter(batch[0], generator), batch[1]
-
-    def zeros(self, size: int, dtype: np.dtype[Any]) -> tuple[Array, Array]:
-        return asarray(np.zeros((size, 1, 8, 8), dtype), self.device), asarray(np.zeros(size, int), self.device)
 
     def inputs(self, batch: tuple[Array, Array]) -> tuple[Array, Array]:
         x, labels = batch

@@ -36,6 +36,20 @@ from gpunn.train import (
 )
 
 
+class Labelled(Recipe):
+    """A recipe with examples of one ``shape``, and a label for each."""
+
+    shape: ClassVar[tuple[int, ...]]
+    objective: ClassVar[Objective] = MULTICLASS
+
+    def zeros(self, size: int, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+        return asarray(np.zeros((size, *self.shape), dtype), self.device), asarray(np.zeros(size, int), self.device)
+
+    def loss(self, network: Any, batch: tuple[Array, Array]) -> tuple[Tensor, int]:
+        x, labels = batch
+        return self.objective.loss(network(tensor(x)), labels), len(labels)
+
+
 class Trained(NamedTuple):
     """How the training went, its records (by network, if there are several), and what the summary says of it."""
 
@@ -203,18 +217,8 @@ class Training(Recipe):
         """The measure that the command line prints."""
 
 
-class Classifier(Training):
-    """A recipe that tells classes apart: examples of one ``shape``, and a label for each."""
-
-    shape: ClassVar[tuple[int, ...]]
-    objective: ClassVar[Objective] = MULTICLASS
-
-    def zeros(self, size: int, dtype: np.dtype[Any]) -> tuple[Array, Array]:
-        return asarray(np.zeros((size, *self.shape), dtype), self.device), asarray(np.zeros(size, int), self.device)
-
-    def loss(self, network: nn.Module, batch: tuple[Array, Array]) -> tuple[Tensor, int]:
-        x, labels = batch
-        return self.objective.loss(network(tensor(x)), labels), len(labels)
+class Classifier(Labelled, Training):
+    """A recipe that tells classes apart."""
 
     def evaluate(self, network: nn.Module, test: tuple[Array, Array]) -> Evaluation:
         return evaluate(network, *test, self.test_batch_size, self.objective, self.workers)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gpunn.errors import FileError
-from gpunn.recipes.catalogue import RECIPES
+from gpunn.recipes.catalogue import known
 from gpunn.runs.folder import name_of, read_config
 from gpunn.runs.records import UNFINISHED, read_sample, read_summary, text
 
@@ -65,10 +65,10 @@ def about(folder: Path) -> Json:
 
 def _headline(recipe: str, summary: Json) -> str | None:
     """The line with which the command ended; None without a summary that it can be made of."""
-    for known in RECIPES:
-        if known.name == recipe and summary:
-            try:
-                return known.headline(summary).strip()
-            except (KeyError, TypeError, ValueError, AttributeError):  # a summary of another version, or changed
-                return None
-    return None
+    run = known(recipe)
+    if run is None or not summary:
+        return None
+    try:
+        return run.headline(summary).strip()
+    except (KeyError, TypeError, ValueError, AttributeError):  # a summary of another version, or changed
+        return None

@@ -53,8 +53,10 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         seen.append(options)
         return out, {"status": "finished"}
 
-    digits = catalogue.find("digits")._replace(run=run, headline=lambda summary: "done")
+    digits = catalogue.find("digits")
     monkeypatch.setattr(catalogue, "RECIPES", (digits,))
+    monkeypatch.setattr(digits, "run", run)
+    monkeypatch.setattr(digits, "headline", lambda summary: "done")
     return seen
 
 
@@ -63,7 +65,7 @@ def test_the_line_wins_over_the_file_and_the_file_over_the_defaults(command: Com
     line = ("train", "digits", "--config", "run.toml", "--seed", 4, "--no-emulate", "--out", "here")
     assert command(*line) == (0, "done: here\n", "")
     expected = {"epochs": 1, "batch_size": 256, "lr": 1.0, "seed": 4, "device": None, "emulate": False}
-    assert asdict(given[0]) == asdict(catalogue.find("digits").options()) | expected
+    assert asdict(given[0]) == asdict(catalogue.find("digits").options_type()) | expected
     assert isinstance(given[0].lr, float)  # as by --lr 1
     assert command("train", "digits", "--config", "run.toml", "--epochs", 80).code == 0
     assert (given[1].epochs, given[1].seed, given[1].emulate) == (80, 3, True)  # also a default, if it is typed
@@ -160,9 +162,9 @@ def test_printed_options_are_taken_back(recipe: Any, command: Command) -> None:
     code, out, err = command("recipes", recipe.name)
     assert (code, err) == (0, "")
     Path("run.toml").write_text(out)
-    assert recipe.options(**read_options("run.toml", recipe.options)) == recipe.options()
+    assert recipe.options_type(**read_options("run.toml", recipe.options_type)) == recipe.options_type()
     lines = out.replace("\n# ", "\n").splitlines()  # every option has its line, if only in a comment
-    assert {each.name for each in fields(recipe.options)} <= {line.split(" = ")[0] for line in lines}
+    assert {each.name for each in fields(recipe.options_type)} <= {line.split(" = ")[0] for line in lines}
     assert {"text", "recipe"} < json.loads(command("recipes", recipe.name, "--json").out).keys()
 
 

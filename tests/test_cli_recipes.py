@@ -12,15 +12,16 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 from cli_case import Command, Terminal
+from recipe_cases import CASES
 from test_resume import images
 
 import gpunn
 from gpunn.errors import ArgumentError, FileError
-from gpunn.recipes.catalogue import RECIPES, Recipe, find, resumable
+from gpunn.recipes.catalogue import RECIPES, find, resumable
+from gpunn.recipes.recipe import Recipe
 from gpunn.recipes.source import source, write_source
 
 ROOT = Path(gpunn.__file__).parents[1]
@@ -70,14 +71,14 @@ def test_mistakes(arguments: tuple[str, ...], message: str, command: Command) ->
 
 
 @each_recipe
-def test_every_file_reads_well(recipe: Recipe, tmp_path: Path) -> None:
+def test_every_file_reads_well(recipe: type[Recipe], tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     write_source(recipe, path)
     text = path.read_text(encoding="utf-8")
-    assert "gpunn.recipes.classifier import" not in text  # the training loop stands in the file
+    assert "gpunn.recipes.training import" not in text  # the training loop stands in the file
     assert f'"{recipe.name}"' not in text
     assert f"train {recipe.name}" not in text
-    assert re.search(r"run\.begin\(\s*RECIPE, options", text)
+    assert "\n    name = RECIPE\n" in text
     ruff = shutil.which("ruff", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
     if ruff is None:
         pytest.skip("ruff is not installed")
@@ -91,7 +92,7 @@ def test_what_a_run_does_not_need_is_left_out(monkeypatch: pytest.MonkeyPatch) -
     """Whatever else a recipe's module defines, with the imports that only this uses."""
     before, read = source(find("circles"), "mine.py"), inspect.getsource
     more = (
-        "\n@dataclass\nclass Other:\n    at: float = math.pi\n\n\ndef other():\n    Other(_run)\n\n\ndef train_circles("
+        "\n@dataclass\nclass Other:\n    at: float = math.pi\n\n\ndef other():\n    Other(network)\n\n\nclass Circles("
     )
 
     def getsource(module: ModuleType) -> str:
@@ -99,14 +100,14 @@ def test_what_a_run_does_not_need_is_left_out(monkeypatch: pytest.MonkeyPatch) -
         if not module.__name__.endswith("circles"):
             return text
         assert "Other" not in text
-        return text.replace("import os\n", "import math\nimport os\n").replace("\ndef train_circles(", more)
+        return text.replace("import itertools\n", "import itertools\nimport math\n").replace("\nclass Circles(", more)
 
     monkeypatch.setattr(inspect, "getsource", getsource)
-    assert "Other" in inspect.getsource(sys.modules[find("circles").run.__module__])
+    assert "Other" in inspect.getsource(sys.modules[find("circles").__module__])
     assert source(find("circles"), "mine.py") == before
 
 
-def loaded(recipe: Recipe, folder: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def loaded(recipe: type[Recipe], folder: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     write_source(recipe, folder / "mine.py")
     spec = importlib.util.spec_from_file_location("mine", folder / "mine.py")
     assert spec is not None
@@ -117,38 +118,26 @@ def loaded(recipe: Recipe, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Mod
     return module
 
 
-SMALL: dict[str, dict[str, Any]] = {
-    "alexnet": {"epochs": 1, "batch_size": 4, "width": 0.02},
-    "circles": {"epochs": 2, "batch_size": 100},
-    "digits": {"epochs": 1, "batch_size": 256},
-    "digits-rows": {"epochs": 1, "hidden_size": 8, "batch_size": 256},
-    "gradients": {"steps": 2, "hidden": 4},
-    "learning-rates": {"steps": 3},
-    "spell": {"epochs": 1, "hidden_size": 8, "batch_size": 256},
-    "text": {"epochs": 1, "hidden_size": 8, "batch_size": 2, "sequence_length": 8},
-}
-
-
 @each_recipe
 def test_every_file_gives_what_the_recipe_gives(
-    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: type[Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = dict(SMALL[recipe.name])
+    options = dict(CASES[recipe.name].options)
     if recipe.name == "alexnet":
         options["images"] = str(images(tmp_path / "images"))
     if recipe.name == "text":
         (tmp_path / "story.txt").write_text("a word and " * 40)
         options["file"] = str(tmp_path / "story.txt")
     mine = loaded(recipe, tmp_path, monkeypatch)
-    folder, summary = recipe.run(recipe.options(**options), tmp_path / "theirs")
-    other, own = getattr(mine, recipe.run.__name__)(mine.Options(**options), tmp_path / "mine")
+    folder, summary = recipe.run(recipe.options_type(**options), tmp_path / "theirs")
+    other, own = getattr(mine, recipe.__name__).run(mine.Options(**options), tmp_path / "mine")
     assert sorted(os.listdir(other)) == sorted(os.listdir(folder))
     for name in ("model.safetensors", "through_time.png", "learning_rates.png"):
         assert not (folder / name).exists() or (folder / name).read_bytes() == (other / name).read_bytes()
     unequal = {name for name in summary if summary[name] != own[name]}
     assert unequal <= {"seconds", "samples_per_second", "characters_per_second"}
     assert json.loads((other / "config.json").read_text())["recipe"] == "mine.py"
-    assert getattr(mine, recipe.headline.__name__)(summary) == recipe.headline(summary)
+    assert getattr(mine, recipe.__name__).headline(summary) == recipe.headline(summary)
     with pytest.raises(FileError, match=r"unknown recipe, 'mine.py', which a file of yours begins"):
         resumable(other)
     with pytest.raises(ArgumentError, match="^mine.py: seed must be at least 0, got seed=-1$"):

@@ -29,12 +29,13 @@ from gpunn.checkpoint import Checkpoints, load_checkpoint, load_weights, save_ch
 from gpunn.data import NpyDataset, read_cifar10, read_cifar100, read_csv, read_idx, read_npy, read_npz
 from gpunn.data.folder import ImageFiles
 from gpunn.errors import GpunnError
-from gpunn.recipes import comparison, digits
+from gpunn.recipes import digits
 from gpunn.recipes.catalogue import begun
 from gpunn.recipes.inputs import digit_images, points
 from gpunn.recipes.options import read_options
 from gpunn.report import page, redraw
 from gpunn.report.watch import Figures, Follower
+from gpunn.runs import comparison
 
 MEMORY = 300  # MiB
 SECONDS = 2.0  # of the processor: the machine may be busy

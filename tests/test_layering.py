@@ -25,6 +25,7 @@ FLOORS = [
     ["nn", "optim"],
     ["data", "checkpoint", "distributed", "interop", "profiler"],
     ["models", "train", "plot"],
+    ["runs"],
     ["recipes", "sklearn"],
     ["report"],
     ["cli"],

@@ -22,7 +22,7 @@ from gpunn.checkpoint import load_weights
 from gpunn.data import digits
 from gpunn.errors import ArgumentError, FileError, GpunnError, TrainingError
 from gpunn.models import lenet
-from gpunn.recipes.digits import FILES, Options, train_digits
+from gpunn.recipes.digits import Digits, Options, train_digits
 from gpunn.recipes.run import learning_rate
 from gpunn.train import evaluate
 
@@ -31,9 +31,8 @@ QUICK = Options(epochs=2, batch_size=64, seed=3)
 
 def check_folder(folder: Path, epochs: int, saved: bool = True) -> dict[str, Any]:
     """Read every file of a run folder, check that they tell the same story, and return the summary."""
-    expected = (
-        set(FILES) - (set() if epochs else {"curves.png", "metrics.jsonl"}) - (set() if saved else {"checkpoints"})
-    )
+    missing = (set() if epochs else {"curves.png", "metrics.jsonl"}) | (set() if saved else {"checkpoints"})
+    expected = set(Digits.files()) - missing
     assert set(os.listdir(folder)) == expected
     config = json.loads((folder / "config.json").read_text())
     summary = json.loads((folder / "summary.json").read_text())
@@ -217,7 +216,7 @@ def test_bad_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     out = tmp_path / "run"
     with pytest.raises(ArgumentError, match="device='tpu'"):
         train_digits(Options(device="tpu"), out, on_step=must_not_train)
-    monkeypatch.setattr("gpunn.recipes.digits._NEEDS", ("numpy", "no_such_package"))
+    monkeypatch.setattr(Digits, "needs", ("numpy", "no_such_package"))
     with pytest.raises(GpunnError, match=r'no_such_package not installed: pip install "gpunn\[train\]"'):
         train_digits(QUICK, out)
     assert not out.exists()

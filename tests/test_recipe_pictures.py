@@ -14,22 +14,23 @@ from gpunn import data
 from gpunn.data.folder import ImageFiles
 from gpunn.errors import ArgumentError, FileError
 from gpunn.recipes import alexnet, circles, drawings, gradients, learning_rates
-from gpunn.recipes.catalogue import RECIPES
+from gpunn.recipes.catalogue import find
 
 RUNS: dict[str, Any] = {
-    "circles": (circles.train_circles, circles.Options(epochs=3), circles.FILES),
-    "learning-rates": (learning_rates.compare_learning_rates, learning_rates.Options(steps=20), learning_rates.FILES),
-    "gradients": (gradients.show_gradients, gradients.Options(steps=3, hidden=8), gradients.FILES),
-    "alexnet": (alexnet.train_alexnet, alexnet.Options(epochs=1, width=0.05, batch_size=60), alexnet.FILES),
+    "circles": (circles.train_circles, circles.Options(epochs=3)),
+    "learning-rates": (learning_rates.compare_learning_rates, learning_rates.Options(steps=20)),
+    "gradients": (gradients.show_gradients, gradients.Options(steps=3, hidden=8)),
+    "alexnet": (alexnet.train_alexnet, alexnet.Options(epochs=1, width=0.05, batch_size=60)),
 }
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_keeps_what_it_came_to_and_repeats(name: str, tmp_path: Path) -> None:
-    train, options, files = RUNS[name]
+    train, options = RUNS[name]
+    recipe = find(name)
     seen: list[tuple[int, int]] = []
     folder, summary = train(options, tmp_path / "one", on_step=lambda step, steps, loss: seen.append((step, steps)))
-    assert {path.name for path in folder.iterdir()} == set(files)
+    assert {path.name for path in folder.iterdir()} == set(recipe.files())
     saved = json.loads((folder / "summary.json").read_text())
     assert json.dumps(saved) == json.dumps(summary)
     assert saved["status"] == "finished"
@@ -43,8 +44,7 @@ def test_a_run_keeps_what_it_came_to_and_repeats(name: str, tmp_path: Path) -> N
         assert (again / path.name).read_bytes() == path.read_bytes()
     with pytest.raises(FileError, match="holds a run already"):
         train(options, folder)
-    headline = next(recipe.headline for recipe in RECIPES if recipe.name == name)
-    assert "\n" not in headline(summary)
+    assert "\n" not in recipe.headline(summary)
 
 
 def test_the_film_of_the_circles(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_three_learning_rates(tmp_path: Path) -> None:
     assert last["large"] is None or last["large"] > 2
     _, summary = learning_rates.compare_learning_rates(learning_rates.Options(steps=5, large=1e38), tmp_path / "more")
     assert summary["last_losses"]["large"] is None
-    assert learning_rates.headline(summary).endswith("too large not finite")
+    assert learning_rates.LearningRates.headline(summary).endswith("too large not finite")
 
 
 def test_gradients_vanish_and_explode(tmp_path: Path) -> None:

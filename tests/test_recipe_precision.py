@@ -12,31 +12,31 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpunn import cli, cuda, optim
-from gpunn.backend import random_generator
+from gpunn import cli, cuda
 from gpunn.checkpoint import load_checkpoint
-from gpunn.data import digits, jitter
 from gpunn.errors import ArgumentError, PackageError
-from gpunn.models import lenet
 from gpunn.recipes import circles
-from gpunn.recipes.classifier import Trained, train_classifier
-from gpunn.recipes.digits import WEIGHT_DECAY, Options
+from gpunn.recipes.digits import Digits, Options
 from gpunn.recipes.gradients import Options as GradientsOptions
-from gpunn.recipes.run import computing
+from gpunn.train import Evaluation, Record
 
 HALVES = ("bf16", "fp16")
 
 
-def trained(folder: Path, precision: str, seed: int, epochs: int, **settings: Any) -> Trained:
-    """What the recipe digits does, without its pictures."""
+class InOneBatch(Digits):
+    """The test images are 450."""
+
+    test_batch_size = 450
+
+
+def trained(folder: Path, seed: int, recipe: type[Digits] = Digits, **options: Any) -> tuple[list[Record], Evaluation]:
+    """The records and the result of the recipe digits, without its pictures."""
     folder.mkdir()
-    train, test = digits(seed)
-    model = lenet(generator=random_generator(seed))
-    adam = optim.Adam(model.parameters(), lr=0.005, weight_decay=WEIGHT_DECAY)
-    settings = {"batch_size": 32, "augment": jitter, "config": {}} | settings
-    settings |= {"epochs": epochs, "seed": seed, "precision": precision}
-    with computing("cpu", False):
-        return train_classifier(model, adam, train, test, folder, **settings)
+    run = recipe(Options(seed=seed, **options), "cpu")
+    run.folder, run.config = folder, {}
+    with run.computing():
+        model = run.network()
+        return run.train(model).records, run.result(model)
 
 
 SEEDS, EPOCHS = range(3), 10
@@ -50,7 +50,10 @@ def test_digits_are_within_half_a_point_of_float32(tmp_path: Path) -> None:
     """
     accuracy = {
         precision: np.mean(
-            [trained(tmp_path / f"{precision}{seed}", precision, seed, EPOCHS).result.accuracy for seed in SEEDS]
+            [
+                trained(tmp_path / f"{precision}{seed}", seed, precision=precision, epochs=EPOCHS)[1].accuracy
+                for seed in SEEDS
+            ]
         )
         for precision in ("fp32", *HALVES)
     }
@@ -65,12 +68,12 @@ def test_emulated_it_is_the_same_training(half: str, tmp_path: Path) -> None:
     found = []
     for name, context in (("numpy", contextlib.nullcontext()), ("emulated", cuda.emulate())):
         with context:
-            run = trained(tmp_path / name, half, 0, 2, batch_size=256, test_batch_size=450)
+            records, _ = trained(tmp_path / name, 0, InOneBatch, precision=half, epochs=2, batch_size=256)
         state = load_checkpoint(max((tmp_path / name / "checkpoints").iterdir()))
         arrays = [a for part in ("model", "optimizer") for a in state[part].values() if isinstance(a, np.ndarray)]
         assert {a.dtype for a in arrays} == {np.dtype(np.float32)}
-        found.append(run)
-    for ours, theirs in zip(found[0].records, found[1].records, strict=True):
+        found.append(records)
+    for ours, theirs in zip(*found, strict=True):
         assert ours["train_loss"] == pytest.approx(theirs["train_loss"], rel=0.02)
         assert abs(ours["test_accuracy"] - theirs["test_accuracy"]) <= 0.02
 

@@ -13,9 +13,12 @@ from PIL import Image
 
 from gpunn.backend import random_generator
 from gpunn.checkpoint import load_weights
+from gpunn.data import digits
 from gpunn.errors import ArgumentError, FileError, TrainingError
 from gpunn.models import CharacterModel
 from gpunn.recipes import digits_rows, run, spell, text
+from gpunn.recipes.catalogue import find
+from gpunn.train import evaluate
 
 WORDS = ["one fish ", "two fish ", "red fish ", "blue fish "]
 
@@ -55,7 +58,7 @@ def check_pictures(folder: Path) -> None:
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_keeps_what_it_came_to_and_repeats_to_the_byte(name: str, tmp_path: Path) -> None:
     train, options, quick = RUNS[name]
-    files = {"digits-rows": digits_rows.FILES, "spell": spell.FILES}[name]
+    files = find(name).files()
     folder, summary = train(options(seed=3, **quick), tmp_path / "one")
     assert set(os.listdir(folder)) == set(files)
     saved, metrics = read(folder)
@@ -103,9 +106,9 @@ def test_the_accuracies_of_the_three_are_those_of_the_saved_weights(tmp_path: Pa
     folder, summary = digits_rows.train_digits_rows(digits_rows.Options(epochs=2, hidden_size=32), tmp_path / "run")
     models = digits_rows.Readers(32, 99)
     load_weights(models, folder / "model.safetensors")
-    (_, _), (x, y) = digits_rows.digits(0)
+    (_, _), (x, y) = digits(0)
     for cell in digits_rows.CELLS:
-        found = digits_rows.evaluate(models[cell], x[:, 0], y)
+        found = evaluate(models[cell], x[:, 0], y)
         assert found.accuracy == summary["test_accuracy"][cell]
         assert found.accuracy > 0.3  # by chance: 0.1
 
@@ -120,7 +123,7 @@ def test_what_was_spelled_is_kept(tmp_path: Path) -> None:
 
 def test_a_text_is_learned_and_written(story: Path, tmp_path: Path) -> None:
     folder, summary = text.train_text(quick_text(story, lr=0.02), tmp_path / "run")
-    assert set(os.listdir(folder)) == set(text.FILES)
+    assert set(os.listdir(folder)) == set(text.Text.files())
     saved, metrics = read(folder)
     assert saved == {name: value for name, value in summary.items() if name != "sample"}
     assert (folder / "sample.txt").read_text() == summary["sample"] + "\n"

@@ -12,7 +12,8 @@ from gpunn.cuda import cache, compiler, source
 from gpunn.errors import ArgumentError, CompileError, FileError
 from gpunn.models import lenet
 from gpunn.optim import Adam
-from gpunn.recipes import catalogue, warmup
+from gpunn.recipes import warmup
+from gpunn.recipes.catalogue import RECIPES
 from gpunn.tensor import tensor
 
 launch = importlib.import_module("gpunn.cuda.launch")  # gpunn.cuda.launch is the function
@@ -129,5 +130,8 @@ def test_the_architectures_of_the_gpus():
     assert set(warmup.present_architectures()) <= set(compiler.supported_architectures())
 
 
-def test_every_recipe_is_warmed_up():
-    assert list(warmup.RECIPES) == [recipe.name for recipe in catalogue.RECIPES]
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_every_recipe_is_warmed_up(recipe):
+    with cuda.record_launches() as launched:
+        warmup.rehearse(recipe, np.dtype(np.float32))
+    assert "optimizer.cu" in {file for file, _ in launched}

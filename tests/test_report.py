@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib
 import json
 import os
-import pkgutil
 import re
 import sys
 from html.parser import HTMLParser
@@ -19,14 +17,15 @@ import pytest
 from PIL import Image
 from report_case import CONFIG, SUMMARY, lines, make_run, record, save_arrays
 
-from gpunn import cli, plot, recipes
+from gpunn import cli, plot
 from gpunn.errors import FileError
 from gpunn.plot import figure
-from gpunn.recipes import metrics
+from gpunn.recipes.catalogue import RECIPES
 from gpunn.recipes.digits import Options, train_digits
 from gpunn.report import folder as run
 from gpunn.report import redraw, write_page
 from gpunn.report.figures import CAPTIONS
+from gpunn.runs import records
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u2028\u2029&lt;\"'"
 
@@ -105,7 +104,7 @@ def test_a_damaged_line_is_named_and_the_others_are_shown(line: bytes, reason: s
 
 
 def test_values_that_are_no_numbers(tmp_path: Path) -> None:
-    (line,) = metrics.parse(b'{"epoch": 1, "cell": "12", "flag": true, "none": null, "list": [0.5, {"a": 1}]}')
+    (line,) = records.parse(b'{"epoch": 1, "cell": "12", "flag": true, "none": null, "list": [0.5, {"a": 1}]}')
     assert [(name, text, number) for name, text, number in line.fields] == [
         ("epoch", "1", 1), ("cell", "12", None), ("flag", "true", None), ("none", "none", None),
         ("list", '[0.5, {"a": 1}]', None),
@@ -231,8 +230,7 @@ def test_a_name_that_is_no_text(tmp_path: Path) -> None:
 
 
 def test_every_figure_of_the_recipes_has_its_caption() -> None:
-    modules = [importlib.import_module(f"gpunn.recipes.{m.name}") for m in pkgutil.iter_modules(recipes.__path__)]
-    made = {name for module in modules for name in getattr(module, "FILES", ()) if name.endswith((".png", ".gif"))}
+    made = {name for recipe in RECIPES for name in recipe.files() if name.endswith((".png", ".gif"))}
     assert made - {"curves.png"} == set(CAPTIONS)
 
 

@@ -20,11 +20,13 @@ from report_case import lines, make_run, record, save_arrays
 
 from gpunn.checkpoint import Checkpoints, save_weights
 from gpunn.errors import FileError
-from gpunn.recipes import alexnet, catalogue, comparison, digits, lock
+from gpunn.recipes import alexnet, catalogue, digits
 from gpunn.recipes.catalogue import load, resumable
+from gpunn.recipes.recipe import Recipe
 from gpunn.report import redraw, write_page
 from gpunn.report.figures import CAPTIONS
 from gpunn.report.watch import Figures, Follower
+from gpunn.runs import comparison, lock
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="links and FIFOs are POSIX's")
 
@@ -138,7 +140,7 @@ def test_a_file_that_is_too_large(folder: Path) -> None:
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("name", ["model.safetensors", "checkpoints", "checkpoints/step-000000001.safetensors"])
 def test_weights_from_elsewhere_are_not_loaded(name: str, how: str, folder: Path, secret: Path) -> None:
-    model = digits.network(digits.Options(), "cpu")
+    model = digits.Digits(digits.Options(), "cpu").network()
     save_weights(model, secret)
     if "/" in name:
         (folder / "checkpoints").mkdir()
@@ -165,8 +167,10 @@ def test_checkpoints_are_those_of_their_folder(tmp_path: Path) -> None:
 def test_images_from_elsewhere_are_not_taken(tmp_path: Path) -> None:
     (tmp_path / "images" / "cat").mkdir(parents=True)
     (tmp_path / "images" / "cat" / "1.png").symlink_to("/dev/zero")
+    recipe = alexnet.AlexNet(alexnet.Options(), "cpu")
+    recipe.folder = tmp_path
     with pytest.raises(FileError, match="images/cat/1.png: a link that leads out of its folder"):
-        alexnet.data(alexnet.Options(), tmp_path, "cpu")
+        recipe.images  # noqa: B018  # they are looked for when they are asked for
 
 
 # ---- writing -------------------------------------------------------------------------------------------------------
@@ -210,7 +214,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return once(tmp_path_factory, "interrupted", lambda folder: digits.train_digits(QUICK, folder, on_step=stop))
 
 
-@pytest.mark.parametrize("name", [*digits.FILES, "checkpoints/step-000000002.safetensors"])
+@pytest.mark.parametrize("name", [*digits.Digits.files(), "checkpoints/step-000000002.safetensors"])
 def test_a_run_with_links_that_lead_out_is_not_resumed(name: str, interrupted: Path, tmp_path: Path) -> None:
     run, away = tmp_path / "run", tmp_path / "away"
     shutil.copytree(interrupted, run)
@@ -232,13 +236,12 @@ def test_a_new_run_is_not_begun_among_links(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("recipe", catalogue.RECIPES, ids=lambda recipe: recipe.name)
-def test_every_recipe_names_its_files(recipe: catalogue.Recipe) -> None:
+def test_every_recipe_names_its_files(recipe: type[Recipe]) -> None:
     """Those are what is looked at before a run is resumed."""
-    module = sys.modules[recipe.run.__module__]
-    assert {"config.json", "summary.json"} <= set(module.FILES)
-    source = Path(module.__file__ or "").read_text()
+    assert {"config.json", "summary.json"} <= set(recipe.files())
+    source = Path(sys.modules[recipe.__module__].__file__ or "").read_text()
     written = {part.split('"')[0] for part in source.split('folder / "')[1:]}
-    assert written <= set(module.FILES)
+    assert written <= set(recipe.files())
 
 
 # ---- two at once ---------------------------------------------------------------------------------------------------
@@ -246,7 +249,7 @@ def test_every_recipe_names_its_files(recipe: catalogue.Recipe) -> None:
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from gpunn.recipes.lock import locked
+from gpunn.runs.lock import locked
 with locked(Path(sys.argv[1])):
     child = os.fork() if sys.argv[2:] else 0
     if child or not sys.argv[2:]:
@@ -302,7 +305,7 @@ def test_the_children_of_a_killed_process_do_not_keep_its_lock(tmp_path: Path) -
 FORK = """
 import os, sys
 from pathlib import Path
-from gpunn.recipes.lock import locked
+from gpunn.runs.lock import locked
 with locked(Path(sys.argv[1])):
     child = os.fork()
     if child:

@@ -18,6 +18,7 @@ import pytest
 from cli_case import Command
 from once import once
 from PIL import Image
+from recipe_cases import CASES
 
 from gpunn.backend import random_generator
 from gpunn.checkpoint import load_weights
@@ -28,21 +29,14 @@ from gpunn.errors import ArgumentError, FileError, GpunnError
 from gpunn.functional.record import raw
 from gpunn.interop.trace import leaves
 from gpunn.models import CharacterModel, lenet
-from gpunn.recipes import circles, comparison, digits, inputs, loaded, spell
-from gpunn.recipes.catalogue import RECIPES, load
+from gpunn.recipes import circles, digits, inputs, spell
+from gpunn.recipes.catalogue import RECIPES, find, load
+from gpunn.recipes.training import Training
+from gpunn.runs import comparison, loaded
 from gpunn.tensor import no_grad, tensor
 
 WORDS = ["one fish ", "two fish ", "red fish ", "blue fish "]
-OPTIONS: dict[str, dict[str, Any]] = {
-    "alexnet": {"epochs": 1, "width": 0.02, "batch_size": 8, "towers": 1},
-    "circles": {"epochs": 6, "lr": 0.02},
-    "digits": {"epochs": 2, "batch_size": 64, "seed": 3},
-    "digits-rows": {"epochs": 2, "hidden_size": 16, "batch_size": 64},
-    "spell": {"epochs": 2, "hidden_size": 16, "batch_size": 64, "lr": 0.01},
-    "text": {"epochs": 2, "hidden_size": 16, "batch_size": 8, "sequence_length": 16, "cell": "lstm"},
-}
-NAMES = list(OPTIONS)
-SUMMARY_NAMES = {"spell": ["exact_names", "test_loss"], "text": ["test_accuracy", "test_bits", "test_loss"]}
+NAMES = [name for name, case in CASES.items() if case.measures]
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +56,9 @@ def train(root: Path) -> None:
             pixels = generator.integers(brightness - 40, brightness + 40, (40, 50, 3)).astype(np.uint8)
             Image.fromarray(pixels).save(root / "images" / name / f"{number}.png")
     data = {"alexnet": {"images": str(root / "images")}, "text": {"file": str(root / "story.txt")}}
-    for recipe in RECIPES:
-        if recipe.name in OPTIONS:
-            recipe.run(recipe.options(**OPTIONS[recipe.name], **data.get(recipe.name, {})), root / recipe.name)
+    for name in NAMES:
+        recipe = find(name)
+        recipe.run(recipe.options_type(**CASES[name].options, **data.get(name, {})), root / name)
 
 
 @pytest.fixture
@@ -89,7 +83,7 @@ def change(path: Path, **values: Any) -> None:
 
 
 def test_every_recipe_that_keeps_weights_can_be_opened() -> None:
-    assert {recipe.name for recipe in RECIPES if recipe.load is not None} == set(NAMES)
+    assert {recipe.name for recipe in RECIPES if issubclass(recipe, Training)} == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -98,7 +92,7 @@ def test_a_run_measures_exactly_what_it_measured(name: str, runs: dict[str, Path
     assert (recipe.name, run.weights) == (name, "model.safetensors")
     measures, confusion = run.evaluate()
     summary = read(runs[name] / "summary.json")
-    assert sorted(measures) == SUMMARY_NAMES.get(name, ["test_accuracy", "test_loss"])
+    assert sorted(measures) == sorted(CASES[name].measures)
     assert measures == {key: summary[key] for key in measures}  # to the last bit
     assert run.evaluate().measures == measures
     given = run.example if isinstance(run.example, tuple) else (run.example,)
@@ -111,9 +105,9 @@ def test_a_run_measures_exactly_what_it_measured(name: str, runs: dict[str, Path
         assert set(counts) <= set(run.classes)
         right = sum(given.get(true, 0) for true, given in counts.items())
         total = sum(sum(given.values()) for given in counts.values())
-        assert total == {"alexnet": 2, "circles": 500}.get(name, 450)
+        assert total == CASES[name].tested
         assert right / total == (accuracy[reader] if reader else accuracy)
-    assert set(confusion) == {"digits-rows": {"rnn", "lstm", "gru"}, "text": set()}.get(name, {""})
+    assert set(confusion) == (set() if CASES[name].tested is None else set(CASES[name].parts))
 
 
 @pytest.mark.parametrize("name", ["digits", "digits-rows", "text"])
@@ -135,7 +129,7 @@ def test_a_run_that_was_resumed_is_read_from_where_it_went_on(copy: Callable[[st
         raise KeyboardInterrupt
 
     early = tmp_path / "early"
-    digits.train_digits(digits.Options(**OPTIONS["digits"]), early, on_epoch=stop)
+    digits.train_digits(digits.Options(**CASES["digits"].options), early, on_epoch=stop)
     _, run = load(early)
     assert run.weights == "model.safetensors"
     assert run.evaluate().measures["test_loss"] == records(early)[0]["test_loss"]
@@ -596,16 +590,7 @@ def test_runs_of_all_recipes_side_by_side(
     monkeypatch.setattr("gpunn.plot.figure.save", lambda sheet, path: sheets.append(sheet))
     comparison.draw(opened, tmp_path / "all.png")
     loss, accuracy, bits = sheets[0].axes
-    one_each = {
-        "alexnet",
-        "circles",
-        "digits",
-        "digits-rows RNN",
-        "digits-rows LSTM",
-        "digits-rows GRU",
-        "spell",
-        "text",
-    }
+    one_each = {f"{name} {part.upper()}".strip() for name in NAMES for part in CASES[name].parts}
     for axes, expected in ((loss, one_each), (accuracy, one_each), (bits, {"text"})):
         assert {text.get_text().split(",")[0] for text in axes.get_legend().get_texts()} == expected
 
@@ -785,7 +770,7 @@ def test_a_run_keeps_full_paths_and_is_measured_from_any_folder(
 ) -> None:
     monkeypatch.chdir(runs["text"].parent)
     (recipe,) = (each for each in RECIPES if each.name == "text")
-    folder, _ = recipe.run(recipe.options(**OPTIONS["text"], file="story.txt"), tmp_path / "run")
+    folder, _ = recipe.run(recipe.options_type(**CASES["text"].options, file="story.txt"), tmp_path / "run")
     assert read(folder / "config.json")["file"] == str(runs["text"].parent / "story.txt")
     monkeypatch.chdir(tmp_path)
     assert load(folder)[1].evaluate().measures == load(runs["text"])[1].evaluate().measures

@@ -9,6 +9,7 @@ from typing import Any
 from typer.core import TyperGroup
 
 from gpunn import backend
+from gpunn.runs.folder import in_folder
 
 PANELS = TRAIN, LOOK, MACHINE = "Train", "Look", "This machine"
 """The parts of ``gpunn --help``, in their order: a command says its own by ``rich_help_panel``."""
@@ -70,4 +71,4 @@ def devices() -> list[str]:
 
 def runs() -> list[str]:
     """The folders under ``runs/`` that hold a run, for the shell."""
-    return sorted(str(path.parent) for path in Path("runs").glob("*/config.json"))
+    return [str(folder) for folder in in_folder(Path("runs"))]

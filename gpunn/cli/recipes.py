@@ -35,15 +35,15 @@ def add_to(app: typer.Typer) -> None:
             tell(_table(rows) if on_terminal() else _aligned(rows), {"recipes": rows})
             return
         recipe = find(name)
-        types = types_of(recipe.options)
+        types = types_of(recipe.options_type)
         options = [
             {"name": each.name, "type": getattr(types[each.name], "__name__", str(types[each.name]))}
             | {"default": each.default, **each.metadata}
-            for each in own_first(recipe.options)
+            for each in own_first(recipe.options_type)
         ]
         head = f"# {recipe.text}\n# gpunn train {recipe.name} --config FILE\n\n"
         facts = {"recipe": recipe.name, "text": recipe.text, "options": options}
-        tell(head + as_toml(recipe.options()).rstrip(), facts)
+        tell(head + as_toml(recipe.options_type()).rstrip(), facts)
 
     @app.command(
         rich_help_panel=help.TRAIN, epilog=help.examples("gpunn new digits mine.py  # change it, then: python mine.py")

@@ -103,7 +103,7 @@ def add_to(app: typer.Typer) -> None:
         Runs may be of different recipes, and may still be going on. A folder that cannot be read is named on standard
         error, and the exit code is then 2; the others are compared.
         """
-        from gpunn.recipes import comparison
+        from gpunn.runs import comparison
 
         read, bad = {}, 0
         for label, folder in zip(comparison.labels(runs), runs, strict=True):
@@ -136,7 +136,7 @@ def add_to(app: typer.Typer) -> None:
         """Write the model of a run as ONNX, with its options and the names of its classes."""
         from gpunn.interop.onnx import export as write
         from gpunn.recipes.catalogue import load
-        from gpunn.recipes.run import read_config
+        from gpunn.runs.folder import read_config
 
         if file.exists() and not force:
             raise FileError(f"{file}: there is such a file already; --force writes over it")

@@ -56,16 +56,19 @@ def _train(recipe: Any) -> Callable[..., None]:
 
     def command(context: typer.Context, config: Path | None, out: Path | None, **values: Any) -> None:
         typed = {name for name in values if _is_typed(context, name)}
-        read = read_options(config, recipe.options) if config is not None else {}
-        options = recipe.options(**values | read | {name: values[name] for name in typed})
+        read = read_options(config, recipe.options_type) if config is not None else {}
+        options = recipe.options_type(**values | read | {name: values[name] for name in typed})
         with training(getattr(options, "epochs", None)) as follow:
             folder, summary = recipe.run(options, out, **follow)
         _tell(recipe, folder, summary)
 
-    types = types_of(recipe.options)
+    types = types_of(recipe.options_type)
     parameters = [
         inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
-        *(_parameter(each.name, types[each.name], each.default, **each.metadata) for each in own_first(recipe.options)),
+        *(
+            _parameter(each.name, types[each.name], each.default, **each.metadata)
+            for each in own_first(recipe.options_type)
+        ),
         _parameter("config", Path | None, None, f"A TOML file of options, as gpunn recipes {recipe.name} prints it."),
         _parameter(
             "out", Path | None, None, "Run folder; must not hold a run yet.", shown=f"runs/{recipe.name}-<date>-<time>"
@@ -84,8 +87,7 @@ def _is_typed(context: typer.Context, name: str) -> bool:
 def _tell(recipe: Any, folder: Path, summary: dict[str, Any]) -> None:
     """Print what came of a run, and leave with 130 if it was interrupted, saying how to go on."""
     interrupted = summary["status"] == "interrupted"
-    goes_on = interrupted and "resume" in inspect.signature(recipe.run).parameters
-    hint = f"; to go on: gpunn resume {shlex.quote(str(folder))}" if goes_on else ""
+    hint = f"; to go on: gpunn resume {shlex.quote(str(folder))}" if interrupted and recipe.resumes else ""
     tell(f"{recipe.headline(summary)}: {folder}{hint}", summary | {"folder": folder})
     if interrupted:
         raise typer.Exit(130)

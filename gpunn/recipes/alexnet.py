@@ -11,7 +11,9 @@ The defaults show the whole on a CPU in a minute: few images, a quarter of the c
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,21 +27,13 @@ from gpunn.data.folder import ImageFiles, ImageFolder
 from gpunn.models import alexnet
 from gpunn.models.alexnet import LAYERS
 from gpunn.recipes import options as base
-from gpunn.recipes import run
-from gpunn.recipes.classifier import load_classifier, train_classifier
-from gpunn.recipes.loaded import Loaded
 from gpunn.recipes.options import option
-from gpunn.recipes.run import OnEpoch, OnStep
+from gpunn.recipes.training import Classifier, Trained
+from gpunn.runs.folder import SUMMARY, check_own, read_json
 from gpunn.tensor import no_grad, tensor
-from gpunn.train import confusion_matrix
+from gpunn.train import Evaluation, confusion_matrix
 
-FILES = (
-    *("config.json", "metrics.jsonl", "checkpoints", "summary.json", "model.safetensors"),
-    *("curves.png", "confusion.png", "filters.png", "feature_maps.png", "images"),
-)
-_NEEDS = ("sklearn", "matplotlib", "PIL", "safetensors")
 SIZE = 227
-TEST_BATCH = 32
 _LARGER = 256  # what the paper's crops are cut from
 _CHANNELS, _HIDDEN = (96, 256, 384, 384, 256), 4096
 _COLOUR_SAMPLE = 200  # images from which the colour components are taken
@@ -63,26 +57,115 @@ class Options(base.TrainingOptions):
     workers: int = option(0, "Threads that make batches ahead; the same batches with any number.", least=0)
 
 
-def train_alexnet(
-    options: Options,
-    out: str | os.PathLike[str] | None = None,
-    on_step: OnStep | None = None,
-    on_epoch: OnEpoch | None = None,
-    resume: bool = False,
-) -> tuple[Path, dict[str, Any]]:
-    """Run the recipe; arguments, result and errors are those of :func:`gpunn.recipes.digits.train_digits`.
+class AlexNet(Classifier):
+    """AlexNet on images (N, 3, 227, 227), with He's initial weights.
 
-    Raises FileError too, with the path and the cause, for a folder or an image that cannot be used.
+    With the paper's deviation of 0.01 the loss rests for hundreds of steps before it falls. To open a run, the folder
+    of its images is needed where it is measured, and for the names of the classes while it has no summary.
     """
-    run.check_packages("train alexnet", _NEEDS)
-    device = run.choose_device("train alexnet", options.device, options.emulate)
-    if options.images is not None:  # what is wrong with them is said before there is a run folder
-        data(options, Path(), device)
-    with run.begin("alexnet", options, device, out, FILES, resume) as (folder, config):
-        if options.images is None:
-            large_digits(folder / "images")
-        with run.computing(device, options.emulate, threads=os.cpu_count() or 1):
-            return _run(options, config, folder, on_step, on_epoch)
+
+    name = "alexnet"
+    text = "AlexNet on a folder of images, a folder for each class; by default digits drawn large."
+    options: Options
+    options_type = Options
+    needs = ("sklearn", "matplotlib", "PIL", "safetensors")
+    versions = ("Pillow",)
+    figures: ClassVar = {
+        "confusion.png": "Confusion matrix",
+        "filters.png": "Filters of the first convolution",
+        "feature_maps.png": "Feature maps",
+    }
+    keeps = ("images",)
+    threads = os.cpu_count() or 1
+    shape = (3, SIZE, SIZE)
+    test_batch_size = 32
+
+    def check(self) -> None:
+        if self.options.images is not None:  # what is wrong with them is said before there is a run folder
+            self.classes = self.images.classes
+
+    def work(self) -> dict[str, Any]:
+        if self.options.images is None:
+            large_digits(self.folder / "images")
+        self.classes = self.images.classes
+        return super().work()
+
+    def reopen(self) -> None:
+        classes = read_json(self.folder / SUMMARY).get("classes")
+        if not (isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)):
+            classes = self.images.classes
+        self.classes = classes
+
+    @cached_property
+    def images(self) -> ImageFolder:
+        """The images of the run; arrays of them are on the device."""
+        if self.options.images is None:
+            check_own(self.folder, ("images",))
+        images = Path(self.options.images) if self.options.images is not None else self.folder / "images"
+        return image_folder(images, SIZE, self.options.seed, self.device, _LARGER if self.options.augment else None)
+
+    @cached_property
+    def data(self) -> list[tuple[ImageFiles, Array]]:
+        return [(x, asarray(labels, self.device)) for x, labels in (self.images.train, self.images.test)]
+
+    def network(self) -> Any:
+        generator = random_generator(self.options.seed)
+        model = alexnet(
+            len(self.classes),
+            towers=self.options.towers,
+            norm_before_pool=self.options.norm_before_pool,
+            size=SIZE,
+            channels=tuple(map(self.wide, _CHANNELS)),
+            hidden=self.wide(_HIDDEN),
+            generator=generator,
+        )
+        for name in LAYERS:
+            layer = getattr(model, name)
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+            nn.init.constant_(layer.bias, 0)
+        return model.to(self.device)
+
+    def wide(self, count: int) -> int:
+        """The share of ``count`` channels, so that two towers can share them."""
+        return max(4, round(self.options.width * count / 4) * 4)
+
+    def networks(self) -> Iterator[nn.Module]:
+        self.classes = CLASSES  # the run would find them in its images
+        yield self.network()
+
+    def optimizer(self, network: nn.Module) -> optim.SGD:
+        """The paper's momentum and weight decay."""
+        return optim.SGD(network.parameters(), momentum=0.9, weight_decay=5e-4)
+
+    def train(self, model: nn.Module) -> Trained:
+        manual_seed(self.options.seed)  # for dropout
+        return super().train(model)
+
+    @cached_property
+    def components(self) -> Any:
+        """The colours that differ most between the training images."""
+        return colour_components(self.data[0][0][:_COLOUR_SAMPLE])
+
+    def augment(self, batch: tuple[Array, Array], generator: np.random.Generator) -> tuple[Array, Array]:
+        if not self.options.augment:
+            return batch
+        cropped = random_crop(batch[0], SIZE, generator)
+        return colour_jitter(random_flip(cropped, generator), self.components, generator), batch[1]
+
+    def keep(self, model: Any, result: Evaluation) -> None:
+        x, labels = self.images.test
+        matrix = confusion_matrix(labels, result.predictions, len(self.classes))
+        plot.confusion(matrix, self.folder / "confusion.png", self.classes)
+        plot.filters(to_cpu(model.conv1.weight.data), self.folder / "filters.png")
+        with no_grad(), model.evaluating():
+            maps = model.response1(model.conv1(tensor(x[:1])))
+        plot.feature_maps(to_cpu(maps.data)[0], self.folder / "feature_maps.png")
+
+    def about(self) -> dict[str, Any]:
+        return {"classes": self.classes} | super().about()
+
+    def read(self, path: Path) -> tuple[Array, bool]:
+        return ImageFiles([path], SIZE, self.device)[:], False
 
 
 def large_digits(folder: Path, each: int = 30) -> Path:
@@ -98,115 +181,4 @@ def large_digits(folder: Path, each: int = 30) -> Path:
     return folder
 
 
-def data(options: Options, folder: Path, device: str) -> ImageFolder:
-    """The images of the run in ``folder``; arrays of them go to ``device``."""
-    if options.images is None:
-        run.check_own(folder, ("images",))
-    images = Path(options.images) if options.images is not None else folder / "images"
-    return image_folder(images, SIZE, options.seed, device, _LARGER if options.augment else None)
-
-
-def load(options: Options, folder: Path) -> Loaded:
-    """Open a run; raises FileError if ``folder`` holds no weights of it.
-
-    The folder of the images is needed to measure the run, and for the names of the classes while it has no summary.
-    """
-    device = run.choose_device(options.command, options.device, options.emulate)
-    classes = run.read_json(folder / "summary.json").get("classes")
-    if not (isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)):
-        classes = data(options, folder, device).classes
-
-    def test() -> tuple[ImageFiles, Array]:
-        images, labels = data(options, folder, device).test
-        return images, asarray(labels, device)
-
-    return load_classifier(
-        network(options, len(classes), random_generator(options.seed)).to(device),
-        folder,
-        classes,
-        asarray(np.zeros((1, 3, SIZE, SIZE), np.float32), device),
-        test,
-        lambda path: (ImageFiles([path], SIZE, device)[:], False),
-        run.computing(device, options.emulate, threads=os.cpu_count() or 1),
-        test_batch_size=TEST_BATCH,
-    )
-
-
-def _run(
-    options: Options, config: dict[str, Any], folder: Path, on_step: OnStep | None, on_epoch: OnEpoch | None
-) -> tuple[Path, dict[str, Any]]:
-    device = config["device"]
-    (x, labels), (x_test, labels_test), classes = data(options, folder, device)
-    generator = random_generator(options.seed)
-    manual_seed(options.seed)  # for dropout
-
-    model = network(options, len(classes), generator).to(device)
-    outcome, records, result, summary = train_classifier(
-        model,
-        optimizer(model.parameters()),
-        (x, asarray(labels, device)),
-        (x_test, asarray(labels_test, device)),
-        folder,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        seed=options.seed,
-        config=config,
-        workers=options.workers,
-        precision=options.precision,
-        augment=_augmentation(x) if options.augment else None,
-        test_batch_size=TEST_BATCH,
-        on_step=on_step,
-        on_epoch=on_epoch,
-    )
-    about = {"classes": classes, "device": device, "emulate": options.emulate, "versions": run.versions("Pillow")}
-    matrix = confusion_matrix(labels_test, result.predictions, len(classes))
-    plot.confusion(matrix, folder / "confusion.png", classes)
-    plot.filters(to_cpu(model.conv1.weight.data), folder / "filters.png")
-    with no_grad(), model.evaluating():
-        maps = model.response1(model.conv1(tensor(x_test[:1])))
-    plot.feature_maps(to_cpu(maps.data)[0], folder / "feature_maps.png")
-    if records:
-        plot.curves(records, folder / "curves.png")
-    run.write_json(folder / "summary.json", summary | about)
-    run.raise_if_diverged(outcome, folder)
-    return folder, summary | about
-
-
-def optimizer(parameters: Any) -> optim.SGD:
-    """The paper's, but for the learning rate, which the run sets."""
-    return optim.SGD(parameters, momentum=0.9, weight_decay=5e-4)
-
-
-def network(options: Options, classes: int, generator: np.random.Generator) -> Any:
-    """AlexNet as the options have it, with He's initial weights.
-
-    With the paper's deviation of 0.01 the loss rests for hundreds of steps before it falls.
-    """
-
-    def wide(count: int) -> int:
-        return max(4, round(options.width * count / 4) * 4)  # so that two towers can share it
-
-    model = alexnet(
-        classes,
-        towers=options.towers,
-        norm_before_pool=options.norm_before_pool,
-        size=SIZE,
-        channels=tuple(map(wide, _CHANNELS)),
-        hidden=wide(_HIDDEN),
-        generator=generator,
-    )
-    for name in LAYERS:
-        layer = getattr(model, name)
-        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
-        nn.init.constant_(layer.bias, 0)
-    return model
-
-
-def _augmentation(x: ImageFiles) -> Any:
-    components = colour_components(x[:_COLOUR_SAMPLE])
-
-    def augment(images: Array, generator: np.random.Generator) -> Array:
-        cropped = random_crop(images, SIZE, generator)
-        return colour_jitter(random_flip(cropped, generator), components, generator)
-
-    return augment
+train_alexnet = AlexNet.run

@@ -8,31 +8,21 @@ ReLU inside, a sigmoid at the end, binary cross entropy. The folder holds ``conf
 from __future__ import annotations
 
 import itertools
-import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
-from gpunn import nn, optim, plot
+from gpunn import nn, plot
 from gpunn.backend import Array, asarray, get_array_module, random_generator, to_cpu
 from gpunn.data import circles
 from gpunn.recipes import options as base
-from gpunn.recipes import run
-from gpunn.recipes.classifier import load_classifier, train_classifier
 from gpunn.recipes.inputs import points
-from gpunn.recipes.loaded import Loaded
 from gpunn.recipes.options import option
-from gpunn.recipes.run import OnEpoch, OnStep
+from gpunn.recipes.training import Classifier, Trained
 from gpunn.tensor import no_grad, tensor
-from gpunn.train import BINARY, Record
+from gpunn.train import BINARY, Evaluation, Record
 
-FILES = (
-    *("config.json", "metrics.jsonl", "checkpoints", "summary.json", "model.safetensors"),
-    *("curves.png", "surface.png", "surface.gif", "activations.png", "gradients.png"),
-)
-_NEEDS = ("matplotlib", "PIL", "safetensors")
 _FRAMES = 40
 CLASSES = ("outer", "inner")
 
@@ -61,92 +51,73 @@ def network(hidden: int, generator: Any = None) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(hidden, 1, generator=generator), nn.Sigmoid())
 
 
-def train_circles(
-    options: Options,
-    out: str | os.PathLike[str] | None = None,
-    on_step: OnStep | None = None,
-    on_epoch: OnEpoch | None = None,
-) -> tuple[Path, dict[str, Any]]:
-    """Run the recipe; arguments, result and errors are those of :func:`gpunn.recipes.digits.train_digits`."""
-    run.check_packages("train circles", _NEEDS)
-    device = run.choose_device("train circles", options.device, options.emulate)
-    with (
-        run.begin("circles", options, device, out, FILES) as (folder, config),
-        run.computing(device, options.emulate, threads=1),
-    ):
-        return _run(options, config, folder, on_step, on_epoch)
+class Circles(Classifier):
+    """The probability of the inner ring from points (N, 2)."""
+
+    name = "circles"
+    text = "Five dense layers tell two rings of points apart; films the decision surface."
+    options: Options
+    options_type = Options
+    needs = ("matplotlib", "PIL", "safetensors")
+    figures: ClassVar = {
+        "surface.png": "Decision surface",
+        "surface.gif": "The decision surface as it formed",
+        "activations.png": "Activations by layer",
+        "gradients.png": "Gradients by parameter",
+    }
+    resumes = False  # the film would lack its beginning
+    classes = CLASSES
+    shape = (2,)
+    objective = BINARY
+
+    @cached_property
+    def data(self) -> list[tuple[Array, Array]]:
+        return [(asarray(x, self.device), asarray(y, self.device)) for x, y in circles(self.options.seed)]
+
+    def network(self) -> nn.Sequential:
+        return network(self.options.hidden, random_generator(self.options.seed)).to(self.device)
+
+    def train(self, model: nn.Module) -> Trained:
+        every = -(-self.options.epochs // _FRAMES)
+        self.frames = [("before training", self.surface(model))]
+        told = self.on_epoch
+
+        def film(record: Record) -> None:
+            if record["epoch"] % every == 0 or record["epoch"] == self.options.epochs:
+                title = f"epoch {record['epoch']}, test accuracy {record['test_accuracy']:.1%}"
+                self.frames.append((title, self.surface(model)))
+            if told is not None:
+                told(record)
+
+        self.on_epoch = film
+        return super().train(model)
+
+    def surface(self, model: nn.Module) -> Any:
+        """The probability on a grid round the test points."""
+
+        def probability(at: Array) -> Array:
+            with no_grad(), model.evaluating():
+                return to_cpu(model(tensor(at, device=self.device)).data)[:, 0]
+
+        return plot.surface(probability, to_cpu(self.data[1][0]))
+
+    def keep(self, model: nn.Module, result: Evaluation) -> None:
+        on_plane, labels = map(to_cpu, self.data[1])
+        accuracy = f"test accuracy {result.accuracy:.1%}"
+        plot.decision_surface(self.surface(model), on_plane, labels, self.folder / "surface.png", accuracy)
+        plot.animate_decision_surface(self.frames, on_plane, labels, self.folder / "surface.gif")
+        layers = {name: type(module).__name__ for name, module in model.named_modules()}
+        activations = {f"{name} {layers[name]}": to_cpu(y) for name, y in model.activations(self.data[1][0]).items()}
+        plot.activation_statistics(activations, self.folder / "activations.png")
+        gradients = {name: to_cpu(p.grad) for name, p in model.named_parameters() if p.grad is not None}
+        if gradients:
+            plot.gradient_flow(gradients, self.folder / "gradients.png")
+
+    def read(self, path: Path) -> tuple[Array, bool]:
+        return points(path)
+
+    def probabilities(self, output: Array) -> Array:
+        return get_array_module(output).concatenate([1 - output, output], axis=1)
 
 
-def data(options: Options, device: str) -> list[tuple[Array, Array]]:
-    """Training and test data, on ``device``."""
-    return [(asarray(x, device), asarray(y, device)) for x, y in circles(options.seed)]
-
-
-def load(options: Options, folder: Path) -> Loaded:
-    """Open a run; raises FileError if ``folder`` holds no weights of it."""
-    device = run.choose_device(options.command, options.device, options.emulate)
-    return load_classifier(
-        network(options.hidden, random_generator(options.seed)).to(device),
-        folder,
-        CLASSES,
-        asarray(np.zeros((1, 2), np.float32), device),
-        lambda: data(options, device)[1],
-        points,
-        run.computing(device, options.emulate, threads=1),
-        objective=BINARY,
-        probabilities=lambda p: get_array_module(p).concatenate([1 - p, p], axis=1),
-    )
-
-
-def _run(
-    options: Options, config: dict[str, Any], folder: Path, on_step: OnStep | None, on_epoch: OnEpoch | None
-) -> tuple[Path, dict[str, Any]]:
-    device = config["device"]
-    train, test = data(options, device)
-    model = network(options.hidden, random_generator(options.seed)).to(device)
-    on_plane, labels = to_cpu(test[0]), to_cpu(test[1])
-
-    def probability(at: Array) -> Array:
-        with no_grad(), model.evaluating():
-            return to_cpu(model(tensor(at, device=device)).data)[:, 0]
-
-    frames = [("before training", plot.surface(probability, on_plane))]
-    every = -(-options.epochs // _FRAMES)
-
-    def film(record: Record) -> None:
-        if record["epoch"] % every == 0 or record["epoch"] == options.epochs:
-            title = f"epoch {record['epoch']}, test accuracy {record['test_accuracy']:.1%}"
-            frames.append((title, plot.surface(probability, on_plane)))
-        if on_epoch is not None:
-            on_epoch(record)
-
-    outcome, records, _, summary = train_classifier(
-        model,
-        optim.Adam(model.parameters(), lr=options.lr),
-        train,
-        test,
-        folder,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        seed=options.seed,
-        config=config,
-        precision=options.precision,
-        objective=BINARY,
-        on_step=on_step,
-        on_epoch=film,
-    )
-    about = {"device": device, "emulate": options.emulate, "versions": run.versions()}
-    accuracy = f"test accuracy {summary['test_accuracy']:.1%}"
-    plot.decision_surface(plot.surface(probability, on_plane), on_plane, labels, folder / "surface.png", accuracy)
-    plot.animate_decision_surface(frames, on_plane, labels, folder / "surface.gif")
-    layers = {name: type(module).__name__ for name, module in model.named_modules()}
-    activations = {f"{name} {layers[name]}": to_cpu(y) for name, y in model.activations(test[0]).items()}
-    plot.activation_statistics(activations, folder / "activations.png")
-    gradients = {name: to_cpu(p.grad) for name, p in model.named_parameters() if p.grad is not None}
-    if gradients:
-        plot.gradient_flow(gradients, folder / "gradients.png")
-    if records:
-        plot.curves(records, folder / "curves.png")
-    run.write_json(folder / "summary.json", summary | about)
-    run.raise_if_diverged(outcome, folder)
-    return folder, summary | about
+train_circles = Circles.run

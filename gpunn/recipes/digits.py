@@ -12,10 +12,10 @@ The folder holds
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -25,20 +25,12 @@ from gpunn.data import digits, jitter
 from gpunn.data.digits import CLASSES
 from gpunn.models import lenet
 from gpunn.recipes import options as base
-from gpunn.recipes import run
-from gpunn.recipes.classifier import load_classifier, train_classifier
 from gpunn.recipes.inputs import digit_images
-from gpunn.recipes.loaded import Loaded
 from gpunn.recipes.options import option
-from gpunn.recipes.run import OnEpoch, OnStep
-from gpunn.train import confusion_matrix
+from gpunn.recipes.training import Classifier
+from gpunn.train import Evaluation, confusion_matrix
 
-FILES = (
-    *("config.json", "metrics.jsonl", "checkpoints", "summary.json", "model.safetensors"),
-    *("curves.png", "confusion.png", "misclassified.png"),
-)
 WEIGHT_DECAY = 1e-4  # against over-fitting 1,347 images: as good or better on each of five splits where it was tried
-_NEEDS = ("sklearn", "matplotlib", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -57,86 +49,40 @@ class Options(base.TrainingOptions):
     workers: int = option(0, "Threads that make batches ahead; the same batches with any number.", least=0)
 
 
-def train_digits(
-    options: Options,
-    out: str | os.PathLike[str] | None = None,
-    on_step: OnStep | None = None,
-    on_epoch: OnEpoch | None = None,
-    resume: bool = False,
-) -> tuple[Path, dict[str, Any]]:
-    """Run the recipe; return the run folder, and what its summary.json holds.
+class Digits(Classifier):
+    """LeNet on images (N, 1, 8, 8), each moved a little in every epoch."""
 
-    ``out`` is the run folder, by default ``runs/digits-<date>-<time>``. ``on_step(step, steps, loss)`` and
-    ``on_epoch(record)`` follow the training. The same options give the same weights, byte for byte, on one machine.
+    name = "digits"
+    text = "A LeNet-style network on scikit-learn's handwritten digits."
+    options: Options
+    options_type = Options
+    needs = ("sklearn", "matplotlib", "safetensors")
+    versions = ("scikit-learn",)
+    figures: ClassVar = {"confusion.png": "Confusion matrix", "misclassified.png": "Misclassified images"}
+    classes = CLASSES
+    shape = (1, 8, 8)
 
-    Ctrl-C ends the training early: the folder is completed, with status ``"interrupted"``. With ``resume``, ``out`` is
-    the folder of such a run, or of one that was killed, and the result that of a run that was never stopped. Raises
-    FileError, before anything is computed, if the folder cannot be written, is in use, holds a run, or one with other
-    options to be resumed; TrainingError, after the folder is completed, if the loss became infinite or NaN.
-    """
-    run.check_packages("train digits", _NEEDS)
-    device = run.choose_device("train digits", options.device, options.emulate)
-    # One BLAS thread: products of this size gain nothing from more, which on a busy machine only wait for each other.
-    with (
-        run.begin("digits", options, device, out, FILES, resume) as (folder, config),
-        run.computing(device, options.emulate, threads=1),
-    ):
-        return _run(options, config, folder, on_step, on_epoch)
+    @cached_property
+    def data(self) -> list[tuple[Array, Array]]:
+        return [(asarray(x, self.device), asarray(y, self.device)) for x, y in digits(self.options.seed)]
 
+    def network(self) -> nn.Module:
+        return lenet(generator=random_generator(self.options.seed)).to(self.device)
 
-def network(options: Options, device: str) -> nn.Module:
-    """The network before training, on ``device``."""
-    return lenet(generator=random_generator(options.seed)).to(device)
+    def optimizer(self, network: nn.Module) -> optim.Adam:
+        return optim.Adam(network.parameters(), lr=self.options.lr, weight_decay=WEIGHT_DECAY)
 
+    def augment(self, batch: tuple[Array, Array], generator: np.random.Generator) -> tuple[Array, Array]:
+        return jitter(batch[0], generator), batch[1]
 
-def data(options: Options, device: str) -> list[tuple[Array, Array]]:
-    """Training and test data, on ``device``."""
-    return [(asarray(x, device), asarray(y, device)) for x, y in digits(options.seed)]
+    def keep(self, model: nn.Module, result: Evaluation) -> None:
+        images, labels = map(to_cpu, self.data[1])
+        matrix = confusion_matrix(labels, result.predictions, len(CLASSES))
+        plot.confusion(matrix, self.folder / "confusion.png", CLASSES)
+        plot.misclassified(images, labels, result.predictions, self.folder / "misclassified.png", CLASSES)
 
-
-def load(options: Options, folder: Path) -> Loaded:
-    """Open a run; raises FileError if ``folder`` holds no weights of it."""
-    device = run.choose_device(options.command, options.device, options.emulate)
-    return load_classifier(
-        network(options, device),
-        folder,
-        CLASSES,
-        asarray(np.zeros((1, 1, 8, 8), np.float32), device),
-        lambda: data(options, device)[1],
-        digit_images,
-        run.computing(device, options.emulate, threads=1),
-    )
+    def read(self, path: Path) -> tuple[Array, bool]:
+        return digit_images(path)
 
 
-def _run(
-    options: Options, config: dict[str, Any], folder: Path, on_step: OnStep | None, on_epoch: OnEpoch | None
-) -> tuple[Path, dict[str, Any]]:
-    device = config["device"]
-    train, test = data(options, device)
-    model = network(options, device)
-    outcome, records, result, summary = train_classifier(
-        model,
-        optim.Adam(model.parameters(), lr=options.lr, weight_decay=WEIGHT_DECAY),
-        train,
-        test,
-        folder,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        seed=options.seed,
-        config=config,
-        workers=options.workers,
-        precision=options.precision,
-        augment=jitter,
-        on_step=on_step,
-        on_epoch=on_epoch,
-    )
-    images, labels = to_cpu(test[0]), to_cpu(test[1])
-    matrix = confusion_matrix(labels, result.predictions, len(CLASSES))
-    plot.confusion(matrix, folder / "confusion.png", CLASSES)
-    plot.misclassified(images, labels, result.predictions, folder / "misclassified.png", CLASSES)
-    if records:
-        plot.curves(records, folder / "curves.png")
-    summary |= {"device": device, "emulate": options.emulate, "versions": run.versions("scikit-learn")}
-    run.write_json(folder / "summary.json", summary)  # last: a run whose status is "finished" is complete
-    run.raise_if_diverged(outcome, folder)
-    return folder, summary
+train_digits = Digits.run

@@ -17,10 +17,9 @@ exploration of recurrent network architectures", 2015 (the open forget gate).
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,14 +29,10 @@ from gpunn import nn, optim, plot
 from gpunn.backend import Array, asarray, random_generator, to_cpu
 from gpunn.data import digits
 from gpunn.recipes import options as base
-from gpunn.recipes import run
 from gpunn.recipes.options import option
-from gpunn.recipes.run import OnEpoch, OnStep
+from gpunn.recipes.training import Labelled
 from gpunn.tensor import Tensor, tensor
 
-FILES = ("config.json", "summary.json", "through_time.png", "clipping.png", "norms.png")
-_NEEDS = ("sklearn", "matplotlib")
-BATCH = 64
 KINDS = ("RNN", "LSTM", "GRU", "large RNN")
 # The recurrent weights of the RNN with ReLU, as a multiple of an orthogonal matrix. Above sqrt(2) gradients explode
 # from the start, as ReLU passes half of the units; a little below, they do so now and then while it is trained.
@@ -92,52 +87,6 @@ class Reader(nn.Module):
         return self.head(h)  # type: ignore[no-any-return]
 
 
-def show_gradients(
-    options: Options,
-    out: str | os.PathLike[str] | None = None,
-    on_step: OnStep | None = None,
-    on_epoch: OnEpoch | None = None,
-) -> tuple[Path, dict[str, Any]]:
-    """Run the recipe; arguments and errors are those of :func:`gpunn.recipes.digits.train_digits`.
-
-    There are no epochs, so ``on_epoch`` is never called. The summary holds, for each cell, the norm at the first pixel
-    over the norm at the last, and for the two trainings the last loss, None if it was not finite, and the largest norm
-    of the gradient. One that is finite, but large, throws the weights so far that no unit is ever active again.
-    """
-    run.check_packages("train gradients", _NEEDS)
-    device = run.choose_device("train gradients", options.device, options.emulate)
-    with run.begin("gradients", options, device, out, FILES) as (folder, _):
-        with run.computing(device, options.emulate, threads=1):
-            images, labels = (asarray(a, device) for a in digits(options.seed)[0])
-            pixels = images.reshape(len(images), -1, 1)  # (N, 64, 1)
-            norms = {
-                kind: norms_through_time(_reader(kind, options, device), pixels[:BATCH], labels[:BATCH])
-                for kind in KINDS
-            }
-            trainings = {}
-            for clip in (False, True):
-                trainings["clipped" if clip else "not clipped"] = list(
-                    _train(options, device, pixels, labels, clip, on_step)
-                )
-        about = {"device": device, "emulate": options.emulate, "versions": run.versions("scikit-learn")}
-        summary: dict[str, Any] = {
-            "status": "finished",
-            "first_over_last": {kind: float(norm[0] / norm[-1]) for kind, norm in norms.items()},
-            "last_loss": {name: s[-1][0] if len(s) == options.steps else None for name, s in trainings.items()},
-            "largest_norm": {name: max((norm for _, norm in s), default=None) for name, s in trainings.items()},
-        } | about
-        run.write_json(folder / "summary.json", summary)
-        times = list(range(1, 65))
-        labelled = {kind.replace("large RNN", "RNN, large weights"): (times, norm) for kind, norm in norms.items()}
-        title = "The gradient on its way back through time"
-        plot.lines(labelled, folder / "through_time.png", "pixel", "norm of the gradient of h", title, log=True)
-        title = "Training the RNN with ReLU, gradients clipped and not"
-        for number, (file, what) in enumerate((("clipping", "cross entropy"), ("norms", "norm of the gradient"))):
-            series = {name: (range(1, len(steps) + 1), [s[number] for s in steps]) for name, steps in trainings.items()}
-            plot.lines(series, folder / f"{file}.png", "step", what, title, log=True)
-        return folder, summary
-
-
 def norms_through_time(model: Reader, x: Array, labels: Array) -> list[float]:
     """The norm of the loss's gradient with respect to the state after each step of x (N, T, 1)."""
     nudges = tensor(np.zeros((x.shape[1], len(x), model.hidden), x.dtype), requires_grad=True, device=model.w_hh.device)
@@ -147,38 +96,93 @@ def norms_through_time(model: Reader, x: Array, labels: Array) -> list[float]:
     return norms
 
 
-def _reader(kind: str, options: Options, device: str, gain: float = _LARGE) -> Reader:
-    return Reader(kind, options.hidden, random_generator(options.seed), gain).to(device)
+class Gradients(Labelled):
+    """There are no epochs, so ``on_epoch`` is never called.
 
-
-def _train(
-    options: Options, device: str, x: Array, labels: Array, clip: bool, on_step: OnStep | None
-) -> Iterator[tuple[float, float]]:
-    """Loss and gradient norm of each step of the network with large weights; ends at one that is not finite."""
-    model = _reader("large RNN", options, device, _TRAINED)
-    sgd = optim.SGD(model.parameters(), lr=options.lr)
-    generator = random_generator(options.seed)
-    limit = options.max_norm if clip else math.inf
-    for step in range(1, options.steps + 1):
-        chosen = asarray(generator.integers(0, len(x), BATCH), device)
-        with np.errstate(over="ignore", invalid="ignore"):  # what explodes is seen below
-            loss = F.cross_entropy(model(tensor(x[chosen])), labels[chosen])
-            sgd.zero_grad()
-            loss.backward()
-            norm = float(optim.clip_grad_norm(model.parameters(), limit))
-        if not (math.isfinite(loss.item()) and math.isfinite(norm)):
-            return
-        sgd.step()
-        if on_step is not None:
-            on_step(step + clip * options.steps, 2 * options.steps, float(loss.item()))
-        yield float(loss.item()), norm
-
-
-def headline(summary: dict[str, Any]) -> str:
-    """What the command line prints.
-
-    >>> headline({"first_over_last": {"RNN": 1e-9, "GRU": 0.25}})
-    'norm of the gradient at the first pixel over the last: RNN 1e-09, GRU 0.25'
+    The summary holds, for each cell, the norm at the first pixel over the norm at the last, and for the two trainings
+    the last loss, None if it was not finite, and the largest norm of the gradient. One that is finite, but large,
+    throws the weights so far that no unit is ever active again.
     """
-    said = ", ".join(f"{kind} {ratio:.2g}" for kind, ratio in summary["first_over_last"].items())
-    return f"norm of the gradient at the first pixel over the last: {said}"
+
+    name = "gradients"
+    text = "How gradients vanish and explode through time, and what clipping does about it."
+    options: Options
+    options_type = Options
+    needs = ("sklearn", "matplotlib")
+    versions = ("scikit-learn",)
+    batch_size = 64
+    shape = (64, 1)
+    figures: ClassVar = {
+        "through_time.png": "The gradient on its way back through time",
+        "clipping.png": "Losses, clipped and not",
+        "norms.png": "Norms of the gradient",
+    }
+
+    @cached_property
+    def data(self) -> tuple[Array, Array]:
+        """Pixel after pixel of the training images, (N, 64, 1), and their labels."""
+        images, labels = (asarray(a, self.device) for a in digits(self.options.seed)[0])
+        return images.reshape(len(images), -1, 1), labels
+
+    def network(self, kind: str, gain: float = _LARGE) -> Reader:
+        return Reader(kind, self.options.hidden, random_generator(self.options.seed), gain).to(self.device)
+
+    def networks(self) -> Iterator[nn.Module]:
+        return map(self.network, KINDS)
+
+    def optimizer(self, network: nn.Module) -> optim.SGD:
+        return optim.SGD(network.parameters(), lr=self.options.lr)
+
+    def train(self, clip: bool) -> Iterator[tuple[float, float]]:
+        """Loss and gradient norm of each step of the network with large weights; ends at one that is not finite."""
+        network = self.network("large RNN", _TRAINED)
+        sgd = self.optimizer(network)
+        generator = random_generator(self.options.seed)
+        limit, steps = self.options.max_norm if clip else math.inf, self.options.steps
+        x, labels = self.data
+        for step in range(1, steps + 1):
+            chosen = asarray(generator.integers(0, len(x), self.batch_size), self.device)
+            with np.errstate(over="ignore", invalid="ignore"):  # what explodes is seen below
+                loss, _ = self.loss(network, (x[chosen], labels[chosen]))
+                sgd.zero_grad()
+                loss.backward()
+                norm = float(optim.clip_grad_norm(network.parameters(), limit))
+            if not (math.isfinite(loss.item()) and math.isfinite(norm)):
+                return
+            sgd.step()
+            if self.on_step is not None:
+                self.on_step(step + clip * steps, 2 * steps, float(loss.item()))
+            yield float(loss.item()), norm
+
+    def work(self) -> dict[str, Any]:
+        x, labels = (array[: self.batch_size] for array in self.data)
+        norms = {kind: norms_through_time(self.network(kind), x, labels) for kind in KINDS}
+        trainings = {name: list(self.train(clip)) for name, clip in (("not clipped", False), ("clipped", True))}
+        times = list(range(1, 65))
+        labelled = {kind.replace("large RNN", "RNN, large weights"): (times, norm) for kind, norm in norms.items()}
+        title = "The gradient on its way back through time"
+        plot.lines(labelled, self.folder / "through_time.png", "pixel", "norm of the gradient of h", title, log=True)
+        title = "Training the RNN with ReLU, gradients clipped and not"
+        for number, (file, what) in enumerate((("clipping", "cross entropy"), ("norms", "norm of the gradient"))):
+            series = {name: (range(1, len(steps) + 1), [s[number] for s in steps]) for name, steps in trainings.items()}
+            plot.lines(series, self.folder / f"{file}.png", "step", what, title, log=True)
+        whole = self.options.steps
+        return {
+            "status": "finished",
+            "first_over_last": {kind: float(norm[0] / norm[-1]) for kind, norm in norms.items()},
+            "last_loss": {name: s[-1][0] if len(s) == whole else None for name, s in trainings.items()},
+            "largest_norm": {name: max((norm for _, norm in s), default=None) for name, s in trainings.items()},
+        }
+
+    @classmethod
+    def headline(cls, summary: dict[str, Any]) -> str:
+        """How much of each gradient is left.
+
+        >>> Gradients.headline({"first_over_last": {"RNN": 1e-9, "GRU": 0.25}})
+        'norm of the gradient at the first pixel over the last: RNN 1e-09, GRU 0.25'
+        """
+        said = ", ".join(f"{kind} {ratio:.2g}" for kind, ratio in summary["first_over_last"].items())
+        return f"norm of the gradient at the first pixel over the last: {said}"
+
+
+show_gradients = Gradients.run

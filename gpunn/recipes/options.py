@@ -14,8 +14,9 @@ import re
 import reprlib
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, ClassVar, get_args, get_type_hints
 
 from gpunn.backend import half_dtype
@@ -92,6 +93,18 @@ def own_first(kind: type[Options]) -> list[Field[Any]]:
     """
     common = {each.name for each in fields(kind.__mro__[1])} if kind is not Options else set()
     return sorted(fields(kind), key=lambda each: each.name in common)
+
+
+def as_config(options: Options) -> dict[str, Any]:
+    """The options as a run keeps them; files and folders with their full path: a run is opened from other folders, too.
+
+    >>> as_config(Options(seed=3))
+    {'seed': 3, 'device': None, 'emulate': False}
+    """
+    given = asdict(options)
+    for name in (each.name for each in fields(options) if each.metadata["path"]):
+        given[name] = given[name] and str(Path(given[name]).absolute())
+    return given
 
 
 def types_of(kind: type[Options]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The source of a recipe as one file for a user to change: ``gpunn new``.
 
-What a recipe takes from :data:`SHARED`, the training that several recipes have in common, is put into the file, so
-that its options and its training loop stand in one place; the rest of gpunn is imported. What the run does not need is
-left out.
+What a recipe takes from :data:`SHARED`, the training that recipes have in common, is put into the file, so that its
+options and its training loop stand in one place; the rest of gpunn is imported. What the run does not need, as the
+methods that open it again, is left out.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gpunn.errors import ArgumentError, FileError, check
-from gpunn.recipes.catalogue import Recipe
+from gpunn.recipes.recipe import Recipe
 
-SHARED = "gpunn.recipes.classifier"
+SHARED = "gpunn.recipes.training"
 _LINE = 120
 
 
-def write_source(recipe: Recipe, path: str | os.PathLike[str]) -> None:
+def write_source(recipe: type[Recipe], path: str | os.PathLike[str]) -> None:
     """Write :func:`source` of ``recipe`` to ``path``; FileError if it cannot be written, or is there already."""
     path = Path(path)
     content = source(recipe, path.name)
@@ -37,7 +37,7 @@ def write_source(recipe: Recipe, path: str | os.PathLike[str]) -> None:
         raise FileError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def source(recipe: Recipe, name: str) -> str:
+def source(recipe: type[Recipe], name: str) -> str:
     """The source of ``recipe`` as a file called ``name`` that runs it.
 
     Its runs are of a recipe called ``name``, so that no command takes them for runs of gpunn's own.
@@ -46,26 +46,26 @@ def source(recipe: Recipe, name: str) -> str:
     >>> for line in source(find("digits"), "mine.py").splitlines()[-3:]:
     ...     print(line)
     if __name__ == "__main__":
-        folder, summary = train_digits(Options(), on_epoch=print)
-        print(f"{headline(summary)}: {folder}")
+        folder, summary = Digits.run(Options(), on_epoch=print)
+        print(f"{Digits.headline(summary)}: {folder}")
     """
     rule = "the name of the file must be letters, digits, _, - and ., and end in .py"
     check(re.fullmatch(r"\w[\w.-]*\.py", name) is not None, ArgumentError, "new", rule, name=name)
-    module, shared = (_Module(inspect.getsource(sys.modules[each])) for each in (recipe.run.__module__, SHARED))
-    roots = {"Options", recipe.run.__name__, recipe.headline.__name__}
-    body = _named(module.reduced(roots), recipe.name)
-    wanted = {each.name for each in module.imports if each.module == SHARED} & _used(ast.parse(body))
-    if recipe.headline.__module__ == SHARED:
-        wanted.add(recipe.headline.__name__)
+    classes = {each.__name__ for each in recipe.__mro__}
+    module, shared = (_Module(inspect.getsource(sys.modules[each]), classes) for each in (recipe.__module__, SHARED))
+    reached = _reached([*module.definitions, *shared.definitions], {"Options", recipe.__name__})
+    called = recipe.__name__
     tail = f"""if __name__ == "__main__":
-    folder, summary = {recipe.run.__name__}(Options(), on_epoch=print)
-    print(f"{{{recipe.headline.__name__}(summary)}}: {{folder}}")
+    folder, summary = {called}.run(Options(), on_epoch=print)
+    print(f"{{{called}.headline(summary)}}: {{folder}}")
 """
-    code = "\n\n\n".join([body, *shared.taken(wanted), tail])
+    parts = [shared.reduced(reached), _named(module.reduced(reached), recipe.name), tail]
+    code = "\n\n\n".join(part for part in parts if part)
     used = _used(ast.parse(code)) | {"annotations"}
     imports = {each for each in module.imports | shared.imports if each.bound in used and each.module != SHARED}
     about = f'# The recipe of its runs, which begin in runs/{name}-<date>-<time>.\nRECIPE = "{name}"'
-    return "\n\n".join([module.docstring, _written(imports), about, code])
+    between = "\n\n\n" if code.startswith(("class ", "def ", "@")) else "\n\n"
+    return "\n\n".join([module.docstring, _written(imports), about]) + between + code
 
 
 class _Import(NamedTuple):
@@ -80,49 +80,66 @@ class _Import(NamedTuple):
         return self.alias or self.name.split(".")[0]
 
 
-class _Module:
-    """The docstring, the imports and the rest of a source file."""
+class _Definition(NamedTuple):
+    """A function, a class, a method of a recipe, which is then no part of its class, or an assignment at the top."""
 
-    def __init__(self, text: str) -> None:
+    names: set[str]  # of a method with a dot in front
+    uses: set[str]  # attributes with a dot in front
+    owner: str | None  # the class of a method
+    lines: range  # counted from 0
+
+
+class _Module:
+    """The docstring, the imports and the definitions of a source file; ``recipes`` names the classes of the recipe."""
+
+    def __init__(self, text: str, recipes: set[str]) -> None:
         head, *others = ast.parse(text).body
         importing = [node for node in others if isinstance(node, ast.Import | ast.ImportFrom)]
         self._text = text.splitlines()
-        self._rest = [node for node in others if node not in importing]
-        self.docstring = self._lines(head)
+        self.docstring = "\n".join(self._text[line] for line in _lines(head))
         self.imports = {each for node in importing for each in _imports(node)}
         self._begin = importing[-1].end_lineno or 0
+        self.definitions = list(_definitions([node for node in others if node not in importing], recipes))
 
-    def _range(self, node: ast.stmt) -> range:
-        """The lines of a statement, counted from 0."""
-        first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", []))])
-        return range(first - 1, node.end_lineno or first)
-
-    def _lines(self, node: ast.stmt) -> str:
-        return "\n".join(self._text[line] for line in self._range(node))
-
-    def _reached(self, names: set[str]) -> set[str]:
-        """``names``, and what their definitions use, if the file defines it."""
-        by_name = {name: node for node in self._rest for name in _defined(node)}
-        reached, to_see = set(), list(names)
-        while to_see:
-            name = to_see.pop()
-            if name in by_name and name not in reached:
-                reached.add(name)
-                to_see += _used(by_name[name])
-        return reached
-
-    def reduced(self, names: set[str]) -> str:
-        """What follows the imports, without the functions and classes that ``names`` do not need."""
-        reached = self._reached(names)
-        definitions = [node for node in self._rest if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-        dropped = {line for node in definitions if node.name not in reached for line in self._range(node)}
+    def reduced(self, reached: set[str]) -> str:
+        """What follows the imports, without the definitions that are not in ``reached``."""
+        unused = [each for each in self.definitions if not _is_reached(each, reached)]
+        dropped = {line for each in unused for line in each.lines}
         kept = (line for number, line in enumerate(self._text) if number >= self._begin and number not in dropped)
-        return re.sub(r"\n{4,}", "\n" * 3, "\n".join(kept)).strip()
+        text = re.sub(r"\n{3,}(?= )", "\n\n", "\n".join(kept))
+        return re.sub(r"\n{4,}", "\n" * 3, text).strip()
 
-    def taken(self, names: set[str]) -> list[str]:
-        """The definitions of ``names`` and of what they use, in the order of the file."""
-        reached = self._reached(names)
-        return [self._lines(node) for node in self._rest if reached & _defined(node)]
+
+def _definitions(nodes: list[ast.stmt], recipes: set[str]) -> Iterator[_Definition]:
+    for node, following in zip(nodes, [*nodes[1:], None], strict=True):
+        if isinstance(node, ast.ClassDef) and node.name in recipes:
+            methods = [each for each in node.body if isinstance(each, ast.FunctionDef) and each.name[:2] != "__"]
+            for each in methods:
+                yield _Definition({f".{each.name}"}, _used(each), node.name, _lines(each))
+            node.body = [each for each in node.body if each not in methods]
+        lines = _lines(node)
+        if isinstance(following, ast.Expr):  # the docstring of a constant
+            lines = range(lines.start, _lines(following).stop)
+        yield _Definition(_defined(node), _used(node), None, lines)
+
+
+def _lines(node: ast.stmt) -> range:
+    first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", []))])
+    return range(first - 1, node.end_lineno or first)
+
+
+def _is_reached(definition: _Definition, reached: set[str]) -> bool:
+    return bool(definition.names & reached) and (definition.owner is None or definition.owner in reached)
+
+
+def _reached(definitions: list[_Definition], names: set[str]) -> set[str]:
+    """``names``, what their definitions use, and the methods by which gpunn goes through a run."""
+    reached = names | {f".{name}" for name in vars(Recipe)}
+    before: set[str] = set()
+    while reached != before:
+        before = reached
+        reached = reached.union(*(each.uses for each in definitions if _is_reached(each, before)))
+    return reached
 
 
 def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[_Import]:
@@ -138,16 +155,15 @@ def _defined(node: ast.stmt) -> set[str]:
 
 
 def _used(tree: ast.AST) -> set[str]:
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    """The names in a tree, and the attributes with a dot in front."""
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return names | {f".{node.attr}" for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
 
 
 def _named(body: str, recipe: str) -> str:
     """``body`` with the constant RECIPE where the name of its recipe stands."""
-    tree = ast.parse(body)
-    names = {f"train {recipe}"}
-    begin = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "run.begin"]
-    constants = [node.args[0] for node in begin]
-    constants += [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and node.value in names]
+    names = {recipe, f"train {recipe}"}
+    constants = [node for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Constant) and node.value in names]
     lines = body.encode().split(b"\n")  # a node says its place in bytes
     for node in sorted(constants, key=lambda node: -node.col_offset):
         line = lines[node.lineno - 1]

@@ -14,40 +14,33 @@ The run folder holds
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from gpunn import functional as F
-from gpunn import nn, optim, plot
+from gpunn import nn
 from gpunn.backend import Array, asarray, device_of, random_generator, to_cpu
-from gpunn.checkpoint import save_weights
-from gpunn.data import ArrayDataset, DataLoader, digits, jitter
+from gpunn.data import digits, jitter
 from gpunn.models import SequenceDecoder
 from gpunn.recipes import options as base
-from gpunn.recipes import run
 from gpunn.recipes.inputs import digit_images
-from gpunn.recipes.loaded import Answer, Loaded, Measured, ranked, read_weights, tally
 from gpunn.recipes.options import option
-from gpunn.recipes.run import Follow, OnEpoch, OnStep
+from gpunn.recipes.training import Labelled, Training
+from gpunn.runs.folder import write_json
+from gpunn.runs.loaded import Answer, Confusion, ranked, tally
 from gpunn.tensor import Tensor, no_grad, tensor
-from gpunn.train import Checkpoint, JsonLines, Trainer
 
-FILES = (
-    *("config.json", "metrics.jsonl", "checkpoints", "summary.json", "model.safetensors"),
-    *("names.json", "curves.png"),
-)
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 LETTERS = "." + "".join(sorted(set("".join(NAMES))))
 """The symbols; the full stop ends a name."""
 
 _LONGEST = max(map(len, NAMES)) + 1
 _IGNORED = -100
-_NEEDS = ("sklearn", "matplotlib", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -109,87 +102,82 @@ def as_symbols(names: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.array([[LETTERS.index(c) for c in name.ljust(_LONGEST, ".")] for name in names], np.int64)
 
 
-def train_spell(
-    options: Options,
-    out: str | os.PathLike[str] | None = None,
-    on_step: OnStep | None = None,
-    on_epoch: OnEpoch | None = None,
-    resume: bool = False,
-) -> tuple[Path, dict[str, Any]]:
-    """Run the recipe; return the run folder, and what its summary.json holds.
+class Spelled(NamedTuple):
+    """The loss of a letter, the share of exact names, and what was spelled."""
 
-    Arguments, Ctrl-C and errors are those of :func:`gpunn.recipes.digits.train_digits`. The same options give the
-    same weights, byte for byte, on one machine.
-    """
-    run.check_packages(Options.command, _NEEDS)
-    device = run.choose_device(Options.command, options.device, options.emulate)
-    # Products of this size gain nothing from more.
-    with (
-        run.begin("spell", options, device, out, FILES, resume) as (folder, config),
-        run.computing(device, options.emulate, threads=1),
-    ):
-        return _run(options, config, folder, on_step, on_epoch)
+    loss: float
+    exact: float
+    names: list[str]
 
 
-def network(options: Options, device: str) -> Speller:
-    """The network before training, on ``device``."""
-    return Speller(options.hidden_size, random_generator(options.seed)).to(device)
+class Spell(Labelled, Training):
+    """An answer is the name that is spelled, letter by letter, then the other names of digits, the likeliest first."""
 
+    name = "spell"
+    text = "One to many: the name of a digit, letter by letter, from its image."
+    options: Options
+    options_type = Options
+    needs = ("sklearn", "matplotlib", "safetensors")
+    versions = ("scikit-learn",)
+    keeps = ("names.json",)
+    classes = NAMES
+    shape = (1, 8, 8)
 
-def data(options: Options, device: str) -> list[tuple[Array, Array]]:
-    """Training and test data, on ``device``."""
-    return [(asarray(x, device), asarray(y, device)) for x, y in digits(options.seed)]
+    @cached_property
+    def data(self) -> list[tuple[Array, Array]]:
+        return [(asarray(x, self.device), asarray(y, self.device)) for x, y in digits(self.options.seed)]
 
+    @cached_property
+    def symbols(self) -> Array:
+        """The letters of each digit's name."""
+        return asarray(as_symbols(NAMES), self.device)
 
-def _loss(model: Speller, device: str) -> Callable[[Array, Array], Tensor]:
-    """The mean loss of a letter, from images and labels."""
-    symbols = as_symbols(NAMES)
-    # Behind the end sign there is nothing to learn.
-    targets = asarray(np.where(np.roll(symbols == 0, 1, 1) & (symbols == 0), _IGNORED, symbols), device)
-    symbols = asarray(symbols, device)
+    @cached_property
+    def targets(self) -> Array:
+        """The letters to be learned: behind the end sign there is nothing."""
+        symbols = as_symbols(NAMES)
+        return asarray(np.where(np.roll(symbols == 0, 1, 1) & (symbols == 0), _IGNORED, symbols), self.device)
 
-    def loss(x: Array, labels: Array) -> Tensor:
-        logits = model(tensor(x), symbols[labels])
-        return F.cross_entropy(logits.reshape(-1, len(LETTERS)), targets[labels].reshape(-1))  # type: ignore[no-any-return]
+    def network(self) -> Speller:
+        return Speller(self.options.hidden_size, random_generator(self.options.seed)).to(self.device)
 
-    return loss
+    def augment(self, batch: tuple[Array, Array], generator: np.random.Generator) -> tuple[Array, Array]:
+        return jitter(batch[0], generator), batch[1]
 
+    def inputs(self, batch: tuple[Array, Array]) -> tuple[Array, Array]:
+        x, labels = batch
+        return x, self.symbols[labels]
 
-def _names(labels: Array) -> list[str]:
-    return [NAMES[label] for label in to_cpu(labels).tolist()]
+    def loss(self, network: Speller, batch: tuple[Array, Array]) -> tuple[Tensor, int]:
+        """The mean loss of a letter."""
+        x, symbols = self.inputs(batch)
+        logits = network(tensor(x), symbols).reshape(-1, len(LETTERS))
+        return F.cross_entropy(logits, self.targets[batch[1]].reshape(-1)), len(x)
 
+    def evaluate(self, network: Speller, test: tuple[Array, Array]) -> Spelled:
+        x, labels = test
+        with network.evaluating(), no_grad(), np.errstate(over="ignore", invalid="ignore"):
+            loss = float(self.loss(network, test)[0].item())
+            spelled = network.spell(x)
+        return Spelled(loss, sum(a == b for a, b in zip(spelled, _names(labels), strict=True)) / len(labels), spelled)
 
-def _measure(model: Speller, x: Array, labels: Array) -> tuple[float, float, list[str]]:
-    """The loss, the share of exact names, and what was spelled."""
-    with model.evaluating(), no_grad(), np.errstate(over="ignore", invalid="ignore"):
-        loss = float(_loss(model, device_of(x))(x, labels).item())
-        spelled = model.spell(x)
-    return loss, sum(a == b for a, b in zip(spelled, _names(labels), strict=True)) / len(labels), spelled
+    def measures(self, result: Spelled) -> dict[str, float]:
+        return {"test_loss": result.loss, "test_accuracy": result.exact}
 
+    def results(self, result: Spelled) -> dict[str, float]:
+        return {"exact_names": result.exact, "test_loss": result.loss}
 
-def load(options: Options, folder: Path) -> Loaded:
-    """Open a run; raises FileError if ``folder`` holds no weights of it.
+    def confusion(self, result: Spelled) -> dict[str, Confusion]:
+        return {"": tally(NAMES, self.data[1][1], result.names)}
 
-    An answer is the name that is spelled, letter by letter, then the other names of digits, the likeliest first.
-    """
-    device = run.choose_device(options.command, options.device, options.emulate)
-    model = network(options, device)
-    weights = read_weights(model, folder)
-    example = asarray(np.zeros((1, 1, 8, 8), np.float32), device), asarray(as_symbols(NAMES[:1]), device)
-    computing = run.computing(device, options.emulate, threads=1)
+    def keep(self, model: Speller, result: Spelled) -> None:
+        write_json(self.folder / "names.json", {"spelled": result.names, "true": _names(self.data[1][1])})
 
-    @computing
-    def measured() -> Measured:
-        x, labels = data(options, device)[1]
-        loss, exact, spelled = _measure(model, x, labels)
-        return Measured({"exact_names": exact, "test_loss": loss}, {"": tally(NAMES, labels, spelled)})
-
-    @computing
-    def predict(path: Path) -> list[Answer]:
+    def predict(self, model: Speller, path: Path) -> list[Answer]:
         images, several = digit_images(path)
         found = []
         for number, image in enumerate(images):
-            x = asarray(image[np.newaxis], device)
+            x = asarray(image[np.newaxis], self.device)
             (spelled,) = model.spell(x)
             others = [name for name in NAMES if name != spelled]
             probabilities = model.probabilities(x, [spelled, *others])
@@ -197,74 +185,13 @@ def load(options: Options, folder: Path) -> Loaded:
             found.append(Answer(likely, number if several else None))
         return found
 
-    return Loaded(model, weights, example, NAMES, measured, predict)
+    @classmethod
+    def measured(cls, summary: dict[str, Any]) -> str:
+        return f"exact test names {summary['exact_names']:.2%}"
 
 
-def _run(
-    options: Options, config: dict[str, Any], folder: Path, on_step: OnStep | None, on_epoch: OnEpoch | None
-) -> tuple[Path, dict[str, Any]]:
-    device = config["device"]
-    train, (x_test, y_test) = data(options, device)
-    names = _names(y_test)
-    model = network(options, device)
-    loss_of = _loss(model, device)
-    adam = optim.Adam(model.parameters(), lr=options.lr)
-
-    def moved(batch: tuple[Array, Array], generator: np.random.Generator) -> tuple[Array, Array]:
-        return jitter(batch[0], generator), batch[1]
-
-    loader = DataLoader(
-        ArrayDataset(*train),
-        options.batch_size,
-        shuffle=True,
-        seed=options.seed,
-        augment=moved,
-        workers=options.workers,
-    )
-    steps = options.epochs * len(loader)
-
-    def test() -> dict[str, float]:
-        loss, exact, _ = _measure(model, x_test, y_test)
-        return {"test_loss": loss, "test_accuracy": exact}
-
-    saving = Checkpoint(folder / "checkpoints", about=config)
-    trainer = Trainer(
-        model,
-        adam,
-        loader,
-        lambda batch: (loss_of(*batch), len(batch[1])),
-        measure=test,
-        schedule=run.WarmupCosine(adam, steps),
-        precision=options.precision,
-        callbacks=[JsonLines(folder / "metrics.jsonl"), Follow(steps, on_step, on_epoch), saving],
-    )
-    saving.resume(trainer)
-    outcome = run.finish(lambda: trainer.run(options.epochs))
-    save_weights(model, folder / "model.safetensors")  # first: it cannot be computed again
-    test_loss, exact, spelled = _measure(model, x_test, y_test)
-    summary = outcome.summary | {
-        "exact_names": exact,
-        "test_loss": test_loss,
-        "parameters": sum(p.size for p in model.parameters()),
-        "seconds": trainer.seconds,
-        "epochs": trainer.epoch,
-        "steps": trainer.step,
-        "device": device,
-        "emulate": options.emulate,
-        "versions": run.versions("scikit-learn"),
-    }
-    run.write_json(folder / "names.json", {"spelled": spelled, "true": names})
-    if trainer.records:
-        plot.curves(trainer.records, folder / "curves.png")
-    run.write_json(folder / "summary.json", summary)  # last: a run whose status is "finished" is complete
-    run.raise_if_diverged(outcome, folder)
-    return folder, summary
+def _names(labels: Array) -> list[str]:
+    return [NAMES[label] for label in to_cpu(labels).tolist()]
 
 
-def headline(summary: dict[str, Any]) -> str:
-    """What the command line prints.
-
-    >>> headline({"status": "finished", "exact_names": 0.5, "epochs": 2, "seconds": 1.25})
-    'exact test names 50.00% after 2 epochs, 1.2 s'
-    """
-    return run.headline(f"exact test names {summary['exact_names']:.2%}", summary)
+train_spell = Spell.run

@@ -17,37 +17,31 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 
 from gpunn import functional as F
-from gpunn import optim, plot
+from gpunn import nn
 from gpunn.backend import Array, asarray, device_of, random_generator
-from gpunn.checkpoint import save_weights
 from gpunn.errors import FileError
 from gpunn.functional.record import raw
 from gpunn.models import CharacterModel
 from gpunn.models.sequence import CELLS
 from gpunn.recipes import options as base
-from gpunn.recipes import run
-from gpunn.recipes.loaded import Loaded, Measured, Written, read_weights
 from gpunn.recipes.options import option
-from gpunn.recipes.run import Follow, OnEpoch, OnStep
+from gpunn.recipes.training import Trained, Training
+from gpunn.runs.folder import SAMPLE, SUMMARY, read_json, write_json, write_text
+from gpunn.runs.loaded import Written
 from gpunn.tensor import Tensor, no_grad
-from gpunn.train import Checkpoint, JsonLines, Trainer
+from gpunn.train import Trainer
 
-FILES = (
-    *("config.json", "metrics.jsonl", "checkpoints", "summary.json", "model.safetensors"),
-    *("alphabet.json", "sample.txt", "curves.png"),
-)
 TRAINING_TENTHS = 9
 SAMPLE_LENGTH = 400
 _PROMPT = 1000  # characters that a continuation has seen
-
-_NEEDS = ("matplotlib", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -79,10 +73,11 @@ class Reading:
     def __len__(self) -> int:
         return len(self._windows)
 
-    def __iter__(self) -> Iterator[slice]:
+    def __iter__(self) -> Iterator[Window]:
         while self._next < len(self):
+            at = self._windows[self._next]
             self._next += 1
-            yield self._windows[self._next - 1]
+            yield Window(self, self.parts[:, at], self.parts[:, at.start + 1 : at.stop + 1])
         self._next, self.state = 0, None
 
     def state_dict(self) -> dict[str, Any]:
@@ -95,6 +90,21 @@ class Reading:
         arrays = [asarray(state[name], device_of(self.parts)) for name in names]
         self._next = state["next"]
         self.state = tuple(arrays) if state["several"] else arrays[0] if arrays else None
+
+
+class Window(NamedTuple):
+    """The characters that are read (B, T), and those that are to be guessed: the next of each."""
+
+    reading: Reading
+    inputs: Array
+    targets: Array
+
+
+class Guessed(NamedTuple):
+    """The nats that a next character costs, and the share that is guessed right."""
+
+    nats: float
+    right: float
 
 
 def read_text(file: str | os.PathLike[str] | None) -> str:
@@ -114,181 +124,168 @@ def read_text(file: str | os.PathLike[str] | None) -> str:
     return text.replace("\r\n", "\n")
 
 
-def train_text(
-    options: Options,
-    out: str | os.PathLike[str] | None = None,
-    on_step: OnStep | None = None,
-    on_epoch: OnEpoch | None = None,
-    resume: bool = False,
-) -> tuple[Path, dict[str, Any]]:
-    """Run the recipe; return the run folder, and what its summary.json holds.
+class Text(Training):
+    """A text is gone on with in the way of the sample. The file of a run is needed to measure it."""
 
-    Arguments, Ctrl-C and errors are those of :func:`gpunn.recipes.digits.train_digits`; FileError also for a text that
-    is missing, empty, not UTF-8, or too short. The same options give the same weights, byte for byte, on one machine.
-    """
-    run.check_packages(Options.command, _NEEDS)
-    device = run.choose_device(Options.command, options.device, options.emulate)
-    text = read_text(options.file)
-    # Inputs and targets, one further: a whole step for each part of the training text, and one for the test.
-    in_training = -(-10 * options.batch_size * (options.sequence_length + 1) // TRAINING_TENTHS)
-    needed = max(in_training, 10 * options.sequence_length // (10 - TRAINING_TENTHS) + 1)
-    if len(text) < needed:
-        raise FileError(
-            f"{options.file or 'the topics'}: the text is too short: {len(text)} characters, where {needed} are needed "
-            f"for batch_size={options.batch_size}, sequence_length={options.sequence_length}"
-        )
-    # One BLAS thread: a second one would gain a third with 256 units, and lose more where another process is busy.
-    with (
-        run.begin("text", options, device, out, FILES, resume) as (folder, config),
-        run.computing(device, options.emulate, threads=1),
-    ):
-        return _run(options, text, config, folder, on_step, on_epoch)
+    name = "text"
+    text = "Many to many: a text character by character, then writing some of its kind."
+    options: Options
+    options_type = Options
+    needs = ("matplotlib", "safetensors")
+    keeps = ("alphabet.json", SAMPLE)
+    characters: int | None = None  # of the text when the run ended, where one is opened again
+
+    @cached_property
+    def content(self) -> str:
+        return read_text(self.options.file)
+
+    @property
+    def source(self) -> str:
+        return self.options.file or "the topics"
+
+    def check(self) -> None:
+        batch_size, length = self.options.batch_size, self.options.sequence_length
+        # Inputs and targets, one further: a whole step for each part of the training text, and one for the test.
+        in_training = -(-10 * batch_size * (length + 1) // TRAINING_TENTHS)
+        needed = max(in_training, 10 * length // (10 - TRAINING_TENTHS) + 1)
+        if len(self.content) < needed:
+            raise FileError(
+                f"{self.source}: the text is too short: {len(self.content)} characters, where {needed} are needed "
+                f"for batch_size={batch_size}, sequence_length={length}"
+            )
+
+    def work(self) -> dict[str, Any]:
+        self.alphabet = _alphabet(self.content)
+        write_json(self.folder / "alphabet.json", {"alphabet": self.alphabet})
+        return super().work()
+
+    def reopen(self) -> None:
+        alphabet = read_json(self.folder / "alphabet.json").get("alphabet")
+        if not (isinstance(alphabet, str) and alphabet and alphabet == _alphabet(alphabet)):
+            rule = "it must hold the characters of the run, each once, in order"
+            raise FileError(f"{self.folder / 'alphabet.json'}: {rule}")
+        self.alphabet, self.characters = alphabet, read_json(self.folder / SUMMARY).get("characters")
+
+    @cached_property
+    def data(self) -> list[Array]:
+        """The training and the test part of the text, each (B, T): parts that are read side by side."""
+        number = {character: index for index, character in enumerate(self.alphabet)}
+        indices = np.array([number[character] for character in self.content], np.int64)
+        border = len(indices) * TRAINING_TENTHS // 10
+        test_parts = min(self.options.batch_size, (len(indices) - border) // (self.options.sequence_length + 1))
+        parts = (indices[:border], self.options.batch_size), (indices[border:], test_parts)
+        return [asarray(_side_by_side(text, count), self.device) for text, count in parts]
+
+    def network(self) -> CharacterModel:
+        self.generator = random_generator(self.options.seed)  # the sample is drawn from it, too
+        settings: dict[str, Any] = {"num_layers": self.options.num_layers, "generator": self.generator}
+        hidden_size, cell = self.options.hidden_size, self.options.cell
+        return CharacterModel(self.alphabet, hidden_size=hidden_size, cell=cell, **settings).to(self.device)
+
+    def networks(self) -> Iterator[nn.Module]:
+        for cell in CELLS:
+            self.alphabet, self.options = "ab", replace(self.options, cell=cell, sequence_length=2)  # as any length
+            yield self.network()
+
+    def batches(self) -> Reading:
+        return Reading(self.data[0], self.options.sequence_length)
+
+    def zeros(self, size: int, dtype: np.dtype[Any]) -> Window:
+        length = self.options.sequence_length
+        return next(iter(Reading(asarray(np.zeros((size, length + 1), int), self.device), length)))
+
+    def test_zeros(self, dtype: np.dtype[Any]) -> Array:
+        return self.zeros(self.batch_size, dtype).reading.parts
+
+    def inputs(self, batch: Window) -> Array:
+        return batch.inputs
+
+    def loss(self, network: CharacterModel, batch: Window) -> tuple[Tensor, int]:
+        value, count, _ = _guess(network, batch)
+        return value, count
+
+    def train(self, model: nn.Module) -> Trained:
+        outcome, records, facts = super().train(model)
+        return Trained(outcome, records, {"characters": len(self.content), "alphabet_size": len(self.alphabet)} | facts)
+
+    def speed(self, trainer: Trainer) -> dict[str, float | None]:
+        in_epochs = sum(record["seconds"] for record in trainer.records)
+        windows = trainer.epoch * len(self.batches()) * self.options.batch_size
+        characters = windows * self.options.sequence_length
+        return {"characters_per_second": characters / in_epochs if trainer.records else None}
+
+    def evaluate(self, network: CharacterModel, test: Array) -> Guessed:
+        total, right, count = 0.0, 0.0, 0
+        with network.evaluating(), no_grad(), np.errstate(over="ignore", invalid="ignore"):
+            for window in Reading(test, self.options.sequence_length):
+                value, size, correct = _guess(network, window)
+                total, right, count = total + float(value.item()) * size, right + correct, count + size
+        return Guessed(total / count, right / count)
+
+    def measures(self, result: Guessed) -> dict[str, float]:
+        nats, right = result
+        return {"test_loss": nats, "test_bits_per_character": nats / math.log(2), "test_accuracy": right}
+
+    def result(self, model: CharacterModel) -> Guessed:
+        if _alphabet(self.content) != self.alphabet or self.characters not in (None, len(self.content)):
+            raise FileError(f"{self.source}: not the text of the run any more: it has changed")
+        return self.evaluate(model, self.data[1])
+
+    def results(self, result: Guessed) -> dict[str, float]:
+        nats, right = result
+        return {"test_bits": nats / math.log(2), "test_accuracy": right, "test_loss": nats}
+
+    def keep(self, model: CharacterModel, result: Guessed) -> None:
+        sample = model.generate(self.content[:1], SAMPLE_LENGTH, self.options.temperature, self.generator)
+        write_text(self.folder / SAMPLE, sample + "\n")
+        self.told = {"sample": sample}
+
+    def predict(self, model: CharacterModel, path: Path, length: int = SAMPLE_LENGTH) -> list[Written]:
+        text = read_text(path)
+        if unknown := "".join(sorted(set(text) - set(self.alphabet)))[:20]:
+            raise FileError(f"{path}: it has characters that the run did not learn: {unknown!r}")
+        indices = asarray(model.encode(text)[np.newaxis], self.device)
+        bits = self.evaluate(model, indices).nats / math.log(2) if len(text) > 1 else None
+        generator = random_generator(self.options.seed)
+        written = model.generate(text[-_PROMPT:], length, self.options.temperature, generator)
+        return [Written(written, len(text), bits)]
+
+    @classmethod
+    def measured(cls, summary: dict[str, Any]) -> str:
+        return f"test bits/character {summary['test_bits']:.3f}"
+
+    @classmethod
+    def headline(cls, summary: dict[str, Any]) -> str:
+        """The sample, where it is told, then the measure.
+
+        >>> summary = {"status": "finished", "test_bits": 2.0, "epochs": 2, "seconds": 1.25}
+        >>> print(Text.headline({"sample": "Once"} | summary))
+        Once
+        <BLANKLINE>
+        test bits/character 2.000 after 2 epochs, 1.2 s
+        """
+        said = super().headline(summary)
+        return f"{summary['sample']}\n\n{said}" if "sample" in summary else said
 
 
 def _alphabet(text: str) -> str:
     return "".join(sorted(set(text)))
 
 
-def network(options: Options, alphabet: str, generator: np.random.Generator) -> CharacterModel:
-    """The model before training."""
-    settings: dict[str, Any] = {"num_layers": options.num_layers, "cell": options.cell, "generator": generator}
-    return CharacterModel(alphabet, hidden_size=options.hidden_size, **settings)
-
-
-def data(options: Options, indices: np.ndarray[Any, Any], device: str) -> tuple[Array, Array]:
-    """The training and the test part of a text, each (B, T): parts that are read side by side, on ``device``."""
-    border = len(indices) * TRAINING_TENTHS // 10
-    test_parts = min(options.batch_size, (len(indices) - border) // (options.sequence_length + 1))
-    return (
-        _side_by_side(indices[:border], options.batch_size, device),
-        _side_by_side(indices[border:], test_parts, device),
-    )
-
-
-def _loss(model: CharacterModel, window: slice, parts: Array, state: Any) -> tuple[Tensor, int, Any, float]:
-    """The mean loss of the next characters of a window, how many they are, the state behind it, how many are right."""
-    inputs, targets = parts[:, window], parts[:, window.start + 1 : window.stop + 1].reshape(-1)
-    logits, state = model(inputs, state)
+def _guess(model: CharacterModel, window: Window) -> tuple[Tensor, int, float]:
+    """The mean loss of the next characters of a window, how many they are, and how many are right."""
+    targets = window.targets.reshape(-1)
+    logits, state = model(window.inputs, window.reading.state)
+    window.reading.state = _detached(state)
     logits = logits.reshape(-1, len(model.alphabet))
     right = float((raw(logits).argmax(1) == targets).sum())
-    return F.cross_entropy(logits, targets), len(targets), _detached(state), right
+    return F.cross_entropy(logits, targets), len(targets), right
 
 
-def _measure(model: CharacterModel, parts: Array, length: int) -> tuple[float, float]:
-    """The nats that a next character of parts (B, T) costs, and the share that is guessed right."""
-    total, right, count, state = 0.0, 0.0, 0, None
-    with model.evaluating(), no_grad(), np.errstate(over="ignore", invalid="ignore"):
-        for window in _windows(parts, length):
-            value, size, state, correct = _loss(model, window, parts, state)
-            total, right, count = total + float(value.item()) * size, right + correct, count + size
-    return total / count, right / count
-
-
-def _measures(model: CharacterModel, held_out: Array, options: Options) -> dict[str, float]:
-    """The measures of a summary."""
-    nats, right = _measure(model, held_out, options.sequence_length)
-    return {"test_bits": nats / math.log(2), "test_accuracy": right, "test_loss": nats}
-
-
-def load(options: Options, folder: Path) -> Loaded:
-    """Open a run; raises FileError if ``folder`` holds no weights of it.
-
-    A text is gone on with in the way of the sample. The file of the run is needed to measure it.
-    """
-    device = run.choose_device(options.command, options.device, options.emulate)
-    alphabet = run.read_json(folder / "alphabet.json").get("alphabet")
-    if not (isinstance(alphabet, str) and alphabet and alphabet == _alphabet(alphabet)):
-        raise FileError(f"{folder / 'alphabet.json'}: it must hold the characters of the run, each once, in order")
-    model = network(options, alphabet, random_generator(options.seed)).to(device)
-    weights = read_weights(model, folder)
-    computing = run.computing(device, options.emulate, threads=1)
-
-    @computing
-    def measured() -> Measured:
-        text = read_text(options.file)
-        known = run.read_json(folder / "summary.json").get("characters", len(text))
-        if _alphabet(text) != alphabet or len(text) != known:
-            raise FileError(f"{options.file or 'the topics'}: not the text of the run any more: it has changed")
-        return Measured(_measures(model, data(options, model.encode(text), device)[1], options), {})
-
-    @computing
-    def predict(path: Path, length: int = SAMPLE_LENGTH) -> list[Written]:
-        text = read_text(path)
-        if unknown := "".join(sorted(set(text) - set(alphabet)))[:20]:
-            raise FileError(f"{path}: it has characters that the run did not learn: {unknown!r}")
-        indices = asarray(model.encode(text)[np.newaxis], device)
-        bits = _measure(model, indices, options.sequence_length)[0] / math.log(2) if len(text) > 1 else None
-        generator = random_generator(options.seed)
-        return [Written(model.generate(text[-_PROMPT:], length, options.temperature, generator), len(text), bits)]
-
-    example = asarray(np.zeros((1, options.sequence_length), np.int64), device)
-    return Loaded(model, weights, example, None, measured, predict)
-
-
-def _run(
-    options: Options, text: str, config: dict[str, Any], folder: Path, on_step: OnStep | None, on_epoch: OnEpoch | None
-) -> tuple[Path, dict[str, Any]]:
-    device = config["device"]
-    generator = random_generator(options.seed)
-    alphabet = _alphabet(text)
-    run.write_json(folder / "alphabet.json", {"alphabet": alphabet})
-    model = network(options, alphabet, generator).to(device)
-    learned, held_out = data(options, model.encode(text), device)
-    train = Reading(learned, options.sequence_length)
-    steps = options.epochs * len(train)
-    adam = optim.Adam(model.parameters(), lr=options.lr)
-
-    def loss(window: slice) -> tuple[Tensor, int]:
-        value, count, train.state, _ = _loss(model, window, train.parts, train.state)
-        return value, count
-
-    def test() -> dict[str, float]:
-        nats, right = _measure(model, held_out, options.sequence_length)
-        return {"test_loss": nats, "test_bits_per_character": nats / math.log(2), "test_accuracy": right}
-
-    saving = Checkpoint(folder / "checkpoints", about=config)
-    trainer = Trainer(
-        model,
-        adam,
-        train,
-        loss,
-        measure=test,
-        schedule=run.WarmupCosine(adam, steps),
-        precision=options.precision,
-        callbacks=[JsonLines(folder / "metrics.jsonl"), Follow(steps, on_step, on_epoch), saving],
-    )
-    saving.resume(trainer)
-    outcome = run.finish(lambda: trainer.run(options.epochs))
-    save_weights(model, folder / "model.safetensors")  # first: it cannot be computed again
-    measured = _measures(model, held_out, options)
-    sample = model.generate(text[:1], SAMPLE_LENGTH, options.temperature, generator)
-    run.write_text(folder / "sample.txt", sample + "\n")
-    in_epochs = sum(record["seconds"] for record in trainer.records)
-    windows = trainer.epoch * len(train) * options.batch_size
-    summary = outcome.summary | {
-        **measured,
-        "characters": len(text),
-        "alphabet_size": len(alphabet),
-        "parameters": sum(p.size for p in model.parameters()),
-        "seconds": trainer.seconds,
-        "characters_per_second": windows * options.sequence_length / in_epochs if trainer.records else None,
-        "epochs": trainer.epoch,
-        "steps": trainer.step,
-        "device": device,
-        "emulate": options.emulate,
-        "versions": run.versions(),
-    }
-    if trainer.records:
-        plot.curves(trainer.records, folder / "curves.png")
-    run.write_json(folder / "summary.json", summary)  # last: a run whose status is "finished" is complete
-    run.raise_if_diverged(outcome, folder)
-    return folder, summary | {"sample": sample}
-
-
-def _side_by_side(indices: np.ndarray[Any, Any], parts: int, device: str) -> Array:
+def _side_by_side(indices: np.ndarray[Any, Any], parts: int) -> np.ndarray[Any, Any]:
     """The text as ``parts`` rows of one length, one going on where the other ends; what is left over is dropped."""
     length = len(indices) // parts
-    return asarray(indices[: parts * length].reshape(parts, length), device)
+    return indices[: parts * length].reshape(parts, length)
 
 
 def _windows(parts: Array, length: int) -> list[slice]:
@@ -302,12 +299,4 @@ def _detached(state: Any) -> Any:
     return tuple(raw(part) for part in state) if isinstance(state, tuple) else raw(state)
 
 
-def headline(summary: dict[str, Any]) -> str:
-    """What the command line prints: the sample, then the measure.
-
-    >>> print(headline({"sample": "Once", "status": "finished", "test_bits": 2.0, "epochs": 2, "seconds": 1.25}))
-    Once
-    <BLANKLINE>
-    test bits/character 2.000 after 2 epochs, 1.2 s
-    """
-    return f"{summary['sample']}\n\n" + run.headline(f"test bits/character {summary['test_bits']:.3f}", summary)
+train_text = Text.run

@@ -12,26 +12,17 @@ from typing import Any
 
 from gpunn import plot
 from gpunn.errors import FileError, GpunnError, PackageError
-from gpunn.files import read_file
-from gpunn.recipes import metrics
-from gpunn.recipes.run import check_own
+from gpunn.recipes.catalogue import RECIPES
 from gpunn.report import folder as run
+from gpunn.runs import records
+from gpunn.runs.folder import CURVES, METRICS, WEIGHTS, check_own, read
 
-# In the order of the page. The page draws the curves itself, and filters.png from the weights.
-CAPTIONS = {
-    "confusion.png": "Confusion matrix",
-    "misclassified.png": "Misclassified images",
-    "filters.png": "Filters of the first convolution",
-    "feature_maps.png": "Feature maps",
-    "surface.png": "Decision surface",
-    "surface.gif": "The decision surface as it formed",
-    "activations.png": "Activations by layer",
-    "gradients.png": "Gradients by parameter",
-    "learning_rates.png": "Losses with three learning rates",
-    "through_time.png": "The gradient on its way back through time",
-    "clipping.png": "Losses, clipped and not",
-    "norms.png": "Norms of the gradient",
-}
+FILTERS = "filters.png"
+
+# The page draws the curves itself, and filters.png from the weights: those of other recipes' too, behind their figures.
+CAPTIONS = {name: caption for recipe in reversed(RECIPES) for name, caption in recipe.figures.items()}
+"""The figures of all recipes, in the order of the page, with their captions."""
+
 _KINDS = {".png": (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"), ".gif": (b"GIF89a", b";")}
 _DRAWN = ("F16", "BF16", "F32", "F64")
 _MOST_WEIGHTS, _WIDEST = 2**22, 256  # AlexNet's first convolution has 34,848 weights, its filters 11 pixels a side
@@ -48,29 +39,26 @@ def redraw(folder: Path) -> list[Path]:
     confusion.png, stay as the run made them.
     """
     run.about(folder)  # an error if it is no run
-    check_own(folder, ("curves.png", "filters.png"))
+    check_own(folder, (CURVES, FILTERS))
     drawn = []
-    if curves := _curves(metrics.parse(metrics.content(folder))):
-        plot.curves(curves, folder / "curves.png")
-        drawn.append(folder / "curves.png")
-    if draw_filters(folder, folder / "filters.png"):
-        drawn.append(folder / "filters.png")
+    if curves := _curves(records.parse(records.content(folder))):
+        plot.curves(curves, folder / CURVES)
+        drawn.append(folder / CURVES)
+    if draw_filters(folder, folder / FILTERS):
+        drawn.append(folder / FILTERS)
     if not drawn:
-        nothing = "metrics.jsonl has no epoch, and model.safetensors no convolution"
+        nothing = f"{METRICS} has no epoch, and {WEIGHTS} no convolution"
         raise FileError(f"{folder}: nothing to draw from: {nothing}")
     return drawn
 
 
-def _curves(lines: Iterable[metrics.Line]) -> Any:
+def _curves(lines: Iterable[records.Line]) -> Any:
     """The records that can be drawn as curves, by cell where they have one: those with the measures of the first."""
-    by_cell: dict[str, list[run.Json]] = {}
-    for record in (line.record for line in lines if line.problem is None):
-        by_cell.setdefault(str(record.get("cell", "")).upper(), []).append(record)
     whole = {}
-    for cell, found in by_cell.items():
+    for cell, found in records.by_cell(line.record for line in lines if line.problem is None).items():
         names = [name for name, value in found[0].items() if not isinstance(value, str)]
         if "epoch" in names and any(name.startswith(("train_", "test_")) for name in names):
-            whole[cell] = [r for r in found if all(isinstance(r.get(name), int | float) for name in names)]
+            whole[cell.upper()] = [r for r in found if all(isinstance(r.get(name), int | float) for name in names)]
     return whole.get("") if whole.keys() <= {""} else whole
 
 
@@ -79,7 +67,7 @@ def draw_filters(folder: Path, path: Path) -> bool:
 
     Raises FileError if the weights cannot be read.
     """
-    file = folder / "model.safetensors"
+    file = folder / WEIGHTS
     check_own(folder, [file.name])
     if not file.is_file():
         return False
@@ -114,7 +102,7 @@ def embedded(folder: Path) -> Iterator[run.Json]:
     for name, caption in CAPTIONS.items():
         figure = {"name": name, "caption": caption}
         try:
-            source = _filters(folder) if name == "filters.png" else _image(folder, name)
+            source = _filters(folder) if name == FILTERS else _image(folder, name)
         except GpunnError as error:
             yield figure | {"problem": str(error)}
         else:
@@ -124,8 +112,8 @@ def embedded(folder: Path) -> Iterator[run.Json]:
 
 def _filters(folder: Path) -> str | None:
     with tempfile.TemporaryDirectory() as place:
-        drawn = draw_filters(folder, Path(place) / "filters.png")
-        return _image(Path(place), "filters.png") if drawn else None
+        drawn = draw_filters(folder, Path(place) / FILTERS)
+        return _image(Path(place), FILTERS) if drawn else None
 
 
 def _image(folder: Path, name: str) -> str | None:
@@ -135,14 +123,9 @@ def _image(folder: Path, name: str) -> str | None:
     if path.is_symlink() or not path.is_file():  # no run makes links
         return None
     begin, end = _KINDS[path.suffix]
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise FileError(f"{path}: an image of over {_LARGEST >> 20} MiB")
-        content = read_file(path, folder, _LARGEST)
-    except FileError:
-        raise
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if path.stat().st_size > _LARGEST:
+        raise FileError(f"{path}: an image of over {_LARGEST >> 20} MiB")
+    content = read(path, _LARGEST) or b""
     if not content.startswith(begin):
         raise FileError(f"{path}: not a {path.suffix[1:].upper()} image")
     if not content.endswith(end):

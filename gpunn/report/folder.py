@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from gpunn.errors import FileError
-from gpunn.files import read_file
-from gpunn.recipes.catalogue import RECIPES
-from gpunn.recipes.metrics import text
-from gpunn.recipes.run import read_config, read_summary
+from gpunn.recipes.catalogue import known
+from gpunn.runs.folder import name_of, read_config
+from gpunn.runs.records import UNFINISHED, read_sample, read_summary, text
 
 Json = dict[str, Any]
 
 _ENVIRONMENT = ("versions", "device", "emulate")
 _ENDED = ("status", "error")
-_LARGEST_SAMPLE = 1 << 20  # bytes; that of a run has 400 characters
 
 
 def rows(values: Json, prefix: str = "") -> list[tuple[str, str]]:
@@ -35,7 +32,8 @@ def rows(values: Json, prefix: str = "") -> list[tuple[str, str]]:
 def about(folder: Path) -> Json:
     """What the files of a run say, but for its records and figures; raises FileError if it is no run.
 
-    ``status`` is that of summary.json, and "unfinished" while there is none, or one of before a resumption.
+    ``status`` is that of summary.json, and :data:`gpunn.runs.records.UNFINISHED` while there is none, or one of before
+    a resumption.
     """
     config = read_config(folder)
     problems = []
@@ -45,7 +43,7 @@ def about(folder: Path) -> Json:
         summary = {}
         problems.append(str(error))
     try:
-        sample = _sample(folder)
+        sample = read_sample(folder)
     except FileError as error:
         sample = None
         problems.append(str(error))
@@ -53,7 +51,7 @@ def about(folder: Path) -> Json:
     return {
         "name": name_of(folder),
         "recipe": recipe,
-        "status": text(summary.get("status", "unfinished")),
+        "status": text(summary.get("status", UNFINISHED)),
         "error": None if summary.get("error") is None else text(summary["error"]),
         "headline": _headline(recipe, summary),
         "epochs": epochs if isinstance(epochs, int) else None,
@@ -65,30 +63,12 @@ def about(folder: Path) -> Json:
     }
 
 
-def name_of(folder: Path) -> str:
-    """The name of the folder, as far as it is a text."""
-    return os.fsencode(folder.resolve().name).decode(errors="replace")
-
-
 def _headline(recipe: str, summary: Json) -> str | None:
     """The line with which the command ended; None without a summary that it can be made of."""
-    for known in RECIPES:
-        if known.name == recipe and summary:
-            try:
-                return known.headline(summary | {"sample": ""}).strip()  # the sample has a place of its own
-            except (KeyError, TypeError, ValueError, AttributeError):  # a summary of another version, or changed
-                return None
-    return None
-
-
-def _sample(folder: Path) -> str | None:
-    """The text that the model wrote, None if there is none; raises FileError if it cannot be read."""
-    path = folder / "sample.txt"
-    try:
-        return read_file(path, folder, _LARGEST_SAMPLE).decode()
-    except FileNotFoundError:
+    run = known(recipe)
+    if run is None or not summary:
         return None
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise FileError(f"{path}: not a text in UTF-8: {error.reason} at byte {error.start}") from error
+    try:
+        return run.headline(summary).strip()
+    except (KeyError, TypeError, ValueError, AttributeError):  # a summary of another version, or changed
+        return None

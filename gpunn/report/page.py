@@ -13,10 +13,10 @@ from string import Template
 from typing import Any
 
 import gpunn
-from gpunn.recipes import metrics
-from gpunn.recipes.run import check_own, write_text
 from gpunn.report import figures
 from gpunn.report import folder as run
+from gpunn.runs import records
+from gpunn.runs.folder import check_own, write_text
 
 
 def write_page(folder: Path, path: Path) -> list[str]:
@@ -46,7 +46,7 @@ def state_of(folder: Path) -> dict[str, Any]:
     """All that the page shows of a run."""
     return {
         "about": run.about(folder),
-        "lines": [line._asdict() for line in metrics.parse(metrics.content(folder))],
+        "lines": [line._asdict() for line in records.parse(records.content(folder))],
         "figures": list(figures.embedded(folder)),
     }
 

@@ -35,9 +35,10 @@ from typing import Any
 
 import gpunn
 from gpunn.errors import ArgumentError, FileError, check
-from gpunn.recipes import metrics
 from gpunn.report import figures, page
 from gpunn.report import folder as run
+from gpunn.runs import records
+from gpunn.runs.folder import CONFIG, METRICS, SAMPLE, SUMMARY, WEIGHTS, name_of
 
 _LOOK = 0.25  # seconds between two looks at the files
 _HEARTBEAT = 10.0  # seconds of silence after which a comment is sent, for what lies between here and the browser
@@ -120,14 +121,14 @@ class Follower:
             self._lost = None
 
     def _changes(self) -> Iterator[Event]:
-        mark = _mark(self._folder, ("config.json", "summary.json", "sample.txt", "metrics.jsonl"))
+        mark = _mark(self._folder, (CONFIG, SUMMARY, SAMPLE, METRICS))
         if mark != self._about_mark:
             about = run.about(self._folder)
             self._about_mark = mark
             if about != self._about:
                 self._about = about
                 yield "about", about
-        mark = _mark(self._folder, ("metrics.jsonl",))
+        mark = _mark(self._folder, (METRICS,))
         if mark != self._metrics_mark:
             self._metrics_mark = mark
             yield from self._lines()
@@ -137,8 +138,7 @@ class Follower:
             yield "figures", self._drawn.get(mark)
 
     def _lines(self) -> Iterator[Event]:
-        content = metrics.content(self._folder)
-        whole = content[: content.rfind(b"\n") + 1]  # the last line may be half written
+        whole = records.whole_lines(records.content(self._folder))
         # A resumed run writes the file again: with the same beginning, or another.
         if self._told is None or not whole.startswith(self._told):
             self._told, self._next = b"", 1
@@ -148,7 +148,7 @@ class Follower:
         if new:
             written = self._metrics_mark[0]
             age = max(0.0, time.time() - written[2] / 1e9) if written else 0.0
-            yield "lines", {"lines": [line._asdict() for line in metrics.parse(new, self._next)], "age": age}
+            yield "lines", {"lines": [line._asdict() for line in records.parse(new, self._next)], "age": age}
         self._next += new.count(b"\n")
 
 
@@ -163,7 +163,7 @@ class Figures:
 
     def mark(self) -> _Mark:
         """Another one when the files have changed."""
-        return _mark(self._folder, (*figures.CAPTIONS, "model.safetensors"))
+        return _mark(self._folder, (*figures.CAPTIONS, WEIGHTS))
 
     def get(self, mark: _Mark) -> list[run.Json]:
         """The figures, drawn again unless they were drawn at this ``mark``."""
@@ -251,7 +251,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.address.is_loopback and not _names_loopback(self.headers.get("Host", "")):
             self._say(HTTPStatus.FORBIDDEN, "this host is not known here: go to 127.0.0.1 or localhost")
         elif path == "/":
-            self._page(page.live_page(run.name_of(self.server.folder)))
+            self._page(page.live_page(name_of(self.server.folder)))
         elif path == "/report":
             try:
                 content = page.static_page(page.state_of(self.server.folder))

@@ -14,7 +14,7 @@ from gpunn.backend import Array, to_cpu
 from gpunn.checkpoint import Checkpoints, differences, load_weights
 from gpunn.errors import FileError
 from gpunn.nn import Module
-from gpunn.recipes.run import check_own, read_json
+from gpunn.runs.folder import CHECKPOINTS, SUMMARY, WEIGHTS, check_own, read_json
 
 Confusion = dict[str, dict[str, int]]
 """How many examples of a class were taken for which: ``{class: {answer: count}}``, without zeros."""
@@ -78,11 +78,11 @@ def read_weights(model: Module, folder: Path, parts: Sequence[str] = ()) -> str:
     network; names and shapes of what differs are told.
     """
     modules = dict(model.named_children())
-    kept = [(modules[part], Checkpoints(folder / "checkpoints" / part)) for part in parts]
-    kept = kept or [(model, Checkpoints(folder / "checkpoints"))]
-    whole = folder / "model.safetensors"
-    check_own(folder, (whole.name, "checkpoints"))
-    steps = read_json(folder / "summary.json").get("steps")
+    modules[""] = model
+    kept = [(modules[part], Checkpoints(folder / CHECKPOINTS / part)) for part in parts or ("",)]
+    whole = folder / WEIGHTS
+    check_own(folder, (WEIGHTS, CHECKPOINTS))
+    steps = read_json(folder / SUMMARY).get("steps")
     went_on = isinstance(steps, int) and sum(max(files.steps(), default=0) for _, files in kept) > steps
     if whole.exists() and not went_on:
         load_weights(model, whole)
@@ -96,7 +96,7 @@ def _read_checkpoint(module: Module, files: Checkpoints, folder: Path) -> None:
     state = files.load_newest()
     if state is None:
         where = files.folder.relative_to(folder)
-        cause = f"neither model.safetensors nor a checkpoint in {where}, which comes at the end of the first epoch"
+        cause = f"neither {WEIGHTS} nor a checkpoint in {where}, which comes at the end of the first epoch"
         raise FileError(f"{folder}: the run has no weights yet: {cause}")
     if "model" not in state:
         raise FileError(f"{files.folder}: the newest checkpoint holds no model, but {sorted(state)}")

@@ -9,12 +9,10 @@ from typing import Any, NamedTuple
 
 from gpunn import plot
 from gpunn.errors import ArgumentError, FileError, check
-from gpunn.recipes import metrics
-from gpunn.recipes.run import read_config, read_summary
+from gpunn.runs import records
+from gpunn.runs.folder import SUMMARY, read_config
+from gpunn.runs.records import UNFINISHED, by_cell, read_summary
 from gpunn.train import Record
-
-UNFINISHED = "unfinished"
-"""The status of a run that is still going on, or was killed: it has no summary, or one of before it went on."""
 
 _NO_RESULTS = ("status", "error", "device", "emulate", "versions", "classes", "epochs", "seconds", "parameters")
 
@@ -59,21 +57,20 @@ def read_run(folder: Path) -> Run:
     """
     config, summary = read_config(folder), read_summary(folder)
     if not isinstance(summary.get("epochs", 0), int):
-        raise FileError(f"{folder / 'summary.json'}: epochs must be an integer, got {summary['epochs']!r}")
+        raise FileError(f"{folder / SUMMARY}: epochs must be an integer, got {summary['epochs']!r}")
     return Run(folder, config, _records(folder), summary)
 
 
 def _records(folder: Path) -> list[Record]:
-    content = metrics.content(folder)
-    records = []
-    for line in metrics.parse(content[: content.rfind(b"\n") + 1]):
+    found = []
+    for line in records.parse(records.whole_lines(records.content(folder))):
         if line.problem is not None:
             raise FileError(f"{folder}: {line.problem}")
         if not all(_is_number(line.record.get(key)) for key in ("epoch", "seconds")):
             rule = "not the record of an epoch, with its epoch and seconds"
             raise FileError(f"{folder}: metrics.jsonl, line {line.number}: {rule}")
-        records.append(line.record)
-    return records
+        found.append(line.record)
+    return found
 
 
 def _is_number(value: object) -> bool:
@@ -123,16 +120,15 @@ def _differs(row: Row, runs: int) -> bool:
 def _results(run: Run) -> dict[str, Any]:
     summary = run.summary
     found = {"status": run.status, "epochs": run.epochs}
-    by_cell = _by_cell(run)
     if run.status == UNFINISHED:
         found["seconds"] = sum(record["seconds"] for record in run.records)
     elif "seconds" in summary:
         found["seconds"] = summary["seconds"]
     found |= _flat({"parameters": summary["parameters"]} if "parameters" in summary else {})
-    for cell, records in by_cell.items():
-        for name in dict.fromkeys(name for record in records for name in record):
+    for cell, lines in by_cell(run.records).items():
+        for name in dict.fromkeys(name for record in lines for name in record):
             if name.startswith(("train_", "test_")):
-                values = [(record[name], record["epoch"]) for record in records if _is_number(record.get(name))]
+                values = [(record[name], record["epoch"]) for record in lines if _is_number(record.get(name))]
                 whole = f"{name} {cell}".strip()
                 if values and (choose := _better(name)):
                     found[f"best {whole}"], found[f"epoch of best {whole}"] = choose(values, key=lambda pair: pair[0])
@@ -140,14 +136,6 @@ def _results(run: Run) -> dict[str, Any]:
                     found[f"last {whole}"] = values[-1][0]
     if not run.records:
         found |= _flat({name: value for name, value in summary.items() if name not in _NO_RESULTS})
-    return found
-
-
-def _by_cell(run: Run) -> dict[str, list[Record]]:
-    """The records of each network of a run that trains several, of the only one as ``""``."""
-    found: dict[str, list[Record]] = {}
-    for record in run.records:
-        found.setdefault(str(record.get("cell", "")), []).append(record)
     return found
 
 
@@ -180,9 +168,9 @@ def draw(runs: Mapping[str, Run], path: str | os.PathLike[str]) -> None:
     Raises FileError if none has an epoch, or ``path`` cannot be written.
     """
     curves = {
-        f"{label} {cell.upper()}".strip(): records
+        f"{label} {cell.upper()}".strip(): lines
         for label, run in runs.items()
-        for cell, records in _by_cell(run).items()
+        for cell, lines in by_cell(run.records).items()
     }
     if not curves:
         raise FileError(f"{path}: none of the runs has a whole epoch to draw: {', '.join(runs)}")

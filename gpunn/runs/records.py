@@ -1,16 +1,19 @@
-"""The records of a run, read from its metrics.jsonl: numbers stay as they are written, and what is damaged is named."""
+"""What the files of a run say: its records, as they are written, its summary, and the text that it wrote.
+
+Numbers of metrics.jsonl stay as they are written there, and what is damaged in it is named.
+"""
 
 from __future__ import annotations
 
 import io
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gpunn.errors import FileError
-from gpunn.files import read_file
+from gpunn.runs.folder import METRICS, SAMPLE, SUMMARY, read, read_json, write_text
 from gpunn.train import Record
 
 _LARGEST = 32 << 20  # bytes: some 200,000 epochs
@@ -88,12 +91,72 @@ def _field(name: str, value: Any, plain: Any) -> Field:
 
 def content(folder: Path) -> bytes:
     """What the run's metrics.jsonl holds, nothing if it is missing; raises FileError if it cannot be read."""
+    return read(folder / METRICS, _LARGEST) or b""
+
+
+def whole_lines(content: bytes) -> bytes:
+    """``content`` without a last line that is being written.
+
+    >>> whole_lines(b'{"epoch": 1}' + b"\\n" + b'{"epo')
+    b'{"epoch": 1}\\n'
+    """
+    return content[: content.rfind(b"\n") + 1]
+
+
+def write_records(folder: Path, records: Iterable[Record]) -> None:
+    """Write metrics.jsonl anew; raises FileError if it cannot be written."""
+    write_text(folder / METRICS, "".join(json.dumps(record) + "\n" for record in records))
+
+
+def by_cell(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """The records of each network of a run that trains several, of the only one as ``""``.
+
+    >>> list(by_cell([{"cell": "rnn", "epoch": 1}, {"cell": "gru", "epoch": 1}]))
+    ['rnn', 'gru']
+    """
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(str(record.get("cell", "")), []).append(record)
+    return found
+
+
+# ---- the summary ---------------------------------------------------------------------------------------------------
+
+UNFINISHED = "unfinished"
+"""The status of a run that is still going on, or was killed: it has no summary, or one of before it went on."""
+
+# A run that was interrupted and is resumed still has its old summary; its metrics are then younger by more than this,
+# in seconds. Less would take a copied folder, whose files are as old as the copy, for a run that goes on.
+_YOUNGER = 1.0
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """What the summary.json of a run folder holds, nothing while there is none, or one of before a resumption."""
+    summary = read_json(folder / SUMMARY)
+    return {} if summary.get("status") in ("interrupted", "diverged") and _goes_on(folder) else summary
+
+
+def _goes_on(folder: Path) -> bool:
     try:
-        return read_file(folder / "metrics.jsonl", folder, _LARGEST)
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        raise FileError(f"{folder / 'metrics.jsonl'}: cannot be read: {error.strerror or error}") from error
+        metrics, summary = ((folder / name).stat().st_mtime for name in (METRICS, SUMMARY))
+    except OSError:
+        return False
+    return metrics - summary > _YOUNGER
+
+
+# ---- texts ---------------------------------------------------------------------------------------------------------
+
+_LARGEST_SAMPLE = 1 << 20  # bytes; that of a run has 400 characters
+
+
+def read_sample(folder: Path) -> str | None:
+    """The text that the model wrote, None if there is none; raises FileError if it cannot be read."""
+    path = folder / SAMPLE
+    written = read(path, _LARGEST_SAMPLE)
+    try:
+        return None if written is None else written.decode()
+    except UnicodeDecodeError as error:
+        raise FileError(f"{path}: not a text in UTF-8: {error.reason} at byte {error.start}") from error
 
 
 def text(value: Any) -> str:

@@ -22,8 +22,8 @@ TESTS = Path(__file__).parent
 LOOP = re.compile(r"for (?:seed|draw) in range\((\d+)\):")
 COMPARES = re.compile(r"@pytest\.mark\.peer\(|array_case\.tests_of\(")
 NOT_IN_PYTORCH = {
-    "skeletonize": "compared with scikit-image in ops/test_skeleton.py",
-    "to_device": "a copy; ops/test_device.py has the copies and their gradients",
+    "skeletonize": "compared with scikit-image in ops/image/test_skeleton.py",
+    "to_device": "a copy; test_device.py has the copies and their gradients",
 }
 
 
@@ -87,6 +87,6 @@ def test_what_accompanies_an_optimizer_is_compared_with_pytorch(compared, name):
 
 def test_every_optimizer_is_compared_with_pytorch():
     told = {row.make.__name__ for row in ROWS if row.in_pytorch}  # each follows PyTorch's over fifty steps
-    # PyTorch has no LAMB: ops/test_optimizer.py and test_optim.py compare it with its formula.
+    # PyTorch has no LAMB: ops/optimizer/test_optimizer.py and test_optim.py compare it with its formula.
     assert set(classes(optim, optim.Optimizer)) - told == {"Optimizer", "LAMB"}
     assert {row.make.__name__ for row in ROWS} == set(classes(optim, optim.Optimizer)) - {"Optimizer"}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from gpunn.ops.optimizer import adadelta_step
-from gpunn.optim.group import Part, Predicate, Settings
-from gpunn.optim.optimizer import Optimizer, Parameters
+from gpunn.optim.group import Part, Settings
+from gpunn.optim.optimizer import Common, Optimizer, Parameters
 
 
 class Adadelta(Optimizer):
@@ -28,18 +30,13 @@ class Adadelta(Optimizer):
         rho: float = 0.9,
         eps: float = 1e-6,
         weight_decay: float = 0.0,
-        *,
-        l1: float = 0.0,
-        l2: float = 0.0,
-        regularise: Predicate | None = None,
+        **common: Unpack[Common],
     ) -> None:
         settings = {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(parameters, settings, l1, l2, regularise)
+        super().__init__(parameters, settings, **common)
 
     def states(self, settings: Settings) -> dict[str, float]:
         return {"square": 0.0, "change": 0.0}
 
     def update(self, part: Part, settings: Settings) -> None:
-        s, states = settings, part.states
-        arrays = part.p, part.g, states["square"], states["change"]
-        adadelta_step(*arrays, s["lr"], s["rho"], s["eps"], s["weight_decay"])
+        adadelta_step(*part.arrays(), **settings)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from gpunn.ops.optimizer import adagrad_step
-from gpunn.optim.group import Part, Predicate, Settings
-from gpunn.optim.optimizer import Optimizer, Parameters
+from gpunn.optim.group import Part, Settings
+from gpunn.optim.optimizer import Common, Optimizer, Parameters
 
 
 class Adagrad(Optimizer):
@@ -30,10 +32,7 @@ class Adagrad(Optimizer):
         weight_decay: float = 0.0,
         initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
-        *,
-        l1: float = 0.0,
-        l2: float = 0.0,
-        regularise: Predicate | None = None,
+        **common: Unpack[Common],
     ) -> None:
         settings = {
             "lr": lr,
@@ -42,13 +41,11 @@ class Adagrad(Optimizer):
             "initial_accumulator_value": initial_accumulator_value,
             "eps": eps,
         }
-        super().__init__(parameters, settings, l1, l2, regularise)
+        super().__init__(parameters, settings, **common)
 
     def states(self, settings: Settings) -> dict[str, float]:
         return {"sum": settings["initial_accumulator_value"]}
 
     def update(self, part: Part, settings: Settings) -> None:
-        s = settings
-        adagrad_step(
-            part.p, part.g, part.states["sum"], part.steps, s["lr"], s["lr_decay"], s["eps"], s["weight_decay"]
-        )
+        own = {name: value for name, value in settings.items() if name != "initial_accumulator_value"}
+        adagrad_step(*part.arrays(), steps=part.steps, **own)

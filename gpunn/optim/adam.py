@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from gpunn.ops.optimizer.adam import adam_step
-from gpunn.optim.group import Part, Predicate, Settings
-from gpunn.optim.optimizer import Optimizer, Parameters
+from gpunn.optim.group import Part, Settings
+from gpunn.optim.optimizer import Common, Moments, Parameters
 
 
-class Adam(Optimizer):
+class Adam(Moments):
     """Steps scaled by running means of the gradient and of its square.
 
         m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  p -= lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
@@ -32,21 +34,13 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        *,
-        l1: float = 0.0,
-        l2: float = 0.0,
-        regularise: Predicate | None = None,
+        **common: Unpack[Common],
     ) -> None:
         settings = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(parameters, settings, l1, l2, regularise)
-
-    def states(self, settings: Settings) -> dict[str, float]:
-        return {"mean": 0.0, "square": 0.0}
+        super().__init__(parameters, settings, **common)
 
     def update(self, part: Part, settings: Settings) -> None:
-        s, states = settings, part.states
-        arrays = part.p, part.g, states["mean"], states["square"]
-        adam_step(*arrays, part.steps, s["lr"], s["betas"], s["eps"], s["weight_decay"], self._decoupled)
+        adam_step(*part.arrays(), steps=part.steps, **settings, decoupled=self._decoupled)
 
 
 class AdamW(Adam):
@@ -72,9 +66,6 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
-        *,
-        l1: float = 0.0,
-        l2: float = 0.0,
-        regularise: Predicate | None = None,
+        **common: Unpack[Common],
     ) -> None:
-        super().__init__(parameters, lr, betas, eps, weight_decay, l1=l1, l2=l2, regularise=regularise)
+        super().__init__(parameters, lr, betas, eps, weight_decay, **common)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from gpunn.ops.optimizer.adam import lamb_step
-from gpunn.optim.group import Part, Predicate, Settings
-from gpunn.optim.optimizer import Optimizer, Parameters
+from gpunn.optim.group import Part, Settings
+from gpunn.optim.optimizer import Common, Moments, Parameters
 
 
-class LAMB(Optimizer):
+class LAMB(Moments):
     """``p -= lr |p| / |d| d`` for each parameter by itself, with ``d = M / (sqrt(V) + eps) + weight_decay p``.
 
     M and V are the running means of the gradient and of its square, corrected for their bias, as in
@@ -30,18 +32,10 @@ class LAMB(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-6,
         weight_decay: float = 0.01,
-        *,
-        l1: float = 0.0,
-        l2: float = 0.0,
-        regularise: Predicate | None = None,
+        **common: Unpack[Common],
     ) -> None:
         settings = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(parameters, settings, l1, l2, regularise)
-
-    def states(self, settings: Settings) -> dict[str, float]:
-        return {"mean": 0.0, "square": 0.0}
+        super().__init__(parameters, settings, **common)
 
     def update(self, part: Part, settings: Settings) -> None:
-        s, states = settings, part.states
-        arrays = part.p, part.g, states["mean"], states["square"]
-        lamb_step(*arrays, part.steps, part.sizes, s["lr"], s["betas"], s["eps"], s["weight_decay"])
+        lamb_step(*part.arrays(), steps=part.steps, sizes=part.sizes, **settings)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from gpunn.ops.optimizer.adam import nadam_step
-from gpunn.optim.group import Part, Predicate, Settings
-from gpunn.optim.optimizer import Optimizer, Parameters
+from gpunn.optim.group import Part, Settings
+from gpunn.optim.optimizer import Common, Moments, Parameters
 
 
-class NAdam(Optimizer):
+class NAdam(Moments):
     """Adam that looks one step ahead; ``m`` and ``v`` as in :class:`~gpunn.optim.Adam`, ``V = v / (1 - b2^t)``.
 
         p -= lr ((1 - mu_t) / (1 - mu_1 ... mu_t) g + mu_{t+1} / (1 - mu_1 ... mu_{t+1}) m) / (sqrt(V) + eps)
@@ -32,10 +34,7 @@ class NAdam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         momentum_decay: float = 4e-3,
-        *,
-        l1: float = 0.0,
-        l2: float = 0.0,
-        regularise: Predicate | None = None,
+        **common: Unpack[Common],
     ) -> None:
         settings = {
             "lr": lr,
@@ -44,12 +43,7 @@ class NAdam(Optimizer):
             "weight_decay": weight_decay,
             "momentum_decay": momentum_decay,
         }
-        super().__init__(parameters, settings, l1, l2, regularise)
-
-    def states(self, settings: Settings) -> dict[str, float]:
-        return {"mean": 0.0, "square": 0.0}
+        super().__init__(parameters, settings, **common)
 
     def update(self, part: Part, settings: Settings) -> None:
-        s, states = settings, part.states
-        arrays = part.p, part.g, states["mean"], states["square"]
-        nadam_step(*arrays, part.steps, s["lr"], s["betas"], s["eps"], s["weight_decay"], s["momentum_decay"])
+        nadam_step(*part.arrays(), steps=part.steps, **settings)

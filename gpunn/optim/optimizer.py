@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 from gpunn.backend import asarray
 from gpunn.errors import ArgumentError, ShapeError, check, fail
@@ -18,6 +18,14 @@ Parameters = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[Mapping[
 """Parameters, or (name, parameter) as ``model.named_parameters()`` gives them, or groups: see :class:`Optimizer`."""
 
 _BELOW = {"alpha": 1.0, "rho": 1.0, "momentum": 1.0}
+
+
+class Common(TypedDict, total=False):
+    """What every optimizer takes besides its own settings; see :class:`Optimizer`."""
+
+    l1: float
+    l2: float
+    regularise: Predicate | None
 
 
 class Optimizer:
@@ -35,7 +43,8 @@ class Optimizer:
     ``copy.deepcopy((model, optimizer))`` and a pickle of both give a pair that trains as this one. An optimizer copied
     alone has copies of the parameters, which no model computes with: its first step, without a gradient, is refused.
 
-    A subclass has the settings that it passes on, names its states in :meth:`states`, and moves in :meth:`update`.
+    A subclass has the settings that it passes on, names its states in :meth:`states`, and moves in :meth:`update`; what
+    is in :class:`Common` it takes besides.
 
     >>> from gpunn import nn, optim
     >>> layer = nn.Linear(3, 2)
@@ -51,7 +60,12 @@ class Optimizer:
     _copied: list[Any] | None = None  # the gradients that a copy came with, until one has come since
 
     def __init__(
-        self, parameters: Parameters, settings: Settings, l1: float, l2: float, regularise: Predicate | None
+        self,
+        parameters: Parameters,
+        settings: Settings,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        regularise: Predicate | None = None,
     ) -> None:
         op = type(self).__name__
         defaults = settings | {"l1": l1, "l2": l2}
@@ -77,7 +91,7 @@ class Optimizer:
         raise NotImplementedError
 
     def update(self, part: Part, settings: Settings) -> None:
-        """Change ``part.p`` and ``part.states`` in place, given the gradients ``part.g``.
+        """Change ``part.p`` and ``part.states`` in place, given the gradients ``part.g`` and the subclass's settings.
 
         All are flat; ``part.steps`` counts this step, from 1.
         """
@@ -146,8 +160,9 @@ class Optimizer:
 
     def _move(self, group: Group) -> None:
         group.count_step()
+        own = {name: value for name, value in group.settings.items() if name not in Common.__annotations__}
         for part in group.parts():
-            self.update(part, group.settings)
+            self.update(part, own)
 
     def captured_settings(self) -> list[Any]:
         """The settings whose values are fixed in a captured step; it reads the others anew at each replay."""
@@ -214,6 +229,13 @@ class Optimizer:
         read = {name: plain(state[key]) for name, key in names.items()}
         self.check_settings(read)
         return read
+
+
+class Moments(Optimizer):
+    """The base of Adam and its kin: running means of the gradient, ``mean``, and of its square, ``square``."""
+
+    def states(self, settings: Settings) -> dict[str, float]:
+        return {"mean": 0.0, "square": 0.0}
 
 
 _NAMES = "the names must be those of its own state_dict"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from gpunn.ops.optimizer.adam import radam_step
-from gpunn.optim.group import Part, Predicate, Settings
-from gpunn.optim.optimizer import Optimizer, Parameters
+from gpunn.optim.group import Part, Settings
+from gpunn.optim.optimizer import Common, Moments, Parameters
 
 
-class RAdam(Optimizer):
+class RAdam(Moments):
     """Adam whose steps are scaled down as long as few gradients were seen, and not divided at all in the first steps.
 
     With ``m`` and ``v`` as in :class:`~gpunn.optim.Adam`, ``N = 2 / (1 - b2) - 1``, ``n = N - 2 t b2^t / (1 - b2^t)``:
@@ -33,18 +35,10 @@ class RAdam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        *,
-        l1: float = 0.0,
-        l2: float = 0.0,
-        regularise: Predicate | None = None,
+        **common: Unpack[Common],
     ) -> None:
         settings = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(parameters, settings, l1, l2, regularise)
-
-    def states(self, settings: Settings) -> dict[str, float]:
-        return {"mean": 0.0, "square": 0.0}
+        super().__init__(parameters, settings, **common)
 
     def update(self, part: Part, settings: Settings) -> None:
-        s, states = settings, part.states
-        arrays = part.p, part.g, states["mean"], states["square"]
-        radam_step(*arrays, part.steps, s["lr"], s["betas"], s["eps"], s["weight_decay"])
+        radam_step(*part.arrays(), steps=part.steps, **settings)

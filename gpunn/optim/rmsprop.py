@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from gpunn.ops.optimizer import rmsprop_step
-from gpunn.optim.group import Part, Predicate, Settings
-from gpunn.optim.optimizer import Optimizer, Parameters
+from gpunn.optim.group import Part, Settings
+from gpunn.optim.optimizer import Common, Optimizer, Parameters
 
 
 class RMSprop(Optimizer):
@@ -32,10 +34,7 @@ class RMSprop(Optimizer):
         weight_decay: float = 0.0,
         momentum: float = 0.0,
         centered: bool = False,
-        *,
-        l1: float = 0.0,
-        l2: float = 0.0,
-        regularise: Predicate | None = None,
+        **common: Unpack[Common],
     ) -> None:
         settings = {
             "lr": lr,
@@ -45,7 +44,7 @@ class RMSprop(Optimizer):
             "momentum": momentum,
             "centered": centered,
         }
-        super().__init__(parameters, settings, l1, l2, regularise)
+        super().__init__(parameters, settings, **common)
 
     def states(self, settings: Settings) -> dict[str, float]:
         mean = {"mean": 0.0} if settings["centered"] else {}
@@ -53,6 +52,5 @@ class RMSprop(Optimizer):
         return {"square": 0.0} | mean | velocity
 
     def update(self, part: Part, settings: Settings) -> None:
-        s, states = settings, part.states
-        arrays = part.p, part.g, states["square"], states.get("mean"), states.get("velocity")
-        rmsprop_step(*arrays, s["lr"], s["alpha"], s["eps"], s["weight_decay"], s["momentum"], s["centered"])
+        square, mean, velocity = (part.states.get(name) for name in ("square", "mean", "velocity"))
+        rmsprop_step(part.p, part.g, square, mean, velocity, **settings)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from gpunn.errors import ArgumentError, check
 from gpunn.ops.optimizer import sgd_step
-from gpunn.optim.group import Part, Predicate, Settings
-from gpunn.optim.optimizer import Optimizer, Parameters
+from gpunn.optim.group import Part, Settings
+from gpunn.optim.optimizer import Common, Optimizer, Parameters
 
 
 class SGD(Optimizer):
@@ -31,12 +33,10 @@ class SGD(Optimizer):
         *,
         weight_decay: float = 0.0,
         nesterov: bool = False,
-        l1: float = 0.0,
-        l2: float = 0.0,
-        regularise: Predicate | None = None,
+        **common: Unpack[Common],
     ) -> None:
         settings = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
-        super().__init__(parameters, settings, l1, l2, regularise)
+        super().__init__(parameters, settings, **common)
 
     def check_settings(self, settings: Settings) -> None:
         super().check_settings(settings)
@@ -48,6 +48,4 @@ class SGD(Optimizer):
         return {"velocity": 0.0} if settings["momentum"] else {}
 
     def update(self, part: Part, settings: Settings) -> None:
-        s = settings
-        v = part.states.get("velocity")
-        sgd_step(part.p, part.g, v, s["lr"], s["momentum"], s["nesterov"], s["weight_decay"])
+        sgd_step(part.p, part.g, part.states.get("velocity"), **settings)

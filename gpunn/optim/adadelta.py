@@ -24,14 +24,9 @@ class Adadelta(Optimizer):
     """
 
     def __init__(
-        self,
-        parameters: Parameters,
-        lr: float = 1.0,
-        rho: float = 0.9,
-        eps: float = 1e-6,
-        weight_decay: float = 0.0,
-        **common: Unpack[Common],
-    ) -> None:
+        self, parameters: Parameters, lr: float = 1.0, rho: float = 0.9, eps: float = 1e-6,
+        weight_decay: float = 0.0, **common: Unpack[Common],
+    ) -> None:  # fmt: skip
         settings = {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay}
         super().__init__(parameters, settings, **common)
 
@@ -39,4 +34,4 @@ class Adadelta(Optimizer):
         return {"square": 0.0, "change": 0.0}
 
     def update(self, part: Part, settings: Settings) -> None:
-        adadelta_step(*part.arrays(), **settings)
+        adadelta_step(part.p, part.g, part.states["square"], part.states["change"], **settings)

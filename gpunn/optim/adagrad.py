@@ -25,15 +25,9 @@ class Adagrad(Optimizer):
     """
 
     def __init__(
-        self,
-        parameters: Parameters,
-        lr: float = 1e-2,
-        lr_decay: float = 0.0,
-        weight_decay: float = 0.0,
-        initial_accumulator_value: float = 0.0,
-        eps: float = 1e-10,
-        **common: Unpack[Common],
-    ) -> None:
+        self, parameters: Parameters, lr: float = 1e-2, lr_decay: float = 0.0, weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0, eps: float = 1e-10, **common: Unpack[Common],
+    ) -> None:  # fmt: skip
         settings = {
             "lr": lr,
             "lr_decay": lr_decay,
@@ -48,4 +42,4 @@ class Adagrad(Optimizer):
 
     def update(self, part: Part, settings: Settings) -> None:
         own = {name: value for name, value in settings.items() if name != "initial_accumulator_value"}
-        adagrad_step(*part.arrays(), steps=part.steps, **own)
+        adagrad_step(part.p, part.g, part.states["sum"], part.steps, **own)

@@ -6,7 +6,7 @@ from typing import Unpack
 
 from gpunn.ops.optimizer.adam import adam_step
 from gpunn.optim.group import Part, Settings
-from gpunn.optim.optimizer import Common, Moments, Parameters
+from gpunn.optim.optimizer import Common, Moments, Parameters, moments
 
 
 class Adam(Moments):
@@ -28,19 +28,14 @@ class Adam(Moments):
     _decoupled = False
 
     def __init__(
-        self,
-        parameters: Parameters,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        **common: Unpack[Common],
-    ) -> None:
+        self, parameters: Parameters, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 0.0, **common: Unpack[Common],
+    ) -> None:  # fmt: skip
         settings = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(parameters, settings, **common)
 
     def update(self, part: Part, settings: Settings) -> None:
-        adam_step(*part.arrays(), steps=part.steps, **settings, decoupled=self._decoupled)
+        adam_step(*moments(part), steps=part.steps, **settings, decoupled=self._decoupled)
 
 
 class AdamW(Adam):
@@ -60,12 +55,7 @@ class AdamW(Adam):
     _decoupled = True
 
     def __init__(
-        self,
-        parameters: Parameters,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
-        **common: Unpack[Common],
-    ) -> None:
+        self, parameters: Parameters, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 1e-2, **common: Unpack[Common],
+    ) -> None:  # fmt: skip
         super().__init__(parameters, lr, betas, eps, weight_decay, **common)

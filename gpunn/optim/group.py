@@ -59,10 +59,6 @@ class Part(NamedTuple):
     steps: int
     sizes: list[int]
 
-    def arrays(self) -> tuple[Array, ...]:
-        """The parameters, their gradients and their states, as a rule takes them."""
-        return self.p, self.g, *self.states.values()
-
 
 class Chain:
     """What a group's learning rate comes from: ``base``, which the user set, and the schedules in ``links``.

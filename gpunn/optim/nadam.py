@@ -6,7 +6,7 @@ from typing import Unpack
 
 from gpunn.ops.optimizer.adam import nadam_step
 from gpunn.optim.group import Part, Settings
-from gpunn.optim.optimizer import Common, Moments, Parameters
+from gpunn.optim.optimizer import Common, Moments, Parameters, moments
 
 
 class NAdam(Moments):
@@ -27,15 +27,9 @@ class NAdam(Moments):
     """
 
     def __init__(
-        self,
-        parameters: Parameters,
-        lr: float = 2e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        momentum_decay: float = 4e-3,
-        **common: Unpack[Common],
-    ) -> None:
+        self, parameters: Parameters, lr: float = 2e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 0.0, momentum_decay: float = 4e-3, **common: Unpack[Common],
+    ) -> None:  # fmt: skip
         settings = {
             "lr": lr,
             "betas": betas,
@@ -46,4 +40,4 @@ class NAdam(Moments):
         super().__init__(parameters, settings, **common)
 
     def update(self, part: Part, settings: Settings) -> None:
-        nadam_step(*part.arrays(), steps=part.steps, **settings)
+        nadam_step(*moments(part), steps=part.steps, **settings)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
-from gpunn.backend import asarray
+from gpunn.backend import Array, asarray
 from gpunn.errors import ArgumentError, ShapeError, check, fail
 from gpunn.optim.group import Group, Named, Part, Predicate, Settings, has_several_axes, named_tensors, plain
 from gpunn.tensor import Tensor
@@ -236,6 +236,11 @@ class Moments(Optimizer):
 
     def states(self, settings: Settings) -> dict[str, float]:
         return {"mean": 0.0, "square": 0.0}
+
+
+def moments(part: Part) -> tuple[Array, Array, Array, Array]:
+    """What the rules of :class:`Moments` begin with."""
+    return part.p, part.g, part.states["mean"], part.states["square"]
 
 
 _NAMES = "the names must be those of its own state_dict"

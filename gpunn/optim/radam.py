@@ -6,7 +6,7 @@ from typing import Unpack
 
 from gpunn.ops.optimizer.adam import radam_step
 from gpunn.optim.group import Part, Settings
-from gpunn.optim.optimizer import Common, Moments, Parameters
+from gpunn.optim.optimizer import Common, Moments, Parameters, moments
 
 
 class RAdam(Moments):
@@ -29,16 +29,11 @@ class RAdam(Moments):
     """
 
     def __init__(
-        self,
-        parameters: Parameters,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        **common: Unpack[Common],
-    ) -> None:
+        self, parameters: Parameters, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 0.0, **common: Unpack[Common],
+    ) -> None:  # fmt: skip
         settings = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(parameters, settings, **common)
 
     def update(self, part: Part, settings: Settings) -> None:
-        radam_step(*part.arrays(), steps=part.steps, **settings)
+        radam_step(*moments(part), steps=part.steps, **settings)

@@ -26,16 +26,9 @@ class RMSprop(Optimizer):
     """
 
     def __init__(
-        self,
-        parameters: Parameters,
-        lr: float = 1e-2,
-        alpha: float = 0.99,
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        momentum: float = 0.0,
-        centered: bool = False,
-        **common: Unpack[Common],
-    ) -> None:
+        self, parameters: Parameters, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8,
+        weight_decay: float = 0.0, momentum: float = 0.0, centered: bool = False, **common: Unpack[Common],
+    ) -> None:  # fmt: skip
         settings = {
             "lr": lr,
             "alpha": alpha,

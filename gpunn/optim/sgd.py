@@ -26,15 +26,9 @@ class SGD(Optimizer):
     """
 
     def __init__(
-        self,
-        parameters: Parameters,
-        lr: float = 1e-3,
-        momentum: float = 0.0,
-        *,
-        weight_decay: float = 0.0,
-        nesterov: bool = False,
-        **common: Unpack[Common],
-    ) -> None:
+        self, parameters: Parameters, lr: float = 1e-3, momentum: float = 0.0, *, weight_decay: float = 0.0,
+        nesterov: bool = False, **common: Unpack[Common],
+    ) -> None:  # fmt: skip
         settings = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
         super().__init__(parameters, settings, **common)
 

@@ -17,12 +17,7 @@
 // Specialisation: DTYPE=float, INDEX=int, CHANNELS=1, VECTOR=4, RELU=0, THREADS=256
 // Specialisation: DTYPE=float, INDEX=long long, CHANNELS=32, VECTOR=1, RELU=1, THREADS=256
 // Specialisation: DTYPE=double, INDEX=int, CHANNELS=1, VECTOR=1, RELU=1, THREADS=256
-#ifndef DTYPE
-#error "define DTYPE, the element type: float or double"
-#endif
-#ifndef INDEX
-#error "define INDEX, the integer type that can count the elements of every array: int or long long"
-#endif
+#include "macros.cuh"
 #ifndef CHANNELS
 #error "define CHANNELS, the channels that a block owns: 1 or 32"
 #endif

@@ -17,14 +17,9 @@
 // Specialisation: DTYPE=float, INDEX=int, SIZE=5, BETA=75, KH=3, KW=3, SH=2, SW=2, PLACE=unsigned char, THREADS=256, WINDOWS_H=8, WINDOWS_W=32, TILE_H=7, TILE_W=16
 // Specialisation: DTYPE=double, INDEX=int, SIZE=4, BETA=75, KH=2, KW=2, SH=2, SW=2, PLACE=unsigned char, THREADS=256, WINDOWS_H=8, WINDOWS_W=32, TILE_H=7, TILE_W=16
 // Specialisation: DTYPE=float, INDEX=long long, SIZE=3, BETA=50, KH=3, KW=2, SH=1, SW=3, PLACE=unsigned char, THREADS=256, WINDOWS_H=8, WINDOWS_W=32, TILE_H=7, TILE_W=16
-#ifndef DTYPE
-#error "define DTYPE, the element type: float or double"
-#endif
+#include "macros.cuh"
 #if !defined(KH) || !defined(KW) || !defined(SH) || !defined(SW)
 #error "define KH and KW, the height and width of the window, and SH and SW, its strides"
-#endif
-#ifndef INDEX
-#error "define INDEX, the integer type that can count the elements of every array: int or long long"
 #endif
 #ifndef PLACE
 #error "define PLACE, the integer type that can count the elements of the window"

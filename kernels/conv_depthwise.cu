@@ -34,14 +34,9 @@
 // Specialisation: DTYPE=float, INDEX=int, KH=3, KW=3, THREADS=128, PIXELS=4
 // Specialisation: DTYPE=float, INDEX=long long, KH=5, KW=5, THREADS=128, PIXELS=4
 // Specialisation: DTYPE=double, INDEX=int, KH=7, KW=7, THREADS=128, PIXELS=4
-#ifndef DTYPE
-#error "define DTYPE, the element type: float or double"
-#endif
+#include "macros.cuh"
 #if !defined(KH) || !defined(KW)
 #error "define KH and KW, the height and width of the filters"
-#endif
-#ifndef INDEX
-#error "define INDEX, the integer type that can count the elements of every array: int or long long"
 #endif
 #ifndef THREADS
 #error "define THREADS, the threads of a block"

@@ -51,9 +51,7 @@
 // Specialisation: DTYPE=float, PRECISION=bf16, INDEX=int, TILE_M=128, TAPS=2, THREADS=256, TILE_N=128, PACK_TILE=32, CHUNK_BYTES=16, PIECE_BYTES=64
 // Specialisation: DTYPE=float16_bits, PRECISION=f16, INDEX=long long, TILE_M=128, TAPS=4, THREADS=256, TILE_N=128, PACK_TILE=32, CHUNK_BYTES=16, PIECE_BYTES=64
 // Specialisation: DTYPE=bfloat16_bits, PRECISION=bf16, INDEX=int, TILE_M=64, TAPS=1, THREADS=256, TILE_N=128, PACK_TILE=32, CHUNK_BYTES=16, PIECE_BYTES=64
-#ifndef DTYPE
-#error "define DTYPE, the element type of the arrays: float, float16_bits or bfloat16_bits"
-#endif
+#include "macros.cuh"
 #ifndef PRECISION
 #error "define PRECISION, the type that the operands are rounded to: tf32, f16 or bf16"
 #endif
@@ -62,9 +60,6 @@
 #endif
 #ifndef TAPS
 #error "define TAPS, the taps of the window that share a chunk of x: 1, 2 or 4"
-#endif
-#ifndef INDEX
-#error "define INDEX, the integer type that can count the elements of every array: int or long long"
 #endif
 #ifndef THREADS
 #error "define THREADS, the threads of a block"

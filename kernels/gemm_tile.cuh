@@ -14,12 +14,7 @@
 // Each element of C is summed by one thread in ascending k: the same bits in every run.
 #pragma once
 
-#ifndef DTYPE
-#error "define DTYPE, the element type: float or double"
-#endif
-#ifndef INDEX
-#error "define INDEX, the integer type that can count the elements of every array: int or long long"
-#endif
+#include "macros.cuh"
 #ifndef TILE_K
 #error "define TILE_K, the terms of a step"
 #endif

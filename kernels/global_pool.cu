@@ -31,12 +31,7 @@
 // Specialisation: DTYPE=double, INDEX=long long, VECTOR=1, MOST_THREADS=256
 // Specialisation: DTYPE=float16_bits, INDEX=int, VECTOR=8, MOST_THREADS=256
 // Specialisation: DTYPE=bfloat16_bits, INDEX=int, VECTOR=1, MOST_THREADS=256
-#ifndef DTYPE
-#error "define DTYPE, the element type: float, double, float16_bits or bfloat16_bits"
-#endif
-#ifndef INDEX
-#error "define INDEX, the integer type that can count the elements of every array: int or long long"
-#endif
+#include "macros.cuh"
 #ifndef MOST_THREADS
 #error "define MOST_THREADS, the most threads that a block may have"
 #endif

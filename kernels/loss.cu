@@ -13,12 +13,7 @@
 // Specialisation: DTYPE=float, INDEX=int, ROW=32, THREADS=256
 // Specialisation: DTYPE=float, INDEX=long long, ROW=256, THREADS=256
 // Specialisation: DTYPE=double, INDEX=int, ROW=32, THREADS=256
-#ifndef DTYPE
-#error "define DTYPE, the element type: float or double"
-#endif
-#ifndef INDEX
-#error "define INDEX, the integer type that can count the elements of every array: int or long long"
-#endif
+#include "macros.cuh"
 #ifndef ROW
 #error "define ROW, the threads that own a row: 32 or THREADS"
 #endif

@@ -32,12 +32,7 @@
 // Specialisation: DTYPE=float, INDEX=int, SIZE=5, BETA=75, VECTOR=1, THREADS=128
 // Specialisation: DTYPE=float, INDEX=long long, SIZE=7, BETA=50, VECTOR=4, THREADS=128
 // Specialisation: DTYPE=double, INDEX=int, SIZE=4, BETA=0, VECTOR=2, THREADS=128
-#ifndef DTYPE
-#error "define DTYPE, the element type: float or double"
-#endif
-#ifndef INDEX
-#error "define INDEX, the integer type that can count the elements of every array: int or long long"
-#endif
+#include "macros.cuh"
 #ifndef THREADS
 #error "define THREADS, the threads of a block"
 #endif

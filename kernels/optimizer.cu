@@ -20,12 +20,7 @@
 // Specialisation: DTYPE=float, INDEX=int, VECTOR=4, THREADS=256
 // Specialisation: DTYPE=double, INDEX=int, VECTOR=2, THREADS=256
 // Specialisation: DTYPE=float, INDEX=long long, VECTOR=4, THREADS=256
-#ifndef DTYPE
-#error "define DTYPE, the element type: float or double"
-#endif
-#ifndef INDEX
-#error "define INDEX, the integer type that can count the elements of every array: int or long long"
-#endif
+#include "macros.cuh"
 #ifndef THREADS
 #error "define THREADS, the threads of a block"
 #endif

@@ -40,14 +40,9 @@
 // Specialisation: DTYPE=float16_bits, INDEX=int, KH=3, KW=3, PLACE=unsigned char, VECTOR=4, SW=2, PW=1, THREADS=128, ROWS=1
 // Specialisation: DTYPE=bfloat16_bits, INDEX=int, KH=3, KW=3, PLACE=unsigned char, VECTOR=1, THREADS=128, ROWS=4
 // Specialisation: DTYPE=float, INDEX=long long, KH=17, KW=16, PLACE=int, VECTOR=1, THREADS=128, ROWS=4
-#ifndef DTYPE
-#error "define DTYPE, the element type: float, double, float16_bits or bfloat16_bits"
-#endif
+#include "macros.cuh"
 #if !defined(KH) || !defined(KW)
 #error "define KH and KW, the height and width of the window"
-#endif
-#ifndef INDEX
-#error "define INDEX, the integer type that can count the elements of every array: int or long long"
 #endif
 #ifndef PLACE
 #error "define PLACE, the integer type that can count the elements of the window"

@@ -15,12 +15,7 @@
 // Specialisation: DTYPE=float, INDEX=int, VECTOR=4, THREADS=128
 // Specialisation: DTYPE=double, INDEX=int, VECTOR=2, THREADS=128
 // Specialisation: DTYPE=float, INDEX=long long, VECTOR=1, THREADS=128
-#ifndef DTYPE
-#error "define DTYPE, the element type: float or double"
-#endif
-#ifndef INDEX
-#error "define INDEX, the integer type that can count the elements of every array: int or long long"
-#endif
+#include "macros.cuh"
 #ifndef THREADS
 #error "define THREADS, the threads of a block"
 #endif

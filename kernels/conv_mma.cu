@@ -165,7 +165,7 @@ static_assert(STEP == 4, "place() turns rows of 4 chunks");
 __device__ __forceinline__ int place(int row, int chunk) { return row * STEP + (chunk ^ (row / 2 & 3)); }
 
 // Along one axis output number i meets tap r in position i * scale + offset + r * step of 0 .. size - 1, or in padding.
-// Forward: scale = stride, offset = -padding, step = dilation. Backward of x: see conv_mma.py.
+// Forward: scale = stride, offset = -padding, step = dilation. Backward of x: see tensor_cores.py.
 #define AXIS_PARAMETERS(axis) int axis##_scale, int axis##_offset, int axis##_step, int axis##_size
 
 __device__ __forceinline__ bool inside_of(int size, int position) { return position >= 0 && position < size; }
@@ -218,7 +218,8 @@ conv_mma_product(const Chunk* __restrict__ a, const Part* __restrict__ b, const 
       const int m = row + i * LOADED_ROWS;
       const bool inside = any && m0 + m < rows;
       if (m < TILE_M)
-        cp_async<CHUNK_BYTES>(&a_ring[stage][place(m, chunk)], inside ? filters + (INDEX)m * terms + term : a, inside * CHUNK_BYTES);
+        cp_async<CHUNK_BYTES>(&a_ring[stage][place(m, chunk)], inside ? filters + (INDEX)m * terms + term : a,
+                              inside * CHUNK_BYTES);
     }
     int part_h = tap_h, part_w = tap_w;
 #pragma unroll
@@ -229,7 +230,8 @@ conv_mma_product(const Chunk* __restrict__ a, const Part* __restrict__ b, const 
         const bool inside = any && part_h < taps_h && inside_of(h_size, at_h) && inside_of(w_size, at_w);
         const Part* from = b;
         if (inside) from += ((((INDEX)base_n[i] * h_size + at_h) * w_size + at_w) * groups + group) * chunks + c;
-        cp_async<CHUNK_BYTES / TAPS>((Part*)&b_ring[stage][place(row + i * LOADED_ROWS, chunk)] + part, from, inside * CHUNK_BYTES / TAPS);
+        cp_async<CHUNK_BYTES / TAPS>((Part*)&b_ring[stage][place(row + i * LOADED_ROWS, chunk)] + part, from,
+                                     inside * CHUNK_BYTES / TAPS);
       }
       if (TAPS > 1 && ++part_w == taps_w) part_w = 0, part_h++;
     }
@@ -365,7 +367,8 @@ conv_mma_backward_w(const Chunk* __restrict__ gy, const Part* __restrict__ x, fl
         const bool inside = next + i < last && inside_of(h_size, at_h) && inside_of(w_size, at_w);
         const Part* from = x;
         if (inside) from += (((n * h_size + at_h) * w_size + at_w) * groups + group) * chunks + c;
-        cp_async<CHUNK_BYTES / TAPS>((Part*)&b_ring[stage][place_across(b_width, i, b_chunk)] + part, from, inside * CHUNK_BYTES / TAPS);
+        cp_async<CHUNK_BYTES / TAPS>((Part*)&b_ring[stage][place_across(b_width, i, b_chunk)] + part, from,
+                                     inside * CHUNK_BYTES / TAPS);
       }
     }
     cp_async_commit();

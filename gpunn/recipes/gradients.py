@@ -97,7 +97,7 @@ def norms_through_time(model: Reader, x: Array, labels: Array) -> list[float]:
 
 
 class Gradients(Labelled):
-    """There are no epochs, so ``on_epoch`` is never called.
+    """The norms through time of each cell, and two trainings; there are no epochs, so ``on_epoch`` is never called.
 
     The summary holds, for each cell, the norm at the first pixel over the norm at the last, and for the two trainings
     the last loss, None if it was not finite, and the largest norm of the gradient. One that is finite, but large,

@@ -34,7 +34,7 @@ class Options(base.Options):
 
 
 class LearningRates(Labelled):
-    """There are no epochs, so ``on_epoch`` is never called.
+    """A training with each rate, from the same weights; there are no epochs, so ``on_epoch`` is never called.
 
     The summary holds the mean loss of the last tenth of the steps for each rate, None where a loss was not finite: that
     training ends there.

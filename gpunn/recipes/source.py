@@ -111,6 +111,7 @@ class _Module:
 
 
 def _definitions(nodes: list[ast.stmt], recipes: set[str]) -> Iterator[_Definition]:
+    """What the statements at the top of a file define."""
     for node, following in zip(nodes, [*nodes[1:], None], strict=True):
         if isinstance(node, ast.ClassDef) and node.name in recipes:
             methods = [each for each in node.body if isinstance(each, ast.FunctionDef) and each.name[:2] != "__"]
@@ -124,6 +125,7 @@ def _definitions(nodes: list[ast.stmt], recipes: set[str]) -> Iterator[_Definiti
 
 
 def _lines(node: ast.stmt) -> range:
+    """The lines of a statement with its decorators, counted from 0."""
     first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", []))])
     return range(first - 1, node.end_lineno or first)
 

@@ -183,8 +183,10 @@ class Text(Training):
         return CharacterModel(self.alphabet, hidden_size=hidden_size, cell=cell, **settings).to(self.device)
 
     def networks(self) -> Iterator[nn.Module]:
+        """One of each cell; any alphabet and any length launch the same kernels."""
+        self.alphabet = "ab"
         for cell in CELLS:
-            self.alphabet, self.options = "ab", replace(self.options, cell=cell, sequence_length=2)  # as any length
+            self.options = replace(self.options, cell=cell, sequence_length=2)
             yield self.network()
 
     def batches(self) -> Reading:

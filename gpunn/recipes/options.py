@@ -7,7 +7,6 @@ say the same.
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import os
 import re
@@ -245,11 +244,13 @@ def as_toml(options: Options) -> str:
     # Run the CUDA kernels on the CPU (slow; needs g++ or clang++).
     emulate = false
     """
+    import tomlkit  # not needed to read a file of options, nor by runs
+
     blocks, types = [], types_of(type(options))
     for each in own_first(type(options)):
         value = getattr(options, each.name)
         blank = '"..."' if str in get_args(types[each.name]) else "..."
-        line = f"# {each.name} = {blank}" if value is None else f"{each.name} = {_toml(value)}"
+        line = f"# {each.name} = {blank}" if value is None else f"{each.name} = {tomlkit.item(value).as_string()}"
         blocks.append(f"# {each.metadata['text']}{_bounds(each.metadata)}\n{line}\n")
     return "\n".join(blocks)
 
@@ -258,9 +259,3 @@ def _bounds(rules: Mapping[str, Any]) -> str:
     least = f" At least {rules['least']}." if rules["least"] is not None else ""
     choices = f" One of {', '.join(rules['choices'])}." if rules["choices"] else ""
     return least + choices + (f" Default: {rules['shown']}." if rules["shown"] else "")
-
-
-def _toml(value: bool | int | float | str) -> str:
-    if isinstance(value, str):  # JSON's strings are TOML's, but for the character that JSON leaves as it is
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return str(value).lower() if isinstance(value, bool) else repr(value)

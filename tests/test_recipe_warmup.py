@@ -1,5 +1,6 @@
 """Which kernels the recipes need, and compiling them ahead of time with no GPU."""
 
+import dataclasses
 import importlib
 import importlib.util
 
@@ -135,3 +136,10 @@ def test_every_recipe_is_warmed_up(recipe):
     with cuda.record_launches() as launched:
         warmup.rehearse(recipe, np.dtype(np.float32))
     assert "optimizer.cu" in {file for file, _ in launched}
+
+
+@pytest.mark.parametrize("recipe", [r for r in RECIPES if hasattr(r.options_type(), "lr")], ids=lambda r: r.name)
+def test_the_learning_rate_of_the_options_is_the_optimizers(recipe):
+    run = recipe(dataclasses.replace(recipe.options_type(), lr=0.125), "cpu")
+    for network in run.networks():
+        assert run.optimizer(network).lr == 0.125

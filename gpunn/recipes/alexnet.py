@@ -135,7 +135,7 @@ class AlexNet(Classifier):
 
     def optimizer(self, network: nn.Module) -> optim.SGD:
         """The paper's momentum and weight decay."""
-        return optim.SGD(network.parameters(), momentum=0.9, weight_decay=5e-4)
+        return optim.SGD(network.parameters(), lr=self.options.lr, momentum=0.9, weight_decay=5e-4)
 
     def train(self, model: nn.Module) -> Trained:
         manual_seed(self.options.seed)  # for dropout

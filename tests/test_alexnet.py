@@ -29,6 +29,7 @@ def spread_out(net):
     return net
 
 
+@pytest.mark.slow
 def test_shapes_and_counts_at_full_size(rng):
     """One image of 227×227 through the one network and through the towers: shapes, outputs, every gradient."""
     one = models.alexnet(towers=2, generator=random_generator(0))

@@ -207,6 +207,7 @@ def network(generator=None):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_through_the_kernels_and_without(half, rng):
     model, x = network(random_generator(0)), rng.standard_normal((6, 1, 8, 8)).astype(np.float32)
     results = []
@@ -306,6 +307,7 @@ def test_what_pytorch_computes_in_half(name, rng):
 # ---- training --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("emulated", [False, True], ids=["numpy", "emulated"])
 def test_evaluation_under_autocast_is_near_float32(emulated, half):
     """For who wants measures in the half type: evaluate follows the context that it is called in."""

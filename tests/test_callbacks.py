@@ -339,6 +339,7 @@ def test_a_notebook_keeps_what_was_compiled(notebook: list[dict[str, Any]]) -> N
     assert notebook[0]["text/html"].count("<br>compiled 1 kernel in 0.0 s") == STEPS
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the emulator is for Linux")
 def test_emulated_kernels_are_compiled_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -426,6 +427,7 @@ def events(folder: Path) -> dict[str, list[tuple[int, float]]]:
     }
 
 
+@pytest.mark.slow
 def test_tensorboard_reads_what_is_written(tmp_path: Path) -> None:
     pytest.importorskip("tensorboardX")
     losses: list[float] = []

@@ -270,6 +270,7 @@ def mutated(content: bytes, g: np.random.Generator) -> bytes:
     return int(g.integers(2**63) >> int(g.integers(63))).to_bytes(8, "little") + content[8:]
 
 
+@pytest.mark.slow
 def test_2000_damaged_checkpoints(tmp_path: Path) -> None:
     """Each is refused in words, or read as it was: within a second, and without memory that it only claims to need."""
     path, g = tmp_path / "c.safetensors", random_generator(0)
@@ -430,6 +431,7 @@ LAYOUTS = {
 """Arrays that hold the numbers of a (3, 4, 5) in every way that an array can lie in memory."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", ["?", "c8", "f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "bf16"])
 def test_arrays_of_any_layout_come_back(dtype: str, layout: str, tmp_path: Path) -> None:

@@ -115,6 +115,7 @@ LINE = r"epoch \d/\d  [ -~]* s  \d:\d\d left\n"
 """What is written an epoch where there is no terminal: no control characters."""
 
 
+@pytest.mark.slow
 def test_training_where_there_is_no_terminal(command: Command) -> None:
     code, out, err = command(*QUICK, "--out", "here")
     assert code == 0
@@ -201,6 +202,7 @@ def test_options_reach_the_run(command: Command) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_progress_on_a_terminal(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setenv("TERM", "xterm")
@@ -256,6 +258,7 @@ def test_a_gpu_where_there_is_none(command: Command) -> None:
     assert command(*QUICK, "--device", "gpu") == (2, "", f"error: device 'gpu': {backend.why_no_gpu()}\n")
 
 
+@pytest.mark.slow
 def test_a_folder_that_holds_a_run(command: Command) -> None:
     assert command(*QUICK, "--out", "here").code == 0
     code, _, err = command(*QUICK, "--out", "here")

@@ -172,6 +172,7 @@ def test_the_version_as_json(command: Command) -> None:
     assert json.loads(command("--version", "--json").out) == {"version": gpunn.__version__}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [(), ("--json",)], ids=["words", "json"])
 def test_ctrl_c(flags: tuple[str, ...], command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object) -> None:
@@ -190,6 +191,7 @@ def test_ctrl_c(flags: tuple[str, ...], command: Command, monkeypatch: pytest.Mo
     assert command("info", *flags) == (130, "", "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_an_output_that_cannot_be_written() -> None:
     with open("/dev/full", "w") as full:
@@ -230,6 +232,7 @@ def test_every_help_in_ascii(path: tuple[str, ...], ascii_streams: Any) -> None:
     assert "Usage: " in out
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default:p.csv")
 def test_a_run_with_an_umlaut_in_ascii(ascii_streams: Any, tmp_path: Path) -> None:
     code, out, err = ascii_streams("train", "circles", "--epochs", "1", "--out", "rün")
@@ -247,6 +250,7 @@ def test_a_run_with_an_umlaut_in_ascii(ascii_streams: Any, tmp_path: Path) -> No
     assert err.startswith("error: nirgendw\\xf6: ")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes there")
 @pytest.mark.parametrize("name", ["rün".encode(), b"r\xfcn"])
 def test_runs_whose_names_the_system_cannot_decode(name: bytes, tmp_path: Path) -> None:
@@ -345,6 +349,7 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli_help.devices() == ["cpu", "gpu", "gpu:0", "gpu:1"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
 def test_a_real_bash(tmp_path: Path) -> None:
     shim = tmp_path / "bin" / "gpunn"

@@ -217,6 +217,7 @@ def mutated(generator: np.random.Generator) -> bytes:
     return bytes(content)
 
 
+@pytest.mark.slow
 def test_mutated_files_are_read_or_refused(tmp_path: Path) -> None:
     generator, path, taken = random_generator(0), tmp_path / "run.toml", 0
     for _ in range(2_000):

@@ -118,6 +118,7 @@ def loaded(recipe: type[Recipe], folder: Path, monkeypatch: pytest.MonkeyPatch) 
     return module
 
 
+@pytest.mark.slow
 @each_recipe
 def test_every_file_gives_what_the_recipe_gives(
     recipe: type[Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -144,6 +145,7 @@ def test_every_file_gives_what_the_recipe_gives(
         mine.Options(seed=-1)
 
 
+@pytest.mark.slow
 def test_a_file_runs_by_itself(command: Command) -> None:
     line = ("train", "circles", "--epochs", 2, "--seed", 3, "--out", "theirs")
     assert command(*line).code == 0

@@ -9,6 +9,7 @@ import numpy as np
 import oracles
 import pytest
 from optimizers import ROWS
+from tiers import first_is_quick
 
 from gpunn import backend, cuda, nn, optim, tensor
 from gpunn import functional as F
@@ -154,7 +155,7 @@ def assert_same_bits(actual, expected):
 # ---- the same as without graphs -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", first_is_quick(CASES))
 def test_replays_give_what_steps_give(case, machine, captures, monkeypatch):
     """To the bit what the same kernels give step by step; up to rounding what the kernels without graphs give."""
     replayed = Run(case, cuda_graph=True).epochs(3).state()
@@ -170,6 +171,7 @@ def test_replays_give_what_steps_give(case, machine, captures, monkeypatch):
         np.testing.assert_allclose(replayed[name], value, rtol=close, atol=close * 0.1, err_msg=name)
 
 
+@pytest.mark.slow
 def test_what_changes_between_steps_is_seen_if_it_were_held(machine, monkeypatch):
     """The comparison above fails if the numbers of the captured step were those of every replay."""
     right = Run(SIMPLE, cuda_graph=True).epochs(3).state()
@@ -199,6 +201,7 @@ def test_a_replay_launches_nothing_by_itself(machine):
     assert (np.diff(launches)[3:] == 0).all()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_bit_for_bit(machine):
     """In another process there are no graphs at first: rehearsed and captured steps give the same bits."""
     case = "channels, two groups, RMSprop"
@@ -229,6 +232,7 @@ def test_the_memory_of_a_graph_is_its_own(machine, monkeypatch):
         Run(SIMPLE, cuda_graph=True).epochs(1)
 
 
+@pytest.mark.slow
 def test_settings_that_a_graph_holds_make_new_graphs(machine, captures):
     def change(trainer):
         if trainer.step == 6:
@@ -248,6 +252,7 @@ def test_settings_that_a_graph_holds_make_new_graphs(machine, captures):
         np.testing.assert_allclose(replayed.state()[name], value, rtol=1e-3, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", [False, True])
 def test_a_profile_leaves_captures_alone(memory, machine, captures, tmp_path):
     """An event in a captured stream is a node of the graph, and has no time."""
@@ -355,6 +360,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", REFUSED, ids=lambda loss: loss.__name__)
 def test_a_loss_that_cannot_be_captured_is_told_and_where(loss, machine):
     run = Run(SIMPLE, cuda_graph=True)
@@ -433,6 +439,7 @@ def test_a_kernel_does_not_read_what_a_class_out_of_range_points_to():
             report()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["in a rehearsal", "in a replay"])
 @pytest.mark.parametrize("what", ["loss", "gradient"])
 def test_what_is_not_finite_stops_the_run_as_without_graphs(what, where, machine):
@@ -494,6 +501,7 @@ def test_live_values_are_renewed_and_the_hosts_part_must_fit(machine):
         work_captured.replay(lambda: capture.live(total, np.float64([1])))
 
 
+@pytest.mark.slow
 def test_failed_work_leaves_no_memory_behind_and_the_graphs_as_they_are(machine):
     cupy, arena = fake_cupy.module(), capture.Arena("gpu:0")
     total, room = cupy.zeros(1, np.float32), machine.room

@@ -417,6 +417,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_two_thousand_damaged_files(case: str, tmp_path: Path) -> None:
     reader, content, header, plainly = CASES[case]
@@ -509,6 +510,7 @@ print(len(rows), sum(rows), peak)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the peak")
 def test_four_gigabytes_stream_in_little_memory(tmp_path: Path) -> None:
     """A file with holes: 4 GiB to read, in random order, and almost nothing on the disk."""

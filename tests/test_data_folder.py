@@ -97,6 +97,7 @@ def test_one_damaged_image_among_thousands(tmp_path: Path) -> None:
     assert sum(len(y) for _, y in DataLoader(ArrayDataset(rest, left), 64, workers=2)) == len(rest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["png", "jpeg", "gif", "bmp", "tiff", "webp"])
 def test_damaged_images_are_errors_in_words(kind: str, tmp_path: Path) -> None:
     rng = random_generator(0)

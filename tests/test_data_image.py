@@ -257,6 +257,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB")
 @pytest.mark.parametrize("kind", ["RGB", "turned", "clear palette", "float"])
 def test_the_largest_images_take_less_than_300_megabytes(kind: str, tmp_path: Path) -> None:

@@ -220,6 +220,7 @@ def global_draws(workers: int, seed: int, epochs: int = 2, stop: int = 0) -> np.
     return np.concatenate(batches).reshape(epochs, 9, 3)
 
 
+@pytest.mark.slow
 def test_processes_draw_from_global_generators_by_seed_epoch_and_batch() -> None:
     draws = global_draws(workers=2, seed=5)
     assert len(np.unique(draws)) == draws.size  # over samples, workers, epochs and generators
@@ -228,6 +229,7 @@ def test_processes_draw_from_global_generators_by_seed_epoch_and_batch() -> None
     assert not np.isin(global_draws(workers=2, seed=6, epochs=1), draws).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["forkserver", "spawn"])
 def test_a_script_that_seeds_at_its_top_does_not_repeat_numbers(start: str, tmp_path: Path) -> None:
     """A process that is spawned runs the top of the script again."""
@@ -417,6 +419,7 @@ def wait_for_no_processes() -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_processes_stay_from_epoch_to_epoch_and_end_with_the_loader() -> None:
     wait_for_no_processes()
     loader = DataLoader(Pids(8), 2, workers=2, worker_kind="process")
@@ -446,6 +449,7 @@ def test_two_loops_over_one_loader_with_processes() -> None:
     assert all(np.array_equal(a, b) for a, b in pairs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("taken", [1, 2, 3, 4])
 def test_processes_go_on_after_a_loop_that_was_left(taken: int) -> None:
     """Whatever was under way then is not taken for a batch of the next loop."""
@@ -500,6 +504,7 @@ def test_threads_work_in_the_context_of_the_caller() -> None:
         assert list(loader) == [["fp32", "fp32"]] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to a group of processes")
 @pytest.mark.parametrize("kind", ["thread", "process"])
 def test_ctrl_c_ends_the_run_and_its_workers(kind: str, tmp_path: Path) -> None:

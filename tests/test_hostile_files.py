@@ -488,6 +488,7 @@ def run_with(name: str, read: Read) -> Read:
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "right"),
     [
@@ -518,6 +519,7 @@ def test_texts_and_images_of_a_run(trial: Trial) -> None:
         trial(name, files, run_with(name, readings))
 
 
+@pytest.mark.slow
 def test_filters_of_a_run(trial: Trial, tmp_path: Path) -> None:
     """25 MB of them took half a minute and 1.6 GB."""
     files = TENSORS | {

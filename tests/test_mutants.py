@@ -47,6 +47,7 @@ def runner(tmp_path_factory) -> mutants.Runner:
     return runner
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after", "caught"),
     [

@@ -136,6 +136,7 @@ def run_by(name):
     return RUN_BY[1:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYERS)
 def test_layer(name, tmp_path):
     make, shape = LAYERS[name]

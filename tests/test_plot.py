@@ -60,6 +60,7 @@ def test_curves_show_the_numbers(figures: list[Any], tmp_path: Path) -> None:
         assert axes.get_legend() is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [1e-9, 0.0, 1.0, 10.0, 3e4])  # 0: has no logarithm; 1 and 10: end points of decades
 def test_a_single_epoch_is_a_visible_point(loss: float, figures: list[Any], tmp_path: Path) -> None:
     record = {"epoch": 1, "train_loss": loss, "test_loss": 0.5, "test_accuracy": 1.0}
@@ -110,6 +111,7 @@ def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         plot.curves(METRICS, tmp_path / "curves.png")
 
 
+@pytest.mark.slow
 def test_neither_pyplot_nor_a_display_is_touched(tmp_path: Path) -> None:
     code = (
         "import sys; from gpunn import plot; assert 'matplotlib' not in sys.modules;"

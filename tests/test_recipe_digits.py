@@ -78,6 +78,7 @@ def test_a_finished_run(finished: tuple[Path, dict[str, Any]]) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     folder, _ = finished
     again, _ = train_digits(QUICK, tmp_path / "again")
@@ -86,6 +87,7 @@ def test_the_same_seed_gives_the_same_bytes(finished: tuple[Path, dict[str, Any]
     assert (other / "model.safetensors").read_bytes() != (folder / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_metrics_are_on_disk_as_each_epoch_ends(tmp_path: Path) -> None:
     seen = []
 
@@ -104,6 +106,7 @@ def stop_at(number: int) -> Callable[[int, int, float], None]:
     return on_step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("step", "epochs"), [(5, 0), (25, 1)])  # 22 steps an epoch
 def test_an_interrupted_run(step: int, epochs: int, tmp_path: Path) -> None:
     folder, _ = train_digits(QUICK, tmp_path, on_step=stop_at(step))
@@ -111,6 +114,7 @@ def test_an_interrupted_run(step: int, epochs: int, tmp_path: Path) -> None:
     assert (summary["status"], summary["steps"]) == ("interrupted", step)
 
 
+@pytest.mark.slow
 def test_ctrl_c(tmp_path: Path) -> None:
     """A real signal to a real process. The child sets the handler: a test run in the background has it ignored."""
     out = tmp_path / "run"
@@ -154,6 +158,7 @@ def test_a_folder_with_a_run_is_refused(finished: tuple[Path, dict[str, Any]]) -
     assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
 
 
+@pytest.mark.slow
 def test_a_folder_with_other_files_is_taken(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     train_digits(QUICK, tmp_path, on_step=stop_at(1))
@@ -193,6 +198,7 @@ def test_a_read_only_disk(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
         train_digits(QUICK, tmp_path / "run", on_step=must_not_train)
 
 
+@pytest.mark.slow
 def test_default_folders_are_unique(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(time, "strftime", lambda *_: "digits-20000101-000000")  # two runs within a second
@@ -247,6 +253,7 @@ def losses(out: Path, first: int = 20, emulate: bool = False, device: str = "cpu
     return found
 
 
+@pytest.mark.slow
 def test_20_steps_emulated_and_not(tmp_path: Path) -> None:
     plain = losses(tmp_path / "plain")
     emulated = losses(tmp_path / "emulated", emulate=True)
@@ -260,6 +267,7 @@ def test_50_steps_on_the_gpu(tmp_path: Path) -> None:
     np.testing.assert_allclose(there, losses(tmp_path / "cpu", 50), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_run_reaches_its_accuracy(tmp_path: Path) -> None:
     """98.5 % is promised for the default of 80 epochs; 30 do for this seed, and save the suite 15 s."""
     _, summary = train_digits(Options(epochs=30), tmp_path)

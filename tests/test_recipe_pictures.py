@@ -24,6 +24,7 @@ RUNS: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_keeps_what_it_came_to_and_repeats(name: str, tmp_path: Path) -> None:
     train, options = RUNS[name]
@@ -65,6 +66,7 @@ def test_three_learning_rates(tmp_path: Path) -> None:
     assert learning_rates.LearningRates.headline(summary).endswith("too large not finite")
 
 
+@pytest.mark.slow
 def test_gradients_vanish_and_explode(tmp_path: Path) -> None:
     _, summary = gradients.show_gradients(gradients.Options(), tmp_path / "run")
     ratio = summary["first_over_last"]

@@ -42,6 +42,7 @@ def trained(folder: Path, seed: int, recipe: type[Digits] = Digits, **options: A
 SEEDS, EPOCHS = range(3), 10
 
 
+@pytest.mark.slow
 def test_digits_are_within_half_a_point_of_float32(tmp_path: Path) -> None:
     """Over three splits, 1,350 test images, of which half a point is seven.
 
@@ -62,6 +63,7 @@ def test_digits_are_within_half_a_point_of_float32(tmp_path: Path) -> None:
         assert accuracy[half] >= accuracy["fp32"] - 0.005, accuracy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("half", HALVES)
 def test_emulated_it_is_the_same_training(half: str, tmp_path: Path) -> None:
     """Few steps, as the kernels are slow here; the loss of each epoch and the weights, which are float32."""
@@ -78,6 +80,7 @@ def test_emulated_it_is_the_same_training(half: str, tmp_path: Path) -> None:
         assert abs(ours["test_accuracy"] - theirs["test_accuracy"]) <= 0.02
 
 
+@pytest.mark.slow
 def test_circles_which_end_in_a_probability(tmp_path: Path) -> None:
     """Its loss takes logarithms of a sigmoid."""
     _, summary = circles.train_circles(circles.Options(epochs=15, precision="bf16"), tmp_path / "run")

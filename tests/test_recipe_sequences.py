@@ -55,6 +55,7 @@ def check_pictures(folder: Path) -> None:
             image.load()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_keeps_what_it_came_to_and_repeats_to_the_byte(name: str, tmp_path: Path) -> None:
     train, options, quick = RUNS[name]
@@ -113,6 +114,7 @@ def test_the_accuracies_of_the_three_are_those_of_the_saved_weights(tmp_path: Pa
         assert found.accuracy > 0.3  # by chance: 0.1
 
 
+@pytest.mark.slow
 def test_what_was_spelled_is_kept(tmp_path: Path) -> None:
     folder, summary = spell.train_spell(spell.Options(epochs=6), tmp_path / "run")
     names = json.loads((folder / "names.json").read_text())
@@ -121,6 +123,7 @@ def test_what_was_spelled_is_kept(tmp_path: Path) -> None:
     assert set(names["true"]) == set(spell.NAMES)
 
 
+@pytest.mark.slow
 def test_a_text_is_learned_and_written(story: Path, tmp_path: Path) -> None:
     folder, summary = text.train_text(quick_text(story, lr=0.02), tmp_path / "run")
     assert set(os.listdir(folder)) == set(text.Text.files())
@@ -140,6 +143,7 @@ def test_a_text_is_learned_and_written(story: Path, tmp_path: Path) -> None:
     assert (again / "sample.txt").read_bytes() == (folder / "sample.txt").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
 def test_every_cell_and_several_layers_learn_a_text(cell: str, story: Path, tmp_path: Path) -> None:
     _, summary = text.train_text(quick_text(story, cell=cell, num_layers=2, lr=0.01), tmp_path / "run")
@@ -168,6 +172,7 @@ def test_texts_that_cannot_be_used(tmp_path: Path) -> None:
     assert text.read_text(tmp_path / "file.txt") == "a\nb" * 81
 
 
+@pytest.mark.slow
 def test_the_shortest_text(tmp_path: Path) -> None:
     for batch_size, sequence_length, length in ((1, 1, 11), (8, 16, 161), (7, 1, 16), (9, 3, 40)):
         (tmp_path / "file.txt").write_text(("ab" * length)[:length])
@@ -226,6 +231,7 @@ def test_emulated_steps_are_those_of_numpy(story: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(losses(True), losses(False), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_promises_for_one_seed_with_fewer_epochs(tmp_path: Path) -> None:
     """95 % is promised of the LSTM and the GRU, and of the names, by default; fewer epochs do for this seed."""
     _, summary = digits_rows.train_digits_rows(digits_rows.Options(epochs=20), tmp_path / "rows")

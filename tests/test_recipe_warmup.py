@@ -44,6 +44,7 @@ def test_recording_runs_nothing_and_ends():
     assert len(launched) == 1
 
 
+@pytest.mark.slow
 def test_what_a_training_step_launches_is_among_what_is_needed(monkeypatch):
     launched, emulated = set(), launch._emulated
     monkeypatch.setattr(

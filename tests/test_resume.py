@@ -76,6 +76,7 @@ def test_other_options_are_refused_by_name(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_costs_an_epoch(whole: bytes, tmp_path: Path) -> None:
     train_digits(QUICK, tmp_path, on_step=stop_at(30))
     newest = max((tmp_path / "checkpoints").iterdir())
@@ -89,6 +90,7 @@ def test_a_damaged_newest_checkpoint_costs_an_epoch(whole: bytes, tmp_path: Path
     assert (tmp_path / "model.safetensors").read_bytes() == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "moments",
     [
@@ -155,6 +157,7 @@ SMALL: dict[str, tuple[Any, Callable[[Path], Any], int]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_the_other_recipes_are_resumed(name: str, tmp_path: Path) -> None:
     """In the middle of an epoch; dropout, and the state that a model of text carries on, go on too."""
@@ -182,6 +185,7 @@ def ended(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     return int(end.value.code or 0)
 
 
+@pytest.mark.slow
 def test_the_command(
     whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -242,6 +246,7 @@ def test_damaged_run_folders(tmp_path: Path) -> None:
     assert 450 < refused < 600
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe", b"[1]\n" * 5, None])
 def test_a_damaged_metrics_file_is_written_again(damage: bytes | None, whole: bytes, tmp_path: Path) -> None:
     """What it should hold is in the checkpoint."""

@@ -342,6 +342,7 @@ def test_a_lock_that_is_no_file(kind: str, tmp_path: Path) -> None:
     assert victim.read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_two_trainings_of_one_run(tmp_path: Path) -> None:
     """The second is refused, whether it begins or resumes; whoever only reads is not; the first is as if alone."""
     run, seen = tmp_path / "run", []

@@ -46,6 +46,7 @@ def test_targets_of_a_regressor_are_numbers(y, message):
 BOTH = pytest.mark.parametrize("kind", [NeuralClassifier, NeuralRegressor])
 
 
+@pytest.mark.slow
 @parametrize_with_checks([NeuralClassifier(), NeuralRegressor()])
 def test_conventions(estimator, check):
     check(estimator)

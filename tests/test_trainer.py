@@ -128,6 +128,7 @@ def uninterrupted(precision: str) -> Any:
     return comparable(trainer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", range(1, STEPS + 1))
 def test_resuming_after_any_step_gives_the_run_that_was_never_left(
     step: int, precision: str, uninterrupted: Any, tmp_path: Path

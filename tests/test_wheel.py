@@ -6,6 +6,8 @@ import sys
 import venv
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 USE = """
@@ -24,6 +26,7 @@ assert "EventSource" in Path("page.html").read_text(encoding="utf-8")
 """
 
 
+@pytest.mark.slow
 def test_a_kernel_runs_from_the_installed_wheel(tmp_path):
     def run(*command: object, cwd: Path = tmp_path) -> str:
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=cwd, env=environment)

@@ -101,6 +101,7 @@ def test_the_cubin_of_another_process_does_not_go_with_our_description(calls):
     assert len(calls) == 3
 
 
+@pytest.mark.slow
 def test_processes_that_compile_the_same_at_once(folder, calls):
     # All wait for a file, so that they begin together.
     code = (
@@ -219,6 +220,7 @@ def test_an_architecture_that_nvrtc_does_not_know():
     assert compiler.compile_cubin(CODE, "small.cu", (), "sm_90a").path.exists()
 
 
+@pytest.mark.slow
 def test_the_emulator_works_without_a_writable_cache(tmp_path, monkeypatch):
     file = tmp_path / "file"
     file.touch()
@@ -319,6 +321,7 @@ def test_a_folder_above_that_everybody_can_write(mode, used, folder, calls, monk
     assert [f"anybody can write {above.resolve()}" in str(each.message) for each in caught] == [True] * (not used)
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give a file away")
 def test_a_library_of_another_owner_is_not_loaded(tmp_path, monkeypatch):

@@ -896,6 +896,7 @@ def test_a_damaged_cached_library_is_built_again(damage, tmp_path, monkeypatch):
     assert here.read_bytes() == path.read_bytes() or len(here.read_bytes()) > 1000
 
 
+@pytest.mark.slow
 def test_two_processes_may_build_the_same_library(tmp_path):
     code = f"""
 import numpy as np

@@ -124,6 +124,7 @@ def cut_tf32(x):
 # --- asynchronous copies ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [4, 8, 16])
 def test_a_copy_fills_with_zeros(wrappers, size, rng):
     x = rng.integers(1, 127, 32 * size).astype(np.int8)
@@ -385,6 +386,7 @@ def product(kind, code=PRODUCT, shape=(45, 40, 56), **settings):
     return c, a.astype(f64) @ b.astype(f64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_product_is_near_float64_in_every_order_of_threads(kind):
     c, expected = product(kind)
@@ -455,6 +457,7 @@ def test_a_missing_wait_shows_in_fast_mode_too(mistake):
 # --- on hardware ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"])
 def test_nvrtc_compiles_every_wrapper(arch, tmp_path, monkeypatch):
     pytest.importorskip("cuda.core", reason="NVIDIA has no NVRTC for this system")

@@ -40,6 +40,7 @@ def test_every_kind_of_report_is_told():
     assert [kind for kind in report.KINDS if f"`{kind}`" not in TEXT] == []
 
 
+@pytest.mark.slow
 def test_the_workflow_runs_the_tests(project):
     steps = re.findall(r"- run: ([^#\n]+)", (project / ".github/workflows/test.yml").read_text())
     (install, tests) = (shlex.split(step) for step in steps)
@@ -49,6 +50,7 @@ def test_the_workflow_runs_the_tests(project):
     assert f"{7 if backend.gpu_count() else 7 * 4} passed" in output
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(backend.gpu_count() > 0, reason="there is a GPU, and the example uses it")
 def test_a_planted_mistake_fails_the_tests(project, tmp_path):
     for name, content in FILES:

@@ -68,6 +68,7 @@ def test_launches_give_the_macros_that_ci_compiles(stem):
         assert macros | numbers == macros
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["reverse", *range(20)])
 def test_every_order_of_threads_gives_the_same_bits(stem_and_bits, order):
     stem, expected = stem_and_bits
@@ -75,6 +76,7 @@ def test_every_order_of_threads_gives_the_same_bits(stem_and_bits, order):
         assert_same_bits(run_kernel_cases(stem), expected)
 
 
+@pytest.mark.slow
 def test_every_kernel_is_clean_under_check_and_near_the_xp_path(stem_and_bits):
     stem, _ = stem_and_bits
     with cuda.emulate(check=True):
@@ -178,6 +180,7 @@ OPERATIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS.keys())
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_where_an_array_begins_does_not_matter_if_its_elements_are_aligned(operation, dtype, rng):

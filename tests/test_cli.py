@@ -180,6 +180,7 @@ def test_texts_that_cannot_be_read(command: Command) -> None:
     assert sorted(os.listdir()) == ["bytes", "empty", "short"]
 
 
+@pytest.mark.slow
 def test_progress_of_a_text_on_a_terminal(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("story.txt").write_text("a word and " * 40)
     terminal = Terminal()

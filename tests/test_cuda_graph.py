@@ -268,6 +268,7 @@ def test_a_profile_leaves_captures_alone(memory, machine, captures, tmp_path):
     assert {layer["calls"] for layer in found["layers"]} == {captured.WARM_UP}
 
 
+@pytest.mark.slow
 def test_a_batch_that_differs_in_more_than_its_arrays_gets_no_graph(machine, captures):
     data = [(*batch, np.float32(n)) for n, batch in enumerate(batches((6, 5), 8, None))]
     run = Run(SIMPLE, cuda_graph=True, data=[batch[:2] for batch in data])
@@ -280,6 +281,7 @@ def test_a_batch_that_differs_in_more_than_its_arrays_gets_no_graph(machine, cap
     assert captures["graphs"] == 2
 
 
+@pytest.mark.slow
 def test_the_gradients_left_by_a_replay_are_those_that_moved_the_weights(machine):
     """After the limits, as without graphs."""
     case, data = "Adam, limits, averages", batches((6, 5), 8, None)
@@ -289,6 +291,7 @@ def test_the_gradients_left_by_a_replay_are_those_that_moved_the_weights(machine
         np.testing.assert_allclose(replayed[f"grad {n}"], plain[f"grad {n}"], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_batches_may_begin_anywhere_and_parameters_be_many(machine, captures, monkeypatch):
     """Where a batch begins decides which kernel reads it; CuPy joins more than eight arrays by a list of addresses."""
 
@@ -417,6 +420,7 @@ def test_modules_that_replace_their_buffers_are_refused(machine):
         run.epochs(1)
 
 
+@pytest.mark.slow
 def test_a_class_out_of_range_is_told_by_the_replay_that_meets_it(machine, captures):
     data = batches((6, 5), 8, None)
     data[6][1][2] = CLASSES
@@ -462,6 +466,7 @@ def test_what_is_not_finite_stops_the_run_as_without_graphs(what, where, machine
     assert ("training loss" if what == "loss" else "gradient is not finite") in messages[0]
 
 
+@pytest.mark.slow
 def test_an_arena_without_room_says_so(machine):
     run = Run(SIMPLE, cuda_graph=True)
     machine.room, machine.default_pool.cached = 0, 1 << 40

@@ -397,6 +397,7 @@ def test_workers_run_at_the_same_time() -> None:
     assert time.perf_counter() - start < 0.8 * 40 * 0.01  # 0.4 s in one thread
 
 
+@pytest.mark.slow
 def test_a_loop_that_is_left_leaves_no_threads() -> None:
     loader = DataLoader(Numbers(1000, seconds=0.001), 2, workers=2)
     for _ in loader:

@@ -501,6 +501,7 @@ def test_runs(name: str, right: bytes, trial: Trial) -> None:
     trial(name, JSON | LOSSES | some(right, 40), run_with(name, readings))
 
 
+@pytest.mark.slow
 def test_curves(trial: Trial) -> None:
     trial("curves", LOSSES, run_with("metrics.jsonl", redraw))
 

@@ -234,6 +234,7 @@ def train(kind, settings, arrays, resumed, from_arrays=False):
     return tuple(p.data for p in leaves)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize(("kind", "settings"), FIFTY.values(), ids=FIFTY.keys())
 def test_a_resumed_training_gives_the_same_bits(run, kind, settings, dtype, rng):

@@ -211,6 +211,7 @@ def test_decision_surface(figures: list[Any], tmp_path: Path) -> None:
     np.testing.assert_array_equal(axes.collections[-1].get_offsets(), POINTS[LABELS == 1])
 
 
+@pytest.mark.slow
 def test_the_animation_has_every_frame(tmp_path: Path) -> None:
     frames = [(f"step {k}", plot.surface(lambda p, k=k: ramp(p * k), POINTS, 12)) for k in range(3)]
     plot.animate_decision_surface(frames, POINTS, LABELS, tmp_path / "s.gif")

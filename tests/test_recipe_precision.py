@@ -94,6 +94,7 @@ def ended(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     return int(end.value.code or 0)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     assert ended(monkeypatch, "train", "digits", "--precision", "fp16", "--epochs", 1, "--out", out) == 0

@@ -313,6 +313,7 @@ def test_weights_that_cannot_be_read_are_a_problem_of_the_page(tmp_path: Path) -
 # ---- figures drawn again -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_redrawn_figures_are_those_of_the_run(tmp_path: Path) -> None:
     folder, _ = train_digits(Options(epochs=2, batch_size=256), tmp_path / "run")
     before = {name: (folder / name).read_bytes() for name in ("curves.png", "confusion.png", "misclassified.png")}

@@ -187,6 +187,7 @@ def test_weights_of_another_network_are_named_with_what_differs(copy: Callable[[
         load(folder)
 
 
+@pytest.mark.slow
 def test_the_device_is_that_of_the_run_unless_another_is_given(
     copy: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

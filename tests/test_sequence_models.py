@@ -23,6 +23,7 @@ def train(model, loss, steps, lr=0.02):
     return value.item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_character_model_learns_a_text_by_heart(cell):
     text = "the quick brown fox jumps. " * 2

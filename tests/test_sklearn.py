@@ -105,6 +105,7 @@ def test_a_convolutional_net_learns_digits():
     assert model.score(test, y_test) > 0.93
 
 
+@pytest.mark.slow
 def test_regression_on_diabetes_is_as_good_as_least_squares():
     from sklearn.compose import TransformedTargetRegressor
     from sklearn.linear_model import LinearRegression

@@ -314,6 +314,7 @@ def test_a_handler_that_is_interrupted_itself_leaves_the_interrupted_launch_alon
     assert x[0] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("microseconds", [1, 10, 30, 100])
 def test_a_second_signal_right_after_the_first_changes_nothing(microseconds):
     code = f"""
@@ -420,6 +421,7 @@ ctypes.string_at(8)
     assert said.startswith(f"{'CheckError' if check else 'LaunchError'} True\na fault outside kernels\n")
 
 
+@pytest.mark.slow
 @MODES
 @pytest.mark.parametrize("then", ["launch", "fault"])
 def test_a_child_forked_during_a_launch_is_as_any_other(check, then):

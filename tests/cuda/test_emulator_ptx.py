@@ -431,6 +431,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tf32", "f16"])
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_planted_mistake_is_reported(mistake, kind):

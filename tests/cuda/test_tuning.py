@@ -309,6 +309,7 @@ def passes(x, w, gy):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
 def test_convolutions_run_in_the_configuration_that_was_fastest(precision, folder, monkeypatch, rng):
     shapes = (8, 5, 13, 11), (7, 5, 3, 3), (8, 7, 13, 11)

@@ -110,6 +110,7 @@ def passes(run, case, kind, x, w, b, gy):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", AWKWARD.values(), ids=AWKWARD.keys())
 def test_near_float64_and_near_what_rounded_operands_give(run, case, kind, rng):

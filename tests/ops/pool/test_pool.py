@@ -91,6 +91,7 @@ def test_avg_forward_is_the_naive_loop(run, shape, settings, include, dtype, rng
     oracles.assert_close(y, expected, kernel[0] * kernel[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fp16", "bf16"])
 @pytest.mark.parametrize(("shape", "settings"), AWKWARD.values(), ids=AWKWARD.keys())
 def test_16_bits_are_computed_in_float32_and_rounded_once(run, name, shape, settings, rng):

@@ -140,6 +140,7 @@ def test_half_precision_is_computed_in_float32(run, kind, rng):
     assert all(leaf.grad.dtype == np.float16 for leaf in leaves)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_5000_steps(kind, rng):
     x, weights = rng.standard_normal((5000, 1, 2)), parameters(rng, kind, 2, 2)

@@ -8,7 +8,7 @@ import pytest
 import gpunn.functional as F
 from gpunn import data, nn, optim, tensor
 from gpunn.backend import random_generator
-from gpunn.data.folder import ImageFiles
+from gpunn.data.image_files import ImageFiles
 from gpunn.errors import ArgumentError, DtypeError, GpunnError, ShapeError
 from gpunn.train import Checkpoint, EarlyStopping, Plots, Trainer, confusion_matrix, evaluate
 

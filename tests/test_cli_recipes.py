@@ -21,8 +21,8 @@ from test_resume import images
 import gpunn
 from gpunn.errors import ArgumentError, FileError
 from gpunn.recipes.catalogue import RECIPES, find, resumable
+from gpunn.recipes.one_file import source, write_source
 from gpunn.recipes.recipe import Recipe
-from gpunn.recipes.source import source, write_source
 
 ROOT = Path(gpunn.__file__).parents[1]
 each_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)

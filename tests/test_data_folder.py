@@ -15,7 +15,7 @@ from data_case import damaged
 
 from gpunn.backend import random_generator
 from gpunn.data import ArrayDataset, DataLoader, drop_unreadable, image_folder
-from gpunn.data.folder import ImageFiles
+from gpunn.data.image_files import ImageFiles
 from gpunn.data.sampler import order_generator
 from gpunn.errors import DataError, FileError, ShapeError
 

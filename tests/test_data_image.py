@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from gpunn.data import image as image_module
-from gpunn.data.folder import ImageFiles
 from gpunn.data.image import read_image
+from gpunn.data.image_files import ImageFiles
 from gpunn.errors import FileError
 from gpunn.recipes import drawings, inputs
 

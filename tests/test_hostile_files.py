@@ -27,7 +27,7 @@ from gpunn import nn, plot
 from gpunn.backend import random_generator
 from gpunn.checkpoint import Checkpoints, load_checkpoint, load_weights, save_checkpoint, save_weights
 from gpunn.data import NpyDataset, read_cifar10, read_cifar100, read_csv, read_idx, read_npy, read_npz
-from gpunn.data.folder import ImageFiles
+from gpunn.data.image_files import ImageFiles
 from gpunn.errors import GpunnError
 from gpunn.recipes import digits
 from gpunn.recipes.catalogue import begun

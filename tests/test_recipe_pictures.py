@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from gpunn import data
-from gpunn.data.folder import ImageFiles
+from gpunn.data.image_files import ImageFiles
 from gpunn.errors import ArgumentError, FileError
 from gpunn.recipes import alexnet, circles, drawings, gradients, learning_rates
 from gpunn.recipes.catalogue import find

@@ -22,7 +22,7 @@ from gpunn.errors import FileError
 from gpunn.plot import figure
 from gpunn.recipes.catalogue import RECIPES
 from gpunn.recipes.digits import Options, train_digits
-from gpunn.report import folder as run
+from gpunn.report import about as run
 from gpunn.report import redraw, write_page
 from gpunn.report.figures import CAPTIONS
 from gpunn.runs import records

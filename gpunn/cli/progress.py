@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from gpunn.cli.output import as_json, on_terminal
-from gpunn.train.callbacks.display import Watch
+from gpunn.train.callbacks.display import Ticker
 
 
 @contextmanager
@@ -17,7 +17,7 @@ def training(epochs: int | None) -> Iterator[dict[str, Any]]:
     if as_json():
         yield {}
         return
-    with Watch() as watch:
+    with Ticker() as watch:
         status = watch.status
         status.epochs = epochs
 

@@ -13,7 +13,7 @@ from gpunn.recipes.options import as_toml, own_first, types_of
 def add_to(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
     from gpunn.recipes.catalogue import RECIPES, find
-    from gpunn.recipes.source import write_source
+    from gpunn.recipes.one_file import write_source
 
     def names() -> list[tuple[str, str]]:
         return [(recipe.name, recipe.text) for recipe in RECIPES]

@@ -11,8 +11,8 @@ from gpunn.data.collate import default_collate
 from gpunn.data.csv_table import CsvTable, read_csv
 from gpunn.data.dataset import ArrayDataset, ConcatDataset, Dataset, MapDataset, Subset, random_split
 from gpunn.data.digits import digits
-from gpunn.data.folder import drop_unreadable, image_folder
 from gpunn.data.idx import read_idx
+from gpunn.data.image_files import drop_unreadable, image_folder
 from gpunn.data.loader import DataLoader
 from gpunn.data.mnist import fashion_mnist, mnist
 from gpunn.data.npy import NpyDataset, read_npy, read_npz

@@ -45,7 +45,7 @@ def find(name: str) -> type[Recipe]:
 
 
 def resumable(folder: Path) -> tuple[type[Recipe], Options]:
-    """The recipe of which ``folder`` holds a run, and its options; FileError if it cannot be gone on with."""
+    """The recipe of which ``folder`` holds a run, and its options; FileError if it cannot be resumed."""
     recipe, options = begun(folder)
     recipe.check_resumes(folder)
     return recipe, options

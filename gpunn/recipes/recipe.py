@@ -43,7 +43,7 @@ class Recipe(ABC):
     keeps: ClassVar[tuple[str, ...]] = ()
     """The other files that it makes."""
     resumes: ClassVar[bool] = False
-    """Whether a run can be gone on with."""
+    """Whether a run can be resumed."""
     # BLAS threads. Products of this size gain nothing from more, which on a busy machine only wait for each other.
     threads: ClassVar[int] = 1
 
@@ -99,7 +99,7 @@ class Recipe(ABC):
 
     @classmethod
     def check_resumes(cls, folder: Path) -> None:
-        """Raise FileError if a run in ``folder`` cannot be gone on with."""
+        """Raise FileError if a run in ``folder`` cannot be resumed."""
         if not cls.resumes:
             why = "which is short, and is run again rather than resumed"
             raise FileError(f"{folder}: a run of train {cls.name}, {why}")

@@ -125,7 +125,7 @@ def read_text(file: str | os.PathLike[str] | None) -> str:
 
 
 class Text(Training):
-    """A text is gone on with in the way of the sample. The file of a run is needed to measure it."""
+    """A text is continued in the way of the sample. The file of a run is needed to measure it."""
 
     name = "text"
     text = "Many to many: a text character by character, then writing some of its kind."

@@ -1,6 +1,6 @@
 """Compile ahead of time every kernel that the recipes launch, for any architecture, with or without a GPU.
 
-Which kernels those are is found by going through a recipe's steps with launches taken down instead of run
+Which kernels those are is found by going through a recipe's steps with launches recorded instead of run
 (:func:`gpunn.cuda.record_launches`): as specialisations depend on shapes, with the sizes of batch that the recipe has.
 """
 

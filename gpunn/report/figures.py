@@ -13,7 +13,7 @@ from typing import Any
 from gpunn import plot
 from gpunn.errors import FileError, GpunnError, PackageError
 from gpunn.recipes.catalogue import RECIPES
-from gpunn.report import folder as run
+from gpunn.report import about as run
 from gpunn.runs import records
 from gpunn.runs.folder import CURVES, METRICS, WEIGHTS, check_own, read
 

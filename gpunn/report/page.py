@@ -13,8 +13,8 @@ from string import Template
 from typing import Any
 
 import gpunn
+from gpunn.report import about as run
 from gpunn.report import figures
-from gpunn.report import folder as run
 from gpunn.runs import records
 from gpunn.runs.folder import check_own, write_text
 

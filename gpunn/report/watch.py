@@ -4,7 +4,7 @@
 
 The events, each an object of JSON, are told when a browser connects, and again when they change:
 
-- ``about``: what :func:`gpunn.report.folder.about` says of the run;
+- ``about``: what :func:`gpunn.report.about.about` says of the run;
 - ``reset``: the lines told so far are not those of the file, as the run was resumed or begun again;
 - ``lines``: whole lines of metrics.jsonl, and how old the file is in seconds;
 - ``figures``: the figures, as they are on a page;
@@ -35,8 +35,8 @@ from typing import Any
 
 import gpunn
 from gpunn.errors import ArgumentError, FileError, check
+from gpunn.report import about as run
 from gpunn.report import figures, page
-from gpunn.report import folder as run
 from gpunn.runs import records
 from gpunn.runs.folder import CONFIG, METRICS, SAMPLE, SUMMARY, WEIGHTS, name_of
 

@@ -183,7 +183,7 @@ def choose_display(file: TextIO, every: float) -> Display:
     return Lines(file, every)
 
 
-class Watch:
+class Ticker:
     """Shows a training in the way that fits ``file``, by default the standard error; within ``with``, and never fails.
 
     ``every`` is the time between two lines within an epoch, in seconds, where lines are written. That a kernel is

@@ -6,7 +6,7 @@ from collections.abc import Sized
 from typing import TextIO
 
 from gpunn.errors import ArgumentError, check, check_number
-from gpunn.train.callbacks.display import Watch
+from gpunn.train.callbacks.display import Ticker
 from gpunn.train.trainer import Callback, Record, Trainer
 
 
@@ -36,11 +36,11 @@ class Progress(Callback):
         check_number("Progress", every=every)
         check(every > 0, ArgumentError, "Progress", "every must be above 0", every=every)
         self._every, self._file = every, file
-        self._watch = Watch(file, every)
+        self._watch = Ticker(file, every)
 
     def on_start(self, trainer: Trainer) -> None:
         self._watch.__exit__()  # of a run that was left with no end
-        self._watch = Watch(self._file, self._every)
+        self._watch = Ticker(self._file, self._every)
         status = self._watch.status
         status.epochs, status.epoch = trainer.epochs, trainer.epoch + 1
         status.step = status.first = trainer.step

@@ -44,10 +44,6 @@ CALLS = {
     "linear": (ROWS, ones(5, 4)), "bilinear": (ROWS, ones(3, 2), ones(5, 4, 2)),
     "embedding": (CLASSES, ones(5, 3)), "pad": (ROWS, (1, 1)), "einsum": ("ij,kj", ROWS, ROWS),
     **dict.fromkeys((
-        "relu", "leaky_relu", "hardsigmoid", "silu", "gelu", "softplus", "elu", "selu", "sigmoid", "tanh", "softmax",
-        "log_softmax", "exp", "log", "sqrt", "abs", "logsumexp",
-    ), (ROWS,)),
-    **dict.fromkeys((
         "mse_loss", "l1_loss", "huber_loss", "smooth_l1_loss", "binary_cross_entropy", "cosine_similarity", "kl_div",
         "binary_cross_entropy_with_logits", "maximum", "minimum",
     ), (ROWS, ROWS)),
@@ -57,6 +53,14 @@ CALLS = {
     "hinge_embedding_loss": (ones(3), SIGNS), "cosine_embedding_loss": (ROWS, ROWS, SIGNS),
     "one_hot": (CLASSES,), "skeletonize": (ROWS > 0,), "to_device": (ROWS, "cpu"),
 }  # fmt: skip
+
+
+def needed(name):
+    """The arguments that a function must be given."""
+    return [p.name for p in inspect.signature(getattr(F, name)).parameters.values() if p.default is p.empty]
+
+
+CALLS |= {name: (ROWS,) for name in F.__all__ if name not in CALLS and needed(name) == ["x"]}
 WRONG = {"None": None, "text": "abc", "a dict": {}, "objects": np.array([[None, 1]]), "dates": np.zeros(3, "M8[s]")}
 OPTIONAL = {("rnn", 1), ("gru", 1)}  # the states, zeros where they are None
 

@@ -251,9 +251,10 @@ import os, sys, time
 from pathlib import Path
 from gpunn.runs.lock import locked
 with locked(Path(sys.argv[1])):
-    child = os.fork() if sys.argv[2:] else 0
-    if child or not sys.argv[2:]:
-        print(os.getpid(), child, flush=True)
+    if not sys.argv[2:]:
+        print(os.getpid(), 0, flush=True)
+    elif not os.fork():  # the child tells, which has left the lock to its parent by then
+        print(os.getppid(), os.getpid(), flush=True)
     time.sleep(600)
 """
 

@@ -112,21 +112,27 @@ def _grid(
 ) -> None:
     columns = columns or max(4, math.ceil(math.sqrt(len(tiles))))
     rows = max(1, math.ceil(len(tiles) / columns))
-    side = 1.25 if names else 0.7
-    width, height = side * columns + 1.2 * bool(bar), (side + 0.15 * bool(names)) * rows
-    # Without names nothing has to be fitted in, which would take longer than all the rest.
-    sheet = page.figure(max(4.0, width), 0.5 + height, fitted=bool(names))
-    sheet.suptitle(title, fontsize=10)
-    if not names:
-        top = 1 - 0.4 / (0.5 + height)
-        sheet.subplots_adjust(left=0.02, right=0.98, bottom=0.02, top=top, wspace=0.1, hspace=0.1)
-    grid = sheet.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.axis("off")
-    for number, (axes, tile) in enumerate(zip(grid.flat, tiles, strict=False)):
-        image = axes.imshow(tile, cmap=cmap, vmin=limits[0], vmax=limits[1], interpolation="nearest")
+    side, gap, line = (1.25, 0.12, 0.15) if names else (0.7, 0.07, 0.0)
+    width, height = side * columns, (side + line) * rows
+    sheet_size = 2 * (max(4.0, width + 1.2 * bool(bar)), height + 0.5)
+    sheet = page.figure(*sheet_size[:2], fitted=False)
+    sheet.suptitle(title, fontsize=10, y=1 - 0.25 / sheet_size[1], va="center")
+    # All tiles lie on one pair of axes, measured in inches: a pair for each would take most of the time.
+    left = (sheet_size[0] - width) / 2 if not bar else 0.0
+    axes = sheet.add_axes(np.divide((left, 0, width, height), sheet_size))
+    axes.axis("off")
+    for number, tile in enumerate(tiles):
+        row, column = divmod(number, columns)
+        middle, bottom = (column + 0.5) * side, (row + 1) * (side + line) - gap / 2
+        inch = (side - gap) / max(tile.shape[:2])  # of a pixel
+        half, top = tile.shape[1] * inch / 2, bottom - tile.shape[0] * inch
+        extent = (middle - half, middle + half, bottom, top)
+        image = axes.imshow(tile, cmap, extent=extent, vmin=limits[0], vmax=limits[1], interpolation="nearest")
         if names:
-            axes.set_title(names[number], fontsize=7, pad=2)
+            axes.text(middle, top - 0.02, names[number], fontsize=7, ha="center", va="bottom")
+    axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
     if bar:
-        sheet.colorbar(image, ax=grid, label=bar, shrink=min(1.0, 3.0 / rows))
+        long = min(height - 0.3, 3.0)
+        place = (width + 0.1, (height - long) / 2, 0.15, long)
+        sheet.colorbar(image, sheet.add_axes(np.divide(place, sheet_size)), label=bar)
     page.save(sheet, path)

@@ -13,15 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from gpunn.backend import accumulation_dtype, half_dtype, is_floating
 from gpunn.context import Setting, context
 
-P = ParamSpec("P")
-R = TypeVar("R")
+Function = TypeVar("Function", bound=Callable[..., Any])
+"""Decorated or not, a function has the same type; through a ParamSpec mypy loses the default of a type variable."""
 
 _half: Setting[np.dtype[Any] | None] = Setting("autocast", None)
 
@@ -66,41 +66,41 @@ def autocast(name: str | None) -> Iterator[None]:
         yield
 
 
-def in_half(function: Callable[P, R]) -> Callable[P, R]:
+def in_half(function: Function) -> Function:
     """``function``, which under :func:`autocast` gets float32 and half arrays in the half type."""
 
     @wraps(function)
-    def casting(*args: P.args, **kwargs: P.kwargs) -> R:
+    def casting(*args: Any, **kwargs: Any) -> Any:
         half = _half.get()
         if half is None:
             return function(*args, **kwargs)
         return _called(function, args, kwargs, lambda dtype: half if dtype.itemsize <= 4 else dtype)
 
-    return casting
+    return cast(Function, casting)
 
 
-def in_float32(function: Callable[P, R]) -> Callable[P, R]:
+def in_float32(function: Function) -> Function:
     """``function``, which under :func:`autocast` gets half arrays in float32."""
 
     @wraps(function)
-    def casting(*args: P.args, **kwargs: P.kwargs) -> R:
+    def casting(*args: Any, **kwargs: Any) -> Any:
         if _half.get() is None:
             return function(*args, **kwargs)
         return _called(function, args, kwargs, accumulation_dtype)
 
-    return casting
+    return cast(Function, casting)
 
 
-def in_widest(function: Callable[P, R]) -> Callable[P, R]:
+def in_widest(function: Function) -> Function:
     """``function``, which under :func:`autocast` gets half arrays in float32 if its arrays are of several dtypes."""
 
     @wraps(function)
-    def casting(*args: P.args, **kwargs: P.kwargs) -> R:
+    def casting(*args: Any, **kwargs: Any) -> Any:
         if _half.get() is None or len(set(_dtypes((args, kwargs)))) < 2:
             return function(*args, **kwargs)
         return _called(function, args, kwargs, accumulation_dtype)
 
-    return casting
+    return cast(Function, casting)
 
 
 def widened(x: Any) -> Any:
@@ -108,7 +108,7 @@ def widened(x: Any) -> Any:
     return x if _half.get() is None else _cast(x, accumulation_dtype)
 
 
-def _called(function: Callable[..., R], args: Any, kwargs: Any, wanted: Callable[[Any], np.dtype[Any]]) -> R:
+def _called(function: Callable[..., Any], args: Any, kwargs: Any, wanted: Callable[[Any], np.dtype[Any]]) -> Any:
     return function(*_cast(args, wanted), **_cast(kwargs, wanted))
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 from gpunn.backend import is_array
 from gpunn.casting import in_float32, in_half, in_widest
 from gpunn.errors import ArgumentError, check
-from gpunn.functional.record import X, copied, differentiable, kept, raw
+from gpunn.functional.record import Input, X, Y, copied, differentiable, kept, raw
 from gpunn.ops import array as ops
 from gpunn.ops.array.arithmetic import pair
 from gpunn.ops.array.pad import PadMode
@@ -17,7 +17,7 @@ from gpunn.tensor import Tensor, wrapped
 
 
 @in_half
-def matmul(a: Any, b: Any) -> Any:
+def matmul(a: Input[Y], b: Input[Y]) -> Y:
     """``a @ b``: the matrix product of the last two axes, (..., N, K) by (..., K, M); the axes before them broadcast.
 
     A vector counts as a row of a, or a column of b. Raises ShapeError if the inner sizes differ.
@@ -31,7 +31,7 @@ def matmul(a: Any, b: Any) -> Any:
 
 
 @in_half
-def einsum(equation: str, *operands: Any) -> Any:
+def einsum(equation: str, *operands: Input[Y]) -> Y:
     """The sum of products that ``equation`` names: each axis has a letter, those not in the result are summed over.
 
     A letter may occur once in each operand (no diagonals), and there is no ellipsis.
@@ -44,10 +44,11 @@ def einsum(equation: str, *operands: Any) -> Any:
     y = ops.einsum(equation, *arrays)
     result = differentiable(y, operands, lambda gy, needs: ops.einsum_backward(gy, equation, arrays, needs))
     # Of one operand it may be a view: its axes in another order.
-    return result.sharing_memory(*operands) if len(operands) == 1 and isinstance(result, Tensor) else result
+    shares = len(operands) == 1 and isinstance(result, Tensor)
+    return result.sharing_memory(*operands) if shares else result
 
 
-def one_hot(target: Any, num_classes: int = -1) -> Any:
+def one_hot(target: Input[Y], num_classes: int = -1) -> Y:
     """``y[..., c] = 1 where target[...] == c, else 0``: integers, of the target's shape and ``num_classes`` more.
 
     Without ``num_classes`` there are as many classes as the largest target needs. It has no gradient.
@@ -57,7 +58,9 @@ def one_hot(target: Any, num_classes: int = -1) -> Any:
     [[1, 0, 0], [0, 0, 1]]
     """
     y = ops.one_hot(raw(target), num_classes)
-    return wrapped(y) if isinstance(target, Tensor) else y
+    if isinstance(target, Tensor):
+        y = wrapped(y)
+    return y
 
 
 @in_float32
@@ -139,7 +142,7 @@ def logsumexp(x: X, axis: Axis = None, keepdims: bool = False) -> X:
 
 
 @in_widest
-def where(condition: Any, a: Any, b: Any) -> Any:
+def where(condition: Input[Y], a: Input[Y] | float, b: Input[Y] | float) -> Y:
     """``a`` where ``condition`` (booleans) holds, else ``b``; shapes broadcast. a or b may be a number.
 
     What is not chosen gets the gradient 0, and 0 times an infinite slope is NaN: ``where(x > 0, sqrt(x), 0)`` has a NaN
@@ -158,7 +161,7 @@ def where(condition: Any, a: Any, b: Any) -> Any:
 
 
 @in_widest
-def maximum(a: Any, b: Any) -> Any:
+def maximum(a: Input[Y] | float, b: Input[Y] | float) -> Y:
     """The larger of a and b, element by element; shapes broadcast, one of them may be a number.
 
     Where they are equal each gets half of the gradient.
@@ -173,7 +176,7 @@ def maximum(a: Any, b: Any) -> Any:
 
 
 @in_widest
-def minimum(a: Any, b: Any) -> Any:
+def minimum(a: Input[Y] | float, b: Input[Y] | float) -> Y:
     """The smaller of a and b, element by element; shapes broadcast, one of them may be a number.
 
     Where they are equal each gets half of the gradient.
@@ -205,8 +208,12 @@ def _input(x: Any, array: Any) -> Any:
     return array if not is_array(raw(x)) else x
 
 
+@overload
+def concatenate(arrays: Sequence[Input[Y]], axis: int = 0) -> Y: ...
+@overload
+def concatenate(arrays: Sequence[Any], axis: int = 0) -> Tensor: ...
 @in_widest
-def concatenate(arrays: Sequence[X], axis: int = 0) -> X:
+def concatenate(arrays: Any, axis: int = 0) -> Any:
     """The arrays one after another along ``axis``; their other axes must be equal.
 
     >>> import numpy as np
@@ -218,8 +225,12 @@ def concatenate(arrays: Sequence[X], axis: int = 0) -> X:
     return differentiable(y, arrays, lambda gy, _: ops.concatenate_backward(gy, shapes, axis))
 
 
+@overload
+def stack(arrays: Sequence[Input[Y]], axis: int = 0) -> Y: ...
+@overload
+def stack(arrays: Sequence[Any], axis: int = 0) -> Tensor: ...
 @in_widest
-def stack(arrays: Sequence[X], axis: int = 0) -> X:
+def stack(arrays: Any, axis: int = 0) -> Any:
     """The arrays, all of one shape, side by side along a new ``axis``.
 
     >>> import numpy as np

@@ -6,7 +6,7 @@ from typing import Any
 
 from gpunn.backend import Array
 from gpunn.casting import in_widest
-from gpunn.functional.record import differentiable, kept, raw
+from gpunn.functional.record import Input, Y, differentiable, kept, raw
 from gpunn.ops import block as ops
 from gpunn.ops.block.geometry import Order
 from gpunn.ops.norm import AlphaMode
@@ -16,8 +16,8 @@ from gpunn.ops.shared.window import Pair
 
 @in_widest
 def bias_relu_pool_lrn(
-    x: Any,
-    b: Any,
+    x: Input[Y],
+    b: Input[Y],
     kernel_size: Pair = 3,
     stride: Pair | None = 2,
     padding: Pair = 0,
@@ -26,7 +26,7 @@ def bias_relu_pool_lrn(
     beta: float = 0.75,
     k: float = 2.0,
     alpha_mode: AlphaMode = "sum",
-) -> Any:
+) -> Y:
     """``lrn(max_pool2d(relu(x + b)))`` in one kernel: x (N, C, H, W), b (C,). The defaults are AlexNet's.
 
     >>> import numpy as np
@@ -41,8 +41,8 @@ def bias_relu_pool_lrn(
 
 @in_widest
 def bias_relu_lrn_pool(
-    x: Any,
-    b: Any,
+    x: Input[Y],
+    b: Input[Y],
     kernel_size: Pair = 3,
     stride: Pair | None = 2,
     padding: Pair = 0,
@@ -51,7 +51,7 @@ def bias_relu_lrn_pool(
     beta: float = 0.75,
     k: float = 2.0,
     alpha_mode: AlphaMode = "sum",
-) -> Any:
+) -> Y:
     """``max_pool2d(lrn(relu(x + b)))`` in one kernel: x (N, C, H, W), b (C,). The defaults are AlexNet's.
 
     >>> import numpy as np

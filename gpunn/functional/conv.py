@@ -7,7 +7,7 @@ from typing import Any
 
 from gpunn.backend import Array
 from gpunn.casting import in_half
-from gpunn.functional.record import differentiable, kept
+from gpunn.functional.record import Input, Y, differentiable, kept
 from gpunn.ops import conv as ops
 from gpunn.ops.conv import transpose as transposed
 from gpunn.ops.shared.checks import shapes_of
@@ -15,8 +15,14 @@ from gpunn.ops.shared.window import Padding, Pair, Sizes
 
 
 def conv1d(
-    x: Any, w: Any, b: Any = None, stride: Sizes = 1, padding: Padding = 0, dilation: Sizes = 1, groups: int = 1
-) -> Any:
+    x: Input[Y],
+    w: Input[Y],
+    b: Input[Y] | None = None,
+    stride: Sizes = 1,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+) -> Y:
     """Convolve the signals x (N, C, L) with the filters w (K, C/groups, KL) and add b (K,).
 
         y[n, k, i] = b[k] + sum over c and s of x[n, c, stride i + dilation s - padding] w[k, c, s]
@@ -33,8 +39,14 @@ def conv1d(
 
 
 def conv2d(
-    x: Any, w: Any, b: Any = None, stride: Pair = 1, padding: Padding = 0, dilation: Pair = 1, groups: int = 1
-) -> Any:
+    x: Input[Y],
+    w: Input[Y],
+    b: Input[Y] | None = None,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+) -> Y:
     """Convolve the images x (N, C, H, W) with the filters w (K, C/groups, KH, KW) and add b (K,).
 
         y[n, k, i, j] = b[k] + sum over c, r, s of x[n, c, stride i + dilation r - padding, (j, s alike)] w[k, c, r, s]
@@ -51,8 +63,14 @@ def conv2d(
 
 
 def conv3d(
-    x: Any, w: Any, b: Any = None, stride: Sizes = 1, padding: Padding = 0, dilation: Sizes = 1, groups: int = 1
-) -> Any:
+    x: Input[Y],
+    w: Input[Y],
+    b: Input[Y] | None = None,
+    stride: Sizes = 1,
+    padding: Padding = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+) -> Y:
     """:func:`conv2d` of the volumes x (N, C, D, H, W) with the filters w (K, C/groups, KD, KH, KW) and b (K,).
 
     ``padding`` is an integer, three of them, three pairs (before, after), ``"same"`` or ``"valid"``.
@@ -80,15 +98,15 @@ def _conv(rank: int, x: Any, w: Any, b: Any, *settings: Any) -> Any:
 
 
 def conv_transpose1d(
-    x: Any,
-    w: Any,
-    b: Any = None,
+    x: Input[Y],
+    w: Input[Y],
+    b: Input[Y] | None = None,
     stride: Sizes = 1,
     padding: Padding = 0,
     output_padding: Sizes = 0,
     groups: int = 1,
     dilation: Sizes = 1,
-) -> Any:
+) -> Y:
     """Spread each element of x (N, C, L) over a window of y by the filters w (C, K/groups, KL), and add b (K,).
 
     y has ``(L - 1) * stride - 2 * padding + dilation * (KL - 1) + 1 + output_padding`` elements a channel.
@@ -101,15 +119,15 @@ def conv_transpose1d(
 
 
 def conv_transpose2d(
-    x: Any,
-    w: Any,
-    b: Any = None,
+    x: Input[Y],
+    w: Input[Y],
+    b: Input[Y] | None = None,
     stride: Sizes = 1,
     padding: Padding = 0,
     output_padding: Sizes = 0,
     groups: int = 1,
     dilation: Sizes = 1,
-) -> Any:
+) -> Y:
     """:func:`conv_transpose1d` for images x (N, C, H, W) and filters w (C, K/groups, KH, KW).
 
     >>> import numpy as np
@@ -120,15 +138,15 @@ def conv_transpose2d(
 
 
 def conv_transpose3d(
-    x: Any,
-    w: Any,
-    b: Any = None,
+    x: Input[Y],
+    w: Input[Y],
+    b: Input[Y] | None = None,
     stride: Sizes = 1,
     padding: Padding = 0,
     output_padding: Sizes = 0,
     groups: int = 1,
     dilation: Sizes = 1,
-) -> Any:
+) -> Y:
     """:func:`conv_transpose1d` for volumes x (N, C, D, H, W) and filters w (C, K/groups, KD, KH, KW).
 
     >>> import numpy as np

@@ -9,13 +9,13 @@ from typing import Any
 from gpunn.backend import Array
 from gpunn.casting import in_float32, in_half
 from gpunn.errors import ArgumentError, check
-from gpunn.functional.record import copied, differentiable, kept, raw
+from gpunn.functional.record import Input, Y, copied, differentiable, kept, raw
 from gpunn.ops import linear as ops
 from gpunn.ops.linear.affine import linear_backward_b
 
 
 @in_half
-def linear(x: Any, w: Any, b: Any = None) -> Any:
+def linear(x: Input[Y], w: Input[Y], b: Input[Y] | None = None) -> Y:
     """``x W^T + b`` for x (..., in), W (out, in), b (out,).
 
     >>> import numpy as np
@@ -35,7 +35,7 @@ def linear(x: Any, w: Any, b: Any = None) -> Any:
 
 
 @in_half
-def bilinear(x1: Any, x2: Any, w: Any, b: Any = None) -> Any:
+def bilinear(x1: Input[Y], x2: Input[Y], w: Input[Y], b: Input[Y] | None = None) -> Y:
     """``sum_ij x1[n, i] w[k, i, j] x2[n, j] + b[k]`` for x1 (..., I), x2 (..., J), w (K, I, J), b (K,).
 
     >>> import numpy as np
@@ -56,7 +56,7 @@ def bilinear(x1: Any, x2: Any, w: Any, b: Any = None) -> Any:
 
 
 @in_float32
-def cosine_similarity(x1: Any, x2: Any, axis: int = 1, eps: float = 1e-8) -> Any:
+def cosine_similarity(x1: Input[Y], x2: Input[Y], axis: int = 1, eps: float = 1e-8) -> Y:
     """``(a . b) / (max(|a|, eps) max(|b|, eps))`` of the vectors of x1 and x2 along ``axis``; shapes broadcast.
 
     >>> import numpy as np
@@ -74,7 +74,7 @@ def cosine_similarity(x1: Any, x2: Any, axis: int = 1, eps: float = 1e-8) -> Any
     return differentiable(ops.cosine_similarity(a, b, axis, eps), (x1, x2), backward)
 
 
-def embedding(indices: Any, weight: Any, padding_idx: int | None = None) -> Any:
+def embedding(indices: Any, weight: Input[Y], padding_idx: int | None = None) -> Y:
     """The rows of weight (V, D) that the integers ``indices`` name: one more axis than indices, of D.
 
     The row ``padding_idx`` (negative: counted from the end) gets no gradient.
@@ -84,7 +84,7 @@ def embedding(indices: Any, weight: Any, padding_idx: int | None = None) -> Any:
     [[4.0, 5.0], [0.0, 1.0]]
     """
     index, y = copied(indices, weight), ops.embedding(raw(indices), raw(weight))
-    rows = weight.shape[0]
+    rows = raw(weight).shape[0]
     if padding_idx is not None:
         rule = f"padding_idx must lie in {-rows} to {rows - 1}"
         check(

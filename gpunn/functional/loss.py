@@ -7,7 +7,7 @@ from typing import Any
 
 from gpunn.backend import Array
 from gpunn.casting import in_float32
-from gpunn.functional.record import copied, differentiable, kept, raw
+from gpunn.functional.record import Input, Y, copied, differentiable, kept, raw
 from gpunn.ops import loss as ops
 from gpunn.ops.loss.likelihood import BatchReduction
 from gpunn.ops.loss.reduction import Reduction
@@ -15,13 +15,13 @@ from gpunn.ops.loss.reduction import Reduction
 
 @in_float32
 def cross_entropy(
-    x: Any,
+    x: Input[Y],
     target: Any,
     weight: Any = None,
     ignore_index: int = -100,
     reduction: Reduction = "mean",
     label_smoothing: float = 0.0,
-) -> Any:
+) -> Y:
     """``-log softmax(x[n])[target[n]]``, averaged over the rows of the logits x (N, C) or (N, C, d1, ...).
 
     ``target`` (N, d1, ...) holds integer classes, or probabilities in the shape of x. ``weight`` (C,) scales the
@@ -45,7 +45,7 @@ def cross_entropy(
 
 
 @in_float32
-def binary_cross_entropy(p: Any, target: Any, weight: Any = None, reduction: Reduction = "mean") -> Any:
+def binary_cross_entropy(p: Input[Y], target: Input[Y], weight: Any = None, reduction: Reduction = "mean") -> Y:
     """``-(t log p + (1 - t) log(1 - p))`` of probabilities p, each logarithm at least -100; ``weight`` broadcasts.
 
     >>> import numpy as np
@@ -65,8 +65,8 @@ def binary_cross_entropy(p: Any, target: Any, weight: Any = None, reduction: Red
 
 @in_float32
 def binary_cross_entropy_with_logits(
-    x: Any, target: Any, weight: Any = None, reduction: Reduction = "mean", pos_weight: Any = None
-) -> Any:
+    x: Input[Y], target: Input[Y], weight: Any = None, reduction: Reduction = "mean", pos_weight: Any = None
+) -> Y:
     """:func:`binary_cross_entropy` of ``sigmoid(x)``, exact where that rounds to 0 or 1.
 
     ``pos_weight`` multiplies the part of the positive answers: above 1 it favours finding them all.
@@ -88,7 +88,9 @@ def binary_cross_entropy_with_logits(
 
 
 @in_float32
-def nll_loss(x: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: Reduction = "mean") -> Any:
+def nll_loss(
+    x: Input[Y], target: Any, weight: Any = None, ignore_index: int = -100, reduction: Reduction = "mean"
+) -> Y:
     """``-x[n, target[n]]`` of logarithms of probabilities x (N, C) or (N, C, d1, ...); target (N, d1, ...).
 
     The mean is weighted by the ``weight`` (C,) of the target classes, a constant.
@@ -102,7 +104,7 @@ def nll_loss(x: Any, target: Any, weight: Any = None, ignore_index: int = -100, 
 
 
 @in_float32
-def kl_div(x: Any, target: Any, reduction: BatchReduction = "mean", log_target: bool = False) -> Any:
+def kl_div(x: Input[Y], target: Input[Y], reduction: BatchReduction = "mean", log_target: bool = False) -> Y:
     """``t (log t - x)``: x holds logarithms of probabilities, target probabilities or, with ``log_target``, logarithms.
 
     The divergence of whole distributions is their ``"sum"``, averaged over the first axis with ``"batchmean"``.
@@ -123,7 +125,7 @@ def kl_div(x: Any, target: Any, reduction: BatchReduction = "mean", log_target: 
 
 
 @in_float32
-def hinge_embedding_loss(x: Any, target: Any, margin: float = 1.0, reduction: Reduction = "mean") -> Any:
+def hinge_embedding_loss(x: Input[Y], target: Any, margin: float = 1.0, reduction: Reduction = "mean") -> Y:
     """x where target is 1, ``max(0, margin - x)`` where it is -1; target has the shape of x.
 
     >>> import numpy as np
@@ -137,8 +139,8 @@ def hinge_embedding_loss(x: Any, target: Any, margin: float = 1.0, reduction: Re
 
 @in_float32
 def multi_margin_loss(
-    x: Any, target: Any, p: int = 1, margin: float = 1.0, weight: Any = None, reduction: Reduction = "mean"
-) -> Any:
+    x: Input[Y], target: Any, p: int = 1, margin: float = 1.0, weight: Any = None, reduction: Reduction = "mean"
+) -> Y:
     """``sum_{c != t} max(0, margin - x[n, t] + x[n, c])^p / C`` with t = target[n], for x (N, C) and classes (N,).
 
     ``weight`` (C,) multiplies the loss of its class, a constant; the mean divides by N all the same.
@@ -153,7 +155,9 @@ def multi_margin_loss(
 
 
 @in_float32
-def cosine_embedding_loss(x1: Any, x2: Any, target: Any, margin: float = 0.0, reduction: Reduction = "mean") -> Any:
+def cosine_embedding_loss(
+    x1: Input[Y], x2: Input[Y], target: Any, margin: float = 0.0, reduction: Reduction = "mean"
+) -> Y:
     """``1 - cos(x1, x2)`` where target is 1, ``max(0, cos(x1, x2) - margin)`` where it is -1.
 
     x1 and x2 are (N, D) with target (N,), or (D,) with target ().
@@ -174,7 +178,7 @@ def cosine_embedding_loss(x1: Any, x2: Any, target: Any, margin: float = 0.0, re
 
 
 @in_float32
-def mse_loss(x: Any, target: Any, reduction: Reduction = "mean") -> Any:
+def mse_loss(x: Input[Y], target: Input[Y], reduction: Reduction = "mean") -> Y:
     """``(x - target)^2``, for arrays of one shape.
 
     >>> import numpy as np
@@ -185,7 +189,7 @@ def mse_loss(x: Any, target: Any, reduction: Reduction = "mean") -> Any:
 
 
 @in_float32
-def l1_loss(x: Any, target: Any, reduction: Reduction = "mean") -> Any:
+def l1_loss(x: Input[Y], target: Input[Y], reduction: Reduction = "mean") -> Y:
     """``|x - target|``, for arrays of one shape.
 
     >>> import numpy as np
@@ -196,7 +200,7 @@ def l1_loss(x: Any, target: Any, reduction: Reduction = "mean") -> Any:
 
 
 @in_float32
-def huber_loss(x: Any, target: Any, reduction: Reduction = "mean", delta: float = 1.0) -> Any:
+def huber_loss(x: Input[Y], target: Input[Y], reduction: Reduction = "mean", delta: float = 1.0) -> Y:
     """``d^2 / 2`` where ``|d| < delta``, else ``delta (|d| - delta / 2)``, with d = x - target.
 
     >>> import numpy as np
@@ -207,7 +211,7 @@ def huber_loss(x: Any, target: Any, reduction: Reduction = "mean", delta: float 
 
 
 @in_float32
-def smooth_l1_loss(x: Any, target: Any, reduction: Reduction = "mean", beta: float = 1.0) -> Any:
+def smooth_l1_loss(x: Input[Y], target: Input[Y], reduction: Reduction = "mean", beta: float = 1.0) -> Y:
     """``d^2 / (2 beta)`` where ``|d| < beta``, else ``|d| - beta / 2``, with d = x - target.
 
     >>> import numpy as np

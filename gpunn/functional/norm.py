@@ -8,7 +8,7 @@ from typing import Any
 from gpunn.backend import accumulation_dtype, check_array, get_array_module, is_floating, operands
 from gpunn.casting import in_float32, widened
 from gpunn.errors import ArgumentError, DtypeError, ShapeError, check, check_number
-from gpunn.functional.record import X, differentiable, kept, raw
+from gpunn.functional.record import Input, X, Y, differentiable, kept, raw
 from gpunn.ops import norm as ops
 from gpunn.ops.norm import AlphaMode
 from gpunn.ops.shared.checks import check_shape, shapes_of
@@ -17,16 +17,16 @@ from gpunn.tensor import Tensor
 
 
 def batch_norm(
-    x: Any,
+    x: Input[Y],
     running_mean: Any = None,
     running_var: Any = None,
-    weight: Any = None,
-    bias: Any = None,
+    weight: Input[Y] | None = None,
+    bias: Input[Y] | None = None,
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
     relu: bool = False,
-) -> Any:
+) -> Y:
     """``weight (x - mean) / sqrt(var + eps) + bias`` for each channel of x (N, C, ...); then max(., 0) with ``relu``.
 
     In training mean and var are those of x, and ``running_mean`` and ``running_var`` (C,), if given, are changed in
@@ -100,7 +100,9 @@ def move(running: Any, batch: Any, momentum: float) -> None:
         running.mark_changed()
 
 
-def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
+def group_norm(
+    x: Input[Y], num_groups: int, weight: Input[Y] | None = None, bias: Input[Y] | None = None, eps: float = 1e-5
+) -> Y:
     """``weight (x - mean) / sqrt(var + eps) + bias`` for each group of channels of each example of x (N, C, ...).
 
     The groups are ``num_groups`` equal runs of channels; weight and bias are (C,).
@@ -113,15 +115,15 @@ def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, ep
 
 
 def instance_norm(
-    x: Any,
+    x: Input[Y],
     running_mean: Any = None,
     running_var: Any = None,
-    weight: Any = None,
-    bias: Any = None,
+    weight: Input[Y] | None = None,
+    bias: Input[Y] | None = None,
     use_input_stats: bool = True,
     momentum: float = 0.1,
     eps: float = 1e-5,
-) -> Any:
+) -> Y:
     """``weight (x - mean) / sqrt(var + eps) + bias`` for each channel of each example of x (N, C, ...).
 
     With ``use_input_stats`` mean and var are those of the channel in this example; ``running_mean`` and ``running_var``
@@ -170,7 +172,13 @@ def _group_norm(x: Any, num_groups: int, weight: Any, bias: Any, eps: float) -> 
 
 
 @in_float32
-def layer_norm(x: Any, normalized_shape: Sizes, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
+def layer_norm(
+    x: Input[Y],
+    normalized_shape: Sizes,
+    weight: Input[Y] | None = None,
+    bias: Input[Y] | None = None,
+    eps: float = 1e-5,
+) -> Y:
     """``weight (x - mean) / sqrt(var + eps) + bias`` for each row of x (..., *normalized_shape).
 
     A row is what the last axes hold; weight and bias are of ``normalized_shape``.

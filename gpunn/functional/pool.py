@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, overload
 
 from gpunn.functional.record import X, differentiable, raw
 from gpunn.ops import pool as ops
@@ -14,6 +14,16 @@ from gpunn.ops.shared.checks import shapes_of
 from gpunn.ops.shared.window import Pair, Sizes
 
 
+@overload
+def max_pool1d(
+    x: X, kernel_size: Sizes, stride: Stride = None, padding: Sizes = 0, dilation: Sizes = 1, ceil_mode: bool = False,
+    return_indices: Literal[False] = False,
+) -> X: ...  # fmt: skip
+@overload
+def max_pool1d(
+    x: Any, kernel_size: Sizes, stride: Stride = None, padding: Sizes = 0, dilation: Sizes = 1, ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any: ...  # fmt: skip
 def max_pool1d(
     x: Any,
     kernel_size: Sizes,
@@ -37,6 +47,16 @@ def max_pool1d(
     return _max_pool(1, x, return_indices, kernel_size, stride, padding, dilation, ceil_mode)
 
 
+@overload
+def max_pool2d(
+    x: X, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, dilation: Pair = 1, ceil_mode: bool = False,
+    return_indices: Literal[False] = False,
+) -> X: ...  # fmt: skip
+@overload
+def max_pool2d(
+    x: Any, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, dilation: Pair = 1,
+    ceil_mode: bool = False, return_indices: bool = False,
+) -> Any: ...  # fmt: skip
 def max_pool2d(
     x: Any,
     kernel_size: Pair,
@@ -57,6 +77,16 @@ def max_pool2d(
     return _max_pool(2, x, return_indices, kernel_size, stride, padding, dilation, ceil_mode)
 
 
+@overload
+def max_pool3d(
+    x: X, kernel_size: Sizes, stride: Stride = None, padding: Sizes = 0, dilation: Sizes = 1, ceil_mode: bool = False,
+    return_indices: Literal[False] = False,
+) -> X: ...  # fmt: skip
+@overload
+def max_pool3d(
+    x: Any, kernel_size: Sizes, stride: Stride = None, padding: Sizes = 0, dilation: Sizes = 1, ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any: ...  # fmt: skip
 def max_pool3d(
     x: Any,
     kernel_size: Sizes,
@@ -247,6 +277,10 @@ def adaptive_avg_pool3d(x: X, output_size: OutputSize) -> X:
     return _adaptive_avg_pool(3, x, output_size)
 
 
+@overload
+def adaptive_max_pool1d(x: X, output_size: OutputSize, return_indices: Literal[False] = False) -> X: ...
+@overload
+def adaptive_max_pool1d(x: Any, output_size: OutputSize, return_indices: bool = False) -> Any: ...
 def adaptive_max_pool1d(x: Any, output_size: OutputSize, return_indices: bool = False) -> Any:
     """The maximum of each of ``output_size`` bins of x (N, C, L); None stands for a size of x.
 
@@ -259,6 +293,10 @@ def adaptive_max_pool1d(x: Any, output_size: OutputSize, return_indices: bool = 
     return _adaptive_max_pool(1, x, output_size, return_indices)
 
 
+@overload
+def adaptive_max_pool2d(x: X, output_size: OutputSize, return_indices: Literal[False] = False) -> X: ...
+@overload
+def adaptive_max_pool2d(x: Any, output_size: OutputSize, return_indices: bool = False) -> Any: ...
 def adaptive_max_pool2d(x: Any, output_size: OutputSize, return_indices: bool = False) -> Any:
     """The maximum of each of ``output_size`` bins of x (N, C, H, W); None stands for a size of x.
 
@@ -271,6 +309,10 @@ def adaptive_max_pool2d(x: Any, output_size: OutputSize, return_indices: bool = 
     return _adaptive_max_pool(2, x, output_size, return_indices)
 
 
+@overload
+def adaptive_max_pool3d(x: X, output_size: OutputSize, return_indices: Literal[False] = False) -> X: ...
+@overload
+def adaptive_max_pool3d(x: Any, output_size: OutputSize, return_indices: bool = False) -> Any: ...
 def adaptive_max_pool3d(x: Any, output_size: OutputSize, return_indices: bool = False) -> Any:
     """The maximum of each of ``output_size`` bins of x (N, C, D, H, W); None stands for a size of x.
 

@@ -3,16 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+
+import numpy as np
 
 from gpunn.backend import Array
 from gpunn.graph import copied, kept, raw
 from gpunn.tensor import Backward, Tensor, record, wrapped
 
-__all__ = ["X", "copied", "differentiable", "kept", "raw"]
+__all__ = ["Input", "X", "Y", "copied", "differentiable", "kept", "raw"]
 
 X = TypeVar("X")
 """A Tensor, or an array of NumPy or CuPy: what a function of one array takes and gives back."""
+
+if TYPE_CHECKING:  # TypeVar of typing takes a default from Python 3.13 on
+    from typing_extensions import TypeVar as WithDefault
+
+    Y = WithDefault("Y", default=np.ndarray[Any, Any])
+else:
+    Y = TypeVar("Y")
+"""What a function of several arrays gives back: a Tensor if one of them is a Tensor, else an array, the default."""
+
+Y_co = TypeVar("Y_co", covariant=True)
+
+
+class Plain(Protocol):
+    """An array of NumPy or CuPy: a Tensor has no strides."""
+
+    @property
+    def strides(self) -> tuple[int, ...]: ...
+
+
+class Recorded(Protocol[Y_co]):
+    """A Tensor or a Parameter: functions give for both what ``detach`` gives, a Tensor."""
+
+    def detach(self) -> Y_co: ...
+
+
+Input: TypeAlias = Plain | Recorded[Y]
+"""An array or a Tensor, argument of a function that returns Y: arrays leave Y open, a Tensor decides it."""
 
 
 def differentiable(y: Array, inputs: Sequence[Any], backward: Backward) -> Any:

@@ -10,7 +10,7 @@ from gpunn.casting import in_half
 from gpunn.errors import ArgumentError, ShapeError, check
 from gpunn.functional.activation import relu, tanh
 from gpunn.functional.linear import linear
-from gpunn.functional.record import differentiable, kept, raw
+from gpunn.functional.record import Input, X, Y, differentiable, kept, raw
 from gpunn.ops import recurrent as ops
 from gpunn.ops.array import indexing
 from gpunn.ops.recurrent import reset_before
@@ -20,8 +20,9 @@ from gpunn.ops.shared.checks import check_shape
 
 @in_half
 def rnn_cell(
-    x: Any, h: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None, nonlinearity: str = "tanh"
-) -> Any:
+    x: Input[Y], h: Input[Y], w_ih: Input[Y], w_hh: Input[Y],
+    b_ih: Input[Y] | None = None, b_hh: Input[Y] | None = None, nonlinearity: str = "tanh",
+) -> Y:  # fmt: skip
     """``h' = f(x W_ih^T + b_ih + h W_hh^T + b_hh)`` (N, H), where f is ``"tanh"`` or ``"relu"``.
 
     >>> import numpy as np
@@ -31,14 +32,16 @@ def rnn_cell(
     known = nonlinearity in ("tanh", "relu")
     check(known, ArgumentError, "rnn_cell", 'nonlinearity must be "tanh" or "relu"', nonlinearity=nonlinearity)
     _check("rnn_cell", 1, x, h, w_ih, w_hh)
-    total = linear(x, w_ih, b_ih) + linear(h, w_hh, b_hh)
+    total: Any = linear(x, w_ih, b_ih)
+    total = total + linear(h, w_hh, b_hh)
     return tanh(total) if nonlinearity == "tanh" else relu(total)
 
 
 @in_half
 def lstm_cell(
-    x: Any, state: tuple[Any, Any], w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None
-) -> tuple[Any, Any]:
+    x: Input[Y], state: tuple[Input[Y], Input[Y]], w_ih: Input[Y], w_hh: Input[Y],
+    b_ih: Input[Y] | None = None, b_hh: Input[Y] | None = None,
+) -> tuple[Y, Y]:  # fmt: skip
     """``(h', c')`` for ``state = (h, c)``: ``c' = s(f) c + s(i) tanh(g)``, ``h' = s(o) tanh(c')``, with the gates
     ``[i, f, g, o] = x W_ih^T + b_ih + h W_hh^T + b_hh`` and s the logistic function.
 
@@ -50,14 +53,18 @@ def lstm_cell(
     """
     h, c = state
     _check("lstm_cell", 4, x, h, w_ih, w_hh)
-    gates = linear(x, w_ih, b_ih) + linear(h, w_hh, b_hh)
+    gates: Any = linear(x, w_ih, b_ih)
+    gates = gates + linear(h, w_hh, b_hh)
     gd, cd = kept(gates, c)
     both = differentiable(ops.lstm_cell(gd, cd), (gates, c), lambda gy, _: ops.lstm_cell_backward(gy, gd, cd))
     return both[0], both[1]
 
 
 @in_half
-def gru_cell(x: Any, h: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None, reset_after: bool = True) -> Any:
+def gru_cell(
+    x: Input[Y], h: Input[Y], w_ih: Input[Y], w_hh: Input[Y],
+    b_ih: Input[Y] | None = None, b_hh: Input[Y] | None = None, reset_after: bool = True,
+) -> Y:  # fmt: skip
     """``h' = (1 - z) n + z h`` (N, H), with ``r = s(..)``, ``z = s(..)`` of ``x W_ih^T + b_ih + h W_hh^T + b_hh``, and
 
     ``n = tanh(x W_in^T + b_in + r (h W_hn^T + b_hn))``, or with ``reset_after=False`` (the form of Cho et al. 2014)
@@ -96,9 +103,10 @@ def _check(op: str, gates: int, *inputs: Any) -> None:
 
 @in_half
 def rnn(
-    x: Any, h: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None,
+    x: Input[Y], h: Input[Y] | None, w_ih: Input[Y], w_hh: Input[Y],
+    b_ih: Input[Y] | None = None, b_hh: Input[Y] | None = None,
     nonlinearity: str = "tanh", batch_sizes: Sequence[int] | None = None, reverse: bool = False,
-) -> tuple[Any, Any]:  # fmt: skip
+) -> tuple[Y, Y]:  # fmt: skip
     """``h_t = f(x_t W_ih^T + b_ih + h_{t-1} W_hh^T + b_hh)``, f being ``"tanh"`` or ``"relu"``: all h_t, and the last.
 
     x is (T, N, in), h (N, H) or None for zeros, w_ih (H, in), w_hh (H, H), both biases (H,); the results are
@@ -126,9 +134,10 @@ def rnn(
 
 @in_half
 def lstm(
-    x: Any, state: tuple[Any, Any] | None, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None,
+    x: Input[Y], state: tuple[Input[Y], Input[Y]] | None, w_ih: Input[Y], w_hh: Input[Y],
+    b_ih: Input[Y] | None = None, b_hh: Input[Y] | None = None,
     batch_sizes: Sequence[int] | None = None, reverse: bool = False,
-) -> tuple[Any, tuple[Any, Any]]:  # fmt: skip
+) -> tuple[Y, tuple[Y, Y]]:  # fmt: skip
     """The steps of :func:`gpunn.functional.lstm_cell` from ``state = (h, c)``: all h_t, and the last ``(h, c)``.
 
     Shapes are those of :func:`gpunn.functional.rnn`, with 4 H rows of weights and biases, in the order i, f, g, o.
@@ -155,9 +164,10 @@ def lstm(
 
 @in_half
 def gru(
-    x: Any, h: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b_hh: Any = None,
+    x: Input[Y], h: Input[Y] | None, w_ih: Input[Y], w_hh: Input[Y],
+    b_ih: Input[Y] | None = None, b_hh: Input[Y] | None = None,
     reset_after: bool = True, batch_sizes: Sequence[int] | None = None, reverse: bool = False,
-) -> tuple[Any, Any]:  # fmt: skip
+) -> tuple[Y, Y]:  # fmt: skip
     """The steps of :func:`gpunn.functional.gru_cell` from h: all h_t, and the last.
 
     Shapes are those of :func:`gpunn.functional.rnn`, with 3 H rows of weights and biases, in the order r, z, n.
@@ -209,7 +219,7 @@ def _outputs(both: Any, x: Any) -> Any:
     return both[: len(x)] if x.ndim == 2 else both[: x.shape[0] * x.shape[1]].reshape(*x.shape[:2], hidden)
 
 
-def pick(x: Any, index: Array, axis: int = 0) -> Any:
+def pick(x: X, index: Array, axis: int = 0) -> X:
     """The rows ``index``, an integer array, of x along ``axis``; none may be named twice.
 
     >>> import numpy as np
@@ -222,7 +232,7 @@ def pick(x: Any, index: Array, axis: int = 0) -> Any:
     return differentiable(y, (x,), lambda gy, _: (indexing.pick_backward(gy, xd.shape, rows, axis),))
 
 
-def place(x: Any, index: Array, count: int, fill: float = 0.0) -> Any:
+def place(x: X, index: Array, count: int, fill: float = 0.0) -> X:
     """An array of ``count`` rows that has row i of x at ``index[i]``, and ``fill`` in the rows that get none.
 
     >>> import numpy as np

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import importlib.util
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,9 +42,17 @@ def test_the_seed_decides_the_split() -> None:
     assert not np.array_equal(first, other)
 
 
+def test_a_scikit_learn_with_another_layout_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = digits(4)
+    monkeypatch.setattr(Path, "exists", lambda path: path.name != "digits.csv.gz")
+    for part, same in zip(digits(4), expected, strict=True):
+        for array, other in zip(part, same, strict=True):
+            np.testing.assert_array_equal(array, other)
+
+
 def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(GpunnError, match=r'scikit-learn .*pip install "gpunn\[train\]"'):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(GpunnError, match=r'scikit-learn, .*pip install "gpunn\[train\]"'):
         digits()
 
 

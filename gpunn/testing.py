@@ -1,4 +1,4 @@
-"""Checks for functions of one's own: gradients against slopes, and one backend against another.
+"""Checks for functions of one's own: gradients against slopes, one backend against another, steps of an optimizer.
 
 >>> import numpy as np, gpunn, gpunn.functional as F
 >>> x, w = np.linspace(-1, 1, 6).reshape(2, 3), np.linspace(0.5, 2, 3)
@@ -248,3 +248,30 @@ def _difference(a: Array, b: Array) -> float:
     scale = float(np.abs(a[finite]).max(initial=0))
     largest = float(np.abs(a[finite] - b[finite]).max(initial=0))
     return largest / scale if largest and scale else largest
+
+
+# ---- steps of an optimizer -----------------------------------------------------------------------------------------
+
+
+def descent(optimizer: Callable[..., Any], steps: int = 3, **settings: Any) -> list[float]:
+    """Where p goes from 1 as ``optimizer``, a class of :mod:`gpunn.optim` or of one's own, minimises p^2.
+
+    The gradient is ``2 p``. One float64 number is the only parameter, ``settings`` are those of the optimizer. Returns
+    p after each of ``steps``, rounded to four decimals.
+
+    >>> from gpunn import optim
+    >>> descent(optim.SGD, lr=0.25)
+    [0.5, 0.25, 0.125]
+    >>> descent(optim.SGD, steps=4, lr=0.25, momentum=0.5)
+    [0.5, 0.0, -0.25, -0.25]
+    """
+    check_sizes("descent", steps=steps)
+    p = Tensor(np.ones(1), requires_grad=True)
+    moved = optimizer([p], **settings)
+    path = []
+    for _ in range(steps):
+        moved.zero_grad()
+        (p * p).sum().backward()
+        moved.step()
+        path.append(round(float(p.data[0]), 4))
+    return path

@@ -32,6 +32,15 @@ def assert_gradient(forward, backward, x, rng) -> None:
     assert abs(slope - change) <= 1e-6 * max(1.0, abs(change)), (slope, change)
 
 
+def assert_gradient_of_argument(run, forward, backward, arguments, number, rng, **settings) -> None:
+    """:func:`assert_gradient` of ``forward(*arguments)`` and ``backward(gy, *arguments)`` for one of the arguments."""
+
+    def with_argument(v):
+        return run(forward, *arguments[:number], v, *arguments[number + 1 :], **settings)
+
+    assert_gradient(with_argument, lambda gy: run(backward, gy, *arguments, **settings), arguments[number], rng)
+
+
 def positions(start: int, count: int, apart: int, length: int):
     """The window's elements along one axis that lie inside the image, as (place in the window, position)."""
     return [(i, start + i * apart) for i in range(count) if 0 <= start + i * apart < length]

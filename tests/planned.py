@@ -19,24 +19,24 @@ def _conv(rank, x, w, b=None, *settings, relu=False, **named):
     )
 
 
-def _conv_backward_x(rank, gy, w, x_shape, *settings, **named):
-    return convolution.backward_x(convolution.plan(rank, x_shape, w.shape, *settings, **named), gy, w)
+def _backward_x(room, rank, gy, w, x_shape, *settings, **named):
+    return room.backward_x(room.plan(rank, x_shape, w.shape, *settings, **named), gy, w)
 
 
-def _conv_backward_w(rank, gy, x, w_shape, *settings, **named):
-    return convolution.backward_w(convolution.plan(rank, x.shape, w_shape, *settings, **named), gy, x)
+def _backward_w(room, rank, gy, x, w_shape, *settings, **named):
+    return room.backward_w(room.plan(rank, x.shape, w_shape, *settings, **named), gy, x)
 
 
 conv = SimpleNamespace(
     conv=_conv,
-    conv_backward_x=_conv_backward_x,
-    conv_backward_w=_conv_backward_w,
+    conv_backward_x=partial(_backward_x, convolution),
+    conv_backward_w=partial(_backward_w, convolution),
     conv_backward_b=convolution.backward_b,
     conv2d=partial(_conv, 2),
     conv2d_bias_relu=partial(_conv, 2, relu=True),
     conv2d_bias_relu_backward=activation.relu_backward,
-    conv2d_backward_x=partial(_conv_backward_x, 2),
-    conv2d_backward_w=partial(_conv_backward_w, 2),
+    conv2d_backward_x=partial(_backward_x, convolution, 2),
+    conv2d_backward_w=partial(_backward_w, convolution, 2),
 )
 
 
@@ -44,18 +44,10 @@ def _transposed(rank, x, w, b=None, *settings, **named):
     return transpose.forward(transpose.plan(rank, x.shape, w.shape, *settings, **named), x, w, b)
 
 
-def _transposed_backward_x(rank, gy, w, x_shape, *settings, **named):
-    return transpose.backward_x(transpose.plan(rank, x_shape, w.shape, *settings, **named), gy, w)
-
-
-def _transposed_backward_w(rank, gy, x, w_shape, *settings, **named):
-    return transpose.backward_w(transpose.plan(rank, x.shape, w_shape, *settings, **named), gy, x)
-
-
 transposed = SimpleNamespace(
     conv_transpose=_transposed,
-    conv_transpose_backward_x=_transposed_backward_x,
-    conv_transpose_backward_w=_transposed_backward_w,
+    conv_transpose_backward_x=partial(_backward_x, transpose),
+    conv_transpose_backward_w=partial(_backward_w, transpose),
 )
 
 

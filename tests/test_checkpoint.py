@@ -42,6 +42,15 @@ def weights(module: nn.Module) -> dict[str, np.ndarray]:
     return {name: array.copy() for name, array in module.state_dict().items()}
 
 
+def assert_refused(module: nn.Module, path: Path, message: str) -> None:
+    """The weights of ``path`` are refused, and the module is as it was."""
+    before = weights(module)
+    with pytest.raises(FileError, match=message):
+        load_weights(module, path)
+    for name, array in module.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     path = tmp_path / "model.safetensors"
@@ -115,12 +124,7 @@ def test_folder_in_place_of_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kept", [0, 4, 8, 40, -1])  # nothing, in the length, no header, in the header, in the numbers
 def test_truncated_file(saved: Path, kept: int) -> None:
     saved.write_bytes(saved.read_bytes()[:kept])
-    module = network(seed=1)
-    before = weights(module)
-    with pytest.raises(FileError, match=r"model\.safetensors: not a whole safetensors file"):
-        load_weights(module, saved)
-    for name, array in module.state_dict().items():
-        np.testing.assert_array_equal(array, before[name])
+    assert_refused(network(seed=1), saved, r"model\.safetensors: not a whole safetensors file")
 
 
 class Trap:
@@ -188,12 +192,7 @@ def test_weights_of_another_network(saved: Path) -> None:
 
 
 def test_another_shape_leaves_the_module_as_it_was(saved: Path) -> None:
-    module = network(hidden=6)
-    before = weights(module)
-    with pytest.raises(FileError, match=r"'2\.bias' is float32\[5\], where float32\[6\] is needed"):
-        load_weights(module, saved)
-    for name, array in module.state_dict().items():
-        np.testing.assert_array_equal(array, before[name])
+    assert_refused(network(hidden=6), saved, r"'2\.bias' is float32\[5\], where float32\[6\] is needed")
 
 
 def test_another_dtype(saved: Path) -> None:

@@ -143,7 +143,7 @@ def in_torch(torch, name, net):
         if kind == "BatchNorm2d":
             return t.BatchNorm2d(own.weight.shape[0])
         if kind == "Fire":
-            return Fire(own)
+            return Fire(own, "squeeze", "expand1x1", "expand3x3")
         if kind == "Sequential":
             return layers(own)
         if kind in ("BasicBlock", "Bottleneck"):
@@ -157,12 +157,13 @@ def in_torch(torch, name, net):
             "GlobalAvgPool2d": lambda: t.AdaptiveAvgPool2d(1),
         }[kind]()
 
-    class Fire(t.Module):
-        def __init__(self, own):
+    class Parts(t.Module):
+        def __init__(self, own, *names):
             super().__init__()
-            for part in ("squeeze", "expand1x1", "expand3x3"):
-                setattr(self, part, layer(getattr(own, part)))
+            for name in names:
+                setattr(self, name, layer(getattr(own, name)))
 
+    class Fire(Parts):
         def forward(self, x):
             x = self.squeeze(x).relu()
             return torch.cat([self.expand1x1(x).relu(), self.expand3x3(x).relu()], 1)
@@ -183,12 +184,7 @@ def in_torch(torch, name, net):
                 y = y.relu() if number < self.count else y
             return (y + (x if self.downsample is None else self.downsample(x))).relu()
 
-    class ResNet(t.Module):
-        def __init__(self):
-            super().__init__()
-            for part in ("conv1", "bn1", "maxpool", "layer1", "layer2", "layer3", "layer4", "fc"):
-                setattr(self, part, layer(getattr(net, part)))
-
+    class ResNet(Parts):
         def forward(self, x):
             x = self.maxpool(self.bn1(self.conv1(x)).relu())
             return self.fc(self.layer4(self.layer3(self.layer2(self.layer1(x)))).mean((2, 3)))
@@ -202,12 +198,7 @@ def in_torch(torch, name, net):
             maps = self.features(x)
             return self.classifier(maps.flatten(1) if "vgg" in name else maps).flatten(1)
 
-    class AlexNet(t.Module):
-        def __init__(self):
-            super().__init__()
-            for part in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"):
-                setattr(self, part, layer(getattr(net, part)))
-
+    class AlexNet(Parts):
         def response(self, x):
             def norm(maps):
                 towers = [
@@ -228,9 +219,9 @@ def in_torch(torch, name, net):
             return self.fc8(self.fc7(self.fc6(x).relu()).relu())
 
     if "resnet" in name:
-        return ResNet()
+        return ResNet(net, "conv1", "bn1", "maxpool", "layer1", "layer2", "layer3", "layer4", "fc")
     if "alexnet" in name:
-        return AlexNet()
+        return AlexNet(net, "conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
     return TwoParts() if hasattr(net, "features") else layers(net)
 
 

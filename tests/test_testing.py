@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import gpunn.functional as F
-from gpunn import Tensor, backend, cuda, tensor
+from gpunn import Tensor, backend, cuda, optim, tensor
 from gpunn.errors import ArgumentError, BackendError, DtypeError, GradientError
 from gpunn.tensor import record
-from gpunn.testing import check_gradients, compare_backends
+from gpunn.testing import check_gradients, compare_backends, descent
 
 
 @pytest.fixture
@@ -224,3 +224,15 @@ def test_raw_arrays_are_refused(rng):
     with pytest.raises(DtypeError, match="f must return Tensors"):
         compare_backends(lambda x: x.data, [np.ones(2, np.float32)])
     assert isinstance(F.relu(tensor([1.0])), Tensor)
+
+
+# ---- steps of an optimizer -----------------------------------------------------------------------------------------
+
+
+def test_descent_follows_the_optimizer_with_its_settings():
+    assert descent(optim.SGD, lr=0.1) == [0.8, 0.64, 0.512]
+    assert descent(optim.SGD, 2, lr=0.1, l2=0.5, regularise=lambda name, p: True) == [0.7, 0.49]
+    with pytest.raises(ArgumentError, match="descent: steps must be an integer of at least 1, got steps=0"):
+        descent(optim.SGD, steps=0)
+    with pytest.raises(ArgumentError, match="SGD: lr must be"):
+        descent(optim.SGD, lr=-1)

@@ -13,14 +13,7 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
     from gpunn.recipes import drawings
 
-    draw = typer.Typer()
-    app.add_typer(
-        draw,
-        name="draw",
-        help="Draw a picture that needs no training.",
-        epilog=help.examples("gpunn draw activations"),
-        rich_help_panel=help.LOOK,
-    )
+    draw = help.group(app, "draw", "Draw a picture that needs no training.", help.LOOK, "gpunn draw activations")
 
     @draw.command(epilog=help.examples("gpunn draw activations --out activations.png"))
     def activations(

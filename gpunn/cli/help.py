@@ -6,6 +6,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+import typer
 from typer.core import TyperGroup
 
 from gpunn import backend
@@ -39,6 +40,13 @@ def examples(*commands: str) -> str:
     gpunn info --json  # for programs
     """
     return "\n\n".join(["Examples:", *commands])  # single line breaks would be lost
+
+
+def group(app: typer.Typer, name: str, text: str, panel: str, *commands: str) -> typer.Typer:
+    """Add a group of commands to ``app``, ``gpunn name ...``, in a panel of its help; ``commands`` are examples."""
+    added = typer.Typer()
+    app.add_typer(added, name=name, help=text, epilog=examples(*commands), rich_help_panel=panel)
+    return added
 
 
 def in_paragraphs(command: Any) -> str:

@@ -18,14 +18,8 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
     from gpunn.recipes.catalogue import RECIPES, resumable
 
-    train = typer.Typer()
-    app.add_typer(
-        train,
-        name="train",
-        help="Train a network, and keep the run in a folder.",
-        epilog=help.examples("gpunn train digits", "gpunn train digits --help  # its options"),
-        rich_help_panel=help.TRAIN,
-    )
+    commands = "gpunn train digits", "gpunn train digits --help  # its options"
+    train = help.group(app, "train", "Train a network, and keep the run in a folder.", help.TRAIN, *commands)
 
     for recipe in RECIPES:
         train.command(recipe.name, help=recipe.text, epilog=help.examples(*_examples(recipe)))(_train(recipe))

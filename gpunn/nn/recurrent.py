@@ -205,7 +205,23 @@ class _Recurrent(Module):
         return [state.reshape(layers, n, self.hidden_size) for state in states]
 
 
-class RNN(_Recurrent):
+class _OneState(_Recurrent):
+    """A layer whose only state is h."""
+
+    def _step(self, x: Any, h: Any, **how: Any) -> tuple[Any, Any]:
+        """One layer in one direction: the output, and the last h."""
+        raise NotImplementedError
+
+    def _one(self, x: Any, states: list[Any], **how: Any) -> tuple[Any, tuple[Any, ...]]:
+        output, h = self._step(x, states[0] if states else None, **how)
+        return output, (h,)
+
+    def forward(self, x: Any, h: Any = None) -> tuple[Any, Any]:
+        output, (h_n,) = self._all(x, None if h is None else (h,))
+        return output, h_n
+
+
+class RNN(_OneState):
     """``h_t = f(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)`` over sequences x (T, N, input_size), in several layers.
 
     Returns ``(output, h_n)``: h_t of the last layer (T, N, D H), and the last state of every layer and direction
@@ -235,13 +251,8 @@ class RNN(_Recurrent):
         settings = bias, batch_first, dropout, bidirectional, generator, dtype
         super().__init__(input_size, hidden_size, num_layers, *settings)
 
-    def _one(self, x: Any, states: list[Any], **how: Any) -> tuple[Any, tuple[Any, ...]]:
-        output, h = F.rnn(x, states[0] if states else None, nonlinearity=self.nonlinearity, **how)
-        return output, (h,)
-
-    def forward(self, x: Any, h: Any = None) -> tuple[Any, Any]:
-        output, (h_n,) = self._all(x, None if h is None else (h,))
-        return output, h_n
+    def _step(self, x: Any, h: Any, **how: Any) -> tuple[Any, Any]:
+        return F.rnn(x, h, nonlinearity=self.nonlinearity, **how)
 
 
 class LSTM(_Recurrent):
@@ -276,7 +287,7 @@ class LSTM(_Recurrent):
         return output, (h_n, c_n)
 
 
-class GRU(_Recurrent):
+class GRU(_OneState):
     """Gated recurrent units over sequences, in several layers; shapes and settings are those of :class:`RNN`.
 
     Returns ``(output, h_n)``. The weights of the three gates lie in the order r, z, n. ``reset_after=False`` resets the
@@ -298,13 +309,8 @@ class GRU(_Recurrent):
         settings = bias, batch_first, dropout, bidirectional, generator, dtype
         super().__init__(input_size, hidden_size, num_layers, *settings)
 
-    def _one(self, x: Any, states: list[Any], **how: Any) -> tuple[Any, tuple[Any, ...]]:
-        output, h = F.gru(x, states[0] if states else None, reset_after=self.reset_after, **how)
-        return output, (h,)
-
-    def forward(self, x: Any, h: Any = None) -> tuple[Any, Any]:
-        output, (h_n,) = self._all(x, None if h is None else (h,))
-        return output, h_n
+    def _step(self, x: Any, h: Any, **how: Any) -> tuple[Any, Any]:
+        return F.gru(x, h, reset_after=self.reset_after, **how)
 
 
 Indices = np.ndarray[Any, np.dtype[np.int64]]

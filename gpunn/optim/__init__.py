@@ -1,4 +1,15 @@
-"""Optimizers over flat buffers of parameters; schedules of the learning rate, clipping, averages of weights."""
+"""Optimizers over flat buffers of parameters; schedules of the learning rate, clipping, averages of weights.
+
+>>> import gpunn
+>>> p = gpunn.tensor([3.0, -2.0], requires_grad=True)
+>>> optimizer = gpunn.optim.SGD([p], lr=0.25)
+>>> for _ in range(2):
+...     optimizer.zero_grad()
+...     (p * p).sum().backward()
+...     optimizer.step()
+>>> p.data.tolist()
+[0.75, -0.5]
+"""
 
 from gpunn.optim import schedule
 from gpunn.optim.adadelta import Adadelta

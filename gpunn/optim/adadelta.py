@@ -14,13 +14,9 @@ class Adadelta(Optimizer):
 
     ``g`` is the gradient plus ``weight_decay p``. Source: Zeiler 2012.
 
-    >>> import gpunn
-    >>> p = gpunn.tensor([1.0], requires_grad=True)
-    >>> optimizer = Adadelta([p], rho=0.75)
-    >>> (p * p).sum().backward()
-    >>> optimizer.step()
-    >>> round(p.item(), 4)
-    0.998
+    >>> from gpunn.testing import descent
+    >>> descent(Adadelta, rho=0.75)
+    [0.998, 0.9959, 0.9936]
     """
 
     def __init__(

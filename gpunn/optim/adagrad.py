@@ -15,13 +15,9 @@ class Adagrad(Optimizer):
     ``g`` is the gradient plus ``weight_decay p``; s begins at ``initial_accumulator_value``.
     Source: Duchi, Hazan and Singer 2011.
 
-    >>> import gpunn
-    >>> p = gpunn.tensor([1.0], requires_grad=True)
-    >>> optimizer = Adagrad([p], lr=0.1)
-    >>> (p * p).sum().backward()
-    >>> optimizer.step()
-    >>> round(p.item(), 4)
-    0.9
+    >>> from gpunn.testing import descent
+    >>> descent(Adagrad, lr=0.1)
+    [0.9, 0.8331, 0.7805]
     """
 
     def __init__(

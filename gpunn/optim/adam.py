@@ -16,13 +16,9 @@ class Adam(Moments):
 
     with ``g`` the gradient plus ``weight_decay p`` and t the number of steps. Source: Kingma and Ba 2015.
 
-    >>> import gpunn
-    >>> p = gpunn.tensor([1.0], requires_grad=True)
-    >>> optimizer = Adam([p], lr=0.1)
-    >>> (p * p).sum().backward()
-    >>> optimizer.step()
-    >>> round(p.item(), 4)
-    0.9
+    >>> from gpunn.testing import descent
+    >>> descent(Adam, lr=0.1)
+    [0.9, 0.8004, 0.7016]
     """
 
     _decoupled = False
@@ -43,13 +39,9 @@ class AdamW(Adam):
 
     Source: Loshchilov and Hutter 2019, "Decoupled weight decay regularization".
 
-    >>> import gpunn
-    >>> p = gpunn.tensor([1.0], requires_grad=True)
-    >>> optimizer = AdamW([p], lr=0.1, weight_decay=0.5)
-    >>> (p * p).sum().backward()
-    >>> optimizer.step()
-    >>> round(p.item(), 4)
-    0.85
+    >>> from gpunn.testing import descent
+    >>> descent(AdamW, lr=0.1, weight_decay=0.5)
+    [0.85, 0.7082, 0.575]
     """
 
     _decoupled = True

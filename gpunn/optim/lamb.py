@@ -16,13 +16,9 @@ class LAMB(Moments):
     :class:`~gpunn.optim.Adam`. Where p or d is 0 the step is ``lr d``. The rate does not depend on the scale of the
     loss or of a layer. Source: You et al. 2020, "Large batch optimization for deep learning", algorithm 2.
 
-    >>> import gpunn
-    >>> p = gpunn.tensor([1.0], requires_grad=True)
-    >>> optimizer = LAMB([p], lr=0.1)
-    >>> (p * p).sum().backward()
-    >>> optimizer.step()
-    >>> round(p.item(), 4)
-    0.9
+    >>> from gpunn.testing import descent
+    >>> descent(LAMB, lr=0.1)
+    [0.9, 0.81, 0.729]
     """
 
     def __init__(

@@ -17,13 +17,9 @@ class NAdam(Moments):
 
     A change of ``betas`` between steps counts as if it had been so from the first. Source: Dozat 2016.
 
-    >>> import gpunn
-    >>> p = gpunn.tensor([1.0], requires_grad=True)
-    >>> optimizer = NAdam([p], lr=0.1)
-    >>> (p * p).sum().backward()
-    >>> optimizer.step()
-    >>> round(p.item(), 4)
-    0.8944
+    >>> from gpunn.testing import descent
+    >>> descent(NAdam, lr=0.1)
+    [0.8944, 0.82, 0.7527]
     """
 
     def __init__(

@@ -19,13 +19,9 @@ class RAdam(Moments):
 
     Source: Liu et al. 2020, "On the variance of the adaptive learning rate and beyond".
 
-    >>> import gpunn
-    >>> p = gpunn.tensor([1.0], requires_grad=True)
-    >>> optimizer = RAdam([p], lr=0.1)
-    >>> (p * p).sum().backward()
-    >>> optimizer.step()
-    >>> round(p.item(), 4)
-    0.8
+    >>> from gpunn.testing import descent
+    >>> descent(RAdam, lr=0.1)
+    [0.8, 0.6211, 0.4623]
     """
 
     def __init__(

@@ -16,13 +16,9 @@ class RMSprop(Optimizer):
     momentum the quotient is summed, ``v = momentum v + g / (...);  p -= lr v``. Sources: Tieleman and Hinton 2012,
     "Neural networks for machine learning", lecture 6.5; Graves 2013 (centered).
 
-    >>> import gpunn
-    >>> p = gpunn.tensor([1.0], requires_grad=True)
-    >>> optimizer = RMSprop([p], lr=0.1, alpha=0.75)
-    >>> (p * p).sum().backward()
-    >>> optimizer.step()
-    >>> round(p.item(), 4)
-    0.8
+    >>> from gpunn.testing import descent
+    >>> descent(RMSprop, lr=0.1, alpha=0.75)
+    [0.8, 0.6643, 0.5552]
     """
 
     def __init__(

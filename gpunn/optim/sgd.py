@@ -16,13 +16,9 @@ class SGD(Optimizer):
     ``nesterov=True`` looks one step ahead: ``p -= lr (g + momentum v)``. Without momentum, plain gradient descent.
     Sources: Polyak 1964; Nesterov 1983; Sutskever et al. 2013 (in PyTorch's form, with lr outside v).
 
-    >>> import gpunn
-    >>> p = gpunn.tensor([1.0], requires_grad=True)
-    >>> optimizer = SGD([p], lr=0.1)
-    >>> (p * p).sum().backward()
-    >>> optimizer.step()
-    >>> round(p.item(), 4)
-    0.8
+    >>> from gpunn.testing import descent
+    >>> descent(SGD, lr=0.1)
+    [0.8, 0.64, 0.512]
     """
 
     def __init__(

@@ -71,6 +71,13 @@ def launch(name, grid, block, *args, of=module):
     of.get_function(name)(grid, block, args)
 def x(dtype=np.int32):
     return np.zeros(1, dtype)
+def fail_and_go_on(blocks):
+    try:
+        launch("waits", blocks, 1024, x())
+    except Exception as error:
+        print(type(error).__name__, error)
+    launch("waits", blocks, 32, x())
+    print("goes on")
 launch("nothing", 1, 1, x())
 """
 
@@ -143,12 +150,7 @@ def test_no_room_for_stacks_is_an_error(check):
     code = """
 used = int(open("/proc/self/statm").read().split()[0]) * mmap.PAGESIZE
 resource.setrlimit(resource.RLIMIT_AS, (used + (100 << 20),) * 2)
-try:
-    launch("waits", 4, 1024, x())
-except Exception as error:
-    print(type(error).__name__, error)
-launch("waits", 4, 32, x())
-print("goes on")
+fail_and_go_on(4)
 """
     status, said = run_in_a_process(check, code)
     assert status == 0, said
@@ -171,12 +173,7 @@ for i in range(0, pages, 2):  # every other page by itself: two mappings a turn
         break
 for j in range(i - 600, i, 2):
     libc.mprotect(begin + j * page, page, 0)
-try:
-    launch("waits", 1, 1024, x())
-except Exception as error:
-    print(type(error).__name__, error)
-launch("waits", 1, 32, x())
-print("goes on")
+fail_and_go_on(1)
 """
     if int(Path("/proc/sys/vm/max_map_count").read_text()) > 1 << 20:
         pytest.skip("this system allows too many mappings to use them up")

@@ -29,29 +29,28 @@ def numbers(rng, *shapes):
     return [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
 
 
+def assert_conv(file, x, w, b, sizes, stride, padding, dilation, groups):
+    """The plain kernel takes the arrays, ``sizes``, those of the window and of y, and the settings."""
+    with cuda.emulate():
+        wanted = conv.conv2d(x, w, b, stride, padding, dilation, groups)
+    y = np.empty_like(wanted)
+    run_plain(file, x, w, b, y, *sizes, *w.shape[2:], *y.shape[2:], *stride, *padding, *dilation, threads=y.size)
+    oracles.assert_close(y, wanted, terms=w[0].size)
+
+
 CASES = [((2, 2), (1, 2), (2, 1)), ((1, 3), (2, 0), (1, 1))]
 
 
 @pytest.mark.parametrize(("stride", "padding", "dilation"), CASES)
 def test_conv(stride, padding, dilation, rng):
     x, w, b = numbers(rng, (2, 6, 9, 7), (4, 3, 3, 2), 4)
-    with cuda.emulate():
-        wanted = conv.conv2d(x, w, b, stride, padding, dilation, 2)
-    y = np.empty_like(wanted)
-    sizes = (2, *x.shape, 4, 3, 2, *y.shape[2:], *stride, *padding, *dilation)
-    run_plain("conv.cu", x, w, b, y, *sizes, threads=y.size)
-    oracles.assert_close(y, wanted, terms=18)
+    assert_conv("conv.cu", x, w, b, (2, *x.shape, 4), stride, padding, dilation, groups=2)
 
 
 @pytest.mark.parametrize(("stride", "padding", "dilation"), CASES)
 def test_conv_depthwise(stride, padding, dilation, rng):
     x, w, b = numbers(rng, (2, 3, 9, 7), (6, 1, 3, 2), 6)
-    with cuda.emulate():
-        wanted = conv.conv2d(x, w, b, stride, padding, dilation, 3)
-    y = np.empty_like(wanted)
-    sizes = (*x.shape, 2, 3, 2, *y.shape[2:], *stride, *padding, *dilation)
-    run_plain("conv_depthwise.cu", x, w, b, y, *sizes, threads=y.size)
-    oracles.assert_close(y, wanted, terms=6)
+    assert_conv("conv_depthwise.cu", x, w, b, (*x.shape, 2), stride, padding, dilation, groups=3)
 
 
 def test_conv_mma(rng):

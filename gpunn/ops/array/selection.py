@@ -8,6 +8,8 @@ hides it.
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
@@ -56,9 +58,7 @@ def maximum(a: Array, b: Array) -> Array:
 
 def maximum_backward(gy: Array, a: Array, b: Array, needs: tuple[bool, ...]) -> Gradients:
     """``gy`` to the larger, half of it to each where they are equal, all of it to both where one is NaN."""
-    ga = unbroadcast(gy * _share(a < b, a == b, gy.dtype), a.shape) if needs[0] else None
-    gb = unbroadcast(gy * _share(b < a, a == b, gy.dtype), b.shape) if needs[1] else None
-    return ga, gb
+    return _to_the_chosen(gy, a, b, needs, loses=operator.lt)
 
 
 def minimum(a: Array, b: Array) -> Array:
@@ -73,8 +73,15 @@ def minimum(a: Array, b: Array) -> Array:
 
 def minimum_backward(gy: Array, a: Array, b: Array, needs: tuple[bool, ...]) -> Gradients:
     """As :func:`maximum_backward`, to the smaller."""
-    ga = unbroadcast(gy * _share(a > b, a == b, gy.dtype), a.shape) if needs[0] else None
-    gb = unbroadcast(gy * _share(b > a, a == b, gy.dtype), b.shape) if needs[1] else None
+    return _to_the_chosen(gy, a, b, needs, loses=operator.gt)
+
+
+def _to_the_chosen(
+    gy: Array, a: Array, b: Array, needs: tuple[bool, ...], loses: Callable[[Array, Array], Array]
+) -> Gradients:
+    """The gradients of a choice of elements; ``loses(a, b)`` says where b is chosen before a."""
+    ga = unbroadcast(gy * _share(loses(a, b), a == b, gy.dtype), a.shape) if needs[0] else None
+    gb = unbroadcast(gy * _share(loses(b, a), a == b, gy.dtype), b.shape) if needs[1] else None
     return ga, gb
 
 

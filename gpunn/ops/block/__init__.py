@@ -19,7 +19,7 @@ from gpunn.errors import ShapeError, check
 from gpunn.ops.block import in_turn, kernel
 from gpunn.ops.block.geometry import Plan, plan
 from gpunn.ops.pool.geometry import check_place
-from gpunn.ops.shared.checks import check_shape
+from gpunn.ops.shared.checks import check_operands, check_shape
 from gpunn.ops.shared.routes import route
 
 __all__ = [
@@ -54,9 +54,7 @@ def bias_relu_pool_lrn(plan: Plan, x: Array, b: Array) -> tuple[Array, Array, Ar
 def bias_relu_pool_lrn_backward(plan: Plan, gy: Array, pooled: Array, place: Array) -> tuple[Array, Array]:
     """The gradients with respect to x and b."""
     op = f"{plan.op}_backward"
-    operands(op, gy=gy, pooled=pooled)
-    for name, array in (("gy", gy), ("pooled", pooled)):
-        check_shape(op, name, array, plan.pool.y_shape)
+    check_operands(op, gy=(gy, plan.pool.y_shape), pooled=(pooled, plan.pool.y_shape))
     check_place(op, place, gy.shape, plan.pool.place_dtype)
     both: tuple[Array, Array] = route(ROUTES, plan, gy).pool_lrn_backward(plan, gy, pooled, place)
     return both

@@ -18,7 +18,7 @@ from gpunn.backend import Array, accumulation_dtype, operands
 from gpunn.errors import ShapeError, check
 from gpunn.ops.conv import ways
 from gpunn.ops.conv.geometry import Plan, plan
-from gpunn.ops.shared.checks import check_shape
+from gpunn.ops.shared.checks import check_operands
 
 __all__ = ["Plan", "backward_b", "backward_w", "backward_x", "forward", "plan"]
 
@@ -32,29 +32,19 @@ def forward(plan: Plan, x: Array, w: Array, b: Array | None = None, relu: bool =
     [[[1.0, 1.0, 1.0, 1.0]]]
     """
     op = f"{plan.op}_bias_relu" if relu else plan.op
-    operands(op, {"b": b}, x=x, w=w)
-    check_shape(op, "x", x, plan.x_shape)
-    check_shape(op, "w", w, plan.w_shape)
-    if b is not None:
-        check_shape(op, "b", b, plan.w_shape[:1])
+    check_operands(op, {"b": (b, plan.w_shape[:1])}, x=(x, plan.x_shape), w=(w, plan.w_shape))
     return ways.forward(plan, x, w, b, relu)
 
 
 def backward_x(plan: Plan, gy: Array, w: Array) -> Array:
     """The gradient with respect to x, from gy, the gradient with respect to y."""
-    op = f"{plan.op}_backward_x"
-    operands(op, gy=gy, w=w)
-    check_shape(op, "gy", gy, plan.y_shape)
-    check_shape(op, "w", w, plan.w_shape)
+    check_operands(f"{plan.op}_backward_x", gy=(gy, plan.y_shape), w=(w, plan.w_shape))
     return ways.backward_x(plan, gy, w)
 
 
 def backward_w(plan: Plan, gy: Array, x: Array) -> Array:
     """The gradient with respect to w, (K, C/groups, *kernel), summed over the batch."""
-    op = f"{plan.op}_backward_w"
-    operands(op, gy=gy, x=x)
-    check_shape(op, "gy", gy, plan.y_shape)
-    check_shape(op, "x", x, plan.x_shape)
+    check_operands(f"{plan.op}_backward_w", gy=(gy, plan.y_shape), x=(x, plan.x_shape))
     return ways.backward_w(plan, gy, x)
 
 

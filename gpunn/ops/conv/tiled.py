@@ -38,52 +38,46 @@ def multiprocessors(x: Array) -> int:
 def forward(plan: Plan, x: Array, w: Array, b: Array | None, relu: bool) -> Array:
     """y (N, K, OH, OW), with the bias b added unless it is None, and cut off at 0 if ``relu``."""
     xp = get_array_module(x)
-    x, w = xp.ascontiguousarray(x), xp.ascontiguousarray(w)
-    y = xp.empty(plan.y_shape, x.dtype)
-    if y.size == 0:
-        return y
-    bias = w if b is None else xp.ascontiguousarray(b)  # the kernel does not read it if has_bias is 0
+    w, y = xp.ascontiguousarray(w), xp.empty(plan.y_shape, x.dtype)
+    bias = w if b is None else b  # the kernel does not read it if has_bias is 0
     sizes = [x.size, w.size, y.size]
 
     def run(tiles: Configuration, *arrays: Array) -> None:
         args = [*arrays, np.int32(b is not None), np.int32(relu)]
         _launch(plan, "forward", args, sizes, tiles)
 
-    arrays = (x, w, bias, y)
-    run(_tiles(plan, "forward", sizes, run, arrays), *arrays)
-    return y
+    return _filled(plan, "forward", sizes, run, x, w, bias, y)
 
 
 def backward_x(plan: Plan, gy: Array, w: Array) -> Array:
     """gx (N, C, H, W)."""
-    xp = get_array_module(gy)
-    gx = xp.empty(plan.x_shape, gy.dtype)
-    if gx.size == 0:
-        return gx
+    gx = get_array_module(gy).empty(plan.x_shape, gy.dtype)
     sizes = [gy.size, w.size, gx.size]
 
     def run(tiles: Configuration, *arrays: Array) -> None:
         _launch(plan, "backward_x", list(arrays), sizes, tiles)
 
-    arrays = (xp.ascontiguousarray(gy), xp.ascontiguousarray(w), gx)
-    run(_tiles(plan, "backward_x", sizes, run, arrays), *arrays)
-    return gx
+    return _filled(plan, "backward_x", sizes, run, gy, w, gx)
 
 
 def backward_w(plan: Plan, gy: Array, x: Array) -> Array:
     """gw (K, C/groups, KH, KW): partial sums in a workspace, added up by a second kernel if there are several."""
-    xp = get_array_module(gy)
-    gw = xp.empty(plan.w_shape, gy.dtype)
-    if gw.size == 0:
-        return gw
+    gw = get_array_module(gy).empty(plan.w_shape, gy.dtype)
     sizes = [gy.size, x.size, gw.size]
 
     def run(tiles: Configuration, gy: Array, x: Array, gw: Array) -> None:
         _split_sums(plan, tiles, gy, x, gw, [*sizes, tiles.splits * gw.size])
 
-    arrays = (xp.ascontiguousarray(gy), xp.ascontiguousarray(x), gw)
-    run(_tiles(plan, "backward_w", sizes, run, arrays), *arrays)
-    return gw
+    return _filled(plan, "backward_w", sizes, run, gy, x, gw)
+
+
+def _filled(plan: Plan, job: Job, sizes: Sequence[int], run: Callable[..., None], *arrays: Array) -> Array:
+    """The last of ``arrays``, filled by ``run`` from the others, with the tiles that do it best."""
+    *inputs, result = arrays
+    if result.size:
+        given = (*map(get_array_module(result).ascontiguousarray, inputs), result)
+        run(_tiles(plan, job, sizes, run, given), *given)
+    return result
 
 
 def _split_sums(plan: Plan, tiles: Configuration, gy: Array, x: Array, gw: Array, sizes: Sequence[int]) -> None:

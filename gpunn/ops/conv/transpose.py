@@ -17,11 +17,11 @@ one of x. float16 is summed in float32. The gradient of b is :func:`gpunn.ops.co
 
 from __future__ import annotations
 
-from gpunn.backend import Array, operands
+from gpunn.backend import Array
 from gpunn.errors import ArgumentError, ShapeError, check
 from gpunn.ops.conv import ways
 from gpunn.ops.conv.geometry import Plan
-from gpunn.ops.shared.checks import Size, check_rank, check_shape, integer, integers
+from gpunn.ops.shared.checks import Size, check_operands, check_rank, integer, integers
 from gpunn.ops.shared.plans import planned
 from gpunn.ops.shared.window import Padding, Sizes, window
 
@@ -34,11 +34,7 @@ def forward(plan: Plan, x: Array, w: Array, b: Array | None = None) -> Array:
     >>> forward(plan(1, x.shape, w.shape, 2), x, w).tolist()
     [[[1.0, 10.0, 102.0, 20.0, 200.0]]]
     """
-    operands(plan.op, {"b": b}, x=x, w=w)
-    check_shape(plan.op, "x", x, plan.y_shape)
-    check_shape(plan.op, "w", w, plan.w_shape)
-    if b is not None:
-        check_shape(plan.op, "b", b, plan.x_shape[1:2])
+    check_operands(plan.op, {"b": (b, plan.x_shape[1:2])}, x=(x, plan.y_shape), w=(w, plan.w_shape))
     y = ways.backward_x(plan, x, w)
     if b is not None:
         y += b.reshape(-1, *(1,) * plan.rank)
@@ -47,19 +43,13 @@ def forward(plan: Plan, x: Array, w: Array, b: Array | None = None) -> Array:
 
 def backward_x(plan: Plan, gy: Array, w: Array) -> Array:
     """The gradient with respect to x, (N, C, *image): gy convolved with w."""
-    op = f"{plan.op}_backward_x"
-    operands(op, gy=gy, w=w)
-    check_shape(op, "gy", gy, plan.x_shape)
-    check_shape(op, "w", w, plan.w_shape)
+    check_operands(f"{plan.op}_backward_x", gy=(gy, plan.x_shape), w=(w, plan.w_shape))
     return ways.forward(plan, gy, w)
 
 
 def backward_w(plan: Plan, gy: Array, x: Array) -> Array:
     """The gradient with respect to w, (C, K/groups, *kernel), summed over the batch."""
-    op = f"{plan.op}_backward_w"
-    operands(op, gy=gy, x=x)
-    check_shape(op, "gy", gy, plan.x_shape)
-    check_shape(op, "x", x, plan.y_shape)
+    check_operands(f"{plan.op}_backward_w", gy=(gy, plan.x_shape), x=(x, plan.y_shape))
     return ways.backward_w(plan, x, gy)
 
 

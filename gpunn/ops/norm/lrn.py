@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from gpunn.backend import Array, operands
+from gpunn.backend import Array
 from gpunn.errors import ArgumentError, ShapeError, check, check_number
 from gpunn.ops.norm import lrn_kernel, lrn_shifted
 from gpunn.ops.norm.lrn_geometry import AlphaMode, LrnPlan
-from gpunn.ops.shared.checks import Size, check_shape, integer
+from gpunn.ops.shared.checks import Size, check_operands, integer
 from gpunn.ops.shared.plans import planned
 from gpunn.ops.shared.routes import route
 
@@ -59,8 +59,7 @@ def local_response_norm(plan: LrnPlan, x: Array) -> Array:
     >>> local_response_norm(plan, x).ravel().round(4).tolist()
     [0.5, 0.3333, 0.5]
     """
-    operands(plan.op, x=x)
-    check_shape(plan.op, "x", x, plan.x_shape)
+    check_operands(plan.op, x=(x, plan.x_shape))
     return route(ROUTES, x).forward(plan, x)
 
 
@@ -69,8 +68,5 @@ def local_response_norm_backward(plan: LrnPlan, gy: Array, x: Array) -> Array:
 
     gx[i] = gy[i] s[i]^-beta - 2 a beta x[i] * sum over the c whose window holds i of gy[c] x[c] s[c]^(-beta-1)
     """
-    op = f"{plan.op}_backward"
-    operands(op, gy=gy, x=x)
-    check_shape(op, "gy", gy, plan.x_shape)
-    check_shape(op, "x", x, plan.x_shape)
+    check_operands(f"{plan.op}_backward", gy=(gy, plan.x_shape), x=(x, plan.x_shape))
     return route(ROUTES, x).backward(plan, gy, x)

@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpunn.backend import Array, get_array_module, operands
+from gpunn.backend import Array, get_array_module
 from gpunn.errors import ShapeError, check
 from gpunn.ops.pool import ways
 from gpunn.ops.pool.geometry import Plan, Stride, avg_plan, check_place, holds_elements, max_plan
-from gpunn.ops.shared.checks import check_shape
+from gpunn.ops.shared.checks import check_operands, check_shape
 
 __all__ = [
     "Plan",
@@ -45,16 +45,14 @@ def max_pool(plan: Plan, x: Array) -> tuple[Array, Array]:
     >>> y.tolist(), place.tolist()
     ([[[3.0, 4.0]]], [[[0, 1]]])
     """
-    operands(plan.op, x=x)
-    check_shape(plan.op, "x", x, plan.x_shape)
+    check_operands(plan.op, x=(x, plan.x_shape))
     return ways.max_forward(plan, x)
 
 
 def max_pool_backward(plan: Plan, gy: Array, place: Array) -> Array:
     """The gradient with respect to x: each gy added at the element that was its window's maximum."""
     op = f"{plan.op}_backward"
-    operands(op, gy=gy)
-    check_shape(op, "gy", gy, plan.y_shape)
+    check_operands(op, gy=(gy, plan.y_shape))
     check_place(op, place, plan.y_shape, plan.place_dtype)
     return ways.max_backward(plan, gy, place)
 
@@ -85,14 +83,11 @@ def avg_pool(plan: Plan, x: Array) -> Array:
     >>> avg_pool(avg_plan(1, x.shape, 2), x).tolist()
     [[[2.0, 3.0]]]
     """
-    operands(plan.op, x=x)
-    check_shape(plan.op, "x", x, plan.x_shape)
+    check_operands(plan.op, x=(x, plan.x_shape))
     return ways.avg_forward(plan, x)
 
 
 def avg_pool_backward(plan: Plan, gy: Array) -> Array:
     """The gradient with respect to x: each gy, divided as its mean was, added over its window."""
-    op = f"{plan.op}_backward"
-    operands(op, gy=gy)
-    check_shape(op, "gy", gy, plan.y_shape)
+    check_operands(f"{plan.op}_backward", gy=(gy, plan.y_shape))
     return ways.avg_backward(plan, gy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,7 @@ def max_forward(plan: Plan, x: Array) -> tuple[Array, Array]:
     """The maxima (N, C, *out) and their places."""
     xp, place_type, phases = get_array_module(x), plan.place_dtype, plan.phases
     y, place = (xp.empty(plan.y_shape, dtype) for dtype in (x.dtype, place_type))
-    planes, y_planes, place_planes = (a.reshape(-1, *a.shape[2:]) for a in (x, y, place))
-
-    for part in chunks(xp, len(planes), phases.elements * x.itemsize):
-        images = planes[part]
-        buffer = phases.empty(xp, len(images), -np.inf, x.dtype)
+    for buffer, images, maxima, places in _parts(plan, x.dtype, -np.inf, x, y, place):
         phases.split(images, buffer)
         first, *rest = phases.views(buffer)
         most, found = first.copy(), xp.zeros(first.shape, place_type)
@@ -39,7 +36,7 @@ def max_forward(plan: Plan, x: Array) -> tuple[Array, Array]:
         if bool((most != most).any()):  # NaN is greater than nothing; the last one in the window wins, as in PyTorch
             for tap, candidate in enumerate([first, *rest]):
                 xp.copyto(found, place_type.type(tap), where=candidate != candidate)
-        y_planes[part], place_planes[part] = phases.crop(most), phases.crop(found)
+        maxima[...], places[...] = phases.crop(most), phases.crop(found)
     size, out = plan.image, plan.out
     if plan.window.reach(size, out) != size:  # a window may begin in the padding, which is never a maximum's place
         place = xp.where(y == -np.inf, _first_inside(xp, size, out, plan.window), place).astype(place_type)
@@ -50,18 +47,15 @@ def max_backward(plan: Plan, gy: Array, place: Array) -> Array:
     """gx (N, C, *image): each gy added at the element that was its window's maximum."""
     xp, acc, phases = get_array_module(gy), accumulation_dtype(gy.dtype), plan.phases
     gx = xp.empty(plan.x_shape, gy.dtype)
-    planes, gy_planes, place_planes = (a.reshape(-1, *a.shape[2:]) for a in (gx, gy, place))
-
-    for part in chunks(xp, len(planes), phases.elements * acc.itemsize):
-        buffer = phases.empty(xp, len(planes[part]), 0, acc)
+    for buffer, images, gradients, places in _parts(plan, acc, 0, gx, gy, place):
         views = phases.views(buffer)
         g, found = xp.zeros(views[0].shape, acc), xp.zeros(views[0].shape, place.dtype)
-        phases.crop(g)[...], phases.crop(found)[...] = gy_planes[part], place_planes[part]
+        phases.crop(g)[...], phases.crop(found)[...] = gradients, places
         here, share = xp.empty(g.shape, bool), xp.empty_like(g)
         for tap, view in enumerate(views):
             xp.equal(found, place.dtype.type(tap), out=here)
             view += xp.multiply(g, here, out=share)
-        phases.join(buffer, planes[part])
+        phases.join(buffer, images)
     return gx
 
 
@@ -69,17 +63,14 @@ def avg_forward(plan: Plan, x: Array) -> Array:
     """The means (N, C, *out)."""
     xp, acc, phases = get_array_module(x), accumulation_dtype(x.dtype), plan.phases
     y, divisor = xp.empty(plan.y_shape, x.dtype), _divisor(xp, plan, acc)
-    planes, y_planes = (a.reshape(-1, *a.shape[2:]) for a in (x, y))
-
-    for part in chunks(xp, len(planes), phases.elements * acc.itemsize):
-        buffer = phases.empty(xp, len(planes[part]), 0, acc)
-        phases.split(planes[part], buffer)
+    for buffer, images, means in _parts(plan, acc, 0, x, y):
+        phases.split(images, buffer)
         first, *rest = phases.views(buffer)
         total = first.copy()
         with np.errstate(over="ignore", invalid="ignore"):  # windows outside the output are nobody's
             for view in rest:
                 total += view
-        y_planes[part] = phases.crop(total) / divisor
+        means[...] = phases.crop(total) / divisor
     return y
 
 
@@ -87,17 +78,25 @@ def avg_backward(plan: Plan, gy: Array) -> Array:
     """gx (N, C, *image): each gy, divided as its mean was, added over its window."""
     xp, acc, phases = get_array_module(gy), accumulation_dtype(gy.dtype), plan.phases
     gx, divisor = xp.empty(plan.x_shape, gy.dtype), _divisor(xp, plan, acc)
-    planes, gy_planes = (a.reshape(-1, *a.shape[2:]) for a in (gx, gy))
-
-    for part in chunks(xp, len(planes), phases.elements * acc.itemsize):
-        buffer = phases.empty(xp, len(planes[part]), 0, acc)
+    for buffer, images, gradients in _parts(plan, acc, 0, gx, gy):
         views = phases.views(buffer)
         share = xp.zeros(views[0].shape, acc)
-        phases.crop(share)[...] = gy_planes[part] / divisor
+        phases.crop(share)[...] = gradients / divisor
         for view in views:
             view += share
-        phases.join(buffer, planes[part])
+        phases.join(buffer, images)
     return gx
+
+
+def _parts(plan: Plan, dtype: Any, padding: float, *arrays: Array) -> Iterator[tuple[Array, ...]]:
+    """Some images (M, *image) of each of ``arrays``, in turn, after a buffer in ``dtype`` for their phases.
+
+    What is written into the images is written into ``arrays``, where these are contiguous.
+    """
+    xp, planes = get_array_module(*arrays), [a.reshape(-1, *a.shape[2:]) for a in arrays]
+    for part in chunks(xp, len(planes[0]), plan.phases.elements * dtype.itemsize):
+        buffer = plan.phases.empty(xp, part.stop - part.start, padding, dtype)
+        yield buffer, *(each[part] for each in planes)
 
 
 def _first_inside(xp: Any, size: Size, out: Size, win: Window) -> Array:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from numbers import Integral
 from typing import Any
 
-from gpunn.backend import Array, check_array
+from gpunn.backend import Array, check_array, operands
 from gpunn.errors import ArgumentError, ShapeError, check, fail
 
 Size = tuple[int, ...]
@@ -66,3 +67,21 @@ def check_shape(op: str, name: str, x: Array, shape: Size) -> None:
     """Check that ``x`` has exactly ``shape``."""
     if x.shape != shape:
         fail(ShapeError, op, f"{name} must have shape {shape}", shape=x.shape)
+
+
+def check_operands(
+    op: str, optional: Mapping[str, tuple[Array | None, Size]] | None = None, /, **arrays: tuple[Array, Size]
+) -> None:
+    """Check arrays as :func:`gpunn.backend.operands` does, and the shape that is given beside each.
+
+    In ``optional`` None stands for one left out.
+
+    >>> import numpy as np
+    >>> check_operands("conv1d", {"b": (None, (3,))}, x=(np.ones((1, 2, 5)), (1, 2, 4)))
+    Traceback (most recent call last):
+    gpunn.errors.ShapeError: conv1d: x must have shape (1, 2, 4), got shape=(1, 2, 5)
+    """
+    given = arrays if optional is None else arrays | {name: own for name, own in optional.items() if own[0] is not None}
+    operands(op, **{name: x for name, (x, _) in given.items()})
+    for name, (x, shape) in given.items():
+        check_shape(op, name, x, shape)

@@ -1,12 +1,14 @@
+import agreement
 import numpy as np
 import oracles
 import pytest
+from conv_case import assert_wrong_arrays_are_refused
 from planned import conv as ops
 
 import gpunn.functional as F
-from gpunn import nn, tensor
+from gpunn import nn
 from gpunn.backend import random_generator
-from gpunn.errors import ArgumentError, DtypeError, ShapeError
+from gpunn.errors import ArgumentError, ShapeError
 from gpunn.ops.shared.window import window
 
 
@@ -145,15 +147,7 @@ def test_errors_name_rule_and_values(run, rank, x, w, settings, kind, message):
 
 
 def test_errors_about_dtypes_and_gradients():
-    x, w = np.ones((1, 1, 4)), np.ones((1, 1, 3))
-    with pytest.raises(DtypeError, match="conv1d: arrays must have one dtype, got x='float64', w='float32'"):
-        ops.conv(1, x, w.astype(np.float32))
-    with pytest.raises(ShapeError, match=r"conv1d: b must have shape \(1,\), got shape=\(2,\)"):
-        ops.conv(1, x, w, np.ones(2))
-    with pytest.raises(ShapeError, match=r"conv1d_backward_x: gy must have shape \(1, 1, 2\), got shape=\(1, 1, 4\)"):
-        ops.conv_backward_x(1, x, w, x.shape)
-    with pytest.raises(ShapeError, match=r"conv1d_backward_w: gy must have shape \(1, 1, 2\), got shape=\(1, 1, 4\)"):
-        ops.conv_backward_w(1, x, x, w.shape)
+    assert_wrong_arrays_are_refused(ops, "conv", (1, 1, 4), (1, 1, 3), (1, 1, 2))
     with pytest.raises(ShapeError, match=r"conv_backward_b: gy must have the dimensions \(N, K, \.\.\.\), got"):
         ops.conv_backward_b(np.ones(3))
 
@@ -197,18 +191,6 @@ def test_matches_pytorch(run, rank):
     for seed in range(60):
         rng = np.random.default_rng(seed)
         *shapes, settings = random_case(rank, rng)
-        given = arrays(shapes, rng)[: 3 - seed % 2]
-        leaves = [torch.tensor(a, requires_grad=True) for a in given]
-        expected = getattr(torch.nn.functional, f"conv{rank}d")(*leaves, **settings)
-        gy = rng.standard_normal(expected.shape)
-        expected.backward(torch.tensor(gy))
-
-        def step(*values, rank=rank, settings=settings):
-            own = [tensor(a, requires_grad=True) for a in values[:-1]]
-            y = getattr(F, f"conv{rank}d")(*own, **settings)
-            y.backward(values[-1])
-            return y.data, *(leaf.grad for leaf in own)
-
-        wanted = [expected.detach(), *(leaf.grad for leaf in leaves)]
-        for a, e in zip(run(step, *given, gy), wanted, strict=True):
-            np.testing.assert_allclose(a, e.numpy(), rtol=1e-9, atol=1e-9, err_msg=f"{seed}: {shapes} {settings}")
+        both = agreement.both(torch, f"conv{rank}d", **settings)
+        given, where = arrays(shapes, rng)[: 3 - seed % 2], f"{seed=} {shapes} {settings}"
+        agreement.assert_agrees(run, torch, *both, given, where=where, tolerance=1e-9)

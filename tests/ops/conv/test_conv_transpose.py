@@ -1,13 +1,15 @@
+import agreement
 import numpy as np
 import oracles
 import pytest
+from conv_case import assert_wrong_arrays_are_refused
 from planned import conv
 from planned import transposed as ops
 
 import gpunn.functional as F
-from gpunn import nn, tensor
+from gpunn import nn
 from gpunn.backend import matmul_precision
-from gpunn.errors import ArgumentError, DtypeError, ShapeError
+from gpunn.errors import ArgumentError, ShapeError
 
 
 def random_case(rank, rng):
@@ -162,15 +164,7 @@ def test_errors_name_rule_and_values(run, rank, x, w, settings, kind, message):
 
 
 def test_errors_about_dtypes_and_gradients():
-    x, w = np.ones((1, 1, 4)), np.ones((1, 2, 3))
-    with pytest.raises(DtypeError, match="conv_transpose1d: arrays must have one dtype, got x='float64', w='float32'"):
-        ops.conv_transpose(1, x, w.astype(np.float32))
-    with pytest.raises(ShapeError, match=r"conv_transpose1d: b must have shape \(2,\), got shape=\(1,\)"):
-        ops.conv_transpose(1, x, w, np.ones(1))
-    with pytest.raises(ShapeError, match=r"conv_transpose1d_backward_x: gy must have shape \(1, 2, 6\), got"):
-        ops.conv_transpose_backward_x(1, x, w, x.shape)
-    with pytest.raises(ShapeError, match=r"conv_transpose1d_backward_w: gy must have shape \(1, 2, 6\), got"):
-        ops.conv_transpose_backward_w(1, x, x, w.shape)
+    assert_wrong_arrays_are_refused(ops, "conv_transpose", (1, 1, 4), (1, 2, 3), (1, 2, 6))
 
 
 def test_layers_are_their_function(rng):
@@ -195,18 +189,6 @@ def test_matches_pytorch(run, rank):
     for seed in range(60):
         rng = np.random.default_rng(seed)
         *shapes, settings = random_case(rank, rng)
-        given = arrays(shapes, settings["groups"], rng)[: 3 - seed % 2]
-        leaves = [torch.tensor(a, requires_grad=True) for a in given]
-        expected = getattr(torch.nn.functional, f"conv_transpose{rank}d")(*leaves, **settings)
-        gy = rng.standard_normal(expected.shape)
-        expected.backward(torch.tensor(gy))
-
-        def step(*values, rank=rank, settings=settings):
-            own = [tensor(a, requires_grad=True) for a in values[:-1]]
-            y = getattr(F, f"conv_transpose{rank}d")(*own, **settings)
-            y.backward(values[-1])
-            return y.data, *(leaf.grad for leaf in own)
-
-        wanted = [expected.detach(), *(leaf.grad for leaf in leaves)]
-        for a, e in zip(run(step, *given, gy), wanted, strict=True):
-            np.testing.assert_allclose(a, e.numpy(), rtol=1e-9, atol=1e-9, err_msg=f"{seed}: {shapes} {settings}")
+        both = agreement.both(torch, f"conv_transpose{rank}d", **settings)
+        given, where = arrays(shapes, settings["groups"], rng)[: 3 - seed % 2], f"{seed=} {shapes} {settings}"
+        agreement.assert_agrees(run, torch, *both, given, where=where, tolerance=1e-9)

@@ -53,20 +53,11 @@ def test_backward_is_the_directional_difference(run_xp, rng):
             ("binary_cross_entropy", p, (weight, reduction)),
             ("binary_cross_entropy_with_logits", x, (weight, reduction, pos_weight)),
         ):
-            forward = getattr(ops, name)
-            oracles.assert_gradient(
-                lambda v, f=forward, t=t, s=settings: run_xp(f, v, t, *s),
-                lambda gy, n=name, v=value, t=t, s=settings: run_xp(getattr(ops, f"{n}_backward"), gy, v, t, *s),
-                value, rng,
-            )  # fmt: skip
+            forward, backward = getattr(ops, name), getattr(ops, f"{name}_backward")
+            oracles.assert_gradient_of_argument(run_xp, forward, backward, (value, t, *settings), 0, rng)
             middle = np.asarray(0.2 + 0.6 * t)  # so that a step stays within 0 to 1
-            oracles.assert_gradient(
-                lambda v, f=forward, x=value, s=settings: run_xp(f, x, v, *s),
-                lambda gy, n=name, v=value, t=middle, s=settings: run_xp(
-                    getattr(ops, f"{n}_backward_target"), gy, v, t, *s
-                ),
-                middle, rng,
-            )  # fmt: skip
+            backward = getattr(ops, f"{name}_backward_target")
+            oracles.assert_gradient_of_argument(run_xp, forward, backward, (value, middle, *settings), 1, rng)
 
 
 def test_worked_number_of_binary_cross_entropy(run_xp):

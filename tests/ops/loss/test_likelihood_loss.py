@@ -68,19 +68,11 @@ def test_forward_is_the_naive_loop(run_xp, dtype):
 def test_backward_is_the_directional_difference(run_xp, rng):
     for seed in range(30):
         x, target, weight, settings = draw_nll(np.random.default_rng(seed))
-        oracles.assert_gradient(
-            lambda v, t=target, w=weight, s=settings: run_xp(ops.nll_loss, v, t, w, **s),
-            lambda gy, x=x, t=target, w=weight, s=settings: run_xp(ops.nll_loss_backward, gy, x, t, w, **s), x, rng,
-        )  # fmt: skip
-        x, target, *rest = draw_kl(np.random.default_rng(seed))
-        oracles.assert_gradient(
-            lambda v, t=target, s=rest: run_xp(ops.kl_div, v, t, *s),
-            lambda gy, x=x, t=target, s=rest: run_xp(ops.kl_div_backward, gy, x, t, *s), x, rng,
-        )  # fmt: skip
-        oracles.assert_gradient(
-            lambda v, x=x, s=rest: run_xp(ops.kl_div, x, v, *s),
-            lambda gy, x=x, t=target, s=rest: run_xp(ops.kl_div_backward_target, gy, x, t, *s), target, rng,
-        )  # fmt: skip
+        both, given = (ops.nll_loss, ops.nll_loss_backward), (x, target, weight)
+        oracles.assert_gradient_of_argument(run_xp, *both, given, 0, rng, **settings)
+        given = draw_kl(np.random.default_rng(seed))
+        for number, backward in enumerate((ops.kl_div_backward, ops.kl_div_backward_target)):
+            oracles.assert_gradient_of_argument(run_xp, ops.kl_div, backward, given, number, rng)
 
 
 @pytest.mark.parametrize("log_target", [False, True])

@@ -247,18 +247,11 @@ def test_every_setting_is_the_naive_loop(run, dtype):
 def test_every_setting_has_the_directional_difference_as_gradient(run, rng):
     for seed in range(30):
         x, target, weight, settings = draw(np.random.default_rng(seed))
-        oracles.assert_gradient(
-            lambda v, t=target, w=weight, s=settings: run(ops.cross_entropy, v, t, w, **s),
-            lambda gy, x=x, t=target, w=weight, s=settings: run(ops.cross_entropy_backward, gy, x, t, w, **s), x, rng,
-        )  # fmt: skip
+        both, given = (ops.cross_entropy, ops.cross_entropy_backward), (x, target, weight)
+        oracles.assert_gradient_of_argument(run, *both, given, 0, rng, **settings)
         if target.dtype.kind == "f":
-            oracles.assert_gradient(
-                lambda v, x=x, w=weight, s=settings: run(ops.cross_entropy, x, v, w, **s),
-                lambda gy, x=x, t=target, w=weight, s=settings: run(
-                    ops.cross_entropy_backward_target, gy, x, t, w, **s
-                ),
-                0.05 + 0.9 * target, rng,
-            )  # fmt: skip
+            both, given = (ops.cross_entropy, ops.cross_entropy_backward_target), (x, 0.05 + 0.9 * target, weight)
+            oracles.assert_gradient_of_argument(run, *both, given, 1, rng, **settings)
 
 
 def test_probabilities_of_one_class_are_that_class(run, rng):

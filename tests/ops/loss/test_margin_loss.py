@@ -79,10 +79,8 @@ def test_backward_is_the_directional_difference(run_xp, name, rng):
         arrays, target, settings = draw(np.random.default_rng(seed))[name]
         for number in range(len(arrays)):  # the cosine of x1 and x2 is that of x2 and x1
             first, *second = arrays[::-1] if number else arrays
-            oracles.assert_gradient(
-                lambda v, b=second, t=target, s=settings: run_xp(forward, v, *b, t, *s),
-                lambda gy, a=first, b=second, t=target, s=settings: run_xp(backward, gy, a, *b, t, *s), first, rng,
-            )  # fmt: skip
+            given = (first, *second, target, *settings)
+            oracles.assert_gradient_of_argument(run_xp, forward, backward, given, 0, rng)
 
 
 def test_corners_have_slope_0(run_xp):

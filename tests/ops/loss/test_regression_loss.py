@@ -3,7 +3,6 @@ import numpy as np
 import oracles
 import pytest
 
-from gpunn import functional as F
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
 from gpunn.ops import loss as ops
 
@@ -45,10 +44,7 @@ def test_forward_is_the_naive_loop(run_xp, name, settings, scalar, dtype, reduct
 def test_backward_is_the_directional_difference(run_xp, name, settings, scalar, reduction, rng):
     x, target = rng.standard_normal((2, 4, 3))
     forward, backward = getattr(ops, name), getattr(ops, f"{name}_backward")
-    oracles.assert_gradient(
-        lambda v: run_xp(forward, v, target, reduction, **settings),
-        lambda gy: run_xp(backward, gy, x, target, reduction, **settings), x, rng,
-    )  # fmt: skip
+    oracles.assert_gradient_of_argument(run_xp, forward, backward, (x, target, reduction), 0, rng, **settings)
 
 
 def test_worked_number_of_the_squared_error(run_xp):
@@ -127,6 +123,5 @@ def test_matches_pytorch(run_xp, name):
         settings = {"reduction": str(rng.choice(["mean", "sum", "none"]))}
         settings |= {"huber_loss": {"delta": float(rng.uniform(0.1, 3))},
                      "smooth_l1_loss": {"beta": float(rng.choice([0, 0.5, 2]))}}.get(name, {})  # fmt: skip
-        ours = lambda v, t, s=settings: getattr(F, name)(v, t, **s)  # noqa: E731
-        theirs = lambda v, t, s=settings: getattr(torch.nn.functional, name)(v, t, **s)  # noqa: E731
-        agreement.assert_agrees(run_xp, torch, ours, theirs, [x, target], where=f"{seed=} {x.shape} {settings}")
+        both = agreement.both(torch, name, **settings)
+        agreement.assert_agrees(run_xp, torch, *both, [x, target], where=f"{seed=} {x.shape} {settings}")

@@ -1,7 +1,7 @@
 import numpy as np
 import oracles
 import pytest
-from norm_case import assert_steps_are_pytorchs
+from norm_case import assert_steps_are_pytorchs, case
 
 import gpunn
 from gpunn import cuda, nn, tensor
@@ -24,12 +24,6 @@ AWKWARD = {
     "one example": (1, 2, 9, 9),
 }
 SHAPES = pytest.mark.parametrize("shape", AWKWARD.values(), ids=AWKWARD.keys())
-
-
-def case(shape, dtype, rng, mean=2.0):
-    x = (rng.standard_normal(shape) + mean).astype(dtype)
-    weight, bias = rng.standard_normal((2, shape[1])).astype(dtype)
-    return x, weight, bias
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

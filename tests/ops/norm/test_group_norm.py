@@ -1,10 +1,16 @@
+import agreement
 import numpy as np
 import oracles
 import pytest
-from norm_case import assert_steps_are_pytorchs
+from norm_case import (
+    assert_float16_gradients_are_those_of_float32,
+    assert_steps_are_pytorchs,
+    assert_weight_and_bias_can_be_left_out,
+    case,
+)
 
 import gpunn.functional as F
-from gpunn import nn, tensor
+from gpunn import nn
 from gpunn.backend import accumulation_dtype, to_cpu
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
 from gpunn.ops import norm as ops
@@ -20,12 +26,7 @@ AWKWARD = {
     "large groups": ((2, 4, 40, 41), 2),
 }
 CASES = pytest.mark.parametrize(("shape", "groups"), AWKWARD.values(), ids=AWKWARD.keys())
-
-
-def case(shape, dtype, rng, mean=2.0):
-    x = (rng.standard_normal(shape) + mean).astype(dtype)
-    weight, bias = rng.standard_normal((2, shape[1])).astype(dtype)
-    return x, weight, bias
+BOTH = ops.group_norm, ops.group_norm_backward
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -62,25 +63,12 @@ def test_backward_is_the_directional_difference(run, shape, groups, argument, rn
 
 def test_weight_and_bias_can_be_left_out(run, rng):
     x, _, _ = case((3, 4, 5), np.float64, rng)
-    bare, mean, var = run(ops.group_norm, x, 2)
-    np.testing.assert_array_equal(bare, run(ops.group_norm, x, 2, np.ones(4), np.zeros(4))[0])
-    for a, b in zip(
-        run(ops.group_norm_backward, x, x, mean, var, 2),
-        run(ops.group_norm_backward, x, x, mean, var, 2, np.ones(4)), strict=True,
-    ):  # fmt: skip
-        np.testing.assert_array_equal(a, b)
+    assert_weight_and_bias_can_be_left_out(run, *BOTH, x, 2, 4)
 
 
 def test_float16_gradients_are_those_of_float32(run, rng):
     x, weight, _ = case((4, 6, 5), np.float16, rng)
-    gy = (rng.standard_normal(x.shape) * 900).astype(np.float16)
-    mean, var = run(ops.group_norm, x, 2)[1:]
-    wide = [a.astype(np.float32) for a in (gy, x)]
-    actual = run(ops.group_norm_backward, gy, x, mean, var, 2, weight)
-    expected = run(ops.group_norm_backward, *wide, mean, var, 2, weight.astype(np.float32))
-    for a, e in zip(actual, expected, strict=True):
-        assert a.dtype == np.float16
-        np.testing.assert_array_equal(a, e.astype(np.float16))
+    assert_float16_gradients_are_those_of_float32(run, *BOTH, x, 2, weight, rng)
 
 
 def test_a_large_mean_does_not_swallow_the_variance(run, rng):
@@ -172,21 +160,12 @@ def test_group_norm_matches_pytorch(run):
         shape = (shape[0], shape[1] * groups, *(shape[2:] or (2,)))
         eps = float(rng.choice([1e-5, 1e-2]))
         given = case(shape, np.float64, rng)[: 3 - seed % 3]
-        leaves = [torch.tensor(a, requires_grad=True) for a in given]
-        expected = torch.nn.functional.group_norm(leaves[0], groups, *leaves[1:], eps=eps)
-        gy = rng.standard_normal(shape)
-        expected.backward(torch.tensor(gy))
-
-        def step(*values, groups=groups, eps=eps):
-            own = [tensor(a, requires_grad=True) for a in values[:-1]]
-            y = F.group_norm(own[0], groups, *own[1:], eps=eps)
-            y.backward(values[-1])
-            return y.data, *(leaf.grad for leaf in own)
-
-        wanted = [expected.detach(), *(leaf.grad for leaf in leaves)]
-        for a, e in zip(run(step, *given, gy), wanted, strict=True):
-            # Groups of one element divide by sqrt(eps): their gradients are 0, up to rounding times 1 / eps.
-            np.testing.assert_allclose(a, e.numpy(), rtol=1e-8, atol=1e-8, err_msg=f"{seed}: {shape} {groups}")
+        ours, theirs = (
+            lambda x, *affine, f=place.group_norm, s=(groups, eps): f(x, s[0], *affine, eps=s[1])
+            for place in (F, torch.nn.functional)
+        )
+        # Groups of one element divide by sqrt(eps): their gradients are 0, up to rounding times 1 / eps.
+        agreement.assert_agrees(run, torch, ours, theirs, given, where=f"{seed=} {shape} {groups}", tolerance=1e-8)
 
 
 @pytest.mark.peer("instance_norm")

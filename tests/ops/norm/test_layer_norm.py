@@ -1,9 +1,11 @@
+import agreement
+import norm_case
 import numpy as np
 import oracles
 import pytest
 
 import gpunn.functional as F
-from gpunn import nn, tensor
+from gpunn import nn
 from gpunn.backend import accumulation_dtype
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
 from gpunn.ops import norm as ops
@@ -19,12 +21,11 @@ AWKWARD = {
     "many rows": ((70, 3, 4), 1),
 }
 CASES = pytest.mark.parametrize(("shape", "axes"), AWKWARD.values(), ids=AWKWARD.keys())
+BOTH = ops.layer_norm, ops.layer_norm_backward
 
 
-def case(shape, axes, dtype, rng, mean=2.0):
-    x = (rng.standard_normal(shape) + mean).astype(dtype)
-    weight, bias = rng.standard_normal((2, *shape[-axes:])).astype(dtype)
-    return x, weight, bias
+def case(shape, axes, dtype, rng):
+    return norm_case.case(shape, dtype, rng, of_weight=shape[-axes:])
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -61,25 +62,12 @@ def test_backward_is_the_directional_difference(run, shape, axes, argument, rng)
 
 def test_weight_and_bias_can_be_left_out(run, rng):
     x, _, _ = case((3, 4, 5), 1, np.float64, rng)
-    bare, mean, var = run(ops.layer_norm, x, 5)
-    np.testing.assert_array_equal(bare, run(ops.layer_norm, x, 5, np.ones(5), np.zeros(5))[0])
-    for a, b in zip(
-        run(ops.layer_norm_backward, x, x, mean, var, 5),
-        run(ops.layer_norm_backward, x, x, mean, var, 5, np.ones(5)), strict=True,
-    ):  # fmt: skip
-        np.testing.assert_array_equal(a, b)
+    norm_case.assert_weight_and_bias_can_be_left_out(run, *BOTH, x, 5, 5)
 
 
 def test_float16_gradients_are_those_of_float32(run, rng):
     x, weight, _ = case((40, 9), 1, np.float16, rng)
-    gy = (rng.standard_normal(x.shape) * 900).astype(np.float16)
-    mean, var = run(ops.layer_norm, x, 9)[1:]
-    wide = [a.astype(np.float32) for a in (gy, x)]
-    actual = run(ops.layer_norm_backward, gy, x, mean, var, 9, weight)
-    expected = run(ops.layer_norm_backward, *wide, mean, var, 9, weight.astype(np.float32))
-    for a, e in zip(actual, expected, strict=True):
-        assert a.dtype == np.float16
-        np.testing.assert_array_equal(a, e.astype(np.float16))
+    norm_case.assert_float16_gradients_are_those_of_float32(run, *BOTH, x, 9, weight, rng)
 
 
 def test_a_large_mean_does_not_swallow_the_variance(run, rng):
@@ -150,19 +138,9 @@ def test_matches_pytorch(run):
         axes = int(rng.integers(1, len(shape) + 1))
         eps = float(rng.choice([1e-5, 1e-2]))
         given = case(shape, axes, np.float64, rng)[: 3 - seed % 3]
-        leaves = [torch.tensor(a, requires_grad=True) for a in given]
-        affine = leaves[1:] + [None] * (3 - len(leaves))
-        expected = torch.nn.functional.layer_norm(leaves[0], shape[-axes:], *affine, eps)
-        gy = rng.standard_normal(shape)
-        expected.backward(torch.tensor(gy))
-
-        def step(*values, shape=shape, axes=axes, eps=eps):
-            own = [tensor(a, requires_grad=True) for a in values[:-1]]
-            y = F.layer_norm(own[0], shape[-axes:], *own[1:], eps=eps)
-            y.backward(values[-1])
-            return y.data, *(leaf.grad for leaf in own)
-
-        wanted = [expected.detach(), *(leaf.grad for leaf in leaves)]
-        for a, e in zip(run(step, *given, gy), wanted, strict=True):
-            # Rows of one element divide by sqrt(eps): their gradients are 0, up to rounding times 1 / eps.
-            np.testing.assert_allclose(a, e.numpy(), rtol=1e-8, atol=1e-8, err_msg=f"{seed}: {shape} {axes}")
+        ours, theirs = (
+            lambda x, *affine, f=place.layer_norm, s=(shape[-axes:], eps): f(x, s[0], *affine, eps=s[1])
+            for place in (F, torch.nn.functional)
+        )
+        # Rows of one element divide by sqrt(eps): their gradients are 0, up to rounding times 1 / eps.
+        agreement.assert_agrees(run, torch, ours, theirs, given, where=f"{seed=} {shape} {axes}", tolerance=1e-8)

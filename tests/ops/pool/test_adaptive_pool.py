@@ -1,9 +1,10 @@
+import agreement
 import numpy as np
 import oracles
 import pytest
 
 import gpunn.functional as F
-from gpunn import nn, tensor
+from gpunn import nn
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
 from gpunn.ops.pool import adaptive as ops
 
@@ -163,26 +164,11 @@ def test_layers_are_their_function(rng):
 def test_matches_pytorch(run_xp, name, rank):
     torch = pytest.importorskip("torch")
     maximum = name == "adaptive_max_pool"
-    theirs, ours = (getattr(place, f"{name}{rank}d") for place in (torch.nn.functional, F))
     for seed in range(60):
         rng = np.random.default_rng(seed)
         shape = (*map(int, rng.integers(1, 4, 2)), *map(int, rng.integers(1, 11, rank)))
         out = tuple(map(int, rng.integers(1, 8, rank)))
-        settings = {"return_indices": True} if maximum else {}
+        settings = {"output_size": out} | ({"return_indices": True} if maximum else {})
         x = rng.choice(SPECIAL, shape) if maximum and seed % 4 == 0 else draw(rng, shape)
-        leaf = torch.tensor(x, requires_grad=True)
-        expected = theirs(leaf, out, **settings)
-        y, *indices = expected if maximum else (expected,)
-        gy = rng.standard_normal(y.shape)
-        y.backward(torch.tensor(gy))
-
-        def step(x, gy, out=out, settings=settings):
-            own = tensor(x, requires_grad=True)
-            result = ours(own, out, **settings)
-            pooled, *places = result if maximum else (result,)
-            pooled.backward(gy)
-            return pooled.data, own.grad, *places
-
-        wanted = [y.detach(), leaf.grad, *indices]
-        for a, e in zip(run_xp(step, x, gy), wanted, strict=True):
-            np.testing.assert_allclose(a, e.numpy(), rtol=1e-12, atol=1e-12, err_msg=f"{seed}: {shape} {out}")
+        both = agreement.both(torch, f"{name}{rank}d", **settings)
+        agreement.assert_agrees(run_xp, torch, *both, [x], where=f"{seed=} {shape} {out}", tolerance=1e-12)

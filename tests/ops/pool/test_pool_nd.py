@@ -1,10 +1,11 @@
+import agreement
 import numpy as np
 import oracles
 import pytest
 from planned import pooling as ops
 
 import gpunn.functional as F
-from gpunn import nn, tensor
+from gpunn import nn
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
 from gpunn.ops.shared.checks import integers
 from gpunn.ops.shared.window import output_size, window
@@ -187,7 +188,6 @@ def test_layers_are_their_function(rng):
 def test_matches_pytorch(run, name, rank):
     torch = pytest.importorskip("torch")
     maximum = name == "max_pool"
-    theirs, ours = (getattr(place, f"{name}{rank}d") for place in (torch.nn.functional, F))
     for seed in range(80):
         rng = np.random.default_rng(seed)
         shape, settings = random_case(rank, rng, dilated=maximum)
@@ -195,23 +195,9 @@ def test_matches_pytorch(run, name, rank):
         # PyTorch's index of a window of padding alone, which dilation can make, is no index.
         special = maximum and seed % 4 == 0 and set(settings["dilation"]) == {1}
         x = rng.choice(SPECIAL, shape) if special else draw(rng, shape)
-        leaf = torch.tensor(x, requires_grad=True)
-        expected = theirs(leaf, **settings)
-        y, *indices = expected if maximum else (expected,)
-        if maximum and not special and bool(torch.isinf(y).any()):
+        ours, theirs = agreement.both(torch, f"{name}{rank}d", **settings)
+        if maximum and not special and bool(torch.isinf(theirs(torch.tensor(x))[0]).any()):
             with pytest.raises(ShapeError, match="lies in the padding alone"):
-                ours(x, **settings)
+                ours(x)
             continue
-        gy = rng.standard_normal(y.shape)
-        y.backward(torch.tensor(gy))
-
-        def step(x, gy, settings=settings):
-            own = tensor(x, requires_grad=True)
-            result = ours(own, **settings)
-            pooled, *places = result if maximum else (result,)
-            pooled.backward(gy)
-            return pooled.data, own.grad, *places
-
-        wanted = [y.detach(), leaf.grad, *indices]
-        for a, e in zip(run(step, x, gy), wanted, strict=True):
-            np.testing.assert_allclose(a, e.numpy(), rtol=1e-12, atol=1e-12, err_msg=f"{seed}: {shape} {settings}")
+        agreement.assert_agrees(run, torch, ours, theirs, [x], where=f"{seed=} {shape} {settings}", tolerance=1e-12)

@@ -143,3 +143,23 @@ inline float bfloat16_to_float(unsigned short bits) { return bit_cast<float>((un
     GPUNN_HALF_FUNCTION(name, pair, ceil, ceilf)                                                           \
     GPUNN_HALF_FUNCTION(name, pair, trunc, truncf)                                                         \
     GPUNN_HALF_FUNCTION(name, pair, rint, rintf)
+
+// `word` is what the type is called in the names: __float2half, __bfloat162float.
+#define GPUNN_HALF_CONVERSIONS(name, pair, word)                                                           \
+    inline float __##word##2float(name x) { return x; }                                                    \
+    inline name __float2##word(float x) { return name(x); }                                                \
+    inline name __float2##word##_rn(float x) { return name(x); }                                           \
+    inline name __double2##word(double x) { return name(x); }                                              \
+    inline name __int2##word##_rn(int x) { return name(x); }                                               \
+    inline unsigned short __##word##_as_ushort(name x) { return x.bits; }                                  \
+    inline name __ushort_as_##word(unsigned short bits) { return gpunn_emulator::bit_cast<name>(bits); }   \
+    inline pair __halves2##word##2(name low, name high) { return {low, high}; }                            \
+    inline pair __##word##2##word##2(name x) { return {x, x}; }                                            \
+    inline pair __float2##word##2_rn(float x) { return {name(x), name(x)}; }                               \
+    inline pair __floats2##word##2_rn(float low, float high) { return {name(low), name(high)}; }           \
+    inline pair __float22##word##2_rn(float2 x) { return {name(x.x), name(x.y)}; }                         \
+    inline float2 __##word##22float2(pair x) { return {x.x, x.y}; }                                        \
+    inline name __low2##word(pair x) { return x.x; }                                                       \
+    inline name __high2##word(pair x) { return x.y; }                                                      \
+    inline pair __low2##word##2(pair x) { return {x.x, x.x}; }                                             \
+    inline pair __high2##word##2(pair x) { return {x.y, x.y}; }

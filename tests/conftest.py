@@ -1,6 +1,11 @@
+import os
 import signal
 import sys
 from pathlib import Path
+
+# Before NumPy and PyTorch are loaded, here and in children: tests run side by side, and threads of the two libraries
+# that wait for a core, or for each other, take most of its time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

@@ -6,6 +6,8 @@ from pathlib import Path
 import mutants
 import pytest
 
+from gpunn.cuda import cache
+
 TOY = """\
 // Specialisation: DTYPE=float
 extern "C" __global__ void shift(const DTYPE* x, DTYPE* y, int n) {
@@ -43,6 +45,7 @@ def runner(tmp_path_factory) -> mutants.Runner:
     (work / "kernel_cases" / "toy.py").write_text(CASES)
     runner = mutants.Runner(work, {"toy.cu": TOY})
     runner.environment["PYTHONPATH"] += os.pathsep + str(work)
+    runner.environment["GPUNN_CACHE_DIR"] = str(cache.folder())  # which has the emulator's runtime already
     assert runner.measure("toy") == ""
     return runner
 

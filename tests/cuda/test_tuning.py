@@ -32,6 +32,11 @@ TILES = [Tile(8), Tile(16), Tile(32)]
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
+    """Where choices are kept, in a cache whose emulated kernels are those of all tests."""
+    kernels = cache.folder() / "emulator"
+    kernels.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "emulator").symlink_to(kernels)
     monkeypatch.setattr(cache, "_spares", {})
     monkeypatch.setattr(tuning, "_known", {})
     monkeypatch.setenv("GPUNN_CACHE_DIR", str(tmp_path / "cache"))

@@ -11,6 +11,7 @@ import pytest
 from once import once
 from PIL import Image
 from recipe_cases import CASES
+from undrawn import draw
 
 from gpunn.backend import random_generator
 from gpunn.recipes.catalogue import find
@@ -51,9 +52,11 @@ def _train(name: str, root: Path) -> None:
                 pixels = generator.integers(brightness - 40, brightness + 40, (40, 50, 3)).astype(np.uint8)
                 Image.fromarray(pixels).save(root / "images" / label / f"{number}.png")
     recipe, seen = find(name), []
-    _, summary = recipe.run(
-        recipe.options_type(**_settings(name, root)),
-        root / "runs" / name,
-        on_step=lambda step, steps, loss: seen.append((step, steps)),
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        draw(patch)
+        _, summary = recipe.run(
+            recipe.options_type(**_settings(name, root)),
+            root / "runs" / name,
+            on_step=lambda step, steps, loss: seen.append((step, steps)),
+        )
     (root / "told.json").write_text(json.dumps({"summary": summary, "steps": seen}))

@@ -44,6 +44,7 @@ def stop_at(number: int) -> Callable[[int, int, float], None]:
 def undrawn() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         undraw(patch)
+        patch.setattr(alexnet.AlexNet, "threads", 1)  # on a busy machine two wait for each other
         yield
 
 

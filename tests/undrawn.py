@@ -13,15 +13,23 @@ from PIL import Image
 
 from gpunn import plot
 
+_DRAWN = {name: getattr(plot, name) for name in plot.__all__}
+
 
 def undraw(patch: pytest.MonkeyPatch) -> None:
     """Let each function of :mod:`gpunn.plot` that writes a picture write one of a single pixel."""
     stream = io.BytesIO()
     Image.new("RGB", (1, 1)).save(stream, "PNG")
-    for name in plot.__all__:
-        signature = inspect.signature(getattr(plot, name))
+    for name, function in _DRAWN.items():
+        signature = inspect.signature(function)
         if "path" in signature.parameters:
             patch.setattr(plot, name, _writes(signature, stream.getvalue()))
+
+
+def draw(patch: pytest.MonkeyPatch) -> None:
+    """Let them draw, whatever was done by :func:`undraw`."""
+    for name, function in _DRAWN.items():
+        patch.setattr(plot, name, function)
 
 
 def _writes(signature: inspect.Signature, picture: bytes) -> Callable[..., None]:

@@ -24,7 +24,7 @@ from gpunn.checkpoint import load_checkpoint, load_weights
 from gpunn.models import lenet
 from gpunn.recipes.digits import Options, train_digits
 
-OPTIONS = Options(epochs=4, batch_size=64, seed=3, workers=2)
+OPTIONS = Options(epochs=4, batch_size=256, seed=3, workers=2)
 
 
 class Moment(NamedTuple):

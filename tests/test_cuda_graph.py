@@ -21,6 +21,14 @@ from gpunn.train import Callback, Profile, Trainer, captured
 CLASSES = 3
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _frozen():
+    """Each capture collects garbage, and would look for it among all that the test run holds."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture
 def machine(monkeypatch):
     return fake_cupy.installed(monkeypatch)

@@ -36,6 +36,14 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return drawn
 
 
+@pytest.fixture
+def sheets(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The figures, which are not drawn."""
+    kept: list[Any] = []
+    monkeypatch.setattr(page, "save", lambda sheet, path: kept.append(sheet))
+    return kept
+
+
 def assert_picture(path: Path) -> None:
     with Image.open(path) as image:
         image.load()
@@ -62,10 +70,10 @@ def test_curves_show_the_numbers(figures: list[Any], tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", [1e-9, 0.0, 1.0, 10.0, 3e4])  # 0: has no logarithm; 1 and 10: end points of decades
-def test_a_single_epoch_is_a_visible_point(loss: float, figures: list[Any], tmp_path: Path) -> None:
+def test_a_single_epoch_is_a_visible_point(loss: float, sheets: list[Any], tmp_path: Path) -> None:
     record = {"epoch": 1, "train_loss": loss, "test_loss": 0.5, "test_accuracy": 1.0}
     plot.curves([record], tmp_path / "curves.png")
-    axes = figures[0].axes[0]
+    axes = sheets[0].axes[0]
     assert all(line.get_marker() == "o" for line in axes.lines)
     bottom, top = axes.get_ylim()
     assert 0 < bottom < 0.5 < top
@@ -208,7 +216,7 @@ def test_decision_surface(figures: list[Any], tmp_path: Path) -> None:
     axes = figures[0].axes[0]
     assert axes.get_title() == "step 3"
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["class 0", "class 1"]
-    np.testing.assert_array_equal(axes.collections[-1].get_offsets(), POINTS[LABELS == 1])
+    np.testing.assert_array_equal(axes.collections[1].get_offsets(), POINTS[LABELS == 1])
 
 
 @pytest.mark.slow
@@ -218,9 +226,12 @@ def test_the_animation_has_every_frame(tmp_path: Path) -> None:
     with Image.open(tmp_path / "s.gif") as image:
         assert (image.format, image.n_frames) == ("GIF", 3)
         shown = []
-        for frame in range(3):
-            image.seek(frame)
+        for number, frame in enumerate(frames):
+            image.seek(number)
             shown.append(np.asarray(image.convert("RGB"), float))
+            plot.animate_decision_surface([frame], POINTS, LABELS, tmp_path / "one.gif")
+            with Image.open(tmp_path / "one.gif") as alone:
+                np.testing.assert_array_equal(shown[-1], alone.convert("RGB"))  # nothing is left of those before
     assert all(np.abs(a - b).mean() > 1 for a, b in itertools.pairwise(shown))
     with pytest.raises(ArgumentError, match="at least one frame"):
         plot.animate_decision_surface([], POINTS, LABELS, tmp_path / "s.gif")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from kill import Moment
 from once import once
 from PIL import Image
 from recipe_cases import CASES
+from undrawn import undraw
 
 from gpunn import cli
 from gpunn.backend import random_generator
@@ -36,6 +38,24 @@ def stop_at(number: int) -> Callable[[int, int, float], None]:
             raise KeyboardInterrupt
 
     return on_step
+
+
+@pytest.fixture(autouse=True, scope="module")
+def undrawn() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        undraw(patch)
+        patch.setattr(alexnet.AlexNet, "threads", 1)  # on a busy machine two wait for each other
+        yield
+
+
+@pytest.fixture
+def stopped(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
+    """A run that was stopped in its second epoch, to be gone on with."""
+
+    def make(folder: Path) -> None:
+        train_digits(QUICK, folder, on_step=stop_at(15))
+
+    return Path(shutil.copytree(once(tmp_path_factory, "stopped", make), tmp_path / "stopped"))
 
 
 @pytest.fixture(scope="module")
@@ -62,18 +82,17 @@ def test_an_interrupted_run_is_resumed(steps: tuple[int, ...], whole: bytes, tmp
         train_digits(QUICK, folder, resume=True)
 
 
-def test_other_options_are_refused_by_name(tmp_path: Path) -> None:
-    train_digits(QUICK, tmp_path, on_step=stop_at(15))
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+def test_other_options_are_refused_by_name(stopped: Path) -> None:
+    before = {path: path.read_bytes() for path in stopped.rglob("*.*")}
     other = Options(epochs=3, batch_size=64, seed=4)
     with pytest.raises(FileError, match="other options: seed was 3, and is 4; batch_size was 128, and is 64$"):
-        train_digits(other, tmp_path, resume=True)
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | {"batch_size": 64}))
+        train_digits(other, stopped, resume=True)
+    config = json.loads((stopped / "config.json").read_text())
+    (stopped / "config.json").write_text(json.dumps(config | {"batch_size": 64}))
     with pytest.raises(FileError, match="checkpoint is of another run: batch_size was 128, and is 64$"):
-        train_digits(Options(epochs=3, batch_size=64, seed=3), tmp_path, resume=True)
-    (tmp_path / "config.json").write_bytes(before[tmp_path / "config.json"])
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+        train_digits(Options(epochs=3, batch_size=64, seed=3), stopped, resume=True)
+    (stopped / "config.json").write_bytes(before[stopped / "config.json"])
+    assert {path: path.read_bytes() for path in stopped.rglob("*.*")} == before
 
 
 @pytest.mark.slow
@@ -187,14 +206,12 @@ def ended(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 
 @pytest.mark.slow
 def test_the_command(
-    whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    whole: bytes, stopped: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = tmp_path / "run"
-    train_digits(QUICK, folder, on_step=stop_at(15))
-    assert ended(monkeypatch, "resume", folder) == 0
-    assert (folder / "model.safetensors").read_bytes() == whole
+    assert ended(monkeypatch, "resume", stopped) == 0
+    assert (stopped / "model.safetensors").read_bytes() == whole
     out, err = capsys.readouterr()
-    assert re.fullmatch(rf"test accuracy \d+\.\d\d% after 3 epochs, \d+\.\d s: {re.escape(str(folder))}\n", out)
+    assert re.fullmatch(rf"test accuracy \d+\.\d\d% after 3 epochs, \d+\.\d s: {re.escape(str(stopped))}\n", out)
     assert [line.split("  ")[0] for line in err.splitlines()] == ["epoch 2/3", "epoch 3/3"]
 
 
@@ -224,38 +241,36 @@ def test_what_cannot_be_resumed(
     assert re.match(rf"error: .*{message}", capsys.readouterr().err)
 
 
-def test_damaged_run_folders(tmp_path: Path) -> None:
+def test_damaged_run_folders(stopped: Path) -> None:
     """600 damaged config.json and summary.json: refused in words, or read; nothing is written before."""
     g = random_generator(0)
-    train_digits(QUICK, tmp_path, on_step=stop_at(2))
     refused = 0
     for name in ("config.json", "summary.json"):
-        content = (tmp_path / name).read_bytes()
-        before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+        content = (stopped / name).read_bytes()
+        before = {path: path.read_bytes() for path in stopped.rglob("*.*")}
         for number in range(300):
-            (tmp_path / name).write_bytes(damaged(content, g, len(content)) if number else b"[" * 100_000)
+            (stopped / name).write_bytes(damaged(content, g, len(content)) if number else b"[" * 100_000)
             try:
-                recipe, options = resumable(tmp_path)
+                recipe, options = resumable(stopped)
                 config = {"recipe": recipe.name} | as_config(options) | {"device": options.device or "cpu"}
-                with begin(config, tmp_path, (), resume=True):
+                with begin(config, stopped, (), resume=True):
                     pass
             except FileError as error:
-                refused += str(error).startswith(str(tmp_path))
-        (tmp_path / name).write_bytes(content)
-        assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+                refused += str(error).startswith(str(stopped))
+        (stopped / name).write_bytes(content)
+        assert {path: path.read_bytes() for path in stopped.rglob("*.*")} == before
     assert 450 < refused < 600
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe", b"[1]\n" * 5, None])
-def test_a_damaged_metrics_file_is_written_again(damage: bytes | None, whole: bytes, tmp_path: Path) -> None:
+def test_a_damaged_metrics_file_is_written_again(damage: bytes | None, whole: bytes, stopped: Path) -> None:
     """What it should hold is in the checkpoint."""
-    train_digits(QUICK, tmp_path, on_step=stop_at(15))
-    log = tmp_path / "metrics.jsonl"
+    log = stopped / "metrics.jsonl"
     log.write_bytes(log.read_bytes()[:-7] if damage is None else damage)
-    train_digits(QUICK, tmp_path, resume=True)
+    train_digits(QUICK, stopped, resume=True)
     assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == [1, 2, 3]
-    assert (tmp_path / "model.safetensors").read_bytes() == whole
+    assert (stopped / "model.safetensors").read_bytes() == whole
 
 
 def test_which_recipes_are_resumable(tmp_path: Path) -> None:

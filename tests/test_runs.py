@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 from cli_case import Command
-from once import once
+from finished import finished, settings
 from PIL import Image
 from recipe_cases import CASES
+from undrawn import undraw
 
 from gpunn.backend import random_generator
 from gpunn.checkpoint import load_weights
@@ -35,36 +36,19 @@ from gpunn.recipes.training import Training
 from gpunn.runs import comparison, loaded
 from gpunn.tensor import no_grad, tensor
 
-WORDS = ["one fish ", "two fish ", "red fish ", "blue fish "]
 NAMES = [name for name, case in CASES.items() if case.measures]
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A finished run of each recipe that keeps a model; not to be changed."""
-    root = once(tmp_path_factory, "runs", train)
-    return {name: root / name for name in NAMES}
-
-
-def train(root: Path) -> None:
-    root.mkdir()
-    (root / "story.txt").write_text("".join(WORDS[i] for i in random_generator(0).integers(4, size=500)))
-    generator = random_generator(1)
-    for name, brightness in (("dark", 60), ("light", 200)):
-        (root / "images" / name).mkdir(parents=True)
-        for number in range(5):
-            pixels = generator.integers(brightness - 40, brightness + 40, (40, 50, 3)).astype(np.uint8)
-            Image.fromarray(pixels).save(root / "images" / name / f"{number}.png")
-    data = {"alexnet": {"images": str(root / "images")}, "text": {"file": str(root / "story.txt")}}
-    for name in NAMES:
-        recipe = find(name)
-        recipe.run(recipe.options_type(**CASES[name].options, **data.get(name, {})), root / name)
+    return {name: finished(tmp_path_factory, name) for name in NAMES}
 
 
 @pytest.fixture
-def copy(runs: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
+def copy(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Callable[[str], Path]:
     """A copy of a run, to be changed."""
-    return lambda name: Path(shutil.copytree(runs[name], tmp_path / name))
+    return lambda name: Path(shutil.copytree(finished(tmp_path_factory, name), tmp_path / name))
 
 
 def read(path: Path) -> Any:
@@ -122,7 +106,10 @@ def test_a_run_that_goes_on_is_read_from_its_checkpoint(name: str, copy: Callabl
     assert measures == {key: expected[key] for key in measures}
 
 
-def test_a_run_that_was_resumed_is_read_from_where_it_went_on(copy: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_run_that_was_resumed_is_read_from_where_it_went_on(
+    copy: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undraw(monkeypatch)
     done = copy("digits")
 
     def stop(record: dict[str, Any]) -> None:
@@ -294,7 +281,7 @@ def test_an_image_is_read_as_the_test_images_were(runs: dict[str, Path]) -> None
     assert run.classes == ("dark", "light")
     confusion = run.evaluate().confusion[""]
     given: dict[str, list[str]] = {"dark": [], "light": []}
-    _, (files, labels), _ = image_folder(runs["alexnet"].parent / "images")
+    _, (files, labels), _ = image_folder(settings(runs["alexnet"])["images"])
     for path, label in zip(files.paths, labels, strict=True):
         (answer,) = run.predict(path)
         assert answer.place is None
@@ -306,7 +293,7 @@ def test_an_alexnet_run_answers_without_its_images(copy: Callable[[str], Path], 
     folder = copy("alexnet")
     change(folder / "config.json", images=str(folder / "gone"))
     _, run = load(folder)
-    assert run.predict(runs["alexnet"].parent / "images" / "dark" / "0.png")
+    assert run.predict(Path(settings(runs["alexnet"])["images"], "dark", "0.png"))
     with pytest.raises(FileError, match="gone: there is no such folder"):
         run.evaluate()
 
@@ -769,9 +756,11 @@ def test_each_command_shows_an_example(command: Command) -> None:
 def test_a_run_keeps_full_paths_and_is_measured_from_any_folder(
     runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(runs["text"].parent)
-    (recipe,) = (each for each in RECIPES if each.name == "text")
+    undraw(monkeypatch)
+    story = Path(settings(runs["text"])["file"])
+    monkeypatch.chdir(story.parent)
+    recipe = find("text")
     folder, _ = recipe.run(recipe.options_type(**CASES["text"].options, file="story.txt"), tmp_path / "run")
-    assert read(folder / "config.json")["file"] == str(runs["text"].parent / "story.txt")
+    assert read(folder / "config.json")["file"] == str(story)
     monkeypatch.chdir(tmp_path)
     assert load(folder)[1].evaluate().measures == load(runs["text"])[1].evaluate().measures

@@ -208,7 +208,7 @@ def test_the_two_circles_problem(tmp_path):
 
     layers = [type(child).__name__ for _, child in network(16).named_children()]
     assert layers == ["Linear", "ReLU"] * 4 + ["Linear", "Sigmoid"]
-    folder, summary = train_circles(Options(), tmp_path / "run")
+    folder, summary = train_circles(Options(epochs=15, lr=0.02), tmp_path / "run")
     assert summary["test_accuracy"] >= 0.995
     with Image.open(folder / "surface.gif") as film:
         assert film.n_frames > 10

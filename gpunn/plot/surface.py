@@ -51,7 +51,9 @@ def decision_surface(
     >>> points, labels = np.array([[0.0, 0.0], [1.0, 1.0]]), np.array([0, 1])
     >>> decision_surface(surface(lambda p: p[:, 0] > 0.5, points), points, labels, path)
     """
-    page.save(_drawn(of, points, labels, title), path)
+    sheet, show = _sheet(points, labels)
+    show(of, title)
+    page.save(sheet, path)
 
 
 def animate_decision_surface(
@@ -78,10 +80,13 @@ def animate_decision_surface(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     pictures = []
+    sheet, show = _sheet(points, labels)
+    sheet.set_dpi(80)
+    canvas: Any = FigureCanvasAgg(sheet)
     for title, each in frames:
-        canvas: Any = FigureCanvasAgg(_drawn(each, points, labels, title))
-        canvas.figure.set_dpi(80)
+        show(each, title)
         canvas.draw()
+        sheet.set_layout_engine("none")  # to find the margins takes longer than to draw: they are those of the first
         pixels = np.asarray(canvas.buffer_rgba())[..., :3]
         pictures.append(Image.fromarray(pixels).quantize(64))  # one frame of 64 colours is a tenth of the bytes
     check(len(pictures) > 0, ArgumentError, "animate_decision_surface", "there must be at least one frame")
@@ -90,20 +95,30 @@ def animate_decision_surface(
     page.write(lambda file: pictures[0].save(file, format="GIF", **film), path)
 
 
-def _drawn(of: Surface, points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], title: str) -> Any:
+def _sheet(points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> tuple[Any, Callable[[Surface, str], None]]:
+    """A page with the points, and a function that draws a surface below them in the place of the one before."""
     from matplotlib.colors import LinearSegmentedColormap
 
     colours = LinearSegmentedColormap.from_list("classes", ["#F0AD7B", "#FFFFFF", "#7FB9DB"])  # paler than the points
     sheet = page.figure(width=5.6, height=4.6)
     axes = sheet.subplots()
-    image = axes.imshow(of.probability, extent=of.extent, origin="lower", cmap=colours, vmin=0, vmax=1)
-    if of.probability.min() < 0.5 < of.probability.max():
-        axes.contour(of.probability, levels=[0.5], extent=of.extent, origin="lower", colors="black", linewidths=1)
+    image = axes.imshow(np.zeros((1, 1)), origin="lower", cmap=colours, vmin=0, vmax=1)
     for label, colour, marker in ((0, COLOURS[1], "o"), (1, COLOURS[0], "^")):
         x, y = points[labels == label].T
         look = {"c": colour, "marker": marker, "edgecolors": "black", "linewidths": 0.4}
         axes.scatter(x, y, s=14, label=f"class {label}", **look)
-    axes.set(xlabel="x₁", ylabel="x₂", title=title)
+    axes.set(xlabel="x₁", ylabel="x₂")
     axes.legend(loc="upper right", framealpha=0.9)
     sheet.colorbar(image, ax=axes, label="probability of class 1")
-    return sheet
+    lines: list[Any] = []
+
+    def show(of: Surface, title: str) -> None:
+        while lines:
+            lines.pop().remove()
+        image.set(data=of.probability, extent=of.extent)
+        if of.probability.min() < 0.5 < of.probability.max():
+            look = {"colors": "black", "linewidths": 1}
+            lines.append(axes.contour(of.probability, levels=[0.5], extent=of.extent, origin="lower", **look))
+        axes.set(title=title, xlim=of.extent[:2], ylim=of.extent[2:])
+
+    return sheet, show

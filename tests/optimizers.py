@@ -102,7 +102,7 @@ class Row(NamedTuple):
     fifty: Mapping[str, dict[str, Any]]
     """The settings of tests that take fifty steps, by a name."""
     training: Mapping[str, dict[str, Any]]
-    """Those of the drawn trainings of tests/test_state_machine.py."""
+    """Those of the drawn trainings of tests/state_machine.py."""
     counts: bool = False
     """Whether the rule is told the number of the step."""
     told: Mapping[str, Any] = {}

@@ -8,12 +8,13 @@ workers, is killed twice, the second time while resumed.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,9 @@ from gpunn.models import lenet
 from gpunn.recipes.digits import Options, train_digits
 
 OPTIONS = Options(epochs=4, batch_size=256, seed=3, workers=2)
+# Each process is forked from one that has imported what a run needs.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["__main__", "gpunn.recipes.digits", "matplotlib.backends.backend_agg"])
 
 
 class Moment(NamedTuple):
@@ -37,11 +41,12 @@ class Moment(NamedTuple):
     number: float
 
 
-def train(folder: Path, moment: Moment | None, resume: bool) -> None:
+def train(folder: Path, moment: Moment | None, resume: bool, begins: Connection, complaints: Path) -> None:
     """Train in this process, which kills itself inside the call that ``moment`` names."""
+    os.dup2(os.open(complaints, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     if moment is not None and moment.kind != "seconds":
         kill_in(moment)
-    print("begins", flush=True)
+    begins.close()
     train_digits(OPTIONS, folder, resume=resume)
 
 
@@ -83,19 +88,21 @@ class Dying:
 
 def killed(folder: Path, moment: Moment | None, resume: bool) -> bool:
     """Train in a process of its own; True if it was killed, False if it came to its end before."""
-    arguments = [str(folder), json.dumps(moment), json.dumps(resume)]
-    with subprocess.Popen(
-        [sys.executable, __file__, "--train", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as child:
-        assert child.stdout is not None
-        child.stdout.readline()
-        if moment is not None and moment.kind == "seconds":
-            time.sleep(moment.number)
-            child.kill()
-        _, errors = child.communicate()
-    assert child.returncode in (0, -signal.SIGKILL), errors
+    begun, begins = PROCESSES.Pipe(duplex=False)
+    complaints = folder.with_name(f"{folder.name}.txt")
+    child = PROCESSES.Process(target=train, args=(folder, moment, resume, begins, complaints))
+    child.start()
+    begins.close()
+    begun.poll(None)  # until the child closes its end
+    begun.close()
+    if moment is not None and moment.kind == "seconds":
+        time.sleep(moment.number)
+        child.kill()
+    child.join()
+    errors = complaints.read_text() if complaints.exists() else ""
+    assert child.exitcode in (0, -signal.SIGKILL), errors
     assert not errors, errors
-    return child.returncode != 0
+    return child.exitcode != 0
 
 
 def check_readable(folder: Path) -> None:
@@ -154,8 +161,4 @@ def main(count: int) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--train"]:
-        folder, moment, resume = sys.argv[2], *map(json.loads, sys.argv[3:])
-        train(Path(folder), Moment(*moment) if moment else None, resume)
-    else:
-        main(int(sys.argv[1]))
+    main(int(sys.argv[1]))

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_case import Command, Terminal
+from undrawn import undraw
 
 import gpunn
 from gpunn import backend
@@ -19,6 +20,11 @@ from gpunn.cuda import cache, source
 from gpunn.recipes import warmup
 
 QUICK = ("train", "digits", "--epochs", 1, "--batch-size", 256)
+
+
+@pytest.fixture(autouse=True)
+def _undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    undraw(monkeypatch)
 
 
 def test_version(command: Command) -> None:

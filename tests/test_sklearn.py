@@ -47,7 +47,7 @@ BOTH = pytest.mark.parametrize("kind", [NeuralClassifier, NeuralRegressor])
 
 
 @pytest.mark.slow
-@parametrize_with_checks([NeuralClassifier(), NeuralRegressor()])
+@parametrize_with_checks([NeuralClassifier(epochs=8), NeuralRegressor(epochs=8)])
 def test_conventions(estimator, check):
     check(estimator)
 

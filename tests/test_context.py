@@ -22,7 +22,7 @@ CONTEXTS = {
     "matmul_precision": (lambda: backend.matmul_precision("tf32"), backend.chosen_matmul_precision),
     "use_generator": (lambda: backend.use_generator(GENERATOR), lambda: backend.default_generator() is GENERATOR),
     "emulate": (cuda.emulate, lambda: cuda.takes(np.ones(1))),
-    "record_launches": (cuda.record_launches, lambda: cuda.takes(np.ones(1))),
+    "record_launches": (cuda.record_launches, lambda: (cuda.takes(np.ones(1)), np.geterr())),
     "autotune": (cuda.autotune, tuning.in_use),
     "deterministic": (cuda.deterministic, tuning._deterministic.get),
     "rehearsing": (rehearsing, capturing),

@@ -53,6 +53,8 @@ Specialisation = tuple[str, tuple[str, ...]]
 """A kernel file and the options that define its macros: what is compiled at a time."""
 
 _recorded: Setting[set[Specialisation] | None] = Setting("recorded", None)
+_warned: Setting[Any] = Setting("warned", None)
+"""What NumPy did about floating-point errors before launches were recorded."""
 
 
 @context
@@ -67,9 +69,14 @@ def record_launches() -> Iterator[set[Specialisation]]:
     ['pool.cu']
     """
     launched: set[Specialisation] = set()
-    # The bytes may be of a number that no computation should have met.
-    with _recorded.using(launched), np.errstate(all="ignore"):
-        yield launched
+    warned = _warned.get() or np.geterr()
+    try:
+        with _recorded.using(launched), _warned.using(warned):
+            np.seterr(all="ignore")  # the bytes may be of a number that no computation should have met
+            yield launched
+    finally:
+        if _recorded.get() is None:  # np.errstate must be left in the order in which it was entered
+            np.seterr(**warned)
 
 
 def takes(x: Array, half: bool = False) -> bool:

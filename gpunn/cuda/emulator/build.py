@@ -46,6 +46,11 @@ _BASE_FLAGS = (
     "-fno-trapping-math",
 )
 
+_GCC_FLAGS = (
+    "-fno-gnu-unique",
+    "-fno-var-tracking",  # where variables are, which no report says: a fifth of the time to compile
+)
+
 _FAST_FLAGS = (
     "-O2",
     "-fwrapv",  # a signed overflow wraps on the hardware
@@ -165,7 +170,7 @@ def _environment() -> dict[str, str]:
 
 
 def _mode_flags(compiler: Compiler, check: bool) -> list[str]:
-    flags = [*_BASE_FLAGS, *([] if compiler.is_clang else ["-fno-gnu-unique"])]
+    flags = [*_BASE_FLAGS, *([] if compiler.is_clang else _GCC_FLAGS)]
     if not check:
         return [*flags, *_FAST_FLAGS, *([] if compiler.is_clang else _GCC_FAST_FLAGS)]
     return [*flags, *_CHECK_FLAGS, *(_CLANG_CHECK_FLAGS if compiler.is_clang else _GCC_CHECK_FLAGS)]

@@ -169,6 +169,14 @@ EQUIVALENT: dict[tuple[str, str], str] = {
         "conv_mma.cu",
         "const int group = (blockIdx.z + 1) % groups, split = blockIdx.z / groups;",
     ): "each group still has its blocks, only others",
+    ("conv_mma.cu", "if (TAPS >= 1 && ++part_w == taps_w) part_w = 0, part_h++;"): "of a single part nothing comes after",
+    ("conv_mma.cu", "if (relu && total <= 0) total = 0;"): "0 becomes 0",
+    (
+        "gemm_tile.cuh",
+        "const int steps = (int)((last + first + TILE_K - 1) / TILE_K);",
+    ): "terms from last on count as 0, there are only more of them",
+    ("optimizer.cu", "if (variance <= 0) variance = 0;  // by rounding; a NaN stays one"): "0 becomes 0",
+    ("pool.cu", "for (int j = 0; j < (ROWS + 1) * sh + KH; j++) {"): "a row that is in no window is passed over",
     (
         "pool.cu",
         "constexpr int NEEDED = (VECTOR + 1) * SW + KW, SPAN = NEEDED > PW + VECTOR * SW ? NEEDED : PW + VECTOR * SW;",

@@ -91,8 +91,10 @@ def test_small_values_beside_large_ones_keep_their_precision(run):
     np.testing.assert_allclose(y, expected, rtol=1e-6)
 
 
-def test_without_constant_the_zeros_beyond_the_channels_stay_out(run):
-    x, gy = np.ones((1, 3, 1, 1)), np.ones((1, 3, 1, 1))
+@pytest.mark.parametrize("channels", [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 0.0, 0.0]])  # the first past the end sees zeros
+def test_without_constant_the_zeros_beyond_the_channels_stay_out(run, channels):
+    x = np.reshape(channels, (1, -1, 1, 1))
+    gy = np.ones_like(x)
     gx = run(lrn.local_response_norm_backward, gy, x, 5, 1.0, 0.75, 0.0)
     assert np.isfinite(gx).all()
 

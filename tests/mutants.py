@@ -169,7 +169,10 @@ EQUIVALENT: dict[tuple[str, str], str] = {
         "conv_mma.cu",
         "const int group = (blockIdx.z + 1) % groups, split = blockIdx.z / groups;",
     ): "each group still has its blocks, only others",
-    ("conv_mma.cu", "if (TAPS >= 1 && ++part_w == taps_w) part_w = 0, part_h++;"): "of a single part nothing comes after",
+    (
+        "conv_mma.cu",
+        "if (TAPS >= 1 && ++part_w == taps_w) part_w = 0, part_h++;",
+    ): "of a single part nothing comes after",
     ("conv_mma.cu", "if (relu && total <= 0) total = 0;"): "0 becomes 0",
     (
         "gemm_tile.cuh",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -51,8 +52,12 @@ def test_a_scikit_learn_with_another_layout_of_files(monkeypatch: pytest.MonkeyP
 
 
 def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(GpunnError, match=r'scikit-learn, .*pip install "gpunn\[train\]"'):
+    for name in ("sklearn", "sklearn.datasets"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(GpunnError, match=r'scikit-learn .*pip install "gpunn\[train\]"'):
+        digits()
+    monkeypatch.setitem(sys.modules, "sklearn", types.ModuleType("sklearn"))  # somebody's stand-in
+    with pytest.raises(GpunnError, match=r'scikit-learn .*pip install "gpunn\[train\]"'):
         digits()
 
 

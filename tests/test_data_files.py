@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
@@ -448,6 +449,16 @@ def test_two_thousand_damaged_files(case: str, tmp_path: Path) -> None:
                 np.testing.assert_array_equal(a, b, err_msg=f"{number}: {changed[:300]!r}")
     assert peak < 50e6
     assert 10 < read < 1700  # the test sees both
+    tracemalloc.start()
+    try:
+        for _ in range(200):
+            path.unlink()
+            path.write_bytes(damaged(content, rng, header))
+            with contextlib.suppress(FileError):
+                reader(path)
+        assert tracemalloc.get_traced_memory()[0] < 5e6  # nothing is kept
+    finally:
+        tracemalloc.stop()
 
 
 # ---- larger than memory --------------------------------------------------------------------------------------------

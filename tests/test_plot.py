@@ -217,6 +217,12 @@ def test_decision_surface(figures: list[Any], tmp_path: Path) -> None:
     assert axes.get_title() == "step 3"
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["class 0", "class 1"]
     np.testing.assert_array_equal(axes.collections[1].get_offsets(), POINTS[LABELS == 1])
+    assert (axes.get_xlim(), axes.get_ylim()) == (pytest.approx((-1.2, 1.2)), pytest.approx((-0.1, 1.1)))
+    plot.decision_surface(plot.surface(ramp, POINTS, 20), POINTS * 4, LABELS, tmp_path / "s.png")
+    (left, right), (bottom, top) = figures[1].axes[0].get_xlim(), figures[1].axes[0].get_ylim()
+    x, y = 4 * POINTS.T  # points that the surface does not cover are seen
+    assert left < x.min() < x.max() < right
+    assert bottom < y.min() < y.max() < top
 
 
 @pytest.mark.slow
@@ -278,6 +284,36 @@ def test_misclassified(channels: int, figures: list[Any], tmp_path: Path) -> Non
         plot.misclassified(images, [0], [0, 0, 1, 1], tmp_path / "w.png", ["cat", "dog"])
 
 
+def test_tiles_lie_in_rows_and_names_over_them(figures: list[Any], tmp_path: Path) -> None:
+    images = np.zeros((5, 1, 4, 6))
+    images[:, :, 0, :3] = 1  # white at the top left
+    plot.pictures(images, tmp_path / "p.png", [f"{i}\nof 5" for i in range(5)], "five", columns=3)
+    axes = figures[0].axes[0]
+    extents = [image.get_extent() for image in axes.images]
+    assert len(extents) == len(axes.texts) == 5
+    middles = []
+    for (left, right, bottom, top), text in zip(extents, axes.texts, strict=True):
+        assert 0 < left < right < axes.get_xlim()[1]
+        assert 0 < top < bottom < axes.get_ylim()[0]
+        assert (right - left) / (bottom - top) == pytest.approx(6 / 4)
+        assert text.get_position() == (pytest.approx((left + right) / 2), pytest.approx(top, abs=0.05))
+        assert text.get_text() == f"{len(middles)}\nof 5"
+        middles.append(((left + right) / 2, (bottom + top) / 2))
+    across, down = np.transpose(middles)
+    np.testing.assert_allclose(across[3:], across[:2])
+    assert across[0] < across[1] < across[2]
+    assert down[0] == down[1] == down[2] < down[3] == down[4]
+    assert extents[3][3] - extents[0][2] > 0.3  # room for two lines
+    with Image.open(tmp_path / "p.png") as picture:
+        pixels = np.asarray(picture.convert("L"), float)
+    size, place = figures[0].get_size_inches() * page.DPI, axes.get_position()
+    for left, right, bottom, top in extents:
+        for x, y, shade in ((0.25, 0.125, 255), (0.75, 0.125, 0), (0.25, 0.875, 0)):
+            column = place.x0 * size[0] + (left + x * (right - left)) * page.DPI
+            row = size[1] - place.y1 * size[1] + (top + y * (bottom - top)) * page.DPI
+            assert pixels[int(row), int(column)] == shade
+
+
 def test_nothing_misclassified(figures: list[Any], tmp_path: Path) -> None:
     images = np.zeros((2, 1, 4, 4))
     assert plot.misclassified(images, [0, 1], [0, 1], tmp_path / "w.png", ["cat", "dog"]) == 0
@@ -285,6 +321,8 @@ def test_nothing_misclassified(figures: list[Any], tmp_path: Path) -> None:
 
 
 def test_pictures_of_two_channels(tmp_path: Path) -> None:
+    with pytest.raises(ShapeError, match=r"and some pixels, got shape=\(2, 1, 0, 3\)"):
+        plot.pictures(np.zeros((2, 1, 0, 3)), tmp_path / "p.png")
     with pytest.raises(ShapeError, match="with 1 or 3 channels"):
         plot.pictures(np.zeros((1, 2, 4, 4)), tmp_path / "p.png")
     with pytest.raises(ArgumentError, match="names must name each image, got names=1, images=2"):

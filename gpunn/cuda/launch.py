@@ -53,14 +53,13 @@ Specialisation = tuple[str, tuple[str, ...]]
 """A kernel file and the options that define its macros: what is compiled at a time."""
 
 _recorded: Setting[set[Specialisation] | None] = Setting("recorded", None)
-_warned: Setting[Any] = Setting("warned", None)
-"""What NumPy did about floating-point errors before launches were recorded."""
 
 
 @context
 def record_launches() -> Iterator[set[Specialisation]]:
     """Within this context NumPy arrays go to the kernels, which do not run: the set that it gives holds the
-    specialisations that were launched. What a kernel should have written keeps whatever bytes it held.
+    specialisations that were launched. What a kernel should have written keeps whatever bytes it held: where more is
+    computed from it, ``np.errstate(all="ignore")`` belongs beside this context.
 
     >>> import gpunn.functional as F
     >>> with record_launches() as launched:
@@ -69,14 +68,8 @@ def record_launches() -> Iterator[set[Specialisation]]:
     ['pool.cu']
     """
     launched: set[Specialisation] = set()
-    warned = _warned.get() or np.geterr()
-    try:
-        with _recorded.using(launched), _warned.using(warned):
-            np.seterr(all="ignore")  # the bytes may be of a number that no computation should have met
-            yield launched
-    finally:
-        if _recorded.get() is None:  # np.errstate must be left in the order in which it was entered
-            np.seterr(**warned)
+    with _recorded.using(launched):
+        yield launched
 
 
 def takes(x: Array, half: bool = False) -> bool:

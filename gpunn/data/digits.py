@@ -45,13 +45,13 @@ def digits(seed: int = 0) -> tuple[tuple[Images, Labels], tuple[Images, Labels]]
 
 def _table() -> np.ndarray[Any, Any]:
     """A row for each image: its 64 pixels and its label."""
-    package = importlib.util.find_spec("sklearn")
-    if package is None or package.origin is None:
-        raise PackageError('digits: scikit-learn, which holds this data set, is missing: pip install "gpunn[train]"')
-    path = Path(package.origin).with_name("datasets") / "data" / "digits.csv.gz"
-    if path.exists():  # reading it takes a tenth of the time that importing scikit-learn does
-        return np.loadtxt(path, delimiter=",")
-    from sklearn.datasets import load_digits
-
+    try:
+        package = importlib.util.find_spec("sklearn")
+        path = Path(package.origin).with_name("datasets") / "data/digits.csv.gz" if package and package.origin else None
+        if path and path.exists():  # reading it takes a tenth of the time that importing scikit-learn does
+            return np.loadtxt(path, delimiter=",")
+        from sklearn.datasets import load_digits
+    except (ImportError, ValueError) as error:
+        raise PackageError(f'digits: scikit-learn holds this data set ({error}): pip install "gpunn[train]"') from error
     bunch = load_digits()
     return np.column_stack([bunch.data, bunch.target])

@@ -86,10 +86,12 @@ def pictures(images: Image, path: Path, names: Sequence[str] = (), title: str = 
     >>> import os, tempfile
     >>> pictures(np.ones((2, 1, 4, 4)), os.path.join(tempfile.mkdtemp(), "p.png"), ["left", "right"])
 
-    Raises ShapeError for another number of channels, ArgumentError unless there is a name for each image or none.
+    Raises ShapeError for another number of channels or no pixels, ArgumentError unless there is a name for each image
+    or none.
     """
-    drawable = images.ndim == 4 and images.shape[1] in (1, 3)
-    check(drawable, ShapeError, "pictures", "images must be (N, C, H, W) with 1 or 3 channels", shape=images.shape)
+    drawable = images.ndim == 4 and images.shape[1] in (1, 3) and 0 not in images.shape[2:]
+    rule = "images must be (N, C, H, W) with 1 or 3 channels and some pixels"
+    check(drawable, ShapeError, "pictures", rule, shape=images.shape)
     named = len(names) in (0, len(images))
     check(named, ArgumentError, "pictures", "names must name each image", names=len(names), images=len(images))
     grey = images.shape[1] == 1
@@ -112,11 +114,13 @@ def _grid(
 ) -> None:
     columns = columns or max(4, math.ceil(math.sqrt(len(tiles))))
     rows = max(1, math.ceil(len(tiles) / columns))
-    side, gap, line = (1.25, 0.12, 0.15) if names else (0.7, 0.07, 0.0)
+    side, gap = (1.25, 0.12) if names else (0.7, 0.07)
+    line = 0.15 * max((1 + name.count("\n") for name in names), default=0)
     width, height = side * columns, (side + line) * rows
-    sheet_size = 2 * (max(4.0, width + 1.2 * bool(bar)), height + 0.5)
+    head = 0.35 + 0.15 * (1 + title.count("\n"))
+    sheet_size = 2 * (max(4.0, width + 1.2 * bool(bar)), height + head)
     sheet = page.figure(*sheet_size[:2], fitted=False)
-    sheet.suptitle(title, fontsize=10, y=1 - 0.25 / sheet_size[1], va="center")
+    sheet.suptitle(title, fontsize=10, y=1 - head / 2 / sheet_size[1], va="center")
     # All tiles lie on one pair of axes, measured in inches: a pair for each would take most of the time.
     left = (sheet_size[0] - width) / 2 if not bar else 0.0
     axes = sheet.add_axes(np.divide((left, 0, width, height), sheet_size))

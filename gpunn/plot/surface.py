@@ -83,10 +83,14 @@ def animate_decision_surface(
     sheet, show = _sheet(points, labels)
     sheet.set_dpi(80)
     canvas: Any = FigureCanvasAgg(sheet)
+    fitted = None
     for title, each in frames:
         show(each, title)
+        if fitted != (title.count("\n"), each.extent):
+            sheet.set_layout_engine("constrained")
         canvas.draw()
-        sheet.set_layout_engine("none")  # to find the margins takes longer than to draw: they are those of the first
+        fitted = (title.count("\n"), each.extent)
+        sheet.set_layout_engine("none")  # to find the margins takes longer than to draw: they stay as long as they fit
         pixels = np.asarray(canvas.buffer_rgba())[..., :3]
         pictures.append(Image.fromarray(pixels).quantize(64))  # one frame of 64 colours is a tenth of the bytes
     check(len(pictures) > 0, ArgumentError, "animate_decision_surface", "there must be at least one frame")
@@ -119,6 +123,13 @@ def _sheet(points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> tuple[
         if of.probability.min() < 0.5 < of.probability.max():
             look = {"colors": "black", "linewidths": 1}
             lines.append(axes.contour(of.probability, levels=[0.5], extent=of.extent, origin="lower", **look))
-        axes.set(title=title, xlim=of.extent[:2], ylim=of.extent[2:])
+        axes.set(title=title, xlim=_limits(of.extent[:2], points[:, 0]), ylim=_limits(of.extent[2:], points[:, 1]))
 
     return sheet, show
+
+
+def _limits(extent: tuple[float, float], points: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """Those of the surface, and where points lie beyond them a twentieth more than they need."""
+    low, high = min(extent[0], points.min(initial=extent[0])), max(extent[1], points.max(initial=extent[1]))
+    margin = (high - low) / 20
+    return low - margin * (low < extent[0]), high + margin * (high > extent[1])

@@ -65,7 +65,7 @@ def needed() -> list[Specialisation]:
     >>> sorted({file for file, _ in needed()} & {"conv.cu", "lrn.cu", "pool.cu"})
     ['conv.cu', 'lrn.cu', 'pool.cu']
     """
-    with record_launches() as launched:
+    with record_launches() as launched, np.errstate(all="ignore"):  # kernels that do not run leave any bytes
         for dtype in C_TYPES:
             for recipe in RECIPES:
                 rehearse(recipe, np.dtype(dtype))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from cli_case import Command, Ended
 from runners import WITH_KERNEL, WITHOUT_KERNEL, Runner
+from undrawn import undraw
 
 from gpunn import backend, cli
 
@@ -33,6 +34,12 @@ def run_xp(request) -> Runner:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return backend.random_generator(0)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put pictures together without drawing them."""
+    undraw(monkeypatch)
 
 
 @pytest.fixture

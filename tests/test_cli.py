@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_case import Command, Terminal
-from undrawn import undraw
 
 import gpunn
 from gpunn import backend
@@ -22,9 +21,7 @@ from gpunn.recipes import warmup
 QUICK = ("train", "digits", "--epochs", 1, "--batch-size", 256)
 
 
-@pytest.fixture(autouse=True)
-def _undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    undraw(monkeypatch)
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def test_version(command: Command) -> None:

@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 import typer
 from cli_case import Command, Terminal
-from undrawn import undraw
 
 import gpunn
 from gpunn import backend
@@ -29,9 +28,7 @@ from gpunn.recipes.catalogue import RECIPES
 ROOT = Path(gpunn.__file__).parents[1]
 
 
-@pytest.fixture(autouse=True)
-def _undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    undraw(monkeypatch)
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -17,7 +17,6 @@ import pytest
 from finished import finished, told
 from PIL import Image
 from recipe_cases import CASES
-from undrawn import undraw
 
 from gpunn.backend import random_generator
 from gpunn.checkpoint import load_weights
@@ -63,11 +62,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]
     """A finished run and its summary; not to be changed."""
     folder = finished(tmp_path_factory, "digits")
     return folder, told(folder)["summary"]
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    undraw(monkeypatch)
 
 
 def test_a_finished_run(run: tuple[Path, dict[str, Any]]) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from finished import finished, settings, told
 from PIL import Image
-from undrawn import undraw
 
 from gpunn import data
 from gpunn.data.image_files import ImageFiles
@@ -19,11 +18,6 @@ from gpunn.errors import ArgumentError, FileError
 from gpunn.recipes import alexnet, drawings, gradients, learning_rates
 from gpunn.recipes.catalogue import find
 from gpunn.recipes.recipe import Recipe
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    undraw(monkeypatch)
 
 
 @pytest.fixture

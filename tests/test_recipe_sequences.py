@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from finished import WORDS, finished, settings, told
 from PIL import Image
-from undrawn import undraw
 
 from gpunn.backend import random_generator
 from gpunn.checkpoint import load_weights
@@ -42,11 +41,6 @@ RUNS: dict[str, Any] = {
     ),
     "spell": (spell.train_spell, spell.Options, {"epochs": 2, "hidden_size": 16, "batch_size": 128}),
 }
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    undraw(monkeypatch)
 
 
 def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:

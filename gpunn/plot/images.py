@@ -118,12 +118,13 @@ def _grid(
     line = 0.15 * max((1 + name.count("\n") for name in names), default=0)
     width, height = side * columns, (side + line) * rows
     head = 0.35 + 0.15 * (1 + title.count("\n"))
-    sheet_size = 2 * (max(4.0, width + 1.2 * bool(bar)), height + head)
-    sheet = page.figure(*sheet_size[:2], fitted=False)
-    sheet.suptitle(title, fontsize=10, y=1 - head / 2 / sheet_size[1], va="center")
+    sheet_width, sheet_height = max(4.0, width + 1.2 * bool(bar)), height + head
+    inches = (sheet_width, sheet_height, sheet_width, sheet_height)  # axes are placed in parts of the page
+    sheet = page.figure(sheet_width, sheet_height, fitted=False)
+    sheet.suptitle(title, fontsize=10, y=1 - head / 2 / sheet_height, va="center")
     # All tiles lie on one pair of axes, measured in inches: a pair for each would take most of the time.
-    left = (sheet_size[0] - width) / 2 if not bar else 0.0
-    axes = sheet.add_axes(np.divide((left, 0, width, height), sheet_size))
+    left = (sheet_width - width) / 2 if not bar else 0.0
+    axes = sheet.add_axes(np.divide((left, 0, width, height), inches))
     axes.axis("off")
     for number, tile in enumerate(tiles):
         row, column = divmod(number, columns)
@@ -138,5 +139,5 @@ def _grid(
     if bar:
         long = min(height - 0.3, 3.0)
         place = (width + 0.1, (height - long) / 2, 0.15, long)
-        sheet.colorbar(image, sheet.add_axes(np.divide(place, sheet_size)), label=bar)
+        sheet.colorbar(image, sheet.add_axes(np.divide(place, inches)), label=bar)
     page.save(sheet, path)

@@ -86,11 +86,11 @@ def animate_decision_surface(
     fitted = None
     for title, each in frames:
         show(each, title)
-        if fitted != (title.count("\n"), each.extent):
-            sheet.set_layout_engine("constrained")
+        room = title.count("\n"), each.extent
+        # To find the margins takes longer than to draw: they stay as long as they fit.
+        sheet.set_layout_engine("none" if room == fitted else "constrained")
         canvas.draw()
-        fitted = (title.count("\n"), each.extent)
-        sheet.set_layout_engine("none")  # to find the margins takes longer than to draw: they stay as long as they fit
+        fitted = room
         pixels = np.asarray(canvas.buffer_rgba())[..., :3]
         pictures.append(Image.fromarray(pixels).quantize(64))  # one frame of 64 colours is a tenth of the bytes
     check(len(pictures) > 0, ArgumentError, "animate_decision_surface", "there must be at least one frame")

@@ -90,7 +90,8 @@ _IGNORED_OPTIONS = re.compile(
     r"--?(use_fast_math|lineinfo|generate-line-info|device-debug|G|default-device|gpu-architecture|arch|maxrregcount"
     r"|ftz|prec-sqrt|prec-div|extra-device-vectorization|restrict|device-c|dc|relocatable-device-code|rdc|dlto"
     r"|w|disable-warnings|diag-suppress|diag-warn|diag-error|ewp|extensible-whole-program|device-as-default-execution-space"
-    r"|ptxas-options|Xptxas|split-compile|minimal|fdevice-time-trace|device-time-trace)(=.*)?$"
+    r"|ptxas-options|Xptxas|split-compile|minimal|fdevice-time-trace|device-time-trace|dopt|pch|create-pch|use-pch"
+    r"|pch-dir|pch-verbose|pch-messages)(=.*)?$"
 )
 
 
@@ -121,24 +122,50 @@ def load(
 ) -> Library:
     """Compile ``code``, unless the cache has it, and load it."""
     compiler = host_compiler()
-    runtime_path, runtime = _runtime(compiler, check)
+    runtime_path, runtime = load_runtime(compiler, check)
     flags, includes = _user_flags(options)
     flags += [f"-D__CUDA_ARCH__={arch}", *_mode_flags(compiler, check)]
-    text = f'# 1 "{filename}"\n{code}\n' + "".join(f"__gpunn_export__ {name} ;\n" for name in name_expressions)
+    text = _marked(code, name_expressions, filename)
     preprocessed = None
     if includes:  # only the preprocessed text knows what was in the included files
         text = preprocessed = _preprocess(compiler, text, [*flags, *includes], filename)
-    path = _cache_path("kernel", text, flags, compiler, runtime_path.name)
+    path = cache_path("kernel", text, flags, compiler, runtime_path.name)
 
     def build() -> bytes:
         with compiling(f"{filename} for the emulator"):
             expanded = preprocessed or _preprocess(compiler, text, [*flags, *includes], filename)
             return _compile_kernels(compiler, expanded, flags, runtime_path, filename)
 
-    path = _built(path, build)
+    path = built(path, build)
     library = ctypes.CDLL(str(path))
     names = ctypes.c_char_p.in_dll(library, "gpunn_kernel_names").value or b""
     return Library(path, library, runtime, {name: i for i, name in enumerate(names.decode().split("\n")) if name})
+
+
+def compile_library(
+    code: str,
+    options: Sequence[str],
+    name_expressions: Sequence[str],
+    filename: str,
+    check: bool,
+    arch: int,
+    headers: Sequence[str] = (),
+) -> bytes:
+    """Compile ``code`` and return the library, which the cache is not asked for.
+
+    ``headers`` are flags that come before those of ``options``: folders of headers that stand before others.
+    """
+    compiler = host_compiler()
+    runtime_path, _ = load_runtime(compiler, check)
+    flags, includes = _user_flags(options)
+    flags += [f"-D__CUDA_ARCH__={arch}", *_mode_flags(compiler, check)]
+    expanded = _preprocess(compiler, _marked(code, name_expressions, filename), [*headers, *flags, *includes], filename)
+    return _compile_kernels(compiler, expanded, flags, runtime_path, filename)
+
+
+def _marked(code: str, name_expressions: Sequence[str], filename: str) -> str:
+    """The source with its name at the top, and what is to be exported at the end."""
+    return f'# 1 "{filename}"\n{code}\n' + "".join(f"__gpunn_export__ {name} ;\n" for name in name_expressions)
 
 
 # --- the compiler -----------------------------------------------------------------------------------------------------
@@ -202,7 +229,7 @@ def _user_flags(options: Sequence[str]) -> tuple[list[str], list[str]]:
     return [*flags, f"-std={standard}", f"-ffp-contract={contract}"], includes
 
 
-def _run(command: Sequence[str], text: str | None, filename: str, folder: str) -> str:
+def run_compiler(command: Sequence[str], text: str | None, filename: str, folder: str) -> str:
     done = subprocess.run(command, input=text, capture_output=True, text=True, env=_environment(), cwd=folder)
     if done.returncode:
         raise CompileError(_readable_errors(done.stderr, filename))
@@ -213,7 +240,7 @@ def _preprocess(compiler: Compiler, text: str, flags: Sequence[str], filename: s
     """The source with macros expanded: only then can one see which kernels are in it."""
     header = ["-I", str(INCLUDE), "-include", "gpunn_emulator.h"]
     with tempfile.TemporaryDirectory() as folder:
-        return _run([compiler.command, "-E", *flags, *header, "-x", "c++", "-"], text, filename, folder)
+        return run_compiler([compiler.command, "-E", *flags, *header, "-x", "c++", "-"], text, filename, folder)
 
 
 def _compile_kernels(
@@ -231,7 +258,7 @@ def _compile_kernels(
         # The default libraries would be those of the sanitizers too.
         libraries = [str(runtime), "-nodefaultlibs", "-lm", "-lc", "-lgcc", "-Wl,--no-undefined"]
         command = [compiler.command, "-shared", *flags, "-x", "c++", "-", "-x", "none", *libraries]
-        _run([*command, "-o", str(library)], text, filename, folder)
+        run_compiler([*command, "-o", str(library)], text, filename, folder)
         return library.read_bytes()
 
 
@@ -281,7 +308,7 @@ def _readable_errors(output: str, filename: str) -> str:
 _RUNTIME_FLAGS = ("-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-w", "-pthread")
 
 
-def _runtime(compiler: Compiler, check: bool) -> tuple[Path, ctypes.CDLL]:
+def load_runtime(compiler: Compiler, check: bool) -> tuple[Path, ctypes.CDLL]:
     """The runtime of one mode, to link to and loaded."""
     flags = [*_RUNTIME_FLAGS, "-march=native"]
     flags += ["-DGPUNN_EMULATOR_CHECK", "-fno-omit-frame-pointer"] if check else []
@@ -290,7 +317,7 @@ def _runtime(compiler: Compiler, check: bool) -> tuple[Path, ctypes.CDLL]:
     names = ["context.cpp", "worker.cpp", "launch.cpp", *(["checker.cpp", "hooks.cpp"] if check else [])]
     signals = _signals(compiler)
     inputs = [*flags, *(str(RUNTIME / name) for name in names), str(signals), "-lrt"]
-    place = _cache_path("runtime", "", flags, compiler, signals.name)
+    place = cache_path("runtime", "", flags, compiler, signals.name)
     path, runtime = _loaded(place, lambda path: _link(compiler, path, inputs))
     runtime.gpunn_emulator_launch.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
     runtime.gpunn_emulator_resume.argtypes = [ctypes.c_void_p]
@@ -307,7 +334,7 @@ _signals_name: str | None = None
 def _signals(compiler: Compiler) -> Path:
     """Where the library lies that owns the process's signals: one for both modes, also where the compiler changes."""
     global _signals_name
-    path = _cache_path("signals", "", _RUNTIME_FLAGS, compiler)
+    path = cache_path("signals", "", _RUNTIME_FLAGS, compiler)
     with cache.building(path.with_name("signals")):
         path = path.with_name(_signals_name or path.name)
         place, _ = _loaded(path, lambda path: _link(compiler, path, [*_RUNTIME_FLAGS, str(RUNTIME / "signals.cpp")]))
@@ -322,7 +349,7 @@ def _loaded(path: Path, build: Callable[[Path], bytes]) -> tuple[Path, ctypes.CD
     """Where a library lies, to link to, and the library, which a process loads once, also if the cache folder changes:
     what is linked to it finds it by its name."""
     with cache.building(path):
-        place = _built(path, lambda: build(path))
+        place = built(path, lambda: build(path))
         if path.name not in _runtimes:
             _runtimes[path.name] = ctypes.CDLL(str(place))
         return place, _runtimes[path.name]
@@ -332,7 +359,7 @@ def _link(compiler: Compiler, path: Path, inputs: Sequence[str]) -> bytes:
     with compiling("the emulator's runtime", kernel=False), tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / path.name
         command = [compiler.command, "-shared", *inputs, f"-Wl,-soname,{path.name},-Bsymbolic", "-o", str(library)]
-        _run(command, None, "emulator runtime", folder)
+        run_compiler(command, None, "emulator runtime", folder)
         return library.read_bytes()
 
 
@@ -357,7 +384,7 @@ def _processor() -> str:
     return platform.machine() + "".join(sorted({line for line in lines if line.startswith(keys)}))
 
 
-def _cache_path(kind: str, text: str, flags: Sequence[str], compiler: Compiler, *more: str) -> Path:
+def cache_path(kind: str, text: str, flags: Sequence[str], compiler: Compiler, *more: str) -> Path:
     parts = [text, *flags, compiler.command, compiler.version, _processor(), *more]
     digest = hashlib.sha256(_emulator_sources() + "\0".join(parts).encode()).hexdigest()[:32]
     return cache.folder() / "emulator" / f"{kind}-{digest}.so"
@@ -366,7 +393,7 @@ def _cache_path(kind: str, text: str, flags: Sequence[str], compiler: Compiler, 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
-def _built(path: Path, build: Callable[[], bytes]) -> Path:
+def built(path: Path, build: Callable[[], bytes]) -> Path:
     """Build and write ``path`` unless it is there and whole; return where it lies, see :func:`cache.store`.
 
     Its digest follows the library in the same file, where the loader does not look: mapping a truncated library

@@ -1,0 +1,40 @@
+"""A CUDA device that is not there: the real CuPy, unmodified, runs on the emulator.
+
+Libraries of ours with the names of CUDA's serve the driver's, NVRTC's, cuBLAS's and cuRAND's published API; two modules
+of CuPy's wheel that have the CUDA runtime linked into them are replaced when they are imported. The installed wheel
+stays as it is, and nothing of NVIDIA's is run. README.md of gpunn/cuda/emulator says how to use it.
+"""
+
+from __future__ import annotations
+
+from gpunn.cuda.device.settings import Settings
+
+__all__ = ["Settings", "running", "start"]
+
+_running = None
+
+
+def start(settings: Settings | None = None) -> None:
+    """Start the device in this process, before CuPy is imported.
+
+    Raises DeviceError if CuPy is there already, PackageError if it is not installed or not one that can be served, and
+    CompileError without a compiler.
+    """
+    global _running
+    import sys
+
+    from gpunn.cuda.device import wheel
+    from gpunn.errors import DeviceError
+
+    if _running is not None:
+        return
+    if "cupy" in sys.modules:
+        raise DeviceError("device: CuPy has been imported already: start the device before that")
+    from gpunn.cuda.device.running import Running
+
+    _running = Running(settings or Settings(), wheel.installed())
+
+
+def running() -> Settings | None:
+    """How the device of this process is, or None if there is none."""
+    return _running.settings if _running is not None else None

@@ -1,0 +1,110 @@
+"""The libraries of the emulated device: built once into the cache, then loaded before anything asks for CUDA's."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import sysconfig
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpunn.cuda.compilation import compiling
+from gpunn.cuda.emulator import build
+from gpunn.errors import CompileError
+
+HERE = Path(__file__).parent
+NATIVE = HERE / "native"
+
+_FLAGS = ("-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-w", "-pthread", "-march=native", "-fno-math-errno")
+_CORE = ("memory.cpp", "stream.cpp", "attributes.cpp", "module.cpp", "driver.cpp", "nvrtc.cpp")
+
+
+@dataclass(frozen=True)
+class Library:
+    """One library: its name, by which others ask for it, its sources, and other names that stand for it."""
+
+    name: str
+    sources: tuple[str, ...]
+    also: tuple[str, ...] = ()
+
+
+def all_of(major: int) -> list[Library]:
+    """The libraries that a wheel for CUDA ``major`` asks for; the first is linked to the others."""
+    return [
+        Library("libcuda.so.1", _CORE, (f"libnvrtc.so.{major}", f"libcudart.so.{major}")),
+        Library("runtime", ("runtime_module.cpp",)),
+    ]
+
+
+def identity() -> str:
+    """What the libraries and all that is compiled for them depend on, beside settings."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in HERE.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
+        digest.update(path.relative_to(HERE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return build.cache_path("device", digest.hexdigest(), _FLAGS, build.host_compiler(), _python()).stem
+
+
+def _python() -> str:
+    return f"{platform.python_implementation()} {sysconfig.get_config_var('EXT_SUFFIX')}"
+
+
+def folder_of(name: str) -> Path:
+    """A folder of the cache for ``name``, of this device alone."""
+    from gpunn.cuda import cache
+
+    return cache.folder() / "device" / name
+
+
+@functools.cache
+def _include() -> str:
+    folder = sysconfig.get_path("include")
+    if not Path(folder, "Python.h").is_file():
+        raise CompileError(
+            f"device: Python.h is not in {folder}: install Python's headers (python3-dev on Debian and Ubuntu)"
+        )
+    return folder
+
+
+def built(major: int) -> dict[str, Path]:
+    """Build what is not in the cache; return where each library lies, by name."""
+    core, *others = all_of(major)
+    places = {core.name: _built(core, [])}
+    linked = [str(places[core.name])]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        made = pool.map(lambda library: _built(library, linked), others)
+        places.update((library.name, place) for library, place in zip(others, made, strict=True))
+    for name in core.also:
+        places[name] = _built(Library(name, ()), ["-Wl,--no-as-needed", *linked])
+    return places
+
+
+def _built(library: Library, linked: list[str]) -> Path:
+    compiler = build.host_compiler()
+    content = hashlib.sha256()
+    for path in sorted([*NATIVE.glob("*.h"), *(NATIVE / source for source in library.sources)]):
+        content.update(path.read_bytes())
+    path = build.cache_path("device", library.name, _FLAGS, compiler, _python(), content.hexdigest(), *linked)
+    path = path.with_name(f"{library.name}-{path.name}")
+    sources = [str(NATIVE / source) for source in library.sources]
+
+    def make() -> bytes:
+        what = f"{library.name} of the emulated device"
+        with compiling(what, kernel=False), tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / "library.so"
+            names = ["-Wl,-soname," + library.name] if ".so" in library.name else []
+            command = [compiler.command, "-shared", *_FLAGS, f"-I{_include()}", *sources, *names, *linked]
+            build.run_compiler([*command, "-o", str(target)], None, library.name, folder)
+            return target.read_bytes()
+
+    return build.built(path, make)
+
+
+def load(places: dict[str, Path]) -> ctypes.CDLL:
+    """Load them for all to see; return the first. Extension modules are left to Python."""
+    loaded = [ctypes.CDLL(str(place), ctypes.RTLD_GLOBAL) for name, place in places.items() if ".so" in name]
+    return loaded[0]

@@ -1,0 +1,251 @@
+// The emulated device, as all of the API sees it: memory, streams with what waits in them, events, captures, graphs.
+//
+// "Device memory" is memory of this process. A stream's work runs when it is enqueued (eager), or as late as CUDA's
+// rules allow (late): then whoever forgot to wait for it sees old data. Either way the thread that asks for it runs it.
+#pragma once
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#define GPUNN_API extern "C" __attribute__((visibility("default")))
+#define GPUNN_SHARED __attribute__((visibility("default")))
+
+struct _ts;
+
+namespace gpunn_device {
+
+// Numbers of cudaError_t; those of CUresult are the same wherever both have one.
+enum Error : int {
+    success = 0,
+    invalid_value = 1,
+    out_of_memory = 2,
+    initialization_error = 3,
+    no_device = 100,
+    invalid_device = 101,
+    invalid_image = 200,
+    no_binary = 209,
+    peer_already_enabled = 704,
+    peer_not_enabled = 705,
+    invalid_source = 300,
+    file_not_found = 301,
+    invalid_handle = 400,
+    illegal_state = 401,
+    not_found = 500,
+    not_ready = 600,
+    illegal_address = 700,
+    out_of_resources = 701,
+    context_is_destroyed = 709,
+    assertion_failed = 710,
+    host_memory_registered = 712,
+    host_memory_not_registered = 713,
+    misaligned_address = 716,
+    launch_failure = 719,
+    cooperative_too_large = 720,
+    not_permitted = 800,
+    not_supported = 801,
+    capture_unsupported = 900,
+    capture_invalidated = 901,
+    capture_merge = 902,
+    capture_unmatched = 903,
+    capture_unjoined = 904,
+    capture_isolation = 905,
+    capture_implicit = 906,
+    captured_event = 907,
+    capture_wrong_thread = 908,
+};
+
+GPUNN_SHARED const char* error_name(int error);         // as "cudaErrorInvalidValue"
+GPUNN_SHARED const char* driver_error_name(int error);  // as "CUDA_ERROR_INVALID_VALUE"
+// As "invalid argument"; after it, for errors of a launch, what the emulator reported of the last one.
+GPUNN_SHARED const char* error_text(int error);
+
+// ---- settings -------------------------------------------------------------------------------------------------------
+
+struct Settings {
+    int devices = 1;
+    std::size_t memory = (std::size_t)8 << 30;  // bytes of each device
+    bool late = false, check = false;
+    int compute_capability = 90;
+    int version = 12090;  // of CUDA
+};
+
+extern GPUNN_SHARED Settings settings;
+
+// ---- one call at a time -----------------------------------------------------------------------------------------
+
+// Held during each call of the API. Work of a stream may call Python, so nobody waits for the device with Python's
+// interpreter lock in hand: it is given back meanwhile.
+class GPUNN_SHARED Lock {
+public:
+    Lock();
+    ~Lock();
+    Lock(const Lock&) = delete;
+
+private:
+    _ts* state_;
+};
+
+// ---- memory ---------------------------------------------------------------------------------------------------------
+
+enum class Kind : int { unregistered, host, device, managed };  // numbers of cudaMemoryType
+enum class Direction : int { host_to_host, host_to_device, device_to_host, device_to_device, any };
+
+struct Pool;
+
+struct Block {
+    char* begin;
+    std::size_t bytes;
+    Kind kind;
+    int device;
+    bool registered = false;  // memory of the host's own that was registered
+    Pool* pool = nullptr;
+    char* map = nullptr;  // what was mapped for it, with the pages that guard it
+    std::size_t map_bytes = 0;
+};
+
+struct Pool {
+    int device;
+    std::uint64_t threshold = 0, used = 0, used_high = 0, reserved_high = 0;
+    int reuse[3] = {1, 1, 1};
+};
+
+struct Device {
+    std::size_t used = 0;
+    Pool pool;                     // the default one
+    Pool* current_pool = nullptr;  // the one that mallocAsync takes
+    std::set<int> peers;           // devices whose memory it may touch
+};
+
+GPUNN_SHARED Device& device(int number);
+GPUNN_SHARED int current_device();
+GPUNN_SHARED int set_device(int number);
+
+GPUNN_SHARED int allocate(void** out, std::size_t bytes, Kind kind, Pool* pool = nullptr);
+GPUNN_SHARED int release(void* memory, Kind kind);
+GPUNN_SHARED int register_host(void* memory, std::size_t bytes);
+GPUNN_SHARED int unregister_host(void* memory);
+// Takes in memory that is a module's variable.
+GPUNN_SHARED void adopt(void* memory, std::size_t bytes);
+// The block that an address lies in, or null.
+GPUNN_SHARED Block* find_block(const void* address);
+GPUNN_SHARED const std::map<char*, Block>& all_blocks();
+
+// ---- streams --------------------------------------------------------------------------------------------------------
+
+typedef std::function<int()> Work;  // returns an Error
+
+struct Graph;
+
+struct Node {
+    std::string label;
+    Work work;
+    std::vector<int> after;  // numbers of nodes in the graph
+};
+
+struct Graph {
+    std::vector<Node> nodes;
+    // What is known of it while it is captured.
+    struct Stream* origin = nullptr;
+    int mode = 0;
+    bool valid = true;
+    std::size_t thread = 0;
+};
+
+struct Stream {
+    int device = 0;
+    unsigned flags = 0;
+    int priority = 0;
+    bool legacy = false;
+    std::deque<Work> queue;
+    std::int64_t enqueued = 0, done = 0;
+    std::shared_ptr<Graph> graph;  // that it captures
+    std::vector<int> last;         // the nodes that its next one comes after
+    bool non_blocking() const { return flags & 1; }
+};
+
+struct Mark {
+    std::chrono::steady_clock::time_point time;
+    Stream* stream = nullptr;
+    std::int64_t position = 0;
+};
+
+struct Event {
+    int device = 0;
+    unsigned flags = 0;
+    std::shared_ptr<Mark> mark;  // of its last record
+    std::shared_ptr<Graph> graph;
+    std::vector<int> last;
+};
+
+// What a handle of the API names; null if it is none.
+GPUNN_SHARED Stream* stream_of(std::intptr_t handle);
+GPUNN_SHARED Event* event_of(std::intptr_t handle);
+
+// Takes work for a stream: a node if it captures, else to run now or later. `label` names it in drawings of graphs.
+GPUNN_SHARED int enqueue(std::intptr_t stream, const char* label, Work work);
+// For what a capture in the modes "global" and "thread local" must not do.
+GPUNN_SHARED int unsafe_in_capture();
+// The error that a kernel has left the device with, which every later call returns.
+GPUNN_SHARED int broken();
+GPUNN_SHARED void break_device(int error);
+GPUNN_SHARED void set_report(const std::string& text);
+
+GPUNN_SHARED int run_until(Stream& stream, std::int64_t position);
+GPUNN_SHARED int run_all();
+
+GPUNN_SHARED int stream_create(std::intptr_t* out, unsigned flags, int priority);
+GPUNN_SHARED int stream_destroy(std::intptr_t stream);
+GPUNN_SHARED int stream_synchronize(std::intptr_t stream);
+GPUNN_SHARED int stream_query(std::intptr_t stream);
+GPUNN_SHARED int stream_wait(std::intptr_t stream, std::intptr_t event);
+GPUNN_SHARED int device_synchronize();
+
+GPUNN_SHARED int event_create(std::intptr_t* out, unsigned flags);
+GPUNN_SHARED int event_destroy(std::intptr_t event);
+GPUNN_SHARED int event_record(std::intptr_t event, std::intptr_t stream);
+GPUNN_SHARED int event_synchronize(std::intptr_t event);
+GPUNN_SHARED int event_query(std::intptr_t event);
+GPUNN_SHARED int event_elapsed(float* milliseconds, std::intptr_t start, std::intptr_t end);
+
+GPUNN_SHARED int capture_begin(std::intptr_t stream, int mode);
+GPUNN_SHARED int capture_end(std::intptr_t stream, std::intptr_t* graph);
+GPUNN_SHARED int capture_status(std::intptr_t stream, int* status);
+GPUNN_SHARED int graph_instantiate(std::intptr_t graph, std::intptr_t* out);
+GPUNN_SHARED int graph_launch(std::intptr_t executable, std::intptr_t stream);
+GPUNN_SHARED int graph_upload(std::intptr_t executable, std::intptr_t stream);
+GPUNN_SHARED int graph_destroy(std::intptr_t graph);
+GPUNN_SHARED int graph_executable_destroy(std::intptr_t executable);
+GPUNN_SHARED int graph_draw(std::intptr_t graph, const char* path);
+
+// ---- copies ---------------------------------------------------------------------------------------------------------
+
+GPUNN_SHARED int copy(void* to, const void* from, std::size_t bytes, Direction direction, std::intptr_t stream,
+                      bool asynchronous);
+// Rows of `width` bytes that lie `to_pitch` and `from_pitch` apart.
+GPUNN_SHARED int copy_rows(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch, std::size_t width,
+                           std::size_t height, Direction direction, std::intptr_t stream, bool asynchronous);
+GPUNN_SHARED int fill(void* memory, int value, std::size_t bytes, std::intptr_t stream, bool asynchronous);
+
+// ---- attributes -------------------------------------------------------------------------------------------------
+
+// What distinguishes cards of one compute capability from those of another, by the CUDA programming guide and the data
+// sheets of a card of each.
+struct Card {
+    int capability, multiprocessors, threads_per_multiprocessor;
+    int shared_per_multiprocessor, shared_per_block;  // bytes; of a block after it has asked for more than 48 KiB
+    int blocks_per_multiprocessor, l2_bytes;
+};
+
+GPUNN_SHARED const Card& card();
+// The value of a cudaDeviceAttr, 0 for what the device does not have.
+GPUNN_SHARED int attribute(int number);
+
+}  // namespace gpunn_device

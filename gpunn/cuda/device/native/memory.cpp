@@ -1,0 +1,181 @@
+// Allocations and copies. Every allocation is mapped by itself and ends at a page that must not be touched, so neither
+// a read past its end nor one after it was freed goes unnoticed, and nothing of the host's is ever spoilt.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "device.h"
+
+namespace gpunn_device {
+
+namespace {
+
+const std::size_t alignment = 512;
+const std::size_t page = (std::size_t)sysconf(_SC_PAGESIZE);
+const int unwritten = 0xFF;  // NaN in every floating type: nobody may rely on zeros
+
+std::map<char*, Block> blocks;
+std::vector<Device> devices;
+thread_local int current = 0;
+
+std::size_t rounded(std::size_t bytes, std::size_t to) { return (bytes + to - 1) / to * to; }
+
+bool on_device(const Block* block) { return block && (block->kind == Kind::device || block->kind == Kind::managed); }
+
+// What the driver would refuse: memory that is not where the direction says, or an end outside its allocation.
+int check_direction(const void* to, const void* from, std::size_t to_bytes, std::size_t from_bytes,
+                    Direction direction) {
+    Block *target = find_block(to), *source = find_block(from);
+    bool to_device = on_device(target), from_device = on_device(source);
+    auto managed = [](const Block* block) { return block && block->kind == Kind::managed; };
+    bool needs_to = direction == Direction::host_to_device || direction == Direction::device_to_device;
+    bool needs_from = direction == Direction::device_to_host || direction == Direction::device_to_device;
+    if (direction != Direction::any) {
+        if (needs_to != to_device && !managed(target)) return invalid_value;
+        if (needs_from != from_device && !managed(source)) return invalid_value;
+    }
+    if (target && (char*)to + to_bytes > target->begin + target->bytes) return invalid_value;
+    if (source && (char*)from + from_bytes > source->begin + source->bytes) return invalid_value;
+    return success;
+}
+
+bool pageable(const void* address) { return !find_block(address); }
+
+std::size_t spread(std::size_t pitch, std::size_t width, std::size_t height) {
+    return height ? pitch * (height - 1) + width : 0;
+}
+
+}  // namespace
+
+Device& device(int number) {
+    if (devices.empty()) {
+        devices.resize((std::size_t)settings.devices);
+        for (int i = 0; i < settings.devices; i++) {
+            devices[(std::size_t)i].pool.device = i;
+            devices[(std::size_t)i].current_pool = &devices[(std::size_t)i].pool;
+        }
+    }
+    return devices[(std::size_t)number];
+}
+
+int current_device() { return current; }
+
+int set_device(int number) {
+    if (number < 0 || number >= settings.devices) return invalid_device;
+    current = number;
+    return success;
+}
+
+Block* find_block(const void* address) {
+    auto after = blocks.upper_bound((char*)address);
+    if (after == blocks.begin()) return nullptr;
+    Block& block = (--after)->second;
+    return (char*)address < block.begin + block.bytes ? &block : nullptr;
+}
+
+const std::map<char*, Block>& all_blocks() { return blocks; }
+
+int allocate(void** out, std::size_t bytes, Kind kind, Pool* pool) {
+    *out = nullptr;
+    if (!bytes) return success;
+    Device& owner = device(current);
+    bool counts = kind != Kind::host;
+    if (bytes > settings.memory || (counts && owner.used + bytes > settings.memory)) return out_of_memory;
+    std::size_t inside = rounded(rounded(bytes, alignment), page), whole = inside + page;
+    char* map = (char*)mmap(nullptr, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (map == MAP_FAILED) return out_of_memory;
+    if (mprotect(map, inside, PROT_READ | PROT_WRITE)) {
+        munmap(map, whole);
+        return out_of_memory;
+    }
+    char* begin = map + inside - rounded(bytes, alignment);
+    std::memset(begin, unwritten, bytes);
+    blocks[begin] = Block{begin, bytes, kind, current, false, pool, map, whole};
+    if (counts) owner.used += bytes;
+    if (pool) {
+        pool->used += bytes;
+        if (pool->used > pool->used_high) pool->used_high = pool->used;
+        pool->reserved_high = pool->used_high;
+    }
+    *out = begin;
+    return success;
+}
+
+int release(void* memory, Kind kind) {
+    if (!memory) return success;
+    auto found = blocks.find((char*)memory);
+    if (found == blocks.end() || found->second.registered) return invalid_value;
+    const Block& block = found->second;
+    if ((block.kind == Kind::host) != (kind == Kind::host)) return invalid_value;
+    if (block.kind != Kind::host) device(block.device).used -= block.bytes;
+    if (block.pool) block.pool->used -= block.bytes;
+    munmap(block.map, block.map_bytes);
+    blocks.erase(found);
+    return success;
+}
+
+int register_host(void* memory, std::size_t bytes) {
+    if (!memory || !bytes) return invalid_value;
+    if (find_block(memory)) return host_memory_registered;
+    Block block{(char*)memory, bytes, Kind::host, current};
+    block.registered = true;
+    blocks[block.begin] = block;
+    return success;
+}
+
+void adopt(void* memory, std::size_t bytes) {
+    Block block{(char*)memory, bytes, Kind::device, current};
+    block.registered = true;
+    blocks[block.begin] = block;
+}
+
+int unregister_host(void* memory) {
+    auto found = blocks.find((char*)memory);
+    if (found == blocks.end() || !found->second.registered) return host_memory_not_registered;
+    blocks.erase(found);
+    return success;
+}
+
+int copy(void* to, const void* from, std::size_t bytes, Direction direction, std::intptr_t stream, bool asynchronous) {
+    return copy_rows(to, bytes, from, bytes, bytes, 1, direction, stream, asynchronous);
+}
+
+int copy_rows(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch, std::size_t width,
+              std::size_t height, Direction direction, std::intptr_t stream, bool asynchronous) {
+    if (!width || !height) return success;
+    if (width > to_pitch || width > from_pitch) return invalid_value;
+    std::size_t from_bytes = spread(from_pitch, width, height);
+    if (int error = check_direction(to, from, spread(to_pitch, width, height), from_bytes, direction)) return error;
+    if (!asynchronous)
+        if (int error = unsafe_in_capture()) return error;
+    Stream* on = stream_of(stream);
+    if (!on) return invalid_handle;
+    auto rows = [=](const char* source) {
+        for (std::size_t i = 0; i < height; i++)
+            std::memmove((char*)to + i * to_pitch, source + i * from_pitch, width);
+        return (int)success;
+    };
+    if (pageable(from) && settings.late && !on->graph) {  // such memory is read before the call returns
+        auto held = std::make_shared<std::vector<char>>((const char*)from, (const char*)from + from_bytes);
+        if (int error = enqueue(stream, "memcpy", [=] { return rows(held->data()); })) return error;
+    } else if (int error = enqueue(stream, "memcpy", [=] { return rows((const char*)from); })) {
+        return error;
+    }
+    if (on->graph || (asynchronous && !pageable(to))) return success;
+    return stream_synchronize(stream);
+}
+
+int fill(void* memory, int value, std::size_t bytes, std::intptr_t stream, bool asynchronous) {
+    if (!bytes) return success;
+    Block* block = find_block(memory);
+    if (!block || (char*)memory + bytes > block->begin + block->bytes) return invalid_value;
+    if (!asynchronous)
+        if (int error = unsafe_in_capture()) return error;
+    return enqueue(stream, "memset", [=] {
+        std::memset(memory, value, bytes);
+        return (int)success;
+    });
+}
+
+}  // namespace gpunn_device

@@ -1,0 +1,294 @@
+#include "module.h"
+
+#include <Python.h>
+#include <dlfcn.h>
+#include <elf.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstring>
+
+#include "../../emulator/runtime/launch.h"
+
+namespace gpunn_device {
+
+namespace emulator = gpunn_emulator;
+
+struct Parameter {
+    unsigned bytes, offset;
+};
+
+struct Function {
+    Module* module;
+    std::string name;
+    void (*entry)(const char*);
+    std::vector<Parameter> parameters;
+    unsigned bytes = 0;  // of all arguments
+    emulator::Library library{};
+    int largest_dynamic = 0;
+};
+
+struct Module {
+    void* library;
+    std::string path;
+    std::map<std::string, int> kernels;
+    std::map<std::string, Function> functions;
+    struct Variable {
+        std::size_t offset, bytes;
+    };
+    std::map<std::string, Variable> variables;
+};
+
+namespace {
+
+std::set<Module*> modules;
+std::set<Function*> functions;
+
+// The emulator, as gpunn.cuda.emulator.build has loaded it, and what Python does for the device.
+int (*emulator_launch)(const emulator::Request*, void**);
+int (*emulator_resume)(void**);
+void (*emulator_report)(void*, int, emulator::Report*);
+void (*emulator_end)(void*);
+int (*emulator_find_library)(const void*, emulator::Library*);
+void (*tell)(const char* kernel, const char* library, const emulator::Library*, const emulator::Report*, int count);
+std::string folder;  // for the libraries of this process
+
+const int default_shared = 48 * 1024;
+
+// The variables of a library, by the symbols in its file: those of kernels are hidden from the loader.
+void read_variables(Module& module, const char* image, std::size_t bytes) {
+    auto* header = (const Elf64_Ehdr*)image;
+    auto* sections = (const Elf64_Shdr*)(image + header->e_shoff);
+    for (int i = 0; i < header->e_shnum; i++) {
+        if (sections[i].sh_type != SHT_SYMTAB || sections[i].sh_link >= header->e_shnum) continue;
+        const Elf64_Shdr& names = sections[sections[i].sh_link];
+        if (sections[i].sh_offset + sections[i].sh_size > bytes || names.sh_offset + names.sh_size > bytes) continue;
+        auto* symbols = (const Elf64_Sym*)(image + sections[i].sh_offset);
+        for (std::size_t s = 0; s < sections[i].sh_size / sizeof *symbols; s++)
+            if (ELF64_ST_TYPE(symbols[s].st_info) == STT_OBJECT && symbols[s].st_name < names.sh_size)
+                module.variables[image + names.sh_offset + symbols[s].st_name] = {symbols[s].st_value,
+                                                                                  symbols[s].st_size};
+    }
+}
+
+// What CUDA calls the first mistake that the emulator reported. In check mode the device goes on: nothing was spoilt.
+int error_of(const emulator::Report& report) {
+    switch ((emulator::Kind)report.kind) {
+        case emulator::Kind::out_of_bounds:
+        case emulator::Kind::fault: return illegal_address;
+        case emulator::Kind::misaligned: return misaligned_address;
+        case emulator::Kind::assertion: return assertion_failed;
+        case emulator::Kind::resources: return out_of_resources;
+        default: return launch_failure;
+    }
+}
+
+// A launch that lasts comes back now and then, for Python's signal handlers. What one of them raises ends the launch,
+// and is raised again where Python next looks: no call of the API can carry it.
+bool interrupted() {
+    PyGILState_STATE held = PyGILState_Ensure();
+    bool raised = PyErr_CheckSignals() != 0;
+    if (raised) {
+        PyObject *type, *value, *traceback;
+        PyErr_Fetch(&type, &value, &traceback);
+        PyThreadState_SetAsyncExc(PyThread_get_thread_ident(), type);
+        Py_XDECREF(type);
+        Py_XDECREF(value);
+        Py_XDECREF(traceback);
+    }
+    PyGILState_Release(held);
+    return raised;
+}
+
+int run(Function* function, const unsigned grid[3], const unsigned block[3], unsigned dynamic_shared,
+        const std::vector<char>& arguments) {
+    emulator::Request request{};
+    request.entry = function->entry;
+    request.arguments = arguments.data();
+    std::memcpy(request.grid, grid, sizeof request.grid);
+    std::memcpy(request.block, block, sizeof request.block);
+    request.dynamic_shared_bytes = dynamic_shared;
+    request.library = &function->library;
+    request.handles_signals = getpid() == gettid();
+    std::vector<emulator::Buffer> buffers;
+    if (settings.check) {
+        for (const auto& [begin, each] : all_blocks())
+            buffers.push_back({begin, each.bytes, -1, 0});
+        request.buffers = buffers.data();
+        request.buffer_count = (int)buffers.size();
+    }
+    void* launched = nullptr;
+    int count = emulator_launch(&request, &launched);
+    bool given_up = false;
+    while (count == (int)emulator::Outcome::suspended && !(given_up = interrupted())) count = emulator_resume(&launched);
+    std::vector<emulator::Report> reports(given_up || count < 0 ? 0 : (std::size_t)count);
+    for (std::size_t i = 0; i < reports.size(); i++) emulator_report(launched, (int)i, &reports[i]);
+    emulator_end(launched);
+    if (given_up) return success;
+    if (count < 0) return count == (int)emulator::Outcome::no_memory ? out_of_resources : not_permitted;
+    if (reports.empty()) return success;
+    tell(function->name.c_str(), function->module->path.c_str(), &function->library, reports.data(),
+         (int)reports.size());
+    int error = error_of(reports[0]);
+    if (!settings.check && error != out_of_resources) break_device(error);
+    return error;
+}
+
+}  // namespace
+
+int module_load(const void* image, std::size_t bytes, Module** out) {
+    auto* header = (const Elf64_Ehdr*)image;
+    if (std::memcmp(header->e_ident, ELFMAG, SELFMAG)) return invalid_image;
+#ifdef __x86_64__
+    if (header->e_machine != EM_X86_64) return no_binary;
+#else
+    if (header->e_machine != EM_AARCH64) return no_binary;
+#endif
+    if (!bytes) bytes = header->e_shoff + (std::size_t)header->e_shnum * header->e_shentsize;
+    static int number = 0;
+    std::string path = folder + "/module-" + std::to_string(getpid()) + "-" + std::to_string(number++) + ".so";
+    std::FILE* file = std::fopen(path.c_str(), "wbx");
+    bool written = file && std::fwrite(image, 1, bytes, file) == bytes;
+    if (file && std::fclose(file)) written = false;
+    void* library = written ? dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL) : nullptr;
+    auto* names = library ? (const char**)dlsym(library, "gpunn_kernel_names") : nullptr;
+    if (!names) return invalid_image;
+    auto* module = new Module{library, path, {}, {}, {}};
+    std::string rest = *names;
+    for (int i = 0; !rest.empty(); i++) {
+        std::size_t end = std::min(rest.find('\n'), rest.size());
+        module->kernels[rest.substr(0, end)] = i;
+        rest.erase(0, end + 1);
+    }
+    read_variables(*module, (const char*)image, bytes);
+    modules.insert(module);
+    *out = module;
+    return success;
+}
+
+// The library stays: kernels that wait in streams and graphs name it.
+int module_unload(Module* module) { return modules.count(module) ? success : invalid_handle; }
+
+int module_function(Module* module, const char* name, Function** out) {
+    if (!modules.count(module)) return invalid_handle;
+    auto known = module->functions.find(name);
+    if (known != module->functions.end()) return *out = &known->second, success;
+    auto kernel = module->kernels.find(name);
+    if (kernel == module->kernels.end()) return not_found;
+    std::string number = std::to_string(kernel->second);
+    Function function{};
+    function.module = module;
+    function.name = name;
+    function.entry = (void (*)(const char*))dlsym(module->library, ("gpunn_call_" + number).c_str());
+    auto describe = (int (*)(char*, int))dlsym(module->library, ("gpunn_describe_" + number).c_str());
+    char text[8192] = "";
+    describe(text, sizeof text);
+    char passing, kind;
+    unsigned bytes, offset, alignment;
+    int used;
+    for (const char* at = text;
+         std::sscanf(at, " %c%c,%u,%u,%u%n", &passing, &kind, &bytes, &offset, &alignment, &used) == 5; at += used) {
+        bool pointer = passing == 'p' || passing == 'P';
+        function.parameters.push_back({pointer ? 8 : bytes, offset});
+        function.bytes = offset + function.parameters.back().bytes;
+    }
+    emulator_find_library((const void*)function.entry, &function.library);
+    function.largest_dynamic = default_shared - (int)function.library.shared_bytes;
+    *out = &(module->functions[name] = function);
+    functions.insert(*out);
+    return success;
+}
+
+int module_global(Module* module, const char* name, void** out, std::size_t* bytes) {
+    if (!modules.count(module)) return invalid_handle;
+    auto found = module->variables.find(name);
+    if (found == module->variables.end()) return not_found;
+    Dl_info info;
+    dladdr(dlsym(module->library, "gpunn_kernel_names"), &info);
+    *out = (char*)info.dli_fbase + found->second.offset;
+    *bytes = found->second.bytes;
+    adopt(*out, *bytes);
+    return success;
+}
+
+int function_attribute(Function* function, int attribute, int* value) {
+    if (!functions.count(function)) return invalid_handle;
+    switch (attribute) {
+        case 0: *value = 1024; break;                                 // threads of a block
+        case 1: *value = (int)function->library.shared_bytes; break;  // static shared memory
+        case 4: *value = 32; break;                                   // registers: those of a GPU are not known
+        case 5: case 6: *value = settings.compute_capability; break;  // of the PTX, of the binary
+        case 8: *value = function->largest_dynamic; break;
+        case 9: *value = -1; break;  // carveout: the default
+        default: *value = 0;
+    }
+    return success;
+}
+
+int function_set_attribute(Function* function, int attribute, int value) {
+    if (!functions.count(function)) return invalid_handle;
+    if (attribute == 9) return value >= -1 && value <= 100 ? success : invalid_value;
+    if (attribute != 8) return invalid_value;
+    if (value < 0 || value > card().shared_per_block - (int)function->library.shared_bytes) return invalid_value;
+    function->largest_dynamic = value;
+    return success;
+}
+
+int blocks_of(Function* function, int threads, std::size_t dynamic_shared) {
+    if (threads < 1 || threads > 1024) return 0;
+    int blocks = std::min(card().blocks_per_multiprocessor, card().threads_per_multiprocessor / threads);
+    std::size_t shared = function->library.shared_bytes + dynamic_shared;
+    return shared ? std::min(blocks, card().shared_per_multiprocessor / (int)shared) : blocks;
+}
+
+int launch(Function* function, const unsigned grid[3], const unsigned block[3], unsigned dynamic_shared,
+           std::intptr_t stream_handle, void** parameters, bool cooperative) {
+    if (!functions.count(function)) return invalid_handle;
+    const unsigned largest_grid[] = {0x7fffffff, 65535, 65535}, largest_block[] = {1024, 1024, 64};
+    for (int i = 0; i < 3; i++)
+        if (!grid[i] || grid[i] > largest_grid[i] || !block[i] || block[i] > largest_block[i]) return invalid_value;
+    unsigned threads = block[0] * block[1] * block[2];
+    if (threads > 1024 || (int)dynamic_shared > function->largest_dynamic) return invalid_value;
+    if (cooperative) {
+        std::uint64_t blocks = (std::uint64_t)grid[0] * grid[1] * grid[2];
+        std::uint64_t at_once = (std::uint64_t)blocks_of(function, (int)threads, dynamic_shared) * card().multiprocessors;
+        if (blocks > at_once) return cooperative_too_large;
+    }
+    Stream* stream = stream_of(stream_handle);
+    if (!stream || stream->device != current_device()) return invalid_handle;
+    if (!parameters && !function->parameters.empty()) return invalid_value;
+    std::vector<char> arguments(function->bytes + 16);
+    for (std::size_t i = 0; i < function->parameters.size(); i++)
+        std::memcpy(arguments.data() + function->parameters[i].offset, parameters[i], function->parameters[i].bytes);
+    std::vector<unsigned> sizes(grid, grid + 3);
+    sizes.insert(sizes.end(), block, block + 3);
+    return enqueue(stream_handle, function->name.c_str(), [=, arguments = std::move(arguments)] {
+        return run(function, sizes.data(), sizes.data() + 3, dynamic_shared, arguments);
+    });
+}
+
+}  // namespace gpunn_device
+
+using namespace gpunn_device;
+
+GPUNN_API void gpunn_device_connect(void* launch, void* resume, void* report, void* end, void* find, void* teller,
+                                    const char* modules_folder) {
+    emulator_launch = (int (*)(const emulator::Request*, void**))launch;
+    emulator_resume = (int (*)(void**))resume;
+    emulator_report = (void (*)(void*, int, emulator::Report*))report;
+    emulator_end = (void (*)(void*))end;
+    emulator_find_library = (int (*)(const void*, emulator::Library*))find;
+    tell = (void (*)(const char*, const char*, const emulator::Library*, const emulator::Report*, int))teller;
+    folder = modules_folder;
+}
+
+GPUNN_API void gpunn_device_set(int devices, std::size_t memory, int late, int check, int capability, int version) {
+    settings.devices = devices;
+    settings.memory = memory;
+    settings.late = late;
+    settings.check = check;
+    settings.compute_capability = capability;
+    settings.version = version;
+}
+
+GPUNN_API void gpunn_device_set_report(const char* text) { set_report(text); }

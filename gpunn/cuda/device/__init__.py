@@ -28,7 +28,7 @@ def start(settings: Settings | None = None) -> None:
 
     if _running is not None:
         return
-    if "cupy" in sys.modules:
+    if "cupy_backends.cuda.api.runtime" in sys.modules:
         raise DeviceError("device: CuPy has been imported already: start the device before that")
     from gpunn.cuda.device.running import Running
 

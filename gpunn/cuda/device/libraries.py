@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 NATIVE = HERE / "native"
 
 _FLAGS = ("-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-w", "-pthread", "-march=native", "-fno-math-errno")
-_CORE = ("memory.cpp", "stream.cpp", "attributes.cpp", "module.cpp", "driver.cpp", "nvrtc.cpp")
+_CORE = ("memory.cpp", "stream.cpp", "attributes.cpp", "module.cpp", "check.cpp", "driver.cpp", "nvrtc.cpp")
 
 
 @dataclass(frozen=True)

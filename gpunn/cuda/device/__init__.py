@@ -7,11 +7,16 @@ stays as it is, and nothing of NVIDIA's is run. README.md of gpunn/cuda/emulator
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from gpunn.cuda.device.settings import Settings
 
-__all__ = ["Settings", "running", "start"]
+if TYPE_CHECKING:
+    from gpunn.cuda.device.running import Running
 
-_running = None
+__all__ = ["Settings", "identity", "running", "start"]
+
+_running: Running | None = None
 
 
 def start(settings: Settings | None = None) -> None:
@@ -38,3 +43,8 @@ def start(settings: Settings | None = None) -> None:
 def running() -> Settings | None:
     """How the device of this process is, or None if there is none."""
     return _running.settings if _running is not None else None
+
+
+def identity() -> str:
+    """What kernels compiled for the device of this process are good for; empty without one."""
+    return _running.identity if _running is not None else ""

@@ -158,12 +158,12 @@ def test_an_offset_skips_numbers(generator, name, dtype, more):
 
 def philox(counter, key):
     """Philox4x32-10, as its paper has it."""
-    counter, key = np.array(counter, object), list(key)
+    (a, b, c, d), (k, w) = counter, key
     for _ in range(10):
-        high, low = np.divmod(np.array([0xD2511F53, 0xCD9E8D57], object) * counter[::2], 2**32)
-        counter = np.array([high[1] ^ counter[1] ^ key[0], low[1], high[0] ^ counter[3] ^ key[1], low[0]], object)
-        key = [(k + w) % 2**32 for k, w in zip(key, (0x9E3779B9, 0xBB67AE85), strict=True)]
-    return counter.tolist()
+        p, q = 0xD2511F53 * a, 0xCD9E8D57 * c
+        a, b, c, d = q >> 32 ^ b ^ k, q % 2**32, p >> 32 ^ d ^ w, p % 2**32
+        k, w = (k + 0x9E3779B9) % 2**32, (w + 0xBB67AE85) % 2**32
+    return [a, b, c, d]
 
 
 @emulated

@@ -38,6 +38,7 @@ def all_of(major: int) -> list[Library]:
     return [
         Library("libcuda.so.1", _CORE, (f"libnvrtc.so.{major}", f"libcudart.so.{major}")),
         Library("runtime", ("runtime_module.cpp",)),
+        Library("libgpunn_algorithms.so", ("algorithms.cpp", "cub_calls.cpp")),
     ]
 
 

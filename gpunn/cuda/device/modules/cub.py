@@ -13,7 +13,6 @@ from typing import Any
 import cupy
 import numpy
 from cupy import _core
-from cupy.cuda import memory as _memory
 
 from gpunn.cuda.device.modules import _algorithms
 
@@ -113,20 +112,14 @@ def _reduced(
 ) -> Array:
     """Reduce ``x``, which lies in one piece, by so many elements at a time."""
     if not contiguous_size and op not in _WITH_IDENTITY:
-        raise ValueError(
-            f"zero-size array to reduction operation {_NAMES[cupy_cub_op(op)]} which has no identity"
-        )
-    shape = tuple(x.shape[axis] for axis in out_axis)
-    if keepdims:
-        shape_of_out = tuple(n if axis in out_axis else 1 for axis, n in enumerate(x.shape))
-    else:
-        shape_of_out = shape
+        raise ValueError(f"zero-size array to reduction operation {_NAMES[cupy_cub_op(op)]} which has no identity")
+    shape = tuple(n if axis in out_axis else 1 for axis, n in enumerate(x.shape) if keepdims or axis in out_axis)
     if out is not None:
-        if out.ndim != len(shape_of_out):
+        if out.ndim != len(shape):
             raise ValueError("output parameter for reduction operation has the wrong number of dimensions")
-        if out.shape != shape_of_out:
+        if out.shape != shape:
             raise ValueError("output parameter for reduction operation has the wrong shape")
-    y = cupy.empty(shape_of_out, numpy.int64 if op in _TO_PLACE else x.dtype, order)
+    y = cupy.empty(shape, numpy.int64 if op in _TO_PLACE else x.dtype, order)
     _algorithms.enqueue("reduce", x.dtype, op, x.data.ptr, y.data.ptr, y.size, contiguous_size)
     if out is None:
         return y

@@ -152,6 +152,29 @@ def test_jitify_is_refused_in_words():
         cupy.cuda.jitify.jitify("f\n", ())
 
 
+@ours
+def test_a_captured_graph_sorts_and_reduces_whenever_it_is_launched():
+    x, total, rng = cupy.zeros(50, "f"), cupy.zeros((), "f"), cupy.random.default_rng(2)
+    drawn = cupy.zeros(50, "f")
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        stream.begin_capture()
+        x.sort()
+        x.sum(out=total)
+        rng.random(dtype="f", out=drawn)
+        graph = stream.end_capture()
+        assert not drawn.get().any()
+        seen = set()
+        for seed in range(3):
+            numbers = values("f", 50, seed)
+            x.set(numbers)
+            graph.launch()
+            np.testing.assert_array_equal(x.get(), np.sort(numbers))
+            assert total.get() == numbers.sum()
+            seen.add(tuple(drawn.get().tolist()))
+    assert len(seen) == 3
+
+
 LATE = """
 import ctypes
 import numpy as np

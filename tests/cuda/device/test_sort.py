@@ -139,6 +139,8 @@ def test_bfloat16_is_sorted_and_other_types_are_refused():
     np.testing.assert_array_equal(places.get(), expected)
     sorted_values = bits.get().view(ml_dtypes.bfloat16)
     np.testing.assert_array_equal(sorted_values.astype("f"), np.sort(x.astype("f")))
+    np.testing.assert_array_equal(cupy.sort(cupy.asarray(x)).get().astype("f"), np.sort(x.astype("f")))
+    np.testing.assert_array_equal(cupy.argsort(cupy.asarray(x)).get(), expected)
     with pytest.raises(NotImplementedError, match=r"the emulated device does not serve sort of datetime64"):
         cupy.cuda.thrust.sort(np.dtype("M8[s]"), places.data.ptr, 0, (3,))
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from gpunn.cuda.device.settings import Settings
 
 if TYPE_CHECKING:
-    from gpunn.cuda.device.running import Running
+    from gpunn.cuda.device.process import Running
 
 __all__ = ["Settings", "identity", "running", "start"]
 
@@ -35,7 +35,7 @@ def start(settings: Settings | None = None) -> None:
         return
     if "cupy_backends.cuda.api.runtime" in sys.modules:
         raise DeviceError("device: CuPy has been imported already: start the device before that")
-    from gpunn.cuda.device.running import Running
+    from gpunn.cuda.device.process import Running
 
     _running = Running(settings or Settings(), wheel.installed())
 

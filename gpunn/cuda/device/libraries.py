@@ -51,9 +51,9 @@ def all_of(major: int) -> list[Library]:
 
 
 def identity() -> str:
-    """What the libraries and all that is compiled for them depend on, beside settings."""
+    """What kernels that are compiled for the device depend on, beside settings."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in HERE.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
+    for path in sorted([path for path in (HERE / "include").rglob("*") if path.is_file()] + [HERE / "compiler.py"]):
         digest.update(path.relative_to(HERE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return build.cache_path("device", digest.hexdigest(), _FLAGS, build.host_compiler(), _python()).stem
 

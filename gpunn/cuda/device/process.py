@@ -46,7 +46,13 @@ class Running:
             _modules_folder().encode(),
         )
         version = _VERSIONS[wheel.cuda]
-        numbers = _visible(settings.devices), ctypes.c_size_t(settings.memory), settings.late, settings.check, settings.card
+        numbers = (
+            _visible(settings.devices),
+            ctypes.c_size_t(settings.memory),
+            settings.late,
+            settings.check,
+            settings.card,
+        )
         self._library.gpunn_device_set(*numbers, version)
         self._compiler = Compiler(self._library, settings.check, settings.card, version)
         # What was compiled for this device is no CUDA anywhere else.

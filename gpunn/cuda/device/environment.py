@@ -21,7 +21,8 @@ def real_gpu() -> bool:
 def extended(environment: dict[str, str], settings: Settings) -> dict[str, str]:
     """``environment`` with what has each Python process start the device when it imports CuPy."""
     spec = importlib.util.find_spec("gpunn")
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     package = str(Path(spec.origin).resolve().parents[1])
     installed = {str(Path(sysconfig.get_path(kind)).resolve()) for kind in ("purelib", "platlib")}
     folders = [str(_SITE), *([] if package in installed else [package])]

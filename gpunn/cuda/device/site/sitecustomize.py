@@ -9,15 +9,15 @@ import sys
 
 
 class _Starter:
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         if name in ("cupy", "cupyx", "cupy_backends", "cuda"):
-            sys.meta_path.remove(self)
+            sys.meta_path.remove(self)  # type: ignore[arg-type]
             from gpunn.cuda import device
 
             device.start(device.Settings.parse(os.environ["GPUNN_EMULATED_DEVICE"]))
 
 
-def _run_the_next():
+def _run_the_next() -> None:
     """Run the sitecustomize that this one hides, if there is one."""
     import importlib.machinery
     import importlib.util
@@ -30,5 +30,5 @@ def _run_the_next():
 
 
 if "GPUNN_EMULATED_DEVICE" in os.environ:
-    sys.meta_path.insert(0, _Starter())
+    sys.meta_path.insert(0, _Starter())  # type: ignore[arg-type]
 _run_the_next()

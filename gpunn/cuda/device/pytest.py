@@ -1,7 +1,7 @@
 """Has a test suite run on the emulated device: ``pytest -p gpunn.cuda.device.pytest --device "devices=2 late"``.
 
-Without ``--device`` the settings are those of the environment variable GPUNN_EMULATED_DEVICE, else one device, run eagerly. Where
-there is a real GPU that is used, and nothing is emulated.
+Without ``--device`` the settings are those of the environment variable GPUNN_EMULATED_DEVICE, else one device, run
+eagerly. Where there is a real GPU that is used, and nothing is emulated.
 """
 
 from __future__ import annotations

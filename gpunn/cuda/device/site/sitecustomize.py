@@ -11,7 +11,7 @@ import sys
 class _Starter:
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         if name in ("cupy", "cupyx", "cupy_backends", "cuda"):
-            sys.meta_path.remove(self)  # type: ignore[arg-type]
+            sys.meta_path.remove(self)
             from gpunn.cuda import device
 
             device.start(device.Settings.parse(os.environ["GPUNN_EMULATED_DEVICE"]))
@@ -30,5 +30,5 @@ def _run_the_next() -> None:
 
 
 if "GPUNN_EMULATED_DEVICE" in os.environ:
-    sys.meta_path.insert(0, _Starter())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _Starter())
 _run_the_next()

@@ -1045,7 +1045,7 @@ def _sparse_solve(by_cholesky: bool) -> Callable[..., None]:
 
         linalg = host.scipy("linalg", f"cuSOLVER: {kind.letter}csrlsv")
         sparse = host.scipy("sparse", f"cuSOLVER: {kind.letter}csrlsv")
-        base = cusparse.getMatIndexBase(descrA)
+        base = cusparse._base(descrA)
         _require(m >= 0, nnz >= 0)
         if m > _DENSE:
             raise NotImplementedError(

@@ -21,16 +21,21 @@ HERE = Path(__file__).parent
 NATIVE = HERE / "native"
 
 _FLAGS = ("-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-w", "-pthread", "-march=native", "-fno-math-errno")
+# Vectors of the processor's own width, sums and products fused, complex products without NaN recovered from infinity.
+_FAST = ("-O3", "-ffp-contract=fast", "-fcx-fortran-rules")
+# Each symbol has the library's name as its version, as in CUDA's; who is linked to those asks for it.
+_VERSIONED = ("-Wl,--default-symver",)
 _CORE = ("memory.cpp", "stream.cpp", "attributes.cpp", "module.cpp", "driver.cpp", "nvrtc.cpp")
 
 
 @dataclass(frozen=True)
 class Library:
-    """One library: its name, by which others ask for it, its sources, and other names that stand for it."""
+    """One library: its name, by which others ask for it, its sources, other names that stand for it, and options."""
 
     name: str
     sources: tuple[str, ...]
     also: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
 
 def all_of(major: int) -> list[Library]:
@@ -38,6 +43,9 @@ def all_of(major: int) -> list[Library]:
     return [
         Library("libcuda.so.1", _CORE, (f"libnvrtc.so.{major}", f"libcudart.so.{major}")),
         Library("runtime", ("runtime_module.cpp",)),
+        Library(f"libcublasLt.so.{major}", ()),  # which is loaded before cuBLAS is
+        Library(f"libcublas.so.{major}", ("cublas.cpp",), options=(*_FAST, *_VERSIONED)),
+        Library("libcurand.so.10", ("curand.cpp",), options=(*_FAST, *_VERSIONED)),
     ]
 
 
@@ -88,7 +96,8 @@ def _built(library: Library, linked: list[str]) -> Path:
     content = hashlib.sha256()
     for path in sorted([*NATIVE.glob("*.h"), *(NATIVE / source for source in library.sources)]):
         content.update(path.read_bytes())
-    path = build.cache_path("device", library.name, _FLAGS, compiler, _python(), content.hexdigest(), *linked)
+    flags = (*_FLAGS, *library.options)
+    path = build.cache_path("device", library.name, flags, compiler, _python(), content.hexdigest(), *linked)
     path = path.with_name(f"{library.name}-{path.name}")
     sources = [str(NATIVE / source) for source in library.sources]
 
@@ -97,7 +106,7 @@ def _built(library: Library, linked: list[str]) -> Path:
         with compiling(what, kernel=False), tempfile.TemporaryDirectory() as folder:
             target = Path(folder) / "library.so"
             names = ["-Wl,-soname," + library.name] if ".so" in library.name else []
-            command = [compiler.command, "-shared", *_FLAGS, f"-I{_include()}", *sources, *names, *linked]
+            command = [compiler.command, "-shared", *flags, f"-I{_include()}", *sources, *names, *linked]
             build.run_compiler([*command, "-o", str(target)], None, library.name, folder)
             return target.read_bytes()
 

@@ -46,6 +46,7 @@ def all_of(major: int) -> list[Library]:
         Library(f"libcublasLt.so.{major}", ()),  # which is loaded before cuBLAS is
         Library(f"libcublas.so.{major}", ("cublas.cpp",), options=(*_FAST, *_VERSIONED)),
         Library("libcurand.so.10", ("curand.cpp",), options=(*_FAST, *_VERSIONED)),
+        Library("libgpunn_algorithms.so", ("algorithms.cpp", "cub_calls.cpp")),
     ]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -194,7 +194,8 @@ class CooAoSAttributes(NamedTuple):
     valueType: int
 
 
-class DnMatBatchAttributes(NamedTuple):
+@dataclass(frozen=True)
+class DnMatBatchAttributes:
     """How many dense matrices there are, and how far apart they lie."""
 
     count: int
@@ -247,9 +248,12 @@ class DnMatAttributes(NamedTuple):
     order: int
 
 
-_INDEX_TYPES = {CUSPARSE_INDEX_32I: np.dtype(np.int32), CUSPARSE_INDEX_64I: np.dtype(np.int64)}
+_INDEX_TYPES: dict[int, np.dtype[Any]] = {
+    CUSPARSE_INDEX_32I: np.dtype(np.int32),
+    CUSPARSE_INDEX_64I: np.dtype(np.int64),
+}
 _INDEX_NUMBERS = {dtype: number for number, dtype in _INDEX_TYPES.items()}
-_DTYPES = {0: "f", 1: "d", 2: "e", 3: "b", 4: "F", 5: "D", 8: "B", 10: "i", 24: "q"}  # of cudaDataType
+_DTYPES: dict[int, str] = {0: "f", 1: "d", 2: "e", 3: "b", 4: "F", 5: "D", 8: "B", 10: "i", 24: "q"}  # of cudaDataType
 _LETTERS = {"s": "f", "d": "d", "c": "F", "z": "D"}
 
 _numbers = itertools.count(0x60_0000, 16)
@@ -267,6 +271,11 @@ def _get(number: int, *kinds: type) -> Any:
     if not isinstance(found, kinds):
         raise CuSparseError(_INVALID_VALUE)
     return found
+
+
+def _copy(number: int, kind: type) -> Any:
+    """A descriptor as it is now, for work that is done when it may be another."""
+    return replace(_get(number, kind))
 
 
 def _begin(handle: int) -> _Handle:
@@ -303,10 +312,14 @@ def create() -> int:
 
 
 def _destroyer(*kinds: type) -> Callable[[int], None]:
+    objects = _objects
+
+    # CuPy gives handles back when Python ends, and neither this module nor Python's has any names left.
     def destroy(number: int) -> None:
         """Give it back."""
-        _get(number, *kinds)
-        del _objects[number]
+        if objects.get(number).__class__ not in kinds:
+            raise CuSparseError(_INVALID_VALUE)
+        del objects[number]
 
     return destroy
 
@@ -371,14 +384,17 @@ def _base(descr: int) -> int:
 
 def _index(number: int) -> np.dtype:
     if number not in _INDEX_TYPES:
-        raise NotImplementedError(f"cuSPARSE: indices of cusparseIndexType {number} are not served by the emulated device")
+        raise NotImplementedError(
+            f"cuSPARSE: indices of cusparseIndexType {number} are not served by the emulated device"
+        )
     return _INDEX_TYPES[number]
 
 
-def _dtype(number: int) -> np.dtype:
+def _dtype(number: int) -> np.dtype[Any]:
     if number not in _DTYPES:
         raise NotImplementedError(f"cuSPARSE: numbers of cudaDataType {number} are not served by the emulated device")
-    return np.dtype(_DTYPES[number])
+    dtype: np.dtype[Any] = np.dtype(_DTYPES[number])
+    return dtype
 
 
 def createCsr(
@@ -433,16 +449,12 @@ def createCoo(
     valueType: int,
 ) -> int:
     """A descriptor of a matrix in COO."""
-    number = createCsr(
-        rows, cols, nnz, cooRowInd, cooColInd, cooValues, cooIdxType, cooIdxType, idxBase, valueType
-    )
+    number = createCsr(rows, cols, nnz, cooRowInd, cooColInd, cooValues, cooIdxType, cooIdxType, idxBase, valueType)
     _objects[number].format = CUSPARSE_FORMAT_COO
     return number
 
 
-def createSpVec(
-    size: int, nnz: int, indices: int, values: int, idxType: int, idxBase: int, valueType: int
-) -> int:
+def createSpVec(size: int, nnz: int, indices: int, values: int, idxType: int, idxBase: int, valueType: int) -> int:
     """A descriptor of a sparse vector."""
     _dtype(valueType)
     return _new(_SparseVector(size, nnz, indices, values, _index(idxType), idxBase, valueType))
@@ -651,17 +663,16 @@ def spMV(
 ) -> None:
     """The product of a sparse matrix and a vector."""
     state = _begin(handle)
-    a, x, y = _get(matA, _Sparse), _get(vecX, _Vector), _get(vecY, _Vector)
+    a, x, y = _copy(matA, _Sparse), _copy(vecX, _Vector), _copy(vecY, _Vector)
     dtype = _arithmetic(computeType, a.number, x.number, y.number)
     shape = (a.rows, a.columns) if opA == CUSPARSE_OPERATION_NON_TRANSPOSE else (a.columns, a.rows)
     _require(shape == (y.size, x.size))
     host.scipy("sparse", "cuSPARSE: spMV")
     scales = _scalar(state, alpha, dtype), _scalar(state, beta, dtype)
-    places = x.values, y.values
 
     def work() -> None:
-        product = _operated(a, opA) @ host.array(places[0], x.size, dtype)
-        _accumulate(host.array(places[1], y.size, dtype), product, *(scale() for scale in scales))
+        product = _operated(a, opA) @ host.array(x.values, x.size, dtype)
+        _accumulate(host.array(y.values, y.size, dtype), product, *(scale() for scale in scales))
 
     host.enqueue(work)
 
@@ -681,7 +692,7 @@ def spMM(
 ) -> None:
     """The product of a sparse matrix and a dense one."""
     state = _begin(handle)
-    a, b, c = _get(matA, _Sparse), _get(matB, _Dense), _get(matC, _Dense)
+    a, b, c = _copy(matA, _Sparse), _copy(matB, _Dense), _copy(matC, _Dense)
     dtype = _arithmetic(computeType, a.number, b.number, c.number)
     left, right, out = (a.rows, a.columns), _operated_dense(b, opB), _dense(c)
     if opA != CUSPARSE_OPERATION_NON_TRANSPOSE:
@@ -703,12 +714,10 @@ def _operated_dense(b: _Dense, operation: int) -> np.ndarray:
     return found if operation == CUSPARSE_OPERATION_NON_TRANSPOSE else found.T
 
 
-def spVV(
-    handle: int, opX: int, vecX: int, vecY: int, result: int, computeType: int, externalBuffer: int
-) -> None:
+def spVV(handle: int, opX: int, vecX: int, vecY: int, result: int, computeType: int, externalBuffer: int) -> None:
     """The product of a sparse vector and a dense one."""
     state = _begin(handle)
-    x, y = _get(vecX, _SparseVector), _get(vecY, _Vector)
+    x, y = _copy(vecX, _SparseVector), _copy(vecY, _Vector)
     dtype = _arithmetic(computeType, x.number, y.number)
 
     def work() -> None:
@@ -730,13 +739,12 @@ def _vector(x: _SparseVector, y: _Vector) -> tuple[np.ndarray, np.ndarray]:
 def gather(handle: int, vecY: int, vecX: int) -> None:
     """Take the numbers of a sparse vector from a dense one."""
     _begin(handle)
-    x, y = _get(vecX, _SparseVector), _get(vecY, _Vector)
+    x, y = _copy(vecX, _SparseVector), _copy(vecY, _Vector)
     _require(x.number == y.number)
-    kept = _SparseVector(**vars(x)), _Vector(**vars(y))
 
     def work() -> None:
-        values, at = _vector(*kept)
-        values[...] = host.array(kept[1].values, kept[1].size, _dtype(kept[1].number))[at]
+        values, at = _vector(x, y)
+        values[...] = host.array(y.values, y.size, _dtype(y.number))[at]
 
     host.enqueue(work)
 
@@ -883,7 +891,7 @@ def spSM_solve(
 ) -> None:
     """Solve a triangular system for the columns of a dense matrix, row by row."""
     state = _begin(handle)
-    a, b, c = _get(matA, _Sparse), _get(matB, _Dense), _get(matC, _Dense)
+    a, b, c = _copy(matA, _Sparse), _copy(matB, _Dense), _copy(matC, _Dense)
     dtype = _arithmetic(computeType, a.number, b.number, c.number)
     right, out, scale = _operated_dense(b, opB), _dense(c), _scalar(state, alpha, dtype)
     _require(a.rows == a.columns, right.shape == out.shape, a.rows == right.shape[0])
@@ -1019,7 +1027,8 @@ class _Csr:
         """A number for each place, row by row."""
         offsets = _offsets(self.offsets, self.rows, self.count, np.int32, self.base)
         indices = host.array(self.indices, self.count, np.int32)[: offsets[-1]]
-        return _expanded(offsets) * self.columns + _within(indices, self.columns, self.base)
+        keys: np.ndarray = _expanded(offsets) * self.columns + _within(indices, self.columns, self.base)
+        return keys
 
 
 def _written(out: _Csr, keys: np.ndarray) -> None:
@@ -1201,9 +1210,8 @@ def _write_offsets(b: _Sparse, dense: np.ndarray) -> None:
 def denseToSparse_convert(handle: int, matA: int, matB: int, alg: int, buffer: int) -> None:
     """The numbers of a dense matrix that are not 0."""
     _begin(handle)
-    a, b = _get(matA, _Dense), _get(matB, _Sparse)
+    a, b = _copy(matA, _Dense), _copy(matB, _Sparse)
     _require(a.number == b.number, (a.rows, a.columns) == (b.rows, b.columns))
-    b = _Sparse(**vars(b))
 
     def work() -> None:
         dense = _dense(a)
@@ -1225,9 +1233,9 @@ def denseToSparse_convert(handle: int, matA: int, matB: int, alg: int, buffer: i
 def sparseToDense(handle: int, matA: int, matB: int, alg: int, buffer: int) -> None:
     """A dense matrix of a sparse one; numbers for the same place are added."""
     _begin(handle)
-    a, b = _get(matA, _Sparse), _get(matB, _Dense)
+    a, b = _copy(matA, _Sparse), _get(matB, _Dense)
     _require(a.number == b.number, (a.rows, a.columns) == (b.rows, b.columns))
-    a, out = _Sparse(**vars(a)), _dense(b)
+    out = _dense(b)
 
     def work() -> None:
         rows, columns, values = _triples(a)
@@ -1278,9 +1286,7 @@ def xcscsort(
     xcsrsort(handle, n, m, nnz, descrA, cscColPtr, cscRowInd, P, pBuffer)
 
 
-def xcoosortByRow(
-    handle: int, m: int, n: int, nnz: int, cooRows: int, cooCols: int, P: int, pBuffer: int
-) -> None:
+def xcoosortByRow(handle: int, m: int, n: int, nnz: int, cooRows: int, cooCols: int, P: int, pBuffer: int) -> None:
     """Sort by rows, and by columns within them."""
     _begin(handle)
 
@@ -1291,9 +1297,7 @@ def xcoosortByRow(
     host.enqueue(work)
 
 
-def xcoosortByColumn(
-    handle: int, m: int, n: int, nnz: int, cooRows: int, cooCols: int, P: int, pBuffer: int
-) -> None:
+def xcoosortByColumn(handle: int, m: int, n: int, nnz: int, cooRows: int, cooCols: int, P: int, pBuffer: int) -> None:
     """Sort by columns, and by rows within them."""
     xcoosortByRow(handle, n, m, nnz, cooCols, cooRows, P, pBuffer)
 
@@ -1305,7 +1309,7 @@ def _compress(letter: str) -> dict[str, Callable[..., Any]]:
     dtype = np.dtype(_LETTERS[letter])
 
     def kept(values: np.ndarray, tol: complex) -> np.ndarray:
-        return ~(np.abs(values) <= np.real(tol))
+        return np.asarray(~(np.abs(values) <= np.real(tol)))
 
     def count(handle: int, m: int, descr: int, values: int, rowPtr: int, nnzPerRow: int, tol: complex) -> int:
         """How many numbers of each row are greater than ``tol``; the sum of that is returned."""

@@ -164,9 +164,7 @@ def test_numbers_that_are_embedded(fft_type):
     dtype = "F" if fft_type == "C2C" else "D"
     a = numbers((2, 3, 6, 2), dtype)
     out = cupy.zeros((2, 3, 5, 1), dtype)
-    plan = cufft.PlanNd(
-        (3, 4), (3, 6), 2, 36, (3, 5), 1, 15, getattr(cufft, f"CUFFT_{fft_type}"), 2, "C", 1, None
-    )
+    plan = cufft.PlanNd((3, 4), (3, 6), 2, 36, (3, 5), 1, 15, getattr(cufft, f"CUFFT_{fft_type}"), 2, "C", 1, None)
     for direction, transform in ((cufft.CUFFT_FORWARD, np.fft.fft2), (cufft.CUFFT_INVERSE, np.fft.ifft2)):
         plan.fft(cupy.asarray(a), out, direction)
         want = transform(exact(a)[:, :, :4, 0])

@@ -226,12 +226,12 @@ def test_work_is_in_the_order_of_its_stream():
     a = numbers((8, 32), "D")
     stream = cupy.cuda.Stream(non_blocking=True)
     with stream:
-        on_device = cupy.asarray(a)
+        on_device = cupy.asarray(a) + 1
         found = cupy.fft.fft(on_device)
         on_device[...] = 0
         found *= 2
     stream.synchronize()
-    close(found, 2 * np.fft.fft(a), "D")
+    close(found, 2 * np.fft.fft(a + 1), "D")
 
 
 @emulated
@@ -241,18 +241,18 @@ def test_a_transform_in_a_graph():
     from cupy.cuda import cufft
 
     plan = cufft.Plan1d(8, cufft.CUFFT_Z2Z, 2)
+    cupy.cuda.Device().synchronize()
     stream = cupy.cuda.Stream(non_blocking=True)
     with stream:
         stream.begin_capture()
         plan.fft(a, out, cufft.CUFFT_FORWARD)
         graph = stream.end_capture()
-    assert not out.any()
-    for seed in (1, 2):
-        given = numbers((2, 8), "D", seed)
-        a.set(given)
-        graph.launch(stream)
-        stream.synchronize()
-        close(out, np.fft.fft(given), "D")
+        assert not out.get().any()
+        for seed in (1, 2):
+            given = numbers((2, 8), "D", seed)
+            a.set(given)
+            graph.launch(stream)
+            close(out.get(), np.fft.fft(given), "D")
 
 
 @emulated

@@ -490,3 +490,18 @@ def test_a_capture_is_refused():
                 cupy.linalg.cholesky(a)
         finally:
             stream.end_capture()
+
+
+@emulated
+def test_without_scipy_it_is_refused(monkeypatch):
+    import sys
+
+    from cupy_backends.cuda.libs import cusolver
+
+    a = cupy.eye(3)
+    monkeypatch.setitem(sys.modules, "scipy.linalg.lapack", None)
+    with pytest.raises(RuntimeError, match="cuSOLVER: dpotrf: .* SciPy, which is not installed"):
+        cupy.linalg.cholesky(a)
+    # The loops over batches of QR are the wheel's own, in C.
+    with pytest.raises(cusolver.CUSOLVERError, match="cuSOLVER: dgeqrf: .* SciPy, which is not installed"):
+        cupy.linalg.qr(cupy.stack([a, a]))

@@ -369,6 +369,8 @@ def test_work_is_in_the_order_of_its_stream(sparse):
 
 @emulated
 def test_indices_outside_of_a_matrix_are_refused(sparse):
+    if device._running.settings.late:
+        pytest.skip("what goes wrong late is told of late")
     a = sparse.csr_matrix(cupy.asarray(thinned((4, 4), "d")))
     a.indices[0] = 4
     with pytest.raises(RuntimeError, match="an index is not one of the 4 of a matrix"):

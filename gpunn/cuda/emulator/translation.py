@@ -52,6 +52,9 @@ _REFUSED = {
     r"\bnvcuda\b|\bwmma\s*::": "nvcuda::wmma is not emulated; kernels/ptx.cuh has ldmatrix and mma.sync, which are",
     r"\bCUtensorMap\b": "tensor maps (TMA) are not emulated",
     r"\b(?:this_cluster|cluster_group|__cluster_dims__)\b": "clusters of blocks are not emulated",
+    r"\bcuda\s*::\s*(?:std\s*::\s*)?(?:barrier|pipeline|latch|counting_semaphore|binary_semaphore)\b": (
+        "barriers, pipelines, latches and semaphores of libcu++ are not emulated"
+    ),
     r"<<<": "launches from the source are not emulated: keep host code in a file of its own",
     r"\b(?:cudaTextureObject_t|cudaSurfaceObject_t)\b": "textures and surfaces are not emulated",
 }

@@ -10,13 +10,11 @@ from cupy_backends.cuda.api import runtime
 
 NAME = "libgpunn_algorithms.so"
 
-_TYPES = {
-    name: number
-    for number, name in enumerate(
-        "bool int8 uint8 int16 uint16 int32 uint32 int64 uint64 float16 bfloat16 float32 float64 complex64 "
-        "complex128".split()
-    )
-}
+_NAMES = (
+    *("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
+    *("float16", "bfloat16", "float32", "float64", "complex64", "complex128"),
+)
+_TYPES = {name: number for number, name in enumerate(_NAMES)}
 
 _library = ctypes.CDLL(NAME)  # loaded when the device was started
 _size, _pointer, _int = ctypes.c_size_t, ctypes.c_void_p, ctypes.c_int

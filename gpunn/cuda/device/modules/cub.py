@@ -13,7 +13,6 @@ from typing import Any
 import cupy
 import numpy
 from cupy import _core
-from cupy.cuda import memory as _memory
 
 from gpunn.cuda.device.modules import _algorithms
 
@@ -63,7 +62,7 @@ CUB_support_dtype: dict[int, list[type]] = {}
 CUB_sum_support_dtype: dict[int, list[type]] = {}
 """What is supported by each device, once it has been asked for. All of them know float16."""
 
-_NAMES = {op: op.name for op in cupy_cub_op}
+_NAMES = {int(op): name for name, op in cupy_cub_op.__members__.items()}
 _TO_VALUE = CUPY_CUB_SUM, CUPY_CUB_PROD, CUPY_CUB_MIN, CUPY_CUB_MAX
 _TO_PLACE = CUPY_CUB_ARGMIN, CUPY_CUB_ARGMAX
 _WITH_IDENTITY = CUPY_CUB_SUM, CUPY_CUB_PROD
@@ -113,20 +112,14 @@ def _reduced(
 ) -> Array:
     """Reduce ``x``, which lies in one piece, by so many elements at a time."""
     if not contiguous_size and op not in _WITH_IDENTITY:
-        raise ValueError(
-            f"zero-size array to reduction operation {_NAMES[cupy_cub_op(op)]} which has no identity"
-        )
-    shape = tuple(x.shape[axis] for axis in out_axis)
-    if keepdims:
-        shape_of_out = tuple(n if axis in out_axis else 1 for axis, n in enumerate(x.shape))
-    else:
-        shape_of_out = shape
+        raise ValueError(f"zero-size array to reduction operation {_NAMES[op]} which has no identity")
+    shape = tuple(n if axis in out_axis else 1 for axis, n in enumerate(x.shape) if keepdims or axis in out_axis)
     if out is not None:
-        if out.ndim != len(shape_of_out):
+        if out.ndim != len(shape):
             raise ValueError("output parameter for reduction operation has the wrong number of dimensions")
-        if out.shape != shape_of_out:
+        if out.shape != shape:
             raise ValueError("output parameter for reduction operation has the wrong shape")
-    y = cupy.empty(shape_of_out, numpy.int64 if op in _TO_PLACE else x.dtype, order)
+    y = cupy.empty(shape, numpy.int64 if op in _TO_PLACE else x.dtype, order)
     _algorithms.enqueue("reduce", x.dtype, op, x.data.ptr, y.data.ptr, y.size, contiguous_size)
     if out is None:
         return y
@@ -229,7 +222,7 @@ def device_histogram(x: Array, y: Array, bins: Any) -> Array:
         raise ValueError("only integer input is supported")
     if x.dtype.kind == "c":
         raise RuntimeError("complex dtype is not yet supported")
-    if edges is not None and edges.dtype != x.dtype:
+    if edges is not None and edges.dtype != (numpy.float64 if x.dtype.kind in "iub" else x.dtype):
         raise ValueError(f"the edges of bins are {edges.dtype}, and what is counted {x.dtype}")
     if y.dtype.kind not in "iu" or y.dtype.itemsize < 4 or not y.flags.c_contiguous:
         raise ValueError("counts are int32, uint32, int64 or uint64, in one piece")

@@ -115,16 +115,17 @@ def spCreate() -> int:
     return handle
 
 
-def destroy(handle: int) -> None:
-    """Give a handle back."""
-    _of(_handles, handle)
-    del _handles[handle]
+def _destroyer(handles: dict[int, int]) -> Callable[[int], None]:
+    # CuPy gives handles back when Python ends, and neither this module nor Python's has any names left.
+    def destroy(handle: int) -> None:
+        """Give a handle back."""
+        if handles.pop(handle, None) is None:
+            raise CUSOLVERError(_NOT_INITIALIZED)
+
+    return destroy
 
 
-def spDestroy(handle: int) -> None:
-    """Give a handle for sparse matrices back."""
-    _of(_sparse_handles, handle)
-    del _sparse_handles[handle]
+destroy, spDestroy = _destroyer(_handles), _destroyer(_sparse_handles)
 
 
 def setStream(handle: int, stream: int) -> None:
@@ -135,7 +136,7 @@ def setStream(handle: int, stream: int) -> None:
 
 def getStream(handle: int) -> int:
     """The stream of a handle."""
-    return _of(_handles, handle)
+    return int(_of(_handles, handle))
 
 
 def spSetStream(handle: int, stream: int) -> None:
@@ -146,7 +147,7 @@ def spSetStream(handle: int, stream: int) -> None:
 
 def spGetStream(handle: int) -> int:
     """The stream of a handle for sparse matrices."""
-    return _of(_sparse_handles, handle)
+    return int(_of(_sparse_handles, handle))
 
 
 def _of(table: dict[int, Any], key: int) -> Any:
@@ -307,9 +308,7 @@ def _potrf(kind: _Type, uplo: int, n: int, A: int, lda: int, work: int, lwork: i
 
 
 @_each("potrfBatched")
-def _potrf_batched(
-    kind: _Type, uplo: int, n: int, Aarray: int, lda: int, infoArray: int, batchSize: int
-) -> None:
+def _potrf_batched(kind: _Type, uplo: int, n: int, Aarray: int, lda: int, infoArray: int, batchSize: int) -> None:
     """Cholesky's factors of matrices whose places ``Aarray`` has."""
     kind.lapack("potrf")
     _require(uplo in (_LOWER, _UPPER), n >= 0, lda >= max(1, n), batchSize >= 0)
@@ -328,9 +327,7 @@ def _solve_factored(kind: _Type, uplo: int, a: np.ndarray, b: np.ndarray) -> Non
 
 
 @_each("potrs")
-def _potrs(
-    kind: _Type, uplo: int, n: int, nrhs: int, A: int, lda: int, B: int, ldb: int, devInfo: int
-) -> None:
+def _potrs(kind: _Type, uplo: int, n: int, nrhs: int, A: int, lda: int, B: int, ldb: int, devInfo: int) -> None:
     """Solve by Cholesky's factor; the solution takes the place of the right-hand sides."""
     kind.lapack("potrs")
     _require(nrhs >= 0, ldb >= max(1, n))
@@ -396,16 +393,7 @@ def _getrf(kind: _Type, m: int, n: int, A: int, lda: int, work: int, devIpiv: in
 
 @_each("getrs")
 def _getrs(
-    kind: _Type,
-    trans: int,
-    n: int,
-    nrhs: int,
-    A: int,
-    lda: int,
-    devIpiv: int,
-    B: int,
-    ldb: int,
-    devInfo: int,
+    kind: _Type, trans: int, n: int, nrhs: int, A: int, lda: int, devIpiv: int, B: int, ldb: int, devInfo: int
 ) -> None:
     """Solve by LU; the solution takes the place of the right-hand sides."""
     getrs = kind.lapack("getrs")
@@ -431,9 +419,7 @@ for _kind in _TYPES:
 
 
 @_each("geqrf")
-def _geqrf(
-    kind: _Type, m: int, n: int, A: int, lda: int, tau: int, work: int, lwork: int, devInfo: int
-) -> None:
+def _geqrf(kind: _Type, m: int, n: int, A: int, lda: int, tau: int, work: int, lwork: int, devInfo: int) -> None:
     """QR in the place of the matrix: R, and the reflectors below it."""
     geqrf = kind.lapack("geqrf")
     _require(m >= 0, n >= 0, lda >= max(1, m))
@@ -747,17 +733,7 @@ def _syevd(
 
 @_each("syevj", "heevj")
 def _syevj(
-    kind: _Type,
-    jobz: int,
-    uplo: int,
-    n: int,
-    A: int,
-    lda: int,
-    W: int,
-    work: int,
-    lwork: int,
-    info: int,
-    params: int,
+    kind: _Type, jobz: int, uplo: int, n: int, A: int, lda: int, W: int, work: int, lwork: int, info: int, params: int
 ) -> None:
     """The same; cuSOLVER takes Jacobi's method for it."""
     _of(_infos, params)
@@ -1045,7 +1021,7 @@ def _sparse_solve(by_cholesky: bool) -> Callable[..., None]:
 
         linalg = host.scipy("linalg", f"cuSOLVER: {kind.letter}csrlsv")
         sparse = host.scipy("sparse", f"cuSOLVER: {kind.letter}csrlsv")
-        base = cusparse.getMatIndexBase(descrA)
+        base = cusparse._base(descrA)
         _require(m >= 0, nnz >= 0)
         if m > _DENSE:
             raise NotImplementedError(

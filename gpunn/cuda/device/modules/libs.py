@@ -30,8 +30,10 @@ _NAMES = {
 def _loaded() -> ctypes.CDLL:
     """Load the libraries; return cuSOLVER's."""
     sources = ("cusolver.cpp",), ("named.cpp",), ("named.cpp",)
-    made = [libraries.Library(*named) for named in zip(_NAMES[wheel.installed().cuda], sources, strict=True)]
-    return [ctypes.CDLL(str(libraries._built(library, ["-Wl,--default-symver"])), ctypes.RTLD_GLOBAL) for library in made][0]
+    named = zip(_NAMES[wheel.installed().cuda], sources, strict=True)
+    made = [libraries.Library(name, source, options=libraries._VERSIONED) for name, source in named]
+    cusolver, *_ = [ctypes.CDLL(str(libraries._built(library, [])), ctypes.RTLD_GLOBAL) for library in made]
+    return cusolver
 
 
 gpunn_cusolver = _loaded()

@@ -288,6 +288,15 @@ def test_types_that_do_not_go_together_are_refused(blas, factors, result, comput
     assert status == NOT_SUPPORTED
 
 
+def test_bytes_are_summed_where_they_lie_in_fours(blas):
+    a, out, one = cupy.ones((8, 8), np.int8), cupy.zeros((8, 8), np.int32), np.ones(1, np.int32)
+    rest = one, out, NUMBER["i"], 4, I32, -1
+    blas("gemmEx", N, N, 4, 4, 4, one, a, NUMBER["b"], 8, a, NUMBER["b"], 4, *rest)
+    assert (out.ravel()[:16] == 4).all()
+    assert blas.status("gemmEx", N, N, 4, 4, 4, one, a, NUMBER["b"], 7, a, NUMBER["b"], 4, *rest) == NOT_SUPPORTED
+    assert blas.status("gemmEx", N, N, 4, 4, 4, one, a.data.ptr + 1, 3, 4, a, 3, 4, *rest) == NOT_SUPPORTED
+
+
 def test_equal_bits_whenever_it_is_asked(blas, rng):
     a, b = (up(random(rng, (211, 211), np.float32)) for _ in range(2))
     first, second = a @ b, a @ b
@@ -829,24 +838,55 @@ def test_late_scalars_of_the_device_are_read_and_written_in_order():
     assert printed == ["36", "12"]
 
 
+UNREACHABLE = {
+    "of the host": "np.ones((4, 4), np.float32).ctypes.data",
+    "too short": "cupy.cuda.runtime.malloc(15 * 4)",
+    "of another device": "on_device(1)",
+}
+
+
 @emulated
-@pytest.mark.parametrize("late", [False, True])
-def test_memory_of_the_host_breaks_the_device(late):
+@pytest.mark.parametrize("memory", list(UNREACHABLE.values()), ids=list(UNREACHABLE))
+@pytest.mark.parametrize("place", range(3))
+def test_memory_out_of_reach_breaks_the_device(memory, place):
+    late = place == 1
     printed = in_a_process(
-        """
-        a = np.ones((4, 4), np.float32)
-        one = np.ones(1, np.float32)
-        try:
-            cublas.sgemm(handle, 0, 0, 4, 4, 4, one.ctypes.data, a.ctypes.data, 4, a.ctypes.data, 4, one.ctypes.data,
-                         a.ctypes.data, 4)
-            cupy.cuda.Device().synchronize()
-        except cublas.CUBLASError as error:
-            print(error.status)
-        except cupy.cuda.runtime.CUDARuntimeError as error:
-            print(error.status)
+        f"""
         import os
+        def on_device(number):
+            with cupy.cuda.Device(number):
+                return cupy.cuda.runtime.malloc(64)
+        one = np.ones(1, np.float32)
+        places = [cupy.cuda.runtime.malloc(64) for _ in range(3)]
+        places[{place}] = {memory}
+        a, b, c = places
+        try:
+            cublas.sgemm(handle, 0, 0, 4, 4, 4, one.ctypes.data, a, 4, b, 4, one.ctypes.data, c, 4)
+            cupy.cuda.Device().synchronize()
+        except (cublas.CUBLASError, cupy.cuda.runtime.CUDARuntimeError) as error:
+            print(error.status, flush=True)
         os._exit(0)
         """,
         late=late,
+        devices=2,
     )
     assert printed == ["700" if late else "13"]
+
+
+@emulated
+def test_memory_of_a_peer_is_within_reach():
+    printed = in_a_process(
+        """
+        with cupy.cuda.Device(1):
+            a = cupy.ones((4, 4), np.float32)
+            cupy.cuda.Device().synchronize()
+        out = cupy.zeros((4, 4), np.float32)
+        cupy.cuda.runtime.deviceEnablePeerAccess(1)
+        one = np.ones(1, np.float32)
+        cublas.sgemm(handle, 0, 0, 4, 4, 4, one.ctypes.data, a.data.ptr, 4, a.data.ptr, 4, one.ctypes.data,
+                     out.data.ptr, 4)
+        print(out.sum())
+        """,
+        devices=2,
+    )
+    assert printed == ["64.0"]

@@ -48,7 +48,7 @@ def agrees(got, expected):
     assert got.shape == expected.shape
     scale = np.abs(expected[np.isfinite(expected)]).max(initial=1)
     tolerance = TOLERANCE.get(expected.dtype.char, 0)
-    np.testing.assert_allclose(got.get(), expected, rtol=tolerance, atol=tolerance * 20 * float(scale))
+    np.testing.assert_allclose(got.get(), expected, rtol=tolerance, atol=tolerance * 4 * float(scale))
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

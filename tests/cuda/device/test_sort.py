@@ -139,6 +139,8 @@ def test_bfloat16_is_sorted_and_other_types_are_refused():
     np.testing.assert_array_equal(places.get(), expected)
     sorted_values = bits.get().view(ml_dtypes.bfloat16)
     np.testing.assert_array_equal(sorted_values.astype("f"), np.sort(x.astype("f")))
+    np.testing.assert_array_equal(cupy.sort(cupy.asarray(x)).get().astype("f"), np.sort(x.astype("f")))
+    np.testing.assert_array_equal(cupy.argsort(cupy.asarray(x)).get(), expected)
     with pytest.raises(NotImplementedError, match=r"the emulated device does not serve sort of datetime64"):
         cupy.cuda.thrust.sort(np.dtype("M8[s]"), places.data.ptr, 0, (3,))
 
@@ -150,6 +152,29 @@ def test_jitify_is_refused_in_words():
         cupy.RawModule(code='extern "C" __global__ void f() {}', jitify=True).get_function("f")
     with pytest.raises(NotImplementedError, match="does not serve Jitify"):
         cupy.cuda.jitify.jitify("f\n", ())
+
+
+@ours
+def test_a_captured_graph_sorts_and_reduces_whenever_it_is_launched():
+    x, total, rng = cupy.zeros(50, "f"), cupy.zeros((), "f"), cupy.random.default_rng(2)
+    drawn = cupy.zeros(50, "f")
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        stream.begin_capture()
+        x.sort()
+        x.sum(out=total)
+        rng.random(dtype="f", out=drawn)
+        graph = stream.end_capture()
+        assert not drawn.get().any()
+        seen = set()
+        for seed in range(3):
+            numbers = values("f", 50, seed)
+            x.set(numbers)
+            graph.launch()
+            np.testing.assert_array_equal(x.get(), np.sort(numbers))
+            assert total.get() == numbers.sum()
+            seen.add(tuple(drawn.get().tolist()))
+    assert len(seen) == 3
 
 
 LATE = """

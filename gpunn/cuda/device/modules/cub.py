@@ -164,7 +164,7 @@ def cub_reduction(
     arr: Array,
     op: int,
     axis: int | Sequence[int] | None = None,
-    dtype: object = None,
+    dtype: Any = None,
     out: Array = None,
     keepdims: bool = False,
 ) -> Array:

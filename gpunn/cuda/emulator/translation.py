@@ -71,6 +71,22 @@ def refuse(text: str) -> None:
         raise CompileError(f"{file}:{line}: {why.format(instruction and instruction[0])}")
 
 
+# Reading a register that says which lane of its warp a thread is: all that is emulated of PTX.
+_READ_REGISTER = re.compile(
+    r"\b(?:asm|__asm__)\s*(?:(?:volatile|__volatile__)\s*)?\(\s*\"\s*mov\.u32\s+%0\s*,\s*%%(laneid|lanemask_(?:eq|[lg][te]))\s*;"
+    r"\s*\"\s*:\s*\"=r\"\s*\(([^()\n]*)\)\s*\)"
+)
+
+
+def read_registers(text: str) -> str:
+    """Turn what reads such a register into C++, on the same line.
+
+    >>> read_registers('asm ("mov.u32 %0, %%laneid;" : "=r"(lane) );')
+    '(lane) = gpunn_emulator::read_laneid();'
+    """
+    return _READ_REGISTER.sub(r"(\2) = gpunn_emulator::read_\1()", text)
+
+
 # "used": the compiler would take for zero what no line of the source writes, and the emulator fills it with NaN.
 _SHARED = "__attribute__((used)) thread_local"
 

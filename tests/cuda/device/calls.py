@@ -10,6 +10,7 @@ import inspect
 import io
 import sys
 import tempfile
+import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -627,10 +628,14 @@ def names_of_both() -> list[str]:
 
 def main(names: list[str]) -> int:
     totals = {"right": 0, "refused": 0, "wrong": 0}
+    verbose, names = "-v" in names, [name for name in names if name != "-v"]
+    start = time.monotonic()
     for name in names or TABLE:
         outcomes = [(case.label, tried(name, case)) for case in TABLE[name]]
         worst = next((v for v in ("wrong", "refused") if any(o.verdict == v for _, o in outcomes)), "right")
         totals[worst] += 1
+        if verbose:
+            print(name, worst, f"{time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)
         if worst != "right":
             print(f"{name}: {worst}")
             for label, outcome in outcomes:

@@ -303,7 +303,7 @@ def elementwise_kernel() -> None:
 def elementwise_kernel_generic() -> None:
     import cupy
 
-    kernel = cupy.ElementwiseKernel("T x, T y", "T z", "z = x * y + 1", "generic")
+    kernel = cupy.ElementwiseKernel("T x, T y", "T z", "z = x * y + T(1)", "generic")
     for dtype in ("int8", "uint16", "int64", "float16", "float32", "float64", "complex64"):
         a = np.arange(5).astype(dtype)
         same(kernel(cupy.array(a), cupy.array(a)), a * a + 1)
@@ -464,12 +464,13 @@ def jit_warp_functions() -> None:
     @jit.rawkernel()
     def shuffle(x: Any, y: Any) -> None:
         i = jit.threadIdx.x
-        y[i] = jit.shfl_xor_sync(0xFFFFFFFF, x[i], 1) + jit.laneid()
+        y[i] = jit.shfl_xor_sync(0xFFFFFFFF, x[i], 1)
+        y[i + 32] = jit.laneid()
         jit.syncwarp()
 
-    x, y = cupy.arange(32, dtype="i"), cupy.zeros(32, "i")
+    x, y = cupy.arange(32, dtype="i"), cupy.zeros(64, "i")
     shuffle[1, 32](x, y)
-    same(y, (np.arange(32) ^ 1) + np.arange(32))
+    same(y, [*(np.arange(32) ^ 1), *range(32)])
 
 
 @call
@@ -484,13 +485,52 @@ def jit_two_dimensions_and_functions() -> None:
     @jit.rawkernel()
     def fill(y: Any) -> None:
         i, j = jit.grid(2)
-        rows, columns = y.shape
-        if i < rows and j < columns:
+        if i < y.shape[0] and j < y.shape[1]:
             y[i, j] = mixed(i, j)
 
     y = cupy.zeros((5, 6), "i")
     fill[(1, 1), (8, 8)](y)
     same(y, np.add.outer(np.arange(5) * 10, np.arange(6)))
+
+
+@call
+def jit_cub() -> None:
+    import cupy
+    from cupyx import jit
+
+    block, warp = jit.cub.BlockReduce[np.float32, 96], jit.cub.WarpReduce[np.float32]
+
+    @jit.rawkernel()
+    def totals(x: Any, y: Any) -> None:
+        room = jit.shared_memory(block.TempStorage, 1)
+        rooms = jit.shared_memory(warp.TempStorage, 3)
+        i = jit.threadIdx.x
+        total = block(room[0]).Sum(x[i])
+        most = warp(rooms[i // 32]).Reduce(x[i], jit.cub.Max())
+        if i == 0:
+            y[3] = total
+        if i % 32 == 0:
+            y[i // 32] = most
+
+    x, y = np.random.default_rng(0).random(96, np.float32), cupy.zeros(4, "f")
+    totals[1, 96](cupy.array(x), y)
+    same(y, [*x.reshape(3, 32).max(1), x.sum()], rtol=1e-6)
+
+
+@call
+def jit_cooperative_groups() -> None:
+    import cupy
+    from cupyx import jit
+
+    @jit.rawkernel()
+    def ranks(y: Any) -> None:
+        block = jit.cg.this_thread_block()
+        block.sync()
+        y[block.thread_rank()] = block.group_index().x + block.size()
+
+    y = cupy.zeros(8, "i")
+    ranks[1, 8](y)
+    same(y, np.full(8, 8))
 
 
 @call
@@ -527,7 +567,7 @@ def scatter_types() -> None:
     import cupy
     import cupyx
 
-    for dtype in ("float16", "float32", "float64", "int32", "uint32", "uint64", "complex64", "complex128"):
+    for dtype in ("float16", "float32", "float64", "int32", "uint32", "uint64"):
         a = cupy.zeros(3, dtype)
         cupyx.scatter_add(a, cupy.array([0, 0, 2, 1, 0]), cupy.array([1, 2, 3, 4, 5], dtype))
         same(a, [8, 4, 3])
@@ -990,8 +1030,6 @@ def random_of_several_dimensions() -> None:
 
 
 def main(names: list[str]) -> int:
-    import calls
-
     totals = {"right": 0, "refused": 0, "wrong": 0}
     for name in names or TABLE:
         outcome = tried(name)
@@ -999,7 +1037,6 @@ def main(names: list[str]) -> int:
         if outcome.verdict != "right":
             print(f"{name}: {outcome.verdict}: {' '.join(outcome.why.split())[:600]}", flush=True)
     print(f"{sum(totals.values())} calls: " + ", ".join(f"{count} {verdict}" for verdict, count in totals.items()))
-    assert calls
     return totals["wrong"]
 
 

@@ -176,7 +176,7 @@ def add(names: str, cases: Cases) -> None:
 
 def _elementwise() -> None:
     add("sin cos tan sinh cosh tanh arcsinh asinh arctan atan exp exp2 expm1 cbrt", unary(FLOATS))
-    add("deg2rad rad2deg degrees radians fabs floor ceil trunc rint fix sinc i0 spacing".replace("spacing", ""), unary(FLOATS))
+    add("deg2rad rad2deg degrees radians fabs floor ceil trunc rint fix sinc i0", unary(FLOATS))
     add("sin cos tan exp sinh cosh tanh arctan arcsinh", unary(("complex64", "complex128"), -1, 1, ((37,),)))
     add("arcsin asin arccos acos", unary(FLOATS, -1, 1))
     add("arctanh atanh", unary(FLOATS, -0.9, 0.9))
@@ -228,8 +228,7 @@ def _reductions() -> None:
     add("average", on(lambda xp, a, w: xp.average(a, axis=0, weights=w), ("*", (6, 7)), ("float64", (6,)), low=1))
     add("nansum nanprod nanmean nanstd nanvar nanmax nanmin nanargmax nanargmin nanmedian nancumsum nancumprod", with_nans(""))
     add("cumsum cumprod", reduction(("int8", "float32", "complex64"), 0.9, 1.2))
-    add("cumulative_sum cumulative_prod", reduction(("int32", "float32", "complex64"), 0.9, 1.2, axes=(0, 1))[:0] if False else
-        [Case(f"{t} {axis}", (data(t, (6, 7), 0.9, 1.2),), (("axis", axis),)) for t in NUMBERS for axis in (0, 1)])
+    add("cumulative_sum cumulative_prod", [Case(f"{t} {axis}", (data(t, (6, 7), 0.9, 1.2),), (("axis", axis),)) for t in NUMBERS for axis in (0, 1)])
     add("percentile", [Case(f"{t} {q}", (data(t, (6, 50)), q), (("axis", 1),)) for t in REALS for q in (30, [10, 99.5])])
     add("quantile", [Case(f"{t} {q}", (data(t, (6, 50)), q), (("axis", 0),)) for t in REALS for q in (0.3, [0.1, 1])])
     add("trapezoid", reduction(("float32", "float64", "complex64"), axes=(0, 1)))
@@ -333,7 +332,7 @@ def _indices() -> None:
     add("copyto", on(changed(lambda xp, a, b, m: xp.copyto(a, b, where=m)), ("*", (3, 4)), ("*", (4,)), ("bool", (3, 4))))
     add("fill_diagonal", on(changed(lambda xp, a: xp.fill_diagonal(a, 7)), ("*", (4, 4))))
     add("put_along_axis", on(changed(lambda xp, a: xp.put_along_axis(a, xp.array([[1], [0], [2]]), 9, 1)), ("*", (3, 4))))
-    add("may_share_memory shares_memory", on(lambda xp, a: None, ("int32", (4,)))[:0] if False else [
+    add("may_share_memory shares_memory", [
         Case("view", (data("float32", (12,)),), function=lambda xp, a: (bool(xp.may_share_memory(a[3:], a[:5])),
                                                                      bool(xp.shares_memory(a[:3], a[5:]))))])
 
@@ -375,8 +374,7 @@ def _products() -> None:
         add("einsum", [Case(f"{subscripts} {t}", (subscripts, *(data(t, s, seed=str(i)) for i, s in enumerate(shapes))))
                        for t in NUMBERS])
     add("poly", [Case(t, (data(t, (4,)),)) for t in ("float32", "float64")])
-    add("poly1d", made(lambda xp: (lambda p: (p(xp.arange(4.0)), (p * p).coeffs, p.deriv().coeffs if xp is np else None or p.order))
-                       (xp.poly1d(xp.array([1.0, -3, 2])))) if False else made(
+    add("poly1d", made(
         lambda xp: (lambda p: (p(xp.arange(4.0)), (p * p + p).coeffs, p.order, p.roots))(xp.poly1d(xp.array([1.0, -3, 2])))))
     add("polyadd polysub polymul", [Case(t, (data(t, (4,), 1), data(t, (3,), 1))) for t in NUMBERS])
     add("polyval", [Case(t, (data(t, (4,)), data(t, (9,)))) for t in NUMBERS])
@@ -558,13 +556,20 @@ EXCEPTIONS: dict[str, tuple[str, Callable[[Any], Any]]] = {}
 TOLERANCES = {"float16": 4e-3, "float32": 2e-5, "complex64": 4e-5, "float64": 1e-11, "complex128": 1e-11}
 
 
-def differences(got: Any, expected: Any, scale: float = 1, place: str = "") -> Iterator[str]:
-    """What is not the same, in words."""
+def is_number(value: Any) -> bool:
+    """Whether a result is a number of Python's, which has no type to compare."""
+    return isinstance(value, int | float | complex) and not isinstance(value, np.generic)
+
+
+def differences(
+    got: Any, expected: Any, scale: float = 1, place: str = "", any_type: bool = False
+) -> Iterator[str]:
+    """What is not the same, in words. Types may differ where ``any_type`` says so."""
     if isinstance(expected, list | tuple) and not isinstance(expected, str):
         if len(got) != len(expected):
             yield f"{place}: {len(got)} results for {len(expected)}"
         for i, (a, b) in enumerate(zip(got, expected, strict=False)):
-            yield from differences(a, b, scale, f"{place}[{i}]")
+            yield from differences(a, b, scale, f"{place}[{i}]", any_type)
         return
     if expected is None or isinstance(expected, str | bytes | np.dtype | type):
         if got != expected:
@@ -573,11 +578,11 @@ def differences(got: Any, expected: Any, scale: float = 1, place: str = "") -> I
     a, b = np.asarray(got.get() if hasattr(got, "get") and hasattr(got, "device") else got), np.asarray(expected)
     if a.shape != b.shape:
         yield f"{place}: shape {a.shape} for {b.shape}"
-    elif a.dtype != b.dtype and not (isinstance(got, int | float | complex) or isinstance(expected, int | float | complex)):
+    elif a.dtype != b.dtype and not (any_type or is_number(got) or is_number(expected)):
         yield f"{place}: type {a.dtype} for {b.dtype}"
     elif b.dtype.kind in "fc":
-        tolerance = scale * TOLERANCES[b.dtype.name]
-        largest = np.abs(b[np.isfinite(b)]).max(initial=0) if tolerance else 0
+        tolerance = scale * max(TOLERANCES[b.dtype.name], TOLERANCES.get(a.dtype.name, 0))
+        largest = np.abs(b[np.isfinite(b)]).max(initial=0)
         if not np.allclose(a, b, rtol=tolerance, atol=tolerance * min(max(largest, 1e-3), 1e3), equal_nan=True):
             yield f"{place}: {a.ravel()[:6]} for {b.ravel()[:6]}, {np.nanmax(np.abs(a - b), initial=0):.2g} off"
     elif not np.array_equal(a, b):

@@ -1,8 +1,8 @@
 // What the classes of CUB that are served have in common. They are written anew, for blocks that the emulator runs.
 #pragma once
 
-// CUB brings the functors of libcu++ along; CuPy's own reductions, which set this macro, have theirs.
-#ifndef CUB_DISABLE_BF16_SUPPORT
+// CUB brings the functors of libcu++ along. They take time to compile: they are there for sources that say "cuda".
+#ifdef GPUNN_SOURCE_SAYS_CUDA
 #include <cuda/functional>
 #include <cuda/std/functional>
 #endif

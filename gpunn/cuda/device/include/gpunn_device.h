@@ -5,6 +5,9 @@
 
 #include "gpunn_emulator.h"
 
+enum cudaError { cudaSuccess = 0 };
+typedef enum cudaError cudaError_t;
+
 // The compiler makes one of these of every {a, b, c}, and wants it to be made like this.
 namespace std {
 template <class T> class initializer_list {

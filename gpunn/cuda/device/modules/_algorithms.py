@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from cupy_backends.cuda.api import runtime
@@ -20,7 +21,7 @@ _library = ctypes.CDLL(NAME)  # loaded when the device was started
 _size, _pointer, _int = ctypes.c_size_t, ctypes.c_void_p, ctypes.c_int
 
 
-def _call(name: str, *types: type) -> ctypes._NamedFuncPointer:
+def _call(name: str, *types: type) -> Any:
     function = getattr(_library, f"gpunn_algorithm_{name}")
     function.argtypes = ctypes.c_ssize_t, _int, *types
     return function
@@ -42,7 +43,7 @@ def current_stream() -> int:
     return int(get_current_stream().ptr)
 
 
-def enqueue(name: str, dtype: object, *arguments: int) -> None:
+def enqueue(name: str, dtype: Any, *arguments: int) -> None:
     """Have an algorithm work on elements of ``dtype``, in the order of the current stream."""
     kind = np.dtype(dtype).name
     if kind not in _TYPES:

@@ -62,7 +62,7 @@ CUB_support_dtype: dict[int, list[type]] = {}
 CUB_sum_support_dtype: dict[int, list[type]] = {}
 """What is supported by each device, once it has been asked for. All of them know float16."""
 
-_NAMES = {op: op.name for op in cupy_cub_op}
+_NAMES = {int(op): name for name, op in cupy_cub_op.__members__.items()}
 _TO_VALUE = CUPY_CUB_SUM, CUPY_CUB_PROD, CUPY_CUB_MIN, CUPY_CUB_MAX
 _TO_PLACE = CUPY_CUB_ARGMIN, CUPY_CUB_ARGMAX
 _WITH_IDENTITY = CUPY_CUB_SUM, CUPY_CUB_PROD
@@ -112,7 +112,7 @@ def _reduced(
 ) -> Array:
     """Reduce ``x``, which lies in one piece, by so many elements at a time."""
     if not contiguous_size and op not in _WITH_IDENTITY:
-        raise ValueError(f"zero-size array to reduction operation {_NAMES[cupy_cub_op(op)]} which has no identity")
+        raise ValueError(f"zero-size array to reduction operation {_NAMES[op]} which has no identity")
     shape = tuple(n if axis in out_axis else 1 for axis, n in enumerate(x.shape) if keepdims or axis in out_axis)
     if out is not None:
         if out.ndim != len(shape):
@@ -164,7 +164,7 @@ def cub_reduction(
     arr: Array,
     op: int,
     axis: int | Sequence[int] | None = None,
-    dtype: object = None,
+    dtype: Any = None,
     out: Array = None,
     keepdims: bool = False,
 ) -> Array:
@@ -222,7 +222,7 @@ def device_histogram(x: Array, y: Array, bins: Any) -> Array:
         raise ValueError("only integer input is supported")
     if x.dtype.kind == "c":
         raise RuntimeError("complex dtype is not yet supported")
-    if edges is not None and edges.dtype != x.dtype:
+    if edges is not None and edges.dtype != (numpy.float64 if x.dtype.kind in "iub" else x.dtype):
         raise ValueError(f"the edges of bins are {edges.dtype}, and what is counted {x.dtype}")
     if y.dtype.kind not in "iu" or y.dtype.itemsize < 4 or not y.flags.c_contiguous:
         raise ValueError("counts are int32, uint32, int64 or uint64, in one piece")

@@ -31,8 +31,8 @@ _MARK = int.from_bytes(b"gpunnPCG", "little")
 _WORDS = 6  # of PCG64: two of its state, two of its increment, half a word that is left over, and the mark
 
 
-def _words(place: int) -> numpy.ndarray:
-    return numpy.frombuffer((ctypes.c_uint64 * _WORDS).from_address(place), numpy.uint64)
+def _words(place: int) -> Any:
+    return numpy.ctypeslib.as_array((ctypes.c_uint64 * _WORDS).from_address(place))
 
 
 def _write(place: int, bit_generator: numpy.random.PCG64) -> None:
@@ -134,7 +134,7 @@ def _whole(name: str, value: Any) -> Any:
     return value.astype(numpy.int64) if isinstance(value, cupy.ndarray) else int(value)
 
 
-def _floating(dtype: Any, name: str) -> numpy.dtype[Any]:
+def _floating(dtype: Any, name: str) -> Any:
     dtype = numpy.dtype(dtype)
     if dtype not in (numpy.float32, numpy.float64):
         raise TypeError(f"Unsupported dtype {dtype} for {name}")

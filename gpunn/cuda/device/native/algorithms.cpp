@@ -244,15 +244,18 @@ void write_counts(const std::vector<std::uint64_t>& counts, void* out, std::size
     }
 }
 
+// What edges of bins are given in.
+template <class T> using Edge = std::conditional_t<std::is_integral<T>::value, double, T>;
+
 // How many lie in each [edges[i], edges[i + 1]). Without edges, how many are equal to each i.
 template <class T>
-void count(const T* x, std::size_t n, const T* edges, std::size_t bins, void* out, std::size_t count_bytes) {
+void count(const T* x, std::size_t n, const Edge<T>* edges, std::size_t bins, void* out, std::size_t count_bytes) {
     std::vector<std::uint64_t> counts(bins);
     if (edges) {
-        std::vector<Wide<T>> limits(bins + 1);
+        std::vector<Wide<Edge<T>>> limits(bins + 1);
         for (std::size_t i = 0; i <= bins; i++) limits[i] = wide(edges[i]);
         for (std::size_t i = 0; i < n; i++) {
-            Wide<T> value = wide(x[i]);
+            auto value = (Wide<Edge<T>>)wide(x[i]);
             if (value >= limits.front() && value < limits.back())
                 counts[(std::size_t)(std::upper_bound(limits.begin(), limits.end(), value) - limits.begin() - 1)]++;
         }
@@ -317,6 +320,6 @@ GPUNN_API int gpunn_algorithm_histogram(std::intptr_t stream, int type, const vo
     if (type > 12 || (!edges && type > 8)) return invalid_value;
     return enqueue_for_type(stream, "histogram", type, [=](auto value) {
         typedef decltype(value) T;
-        if constexpr (!is_complex<T>::value) count((const T*)x, n, (const T*)edges, bins, counts, count_bytes);
+        if constexpr (!is_complex<T>::value) count((const T*)x, n, (const Edge<T>*)edges, bins, counts, count_bytes);
     });
 }

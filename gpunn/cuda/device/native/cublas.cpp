@@ -39,8 +39,8 @@ bool known(Handle* handle) { return handles.count(handle); }
 
 // ---- work -----------------------------------------------------------------------------------------------------------
 
-// What a piece of work is about to touch: memory that a kernel on the handle's device could not reach breaks the device,
-// as it does there.
+// What a piece of work is about to touch. Memory out of reach for a kernel on the handle's device breaks the device, as
+// it does on a GPU.
 class Reach {
 public:
     Reach(const char* label, int device) : label_(label), device_(device) {}
@@ -204,8 +204,8 @@ enum Compute {
 
 // Products of the types that the table of cublasGemmEx has; a compute type that allows less precision gets all of it.
 int products_ex(Handle* handle, const char* label, Shape s, const void* alpha, const void* a, int type_a,
-                long long stride_a, const void* b, int type_b, long long stride_b, const void* beta, void* c, int type_c,
-                long long stride_c, int compute) {
+                long long stride_a, const void* b, int type_b, long long stride_b, const void* beta, void* c,
+                int type_c, long long stride_c, int compute) {
     if (type_a != type_b) return unsupported;
     auto run = [&](auto sums, auto scalar, auto factor, auto out) {
         typedef decltype(sums) T;
@@ -527,8 +527,9 @@ template <class T>
 int solve_triangles(Handle* handle, int side, int uplo, int op, int diagonal, int m, int n, const T* alpha_place,
                     Batch<const T> a, int lda, Batch<T> b, int ldb, int count) {
     Scalar<T> alpha(handle, alpha_place);
-    if ((side != on_left && side != on_right) || (uplo != lower && uplo != upper) || !is_operation(op)) return bad_value;
-    if ((diagonal != 0 && diagonal != 1) || m < 0 || n < 0 || count < 0 || !alpha.given()) return bad_value;
+    if ((side != on_left && side != on_right) || (uplo != lower && uplo != upper)) return bad_value;
+    if (!is_operation(op) || (diagonal != 0 && diagonal != 1)) return bad_value;
+    if (m < 0 || n < 0 || count < 0 || !alpha.given()) return bad_value;
     const int order = side == on_left ? m : n;
     if (!fits(lda, order) || !fits(ldb, m)) return bad_value;
     if (!m || !n || !count) return done;
@@ -648,8 +649,10 @@ int repack(Handle* handle, const char* label, int uplo, int n, P* packed, A* a, 
     return submit(handle, label, [=](Reach& reach) {
         if (!reach(packed, (Index)n * (n + 1) / 2) || !reach.matrix(a, n, n, lda)) return false;
         P* next = packed;
-        for (int j = 0; j < n; j++)
-            for (int i = uplo == lower ? j : 0; i < (uplo == lower ? n : j + 1); i++) move(*next++, a[i + (Index)j * lda]);
+        for (int j = 0; j < n; j++) {
+            const int begin = uplo == lower ? j : 0, end = uplo == lower ? n : j + 1;
+            for (int i = begin; i < end; i++) move(*next++, a[i + (Index)j * lda]);
+        }
         return true;
     });
 }
@@ -810,11 +813,11 @@ EVERY(Z, z, DoubleComplex)
         return nrm2<T>(h, n, x, incx, result);                                                                         \
     }                                                                                                                  \
     GPUNN_API int cublas##P##dot_v2(Handle* h, int n, const T* x, int incx, const T* y, int incy, T* result) {         \
-        return dot_product<T, false>(h, n, x, incx, y, incy, result);                                                   \
+        return dot_product<T, false>(h, n, x, incx, y, incy, result);                                                  \
     }                                                                                                                  \
     GPUNN_API int cublas##P##ger_v2(Handle* h, int m, int n, const T* alpha, const T* x, int incx, const T* y,         \
         int incy, T* a, int lda) {                                                                                     \
-        return ger<T, false>(h, m, n, alpha, x, incx, y, incy, a, lda);                                                 \
+        return ger<T, false>(h, m, n, alpha, x, incx, y, incy, a, lda);                                                \
     }                                                                                                                  \
     GPUNN_API int cublas##P##sbmv_v2(Handle* h, int uplo, int n, int k, const T* alpha, const T* a, int lda,           \
         const T* x, int incx, const T* beta, T* y, int incy) {                                                         \
@@ -832,29 +835,29 @@ REAL(D, double)
 // ---- functions of the complex types -----------------------------------------------------------------------------
 
 // R is the letter of the real type, P_ that of T in lower case where it comes second.
-#define COMPLEX(P, p, R, r, T)                                                                                           \
-    GPUNN_API int cublas##R##p##asum_v2(Handle* h, int n, const T* x, int incx, Real<T>* result) {                    \
+#define COMPLEX(P, p, R, r, T)                                                                                         \
+    GPUNN_API int cublas##R##p##asum_v2(Handle* h, int n, const T* x, int incx, Real<T>* result) {                     \
         return asum<T>(h, n, x, incx, result);                                                                         \
     }                                                                                                                  \
-    GPUNN_API int cublas##R##p##nrm2_v2(Handle* h, int n, const T* x, int incx, Real<T>* result) {                    \
+    GPUNN_API int cublas##R##p##nrm2_v2(Handle* h, int n, const T* x, int incx, Real<T>* result) {                     \
         return nrm2<T>(h, n, x, incx, result);                                                                         \
     }                                                                                                                  \
     GPUNN_API int cublas##P##r##scal_v2(Handle* h, int n, const Real<T>* alpha, T* x, int incx) {                      \
-        return scal<T, Real<T>>(h, n, alpha, x, incx);                                                                  \
+        return scal<T, Real<T>>(h, n, alpha, x, incx);                                                                 \
     }                                                                                                                  \
     GPUNN_API int cublas##P##dotu_v2(Handle* h, int n, const T* x, int incx, const T* y, int incy, T* result) {        \
-        return dot_product<T, false>(h, n, x, incx, y, incy, result);                                                   \
+        return dot_product<T, false>(h, n, x, incx, y, incy, result);                                                  \
     }                                                                                                                  \
     GPUNN_API int cublas##P##dotc_v2(Handle* h, int n, const T* x, int incx, const T* y, int incy, T* result) {        \
-        return dot_product<T, true>(h, n, x, incx, y, incy, result);                                                    \
+        return dot_product<T, true>(h, n, x, incx, y, incy, result);                                                   \
     }                                                                                                                  \
     GPUNN_API int cublas##P##geru_v2(Handle* h, int m, int n, const T* alpha, const T* x, int incx, const T* y,        \
         int incy, T* a, int lda) {                                                                                     \
-        return ger<T, false>(h, m, n, alpha, x, incx, y, incy, a, lda);                                                 \
+        return ger<T, false>(h, m, n, alpha, x, incx, y, incy, a, lda);                                                \
     }                                                                                                                  \
     GPUNN_API int cublas##P##gerc_v2(Handle* h, int m, int n, const T* alpha, const T* x, int incx, const T* y,        \
         int incy, T* a, int lda) {                                                                                     \
-        return ger<T, true>(h, m, n, alpha, x, incx, y, incy, a, lda);                                                  \
+        return ger<T, true>(h, m, n, alpha, x, incx, y, incy, a, lda);                                                 \
     }
 COMPLEX(C, c, S, s, Complex)
 COMPLEX(Z, z, D, d, DoubleComplex)

@@ -91,7 +91,8 @@ template <class F> std::uint32_t poisson(double mean, F draw) {
         return k;
     }
     const double root = std::sqrt(mean), b = 0.931 + 2.53 * root, a = -0.059 + 0.02483 * b;
-    const double inverse_alpha = 1.1239 + 1.1328 / (b - 3.4), bound = 0.9277 - 3.6224 / (b - 2), log_mean = std::log(mean);
+    const double inverse_alpha = 1.1239 + 1.1328 / (b - 3.4), bound = 0.9277 - 3.6224 / (b - 2);
+    const double log_mean = std::log(mean);
     for (std::uint32_t i = 0;; i++) {
         const Words words = draw(i);
         const double u = uniform(words.low()) - 0.5, v = uniform(words.high()), us = 0.5 - std::fabs(u);

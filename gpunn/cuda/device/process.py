@@ -87,6 +87,7 @@ _REPLACED = {
     "cupy.cuda.cufft": "cufft.py",
     "cupy.cuda.jitify": "jitify.py",
     "cupy.random._generator_api": "generator_api.py",
+    "cupy_backends.cuda.libs": "libs.py",
     "cupy_backends.cuda.libs.cusolver": "cusolver.py",
     "cupy_backends.cuda.libs.cusparse": "cusparse.py",
 }

@@ -46,6 +46,10 @@ def all_of(major: int) -> list[Library]:
         Library(f"libcublasLt.so.{major}", ()),  # which is loaded before cuBLAS is
         Library(f"libcublas.so.{major}", ("cublas.cpp",), options=(*_FAST, *_VERSIONED)),
         Library("libcurand.so.10", ("curand.cpp",), options=(*_FAST, *_VERSIONED)),
+        Library(f"libcusolver.so.{major - 1}", ("cusolver.cpp",), options=_VERSIONED),
+        # CuPy looks for these two before it imports what stands in the place of their bindings.
+        Library("libcusparse.so.12", ()),
+        Library(f"libcufft.so.{major - 1}", ()),
         Library("libgpunn_algorithms.so", ("algorithms.cpp", "cub_calls.cpp")),
     ]
 

@@ -302,6 +302,7 @@ def test_more_memory_than_there_is():
         runtime.malloc(total + 1)
     with pytest.raises(cupy.cuda.memory.OutOfMemoryError):
         cupy.empty(total + 1, np.uint8)
+    free, _ = runtime.memGetInfo()
     memory = runtime.malloc(1 << 20)
     assert runtime.memGetInfo()[0] <= free - (1 << 20)
     runtime.free(memory)

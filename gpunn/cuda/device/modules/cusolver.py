@@ -1088,14 +1088,13 @@ def _called(function: Callable[..., Any]) -> Callable[..., int]:
 
 def _connected() -> list[Any]:
     """Connect the calls in C to the functions here; what is returned has to be kept."""
-    import cupy_backends.cuda.libs
 
     kept: list[Any] = []
     for i, kind in enumerate(_TYPES):
         names = "gesvd", "geqrf", "ungqr" if kind.complex else "orgqr"
         calls = zip((_GESVD, _GEQRF, _ORGQR), names, strict=True)
         made = [form(_called(globals()[kind.letter + name])) for form, name in calls]
-        cupy_backends.cuda.libs.gpunn_cusolver.gpunn_cusolver_connect(i, *made)
+        ctypes.CDLL(None).gpunn_cusolver_connect(i, *made)
         kept += made
     return kept
 

@@ -1,1 +1,0 @@
-// A library that has nothing but its name, by which it is found.

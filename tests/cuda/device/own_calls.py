@@ -274,7 +274,8 @@ def raw_kernel_libcudacxx() -> None:
         "#include <cuda/std/limits>\n#include <cuda/std/array>\n#include <cuda/std/tuple>\n#include <cuda/std/cmath>\n"
         "#include <cuda/std/type_traits>\n"
         'extern "C" __global__ void f(double* y) { cuda::std::array<int, 3> a = {1, 2, 3}; '
-        " auto t = cuda::std::make_tuple(a[2], 2.5); y[0] = cuda::std::numeric_limits<int>::max(); y[1] = cuda::std::get<1>(t); y[2] = cuda::std::hypot(3.0, 4.0);"
+        " auto t = cuda::std::make_tuple(a[2], 2.5); y[0] = cuda::std::numeric_limits<int>::max();"
+        " y[1] = cuda::std::get<1>(t); y[2] = cuda::std::hypot(3.0, 4.0);"
         " y[3] = cuda::std::is_same_v<int, decltype(a)::value_type>; }",
         "f",
         options=("-std=c++17",),

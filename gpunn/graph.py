@@ -168,7 +168,8 @@ class Node:
         if g is None:
             rule = "a tensor of several elements needs the gradient passed in: backward(g)"
             check(self._data.size == 1, GraphError, "backward", rule, shape=self._data.shape)
-            return xp.ones(self._data.shape, self._data.dtype)
+            with device_context(self._data):
+                return xp.ones(self._data.shape, self._data.dtype)
         g = plain(g)
         check(is_array(g), DtypeError, "backward", "g must be a raw array", type=type(g).__name__)
         own, given = device_of(self._data), device_of(g)

@@ -14,7 +14,7 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from gpunn.cuda import cache
+from gpunn.cuda import cache, device
 from gpunn.cuda.compilation import compiling
 from gpunn.errors import CompileError
 
@@ -124,7 +124,13 @@ def find_cubin(code: str, filename: str, options: tuple[str, ...], arch: str) ->
 
 def _path(code: str, filename: str, options: tuple[str, ...], arch: str) -> Path:
     key = hashlib.sha256("\0".join([nvrtc_version(), arch, *options, code]).encode()).hexdigest()[:32]
-    return cache.folder() / "cubin" / f"{Path(filename).stem}-{arch}-{key}.cubin"
+    return cache.folder() / _kept_in() / f"{Path(filename).stem}-{arch}-{key}.cubin"
+
+
+def _kept_in() -> str:
+    """The folder of the cache: what is compiled for the emulated device is of no use to a GPU, nor the other way."""
+    identity = device.identity()
+    return f"device/gpunn-{identity}" if identity else "cubin"
 
 
 def _read(path: Path) -> Cubin | None:

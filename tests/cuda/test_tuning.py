@@ -390,7 +390,7 @@ def test_tilings_for_tensor_cores_cover_the_pixels_with_no_split_empty(pixels, r
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "tf32"])
 def test_on_a_gpu_it_measures_keeps_and_computes_the_same(precision, folder, monkeypatch, rng):
-    shapes = (16, 32, 28, 28), (48, 32, 3, 3), (16, 48, 28, 28)
+    shapes = (2, 16, 9, 9), (24, 16, 3, 3), (2, 24, 9, 9)
     x, w, gy = (backend.to_gpu(rng.integers(-3, 4, shape).astype(np.float32)) for shape in shapes)
     timed, measure = [], tuning.measure
     monkeypatch.setattr(tuning, "measure", lambda *args: timed.append(measure(*args)) or timed[-1])
@@ -402,7 +402,7 @@ def test_on_a_gpu_it_measures_keeps_and_computes_the_same(precision, folder, mon
             again = passes(x, w, gy)
     assert tuning.kept() == 3
     assert len(timed) == count >= 9
-    assert all(0 < time < 1 for time in timed)
+    assert all(time > 0 for time in timed)
     for results in (first, again):
         for actual, expected in zip(results, usual, strict=True):
-            oracles.assert_close(backend.to_cpu(actual), backend.to_cpu(expected), 16 * 28 * 28)
+            oracles.assert_close(backend.to_cpu(actual), backend.to_cpu(expected), 2 * 9 * 9)

@@ -7,11 +7,16 @@ stays as it is, and nothing of NVIDIA's is run. README.md of gpunn/cuda/emulator
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from gpunn.cuda.device.settings import Settings
 
-__all__ = ["Settings", "running", "start"]
+if TYPE_CHECKING:
+    from gpunn.cuda.device.process import Running
 
-_running = None
+__all__ = ["Settings", "identity", "running", "start"]
+
+_running: Running | None = None
 
 
 def start(settings: Settings | None = None) -> None:
@@ -28,9 +33,9 @@ def start(settings: Settings | None = None) -> None:
 
     if _running is not None:
         return
-    if "cupy" in sys.modules:
+    if "cupy_backends.cuda.api.runtime" in sys.modules:
         raise DeviceError("device: CuPy has been imported already: start the device before that")
-    from gpunn.cuda.device.running import Running
+    from gpunn.cuda.device.process import Running
 
     _running = Running(settings or Settings(), wheel.installed())
 
@@ -38,3 +43,8 @@ def start(settings: Settings | None = None) -> None:
 def running() -> Settings | None:
     """How the device of this process is, or None if there is none."""
     return _running.settings if _running is not None else None
+
+
+def identity() -> str:
+    """What kernels compiled for the device of this process are good for; empty without one."""
+    return _running.identity if _running is not None else ""

@@ -25,7 +25,7 @@ _FLAGS = ("-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-w", "-pthread",
 _FAST = ("-O3", "-ffp-contract=fast", "-fcx-fortran-rules")
 # Each symbol has the library's name as its version, as in CUDA's; who is linked to those asks for it.
 _VERSIONED = ("-Wl,--default-symver",)
-_CORE = ("memory.cpp", "stream.cpp", "attributes.cpp", "module.cpp", "driver.cpp", "nvrtc.cpp")
+_CORE = ("memory.cpp", "stream.cpp", "attributes.cpp", "module.cpp", "check.cpp", "driver.cpp", "nvrtc.cpp")
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ def all_of(major: int) -> list[Library]:
 
 
 def identity() -> str:
-    """What the libraries and all that is compiled for them depend on, beside settings."""
+    """What kernels that are compiled for the device depend on, beside settings."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in HERE.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
+    for path in sorted([path for path in (HERE / "include").rglob("*") if path.is_file()] + [HERE / "compiler.py"]):
         digest.update(path.relative_to(HERE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return build.cache_path("device", digest.hexdigest(), _FLAGS, build.host_compiler(), _python()).stem
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gpunn.errors import ArgumentError, check
 
-VARIABLE = "GPUNN_DEVICE"
+VARIABLE = "GPUNN_EMULATED_DEVICE"
 
 CARDS = (75, 80, 86, 89, 90, 100, 120)
 """Compute capabilities, as ``sm_90`` is written; native/attributes.cpp has a card of each."""

@@ -23,7 +23,9 @@ class RawBuffer(ctypes.Structure):
         ("memory", ctypes.c_void_p),
         ("bytes", ctypes.c_size_t),
         ("argument", ctypes.c_int),
-        ("read_only", ctypes.c_int),
+        ("access", ctypes.c_int),
+        ("written", ctypes.c_void_p),
+        ("spans", ctypes.c_size_t * 4),
     )
 
 
@@ -49,7 +51,7 @@ class Buffers:
         for raw, region in zip(self.raw, self._regions, strict=True):
             memory = _copied(region)
             raw.memory, raw.bytes = memory, region.end - region.begin
-            raw.argument, raw.read_only = region.argument, not region.writes
+            raw.argument, raw.access = region.argument, not region.writes  # of `enum class Access`
             for i, array in region.arrays:
                 self.addresses[i] = memory + array.ctypes.data - region.begin
 

@@ -99,6 +99,16 @@ enum class Kind : int { unregistered, host, device, managed };  // numbers of cu
 enum class Direction : int { host_to_host, host_to_device, device_to_host, device_to_device, any };
 
 struct Pool;
+struct Stream;
+
+// What a stream's work did to bytes of an allocation, and when in the stream's own time.
+struct Touch {
+    const Stream* stream;
+    std::int64_t time;
+    std::size_t begin, end;
+    bool write;
+    std::string what;
+};
 
 struct Block {
     char* begin;
@@ -109,6 +119,9 @@ struct Block {
     Pool* pool = nullptr;
     char* map = nullptr;  // what was mapped for it, with the pages that guard it
     std::size_t map_bytes = 0;
+    // In check mode: a bit for each byte, whether it was written, and what touched it last.
+    std::shared_ptr<unsigned char> written = nullptr;
+    std::vector<Touch> touches = {};
 };
 
 struct Pool {
@@ -124,6 +137,8 @@ struct Device {
     std::set<int> peers;           // devices whose memory it may touch
 };
 
+extern const std::size_t page;  // bytes
+
 GPUNN_SHARED Device& device(int number);
 GPUNN_SHARED int current_device();
 GPUNN_SHARED int set_device(int number);
@@ -136,7 +151,9 @@ GPUNN_SHARED int unregister_host(void* memory);
 GPUNN_SHARED void adopt(void* memory, std::size_t bytes);
 // The block that an address lies in, or null.
 GPUNN_SHARED Block* find_block(const void* address);
-GPUNN_SHARED const std::map<char*, Block>& all_blocks();
+GPUNN_SHARED std::map<char*, Block>& all_blocks();
+// In check mode memory that was freed stays mapped for a while, so that who touches it can be told.
+GPUNN_SHARED const std::deque<Block>& freed_blocks();
 
 // ---- streams --------------------------------------------------------------------------------------------------------
 
@@ -159,6 +176,9 @@ struct Graph {
     std::size_t thread = 0;
 };
 
+// How far into each stream's work somebody knows to be done: what he was given came after it.
+typedef std::map<const Stream*, std::int64_t> Knowledge;
+
 struct Stream {
     int device = 0;
     unsigned flags = 0;
@@ -168,6 +188,8 @@ struct Stream {
     std::int64_t enqueued = 0, done = 0;
     std::shared_ptr<Graph> graph;  // that it captures
     std::vector<int> last;         // the nodes that its next one comes after
+    Knowledge knows;               // check mode
+    std::int64_t time = 0;
     bool non_blocking() const { return flags & 1; }
 };
 
@@ -175,6 +197,7 @@ struct Mark {
     std::chrono::steady_clock::time_point time;
     Stream* stream = nullptr;
     std::int64_t position = 0;
+    Knowledge knows;
 };
 
 struct Event {
@@ -197,6 +220,9 @@ GPUNN_SHARED int unsafe_in_capture();
 GPUNN_SHARED int broken();
 GPUNN_SHARED void break_device(int error);
 GPUNN_SHARED void set_report(const std::string& text);
+
+// The streams whose work so far comes before what a stream is given next: those that the legacy one waits for, or it.
+void each_awaited(const Stream& stream, const std::function<void(Stream&)>& f);
 
 GPUNN_SHARED int run_until(Stream& stream, std::int64_t position);
 GPUNN_SHARED int run_all();
@@ -224,6 +250,22 @@ GPUNN_SHARED int graph_upload(std::intptr_t executable, std::intptr_t stream);
 GPUNN_SHARED int graph_destroy(std::intptr_t graph);
 GPUNN_SHARED int graph_executable_destroy(std::intptr_t executable);
 GPUNN_SHARED int graph_draw(std::intptr_t graph, const char* path);
+
+// ---- check mode: the order of streams -------------------------------------------------------------------------------
+
+// Work wrapped so that what it touches is compared with what came before it.
+GPUNN_SHARED Work ordered(Stream& stream, const char* label, Work work);
+// Both of them know what `from` knew.
+void learn(Knowledge& into, const Knowledge& from);
+extern Knowledge host_knowledge;
+// Tells that the running work touches memory; an Error if nothing orders it after another stream's work there.
+GPUNN_SHARED int touch(const void* memory, std::size_t bytes, bool write);
+GPUNN_SHARED int touch(Block& block, std::size_t begin, std::size_t end, bool write);
+// Until the copy that is under way has run, the host must not write its pinned source, or touch its pinned target.
+void guard(Block* block, bool is_target);
+void unguard(Block* block);
+// The mistakes of the host that were seen since, if any: an Error, with a report.
+GPUNN_SHARED int mistakes_of_host();
 
 // ---- copies ---------------------------------------------------------------------------------------------------------
 

@@ -1,25 +1,67 @@
-// Allocations and copies. Every allocation is mapped by itself and ends at a page that must not be touched, so neither
-// a read past its end nor one after it was freed goes unnoticed, and nothing of the host's is ever spoilt.
+// Allocations and copies. Nothing of the host's lies between allocations, and a large one is mapped by itself and ends at
+// a page that must not be touched, as in check mode every one does: then neither a read past its end nor one after it was
+// freed goes unnoticed. Small ones share a mapping otherwise, for a process may have some 65,000 mappings only.
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <cstring>
 
 #include "device.h"
 
 namespace gpunn_device {
 
+const std::size_t page = (std::size_t)sysconf(_SC_PAGESIZE);
+
 namespace {
 
 const std::size_t alignment = 512;
-const std::size_t page = (std::size_t)sysconf(_SC_PAGESIZE);
 const int unwritten = 0xFF;  // NaN in every floating type: nobody may rely on zeros
 
+const std::size_t quarantine = (std::size_t)256 << 20;  // bytes of freed memory that stays mapped in check mode
+
 std::map<char*, Block> blocks;
+std::deque<Block> freed;
+std::size_t freed_bytes = 0;
 std::vector<Device> devices;
 thread_local int current = 0;
 
+const std::size_t smallest_mapped = (std::size_t)256 << 10, slab_bytes = (std::size_t)4 << 20;
+std::map<std::size_t, std::vector<char*>> free_pieces;  // of slabs, by their sizes
+
 std::size_t rounded(std::size_t bytes, std::size_t to) { return (bytes + to - 1) / to * to; }
+
+// Pieces have a power of two bytes.
+std::size_t piece_bytes(std::size_t bytes) {
+    std::size_t piece = alignment;
+    while (piece < bytes) piece *= 2;
+    return piece;
+}
+
+char* take_piece(std::size_t piece) {
+    std::vector<char*>& pieces = free_pieces[piece];
+    if (pieces.empty()) {
+        void* slab = mmap(nullptr, slab_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (slab == MAP_FAILED) return nullptr;
+        for (std::size_t at = slab_bytes; at; at -= piece) pieces.push_back((char*)slab + at - piece);
+    }
+    char* taken = pieces.back();
+    pieces.pop_back();
+    return taken;
+}
+
+char* map_alone(std::size_t bytes, char** map, std::size_t* map_bytes) {
+    std::size_t inside = rounded(bytes, page);
+    *map_bytes = inside + page;
+    void* mapped = mmap(nullptr, *map_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (mapped == MAP_FAILED) return nullptr;
+    *map = (char*)mapped;
+    if (mprotect(*map, inside, PROT_READ | PROT_WRITE)) {
+        munmap(*map, *map_bytes);
+        return nullptr;
+    }
+    return *map + inside - bytes;
+}
 
 bool on_device(const Block* block) { return block && (block->kind == Kind::device || block->kind == Kind::managed); }
 
@@ -74,7 +116,9 @@ Block* find_block(const void* address) {
     return (char*)address < block.begin + block.bytes ? &block : nullptr;
 }
 
-const std::map<char*, Block>& all_blocks() { return blocks; }
+std::map<char*, Block>& all_blocks() { return blocks; }
+
+const std::deque<Block>& freed_blocks() { return freed; }
 
 int allocate(void** out, std::size_t bytes, Kind kind, Pool* pool) {
     *out = nullptr;
@@ -82,16 +126,15 @@ int allocate(void** out, std::size_t bytes, Kind kind, Pool* pool) {
     Device& owner = device(current);
     bool counts = kind != Kind::host;
     if (bytes > settings.memory || (counts && owner.used + bytes > settings.memory)) return out_of_memory;
-    std::size_t inside = rounded(rounded(bytes, alignment), page), whole = inside + page;
-    char* map = (char*)mmap(nullptr, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (map == MAP_FAILED) return out_of_memory;
-    if (mprotect(map, inside, PROT_READ | PROT_WRITE)) {
-        munmap(map, whole);
-        return out_of_memory;
-    }
-    char* begin = map + inside - rounded(bytes, alignment);
+    char *map = nullptr, *begin;
+    std::size_t map_bytes = 0;
+    if (bytes < smallest_mapped && !settings.check) begin = take_piece(piece_bytes(bytes));
+    else begin = map_alone(rounded(bytes, alignment), &map, &map_bytes);
+    if (!begin) return out_of_memory;
     std::memset(begin, unwritten, bytes);
-    blocks[begin] = Block{begin, bytes, kind, current, false, pool, map, whole};
+    Block& block = blocks[begin] = Block{begin, bytes, kind, current, false, pool, map, map_bytes};
+    if (settings.check && kind == Kind::device)
+        block.written.reset((unsigned char*)std::calloc(bytes / 8 + 1, 1), std::free);
     if (counts) owner.used += bytes;
     if (pool) {
         pool->used += bytes;
@@ -110,7 +153,18 @@ int release(void* memory, Kind kind) {
     if ((block.kind == Kind::host) != (kind == Kind::host)) return invalid_value;
     if (block.kind != Kind::host) device(block.device).used -= block.bytes;
     if (block.pool) block.pool->used -= block.bytes;
-    munmap(block.map, block.map_bytes);
+    if (settings.check) {
+        mprotect(block.map, block.map_bytes, PROT_NONE);
+        freed.push_back(block);
+        for (freed_bytes += block.map_bytes; freed_bytes > quarantine; freed.pop_front()) {
+            freed_bytes -= freed.front().map_bytes;
+            munmap(freed.front().map, freed.front().map_bytes);
+        }
+    } else if (block.map) {
+        munmap(block.map, block.map_bytes);
+    } else {
+        free_pieces[piece_bytes(block.bytes)].push_back(block.begin);
+    }
     blocks.erase(found);
     return success;
 }
@@ -151,7 +205,16 @@ int copy_rows(void* to, std::size_t to_pitch, const void* from, std::size_t from
         if (int error = unsafe_in_capture()) return error;
     Stream* on = stream_of(stream);
     if (!on) return invalid_handle;
+    std::size_t to_bytes = spread(to_pitch, width, height);
+    bool guarded = settings.check && settings.late && asynchronous && !on->graph;
     auto rows = [=](const char* source) {
+        if (guarded) {
+            unguard(find_block(from));
+            unguard(find_block(to));
+        }
+        int error = touch(from, from_bytes, false);
+        if (int wrong = touch(to, to_bytes, true)) error = wrong;
+        if (error) return error;
         for (std::size_t i = 0; i < height; i++)
             std::memmove((char*)to + i * to_pitch, source + i * from_pitch, width);
         return (int)success;
@@ -162,7 +225,13 @@ int copy_rows(void* to, std::size_t to_pitch, const void* from, std::size_t from
     } else if (int error = enqueue(stream, "memcpy", [=] { return rows((const char*)from); })) {
         return error;
     }
-    if (on->graph || (asynchronous && !pageable(to))) return success;
+    if (on->graph || (asynchronous && !pageable(to))) {
+        if (guarded) {
+            guard(find_block(from), false);
+            guard(find_block(to), true);
+        }
+        return success;
+    }
     return stream_synchronize(stream);
 }
 
@@ -173,6 +242,7 @@ int fill(void* memory, int value, std::size_t bytes, std::intptr_t stream, bool 
     if (!asynchronous)
         if (int error = unsafe_in_capture()) return error;
     return enqueue(stream, "memset", [=] {
+        if (int error = touch(memory, bytes, true)) return error;
         std::memset(memory, value, bytes);
         return (int)success;
     });

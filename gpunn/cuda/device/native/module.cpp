@@ -53,6 +53,7 @@ int (*emulator_find_library)(const void*, emulator::Library*);
 void (*tell)(const char* kernel, const char* library, const emulator::Library*, const emulator::Report*, int count);
 std::string folder;  // for the libraries of this process
 
+// Of dynamic shared memory. Static shared memory is known of a whole module only, and not taken off.
 const int default_shared = 48 * 1024;
 
 // The variables of a library, by the symbols in its file: those of kernels are hidden from the loader.
@@ -100,7 +101,41 @@ bool interrupted() {
     return raised;
 }
 
-int run(Function* function, const unsigned grid[3], const unsigned block[3], unsigned dynamic_shared,
+// What a kernel may touch in check mode: every allocation that its device can reach, and some that it must not.
+std::vector<emulator::Buffer> allocations(const Function& function, int here, const std::vector<char>& arguments) {
+    std::vector<emulator::Buffer> found;
+    auto position = [&](const Block& block) {
+        for (std::size_t i = 0; i < function.parameters.size(); i++) {
+            char* pointer;
+            if (function.parameters[i].bytes != sizeof pointer) continue;
+            std::memcpy(&pointer, arguments.data() + function.parameters[i].offset, sizeof pointer);
+            if (pointer >= block.begin && pointer < block.begin + block.bytes) return (int)i;
+        }
+        return -1;
+    };
+    for (auto& [begin, block] : all_blocks()) {
+        bool near = block.kind != Kind::device || block.device == here || device(here).peers.count(block.device);
+        auto access = near ? emulator::Access::write : emulator::Access::of_another_device;
+        found.push_back({begin, block.bytes, position(block), (int)access, block.written.get(), {}, {}});
+    }
+    for (const Block& block : freed_blocks())
+        found.push_back({block.begin, block.bytes, position(block), (int)emulator::Access::freed, nullptr, {}, {}});
+    return found;
+}
+
+// Compares what the kernel touched with what other streams did there.
+int touches_of(const std::vector<emulator::Buffer>& buffers) {
+    int error = success;
+    for (const emulator::Buffer& buffer : buffers) {
+        Block* block = find_block(buffer.memory);
+        if (!block) continue;
+        if (int wrong = touch(*block, buffer.read.begin, buffer.read.end, false)) error = wrong;
+        if (int wrong = touch(*block, buffer.wrote.begin, buffer.wrote.end, true)) error = wrong;
+    }
+    return error;
+}
+
+int run(Function* function, int on, const unsigned grid[3], const unsigned block[3], unsigned dynamic_shared,
         const std::vector<char>& arguments) {
     emulator::Request request{};
     request.entry = function->entry;
@@ -112,8 +147,7 @@ int run(Function* function, const unsigned grid[3], const unsigned block[3], uns
     request.handles_signals = getpid() == gettid();
     std::vector<emulator::Buffer> buffers;
     if (settings.check) {
-        for (const auto& [begin, each] : all_blocks())
-            buffers.push_back({begin, each.bytes, -1, 0});
+        buffers = allocations(*function, on, arguments);
         request.buffers = buffers.data();
         request.buffer_count = (int)buffers.size();
     }
@@ -125,8 +159,9 @@ int run(Function* function, const unsigned grid[3], const unsigned block[3], uns
     for (std::size_t i = 0; i < reports.size(); i++) emulator_report(launched, (int)i, &reports[i]);
     emulator_end(launched);
     if (given_up) return success;
+    int unordered = settings.check ? touches_of(buffers) : success;
     if (count < 0) return count == (int)emulator::Outcome::no_memory ? out_of_resources : not_permitted;
-    if (reports.empty()) return success;
+    if (reports.empty()) return unordered;
     tell(function->name.c_str(), function->module->path.c_str(), &function->library, reports.data(),
          (int)reports.size());
     int error = error_of(reports[0]);
@@ -193,7 +228,7 @@ int module_function(Module* module, const char* name, Function** out) {
         function.bytes = offset + function.parameters.back().bytes;
     }
     emulator_find_library((const void*)function.entry, &function.library);
-    function.largest_dynamic = default_shared - (int)function.library.shared_bytes;
+    function.largest_dynamic = default_shared;
     *out = &(module->functions[name] = function);
     functions.insert(*out);
     return success;
@@ -229,7 +264,7 @@ int function_set_attribute(Function* function, int attribute, int value) {
     if (!functions.count(function)) return invalid_handle;
     if (attribute == 9) return value >= -1 && value <= 100 ? success : invalid_value;
     if (attribute != 8) return invalid_value;
-    if (value < 0 || value > card().shared_per_block - (int)function->library.shared_bytes) return invalid_value;
+    if (value < 0 || value > card().shared_per_block) return invalid_value;
     function->largest_dynamic = value;
     return success;
 }
@@ -262,8 +297,9 @@ int launch(Function* function, const unsigned grid[3], const unsigned block[3], 
         std::memcpy(arguments.data() + function->parameters[i].offset, parameters[i], function->parameters[i].bytes);
     std::vector<unsigned> sizes(grid, grid + 3);
     sizes.insert(sizes.end(), block, block + 3);
+    int on = stream->device;
     return enqueue(stream_handle, function->name.c_str(), [=, arguments = std::move(arguments)] {
-        return run(function, sizes.data(), sizes.data() + 3, dynamic_shared, arguments);
+        return run(function, on, sizes.data(), sizes.data() + 3, dynamic_shared, arguments);
     });
 }
 

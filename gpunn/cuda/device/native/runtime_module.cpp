@@ -593,8 +593,14 @@ PyObject* synchronize_stream(Handle stream, int) {
     return none(unless_broken([=] { return stream_synchronize(stream); }));
 }
 
+// Whether all is done: 0, or the number of the error "not ready", which is none. Others are raised.
+template <class F> PyObject* answer(F query) {
+    int error = unless_broken(query);
+    return error == not_ready || ok(error) ? PyLong_FromLong(error) : nullptr;
+}
+
 PyObject* query_stream(Handle stream, int) {
-    return none(unless_broken([=] { return stream_query(stream); }));
+    return answer([=] { return stream_query(stream); });
 }
 
 PyObject* wait_event(Handle stream, Handle event, int, Optional<unsigned>*) {
@@ -679,7 +685,7 @@ float elapsed(Handle start, Handle end, int) {
 }
 
 PyObject* query_event(Handle event, int) {
-    return none(unless_broken([=] { return event_query(event); }));
+    return answer([=] { return event_query(event); });
 }
 
 PyObject* record_event(Handle event, Handle stream, int) {

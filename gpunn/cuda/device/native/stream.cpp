@@ -90,6 +90,11 @@ int invalidate(Stream& stream, int error) {
 
 }  // namespace
 
+void each_awaited(const Stream& stream, const std::function<void(Stream&)>& f) {
+    if (stream.legacy) each_blocking(stream.device, f);
+    else if (!stream.non_blocking()) f(legacy_streams[stream.device]);
+}
+
 Stream* stream_of(std::intptr_t handle) {
     if (!handle || handle == legacy_handle) return &legacy_stream();
     return handle == per_thread_handle ? &thread_stream() : known(streams, (Stream*)handle);
@@ -97,7 +102,7 @@ Stream* stream_of(std::intptr_t handle) {
 
 Event* event_of(std::intptr_t handle) { return known(events, (Event*)handle); }
 
-int broken() { return broken_with; }
+int broken() { return broken_with ? broken_with : mistakes_of_host(); }
 
 void break_device(int error) { broken_with = error; }
 
@@ -139,6 +144,7 @@ int run_all() {
     int first = success;
     auto run = [&](Stream& stream) {
         if (int error = run_until(stream, stream.enqueued); error && !first) first = error;
+        learn(host_knowledge, stream.knows);
     };
     for (auto& [_, stream] : legacy_streams) run(stream);
     for (Stream* stream : std::vector<Stream*>(streams.begin(), streams.end())) run(*stream);
@@ -159,9 +165,9 @@ int enqueue(std::intptr_t handle, const char* label, Work work) {
     if (stream->legacy)
         for (Stream* other : capturing)
             if (!other->non_blocking() && other->device == stream->device) return invalidate(*other, capture_implicit);
+    if (settings.check) work = ordered(*stream, label, std::move(work));
     if (!settings.late) return work();
-    if (stream->legacy) each_blocking(stream->device, [&](Stream& other) { push_wait(*stream, other); });
-    else if (!stream->non_blocking()) push_wait(*stream, legacy_streams[stream->device]);
+    each_awaited(*stream, [&](Stream& other) { push_wait(*stream, other); });
     push(*stream, std::move(work));
     return success;
 }
@@ -210,11 +216,12 @@ int stream_synchronize(std::intptr_t handle) {
         for (Stream* other : capturing)
             if (!other->non_blocking() && other->device == stream->device) return invalidate(*other, capture_implicit);
     int error = success;
-    if (stream->legacy)
-        each_blocking(stream->device, [&](Stream& other) {
-            if (int wrong = run_until(other, other.enqueued)) error = wrong;
-        });
-    if (int wrong = run_until(*stream, stream->enqueued)) error = wrong;
+    auto run = [&](Stream& awaited) {
+        if (int wrong = run_until(awaited, awaited.enqueued)) error = wrong;
+        learn(host_knowledge, awaited.knows);
+    };
+    if (stream->legacy) each_blocking(stream->device, run);
+    run(*stream);
     return broken_with ? broken_with : error;
 }
 
@@ -222,7 +229,7 @@ int stream_query(std::intptr_t handle) {
     Stream* stream = stream_of(handle);
     if (!stream) return invalid_handle;
     if (stream->graph) return invalidate(*stream, capture_unsupported);
-    if (stream->done == stream->enqueued) return broken_with;
+    if (stream->done == stream->enqueued) return learn(host_knowledge, stream->knows), broken_with;
     if (int error = run_one(*stream)) return error;  // who asks again and again has it done in the end
     return not_ready;
 }
@@ -252,6 +259,7 @@ int stream_wait(std::intptr_t handle, std::intptr_t event_handle) {
         return success;
     }
     if (stream->graph) return event->mark ? invalidate(*stream, capture_isolation) : success;
+    if (event->mark) learn(stream->knows, event->mark->knows);
     if (!event->mark || !event->mark->stream) return broken_with;
     Stream* awaited = event->mark->stream;
     std::int64_t position = event->mark->position;
@@ -294,6 +302,7 @@ int event_record(std::intptr_t handle, std::intptr_t stream_handle) {
         mark->time = std::chrono::steady_clock::now();
         return (int)success;
     });
+    mark->knows = stream->knows;
     if (settings.late) {
         mark->stream = stream;
         mark->position = stream->enqueued;
@@ -313,8 +322,8 @@ int event_synchronize(std::intptr_t handle) {
     Event* event = event_of(handle);
     if (!event) return invalid_handle;
     if (event->graph) return event->graph->valid = false, captured_event;
-    if (!pending(*event)) return broken_with;
-    int error = run_until(*event->mark->stream, event->mark->position);
+    int error = pending(*event) ? run_until(*event->mark->stream, event->mark->position) : success;
+    if (event->mark) learn(host_knowledge, event->mark->knows);
     return broken_with ? broken_with : error;
 }
 
@@ -322,7 +331,7 @@ int event_query(std::intptr_t handle) {
     Event* event = event_of(handle);
     if (!event) return invalid_handle;
     if (event->graph) return event->graph->valid = false, captured_event;
-    if (!pending(*event)) return broken_with;
+    if (!pending(*event)) return event->mark ? learn(host_knowledge, event->mark->knows) : void(), broken_with;
     if (int error = run_one(*event->mark->stream)) return error;
     return not_ready;
 }

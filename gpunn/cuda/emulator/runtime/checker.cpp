@@ -38,12 +38,17 @@ void Checker::begin_launch(const Launch& launch) {
     turn_ = 0;
     const Request& request = launch.request;
     for (int i = 0; i < request.buffer_count; i++) {
-        const Buffer& buffer = request.buffers[i];
-        add_region(Space::argument, buffer.memory, buffer.bytes, buffer.argument, buffer.read_only);
+        Buffer& buffer = request.buffers[i];
+        buffer.read = buffer.wrote = Span{buffer.bytes, 0};
+        // What is known of their bytes is mapped when one is touched: a device may have a thousand allocations.
+        regions_.push_back(Region{Space::argument, buffer.memory, buffer.memory + buffer.bytes, nullptr, buffer.argument,
+                                  (Access)buffer.access, &buffer});
     }
+    buffers_ = regions_.size();
+    std::sort(regions_.begin(), regions_.end(), [](const Region& a, const Region& b) { return a.begin < b.begin; });
     const Library& library = *request.library;
     add_region(Space::device_variable, library.data_begin,
-               (std::size_t)(library.data_end - library.data_begin), -1, false);
+               (std::size_t)(library.data_end - library.data_begin), -1);
 }
 
 void Checker::end_launch() {
@@ -56,17 +61,16 @@ void Checker::end_launch() {
     worker_ = nullptr;
 }
 
-void Checker::add_region(Space space, char* begin, std::size_t bytes, int argument, bool read_only) {
-    regions_.push_back(Region{space, begin, begin + bytes, map_cells(bytes), argument, read_only});
+void Checker::add_region(Space space, char* begin, std::size_t bytes, int argument) {
+    regions_.push_back(Region{space, begin, begin + bytes, map_cells(bytes), argument, Access::write});
 }
 
 void Checker::begin_block(Worker& worker) {
     if (!worker_) {
         worker_ = &worker;
         const BlockView& block = worker.block();
-        add_region(Space::dynamic_shared, block.dynamic_shared, block.dynamic_shared_bytes, -1, false);
-        add_region(Space::static_shared, worker.static_shared(), launch_->request.library->shared_bytes, -1,
-                   false);
+        add_region(Space::dynamic_shared, block.dynamic_shared, block.dynamic_shared_bytes, -1);
+        add_region(Space::static_shared, worker.static_shared(), launch_->request.library->shared_bytes, -1);
     }
     new_interval();
     block_interval_ = interval_;
@@ -155,11 +159,45 @@ void Checker::atomic(const char* address, std::size_t bytes, const void* pc) {
 
 // --- one access ------------------------------------------------------------------------------------------
 
-const Region* Checker::find(const char* address, std::size_t bytes) const {
-    for (const Region& region : regions_)
-        if (address >= region.begin && address < region.end && bytes <= (std::size_t)(region.end - address))
-            return &region;
+Region* Checker::find(const char* address, std::size_t bytes) {
+    auto holds = [=](const Region& region) {
+        return address >= region.begin && address < region.end && bytes <= (std::size_t)(region.end - address);
+    };
+    auto first = regions_.begin(), end_of_buffers = first + (std::ptrdiff_t)buffers_;
+    auto after = std::upper_bound(first, end_of_buffers, address,
+                                  [](const char* a, const Region& region) { return a < region.begin; });
+    if (after != first && holds(*(after - 1))) {
+        Region& region = *(after - 1);
+        if (!region.cells) region.cells = map_cells((std::size_t)(region.end - region.begin));
+        return &region;
+    }
+    for (auto region = end_of_buffers; region != regions_.end(); ++region)
+        if (holds(*region)) return &*region;
     return nullptr;
+}
+
+// Keeps what outlives the launch: which bytes it touched, and which of the memory have ever been written.
+void Checker::touch(const Region& region, std::size_t offset, std::size_t bytes, bool write, const void* pc) {
+    Buffer& buffer = *region.buffer;
+    Span& span = write ? buffer.wrote : buffer.read;
+    span.begin = std::min(span.begin, offset);
+    span.end = std::max(span.end, offset + bytes);
+    if (!buffer.written) return;
+    std::size_t unwritten = 0;
+    for (std::size_t i = offset; i < offset + bytes; i++) {
+        unsigned char& eight = buffer.written[i / 8];
+        if (write) eight |= (unsigned char)(1u << i % 8);
+        // Fresh memory is all ones. Other bits were written by a library of the host.
+        else unwritten += !(eight >> i % 8 & 1) && (unsigned char)region.begin[i] == 0xFF;
+    }
+    if (!unwritten || unwritten < bytes) return;  // padding of a struct may be left as it was
+    Report report = worker_->describe(Kind::uninitialised, pc);
+    report.argument = buffer.argument;
+    report.byte = (long long)offset;
+    char what[80];
+    name(what, sizeof what, region, offset);
+    std::snprintf(report.message, sizeof report.message, "read of %s, which nobody has written", what);
+    worker_->add(report);
 }
 
 // The running thread's stack, the indices, and the constants of the library.
@@ -178,13 +216,14 @@ bool Checker::is_emulators_own(const char* address, std::size_t bytes) const {
 void Checker::access(const char* address, std::size_t bytes, bool write, bool atomic, const void* pc) {
     if (!worker_ || !worker_->fiber() || !bytes) return;
     worker_->leave_if_asked();
-    const Region* region = find(address, bytes);
+    Region* region = find(address, bytes);
     if (!region) {
         if (is_emulators_own(address, bytes)) return;
         report_out_of_bounds(address, bytes, write, pc);
     }
-    Access access{region, (std::size_t)(address - region->begin), bytes, write, atomic, pc};
-    if (write && region->read_only) {
+    Touch access{region, (std::size_t)(address - region->begin), bytes, write, atomic, pc};
+    if (region->allowed > Access::read) report_forbidden(access);
+    if (write && region->allowed == Access::read) {
         Report report = worker_->describe(Kind::read_only_write, pc);
         report.argument = region->argument;
         report.byte = (long long)access.offset;
@@ -193,12 +232,16 @@ void Checker::access(const char* address, std::size_t bytes, bool write, bool at
         worker_->add(report);
     }
     if (is_shared(*region) && !write) check_initialised(access);
+    if (region->buffer) {
+        if (atomic) touch(*region, access.offset, bytes, false, pc);
+        touch(*region, access.offset, bytes, write, pc);
+    }
     bool raced = false;
     for (std::size_t i = 0; i < bytes; i++)
         check_byte(access, region->cells[access.offset + i], access.offset + i, raced);
 }
 
-void Checker::check_byte(const Access& access, Cell& cell, std::size_t byte, bool& raced) {
+void Checker::check_byte(const Touch& access, Cell& cell, std::size_t byte, bool& raced) {
     bool shared = is_shared(*access.region);
     // What an earlier block left in shared memory is gone.
     bool was_written = cell.write_interval && !(shared && cell.write_interval < block_interval_);
@@ -283,7 +326,7 @@ void Checker::record_read(Cell& cell) const {
 // A struct may have padding that nobody writes. So one written byte is enough for a word, and one word for an
 // access longer than any vector. What is left: padding of a whole word, in a struct that is copied in one go,
 // is reported.
-void Checker::check_initialised(const Access& access) const {
+void Checker::check_initialised(const Touch& access) const {
     const std::size_t word = 4, longest_vector = 16;
     std::size_t unwritten_words = 0, words = 0, first_unwritten = 0;
     for (std::size_t i = 0; i < access.bytes; words++) {
@@ -312,14 +355,17 @@ std::uint32_t Checker::turn_of(std::uint32_t interval) const {
 // The Python side puts the variable's own name in the place of "static shared memory"; see report.py.
 void Checker::name(char* text, std::size_t capacity, const Region& region, std::size_t byte) const {
     switch (region.space) {
-    case Space::argument: std::snprintf(text, capacity, "argument %d byte %zu", region.argument, byte); break;
+    case Space::argument:
+        if (region.argument >= 0) std::snprintf(text, capacity, "argument %d byte %zu", region.argument, byte);
+        else std::snprintf(text, capacity, "byte %zu of an allocation of %zu", byte, (std::size_t)(region.end - region.begin));
+        break;
     case Space::static_shared: std::snprintf(text, capacity, "static shared memory byte %zu", byte); break;
     case Space::dynamic_shared: std::snprintf(text, capacity, "dynamic shared memory byte %zu", byte); break;
     case Space::device_variable: std::snprintf(text, capacity, "a __device__ variable"); break;
     }
 }
 
-void Checker::report_race(const Access& access, std::size_t byte, Earlier earlier, std::uint32_t interval,
+void Checker::report_race(const Touch& access, std::size_t byte, Earlier earlier, std::uint32_t interval,
                           unsigned thread) {
     Report report = worker_->describe(Kind::race, access.pc);
     report.argument = access.region->argument;
@@ -377,7 +423,9 @@ void Checker::report_out_of_bounds(const char* address, std::size_t bytes, bool 
     report.argument = nearest->argument;
     report.byte = offset >= 0 ? offset : -1;
     char what[80];
-    if (nearest->space == Space::argument) std::snprintf(what, sizeof what, "argument %d", nearest->argument);
+    if (nearest->space == Space::argument && nearest->argument >= 0)
+        std::snprintf(what, sizeof what, "argument %d", nearest->argument);
+    else if (nearest->space == Space::argument) std::snprintf(what, sizeof what, "an allocation");
     else
         std::snprintf(what, sizeof what, "the %s shared memory",
                       nearest->space == Space::static_shared ? "static" : "dynamic");
@@ -387,13 +435,27 @@ void Checker::report_out_of_bounds(const char* address, std::size_t bytes, bool 
     worker_->fail(report);
 }
 
+// An allocation that the launch must not touch at all.
+void Checker::report_forbidden(const Touch& access) {
+    Report report = worker_->describe(Kind::out_of_bounds, access.pc);
+    report.argument = access.region->argument;
+    report.byte = (long long)access.offset;
+    char what[80];
+    name(what, sizeof what, *access.region, access.offset);
+    std::snprintf(report.message, sizeof report.message, "%s of %s, %s", access.write ? "write" : "read", what,
+                  access.region->allowed == Access::freed
+                      ? "which was freed"
+                      : "which is on another device, to which this one has no peer access");
+    worker_->fail(report);
+}
+
 // --- asynchronous copies ---------------------------------------------------------------------------------
 
 // Nobody may touch the target between start and arrival; for what comes after, the write counts at the arrival.
 void Checker::async_copy_starts(const AsyncCopy& copy, const void* pc) {
     access(copy.global, copy.source_bytes, false, false, pc);
     access(copy.shared, copy.bytes, true, false, pc);
-    const Region *source = find(copy.global, copy.source_bytes), *target = find(copy.shared, copy.bytes);
+    Region *source = find(copy.global, copy.source_bytes), *target = find(copy.shared, copy.bytes);
     bool from_global = !copy.source_bytes || (source && !is_shared(*source));
     if (!from_global || !target || !is_shared(*target)) {
         Report report = worker_->describe(Kind::out_of_bounds, pc);
@@ -407,7 +469,7 @@ void Checker::async_copy_starts(const AsyncCopy& copy, const void* pc) {
 }
 
 void Checker::async_copy_arrives(const AsyncCopy& copy) {
-    const Region* target = find(copy.shared, copy.bytes);
+    Region* target = find(copy.shared, copy.bytes);
     for (unsigned i = 0; i < copy.bytes; i++) record_write(target->cells[copy.shared - target->begin + i], false);
 }
 

@@ -28,7 +28,8 @@ struct Region {
     char *begin, *end;
     Cell* cells;
     int argument;
-    bool read_only;
+    Access allowed;
+    Buffer* buffer = nullptr;
 };
 
 class Checker {
@@ -48,8 +49,8 @@ public:
     void atomic(const char* address, std::size_t bytes, const void* pc);
 
 private:
-    struct Access {
-        const Region* region;
+    struct Touch {
+        Region* region;
         std::size_t offset, bytes;
         bool write, atomic;
         const void* pc;
@@ -64,28 +65,31 @@ private:
     };
 
     void new_interval();
-    void add_region(Space space, char* begin, std::size_t bytes, int argument, bool read_only);
-    const Region* find(const char* address, std::size_t bytes) const;
+    void add_region(Space space, char* begin, std::size_t bytes, int argument);
+    Region* find(const char* address, std::size_t bytes);
+    void touch(const Region& region, std::size_t offset, std::size_t bytes, bool write, const void* pc);
     bool is_emulators_own(const char* address, std::size_t bytes) const;
 
     bool ordered(std::uint32_t interval, unsigned thread, unsigned sync) const;
     bool read_is_ordered(const Cell& cell) const;
-    void check_byte(const Access& access, Cell& cell, std::size_t byte, bool& raced);
+    void check_byte(const Touch& access, Cell& cell, std::size_t byte, bool& raced);
     void record_read(Cell& cell) const;
     void record_write(Cell& cell, bool atomic) const;
-    void check_initialised(const Access& access) const;
+    void check_initialised(const Touch& access) const;
 
     std::uint32_t turn_of(std::uint32_t interval) const;
     enum class Earlier { read, write, copy };
-    void report_race(const Access& access, std::size_t byte, Earlier earlier, std::uint32_t interval,
+    void report_race(const Touch& access, std::size_t byte, Earlier earlier, std::uint32_t interval,
                      unsigned thread);
+    [[noreturn]] void report_forbidden(const Touch& access);
     [[noreturn]] void report_out_of_bounds(const char* address, std::size_t bytes, bool write,
                                            const void* pc);
     void name(char* text, std::size_t capacity, const Region& region, std::size_t byte) const;
 
     Worker* worker_ = nullptr;
     const Launch* launch_ = nullptr;
-    std::vector<Region> regions_;
+    std::vector<Region> regions_;  // the buffers come first, by their addresses
+    std::size_t buffers_ = 0;
     std::uint32_t interval_ = 0, block_interval_ = 0, turn_ = 0;
     std::vector<std::uint32_t> first_intervals_;  // of the blocks run so far
     std::vector<std::uint64_t> block_numbers_;

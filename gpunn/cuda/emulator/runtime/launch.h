@@ -41,12 +41,23 @@ struct Report {
     char message[240];
 };
 
-// An argument's memory. In check mode nothing else may be touched.
+// The bytes that a launch touched in one way: from the first to the one after the last.
+struct Span {
+    std::size_t begin, end;
+};
+
+// What a kernel may do with memory, or why it may not touch it.
+enum class Access : int { write, read, freed, of_another_device };
+
+// An argument's memory, or an allocation of a device. In check mode nothing else may be touched.
 struct Buffer {
     char* memory;
     std::size_t bytes;
-    int argument;
-    int read_only;
+    int argument;  // its position, or -1
+    int access;    // an enum Access
+    // Of memory that outlives the launch: a bit for each byte, whether it was ever written; null for an argument's copy.
+    unsigned char* written;
+    Span read, wrote;  // filled in
 };
 
 // The part of the kernel library that the runtime has to know.
@@ -59,7 +70,7 @@ struct Library {
 };
 
 // ../report.py and ../module.py lay these out once more.
-static_assert(sizeof(Report) == 328 && sizeof(Buffer) == 24 && sizeof(Library) == 56,
+static_assert(sizeof(Report) == 328 && sizeof(Buffer) == 64 && sizeof(Library) == 56,
               "the Python side must follow");
 
 enum class Order : int { forward, reverse, shuffled };
@@ -72,7 +83,7 @@ struct Request {
     int order;
     std::uint64_t seed;
     const Library* library;
-    const Buffer* buffers;
+    Buffer* buffers;
     int buffer_count;
     int handles_signals;  // this host thread, so that the launch has to return now and then
 };

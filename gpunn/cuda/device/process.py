@@ -46,7 +46,13 @@ class Running:
             _modules_folder().encode(),
         )
         version = _VERSIONS[wheel.cuda]
-        numbers = settings.devices, ctypes.c_size_t(settings.memory), settings.late, settings.check, settings.card
+        numbers = (
+            _visible(settings.devices),
+            ctypes.c_size_t(settings.memory),
+            settings.late,
+            settings.check,
+            settings.card,
+        )
         self._library.gpunn_device_set(*numbers, version)
         self._compiler = Compiler(self._library, settings.check, settings.card, version)
         # What was compiled for this device is no CUDA anywhere else.
@@ -58,6 +64,20 @@ class Running:
         base = ctypes.c_void_p.from_address(place).value or 0
         found = readable(list(raw), kernel.decode(), Path(library.decode()), base, build.HEADERS)
         self._library.gpunn_device_set_report("; ".join(map(str, found)).encode())
+
+
+def _visible(devices: int) -> int:
+    """How many of the devices CUDA_VISIBLE_DEVICES shows: those it names, up to the first that is not there."""
+    text = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if text is None:
+        return devices
+    shown: set[int] = set()
+    for word in text.split(","):
+        number = int(word) if word.strip().isdigit() else devices
+        if number >= devices or number in shown:
+            break
+        shown.add(number)
+    return len(shown)
 
 
 _REPLACED = {

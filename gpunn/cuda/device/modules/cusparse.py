@@ -384,9 +384,7 @@ def _base(descr: int) -> int:
 
 def _index(number: int) -> np.dtype:
     if number not in _INDEX_TYPES:
-        raise NotImplementedError(
-            f"cuSPARSE: indices of cusparseIndexType {number} are not served by the emulated device"
-        )
+        raise NotImplementedError(f"cuSPARSE: indices of the type {number} are not served by the emulated device")
     return _INDEX_TYPES[number]
 
 

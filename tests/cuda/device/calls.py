@@ -750,7 +750,7 @@ def _methods() -> None:
     add("ndarray.searchsorted", [Case(t, (np.sort(data(t, (40,))), data(t, (15,), seed="b"))) for t in REALS])
     add("ndarray.dot", [Case(t, (data(t, (4, 5)), data(t, (5, 3)))) for t in NUMBERS])
     add("ndarray.choose", [Case("", (data("int32", (5,), 0, 2), data("float32", (2, 5))))])
-    add("ndarray.item", shaped(1, shapes=((4,),)))
+    add("ndarray.item", shaped(shapes=((1,), (1, 1))))
     add("ndarray.argsort", [Case(t, (np.random.default_rng(1).permutation(60).astype(t),)) for t in REALS])
     for name, change in {
         "sort": lambda a: a.sort(),

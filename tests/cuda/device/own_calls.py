@@ -980,7 +980,6 @@ for _name, _what in _DISTRIBUTIONS.items():
 _GENERATED: dict[str, tuple[Callable[..., Any], float, float]] = {
     "random": (lambda g, n: g.random(n), 0.5, 12**-0.5),
     "standard_normal": (lambda g, n: g.standard_normal(n), 0, 1),
-    "normal": (lambda g, n: g.normal(3, 2, n), 3, 2),
     "integers": (lambda g, n: g.integers(0, 10, n), 4.5, 8.25**0.5),
     "uniform": (lambda g, n: g.uniform(2, 4, n), 3, 3**-0.5),
     "exponential": (lambda g, n: g.exponential(2, n), 2, 2),

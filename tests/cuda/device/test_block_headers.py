@@ -137,10 +137,11 @@ def test_blocks_of_several_dimensions_and_loads():
         np.testing.assert_array_equal(z.get(), np.where(places < 50, places, -1))
 
 
+SLOW = ["bool", "int8", "float16", "float64", "complex64", "complex128", "uint64"]
+
+
 @pytest.mark.parametrize("reductions", [["cub"], []])
-@pytest.mark.parametrize(
-    "dtype", ["bool", "int8", "float16", "float32", "float64", "complex64", "complex128", "uint64"]
-)
+@pytest.mark.parametrize("dtype", ["float32", *(pytest.param(dtype, marks=pytest.mark.slow) for dtype in SLOW)])
 def test_cupys_reductions(dtype, reductions):
     import cupy
     from cupy._core import _accelerator

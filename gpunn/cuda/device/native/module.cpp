@@ -276,7 +276,7 @@ int blocks_of(Function* function, int threads, std::size_t dynamic_shared) {
     if (threads < 1 || threads > 1024) return 0;
     int blocks = std::min(card().blocks_per_multiprocessor, card().threads_per_multiprocessor / threads);
     std::size_t shared = function->library.shared_bytes + dynamic_shared;
-    return shared ? std::min(blocks, card().shared_per_multiprocessor / (int)shared) : blocks;
+    return shared ? std::max(1, std::min(blocks, card().shared_per_multiprocessor / (int)shared)) : blocks;
 }
 
 int launch(Function* function, const unsigned grid[3], const unsigned block[3], unsigned dynamic_shared,

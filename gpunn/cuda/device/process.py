@@ -20,7 +20,7 @@ from types import ModuleType
 from gpunn.cuda.device import libraries
 from gpunn.cuda.device.compiler import Compiler
 from gpunn.cuda.device.settings import Settings
-from gpunn.cuda.device.wheel import Wheel
+from gpunn.cuda.device.wheel import Wheel, check_interface
 from gpunn.cuda.emulator import build
 from gpunn.cuda.emulator.report import RawReport, readable
 
@@ -58,6 +58,7 @@ class Running:
         # What was compiled for this device is no CUDA anywhere else.
         os.environ["CUPY_CACHE_DIR"] = str(libraries.folder_of(f"cupy-{self.identity}"))
         sys.meta_path.insert(0, _Modules(places["runtime"]))
+        check_interface(wheel, libraries.folder_of("wheels"), places["runtime"].stem)
 
     def _told(self, kernel: bytes, library: bytes, place: int, reports: int, count: int) -> None:
         raw = (RawReport * count).from_address(reports)

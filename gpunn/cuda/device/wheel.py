@@ -46,9 +46,7 @@ def installed() -> Wheel:
     else:
         raise PackageError(f"device: the CuPy in {folder} is none of the wheels that can be served ({_KNOWN})")
     if not wheel.version.startswith(tuple(f"{version}." for version in SUPPORTED)):
-        raise PackageError(
-            f"device: {wheel.name} {wheel.version} is installed, and cannot be served ({_KNOWN})"
-        )
+        raise PackageError(f"device: {wheel.name} {wheel.version} is installed, and cannot be served ({_KNOWN})")
     return wheel
 
 

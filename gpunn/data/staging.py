@@ -31,8 +31,8 @@ def _on_gpu(batches: Generator[Any, None, None], device: str) -> Generator[Any, 
     """A copy of batch k + 1 runs beside the computation on batch k.
 
     Memory: the new arrays are allocated on the caller's stream, so their blocks may still be in use by kernels queued
-    there; hence the copy first waits for that stream, as it is before batch k is handed out. The host waits for the copy
-    before it hands the batch out. A pinned buffer lives until its copy has ended.
+    there; hence the copy first waits for that stream, as it is before batch k is handed out. The host waits for a copy
+    before it hands its batch out. A pinned buffer lives until its copy has ended.
     """
     with use_device(device):
         cupy = sys.modules["cupy"]

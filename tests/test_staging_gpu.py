@@ -66,7 +66,8 @@ def test_no_copy_is_under_way_after_a_loop_that_was_left_early(cupy):
         finally:
             closed.append(True)
 
-    batches = staged(source(), "gpu:0")
+    given = source()
+    batches = staged(given, "gpu:0")
     x = next(batches)
     batches.close()
     assert closed == [True]

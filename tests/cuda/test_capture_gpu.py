@@ -234,6 +234,8 @@ def test_other_work_than_was_captured_is_refused(cupy):
         graph.replay(lambda: None)
     with pytest.raises(CaptureError, match=f"{rule}, got dtype='float32', bytes=4"):
         graph.replay(lambda: capture.live(x, np.float32([1])))
+    with pytest.raises(CaptureError, match=f"{rule}, got dtype='uint64', bytes=8"):
+        graph.replay(lambda: capture.live(x, np.uint64([1])))
     with pytest.raises(CaptureError, match=f"{rule}, got dtype='float64', bytes=16"):
         graph.replay(lambda: capture.live(x, np.ones(2)))
     with pytest.raises(CaptureError, match=rule):
@@ -261,6 +263,20 @@ def test_live_values_lie_where_every_dtype_may(cupy, stream):
     graph.replay(lambda: [capture.live(x, np.array([next(n)], kind)) for kind in kinds])
     for number, y in enumerate(copied, 13):
         assert_all(y, number)
+
+
+def test_the_host_repeats_no_value_that_is_drawn_again(cupy, stream):
+    arena, x, again = Arena("gpu:0"), cupy.ones(SIZE), counting(10)
+
+    def work():
+        return x * capture.live(x, np.array([1.0]), again) + capture.live(x, np.array([0.5]))
+
+    arena.rehearse(work)
+    graph, y = arena.capture(work)
+    assert graph.counted_values == 1
+    for n in range(3):
+        graph.replay(lambda n=n: capture.live(x, np.array([100.0 * n])))
+        assert_all(y, 10 + n + 100 * n)
 
 
 def test_whether_values_are_drawn_again(cupy):

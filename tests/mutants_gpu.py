@@ -432,7 +432,7 @@ class Runner:
             return ""
         if ended.returncode < 0:
             return "crashes"
-        failed = re.search(r"^(?:FAILED|ERROR) \S+?(?:::(\S+))?(?: - .*)?$", ended.stdout, re.MULTILINE)
+        failed = re.search(r"^(?:FAILED|ERROR) \S+?(?:::(.+?))?(?: - .*)?$", ended.stdout, re.MULTILINE)
         if failed is None:
             raise RuntimeError(f"the tests did not run:\n{ended.stdout}\n{ended.stderr}")
         return failed[1] or "the tests cannot be imported"

@@ -25,6 +25,7 @@ FUNCTIONS = {
     "pool": lambda x: F.max_pool2d(x, 2),
     "pool of another stride": lambda x: F.avg_pool2d(x, (2, 3), (1, 2)),
     "pool of float64": lambda x: F.max_pool2d(x.astype(np.float64), 2),
+    "padded pool": lambda x: F.avg_pool2d(x, 3, 2, (1, 0), ceil_mode=True),
     "lrn": lambda x: F.local_response_norm(x, 3),
     "dropout": lambda x: dropout.dropout(x, 0.5, 7)[0],
 }
@@ -73,6 +74,7 @@ def test_arrays_of_another_device_are_refused_by_name(cupy):
 def test_arrays_of_half_types_are_passed_as_bits(cupy):
     x = image(np.float16)
     np.testing.assert_array_equal(backend.to_cpu(F.max_pool2d(backend.to_gpu(x), 2)), F.max_pool2d(x, 2))
+    np.testing.assert_allclose(backend.to_cpu(F.avg_pool2d(backend.to_gpu(x), 2)), F.avg_pool2d(x, 2), rtol=1e-3)
     seen = []
 
     class Arguments(Observer):

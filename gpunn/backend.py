@@ -195,7 +195,7 @@ def cast(x: Array, dtype: Any, copy: bool = False) -> Array:
     """``x.astype(dtype)``; raises DtypeError, which says so, if this CuPy does not take the dtype."""
     if not _is_cupy(x):
         return x.astype(dtype, copy=copy)
-    with _on_cupy("cast", dtype):
+    with x.device, _on_cupy("cast", dtype):  # CuPy computes on the current device
         return x.astype(dtype, copy=copy)
 
 
@@ -337,7 +337,20 @@ def to_gpu(x: Array, device: str = "gpu") -> Array:
     check(index is not None, ArgumentError, "to_gpu", "device must be a GPU", device=device)
     cupy = sys.modules["cupy"]
     with cupy.cuda.Device(index), _on_cupy("to_gpu", x.dtype):
-        return cupy.asarray(x)
+        return _from_other_gpu(cupy, x) if _is_cupy(x) and x.device.id != index else cupy.asarray(x)
+
+
+def _from_other_gpu(cupy: Any, x: Array) -> Array:
+    """A copy on the current device: in turn with the work of that device's current stream, and of that of ``x``."""
+    stream = cupy.cuda.get_current_stream()
+    with x.device:
+        if not (x.flags.c_contiguous or x.flags.f_contiguous):
+            x = x.copy()  # CuPy copies no other arrays between devices
+        home = cupy.cuda.get_current_stream()
+        stream.wait_event(home.record())
+    y = x.copy("A")
+    home.wait_event(stream.record())  # the memory of x may be given to others there
+    return y
 
 
 def use_device(device: str) -> AbstractContextManager[Any]:

@@ -1,9 +1,10 @@
-"""The tool that plants faults in kernels: each way to be caught, on a kernel of its own; its lists fit the sources."""
+"""The tools that plant faults: each way to be caught, on a kernel of its own; their lists fit the sources."""
 
 import os
 from pathlib import Path
 
 import mutants
+import mutants_gpu
 import pytest
 
 from gpunn.cuda import cache
@@ -130,3 +131,41 @@ def test_a_header_is_tried_with_every_file_that_includes_it():
     runner = mutants.Runner(Path(), texts)
     assert runner.stems("c.cuh") == ["a"]
     assert runner.stems("d.cu") == ["d"]
+
+
+# ---- mutants_gpu.py -------------------------------------------------------------------------------------------------
+
+
+def test_the_mutants_for_a_gpu_are_of_the_sources_as_they_are():
+    mutants_gpu.check_texts()
+    assert len(mutants_gpu.MUTANTS) >= 40
+    assert len(mutants_gpu.LATE) == 10
+    for mutant in mutants_gpu.MUTANTS:
+        assert "mark.gpu" in (mutants_gpu.ROOT / mutant.tests).read_text()
+
+
+def test_a_mutant_for_a_gpu_whose_text_is_gone_is_named(monkeypatch):
+    monkeypatch.setattr(
+        mutants_gpu, "MUTANTS", [mutants_gpu.Mutant("gpunn/backend.py", "a mistake", "no such text", "")]
+    )
+    message = "gpunn/backend.py: a mistake: the file holds 'no such text' 0 times, not once"
+    with pytest.raises(ValueError, match=message):
+        mutants_gpu.check_texts()
+    monkeypatch.setattr(mutants_gpu, "MUTANTS", [])
+    with pytest.raises(ValueError, match="no mutant has this name any more"):
+        mutants_gpu.check_texts()
+
+
+def test_what_nobody_catches_is_a_gap_unless_it_is_equivalent(capsys):
+    caught, equivalent, alive = mutants_gpu.MUTANTS[0], None, None
+    for mutant in mutants_gpu.MUTANTS[1:]:
+        if (mutant.file, mutant.mistake) in mutants_gpu.EQUIVALENT:
+            equivalent = mutant
+        elif (mutant.file, mutant.mistake) not in mutants_gpu.LATE:
+            alive = mutant
+    outcomes = {caught: mutants_gpu.Outcome("late", "test"), equivalent: mutants_gpu.Outcome()}
+    assert mutants_gpu._report(outcomes, 1) == 0
+    assert "1 planted, 1 caught; 1 more are equivalent" in capsys.readouterr().out
+    assert mutants_gpu._report({**outcomes, alive: mutants_gpu.Outcome()}, 1) == 1
+    assert f"not caught: {alive}\n    A GAP IN THE TESTS" in capsys.readouterr().out
+    assert mutants_gpu._report({**outcomes, equivalent: mutants_gpu.Outcome("eager", "test")}, 1) == 1

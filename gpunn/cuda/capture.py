@@ -16,6 +16,7 @@ run on a GPU.
 from __future__ import annotations
 
 import contextlib
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -221,6 +222,12 @@ class Captured:
         self._used = 0
         self._turn: Iterator[int] | None = None
 
+    def __del__(self) -> None:
+        # With this goes _host, which CuPy gives to others at once: also while it is read.
+        copied = self.__dict__.get("_copied")
+        if copied is not None and not sys.is_finalizing():
+            copied.synchronize()
+
     def replay(self, repeat: Callable[[], object] | None = None, *, first: bool = False) -> None:
         """Do the captured work once more, with live values renewed; ``first`` with those of the capture itself.
 
@@ -262,7 +269,7 @@ class Captured:
         self._used = -(-end // self._ALIGNMENT) * self._ALIGNMENT
         self._slots.append((slice(start, end), values.dtype, again))
         self._write(len(self._slots) - 1, values)
-        return self._values[start:end].view(values.dtype)
+        return self._values[start:end].view(values.dtype).reshape(values.shape)
 
     def _repeat_slot(self, values: Values) -> Array:
         number = next(self._turn or iter(()), None)
@@ -272,7 +279,7 @@ class Captured:
         fits = (values.dtype, values.nbytes) == (dtype, place.stop - place.start)
         check(fits, CaptureError, "cuda graph", _OTHER_WORK, dtype=str(values.dtype), bytes=values.nbytes)
         self._write(number, values)
-        return self._values[place].view(dtype)
+        return self._values[place].view(dtype).reshape(values.shape)
 
     def _write(self, number: int, values: Values) -> None:
         place, dtype, _ = self._slots[number]

@@ -31,8 +31,8 @@ def _on_gpu(batches: Generator[Any, None, None], device: str) -> Generator[Any, 
     """A copy of batch k + 1 runs beside the computation on batch k.
 
     Memory: the new arrays are allocated on the caller's stream, so their blocks may still be in use by kernels queued
-    there; hence the copy first waits for that stream, as it is before batch k is handed out. The caller's stream waits
-    for the copy before the batch is handed out. A pinned buffer lives until its copy has ended.
+    there; hence the copy first waits for that stream, as it is before batch k is handed out. The host waits for a copy
+    before it hands its batch out. A pinned buffer lives until its copy has ended.
     """
     with use_device(device):
         cupy = sys.modules["cupy"]
@@ -44,11 +44,11 @@ def _on_gpu(batches: Generator[Any, None, None], device: str) -> Generator[Any, 
                 following = _begin_copy(cupy, copies, batch, device)
                 ready, ahead = ahead, following
             if ready is not None:
-                yield _hand_out(cupy, ready, device)
+                yield _hand_out(*ready)
             del batch, ready
         if ahead is not None:
             ready, ahead = ahead, None
-            yield _hand_out(cupy, ready, device)
+            yield _hand_out(*ready)
     finally:
         copies.synchronize()  # where the loop is left early, a copy may still run into memory about to be freed
         batches.close()
@@ -73,11 +73,8 @@ def _begin_copy(cupy: Any, copies: Any, batch: Any, device: str) -> tuple[Any, A
     return map_arrays(copy, batch), copies.record(), pinned
 
 
-def _hand_out(cupy: Any, copied: tuple[Any, Any, list[Any]], device: str) -> Any:
-    batch, done, pinned = copied
-    with use_device(device):
-        cupy.cuda.get_current_stream().wait_event(done)
-    done.synchronize()  # ended long ago, but in the first batch: only now may the pinned buffers go
+def _hand_out(batch: Any, copied: Any, pinned: list[Any]) -> Any:
+    copied.synchronize()  # ended long ago, but in the first batch: only now may the pinned buffers go
     pinned.clear()
     return batch
 

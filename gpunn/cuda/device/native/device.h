@@ -227,6 +227,10 @@ GPUNN_SHARED void set_report(const std::string& text);
 // The streams whose work so far comes before what a stream is given next: those that the legacy one waits for, or it.
 void each_awaited(const Stream& stream, const std::function<void(Stream&)>& f);
 
+// A copy between devices in the legacy stream comes after what both of them were given before, and before what they are
+// given after it: what waits for legacy streams is ordered so.
+void order_between_devices(Stream& stream, int other, bool before);
+
 GPUNN_SHARED int run_until(Stream& stream, std::int64_t position);
 GPUNN_SHARED int run_all();
 

@@ -222,12 +222,18 @@ int copy_rows(void* to, std::size_t to_pitch, const void* from, std::size_t from
             std::memmove((char*)to + i * to_pitch, source + i * from_pitch, width);
         return (int)success;
     };
+    Block *target = find_block(to), *source = find_block(from);
+    bool between = on_device(target) && on_device(source) && target->device != source->device;
+    bool orders = between && on->legacy && !on->graph;
+    int other = !orders ? 0 : source->device == on->device ? target->device : source->device;
+    if (orders) order_between_devices(*on, other, true);
     if (pageable(from) && settings.late && !on->graph) {  // such memory is read before the call returns
         auto held = std::make_shared<std::vector<char>>((const char*)from, (const char*)from + from_bytes);
         if (int error = enqueue(stream, "memcpy", [=] { return rows(held->data()); })) return error;
     } else if (int error = enqueue(stream, "memcpy", [=] { return rows((const char*)from); })) {
         return error;
     }
+    if (orders) order_between_devices(*on, other, false);
     if (on->graph || (asynchronous && !pageable(to))) {
         if (guarded) {
             guard(find_block(from), false);

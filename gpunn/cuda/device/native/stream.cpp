@@ -56,6 +56,7 @@ const int relaxed = 2;
 enum Status { none, active, invalidated };
 
 std::set<Stream*> streams;
+std::set<Stream*> retired;  // destroyed while they had work, which is done all the same
 std::set<Event*> events;
 std::set<Stream*> capturing;
 std::set<std::shared_ptr<Graph>*> graphs, executables;
@@ -95,8 +96,9 @@ std::shared_ptr<Graph>* executable_of(std::intptr_t handle) {
 
 // Streams that wait for the legacy stream of their device, as it does for them.
 template <class F> void each_blocking(int device, F f) {
-    for (Stream* stream : streams)
-        if (stream->device == device && !stream->non_blocking()) f(*stream);
+    for (const auto* some : {&streams, &retired})
+        for (Stream* stream : *some)
+            if (stream->device == device && !stream->non_blocking()) f(*stream);
 }
 
 int invalidate(Stream& stream, int error) {
@@ -156,16 +158,28 @@ int run_until(Stream& stream, std::int64_t position) {
     return first;
 }
 
-int run_all() {
+namespace {
+
+// What the streams of a device were given so far; of every device if it is -1.
+int run_device(int device) {
     int first = success;
     auto run = [&](Stream& stream) {
+        if (device >= 0 && stream.device != device) return;
         if (int error = run_until(stream, stream.enqueued); error && !first) first = error;
         learn(host_knowledge, stream.knows);
     };
     for (auto& [_, stream] : legacy_streams) run(stream);
     for (Stream* stream : std::vector<Stream*>(streams.begin(), streams.end())) run(*stream);
+    for (Stream* stream : std::vector<Stream*>(retired.begin(), retired.end())) {
+        run(*stream);
+        if (stream->done == stream->enqueued) retired.erase(stream);
+    }
     return first;
 }
+
+}  // namespace
+
+int run_all() { return run_device(-1); }
 
 int enqueue(std::intptr_t handle, const char* label, Work work) {
     Stream* stream = stream_of(handle);
@@ -186,6 +200,19 @@ int enqueue(std::intptr_t handle, const char* label, Work work) {
     each_awaited(*stream, [&](Stream& other) { push_wait(*stream, other); });
     push(*stream, std::move(work));
     return success;
+}
+
+void order_between_devices(Stream& stream, int other, bool before) {
+    auto order = [&](Stream& first, Stream& second) {
+        if (&first == &second) return;
+        push_wait(second, first);
+        learn(second.knows, first.knows);
+    };
+    for (int device : {stream.device, other}) {
+        auto one = [&](Stream& each) { before ? order(each, stream) : order(stream, each); };
+        if (legacy_streams.count(device)) one(legacy_streams[device]);
+        each_blocking(device, one);
+    }
 }
 
 int unsafe_in_capture() {
@@ -218,11 +245,10 @@ int stream_destroy(std::intptr_t handle) {
         stream->graph->valid = false;
         capturing.erase(stream);
     }
-    // Its work is done before its memory is given back; events that it recorded have come to pass then. The object
-    // stays, for they name it.
-    int error = run_until(*stream, stream->enqueued);
+    // Its work goes on: nobody waits for it here. The object stays, for events name it.
     streams.erase(stream);
-    return error;
+    if (stream->done < stream->enqueued) retired.insert(stream);
+    return success;
 }
 
 int stream_synchronize(std::intptr_t handle) {
@@ -254,7 +280,7 @@ int stream_query(std::intptr_t handle) {
 int device_synchronize() {
     for (Stream* stream : capturing)
         if (stream->graph->mode != relaxed) return invalidate(*stream, capture_unsupported);
-    int error = run_all();
+    int error = run_device(current_device());
     return broken_with ? broken_with : error;
 }
 

@@ -21,7 +21,7 @@ from gpunn.errors import CompileError
 HERE = Path(__file__).parent
 NATIVE = HERE / "native"
 
-_FLAGS = ("-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-w", "-pthread", "-march=native", "-fno-math-errno")
+_FLAGS = ("-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-w", "-pthread", "-march=native", "-fno-math-errno")
 # Vectors of the processor's own width, sums and products fused, complex products without NaN recovered from infinity.
 _FAST = ("-O3", "-ffp-contract=fast", "-fcx-fortran-rules")
 # Each symbol has the library's name as its version, as in CUDA's; who is linked to those asks for it.
@@ -51,7 +51,7 @@ def all_of(major: int) -> list[Library]:
         # CuPy looks for these two before it imports what stands in the place of their bindings.
         Library("libcusparse.so.12", ()),
         Library(f"libcufft.so.{major - 1}", ()),
-        Library("libgpunn_algorithms.so", ("algorithms.cpp", "cub_calls.cpp")),
+        Library("libgpunn_algorithms.so", ("algorithms.cpp", "cub_calls.cpp"), options=("-O2",)),
     ]
 
 
@@ -97,36 +97,46 @@ def _say(compilation: Compilation) -> None:
 
 def _all_built(major: int) -> dict[str, Path]:
     core, *others = all_of(major)
-    places = {core.name: _built(core, [])}
-    linked = [str(places[core.name])]
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        made = pool.map(lambda library: _built(library, linked), others)
-        places.update((library.name, place) for library, place in zip(others, made, strict=True))
+    places: dict[str, Path] = {}
+    with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        # All sources at once, of whatever is not in the cache; then the libraries are linked, one after the other.
+        missing = [library for library in (core, *others) if not build.find(_place(library))]
+        objects = {each.name: [pool.submit(_compiled, each, s, folder) for s in each.sources] for each in missing}
+        for library in (core, *others):
+            inputs = [made.result() for made in objects.get(library.name, [])]
+            places[library.name] = _linked(library, [*inputs, *([] if library is core else [str(places[core.name])])])
     for name in core.also:
-        places[name] = _built(Library(name, ()), ["-Wl,--no-as-needed", *linked])
+        places[name] = _linked(Library(name, ()), ["-Wl,--no-as-needed", str(places[core.name])])
     return places
 
 
-def _built(library: Library, linked: list[str]) -> Path:
-    compiler = build.host_compiler()
+def _place(library: Library) -> Path:
     content = hashlib.sha256()
     for path in sorted([*NATIVE.glob("*.h"), *(NATIVE / source for source in library.sources)]):
         content.update(path.read_bytes())
     flags = (*_FLAGS, *library.options)
-    path = build.cache_path("device", library.name, flags, compiler, _python(), content.hexdigest(), *linked)
-    path = path.with_name(f"{library.name}-{path.name}")
-    sources = [str(NATIVE / source) for source in library.sources]
+    path = build.cache_path("device", library.name, flags, build.host_compiler(), _python(), content.hexdigest())
+    return path.with_name(f"{library.name}-{path.name}")
 
-    def make() -> bytes:
-        what = f"{library.name} of the emulated device"
-        with compiling(what, kernel=False), tempfile.TemporaryDirectory() as folder:
+
+def _compiled(library: Library, source: str, folder: str) -> str:
+    target = Path(folder, f"{library.name}-{source}.o")
+    command = [build.host_compiler().command, "-c", *_FLAGS, *library.options, f"-I{_include()}"]
+    with compiling(f"{source} of the emulated device", kernel=False):
+        build.run_compiler([*command, str(NATIVE / source), "-o", str(target)], None, source, folder)
+    return str(target)
+
+
+def _linked(library: Library, inputs: list[str]) -> Path:
+    def link() -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
             target = Path(folder) / "library.so"
             names = ["-Wl,-soname," + library.name] if ".so" in library.name else []
-            command = [compiler.command, "-shared", *flags, f"-I{_include()}", *sources, *names, *linked]
+            command = [build.host_compiler().command, "-shared", *_FLAGS, *library.options, *names, *inputs]
             build.run_compiler([*command, "-o", str(target)], None, library.name, folder)
             return target.read_bytes()
 
-    return build.built(path, make)
+    return build.built(_place(library), link)
 
 
 def load(places: dict[str, Path]) -> ctypes.CDLL:

@@ -402,11 +402,15 @@ def built(path: Path, build: Callable[[], bytes]) -> Path:
     would kill the process.
     """
     with cache.building(path):
-        for found in cache.places(path):
-            if _is_whole(found):
-                return found
+        if found := find(path):
+            return found
         body = build()
         return cache.store(path, body + hashlib.sha256(body).digest())
+
+
+def find(path: Path) -> Path | None:
+    """Where what :func:`built` has left for ``path`` lies, or None if it is not there or not whole."""
+    return next(filter(_is_whole, cache.places(path)), None)
 
 
 def _is_whole(path: Path) -> bool:

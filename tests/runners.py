@@ -14,7 +14,21 @@ from gpunn.data.staging import map_arrays
 
 def moved(values):
     """``values``, nested in tuples, lists and dicts, with each NumPy array on the GPU."""
-    return map_arrays(lambda a: backend.to_gpu(a) if isinstance(a, np.ndarray) else a, values)
+    return map_arrays(lambda a: _moved(a) if isinstance(a, np.ndarray) else a, values)
+
+
+def _moved(a):
+    """An array that is not contiguous becomes one with gaps, and axes in the same order and direction."""
+    copy = backend.to_gpu(a)
+    if a.flags.c_contiguous or a.flags.f_contiguous:
+        return copy
+    xp = backend.get_array_module(copy)
+    order = sorted(range(a.ndim), key=lambda axis: -abs(a.strides[axis]))
+    whole = xp.empty([2 * a.shape[axis] for axis in order], a.dtype)
+    steps = tuple(slice(None, None, -2 if a.strides[axis] < 0 else 2) for axis in order)
+    y = whole[steps].transpose([order.index(axis) for axis in range(a.ndim)])
+    y[...] = copy
+    return y
 
 
 class Runner:

@@ -1,7 +1,8 @@
 """What only a GPU shows: strided arrays and views, streams, arrays of other libraries, denormals.
 
 Captured steps are in tests/test_cuda_graph.py. Every kernel against NumPy, and twice for the same bits, is in
-tests/cuda/test_launch.py and in the ``cupy`` cases of tests/ops/; fifty steps of training in tests/test_recipe_digits.py.
+tests/cuda/test_launch.py and in the ``cupy`` cases of tests/ops/; fifty steps of training in
+tests/test_recipe_digits.py.
 """
 
 import numpy as np

@@ -1,0 +1,48 @@
+"""Every recipe on a GPU, to its end: it tells what the run on the CPU tells."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from finished import prepare
+from recipe_cases import CASES
+
+from gpunn.recipes.catalogue import find
+
+pytestmark = pytest.mark.gpu
+
+SHORTER = {
+    "circles": {"epochs": 1},
+    "digits": {"epochs": 1, "batch_size": 512},
+    "digits-rows": {"epochs": 1, "batch_size": 512},
+    "spell": {"epochs": 1, "batch_size": 512},
+    "text": {"epochs": 1, "batch_size": 16, "sequence_length": 8, "hidden_size": 8},
+}
+
+
+def numbers(summary):
+    """What was computed, without how long it took."""
+    told = {k: v for k, v in summary.items() if "second" not in k and k not in ("device", "emulate", "versions")}
+    flat = {f"{k} {part}": v for k, value in told.items() if isinstance(value, dict) for part, v in value.items()}
+    return {k: v for k, v in (told | flat).items() if isinstance(v, int | float)}
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("name", CASES)
+def test_a_run_tells_what_it_tells_on_the_cpu(name, tmp_path):
+    options, recipe = dataclasses.replace(prepare(name, tmp_path / "data"), **SHORTER.get(name, {})), find(name)
+    told = []
+    for device in ("cpu", "gpu"):
+        _, summary = recipe.run(dataclasses.replace(options, device=device), tmp_path / device)
+        told.append(numbers(summary))
+    assert summary["device"] == "gpu:0"
+    assert told[0].keys() == told[1].keys()
+    for key, value in told[0].items():
+        # Some steps of training in float32, whose sums are formed in another order.
+        np.testing.assert_allclose(told[1][key], value, rtol=1e-3, atol=1e-6, err_msg=key)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_command_takes_the_device(command):
+    ended = command("train", "learning-rates", "--steps", 2, "--device", "gpu", "--out", "run")
+    assert ended.code == 0, ended

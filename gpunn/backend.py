@@ -343,12 +343,29 @@ def to_cpu(x: Array) -> np.ndarray[Any, Any]:
 
 
 def to_gpu(x: Array, device: str = "gpu") -> Array:
-    """``x`` as a CuPy array on ``device``; an array that is there already is returned as it is."""
+    """``x`` as a CuPy array on ``device``; an array that is there already is returned as it is.
+
+    From another GPU it is copied in turn with the work of the current stream of each.
+    """
     index = _parse(check_device(device))
     check(index is not None, ArgumentError, "to_gpu", "device must be a GPU", device=device)
     cupy = sys.modules["cupy"]
+    between = _is_cupy(x) and x.device.id != index
     with cupy.cuda.Device(index), _on_cupy("to_gpu", x.dtype):
-        return cupy.asarray(x)
+        if between:
+            _wait_for(cupy, x.device)
+        y = cupy.asarray(x)
+    if between:
+        with x.device:  # its memory may be given to others there once x is gone
+            _wait_for(cupy, y.device)
+    return y
+
+
+def _wait_for(cupy: Any, device: Any) -> None:
+    """Let the current stream wait for what is queued in that of ``device``; CuPy's own copies do not."""
+    with device:
+        done = cupy.cuda.get_current_stream().record()
+    cupy.cuda.get_current_stream().wait_event(done)
 
 
 def use_device(device: str) -> AbstractContextManager[Any]:

@@ -232,6 +232,7 @@ def test_on_two_gpus_the_towers_are_those_of_the_cpu(rng):
         net = models.alexnet(5, towers=2, devices=devices, dropout=0, generator=random_generator(1), **SMALL)
         spread_out(net)
         optimizers = [optim.SGD(tower.parameters(), lr=0.01, momentum=0.9) for tower in net.towers]
+        averages = [optim.EMA(tower.parameters(), 0.5) for tower in net.towers]
         for _ in range(3):
             net.zero_grad()
             y = net(tensor(x, device=devices[0]))
@@ -239,11 +240,19 @@ def test_on_two_gpus_the_towers_are_those_of_the_cpu(rng):
             F.cross_entropy(y, backend.asarray(np.arange(2), devices[0])).backward()
             for device, tower in zip(devices, net.towers, strict=True):
                 assert {backend.device_of(p.grad) for p in tower.parameters()} == {device}
-            for optimizer in optimizers:
+            for tower, optimizer, ema in zip(net.towers, optimizers, averages, strict=True):
+                optim.clip_grad_norm(tower.parameters(), 10)
+                optim.clip_grad_value(tower.parameters(), 1)
                 optimizer.step()
+                ema.update()
+                optimizer.load_state_dict(optimizer.state_dict())
+                ema.load_state_dict(ema.state_dict())
         for device, tower in zip(devices, net.towers, strict=True):
             assert {p.device for p in tower.parameters()} == {device}
         results.append([y.numpy(), *(backend.to_cpu(a) for a in net.state_dict().values())])
+        for ema in averages:
+            with ema.averages():
+                results[-1] += [backend.to_cpu(a).copy() for a in net.state_dict().values()]
     for a, b in zip(*results, strict=True):
         assert relative(b, a) < 1e-4  # sums of some hundred products of float32, three steps long
 

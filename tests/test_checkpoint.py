@@ -22,7 +22,7 @@ import pytest
 
 from gpunn import functional as F
 from gpunn import nn, optim, tensor
-from gpunn.backend import gpu_count, half_dtype, manual_seed, random_generator, to_cpu
+from gpunn.backend import gpu_count, half_dtype, manual_seed, random_generator, to_cpu, use_device
 from gpunn.checkpoint import Checkpoints, load_checkpoint, load_weights, save_checkpoint, save_weights
 from gpunn.data import ArrayDataset, DataLoader
 from gpunn.errors import ArgumentError, FileError, GpunnError
@@ -564,7 +564,8 @@ def trained(device: str, state: Any = None) -> Trainer:
     manual_seed(3)
     if state is not None:
         trainer.load_state_dict(state)
-    trainer.run(1 if state is None else 2)
+    with use_device(device):
+        trainer.run(1 if state is None else 2)
     return trainer
 
 

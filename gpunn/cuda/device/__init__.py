@@ -48,3 +48,9 @@ def running() -> Settings | None:
 def identity() -> str:
     """What kernels compiled for the device of this process are good for; empty without one."""
     return _running.identity if _running is not None else ""
+
+
+def fail(error: BaseException) -> None:
+    """Leave the device of this process broken by work of a stream that raised ``error``."""
+    assert _running is not None
+    _running.fail(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import tempfile
 import traceback
 from pathlib import Path
@@ -56,6 +57,8 @@ class Compiler:
         options = [o for o in options if not any(part in o for part in _CUDA_FOLDERS)]
         flags = [f"-I{INCLUDE}", f"-I{build.INCLUDE}", "-include", "gpunn_device.h"]
         flags += [f"-D__CUDACC_VER_MAJOR__={major}", f"-D__CUDACC_VER_MINOR__={minor}"]
+        if re.search(r"\bcuda\b", code):
+            flags.append("-DGPUNN_SOURCE_SAYS_CUDA")
         with tempfile.TemporaryDirectory() as folder:
             for header, content in headers.items():
                 path = Path(folder, header)

@@ -22,7 +22,7 @@ NATIVE = HERE / "native"
 
 _FLAGS = ("-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-w", "-pthread", "-march=native", "-fno-math-errno")
 # Vectors of the processor's own width, sums and products fused, complex products without NaN recovered from infinity.
-_FAST = ("-fvect-cost-model=dynamic", "-ffp-contract=fast", "-fcx-fortran-rules")
+_FAST = ("-O3", "-ffp-contract=fast", "-fcx-fortran-rules")
 # Each symbol has the library's name as its version, as in CUDA's; who is linked to those asks for it.
 _VERSIONED = ("-Wl,--default-symver",)
 _CORE = ("memory.cpp", "stream.cpp", "attributes.cpp", "module.cpp", "check.cpp", "driver.cpp", "nvrtc.cpp")
@@ -46,6 +46,10 @@ def all_of(major: int) -> list[Library]:
         Library(f"libcublasLt.so.{major}", ()),  # which is loaded before cuBLAS is
         Library(f"libcublas.so.{major}", ("cublas.cpp",), options=(*_FAST, *_VERSIONED)),
         Library("libcurand.so.10", ("curand.cpp",), options=(*_FAST, *_VERSIONED)),
+        Library(f"libcusolver.so.{major - 1}", ("cusolver.cpp",), options=_VERSIONED),
+        # CuPy looks for these two before it imports what stands in the place of their bindings.
+        Library("libcusparse.so.12", ()),
+        Library(f"libcufft.so.{major - 1}", ()),
         Library("libgpunn_algorithms.so", ("algorithms.cpp", "cub_calls.cpp")),
     ]
 

@@ -20,7 +20,7 @@ from types import ModuleType
 from gpunn.cuda.device import libraries
 from gpunn.cuda.device.compiler import Compiler
 from gpunn.cuda.device.settings import Settings
-from gpunn.cuda.device.wheel import Wheel
+from gpunn.cuda.device.wheel import Wheel, check_interface
 from gpunn.cuda.emulator import build
 from gpunn.cuda.emulator.report import RawReport, readable
 
@@ -54,16 +54,32 @@ class Running:
             settings.card,
         )
         self._library.gpunn_device_set(*numbers, version)
+        self._library.gpunn_device_finish.restype = ctypes.c_char_p
+        atexit.register(self._finish)
         self._compiler = Compiler(self._library, settings.check, settings.card, version)
         # What was compiled for this device is no CUDA anywhere else.
         os.environ["CUPY_CACHE_DIR"] = str(libraries.folder_of(f"cupy-{self.identity}"))
         sys.meta_path.insert(0, _Modules(places["runtime"]))
+        check_interface(wheel, libraries.folder_of("wheels"), places["runtime"].stem)
 
     def _told(self, kernel: bytes, library: bytes, place: int, reports: int, count: int) -> None:
         raw = (RawReport * count).from_address(reports)
         base = ctypes.c_void_p.from_address(place).value or 0
         found = readable(list(raw), kernel.decode(), Path(library.decode()), base, build.HEADERS)
         self._library.gpunn_device_set_report("; ".join(map(str, found)).encode())
+
+    def fail(self, error: BaseException) -> None:
+        """Leave the device broken by work of a stream that raised, when there is nobody to raise it to."""
+        self._library.gpunn_device_set_report(f"{type(error).__name__}: {error}".encode())
+        self._library.gpunn_device_break()
+
+    def _finish(self) -> None:
+        """Do what still waits; in check mode a mistake that nobody was told of ends the process with status 1."""
+        said = self._library.gpunn_device_finish()
+        if said and self.settings.check:
+            sys.stdout.flush()
+            print(f"gpunn device: {said.decode()}", file=sys.stderr, flush=True)
+            os._exit(1)
 
 
 def _visible(devices: int) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from gpunn.cuda import device
+
 
 def enqueue(stream: int, work: Callable[[], object]) -> None:
     """Have ``work()`` done when the stream with this handle comes to it.
 
-    In the eager mode that is now, and what it raises comes through; late, or when a captured graph is launched, Python
-    prints it as an exception that nobody can catch.
+    In the eager mode that is now, and what it raises comes through. Late, or when a captured graph is launched, the
+    device is broken by it, as by a kernel that fails: every later call raises, and says why.
     """
     from cupy_backends.cuda.api import runtime
 
@@ -21,8 +23,9 @@ def enqueue(stream: int, work: Callable[[], object]) -> None:
             work()
         except BaseException as error:
             if returned:
-                raise
-            raised.append(error)
+                device.fail(error)
+            else:
+                raised.append(error)
 
     runtime.launchHostFunc(stream, call, 0)
     returned = True

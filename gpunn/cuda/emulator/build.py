@@ -248,6 +248,7 @@ def _compile_kernels(
 ) -> bytes:
     header, kernel_text = translation.split(preprocessed, filename)
     expressions, kernel_text = translation.take_exports(kernel_text)
+    kernel_text = translation.read_registers(kernel_text)
     translation.refuse(kernel_text)
     names = [*dict.fromkeys([*expressions, *translation.kernel_names(kernel_text)])]
     text = header + translation.lower(kernel_text) + _exports(names)

@@ -52,6 +52,9 @@ _REFUSED = {
     r"\bnvcuda\b|\bwmma\s*::": "nvcuda::wmma is not emulated; kernels/ptx.cuh has ldmatrix and mma.sync, which are",
     r"\bCUtensorMap\b": "tensor maps (TMA) are not emulated",
     r"\b(?:this_cluster|cluster_group|__cluster_dims__)\b": "clusters of blocks are not emulated",
+    r"\bcuda\s*::\s*(?:std\s*::\s*)?(?:barrier|pipeline|latch|counting_semaphore|binary_semaphore)\b": (
+        "barriers, pipelines, latches and semaphores of libcu++ are not emulated"
+    ),
     r"<<<": "launches from the source are not emulated: keep host code in a file of its own",
     r"\b(?:cudaTextureObject_t|cudaSurfaceObject_t)\b": "textures and surfaces are not emulated",
 }
@@ -66,6 +69,22 @@ def refuse(text: str) -> None:
         file, line = _position(text, match.start())
         instruction = re.search(r"[\w.:]*", text[match.end() :])
         raise CompileError(f"{file}:{line}: {why.format(instruction and instruction[0])}")
+
+
+# Reading a register that says which lane of its warp a thread is: all that is emulated of PTX.
+_READ_REGISTER = re.compile(
+    r"\b(?:asm|__asm__)\s*(?:(?:volatile|__volatile__)\s*)?\(\s*\"\s*mov\.u32\s+%0\s*,\s*%%(laneid|lanemask_(?:eq|[lg][te]))\s*;"
+    r"\s*\"\s*:\s*\"=r\"\s*\(([^()\n]*)\)\s*\)"
+)
+
+
+def read_registers(text: str) -> str:
+    """Turn what reads such a register into C++, on the same line.
+
+    >>> read_registers('asm ("mov.u32 %0, %%laneid;" : "=r"(lane) );')
+    '(lane) = gpunn_emulator::read_laneid();'
+    """
+    return _READ_REGISTER.sub(r"(\2) = gpunn_emulator::read_\1()", text)
 
 
 # "used": the compiler would take for zero what no line of the source writes, and the emulator fills it with NaN.

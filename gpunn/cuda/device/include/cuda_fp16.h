@@ -5,6 +5,6 @@
 struct __half_raw {
     unsigned short x;
     __half_raw() = default;
-    explicit __half_raw(__half h) : x(h.bits) {}
+    explicit __half_raw(__half h) : x(h.__x) {}
     operator __half() const { return __ushort_as_half(x); }
 };

@@ -93,6 +93,9 @@ private:
     _ts* state_;
 };
 
+// The device was used in this process, so that a child of it cannot use it.
+GPUNN_SHARED void note_use();
+
 // ---- memory ---------------------------------------------------------------------------------------------------------
 
 enum class Kind : int { unregistered, host, device, managed };  // numbers of cudaMemoryType

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -17,6 +18,7 @@ namespace {
 
 const std::size_t alignment = 512;
 const int unwritten = 0xFF;  // NaN in every floating type: nobody may rely on zeros
+const std::size_t most_filled = (std::size_t)256 << 20;  // pages that nobody touches take no memory
 
 const std::size_t quarantine = (std::size_t)256 << 20;  // bytes of freed memory that stays mapped in check mode
 
@@ -123,6 +125,7 @@ const std::deque<Block>& freed_blocks() { return freed; }
 int allocate(void** out, std::size_t bytes, Kind kind, Pool* pool) {
     *out = nullptr;
     if (!bytes) return success;
+    note_use();
     Device& owner = device(current);
     bool counts = kind != Kind::host;
     if (bytes > settings.memory || (counts && owner.used + bytes > settings.memory)) return out_of_memory;
@@ -131,7 +134,7 @@ int allocate(void** out, std::size_t bytes, Kind kind, Pool* pool) {
     if (bytes < smallest_mapped && !settings.check) begin = take_piece(piece_bytes(bytes));
     else begin = map_alone(rounded(bytes, alignment), &map, &map_bytes);
     if (!begin) return out_of_memory;
-    std::memset(begin, unwritten, bytes);
+    std::memset(begin, unwritten, std::min(bytes, most_filled));
     Block& block = blocks[begin] = Block{begin, bytes, kind, current, false, pool, map, map_bytes};
     if (settings.check && kind == Kind::device)
         block.written.reset((unsigned char*)std::calloc(bytes / 8 + 1, 1), std::free);

@@ -172,6 +172,7 @@ int run(Function* function, int on, const unsigned grid[3], const unsigned block
 }  // namespace
 
 int module_load(const void* image, std::size_t bytes, Module** out) {
+    note_use();
     auto* header = (const Elf64_Ehdr*)image;
     if (std::memcmp(header->e_ident, ELFMAG, SELFMAG)) return invalid_image;
 #ifdef __x86_64__
@@ -328,3 +329,16 @@ GPUNN_API void gpunn_device_set(int devices, std::size_t memory, int late, int c
 }
 
 GPUNN_API void gpunn_device_set_report(const char* text) { set_report(text); }
+
+GPUNN_API void gpunn_device_break() {
+    Lock lock;
+    break_device(launch_failure);
+}
+
+// Does all that waits; what was wrong with it, or null.
+GPUNN_API const char* gpunn_device_finish() {
+    Lock lock;
+    int error = run_all();
+    if (!error) error = broken();
+    return error ? error_text(error) : nullptr;
+}

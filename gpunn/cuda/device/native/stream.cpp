@@ -1,9 +1,11 @@
 // Streams, events, captures and graphs, by the rules of the CUDA programming guide.
 #include <Python.h>
+#include <pthread.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <functional>
+#include <new>
 #include <thread>
 
 #include "device.h"
@@ -18,12 +20,26 @@ namespace {
 
 std::recursive_mutex mutex;
 
+// A child has the parent's memory but no device: whoever used it before the fork is told so at every call, as by CUDA.
+bool used = false;
+
+void before_fork() { mutex.lock(); }
+void after_fork() { mutex.unlock(); }
+void after_fork_in_child() {
+    new (&mutex) std::recursive_mutex;  // the one that was held is of a thread of the parent's
+    if (used) break_device(initialization_error);
+}
+const int fork_handlers = pthread_atfork(before_fork, after_fork, after_fork_in_child);
+
 }  // namespace
+
 
 Lock::Lock() : state_(nullptr) {
     if (Py_IsInitialized() && PyGILState_Check()) state_ = PyEval_SaveThread();
     mutex.lock();
 }
+
+void note_use() { used = true; }
 
 Lock::~Lock() {
     mutex.unlock();
@@ -186,6 +202,7 @@ int unsafe_in_capture() {
 int stream_create(std::intptr_t* out, unsigned flags, int priority) {
     if (flags & ~1u) return invalid_value;
     Stream* stream = new Stream;
+    note_use();
     stream->device = current_device();
     stream->flags = flags;
     stream->priority = std::max(-5, std::min(0, priority));

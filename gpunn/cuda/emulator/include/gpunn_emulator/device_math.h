@@ -102,22 +102,13 @@ inline double nan(const char*) { return __builtin_nan(""); }
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 inline double rsqrt(double x) { return 1.0 / sqrt(x); }
 inline float rsqrt(float x) { return rsqrtf(x); }
-inline float rcbrtf(float x) { return 1.0f / cbrtf(x); }
-inline float exp10f(float x) { return powf(10.0f, x); }
-inline double exp10(double x) { return pow(10.0, x); }
 inline float fdividef(float a, float b) { return a / b; }
 
 __forceinline__ void sincosf(float x, float* sine, float* cosine) { *sine = sinf(x); *cosine = cosf(x); }
 __forceinline__ void sincos(double x, double* sine, double* cosine) { *sine = sin(x); *cosine = cos(x); }
 __forceinline__ void sincos(float x, float* sine, float* cosine) { sincosf(x, sine, cosine); }
-inline float sinpif(float x) { return (float)sin(3.14159265358979323846 * fmod((double)x, 2.0)); }
-inline float cospif(float x) { return (float)cos(3.14159265358979323846 * fmod((double)x, 2.0)); }
-__forceinline__ void sincospif(float x, float* sine, float* cosine) { *sine = sinpif(x); *cosine = cospif(x); }
-inline double sinpi(double x) { return sin(3.14159265358979323846 * fmod(x, 2.0)); }
-inline double cospi(double x) { return cos(3.14159265358979323846 * fmod(x, 2.0)); }
-inline float normcdff(float x) { return 0.5f * erfcf(-0.70710678118654752f * x); }
-inline double normcdf(double x) { return 0.5 * erfc(-0.70710678118654752440 * x); }
-inline float norm3df(float x, float y, float z) { return sqrtf(x * x + y * y + z * z); }
+
+#include "special_math.h"
 
 // The fast approximations of the GPU, here at full accuracy.
 inline float __expf(float x) { return expf(x); }
@@ -171,6 +162,9 @@ template <class Float> inline unsigned to_uint(Float x) { return to_integer<unsi
 template <class Float> inline long long to_longlong(Float x) {
     return to_integer<long long>(x, -0x7fffffffffffffffll - 1, 0x7fffffffffffffffll);
 }
+template <class Float> inline unsigned long long to_ulonglong(Float x) {
+    return to_integer<unsigned long long>(x, 0ull, 0xffffffffffffffffull);
+}
 
 }  // namespace gpunn_emulator
 
@@ -184,7 +178,13 @@ template <class Float> inline long long to_longlong(Float x) {
     inline unsigned source##2uint_ru(type x) { return gpunn_emulator::to_uint(ceil(x)); }                        \
     inline unsigned source##2uint_rz(type x) { return gpunn_emulator::to_uint(trunc(x)); }                       \
     inline long long source##2ll_rn(type x) { return gpunn_emulator::to_longlong(rint(x)); }                     \
-    inline long long source##2ll_rz(type x) { return gpunn_emulator::to_longlong(trunc(x)); }
+    inline long long source##2ll_rd(type x) { return gpunn_emulator::to_longlong(floor(x)); }                    \
+    inline long long source##2ll_ru(type x) { return gpunn_emulator::to_longlong(ceil(x)); }                     \
+    inline long long source##2ll_rz(type x) { return gpunn_emulator::to_longlong(trunc(x)); }                    \
+    inline unsigned long long source##2ull_rn(type x) { return gpunn_emulator::to_ulonglong(rint(x)); }          \
+    inline unsigned long long source##2ull_rd(type x) { return gpunn_emulator::to_ulonglong(floor(x)); }         \
+    inline unsigned long long source##2ull_ru(type x) { return gpunn_emulator::to_ulonglong(ceil(x)); }          \
+    inline unsigned long long source##2ull_rz(type x) { return gpunn_emulator::to_ulonglong(trunc(x)); }
 
 GPUNN_TO_INTEGER(__float, float, rintf, floorf, ceilf, truncf)
 GPUNN_TO_INTEGER(__double, double, rint, floor, ceil, trunc)
@@ -194,4 +194,6 @@ inline float __ll2float_rn(long long x) { return (float)x; }
 inline float __ull2float_rn(unsigned long long x) { return (float)x; }
 inline double __int2double_rn(int x) { return (double)x; }
 inline double __uint2double_rn(unsigned x) { return (double)x; }
+inline double __ll2double_rn(long long x) { return (double)x; }
+inline double __ull2double_rn(unsigned long long x) { return (double)x; }
 inline float __double2float_rn(double x) { return (float)x; }

@@ -54,15 +54,15 @@ inline float bfloat16_to_float(unsigned short bits) { return bit_cast<float>((un
 
 #define GPUNN_HALF_TYPE(name, pair, to_float, from_float)                                                  \
     struct name {                                                                                          \
-        unsigned short bits;                                                                               \
+        unsigned short __x;                                                                                \
         name() = default;                                                                                  \
-        name(float x) : bits(gpunn_emulator::from_float(x)) {}                                             \
+        name(float x) : __x(gpunn_emulator::from_float(x)) {}                                             \
         name(double x) : name((float)x) {}                                                                 \
         name(int x) : name((float)x) {}                                                                    \
         name(unsigned x) : name((float)x) {}                                                               \
         name(long long x) : name((float)x) {}                                                              \
         name(unsigned long long x) : name((float)x) {}                                                     \
-        __forceinline__ operator float() const { return gpunn_emulator::to_float(bits); }                  \
+        __forceinline__ operator float() const { return gpunn_emulator::to_float(__x); }                   \
         __forceinline__ name& operator+=(name o) { return *this = name((float)*this + (float)o); }         \
         __forceinline__ name& operator-=(name o) { return *this = name((float)*this - (float)o); }         \
         __forceinline__ name& operator*=(name o) { return *this = name((float)*this * (float)o); }         \
@@ -151,7 +151,7 @@ inline float bfloat16_to_float(unsigned short bits) { return bit_cast<float>((un
     inline name __float2##word##_rn(float x) { return name(x); }                                           \
     inline name __double2##word(double x) { return name(x); }                                              \
     inline name __int2##word##_rn(int x) { return name(x); }                                               \
-    inline unsigned short __##word##_as_ushort(name x) { return x.bits; }                                  \
+    inline unsigned short __##word##_as_ushort(name x) { return x.__x; }                                   \
     inline name __ushort_as_##word(unsigned short bits) { return gpunn_emulator::bit_cast<name>(bits); }   \
     inline pair __halves2##word##2(name low, name high) { return {low, high}; }                            \
     inline pair __##word##2##word##2(name x) { return {x, x}; }                                            \

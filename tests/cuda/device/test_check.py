@@ -1,0 +1,95 @@
+"""Check mode over CuPy's allocations. Each program runs in a process of its own, with a device that checks."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("cupy")
+pytestmark = pytest.mark.gpu
+
+HEAD = """
+import numpy as np
+from gpunn.cuda import device
+device.start(device.Settings(devices=2, check=True))
+import cupy
+def kernel(body, name="k"):
+    return cupy.RawKernel('extern "C" __global__ void %s(float* x, const float* y) {\\n  %s\\n}' % (name, body), name)
+x, y = cupy.zeros(64, np.float32), cupy.zeros(64, np.float32)
+"""
+
+
+def run(program):
+    done = subprocess.run([sys.executable, "-c", HEAD + program], capture_output=True, text=True, timeout=120)
+    return done.stdout.strip() if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
+
+
+MISTAKES = {
+    "a race": ("kernel('x[0] = threadIdx.x;')((1,), (2,), (x, y))", r"race.*:2: block \(0,0,0\) thread \(1,0,0\)"),
+    "past the end": (
+        "kernel('x[threadIdx.x + 128] = 1;')((1,), (32,), (x, y))",
+        r"out-of-bounds.*write of 4 bytes at byte 512",
+    ),
+    "before the beginning": ("kernel('x[-1] = 1;')((1,), (1,), (x, y))", r"out-of-bounds.*byte -4"),
+    "memory that was freed": (
+        """
+memory = cupy.cuda.runtime.malloc(256)
+k = kernel("x[threadIdx.x] = 1;")
+stale = cupy.ndarray(64, np.float32, cupy.cuda.MemoryPointer(cupy.cuda.UnownedMemory(memory, 256, None), 0))
+cupy.cuda.runtime.free(memory)
+k((1,), (32,), (stale, y))
+""",
+        "which was freed",
+    ),
+    "memory that nobody wrote": (
+        "kernel('x[threadIdx.x] = y[threadIdx.x];')((1,), (32,), (x, cupy.empty(4096, np.float32)))",
+        "uninitialised.*argument 1 byte 0, which nobody has written",
+    ),
+    "another device's memory": (
+        """
+with cupy.cuda.Device(1): far = cupy.zeros(64, np.float32)
+cupy.cuda.runtime.setDevice(0)
+k = kernel("x[threadIdx.x] = 1;")
+k((1,), (32,), (np.uint64(far.data.ptr), y))
+""",
+        "which is on another device, to which this one has no peer access",
+    ),
+    "a barrier that some threads reach": (
+        """
+k = kernel("if (threadIdx.x < 3) __syncthreads(); else { x[threadIdx.x]++; __syncthreads(); }")
+k((1,), (64,), (x, y))
+""",
+        "divergent-barrier",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", MISTAKES)
+def test_a_mistake_is_told_with_its_place(what):
+    program, message = MISTAKES[what]
+    said = run(program + "\nprint('nothing')")
+    assert "CUDADriverError: CUDA_ERROR_" in said
+    assert re.search(message, said), said
+
+
+def test_what_is_right_is_not_told():
+    program = """
+a = cupy.arange(1000, dtype=np.float32).reshape(10, 100)
+b = (a[:, ::2] + 1).sum(axis=1)
+c = cupy.sort(b)[::-1].copy() @ cupy.ones((10, 3), np.float32)
+d = cupy.concatenate([c, c])[cupy.asarray([0, 2, 4])]
+e = cupy.random.rand(5) * cupy.linspace(0, 1, 5)
+kernel("x[threadIdx.x] = y[threadIdx.x];")((1,), (64,), (x, y))
+print(int(d.sum()) > 0, float(e.sum()) < 5, a.std() > 0, cupy.cumsum(a)[-1])
+"""
+    assert run(program).startswith("True True True")
+
+
+def test_the_device_goes_on_after_a_report():
+    program = """
+try: kernel('x[-1] = 1;')((1,), (1,), (x, y))
+except cupy.cuda.driver.CUDADriverError: pass
+print(float((x + 1).sum()))
+"""
+    assert run(program) == "64.0"

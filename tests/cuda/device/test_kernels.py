@@ -1,0 +1,107 @@
+"""Kernels on the real CuPy: launches, modules, and what goes wrong with them."""
+
+import numpy as np
+import pytest
+
+from gpunn.cuda import device
+
+cupy = pytest.importorskip("cupy")
+DriverError = cupy.cuda.driver.CUDADriverError
+
+pytestmark = pytest.mark.gpu
+
+emulated = pytest.mark.skipif(device.running() is None, reason="of the emulated device")
+
+ADD = """
+__constant__ float factor[2];
+__device__ int launches;
+extern "C" __global__ void scale(const float* x, float* y, int n) {
+  const int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < n) y[i] = factor[1] * x[i];
+  if (i == 0) atomicAdd(&launches, 1);
+}
+extern "C" __global__ void reverse(const int* x, int* y) {
+  extern __shared__ int row[];
+  row[threadIdx.x] = x[threadIdx.x];
+  __syncthreads();
+  y[threadIdx.x] = row[blockDim.x - 1 - threadIdx.x];
+}
+"""
+
+
+def test_variables_of_a_module_are_memory():
+    module = cupy.RawModule(code=ADD)
+    factor = cupy.ndarray(2, np.float32, module.get_global("factor"))
+    factor[...] = cupy.asarray([7, 3], np.float32)
+    launches = cupy.ndarray(1, np.int32, module.get_global("launches"))
+    x = cupy.arange(40, dtype=np.float32)
+    y = cupy.zeros_like(x)
+    for _ in range(2):
+        module.get_function("scale")((2,), (32,), (x, y, np.int32(40)))
+    np.testing.assert_array_equal(cupy.asnumpy(y), 3 * np.arange(40, dtype=np.float32))
+    assert launches.tolist() == [2]
+    with pytest.raises(DriverError, match="CUDA_ERROR_NOT_FOUND: named symbol not found"):
+        module.get_function("none")
+    with pytest.raises(DriverError, match="CUDA_ERROR_NOT_FOUND"):
+        module.get_global("none")
+
+
+def test_shared_memory_of_a_launch():
+    kernel = cupy.RawModule(code=ADD).get_function("reverse")
+    x, y = cupy.arange(100, dtype=np.int32), cupy.zeros(100, np.int32)
+    kernel((1,), (100,), (x, y), shared_mem=400)
+    np.testing.assert_array_equal(cupy.asnumpy(y), np.arange(100)[::-1])
+    most = cupy.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"]
+    with pytest.raises(DriverError, match="CUDA_ERROR_INVALID_VALUE"):
+        kernel((1,), (100,), (x, y), shared_mem=most)
+    kernel.max_dynamic_shared_size_bytes = most
+    kernel((1,), (100,), (x, y), shared_mem=most)
+    with pytest.raises(DriverError, match="CUDA_ERROR_INVALID_VALUE"):
+        kernel.max_dynamic_shared_size_bytes = most + 1
+
+
+@pytest.mark.parametrize(
+    ("grid", "block"), [((1,), (1025,)), ((1,), (32, 33)), ((1,), (1, 1, 65)), ((1, 65536), (1,)), ((0,), (1,))]
+)
+def test_launches_that_no_card_takes(grid, block):
+    kernel = cupy.RawKernel('extern "C" __global__ void none() {}', "none")
+    if grid == (0,):
+        return kernel(grid, block, ())  # CuPy itself launches nothing
+    with pytest.raises(DriverError, match="CUDA_ERROR_INVALID_VALUE: invalid argument"):
+        kernel(grid, block, ())
+    return None
+
+
+def test_a_source_that_does_not_compile_is_told_with_its_line():
+    with pytest.raises(cupy.cuda.compiler.CompileException, match=r"(?s)line|:2:|\(2\)"):
+        cupy.RawKernel('extern "C" __global__ void bad(float* x) {\n  x[0] = undefined_name;\n}', "bad").compile()
+
+
+def test_an_image_that_is_none(tmp_path):
+    (tmp_path / "text.cubin").write_bytes(b"no image at all" * 10)
+    with pytest.raises(DriverError, match="INVALID_IMAGE|NO_BINARY|INVALID_SOURCE|INVALID_PTX"):
+        cupy.RawModule(path=str(tmp_path / "text.cubin")).compile()
+    with pytest.raises(DriverError, match="CUDA_ERROR_FILE_NOT_FOUND"):
+        cupy.RawModule(path=str(tmp_path / "missing.cubin")).compile()
+
+
+@emulated
+def test_a_real_cubin_is_refused(tmp_path):
+    header = bytearray(64)
+    header[:4], header[18:20] = b"\x7fELF", (190).to_bytes(2, "little")  # EM_CUDA
+    (tmp_path / "real.cubin").write_bytes(bytes(header))
+    with pytest.raises(DriverError, match="NO_BINARY_FOR_GPU.*emulated device runs what its own NVRTC compiled"):
+        cupy.RawModule(path=str(tmp_path / "real.cubin")).compile()
+    (tmp_path / "cut.cubin").write_bytes(bytes(header[:40]))
+    with pytest.raises(DriverError, match="INVALID_IMAGE"):
+        cupy.RawModule(path=str(tmp_path / "cut.cubin")).compile()
+
+
+def test_textures_and_handles_of_other_processes_are_refused_by_the_emulated_device():
+    if device.running() is None:
+        pytest.skip("of the emulated device")
+    texture = cupy.cuda.texture
+    with pytest.raises(cupy.cuda.runtime.CUDARuntimeError, match="NotSupported.*emulated device"):
+        texture.CUDAarray(texture.ChannelFormatDescriptor(32, 0, 0, 0, 2), 8)
+    with pytest.raises(cupy.cuda.runtime.CUDARuntimeError, match="NotSupported"):
+        cupy.cuda.runtime.ipcGetMemHandle(cupy.zeros(3).data.ptr)

@@ -351,6 +351,9 @@ def to_gpu(x: Array, device: str = "gpu") -> Array:
     check(index is not None, ArgumentError, "to_gpu", "device must be a GPU", device=device)
     cupy = sys.modules["cupy"]
     between = _is_cupy(x) and x.device.id != index
+    if between:
+        with x.device:
+            x = cupy.ascontiguousarray(x)  # CuPy copies no others between GPUs
     with cupy.cuda.Device(index), _on_cupy("to_gpu", x.dtype):
         if between:
             _wait_for(cupy, x.device)

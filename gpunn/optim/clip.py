@@ -48,10 +48,8 @@ def clip_grad_norm(
     if not learned:
         return np.zeros((), np.float32)
     xp = get_array_module(*(p.grad for p in learned))
-    with (
-        device_context(learned[0].grad),
-        np.errstate(over="ignore", invalid="ignore"),
-    ):  # infinity times 0, infinity by infinity
+    # Infinity times 0, and infinity by infinity, are told by the result.
+    with device_context(learned[0].grad), np.errstate(over="ignore", invalid="ignore"):
         top = xp.asarray(_joined(xp, [largest(p.grad) for p in learned]).max())
         unit = xp.maximum(divisor(top), 1)  # the norm itself may be above the largest number
         share = top / unit if norm_type == math.inf else _share(xp, learned, divisor(top), unit, norm_type)

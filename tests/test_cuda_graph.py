@@ -62,16 +62,16 @@ def batches(shape, count=6, last=2, seed=1):
 class Run:
     """A trainer on the GPU, made alike for every run, and what is left of its run."""
 
-    def __init__(self, case, cuda_graph, data=None, loss=None, callbacks=()):
+    def __init__(self, case, cuda_graph, data=None, loss=None, callbacks=(), device="gpu"):
         make_model, make_optimizer, shape, settings = CASES[case]
-        self.model = make_model().to("gpu")
+        self.model = make_model().to(device)
         self.optimizer = make_optimizer(self.model.parameters())
         given = batches(shape) if data is None else data
         settings = {name: make(self) for name, make in settings.items()}
         self.ema = settings.get("ema")
         self.loss = loss or self.cross_entropy
         self.trainer = Trainer(
-            self.model, self.optimizer, [tuple(map(backend.to_gpu, batch)) for batch in given],
+            self.model, self.optimizer, [tuple(backend.to_gpu(a, device) for a in batch) for batch in given],
             lambda batch: self.loss(batch), cuda_graph=cuda_graph, callbacks=callbacks, **settings,
         )  # fmt: skip
 
@@ -208,6 +208,18 @@ def test_replays_give_what_steps_give(case, captures, monkeypatch):
         # Products of up to 64 terms in another order; what differs by that is divided by roots that can be as small.
         close = 1e-3 if value.dtype.kind == "f" else 0
         np.testing.assert_allclose(replayed[name], value, rtol=close, atol=close * 0.1, err_msg=name)
+
+
+@pytest.mark.parametrize("current", ["gpu:0", "gpu:1"])
+def test_a_run_on_the_second_gpu_gives_what_one_on_the_first_gives(current, captures):
+    if backend.gpu_count() < 2:
+        pytest.skip("needs two GPUs")
+    case = "Adam, limits, averages"
+    expected = Run(case, cuda_graph=True).epochs(2).state()
+    with backend.use_device(current):
+        state = Run(case, cuda_graph=True, device="gpu:1").epochs(2).state()
+    assert captures["graphs"] == 4
+    assert_same_bits(state, expected)
 
 
 def test_what_changes_between_steps_is_seen_if_it_were_held(monkeypatch):

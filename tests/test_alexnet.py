@@ -1,4 +1,4 @@
-"""AlexNet: its shapes, its orders, and its towers on two devices, which here are pretended ones."""
+"""AlexNet: its shapes, its orders, and its towers on two devices, which for want of GPUs are pretended ones."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import pytest
 from finished import prepare
 from recipe_cases import CASES
 
+from gpunn import backend
 from gpunn.recipes.catalogue import find
 
 pytestmark = pytest.mark.gpu
@@ -28,14 +29,18 @@ def numbers(summary):
 
 
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize("name", CASES)
-def test_a_run_tells_what_it_tells_on_the_cpu(name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "device"), [*((name, "gpu:0") for name in CASES), ("circles", "gpu:1"), ("digits-rows", "gpu:1")]
+)
+def test_a_run_tells_what_it_tells_on_the_cpu(name, device, tmp_path):
+    if int(device[-1]) >= backend.gpu_count():
+        pytest.skip("needs two GPUs")
     options, recipe = dataclasses.replace(prepare(name, tmp_path / "data"), **SHORTER.get(name, {})), find(name)
     told = []
-    for device in ("cpu", "gpu"):
-        _, summary = recipe.run(dataclasses.replace(options, device=device), tmp_path / device)
+    for place in ("cpu", device):
+        _, summary = recipe.run(dataclasses.replace(options, device=place), tmp_path / place)
         told.append(numbers(summary))
-    assert summary["device"] == "gpu:0"
+    assert summary["device"] == device
     assert told[0].keys() == told[1].keys()
     for key, value in told[0].items():
         # Some steps of training in float32, whose sums are formed in another order.

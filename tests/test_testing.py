@@ -225,15 +225,8 @@ def test_cupy_is_compared(rng):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, half_dtype("test", "bf16")], ids=str)
 def test_cupy_gives_what_numpy_gives(dtype, rng):
     x, w = (np.asarray(rng.standard_normal(shape), dtype) for shape in ((4, 3), (5, 3)))
-    found = compare_backends(lambda x, w: (F.relu(F.linear(x, w)), x > 0), [x, w])
+    found = compare_backends(lambda x, w: F.relu(F.linear(x, w)), [x, w])
     assert found.keys() == {"emulated", "cupy"}
-
-
-def test_integers_must_be_equal(rng):
-    x = rng.standard_normal((4, 3)).astype(np.float32)
-    assert compare_backends(lambda x: x.argmax(1), [x])["emulated"] == 0
-    with pytest.raises(BackendError, match="result 0 differs from NumPy's, got backend='emulated', .*allowed=0.0"):
-        compare_backends(lambda x: x.argmax(1) + cuda.takes(x.data), [x])
 
 
 def test_raw_arrays_are_refused(rng):

@@ -56,6 +56,7 @@ const int relaxed = 2;
 enum Status { none, active, invalidated };
 
 std::set<Stream*> streams;
+Knowledge destroyed;  // what the work of streams that are gone had done: whoever waits for a device waits for it too
 std::set<Event*> events;
 std::set<Stream*> capturing;
 std::set<std::shared_ptr<Graph>*> graphs, executables;
@@ -158,6 +159,7 @@ int run_until(Stream& stream, std::int64_t position) {
 
 int run_all() {
     int first = success;
+    learn(host_knowledge, destroyed);
     auto run = [&](Stream& stream) {
         if (int error = run_until(stream, stream.enqueued); error && !first) first = error;
         learn(host_knowledge, stream.knows);
@@ -221,6 +223,7 @@ int stream_destroy(std::intptr_t handle) {
     // Its work is done before its memory is given back; events that it recorded have come to pass then. The object
     // stays, for they name it.
     int error = run_until(*stream, stream->enqueued);
+    learn(destroyed, stream->knows);
     streams.erase(stream);
     return error;
 }

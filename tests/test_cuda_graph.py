@@ -580,7 +580,7 @@ def test_failed_work_leaves_no_memory_behind_and_the_graphs_as_they_are(cupy):
     capture.Arena("gpu:0").rehearse(work)
     arena, before = capture.Arena("gpu:0"), room()
     fail_at(arena.rehearse)
-    assert room() == before
+    assert room() >= before  # more where what earlier tests left goes meanwhile
     arena.rehearse(work)
     captured, _ = arena.capture(work)
     fail_at(arena.rehearse)
@@ -588,7 +588,7 @@ def test_failed_work_leaves_no_memory_behind_and_the_graphs_as_they_are(cupy):
     captured.replay(first=True)
     assert total.item() == 6
     captured = None  # and with it the memory that its graph may have used
-    assert room() == before
+    assert room() >= before
 
 
 def test_what_an_array_shares_with_a_pool_goes_when_it_goes(cupy):
@@ -610,7 +610,7 @@ def test_what_an_array_shares_with_a_pool_goes_when_it_goes(cupy):
     kept.clear()
     gc.collect()
     arena.rehearse(lambda: None)
-    assert cupy.cuda.runtime.memGetInfo()[0] == before
+    assert cupy.cuda.runtime.memGetInfo()[0] >= before
 
 
 def test_more_live_values_than_there_is_room_for_are_refused(cupy):

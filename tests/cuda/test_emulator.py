@@ -1074,4 +1074,26 @@ def test_structures_shared_with_the_runtime_have_its_sizes():
     assert ctypes.sizeof(report.RawReport) == 328
     assert ctypes.sizeof(module._Request) == 88
     assert ctypes.sizeof(module._LibraryPlace) == 56
-    assert ctypes.sizeof(buffers.RawBuffer) == 24
+    assert ctypes.sizeof(buffers.RawBuffer) == 64
+
+
+@pytest.mark.parametrize("standard", ["c++11", "c++14", "c++20"])
+def test_other_standards_of_the_language(standard):
+    code = 'extern "C" __global__ void add(double* y, const double* x, double a, int n) { if (n) y[0] = x[0] + a; }'
+    y = np.zeros(1)
+    RawKernel(code, "add", options=(f"-std={standard}",))((1,), (1,), (y, np.ones(1), 2.0, i32(1)))
+    assert y[0] == 3
+
+
+def test_registers_of_a_lane_are_read():
+    code = r"""
+extern "C" __global__ void lanes(unsigned* y) {
+    unsigned lane, below;
+    asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
+    asm("mov.u32 %0, %%lanemask_lt;" : "=r"(below) );
+    y[threadIdx.x] = lane + (below << 8);
+}"""
+    y = np.zeros(40, np.uint32)
+    RawKernel(code, "lanes")((1,), (40,), (y,))
+    lane = np.arange(40, dtype=np.uint32) % 32
+    np.testing.assert_array_equal(y, lane + (((np.uint32(1) << lane) - np.uint32(1)) << np.uint32(8)))

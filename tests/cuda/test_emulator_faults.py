@@ -513,3 +513,11 @@ def test_threads_build_different_things_at_once(tmp_path):
 
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(build_one, ["one", "other"]))
+
+
+def test_a_write_to_null_is_a_fault():
+    """The compiler sees the address, and would else put an instruction there that ends the process."""
+    kernel = RawKernel('extern "C" __global__ void f(int n) { if (n > 2) *(int*)0 = n; }', "f")
+    kernel((1,), (1,), (np.int32(1),))
+    with pytest.raises(LaunchError, match="fault"):
+        kernel((1,), (1,), (np.int32(3),))

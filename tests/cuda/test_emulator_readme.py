@@ -32,8 +32,10 @@ def run(folder, *command):
 
 
 def test_every_block_is_in_a_test():
-    assert [name for name, _ in FILES] == ["kernels.cu", "conftest.py", "test_kernels.py", ".github/workflows/test.yml"]
-    assert [language for language, _ in BLOCKS] == ["cuda", "python", "python", "yaml", "python", ""]
+    names = ["kernels.cu", "conftest.py", "test_kernels.py", ".github/workflows/test.yml", ".github/workflows/cupy.yml"]
+    assert [name for name, _ in FILES] == names
+    languages = ["cuda", "python", "python", "yaml", "python", "", "", "python", "yaml"]
+    assert [language for language, _ in BLOCKS] == languages
 
 
 def test_every_kind_of_report_is_told():
@@ -48,6 +50,24 @@ def test_the_workflow_runs_the_tests(project):
     code, output = run(project, *tests[1:], "-p", "no:cacheprovider")
     assert code == 0, output
     assert f"{7 if backend.gpu_count() else 7 * 4} passed" in output
+
+
+@pytest.mark.gpu
+def test_the_workflow_runs_a_suite_on_the_emulated_device(project, tmp_path):
+    steps = re.findall(r"- run: ([^#\n]+)", (project / ".github/workflows/cupy.yml").read_text())
+    _, *suites = (shlex.split(step) for step in steps)
+    (tmp_path / "test_sum.py").write_text("import cupy\n\ndef test_sum():\n    assert cupy.arange(4).sum() == 6\n")
+    assert len(suites) == 2
+    for suite in suites:
+        code, output = run(tmp_path, *suite[1:], "-p", "no:cacheprovider")
+        assert code == 0, output
+        assert "1 passed" in output
+
+
+@pytest.mark.gpu
+def test_the_device_starts_in_python_as_shown(tmp_path):
+    (example,) = (code for language, code in BLOCKS if language == "python" and "device.start" in code)
+    assert run(tmp_path, "-c", example) == (0, "83.0 2\n")
 
 
 @pytest.mark.slow

@@ -19,6 +19,13 @@ _FINE, _INTERNAL_ERROR, _DOES_NOT_COMPILE = 0, 11, 6
 # Folders of CUDA's own headers: the emulator has its own, and those need NVIDIA's compiler.
 _CUDA_FOLDERS = ("/nvidia/", "/usr/local/cuda")
 
+# A kernel whose threads share its elements by CuPy's macro for that, and who ask for no index themselves, computes the
+# same with any number of threads. Few are faster here: the loop then runs as one of the host.
+_STRIDED = re.compile(r"\bCUPY_FOR\(")
+_OWN_INDICES = re.compile(r"\b(threadIdx|blockIdx|blockDim|gridDim|__shared__|__syncthreads|\w*_sync|atomic\w*)\b")
+_INCLUDES = re.compile(r"^\s*#\s*include\b.*$", re.MULTILINE)
+_MARK = '\nextern "C" __attribute__((visibility("default"))) char gpunn_any_threads = 1;\n'
+
 COMPILE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, *[ctypes.c_char_p] * 4, ctypes.c_void_p, ctypes.c_size_t)
 
 
@@ -53,6 +60,9 @@ class Compiler:
     def _built(
         self, code: str, name: str, options: list[str], expressions: list[str], headers: dict[str, str]
     ) -> bytes:
+        own = _INCLUDES.sub("", code)
+        if len(_STRIDED.findall(own)) == 1 and not _OWN_INDICES.search(own):
+            code += _MARK
         major, minor = divmod(self._version // 10, 100)
         options = [o for o in options if not any(part in o for part in _CUDA_FOLDERS)]
         flags = [f"-I{INCLUDE}", f"-I{build.INCLUDE}", "-include", "gpunn_device.h"]

@@ -8,12 +8,13 @@ import functools
 import hashlib
 import os
 import platform
+import sys
 import sysconfig
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpunn.cuda.compilation import compiling
+from gpunn.cuda.compilation import Compilation, compiling, listening
 from gpunn.cuda.emulator import build
 from gpunn.errors import CompileError
 
@@ -84,7 +85,17 @@ def _include() -> str:
 
 
 def built(major: int) -> dict[str, Path]:
-    """Build what is not in the cache; return where each library lies, by name."""
+    """Build what is not in the cache, and say so on stderr; return where each library lies, by name."""
+    with listening(_say):
+        return _all_built(major)
+
+
+def _say(compilation: Compilation) -> None:
+    if compilation.seconds is None:
+        print(f"gpunn: {compilation}", file=sys.stderr, flush=True)
+
+
+def _all_built(major: int) -> dict[str, Path]:
     core, *others = all_of(major)
     places = {core.name: _built(core, [])}
     linked = [str(places[core.name])]

@@ -39,6 +39,7 @@ _BASE_FLAGS = (
     "-gdwarf-4",  # what every addr2line reads
     "-march=native",
     "-fsigned-char",  # CUDA's char has a sign; that of some hosts has none
+    "-fno-delete-null-pointer-checks",  # who writes to null gets a fault, not an instruction that ends the process
     "-fno-strict-aliasing",  # kernels read float arrays as float4
     "-fstack-clash-protection",  # an overflow of a thread's stack cannot step over what guards it
     # Set no errno and raise no floating-point exception, as on the GPU. Neither changes a value.

@@ -2,4 +2,4 @@
 
 from gpunn import backend
 
-collect_ignore_glob = ["test_*.py"] if backend.why_no_gpu() else []
+collect_ignore_glob = ["*.py"] if backend.why_no_gpu() else []

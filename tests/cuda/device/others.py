@@ -33,7 +33,9 @@ SIGNAL = rng.standard_normal(200)
 MATRIX = rng.random((6, 6)) + 6 * np.eye(6)
 
 
-def both(module: str, name: str, *arguments: Any, pick: Callable[[Any], Any] = lambda x: x, **keywords: Any) -> Function:
+def both(
+    module: str, name: str, *arguments: Any, pick: Callable[[Any], Any] = lambda x: x, **keywords: Any
+) -> Function:
     """A function that SciPy and CuPy have under one name."""
 
     def compute() -> tuple[Any, Any]:
@@ -51,63 +53,135 @@ def both(module: str, name: str, *arguments: Any, pick: Callable[[Any], Any] = l
 
 def scipy_uses() -> None:
     for name, arguments in {
-        "gaussian_filter": (PICTURE, 1.5), "median_filter": (PICTURE, 3), "convolve": (PICTURE, rng.random((3, 5))),
-        "correlate1d": (PICTURE, np.array([1.0, 2, -1])), "label": (BLOBS,), "rotate": (PICTURE, 30),
-        "zoom": (PICTURE, 1.7), "affine_transform": (PICTURE, np.array([[1.1, 0.2], [-0.1, 0.9]])),
-        "map_coordinates": (PICTURE, rng.random((2, 40)) * 20), "shift": (PICTURE, (1.5, -2.25)), "sobel": (PICTURE,),
-        "maximum_filter": (PICTURE, (3, 5)), "percentile_filter": (PICTURE, 30, 5), "uniform_filter": (PICTURE, 4),
-        "gaussian_laplace": (PICTURE, 1.0), "binary_dilation": (BLOBS,), "binary_fill_holes": (BLOBS,),
-        "grey_opening": (PICTURE, (3, 3)), "distance_transform_edt": (BLOBS,), "spline_filter": (PICTURE,),
-        "center_of_mass": (PICTURE,), "fourier_gaussian": (np.fft.fft2(PICTURE), 2.0), "find_objects": (None,),
-    }.items():  # fmt: skip
-        if name != "find_objects":
-            TABLE[f"ndimage.{name}"] = both("ndimage", name, *arguments)
+        "gaussian_filter": (PICTURE, 1.5),
+        "median_filter": (PICTURE, 3),
+        "convolve": (PICTURE, rng.random((3, 5))),
+        "correlate1d": (PICTURE, np.array([1.0, 2, -1])),
+        "label": (BLOBS,),
+        "rotate": (PICTURE, 30),
+        "zoom": (PICTURE, 1.7),
+        "affine_transform": (PICTURE, np.array([[1.1, 0.2], [-0.1, 0.9]])),
+        "map_coordinates": (PICTURE, rng.random((2, 40)) * 20),
+        "shift": (PICTURE, (1.5, -2.25)),
+        "sobel": (PICTURE,),
+        "maximum_filter": (PICTURE, (3, 5)),
+        "percentile_filter": (PICTURE, 30, 5),
+        "uniform_filter": (PICTURE, 4),
+        "gaussian_laplace": (PICTURE, 1.0),
+        "binary_dilation": (BLOBS,),
+        "binary_fill_holes": (BLOBS,),
+        "grey_opening": (PICTURE, (3, 3)),
+        "distance_transform_edt": (BLOBS,),
+        "spline_filter": (PICTURE,),
+        "center_of_mass": (PICTURE,),
+        "fourier_gaussian": (np.fft.fft2(PICTURE), 2.0),
+    }.items():
+        TABLE[f"ndimage.{name}"] = both("ndimage", name, *arguments)
     labels = rng.integers(0, 4, PICTURE.shape)
     TABLE["ndimage.mean"] = both("ndimage", "mean", PICTURE, labels, np.arange(4))
     TABLE["ndimage.maximum"] = both("ndimage", "maximum", PICTURE, labels, np.arange(4))
 
     x = np.linspace(0.05, 5, 60)
     for name, arguments in {
-        "erf": (x,), "erfcx": (x,), "erfinv": (x / 6,), "gamma": (x,), "gammaln": (x,), "digamma": (x,), "loggamma": (x,),
-        "j0": (x,), "y1": (x,), "i0e": (x,), "i1": (x,), "k0": (x,), "yn": (3, x), "zeta": (x + 1, x), "gammainc": (x, x),
-        "gammaincinv": (x, x / 6), "betainc": (x, x, x / 6), "betaincinv": (x, x, x / 6), "ellipk": (x / 6,),
-        "ellipkinc": (x, x / 6), "expn": (np.arange(60) % 5 + 1, x), "exp1": (x,), "expi": (x,), "lambertw": (x,),
-        "sici": (x,), "ndtr": (x,), "ndtri": (x / 6,), "log_ndtr": (-x,), "logsumexp": (x,), "softmax": (x,),
-        "log_softmax": (x,), "expit": (x,), "xlogy": (x, x), "rel_entr": (x, x + 1), "binom": (x, x), "bdtr": (x, 7, x / 6),
-        "chdtri": (x, x / 6), "fdtr": (x, x, x), "wright_bessel": (x, x, x / 5), "lpmv": (1, np.ones(60), x / 6),
-        "sph_harm_y": (3, 2, x, x), "boxcox": (x, x), "polygamma": (np.full(60, 2), x), "cosm1": (x,),
-    }.items():  # fmt: skip
+        "erf": (x,),
+        "erfcx": (x,),
+        "erfinv": (x / 6,),
+        "gamma": (x,),
+        "gammaln": (x,),
+        "digamma": (x,),
+        "loggamma": (x,),
+        "j0": (x,),
+        "y1": (x,),
+        "i0e": (x,),
+        "i1": (x,),
+        "k0": (x,),
+        "yn": (3, x),
+        "zeta": (x + 1, x),
+        "gammainc": (x, x),
+        "gammaincinv": (x, x / 6),
+        "betainc": (x, x, x / 6),
+        "betaincinv": (x, x, x / 6),
+        "ellipk": (x / 6,),
+        "ellipkinc": (x, x / 6),
+        "expn": (np.arange(60) % 5 + 1, x),
+        "exp1": (x,),
+        "expi": (x,),
+        "lambertw": (x,),
+        "sici": (x,),
+        "ndtr": (x,),
+        "ndtri": (x / 6,),
+        "log_ndtr": (-x,),
+        "logsumexp": (x,),
+        "softmax": (x,),
+        "log_softmax": (x,),
+        "expit": (x,),
+        "xlogy": (x, x),
+        "rel_entr": (x, x + 1),
+        "binom": (x, x),
+        "bdtr": (x, 7, x / 6),
+        "chdtri": (x, x / 6),
+        "fdtr": (x, x, x),
+        "wright_bessel": (x, x, x / 5),
+        "lpmv": (1, np.ones(60), x / 6),
+        "sph_harm_y": (3, 2, x, x),
+        "boxcox": (x, x),
+        "polygamma": (np.full(60, 2), x),
+        "cosm1": (x,),
+    }.items():
         TABLE[f"special.{name}"] = both("special", name, *arguments)
 
     taps = np.array([0.1, 0.3, 0.4, 0.2])
     for name, arguments, keywords in [
-        ("fftconvolve", (SIGNAL, taps), {}), ("convolve2d", (PICTURE, rng.random((3, 3))), {}),
-        ("oaconvolve", (SIGNAL, taps), {}), ("correlate", (SIGNAL, taps), {}), ("wiener", (PICTURE,), {}),
-        ("medfilt", (SIGNAL, 5), {}), ("medfilt2d", (PICTURE, 3), {}), ("lfilter", (taps, np.array([1.0, -0.5]), SIGNAL), {}),
-        ("filtfilt", (taps, np.array([1.0, -0.5]), SIGNAL), {}), ("savgol_filter", (SIGNAL, 7, 2), {}),
-        ("hilbert", (SIGNAL,), {}), ("detrend", (SIGNAL,), {}), ("resample_poly", (SIGNAL, 3, 2), {}),
-        ("resample", (SIGNAL, 150), {}), ("upfirdn", (taps, SIGNAL, 3, 2), {}), ("decimate", (SIGNAL, 3), {}),
-        ("welch", (SIGNAL,), {"nperseg": 64}), ("stft", (SIGNAL,), {"nperseg": 32}), ("spectrogram", (SIGNAL,), {"nperseg": 32}),
-        ("find_peaks", (SIGNAL,), {"height": 0.5, "distance": 3}), ("sosfilt", (np.array([[0.1, 0.2, 0.1, 1, -0.5, 0.2]]), SIGNAL), {}),
-        ("firwin", (15, 0.3), {}), ("butter", (3, 0.2), {}), ("freqz", (taps,), {}), ("chirp", (np.linspace(0, 1, 50), 1.0, 1.0, 9.0), {}),
-        ("argrelmax", (SIGNAL,), {}), ("czt", (SIGNAL,), {}), ("lombscargle", (np.linspace(0, 9, 50), rng.random(50), np.array([1.0, 2.0])), {}),
-    ]:  # fmt: skip
+        ("fftconvolve", (SIGNAL, taps), {}),
+        ("convolve2d", (PICTURE, rng.random((3, 3))), {}),
+        ("oaconvolve", (SIGNAL, taps), {}),
+        ("correlate", (SIGNAL, taps), {}),
+        ("wiener", (PICTURE,), {}),
+        ("medfilt", (SIGNAL, 5), {}),
+        ("medfilt2d", (PICTURE, 3), {}),
+        ("lfilter", (taps, np.array([1.0, -0.5]), SIGNAL), {}),
+        ("filtfilt", (taps, np.array([1.0, -0.5]), SIGNAL), {}),
+        ("savgol_filter", (SIGNAL, 7, 2), {}),
+        ("hilbert", (SIGNAL,), {}),
+        ("detrend", (SIGNAL,), {}),
+        ("resample_poly", (SIGNAL, 3, 2), {}),
+        ("resample", (SIGNAL, 150), {}),
+        ("upfirdn", (taps, SIGNAL, 3, 2), {}),
+        ("decimate", (SIGNAL, 3), {}),
+        ("welch", (SIGNAL,), {"nperseg": 64}),
+        ("stft", (SIGNAL,), {"nperseg": 32}),
+        ("spectrogram", (SIGNAL,), {"nperseg": 32}),
+        ("find_peaks", (SIGNAL,), {"height": 0.5, "distance": 3}),
+        ("sosfilt", (np.array([[0.1, 0.2, 0.1, 1, -0.5, 0.2]]), SIGNAL), {}),
+        ("firwin", (15, 0.3), {}),
+        ("butter", (3, 0.2), {}),
+        ("freqz", (taps,), {}),
+        ("chirp", (np.linspace(0, 1, 50), 1.0, 1.0, 9.0), {}),
+        ("argrelmax", (SIGNAL,), {}),
+        ("czt", (SIGNAL,), {}),
+        ("lombscargle", (np.linspace(0, 9, 50), rng.random(50), np.array([1.0, 2.0])), {}),
+    ]:
         pick = (lambda r: (r[0], r[1]["peak_heights"])) if name == "find_peaks" else (lambda r: r)
         TABLE[f"signal.{name}"] = both("signal", name, *arguments, pick=pick, **keywords)
     TABLE["signal.windows.hann"] = both("signal.windows", "hann", 16)
 
     for name, arguments in {
-        "lu": (MATRIX,), "lu_factor": (MATRIX,), "solve_triangular": (np.triu(MATRIX), SIGNAL[:6]), "expm": (MATRIX / 9,),
-        "block_diag": (MATRIX, np.ones((2, 3))), "toeplitz": (SIGNAL[:5], SIGNAL[5:9]), "hadamard": (8,), "dft": (6,),
+        "lu": (MATRIX,),
+        "lu_factor": (MATRIX,),
+        "solve_triangular": (np.triu(MATRIX), SIGNAL[:6]),
+        "expm": (MATRIX / 9,),
+        "block_diag": (MATRIX, np.ones((2, 3))),
+        "toeplitz": (SIGNAL[:5], SIGNAL[5:9]),
+        "hadamard": (8,),
+        "dft": (6,),
         "khatri_rao": (MATRIX, MATRIX[:4]),
-    }.items():  # fmt: skip
+    }.items():
         TABLE[f"linalg.{name}"] = both("linalg", name, *arguments)
     for name in ("dct", "idst", "fft", "rfft2", "dctn", "hfft"):
         TABLE[f"fft.{name}"] = both("fft", name, PICTURE)
     TABLE["stats.entropy"] = both("stats", "entropy", np.abs(SIGNAL))
     TABLE["stats.zscore"] = both("stats", "zscore", SIGNAL)
     TABLE["stats.trim_mean"] = both("stats", "trim_mean", SIGNAL, 0.1)
-    TABLE["integrate.simpson"] = both("integrate", "simpson", SIGNAL)
 
 
 scipy_uses()
@@ -128,7 +202,14 @@ def sparse_products() -> tuple[Any, Any]:
     a, _ = _sparse()
     b = cupyx.scipy.sparse.csr_matrix(a)
     x = np.arange(30.0)
-    ours = [b @ cupy.asarray(x), (b @ b).toarray(), (b.T + b).toarray(), b.tocsc().toarray(), b.sum(0), b[3:7].toarray()]
+    ours = [
+        b @ cupy.asarray(x),
+        (b @ b).toarray(),
+        (b.T + b).toarray(),
+        b.tocsc().toarray(),
+        b.sum(0),
+        b[3:7].toarray(),
+    ]
     return ours, [a @ x, (a @ a).toarray(), (a.T + a).toarray(), a.toarray(), np.asarray(a.sum(0)), a[3:7].toarray()]
 
 
@@ -137,7 +218,7 @@ def sparse_conversions() -> tuple[Any, Any]:
     import cupy
     import cupyx.scipy.sparse as sparse
 
-    rows, columns, values = rng.integers(0, 9, (2, 40)).tolist() + [rng.random(40)]
+    rows, columns, values = (*rng.integers(0, 9, (2, 40)), rng.random(40))
     from scipy.sparse import coo_matrix
 
     ours = sparse.coo_matrix((cupy.asarray(values), (cupy.asarray(rows), cupy.asarray(columns))), (9, 9))
@@ -159,7 +240,7 @@ def _solved(name: str, *more: Any) -> Function:
         x = np.arange(30.0)
         found = getattr(linalg, name)(sparse.csr_matrix(a), cupy.asarray(a @ x), *more)
         found = found[0] if isinstance(found, tuple) else found
-        return cupy.abs(found - cupy.asarray(x)).max() < 1e-3, True
+        return cupy.linalg.norm(cupy.asarray(a @ cupy.asnumpy(found) - a @ x)) < 1e-3 * np.linalg.norm(a @ x), True
 
     return compute
 
@@ -180,12 +261,18 @@ def sparse_eigenvalues() -> tuple[Any, Any]:
     import cupy
 
     return (
-        [cupy.sort(linalg.eigsh(sparse.csr_matrix(a), k=3)[0]), cupy.sort(linalg.svds(sparse.csr_matrix(a), k=3)[1])[::-1]],
+        [
+            cupy.sort(linalg.eigsh(sparse.csr_matrix(a), k=3)[0]),
+            cupy.sort(linalg.svds(sparse.csr_matrix(a), k=3)[1])[::-1],
+        ],
         [values, singular],
     )
 
 
-def _interpolated(make: Callable[[Any, Any, Any], Any], at: np.ndarray = rng.random(20) * 8 + 0.5) -> Function:
+PLACES = rng.random(20) * 8 + 0.5
+
+
+def _interpolated(make: Callable[[Any, Any, Any], Any], at: np.ndarray = PLACES) -> Function:
     def compute() -> tuple[Any, Any]:
         import cupy
         import cupyx.scipy.interpolate
@@ -213,7 +300,7 @@ TABLE["interpolate.RegularGridInterpolator"] = _interpolated(
 
 
 @use
-def spatial_delaunay() -> tuple[Any, Any]:
+def spatial_nearest() -> tuple[Any, Any]:
     import cupy
     import cupyx.scipy.spatial
     import scipy.spatial
@@ -240,15 +327,26 @@ def _thinc(name: str, *arguments: Any, **keywords: Any) -> Function:
 X = rng.standard_normal((12, 6)).astype(np.float32)
 LENGTHS = np.array([4, 1, 7], np.int32)
 for _name, _arguments in {
-    "gemm": (X, X.T.copy()), "softmax": (X,), "sigmoid": (X,), "relu": (X,), "mish": (X,), "gelu": (X,), "swish": (X,),
-    "clipped_linear": (X,), "maxout": (X.reshape(12, 2, 3),), "seq2col": (X, 1), "reduce_sum": (X, LENGTHS),
-    "reduce_mean": (X, LENGTHS), "reduce_max": (X, LENGTHS), "hash": (np.arange(6, dtype=np.uint64), 3), "tanh": (X,),
+    "gemm": (X, X.T.copy()),
+    "softmax": (X,),
+    "sigmoid": (X,),
+    "relu": (X,),
+    "mish": (X,),
+    "gelu": (X,),
+    "swish": (X,),
+    "clipped_linear": (X,),
+    "maxout": (X.reshape(12, 2, 3),),
+    "seq2col": (X, 1),
+    "reduce_sum": (X, LENGTHS),
+    "reduce_mean": (X, LENGTHS),
+    "reduce_max": (X, LENGTHS),
+    "hash": (np.arange(6, dtype=np.uint64), 3),
     "gather_add": (X, rng.integers(0, 12, (5, 3)).astype(np.int32)),
-    "backprop_mish": (X, X), "backprop_seq2col": (rng.random((12, 18)).astype(np.float32), 1),
-    "backprop_reduce_mean": (X[:3].copy(), LENGTHS), "lstm_forward_inference": (),
-}.items():  # fmt: skip
-    if _arguments:
-        TABLE[f"thinc.{_name}"] = _thinc(_name, *_arguments)
+    "backprop_mish": (X, X),
+    "backprop_seq2col": (rng.random((12, 18)).astype(np.float32), 1),
+    "backprop_reduce_mean": (X[:3].copy(), LENGTHS),
+}.items():
+    TABLE[f"thinc.{_name}"] = _thinc(_name, *_arguments)
 
 
 @use
@@ -257,7 +355,7 @@ def thinc_adam() -> tuple[Any, Any]:
     from thinc.api import CupyOps, NumpyOps
 
     def step(ops: Any, xp: Any) -> Any:
-        w, g, m, v = (xp.asarray(X * k) for k in (1, 0.5, 0, 0))
+        w, g, m, v = (xp.asarray(X.ravel() * k) for k in (1, 0.5, 0, 0))
         return ops.adam(w, g, m, v, 0.9, 0.999, 1e-8, 0.01)
 
     return list(step(CupyOps(), cupy)), list(step(NumpyOps(), np))
@@ -274,7 +372,9 @@ def thinc_model() -> tuple[Any, Any]:
             model.initialize(X=x)
             for i, layer in enumerate(model.layers):
                 layer.ops = ops
-                layer.set_param("W", ops.asarray(np.random.default_rng(i).random(layer.get_param("W").shape, np.float32)))
+                layer.set_param(
+                    "W", ops.asarray(np.random.default_rng(i).random(layer.get_param("W").shape, np.float32))
+                )
             y, back = model(x, is_train=True)
             dx = back(y * 0.5)
         return [y, dx, model.layers[0].get_grad("W")]
@@ -304,8 +404,13 @@ def sigpy_fft() -> tuple[Any, Any]:
 def sigpy_thresholds() -> tuple[Any, Any]:
     import sigpy
 
-    return _on_both(lambda xp, array: [sigpy.soft_thresh(0.5, array(SIGNAL)), sigpy.hard_thresh(0.5, array(SIGNAL)),
-                                       sigpy.thresh.l1_proj(3.0, array(SIGNAL))])()  # fmt: skip
+    return _on_both(
+        lambda xp, array: [
+            sigpy.soft_thresh(0.5, array(SIGNAL)),
+            sigpy.hard_thresh(0.5, array(SIGNAL)),
+            sigpy.thresh.l1_proj(3.0, array(SIGNAL)),
+        ]
+    )()
 
 
 @use
@@ -314,9 +419,12 @@ def sigpy_interpolation() -> tuple[Any, Any]:
 
     places = (rng.random((50, 2)) - 0.5) * 20
     values = rng.standard_normal(50) + 1j * rng.standard_normal(50)
-    return _on_both(lambda xp, array: [
-        sigpy.interpolate(array(PICTURE + 0j), array(places), "spline", 2, 1),
-        sigpy.gridding(array(values), array(places), (24, 31), "kaiser_bessel", 4, 5.0)])()  # fmt: skip
+    return _on_both(
+        lambda xp, array: [
+            sigpy.interpolate(array(PICTURE + 0j), array(places), "spline", 2, 1),
+            sigpy.gridding(array(values), array(places), (24, 31), "kaiser_bessel", 4, 5.0),
+        ]
+    )()
 
 
 @use
@@ -333,10 +441,10 @@ def sigpy_least_squares() -> tuple[Any, Any]:
 
     def solve(xp: Any, array: Any) -> Any:
         operator = sigpy.linop.MatMul((6, 1), array(MATRIX))
-        return sigpy.app.LinearLeastSquares(operator, array(SIGNAL[:6, None]), max_iter=60, show_pbar=False).run()
+        app = sigpy.app.LinearLeastSquares(operator, array(MATRIX @ np.ones((6, 1))), max_iter=60, show_pbar=False)
+        return abs(app.run() - 1).max() < 1e-6
 
-    got, _ = _on_both(solve)()
-    return abs(got - type(got)((6, 1)) * 0).max() < 1e3, True
+    return _on_both(solve)()
 
 
 @use
@@ -410,8 +518,13 @@ def array_api_compat_functions() -> tuple[Any, Any]:
     def run(xp: Any, array: Any) -> Any:
         x = array(PICTURE)
         standard = array_api_compat.array_namespace(x)
-        return [standard.std(x, correction=1), standard.permute_dims(x, (1, 0)), standard.unique_counts(array(BLOBS)),
-                standard.linalg.vector_norm(x), standard.argsort(x, descending=True, axis=1)]  # fmt: skip
+        return [
+            standard.std(x, correction=1),
+            standard.permute_dims(x, (1, 0)),
+            standard.unique_counts(array(BLOBS)),
+            standard.linalg.vector_norm(x),
+            standard.argsort(x, descending=True, axis=1),
+        ]
 
     return _on_both(run)()
 
@@ -420,9 +533,15 @@ def array_api_compat_functions() -> tuple[Any, Any]:
 def array_api_extra_functions() -> tuple[Any, Any]:
     import array_api_extra as extra
 
-    return _on_both(lambda xp, array: [extra.atleast_nd(array(SIGNAL), ndim=2), extra.cov(array(PICTURE)),
-                                       extra.kron(array(MATRIX), array(MATRIX)), extra.sinc(array(SIGNAL)),
-                                       extra.at(array(SIGNAL), slice(3, 9)).set(2.0)])()  # fmt: skip
+    return _on_both(
+        lambda xp, array: [
+            extra.atleast_nd(array(SIGNAL), ndim=2),
+            extra.cov(array(PICTURE)),
+            extra.kron(array(MATRIX), array(MATRIX)),
+            extra.sinc(array(SIGNAL)),
+            extra.at(array(SIGNAL), slice(3, 9)).set(2.0),
+        ]
+    )()
 
 
 @use
@@ -457,8 +576,13 @@ def xarray_computations() -> tuple[Any, Any]:
 
     def run(xp: Any, array: Any) -> Any:
         x = xarray.DataArray(array(PICTURE), dims=("y", "x"))
-        return [(x - x.mean("y")).std("x").data, x.isel(x=slice(2, 9)).sum().data, x.rolling(x=3).construct("w").shape,
-                x.where(x > 0.5, 0.0).data, (x * xarray.DataArray(array(SIGNAL[:31]), dims="x")).max("y").data]  # fmt: skip
+        return [
+            (x - x.mean("y")).std("x").data,
+            x.isel(x=slice(2, 9)).sum().data,
+            x.rolling(x=3).construct("w").shape,
+            x.where(x > 0.5, 0.0).data,
+            (x * xarray.DataArray(array(SIGNAL[:31]), dims="x")).max("y").data,
+        ]
 
     return _on_both(run)()
 
@@ -478,10 +602,14 @@ def cupy_xarray_accessor() -> tuple[Any, Any]:
 def einops_rearranged() -> tuple[Any, Any]:
     import einops
 
-    return _on_both(lambda xp, array: [einops.rearrange(array(TENSOR), "a b c -> c (a b)"),
-                                       einops.reduce(array(TENSOR), "a (b 1) c -> a c", "max"),
-                                       einops.repeat(array(SIGNAL[:5]), "a -> a b", b=3),
-                                       einops.einsum(array(TENSOR), array(MATRIX), "a b c, c d -> a b d")])()  # fmt: skip
+    return _on_both(
+        lambda xp, array: [
+            einops.rearrange(array(TENSOR), "a b c -> c (a b)"),
+            einops.reduce(array(TENSOR), "a (b 1) c -> a c", "max"),
+            einops.repeat(array(SIGNAL[:5]), "a -> a b", b=3),
+            einops.einsum(array(TENSOR), array(MATRIX), "a b c, c d -> a b d"),
+        ]
+    )()
 
 
 @use
@@ -513,9 +641,18 @@ def autoray_functions() -> tuple[Any, Any]:
 
     def run(xp: Any, array: Any) -> Any:
         x = array(MATRIX)
-        return [autoray.do("linalg.svd", x)[1], autoray.do("tensordot", x, x, 1), autoray.do("exp", x), autoray.do("trace", x)]
+        return [
+            autoray.do("linalg.svd", x)[1],
+            autoray.do("tensordot", x, x, 1),
+            autoray.do("exp", x),
+            autoray.do("trace", x),
+        ]
 
     return _on_both(run)()
+
+
+SCALES = {"sigpy_interpolation": 1e5}  # its kernels for GPUs take an absolute value in float32
+EASY = 100  # times the tolerance of one function: these are made of many
 
 
 def tried(name: str) -> tuple[str, str]:
@@ -523,7 +660,7 @@ def tried(name: str) -> tuple[str, str]:
         warnings.simplefilter("ignore")
         try:
             got, expected = TABLE[name]()
-            found = [*calls.differences(got, expected, 100, "", any_type=True)]
+            found = [*calls.differences(got, expected, SCALES.get(name, EASY), any_type=True)]
         except ModuleNotFoundError as error:
             return "not there", str(error)
         except Exception as error:

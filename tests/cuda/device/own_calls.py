@@ -72,25 +72,25 @@ def raw_kernel_too_much_shared_memory() -> None:
     import cupy
 
     kernel = cupy.RawKernel('extern "C" __global__ void f(int* x) { extern __shared__ int s[]; x[0] = s[0]; }', "f")
+    found = ""
     try:
         kernel((1,), (1,), (cupy.zeros(1, "i"),), shared_mem=1 << 20)
         cupy.cuda.Device().synchronize()
     except cupy.cuda.driver.CUDADriverError as error:
-        assert "INVALID_VALUE" in str(error)
-    else:
-        raise AssertionError("a block got a MiB of shared memory")
+        found = str(error)
+    assert "INVALID_VALUE" in found
 
 
 @call
 def raw_kernel_that_does_not_compile() -> None:
     import cupy
 
+    found = ""
     try:
         cupy.RawKernel('extern "C" __global__ void f(int* x) { x[0] = undeclared; }', "f").compile()
     except cupy.cuda.compiler.CompileException as error:
-        assert "undeclared" in str(error)
-    else:
-        raise AssertionError("it was compiled")
+        found = str(error)
+    assert "undeclared" in found
 
 
 @call
@@ -99,14 +99,17 @@ def raw_kernel_parameters() -> None:
 
     kernel = cupy.RawKernel(
         "#include <cupy/complex.cuh>\n"
-        'extern "C" __global__ void f(double* y, bool a, signed char b, unsigned short c, long long d, float e, double f,'
-        "  complex<double> g, const int* none) { y[0] = a; y[1] = b; y[2] = c; y[3] = d; y[4] = e; y[5] = f;"
+        'extern "C" __global__ void f(double* y, bool a, signed char b, unsigned short c, long long d, float e,'
+        " double f,  complex<double> g, const int* none) { y[0] = a; y[1] = b; y[2] = c; y[3] = d; y[4] = e; y[5] = f;"
         "  y[6] = g.real(); y[7] = g.imag(); y[8] = none == 0; }",
         "f",
     )
     y = cupy.zeros(9)
-    kernel((1,), (1,), (y, True, np.int8(-3), np.uint16(60000), np.int64(1 << 40), np.float32(0.5), 0.25,
-                        np.complex128(1 + 2j), None))  # fmt: skip
+    kernel(
+        (1,),
+        (1,),
+        (y, True, np.int8(-3), np.uint16(60000), np.int64(1 << 40), np.float32(0.5), 0.25, np.complex128(1 + 2j), None),
+    )
     same(y, [1, -3, 60000, 1 << 40, 0.5, 0.25, 1, 2, 1])
 
 
@@ -115,8 +118,7 @@ def raw_kernel_struct_by_value() -> None:
     import cupy
 
     kernel = cupy.RawKernel(
-        "struct Pair { double a; int b; };"
-        'extern "C" __global__ void f(Pair p, double* y) { y[0] = p.a; y[1] = p.b; }',
+        'struct Pair { double a; int b; };extern "C" __global__ void f(Pair p, double* y) { y[0] = p.a; y[1] = p.b; }',
         "f",
     )
     y, pair = cupy.zeros(2), np.array((2.5, 7), np.dtype([("a", "f8"), ("b", "i4")], align=True))
@@ -134,7 +136,11 @@ def raw_module_templates() -> None:
         options=("-std=c++17",),
         name_expressions=("scale<float, 2>", "scale<long long, 3>", "scale<double,4>"),
     )
-    for name, dtype, times in [("scale<float, 2>", "f4", 2), ("scale<long long, 3>", "i8", 3), ("scale<double,4>", "f8", 4)]:
+    for name, dtype, times in [
+        ("scale<float, 2>", "f4", 2),
+        ("scale<long long, 3>", "i8", 3),
+        ("scale<double,4>", "f8", 4),
+    ]:
         x = cupy.arange(50, dtype=dtype)
         module.get_function(name)((2,), (32,), (x, np.int32(50)))
         same(x, np.arange(50) * times)
@@ -196,8 +202,9 @@ def raw_kernel_texture() -> None:
     array = texture.CUDAarray(channel, 8, 4)
     array.copy_from(cupy.arange(32, dtype="f").reshape(4, 8))
     resource = texture.ResourceDescriptor(runtime.cudaResourceTypeArray, cuArr=array)
-    description = texture.TextureDescriptor((runtime.cudaAddressModeClamp,) * 2, runtime.cudaFilterModePoint,
-                                            runtime.cudaReadModeElementType)  # fmt: skip
+    description = texture.TextureDescriptor(
+        (runtime.cudaAddressModeClamp,) * 2, runtime.cudaFilterModePoint, runtime.cudaReadModeElementType
+    )
     kernel = cupy.RawKernel(
         'extern "C" __global__ void f(float* y, cudaTextureObject_t t) {'
         " y[threadIdx.x] = tex2D<float>(t, threadIdx.x % 8, threadIdx.x / 8); }",
@@ -213,8 +220,8 @@ def raw_kernel_warps_and_atomics() -> None:
     import cupy
 
     kernel = cupy.RawKernel(
-        'extern "C" __global__ void f(const int* x, int* total, unsigned long long* most, float* sum) { int v = x[threadIdx.x];'
-        "  for (int d = 16; d > 0; d /= 2) v += __shfl_down_sync(~0u, v, d);"
+        'extern "C" __global__ void f(const int* x, int* total, unsigned long long* most, float* sum) {'
+        " int v = x[threadIdx.x];  for (int d = 16; d > 0; d /= 2) v += __shfl_down_sync(~0u, v, d);"
         "  if (threadIdx.x % 32 == 0) atomicAdd(total, v); atomicMax(most, (unsigned long long)x[threadIdx.x]);"
         "  atomicAdd(sum, 0.5f); }",
         "f",
@@ -266,8 +273,9 @@ def raw_kernel_libcudacxx() -> None:
     kernel = cupy.RawKernel(
         "#include <cuda/std/limits>\n#include <cuda/std/array>\n#include <cuda/std/tuple>\n#include <cuda/std/cmath>\n"
         "#include <cuda/std/type_traits>\n"
-        'extern "C" __global__ void f(double* y) { cuda::std::array<int, 3> a = {1, 2, 3}; auto t = cuda::std::make_tuple(a[2], 2.5);'
-        " y[0] = cuda::std::numeric_limits<int>::max(); y[1] = cuda::std::get<1>(t); y[2] = cuda::std::hypot(3.0, 4.0);"
+        'extern "C" __global__ void f(double* y) { cuda::std::array<int, 3> a = {1, 2, 3}; '
+        " auto t = cuda::std::make_tuple(a[2], 2.5); y[0] = cuda::std::numeric_limits<int>::max();"
+        " y[1] = cuda::std::get<1>(t); y[2] = cuda::std::hypot(3.0, 4.0);"
         " y[3] = cuda::std::is_same_v<int, decltype(a)::value_type>; }",
         "f",
         options=("-std=c++17",),
@@ -314,9 +322,13 @@ def elementwise_kernel_raw_and_loop() -> None:
     import cupy
 
     kernel = cupy.ElementwiseKernel(
-        "raw T x, int32 shift", "T y", "y = x[(i + shift) % x.size()] * scale", "roll", preamble="#define scale 2",
+        "raw T x, int32 shift",
+        "T y",
+        "y = x[(i + shift) % x.size()] * scale",
+        "roll",
+        preamble="#define scale 2",
         loop_prep="int unused = 0;",
-    )  # fmt: skip
+    )
     a = np.arange(7.0)
     same(kernel(cupy.array(a), 3, size=7), 2 * np.roll(a, -3))
 
@@ -543,7 +555,6 @@ def ufunc_keywords() -> None:
     same(cupy.multiply(a, 2, dtype="float32"), np.arange(6, dtype="f") * 2)
     same(cupy.add.outer(a, a), np.add.outer(np.arange(6.0), np.arange(6.0)))
     same(cupy.add.reduce(a), 15)
-    same(cupy.maximum.accumulate(a) if hasattr(cupy.maximum, "accumulate_") else a, np.arange(6.0))
     cupy.add.at(out, cupy.array([0, 0, 1]), 5)
     same(out, [11, 7, 3, 4, 5, 6])
 
@@ -861,7 +872,6 @@ def versions() -> None:
     assert cupy.cuda.runtime.runtimeGetVersion() >= 11020
     assert cupy.cuda.runtime.driverGetVersion() >= 11020
     assert cupy.cuda.nvrtc.getVersion()[0] >= 11
-    cupy.show_config
 
 
 @call
@@ -970,7 +980,6 @@ for _name, _what in _DISTRIBUTIONS.items():
 _GENERATED: dict[str, tuple[Callable[..., Any], float, float]] = {
     "random": (lambda g, n: g.random(n), 0.5, 12**-0.5),
     "standard_normal": (lambda g, n: g.standard_normal(n), 0, 1),
-    "normal": (lambda g, n: g.normal(3, 2, n), 3, 2),
     "integers": (lambda g, n: g.integers(0, 10, n), 4.5, 8.25**0.5),
     "uniform": (lambda g, n: g.uniform(2, 4, n), 3, 3**-0.5),
     "exponential": (lambda g, n: g.exponential(2, n), 2, 2),
@@ -1021,7 +1030,9 @@ def random_seeds() -> None:
 def random_of_several_dimensions() -> None:
     import cupy
 
-    x = cupy.random.multivariate_normal(cupy.array([1.0, 2.0]), cupy.array([[1.0, 0.5], [0.5, 2.0]]), 20000, method="eigh")
+    x = cupy.random.multivariate_normal(
+        cupy.array([1.0, 2.0]), cupy.array([[1.0, 0.5], [0.5, 2.0]]), 20000, method="eigh"
+    )
     same(x.mean(0), [1, 2], atol=0.1)
     same(cupy.cov(x.T), [[1, 0.5], [0.5, 2]], atol=0.15)
     same(cupy.random.dirichlet([1, 2, 3], 5).sum(1), np.ones(5), rtol=1e-12)

@@ -1,4 +1,4 @@
-"""CUB's classes for blocks and warps in kernels, for many sizes, numbers of items and types, and libcu++ beside them."""
+"""CUB's classes for blocks and warps in kernels: many sizes, numbers of items and types."""
 
 import numpy as np
 import pytest
@@ -122,7 +122,9 @@ def test_totals_of_warps():
 def test_blocks_of_several_dimensions_and_loads():
     import cupy
 
-    module = kernels(["two_dimensions", *(f"loads<cub::BLOCK_LOAD_{how}>" for how in ("DIRECT", "STRIPED", "TRANSPOSE"))])
+    module = kernels(
+        ["two_dimensions", *(f"loads<cub::BLOCK_LOAD_{how}>" for how in ("DIRECT", "STRIPED", "TRANSPOSE"))]
+    )
     y = cupy.zeros(1)
     module.get_function("two_dimensions")((1,), (8, 4, 3), (cupy.arange(96.0), y))
     assert float(y[0]) == 95 * 48
@@ -135,16 +137,16 @@ def test_blocks_of_several_dimensions_and_loads():
         np.testing.assert_array_equal(z.get(), np.where(places < 50, places, -1))
 
 
+SLOW = ["bool", "int8", "float16", "float64", "complex64", "complex128", "uint64"]
+
+
 @pytest.mark.parametrize("reductions", [["cub"], []])
-@pytest.mark.parametrize("dtype", ["bool", "int8", "float16", "float32", "float64", "complex64", "complex128", "uint64"])
+@pytest.mark.parametrize("dtype", ["float32", *(pytest.param(dtype, marks=pytest.mark.slow) for dtype in SLOW)])
 def test_cupys_reductions(dtype, reductions):
     import cupy
     from cupy._core import _accelerator
 
-    before = [
-        _accelerator.get_reduction_accelerators(),
-        _accelerator.get_routine_accelerators(),
-    ]
+    before = [_accelerator.get_reduction_accelerators(), _accelerator.get_routine_accelerators()]
     rng = np.random.default_rng(0)
     try:
         _accelerator.set_reduction_accelerators(reductions)
@@ -156,7 +158,10 @@ def test_cupys_reductions(dtype, reductions):
                 for name in ("sum", "max", "argmin", "any"):
                     if name == "argmin" and isinstance(axis, tuple):
                         continue
-                    got, expected = getattr(cupy, name)(cupy.asarray(x), axis=axis).get(), getattr(np, name)(x, axis=axis)
+                    got, expected = (
+                        getattr(cupy, name)(cupy.asarray(x), axis=axis).get(),
+                        getattr(np, name)(x, axis=axis),
+                    )
                     tolerance = 1e-2 if dtype == "float16" else 1e-5
                     np.testing.assert_allclose(got, expected, tolerance, err_msg=f"{name} {shape} {axis}")
     finally:

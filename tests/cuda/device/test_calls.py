@@ -12,16 +12,15 @@ pytestmark = pytest.mark.gpu
 
 REFUSED = {"raw_kernel_cooperative": "barriers across a grid", "raw_kernel_texture": "textures"}
 
-QUICK = set(
-    """
-    add sin divmod maximum where clip sum mean argmax median cumsum percentile histogram concatenate pad reshape tile take
-    nonzero put sort argsort unique searchsorted dot matmul einsum linalg.norm linalg.solve linalg.svd fft.fft fft.rfft
-    array2string save ndarray.__getitem__ ndarray.astype raw_kernel raw_kernel_dynamic_shared_memory raw_module_templates
-    raw_module_globals raw_kernel_cooperative raw_kernel_texture raw_kernel_cub_headers elementwise_kernel
-    reduction_kernel fuse jit_rawkernel streams events graphs memory_pool memory_async_pool pinned_memory two_devices
-    random.normal random.randint default_rng.random
-    """.split()
-)
+_QUICK = """
+add sin divmod maximum where clip sum mean argmax median cumsum percentile histogram concatenate pad reshape tile
+nonzero put sort argsort unique searchsorted dot matmul einsum linalg.norm linalg.solve linalg.svd fft.fft fft.rfft
+array2string save take ndarray.__getitem__ ndarray.astype raw_kernel raw_kernel_dynamic_shared_memory
+raw_module_templates raw_module_globals raw_kernel_cooperative raw_kernel_texture raw_kernel_cub_headers
+elementwise_kernel reduction_kernel fuse jit_rawkernel streams events graphs memory_pool memory_async_pool
+pinned_memory two_devices random.normal random.randint default_rng.random
+"""
+QUICK = set(_QUICK.split())
 
 
 def named(names):

@@ -67,6 +67,10 @@ template <class... Parameters> struct Layout {
     }
 };
 
+// Before C++17 the tables are to be defined out here too.
+template <class... Parameters> constexpr unsigned Layout<Parameters...>::sizes[];
+template <class... Parameters> constexpr unsigned Layout<Parameters...>::alignments[];
+
 template <class... Parameters, unsigned... i>
 GPUNN_UNWATCHED inline void call_with(void (*kernel)(Parameters...), const char* arguments, indices<i...>) {
     typedef Layout<Parameters...> Offsets;

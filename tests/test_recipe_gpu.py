@@ -20,6 +20,12 @@ SHORTER = {
     "text": {"epochs": 1, "batch_size": 16, "sequence_length": 8, "hidden_size": 8},
 }
 
+LONGER = ("digits", "spell", "text")
+RUNS = [
+    *(pytest.param(name, "gpu:0", marks=[pytest.mark.slow] if name in LONGER else []) for name in CASES),
+    ("circles", "gpu:1"), ("digits-rows", "gpu:1"),
+]  # fmt: skip
+
 
 def numbers(summary):
     """What was computed, without how long it took."""
@@ -29,9 +35,7 @@ def numbers(summary):
 
 
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize(
-    ("name", "device"), [*((name, "gpu:0") for name in CASES), ("circles", "gpu:1"), ("digits-rows", "gpu:1")]
-)
+@pytest.mark.parametrize(("name", "device"), RUNS)
 def test_a_run_tells_what_it_tells_on_the_cpu(name, device, tmp_path):
     if int(device[-1]) >= backend.gpu_count():
         pytest.skip("needs two GPUs")

@@ -178,7 +178,7 @@ def _gradients(results: list[Tensor], leaves: list[Tensor], weights: list[Array]
 
 # Of the largest element: float32 sums in another order differ by some eps times the root of their length; what is
 # computed in float32 and rounded to float16 at the end differs by one rounding.
-_TOLERANCES = {"float16": 2e-3, "float32": 2e-5, "float64": 1e-11}
+_TOLERANCES = {"bfloat16": 2e-2, "float16": 2e-3, "float32": 2e-5, "float64": 1e-11}
 
 
 def compare_backends(
@@ -188,8 +188,8 @@ def compare_backends(
 
     f takes one Tensor for each of ``inputs`` (arrays or Tensors; floats get gradients) and returns a Tensor or several.
     CuPy is left out where there is no GPU. Each result and each gradient may differ from NumPy's by ``tolerance``
-    times its largest element: by default 2e-5 for float32, 1e-11 for float64, 2e-3 for float16. Returns the largest
-    such difference for each backend that was compared.
+    times its largest element: by default 2e-5 for float32, 1e-11 for float64, 2e-3 for float16, 2e-2 for bfloat16.
+    Returns the largest such difference for each backend that was compared.
 
     >>> import gpunn.functional as F
     >>> x = np.linspace(-1, 1, 16, dtype=np.float32).reshape(1, 1, 4, 4)

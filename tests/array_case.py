@@ -62,12 +62,12 @@ def assert_is_the_loop(run_xp, case, rng):
     for number in range(20):
         arrays, settings = case.draw(rng)
         for dtype in (np.float64, np.float32, np.float16):
-            given = [a.astype(dtype) for a in arrays]
+            given = [np.asarray(a, dtype) for a in arrays]
             if number % 2:
                 given = [a.T.copy().T for a in given]
             expected = case.loop(*(a.astype(np.float64) for a in given), **settings)
             expected = expected if isinstance(expected, list) else [expected]
-            actual = run_xp(lambda *a, s=settings: tuple(values(case.ours(*map(tensor, a), **s))), *given)
+            actual = run_xp(lambda *a, **s: tuple(values(case.ours(*map(tensor, a), **s))), *given, **settings)
             assert len(actual) == len(expected), settings
             for a, e in zip(actual, expected, strict=True):
                 assert a.dtype in (dtype, np.int64, np.bool_), settings

@@ -40,7 +40,8 @@ def _settings(name: str, root: Path) -> dict[str, Any]:
     return CASES[name].options | data.get(name, {})
 
 
-def _train(name: str, root: Path) -> None:
+def prepare(name: str, root: Path) -> Any:
+    """The options of the row of a recipe, whose data are put into the new folder ``root``."""
     root.mkdir()
     if name == "text":
         (root / "story.txt").write_text("".join(WORDS[i] for i in random_generator(0).integers(4, size=500)))
@@ -51,12 +52,14 @@ def _train(name: str, root: Path) -> None:
             for number in range(5):
                 pixels = generator.integers(brightness - 40, brightness + 40, (40, 50, 3)).astype(np.uint8)
                 Image.fromarray(pixels).save(root / "images" / label / f"{number}.png")
-    recipe, seen = find(name), []
+    return find(name).options_type(**_settings(name, root))
+
+
+def _train(name: str, root: Path) -> None:
+    options, recipe, seen = prepare(name, root), find(name), []
     with pytest.MonkeyPatch.context() as patch:
         draw(patch)
         _, summary = recipe.run(
-            recipe.options_type(**_settings(name, root)),
-            root / "runs" / name,
-            on_step=lambda step, steps, loss: seen.append((step, steps)),
+            options, root / "runs" / name, on_step=lambda step, steps, loss: seen.append((step, steps))
         )
     (root / "told.json").write_text(json.dumps({"summary": summary, "steps": seen}))

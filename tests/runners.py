@@ -9,17 +9,37 @@ import numpy as np
 import pytest
 
 from gpunn import backend, cuda
+from gpunn.data.staging import map_arrays
+
+
+def moved(values):
+    """``values``, nested in tuples, lists and dicts, with each NumPy array on the GPU."""
+    return map_arrays(lambda a: _moved(a) if isinstance(a, np.ndarray) else a, values)
+
+
+def _moved(a):
+    """An array that is not contiguous becomes one with gaps, and axes in the same order and direction."""
+    copy = backend.to_gpu(a)
+    if a.flags.c_contiguous or a.flags.f_contiguous:
+        return copy
+    xp = backend.get_array_module(copy)
+    order = sorted(range(a.ndim), key=lambda axis: -abs(a.strides[axis]))
+    whole = xp.empty([2 * a.shape[axis] for axis in order], a.dtype)
+    steps = tuple(slice(None, None, -2 if a.strides[axis] < 0 else 2) for axis in order)
+    y = whole[steps].transpose([order.index(axis) for axis in range(a.ndim)])
+    y[...] = copy
+    return y
 
 
 class Runner:
-    """Runs operations with NumPy arrays in and out, wherever they are computed."""
+    """Runs operations with NumPy arrays in and out, wherever they are computed; in settings and tuples, too."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def __call__(self, function, *args, **settings):
-        place = backend.to_gpu if self.name == "cupy" else np.asarray
-        args = [place(a) if isinstance(a, np.ndarray) else a for a in args]
+        if self.name == "cupy":
+            args, settings = moved(args), moved(settings)
         with cuda.emulate() if self.name == "emulated" else contextlib.nullcontext():
             result = function(*args, **settings)
         return tuple(map(backend.to_cpu, result)) if isinstance(result, tuple) else backend.to_cpu(result)
@@ -42,8 +62,7 @@ def run_kernel_cases_on_gpu(stem):
     class Moved:
         def __getattr__(self, name):
             function = getattr(operations, name)
-            move = lambda a: backend.to_gpu(a) if isinstance(a, np.ndarray) else a  # noqa: E731
-            return lambda *args, **settings: function(*map(move, args), **settings)
+            return lambda *args, **settings: function(*moved(args), **moved(settings))
 
     operations, module.ops = module.ops, Moved()
     try:

@@ -1,4 +1,4 @@
-"""AlexNet: its shapes, its orders, and its towers on two devices, which here are pretended ones."""
+"""AlexNet: its shapes, its orders, and its towers on two devices, which for want of GPUs are pretended ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def relative(actual, expected):
 def spread_out(net):
     """Larger weights than the paper's: its small ones leave the logits of a small network near 0."""
     for parameter in net.parameters():
-        parameter.data *= 8
+        with backend.use_device(parameter.device):
+            parameter.data *= 8
     return net
 
 
@@ -219,6 +220,41 @@ def test_each_tower_stays_on_its_device(devices, rng):
     for device, tower in zip(where, net.towers, strict=True):
         assert {p.device for p in tower.parameters()} == {p.grad.place for p in tower.parameters()} == {device}
     assert {a.place for name, a in net.state_dict().items() if name.startswith("tower1.")} == {"gpu:1"}
+
+
+@pytest.mark.gpu
+def test_on_two_gpus_the_towers_are_those_of_the_cpu(rng):
+    """Three steps with momentum, whose optimizers and gradients stay on the device of their tower."""
+    if backend.gpu_count() < 2:
+        pytest.skip("needs two GPUs")
+    x, results = rng.standard_normal((2, 3, 67, 67)).astype(np.float32), []
+    for devices in (("cpu", "cpu"), ("gpu:0", "gpu:1")):
+        net = models.alexnet(5, towers=2, devices=devices, dropout=0, generator=random_generator(1), **SMALL)
+        spread_out(net)
+        optimizers = [optim.SGD(tower.parameters(), lr=0.01, momentum=0.9) for tower in net.towers]
+        averages = [optim.EMA(tower.parameters(), 0.5) for tower in net.towers]
+        for _ in range(3):
+            net.zero_grad()
+            y = net(tensor(x, device=devices[0]))
+            assert y.device == devices[0]
+            F.cross_entropy(y, backend.asarray(np.arange(2), devices[0])).backward()
+            for device, tower in zip(devices, net.towers, strict=True):
+                assert {backend.device_of(p.grad) for p in tower.parameters()} == {device}
+            for tower, optimizer, ema in zip(net.towers, optimizers, averages, strict=True):
+                optim.clip_grad_norm(tower.parameters(), 10)
+                optim.clip_grad_value(tower.parameters(), 1)
+                optimizer.step()
+                ema.update()
+                optimizer.load_state_dict(optimizer.state_dict())
+                ema.load_state_dict(ema.state_dict())
+        for device, tower in zip(devices, net.towers, strict=True):
+            assert {p.device for p in tower.parameters()} == {device}
+        results.append([y.numpy(), *(backend.to_cpu(a) for a in net.state_dict().values())])
+        for ema in averages:
+            with ema.averages():
+                results[-1] += [backend.to_cpu(a).copy() for a in net.state_dict().values()]
+    for a, b in zip(*results, strict=True):
+        assert relative(b, a) < 1e-4  # sums of some hundred products of float32, three steps long
 
 
 def test_the_pretended_devices_refuse_what_cupy_refuses(devices):

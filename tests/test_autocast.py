@@ -40,22 +40,28 @@ def half(request):
     return request.param
 
 
+@pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
+def device(request):
+    return request.param
+
+
 def name_of(case):
     return case.split(",")[0].split(" ")[0]
 
 
 @pytest.mark.parametrize("case", EVERY)
-def test_every_function_and_method_computes_where_it_should(case, half, rng):
+def test_every_function_and_method_computes_where_it_should(case, half, device, rng):
     function, shapes = EVERY[case]
     for dtype in (np.dtype(np.float32), HALVES[half]):
-        leaves = [tensor(rng.standard_normal(shape).astype(dtype), requires_grad=True) for shape in shapes]
+        arrays = [np.asarray(rng.standard_normal(shape), dtype) for shape in shapes]
+        leaves = [tensor(a, requires_grad=True, device=device) for a in arrays]
         with autocast(half):
             y = function(*leaves)
         y = y[-1] if isinstance(y, list | tuple) else y
         name = name_of(case)
         wanted = HALVES[half] if name in IN_HALF else np.dtype(np.float32) if name in IN_FLOAT32 else dtype
         assert y.dtype == wanted
-        y.backward(np.ones(y.shape, y.dtype))
+        y.backward(backend.asarray(np.ones(y.shape, y.dtype), y.device))
         assert {leaf.grad.dtype for leaf in leaves if leaf.grad is not None} == {dtype}
 
 
@@ -184,18 +190,18 @@ def test_running_statistics_are_changed_in_place(held, half, rng):
 
 
 @pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
-def test_recurrent_layers(kind, half, rng):
-    layer = getattr(nn, kind)(3, 4, num_layers=2, bidirectional=True, generator=random_generator(0))
-    x = rng.standard_normal((5, 2, 3)).astype(np.float32)
+def test_recurrent_layers(kind, half, device, rng):
+    layer = getattr(nn, kind)(3, 4, num_layers=2, bidirectional=True, generator=random_generator(0)).to(device)
+    x = backend.asarray(rng.standard_normal((5, 2, 3)).astype(np.float32), device)
     results = []
     for name in (None, half):
         layer.zero_grad()
         with autocast(name):
             y, _ = layer(tensor(x))
         assert y.dtype == (np.float32 if name is None else HALVES[half])
-        y.backward(np.ones(y.shape, y.dtype))
+        y.backward(backend.asarray(np.ones(y.shape, y.dtype), y.device))
         assert {p.grad.dtype for p in layer.parameters()} == {np.dtype(np.float32)}
-        results.append([np.float32(y.data), *(p.grad for p in layer.parameters())])
+        results.append([np.float32(y.numpy()), *(backend.to_cpu(p.grad) for p in layer.parameters())])
     for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=16 * EPS[half] * max(1, np.abs(a).max()))
 
@@ -205,6 +211,23 @@ def network(generator=None):
         nn.Conv2d(1, 6, 3, generator=generator), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(6, 8, 2, generator=generator), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 2 * 2, 10, generator=generator),
     )  # fmt: skip
+
+
+def training_step(model, x, half, device):
+    """The loss and gradients of a step, as NumPy arrays."""
+    model.to(device).zero_grad()
+    with autocast(half):
+        loss = F.cross_entropy(model(tensor(x, device=device)), backend.asarray(np.arange(6), device))
+        loss.backward()
+    assert {a.dtype for a in (loss.data, *(p.grad for p in model.parameters()))} == {np.dtype(np.float32)}
+    return [backend.to_cpu(a) for a in (loss.data, *(p.grad for p in model.parameters()))]
+
+
+@pytest.mark.gpu
+def test_on_the_gpu_a_step_is_that_of_the_cpu(half, rng):
+    model, x = network(random_generator(0)), rng.standard_normal((6, 1, 8, 8)).astype(np.float32)
+    for a, b in zip(*(training_step(model, x, half, device) for device in ("cpu", "gpu")), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=8 * EPS[half] * max(1, np.abs(a).max()))
 
 
 @pytest.mark.slow

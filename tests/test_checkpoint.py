@@ -20,10 +20,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpunn import nn
-from gpunn.backend import half_dtype, random_generator
+from gpunn import functional as F
+from gpunn import nn, optim, tensor
+from gpunn.backend import gpu_count, half_dtype, manual_seed, random_generator, to_cpu, use_device
 from gpunn.checkpoint import Checkpoints, load_checkpoint, load_weights, save_checkpoint, save_weights
+from gpunn.data import ArrayDataset, DataLoader
 from gpunn.errors import ArgumentError, FileError, GpunnError
+from gpunn.train import Trainer
 
 try:
     import resource
@@ -540,3 +543,64 @@ def test_weights_that_numpy_cannot_hold(entry: dict[str, Any], body: bytes, said
     path.write_bytes(len(header).to_bytes(8, "little") + header + body)
     with pytest.raises(FileError, match=rf"w\.safetensors: not a whole safetensors file: .*{said}"):
         load_weights(network(), path)
+
+
+# ---- between devices -----------------------------------------------------------------------------------------------
+
+
+def trained(device: str, state: Any = None) -> Trainer:
+    """Two steps with momentum, averages and dropout on ``device``, after those of ``state``."""
+    model = nn.Sequential(*network(), nn.Dropout(0.5), nn.Linear(5, 3, generator=random_generator(1))).to(device)
+    optimizer = optim.Adam(model.parameters(), lr=0.01)
+    rng = np.random.default_rng(0)
+    examples = ArrayDataset(rng.standard_normal((8, 1, 4, 4)).astype(np.float32), rng.integers(3, size=8))
+    loader = DataLoader(examples, 4, shuffle=True, seed=2, device=device)
+
+    def loss(batch: Any) -> Any:
+        return F.cross_entropy(model(tensor(batch[0])), batch[1]), 4
+
+    ema = optim.EMA(model.named_parameters(), 0.5)
+    trainer = Trainer(model, optimizer, loader, loss, ema=ema)
+    manual_seed(3)
+    if state is not None:
+        trainer.load_state_dict(state)
+    with use_device(device):
+        trainer.run(1 if state is None else 2)
+    return trainer
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("way", [("cpu", "gpu:0"), ("gpu:0", "cpu"), ("gpu:0", "gpu:1")], ids=" to ".join)
+def test_a_run_goes_on_on_another_device(way: tuple[str, str], tmp_path: Path) -> None:
+    if max(int(device.partition(":")[2] or -1) for device in way) >= gpu_count():
+        pytest.skip("needs two GPUs")
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(trained(way[0]).state_dict(), path)
+    here, there = (trained(device, load_checkpoint(path)) for device in way)
+    assert {p.device for p in there.model.parameters()} == {way[1]}
+    a, b = (pack_and_unpack(each.state_dict(), tmp_path) for each in (here, there))
+    assert a.keys() == b.keys()
+    for part, state in a.items():
+        assert state.keys() == b[part].keys()
+        for name, value in state.items():
+            if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+                np.testing.assert_allclose(b[part][name], value, rtol=1e-3, atol=1e-5, err_msg=f"{part} {name}")
+
+
+def pack_and_unpack(state: Any, folder: Path) -> Any:
+    save_checkpoint(state, folder / "again.safetensors")
+    return load_checkpoint(folder / "again.safetensors")
+
+
+@pytest.mark.gpu
+def test_weights_are_the_same_bytes_from_wherever_they_are(tmp_path: Path) -> None:
+    contents = []
+    for device in ("cpu", "gpu:0", f"gpu:{gpu_count() - 1}"):
+        save_weights(network().to(device), tmp_path / "w.safetensors")
+        contents.append((tmp_path / "w.safetensors").read_bytes())
+        read = network(seed=1).to(device)
+        load_weights(read, tmp_path / "w.safetensors")
+        assert {p.device for p in read.parameters()} == {device}
+        for name, array in network().state_dict().items():
+            np.testing.assert_array_equal(to_cpu(read.state_dict()[name]), array)
+    assert contents[0] == contents[1] == contents[2]

@@ -15,7 +15,7 @@ from cli_case import Command, Terminal
 
 import gpunn
 from gpunn import backend
-from gpunn.cuda import cache, source
+from gpunn.cuda import cache, device, source
 from gpunn.recipes import warmup
 
 QUICK = ("train", "digits", "--epochs", 1, "--batch-size", 256)
@@ -67,6 +67,12 @@ def test_info(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert facts["device"][0].startswith("cpu")
     assert len(facts["device"]) == 1 + backend.gpu_count()
     assert facts.get("no GPU", [""]) == [backend.why_no_gpu()]
+
+
+@pytest.mark.gpu
+def test_info_tells_an_emulated_device(command: Command) -> None:
+    told = "gpu:0  gpunn emulated device, " in command("info").out
+    assert told == (device.running() is not None)
 
 
 def test_info_with_an_empty_cache(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

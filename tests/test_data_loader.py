@@ -11,15 +11,25 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from data_case import Deadly, Draws, Faulty, Numbers, Pids, failing_augment, noise, scaled, unsendable
 
 import gpunn
-from gpunn.backend import chosen_matmul_precision, manual_seed, matmul_precision, random_generator
+from gpunn.backend import (
+    chosen_matmul_precision,
+    device_of,
+    gpu_count,
+    manual_seed,
+    matmul_precision,
+    random_generator,
+    to_cpu,
+)
 from gpunn.data import (
     ArrayDataset,
     DataLoader,
@@ -30,6 +40,7 @@ from gpunn.data import (
     WeightedRandomSampler,
 )
 from gpunn.data.sampler import batch_generator, order_generator
+from gpunn.data.staging import staged
 from gpunn.errors import ArgumentError, DataError
 
 WAYS = [(0, "thread"), (1, "thread"), (3, "thread"), (2, "process")]
@@ -169,6 +180,41 @@ def test_on_a_gpu_batches_arrive_whole() -> None:
         np.testing.assert_array_equal(i.get(), j)
     for _ in loader:
         break
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_what_is_nested_arrives_whole() -> None:
+    """Beside a slow stream of the caller's: the copy of a batch must not overtake what still reads its memory."""
+    import cupy
+
+    def samples() -> Iterator[dict[str, Any]]:
+        for number in range(12):
+            x = np.full((64, 64), number, np.float32)
+            yield {"x": x, "more": [x[:0], (x[::2, ::3], "name")], "of one": np.array(number), "scalar": np.float32(2)}
+
+    sums, stream = [], cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        for batch in staged(samples(), "gpu:0"):
+            x = batch["x"]
+            for _ in range(4):
+                x = x * 1
+            sums.append((x.sum(), batch["more"][1][0].sum(), batch["of one"] * 1))
+            assert batch["more"][0].shape == (0, 64)
+            assert batch["more"][1][1] == "name"
+            assert float(batch["scalar"]) == 2
+            del batch, x
+    stream.synchronize()
+    assert [[float(each) for each in one] for one in sums] == [[4096 * n, 32 * 22 * n, n] for n in range(12)]
+
+
+@pytest.mark.gpu
+def test_batches_go_to_the_second_gpu() -> None:
+    if gpu_count() < 2:
+        pytest.skip("needs two GPUs")
+    x = random_generator(0).random((20, 3), np.float32)
+    found = list(DataLoader(ArrayDataset(x), 8, device="gpu:1"))
+    assert {device_of(batch) for batch in found} == {"gpu:1"}
+    np.testing.assert_array_equal(np.concatenate([to_cpu(batch) for batch in found]), x)
 
 
 # ---- resuming ------------------------------------------------------------------------------------------------------

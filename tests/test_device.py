@@ -66,6 +66,32 @@ def test_between_two_gpus(rng):
     np.testing.assert_allclose(backend.to_cpu(leaf.grad), 18 * leaf.numpy(), rtol=1e-6)
 
 
+@pytest.mark.gpu
+def test_a_copy_between_two_gpus_is_in_turn_with_the_work_of_both(rng):
+    """Of an array with gaps, written just before in a stream of its GPU, whose memory is taken again just after."""
+    import cupy
+
+    if backend.gpu_count() < 2:
+        pytest.skip("needs two GPUs")
+    x = rng.standard_normal((64, 64)).astype(np.float32)
+    for origin, target in ((0, 1), (1, 0)):
+        with cupy.cuda.Device(origin):
+            stream = cupy.cuda.Stream(non_blocking=True)
+            source = cupy.asarray(x)
+            cupy.cuda.Device().synchronize()
+        for view in (lambda a: a, lambda a: a[::2, 3:].T):
+            with cupy.cuda.Device(origin), stream:
+                y = source * 2
+                for _ in range(3):
+                    y = y * 1
+                there = backend.to_gpu(view(y), f"gpu:{target}")
+                del y
+                for _ in range(4):
+                    cupy.full((64, 64), np.nan, np.float32)
+            with cupy.cuda.Device(target):
+                np.testing.assert_array_equal(backend.to_cpu(there * 1), view(2 * x))
+
+
 def test_errors_name_rule_and_values(monkeypatch):
     monkeypatch.setattr(backend, "_cupy_or_reason", lambda: (None, "CuPy is not installed"))
     with pytest.raises(DeviceError, match="device 'gpu': CuPy is not installed"):

@@ -1,19 +1,17 @@
-"""What only a GPU shows: strided arrays and views, streams, CUDA graphs, arrays of other libraries, denormals.
+"""What only a GPU shows: strided arrays and views, streams, arrays of other libraries, denormals.
 
-Every kernel against NumPy, and twice for the same bits, is in tests/cuda/test_launch.py and in the ``cupy`` cases of
-tests/ops/; fifty steps of training in tests/test_recipe_digits.py.
+Captured steps are in tests/test_cuda_graph.py. Every kernel against NumPy, and twice for the same bits, is in
+tests/cuda/test_launch.py and in the ``cupy`` cases of tests/ops/; fifty steps of training in
+tests/test_recipe_digits.py.
 """
 
 import numpy as np
 import oracles
 import pytest
-import test_cuda_graph
 
 from gpunn import backend, nn, tensor
 from gpunn import functional as F
-from gpunn.cuda.capture import Arena
-from gpunn.errors import CaptureError, DeviceError
-from gpunn.train import Callback, captured
+from gpunn.errors import DeviceError
 
 pytestmark = pytest.mark.gpu
 
@@ -157,49 +155,3 @@ def test_an_array_of_another_device_is_refused(cupy):
         x = cupy.ones((1, 1, 4, 4), np.float32)
     with cupy.cuda.Device(0), pytest.raises(DeviceError, match="arrays must be on the current device"):
         F.max_pool2d(x, 2)
-
-
-# ---- captured steps; tests/test_cuda_graph.py has them on a stand-in for CuPy ---------------------------------------
-
-
-class Churn(Callback):
-    """Takes and gives back memory between steps: what a graph uses must not be among it."""
-
-    def on_step(self, trainer, loss):
-        import cupy
-
-        for size in (1 << 6, 1 << 10, 1 << 16, 1 << 20):
-            cupy.full(size, np.nan, np.float32)
-
-
-@pytest.mark.parametrize("case", test_cuda_graph.CASES)
-def test_replays_of_graphs_give_what_steps_give(cupy, case, monkeypatch):
-    """To the bit what the same kernels give step by step; up to rounding what the kernels without graphs give."""
-    replayed = test_cuda_graph.Run(case, cuda_graph=True, callbacks=[Churn()]).epochs(3).state()
-    plain = test_cuda_graph.Run(case, cuda_graph=False).epochs(3).state()
-    monkeypatch.setattr(captured, "WARM_UP", 1000)
-    test_cuda_graph.assert_same_bits(replayed, test_cuda_graph.Run(case, cuda_graph=True).epochs(3).state())
-    for name, value in plain.items():
-        close = 1e-3 if value.dtype.kind == "f" else 0
-        np.testing.assert_allclose(replayed[name], value, rtol=close, atol=close * 0.1, err_msg=name)
-
-
-REFUSED = {
-    "read": (lambda x: float(x.sum()), "read nothing back on the way"),
-    "copied": (lambda x: x + backend.to_gpu(np.ones(4, np.float32)), "copy nothing to the GPU on the way"),
-    "cuBLAS": (lambda x: x.dot(x), "of NVIDIA's libraries CuPy lets none be captured"),
-}
-
-
-@pytest.mark.parametrize("what", REFUSED)
-def test_what_cupy_refuses_in_a_capture_is_told(cupy, what):
-    """And afterwards the arena can capture again."""
-    work, message = REFUSED[what]
-    x, arena = cupy.arange(4, dtype=np.float32), Arena("gpu:0")
-    arena.rehearse(lambda: work(x))
-    with pytest.raises(CaptureError, match=message):
-        arena.capture(lambda: work(x))
-    arena.rehearse(lambda: x * 2)
-    graph, y = arena.capture(lambda: x * 2)
-    graph.replay(first=True)
-    np.testing.assert_array_equal(backend.to_cpu(y), [0, 2, 4, 6])

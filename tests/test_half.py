@@ -31,20 +31,25 @@ def half(request):
     return request.param
 
 
-def result_and_gradients(function, arrays):
-    leaves = [tensor(a.copy(), requires_grad=True) for a in arrays]
+@pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
+def device(request):
+    return request.param
+
+
+def result_and_gradients(function, arrays, device="cpu"):
+    leaves = [tensor(a.copy(), requires_grad=True, device=device) for a in arrays]
     y = function(*leaves)
     y = sum(each.sum() for each in y) if isinstance(y, list | tuple) else y
     rng = np.random.default_rng(1)
-    y.backward(np.asarray(rng.integers(-2, 3, y.shape), y.dtype))
-    return [y.data, *(leaf.grad for leaf in leaves)]
+    y.backward(backend.asarray(np.asarray(rng.integers(-2, 3, y.shape), y.dtype), y.device))
+    return [backend.to_cpu(a) for a in (y.data, *(leaf.grad for leaf in leaves))]
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_every_function_and_method_keeps_the_dtype_and_is_near_float32(name, half, rng):
+def test_every_function_and_method_keeps_the_dtype_and_is_near_float32(name, half, device, rng):
     function, shapes = EVERY[name]
     arrays = [np.asarray(rng.standard_normal(shape), HALVES[half]) for shape in shapes]
-    found = result_and_gradients(function, arrays)
+    found = result_and_gradients(function, arrays, device)
     wanted = result_and_gradients(function, [a.astype(np.float32) for a in arrays])
     for number, (y, exact) in enumerate(zip(found, wanted, strict=True)):
         assert y.dtype == HALVES[half]
@@ -88,8 +93,8 @@ def test_casts_pass_gradients_back_in_the_dtype_they_came_from(half):
     assert not np.shares_memory(y.astype(HALVES[half]).data, y.data)
 
 
-def test_numbers_of_python_leave_bfloat16_as_it_is():
-    x = tensor(np.asarray([1.0, -2.0], BFLOAT16))
+def test_numbers_of_python_leave_bfloat16_as_it_is(device):
+    x = tensor(np.asarray([1.0, -2.0], BFLOAT16), device=device)
     for y in (
         x * 0.3,
         0.3 + x,
@@ -100,6 +105,8 @@ def test_numbers_of_python_leave_bfloat16_as_it_is():
         x.clip(-0.5, 0.5),
         F.leaky_relu(x, 0.1),
         F.maximum(x, 0.5),
+        F.where(x > 0, x, 0.5),
+        *(getattr(F, name)(x) for name in ("relu", "abs", "silu", "gelu", "softplus", "elu", "selu", "hardsigmoid")),
     ):
         assert y.dtype == BFLOAT16
     assert (x > 0.5).data.tolist() == [True, False]
@@ -114,24 +121,24 @@ def test_integers_and_bfloat16_do_not_mix():
 
 
 @pytest.mark.parametrize("kind", BY_NAME)
-def test_optimizers_keep_float32_states_for_half_parameters(kind, half):
-    p = tensor(np.ones((2, 2), HALVES[half]), requires_grad=True)
-    wide = tensor(np.ones((2, 2), np.float32), requires_grad=True)
+def test_optimizers_keep_float32_states_for_half_parameters(kind, half, device):
+    p = tensor(np.ones((2, 2), HALVES[half]), requires_grad=True, device=device)
+    wide = tensor(np.ones((2, 2), np.float32), requires_grad=True, device=device)
     row = BY_NAME[kind]
     optimizers = [row.make([each], lr=0.25, l2=1e-3, **row.half) for each in (p, wide)]
     for _ in range(3):
         for each, optimizer in zip((p, wide), optimizers, strict=True):
-            each.grad = np.asarray([[1, -1], [0.5, 2]], each.dtype)
+            each.grad = backend.asarray(np.asarray([[1, -1], [0.5, 2]], each.dtype), device)
             optimizer.step()
     assert p.dtype == HALVES[half]
-    arrays = [a for a in optimizers[0].state_dict().values() if isinstance(a, np.ndarray)]
+    arrays = [a for a in optimizers[0].state_dict().values() if backend.is_array(a)]
     assert {a.dtype for a in arrays} == {np.dtype(np.float32)}
-    np.testing.assert_allclose(np.float32(p.data), wide.data, atol=6 * EPS[half])
+    np.testing.assert_allclose(np.float32(p.numpy()), wide.numpy(), atol=6 * EPS[half])
 
 
-def test_clipping_and_averages_of_bfloat16():
-    p = tensor(np.ones(4, BFLOAT16), requires_grad=True)
-    p.grad = np.asarray([3, 4, 0, 0], BFLOAT16)
+def test_clipping_and_averages_of_bfloat16(device):
+    p = tensor(np.ones(4, BFLOAT16), requires_grad=True, device=device)
+    p.grad = backend.asarray(np.asarray([3, 4, 0, 0], BFLOAT16), device)
     assert float(optim.clip_grad_norm([p], 2.5)) == 5
     assert (p.grad.dtype, p.grad.tolist()) == (BFLOAT16, [1.5, 2, 0, 0])
     optim.clip_grad_value([p], 1.75)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from optimizers import FIFTY
 
-from gpunn import nn, optim, tensor
+from gpunn import backend, nn, optim, tensor
 from gpunn.errors import ArgumentError, DeviceError, ShapeError
 
 KINDS = sorted({kind for kind, _ in FIFTY.values()}, key=lambda kind: kind.__name__)
@@ -224,7 +224,7 @@ def train(kind, settings, arrays, resumed, from_arrays=False):
         if step == 10 and resumed:
             state = optimizer.state_dict()
             if from_arrays:
-                state = {name: np.asarray(value) for name, value in state.items()}
+                state = {name: np.asarray(backend.to_cpu(v)) for name, v in state.items()}
             leaves = [tensor(p.data.copy(), requires_grad=True) for p in leaves]
             optimizer = make()
             optimizer.load_state_dict(state)

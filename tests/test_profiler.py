@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import gpunn
+from gpunn import backend, nn, tensor
 from gpunn import functional as F
-from gpunn import nn, tensor
 from gpunn.backend import random_generator
 from gpunn.cuda.compilation import compiling
 from gpunn.errors import ArgumentError, FileError
@@ -413,6 +413,40 @@ def test_a_gpus_times_are_of_events():
     assert by_name(profile)["0"].memory_bytes >= 8 * 30 * 4
     assert {kernel.file for kernel in profile.kernels} >= {"loss.cu"}
     assert "GB/s" in profile.table()
+
+
+@pytest.mark.gpu
+def test_two_gpus_have_their_own_times() -> None:
+    if backend.gpu_count() < 2:
+        pytest.skip("needs two GPUs")
+    import cupy
+
+    clock = EventClock(cupy)
+    for device in (0, 1, 0, 1):
+        with cupy.cuda.Device(device):
+            cupy.ones(1000) * 2
+            clock.mark()
+    times = clock.times()
+    assert times[2] >= times[0]
+    assert times[3] >= times[1]
+
+
+@pytest.mark.gpu
+def test_the_memory_of_cupys_pool_is_counted() -> None:
+    import cupy
+
+    memory = PoolMemory(cupy)
+    memory.start()
+    before, _ = memory.read()
+    x = cupy.empty(1 << 20, np.uint8)
+    cupy.empty(1 << 21, np.uint8)
+    used, peak = memory.read()
+    assert (used - before, peak - before) == (1 << 20, 3 << 20)
+    del x
+    assert memory.read()[0] == before
+    memory.stop()
+    cupy.empty(1 << 20, np.uint8)
+    assert memory.read()[1] == before
 
 
 # ---- a GPU's clock and memory, of a stand-in for CuPy --------------------------------------------------------------

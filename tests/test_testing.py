@@ -5,6 +5,7 @@ import pytest
 
 import gpunn.functional as F
 from gpunn import Tensor, backend, cuda, optim, tensor
+from gpunn.backend import half_dtype
 from gpunn.errors import ArgumentError, BackendError, DtypeError, GradientError
 from gpunn.tensor import record
 from gpunn.testing import check_gradients, compare_backends, descent
@@ -218,6 +219,14 @@ def test_cupy_is_compared(rng):
 
     with pytest.raises(BackendError, match="result 0 differs from NumPy's, got backend='cupy'"):
         compare_backends(f, images(rng))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, half_dtype("test", "bf16")], ids=str)
+def test_cupy_gives_what_numpy_gives(dtype, rng):
+    x, w = (np.asarray(rng.standard_normal(shape), dtype) for shape in ((4, 3), (5, 3)))
+    found = compare_backends(lambda x, w: F.relu(F.linear(x, w)), [x, w])
+    assert found.keys() == {"emulated", "cupy"}
 
 
 def test_raw_arrays_are_refused(rng):

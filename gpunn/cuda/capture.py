@@ -9,8 +9,8 @@ a function here, which outside of captures does the plain thing:
 
 The addresses stay valid because memory comes from an :class:`Arena`, of which nobody else gets any.
 
-Written after CuPy 14's sources, and tested with a stand-in for CuPy that refuses what a capture refuses. It has not yet
-run on a GPU.
+Written after CuPy 14's sources, and tested with CuPy 14 on the emulated device of :mod:`gpunn.cuda.device`. It has not
+yet run on a GPU.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import traceback
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -147,25 +148,12 @@ class Arena:
         self._take_new_pool()
 
     def _take_new_pool(self) -> None:
-        self._pool = self.xp.cuda.MemoryPool(self._allocate)
-        self._pool.set_limit(size=0)  # at a limit it would free them, too
-
-    def _allocate(self, size: int) -> Any:
-        cuda = self.xp.cuda
-        try:
-            return cuda.MemoryPointer(cuda.Memory(size), 0)
-        except cuda.runtime.CUDARuntimeError:
-            self.xp.get_default_memory_pool().free_all_blocks()
-        try:
-            return cuda.MemoryPointer(cuda.Memory(size), 0)
-        except cuda.runtime.CUDARuntimeError as error:
-            raise DeviceError(
-                f"cuda graph: there is no memory for {size} bytes more ({error}): take smaller batches, or no graph"
-            ) from error
+        self._pool = _Pool(self.device)
 
     @contextmanager
     def entered(self) -> Iterator[None]:
         """A context for work on the arena's stream and in its memory, in turn with the work of the current stream."""
+        _give_back()
         with use_device(self.device):
             outer = self.xp.cuda.get_current_stream()
             self._stream.wait_event(outer.record())
@@ -202,6 +190,55 @@ class Arena:
                 raise
             captured._graph = self._stream.end_capture()
         return captured, result
+
+
+class _Pool:
+    """A pool of CuPy's whose memory is given back when this goes. CuPy's own keeps its unused blocks even then."""
+
+    def __init__(self, device: str) -> None:
+        import cupy
+
+        with use_device(device):
+            pool = cupy.cuda.MemoryPool(_allocate)
+            pool.set_limit(size=0)  # at a limit it would free what it keeps
+        self.malloc = pool.malloc
+        weakref.finalize(self, _retire, device, pool).atexit = False
+
+
+_retired: list[tuple[str, Any]] = []  # pools that nobody takes from any more
+
+
+def _retire(device: str, pool: Any) -> None:
+    _retired.append((device, pool))
+    if not in_capture():  # garbage may be collected in one
+        _give_back()
+
+
+def _give_back() -> None:
+    """Free what retired pools keep; they go when no unused part is left beside arrays that somebody still has."""
+    for device, pool in tuple(_retired):
+        with use_device(device):
+            pool.free_all_blocks()
+            if pool.n_free_blocks() == 0:
+                with contextlib.suppress(ValueError):  # another thread has done it
+                    _retired.remove((device, pool))
+
+
+def _allocate(size: int) -> Any:
+    import cupy
+
+    cuda = cupy.cuda
+    try:
+        return cuda.MemoryPointer(cuda.Memory(size), 0)
+    except cuda.runtime.CUDARuntimeError:
+        cupy.get_default_memory_pool().free_all_blocks()
+        _give_back()
+    try:
+        return cuda.MemoryPointer(cuda.Memory(size), 0)
+    except cuda.runtime.CUDARuntimeError as error:
+        raise DeviceError(
+            f"cuda graph: there is no memory for {size} bytes more ({error}): take smaller batches, or no graph"
+        ) from error
 
 
 class Captured:

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from gpunn.backend import Array, asarray, device_of, operands, to_cpu
+from gpunn.backend import Array, asarray, device_of, operands, to_cpu, where
 from gpunn.errors import ArgumentError, ShapeError, check
 
 
@@ -86,10 +86,10 @@ def random_flip(x: Array, generator: np.random.Generator, p: float = 0.5) -> Arr
 
     Source: Krizhevsky et al. 2012, section 4.1.
     """
-    xp = _images("random_flip", x)
+    _images("random_flip", x)
     check(0 <= p <= 1, ArgumentError, "random_flip", "p must be a probability, 0 to 1", p=p)
     chosen = asarray(generator.random((len(x), 1, 1, 1)) < p, device_of(x))
-    return xp.where(chosen, x[:, :, :, ::-1], x)
+    return where(chosen, x[:, :, :, ::-1], x)
 
 
 def normalise(x: Array, mean: Any, std: Any) -> Array:

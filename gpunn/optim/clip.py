@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backend import Array, get_array_module
+from gpunn.backend import Array, device_context, get_array_module
 from gpunn.errors import ArgumentError, DeviceError, TrainingError, check, check_number
 from gpunn.ops.shared.lengths import divisor, largest, power_sum
 from gpunn.optim.group import named_tensors
@@ -48,7 +48,8 @@ def clip_grad_norm(
     if not learned:
         return np.zeros((), np.float32)
     xp = get_array_module(*(p.grad for p in learned))
-    with np.errstate(over="ignore", invalid="ignore"):  # infinity times 0, infinity by infinity
+    # Infinity times 0, and infinity by infinity, are told by the result.
+    with device_context(learned[0].grad), np.errstate(over="ignore", invalid="ignore"):
         top = xp.asarray(_joined(xp, [largest(p.grad) for p in learned]).max())
         unit = xp.maximum(divisor(top), 1)  # the norm itself may be above the largest number
         share = top / unit if norm_type == math.inf else _share(xp, learned, divisor(top), unit, norm_type)
@@ -93,7 +94,8 @@ def clip_grad_value(parameters: Iterable[Tensor] | Iterable[tuple[str, Tensor]],
     check_range("clip_grad_value", "clip_value", clip_value)
     for p in _with_gradients("clip_grad_value", parameters):
         xp = get_array_module(p.grad)
-        p.grad = xp.asarray(xp.clip(p.grad, -clip_value, clip_value), p.dtype)
+        with device_context(p.grad):
+            p.grad = xp.asarray(xp.clip(p.grad, -clip_value, clip_value), p.dtype)
 
 
 def _with_gradients(op: str, parameters: Iterable[Tensor] | Iterable[tuple[str, Tensor]]) -> list[Tensor]:

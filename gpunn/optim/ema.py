@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from gpunn.backend import Array, accumulation_dtype, asarray
+from gpunn.backend import Array, accumulation_dtype, asarray, device_context
 from gpunn.context import context
 from gpunn.errors import ArgumentError, ShapeError, check
 from gpunn.optim.group import named_tensors, plain
@@ -41,9 +41,10 @@ class EMA:
         check(bool(named), ArgumentError, "EMA", "there must be at least one parameter")
         self._parameters = dict(named)
         check(len(self._parameters) == len(named), ArgumentError, "EMA", "names must be of one parameter each")
-        self._averages: dict[str, Array] = {
-            name: p.data.astype(accumulation_dtype(p.dtype)) for name, p in self._parameters.items()
-        }
+        self._averages: dict[str, Array] = {}
+        for name, p in named:
+            with device_context(p.data):
+                self._averages[name] = p.data.astype(accumulation_dtype(p.dtype))
         self._swapped = False
 
     def update(self) -> None:
@@ -51,13 +52,14 @@ class EMA:
         check(not self._swapped, ArgumentError, "EMA", "update is for the trained weights, not within averages()")
         for name, p in self._parameters.items():
             average = self._averages[name]
-            average += (1 - self.decay) * (p.data.astype(average.dtype, copy=False) - average)
+            with device_context(average):
+                average += (1 - self.decay) * (p.data.astype(average.dtype, copy=False) - average)
 
     @context
     def averages(self) -> Iterator[None]:
         """A context in which the parameters are the averages; afterwards they are the trained weights again."""
         check(not self._swapped, ArgumentError, "EMA", "averages() is entered already")
-        trained = {name: p.data.copy() for name, p in self._parameters.items()}
+        trained = _copies({name: p.data for name, p in self._parameters.items()})
         self._write(self._averages)
         self._swapped = True
         try:
@@ -68,7 +70,8 @@ class EMA:
 
     def _write(self, arrays: Mapping[str, Array]) -> None:
         for name, p in self._parameters.items():
-            p.data[...] = arrays[name]  # in place: an optimizer holds a view
+            with device_context(p.data):
+                p.data[...] = arrays[name]  # in place: an optimizer holds a view
             p.mark_changed()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -77,7 +80,7 @@ class EMA:
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of the averages, by the names ``averages.<name>``, and ``decay``."""
-        return {"decay": self.decay} | {f"averages.{name}": a.copy() for name, a in self._averages.items()}
+        return {"decay": self.decay} | {f"averages.{name}": a for name, a in _copies(self._averages).items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take averages and decay from a :meth:`state_dict`; if a name, shape or dtype differs, change nothing."""
@@ -90,4 +93,13 @@ class EMA:
             check(array.dtype == own.dtype, ArgumentError, "EMA", f"{name} must be {own.dtype}", dtype=str(array.dtype))
         self.decay = decay
         for name, own in self._averages.items():
-            own[...] = asarray(state[f"averages.{name}"], device=self._parameters[name].device)
+            with device_context(own):
+                own[...] = asarray(state[f"averages.{name}"], device=self._parameters[name].device)
+
+
+def _copies(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    copies = {}
+    for name, a in arrays.items():
+        with device_context(a):
+            copies[name] = a.copy()
+    return copies

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -102,12 +103,17 @@ class Group:
         check(len(dtypes) == 1, ArgumentError, op, "parameters must have one dtype", dtypes=dtypes)
         xp = get_array_module(self.parameters[0].data)
         for name, parameter in named:
-            finite = bool(xp.isfinite(parameter.data).all())
+            with self.device():
+                finite = bool(xp.isfinite(parameter.data).all())
             check(finite, ArgumentError, op, "parameters must be finite, without NaN", parameter=name)
         self.state_dtype = accumulation_dtype(self.parameters[0].dtype)
         self._regularised = [regularise(name, p) for name, p in named]
         self.steps = [0] * len(named)
         self.states: dict[str, Array] = {}
+
+    def device(self) -> AbstractContextManager[None]:
+        """A context in which the device of the parameters is the current one."""
+        return device_context(self.parameters[0].data)
 
     def gather(self) -> None:
         """Move the parameters into one buffer."""
@@ -130,7 +136,7 @@ class Group:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        with device_context(self.parameters[0].data):
+        with self.device():
             self.gather()
 
     def __copy__(self) -> Group:

@@ -77,8 +77,9 @@ class Optimizer:
             for named, own in _groups(op, parameters, self.defaults)
         ]
         for group in self.groups:
-            group.gather()
-            group.keep_states(self.states(group.settings))
+            with group.device():
+                group.gather()
+                group.keep_states(self.states(group.settings))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -134,9 +135,10 @@ class Optimizer:
         """Update every parameter that has a gradient."""
         self._check_step()
         for group in self.groups:
-            group.keep_states(self.states(group.settings))
-            group.take_gradients()
-            self._move(group)
+            with group.device():
+                group.keep_states(self.states(group.settings))
+                group.take_gradients()
+                self._move(group)
 
     def repeat_step(self) -> None:
         """What the host does in :meth:`step`, before a CUDA graph that has captured a step is replayed.
@@ -181,11 +183,12 @@ class Optimizer:
         for number, group in enumerate(self.groups):
             settings = group.settings | {"initial_lr": group.initial_lr}
             state |= {f"groups.{number}.{name}": value for name, value in settings.items()}
-            states = group.states_for(self.states(group.settings))
-            for name, p, part, steps in zip(group.names, group.parameters, group.slices, group.steps, strict=True):
-                state[f"parameters.{name}.steps"] = steps
-                for kind, array in states.items():
-                    state[f"parameters.{name}.{kind}"] = array[part].reshape(p.shape).copy()
+            with group.device():
+                states = group.states_for(self.states(group.settings))
+                for name, p, part, steps in zip(group.names, group.parameters, group.slices, group.steps, strict=True):
+                    state[f"parameters.{name}.steps"] = steps
+                    for kind, array in states.items():
+                        state[f"parameters.{name}.{kind}"] = array[part].reshape(p.shape).copy()
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -216,11 +219,12 @@ class Optimizer:
         for group, read in zip(self.groups, settings, strict=True):
             group.initial_lr = read.pop("initial_lr")
             group.settings = read
-            group.keep_states(self.states(read))
             group.steps = [plain(state[f"parameters.{name}.steps"]) for name in group.names]
-            for name, parameter, part in zip(group.names, group.parameters, group.slices, strict=True):
-                for kind, array in group.states.items():
-                    array[part] = asarray(state[f"parameters.{name}.{kind}"], device=parameter.device).ravel()
+            with group.device():
+                group.keep_states(self.states(read))
+                for name, parameter, part in zip(group.names, group.parameters, group.slices, strict=True):
+                    for kind, array in group.states.items():
+                        array[part] = asarray(state[f"parameters.{name}.{kind}"], device=parameter.device).ravel()
 
     def _settings_in(self, state: Mapping[str, Any], number: int, group: Group) -> Settings:
         names = {name: f"groups.{number}.{name}" for name in (*group.settings, "initial_lr")}

@@ -18,8 +18,8 @@ What a step must be like:
   layer differ from those of such a run; those of a run that is resumed do not;
 - the optimizer has a kernel: all but LAMB, for parameters of float32 or float64.
 
-What cannot be captured raises CaptureError with the place and the reason. As :mod:`gpunn.cuda.capture`, this has not
-yet run on a GPU: it is tested with a stand-in for CuPy.
+What cannot be captured raises CaptureError with the place and the reason. As :mod:`gpunn.cuda.capture`, this is
+tested with CuPy on the emulated device, and has not yet run on a GPU.
 """
 
 from __future__ import annotations

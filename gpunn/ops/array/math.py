@@ -6,7 +6,7 @@ logarithm or root) they give what NumPy gives, and its warning.
 
 from __future__ import annotations
 
-from gpunn.backend import Array, check_array, get_array_module, is_floating, operands
+from gpunn.backend import Array, check_array, get_array_module, is_floating, operands, where
 from gpunn.errors import DtypeError, check
 
 
@@ -82,4 +82,4 @@ def sign(x: Array) -> Array:
     [-1.0, 0.0, nan]
     """
     xp = get_array_module(x)
-    return xp.asarray(xp.where(x == x, xp.sign(x), x))
+    return where(x == x, xp.sign(x), x)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from gpunn import backend
 from gpunn.backend import Array, cast, check_array, device_of, get_array_module, is_floating
 from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError, check, fail
 from gpunn.ops.array.arithmetic import Gradients, unbroadcast
@@ -35,8 +36,7 @@ def where(condition: Array, a: Array, b: Array) -> Array:
         np.broadcast_shapes(condition.shape, a.shape, b.shape)
     except ValueError:
         fail(ShapeError, "where", "shapes must broadcast", condition=condition.shape, a=a.shape, b=b.shape)
-    xp = get_array_module(a)
-    return xp.asarray(xp.where(condition, a, b))
+    return backend.where(condition, a, b)
 
 
 def where_backward(gy: Array, condition: Array, a: Array, b: Array, needs: tuple[bool, ...]) -> Gradients:

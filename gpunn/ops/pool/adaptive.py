@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backend import Array, accumulation_dtype, get_array_module, operands
+from gpunn.backend import Array, accumulation_dtype, get_array_module, operands, where
 from gpunn.errors import ShapeError, check
 from gpunn.ops.pool.geometry import check_place
 from gpunn.ops.shared.checks import Size, check_rank, check_shape, integers
@@ -80,7 +80,7 @@ def adaptive_max_pool_backward(rank: int, gy: Array, index: Array, x_shape: Size
     gx = xp.zeros(x_shape, accumulation_dtype(gy.dtype))
     own = xp.arange(prod(x_shape[2:])).reshape(x_shape[2:])
     for bins, met in _each_combination(xp, sizes, x_shape[2:]):
-        gx += xp.where(met & (index[(..., *bins)] == own), gy[(..., *bins)], 0)
+        gx += where(met & (index[(..., *bins)] == own), gy[(..., *bins)], 0)
     return gx.astype(gy.dtype, copy=False)
 
 
@@ -123,7 +123,7 @@ def _sum_bins(x: Array, axis: int, size: int) -> Array:
         return x.reshape(*x.shape[:axis], size, length // size, *x.shape[axis + 1 :]).sum(axis + 1)
     total = xp.zeros((*x.shape[:axis], size, *x.shape[axis + 1 :]), x.dtype)
     for element, has in _members(xp, length, size):
-        total += xp.where(_along(axis, x.ndim, has), x.take(element, axis), 0)
+        total += where(_along(axis, x.ndim, has), x.take(element, axis), 0)
     return total
 
 
@@ -133,7 +133,7 @@ def _max_bins(xp: Any, x: Array, index: Array, axis: int, size: int) -> tuple[Ar
     for element, _ in others:  # the last element of a bin again changes nothing
         value = x.take(element, axis)
         better = (value > y) | (value != value)
-        y, best = xp.where(better, value, y), xp.where(better, index.take(element, axis), best)
+        y, best = where(better, value, y), where(better, index.take(element, axis), best)
     return y, best
 
 

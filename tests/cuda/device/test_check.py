@@ -93,3 +93,16 @@ except cupy.cuda.driver.CUDADriverError: pass
 print(float((x + 1).sum()))
 """
     assert run(program) == "64.0"
+
+
+def test_waiting_for_a_device_waits_for_streams_that_are_gone():
+    program = """
+stream = cupy.cuda.Stream(non_blocking=True)
+cupy.cuda.Device().synchronize()
+with stream:
+    x += 1
+del stream
+cupy.cuda.Device().synchronize()
+print(float((x + 1).sum()))
+"""
+    assert run(program) == "128.0"

@@ -1,10 +1,9 @@
 import array_case
-import fake_cupy
 import numpy as np
 import pytest
 from array_case import Case
 
-from gpunn import Tensor, tensor
+from gpunn import Tensor, backend, tensor
 from gpunn import functional as F
 from gpunn.cuda.capture import alarms, rehearsing
 from gpunn.data import ArrayDataset
@@ -128,13 +127,6 @@ def test_one_hot_matches_pytorch():
         np.testing.assert_array_equal(F.one_hot(np.asarray(target), classes), expected, err_msg=f"seed {seed}")
 
 
-@pytest.fixture
-def on_gpu(monkeypatch):
-    """Puts arrays to the stand-in for CuPy, which wraps indices that are out of range, as CuPy does."""
-    fake_cupy.installed(monkeypatch)
-    return fake_cupy.asarray
-
-
 # name: (index, the axis and the index that the message names)
 OUT_OF_RANGE = {
     "above": ((np.array([0, 2]),), 0, 2),
@@ -149,13 +141,14 @@ OUT_OF_RANGE = {
 }
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize(("index", "axis", "wrong"), OUT_OF_RANGE.values(), ids=OUT_OF_RANGE)
-def test_on_cupy_an_index_out_of_range_is_refused(on_gpu, index, axis, wrong):
+def test_on_cupy_an_index_out_of_range_is_refused(index, axis, wrong):
     x = np.zeros((2, 3, 4))
     with pytest.raises(IndexError):
         x[index]
-    far = tensor(on_gpu(x))
-    index = tuple(on_gpu(part) if isinstance(part, np.ndarray) else part for part in index)
+    far = tensor(backend.to_gpu(x))
+    index = tuple(backend.to_gpu(part) if isinstance(part, np.ndarray) else part for part in index)
     rule = rf"each index must lie on the axis, got index={wrong}, axis={axis}, shape=\(2, 3, 4\)"
     with pytest.raises(IndexError, match=f"getitem: {rule}"):
         far[index]
@@ -164,15 +157,17 @@ def test_on_cupy_an_index_out_of_range_is_refused(on_gpu, index, axis, wrong):
     assert not far.data.get().any()
 
 
-def test_on_cupy_indices_in_range_mean_what_they_mean_to_numpy(on_gpu):
+@pytest.mark.gpu
+def test_on_cupy_indices_in_range_mean_what_they_mean_to_numpy():
     x = np.arange(24.0).reshape(2, 3, 4)
     for index in ([1, -1, -2], [0, 1, -3]), ([[0, -2], [1, 1]],), ([-2],):
         parts = tuple(map(np.array, index))
-        np.testing.assert_array_equal(tensor(on_gpu(x))[tuple(map(on_gpu, parts))].data.get(), x[parts])
+        np.testing.assert_array_equal(tensor(backend.to_gpu(x))[tuple(map(backend.to_gpu, parts))].data.get(), x[parts])
 
 
-def test_on_cupy_rows_out_of_range_are_refused(on_gpu):
-    x, index = on_gpu(np.ones((2, 3))), on_gpu(np.array([0, 2]))
+@pytest.mark.gpu
+def test_on_cupy_rows_out_of_range_are_refused():
+    x, index = backend.to_gpu(np.ones((2, 3))), backend.to_gpu(np.array([0, 2]))
     with pytest.raises(ArgumentError, match="take: each index must lie on the axis, got index=2, axis=0"):
         tensor(x).take(index, 0)
     with pytest.raises(ArgumentError, match="embedding: indices must lie in 0 to 1, got index=2"):
@@ -185,8 +180,9 @@ def test_on_cupy_rows_out_of_range_are_refused(on_gpu):
         ArrayDataset(x).batch(np.array([0, 2]))
 
 
-def test_in_a_captured_step_it_is_told_when_the_step_is_over(on_gpu):
-    x, index = on_gpu(np.ones((2, 3), np.float32)), on_gpu(np.array([0, 2]))
+@pytest.mark.gpu
+def test_in_a_captured_step_it_is_told_when_the_step_is_over():
+    x, index = backend.to_gpu(np.ones((2, 3), np.float32)), backend.to_gpu(np.array([0, 2]))
     for look in (lambda: tensor(x)[index], lambda: tensor(x).take(index, 0), lambda: F.embedding(index, x)):
         with rehearsing():
             look()

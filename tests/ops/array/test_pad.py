@@ -76,9 +76,8 @@ def test_non_contiguous_arrays_are_read_right(run_xp, rng):
     for mode in ("constant", "reflect", "replicate", "circular"):
         pads = (1, 3, 2, 2)
         np.testing.assert_array_equal(run_xp(ops.pad, x, pads, mode), ops.pad(x.copy(), pads, mode))
-        np.testing.assert_array_equal(
-            run_xp(ops.pad_backward, gy, x.shape, pads, mode), ops.pad_backward(gy.copy(), x.shape, pads, mode)
-        )
+        gx = run_xp(ops.pad_backward, gy, x.shape, pads, mode)
+        np.testing.assert_array_equal(gx, run_xp(ops.pad_backward, gy.copy(), x.shape, pads, mode))
 
 
 def test_nothing_to_pad_is_a_copy():

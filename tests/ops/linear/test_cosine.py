@@ -59,7 +59,8 @@ def test_a_length_below_eps_counts_as_eps(run_xp):
 
 def test_non_contiguous_arrays_are_read_right(run_xp, rng):
     x1, x2 = rng.standard_normal((2, 6, 9))[:, ::2, ::3].transpose(0, 2, 1)
-    np.testing.assert_array_equal(run_xp(ops.cosine_similarity, x1, x2), ops.cosine_similarity(x1.copy(), x2.copy()))
+    y = run_xp(ops.cosine_similarity, x1, x2)
+    oracles.assert_close(y, run_xp(ops.cosine_similarity, x1.copy(), x2.copy()), 3)  # CuPy sums in another order
 
 
 def test_errors_name_rule_and_values():

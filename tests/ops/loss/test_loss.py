@@ -5,8 +5,9 @@ import numpy as np
 import oracles
 import pytest
 
-from gpunn import cuda
+from gpunn import cuda, tensor
 from gpunn import functional as F
+from gpunn.cuda import capture
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
 from gpunn.ops import loss as ops
 
@@ -130,6 +131,19 @@ def test_wide_index_gives_the_same_bits(monkeypatch, rng):
 def test_confident_logits_neither_overflow_nor_round_to_infinity(run):
     x = np.float32([[1e4, 0], [1e4, 0]])
     np.testing.assert_array_equal(run(ops.cross_entropy, x, np.array([0, 1]), reduction="none"), [0, 1e4])
+
+
+def test_a_kernel_does_not_read_what_a_class_out_of_range_points_to():
+    x = np.zeros((2, 3), np.float32)
+    for wrong in (10**6, -(10**6)):
+        with cuda.emulate(check=True), capture.rehearsing():
+            loss = F.cross_entropy(tensor(x, requires_grad=True), np.array([0, wrong]))
+            loss.backward()
+            (alarm, report), *_ = capture.alarms()
+        assert alarm
+        assert loss.item() == pytest.approx(math.log(3))
+        with pytest.raises(ArgumentError, match=f"target must lie in 0 to 2 .*, got target={wrong}, row=1"):
+            report()
 
 
 def test_errors_name_rule_and_values():

@@ -115,11 +115,10 @@ def test_empty_and_non_contiguous_arrays(run_xp, rng):
         forward, pair = getattr(ops, name), name == "cosine_embedding_loss"
         backward = getattr(ops, f"{name}_backward{'_x1' if pair else ''}")
         y = run_xp(forward, *arguments, reduction="none")
-        np.testing.assert_array_equal(y, forward(*packed, reduction="none"))
+        oracles.assert_close(y, run_xp(forward, *packed, reduction="none"), 3)  # CuPy sums in another order
         g = gy[:, 0] if y.ndim == 1 else gy
-        np.testing.assert_array_equal(
-            run_xp(backward, g, *arguments, reduction="none"), backward(g.copy(), *packed, reduction="none")
-        )
+        gx = run_xp(backward, g, *arguments, reduction="none")
+        oracles.assert_close(gx, run_xp(backward, g.copy(), *packed, reduction="none"), 3)
         nothing = [a[:0] for a in arguments]
         assert np.isnan(run_xp(forward, *nothing))
         assert run_xp(forward, *nothing, reduction="sum") == 0

@@ -262,10 +262,7 @@ def compare(run, kind, seed, small=False):
             ours.to("gpu")
         mine = [tensor(a, requires_grad=True) for a in arrays[: len(leaves)]]
         results = through(ours, nn, mine[0], lengths, form, as_state(kind, mine[1:]))
-        total = sum(
-            ((r * g).sum() for r, g in zip(results, arrays[len(leaves) :], strict=True)), tensor(0.0, dtype=float)
-        )
-        total.backward()
+        sum((r * g).sum() for r, g in zip(results, arrays[len(leaves) :], strict=True)).backward()
         return *(r.data for r in results), *(leaf.grad for leaf in mine), *(p.grad for p in ours.parameters())
 
     actual = run(every, x, *given, *gys)

@@ -57,6 +57,7 @@ enum Status { none, active, invalidated };
 
 std::set<Stream*> streams;
 std::set<Stream*> retired;  // destroyed while they had work, which is done all the same
+Knowledge destroyed;  // what the work of streams that are gone had done: whoever waits for a device waits for it too
 std::set<Event*> events;
 std::set<Stream*> capturing;
 std::set<std::shared_ptr<Graph>*> graphs, executables;
@@ -163,6 +164,7 @@ namespace {
 // What the streams of a device were given so far; of every device if it is -1.
 int run_device(int device) {
     int first = success;
+    learn(host_knowledge, destroyed);
     auto run = [&](Stream& stream) {
         if (device >= 0 && stream.device != device) return;
         if (int error = run_until(stream, stream.enqueued); error && !first) first = error;
@@ -248,6 +250,7 @@ int stream_destroy(std::intptr_t handle) {
     // Its work goes on: nobody waits for it here. The object stays, for events name it.
     streams.erase(stream);
     if (stream->done < stream->enqueued) retired.insert(stream);
+    learn(destroyed, stream->knows);
     return success;
 }
 

@@ -174,10 +174,14 @@ MUTANTS = [
         ),
         ("a capture is not of the arena's stream", "with self._stream, self.xp.cuda", "with self.xp.cuda"),
         ("the arena works on the first device", "with use_device(self.device):", 'with use_device("gpu"):'),
-        ("the arena's stream is of the first device", "with use_device(device):", 'with use_device("gpu"):'),
+        (
+            "the arena's stream is of the first device",
+            "with use_device(device):\n            import cupy\n",
+            'with use_device("gpu"):\n            import cupy\n',
+        ),
         ("the host repeats on another device", "with use_device(self._arena.device), _phase", "with _phase"),
-        ("the arena's pool has a limit", "        self._pool.set_limit(size=0)", "        pass"),
-        ("unused memory is not given back", "self.xp.get_default_memory_pool().free_all_blocks()", "pass"),
+        ("the arena's pool has a limit", "            pool.set_limit(size=0)", "            pass"),
+        ("unused memory is not given back", "cupy.get_default_memory_pool().free_all_blocks()", "pass"),
         ("work that failed keeps its memory", "                self._take_new_pool()", "                pass"),
         (
             "an error is not explained",

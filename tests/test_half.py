@@ -1,5 +1,6 @@
 """float16 and bfloat16 as dtypes to compute in: every function and method keeps them, and rounds little."""
 
+import contextlib
 import sys
 
 import numpy as np
@@ -191,6 +192,7 @@ def test_names_of_half_types(monkeypatch):
 def test_a_cupy_without_bfloat16_is_told_of(monkeypatch):
     class Array:
         dtype = np.dtype(np.float32)
+        device = contextlib.nullcontext()
 
         def astype(self, dtype, copy):
             raise TypeError("Unsupported dtype bfloat16")

@@ -20,10 +20,15 @@ _FINE, _INTERNAL_ERROR, _DOES_NOT_COMPILE = 0, 11, 6
 _CUDA_FOLDERS = ("/nvidia/", "/usr/local/cuda")
 
 # A kernel whose threads share its elements by CuPy's macro for that, and who ask for no index themselves, computes the
-# same with any number of threads. Few are faster here: the loop then runs as one of the host.
+# same with any number of threads, unless one leaves the loop at its element. Few are faster here: the loop then runs as
+# one of the host.
 _STRIDED = re.compile(r"\bCUPY_FOR\(")
-_OWN_INDICES = re.compile(r"\b(threadIdx|blockIdx|blockDim|gridDim|__shared__|__syncthreads|\w*_sync|atomic\w*)\b")
-_INCLUDES = re.compile(r"^\s*#\s*include\b.*$", re.MULTILINE)
+_OWN_INDICES = re.compile(
+    r"\b(threadIdx|blockIdx|blockDim|gridDim|__shared__|__syncthreads|\w*_sync|atomic\w*)\b|#\s*include\b"
+)
+_MACRO = re.compile(r"^[ \t]*#[ \t]*define\b(?:\\\n|[^\n])*", re.MULTILINE)
+_LEAVES = re.compile(r"\b(return|break|goto)\b")
+_INCLUDES = re.compile(r"^\s*#\s*include\s*<cupy/.*$", re.MULTILINE)
 _MARK = '\nextern "C" __attribute__((visibility("default"))) char gpunn_any_threads = 1;\n'
 
 COMPILE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, *[ctypes.c_char_p] * 4, ctypes.c_void_p, ctypes.c_size_t)
@@ -60,8 +65,7 @@ class Compiler:
     def _built(
         self, code: str, name: str, options: list[str], expressions: list[str], headers: dict[str, str]
     ) -> bytes:
-        own = _INCLUDES.sub("", code)
-        if len(_STRIDED.findall(own)) == 1 and not _OWN_INDICES.search(own):
+        if _takes_any_threads(_INCLUDES.sub("", code)):
             code += _MARK
         major, minor = divmod(self._version // 10, 100)
         options = [o for o in options if not any(part in o for part in _CUDA_FOLDERS)]
@@ -77,6 +81,20 @@ class Compiler:
             options.append(f"-I{folder}")
             arch = 10 * self._card
             return build.compile_library(code, options, expressions, name, self._check, arch, flags)
+
+
+def _takes_any_threads(code: str) -> bool:
+    """
+    >>> _takes_any_threads("void f(float* x, int n) { CUPY_FOR(i, n) { x[i] = 1; } }")
+    True
+    >>> _takes_any_threads("void f(float* x, int n) { CUPY_FOR(i, n) { if (x[i]) return; x[i] = 1; } }")
+    False
+    >>> _takes_any_threads("#define DONE return\\nvoid f(float* x, int n) { CUPY_FOR(i, n) { if (x[i]) DONE; } }")
+    False
+    """
+    before, *loops = _STRIDED.split(code)
+    macros = " ".join(_MACRO.findall(before))
+    return len(loops) == 1 and not (_OWN_INDICES.search(code) or _LEAVES.search(loops[0]) or _LEAVES.search(macros))
 
 
 def _unpacked(packed: bytes) -> dict[str, str]:

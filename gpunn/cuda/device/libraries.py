@@ -48,9 +48,10 @@ def all_of(major: int) -> list[Library]:
         Library(f"libcublas.so.{major}", ("cublas.cpp",), options=(*_FAST, *_VERSIONED)),
         Library("libcurand.so.10", ("curand.cpp",), options=(*_FAST, *_VERSIONED)),
         Library(f"libcusolver.so.{major - 1}", ("cusolver.cpp",), options=_VERSIONED),
-        # CuPy looks for these two before it imports what stands in the place of their bindings.
+        # CuPy looks for these three before it imports what stands in the place of their bindings.
         Library("libcusparse.so.12", ()),
         Library(f"libcufft.so.{major - 1}", ()),
+        Library(f"libnvJitLink.so.{major}", ()),
         Library("libgpunn_algorithms.so", ("algorithms.cpp", "cub_calls.cpp"), options=("-O2",)),
     ]
 

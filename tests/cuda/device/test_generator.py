@@ -259,7 +259,10 @@ assert 95 < lies_there(counts).mean() < 105, lies_there(counts)
 assert -0.6 < lies_there(out).mean() < -0.4
 with stream:
     failed = rng.exponential(wrong)
-stream.synchronize()
+try:
+    stream.synchronize()
+except cupy.cuda.runtime.CUDARuntimeError as error:
+    print(error)
 assert np.isnan(lies_there(failed)).all()
 """
 
@@ -269,4 +272,4 @@ def test_late_draws_are_in_the_order_of_their_stream():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     ended = subprocess.run([sys.executable, "-c", LATE], env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    assert "ValueError: scale < 0" in ended.stderr
+    assert "cudaErrorLaunchFailure: unspecified launch failure: ValueError: scale < 0" in ended.stdout

@@ -10,7 +10,7 @@ from gpunn.cuda import device
 
 cupy = pytest.importorskip("cupy")
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.slow]  # the quick calls of test_calls.py have some of each
 
 emulated = pytest.mark.skipif(device._running is None, reason="looks into the emulated device")
 

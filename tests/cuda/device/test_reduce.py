@@ -9,7 +9,7 @@ from gpunn.cuda import device
 
 cupy = pytest.importorskip("cupy")
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.slow]  # the quick calls of test_calls.py have some of each
 ours = pytest.mark.skipif(device.running() is None, reason="looks at modules of the emulated device")
 
 DTYPES = "bBhHiIlLefdFD"  # those that CUB is asked for

@@ -390,7 +390,7 @@ def test_what_is_not_served_is_refused_by_name():
             getattr(cusparse, name)(1, 2)
     with pytest.raises(NotImplementedError, match="of the type 1"):
         cusparse.createCsr(1, 1, 0, 0, 0, 0, cusparse.CUSPARSE_INDEX_16U, cusparse.CUSPARSE_INDEX_16U, 0, 1)
-    with pytest.raises(ImportError, match="libnccl.so.2: No such file"):  # as on a machine without it
+    with pytest.raises(ImportError, match=r"Failure finding .libnccl"):  # as on a machine without it
         importlib.import_module("cupy_backends.cuda.libs").__getattr__("nccl")
 
 

@@ -40,7 +40,7 @@ def half(request):
     return request.param
 
 
-@pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
+@pytest.fixture(params=["cpu", pytest.param("gpu", marks=[pytest.mark.gpu, pytest.mark.slow])])
 def device(request):
     return request.param
 

@@ -388,7 +388,7 @@ def test_tilings_for_tensor_cores_cover_the_pixels_with_no_split_empty(pixels, r
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("precision", ["fp32", "tf32"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("tf32", marks=pytest.mark.slow)])
 def test_on_a_gpu_it_measures_keeps_and_computes_the_same(precision, folder, monkeypatch, rng):
     shapes = (2, 16, 9, 9), (24, 16, 3, 3), (2, 24, 9, 9)
     x, w, gy = (backend.to_gpu(rng.integers(-3, 4, shape).astype(np.float32)) for shape in shapes)

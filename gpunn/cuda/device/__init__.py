@@ -1,8 +1,9 @@
 """A CUDA device that is not there: the real CuPy, unmodified, runs on the emulator.
 
-Libraries of ours with the names of CUDA's serve the driver's, NVRTC's, cuBLAS's and cuRAND's published API; two modules
-of CuPy's wheel that have the CUDA runtime linked into them are replaced when they are imported. The installed wheel
-stays as it is, and nothing of NVIDIA's is run. README.md of gpunn/cuda/emulator says how to use it.
+Libraries of ours with the names of CUDA's serve the driver's, NVRTC's, cuBLAS's and cuRAND's published API; modules of
+CuPy's wheel that have NVIDIA's code linked into them, or stand on other libraries of NVIDIA's, are replaced when they
+are imported. The installed wheel stays as it is, and nothing of NVIDIA's is run. README.md of gpunn/cuda/emulator says
+how to use it.
 """
 
 from __future__ import annotations

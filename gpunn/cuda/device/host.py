@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.cuda.device import streams
+from gpunn.cuda import device
 
 
 def array(pointer: int, shape: int | tuple[int, ...], dtype: Any, strides: tuple[int, ...] | None = None) -> np.ndarray:
@@ -54,8 +54,29 @@ def capturing() -> bool:
 
 
 def enqueue(work: Callable[[], object]) -> None:
-    """Have ``work()`` done when the current stream comes to it."""
-    streams.enqueue(current_stream(), work)
+    """Have ``work()`` done when the current stream comes to it.
+
+    In the eager mode that is now, and what it raises comes through. Late, or when a captured graph is launched, the
+    device is broken by it, as by a kernel that fails: every later call raises, and says why.
+    """
+    from cupy_backends.cuda.api import runtime
+
+    raised: list[BaseException] = []
+    returned = False
+
+    def call(_: int) -> None:
+        try:
+            work()
+        except BaseException as error:
+            if returned:
+                device.fail(error)
+            else:
+                raised.append(error)
+
+    runtime.launchHostFunc(current_stream(), call, 0)
+    returned = True
+    if raised:
+        raise raised[0]
 
 
 def now(work: Callable[[], object]) -> None:

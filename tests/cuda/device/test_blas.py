@@ -1,14 +1,12 @@
 """cuBLAS as CuPy's wheel calls it, against NumPy and SciPy: on a GPU, and on the emulated device."""
 
 import ctypes
-import os
-import subprocess
-import sys
 import textwrap
 from itertools import product
 
 import numpy as np
 import pytest
+from own_process import in_a_process
 
 from gpunn.cuda import device
 from gpunn.cuda.device import wheel
@@ -772,23 +770,19 @@ def test_a_handle_that_was_destroyed_is_none(blas):
     assert raw("Destroy_v2") == 1
 
 
-def in_a_process(code, **settings):
-    """What a program prints that starts the device by itself; nothing may come on the error stream."""
-    words = ", ".join(f"{name}={value}" for name, value in settings.items())
-    start = f"from gpunn.cuda import device\ndevice.start(device.Settings({words}))\n"
-    start += "import cupy\nimport numpy as np\nfrom cupy_backends.cuda.libs import cublas\n"
-    start += "handle = cupy.cuda.device.get_cublas_handle()\n"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    ended = subprocess.run(
-        [sys.executable, "-c", start + textwrap.dedent(code)], capture_output=True, text=True, env=environment
-    )
-    assert (ended.returncode, ended.stderr) == (0, "")
-    return ended.stdout.split()
+HEAD = """
+from cupy_backends.cuda.libs import cublas
+handle = cupy.cuda.device.get_cublas_handle()
+"""
+
+
+def printed_by(code, **settings):
+    return in_a_process(HEAD + textwrap.dedent(code), **settings)
 
 
 @emulated
 def test_a_late_stream_computes_when_somebody_waits():
-    printed = in_a_process(
+    printed = printed_by(
         """
         a, out = cupy.full((8, 8), 2, np.float32), cupy.zeros((8, 8), np.float32)
         host = cupy.cuda.alloc_pinned_memory(4)
@@ -817,7 +811,7 @@ def test_a_late_stream_computes_when_somebody_waits():
 
 @emulated
 def test_late_scalars_of_the_device_are_read_and_written_in_order():
-    printed = in_a_process(
+    printed = printed_by(
         """
         x, scalar, result = cupy.ones(4, np.float32), cupy.ones(1, np.float32), cupy.zeros(1, np.float32)
         host = np.zeros(1, np.float32)
@@ -850,7 +844,7 @@ UNREACHABLE = {
 @pytest.mark.parametrize("place", range(3))
 def test_memory_out_of_reach_breaks_the_device(memory, place):
     late = place == 1
-    printed = in_a_process(
+    printed = printed_by(
         f"""
         import os
         def on_device(number):
@@ -875,7 +869,7 @@ def test_memory_out_of_reach_breaks_the_device(memory, place):
 
 @emulated
 def test_memory_of_a_peer_is_within_reach():
-    printed = in_a_process(
+    printed = printed_by(
         """
         with cupy.cuda.Device(1):
             a = cupy.ones((4, 4), np.float32)

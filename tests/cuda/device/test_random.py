@@ -1,13 +1,11 @@
 """cuRAND as CuPy's wheel calls it: on a GPU, and on the emulated device."""
 
 import ctypes
-import os
-import subprocess
-import sys
 import textwrap
 
 import numpy as np
 import pytest
+from own_process import in_a_process
 
 from gpunn.cuda import device
 
@@ -264,22 +262,18 @@ def test_a_captured_generator_goes_on(generator):
     assert (np.concatenate([first, *found]) == whole).all()
 
 
-def in_a_process(code, **settings):
-    """What a program prints that starts the device by itself; nothing may come on the error stream."""
-    words = ", ".join(f"{name}={value}" for name, value in settings.items())
-    start = f"from gpunn.cuda import device\ndevice.start(device.Settings({words}))\n"
-    start += "import cupy\nimport numpy as np\nfrom cupy_backends.cuda.libs import curand\n"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    ended = subprocess.run(
-        [sys.executable, "-c", start + textwrap.dedent(code)], capture_output=True, text=True, env=environment
-    )
-    assert (ended.returncode, ended.stderr) == (0, "")
-    return ended.stdout.split()
+HEAD = """
+from cupy_backends.cuda.libs import curand
+"""
+
+
+def printed_by(code, **settings):
+    return in_a_process(HEAD + textwrap.dedent(code), **settings)
 
 
 @emulated
 def test_late_numbers_are_there_when_somebody_waits():
-    printed = in_a_process(
+    printed = printed_by(
         """
         out, more = cupy.zeros(10, np.uint32), cupy.zeros(10, np.uint32)
         cupy.cuda.Device().synchronize()
@@ -307,7 +301,7 @@ def test_late_numbers_are_there_when_somebody_waits():
 
 @emulated
 def test_memory_of_the_host_breaks_the_device():
-    printed = in_a_process(
+    printed = printed_by(
         """
         import os
         out = np.zeros(4, np.uint32)

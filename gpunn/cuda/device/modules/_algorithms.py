@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from cupy_backends.cuda.api import runtime
 
+from gpunn.cuda.device import host
+
 NAME = "libgpunn_algorithms.so"
 
 _NAMES = (
@@ -37,18 +39,12 @@ _calls = {
 }
 
 
-def current_stream() -> int:
-    from cupy.cuda import get_current_stream
-
-    return int(get_current_stream().ptr)
-
-
 def enqueue(name: str, dtype: Any, *arguments: int) -> None:
     """Have an algorithm work on elements of ``dtype``, in the order of the current stream."""
     kind = np.dtype(dtype).name
     if kind not in _TYPES:
         raise NotImplementedError(f"the emulated device does not serve {name} of {kind}")
-    runtime.check_status(_calls[name](current_stream(), _TYPES[kind], *arguments))
+    runtime.check_status(_calls[name](host.current_stream(), _TYPES[kind], *arguments))
 
 
 def cub_calls(*functions: Callable[..., object]) -> object:

@@ -15,8 +15,7 @@ import cupy
 import numpy
 from cupy import _core
 
-from gpunn.cuda.device import streams
-from gpunn.cuda.device.modules import _algorithms
+from gpunn.cuda.device import host
 
 Array = Any
 Size = int | Sequence[int] | None
@@ -60,7 +59,7 @@ def init_curand(generator: int, state: int, seed: int, size: int) -> None:
     if size < 1:
         raise ValueError("a bit generator needs room for the state of one at least")
     seeds = numpy.random.SeedSequence([int(seed), int(generator)])
-    streams.enqueue(_algorithms.current_stream(), lambda: _write(state, numpy.random.PCG64(seeds)))
+    host.enqueue(lambda: _write(state, numpy.random.PCG64(seeds)))
 
 
 def random_raw(generator: Any, out: Array) -> None:
@@ -105,7 +104,7 @@ def _launch(bit_generator: Any, out: Array, draw: Draw, *parameters: Any) -> Non
             raise
 
     with bit_generator.lock:
-        streams.enqueue(_algorithms.current_stream(), work)
+        host.enqueue(work)
 
 
 def _shape(size: Size, parameters: Sequence[Any]) -> tuple[int, ...]:

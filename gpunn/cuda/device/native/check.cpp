@@ -96,7 +96,7 @@ namespace {
 
 // A few are under way at once; a signal handler reads them.
 struct Guarded {
-    char *begin, *end, *map;
+    char *begin, *map;
     std::size_t map_bytes;
     int copies;
     bool is_target;
@@ -134,19 +134,19 @@ void watch_faults() {
 void guard(Block* block, bool is_target) {
     if (!block || block->kind != Kind::host || block->registered) return;
     watch_faults();
-    Guarded* free_place = nullptr;
+    Guarded* place = nullptr;
     for (Guarded& each : guarded) {
         if (each.copies && each.begin == block->begin) {
             each.copies++;
             each.is_target |= is_target;
-            free_place = &each;
+            place = &each;
             break;
         }
-        if (!each.copies && !free_place) free_place = &each;
+        if (!each.copies && !place) place = &each;
     }
-    if (!free_place) return;
-    if (!free_place->copies) *free_place = {block->begin, block->begin + block->bytes, block->map, block->map_bytes, 1, is_target};
-    mprotect(block->map, block->map_bytes - page, free_place->is_target ? PROT_NONE : PROT_READ);
+    if (!place) return;
+    if (!place->copies) *place = {block->begin, block->map, block->map_bytes, 1, is_target};
+    mprotect(block->map, block->map_bytes - page, place->is_target ? PROT_NONE : PROT_READ);
 }
 
 void unguard(Block* block) {

@@ -202,13 +202,12 @@ int copy_rows(void* to, std::size_t to_pitch, const void* from, std::size_t from
               std::size_t height, Direction direction, std::intptr_t stream, bool asynchronous) {
     if (!width || !height) return success;
     if (width > to_pitch || width > from_pitch) return invalid_value;
-    std::size_t from_bytes = spread(from_pitch, width, height);
-    if (int error = check_direction(to, from, spread(to_pitch, width, height), from_bytes, direction)) return error;
+    std::size_t from_bytes = spread(from_pitch, width, height), to_bytes = spread(to_pitch, width, height);
+    if (int error = check_direction(to, from, to_bytes, from_bytes, direction)) return error;
     if (!asynchronous)
         if (int error = unsafe_in_capture()) return error;
     Stream* on = stream_of(stream);
     if (!on) return invalid_handle;
-    std::size_t to_bytes = spread(to_pitch, width, height);
     bool guarded = settings.check && settings.late && asynchronous && !on->graph;
     auto rows = [=](const char* source) {
         if (guarded) {

@@ -102,6 +102,14 @@ template <class F> void each_blocking(int device, F f) {
             if (stream->device == device && !stream->non_blocking()) f(*stream);
 }
 
+// A stream that captures, and that this one, if it is the legacy stream, would wait for; null if there is none.
+Stream* capturing_beside(const Stream& stream) {
+    if (stream.legacy)
+        for (Stream* other : capturing)
+            if (!other->non_blocking() && other->device == stream.device) return other;
+    return nullptr;
+}
+
 int invalidate(Stream& stream, int error) {
     stream.graph->valid = false;
     return error;
@@ -194,9 +202,7 @@ int enqueue(std::intptr_t handle, const char* label, Work work) {
         return success;
     }
     if (broken_with) return broken_with;
-    if (stream->legacy)
-        for (Stream* other : capturing)
-            if (!other->non_blocking() && other->device == stream->device) return invalidate(*other, capture_implicit);
+    if (Stream* other = capturing_beside(*stream)) return invalidate(*other, capture_implicit);
     if (settings.check) work = ordered(*stream, label, std::move(work));
     if (!settings.late) return work();
     each_awaited(*stream, [&](Stream& other) { push_wait(*stream, other); });
@@ -258,9 +264,7 @@ int stream_synchronize(std::intptr_t handle) {
     Stream* stream = stream_of(handle);
     if (!stream) return invalid_handle;
     if (stream->graph) return invalidate(*stream, capture_unsupported);
-    if (stream->legacy)
-        for (Stream* other : capturing)
-            if (!other->non_blocking() && other->device == stream->device) return invalidate(*other, capture_implicit);
+    if (Stream* other = capturing_beside(*stream)) return invalidate(*other, capture_implicit);
     int error = success;
     auto run = [&](Stream& awaited) {
         if (int wrong = run_until(awaited, awaited.enqueued)) error = wrong;
@@ -459,9 +463,7 @@ int capture_end(std::intptr_t handle, std::intptr_t* out) {
 int capture_status(std::intptr_t handle, int* status) {
     Stream* stream = stream_of(handle);
     if (!stream) return invalid_handle;
-    if (stream->legacy)
-        for (Stream* other : capturing)
-            if (!other->non_blocking() && other->device == stream->device) return capture_implicit;
+    if (capturing_beside(*stream)) return capture_implicit;
     *status = !stream->graph ? none : stream->graph->valid ? active : invalidated;
     return success;
 }

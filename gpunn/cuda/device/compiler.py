@@ -18,18 +18,25 @@ _FINE, _INTERNAL_ERROR, _DOES_NOT_COMPILE = 0, 11, 6
 
 # Folders of CUDA's own headers: the emulator has its own, and those need NVIDIA's compiler.
 _CUDA_FOLDERS = ("/nvidia/", "/usr/local/cuda")
+_CUPY_FOLDER = "/cupy/_core/include"
 
-# A kernel whose threads share its elements by CuPy's macro for that, and who ask for no index themselves, computes the
-# same with any number of threads, unless one leaves the loop at its element. Few are faster here: the loop then runs as
-# one of the host.
-_STRIDED = re.compile(r"\bCUPY_FOR\(")
+# A kernel that is one loop over its elements, by CuPy's macro for that, whose threads ask for no index themselves,
+# computes the same with any number of threads, unless one leaves the loop at its element. Few are faster here: the loop
+# then runs as one of the host.
+_LOOP = re.compile(r"\{(?:[\s;]|#pragma[^\n]*\n)*CUPY_FOR\([^{}]*\{")
+_END = re.compile(r"[\s;]*\}\s*")
 _OWN_INDICES = re.compile(
-    r"\b(threadIdx|blockIdx|blockDim|gridDim|__shared__|__syncthreads|\w*_sync|atomic\w*)\b|#\s*include\b"
+    r"\b(threadIdx|blockIdx|blockDim|gridDim|__shared__|__sync\w*|\w*_sync|__activemask|asm|__asm__|atomic\w*)\b"
+    r"|#\s*include\b"
 )
 _MACRO = re.compile(r"^[ \t]*#[ \t]*define\b(?:\\\n|[^\n])*", re.MULTILINE)
 _LEAVES = re.compile(r"\b(return|break|goto)\b")
+_MARK = f'\nextern "C" {build.PUBLIC} char gpunn_any_threads = 1;\n'
+
+# Variables that the host may ask for, and files that may have some.
+_VARIABLES = re.compile(r"\b__(device|constant|managed)__\b|#\s*include\b")
+
 _INCLUDES = re.compile(r"^\s*#\s*include\s*<cupy/.*$", re.MULTILINE)
-_MARK = '\nextern "C" __attribute__((visibility("default"))) char gpunn_any_threads = 1;\n'
 
 COMPILE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, *[ctypes.c_char_p] * 4, ctypes.c_void_p, ctypes.c_size_t)
 
@@ -65,7 +72,8 @@ class Compiler:
     def _built(
         self, code: str, name: str, options: list[str], expressions: list[str], headers: dict[str, str]
     ) -> bytes:
-        if _takes_any_threads(_INCLUDES.sub("", code)):
+        own = f"#define {' '.join(options)}\n" + _INCLUDES.sub("", code)
+        if _takes_any_threads(own):
             code += _MARK
         major, minor = divmod(self._version // 10, 100)
         options = [o for o in options if not any(part in o for part in _CUDA_FOLDERS)]
@@ -79,22 +87,32 @@ class Compiler:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(content)
             options.append(f"-I{folder}")
-            arch = 10 * self._card
-            return build.compile_library(code, options, expressions, name, self._check, arch, flags)
+            known = f"{build.INCLUDE}/", f"{INCLUDE}/", *(f"{o[2:]}/" for o in options if o.endswith(_CUPY_FOLDER))
+            whole, arch = not _VARIABLES.search(own), 10 * self._card
+            return build.compile_library(code, options, expressions, name, self._check, arch, flags, known, whole)
 
 
 def _takes_any_threads(code: str) -> bool:
     """
-    >>> _takes_any_threads("void f(float* x, int n) { CUPY_FOR(i, n) { x[i] = 1; } }")
+    >>> _takes_any_threads("__global__ void f(float* x, int n) { CUPY_FOR(i, n) { x[i] = 1; } }")
     True
-    >>> _takes_any_threads("void f(float* x, int n) { CUPY_FOR(i, n) { if (x[i]) return; x[i] = 1; } }")
+    >>> _takes_any_threads("__global__ void f(float* x, int n) { CUPY_FOR(i, n) { if (x[i]) return; x[i] = 1; } }")
     False
-    >>> _takes_any_threads("#define DONE return\\nvoid f(float* x, int n) { CUPY_FOR(i, n) { if (x[i]) DONE; } }")
+    >>> _takes_any_threads("#define DONE return\\n__global__ void f(int* x, int n) { CUPY_FOR(i, n) { DONE; } }")
+    False
+    >>> _takes_any_threads("__global__ void f(int* x, int n) { int k = 0; CUPY_FOR(i, n) { x[i] = k++; } }")
     False
     """
-    before, *loops = _STRIDED.split(code)
-    macros = " ".join(_MACRO.findall(before))
-    return len(loops) == 1 and not (_OWN_INDICES.search(code) or _LEAVES.search(loops[0]) or _LEAVES.search(macros))
+    before, *loops = _LOOP.split(code)
+    if code.count("__global__") != 1 or len(loops) != 1 or "CUPY_FOR" in loops[0] or _OWN_INDICES.search(code):
+        return False
+    depth = 1
+    for brace in re.finditer(r"[{}]", loops[0]):
+        depth += 1 if brace[0] == "{" else -1
+        if not depth:
+            macros = " ".join(_MACRO.findall(before))
+            return bool(_END.fullmatch(loops[0], brace.end())) and not _LEAVES.search(macros + loops[0])
+    return False
 
 
 def _unpacked(packed: bytes) -> dict[str, str]:

@@ -11,13 +11,41 @@ from collections.abc import Iterator
 
 from gpunn.errors import CompileError
 
+_MARKER = re.compile(r'^# (\d+) "([^"\n]*)"[^\n]*\n', re.MULTILINE)
+
+# What is looked for in a kernel's text, and not in the headers ahead of it.
+_MARKS = re.compile(r"__gpunn_|\basm\b|<<<")
+
 _ATTRIBUTE = r"__attribute__\s*\(\(.*?\)\)(?!\))|\balignas\s*\([^()]*(?:\([^()]*\)[^()]*)*\)"
 
 
-def split(preprocessed: str, filename: str) -> tuple[str, str]:
-    """The headers that came first, and the text from the kernel's own first line on."""
+def split(preprocessed: str, filename: str, known: tuple[str, ...] = ()) -> tuple[str, str]:
+    """The headers that came first, and the text from the kernel's own first line on.
+
+    To the headers belong those in the folders ``known`` that the source includes ahead of everything else. They do not
+    say who includes them.
+
+    >>> split('int a;\\n# 1 "k.cu"\\n# 1 "/lib/b.h" 1\\nint b;\\n# 2 "k.cu" 2\\nint c;\\n', "k.cu", ("/lib/",))
+    ('int a;\\n# 1 "/lib/b.h" 1\\nint b;\\n', '# 2 "k.cu"\\nint c;\\n')
+    """
     start = preprocessed.index(f'# 1 "{filename}"\n')
-    return preprocessed[:start], preprocessed[start:]
+    plain = preprocessed[:start], preprocessed[start:]
+    header, own = [plain[0]], None
+    markers = [*_MARKER.finditer(preprocessed, start)]
+    for marker, after in zip(markers, [*markers[1:], None], strict=True):
+        lines = preprocessed[marker.end() : after and after.start()]
+        if marker[2] == filename:
+            own = marker
+            if lines.strip():
+                break
+        elif marker[2].startswith(known):
+            header += marker[0], lines
+        else:
+            break
+    joined = "".join(header)
+    if not own or _MARKS.search(joined, start):
+        return plain
+    return joined, f'# {own[1]} "{filename}"\n{preprocessed[own.end() :]}'
 
 
 def take_exports(text: str) -> tuple[list[str], str]:
@@ -33,7 +61,7 @@ def kernel_names(text: str) -> list[str]:
     ['scale']
     """
     clean = _without_literals(text)
-    scopes = _scopes(clean, [match.start() for match in re.finditer(r"\b__gpunn_global__\b", clean)])
+    scopes = _scopes(clean, [match.start() for match in re.finditer("__gpunn_global__", clean)])
     names = []
     for position, scope in scopes:
         head = re.split(r"[;{}]", clean[:position])[-1]
@@ -44,26 +72,38 @@ def kernel_names(text: str) -> list[str]:
     return names
 
 
-# What cannot be emulated and would else end in a puzzling error, with what to say.
-_REFUSED = {
-    r"\b(?:asm|__asm__)\s+(?:volatile|__volatile__)\s*\(\s*\"(?!\")|\basm\s*\(\s*\"(?!\")": (
-        "inline PTX is not emulated ({}); kernels/ptx.cuh has functions that are (cp.async, ldmatrix, mma.sync)"
+# What cannot be emulated and would else end in a puzzling error: words to look for first, which is fast, how they must
+# stand, and what to say.
+_REFUSED = (
+    (
+        ("asm",),
+        r"\b(?:asm|__asm__)\s+(?:volatile|__volatile__)\s*\(\s*\"(?!\")|\basm\s*\(\s*\"(?!\")",
+        "inline PTX is not emulated ({}); kernels/ptx.cuh has functions that are (cp.async, ldmatrix, mma.sync)",
     ),
-    r"\bnvcuda\b|\bwmma\s*::": "nvcuda::wmma is not emulated; kernels/ptx.cuh has ldmatrix and mma.sync, which are",
-    r"\bCUtensorMap\b": "tensor maps (TMA) are not emulated",
-    r"\b(?:this_cluster|cluster_group|__cluster_dims__)\b": "clusters of blocks are not emulated",
-    r"\bcuda\s*::\s*(?:std\s*::\s*)?(?:barrier|pipeline|latch|counting_semaphore|binary_semaphore)\b": (
-        "barriers, pipelines, latches and semaphores of libcu++ are not emulated"
+    (
+        ("nvcuda", "wmma"),
+        r"\bnvcuda\b|\bwmma\s*::",
+        "nvcuda::wmma is not emulated; kernels/ptx.cuh has ldmatrix and mma.sync, which are",
     ),
-    r"<<<": "launches from the source are not emulated: keep host code in a file of its own",
-    r"\b(?:cudaTextureObject_t|cudaSurfaceObject_t)\b": "textures and surfaces are not emulated",
-}
+    (("CUtensorMap",), r"\bCUtensorMap\b", "tensor maps (TMA) are not emulated"),
+    (("cluster",), r"\b(?:this_cluster|cluster_group|__cluster_dims__)\b", "clusters of blocks are not emulated"),
+    (
+        ("barrier", "pipeline", "latch", "semaphore"),
+        r"\bcuda\s*::\s*(?:std\s*::\s*)?(?:barrier|pipeline|latch|counting_semaphore|binary_semaphore)\b",
+        "barriers, pipelines, latches and semaphores of libcu++ are not emulated",
+    ),
+    (("<<<",), r"<<<", "launches from the source are not emulated: keep host code in a file of its own"),
+    (("Object_t",), r"\b(?:cudaTextureObject_t|cudaSurfaceObject_t)\b", "textures and surfaces are not emulated"),
+)
 
 
 def refuse(text: str) -> None:
     """Raise CompileError, with file and line, for what cannot be emulated."""
+    suspected = [(pattern, why) for words, pattern, why in _REFUSED if any(word in text for word in words)]
+    if not suspected:
+        return
     clean = _without_literals(text)
-    matches = [(match, why) for pattern, why in _REFUSED.items() if (match := re.search(pattern, clean))]
+    matches = [(match, why) for pattern, why in suspected if (match := re.search(pattern, clean))]
     if matches:
         match, why = min(matches, key=lambda found: found[0].start())
         file, line = _position(text, match.start())
@@ -84,7 +124,7 @@ def read_registers(text: str) -> str:
     >>> read_registers('asm ("mov.u32 %0, %%laneid;" : "=r"(lane) );')
     '(lane) = gpunn_emulator::read_laneid();'
     """
-    return _READ_REGISTER.sub(r"(\2) = gpunn_emulator::read_\1()", text)
+    return _READ_REGISTER.sub(r"(\2) = gpunn_emulator::read_\1()", text) if "%lane" in text else text
 
 
 # "used": the compiler would take for zero what no line of the source writes, and the emulator fills it with NaN.
@@ -99,6 +139,8 @@ def lower(text: str) -> str:
 
 def _dynamic_shared_to_pointers(text: str) -> str:
     """Turn every ``extern __shared__ T name[];`` into a name for the dynamic shared memory of the launch."""
+    if "__gpunn_shared__" not in text:
+        return text
     clean = _without_literals(text)
     found = [*re.finditer(r"\bextern\b([^;{}]*?)\b__gpunn_shared__\b([^;{}]*);", clean)]
     scopes = dict(_scopes(clean, [match.start() for match in found]))
@@ -145,10 +187,11 @@ def _scopes(clean: str, positions: list[int]) -> Iterator[tuple[int, tuple[str, 
             yield waiting.pop(0), tuple(stack)
         if match[0] == "{":
             head = clean[since : match.start()]
-            if re.search(r'\bextern\s*"C"\s*$', head):
+            if '"C"' in head and re.search(r'\bextern\s*"C"\s*$', head):
                 stack.append("extern C")
             else:
-                stack.append("namespace" if re.search(r"\bnamespace\b[^()=]*$", head) else "body")
+                is_namespace = "namespace" in head and re.search(r"\bnamespace\b[^()=]*$", head)
+                stack.append("namespace" if is_namespace else "body")
         elif match[0] == "}" and stack:
             stack.pop()
         since = match.end()
@@ -156,7 +199,7 @@ def _scopes(clean: str, positions: list[int]) -> Iterator[tuple[int, tuple[str, 
 
 def _position(text: str, offset: int) -> tuple[str, int]:
     """The file and line of an offset, from the line markers before it."""
-    markers = [*re.finditer(r'^# (\d+) "([^"\n]*)"[^\n]*\n', text[:offset], re.MULTILINE)]
+    markers = [*_MARKER.finditer(text, 0, offset)]
     if not markers:
         return "kernel", 1 + text.count("\n", 0, offset)
     last = markers[-1]

@@ -46,6 +46,23 @@ def test_variables_of_a_module_are_memory():
         module.get_global("none")
 
 
+@pytest.mark.parametrize(
+    ("expected", "operation", "more"),
+    [
+        ([1] * 6, "n += 1; y = n", {"loop_prep": "int n = 0;"}),
+        ([0, 0, 0, 0, 0, 6], "y = 0", {"after_loop": "_raw_y[5] = 6;"}),
+        ([0, 1, 2, 3, 4, 5], "y = ID", {"options": ("-DID=threadIdx.x",)}),
+        ([0, 1, 2, 3, 4, 5], "y = ID", {"options": ("-D", "ID=threadIdx.x")}),
+        ([0, 1, 2, 3, 4, 5], 'asm("mov.u32 %0, %%laneid;" : "=r"(y))', {}),
+        ([63] * 6, "y = __activemask()", {}),
+        ([7] * 6, "y = 0; count(&y)", {"preamble": "__device__ void count(int* y) { *y += 7; }"}),
+    ],
+)
+def test_elementwise_kernels_whose_threads_can_be_told_apart(expected, operation, more):
+    kernel = cupy.ElementwiseKernel("", "int32 y", operation, "told_apart", **more)
+    assert kernel(cupy.full(6, -1, np.int32)).tolist() == expected
+
+
 def test_shared_memory_of_a_launch():
     kernel = cupy.RawModule(code=ADD).get_function("reverse")
     x, y = cupy.arange(100, dtype=np.int32), cupy.zeros(100, np.int32)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import ctypes
 import re
 import tempfile
+import threading
 import traceback
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 from gpunn.cuda.emulator import build
 from gpunn.errors import CompileError
@@ -47,10 +50,26 @@ class Compiler:
     def __init__(self, library: ctypes.CDLL, check: bool, card: int, version: int) -> None:
         self._library, self._check, self._card, self._version = library, check, card, version
         library.gpunn_device_set_result.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p]
+        library.gpunn_device_raise_later.argtypes = [ctypes.c_void_p, ctypes.py_object]
         self._called = COMPILE(self._compile)  # lives as long as this object
         library.gpunn_device_set_compiler(self._called)
 
-    def _compile(
+    def _compile(self, *arguments: Any) -> int:
+        """Compile in another thread, where no signal handler runs."""
+        done: SimpleQueue[int] = SimpleQueue()
+        threading.Thread(target=lambda: done.put(self._compiled(*arguments))).start()
+        raised: BaseException | None = None
+        while True:
+            try:
+                status = done.get()
+                break
+            except BaseException as error:
+                raised = error
+        if raised:
+            self._library.gpunn_device_raise_later(arguments[0], type(raised))
+        return status
+
+    def _compiled(
         self, program: int, text: bytes, name: bytes, options: bytes, expressions: bytes, headers: int, size: int
     ) -> int:
         image, log, status = b"", "", _FINE

@@ -239,7 +239,15 @@ def _user_flags(options: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def run_compiler(command: Sequence[str], text: str | None, filename: str, folder: str) -> str:
-    done = subprocess.run(command, input=text, capture_output=True, text=True, env=_environment(), cwd=folder)
+    done = subprocess.run(
+        command,
+        input=text,
+        capture_output=True,
+        text=True,
+        env=_environment(),
+        cwd=folder,
+        start_new_session=True,  # Ctrl-C is for Python alone, which ends what it has begun or waits for it
+    )
     if done.returncode:
         raise CompileError(_readable_errors(done.stderr, filename))
     return done.stdout

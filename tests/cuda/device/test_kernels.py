@@ -1,9 +1,14 @@
 """Kernels on the real CuPy: launches, modules, and what goes wrong with them."""
 
+import os
+import signal
+import time
+
 import numpy as np
 import pytest
 
 from gpunn.cuda import device
+from gpunn.cuda.emulator import build
 
 cupy = pytest.importorskip("cupy")
 DriverError = cupy.cuda.driver.CUDADriverError
@@ -92,6 +97,23 @@ def test_launches_that_no_card_takes(grid, block):
 def test_a_source_that_does_not_compile_is_told_with_its_line():
     with pytest.raises(cupy.cuda.compiler.CompileException, match=r"(?s)line|:2:|\(2\)"):
         cupy.RawKernel('extern "C" __global__ void bad(float* x) {\n  x[0] = undefined_name;\n}', "bad").compile()
+
+
+@emulated
+def test_an_interrupt_waits_for_the_compiler(monkeypatch):
+    compile_library = build.compile_library
+
+    def interrupted(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+        return compile_library(*arguments)
+
+    kernel = cupy.RawKernel('extern "C" __global__ void interrupted() {}', "interrupted")
+    monkeypatch.setattr(build, "compile_library", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        kernel.compile()
+    monkeypatch.undo()
+    kernel.compile()
 
 
 def test_an_image_that_is_none(tmp_path):

@@ -1097,3 +1097,44 @@ extern "C" __global__ void lanes(unsigned* y) {
     RawKernel(code, "lanes")((1,), (40,), (y,))
     lane = np.arange(40, dtype=np.uint32) % 32
     np.testing.assert_array_equal(y, lane + (((np.uint32(1) << lane) - np.uint32(1)) << np.uint32(8)))
+
+
+@pytest.mark.parametrize(
+    ("source", "ahead"),
+    [
+        ('#include "known.h"\n\n#include "known_too.h"\n', "known known_too"),
+        ('#define ONE 1\n#include "known.h"\n', "known"),
+        ('#include "known.h"\n#include "other.h"\n#include "known_too.h"\n', "known"),
+        ('#include "known.h"\n#include "nests.h"\n', "known"),
+        ('#include "known.h"\nint first;\n#include "known_too.h"\n', "known"),
+        ('#include "kernel.h"\n', ""),
+        ("", ""),
+    ],
+)
+def test_headers_that_change_seldom_are_compiled_ahead(tmp_path, monkeypatch, source, ahead):
+    files = {
+        "known/known.h": "__device__ int known() { return 1; }\n",
+        "known/known_too.h": "__device__ int known_too() { return 2; }\n",
+        "known/nests.h": '__device__ int nests() { return 3; }\n#include "other.h"\n',
+        "known/kernel.h": 'extern "C" __global__ void k() {}\n',
+        "others/other.h": "__device__ int other() { return 4; }\n",
+    }
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    compiled = []
+    compiled_ahead = build._compiled_ahead
+    monkeypatch.setattr(build, "_compiled_ahead", lambda *given: compiled.append(given[1]) or compiled_ahead(*given))
+    options = [f"-I{tmp_path}/{folder}" for folder in ("known", "others")]
+
+    def library(body):
+        code = source + f'__device__ int last() {{ return 0; }} extern "C" __global__ void f() {{ {body} }}'
+        return build.compile_library(code, options, [], "k.cu", False, 900, known=(f"{tmp_path}/known/",))
+
+    names = [Path(file).stem for file in files if f'"{Path(file).name}"' in source]
+    calls = "".join(f"{name}();" for name in [*names, "last"] if name != "kernel")
+    assert b"gpunn_call_0" in library(calls)
+    if not build.host_compiler().is_clang:
+        assert " ".join(name for name in ("known", "known_too", "nests") if f"int {name}()" in compiled[0]) == ahead
+    with pytest.raises(CompileError, match=rf"k\.cu:{1 + source.count(chr(10))}: 'missing'|use of undeclared"):
+        library("missing();")

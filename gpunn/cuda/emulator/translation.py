@@ -30,20 +30,20 @@ def split(preprocessed: str, filename: str, known: tuple[str, ...] = ()) -> tupl
     """
     start = preprocessed.index(f'# 1 "{filename}"\n')
     plain = preprocessed[:start], preprocessed[start:]
-    header, own = [plain[0]], None
     markers = [*_MARKER.finditer(preprocessed, start)]
+    header, own, whole = [plain[0]], markers[0], 1
     for marker, after in zip(markers, [*markers[1:], None], strict=True):
         lines = preprocessed[marker.end() : after and after.start()]
         if marker[2] == filename:
-            own = marker
+            own, whole = marker, len(header)
             if lines.strip():
                 break
         elif marker[2].startswith(known):
             header += marker[0], lines
         else:
             break
-    joined = "".join(header)
-    if not own or _MARKS.search(joined, start):
+    joined = "".join(header[:whole])
+    if _MARKS.search(joined, start):
         return plain
     return joined, f'# {own[1]} "{filename}"\n{preprocessed[own.end() :]}'
 

@@ -46,6 +46,15 @@ def test_variables_of_a_module_are_memory():
         module.get_global("none")
 
 
+def test_a_kernel_of_many_parameters():
+    names = [f"q{i}" for i in range(800)]
+    code = 'extern "C" __global__ void f(int* x, %s) { x[0] = q0; x[1] = q600; x[2] = q799; }'
+    kernel = cupy.RawKernel(code % ", ".join(f"int {name}" for name in names), "f")
+    x = cupy.zeros(3, np.int32)
+    kernel((1,), (1,), (x, *map(np.int32, range(800))))
+    assert x.tolist() == [0, 600, 799]
+
+
 def test_shared_memory_of_a_launch():
     kernel = cupy.RawModule(code=ADD).get_function("reverse")
     x, y = cupy.arange(100, dtype=np.int32), cupy.zeros(100, np.int32)
@@ -54,6 +63,9 @@ def test_shared_memory_of_a_launch():
     most = cupy.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"]
     with pytest.raises(DriverError, match="CUDA_ERROR_INVALID_VALUE"):
         kernel((1,), (100,), (x, y), shared_mem=most)
+    for far_too_much in (2**31, 2**32 - 4):
+        with pytest.raises(DriverError, match="CUDA_ERROR_INVALID_VALUE"):
+            kernel((1,), (100,), (x, y), shared_mem=far_too_much)
     kernel.max_dynamic_shared_size_bytes = most
     kernel((1,), (100,), (x, y), shared_mem=most)
     with pytest.raises(DriverError, match="CUDA_ERROR_INVALID_VALUE"):

@@ -219,12 +219,12 @@ int module_function(Module* module, const char* name, Function** out) {
     function.name = name;
     function.entry = (void (*)(const char*))dlsym(module->library, ("gpunn_call_" + number).c_str());
     auto describe = (int (*)(char*, int))dlsym(module->library, ("gpunn_describe_" + number).c_str());
-    char text[8192] = "";
-    describe(text, sizeof text);
+    std::string text(8192, '\0');
+    while (describe(text.data(), (int)text.size()) >= (int)text.size()) text.resize(2 * text.size());
     char passing, kind;
     unsigned bytes, offset, alignment;
     int used;
-    for (const char* at = text;
+    for (const char* at = text.c_str();
          std::sscanf(at, " %c%c,%u,%u,%u%n", &passing, &kind, &bytes, &offset, &alignment, &used) == 5; at += used) {
         bool pointer = passing == 'p' || passing == 'P';
         function.parameters.push_back({pointer ? 8 : bytes, offset});
@@ -286,7 +286,7 @@ int launch(Function* function, const unsigned grid[3], const unsigned block[3], 
     for (int i = 0; i < 3; i++)
         if (!grid[i] || grid[i] > largest_grid[i] || !block[i] || block[i] > largest_block[i]) return invalid_value;
     unsigned threads = block[0] * block[1] * block[2];
-    if (threads > 1024 || (int)dynamic_shared > function->largest_dynamic) return invalid_value;
+    if (threads > 1024 || dynamic_shared > (unsigned)function->largest_dynamic) return invalid_value;
     if (cooperative) {
         std::uint64_t blocks = (std::uint64_t)grid[0] * grid[1] * grid[2];
         std::uint64_t at_once = (std::uint64_t)blocks_of(function, (int)threads, dynamic_shared) * card().multiprocessors;

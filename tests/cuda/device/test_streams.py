@@ -177,6 +177,7 @@ FORBIDDEN = {
     "asking the stream": (lambda s: runtime.streamQuery(s.ptr), "StreamCaptureUnsupported"),
     "waiting for an event of it": (lambda s: s.record().synchronize(), "CapturedEvent"),
     "a second capture": (lambda s: runtime.streamBeginCapture(s.ptr, RELAXED), "IllegalState"),
+    "a callback": (lambda s: s.add_callback(print, None), "StreamCaptureUnsupported"),
 }
 
 
@@ -208,6 +209,29 @@ def test_memory_cannot_be_taken_unless_the_capture_is_relaxed(mode):
         memory = runtime.malloc(512)
         s.end_capture()
     runtime.free(memory)
+
+
+@emulated
+def test_memory_in_the_order_of_a_stream_is_no_part_of_a_graph():
+    s, pool = stream(), runtime.deviceGetDefaultMemPool(0)
+    memory = runtime.mallocAsync(512, s.ptr)
+    for call in (
+        lambda: runtime.mallocAsync(512, s.ptr),
+        lambda: runtime.mallocFromPoolAsync(512, pool, s.ptr),
+        lambda: runtime.freeAsync(memory, s.ptr),
+    ):
+        s.begin_capture(RELAXED)
+        with refused("NotSupported"):
+            call()
+        with refused("StreamCaptureInvalidated"):
+            s.end_capture()
+    blocking = stream(non_blocking=False)
+    blocking.begin_capture(RELAXED)
+    with refused("StreamCaptureImplicit"):
+        runtime.mallocAsync(512, 0)
+    with refused("StreamCaptureInvalidated"):
+        blocking.end_capture()
+    runtime.freeAsync(memory, s.ptr)
 
 
 def test_events_from_before_a_capture_and_the_legacy_stream():

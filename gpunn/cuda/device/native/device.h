@@ -217,6 +217,8 @@ GPUNN_SHARED Event* event_of(std::intptr_t handle);
 
 // Takes work for a stream: a node if it captures, else to run now or later. `label` names it in drawings of graphs.
 GPUNN_SHARED int enqueue(std::intptr_t stream, const char* label, Work work);
+// For what is no work of a graph: an error if the stream captures, or would wait for one that does.
+GPUNN_SHARED int not_in_capture(std::intptr_t stream, int error);
 // For what a capture in the modes "global" and "thread local" must not do.
 GPUNN_SHARED int unsafe_in_capture();
 // The error that a kernel has left the device with, which every later call returns.

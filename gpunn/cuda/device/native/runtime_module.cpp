@@ -316,9 +316,10 @@ Handle malloc_managed(std::size_t bytes, int, Optional<unsigned>* flags) {
     return (Handle)memory;
 }
 
+// Graphs that allocate or free are not served.
 int allocate_from(Pool* pool, void** memory, std::size_t bytes, Handle stream) {
-    if (!stream_of(stream)) return invalid_handle;
-    return allocate(memory, bytes, Kind::device, pool);
+    int error = not_in_capture(stream, not_supported);
+    return error ? error : allocate(memory, bytes, Kind::device, pool);
 }
 
 Handle malloc_async(std::size_t bytes, Handle stream, int) {
@@ -376,6 +377,7 @@ PyObject* free_host(Handle memory, int) { return free_memory(memory, Kind::host)
 PyObject* free_async(Handle memory, Handle stream, int) {
     return none(unless_broken([=] {
         if (!find_block((void*)memory)) return (int)invalid_value;
+        if (int error = not_in_capture(stream, not_supported)) return error;
         return enqueue(stream, "free", [=] { return release((void*)memory, Kind::device); });
     }));
 }
@@ -650,7 +652,11 @@ template <class Arguments> PyObject* call_in_stream(Handle stream, PyObject* fun
     }));
 }
 
-PyObject* add_callback(Handle stream, PyObject* function, Handle argument, int, Optional<unsigned>*) {
+PyObject* add_callback(Handle stream, PyObject* function, Handle argument, int, Optional<unsigned>* flags) {
+    if (!ok(unless_broken([=] {
+            return given_or(flags, 0u) ? (int)invalid_value : not_in_capture(stream, capture_unsupported);
+        })))
+        return nullptr;
     return call_in_stream(stream, function, [=] { return Py_BuildValue("(lil)", stream, 0, argument); });
 }
 

@@ -223,6 +223,14 @@ void order_between_devices(Stream& stream, int other, bool before) {
     }
 }
 
+int not_in_capture(std::intptr_t handle, int error) {
+    Stream* stream = stream_of(handle);
+    if (!stream) return invalid_handle;
+    if (stream->graph) return invalidate(*stream, error);
+    Stream* other = capturing_beside(*stream);
+    return other ? invalidate(*other, capture_implicit) : success;
+}
+
 int unsafe_in_capture() {
     for (Stream* stream : capturing) {
         int mode = stream->graph->mode;
@@ -261,10 +269,8 @@ int stream_destroy(std::intptr_t handle) {
 }
 
 int stream_synchronize(std::intptr_t handle) {
+    if (int error = not_in_capture(handle, capture_unsupported)) return error;
     Stream* stream = stream_of(handle);
-    if (!stream) return invalid_handle;
-    if (stream->graph) return invalidate(*stream, capture_unsupported);
-    if (Stream* other = capturing_beside(*stream)) return invalidate(*other, capture_implicit);
     int error = success;
     auto run = [&](Stream& awaited) {
         if (int wrong = run_until(awaited, awaited.enqueued)) error = wrong;

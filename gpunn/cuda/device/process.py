@@ -56,6 +56,8 @@ class Running:
         self._library.gpunn_device_set(*numbers, version)
         self._library.gpunn_device_finish.restype = ctypes.c_char_p
         atexit.register(self._finish)
+        before, after = self._library.gpunn_device_before_fork, self._library.gpunn_device_after_fork
+        os.register_at_fork(before=before, after_in_parent=after)
         self._compiler = Compiler(self._library, settings.check, settings.card, version)
         # What was compiled for this device is no CUDA anywhere else.
         os.environ["CUPY_CACHE_DIR"] = str(libraries.folder_of(f"cupy-{self.identity}"))

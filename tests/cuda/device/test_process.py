@@ -44,6 +44,25 @@ else: os._exit(0)
     assert run(fresh)[1].splitlines() == ["6", "6"]
 
 
+def test_a_fork_while_another_thread_works():
+    code = """
+import os, threading, cupy
+x, forked = cupy.arange(64.0), threading.Event()
+def work():
+    while not forked.is_set(): cupy.fft.fft(x)
+thread = threading.Thread(target=work)
+thread.start()
+for _ in range(300):
+    child = os.fork()
+    if not child: os._exit(0)
+    os.waitpid(child, 0)
+forked.set()
+thread.join()
+print("all")
+"""
+    assert run(code)[1] == "all\n"
+
+
 def test_children_that_are_spawned_have_it_too(tmp_path):
     code = """
 import multiprocessing, cupy

@@ -23,16 +23,13 @@ std::recursive_mutex mutex;
 // A child has the parent's memory but no device: whoever used it before the fork is told so at every call, as by CUDA.
 bool used = false;
 
-void before_fork() { mutex.lock(); }
-void after_fork() { mutex.unlock(); }
 void after_fork_in_child() {
     new (&mutex) std::recursive_mutex;  // the one that was held is of a thread of the parent's
     if (used) break_device(initialization_error);
 }
-const int fork_handlers = pthread_atfork(before_fork, after_fork, after_fork_in_child);
+const int fork_handler = pthread_atfork(nullptr, nullptr, after_fork_in_child);
 
 }  // namespace
-
 
 Lock::Lock() : state_(nullptr) {
     if (Py_IsInitialized() && PyGILState_Check()) state_ = PyEval_SaveThread();
@@ -553,3 +550,7 @@ int graph_draw(std::intptr_t handle, const char* path) {
 }
 
 }  // namespace gpunn_device
+
+// Python calls these around a fork, without its interpreter lock: nothing is half done in the child.
+GPUNN_API void gpunn_device_before_fork() { gpunn_device::mutex.lock(); }
+GPUNN_API void gpunn_device_after_fork() { gpunn_device::mutex.unlock(); }

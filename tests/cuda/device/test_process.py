@@ -63,6 +63,21 @@ print("all")
     assert run(code)[1] == "all\n"
 
 
+def test_python_may_end_while_other_threads_work():
+    code = """
+import threading, cupy, time
+stream = cupy.cuda.Stream()
+def work():
+    while True: cupy.cuda.runtime.streamSynchronize(stream.ptr)
+def callbacks():
+    while True: stream.launch_host_func(int, 1)
+for job in (work, work, callbacks): threading.Thread(target=job, daemon=True).start()
+time.sleep(0.1)
+"""
+    for _ in range(3):
+        assert run(code) == (0, "", "")
+
+
 def test_children_that_are_spawned_have_it_too(tmp_path):
     code = """
 import multiprocessing, cupy

@@ -1,6 +1,7 @@
 // Streams, events, captures and graphs, by the rules of the CUDA programming guide.
 #include <Python.h>
 #include <pthread.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -38,9 +39,15 @@ Lock::Lock() : state_(nullptr) {
 
 void note_use() { used = true; }
 
+// Python that ends ends the threads that ask for its lock. What lies between must not be unwound: such a thread waits
+// here for the end of the process.
 Lock::~Lock() {
     mutex.unlock();
-    if (state_) PyEval_RestoreThread(state_);
+    try {
+        if (state_) PyEval_RestoreThread(state_);
+    } catch (...) {
+        for (;;) pause();
+    }
 }
 
 // ---- what is there ----------------------------------------------------------------------------------------------

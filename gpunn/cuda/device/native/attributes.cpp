@@ -98,10 +98,14 @@ const char* error_name(int error) { return word(error).runtime; }
 
 const char* driver_error_name(int error) { return word(error).driver; }
 
-void set_report(const std::string& text) { report = text; }
+void set_report(const std::string& text) {
+    Lock lock;
+    report = text;
+}
 
 const char* error_text(int error) {
     thread_local std::string text;
+    Lock lock;
     text = word(error).text;
     if (is_of_launch(error) && !report.empty()) text += ": " + report;
     return text.c_str();

@@ -1,6 +1,7 @@
 // The driver's API (cuda.h), as far as CuPy and cuda.core call it.
+#include <dlfcn.h>
+
 #include <cstdio>
-#include <cstring>
 
 #include "module.h"
 
@@ -8,17 +9,10 @@ using namespace gpunn_device;
 
 namespace {
 
-// A context stands for its device: the primary ones are all that there are.
-struct Context {
-    int device;
-};
+// The primary contexts are all that there are: the handle of one is the number of its device, from 1.
+typedef std::intptr_t Context;
 
-std::map<int, Context> contexts;
-
-Context* primary_context(int device) {
-    contexts[device].device = device;
-    return &contexts[device];
-}
+Context primary_context(int device) { return device + 1; }
 
 bool exists(int device) { return device >= 0 && device < settings.devices; }
 
@@ -72,19 +66,19 @@ GPUNN_API int cuDeviceTotalMem_v2(std::size_t* bytes, int device) {
     return success;
 }
 
-GPUNN_API int cuCtxGetCurrent(Context** context) {
+GPUNN_API int cuCtxGetCurrent(Context* context) {
     *context = primary_context(current_device());
     return success;
 }
 
-GPUNN_API int cuCtxSetCurrent(Context* context) { return context ? set_device(context->device) : success; }
+GPUNN_API int cuCtxSetCurrent(Context context) { return context ? set_device((int)context - 1) : success; }
 
 GPUNN_API int cuCtxGetDevice(int* device) {
     *device = current_device();
     return success;
 }
 
-GPUNN_API int cuDevicePrimaryCtxRetain(Context** context, int device) {
+GPUNN_API int cuDevicePrimaryCtxRetain(Context* context, int device) {
     if (!exists(device)) return invalid_device;
     *context = primary_context(device);
     return success;
@@ -97,7 +91,7 @@ GPUNN_API int cuCtxSynchronize() {
     return device_synchronize();
 }
 
-GPUNN_API int cuStreamGetCtx(std::intptr_t handle, Context** context) {
+GPUNN_API int cuStreamGetCtx(std::intptr_t handle, Context* context) {
     Lock lock;
     Stream* stream = stream_of(handle);
     if (!stream) return invalid_handle;
@@ -106,8 +100,8 @@ GPUNN_API int cuStreamGetCtx(std::intptr_t handle, Context** context) {
 }
 
 // Contexts beside the primary ones are not there.
-GPUNN_API int cuCtxCreate_v2(Context**, unsigned, int) { return not_supported; }
-GPUNN_API int cuCtxDestroy_v2(Context*) { return not_supported; }
+GPUNN_API int cuCtxCreate_v2(Context*, unsigned, int) { return not_supported; }
+GPUNN_API int cuCtxDestroy_v2(Context) { return not_supported; }
 
 // ---- modules and launches -------------------------------------------------------------------------------------------
 
@@ -198,8 +192,6 @@ GPUNN_API int cuLinkComplete(void*, void**, std::size_t*) { return not_supported
 GPUNN_API int cuLinkDestroy(void*) { return not_supported; }
 
 // ---- CUDA's own table of these --------------------------------------------------------------------------------------
-
-#include <dlfcn.h>
 
 // Versions differ in the end of a symbol's name.
 GPUNN_API int cuGetProcAddress_v2(const char* name, void** function, int, std::uint64_t, int* status) {

@@ -25,7 +25,6 @@ const std::size_t quarantine = (std::size_t)256 << 20;  // bytes of freed memory
 std::map<char*, Block> blocks;
 std::deque<Block> freed;
 std::size_t freed_bytes = 0;
-std::vector<Device> devices;
 thread_local int current = 0;
 
 const std::size_t smallest_mapped = (std::size_t)256 << 10, slab_bytes = (std::size_t)4 << 20;
@@ -93,13 +92,14 @@ std::size_t spread(std::size_t pitch, std::size_t width, std::size_t height) {
 }  // namespace
 
 Device& device(int number) {
-    if (devices.empty()) {
-        devices.resize((std::size_t)settings.devices);
-        for (int i = 0; i < settings.devices; i++) {
-            devices[(std::size_t)i].pool.device = i;
-            devices[(std::size_t)i].current_pool = &devices[(std::size_t)i].pool;
+    static std::vector<Device> devices = [] {
+        std::vector<Device> made((std::size_t)settings.devices);
+        for (std::size_t i = 0; i < made.size(); i++) {
+            made[i].pool.device = (int)i;
+            made[i].current_pool = &made[i].pool;
         }
-    }
+        return made;
+    }();
     return devices[(std::size_t)number];
 }
 

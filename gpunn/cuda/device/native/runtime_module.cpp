@@ -488,8 +488,13 @@ Handle default_pool(int number, int) {
 }
 
 Handle current_pool(int number, int) {
-    return ok(number < 0 || number >= settings.devices ? invalid_device : success) ? (Handle)device(number).current_pool
-                                                                                   : 0;
+    Pool* pool = nullptr;
+    ok(on_device([&] {
+        if (number < 0 || number >= settings.devices) return (int)invalid_device;
+        pool = device(number).current_pool;
+        return (int)success;
+    }));
+    return (Handle)pool;
 }
 
 PyObject* set_pool(int number, Handle pool, int) {

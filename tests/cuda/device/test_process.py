@@ -111,6 +111,28 @@ except cupy.cuda.memory.OutOfMemoryError as error: print("out", error)
     assert said.startswith("16777216 80\nout Out of memory allocating 16,777,728 bytes")
 
 
+@pytest.mark.parametrize("late", ["", "late"])
+def test_memory_of_the_host_that_cannot_be_had(late):
+    code = """
+import cupy, numpy, resource
+from pathlib import Path
+x, host = cupy.zeros(20_000_000), numpy.zeros(20_000_000)
+cupy.argsort(x[:100])
+memory = cupy.cuda.runtime.malloc(host.nbytes)
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (400 << 20), -1))
+try: cupy.argsort(x)[0].get()
+except Exception as error: print(error)
+resource.setrlimit(resource.RLIMIT_AS, (used + (20 << 20), -1))
+try: cupy.cuda.runtime.memcpyAsync(memory, host.ctypes.data, host.nbytes, 1, 0)
+except Exception as error: print(error)
+resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+print(int(cupy.argsort(x[:100])[3]))
+"""
+    told = ["cudaErrorMemoryAllocation: out of memory"] * (2 if late else 1)
+    assert run(code, GPUNN_EMULATED_DEVICE=late)[1].splitlines() == [*told, "3"]
+
+
 FAILING = """
 import cupy
 kernel = cupy.RawKernel('extern "C" __global__ void f(int* x) { %s }', "f")

@@ -35,7 +35,11 @@ PyObject* none(int error) { return ok(error) ? Py_NewRef(Py_None) : nullptr; }
 // Calls the device, alone.
 template <class F> int on_device(F f) {
     Lock lock;
-    return f();
+    try {
+        return f();
+    } catch (const std::bad_alloc&) {
+        return out_of_memory;
+    }
 }
 
 template <class F> int unless_broken(F f) {

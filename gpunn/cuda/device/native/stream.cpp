@@ -141,10 +141,18 @@ void break_device(int error) { broken_with = error; }
 
 namespace {
 
+int outcome(const Work& work) {
+    try {
+        return work();
+    } catch (const std::bad_alloc&) {
+        return out_of_memory;
+    }
+}
+
 int run_one(Stream& stream) {
     Work work = std::move(stream.queue.front());
     stream.queue.pop_front();
-    int error = broken_with ? broken_with : work();
+    int error = broken_with ? broken_with : outcome(work);
     stream.done++;
     return error;
 }
@@ -208,7 +216,7 @@ int enqueue(std::intptr_t handle, const char* label, Work work) {
     if (broken_with) return broken_with;
     if (Stream* other = capturing_beside(*stream)) return invalidate(*other, capture_implicit);
     if (settings.check) work = ordered(*stream, label, std::move(work));
-    if (!settings.late) return work();
+    if (!settings.late) return outcome(work);
     each_awaited(*stream, [&](Stream& other) { push_wait(*stream, other); });
     push(*stream, std::move(work));
     return success;

@@ -359,6 +359,22 @@ def test_pools_of_the_runtime():
 
 
 @pytest.mark.skipif(runtime.getDeviceCount() < 2, reason="needs two GPUs")
+def test_memory_in_the_order_of_a_stream_is_its_devices_or_the_pools():
+    with cupy.cuda.Device(1):
+        far = stream()
+    near = stream()
+    for memory in (
+        runtime.mallocAsync(512, far.ptr),
+        runtime.mallocFromPoolAsync(512, runtime.deviceGetDefaultMemPool(1), near.ptr),
+    ):
+        assert runtime.pointerGetAttributes(memory).device == 1
+        runtime.freeAsync(memory, far.ptr)
+    far.synchronize()
+    with refused("InvalidValue"):
+        runtime.deviceSetMemPool(0, runtime.deviceGetDefaultMemPool(1))
+
+
+@pytest.mark.skipif(runtime.getDeviceCount() < 2, reason="needs two GPUs")
 def test_arrays_of_two_devices():
     with cupy.cuda.Device(1):
         y = cupy.arange(5)

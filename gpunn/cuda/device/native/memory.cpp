@@ -126,7 +126,8 @@ int allocate(void** out, std::size_t bytes, Kind kind, Pool* pool) {
     *out = nullptr;
     if (!bytes) return success;
     note_use();
-    Device& owner = device(current);
+    int on = pool ? pool->device : current;
+    Device& owner = device(on);
     bool counts = kind != Kind::host;
     if (bytes > settings.memory || (counts && owner.used + bytes > settings.memory)) return out_of_memory;
     char *map = nullptr, *begin;
@@ -135,7 +136,7 @@ int allocate(void** out, std::size_t bytes, Kind kind, Pool* pool) {
     else begin = map_alone(rounded(bytes, alignment), &map, &map_bytes);
     if (!begin) return out_of_memory;
     std::memset(begin, unwritten, std::min(bytes, most_filled));
-    Block& block = blocks[begin] = Block{begin, bytes, kind, current, false, pool, map, map_bytes};
+    Block& block = blocks[begin] = Block{begin, bytes, kind, on, false, pool, map, map_bytes};
     if (settings.check && kind == Kind::device)
         block.written.reset((unsigned char*)std::calloc(bytes / 8 + 1, 1), std::free);
     if (counts) owner.used += bytes;

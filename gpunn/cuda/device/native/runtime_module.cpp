@@ -320,15 +320,12 @@ Handle malloc_managed(std::size_t bytes, int, Optional<unsigned>* flags) {
     return (Handle)memory;
 }
 
-// Graphs that allocate or free are not served.
-int allocate_from(Pool* pool, void** memory, std::size_t bytes, Handle stream) {
-    int error = not_in_capture(stream, not_supported);
-    return error ? error : allocate(memory, bytes, Kind::device, pool);
-}
-
 Handle malloc_async(std::size_t bytes, Handle stream, int) {
     void* memory = nullptr;
-    ok(unless_broken([&] { return allocate_from(device(current_device()).current_pool, &memory, bytes, stream); }));
+    ok(unless_broken([&] {
+        if (int error = not_in_capture(stream, not_supported)) return error;  // graphs that allocate are not served
+        return allocate(&memory, bytes, Kind::device, device(stream_of(stream)->device).current_pool);
+    }));
     return (Handle)memory;
 }
 
@@ -343,8 +340,9 @@ Pool* pool_of(Handle handle) {
 Handle malloc_from_pool(std::size_t bytes, Handle pool, Handle stream, int) {
     void* memory = nullptr;
     ok(unless_broken([&] {
+        if (int error = not_in_capture(stream, not_supported)) return error;
         Pool* from = pool_of(pool);
-        return from ? allocate_from(from, &memory, bytes, stream) : (int)invalid_value;
+        return from ? allocate(&memory, bytes, Kind::device, from) : (int)invalid_value;
     }));
     return (Handle)memory;
 }
@@ -504,8 +502,9 @@ Handle current_pool(int number, int) {
 PyObject* set_pool(int number, Handle pool, int) {
     return none(on_device([=] {
         if (number < 0 || number >= settings.devices) return (int)invalid_device;
-        if (!pool_of(pool)) return (int)invalid_value;
-        device(number).current_pool = pool_of(pool);
+        Pool* wanted = pool_of(pool);
+        if (!wanted || wanted->device != number) return (int)invalid_value;
+        device(number).current_pool = wanted;
         return (int)success;
     }));
 }

@@ -33,7 +33,7 @@ class Running:
     """The device of this process."""
 
     def __init__(self, settings: Settings, wheel: Wheel) -> None:
-        self.settings, self.wheel = settings, wheel
+        self.settings, self.wheel, self._process = settings, wheel, os.getpid()
         self.identity = f"{libraries.identity()}{'-check' if settings.check else ''}-sm_{settings.card}"
         places = libraries.built(wheel.cuda)
         self._library = libraries.load(places)
@@ -77,6 +77,8 @@ class Running:
 
     def _finish(self) -> None:
         """Do what still waits; in check mode a mistake that nobody was told of ends the process with status 1."""
+        if os.getpid() != self._process:
+            return
         said = self._library.gpunn_device_finish()
         if said and self.settings.check:
             sys.stdout.flush()

@@ -33,6 +33,20 @@ print(int(x.sum()))
     refused, total = run(code)[1].splitlines()
     assert refused.endswith(": initialization error")
     assert total == "3"
+    asked = """
+import os, cupy
+runtime = cupy.cuda.runtime
+{}
+if os.fork(): os.wait()
+else:
+    try: print(int(cupy.arange(4).sum()), flush=True)
+    except Exception as error: print(error, flush=True)
+    os._exit(0)
+"""
+    for call in ("runtime.getDeviceCount()", "runtime.memGetInfo()", "cupy.cuda.Event()"):
+        assert run(asked.format(call))[1] == "cudaErrorInitializationError: initialization error\n"
+    for call in ("runtime.runtimeGetVersion()", "str(runtime.CUDARuntimeError(1))"):
+        assert run(asked.format(call))[1] == "6\n"
     fresh = """
 import os
 child = os.fork()

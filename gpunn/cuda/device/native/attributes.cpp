@@ -105,9 +105,11 @@ void set_report(const std::string& text) {
 
 const char* error_text(int error) {
     thread_local std::string text;
-    Lock lock;
     text = word(error).text;
-    if (is_of_launch(error) && !report.empty()) text += ": " + report;
+    if (is_of_launch(error)) {
+        Lock lock;
+        if (!report.empty()) text += ": " + report;
+    }
     return text.c_str();
 }
 

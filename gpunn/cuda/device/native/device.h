@@ -93,7 +93,7 @@ private:
     _ts* state_;
 };
 
-// The device was used in this process, so that a child of it cannot use it.
+// The device was used in this process, so that a child of it cannot use it: what takes the lock has done so.
 GPUNN_SHARED void note_use();
 
 // ---- memory ---------------------------------------------------------------------------------------------------------

@@ -18,7 +18,10 @@ bool exists(int device) { return device >= 0 && device < settings.devices; }
 
 }  // namespace
 
-GPUNN_API int cuInit(unsigned flags) { return flags ? invalid_value : settings.devices ? success : no_device; }
+GPUNN_API int cuInit(unsigned flags) {
+    note_use();
+    return flags ? invalid_value : settings.devices ? success : no_device;
+}
 
 GPUNN_API int cuDriverGetVersion(int* version) {
     *version = settings.version;

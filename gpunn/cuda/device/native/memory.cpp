@@ -106,6 +106,7 @@ Device& device(int number) {
 int current_device() { return current; }
 
 int set_device(int number) {
+    note_use();
     if (number < 0 || number >= settings.devices) return invalid_device;
     current = number;
     return success;
@@ -125,7 +126,6 @@ const std::deque<Block>& freed_blocks() { return freed; }
 int allocate(void** out, std::size_t bytes, Kind kind, Pool* pool) {
     *out = nullptr;
     if (!bytes) return success;
-    note_use();
     int on = pool ? pool->device : current;
     Device& owner = device(on);
     bool counts = kind != Kind::host;

@@ -240,13 +240,19 @@ int version(int) { return settings.version; }
 int major_version(int) { return settings.version / 1000; }
 int get_device(int) { return current_device(); }
 
+// Whether there is no device of this number.
+int device_error(int device) {
+    note_use();
+    return device >= 0 && device < settings.devices ? success : invalid_device;
+}
+
 int device_attribute(int number, int device, int) {
-    if (!ok(device < 0 || device >= settings.devices ? invalid_device : success)) return -1;
+    if (!ok(device_error(device))) return -1;
     return attribute(number);
 }
 
 PyObject* device_properties(int device, int) {
-    if (!ok(device < 0 || device >= settings.devices ? invalid_device : success)) return nullptr;
+    if (!ok(device_error(device))) return nullptr;
     return PyObject_CallFunction(properties, "i", device);
 }
 
@@ -260,22 +266,25 @@ int by_bus_id(PyObject* id, int) {
 }
 
 PyObject* bus_id(int device, int) {
-    if (!ok(device < 0 || device >= settings.devices ? invalid_device : success)) return nullptr;
+    if (!ok(device_error(device))) return nullptr;
     return PyUnicode_FromFormat("0000:%02x:00.0", device + 1);
 }
 
-int device_count(int) { return ok(settings.devices ? success : no_device) ? settings.devices : -1; }
+int device_count(int) {
+    note_use();
+    return ok(settings.devices ? success : no_device) ? settings.devices : -1;
+}
+
 PyObject* choose_device(int device, int) { return none(set_device(device)); }
 PyObject* synchronize(int) { return none(on_device(device_synchronize)); }
 
 int can_access_peer(int of, int peer, int) {
-    bool exist = of >= 0 && peer >= 0 && of < settings.devices && peer < settings.devices;
-    return ok(exist ? success : invalid_device) ? of != peer : -1;
+    return ok(device_error(of)) && ok(device_error(peer)) ? of != peer : -1;
 }
 
 int enable_peer(int peer, bool again) {
     return on_device([=] {
-        if (peer < 0 || peer >= settings.devices || peer == current_device()) return (int)invalid_device;
+        if (device_error(peer) || peer == current_device()) return (int)invalid_device;
         bool added = device(current_device()).peers.insert(peer).second;
         return added || again ? success : (int)peer_already_enabled;
     });
@@ -404,21 +413,18 @@ PyObject* memcpy_async(Handle to, Handle from, std::size_t bytes, int direction,
     }));
 }
 
-bool exist(int a, int b) { return a >= 0 && b >= 0 && a < settings.devices && b < settings.devices; }
-
 PyObject* memcpy_peer(Handle to, int to_device, Handle from, int from_device, std::size_t bytes, int) {
     return none(unless_broken([=] {
-        return exist(to_device, from_device) ? copy_now(to, from, bytes, (int)Direction::device_to_device)
-                                             : (int)invalid_device;
+        if (device_error(to_device) || device_error(from_device)) return (int)invalid_device;
+        return copy_now(to, from, bytes, (int)Direction::device_to_device);
     }));
 }
 
 PyObject* memcpy_peer_async(Handle to, int to_device, Handle from, int from_device, std::size_t bytes, Handle stream,
                             int) {
     return none(unless_broken([=] {
-        return exist(to_device, from_device)
-                   ? copy((void*)to, (void*)from, bytes, Direction::device_to_device, stream, true)
-                   : (int)invalid_device;
+        if (device_error(to_device) || device_error(from_device)) return (int)invalid_device;
+        return copy((void*)to, (void*)from, bytes, Direction::device_to_device, stream, true);
     }));
 }
 
@@ -486,13 +492,13 @@ int memory_type(Handle memory, int) {
 // ---- pools of the runtime -------------------------------------------------------------------------------------------
 
 Handle default_pool(int number, int) {
-    return ok(number < 0 || number >= settings.devices ? invalid_device : success) ? (Handle)&device(number).pool : 0;
+    return ok(device_error(number)) ? (Handle)&device(number).pool : 0;
 }
 
 Handle current_pool(int number, int) {
     Pool* pool = nullptr;
     ok(on_device([&] {
-        if (number < 0 || number >= settings.devices) return (int)invalid_device;
+        if (int error = device_error(number)) return error;
         pool = device(number).current_pool;
         return (int)success;
     }));
@@ -501,7 +507,7 @@ Handle current_pool(int number, int) {
 
 PyObject* set_pool(int number, Handle pool, int) {
     return none(on_device([=] {
-        if (number < 0 || number >= settings.devices) return (int)invalid_device;
+        if (int error = device_error(number)) return error;
         Pool* wanted = pool_of(pool);
         if (!wanted || wanted->device != number) return (int)invalid_value;
         device(number).current_pool = wanted;
@@ -514,7 +520,7 @@ Handle pool_create(PoolProperties* wanted, int) {
     ok(on_device([&] {
         if (wanted->allocation_type != 1 || wanted->location_type != 1) return (int)invalid_value;
         if (wanted->handle_type) return (int)not_supported;  // pools to share between processes
-        if (wanted->device < 0 || wanted->device >= settings.devices) return (int)invalid_device;
+        if (int error = device_error(wanted->device)) return error;
         made = new Pool;
         made->device = wanted->device;
         pools.insert(made);

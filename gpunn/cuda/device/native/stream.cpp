@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <functional>
 #include <new>
@@ -22,7 +23,7 @@ namespace {
 std::recursive_mutex mutex;
 
 // A child has the parent's memory but no device: whoever used it before the fork is told so at every call, as by CUDA.
-bool used = false;
+std::atomic<bool> used{false};
 
 void after_fork_in_child() {
     new (&mutex) std::recursive_mutex;  // the one that was held is of a thread of the parent's
@@ -35,6 +36,7 @@ const int fork_handler = pthread_atfork(nullptr, nullptr, after_fork_in_child);
 Lock::Lock() : state_(nullptr) {
     if (Py_IsInitialized() && PyGILState_Check()) state_ = PyEval_SaveThread();
     mutex.lock();
+    note_use();
 }
 
 void note_use() { used = true; }
@@ -257,7 +259,6 @@ int unsafe_in_capture() {
 int stream_create(std::intptr_t* out, unsigned flags, int priority) {
     if (flags & ~1u) return invalid_value;
     Stream* stream = new Stream;
-    note_use();
     stream->device = current_device();
     stream->flags = flags;
     stream->priority = std::max(-5, std::min(0, priority));

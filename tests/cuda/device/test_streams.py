@@ -78,6 +78,22 @@ def test_functions_of_the_host_run_in_their_turn():
     assert called == ["a", (0, "b")]
 
 
+def test_functions_of_the_host_must_not_call_the_device():
+    said, s, x = [], stream(), cupy.zeros(4)
+    cupy.cuda.Device().synchronize()
+    calls = (s.synchronize, cupy.cuda.Device().synchronize, lambda: runtime.memsetAsync(x.data.ptr, 0, 8, s.ptr))
+
+    def call(_):
+        for each in calls:
+            with refused("NotPermitted"):
+                each()
+            said.append("refused")
+
+    s.launch_host_func(call, None)
+    s.synchronize()
+    assert said == ["refused"] * 3
+
+
 def test_priorities_flags_and_destroyed_handles():
     handle = runtime.streamCreateWithPriority(runtime.streamNonBlocking, -100)
     assert runtime.streamGetFlags(handle) == runtime.streamNonBlocking
@@ -177,16 +193,18 @@ FORBIDDEN = {
     "asking the stream": (lambda s: runtime.streamQuery(s.ptr), "StreamCaptureUnsupported"),
     "waiting for an event of it": (lambda s: s.record().synchronize(), "CapturedEvent"),
     "a second capture": (lambda s: runtime.streamBeginCapture(s.ptr, RELAXED), "IllegalState"),
+    "waiting for the device": (lambda s: cupy.cuda.Device().synchronize(), "StreamCaptureUnsupported"),
     "a callback": (lambda s: s.add_callback(print, None), "StreamCaptureUnsupported"),
 }
 
 
+@pytest.mark.parametrize("mode", [GLOBAL, RELAXED])
 @pytest.mark.parametrize("what", FORBIDDEN)
-def test_what_a_capture_refuses(what):
+def test_what_a_capture_refuses(what, mode):
     call, error = FORBIDDEN[what]
     s = stream()
     with s:
-        s.begin_capture(GLOBAL)
+        s.begin_capture(mode)
         with refused(error):
             call(s)
         if what != "a second capture":
@@ -243,17 +261,37 @@ def test_events_from_before_a_capture_and_the_legacy_stream():
             s.wait_event(before)
         with refused("StreamCaptureInvalidated"):
             s.end_capture()
-    blocking = stream(non_blocking=False)
-    x = cupy.zeros(3)
-    blocking.begin_capture()
-    with refused("StreamCaptureImplicit"):
-        runtime.memsetAsync(x.data.ptr, 0, 8, 0)
-    with refused("StreamCaptureInvalidated"):
-        blocking.end_capture()
     with refused("IllegalState"):
-        blocking.end_capture()
+        s.end_capture()
     with refused("StreamCaptureUnsupported"):
         runtime.streamBeginCapture(0, RELAXED)
+
+
+@pytest.mark.skipif(runtime.getDeviceCount() < 2, reason="needs two GPUs")
+def test_a_capture_leaves_other_devices_alone():
+    s = stream()
+    s.begin_capture(RELAXED)
+    with cupy.cuda.Device(1) as other:
+        other.synchronize()
+    s.end_capture()
+
+
+LEGACY = {
+    "work": lambda: runtime.memsetAsync(cupy.zeros(1).data.ptr, 0, 8, 0),
+    "waiting for it": cupy.cuda.Stream.null.synchronize,
+    "asking it": lambda: cupy.cuda.Stream.null.done,
+    "its wait for an event": lambda: cupy.cuda.Stream.null.wait_event(stream().record()),
+}
+
+
+@pytest.mark.parametrize("what", LEGACY)
+def test_the_legacy_stream_beside_a_blocking_one_that_captures(what):
+    blocking = stream(non_blocking=False)
+    blocking.begin_capture(RELAXED)
+    with refused("StreamCaptureImplicit"):
+        LEGACY[what]()
+    with refused("StreamCaptureInvalidated"):
+        blocking.end_capture()
 
 
 def test_a_capture_ends_in_its_thread_and_stream():

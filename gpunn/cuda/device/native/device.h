@@ -217,11 +217,13 @@ GPUNN_SHARED Event* event_of(std::intptr_t handle);
 
 // Takes work for a stream: a node if it captures, else to run now or later. `label` names it in drawings of graphs.
 GPUNN_SHARED int enqueue(std::intptr_t stream, const char* label, Work work);
+// Calls a function of the host, as work of a stream: it must not call the device.
+GPUNN_SHARED int call_host(const std::function<void()>& function);
 // For what is no work of a graph: an error if the stream captures, or would wait for one that does.
 GPUNN_SHARED int not_in_capture(std::intptr_t stream, int error);
 // For what a capture in the modes "global" and "thread local" must not do.
 GPUNN_SHARED int unsafe_in_capture();
-// The error that a kernel has left the device with, which every later call returns.
+// The error that a kernel has left the device with, which every later call returns, or that of any call now.
 GPUNN_SHARED int broken();
 GPUNN_SHARED void break_device(int error);
 GPUNN_SHARED void set_report(const std::string& text);

@@ -654,14 +654,15 @@ template <class Arguments> PyObject* call_in_stream(Handle stream, PyObject* fun
     auto called = held(function);
     return none(unless_broken([&] {
         return enqueue(stream, "host function", [=] {
-            PyGILState_STATE state = PyGILState_Ensure();
-            PyObject* tuple = arguments();
-            PyObject* result = tuple ? PyObject_CallObject(called.get(), tuple) : nullptr;
-            if (!result) PyErr_WriteUnraisable(called.get());
-            Py_XDECREF(result);
-            Py_XDECREF(tuple);
-            PyGILState_Release(state);
-            return (int)success;
+            return call_host([&] {
+                PyGILState_STATE state = PyGILState_Ensure();
+                PyObject* tuple = arguments();
+                PyObject* result = tuple ? PyObject_CallObject(called.get(), tuple) : nullptr;
+                if (!result) PyErr_WriteUnraisable(called.get());
+                Py_XDECREF(result);
+                Py_XDECREF(tuple);
+                PyGILState_Release(state);
+            });
         });
     }));
 }

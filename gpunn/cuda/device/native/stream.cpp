@@ -69,6 +69,7 @@ std::set<Stream*> capturing;
 std::set<std::shared_ptr<Graph>*> graphs, executables;
 std::map<int, Stream> legacy_streams;
 int broken_with = success;
+thread_local bool in_host_function = false;
 
 std::size_t this_thread() { return std::hash<std::thread::id>()(std::this_thread::get_id()); }
 
@@ -135,7 +136,10 @@ Stream* stream_of(std::intptr_t handle) {
 
 Event* event_of(std::intptr_t handle) { return known(events, (Event*)handle); }
 
-int broken() { return broken_with ? broken_with : mistakes_of_host(); }
+int broken() {
+    if (in_host_function) return not_permitted;
+    return broken_with ? broken_with : mistakes_of_host();
+}
 
 void break_device(int error) { broken_with = error; }
 
@@ -205,7 +209,15 @@ int run_device(int device) {
 
 int run_all() { return run_device(-1); }
 
+int call_host(const std::function<void()>& function) {
+    in_host_function = true;
+    function();
+    in_host_function = false;
+    return success;
+}
+
 int enqueue(std::intptr_t handle, const char* label, Work work) {
+    if (in_host_function) return not_permitted;
     Stream* stream = stream_of(handle);
     if (!stream) return invalid_handle;
     if (stream->graph) {
@@ -297,15 +309,26 @@ int stream_synchronize(std::intptr_t handle) {
 int stream_query(std::intptr_t handle) {
     Stream* stream = stream_of(handle);
     if (!stream) return invalid_handle;
-    if (stream->graph) return invalidate(*stream, capture_unsupported);
-    if (stream->done == stream->enqueued) return learn(host_knowledge, stream->knows), broken_with;
-    if (int error = run_one(*stream)) return error;  // who asks again and again has it done in the end
-    return not_ready;
+    if (int error = not_in_capture(handle, capture_unsupported)) return error;
+    Stream* busy = nullptr;
+    auto look = [&](Stream& awaited) {
+        if (awaited.done < awaited.enqueued) busy = &awaited;
+    };
+    if (stream->legacy) each_blocking(stream->device, look);
+    look(*stream);
+    if (busy) {
+        if (int error = run_one(*busy)) return error;  // who asks again and again has it done in the end
+        return not_ready;
+    }
+    if (stream->legacy) each_blocking(stream->device, [](Stream& other) { learn(host_knowledge, other.knows); });
+    learn(host_knowledge, stream->knows);
+    return broken_with;
 }
 
 int device_synchronize() {
+    if (in_host_function) return not_permitted;
     for (Stream* stream : capturing)
-        if (stream->graph->mode != relaxed) return invalidate(*stream, capture_unsupported);
+        if (stream->device == current_device()) return invalidate(*stream, capture_unsupported);
     int error = run_device(current_device());
     return broken_with ? broken_with : error;
 }
@@ -328,6 +351,7 @@ int stream_wait(std::intptr_t handle, std::intptr_t event_handle) {
         return success;
     }
     if (stream->graph) return event->mark ? invalidate(*stream, capture_isolation) : success;
+    if (Stream* other = capturing_beside(*stream)) return invalidate(*other, capture_implicit);
     if (event->mark) learn(stream->knows, event->mark->knows);
     if (!event->mark || !event->mark->stream) return broken_with;
     Stream* awaited = event->mark->stream;

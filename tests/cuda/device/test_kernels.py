@@ -72,6 +72,26 @@ def test_shared_memory_of_a_launch():
         kernel.max_dynamic_shared_size_bytes = most + 1
 
 
+def test_static_and_dynamic_shared_memory_together_have_a_limit():
+    code = """extern "C" __global__ void f(int* x) {
+        extern __shared__ int row[]; __shared__ int more[1024]; more[threadIdx.x] = row[threadIdx.x] = 3; x[0] = more[0];
+    }"""
+    kernel, x = cupy.RawKernel(code, "f"), cupy.zeros(1, np.int32)
+    kernel((1,), (1,), (x,), shared_mem=44 << 10)
+    with pytest.raises(DriverError, match="CUDA_ERROR_INVALID_VALUE"):
+        kernel((1,), (1,), (x,), shared_mem=(44 << 10) + 4)
+    most = cupy.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"]
+    kernel.max_dynamic_shared_size_bytes = most - 4096
+    kernel((1,), (1,), (x,), shared_mem=most - 4096)
+    with pytest.raises(DriverError, match="CUDA_ERROR_INVALID_VALUE"):
+        kernel.max_dynamic_shared_size_bytes = most
+    occupancy = cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor
+    assert occupancy(kernel.kernel.ptr, 128, 1 << 20) == 0
+    assert 1 <= occupancy(kernel.kernel.ptr, 128, 1 << 10) <= 32
+    potential = cupy.cuda.driver.occupancyMaxPotentialBlockSize
+    assert potential(kernel.kernel.ptr, 1 << 10, 0)[1] == 1024
+
+
 @pytest.mark.parametrize(
     ("grid", "block"), [((1,), (1025,)), ((1,), (32, 33)), ((1,), (1, 1, 65)), ((1, 65536), (1,)), ((0,), (1,))]
 )

@@ -176,9 +176,11 @@ GPUNN_API int cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, Function*
     return success;
 }
 
-GPUNN_API int cuOccupancyMaxPotentialBlockSize(int* grid, int* block, Function* function, std::size_t (*)(int),
-                                               std::size_t dynamic_shared, int limit) {
+GPUNN_API int cuOccupancyMaxPotentialBlockSize(int* grid, int* block, Function* function,
+                                               std::size_t (*shared_by_threads)(int), std::size_t dynamic_shared,
+                                               int limit) {
     Lock lock;
+    if (shared_by_threads) return not_supported;
     *block = limit > 0 && limit < 1024 ? limit : 1024;
     *grid = blocks_of(function, *block, dynamic_shared) * card().multiprocessors;
     return success;

@@ -74,7 +74,7 @@ def test_shared_memory_of_a_launch():
 
 def test_static_and_dynamic_shared_memory_together_have_a_limit():
     code = """extern "C" __global__ void f(int* x) {
-        extern __shared__ int row[]; __shared__ int more[1024]; more[threadIdx.x] = row[threadIdx.x] = 3; x[0] = more[0];
+        extern __shared__ int row[]; __shared__ int more[1024]; more[threadIdx.x] = row[threadIdx.x] = 3; *x = *more;
     }"""
     kernel, x = cupy.RawKernel(code, "f"), cupy.zeros(1, np.int32)
     kernel((1,), (1,), (x,), shared_mem=44 << 10)

@@ -1,5 +1,6 @@
 """Streams, events, captures, graphs, pools and peers, as CUDA's rules have them: on the real CuPy."""
 
+import os
 import threading
 
 import numpy as np
@@ -353,6 +354,10 @@ def test_pinned_and_managed_memory():
     with refused("HostMemoryAlreadyRegistered"):
         runtime.hostRegister(host.ctypes.data, host.nbytes, 0)
     runtime.hostUnregister(host.ctypes.data)
+    runtime.hostRegister(host.ctypes.data + 4096, 4096, 0)
+    with refused("HostMemoryAlreadyRegistered"):
+        runtime.hostRegister(host.ctypes.data, host.nbytes, 0)
+    runtime.hostUnregister(host.ctypes.data + 4096)
     with refused("HostMemoryNotRegistered"):
         runtime.hostUnregister(host.ctypes.data)
 
@@ -368,6 +373,45 @@ def test_more_memory_than_there_is():
     memory = runtime.malloc(1 << 20)
     assert runtime.memGetInfo()[0] <= free - (1 << 20)
     runtime.free(memory)
+
+
+@emulated
+def test_memory_in_the_order_of_a_stream_is_freed_once():
+    s = stream()
+    memory = runtime.mallocAsync(100, s.ptr)
+    for wrong in (memory + 8, 0, 12345):
+        with refused("InvalidValue"):
+            runtime.freeAsync(wrong, s.ptr)
+    runtime.freeAsync(memory, s.ptr)
+    for free in (lambda: runtime.freeAsync(memory, s.ptr), lambda: runtime.free(memory)):
+        with refused("InvalidValue"):
+            free()
+
+
+@emulated
+def test_pinned_memory_is_the_hosts():
+    total = runtime.memGetInfo()[1]
+    if total >= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+        pytest.skip("the host has less memory than the device")
+    runtime.freeHost(runtime.hostAlloc(total + 1, 0))
+    with refused("MemoryAllocation"):
+        runtime.hostAlloc(1 << 45, 0)
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda: runtime.deviceGetAttribute(9999, 0), "InvalidValue"),
+        (lambda: runtime.mallocManaged(0), "InvalidValue"),
+        (lambda: runtime.deviceGetLimit(99), "UnsupportedLimit"),
+        (lambda: runtime.deviceSetLimit(99, 1), "UnsupportedLimit"),
+        (lambda: runtime.streamWaitEvent(0, cupy.cuda.Event().ptr, 7), "InvalidValue"),
+        (lambda: runtime.streamAddCallback(0, print, 0, 1), "InvalidValue"),
+    ],
+)
+def test_arguments_that_are_none(call, error):
+    with refused(error):
+        call()
 
 
 @emulated
@@ -442,5 +486,8 @@ def test_what_the_device_says_of_itself():
     assert about["warpSize"] == attributes["WarpSize"] == 32
     assert about["multiProcessorCount"] == attributes["MultiProcessorCount"]
     assert about["maxThreadsPerBlock"] == 1024
-    assert runtime.deviceGetByPCIBusId(cupy.cuda.Device(0).pci_bus_id) == 0
+    for device_id in range(runtime.getDeviceCount()):
+        bus = cupy.cuda.Device(device_id).pci_bus_id
+        assert runtime.deviceGetByPCIBusId(bus) == device_id
+        assert int(bus.split(":")[1], 16) == cupy.cuda.Device(device_id).attributes["PciBusId"]
     assert f"{about['major']}{about['minor']}" == cupy.cuda.Device(0).compute_capability

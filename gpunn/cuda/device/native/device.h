@@ -31,6 +31,7 @@ enum Error : int {
     no_device = 100,
     invalid_device = 101,
     invalid_image = 200,
+    unsupported_limit = 215,
     no_binary = 209,
     peer_already_enabled = 704,
     peer_not_enabled = 705,
@@ -119,6 +120,7 @@ struct Block {
     Kind kind;
     int device;
     bool registered = false;  // memory of the host's own that was registered
+    bool leaving = false;     // it will be freed by work that waits in a stream
     Pool* pool = nullptr;
     char* map = nullptr;  // what was mapped for it, with the pages that guard it
     std::size_t map_bytes = 0;
@@ -299,6 +301,6 @@ struct Card {
 
 GPUNN_SHARED const Card& card();
 // The value of a cudaDeviceAttr, 0 for what the device does not have.
-GPUNN_SHARED int attribute(int number);
+GPUNN_SHARED int attribute(int* value, int number, int device);
 
 }  // namespace gpunn_device

@@ -52,9 +52,7 @@ GPUNN_API int cuDeviceGet(int* device, int number) {
 }
 
 GPUNN_API int cuDeviceGetAttribute(int* value, int number, int device) {
-    if (!exists(device)) return invalid_device;
-    *value = attribute(number);
-    return success;
+    return attribute(value, number, device);
 }
 
 GPUNN_API int cuDeviceGetName(char* name, int length, int device) {

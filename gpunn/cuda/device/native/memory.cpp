@@ -22,6 +22,8 @@ const std::size_t most_filled = (std::size_t)256 << 20;  // pages that nobody to
 
 const std::size_t quarantine = (std::size_t)256 << 20;  // bytes of freed memory that stays mapped in check mode
 
+const std::size_t host_memory = page * (std::size_t)sysconf(_SC_PHYS_PAGES);
+
 std::map<char*, Block> blocks;
 std::deque<Block> freed;
 std::size_t freed_bytes = 0;
@@ -129,14 +131,14 @@ int allocate(void** out, std::size_t bytes, Kind kind, Pool* pool) {
     int on = pool ? pool->device : current;
     Device& owner = device(on);
     bool counts = kind != Kind::host;
-    if (bytes > settings.memory || (counts && owner.used + bytes > settings.memory)) return out_of_memory;
+    if (bytes > (counts ? settings.memory - owner.used : host_memory)) return out_of_memory;
     char *map = nullptr, *begin;
     std::size_t map_bytes = 0;
     if (bytes < smallest_mapped && !settings.check) begin = take_piece(piece_bytes(bytes));
     else begin = map_alone(rounded(bytes, alignment), &map, &map_bytes);
     if (!begin) return out_of_memory;
     std::memset(begin, unwritten, std::min(bytes, most_filled));
-    Block& block = blocks[begin] = Block{begin, bytes, kind, on, false, pool, map, map_bytes};
+    Block& block = blocks[begin] = Block{begin, bytes, kind, on, false, false, pool, map, map_bytes};
     if (settings.check && kind == Kind::device)
         block.written.reset((unsigned char*)std::calloc(bytes / 8 + 1, 1), std::free);
     if (counts) owner.used += bytes;
@@ -175,7 +177,9 @@ int release(void* memory, Kind kind) {
 
 int register_host(void* memory, std::size_t bytes) {
     if (!memory || !bytes) return invalid_value;
-    if (find_block(memory)) return host_memory_registered;
+    auto next = blocks.lower_bound((char*)memory);
+    if (find_block(memory) || (next != blocks.end() && next->first < (char*)memory + bytes))
+        return host_memory_registered;
     Block block{(char*)memory, bytes, Kind::host, current};
     block.registered = true;
     blocks[block.begin] = block;

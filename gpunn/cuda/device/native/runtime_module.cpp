@@ -247,8 +247,9 @@ int device_error(int device) {
 }
 
 int device_attribute(int number, int device, int) {
-    if (!ok(device_error(device))) return -1;
-    return attribute(number);
+    int value = 0;
+    note_use();
+    return ok(attribute(&value, number, device)) ? value : -1;
 }
 
 PyObject* device_properties(int device, int) {
@@ -302,11 +303,11 @@ PyObject* disable_peer_access(int peer, int) {
 std::map<int, std::size_t> limits = {{0, 1024}, {1, 1 << 20}, {2, 8 << 20}, {3, 2}, {4, 2048}, {5, 128}, {6, 0}};
 
 std::size_t limit(int number, int) {
-    return ok(limits.count(number) ? success : not_supported) ? limits[number] : (std::size_t)-1;
+    return ok(limits.count(number) ? success : unsupported_limit) ? limits[number] : (std::size_t)-1;
 }
 
 PyObject* set_limit(int number, std::size_t value, int) {
-    if (!ok(limits.count(number) ? success : not_supported)) return nullptr;
+    if (!ok(limits.count(number) ? success : unsupported_limit)) return nullptr;
     limits[number] = value;
     return Py_NewRef(Py_None);
 }
@@ -324,7 +325,7 @@ Handle malloc(std::size_t bytes, int) {
 Handle malloc_managed(std::size_t bytes, int, Optional<unsigned>* flags) {
     void* memory = nullptr;
     unsigned attach = given_or(flags, 1u);
-    ok(attach == 1 || attach == 2 ? outside_captures([&] { return allocate(&memory, bytes, Kind::managed); })
+    ok(bytes && (attach == 1 || attach == 2) ? outside_captures([&] { return allocate(&memory, bytes, Kind::managed); })
                                   : (int)invalid_value);
     return (Handle)memory;
 }
@@ -387,8 +388,11 @@ PyObject* free_host(Handle memory, int) { return free_memory(memory, Kind::host)
 
 PyObject* free_async(Handle memory, Handle stream, int) {
     return none(unless_broken([=] {
-        if (!find_block((void*)memory)) return (int)invalid_value;
+        Block* block = find_block((void*)memory);
+        bool whole = block && block->begin == (char*)memory && block->kind == Kind::device && !block->registered;
+        if (!whole || block->leaving) return (int)invalid_value;
         if (int error = not_in_capture(stream, not_supported)) return error;
+        block->leaving = true;
         return enqueue(stream, "free", [=] { return release((void*)memory, Kind::device); });
     }));
 }
@@ -619,8 +623,12 @@ PyObject* query_stream(Handle stream, int) {
     return answer([=] { return stream_query(stream); });
 }
 
-PyObject* wait_event(Handle stream, Handle event, int, Optional<unsigned>*) {
-    return none(unless_broken([=] { return stream_wait(stream, event); }));
+PyObject* wait_event(Handle stream, Handle event, int, Optional<unsigned>* flags) {
+    unsigned external = given_or(flags, 0u);  // 1: a node of a graph that waits each time, which is not served
+    return none(unless_broken([=] {
+        if (external) return external == 1 ? (int)not_supported : (int)invalid_value;
+        return stream_wait(stream, event);
+    }));
 }
 
 PyObject* begin_capture(Handle stream, int, Optional<int>* mode) {
@@ -1075,7 +1083,7 @@ def _properties(device):
         "computeMode": 0,
         "concurrentKernels": 1,
         "ECCEnabled": 0,
-        "pciBusID": device + 1,
+        "pciBusID": of(33),
         "pciDeviceID": 0,
         "pciDomainID": 0,
         "tccDriver": 0,

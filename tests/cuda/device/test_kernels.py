@@ -118,6 +118,20 @@ def test_an_image_that_is_none(tmp_path):
 
 
 @emulated
+def test_what_nvrtc_says_of_itself():
+    from cupy_backends.cuda.libs import nvrtc
+
+    from gpunn.cuda.device.settings import CARDS
+
+    assert nvrtc.getSupportedArchs() == CARDS
+    program = nvrtc.createProgram('extern "C" __global__ void f() {}', "f.cu", (), ())
+    nvrtc.compileProgram(program, ("-dlto",))
+    with pytest.raises(nvrtc.NVRTCError, match="NVRTC_ERROR_INVALID_INPUT"):
+        nvrtc.getLTOIR(program)
+    nvrtc.destroyProgram(program)
+
+
+@emulated
 def test_a_real_cubin_is_refused(tmp_path):
     header = bytearray(64)
     header[:4], header[18:20] = b"\x7fELF", (190).to_bytes(2, "little")  # EM_CUDA

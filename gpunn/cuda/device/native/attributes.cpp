@@ -121,6 +121,12 @@ const Card& card() {
     return cards[4];
 }
 
+std::vector<int> capabilities() {
+    std::vector<int> found;
+    for (const Card& each : cards) found.push_back(each.capability);
+    return found;
+}
+
 namespace {
 
 const int last_attribute = 147;  // of CUDA 13

@@ -300,6 +300,7 @@ struct Card {
 };
 
 GPUNN_SHARED const Card& card();
+std::vector<int> capabilities();  // of all cards
 // The value of a cudaDeviceAttr, 0 for what the device does not have.
 GPUNN_SHARED int attribute(int* value, int number, int device);
 

@@ -81,7 +81,7 @@ def test_an_interface_that_is_not_ours_is_told():
         ("devices=0", "there can be 1 to 64 devices, got devices=0"),
         ("memory=2X", "memory must be a number of bytes as 8G or 512M, got '2X'"),
         ("memory=0", "memory must be positive, got memory=0"),
-        ("card=42", r"card must be one of \(75, .*\), got card=42"),
+        ("card=42", r"card must be one of \(75, .*\), got card='42'"),
         ("lazy", "GPUNN_EMULATED_DEVICE: unknown setting 'lazy' in 'lazy'"),
         ("late=1", "unknown setting 'late=1'"),
     ],
@@ -123,8 +123,9 @@ def test_the_command_says_what_is_wrong(capsys, monkeypatch):
     assert "there is no program 'no-such-program'" in capsys.readouterr().err
     assert command.main(["--devices", "99", "--", "true"]) == 2
     assert "there can be 1 to 64 devices, got devices=99" in capsys.readouterr().err
-    assert command.main(["--card", "sm_1", "--", "true"]) == 2
-    assert "got card=1" in capsys.readouterr().err
+    for card in ("sm_1", "sm_90a", "1"):
+        assert command.main(["--card", card, "--", "true"]) == 2
+        assert f"card must be one of (75, 80, 86, 89, 90, 100, 120), got card={card!r}\n" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         command.main([])
     assert "python -m gpunn.cuda.device [options] -- program" in capsys.readouterr().err

@@ -629,6 +629,14 @@ def test_arguments_of_every_kind(features):
     np.testing.assert_array_equal(out, [1, -3, 0.125, 11, 2.5, 7, -(2**40)])
 
 
+def test_a_kernel_of_many_parameters():
+    names = ", ".join(f"int q{i}" for i in range(800))
+    code = f'extern "C" __global__ void f(int* x, {names}) {{ x[0] = q0; x[1] = q600; x[2] = q799; }}'
+    x = np.zeros(3, np.int32)
+    RawKernel(code, "f")((1,), (1,), (x, *map(np.int32, range(800))))
+    assert x.tolist() == [0, 600, 799]
+
+
 def test_printf(features, capfd):
     features.get_function("says")((1,), (3,), (i32(3),))
     assert capfd.readouterr().out == "thread 0 of 3\nthread 1 of 3\nthread 2 of 3\n"

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from gpunn.cuda.device import environment, libraries, wheel
-from gpunn.cuda.device.settings import CARDS, Settings, parse_bytes
+from gpunn.cuda.device.settings import CARDS, Settings, parse_bytes, parse_card
 from gpunn.errors import GpunnError
 
 _EXAMPLES = """examples:
@@ -37,9 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("program", nargs="+", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     try:
-        number = given.card.removeprefix("sm_")
-        card = int(number) if number.isdigit() else -1
-        settings = Settings(given.devices, parse_bytes(given.memory), given.late, given.check, card)
+        card, memory = parse_card(given.card), parse_bytes(given.memory)
+        settings = Settings(given.devices, memory, given.late, given.check, card)
         program = shutil.which(given.program[0])
         if program is None:
             raise GpunnError(f"device: there is no program {given.program[0]!r}")

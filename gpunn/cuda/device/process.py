@@ -33,7 +33,7 @@ class Running:
     """The device of this process."""
 
     def __init__(self, settings: Settings, wheel: Wheel) -> None:
-        self.settings, self.wheel = settings, wheel
+        self.settings, self.wheel, self._process = settings, wheel, os.getpid()
         self.identity = f"{libraries.identity()}{'-check' if settings.check else ''}-sm_{settings.card}"
         places = libraries.built(wheel.cuda)
         self._library = libraries.load(places)
@@ -56,6 +56,8 @@ class Running:
         self._library.gpunn_device_set(*numbers, version)
         self._library.gpunn_device_finish.restype = ctypes.c_char_p
         atexit.register(self._finish)
+        before, after = self._library.gpunn_device_before_fork, self._library.gpunn_device_after_fork
+        os.register_at_fork(before=before, after_in_parent=after)
         self._compiler = Compiler(self._library, settings.check, settings.card, version)
         # What was compiled for this device is no CUDA anywhere else.
         os.environ["CUPY_CACHE_DIR"] = str(libraries.folder_of(f"cupy-{self.identity}"))
@@ -75,6 +77,8 @@ class Running:
 
     def _finish(self) -> None:
         """Do what still waits; in check mode a mistake that nobody was told of ends the process with status 1."""
+        if os.getpid() != self._process:
+            return
         said = self._library.gpunn_device_finish()
         if said and self.settings.check:
             sys.stdout.flush()

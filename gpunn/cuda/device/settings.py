@@ -58,11 +58,24 @@ class Settings:
                 found[name] = True
             elif name == "memory":
                 found[name] = parse_bytes(value)
-            elif name in ("devices", "card") and value.removeprefix("sm_").isdigit():
-                found[name] = int(value.removeprefix("sm_"))
+            elif name == "card":
+                found[name] = parse_card(value)
+            elif name == "devices" and value.isdigit():
+                found[name] = int(value)
             else:
                 raise ArgumentError(f"{VARIABLE}: unknown setting {word!r} in {text!r}")
         return cls(**found)  # type: ignore[arg-type]
+
+
+def parse_card(text: str) -> int:
+    """A compute capability, written as ``sm_90`` or ``90``.
+
+    >>> parse_card("sm_90")
+    90
+    """
+    cards = {str(card): card for card in CARDS}
+    check(text.removeprefix("sm_") in cards, ArgumentError, "device", f"card must be one of {CARDS}", card=text)
+    return cards[text.removeprefix("sm_")]
 
 
 def parse_bytes(text: str) -> int:

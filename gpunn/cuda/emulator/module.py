@@ -356,9 +356,9 @@ def _named(value: object) -> str:
 
 
 def _parameters(describe: Callable[[Any, int], int]) -> list[_Parameter]:
-    capacity = 8192  # CUDA allows 4 KiB of arguments, which is fewer parameters than fit here
-    text = ctypes.create_string_buffer(capacity)
-    describe(text, capacity)
+    text = ctypes.create_string_buffer(8192)
+    while describe(text, len(text)) >= len(text):
+        text = ctypes.create_string_buffer(2 * len(text))
     return [_Parameter(word) for word in text.value.decode().split()]
 
 

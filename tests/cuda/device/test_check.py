@@ -95,6 +95,16 @@ print(float((x + 1).sum()))
     assert run(program) == "64.0"
 
 
+def test_a_child_that_leaves_the_device_alone_may_end():
+    program = """
+import os, sys
+(x + 1).sum()
+if not os.fork(): sys.exit(0)
+print(os.wait()[1])
+"""
+    assert run(program) == "0"
+
+
 def test_waiting_for_a_device_waits_for_streams_that_are_gone():
     program = """
 stream = cupy.cuda.Stream(non_blocking=True)

@@ -68,6 +68,15 @@ def test_elementwise_kernels_whose_threads_can_be_told_apart(expected, operation
     assert kernel(cupy.full(6, -1, np.int32)).tolist() == expected
 
 
+def test_a_kernel_of_many_parameters():
+    names = [f"q{i}" for i in range(800)]
+    code = 'extern "C" __global__ void f(int* x, %s) { x[0] = q0; x[1] = q600; x[2] = q799; }'
+    kernel = cupy.RawKernel(code % ", ".join(f"int {name}" for name in names), "f")
+    x = cupy.zeros(3, np.int32)
+    kernel((1,), (1,), (x, *map(np.int32, range(800))))
+    assert x.tolist() == [0, 600, 799]
+
+
 def test_shared_memory_of_a_launch():
     kernel = cupy.RawModule(code=ADD).get_function("reverse")
     x, y = cupy.arange(100, dtype=np.int32), cupy.zeros(100, np.int32)
@@ -76,10 +85,33 @@ def test_shared_memory_of_a_launch():
     most = cupy.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"]
     with pytest.raises(DriverError, match="CUDA_ERROR_INVALID_VALUE"):
         kernel((1,), (100,), (x, y), shared_mem=most)
+    for far_too_much in (2**31, 2**32 - 4):
+        with pytest.raises(DriverError, match="CUDA_ERROR_INVALID_VALUE"):
+            kernel((1,), (100,), (x, y), shared_mem=far_too_much)
     kernel.max_dynamic_shared_size_bytes = most
     kernel((1,), (100,), (x, y), shared_mem=most)
     with pytest.raises(DriverError, match="CUDA_ERROR_INVALID_VALUE"):
         kernel.max_dynamic_shared_size_bytes = most + 1
+
+
+def test_static_and_dynamic_shared_memory_together_have_a_limit():
+    code = """extern "C" __global__ void f(int* x) {
+        extern __shared__ int row[]; __shared__ int more[1024]; more[threadIdx.x] = row[threadIdx.x] = 3; *x = *more;
+    }"""
+    kernel, x = cupy.RawKernel(code, "f"), cupy.zeros(1, np.int32)
+    kernel((1,), (1,), (x,), shared_mem=44 << 10)
+    with pytest.raises(DriverError, match="CUDA_ERROR_INVALID_VALUE"):
+        kernel((1,), (1,), (x,), shared_mem=(44 << 10) + 4)
+    most = cupy.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"]
+    kernel.max_dynamic_shared_size_bytes = most - 4096
+    kernel((1,), (1,), (x,), shared_mem=most - 4096)
+    with pytest.raises(DriverError, match="CUDA_ERROR_INVALID_VALUE"):
+        kernel.max_dynamic_shared_size_bytes = most
+    occupancy = cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor
+    assert occupancy(kernel.kernel.ptr, 128, 1 << 20) == 0
+    assert 1 <= occupancy(kernel.kernel.ptr, 128, 1 << 10) <= 32
+    potential = cupy.cuda.driver.occupancyMaxPotentialBlockSize
+    assert potential(kernel.kernel.ptr, 1 << 10, 0)[1] == 1024
 
 
 @pytest.mark.parametrize(
@@ -122,6 +154,20 @@ def test_an_image_that_is_none(tmp_path):
         cupy.RawModule(path=str(tmp_path / "text.cubin")).compile()
     with pytest.raises(DriverError, match="CUDA_ERROR_FILE_NOT_FOUND"):
         cupy.RawModule(path=str(tmp_path / "missing.cubin")).compile()
+
+
+@emulated
+def test_what_nvrtc_says_of_itself():
+    from cupy_backends.cuda.libs import nvrtc
+
+    from gpunn.cuda.device.settings import CARDS
+
+    assert nvrtc.getSupportedArchs() == CARDS
+    program = nvrtc.createProgram('extern "C" __global__ void f() {}', "f.cu", (), ())
+    nvrtc.compileProgram(program, ("-dlto",))
+    with pytest.raises(nvrtc.NVRTCError, match="NVRTC_ERROR_INVALID_INPUT"):
+        nvrtc.getLTOIR(program)
+    nvrtc.destroyProgram(program)
 
 
 @emulated

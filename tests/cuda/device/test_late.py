@@ -131,6 +131,17 @@ def test_the_legacy_stream_is_waited_for_and_copies_to_ordinary_memory_wait():
     assert run(program) == ["2.0"]
 
 
+def test_asking_a_stream_is_no_wait():
+    program = """
+blocking = cupy.cuda.Stream()
+with blocking: x += 1
+asked = 0
+while not cupy.cuda.Stream.null.done: asked += 1
+print(asked > 0, blocking.done)
+"""
+    assert run(program) == ["True", "True"]
+
+
 def test_memory_that_is_freed_is_waited_for():
     program = """
 with a: x += 1; x.get(out=pinned, stream=a, blocking=False)

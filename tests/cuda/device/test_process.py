@@ -33,6 +33,20 @@ print(int(x.sum()))
     refused, total = run(code)[1].splitlines()
     assert refused.endswith(": initialization error")
     assert total == "3"
+    asked = """
+import os, cupy
+runtime = cupy.cuda.runtime
+{}
+if os.fork(): os.wait()
+else:
+    try: print(int(cupy.arange(4).sum()), flush=True)
+    except Exception as error: print(error, flush=True)
+    os._exit(0)
+"""
+    for call in ("runtime.getDeviceCount()", "runtime.memGetInfo()", "cupy.cuda.Event()"):
+        assert run(asked.format(call))[1] == "cudaErrorInitializationError: initialization error\n"
+    for call in ("runtime.runtimeGetVersion()", "str(runtime.CUDARuntimeError(1))"):
+        assert run(asked.format(call))[1] == "6\n"
     fresh = """
 import os
 child = os.fork()
@@ -42,6 +56,40 @@ if child: os.waitpid(child, 0)
 else: os._exit(0)
 """
     assert run(fresh)[1].splitlines() == ["6", "6"]
+
+
+def test_a_fork_while_another_thread_works():
+    code = """
+import os, threading, cupy
+x, forked = cupy.arange(64.0), threading.Event()
+def work():
+    while not forked.is_set(): cupy.fft.fft(x)
+thread = threading.Thread(target=work)
+thread.start()
+for _ in range(300):
+    child = os.fork()
+    if not child: os._exit(0)
+    os.waitpid(child, 0)
+forked.set()
+thread.join()
+print("all")
+"""
+    assert run(code)[1] == "all\n"
+
+
+def test_python_may_end_while_other_threads_work():
+    code = """
+import threading, cupy, time
+stream = cupy.cuda.Stream()
+def work():
+    while True: cupy.cuda.runtime.streamSynchronize(stream.ptr)
+def callbacks():
+    while True: stream.launch_host_func(int, 1)
+for job in (work, work, callbacks): threading.Thread(target=job, daemon=True).start()
+time.sleep(0.1)
+"""
+    for _ in range(3):
+        assert run(code) == (0, "", "")
 
 
 def test_children_that_are_spawned_have_it_too(tmp_path):
@@ -75,6 +123,28 @@ except cupy.cuda.memory.OutOfMemoryError as error: print("out", error)
 """
     _, said, _ = run(code, GPUNN_EMULATED_DEVICE="memory=16M card=sm_80")
     assert said.startswith("16777216 80\nout Out of memory allocating 16,777,728 bytes")
+
+
+@pytest.mark.parametrize("late", ["", "late"])
+def test_memory_of_the_host_that_cannot_be_had(late):
+    code = """
+import cupy, numpy, resource
+from pathlib import Path
+x, host = cupy.zeros(20_000_000), numpy.zeros(20_000_000)
+cupy.argsort(x[:100])
+memory = cupy.cuda.runtime.malloc(host.nbytes)
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (400 << 20), -1))
+try: cupy.argsort(x)[0].get()
+except Exception as error: print(error)
+resource.setrlimit(resource.RLIMIT_AS, (used + (20 << 20), -1))
+try: cupy.cuda.runtime.memcpyAsync(memory, host.ctypes.data, host.nbytes, 1, 0)
+except Exception as error: print(error)
+resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+print(int(cupy.argsort(x[:100])[3]))
+"""
+    told = ["cudaErrorMemoryAllocation: out of memory"] * (2 if late else 1)
+    assert run(code, GPUNN_EMULATED_DEVICE=late)[1].splitlines() == [*told, "3"]
 
 
 FAILING = """

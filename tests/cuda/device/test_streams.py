@@ -1,5 +1,6 @@
 """Streams, events, captures, graphs, pools and peers, as CUDA's rules have them: on the real CuPy."""
 
+import os
 import threading
 
 import numpy as np
@@ -76,6 +77,22 @@ def test_functions_of_the_host_run_in_their_turn():
         s.add_callback(lambda stream, status, argument: called.append((status, argument)), "b")
     s.synchronize()
     assert called == ["a", (0, "b")]
+
+
+def test_functions_of_the_host_must_not_call_the_device():
+    said, s, x = [], stream(), cupy.zeros(4)
+    cupy.cuda.Device().synchronize()
+    calls = (s.synchronize, cupy.cuda.Device().synchronize, lambda: runtime.memsetAsync(x.data.ptr, 0, 8, s.ptr))
+
+    def call(_):
+        for each in calls:
+            with refused("NotPermitted"):
+                each()
+            said.append("refused")
+
+    s.launch_host_func(call, None)
+    s.synchronize()
+    assert said == ["refused"] * 3
 
 
 def test_priorities_flags_and_destroyed_handles():
@@ -177,15 +194,18 @@ FORBIDDEN = {
     "asking the stream": (lambda s: runtime.streamQuery(s.ptr), "StreamCaptureUnsupported"),
     "waiting for an event of it": (lambda s: s.record().synchronize(), "CapturedEvent"),
     "a second capture": (lambda s: runtime.streamBeginCapture(s.ptr, RELAXED), "IllegalState"),
+    "waiting for the device": (lambda s: cupy.cuda.Device().synchronize(), "StreamCaptureUnsupported"),
+    "a callback": (lambda s: s.add_callback(print, None), "StreamCaptureUnsupported"),
 }
 
 
+@pytest.mark.parametrize("mode", [GLOBAL, RELAXED])
 @pytest.mark.parametrize("what", FORBIDDEN)
-def test_what_a_capture_refuses(what):
+def test_what_a_capture_refuses(what, mode):
     call, error = FORBIDDEN[what]
     s = stream()
     with s:
-        s.begin_capture(GLOBAL)
+        s.begin_capture(mode)
         with refused(error):
             call(s)
         if what != "a second capture":
@@ -210,6 +230,29 @@ def test_memory_cannot_be_taken_unless_the_capture_is_relaxed(mode):
     runtime.free(memory)
 
 
+@emulated
+def test_memory_in_the_order_of_a_stream_is_no_part_of_a_graph():
+    s, pool = stream(), runtime.deviceGetDefaultMemPool(0)
+    memory = runtime.mallocAsync(512, s.ptr)
+    for call in (
+        lambda: runtime.mallocAsync(512, s.ptr),
+        lambda: runtime.mallocFromPoolAsync(512, pool, s.ptr),
+        lambda: runtime.freeAsync(memory, s.ptr),
+    ):
+        s.begin_capture(RELAXED)
+        with refused("NotSupported"):
+            call()
+        with refused("StreamCaptureInvalidated"):
+            s.end_capture()
+    blocking = stream(non_blocking=False)
+    blocking.begin_capture(RELAXED)
+    with refused("StreamCaptureImplicit"):
+        runtime.mallocAsync(512, 0)
+    with refused("StreamCaptureInvalidated"):
+        blocking.end_capture()
+    runtime.freeAsync(memory, s.ptr)
+
+
 def test_events_from_before_a_capture_and_the_legacy_stream():
     s, other = stream(), stream()
     before = other.record()
@@ -219,17 +262,37 @@ def test_events_from_before_a_capture_and_the_legacy_stream():
             s.wait_event(before)
         with refused("StreamCaptureInvalidated"):
             s.end_capture()
-    blocking = stream(non_blocking=False)
-    x = cupy.zeros(3)
-    blocking.begin_capture()
-    with refused("StreamCaptureImplicit"):
-        runtime.memsetAsync(x.data.ptr, 0, 8, 0)
-    with refused("StreamCaptureInvalidated"):
-        blocking.end_capture()
     with refused("IllegalState"):
-        blocking.end_capture()
+        s.end_capture()
     with refused("StreamCaptureUnsupported"):
         runtime.streamBeginCapture(0, RELAXED)
+
+
+@pytest.mark.skipif(runtime.getDeviceCount() < 2, reason="needs two GPUs")
+def test_a_capture_leaves_other_devices_alone():
+    s = stream()
+    s.begin_capture(RELAXED)
+    with cupy.cuda.Device(1) as other:
+        other.synchronize()
+    s.end_capture()
+
+
+LEGACY = {
+    "work": lambda: runtime.memsetAsync(cupy.zeros(1).data.ptr, 0, 8, 0),
+    "waiting for it": cupy.cuda.Stream.null.synchronize,
+    "asking it": lambda: cupy.cuda.Stream.null.done,
+    "its wait for an event": lambda: cupy.cuda.Stream.null.wait_event(stream().record()),
+}
+
+
+@pytest.mark.parametrize("what", LEGACY)
+def test_the_legacy_stream_beside_a_blocking_one_that_captures(what):
+    blocking = stream(non_blocking=False)
+    blocking.begin_capture(RELAXED)
+    with refused("StreamCaptureImplicit"):
+        LEGACY[what]()
+    with refused("StreamCaptureInvalidated"):
+        blocking.end_capture()
 
 
 def test_a_capture_ends_in_its_thread_and_stream():
@@ -291,6 +354,10 @@ def test_pinned_and_managed_memory():
     with refused("HostMemoryAlreadyRegistered"):
         runtime.hostRegister(host.ctypes.data, host.nbytes, 0)
     runtime.hostUnregister(host.ctypes.data)
+    runtime.hostRegister(host.ctypes.data + 4096, 4096, 0)
+    with refused("HostMemoryAlreadyRegistered"):
+        runtime.hostRegister(host.ctypes.data, host.nbytes, 0)
+    runtime.hostUnregister(host.ctypes.data + 4096)
     with refused("HostMemoryNotRegistered"):
         runtime.hostUnregister(host.ctypes.data)
 
@@ -306,6 +373,45 @@ def test_more_memory_than_there_is():
     memory = runtime.malloc(1 << 20)
     assert runtime.memGetInfo()[0] <= free - (1 << 20)
     runtime.free(memory)
+
+
+@emulated
+def test_memory_in_the_order_of_a_stream_is_freed_once():
+    s = stream()
+    memory = runtime.mallocAsync(100, s.ptr)
+    for wrong in (memory + 8, 0, 12345):
+        with refused("InvalidValue"):
+            runtime.freeAsync(wrong, s.ptr)
+    runtime.freeAsync(memory, s.ptr)
+    for free in (lambda: runtime.freeAsync(memory, s.ptr), lambda: runtime.free(memory)):
+        with refused("InvalidValue"):
+            free()
+
+
+@emulated
+def test_pinned_memory_is_the_hosts():
+    total = runtime.memGetInfo()[1]
+    if total >= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+        pytest.skip("the host has less memory than the device")
+    runtime.freeHost(runtime.hostAlloc(total + 1, 0))
+    with refused("MemoryAllocation"):
+        runtime.hostAlloc(1 << 45, 0)
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda: runtime.deviceGetAttribute(9999, 0), "InvalidValue"),
+        (lambda: runtime.mallocManaged(0), "InvalidValue"),
+        (lambda: runtime.deviceGetLimit(99), "UnsupportedLimit"),
+        (lambda: runtime.deviceSetLimit(99, 1), "UnsupportedLimit"),
+        (lambda: runtime.streamWaitEvent(0, cupy.cuda.Event().ptr, 7), "InvalidValue"),
+        (lambda: runtime.streamAddCallback(0, print, 0, 1), "InvalidValue"),
+    ],
+)
+def test_arguments_that_are_none(call, error):
+    with refused(error):
+        call()
 
 
 @emulated
@@ -332,6 +438,22 @@ def test_pools_of_the_runtime():
 
 
 # ---- devices --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(runtime.getDeviceCount() < 2, reason="needs two GPUs")
+def test_memory_in_the_order_of_a_stream_is_its_devices_or_the_pools():
+    with cupy.cuda.Device(1):
+        far = stream()
+    near = stream()
+    for memory in (
+        runtime.mallocAsync(512, far.ptr),
+        runtime.mallocFromPoolAsync(512, runtime.deviceGetDefaultMemPool(1), near.ptr),
+    ):
+        assert runtime.pointerGetAttributes(memory).device == 1
+        runtime.freeAsync(memory, far.ptr)
+    far.synchronize()
+    with refused("InvalidValue"):
+        runtime.deviceSetMemPool(0, runtime.deviceGetDefaultMemPool(1))
 
 
 @pytest.mark.skipif(runtime.getDeviceCount() < 2, reason="needs two GPUs")
@@ -364,5 +486,8 @@ def test_what_the_device_says_of_itself():
     assert about["warpSize"] == attributes["WarpSize"] == 32
     assert about["multiProcessorCount"] == attributes["MultiProcessorCount"]
     assert about["maxThreadsPerBlock"] == 1024
-    assert runtime.deviceGetByPCIBusId(cupy.cuda.Device(0).pci_bus_id) == 0
+    for device_id in range(runtime.getDeviceCount()):
+        bus = cupy.cuda.Device(device_id).pci_bus_id
+        assert runtime.deviceGetByPCIBusId(bus) == device_id
+        assert int(bus.split(":")[1], 16) == cupy.cuda.Device(device_id).attributes["PciBusId"]
     assert f"{about['major']}{about['minor']}" == cupy.cuda.Device(0).compute_capability

@@ -32,6 +32,8 @@ const Word words[] = {
     {invalid_image, "cudaErrorInvalidKernelImage", "CUDA_ERROR_INVALID_IMAGE", "device kernel image is invalid"},
     {no_binary, "cudaErrorNoKernelImageForDevice", "CUDA_ERROR_NO_BINARY_FOR_GPU",
      "no kernel image is available for execution on the device (the emulated device runs what its own NVRTC compiled)"},
+    {unsupported_limit, "cudaErrorUnsupportedLimit", "CUDA_ERROR_UNSUPPORTED_LIMIT",
+     "limit is not supported on this architecture"},
     {invalid_source, "cudaErrorInvalidSource", "CUDA_ERROR_INVALID_SOURCE", "device kernel image is invalid"},
     {file_not_found, "cudaErrorFileNotFound", "CUDA_ERROR_FILE_NOT_FOUND", "file not found"},
     {invalid_handle, "cudaErrorInvalidResourceHandle", "CUDA_ERROR_INVALID_HANDLE", "invalid resource handle"},
@@ -98,12 +100,18 @@ const char* error_name(int error) { return word(error).runtime; }
 
 const char* driver_error_name(int error) { return word(error).driver; }
 
-void set_report(const std::string& text) { report = text; }
+void set_report(const std::string& text) {
+    Lock lock;
+    report = text;
+}
 
 const char* error_text(int error) {
     thread_local std::string text;
     text = word(error).text;
-    if (is_of_launch(error) && !report.empty()) text += ": " + report;
+    if (is_of_launch(error)) {
+        Lock lock;
+        if (!report.empty()) text += ": " + report;
+    }
     return text.c_str();
 }
 
@@ -113,7 +121,17 @@ const Card& card() {
     return cards[4];
 }
 
-int attribute(int number) {
+std::vector<int> capabilities() {
+    std::vector<int> found;
+    for (const Card& each : cards) found.push_back(each.capability);
+    return found;
+}
+
+namespace {
+
+const int last_attribute = 147;  // of CUDA 13
+
+int attribute(int number, int device) {
     switch (number) {
         case 1: return 1024;                       // threads of a block
         case 2: case 3: return 1024;               // block x, y
@@ -131,6 +149,7 @@ int attribute(int number) {
         case 16: return card().multiprocessors;
         case 19: return 1;                         // maps host memory
         case 31: return 1;                         // kernels side by side
+        case 33: return device + 1;                // bus
         case 36: return 1500000;                   // clock of the memory, kHz
         case 37: return 5120;                      // width of the memory bus, bits
         case 38: return card().l2_bytes;
@@ -151,6 +170,15 @@ int attribute(int number) {
         case 115: return 1;                        // memory pools
         default: return 0;
     }
+}
+
+}  // namespace
+
+int attribute(int* value, int number, int device) {
+    if (device < 0 || device >= settings.devices) return invalid_device;
+    if (number < 1 || number > last_attribute) return invalid_value;
+    *value = attribute(number, device);
+    return success;
 }
 
 }  // namespace gpunn_device

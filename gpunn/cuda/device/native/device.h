@@ -31,6 +31,7 @@ enum Error : int {
     no_device = 100,
     invalid_device = 101,
     invalid_image = 200,
+    unsupported_limit = 215,
     no_binary = 209,
     peer_already_enabled = 704,
     peer_not_enabled = 705,
@@ -93,7 +94,7 @@ private:
     _ts* state_;
 };
 
-// The device was used in this process, so that a child of it cannot use it.
+// The device was used in this process, so that a child of it cannot use it: what takes the lock has done so.
 GPUNN_SHARED void note_use();
 
 // ---- memory ---------------------------------------------------------------------------------------------------------
@@ -119,6 +120,7 @@ struct Block {
     Kind kind;
     int device;
     bool registered = false;  // memory of the host's own that was registered
+    bool leaving = false;     // it will be freed by work that waits in a stream
     Pool* pool = nullptr;
     char* map = nullptr;  // what was mapped for it, with the pages that guard it
     std::size_t map_bytes = 0;
@@ -217,9 +219,13 @@ GPUNN_SHARED Event* event_of(std::intptr_t handle);
 
 // Takes work for a stream: a node if it captures, else to run now or later. `label` names it in drawings of graphs.
 GPUNN_SHARED int enqueue(std::intptr_t stream, const char* label, Work work);
+// Calls a function of the host, as work of a stream: it must not call the device.
+GPUNN_SHARED int call_host(const std::function<void()>& function);
+// For what is no work of a graph: an error if the stream captures, or would wait for one that does.
+GPUNN_SHARED int not_in_capture(std::intptr_t stream, int error);
 // For what a capture in the modes "global" and "thread local" must not do.
 GPUNN_SHARED int unsafe_in_capture();
-// The error that a kernel has left the device with, which every later call returns.
+// The error that a kernel has left the device with, which every later call returns, or that of any call now.
 GPUNN_SHARED int broken();
 GPUNN_SHARED void break_device(int error);
 GPUNN_SHARED void set_report(const std::string& text);
@@ -294,7 +300,8 @@ struct Card {
 };
 
 GPUNN_SHARED const Card& card();
+std::vector<int> capabilities();  // of all cards
 // The value of a cudaDeviceAttr, 0 for what the device does not have.
-GPUNN_SHARED int attribute(int number);
+GPUNN_SHARED int attribute(int* value, int number, int device);
 
 }  // namespace gpunn_device

@@ -1,6 +1,7 @@
 // The driver's API (cuda.h), as far as CuPy and cuda.core call it.
+#include <dlfcn.h>
+
 #include <cstdio>
-#include <cstring>
 
 #include "module.h"
 
@@ -8,23 +9,19 @@ using namespace gpunn_device;
 
 namespace {
 
-// A context stands for its device: the primary ones are all that there are.
-struct Context {
-    int device;
-};
+// The primary contexts are all that there are: the handle of one is the number of its device, from 1.
+typedef std::intptr_t Context;
 
-std::map<int, Context> contexts;
-
-Context* primary_context(int device) {
-    contexts[device].device = device;
-    return &contexts[device];
-}
+Context primary_context(int device) { return device + 1; }
 
 bool exists(int device) { return device >= 0 && device < settings.devices; }
 
 }  // namespace
 
-GPUNN_API int cuInit(unsigned flags) { return flags ? invalid_value : settings.devices ? success : no_device; }
+GPUNN_API int cuInit(unsigned flags) {
+    note_use();
+    return flags ? invalid_value : settings.devices ? success : no_device;
+}
 
 GPUNN_API int cuDriverGetVersion(int* version) {
     *version = settings.version;
@@ -55,9 +52,7 @@ GPUNN_API int cuDeviceGet(int* device, int number) {
 }
 
 GPUNN_API int cuDeviceGetAttribute(int* value, int number, int device) {
-    if (!exists(device)) return invalid_device;
-    *value = attribute(number);
-    return success;
+    return attribute(value, number, device);
 }
 
 GPUNN_API int cuDeviceGetName(char* name, int length, int device) {
@@ -72,19 +67,19 @@ GPUNN_API int cuDeviceTotalMem_v2(std::size_t* bytes, int device) {
     return success;
 }
 
-GPUNN_API int cuCtxGetCurrent(Context** context) {
+GPUNN_API int cuCtxGetCurrent(Context* context) {
     *context = primary_context(current_device());
     return success;
 }
 
-GPUNN_API int cuCtxSetCurrent(Context* context) { return context ? set_device(context->device) : success; }
+GPUNN_API int cuCtxSetCurrent(Context context) { return context ? set_device((int)context - 1) : success; }
 
 GPUNN_API int cuCtxGetDevice(int* device) {
     *device = current_device();
     return success;
 }
 
-GPUNN_API int cuDevicePrimaryCtxRetain(Context** context, int device) {
+GPUNN_API int cuDevicePrimaryCtxRetain(Context* context, int device) {
     if (!exists(device)) return invalid_device;
     *context = primary_context(device);
     return success;
@@ -97,7 +92,7 @@ GPUNN_API int cuCtxSynchronize() {
     return device_synchronize();
 }
 
-GPUNN_API int cuStreamGetCtx(std::intptr_t handle, Context** context) {
+GPUNN_API int cuStreamGetCtx(std::intptr_t handle, Context* context) {
     Lock lock;
     Stream* stream = stream_of(handle);
     if (!stream) return invalid_handle;
@@ -106,8 +101,8 @@ GPUNN_API int cuStreamGetCtx(std::intptr_t handle, Context** context) {
 }
 
 // Contexts beside the primary ones are not there.
-GPUNN_API int cuCtxCreate_v2(Context**, unsigned, int) { return not_supported; }
-GPUNN_API int cuCtxDestroy_v2(Context*) { return not_supported; }
+GPUNN_API int cuCtxCreate_v2(Context*, unsigned, int) { return not_supported; }
+GPUNN_API int cuCtxDestroy_v2(Context) { return not_supported; }
 
 // ---- modules and launches -------------------------------------------------------------------------------------------
 
@@ -179,9 +174,11 @@ GPUNN_API int cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, Function*
     return success;
 }
 
-GPUNN_API int cuOccupancyMaxPotentialBlockSize(int* grid, int* block, Function* function, std::size_t (*)(int),
-                                               std::size_t dynamic_shared, int limit) {
+GPUNN_API int cuOccupancyMaxPotentialBlockSize(int* grid, int* block, Function* function,
+                                               std::size_t (*shared_by_threads)(int), std::size_t dynamic_shared,
+                                               int limit) {
     Lock lock;
+    if (shared_by_threads) return not_supported;
     *block = limit > 0 && limit < 1024 ? limit : 1024;
     *grid = blocks_of(function, *block, dynamic_shared) * card().multiprocessors;
     return success;
@@ -198,8 +195,6 @@ GPUNN_API int cuLinkComplete(void*, void**, std::size_t*) { return not_supported
 GPUNN_API int cuLinkDestroy(void*) { return not_supported; }
 
 // ---- CUDA's own table of these --------------------------------------------------------------------------------------
-
-#include <dlfcn.h>
 
 // Versions differ in the end of a symbol's name.
 GPUNN_API int cuGetProcAddress_v2(const char* name, void** function, int, std::uint64_t, int* status) {

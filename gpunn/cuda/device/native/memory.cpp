@@ -22,10 +22,11 @@ const std::size_t most_filled = (std::size_t)256 << 20;  // pages that nobody to
 
 const std::size_t quarantine = (std::size_t)256 << 20;  // bytes of freed memory that stays mapped in check mode
 
+const std::size_t host_memory = page * (std::size_t)sysconf(_SC_PHYS_PAGES);
+
 std::map<char*, Block> blocks;
 std::deque<Block> freed;
 std::size_t freed_bytes = 0;
-std::vector<Device> devices;
 thread_local int current = 0;
 
 const std::size_t smallest_mapped = (std::size_t)256 << 10, slab_bytes = (std::size_t)4 << 20;
@@ -93,19 +94,21 @@ std::size_t spread(std::size_t pitch, std::size_t width, std::size_t height) {
 }  // namespace
 
 Device& device(int number) {
-    if (devices.empty()) {
-        devices.resize((std::size_t)settings.devices);
-        for (int i = 0; i < settings.devices; i++) {
-            devices[(std::size_t)i].pool.device = i;
-            devices[(std::size_t)i].current_pool = &devices[(std::size_t)i].pool;
+    static std::vector<Device> devices = [] {
+        std::vector<Device> made((std::size_t)settings.devices);
+        for (std::size_t i = 0; i < made.size(); i++) {
+            made[i].pool.device = (int)i;
+            made[i].current_pool = &made[i].pool;
         }
-    }
+        return made;
+    }();
     return devices[(std::size_t)number];
 }
 
 int current_device() { return current; }
 
 int set_device(int number) {
+    note_use();
     if (number < 0 || number >= settings.devices) return invalid_device;
     current = number;
     return success;
@@ -125,17 +128,17 @@ const std::deque<Block>& freed_blocks() { return freed; }
 int allocate(void** out, std::size_t bytes, Kind kind, Pool* pool) {
     *out = nullptr;
     if (!bytes) return success;
-    note_use();
-    Device& owner = device(current);
+    int on = pool ? pool->device : current;
+    Device& owner = device(on);
     bool counts = kind != Kind::host;
-    if (bytes > settings.memory || (counts && owner.used + bytes > settings.memory)) return out_of_memory;
+    if (bytes > (counts ? settings.memory - owner.used : host_memory)) return out_of_memory;
     char *map = nullptr, *begin;
     std::size_t map_bytes = 0;
     if (bytes < smallest_mapped && !settings.check) begin = take_piece(piece_bytes(bytes));
     else begin = map_alone(rounded(bytes, alignment), &map, &map_bytes);
     if (!begin) return out_of_memory;
     std::memset(begin, unwritten, std::min(bytes, most_filled));
-    Block& block = blocks[begin] = Block{begin, bytes, kind, current, false, pool, map, map_bytes};
+    Block& block = blocks[begin] = Block{begin, bytes, kind, on, false, false, pool, map, map_bytes};
     if (settings.check && kind == Kind::device)
         block.written.reset((unsigned char*)std::calloc(bytes / 8 + 1, 1), std::free);
     if (counts) owner.used += bytes;
@@ -174,7 +177,9 @@ int release(void* memory, Kind kind) {
 
 int register_host(void* memory, std::size_t bytes) {
     if (!memory || !bytes) return invalid_value;
-    if (find_block(memory)) return host_memory_registered;
+    auto next = blocks.lower_bound((char*)memory);
+    if (find_block(memory) || (next != blocks.end() && next->first < (char*)memory + bytes))
+        return host_memory_registered;
     Block block{(char*)memory, bytes, Kind::host, current};
     block.registered = true;
     blocks[block.begin] = block;

@@ -25,6 +25,7 @@ struct Function {
     std::vector<Parameter> parameters;
     unsigned bytes = 0;  // of all arguments
     emulator::Library library{};
+    int static_shared = 0;  // known where it is the only kernel of its module
     int largest_dynamic = 0;
 };
 
@@ -54,7 +55,6 @@ int (*emulator_find_library)(const void*, emulator::Library*);
 void (*tell)(const char* kernel, const char* library, const emulator::Library*, const emulator::Report*, int count);
 std::string folder;  // for the libraries of this process
 
-// Of dynamic shared memory. Static shared memory is known of a whole module only, and not taken off.
 const int default_shared = 48 * 1024;
 
 // The variables of a library, by the symbols in its file: those of kernels are hidden from the loader.
@@ -173,7 +173,6 @@ int run(Function* function, int on, const unsigned grid[3], const unsigned block
 }  // namespace
 
 int module_load(const void* image, std::size_t bytes, Module** out) {
-    note_use();
     auto* header = (const Elf64_Ehdr*)image;
     if (std::memcmp(header->e_ident, ELFMAG, SELFMAG)) return invalid_image;
 #ifdef __x86_64__
@@ -219,19 +218,20 @@ int module_function(Module* module, const char* name, Function** out) {
     function.name = name;
     function.entry = (void (*)(const char*))dlsym(module->library, ("gpunn_call_" + number).c_str());
     auto describe = (int (*)(char*, int))dlsym(module->library, ("gpunn_describe_" + number).c_str());
-    char text[8192] = "";
-    describe(text, sizeof text);
+    std::string text(8192, '\0');
+    while (describe(text.data(), (int)text.size()) >= (int)text.size()) text.resize(2 * text.size());
     char passing, kind;
     unsigned bytes, offset, alignment;
     int used;
-    for (const char* at = text;
+    for (const char* at = text.c_str();
          std::sscanf(at, " %c%c,%u,%u,%u%n", &passing, &kind, &bytes, &offset, &alignment, &used) == 5; at += used) {
         bool pointer = passing == 'p' || passing == 'P';
         function.parameters.push_back({pointer ? 8 : bytes, offset});
         function.bytes = offset + function.parameters.back().bytes;
     }
     emulator_find_library((const void*)function.entry, &function.library);
-    function.largest_dynamic = default_shared;
+    if (module->kernels.size() == 1) function.static_shared = (int)function.library.shared_bytes;
+    function.largest_dynamic = std::max(0, default_shared - function.static_shared);
     *out = &(module->functions[name] = function);
     functions.insert(*out);
     return success;
@@ -267,7 +267,7 @@ int function_set_attribute(Function* function, int attribute, int value) {
     if (!functions.count(function)) return invalid_handle;
     if (attribute == 9) return value >= -1 && value <= 100 ? success : invalid_value;
     if (attribute != 8) return invalid_value;
-    if (value < 0 || value > card().shared_per_block) return invalid_value;
+    if (value < 0 || value > card().shared_per_block - function->static_shared) return invalid_value;
     function->largest_dynamic = value;
     return success;
 }
@@ -275,8 +275,9 @@ int function_set_attribute(Function* function, int attribute, int value) {
 int blocks_of(Function* function, int threads, std::size_t dynamic_shared) {
     if (threads < 1 || threads > 1024) return 0;
     int blocks = std::min(card().blocks_per_multiprocessor, card().threads_per_multiprocessor / threads);
-    std::size_t shared = function->library.shared_bytes + dynamic_shared;
-    return shared ? std::max(1, std::min(blocks, card().shared_per_multiprocessor / (int)shared)) : blocks;
+    std::size_t shared = (std::size_t)function->static_shared + dynamic_shared;
+    if (shared > (std::size_t)card().shared_per_block) return 0;
+    return shared ? std::min(blocks, card().shared_per_multiprocessor / (int)shared) : blocks;
 }
 
 int launch(Function* function, const unsigned grid[3], const unsigned block[3], unsigned dynamic_shared,
@@ -286,7 +287,7 @@ int launch(Function* function, const unsigned grid[3], const unsigned block[3], 
     for (int i = 0; i < 3; i++)
         if (!grid[i] || grid[i] > largest_grid[i] || !block[i] || block[i] > largest_block[i]) return invalid_value;
     unsigned threads = block[0] * block[1] * block[2];
-    if (threads > 1024 || (int)dynamic_shared > function->largest_dynamic) return invalid_value;
+    if (threads > 1024 || dynamic_shared > (unsigned)function->largest_dynamic) return invalid_value;
     if (cooperative) {
         std::uint64_t blocks = (std::uint64_t)grid[0] * grid[1] * grid[2];
         std::uint64_t at_once = (std::uint64_t)blocks_of(function, (int)threads, dynamic_shared) * card().multiprocessors;

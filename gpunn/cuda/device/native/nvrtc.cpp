@@ -7,7 +7,15 @@
 
 namespace {
 
-enum Result { fine = 0, program_invalid = 4, invalid_option = 5, does_not_compile = 6, no_expression = 10 };
+enum Result {
+    fine = 0,
+    invalid_input = 3,
+    program_invalid = 4,
+    invalid_option = 5,
+    does_not_compile = 6,
+    no_expression = 10,
+    internal_error = 11,
+};
 
 struct Program {
     std::string source, name;
@@ -72,11 +80,12 @@ GPUNN_API const char* nvrtcGetErrorString(int result) {
     switch (result) {
         case fine: return "NVRTC_SUCCESS";
         case 1: return "NVRTC_ERROR_OUT_OF_MEMORY";
-        case 3: return "NVRTC_ERROR_INVALID_INPUT";
+        case invalid_input: return "NVRTC_ERROR_INVALID_INPUT";
         case program_invalid: return "NVRTC_ERROR_INVALID_PROGRAM";
         case invalid_option: return "NVRTC_ERROR_INVALID_OPTION";
         case does_not_compile: return "NVRTC_ERROR_COMPILATION";
         case no_expression: return "NVRTC_ERROR_NAME_EXPRESSION_NOT_VALID";
+        case internal_error: return "NVRTC_ERROR_INTERNAL_ERROR";
         default: return "NVRTC_ERROR unknown";
     }
 }
@@ -87,19 +96,13 @@ GPUNN_API int nvrtcVersion(int* major, int* minor) {
     return fine;
 }
 
-namespace {
-
-const int architectures[] = {75, 80, 86, 89, 90, 100, 120};
-
-}  // namespace
-
 GPUNN_API int nvrtcGetNumSupportedArchs(int* count) {
-    *count = sizeof architectures / sizeof *architectures;
+    *count = (int)gpunn_device::capabilities().size();
     return fine;
 }
 
 GPUNN_API int nvrtcGetSupportedArchs(int* out) {
-    std::memcpy(out, architectures, sizeof architectures);
+    for (int capability : gpunn_device::capabilities()) *out++ = capability;
     return fine;
 }
 
@@ -167,8 +170,9 @@ GPUNN_API int nvrtcGetCUBIN(Program* program, char* out) {
     return is_program(program) ? give(program->image, out) : (int)program_invalid;
 }
 
-GPUNN_API int nvrtcGetLTOIRSize(Program*, std::size_t*) { return 9; }
-GPUNN_API int nvrtcGetLTOIR(Program*, char*) { return 9; }
+// Code for the linker is not made.
+GPUNN_API int nvrtcGetLTOIRSize(Program*, std::size_t*) { return invalid_input; }
+GPUNN_API int nvrtcGetLTOIR(Program*, char*) { return invalid_input; }
 
 GPUNN_API int nvrtcGetProgramLogSize(Program* program, std::size_t* bytes) {
     if (!is_program(program)) return program_invalid;

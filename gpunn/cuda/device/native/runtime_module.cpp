@@ -35,7 +35,11 @@ PyObject* none(int error) { return ok(error) ? Py_NewRef(Py_None) : nullptr; }
 // Calls the device, alone.
 template <class F> int on_device(F f) {
     Lock lock;
-    return f();
+    try {
+        return f();
+    } catch (const std::bad_alloc&) {
+        return out_of_memory;
+    }
 }
 
 template <class F> int unless_broken(F f) {
@@ -236,13 +240,20 @@ int version(int) { return settings.version; }
 int major_version(int) { return settings.version / 1000; }
 int get_device(int) { return current_device(); }
 
+// Whether there is no device of this number.
+int device_error(int device) {
+    note_use();
+    return device >= 0 && device < settings.devices ? success : invalid_device;
+}
+
 int device_attribute(int number, int device, int) {
-    if (!ok(device < 0 || device >= settings.devices ? invalid_device : success)) return -1;
-    return attribute(number);
+    int value = 0;
+    note_use();
+    return ok(attribute(&value, number, device)) ? value : -1;
 }
 
 PyObject* device_properties(int device, int) {
-    if (!ok(device < 0 || device >= settings.devices ? invalid_device : success)) return nullptr;
+    if (!ok(device_error(device))) return nullptr;
     return PyObject_CallFunction(properties, "i", device);
 }
 
@@ -256,22 +267,25 @@ int by_bus_id(PyObject* id, int) {
 }
 
 PyObject* bus_id(int device, int) {
-    if (!ok(device < 0 || device >= settings.devices ? invalid_device : success)) return nullptr;
+    if (!ok(device_error(device))) return nullptr;
     return PyUnicode_FromFormat("0000:%02x:00.0", device + 1);
 }
 
-int device_count(int) { return ok(settings.devices ? success : no_device) ? settings.devices : -1; }
+int device_count(int) {
+    note_use();
+    return ok(settings.devices ? success : no_device) ? settings.devices : -1;
+}
+
 PyObject* choose_device(int device, int) { return none(set_device(device)); }
 PyObject* synchronize(int) { return none(on_device(device_synchronize)); }
 
 int can_access_peer(int of, int peer, int) {
-    bool exist = of >= 0 && peer >= 0 && of < settings.devices && peer < settings.devices;
-    return ok(exist ? success : invalid_device) ? of != peer : -1;
+    return ok(device_error(of)) && ok(device_error(peer)) ? of != peer : -1;
 }
 
 int enable_peer(int peer, bool again) {
     return on_device([=] {
-        if (peer < 0 || peer >= settings.devices || peer == current_device()) return (int)invalid_device;
+        if (device_error(peer) || peer == current_device()) return (int)invalid_device;
         bool added = device(current_device()).peers.insert(peer).second;
         return added || again ? success : (int)peer_already_enabled;
     });
@@ -289,11 +303,11 @@ PyObject* disable_peer_access(int peer, int) {
 std::map<int, std::size_t> limits = {{0, 1024}, {1, 1 << 20}, {2, 8 << 20}, {3, 2}, {4, 2048}, {5, 128}, {6, 0}};
 
 std::size_t limit(int number, int) {
-    return ok(limits.count(number) ? success : not_supported) ? limits[number] : (std::size_t)-1;
+    return ok(limits.count(number) ? success : unsupported_limit) ? limits[number] : (std::size_t)-1;
 }
 
 PyObject* set_limit(int number, std::size_t value, int) {
-    if (!ok(limits.count(number) ? success : not_supported)) return nullptr;
+    if (!ok(limits.count(number) ? success : unsupported_limit)) return nullptr;
     limits[number] = value;
     return Py_NewRef(Py_None);
 }
@@ -311,19 +325,17 @@ Handle malloc(std::size_t bytes, int) {
 Handle malloc_managed(std::size_t bytes, int, Optional<unsigned>* flags) {
     void* memory = nullptr;
     unsigned attach = given_or(flags, 1u);
-    ok(attach == 1 || attach == 2 ? outside_captures([&] { return allocate(&memory, bytes, Kind::managed); })
+    ok(bytes && (attach == 1 || attach == 2) ? outside_captures([&] { return allocate(&memory, bytes, Kind::managed); })
                                   : (int)invalid_value);
     return (Handle)memory;
 }
 
-int allocate_from(Pool* pool, void** memory, std::size_t bytes, Handle stream) {
-    if (!stream_of(stream)) return invalid_handle;
-    return allocate(memory, bytes, Kind::device, pool);
-}
-
 Handle malloc_async(std::size_t bytes, Handle stream, int) {
     void* memory = nullptr;
-    ok(unless_broken([&] { return allocate_from(device(current_device()).current_pool, &memory, bytes, stream); }));
+    ok(unless_broken([&] {
+        if (int error = not_in_capture(stream, not_supported)) return error;  // graphs that allocate are not served
+        return allocate(&memory, bytes, Kind::device, device(stream_of(stream)->device).current_pool);
+    }));
     return (Handle)memory;
 }
 
@@ -338,8 +350,9 @@ Pool* pool_of(Handle handle) {
 Handle malloc_from_pool(std::size_t bytes, Handle pool, Handle stream, int) {
     void* memory = nullptr;
     ok(unless_broken([&] {
+        if (int error = not_in_capture(stream, not_supported)) return error;
         Pool* from = pool_of(pool);
-        return from ? allocate_from(from, &memory, bytes, stream) : (int)invalid_value;
+        return from ? allocate(&memory, bytes, Kind::device, from) : (int)invalid_value;
     }));
     return (Handle)memory;
 }
@@ -375,7 +388,11 @@ PyObject* free_host(Handle memory, int) { return free_memory(memory, Kind::host)
 
 PyObject* free_async(Handle memory, Handle stream, int) {
     return none(unless_broken([=] {
-        if (!find_block((void*)memory)) return (int)invalid_value;
+        Block* block = find_block((void*)memory);
+        bool whole = block && block->begin == (char*)memory && block->kind == Kind::device && !block->registered;
+        if (!whole || block->leaving) return (int)invalid_value;
+        if (int error = not_in_capture(stream, not_supported)) return error;
+        block->leaving = true;
         return enqueue(stream, "free", [=] { return release((void*)memory, Kind::device); });
     }));
 }
@@ -400,21 +417,18 @@ PyObject* memcpy_async(Handle to, Handle from, std::size_t bytes, int direction,
     }));
 }
 
-bool exist(int a, int b) { return a >= 0 && b >= 0 && a < settings.devices && b < settings.devices; }
-
 PyObject* memcpy_peer(Handle to, int to_device, Handle from, int from_device, std::size_t bytes, int) {
     return none(unless_broken([=] {
-        return exist(to_device, from_device) ? copy_now(to, from, bytes, (int)Direction::device_to_device)
-                                             : (int)invalid_device;
+        if (device_error(to_device) || device_error(from_device)) return (int)invalid_device;
+        return copy_now(to, from, bytes, (int)Direction::device_to_device);
     }));
 }
 
 PyObject* memcpy_peer_async(Handle to, int to_device, Handle from, int from_device, std::size_t bytes, Handle stream,
                             int) {
     return none(unless_broken([=] {
-        return exist(to_device, from_device)
-                   ? copy((void*)to, (void*)from, bytes, Direction::device_to_device, stream, true)
-                   : (int)invalid_device;
+        if (device_error(to_device) || device_error(from_device)) return (int)invalid_device;
+        return copy((void*)to, (void*)from, bytes, Direction::device_to_device, stream, true);
     }));
 }
 
@@ -482,19 +496,25 @@ int memory_type(Handle memory, int) {
 // ---- pools of the runtime -------------------------------------------------------------------------------------------
 
 Handle default_pool(int number, int) {
-    return ok(number < 0 || number >= settings.devices ? invalid_device : success) ? (Handle)&device(number).pool : 0;
+    return ok(device_error(number)) ? (Handle)&device(number).pool : 0;
 }
 
 Handle current_pool(int number, int) {
-    return ok(number < 0 || number >= settings.devices ? invalid_device : success) ? (Handle)device(number).current_pool
-                                                                                   : 0;
+    Pool* pool = nullptr;
+    ok(on_device([&] {
+        if (int error = device_error(number)) return error;
+        pool = device(number).current_pool;
+        return (int)success;
+    }));
+    return (Handle)pool;
 }
 
 PyObject* set_pool(int number, Handle pool, int) {
     return none(on_device([=] {
-        if (number < 0 || number >= settings.devices) return (int)invalid_device;
-        if (!pool_of(pool)) return (int)invalid_value;
-        device(number).current_pool = pool_of(pool);
+        if (int error = device_error(number)) return error;
+        Pool* wanted = pool_of(pool);
+        if (!wanted || wanted->device != number) return (int)invalid_value;
+        device(number).current_pool = wanted;
         return (int)success;
     }));
 }
@@ -504,7 +524,7 @@ Handle pool_create(PoolProperties* wanted, int) {
     ok(on_device([&] {
         if (wanted->allocation_type != 1 || wanted->location_type != 1) return (int)invalid_value;
         if (wanted->handle_type) return (int)not_supported;  // pools to share between processes
-        if (wanted->device < 0 || wanted->device >= settings.devices) return (int)invalid_device;
+        if (int error = device_error(wanted->device)) return error;
         made = new Pool;
         made->device = wanted->device;
         pools.insert(made);
@@ -603,8 +623,12 @@ PyObject* query_stream(Handle stream, int) {
     return answer([=] { return stream_query(stream); });
 }
 
-PyObject* wait_event(Handle stream, Handle event, int, Optional<unsigned>*) {
-    return none(unless_broken([=] { return stream_wait(stream, event); }));
+PyObject* wait_event(Handle stream, Handle event, int, Optional<unsigned>* flags) {
+    unsigned external = given_or(flags, 0u);  // 1: a node of a graph that waits each time, which is not served
+    return none(unless_broken([=] {
+        if (external) return external == 1 ? (int)not_supported : (int)invalid_value;
+        return stream_wait(stream, event);
+    }));
 }
 
 PyObject* begin_capture(Handle stream, int, Optional<int>* mode) {
@@ -638,19 +662,24 @@ template <class Arguments> PyObject* call_in_stream(Handle stream, PyObject* fun
     auto called = held(function);
     return none(unless_broken([&] {
         return enqueue(stream, "host function", [=] {
-            PyGILState_STATE state = PyGILState_Ensure();
-            PyObject* tuple = arguments();
-            PyObject* result = tuple ? PyObject_CallObject(called.get(), tuple) : nullptr;
-            if (!result) PyErr_WriteUnraisable(called.get());
-            Py_XDECREF(result);
-            Py_XDECREF(tuple);
-            PyGILState_Release(state);
-            return (int)success;
+            return call_host([&] {
+                PyGILState_STATE state = PyGILState_Ensure();
+                PyObject* tuple = arguments();
+                PyObject* result = tuple ? PyObject_CallObject(called.get(), tuple) : nullptr;
+                if (!result) PyErr_WriteUnraisable(called.get());
+                Py_XDECREF(result);
+                Py_XDECREF(tuple);
+                PyGILState_Release(state);
+            });
         });
     }));
 }
 
-PyObject* add_callback(Handle stream, PyObject* function, Handle argument, int, Optional<unsigned>*) {
+PyObject* add_callback(Handle stream, PyObject* function, Handle argument, int, Optional<unsigned>* flags) {
+    if (!ok(unless_broken([=] {
+            return given_or(flags, 0u) ? (int)invalid_value : not_in_capture(stream, capture_unsupported);
+        })))
+        return nullptr;
     return call_in_stream(stream, function, [=] { return Py_BuildValue("(lil)", stream, 0, argument); });
 }
 
@@ -1054,7 +1083,7 @@ def _properties(device):
         "computeMode": 0,
         "concurrentKernels": 1,
         "ECCEnabled": 0,
-        "pciBusID": device + 1,
+        "pciBusID": of(33),
         "pciDeviceID": 0,
         "pciDomainID": 0,
         "tccDriver": 0,

@@ -1,8 +1,10 @@
 // Streams, events, captures and graphs, by the rules of the CUDA programming guide.
 #include <Python.h>
 #include <pthread.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <functional>
 #include <new>
@@ -21,29 +23,33 @@ namespace {
 std::recursive_mutex mutex;
 
 // A child has the parent's memory but no device: whoever used it before the fork is told so at every call, as by CUDA.
-bool used = false;
+std::atomic<bool> used{false};
 
-void before_fork() { mutex.lock(); }
-void after_fork() { mutex.unlock(); }
 void after_fork_in_child() {
     new (&mutex) std::recursive_mutex;  // the one that was held is of a thread of the parent's
     if (used) break_device(initialization_error);
 }
-const int fork_handlers = pthread_atfork(before_fork, after_fork, after_fork_in_child);
+const int fork_handler = pthread_atfork(nullptr, nullptr, after_fork_in_child);
 
 }  // namespace
-
 
 Lock::Lock() : state_(nullptr) {
     if (Py_IsInitialized() && PyGILState_Check()) state_ = PyEval_SaveThread();
     mutex.lock();
+    note_use();
 }
 
 void note_use() { used = true; }
 
+// Python that ends ends the threads that ask for its lock. What lies between must not be unwound: such a thread waits
+// here for the end of the process.
 Lock::~Lock() {
     mutex.unlock();
-    if (state_) PyEval_RestoreThread(state_);
+    try {
+        if (state_) PyEval_RestoreThread(state_);
+    } catch (...) {
+        for (;;) pause();
+    }
 }
 
 // ---- what is there ----------------------------------------------------------------------------------------------
@@ -63,6 +69,7 @@ std::set<Stream*> capturing;
 std::set<std::shared_ptr<Graph>*> graphs, executables;
 std::map<int, Stream> legacy_streams;
 int broken_with = success;
+thread_local bool in_host_function = false;
 
 std::size_t this_thread() { return std::hash<std::thread::id>()(std::this_thread::get_id()); }
 
@@ -129,7 +136,10 @@ Stream* stream_of(std::intptr_t handle) {
 
 Event* event_of(std::intptr_t handle) { return known(events, (Event*)handle); }
 
-int broken() { return broken_with ? broken_with : mistakes_of_host(); }
+int broken() {
+    if (in_host_function) return not_permitted;
+    return broken_with ? broken_with : mistakes_of_host();
+}
 
 void break_device(int error) { broken_with = error; }
 
@@ -137,10 +147,18 @@ void break_device(int error) { broken_with = error; }
 
 namespace {
 
+int outcome(const Work& work) {
+    try {
+        return work();
+    } catch (const std::bad_alloc&) {
+        return out_of_memory;
+    }
+}
+
 int run_one(Stream& stream) {
     Work work = std::move(stream.queue.front());
     stream.queue.pop_front();
-    int error = broken_with ? broken_with : work();
+    int error = broken_with ? broken_with : outcome(work);
     stream.done++;
     return error;
 }
@@ -191,7 +209,15 @@ int run_device(int device) {
 
 int run_all() { return run_device(-1); }
 
+int call_host(const std::function<void()>& function) {
+    in_host_function = true;
+    function();
+    in_host_function = false;
+    return success;
+}
+
 int enqueue(std::intptr_t handle, const char* label, Work work) {
+    if (in_host_function) return not_permitted;
     Stream* stream = stream_of(handle);
     if (!stream) return invalid_handle;
     if (stream->graph) {
@@ -204,7 +230,7 @@ int enqueue(std::intptr_t handle, const char* label, Work work) {
     if (broken_with) return broken_with;
     if (Stream* other = capturing_beside(*stream)) return invalidate(*other, capture_implicit);
     if (settings.check) work = ordered(*stream, label, std::move(work));
-    if (!settings.late) return work();
+    if (!settings.late) return outcome(work);
     each_awaited(*stream, [&](Stream& other) { push_wait(*stream, other); });
     push(*stream, std::move(work));
     return success;
@@ -223,6 +249,14 @@ void order_between_devices(Stream& stream, int other, bool before) {
     }
 }
 
+int not_in_capture(std::intptr_t handle, int error) {
+    Stream* stream = stream_of(handle);
+    if (!stream) return invalid_handle;
+    if (stream->graph) return invalidate(*stream, error);
+    Stream* other = capturing_beside(*stream);
+    return other ? invalidate(*other, capture_implicit) : success;
+}
+
 int unsafe_in_capture() {
     for (Stream* stream : capturing) {
         int mode = stream->graph->mode;
@@ -237,7 +271,6 @@ int unsafe_in_capture() {
 int stream_create(std::intptr_t* out, unsigned flags, int priority) {
     if (flags & ~1u) return invalid_value;
     Stream* stream = new Stream;
-    note_use();
     stream->device = current_device();
     stream->flags = flags;
     stream->priority = std::max(-5, std::min(0, priority));
@@ -261,10 +294,8 @@ int stream_destroy(std::intptr_t handle) {
 }
 
 int stream_synchronize(std::intptr_t handle) {
+    if (int error = not_in_capture(handle, capture_unsupported)) return error;
     Stream* stream = stream_of(handle);
-    if (!stream) return invalid_handle;
-    if (stream->graph) return invalidate(*stream, capture_unsupported);
-    if (Stream* other = capturing_beside(*stream)) return invalidate(*other, capture_implicit);
     int error = success;
     auto run = [&](Stream& awaited) {
         if (int wrong = run_until(awaited, awaited.enqueued)) error = wrong;
@@ -278,15 +309,26 @@ int stream_synchronize(std::intptr_t handle) {
 int stream_query(std::intptr_t handle) {
     Stream* stream = stream_of(handle);
     if (!stream) return invalid_handle;
-    if (stream->graph) return invalidate(*stream, capture_unsupported);
-    if (stream->done == stream->enqueued) return learn(host_knowledge, stream->knows), broken_with;
-    if (int error = run_one(*stream)) return error;  // who asks again and again has it done in the end
-    return not_ready;
+    if (int error = not_in_capture(handle, capture_unsupported)) return error;
+    Stream* busy = nullptr;
+    auto look = [&](Stream& awaited) {
+        if (awaited.done < awaited.enqueued) busy = &awaited;
+    };
+    if (stream->legacy) each_blocking(stream->device, look);
+    look(*stream);
+    if (busy) {
+        if (int error = run_one(*busy)) return error;  // who asks again and again has it done in the end
+        return not_ready;
+    }
+    if (stream->legacy) each_blocking(stream->device, [](Stream& other) { learn(host_knowledge, other.knows); });
+    learn(host_knowledge, stream->knows);
+    return broken_with;
 }
 
 int device_synchronize() {
+    if (in_host_function) return not_permitted;
     for (Stream* stream : capturing)
-        if (stream->graph->mode != relaxed) return invalidate(*stream, capture_unsupported);
+        if (stream->device == current_device()) return invalidate(*stream, capture_unsupported);
     int error = run_device(current_device());
     return broken_with ? broken_with : error;
 }
@@ -309,6 +351,7 @@ int stream_wait(std::intptr_t handle, std::intptr_t event_handle) {
         return success;
     }
     if (stream->graph) return event->mark ? invalidate(*stream, capture_isolation) : success;
+    if (Stream* other = capturing_beside(*stream)) return invalidate(*other, capture_implicit);
     if (event->mark) learn(stream->knows, event->mark->knows);
     if (!event->mark || !event->mark->stream) return broken_with;
     Stream* awaited = event->mark->stream;
@@ -547,3 +590,7 @@ int graph_draw(std::intptr_t handle, const char* path) {
 }
 
 }  // namespace gpunn_device
+
+// Python calls these around a fork, without its interpreter lock: nothing is half done in the child.
+GPUNN_API void gpunn_device_before_fork() { gpunn_device::mutex.lock(); }
+GPUNN_API void gpunn_device_after_fork() { gpunn_device::mutex.unlock(); }

@@ -5,11 +5,8 @@ from __future__ import annotations
 import ctypes
 import re
 import tempfile
-import threading
 import traceback
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any
 
 from gpunn.cuda.emulator import build
 from gpunn.errors import CompileError
@@ -17,7 +14,11 @@ from gpunn.errors import CompileError
 HERE = Path(__file__).parent
 INCLUDE = HERE / "include"
 
-_FINE, _INTERNAL_ERROR, _DOES_NOT_COMPILE = 0, 11, 6
+_FINE, _INVALID_OPTION, _DOES_NOT_COMPILE, _INTERNAL_ERROR = 0, 5, 6, 11
+
+# What NVRTC 12 or 13 compiles for.
+_ARCHITECTURES = frozenset((*range(50, 54), 60, 61, 62, 70, 72, 75, 80, *range(86, 91), 100, 101, 103, 110, 120, 121))
+_ARCHITECTURE = re.compile(r"--?(?:gpu-architecture|arch)=\w*?_(\d+)[af]?")
 
 # Folders of CUDA's own headers: the emulator has its own, and those need NVIDIA's compiler.
 _CUDA_FOLDERS = ("/nvidia/", "/usr/local/cuda")
@@ -50,26 +51,10 @@ class Compiler:
     def __init__(self, library: ctypes.CDLL, check: bool, card: int, version: int) -> None:
         self._library, self._check, self._card, self._version = library, check, card, version
         library.gpunn_device_set_result.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p]
-        library.gpunn_device_raise_later.argtypes = [ctypes.c_void_p, ctypes.py_object]
         self._called = COMPILE(self._compile)  # lives as long as this object
         library.gpunn_device_set_compiler(self._called)
 
-    def _compile(self, *arguments: Any) -> int:
-        """Compile in another thread, where no signal handler runs."""
-        done: SimpleQueue[int] = SimpleQueue()
-        threading.Thread(target=lambda: done.put(self._compiled(*arguments))).start()
-        raised: BaseException | None = None
-        while True:
-            try:
-                status = done.get()
-                break
-            except BaseException as error:
-                raised = error
-        if raised:
-            self._library.gpunn_device_raise_later(arguments[0], type(raised))
-        return status
-
-    def _compiled(
+    def _compile(
         self, program: int, text: bytes, name: bytes, options: bytes, expressions: bytes, headers: int, size: int
     ) -> int:
         image, log, status = b"", "", _FINE
@@ -81,6 +66,8 @@ class Compiler:
                 expressions.decode().split("\n")[:-1],
                 _unpacked(ctypes.string_at(headers, size)),
             )
+        except build.OptionError as error:
+            log, status = str(error), _INVALID_OPTION
         except CompileError as error:
             log, status = str(error), _DOES_NOT_COMPILE
         except Exception:
@@ -91,6 +78,9 @@ class Compiler:
     def _built(
         self, code: str, name: str, options: list[str], expressions: list[str], headers: dict[str, str]
     ) -> bytes:
+        for option in options:
+            if (asked := _ARCHITECTURE.fullmatch(option)) and int(asked[1]) not in _ARCHITECTURES:
+                raise build.OptionError(f"nvrtc: error: invalid value for --gpu-architecture, got {option!r}")
         own = f"#define {' '.join(options)}\n" + _INCLUDES.sub("", code)
         if _takes_any_threads(own):
             code += _MARK

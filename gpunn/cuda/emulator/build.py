@@ -100,6 +100,10 @@ _IGNORED_OPTIONS = re.compile(
 )
 
 
+class OptionError(CompileError):
+    """The compiler has no such option."""
+
+
 @dataclass(frozen=True)
 class Compiler:
     """A host compiler: its command and what tells its versions apart."""
@@ -234,7 +238,7 @@ def _user_flags(options: Sequence[str]) -> tuple[list[str], list[str]]:
         elif match := re.fullmatch(r"--?fmad=(true|false)", option):
             contract = "fast" if match[1] == "true" else "off"
         elif not _IGNORED_OPTIONS.fullmatch(option):
-            raise CompileError(f"emulator: unknown compiler option {option!r}")
+            raise OptionError(f"emulator: unknown compiler option {option!r}")
     return [*flags, f"-std={standard}", f"-ffp-contract={contract}"], includes
 
 

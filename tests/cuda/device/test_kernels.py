@@ -167,6 +167,9 @@ def test_what_nvrtc_says_of_itself():
     nvrtc.compileProgram(program, ("-dlto",))
     with pytest.raises(nvrtc.NVRTCError, match="NVRTC_ERROR_INVALID_INPUT"):
         nvrtc.getLTOIR(program)
+    for option in ("--nonsense", "-arch=sm_83", "--gpu-architecture=compute_73"):
+        with pytest.raises(nvrtc.NVRTCError, match="NVRTC_ERROR_INVALID_OPTION"):
+            nvrtc.compileProgram(program, (option,))
     nvrtc.destroyProgram(program)
 
 

@@ -191,7 +191,6 @@ def test_what_was_left_unjoined_is_refused():
 
 FORBIDDEN = {
     "waiting for the stream": (lambda s: runtime.streamSynchronize(s.ptr), "StreamCaptureUnsupported"),
-    "asking the stream": (lambda s: runtime.streamQuery(s.ptr), "StreamCaptureUnsupported"),
     "waiting for an event of it": (lambda s: s.record().synchronize(), "CapturedEvent"),
     "a second capture": (lambda s: runtime.streamBeginCapture(s.ptr, RELAXED), "IllegalState"),
     "waiting for the device": (lambda s: cupy.cuda.Device().synchronize(), "StreamCaptureUnsupported"),
@@ -280,7 +279,6 @@ def test_a_capture_leaves_other_devices_alone():
 LEGACY = {
     "work": lambda: runtime.memsetAsync(cupy.zeros(1).data.ptr, 0, 8, 0),
     "waiting for it": cupy.cuda.Stream.null.synchronize,
-    "asking it": lambda: cupy.cuda.Stream.null.done,
     "its wait for an event": lambda: cupy.cuda.Stream.null.wait_event(stream().record()),
 }
 
@@ -293,6 +291,26 @@ def test_the_legacy_stream_beside_a_blocking_one_that_captures(what):
         LEGACY[what]()
     with refused("StreamCaptureInvalidated"):
         blocking.end_capture()
+
+
+def test_a_question_raises_nothing_and_may_end_a_capture():
+    for ask in (lambda s: s.done, lambda _: cupy.cuda.Stream.null.done):
+        s = stream(non_blocking=False)
+        s.begin_capture(RELAXED)
+        assert not ask(s)
+        with refused("StreamCaptureInvalidated"):
+            s.end_capture()
+
+
+def test_a_graph_is_drawn(tmp_path):
+    s, x = stream(), cupy.zeros(3)
+    with s:
+        s.begin_capture()
+        x += 1
+        graph = s.end_capture()
+    drawn, more = graph.debug_dot_str(), graph.debug_dot_str(runtime.cudaGraphDebugDotFlagsVerbose)
+    assert "cupy_add" in drawn
+    assert len(drawn) < len(more)
 
 
 def test_a_capture_ends_in_its_thread_and_stream():
@@ -348,6 +366,15 @@ def test_pinned_and_managed_memory():
     x[...] = 3
     assert runtime.pointerGetAttributes(managed.ptr).type == runtime.memoryTypeManaged
     assert x.sum() == 24
+    runtime.memPrefetchAsync(managed.ptr, 64, 0, 0)
+    runtime.memAdvise(managed.ptr, 64, 1, 0)
+    for wrong, call in (
+        ("InvalidDevice", lambda: runtime.memPrefetchAsync(managed.ptr, 64, 1000, 0)),
+        ("InvalidDevice", lambda: runtime.memAdvise(managed.ptr, 64, 1, 1000)),
+        ("InvalidValue", lambda: runtime.memAdvise(managed.ptr, 64, -1, 0)),
+    ):
+        with refused(wrong):
+            call()
     host = np.zeros(1024)
     runtime.hostRegister(host.ctypes.data, host.nbytes, 0)
     assert runtime.pointerGetAttributes(host.ctypes.data).type == runtime.memoryTypeHost
@@ -434,10 +461,33 @@ def test_pools_of_the_runtime():
         s.synchronize()
     assert pool.used_bytes() < used
     pool.free_all_blocks()
+    held = pool.malloc(1024)
+    total = pool.total_bytes()  # the pool takes more than it is asked for
+    more = pool.malloc(4096)
+    assert pool.total_bytes() == total == pool.used_bytes() + pool.free_bytes()
+    del held, more
+    assert pool.total_bytes() == total
+    pool.free_all_blocks()
+    assert pool.total_bytes() < total
+    pool.set_limit(fraction=0.5)
+    assert 0 < pool.get_limit() < runtime.memGetInfo()[1]
     pool.set_limit(size=0)
 
 
 # ---- devices --------------------------------------------------------------------------------------------------------
+
+
+def test_a_thread_has_a_context_when_it_has_used_the_device():
+    def look():
+        seen.append(cupy.cuda.driver.ctxGetCurrent())
+        cupy.arange(1)
+        seen.append(cupy.cuda.driver.ctxGetCurrent())
+
+    seen = []
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert [context != 0 for context in seen] == [False, True]
 
 
 @pytest.mark.skipif(runtime.getDeviceCount() < 2, reason="needs two GPUs")

@@ -129,10 +129,13 @@ struct Block {
     std::vector<Touch> touches = {};
 };
 
-struct Pool {
+struct GPUNN_SHARED Pool {
     int device;
-    std::uint64_t threshold = 0, used = 0, used_high = 0, reserved_high = 0;
+    std::uint64_t threshold = 0, used = 0, used_high = 0, reserved = 0, reserved_high = 0;
     int reuse[3] = {1, 1, 1};
+
+    void take(std::uint64_t bytes);
+    void give_back(std::uint64_t keep);  // what is not in use, down to that many bytes
 };
 
 struct Device {
@@ -146,6 +149,8 @@ extern const std::size_t page;  // bytes
 
 GPUNN_SHARED Device& device(int number);
 GPUNN_SHARED int current_device();
+GPUNN_SHARED bool has_context();  // whether this thread has had to do with the current device
+GPUNN_SHARED void set_context(bool given);
 GPUNN_SHARED int set_device(int number);
 
 GPUNN_SHARED int allocate(void** out, std::size_t bytes, Kind kind, Pool* pool = nullptr);
@@ -262,7 +267,7 @@ GPUNN_SHARED int graph_launch(std::intptr_t executable, std::intptr_t stream);
 GPUNN_SHARED int graph_upload(std::intptr_t executable, std::intptr_t stream);
 GPUNN_SHARED int graph_destroy(std::intptr_t graph);
 GPUNN_SHARED int graph_executable_destroy(std::intptr_t executable);
-GPUNN_SHARED int graph_draw(std::intptr_t graph, const char* path);
+GPUNN_SHARED int graph_draw(std::intptr_t graph, const char* path, bool verbose);
 
 // ---- check mode: the order of streams -------------------------------------------------------------------------------
 

@@ -68,11 +68,15 @@ GPUNN_API int cuDeviceTotalMem_v2(std::size_t* bytes, int device) {
 }
 
 GPUNN_API int cuCtxGetCurrent(Context* context) {
-    *context = primary_context(current_device());
+    *context = has_context() ? primary_context(current_device()) : 0;
     return success;
 }
 
-GPUNN_API int cuCtxSetCurrent(Context context) { return context ? set_device((int)context - 1) : success; }
+GPUNN_API int cuCtxSetCurrent(Context context) {
+    if (context) return set_device((int)context - 1);
+    set_context(false);
+    return success;
+}
 
 GPUNN_API int cuCtxGetDevice(int* device) {
     *device = current_device();

@@ -28,6 +28,7 @@ std::map<char*, Block> blocks;
 std::deque<Block> freed;
 std::size_t freed_bytes = 0;
 thread_local int current = 0;
+thread_local bool bound = false;
 
 const std::size_t smallest_mapped = (std::size_t)256 << 10, slab_bytes = (std::size_t)4 << 20;
 std::map<std::size_t, std::vector<char*>> free_pieces;  // of slabs, by their sizes
@@ -107,10 +108,30 @@ Device& device(int number) {
 
 int current_device() { return current; }
 
+bool has_context() { return bound; }
+void set_context(bool given) { bound = given; }
+
+namespace {
+
+// Pools take memory from the device in pieces of this size.
+std::uint64_t pool_piece(std::uint64_t bytes) { return (bytes + (32u << 20) - 1) / (32u << 20) * (32u << 20); }
+
+}  // namespace
+
+void Pool::take(std::uint64_t bytes) {
+    used += bytes;
+    used_high = std::max(used_high, used);
+    reserved = std::max(reserved, pool_piece(used));
+    reserved_high = std::max(reserved_high, reserved);
+}
+
+void Pool::give_back(std::uint64_t keep) { reserved = std::min(reserved, pool_piece(std::max(used, keep))); }
+
 int set_device(int number) {
     note_use();
     if (number < 0 || number >= settings.devices) return invalid_device;
     current = number;
+    bound = true;
     return success;
 }
 
@@ -142,11 +163,7 @@ int allocate(void** out, std::size_t bytes, Kind kind, Pool* pool) {
     if (settings.check && kind == Kind::device)
         block.written.reset((unsigned char*)std::calloc(bytes / 8 + 1, 1), std::free);
     if (counts) owner.used += bytes;
-    if (pool) {
-        pool->used += bytes;
-        if (pool->used > pool->used_high) pool->used_high = pool->used;
-        pool->reserved_high = pool->used_high;
-    }
+    if (pool) pool->take(bytes);
     *out = begin;
     return success;
 }

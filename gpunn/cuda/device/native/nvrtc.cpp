@@ -1,7 +1,6 @@
 // NVRTC's API. The compiler is a function of Python, which has the emulator's compiler make a library for the CPU.
-#include <Python.h>
-
 #include <cstring>
+#include <thread>
 
 #include "device.h"
 
@@ -22,7 +21,6 @@ struct Program {
     std::vector<std::string> header_names, header_texts;
     std::vector<std::string> expressions, lowered;
     std::string image, log;
-    PyObject* raised = nullptr;  // an exception's class
 };
 
 std::set<Program*> programs;
@@ -67,13 +65,6 @@ GPUNN_API void gpunn_device_set_compiler(void* function) { compile = (Compile)fu
 GPUNN_API void gpunn_device_set_result(Program* program, const char* image, std::size_t bytes, const char* log) {
     program->image.assign(image, bytes);
     program->log = log;
-}
-
-// What a signal handler raised while the compiler ran is raised where Python next looks: no call of the API can carry
-// it.
-GPUNN_API void gpunn_device_raise_later(Program* program, PyObject* raised) {
-    Py_INCREF(raised);
-    program->raised = raised;
 }
 
 GPUNN_API const char* nvrtcGetErrorString(int result) {
@@ -138,15 +129,13 @@ GPUNN_API int nvrtcAddNameExpression(Program* program, const char* expression) {
 GPUNN_API int nvrtcCompileProgram(Program* program, int count, const char** options) {
     if (!is_program(program)) return program_invalid;
     std::string headers = packed(*program);
-    int result = compile(program, program->source.c_str(), program->name.c_str(),
+    int result;
+    // In a thread of its own, where Python runs no signal handlers: one that raises would leave the compiler half way.
+    std::thread([&] {
+        result = compile(program, program->source.c_str(), program->name.c_str(),
                          lines(std::vector<std::string>(options, options + count)).c_str(),
                          lines(program->expressions).c_str(), headers.data(), headers.size());
-    if (program->raised) {
-        PyGILState_STATE held = PyGILState_Ensure();
-        PyThreadState_SetAsyncExc(PyThread_get_thread_ident(), program->raised);
-        Py_CLEAR(program->raised);
-        PyGILState_Release(held);
-    }
+    }).join();
     return result;
 }
 

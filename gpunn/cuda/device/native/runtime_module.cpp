@@ -462,12 +462,22 @@ int managed(Handle memory, std::size_t bytes) {
     return inside ? success : invalid_value;
 }
 
-PyObject* prefetch(Handle memory, std::size_t bytes, int, Handle, int) {
-    return none(unless_broken([=] { return managed(memory, bytes); }));
+// A device's number, or -1 for the host.
+int place_error(int place) { return place == -1 ? (int)success : device_error(place); }
+
+PyObject* prefetch(Handle memory, std::size_t bytes, int to, Handle stream, int) {
+    return none(unless_broken([=] {
+        if (int error = place_error(to)) return error;
+        return stream_of(stream) ? managed(memory, bytes) : (int)invalid_handle;
+    }));
 }
 
-PyObject* advise(Handle memory, std::size_t bytes, int, int, int) {
-    return none(unless_broken([=] { return managed(memory, bytes); }));
+PyObject* advise(Handle memory, std::size_t bytes, int advice, int about, int) {
+    return none(unless_broken([=] {
+        if (int error = place_error(about)) return error;
+        bool known = advice >= 1 && advice <= 6;  // cudaMemoryAdvise
+        return known ? managed(memory, bytes) : (int)invalid_value;
+    }));
 }
 
 PointerAttributes* pointer_attributes(Handle memory, int) {
@@ -538,8 +548,12 @@ PyObject* pool_destroy(Handle pool, int) {
     return none(on_device([=] { return pools.erase((Pool*)pool) ? (int)success : (int)invalid_value; }));
 }
 
-PyObject* pool_trim(Handle pool, std::size_t, int) {
-    return none(on_device([=] { return pool_of(pool) ? (int)success : (int)invalid_value; }));
+PyObject* pool_trim(Handle pool, std::size_t keep, int) {
+    return none(on_device([=] {
+        if (!pool_of(pool)) return (int)invalid_value;
+        pool_of(pool)->give_back(keep);
+        return (int)success;
+    }));
 }
 
 // Numbers of cudaMemPoolAttr.
@@ -552,7 +566,8 @@ PyObject* pool_attribute(Handle handle, int number, int) {
         if (!pool || number < reuse_first || number > used_high) return (int)invalid_value;
         if (number <= reuse_last) value = (std::uint64_t)pool->reuse[number - reuse_first];
         if (number == threshold) value = pool->threshold;
-        if (number == reserved || number == used) value = pool->used;
+        if (number == reserved) value = pool->reserved;
+        if (number == used) value = pool->used;
         if (number == reserved_high) value = pool->reserved_high;
         if (number == used_high) value = pool->used_high;
         return (int)success;
@@ -562,7 +577,10 @@ PyObject* pool_attribute(Handle handle, int number, int) {
 
 PyObject* set_pool_attribute(Handle handle, int number, PyObject* given, int) {
     std::size_t value;
-    if (!Convert<std::size_t>::from(given, &value)) return nullptr;
+    PyObject* whole = PyNumber_Long(given);  // as the wheel takes it: limits come as floats
+    bool fits = whole && Convert<std::size_t>::from(whole, &value);
+    Py_XDECREF(whole);
+    if (!fits) return nullptr;
     return none(on_device([=] {
         Pool* pool = pool_of(handle);
         if (!pool || number < reuse_first || number > used_high) return (int)invalid_value;
@@ -570,7 +588,8 @@ PyObject* set_pool_attribute(Handle handle, int number, PyObject* given, int) {
         if (number == threshold) return pool->threshold = value, (int)success;
         // The marks of the highest use can be put back, to now.
         if (value || number == reserved || number == used) return (int)invalid_value;
-        (number == used_high ? pool->used_high : pool->reserved_high) = pool->used;
+        if (number == used_high) pool->used_high = pool->used;
+        else pool->reserved_high = pool->reserved;
         return (int)success;
     }));
 }
@@ -613,11 +632,8 @@ PyObject* synchronize_stream(Handle stream, int) {
     return none(unless_broken([=] { return stream_synchronize(stream); }));
 }
 
-// Whether all is done: 0, or the number of the error "not ready", which is none. Others are raised.
-template <class F> PyObject* answer(F query) {
-    int error = unless_broken(query);
-    return error == not_ready || ok(error) ? PyLong_FromLong(error) : nullptr;
-}
+// Whether all is done: 0, or the number of an error, of which "not ready" is none. The wheel raises none of them.
+template <class F> PyObject* answer(F query) { return PyLong_FromLong(unless_broken(query)); }
 
 PyObject* query_stream(Handle stream, int) {
     return answer([=] { return stream_query(stream); });
@@ -749,9 +765,9 @@ PyObject* upload_graph(Handle executable, Handle stream, int) {
     return none(unless_broken([=] { return graph_upload(executable, stream); }));
 }
 
-PyObject* draw_graph(Handle graph, PyObject* path, unsigned, int) {
+PyObject* draw_graph(Handle graph, PyObject* path, unsigned flags, int) {
     const char* text = PyUnicode_AsUTF8(path);
-    return text ? none(on_device([=] { return graph_draw(graph, text); })) : nullptr;
+    return text ? none(on_device([=] { return graph_draw(graph, text, flags & 1); })) : nullptr;
 }
 
 PyObject* nothing(int) { return Py_NewRef(Py_None); }

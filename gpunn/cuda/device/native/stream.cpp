@@ -37,6 +37,7 @@ Lock::Lock() : state_(nullptr) {
     if (Py_IsInitialized() && PyGILState_Check()) state_ = PyEval_SaveThread();
     mutex.lock();
     note_use();
+    set_context(true);
 }
 
 void note_use() { used = true; }
@@ -573,7 +574,7 @@ int graph_executable_destroy(std::intptr_t handle) {
     return success;
 }
 
-int graph_draw(std::intptr_t handle, const char* path) {
+int graph_draw(std::intptr_t handle, const char* path, bool verbose) {
     auto* graph = graph_of(handle);
     if (!graph) return invalid_value;
     std::FILE* file = std::fopen(path, "w");
@@ -581,7 +582,8 @@ int graph_draw(std::intptr_t handle, const char* path) {
     std::fprintf(file, "digraph dot {\n");
     const auto& nodes = (*graph)->nodes;
     for (std::size_t i = 0; i < nodes.size(); i++) {
-        std::fprintf(file, "\"%zu\" [label=\"%zu\\n%s\"];\n", i, i, nodes[i].label.c_str());
+        std::string more = verbose ? "\\nwaits for " + std::to_string(nodes[i].after.size()) : "";
+        std::fprintf(file, "\"%zu\" [label=\"%zu\\n%s%s\"];\n", i, i, nodes[i].label.c_str(), more.c_str());
         for (int earlier : nodes[i].after) std::fprintf(file, "\"%d\" -> \"%zu\";\n", earlier, i);
     }
     std::fprintf(file, "}\n");

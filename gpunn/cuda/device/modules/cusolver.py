@@ -554,9 +554,7 @@ def _gesvd(
     host.enqueue(decompose)
 
 
-def _jacobi(
-    kind: _Type, jobz: int, econ: bool, a: np.ndarray, s: np.ndarray, u: np.ndarray | None, v: np.ndarray | None
-) -> int:
+def _jacobi(kind: _Type, econ: bool, a: np.ndarray, s: np.ndarray, u: np.ndarray | None, v: np.ndarray | None) -> int:
     if not a.size:
         for vectors in (u, v):
             if vectors is not None:
@@ -601,7 +599,7 @@ def _gesvdj(
     if jobz == CUSOLVER_EIG_MODE_VECTOR:
         u = host.matrix(U, m, k if econ else m, ldu, kind.dtype)
         v = host.matrix(V, n, k if econ else n, ldv, kind.dtype)
-    host.enqueue(lambda: _put(info, _jacobi(kind, jobz, bool(econ), a, s, u, v)))
+    host.enqueue(lambda: _put(info, _jacobi(kind, bool(econ), a, s, u, v)))
 
 
 @_each("gesvdjBatched")
@@ -637,7 +635,7 @@ def _gesvdj_batched(
             s = host.array(S + i * min(m, n) * real, min(m, n), kind.real)
             u = host.matrix(U + i * ldu * m * size, m, m, ldu, kind.dtype) if vectors else None
             v = host.matrix(V + i * ldv * n * size, n, n, ldv, kind.dtype) if vectors else None
-            infos[i] = _jacobi(kind, jobz, False, a, s, u, v)
+            infos[i] = _jacobi(kind, False, a, s, u, v)
 
     host.enqueue(decompose)
 
@@ -1029,9 +1027,9 @@ def _sparse_solve(by_cholesky: bool) -> Callable[..., None]:
             )
 
         def work() -> None:
-            starts = host.array(csrRowPtrA, m + 1, np.int32) - base
-            columns = host.array(csrColIndA, nnz, np.int32) - base
-            values = host.array(csrValA, nnz, kind.dtype)
+            starts = cusparse._offsets(csrRowPtrA, m, nnz, np.int32, base)
+            columns = cusparse._within(host.array(csrColIndA, nnz, np.int32)[: starts[-1]], m, base)
+            values = host.array(csrValA, nnz, kind.dtype)[: starts[-1]]
             found = -1
             if m:
                 a = sparse.csr_matrix((values, columns, starts), shape=(m, m)).toarray()

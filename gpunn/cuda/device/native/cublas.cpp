@@ -834,7 +834,7 @@ REAL(D, double)
 
 // ---- functions of the complex types -----------------------------------------------------------------------------
 
-// R is the letter of the real type, P_ that of T in lower case where it comes second.
+// P and p are the letter of a complex type T, R and r that of its real numbers.
 #define COMPLEX(P, p, R, r, T)                                                                                         \
     GPUNN_API int cublas##R##p##asum_v2(Handle* h, int n, const T* x, int incx, Real<T>* result) {                     \
         return asum<T>(h, n, x, incx, result);                                                                         \

@@ -265,7 +265,7 @@ void Checker::check_byte(const Touch& access, Cell& cell, std::size_t byte, bool
         report_race(access, byte, Earlier::read, cell.read_interval,
                     cell.read_warp * warp_size + (unsigned)__builtin_ctz(lanes));
     }
-    if (access.write) record_write(cell, access.atomic);
+    if (access.write) record_write(cell, access.atomic, access.bytes);
     else record_read(cell);
 }
 
@@ -293,13 +293,14 @@ bool Checker::read_is_ordered(const Cell& cell) const {
     return true;
 }
 
-void Checker::record_write(Cell& cell, bool atomic) const {
+void Checker::record_write(Cell& cell, bool atomic, std::size_t bytes) const {
     const Fiber& fiber = *worker_->fiber();
     cell = Cell{};  // later accesses that are ordered after this write are ordered after the reads before it
     cell.write_interval = interval_;
     cell.write_thread = (std::uint16_t)fiber.number;
     cell.write_sync = syncs_[fiber.warp];
     cell.write_atomic = atomic;
+    cell.write_long = bytes >= 8;
 }
 
 void Checker::record_read(Cell& cell) const {
@@ -323,20 +324,27 @@ void Checker::record_read(Cell& cell) const {
     cell.read_sync = syncs_[fiber.warp];
 }
 
-// A struct may have padding that nobody writes. So one written byte is enough for a word, and one word for an
-// access longer than any vector. What is left: padding of a whole word, in a struct that is copied in one go,
-// is reported.
+// A struct may have padding that nobody writes. So one written byte is enough for a word, one word for an access longer
+// than any vector, and half of 16 bytes if it is one number: what is aligned to it may have a word of padding beside it.
+// What is left: such padding beside two numbers of a word each is reported.
 void Checker::check_initialised(const Touch& access) const {
-    const std::size_t word = 4, longest_vector = 16;
+    const std::size_t word = 4, half = 8, longest_vector = 16;
+    const Cell* cells = access.region->cells + access.offset;
+    auto written = [&](std::size_t i) { return cells[i].write_interval >= block_interval_; };
     std::size_t unwritten_words = 0, words = 0, first_unwritten = 0;
     for (std::size_t i = 0; i < access.bytes; words++) {
-        bool written = false;
+        bool any = false;
         std::size_t begin = i, end = std::min(access.bytes, i + word - (access.offset + i) % word);
-        for (; i < end; i++)
-            written |= access.region->cells[access.offset + i].write_interval >= block_interval_;
-        if (!written && !unwritten_words++) first_unwritten = begin;
+        for (; i < end; i++) any |= written(i);
+        if (!any && !unwritten_words++) first_unwritten = begin;
     }
     if (!unwritten_words || (access.bytes > longest_vector && unwritten_words < words)) return;
+    auto is_number = [&](std::size_t begin) {
+        for (std::size_t i = begin; i < begin + half; i++)
+            if (!written(i) || !cells[i].write_long) return false;
+        return true;
+    };
+    if (access.bytes == longest_vector && unwritten_words == 1 && is_number(first_unwritten < half ? half : 0)) return;
     Report report = worker_->describe(Kind::uninitialised, access.pc);
     report.byte = (long long)(access.offset + first_unwritten);
     char what[80];
@@ -470,7 +478,8 @@ void Checker::async_copy_starts(const AsyncCopy& copy, const void* pc) {
 
 void Checker::async_copy_arrives(const AsyncCopy& copy) {
     Region* target = find(copy.shared, copy.bytes);
-    for (unsigned i = 0; i < copy.bytes; i++) record_write(target->cells[copy.shared - target->begin + i], false);
+    for (unsigned i = 0; i < copy.bytes; i++)
+        record_write(target->cells[copy.shared - target->begin + i], false, copy.bytes);
 }
 
 void note_access(const void* address, std::size_t bytes, bool write, const void* caller) {

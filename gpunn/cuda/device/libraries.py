@@ -113,7 +113,8 @@ def _all_built(major: int) -> dict[str, Path]:
 
 def _place(library: Library) -> Path:
     content = hashlib.sha256()
-    for path in sorted([*NATIVE.glob("*.h"), *(NATIVE / source for source in library.sources)]):
+    headers = [*NATIVE.glob("*.h"), build.RUNTIME / "launch.h"]
+    for path in sorted([*headers, *(NATIVE / source for source in library.sources)]):
         content.update(path.read_bytes())
     flags = (*_FLAGS, *library.options)
     path = build.cache_path("device", library.name, flags, build.host_compiler(), _python(), content.hexdigest())

@@ -106,3 +106,75 @@ cupy.cuda.Device().synchronize()
 print(float((x + 1).sum()))
 """
     assert run(program) == "128.0"
+
+
+ORDER = "in another stream: no event and no synchronisation is between the two"
+STREAMS = """
+s1, s2 = cupy.cuda.Stream(non_blocking=True), cupy.cuda.Stream(non_blocking=True)
+a, b, c = (cupy.ones((64, 64), np.float32) for _ in range(3))
+memory = cupy.empty(1 << 18, np.uint8)
+del memory
+u, v, w = (cupy.zeros(128, np.float32) for _ in range(3))
+cupy.cuda.Device().synchronize()
+"""
+APART = {  # work on bytes that have nothing in common, in one allocation
+    "what lies between": ("v += 1", "d = u + w"),
+    "every other number": ("u[::2] += 1", "u[1::2] += 1"),
+    "columns": ("a[:, :32] += 1", "a[:, 32:] += 1"),
+    "columns that are copied": (
+        "cupy.cuda.runtime.memcpy2DAsync(a.data.ptr, 256, b.data.ptr, 256, 128, 64, 3, s1.ptr)",
+        "cupy.cuda.runtime.memcpy2DAsync(a.data.ptr + 128, 256, b.data.ptr, 256, 128, 64, 3, s2.ptr)",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", APART)
+def test_work_apart_in_one_allocation_needs_no_order(what):
+    first, second = APART[what]
+    assert run(f"{STREAMS}\nwith s1: {first}\nwith s2: {second}\nprint('right')") == "right"
+
+
+def test_work_that_meets_in_one_byte_is_told():
+    said = run(STREAMS + "with s1: u[::2] += 1\nwith s2: d = u[1:3] + 1\n")
+    assert re.search(f"bytes 8 to 12 of an allocation of 262144.*{ORDER}", said), said
+
+
+def test_gaps_between_rows_that_are_copied_are_not_written():
+    said = run(
+        STREAMS
+        + """
+d = cupy.empty((1024, 64), np.float32)
+cupy.cuda.runtime.memcpy2D(d.data.ptr, 256, a.data.ptr, 256, 128, 64, 3)
+print(int(d[:64, :32].sum()))
+d[:63, 32:] + 1
+"""
+    )
+    assert "which nobody has written" in said
+
+
+GRAPH = """
+with s1:
+    s1.begin_capture()
+    s2.wait_event(s1.record())
+    with s2: {first}
+    {wait}
+    {second}
+    s1.wait_event(s2.record())
+    graph = s1.end_capture()
+    graph.launch()
+    graph.launch()
+s1.synchronize()
+print("right")
+"""
+
+
+def test_branches_of_a_graph_are_told():
+    program = STREAMS + GRAPH
+    for first, second, wait, right in (
+        ("u += 1", "v += u", "pass", False),
+        ("u += v", "v += 1", "pass", False),
+        ("u += 1", "v += u", "s1.wait_event(s2.record())", True),
+        ("u += 1", "v += 1", "pass", True),
+    ):
+        said = run(program.format(first=first, second=second, wait=wait))
+        assert said == "right" if right else "in another branch of the graph" in said, said

@@ -487,7 +487,7 @@ int run_graph(const Graph& graph) {
         done[i] = true;
         for (int earlier : graph.nodes[i].after)
             if (int error = run((std::size_t)earlier)) return error;
-        return graph.nodes[i].work();
+        return run_node(graph, (int)i);
     };
     for (std::size_t i = 0; i < graph.nodes.size(); i++) {
         // In a long chain each node needs the one before: taken in order no recursion goes deep.

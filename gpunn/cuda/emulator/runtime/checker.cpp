@@ -39,10 +39,9 @@ void Checker::begin_launch(const Launch& launch) {
     const Request& request = launch.request;
     for (int i = 0; i < request.buffer_count; i++) {
         Buffer& buffer = request.buffers[i];
-        buffer.read = buffer.wrote = Span{buffer.bytes, 0};
         // What is known of their bytes is mapped when one is touched: a device may have a thousand allocations.
         regions_.push_back(Region{Space::argument, buffer.memory, buffer.memory + buffer.bytes, nullptr, buffer.argument,
-                                  (Access)buffer.access, &buffer});
+                                  (Access)buffer.access, &buffer, Span{buffer.bytes, 0}});
     }
     buffers_ = regions_.size();
     std::sort(regions_.begin(), regions_.end(), [](const Region& a, const Region& b) { return a.begin < b.begin; });
@@ -52,8 +51,11 @@ void Checker::begin_launch(const Launch& launch) {
 }
 
 void Checker::end_launch() {
-    for (const Region& region : regions_)
-        if (region.cells) munmap(region.cells, (std::size_t)(region.end - region.begin) * sizeof(Cell));
+    for (const Region& region : regions_) {
+        if (!region.cells) continue;
+        if (region.buffer && region.buffer->touched) tell_touched(region);
+        munmap(region.cells, (std::size_t)(region.end - region.begin) * sizeof(Cell));
+    }
     regions_.clear();
     first_intervals_.clear();
     block_numbers_.clear();
@@ -177,11 +179,10 @@ Region* Checker::find(const char* address, std::size_t bytes) {
 }
 
 // Keeps what outlives the launch: which bytes it touched, and which of the memory have ever been written.
-void Checker::touch(const Region& region, std::size_t offset, std::size_t bytes, bool write, const void* pc) {
+void Checker::touch(Region& region, std::size_t offset, std::size_t bytes, bool write, const void* pc) {
     Buffer& buffer = *region.buffer;
-    Span& span = write ? buffer.wrote : buffer.read;
-    span.begin = std::min(span.begin, offset);
-    span.end = std::max(span.end, offset + bytes);
+    region.touched.begin = std::min(region.touched.begin, offset);
+    region.touched.end = std::max(region.touched.end, offset + bytes);
     if (!buffer.written) return;
     std::size_t unwritten = 0;
     for (std::size_t i = offset; i < offset + bytes; i++) {
@@ -198,6 +199,18 @@ void Checker::touch(const Region& region, std::size_t offset, std::size_t bytes,
     name(what, sizeof what, region, offset);
     std::snprintf(report.message, sizeof report.message, "read of %s, which nobody has written", what);
     worker_->add(report);
+}
+
+// Reads before a write of the same bytes are not known any more: who is in order with the write is with them.
+void Checker::tell_touched(const Region& region) const {
+    auto add = [](std::vector<Span>& spans, std::size_t byte) {
+        if (!spans.empty() && spans.back().end == byte) spans.back().end++;
+        else spans.push_back({byte, byte + 1});
+    };
+    for (std::size_t i = region.touched.begin; i < region.touched.end; i++) {
+        if (region.cells[i].write_interval) add(region.buffer->touched->wrote, i);
+        if (region.cells[i].read_interval) add(region.buffer->touched->read, i);
+    }
 }
 
 // The running thread's stack, the indices, and the constants of the library.

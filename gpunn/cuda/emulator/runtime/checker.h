@@ -31,6 +31,7 @@ struct Region {
     int argument;
     Access allowed;
     Buffer* buffer = nullptr;
+    Span touched = {};  // in this launch
 };
 
 class Checker {
@@ -68,7 +69,8 @@ private:
     void new_interval();
     void add_region(Space space, char* begin, std::size_t bytes, int argument);
     Region* find(const char* address, std::size_t bytes);
-    void touch(const Region& region, std::size_t offset, std::size_t bytes, bool write, const void* pc);
+    void touch(Region& region, std::size_t offset, std::size_t bytes, bool write, const void* pc);
+    void tell_touched(const Region& region) const;
     bool is_emulators_own(const char* address, std::size_t bytes) const;
 
     bool ordered(std::uint32_t interval, unsigned thread, unsigned sync) const;

@@ -26,7 +26,16 @@ _FLAGS = ("-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-w", "-pthread",
 _FAST = ("-O3", "-ffp-contract=fast", "-fcx-fortran-rules")
 # Each symbol has the library's name as its version, as in CUDA's; who is linked to those asks for it.
 _VERSIONED = ("-Wl,--default-symver",)
-_CORE = ("memory.cpp", "stream.cpp", "attributes.cpp", "module.cpp", "check.cpp", "driver.cpp", "nvrtc.cpp")
+_CORE = (
+    "memory.cpp",
+    "stream.cpp",
+    "attributes.cpp",
+    "module.cpp",
+    "check.cpp",
+    "library.cpp",
+    "driver.cpp",
+    "nvrtc.cpp",
+)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <utility>
 
 #include "device.h"
 
@@ -249,7 +250,29 @@ void guard_others(const void* memory, Rows rows) {
         }
 }
 
-int mistakes_of_host() {
+// ---- what nobody was told of yet ------------------------------------------------------------------------------------
+
+namespace {
+
+int kept = success;
+std::string kept_report;
+
+}  // namespace
+
+int told_later(int error) {
+    if (!settings.check || !is_of_launch(error)) return error;
+    if (!kept) {
+        kept = error;
+        kept_report = last_report();
+    }
+    return error == launch_failure ? success : error;
+}
+
+int untold() {
+    if (kept) {
+        set_report(kept_report);
+        return std::exchange(kept, success);
+    }
     if (!touched_target && !touched_source) return success;
     set_report(touched_target ? "host: it touched pinned memory while a copy from the device to it was under way"
                               : "host: it wrote pinned memory while a copy from it to the device was under way");

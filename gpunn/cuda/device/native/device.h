@@ -234,8 +234,11 @@ GPUNN_SHARED int enqueue(std::intptr_t stream, const char* label, Work work);
 GPUNN_SHARED int unsafe_in_capture();
 // The error that a kernel has left the device with, which every later call returns.
 GPUNN_SHARED int broken();
+GPUNN_SHARED bool is_broken();
 GPUNN_SHARED void break_device(int error);
 GPUNN_SHARED void set_report(const std::string& text);
+const std::string& last_report();
+bool is_of_launch(int error);
 
 // The streams whose work so far comes before what a stream is given next: those that the legacy one waits for, or it.
 void each_awaited(const Stream& stream, const std::function<void(Stream&)>& f);
@@ -288,8 +291,17 @@ void guard(const void* memory, Rows rows, bool is_target);
 // The copy runs now, and may touch it; other copies may be under way there, and are not to be forgotten after it.
 void unguard(const void* memory, Rows rows, bool is_target);
 void guard_others(const void* memory, Rows rows);
-// The mistakes of the host that were seen since, if any: an Error, with a report.
-GPUNN_SHARED int mistakes_of_host();
+// For libraries whose statuses have no words: in check mode the next call tells of an error of a launch. What is wrong
+// with an order only spoils nothing here, so that it is success.
+GPUNN_SHARED int told_later(int error);
+// What nobody was told of yet, the host's mistakes with pinned memory as well: an Error, with a report.
+int untold();
+
+// ---- work of libraries ----------------------------------------------------------------------------------------------
+
+// Tells that a library's work for a device touches memory. illegal_address if that is out of the device's reach, which
+// breaks it, as on a GPU, but in check mode; another Error as of touch(), for memory that is there.
+GPUNN_SHARED int reach(const char* label, int device, const void* memory, Rows rows, bool write);
 
 // ---- copies ---------------------------------------------------------------------------------------------------------
 

@@ -346,7 +346,7 @@ GPUNN_API void gpunn_device_set_report(const char* text) { set_report(text); }
 
 GPUNN_API void gpunn_device_break() {
     Lock lock;
-    break_device(launch_failure);
+    if (!settings.check) break_device(launch_failure);
 }
 
 // Does all that waits; what was wrong with it, or null.

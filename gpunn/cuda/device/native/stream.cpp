@@ -129,7 +129,9 @@ Stream* stream_of(std::intptr_t handle) {
 
 Event* event_of(std::intptr_t handle) { return known(events, (Event*)handle); }
 
-int broken() { return broken_with ? broken_with : mistakes_of_host(); }
+int broken() { return broken_with ? broken_with : untold(); }
+
+bool is_broken() { return broken_with; }
 
 void break_device(int error) { broken_with = error; }
 

@@ -188,8 +188,7 @@ void Checker::touch(Region& region, std::size_t offset, std::size_t bytes, bool 
     for (std::size_t i = offset; i < offset + bytes; i++) {
         unsigned char& eight = buffer.written[i / 8];
         if (write) eight |= (unsigned char)(1u << i % 8);
-        // Fresh memory is all ones. Other bits were written by a library of the host.
-        else unwritten += !(eight >> i % 8 & 1) && (unsigned char)region.begin[i] == 0xFF;
+        else unwritten += !(eight >> i % 8 & 1);
     }
     if (!unwritten || unwritten < bytes) return;  // padding of a struct may be left as it was
     Report report = worker_->describe(Kind::uninitialised, pc);

@@ -40,8 +40,10 @@ def array(
     a = of_host(pointer, shape, dtype, strides)
     if a.size:
         for offset, *rows in _rows(a):
-            if _reach(pointer + offset, *rows, write):
+            status = _reach(pointer + offset, *rows, write)
+            if status == _ILLEGAL_ADDRESS:
                 raise OutOfReach("an argument lies outside the memory of the device")
+            assert not status, "device memory is named by work alone"
     a.flags.writeable = write
     return a
 

@@ -49,17 +49,17 @@ public:
 
     int error() const { return error_; }
 
-    template <class T> bool rows(T* data, Index width, Index height, Index pitch) {
+    template <class T> bool lines(T* data, Index width, Index height, Index pitch) {
         if (width <= 0 || height <= 0 || error_ == illegal_address) return error_ != illegal_address;
         Rows bytes{(std::size_t)width * sizeof(T), (std::size_t)height, (std::size_t)pitch * sizeof(T)};
         if (int error = reach(label_, device_, data, bytes, !std::is_const<T>::value)) error_ = error;
         return error_ != illegal_address;
     }
 
-    template <class T> bool operator()(T* data, Index count) { return rows(data, count, 1, 0); }
+    template <class T> bool operator()(T* data, Index count) { return lines(data, count, 1, 0); }
 
     // Columns of `rows` elements that lie `ld` apart.
-    template <class T> bool matrix(T* data, Index rows_, Index columns, Index ld) { return rows(data, rows_, columns, ld); }
+    template <class T> bool matrix(T* data, Index rows, Index columns, Index ld) { return lines(data, rows, columns, ld); }
 
     template <class T> bool triangle(T* data, bool lower, Index n, Index ld) {
         for (Index j = 0; j < n; j++)
@@ -67,7 +67,9 @@ public:
         return true;
     }
 
-    template <class T> bool vector(T* data, Index n, Index step) { return rows(data, 1, step ? n : 1, std::abs(step)); }
+    template <class T> bool vector(T* data, Index n, Index step) {
+        return lines(data, n > 0, step ? n : 1, std::abs(step));
+    }
 
 private:
     const char* label_;

@@ -51,6 +51,7 @@ GPUNN_API int gpunn_device_enqueue(std::intptr_t stream_handle, const char* labe
         PyGILState_STATE state = PyGILState_Ensure();
         PyObject* result = PyObject_CallNoArgs(called.get());
         int error = result ? (int)PyLong_AsLong(result) : launch_failure;
+        if (!result) PyErr_WriteUnraisable(called.get());
         Py_XDECREF(result);
         PyGILState_Release(state);
         if (!error) error = python_work.error;

@@ -1082,7 +1082,7 @@ def test_structures_shared_with_the_runtime_have_its_sizes():
     assert ctypes.sizeof(report.RawReport) == 328
     assert ctypes.sizeof(module._Request) == 88
     assert ctypes.sizeof(module._LibraryPlace) == 56
-    assert ctypes.sizeof(buffers.RawBuffer) == 64
+    assert ctypes.sizeof(buffers.RawBuffer) == 40
 
 
 @pytest.mark.parametrize("standard", ["c++11", "c++14", "c++20"])

@@ -143,6 +143,20 @@ extern "C" __global__ void k(float* y) {
     }
 
 
+def test_padding_of_a_shared_struct_may_be_left_and_a_part_of_a_vector_may_not():
+    code = """struct Best { double value; int place; };
+extern "C" __global__ void parts(float4* y, int n) {
+    __shared__ Best best[2];
+    __shared__ float4 v[2];
+    best[0].value = 1, best[0].place = n;
+    best[1] = best[0];
+    v[0].x = 1, v[0].y = 2, v[0].z = best[1].place;
+    y[0] = v[0];
+}"""
+    found = mistakes(RawKernel(code, "parts", check=True), (1,), (1,), (np.zeros(4, f32), np.int32(1)))
+    assert [(r.line, r.byte) for r in only(found, "uninitialised")] == [(8, 12)]
+
+
 def test_without_nm_a_shared_variable_has_no_name(monkeypatch):
     code = """extern "C" __global__ void no_names(float* y) {
     __shared__ float sums[4];

@@ -52,6 +52,6 @@ def identity() -> str:
 
 
 def fail(error: BaseException) -> None:
-    """Leave the device of this process broken by work of a stream that raised ``error``."""
+    """Leave the device broken by work of a stream that raised ``error``; in check mode its words alone."""
     assert _running is not None
     _running.fail(error)

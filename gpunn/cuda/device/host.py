@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -11,9 +12,46 @@ import numpy as np
 
 from gpunn.cuda import device
 
+_LIBRARY = "libcuda.so.1"  # loaded when the device was started
+_ILLEGAL_ADDRESS, _LAUNCH_FAILURE = 700, 719  # of cudaError_t
 
-def array(pointer: int, shape: int | tuple[int, ...], dtype: Any, strides: tuple[int, ...] | None = None) -> np.ndarray:
-    """The device memory at ``pointer``, not a copy of it. Strides are in bytes; without them rows follow each other."""
+_reach = ctypes.CDLL(_LIBRARY).gpunn_device_reach
+_reach.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int
+_enqueue = ctypes.PyDLL(_LIBRARY).gpunn_device_enqueue
+_enqueue.argtypes = ctypes.c_ssize_t, ctypes.c_char_p, ctypes.py_object
+
+
+class OutOfReach(RuntimeError):
+    """Work named memory that its device cannot reach."""
+
+
+def array(
+    pointer: int,
+    shape: int | tuple[int, ...],
+    dtype: Any,
+    strides: tuple[int, ...] | None = None,
+    *,
+    write: bool = False,
+) -> np.ndarray:
+    """The device memory at ``pointer``, not a copy of it, to be named by the work that reads it, or writes it as well.
+
+    Strides are in bytes; without them rows follow each other. OutOfReach if the device cannot reach all of it.
+    """
+    a = of_host(pointer, shape, dtype, strides)
+    if a.size:
+        for offset, *rows in _rows(a):
+            status = _reach(pointer + offset, *rows, write)
+            if status == _ILLEGAL_ADDRESS:
+                raise OutOfReach("an argument lies outside the memory of the device")
+            assert not status, "device memory is named by work alone"
+    a.flags.writeable = write
+    return a
+
+
+def of_host(
+    pointer: int, shape: int | tuple[int, ...], dtype: Any, strides: tuple[int, ...] | None = None
+) -> np.ndarray:
+    """The same of memory of the host, that may be named at any time."""
     dtype, shape = np.dtype(dtype), (shape,) if isinstance(shape, int) else shape
     if min(shape, default=1) <= 0:
         return np.empty(shape, dtype)
@@ -33,10 +71,23 @@ def _packed(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-def matrix(pointer: int, rows: int, columns: int, leading: int, dtype: Any) -> np.ndarray:
+def _rows(a: np.ndarray) -> Iterator[tuple[int, int, int, int]]:
+    """Where the bytes of an array lie, as rows: the first one's offset, its width, how many, and how far apart."""
+    steps = sorted((stride, n) for stride, n in zip(a.strides, a.shape, strict=True) if n > 1)
+    width, height, pitch = a.itemsize, 1, 0
+    while steps and steps[0][0] <= width:
+        stride, n = steps.pop(0)
+        width += (n - 1) * stride
+    if steps:
+        pitch, height = steps.pop(0)
+    for places in itertools.product(*(range(n) for _, n in steps)):
+        yield sum(place * stride for place, (stride, _) in zip(places, steps, strict=True)), width, height, pitch
+
+
+def matrix(pointer: int, rows: int, columns: int, leading: int, dtype: Any, *, write: bool = False) -> np.ndarray:
     """The matrix at ``pointer``, whose columns lie ``leading`` elements apart, as in BLAS and LAPACK."""
     itemsize = np.dtype(dtype).itemsize
-    return array(pointer, (rows, columns), dtype, (itemsize, leading * itemsize))
+    return array(pointer, (rows, columns), dtype, (itemsize, leading * itemsize), write=write)
 
 
 def current_stream() -> int:
@@ -57,26 +108,31 @@ def enqueue(work: Callable[[], object]) -> None:
     """Have ``work()`` done when the current stream comes to it.
 
     In the eager mode that is now, and what it raises comes through. Late, or when a captured graph is launched, the
-    device is broken by it, as by a kernel that fails: every later call raises, and says why.
+    device is broken by it, as by a kernel that fails: every later call raises, and says why. In check mode the device
+    goes on, and who waits for the work is told.
     """
     from cupy_backends.cuda.api import runtime
 
     raised: list[BaseException] = []
     returned = False
 
-    def call(_: int) -> None:
+    def call() -> int:
         try:
             work()
         except BaseException as error:
-            if returned:
-                device.fail(error)
-            else:
+            if not returned:
                 raised.append(error)
+            elif not isinstance(error, OutOfReach):
+                device.fail(error)
+            return _ILLEGAL_ADDRESS if isinstance(error, OutOfReach) else _LAUNCH_FAILURE
+        return 0
 
-    runtime.launchHostFunc(current_stream(), call, 0)
+    label = work.__module__.rpartition(".")[2].strip("_")
+    status = _enqueue(current_stream(), label.encode(), call)
     returned = True
     if raised:
         raise raised[0]
+    runtime.check_status(status)
 
 
 def now(work: Callable[[], object]) -> None:

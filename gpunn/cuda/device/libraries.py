@@ -26,7 +26,16 @@ _FLAGS = ("-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-w", "-pthread",
 _FAST = ("-O3", "-ffp-contract=fast", "-fcx-fortran-rules")
 # Each symbol has the library's name as its version, as in CUDA's; who is linked to those asks for it.
 _VERSIONED = ("-Wl,--default-symver",)
-_CORE = ("memory.cpp", "stream.cpp", "attributes.cpp", "module.cpp", "check.cpp", "driver.cpp", "nvrtc.cpp")
+_CORE = (
+    "memory.cpp",
+    "stream.cpp",
+    "attributes.cpp",
+    "module.cpp",
+    "check.cpp",
+    "library.cpp",
+    "driver.cpp",
+    "nvrtc.cpp",
+)
 
 
 @dataclass(frozen=True)
@@ -113,7 +122,8 @@ def _all_built(major: int) -> dict[str, Path]:
 
 def _place(library: Library) -> Path:
     content = hashlib.sha256()
-    for path in sorted([*NATIVE.glob("*.h"), *(NATIVE / source for source in library.sources)]):
+    headers = [*NATIVE.glob("*.h"), build.RUNTIME / "launch.h"]
+    for path in sorted([*headers, *(NATIVE / source for source in library.sources)]):
         content.update(path.read_bytes())
     flags = (*_FLAGS, *library.options)
     path = build.cache_path("device", library.name, flags, build.host_compiler(), _python(), content.hexdigest())

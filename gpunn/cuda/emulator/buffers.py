@@ -25,7 +25,7 @@ class RawBuffer(ctypes.Structure):
         ("argument", ctypes.c_int),
         ("access", ctypes.c_int),
         ("written", ctypes.c_void_p),
-        ("spans", ctypes.c_size_t * 4),
+        ("touched", ctypes.c_void_p),
     )
 
 

@@ -337,6 +337,9 @@ def test_norms_of_what_has_no_square(blas, letter):
         x = cupy.full(5, scale, TYPES[letter])
         blas({"c": "sc", "z": "dz"}.get(letter, letter) + "nrm2", 5, x, 1, result)
         np.testing.assert_allclose(result[0], scale * np.sqrt(5), rtol=1e-5)
+    x = cupy.full(1, np.finfo(real).max * (0.6 + 0.6j if letter in COMPLEX else 1), TYPES[letter])
+    blas({"c": "sc", "z": "dz"}.get(letter, letter) + "nrm2", 1, x, 1, result)
+    np.testing.assert_allclose(result[0], abs(x.get()[0] / 2) * 2, rtol=1e-5)
 
 
 @pytest.mark.parametrize("letter", TYPES)

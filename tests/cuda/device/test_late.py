@@ -150,3 +150,24 @@ cupy.cuda.runtime.free(memory)
 show(pinned)
 """
     assert run(program) == ["1.0"]
+
+
+BUFFERS = """
+buffers = cupyx.zeros_pinned((2, 100000), np.float32)
+first, second = cupy.zeros(100000, np.float32), cupy.zeros(100000, np.float32)
+cupy.cuda.Device().synchronize()
+first.set(buffers[0], stream=a)
+"""
+
+
+def test_check_mode_leaves_the_other_buffer_alone():
+    program = BUFFERS + "buffers[1][:] = 1\nsecond.set(buffers[1], stream=b)\na.synchronize()\nbuffers[0][:] = 2\n"
+    assert run(program + "b.synchronize(); show(first); show(second)", check=True) == ["0.0", "1.0"]
+
+
+def test_check_mode_watches_until_the_last_copy_is_done():
+    program = BUFFERS + "second.set(buffers[0], stream=b)\n{wait}buffers[0][:] = 1\nb.synchronize()\nshow(first)"
+    assert run(program.format(wait="a.synchronize(); b.synchronize(); "), check=True) == ["0.0"]
+    assert "it wrote pinned memory" in run(program.format(wait="a.synchronize(); "), check=True)
+    program = BUFFERS + "second.get(out=buffers[0], stream=a, blocking=False)\na.synchronize()\nshow(buffers[0])"
+    assert run(program, check=True) == ["0.0"]

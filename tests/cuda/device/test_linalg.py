@@ -471,8 +471,9 @@ def test_wrong_arguments_are_refused():
     handle = cusolver.create()
     with pytest.raises(cusolver.CUSOLVERError, match="INVALID_VALUE"):
         cusolver.spotrf(handle, 0, 4, 0, 3, 0, 0, 0)
-    with pytest.raises(RuntimeError, match="null pointer"):
-        cusolver.spotrf(handle, 0, 4, 0, 4, 0, 0, 0)
+    if not device.running().late:  # then it is told when the device is broken by it
+        with pytest.raises(RuntimeError, match="null pointer"):
+            cusolver.spotrf(handle, 0, 4, 0, 4, 0, 0, 0)
     cusolver.destroy(handle)
     with pytest.raises(cusolver.CUSOLVERError, match="NOT_INITIALIZED"):
         cusolver.spotrf(handle, 0, 4, 0, 4, 0, 0, 0)

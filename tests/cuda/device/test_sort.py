@@ -158,6 +158,7 @@ def test_jitify_is_refused_in_words():
 def test_a_captured_graph_sorts_and_reduces_whenever_it_is_launched():
     x, total, rng = cupy.zeros(50, "f"), cupy.zeros((), "f"), cupy.random.default_rng(2)
     drawn = cupy.zeros(50, "f")
+    cupy.cuda.Device().synchronize()
     stream = cupy.cuda.Stream(non_blocking=True)
     with stream:
         stream.begin_capture()

@@ -375,10 +375,14 @@ def test_indices_outside_of_a_matrix_are_refused(sparse):
     a.indices[0] = 4
     with pytest.raises(RuntimeError, match="an index is not one of the 4 of a matrix"):
         a @ cupy.ones(4)
+    with pytest.raises(RuntimeError, match="an index is not one of the 4 of a matrix"):
+        importlib.import_module("cupyx.cusolver").csrlsvqr(a, cupy.ones(4))
     a = sparse.csr_matrix(cupy.asarray(thinned((4, 4), "d")))
     a.indptr[2] = 100
     with pytest.raises(RuntimeError, match="offsets"):
         a @ cupy.ones(4)
+    with pytest.raises(RuntimeError, match="offsets"):
+        importlib.import_module("cupyx.cusolver").csrlsvqr(a, cupy.ones(4))
 
 
 @emulated

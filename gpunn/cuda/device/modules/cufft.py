@@ -151,22 +151,23 @@ class _Plan:
                 last = 2 * (self._transformed[-1] // 2 + 1)
             sizes, step = (*shape[:-1], last), 1
             distance = math.prod(sizes)
-        strides = [step]
+        steps = [step]
         for size in reversed(sizes[1:]):
-            strides.append(strides[-1] * size)
-        items = (distance, *reversed(strides))
-        return host.array(pointer, (self._batch, *shape), dtype, tuple(item * dtype.itemsize for item in items))
+            steps.append(steps[-1] * size)
+        items = (distance, *reversed(steps))
+        strides = tuple(item * dtype.itemsize for item in items)
+        return host.array(pointer, (self._batch, *shape), dtype, strides, write=side == 1)
 
     def _execute(self, source: int, target: int, direction: int) -> None:
         if direction not in (CUFFT_FORWARD, CUFFT_INVERSE):
             raise CuFFTError(_INVALID_VALUE)
         if not self._batch:
             return
-        a = self._view(source, 0, source == target)
-        out = self._view(target, 1, source == target)
-        axes = tuple(range(1, a.ndim))
 
         def transform() -> None:
+            a = self._view(source, 0, source == target)
+            out = self._view(target, 1, source == target)
+            axes = tuple(range(1, a.ndim))
             if self.fft_type in _REAL_TO_COMPLEX:
                 out[...] = np.fft.rfftn(a, axes=axes)
             elif self.fft_type in _COMPLEX_TO_REAL:

@@ -274,13 +274,8 @@ def _require(*conditions: bool) -> None:
         raise CUSOLVERError(_INVALID_VALUE)
 
 
-def _square(kind: _Type, uplo: int, n: int, A: int, lda: int) -> np.ndarray:
-    _require(uplo in (_LOWER, _UPPER), n >= 0, lda >= max(1, n))
-    return host.matrix(A, n, n, lda, kind.dtype)
-
-
 def _put(info: int, value: int) -> None:
-    host.array(info, 1, np.int32)[0] = value
+    host.array(info, 1, np.int32, write=True)[0] = value
 
 
 # ---- Cholesky -------------------------------------------------------------------------------------------------------
@@ -303,8 +298,8 @@ def _factor(kind: _Type, uplo: int, a: np.ndarray) -> int:
 def _potrf(kind: _Type, uplo: int, n: int, A: int, lda: int, work: int, lwork: int, devInfo: int) -> None:
     """Cholesky's factor of a matrix; ``devInfo`` is the first minor that is not positive definite, or 0."""
     kind.lapack("potrf")
-    a = _square(kind, uplo, n, A, lda)
-    host.enqueue(lambda: _put(devInfo, _factor(kind, uplo, a)))
+    _require(uplo in (_LOWER, _UPPER), n >= 0, lda >= max(1, n))
+    host.enqueue(lambda: _put(devInfo, _factor(kind, uplo, host.matrix(A, n, n, lda, kind.dtype, write=True))))
 
 
 @_each("potrfBatched")
@@ -314,9 +309,9 @@ def _potrf_batched(kind: _Type, uplo: int, n: int, Aarray: int, lda: int, infoAr
     _require(uplo in (_LOWER, _UPPER), n >= 0, lda >= max(1, n), batchSize >= 0)
 
     def work() -> None:
-        infos = host.array(infoArray, batchSize, np.int32)
+        infos = host.array(infoArray, batchSize, np.int32, write=True)
         for i, place in enumerate(host.array(Aarray, batchSize, np.uintp)):
-            infos[i] = _factor(kind, uplo, host.matrix(int(place), n, n, lda, kind.dtype))
+            infos[i] = _factor(kind, uplo, host.matrix(int(place), n, n, lda, kind.dtype, write=True))
 
     host.enqueue(work)
 
@@ -330,10 +325,10 @@ def _solve_factored(kind: _Type, uplo: int, a: np.ndarray, b: np.ndarray) -> Non
 def _potrs(kind: _Type, uplo: int, n: int, nrhs: int, A: int, lda: int, B: int, ldb: int, devInfo: int) -> None:
     """Solve by Cholesky's factor; the solution takes the place of the right-hand sides."""
     kind.lapack("potrs")
-    _require(nrhs >= 0, ldb >= max(1, n))
-    a, b = _square(kind, uplo, n, A, lda), host.matrix(B, n, nrhs, ldb, kind.dtype)
+    _require(uplo in (_LOWER, _UPPER), n >= 0, nrhs >= 0, lda >= max(1, n), ldb >= max(1, n))
 
     def work() -> None:
+        a, b = host.matrix(A, n, n, lda, kind.dtype), host.matrix(B, n, nrhs, ldb, kind.dtype, write=True)
         _solve_factored(kind, uplo, a, b)
         _put(devInfo, 0)
 
@@ -361,7 +356,7 @@ def _potrs_batched(
         places = host.array(Aarray, batchSize, np.uintp), host.array(Barray, batchSize, np.uintp)
         for left, right in zip(*places, strict=True):
             a = host.matrix(int(left), n, n, lda, kind.dtype)
-            _solve_factored(kind, uplo, a, host.matrix(int(right), n, nrhs, ldb, kind.dtype))
+            _solve_factored(kind, uplo, a, host.matrix(int(right), n, nrhs, ldb, kind.dtype, write=True))
         _put(devInfo, 0)
 
     host.enqueue(work)
@@ -379,13 +374,12 @@ def _getrf(kind: _Type, m: int, n: int, A: int, lda: int, work: int, devIpiv: in
     _require(m >= 0, n >= 0, lda >= max(1, m))
     if not devIpiv and min(m, n):
         raise NotImplementedError("cuSOLVER: getrf without pivots is not served by the emulated device")
-    a, pivots = host.matrix(A, m, n, lda, kind.dtype), host.array(devIpiv, min(m, n), np.int32)
 
     def factor() -> None:
-        info = 0
+        a, info = host.matrix(A, m, n, lda, kind.dtype, write=True), 0
         if a.size:
             a[...], found, info = getrf(a)
-            pivots[...] = found + 1
+            host.array(devIpiv, min(m, n), np.int32, write=True)[...] = found + 1
         _put(devInfo, info)
 
     host.enqueue(factor)
@@ -398,10 +392,10 @@ def _getrs(
     """Solve by LU; the solution takes the place of the right-hand sides."""
     getrs = kind.lapack("getrs")
     _require(trans in (0, 1, 2), n >= 0, nrhs >= 0, lda >= max(1, n), ldb >= max(1, n))
-    a, b = host.matrix(A, n, n, lda, kind.dtype), host.matrix(B, n, nrhs, ldb, kind.dtype)
-    pivots = host.array(devIpiv, n, np.int32)
 
     def work() -> None:
+        a, b = host.matrix(A, n, n, lda, kind.dtype), host.matrix(B, n, nrhs, ldb, kind.dtype, write=True)
+        pivots = host.array(devIpiv, n, np.int32)
         if b.size:
             if pivots.min() < 1 or pivots.max() > n:
                 raise RuntimeError(f"cuSOLVER: {kind.letter}getrs: a pivot is not between 1 and {n}")
@@ -423,11 +417,11 @@ def _geqrf(kind: _Type, m: int, n: int, A: int, lda: int, tau: int, work: int, l
     """QR in the place of the matrix: R, and the reflectors below it."""
     geqrf = kind.lapack("geqrf")
     _require(m >= 0, n >= 0, lda >= max(1, m))
-    a, factors = host.matrix(A, m, n, lda, kind.dtype), host.array(tau, min(m, n), kind.dtype)
 
     def factor() -> None:
+        a = host.matrix(A, m, n, lda, kind.dtype, write=True)
         if a.size:
-            a[...], factors[...], *_ = geqrf(a)
+            a[...], host.array(tau, min(m, n), kind.dtype, write=True)[...], *_ = geqrf(a)
         _put(devInfo, 0)
 
     host.enqueue(factor)
@@ -440,11 +434,11 @@ def _orgqr(
     """The first ``n`` columns of Q, of ``k`` reflectors."""
     generate = kind.lapack("ungqr" if kind.complex else "orgqr")
     _require(0 <= n <= m, 0 <= k <= n, lda >= max(1, m))
-    a, factors = host.matrix(A, m, n, lda, kind.dtype), host.array(tau, k, kind.dtype)
 
     def make() -> None:
+        a = host.matrix(A, m, n, lda, kind.dtype, write=True)
         if k:
-            a[...], *_ = generate(a, factors)
+            a[...], *_ = generate(a, host.array(tau, k, kind.dtype))
         else:
             a[...] = np.eye(m, n, dtype=kind.dtype)
         _put(devInfo, 0)
@@ -474,11 +468,11 @@ def _ormqr(
     order = m if side == _LEFT else n
     _require(side in (0, 1), trans in (0, 1, 2), m >= 0, n >= 0, 0 <= k <= order)
     _require(lda >= max(1, order), ldc >= max(1, m), not (kind.complex and trans == 1))
-    a, factors = host.matrix(A, order, k, lda, kind.dtype), host.array(tau, k, kind.dtype)
-    c = host.matrix(C, m, n, ldc, kind.dtype)
     letter = _TRANSPOSED[trans] if kind.complex else _TRANSPOSED[min(trans, 1)]
 
     def product() -> None:
+        a, factors = host.matrix(A, order, k, lda, kind.dtype), host.array(tau, k, kind.dtype)
+        c = host.matrix(C, m, n, ldc, kind.dtype, write=True)
         if k and c.size:
             c[...], *_ = multiply("L" if side == _LEFT else "R", letter, a, factors, c, 64 * max(1, m, n))
         _put(devInfo, 0)
@@ -533,14 +527,15 @@ def _gesvd(
     left, right = chr(jobu), chr(jobvt)
     _require(left in "ASON", right in "ASON", (left, right) != ("O", "O"), 0 <= n <= m, lda >= max(1, m))
     _require(left not in "AS" or ldu >= max(1, m), right not in "AS" or ldvt >= max(1, n))
-    a, values = host.matrix(A, m, n, lda, kind.dtype), host.array(S, n, kind.real)
     columns = {"A": m, "S": n}.get(left, 0)
-    u = host.matrix(U, m, columns, ldu, kind.dtype)
-    vt = host.matrix(VT, n if right in "AS" else 0, n, ldvt, kind.dtype)
 
     def decompose() -> None:
         info = 0
+        a = host.matrix(A, m, n, lda, kind.dtype, write=True)  # cuSOLVER leaves nothing of it, whatever the jobs are
+        u = host.matrix(U, m, columns, ldu, kind.dtype, write=True)
+        vt = host.matrix(VT, n if right in "AS" else 0, n, ldvt, kind.dtype, write=True)
         if a.size:
+            values = host.array(S, n, kind.real, write=True)
             found_u, values[...], found_vt, info = _decompose(kind, a, left == "A")
             u[...], vt[...] = found_u[:, :columns], found_vt[: len(vt), :n]
             if left == "O":
@@ -554,9 +549,7 @@ def _gesvd(
     host.enqueue(decompose)
 
 
-def _jacobi(
-    kind: _Type, jobz: int, econ: bool, a: np.ndarray, s: np.ndarray, u: np.ndarray | None, v: np.ndarray | None
-) -> int:
+def _jacobi(kind: _Type, econ: bool, a: np.ndarray, s: np.ndarray, u: np.ndarray | None, v: np.ndarray | None) -> int:
     if not a.size:
         for vectors in (u, v):
             if vectors is not None:
@@ -596,12 +589,17 @@ def _gesvdj(
     """Singular values, and U and V if asked for."""
     kind.lapack("gesvd")
     _check_jacobi(jobz, m, n, lda, ldu, ldv, params)
-    a, s, k = host.matrix(A, m, n, lda, kind.dtype), host.array(S, min(m, n), kind.real), min(m, n)
-    u = v = None
-    if jobz == CUSOLVER_EIG_MODE_VECTOR:
-        u = host.matrix(U, m, k if econ else m, ldu, kind.dtype)
-        v = host.matrix(V, n, k if econ else n, ldv, kind.dtype)
-    host.enqueue(lambda: _put(info, _jacobi(kind, jobz, bool(econ), a, s, u, v)))
+
+    def decompose() -> None:
+        k = min(m, n)
+        a, s = host.matrix(A, m, n, lda, kind.dtype, write=True), host.array(S, k, kind.real, write=True)
+        u = v = None
+        if jobz == CUSOLVER_EIG_MODE_VECTOR:
+            u = host.matrix(U, m, k if econ else m, ldu, kind.dtype, write=True)
+            v = host.matrix(V, n, k if econ else n, ldv, kind.dtype, write=True)
+        _put(info, _jacobi(kind, bool(econ), a, s, u, v))
+
+    host.enqueue(decompose)
 
 
 @_each("gesvdjBatched")
@@ -631,13 +629,13 @@ def _gesvdj_batched(
     vectors = jobz == CUSOLVER_EIG_MODE_VECTOR
 
     def decompose() -> None:
-        infos = host.array(info, batchSize, np.int32)
+        infos = host.array(info, batchSize, np.int32, write=True)
         for i in range(batchSize):
-            a = host.matrix(A + i * lda * n * size, m, n, lda, kind.dtype)
-            s = host.array(S + i * min(m, n) * real, min(m, n), kind.real)
-            u = host.matrix(U + i * ldu * m * size, m, m, ldu, kind.dtype) if vectors else None
-            v = host.matrix(V + i * ldv * n * size, n, n, ldv, kind.dtype) if vectors else None
-            infos[i] = _jacobi(kind, jobz, False, a, s, u, v)
+            a = host.matrix(A + i * lda * n * size, m, n, lda, kind.dtype, write=True)
+            s = host.array(S + i * min(m, n) * real, min(m, n), kind.real, write=True)
+            u = host.matrix(U + i * ldu * m * size, m, m, ldu, kind.dtype, write=True) if vectors else None
+            v = host.matrix(V + i * ldv * n * size, n, n, ldv, kind.dtype, write=True) if vectors else None
+            infos[i] = _jacobi(kind, False, a, s, u, v)
 
     host.enqueue(decompose)
 
@@ -674,21 +672,22 @@ def _gesvda(
     size, real = kind.dtype.itemsize, kind.real.itemsize
 
     def decompose() -> None:
-        infos = host.array(d_info, batchSize, np.int32)
+        infos = host.array(d_info, batchSize, np.int32, write=True)
         for i in range(batchSize):
             a = host.matrix(d_A + i * strideA * size, m, n, lda, kind.dtype)
             if not a.size:
                 infos[i] = 0
                 continue
             u, s, vt, info = _decompose(kind, a, False)
-            host.array(d_S + i * strideS * real, rank, kind.real)[...] = s[:rank]
+            host.array(d_S + i * strideS * real, rank, kind.real, write=True)[...] = s[:rank]
             if vectors:
-                host.matrix(d_U + i * strideU * size, m, rank, ldu, kind.dtype)[...] = u[:, :rank]
-                host.matrix(d_V + i * strideV * size, n, rank, ldv, kind.dtype)[...] = vt[:rank].conj().T
+                host.matrix(d_U + i * strideU * size, m, rank, ldu, kind.dtype, write=True)[...] = u[:, :rank]
+                right = host.matrix(d_V + i * strideV * size, n, rank, ldv, kind.dtype, write=True)
+                right[...] = vt[:rank].conj().T
             infos[i] = min(m, n) + 1 if info else 0
             if h_R_nrmF and vectors:
                 left = a - (u[:, :rank] * s[:rank]) @ vt[:rank]
-                host.array(h_R_nrmF, batchSize, np.float64)[i] = np.linalg.norm(left)
+                host.of_host(h_R_nrmF, batchSize, np.float64)[i] = np.linalg.norm(left)
 
     (host.now if h_R_nrmF else host.enqueue)(decompose)
 
@@ -718,9 +717,13 @@ def _symmetric(kind: _Type, jobz: int, uplo: int, a: np.ndarray, values: np.ndar
 
 def _eigen(kind: _Type, jobz: int, uplo: int, n: int, A: int, lda: int, W: int, info: int) -> None:
     kind.lapack("heevd" if kind.complex else "syevd")
-    _require(jobz in (0, 1))
-    a, values = _square(kind, uplo, n, A, lda), host.array(W, n, kind.real)
-    host.enqueue(lambda: _put(info, _symmetric(kind, jobz, uplo, a, values)))
+    _require(jobz in (0, 1), uplo in (_LOWER, _UPPER), n >= 0, lda >= max(1, n))
+
+    def decompose() -> None:
+        a, values = host.matrix(A, n, n, lda, kind.dtype, write=True), host.array(W, n, kind.real, write=True)
+        _put(info, _symmetric(kind, jobz, uplo, a, values))
+
+    host.enqueue(decompose)
 
 
 @_each("syevd", "heevd")
@@ -761,10 +764,10 @@ def _syevj_batched(
     _require(jobz in (0, 1), uplo in (_LOWER, _UPPER), n >= 0, lda >= max(1, n), batchSize >= 0)
 
     def decompose() -> None:
-        infos = host.array(info, batchSize, np.int32)
+        infos = host.array(info, batchSize, np.int32, write=True)
         for i in range(batchSize):
-            a = host.matrix(A + i * lda * n * kind.dtype.itemsize, n, n, lda, kind.dtype)
-            values = host.array(W + i * n * kind.real.itemsize, n, kind.real)
+            a = host.matrix(A + i * lda * n * kind.dtype.itemsize, n, n, lda, kind.dtype, write=True)
+            values = host.array(W + i * n * kind.real.itemsize, n, kind.real, write=True)
             infos[i] = _symmetric(kind, jobz, uplo, a, values)
 
     host.enqueue(decompose)
@@ -884,10 +887,10 @@ def xgeev(
     _require(_typed(dataTypeW, params).dtype in (complex, kind.dtype))
     if _typed(dataTypeW, params).dtype != complex:
         raise NotImplementedError("cuSOLVER: xgeev with real eigenvalues is not served by the emulated device")
-    a, values = host.matrix(A, n, n, lda, kind.dtype), host.array(W, n, complex)
-    right = host.matrix(VR, n, n, ldvr, kind.dtype) if vectors else None
 
     def decompose() -> None:
+        a, values = host.matrix(A, n, n, lda, kind.dtype, write=True), host.array(W, n, complex, write=True)
+        right = host.matrix(VR, n, n, ldvr, kind.dtype, write=True) if vectors else None
         found = 0
         if a.size and not np.isfinite(a).all():
             values[...], found = np.nan, n
@@ -934,16 +937,16 @@ def _mixed_gesv(kind: _Type, name: str) -> Callable[..., int]:
         _begin(handle, _handles)
         solve = kind.lapack("gesv")
         _require(n >= 0, nrhs >= 0, min(ldda, lddb, lddx) >= max(1, n))
-        a, b = host.matrix(dA, n, n, ldda, kind.dtype), host.matrix(dB, n, nrhs, lddb, kind.dtype)
-        x = host.matrix(dX, n, nrhs, lddx, kind.dtype)
 
         def work() -> None:
+            a, b = host.matrix(dA, n, n, ldda, kind.dtype, write=True), host.matrix(dB, n, nrhs, lddb, kind.dtype)
+            x = host.matrix(dX, n, nrhs, lddx, kind.dtype, write=True)
             info = 0
             if x.size:
                 _, pivots, found, info = solve(a, b)
                 x[...] = np.nan if info else found
                 if dipiv:
-                    host.array(dipiv, n, np.int32)[...] = pivots + 1
+                    host.array(dipiv, n, np.int32, write=True)[...] = pivots + 1
             _put(dInfo, info)
 
         host.now(work)
@@ -973,10 +976,10 @@ def _mixed_gels(kind: _Type, name: str) -> Callable[..., int]:
         _begin(handle, _handles)
         solve = kind.lapack("gels")
         _require(0 <= n <= m, nrhs >= 0, min(ldda, lddb) >= max(1, m), lddx >= max(1, n))
-        a, b = host.matrix(dA, m, n, ldda, kind.dtype), host.matrix(dB, m, nrhs, lddb, kind.dtype)
-        x = host.matrix(dX, n, nrhs, lddx, kind.dtype)
 
         def work() -> None:
+            a, b = host.matrix(dA, m, n, ldda, kind.dtype, write=True), host.matrix(dB, m, nrhs, lddb, kind.dtype)
+            x = host.matrix(dX, n, nrhs, lddx, kind.dtype, write=True)
             info = 0
             if x.size:
                 _, found, info = solve(a, b)
@@ -1029,9 +1032,9 @@ def _sparse_solve(by_cholesky: bool) -> Callable[..., None]:
             )
 
         def work() -> None:
-            starts = host.array(csrRowPtrA, m + 1, np.int32) - base
-            columns = host.array(csrColIndA, nnz, np.int32) - base
-            values = host.array(csrValA, nnz, kind.dtype)
+            starts = cusparse._offsets(csrRowPtrA, m, nnz, np.int32, base)
+            columns = cusparse._within(host.array(csrColIndA, nnz, np.int32)[: starts[-1]], m, base)
+            values = host.array(csrValA, nnz, kind.dtype)[: starts[-1]]
             found = -1
             if m:
                 a = sparse.csr_matrix((values, columns, starts), shape=(m, m)).toarray()
@@ -1052,8 +1055,8 @@ def _sparse_solve(by_cholesky: bool) -> Callable[..., None]:
                     result, info = kind.lapack("trtrs")(r, q.conj().T @ right)
                     if info:
                         result = np.full(m, np.nan)
-                host.array(x, m, kind.dtype)[...] = result
-            host.array(singularity, 1, np.int32)[0] = found
+                host.array(x, m, kind.dtype, write=True)[...] = result
+            host.of_host(singularity, 1, np.int32)[0] = found
 
         host.now(work)
 

@@ -518,7 +518,7 @@ def spMatGetSize(desc: int, rows: int, cols: int, nnz: int) -> None:
     """Write rows, columns and the count of numbers to the host."""
     a = _get(desc, _Sparse)
     for place, value in zip((rows, cols, nnz), (a.rows, a.columns, a.count), strict=True):
-        host.array(place, 1, np.int64)[0] = value
+        host.of_host(place, 1, np.int64)[0] = value
 
 
 def spMatGetFormat(desc: int) -> int:
@@ -591,11 +591,11 @@ def _triples(a: _Sparse) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return (first, second, values) if a.format == CUSPARSE_FORMAT_CSR else (second, first, values)
 
 
-def _dense(a: _Dense) -> np.ndarray:
+def _dense(a: _Dense, write: bool = False) -> np.ndarray:
     dtype = _dtype(a.number)
     if a.order == CUSPARSE_ORDER_COL:
-        return host.matrix(a.values, a.rows, a.columns, a.leading, dtype)
-    return host.matrix(a.values, a.columns, a.rows, a.leading, dtype).T
+        return host.matrix(a.values, a.rows, a.columns, a.leading, dtype, write=write)
+    return host.matrix(a.values, a.columns, a.rows, a.leading, dtype, write=write).T
 
 
 def _operated(a: _Sparse, operation: int) -> Any:
@@ -623,7 +623,7 @@ def _scalar(handle: _Handle, pointer: int, dtype: np.dtype) -> Callable[[], Any]
     """A number that scales a result: of the host it is read now, of the device when the stream comes to it."""
     if handle.device_scalars:
         return lambda: host.array(pointer, 1, dtype)[0]
-    value = host.array(pointer, 1, dtype)[0].copy()
+    value = host.of_host(pointer, 1, dtype)[0].copy()
     return lambda: value
 
 
@@ -670,7 +670,7 @@ def spMV(
 
     def work() -> None:
         product = _operated(a, opA) @ host.array(x.values, x.size, dtype)
-        _accumulate(host.array(y.values, y.size, dtype), product, *(scale() for scale in scales))
+        _accumulate(host.array(y.values, y.size, dtype, write=True), product, *(scale() for scale in scales))
 
     host.enqueue(work)
 
@@ -692,23 +692,26 @@ def spMM(
     state = _begin(handle)
     a, b, c = _copy(matA, _Sparse), _copy(matB, _Dense), _copy(matC, _Dense)
     dtype = _arithmetic(computeType, a.number, b.number, c.number)
-    left, right, out = (a.rows, a.columns), _operated_dense(b, opB), _dense(c)
+    left, right = (a.rows, a.columns), (b.rows, b.columns)
     if opA != CUSPARSE_OPERATION_NON_TRANSPOSE:
         left = left[::-1]
-    _require(left[1] == right.shape[0], out.shape == (left[0], right.shape[1]))
+    if opB != CUSPARSE_OPERATION_NON_TRANSPOSE:
+        right = right[::-1]
+    _require(left[1] == right[0], (c.rows, c.columns) == (left[0], right[1]))
     host.scipy("sparse", "cuSPARSE: spMM")
     scales = _scalar(state, alpha, dtype), _scalar(state, beta, dtype)
-    conjugate = opB == CUSPARSE_OPERATION_CONJUGATE_TRANSPOSE
 
     def work() -> None:
-        product = _operated(a, opA) @ (right.conj() if conjugate else right)
-        _accumulate(out, product, *(scale() for scale in scales))
+        product = _operated(a, opA) @ _operated_dense(b, opB)
+        _accumulate(_dense(c, write=True), product, *(scale() for scale in scales))
 
     host.enqueue(work)
 
 
 def _operated_dense(b: _Dense, operation: int) -> np.ndarray:
     found = _dense(b)
+    if operation == CUSPARSE_OPERATION_CONJUGATE_TRANSPOSE:
+        found = found.conj()
     return found if operation == CUSPARSE_OPERATION_NON_TRANSPOSE else found.T
 
 
@@ -716,22 +719,23 @@ def spVV(handle: int, opX: int, vecX: int, vecY: int, result: int, computeType: 
     """The product of a sparse vector and a dense one."""
     state = _begin(handle)
     x, y = _copy(vecX, _SparseVector), _copy(vecY, _Vector)
-    dtype = _arithmetic(computeType, x.number, y.number)
+    dtype, on_device = _arithmetic(computeType, x.number, y.number), state.device_scalars
 
     def work() -> None:
         values, at = _vector(x, y)
         if opX == CUSPARSE_OPERATION_CONJUGATE_TRANSPOSE:
             values = values.conj()
-        host.array(result, 1, dtype)[0] = values @ host.array(y.values, y.size, dtype)[at]
+        product = values @ host.array(y.values, y.size, dtype)[at]
+        (host.array(result, 1, dtype, write=True) if on_device else host.of_host(result, 1, dtype))[0] = product
 
-    (host.enqueue if state.device_scalars else host.now)(work)
+    (host.enqueue if on_device else host.now)(work)
 
 
-def _vector(x: _SparseVector, y: _Vector) -> tuple[np.ndarray, np.ndarray]:
+def _vector(x: _SparseVector, y: _Vector, write: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """The numbers of a sparse vector, and where they are in a dense one."""
     _require(x.number == y.number)
     at = _within(host.array(x.indices, x.count, x.index_type), y.size, x.base)
-    return host.array(x.values, x.count, _dtype(x.number)), at
+    return host.array(x.values, x.count, _dtype(x.number), write=write), at
 
 
 def gather(handle: int, vecY: int, vecX: int) -> None:
@@ -741,7 +745,7 @@ def gather(handle: int, vecY: int, vecX: int) -> None:
     _require(x.number == y.number)
 
     def work() -> None:
-        values, at = _vector(x, y)
+        values, at = _vector(x, y, write=True)
         values[...] = host.array(y.values, y.size, _dtype(y.number))[at]
 
     host.enqueue(work)
@@ -847,8 +851,8 @@ def spGEMM_copy(
 
     def work() -> None:
         for pointer, numbers, dtype in parts:
-            host.array(pointer, len(numbers), dtype)[...] = numbers + base
-        host.array(place, len(values), values.dtype)[...] = values
+            host.array(pointer, len(numbers), dtype, write=True)[...] = numbers + base
+        host.array(place, len(values), values.dtype, write=True)[...] = values
 
     host.enqueue(work)
 
@@ -891,8 +895,9 @@ def spSM_solve(
     state = _begin(handle)
     a, b, c = _copy(matA, _Sparse), _copy(matB, _Dense), _copy(matC, _Dense)
     dtype = _arithmetic(computeType, a.number, b.number, c.number)
-    right, out, scale = _operated_dense(b, opB), _dense(c), _scalar(state, alpha, dtype)
-    _require(a.rows == a.columns, right.shape == out.shape, a.rows == right.shape[0])
+    scale = _scalar(state, alpha, dtype)
+    right = (b.rows, b.columns) if opB == CUSPARSE_OPERATION_NON_TRANSPOSE else (b.columns, b.rows)
+    _require(a.rows == a.columns, right == (c.rows, c.columns), a.rows == right[0])
     upper = a.attributes.get(CUSPARSE_SPMAT_FILL_MODE, CUSPARSE_FILL_MODE_LOWER) == CUSPARSE_FILL_MODE_UPPER
     unit = a.attributes.get(CUSPARSE_SPMAT_DIAG_TYPE, CUSPARSE_DIAG_TYPE_NON_UNIT) == CUSPARSE_DIAG_TYPE_UNIT
     if opA != CUSPARSE_OPERATION_NON_TRANSPOSE:
@@ -901,7 +906,7 @@ def spSM_solve(
 
     def work() -> None:
         matrix = _operated(a, opA)
-        x = scale() * (right.conj() if opB == CUSPARSE_OPERATION_CONJUGATE_TRANSPOSE else right)
+        x = scale() * _operated_dense(b, opB)
         order = range(a.rows - 1, -1, -1) if upper else range(a.rows)
         with np.errstate(all="ignore"):
             for i in order:
@@ -911,7 +916,7 @@ def spSM_solve(
                 x[i] -= values[known] @ x[columns[known]]
                 if not unit:
                     x[i] /= values[columns == i].sum(dtype=dtype)
-        out[...] = x
+        _dense(c, write=True)[...] = x
 
     host.enqueue(work)
 
@@ -970,7 +975,7 @@ def _csrilu02(letter: str) -> dict[str, Callable[..., Any]]:
         def work() -> None:
             offsets = _offsets(csrSortedRowPtrA, m, nnz, np.int32, base)
             columns = _within(host.array(csrSortedColIndA, nnz, np.int32), m, base)
-            values = host.array(csrSortedValA_valM, nnz, dtype)
+            values = host.array(csrSortedValA_valM, nnz, dtype, write=True)
             places: list[dict[int, int]] = []
             found.position = -1
             with np.errstate(all="ignore"):
@@ -1002,7 +1007,7 @@ def xcsrilu02_zeroPivot(handle: int, info: int, position: int) -> None:
     _begin(handle)
     found = _get(info, _Factor)
     host.now(lambda: None)
-    host.array(position, 1, np.int32)[0] = found.position
+    host.of_host(position, 1, np.int32)[0] = found.position
     if found.position >= 0:
         raise CuSparseError(_ZERO_PIVOT)
 
@@ -1031,7 +1036,7 @@ class _Csr:
 
 def _written(out: _Csr, keys: np.ndarray) -> None:
     lines = np.arange(out.rows + 1) * out.columns
-    host.array(out.offsets, out.rows + 1, np.int32)[...] = np.searchsorted(keys, lines) + out.base
+    host.array(out.offsets, out.rows + 1, np.int32, write=True)[...] = np.searchsorted(keys, lines) + out.base
 
 
 def xcsrgeam2Nnz(
@@ -1056,13 +1061,15 @@ def xcsrgeam2Nnz(
     a = _Csr(m, n, nnzA, _base(descrA), csrRowPtrA, csrColIndA)
     b = _Csr(m, n, nnzB, _base(descrB), csrRowPtrB, csrColIndB)
     c = _Csr(m, n, 0, _base(descrC), csrRowPtrC, 0)
+    on_device = state.device_scalars
 
     def work() -> None:
         keys = np.union1d(a.keys(), b.keys())
         _written(c, keys)
-        host.array(nnzTotalDevHostPtr, 1, np.int32)[0] = len(keys)
+        place = nnzTotalDevHostPtr, 1, np.int32
+        (host.array(*place, write=True) if on_device else host.of_host(*place))[0] = len(keys)
 
-    (host.enqueue if state.device_scalars else host.now)(work)
+    (host.enqueue if on_device else host.now)(work)
 
 
 def _csrgeam2(letter: str) -> Callable[..., None]:
@@ -1104,8 +1111,8 @@ def _csrgeam2(letter: str) -> Callable[..., None]:
             for part, pointer, scale in zip(parts, (csrValA, csrValB), scales, strict=True):
                 np.add.at(values, np.searchsorted(keys, part), scale() * host.array(pointer, len(part), dtype))
             _written(c, keys)
-            host.array(csrColIndC, len(keys), np.int32)[...] = keys % max(n, 1) + c.base
-            host.array(csrValC, len(keys), dtype)[...] = values
+            host.array(csrColIndC, len(keys), np.int32, write=True)[...] = keys % max(n, 1) + c.base
+            host.array(csrValC, len(keys), dtype, write=True)[...] = values
 
         host.enqueue(work)
 
@@ -1130,7 +1137,7 @@ def xcsr2coo(handle: int, csrRowPtr: int, nnz: int, m: int, cooRowInd: int, idxB
 
     def work() -> None:
         rows = _expanded(_offsets(csrRowPtr, m, nnz, np.int32, idxBase))
-        host.array(cooRowInd, len(rows), np.int32)[...] = rows + idxBase
+        host.array(cooRowInd, len(rows), np.int32, write=True)[...] = rows + idxBase
 
     host.enqueue(work)
 
@@ -1141,7 +1148,7 @@ def xcoo2csr(handle: int, cooRowInd: int, nnz: int, m: int, csrRowPtr: int, idxB
 
     def work() -> None:
         rows = _within(host.array(cooRowInd, nnz, np.int32), m, idxBase)
-        offsets = host.array(csrRowPtr, m + 1, np.int32)
+        offsets = host.array(csrRowPtr, m + 1, np.int32, write=True)
         offsets[0] = idxBase
         offsets[1:] = np.cumsum(np.bincount(rows, minlength=m)) + idxBase
 
@@ -1173,12 +1180,13 @@ def csr2cscEx2(
         rows = _expanded(_offsets(csrRowPtr, m, nnz, np.int32, idxBase))
         columns = _within(host.array(csrColInd, len(rows), np.int32), n, idxBase)
         order = np.argsort(columns, kind="stable")
-        offsets = host.array(cscColPtr, n + 1, np.int32)
+        offsets = host.array(cscColPtr, n + 1, np.int32, write=True)
         offsets[0] = idxBase
         offsets[1:] = np.cumsum(np.bincount(columns, minlength=n)) + idxBase
-        host.array(cscRowInd, len(rows), np.int32)[...] = rows[order] + idxBase
+        host.array(cscRowInd, len(rows), np.int32, write=True)[...] = rows[order] + idxBase
         if copyValues == CUSPARSE_ACTION_NUMERIC:
-            host.array(cscVal, len(rows), dtype)[...] = host.array(csrVal, len(rows), dtype)[order]
+            values = host.array(csrVal, len(rows), dtype)[order]
+            host.array(cscVal, len(rows), dtype, write=True)[...] = values
 
     host.enqueue(work)
 
@@ -1200,7 +1208,7 @@ def denseToSparse_analysis(handle: int, matA: int, matB: int, alg: int, buffer: 
 
 def _write_offsets(b: _Sparse, dense: np.ndarray) -> None:
     counts = np.count_nonzero(dense, axis=1 if b.format == CUSPARSE_FORMAT_CSR else 0)
-    offsets = host.array(b.first, len(counts) + 1, b.first_type)
+    offsets = host.array(b.first, len(counts) + 1, b.first_type, write=True)
     offsets[0] = b.base
     offsets[1:] = np.cumsum(counts) + b.base
 
@@ -1218,12 +1226,12 @@ def denseToSparse_convert(handle: int, matA: int, matB: int, alg: int, buffer: i
         if len(first) != b.count:
             raise RuntimeError("cuSPARSE: denseToSparse_convert finds other numbers than the analysis found")
         if b.format == CUSPARSE_FORMAT_COO:
-            host.array(b.first, b.count, b.first_type)[...] = first + b.base
+            host.array(b.first, b.count, b.first_type, write=True)[...] = first + b.base
         else:
             _write_offsets(b, dense)
-        host.array(b.second, b.count, b.second_type)[...] = second + b.base
+        host.array(b.second, b.count, b.second_type, write=True)[...] = second + b.base
         values = dense[second, first] if by_column else dense[first, second]
-        host.array(b.values, b.count, dense.dtype)[...] = values
+        host.array(b.values, b.count, dense.dtype, write=True)[...] = values
 
     host.enqueue(work)
 
@@ -1231,12 +1239,12 @@ def denseToSparse_convert(handle: int, matA: int, matB: int, alg: int, buffer: i
 def sparseToDense(handle: int, matA: int, matB: int, alg: int, buffer: int) -> None:
     """A dense matrix of a sparse one; numbers for the same place are added."""
     _begin(handle)
-    a, b = _copy(matA, _Sparse), _get(matB, _Dense)
+    a, b = _copy(matA, _Sparse), _copy(matB, _Dense)
     _require(a.number == b.number, (a.rows, a.columns) == (b.rows, b.columns))
-    out = _dense(b)
 
     def work() -> None:
         rows, columns, values = _triples(a)
+        out = _dense(b, write=True)
         out[...] = 0
         np.add.at(out, (rows, columns), values)
 
@@ -1251,7 +1259,7 @@ def createIdentityPermutation(handle: int, n: int, p: int) -> None:
     _begin(handle)
 
     def work() -> None:
-        host.array(p, n, np.int32)[...] = np.arange(n)
+        host.array(p, n, np.int32, write=True)[...] = np.arange(n)
 
     host.enqueue(work)
 
@@ -1259,7 +1267,7 @@ def createIdentityPermutation(handle: int, n: int, p: int) -> None:
 def _sort(first: np.ndarray, second: np.ndarray, P: int, *sorted_too: np.ndarray) -> None:
     """Sort ``second`` within equal numbers of ``first``, and with it what is in ``sorted_too`` and at P."""
     order = np.lexsort((second, first))
-    for numbers in (second, *sorted_too, *([host.array(P, len(order), np.int32)] if P else [])):
+    for numbers in (second, *sorted_too, *([host.array(P, len(order), np.int32, write=True)] if P else [])):
         numbers[...] = numbers[order]
 
 
@@ -1272,7 +1280,7 @@ def xcsrsort(
 
     def work() -> None:
         rows = _expanded(_offsets(csrRowPtr, m, nnz, np.int32, base))
-        _sort(rows, host.array(csrColInd, len(rows), np.int32), P)
+        _sort(rows, host.array(csrColInd, len(rows), np.int32, write=True), P)
 
     host.enqueue(work)
 
@@ -1289,7 +1297,7 @@ def xcoosortByRow(handle: int, m: int, n: int, nnz: int, cooRows: int, cooCols: 
     _begin(handle)
 
     def work() -> None:
-        rows, columns = (host.array(pointer, nnz, np.int32) for pointer in (cooRows, cooCols))
+        rows, columns = (host.array(pointer, nnz, np.int32, write=True) for pointer in (cooRows, cooCols))
         _sort(rows.copy(), columns, P, rows)
 
     host.enqueue(work)
@@ -1319,7 +1327,7 @@ def _compress(letter: str) -> dict[str, Callable[..., Any]]:
             nnz = int(host.array(rowPtr, m + 1, np.int32)[-1]) - base
             rows = _expanded(_offsets(rowPtr, m, nnz, np.int32, base))
             counts = np.bincount(rows[kept(host.array(values, nnz, dtype), tol)], minlength=m)
-            host.array(nnzPerRow, m, np.int32)[...] = counts
+            host.array(nnzPerRow, m, np.int32, write=True)[...] = counts
             total = int(counts.sum())
 
         host.now(work)
@@ -1349,12 +1357,12 @@ def _compress(letter: str) -> dict[str, Callable[..., Any]]:
             values = host.array(inVal, inNnz, dtype)[: offsets[-1]]
             mask = kept(values, tol)
             counts = np.bincount(_expanded(offsets)[mask], minlength=m)
-            found = host.array(outRowPtr, m + 1, np.int32)
+            found = host.array(outRowPtr, m + 1, np.int32, write=True)
             found[0] = base
             found[1:] = np.cumsum(counts) + base
             columns = host.array(inColInd, inNnz, np.int32)[: offsets[-1]][mask]
-            host.array(outVal, len(columns), dtype)[...] = values[mask]
-            host.array(outColInd, len(columns), np.int32)[...] = columns
+            host.array(outVal, len(columns), dtype, write=True)[...] = values[mask]
+            host.array(outColInd, len(columns), np.int32, write=True)[...] = columns
 
         host.enqueue(work)
 

@@ -6,7 +6,6 @@ state lies where CuPy keeps that of cuRAND: who copies it, copies the generator.
 
 from __future__ import annotations
 
-import ctypes
 import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,18 +29,15 @@ _MARK = int.from_bytes(b"gpunnPCG", "little")
 _WORDS = 6  # of PCG64: two of its state, two of its increment, half a word that is left over, and the mark
 
 
-def _words(place: int) -> Any:
-    return numpy.ctypeslib.as_array((ctypes.c_uint64 * _WORDS).from_address(place))
-
-
 def _write(place: int, bit_generator: numpy.random.PCG64) -> None:
     state = bit_generator.state
     low = [state["state"][name] >> shift & _UINT64_MAX for name in ("state", "inc") for shift in (0, 64)]
-    _words(place)[:] = [*low, state["has_uint32"] << 32 | state["uinteger"], _MARK]
+    words = [*low, state["has_uint32"] << 32 | state["uinteger"], _MARK]
+    host.array(place, _WORDS, numpy.uint64, write=True)[:] = words
 
 
 def _read(place: int) -> numpy.random.PCG64:
-    *words, left, mark = map(int, _words(place))
+    *words, left, mark = map(int, host.array(place, _WORDS, numpy.uint64))
     if mark != _MARK:
         raise RuntimeError("the state of this bit generator is not one that the emulated device has written")
     bit_generator = numpy.random.PCG64(0)
@@ -70,10 +66,10 @@ def random_raw(generator: Any, out: Array) -> None:
 # ---- drawing --------------------------------------------------------------------------------------------------------
 
 
-def _view(array: Array, shape: tuple[int, ...]) -> Callable[[], Any]:
+def _view(array: Array, shape: tuple[int, ...], write: bool = False) -> Callable[[], Any]:
     """The elements of an array that lies in one piece, to be read or written when the stream comes to it."""
-    place, size, dtype = array.data.ptr, array.nbytes, array.dtype
-    return lambda: numpy.frombuffer((ctypes.c_char * size).from_address(place), dtype).reshape(shape)
+    place, dtype = array.data.ptr, array.dtype
+    return lambda: host.array(place, shape, dtype, write=write)
 
 
 def _later(parameter: Any) -> Callable[[], Any]:
@@ -87,7 +83,7 @@ def _launch(bit_generator: Any, out: Array, draw: Draw, *parameters: Any) -> Non
     bit_generator._check_device()
     if not out.size:
         return
-    read, shape, target = list(map(_later, parameters)), out.shape, _view(out, (out.size,))
+    read, shape, target = list(map(_later, parameters)), out.shape, _view(out, (out.size,), write=True)
     state = int(bit_generator.state())
 
     def work() -> None:

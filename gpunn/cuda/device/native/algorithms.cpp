@@ -266,33 +266,54 @@ void count(const T* x, std::size_t n, const Edge<T>* edges, std::size_t bins, vo
     write_counts(counts, out, count_bytes);
 }
 
-template <class F> int enqueue_for_type(std::intptr_t stream, const char* label, int type, F f) {
+// What an algorithm reads or writes, in one piece.
+struct Piece {
+    const void* memory;
+    std::size_t count, bytes;  // bytes of each; none: of the type
+    bool write;
+};
+
+template <class F>
+int enqueue_for_type(std::intptr_t stream_handle, const char* label, int type, std::vector<Piece> pieces, F f) {
     Lock lock;
+    const Stream* stream = stream_of(stream_handle);
+    if (!stream) return invalid_handle;
     return each_type(type, [&](auto value) {
-        return enqueue(stream, label, [=] {
+        return enqueue(stream_handle, label, [=, device = stream->device] {
+            int error = success;
+            for (const Piece& piece : pieces) {
+                std::size_t bytes = piece.count * (piece.bytes ? piece.bytes : sizeof value);
+                int wrong = reach(label, device, piece.memory, {bytes}, piece.write);
+                if (wrong == illegal_address) return wrong;
+                if (wrong) error = wrong;
+            }
             f(value);
-            return (int)success;
+            return error;
         });
     });
 }
+
+const std::size_t place_bytes = sizeof(std::int64_t);
 
 }  // namespace
 
 // Each row of n elements on its own.
 GPUNN_API int gpunn_algorithm_sort(std::intptr_t stream, int type, void* data, std::size_t rows, std::size_t n) {
-    return enqueue_for_type(stream, "sort", type, [=](auto value) { sort((decltype(value)*)data, rows, n); });
+    return enqueue_for_type(stream, "sort", type, {{data, rows * n, 0, true}},
+                            [=](auto value) { sort((decltype(value)*)data, rows, n); });
 }
 
 // Sorts each row, and writes where each of its elements has been.
 GPUNN_API int gpunn_algorithm_argsort(std::intptr_t stream, int type, std::int64_t* places, void* data,
                                       std::size_t rows, std::size_t n) {
     return enqueue_for_type(stream, "argsort", type,
+                            {{data, rows * n, 0, true}, {places, rows * n, place_bytes, true}},
                             [=](auto value) { sort_with_places(places, (decltype(value)*)data, rows, n); });
 }
 
 GPUNN_API int gpunn_algorithm_lexsort(std::intptr_t stream, int type, std::int64_t* places, const void* keys,
                                       std::size_t k, std::size_t n) {
-    return enqueue_for_type(stream, "lexsort", type,
+    return enqueue_for_type(stream, "lexsort", type, {{keys, k * n, 0, false}, {places, n, place_bytes, true}},
                             [=](auto value) { sort_by_keys(places, (const decltype(value)*)keys, k, n); });
 }
 
@@ -302,7 +323,9 @@ GPUNN_API int gpunn_algorithm_reduce(std::intptr_t stream, int type, int operati
     if (operation == running_sum || operation == running_product || operation < sum || operation > product ||
         (!n && operation != sum && operation != product) || type == 10)
         return invalid_value;
-    return enqueue_for_type(stream, "reduce", type, [=](auto value) {
+    const std::size_t out_bytes = operation == place_of_least || operation == place_of_greatest ? place_bytes : 0;
+    return enqueue_for_type(stream, "reduce", type, {{x, rows * n, 0, false}, {out, rows, out_bytes, true}},
+                            [=](auto value) {
         if constexpr (!std::is_same<decltype(value), Brain>::value)
             reduce(operation, (const decltype(value)*)x, out, rows, n);
     });
@@ -310,7 +333,7 @@ GPUNN_API int gpunn_algorithm_reduce(std::intptr_t stream, int type, int operati
 
 GPUNN_API int gpunn_algorithm_scan(std::intptr_t stream, int type, int operation, void* x, std::size_t n) {
     if ((operation != running_sum && operation != running_product) || type == 10) return invalid_value;
-    return enqueue_for_type(stream, "scan", type, [=](auto value) {
+    return enqueue_for_type(stream, "scan", type, {{x, n, 0, true}}, [=](auto value) {
         if constexpr (!std::is_same<decltype(value), Brain>::value) scan(operation, (decltype(value)*)x, n);
     });
 }
@@ -318,7 +341,11 @@ GPUNN_API int gpunn_algorithm_scan(std::intptr_t stream, int type, int operation
 GPUNN_API int gpunn_algorithm_histogram(std::intptr_t stream, int type, const void* x, std::size_t n, const void* edges,
                                         std::size_t bins, void* counts, std::size_t count_bytes) {
     if (type > 12 || (!edges && type > 8)) return invalid_value;
-    return enqueue_for_type(stream, "histogram", type, [=](auto value) {
+    const bool whole = type <= 8;  // then edges are float64
+    const std::vector<Piece> pieces = {{x, n, 0, false},
+                                       {edges, edges ? bins + 1 : 0, whole ? sizeof(double) : 0, false},
+                                       {counts, bins, count_bytes, true}};
+    return enqueue_for_type(stream, "histogram", type, pieces, [=](auto value) {
         typedef decltype(value) T;
         if constexpr (!is_complex<T>::value) count((const T*)x, n, (const Edge<T>*)edges, bins, counts, count_bytes);
     });

@@ -92,9 +92,9 @@ const Word& word(int number) {
 // What the emulator said of the last launch that went wrong, behind the words of its error.
 std::string report;
 
-bool is_of_launch(int error) { return error >= illegal_address && error <= launch_failure; }
-
 }  // namespace
+
+bool is_of_launch(int error) { return error >= illegal_address && error <= launch_failure; }
 
 const char* error_name(int error) { return word(error).runtime; }
 
@@ -104,6 +104,8 @@ void set_report(const std::string& text) {
     Lock lock;
     report = text;
 }
+
+const std::string& last_report() { return report; }
 
 const char* error_text(int error) {
     thread_local std::string text;

@@ -468,7 +468,10 @@ template <class T> Real<T> norm(Index n, Vector<const T> x) {
     if ((plain > 1e-280 && plain < 1e300) || plain != plain) return (Real<T>)std::sqrt(plain);
     if (std::is_same<Real<T>, float>::value) return (Real<T>)std::sqrt(plain);  // no square of a float is out of range
     Real<T> largest = 0;
-    for (Index i = 0; i < n; i++) largest = std::max(largest, size_of(x[i]));
+    for (Index i = 0; i < n; i++) {
+        if constexpr (is_complex<T>) largest = std::max({largest, std::abs(x[i].real()), std::abs(x[i].imag())});
+        else largest = std::max(largest, std::abs(x[i]));
+    }
     if (largest == 0 || std::isinf(largest)) return largest;
     return largest * std::sqrt(sum<Real<T>>(n, [&](Index i) {
                if constexpr (is_complex<T>) {

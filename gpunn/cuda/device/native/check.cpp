@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <utility>
 
 #include "device.h"
 
@@ -28,19 +29,68 @@ struct Running {
     const Stream* stream = nullptr;
     std::string label;
     Knowledge knows;
+    const Graph* graph = nullptr;
+    int node = -1;
 };
 
 Running running;
 
-bool overlap(const Touch& touch, std::size_t begin, std::size_t end) { return begin < touch.end && touch.begin < end; }
+bool have_in_common(const Spans& a, const Spans& b, Span& common) {
+    for (auto x = a.begin(), y = b.begin(); x != a.end() && y != b.end();) {
+        common = {std::max(x->begin, y->begin), std::min(x->end, y->end)};
+        if (common.begin < common.end) return true;
+        if (x->end < y->end) ++x;
+        else ++y;
+    }
+    return false;
+}
 
-int tell_conflict(const Block& block, const Touch& earlier, std::size_t begin, std::size_t end, bool write) {
+Spans without(const Spans& all, const Spans& some) {
+    Spans rest;
+    auto first = some.begin();
+    for (Span span : all) {
+        while (first != some.end() && first->end <= span.begin) ++first;
+        for (auto each = first; each != some.end() && each->begin < span.end; ++each) {
+            if (span.begin < each->begin) rest.push_back({span.begin, each->begin});
+            span.begin = each->end;
+        }
+        if (span.begin < span.end) rest.push_back(span);
+    }
+    return rest;
+}
+
+bool comes_before(const Graph& graph, int earlier, int later) {
+    std::vector<bool> seen(graph.nodes.size(), false);
+    std::vector<int> rest{later};
+    while (!rest.empty()) {
+        int node = rest.back();
+        rest.pop_back();
+        if (node == earlier) return true;
+        if (seen[(std::size_t)node]) continue;
+        seen[(std::size_t)node] = true;
+        for (int each : graph.nodes[(std::size_t)node].after) rest.push_back(each);
+    }
+    return false;
+}
+
+// Whether it was done in the launch of a graph that runs now, in whose stream there is one work at one time.
+bool in_this_launch(const Touch& earlier) {
+    return running.graph && earlier.stream == running.stream && earlier.time == running.knows[running.stream];
+}
+
+bool is_known(const Touch& earlier) {
+    if (in_this_launch(earlier)) return comes_before(*running.graph, earlier.node, running.node);
+    return earlier.stream == running.stream || earlier.time <= running.knows[earlier.stream];
+}
+
+int tell_conflict(const Block& block, const Touch& earlier, const Span& common, bool write) {
     char text[400];
     std::snprintf(text, sizeof text,
-                  "%s: order: it %s bytes %zu to %zu of an allocation of %zu, which %s has %s in another stream: no event "
-                  "and no synchronisation is between the two",
-                  running.label.c_str(), write ? "writes" : "reads", std::max(begin, earlier.begin),
-                  std::min(end, earlier.end), block.bytes, earlier.what.c_str(), earlier.write ? "written" : "read");
+                  "%s: order: it %s bytes %zu to %zu of an allocation of %zu, which %s has %s in another %s",
+                  running.label.c_str(), write ? "writes" : "reads", common.begin, common.end, block.bytes,
+                  earlier.what.c_str(), earlier.write ? "written" : "read",
+                  in_this_launch(earlier) ? "branch of the graph"
+                                          : "stream: no event and no synchronisation is between the two");
     set_report(text);
     return launch_failure;
 }
@@ -61,60 +111,91 @@ Work ordered(Stream& stream, const char* label, Work work) {
     };
 }
 
-int touch(Block& block, std::size_t begin, std::size_t end, bool write) {
-    if (!settings.check || !running.stream || begin >= end) return success;
-    const Touch* conflict = nullptr;
-    for (const Touch& earlier : block.touches) {
-        if (!overlap(earlier, begin, end) || !(write || earlier.write) || earlier.stream == running.stream) continue;
-        auto known = running.knows.find(earlier.stream);
-        if (known == running.knows.end() || known->second < earlier.time) conflict = &earlier;
-    }
-    int error = conflict ? tell_conflict(block, *conflict, begin, end, write) : success;
-    std::int64_t now = running.knows[running.stream];
-    auto forgotten = [&](const Touch& earlier) {
-        bool covered = begin <= earlier.begin && earlier.end <= end;
-        return covered && (write || (earlier.stream == running.stream && !earlier.write));
-    };
-    block.touches.erase(std::remove_if(block.touches.begin(), block.touches.end(), forgotten), block.touches.end());
-    block.touches.push_back(Touch{running.stream, now, begin, end, write, running.label});
+int run_node(const Graph& graph, int number) {
+    const Node& node = graph.nodes[(std::size_t)number];
+    if (!settings.check || running.graph) return node.work();  // a graph within a graph is one node
+    Running outer = running;
+    running.graph = &graph;
+    running.node = number;
+    running.label = node.label;
+    int error = node.work();
+    running = outer;
     return error;
 }
 
-int touch(const void* memory, std::size_t bytes, bool write) {
+int touch(Block& block, const Spans& spans, bool write) {
+    if (!settings.check || !running.stream || spans.empty()) return success;
+    int error = success;
+    for (Touch& earlier : block.touches) {
+        Span common;
+        if ((write || earlier.write) && !is_known(earlier) && have_in_common(earlier.spans, spans, common))
+            error = tell_conflict(block, earlier, common, write);
+        // Who is in order with this is so with what he would have to be in order with before.
+        bool same = earlier.stream == running.stream && (!in_this_launch(earlier) || earlier.node == running.node);
+        if (write || (same && !earlier.write)) earlier.spans = without(earlier.spans, spans);
+    }
+    auto forgotten = [](const Touch& earlier) { return earlier.spans.empty(); };
+    block.touches.erase(std::remove_if(block.touches.begin(), block.touches.end(), forgotten), block.touches.end());
+    std::int64_t now = running.knows[running.stream];
+    block.touches.push_back(Touch{running.stream, now, running.node, spans, write, running.label});
+    return error;
+}
+
+int touch(const void* memory, Rows rows, bool write) {
     if (!settings.check) return success;
     Block* block = find_block(memory);
     if (!block) return success;
-    std::size_t begin = (std::size_t)((const char*)memory - block->begin), end = std::min(begin + bytes, block->bytes);
+    std::size_t begin = (std::size_t)((const char*)memory - block->begin);
+    if (rows.pitch <= rows.width) rows = {rows.extent()};
+    Spans spans;
+    for (std::size_t i = 0; i < rows.height && rows.width && begin < block->bytes; i++, begin += rows.pitch)
+        spans.push_back({begin, std::min(begin + rows.width, block->bytes)});
     if (write && block->written)
-        for (std::size_t i = begin; i < end; i++) block->written.get()[i / 8] |= (unsigned char)(1u << i % 8);
-    return touch(*block, begin, end, write);
+        for (const Span& span : spans)
+            for (std::size_t i = span.begin; i < span.end; i++)
+                block->written.get()[i / 8] |= (unsigned char)(1u << i % 8);
+    return touch(*block, spans, write);
 }
 
 // ---- the host and its pinned memory ---------------------------------------------------------------------------------
 
 namespace {
 
-// A few are under way at once; a signal handler reads them.
+// What a copy that is under way reads or writes; a signal handler looks at it.
 struct Guarded {
-    char *begin, *map;
-    std::size_t map_bytes;
-    int copies;
-    bool is_target;
+    char* memory;
+    Rows rows;
+    bool is_target, under_way;
+
+    // It holds whole pages: memory that the host may touch can be among them.
+    char* first_page() const { return (char*)((std::uintptr_t)memory / page * page); }
+    char* last_page() const { return (char*)(((std::uintptr_t)memory + rows.extent() - 1) / page * page); }
+    bool holds(const char* address) const {
+        if (address < memory || address >= memory + rows.extent()) return false;
+        return !rows.pitch || (std::size_t)(address - memory) % rows.pitch < rows.width;
+    }
 };
 
-const int most_guarded = 256;
+const std::size_t most_guarded = 1 << 14;  // a program with more copies under way is watched in part
 Guarded guarded[most_guarded];
+std::size_t guarded_end = 0;  // of those that were ever in use
 volatile sig_atomic_t touched_target, touched_source;
 struct sigaction previous;
 
-// The host touched memory of a copy that is under way. That is noted, and it may go on.
+// Work of a stream may touch what the host must not: touch() sees whether that is in order. What the host touched is
+// noted, and may go on.
 void on_fault(int signal, siginfo_t* info, void* context) {
-    for (Guarded& each : guarded)
-        if (each.copies && (char*)info->si_addr >= each.map && (char*)info->si_addr < each.map + each.map_bytes) {
-            (each.is_target ? touched_target : touched_source) = 1;
-            mprotect(each.map, each.map_bytes - page, PROT_READ | PROT_WRITE);
-            return;
-        }
+    char* address = (char*)info->si_addr;
+    bool ours = false;
+    for (const Guarded* each = guarded; each != guarded + guarded_end; each++) {
+        if (!each->under_way || address < each->first_page() || address >= each->last_page() + page) continue;
+        ours = true;
+        if (!running.stream && each->holds(address)) (each->is_target ? touched_target : touched_source) = 1;
+    }
+    if (ours) {
+        mprotect((char*)((std::uintptr_t)address / page * page), page, PROT_READ | PROT_WRITE);
+        return;
+    }
     if (previous.sa_flags & SA_SIGINFO) return previous.sa_sigaction(signal, info, context);
     sigaction(SIGSEGV, &previous, nullptr);  // the instruction runs, and faults, again
 }
@@ -129,37 +210,69 @@ void watch_faults() {
     sigaction(SIGSEGV, &action, &previous);
 }
 
+bool can_be_guarded(const void* memory) {
+    const Block* block = find_block(memory);
+    return block && block->kind == Kind::host && !block->registered;
+}
+
 }  // namespace
 
-void guard(Block* block, bool is_target) {
-    if (!block || block->kind != Kind::host || block->registered) return;
+void guard(const void* memory, Rows rows, bool is_target) {
+    if (!can_be_guarded(memory)) return;
     watch_faults();
-    Guarded* place = nullptr;
-    for (Guarded& each : guarded) {
-        if (each.copies && each.begin == block->begin) {
-            each.copies++;
-            each.is_target |= is_target;
-            place = &each;
-            break;
+    Guarded* place = std::find_if(guarded, guarded + most_guarded, [](const Guarded& each) { return !each.under_way; });
+    if (place == guarded + most_guarded) return;
+    *place = {(char*)memory, rows, is_target, true};
+    guarded_end = std::max(guarded_end, (std::size_t)(place - guarded) + 1);
+    guard_others(memory, rows);
+}
+
+void unguard(const void* memory, Rows rows, bool is_target) {
+    if (!can_be_guarded(memory)) return;
+    Guarded* place = std::find_if(guarded, guarded + guarded_end, [&](const Guarded& each) {
+        return each.under_way && each.memory == memory && each.rows.extent() == rows.extent() &&
+               each.rows.width == rows.width && each.is_target == is_target;
+    });
+    if (place == guarded + guarded_end) return;
+    place->under_way = false;
+    mprotect(place->first_page(), (std::size_t)(place->last_page() - place->first_page()) + page, PROT_READ | PROT_WRITE);
+}
+
+void guard_others(const void* memory, Rows rows) {
+    if (!can_be_guarded(memory)) return;
+    const Guarded here{(char*)memory, rows, false, false};
+    for (bool targets : {false, true})
+        for (const Guarded* each = guarded; each != guarded + guarded_end; each++) {
+            char* begin = std::max(here.first_page(), each->first_page());
+            char* end = std::min(here.last_page(), each->last_page()) + page;
+            if (each->under_way && each->is_target == targets && begin < end)
+                mprotect(begin, (std::size_t)(end - begin), targets ? PROT_NONE : PROT_READ);
         }
-        if (!each.copies && !place) place = &each;
+}
+
+// ---- what nobody was told of yet ------------------------------------------------------------------------------------
+
+namespace {
+
+int kept = success;
+std::string kept_report;
+
+}  // namespace
+
+int told_later(int error) {
+    if (!settings.check || !is_of_launch(error)) return error;
+    if (!kept) {
+        kept = error;
+        kept_report = last_report();
     }
-    if (!place) return;
-    if (!place->copies) *place = {block->begin, block->map, block->map_bytes, 1, is_target};
-    mprotect(block->map, block->map_bytes - page, place->is_target ? PROT_NONE : PROT_READ);
+    return error == launch_failure ? success : error;
 }
 
-void unguard(Block* block) {
-    if (!block || block->kind != Kind::host || block->registered) return;
-    for (Guarded& each : guarded)
-        if (each.copies && each.begin == block->begin) {
-            each.copies--;
-            mprotect(each.map, each.map_bytes - page, PROT_READ | PROT_WRITE);
-            return;
-        }
-}
-
-int mistakes_of_host() {
+int untold() {
+    if (kept) {
+        set_report(kept_report);
+        return std::exchange(kept, success);
+    }
     if (!touched_target && !touched_source) return success;
     set_report(touched_target ? "host: it touched pinned memory while a copy from the device to it was under way"
                               : "host: it wrote pinned memory while a copy from it to the device was under way");

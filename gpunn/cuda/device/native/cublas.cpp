@@ -33,45 +33,47 @@ struct Handle {
 
 std::set<Handle*> handles;
 
-int status_of(int error) { return !error ? done : error == out_of_memory ? alloc_failed : execution_failed; }
+int status_of(int error) {
+    error = told_later(error);
+    return !error ? done : error == out_of_memory ? alloc_failed : execution_failed;
+}
 
 bool known(Handle* handle) { return handles.count(handle); }
 
 // ---- work -----------------------------------------------------------------------------------------------------------
 
-// What a piece of work is about to touch. Memory out of reach for a kernel on the handle's device breaks the device, as
-// it does on a GPU.
+// What a piece of work is about to touch: by a pointer to const it reads.
 class Reach {
 public:
     Reach(const char* label, int device) : label_(label), device_(device) {}
 
-    template <class T> bool operator()(const T* data, Index count) {
-        if (count <= 0 || failed_) return !failed_;
-        Block* block = find_block(data);
-        const char* end = (const char*)data + (std::size_t)count * sizeof(T);
-        if (!block || end > block->begin + block->bytes) failed_ = true;
-        else if (block->kind == Kind::device && block->device != device_)
-            failed_ = !device(device_).peers.count(block->device);
-        if (failed_) {
-            set_report(std::string(label_) + ": an argument lies outside the memory of the device");
-            break_device(illegal_address);
-        }
-        return !failed_;
+    int error() const { return error_; }
+
+    template <class T> bool lines(T* data, Index width, Index height, Index pitch) {
+        if (width <= 0 || height <= 0 || error_ == illegal_address) return error_ != illegal_address;
+        Rows bytes{(std::size_t)width * sizeof(T), (std::size_t)height, (std::size_t)pitch * sizeof(T)};
+        if (int error = reach(label_, device_, data, bytes, !std::is_const<T>::value)) error_ = error;
+        return error_ != illegal_address;
     }
+
+    template <class T> bool operator()(T* data, Index count) { return lines(data, count, 1, 0); }
 
     // Columns of `rows` elements that lie `ld` apart.
-    template <class T> bool matrix(const T* data, Index rows, Index columns, Index ld) {
-        return (*this)(data, rows > 0 && columns > 0 ? (columns - 1) * ld + rows : 0);
+    template <class T> bool matrix(T* data, Index rows, Index columns, Index ld) { return lines(data, rows, columns, ld); }
+
+    template <class T> bool triangle(T* data, bool lower, Index n, Index ld) {
+        for (Index j = 0; j < n; j++)
+            if (!(*this)(data + j * ld + (lower ? j : 0), lower ? n - j : j + 1)) return false;
+        return true;
     }
 
-    template <class T> bool vector(const T* data, Index n, Index step) {
-        return (*this)(data, n > 0 ? (n - 1) * (step < 0 ? -step : step) + 1 : 0);
+    template <class T> bool vector(T* data, Index n, Index step) {
+        return lines(data, n > 0, step ? n : 1, std::abs(step));
     }
 
 private:
     const char* label_;
-    int device_;
-    bool failed_ = false;
+    int device_, error_ = success;
 };
 
 // Gives the stream of the handle work(reach), which returns false where it could not reach its memory.
@@ -80,7 +82,7 @@ template <class F> int submit(Handle* handle, const char* label, F work) {
     return status_of(enqueue(handle->stream, label, [=]() -> int {
         Reach reach(label, device);
         try {
-            return work(reach) ? success : illegal_address;
+            return work(reach) ? reach.error() : illegal_address;
         } catch (const std::bad_alloc&) {
             return out_of_memory;
         }
@@ -468,7 +470,7 @@ int geam(Handle* handle, int op_a, int op_b, int m, int n, const T* alpha_place,
     return submit(handle, "geam", [=](Reach& reach) {
         if (!alpha.reach(reach) || !beta.reach(reach)) return false;
         const T left = alpha(), right = beta();
-        auto reaches = [&](const T* data, int op, int ld) {
+        auto reaches = [&](auto* data, int op, int ld) {
             return reach.matrix(data, op == plain ? m : n, op == plain ? n : m, ld);
         };
         if (left != T(0) && !reaches(a, op_a, lda)) return false;
@@ -517,7 +519,7 @@ int syrk(Handle* handle, int uplo, int op, int n, int k, const T* alpha_place, c
         if (!alpha.reach(reach) || !beta.reach(reach)) return false;
         const T factor = alpha();
         if (factor != T(0) && !reach.matrix(a, op == plain ? n : k, op == plain ? k : n, lda)) return false;
-        if (!reach.matrix(c, n, n, ldc)) return false;
+        if (!reach.triangle(c, uplo == lower, n, ldc)) return false;
         rank_update<T>(uplo == lower, n, k, factor, operand(a, lda, op), beta(), View<T>{c, 1, ldc});
         return true;
     });
@@ -647,7 +649,7 @@ int repack(Handle* handle, const char* label, int uplo, int n, P* packed, A* a, 
     if ((uplo != lower && uplo != upper) || n < 0 || !fits(lda, n)) return bad_value;
     if (!n) return done;
     return submit(handle, label, [=](Reach& reach) {
-        if (!reach(packed, (Index)n * (n + 1) / 2) || !reach.matrix(a, n, n, lda)) return false;
+        if (!reach(packed, (Index)n * (n + 1) / 2) || !reach.triangle(a, uplo == lower, n, lda)) return false;
         P* next = packed;
         for (int j = 0; j < n; j++) {
             const int begin = uplo == lower ? j : 0, end = uplo == lower ? n : j + 1;
@@ -678,7 +680,7 @@ using namespace gpunn_device;
 GPUNN_API int cublasCreate_v2(Handle** out) {
     Lock lock;
     if (!out) return bad_value;
-    if (broken()) return not_initialized;
+    if (is_broken()) return not_initialized;
     if (unsafe_in_capture()) return alloc_failed;  // it allocates a workspace
     Handle* handle = new Handle;
     handle->device = current_device();
@@ -834,7 +836,7 @@ REAL(D, double)
 
 // ---- functions of the complex types -----------------------------------------------------------------------------
 
-// R is the letter of the real type, P_ that of T in lower case where it comes second.
+// P and p are the letter of a complex type T, R and r that of its real numbers.
 #define COMPLEX(P, p, R, r, T)                                                                                         \
     GPUNN_API int cublas##R##p##asum_v2(Handle* h, int n, const T* x, int incx, Real<T>* result) {                     \
         return asum<T>(h, n, x, incx, result);                                                                         \

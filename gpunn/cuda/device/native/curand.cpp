@@ -107,34 +107,24 @@ template <class F> std::uint32_t poisson(double mean, F draw) {
 
 // ---- work -----------------------------------------------------------------------------------------------------------
 
-bool reaches(const void* memory, std::size_t bytes, int device_number) {
-    Block* block = find_block(memory);
-    if (!block || (const char*)memory + bytes > block->begin + block->bytes) return false;
-    return block->kind != Kind::device || block->device == device_number ||
-           device(device_number).peers.count(block->device);
-}
-
 // Has out[i] = number(draw) done for each i, where draw(t) are words of that number alone.
 template <class T, class F> int generate(Generator* generator, T* out, std::size_t n, F number) {
-    if (broken()) return preexisting_failure;
+    if (is_broken()) return preexisting_failure;
     if (!n) return done;
     const bool restarts = generator->restarts;
     generator->restarts = false;
     auto work = [=, sequence = generator->sequence, type = (std::uint32_t)generator->type, on = generator->device,
                  seed = generator->seed, offset = generator->offset]() -> int {
         if (restarts) *sequence = {seed, offset};
-        if (!reaches(out, n * sizeof(T), on)) {
-            set_report("cuRAND: numbers are to be written outside the memory of the device");
-            break_device(illegal_address);
-            return illegal_address;
-        }
+        const int error = reach("cuRAND", on, out, {n * sizeof(T)}, true);
+        if (error == illegal_address) return error;
         const Sequence at = *sequence;
         for (std::size_t i = 0; i < n; i++)
             out[i] = number([&](std::uint32_t t) { return philox_words(at.seed, at.position + i, t, type); });
         sequence->position += n;
-        return success;
+        return error;
     };
-    return enqueue(generator->stream, "curand", work) ? launch_failure : done;
+    return told_later(enqueue(generator->stream, "cuRAND", work)) ? launch_failure : done;
 }
 
 template <class T, bool logarithmic>
@@ -164,7 +154,7 @@ GPUNN_API int curandCreateGenerator(Generator** out, int type) {
     if (!out) return type_error;
     if (type == pseudo_default) type = xorwow;
     if (type != xorwow && type != mrg32k3a && type != mtgp32 && type != mt19937 && type != philox) return type_error;
-    if (broken()) return preexisting_failure;
+    if (is_broken()) return preexisting_failure;
     if (unsafe_in_capture()) return allocation_failed;
     Generator* generator = new Generator;
     generator->type = type;

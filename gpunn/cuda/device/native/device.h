@@ -105,11 +105,24 @@ enum class Direction : int { host_to_host, host_to_device, device_to_host, devic
 struct Pool;
 struct Stream;
 
-// What a stream's work did to bytes of an allocation, and when in the stream's own time.
+struct Span {
+    std::size_t begin, end;
+};
+
+typedef std::vector<Span> Spans;  // that ascend, and have nothing in common
+
+// Rows of `width` bytes, `pitch` apart.
+struct Rows {
+    std::size_t width, height = 1, pitch = 0;
+    std::size_t extent() const { return width && height ? pitch * (height - 1) + width : 0; }
+};
+
+// What a stream's work did to bytes of an allocation, and when in the stream's own time; the node, if it was a graph.
 struct Touch {
     const Stream* stream;
     std::int64_t time;
-    std::size_t begin, end;
+    int node;
+    Spans spans;
     bool write;
     std::string what;
 };
@@ -232,8 +245,11 @@ GPUNN_SHARED int not_in_capture(std::intptr_t stream, int error);
 GPUNN_SHARED int unsafe_in_capture();
 // The error that a kernel has left the device with, which every later call returns, or that of any call now.
 GPUNN_SHARED int broken();
+GPUNN_SHARED bool is_broken();
 GPUNN_SHARED void break_device(int error);
 GPUNN_SHARED void set_report(const std::string& text);
+const std::string& last_report();
+bool is_of_launch(int error);
 
 // The streams whose work so far comes before what a stream is given next: those that the legacy one waits for, or it.
 void each_awaited(const Stream& stream, const std::function<void(Stream&)>& f);
@@ -276,14 +292,27 @@ GPUNN_SHARED Work ordered(Stream& stream, const char* label, Work work);
 // Both of them know what `from` knew.
 void learn(Knowledge& into, const Knowledge& from);
 extern Knowledge host_knowledge;
+// The work of a node, while a graph is launched.
+int run_node(const Graph& graph, int node);
 // Tells that the running work touches memory; an Error if nothing orders it after another stream's work there.
-GPUNN_SHARED int touch(const void* memory, std::size_t bytes, bool write);
-GPUNN_SHARED int touch(Block& block, std::size_t begin, std::size_t end, bool write);
+GPUNN_SHARED int touch(const void* memory, Rows rows, bool write);
+int touch(Block& block, const Spans& spans, bool write);
 // Until the copy that is under way has run, the host must not write its pinned source, or touch its pinned target.
-void guard(Block* block, bool is_target);
-void unguard(Block* block);
-// The mistakes of the host that were seen since, if any: an Error, with a report.
-GPUNN_SHARED int mistakes_of_host();
+void guard(const void* memory, Rows rows, bool is_target);
+// The copy runs now, and may touch it; other copies may be under way there, and are not to be forgotten after it.
+void unguard(const void* memory, Rows rows, bool is_target);
+void guard_others(const void* memory, Rows rows);
+// For libraries whose statuses have no words: in check mode the next call tells of an error of a launch. What is wrong
+// with an order only spoils nothing here, so that it is success.
+GPUNN_SHARED int told_later(int error);
+// What nobody was told of yet, the host's mistakes with pinned memory as well: an Error, with a report.
+int untold();
+
+// ---- work of libraries ----------------------------------------------------------------------------------------------
+
+// Tells that a library's work for a device touches memory. illegal_address if that is out of the device's reach, which
+// breaks it, as on a GPU, but in check mode; another Error as of touch(), for memory that is there.
+GPUNN_SHARED int reach(const char* label, int device, const void* memory, Rows rows, bool write);
 
 // ---- copies ---------------------------------------------------------------------------------------------------------
 

@@ -88,10 +88,6 @@ int check_direction(const void* to, const void* from, std::size_t to_bytes, std:
 
 bool pageable(const void* address) { return !find_block(address); }
 
-std::size_t spread(std::size_t pitch, std::size_t width, std::size_t height) {
-    return height ? pitch * (height - 1) + width : 0;
-}
-
 }  // namespace
 
 Device& device(int number) {
@@ -224,8 +220,9 @@ int copy_rows(void* to, std::size_t to_pitch, const void* from, std::size_t from
               std::size_t height, Direction direction, std::intptr_t stream, bool asynchronous) {
     if (!width || !height) return success;
     if (width > to_pitch || width > from_pitch) return invalid_value;
-    std::size_t from_bytes = spread(from_pitch, width, height), to_bytes = spread(to_pitch, width, height);
-    if (int error = check_direction(to, from, to_bytes, from_bytes, direction)) return error;
+    const Rows from_rows{width, height, from_pitch}, to_rows{width, height, to_pitch};
+    const std::size_t from_bytes = from_rows.extent();
+    if (int error = check_direction(to, from, to_rows.extent(), from_bytes, direction)) return error;
     if (!asynchronous)
         if (int error = unsafe_in_capture()) return error;
     Stream* on = stream_of(stream);
@@ -233,15 +230,18 @@ int copy_rows(void* to, std::size_t to_pitch, const void* from, std::size_t from
     bool guarded = settings.check && settings.late && asynchronous && !on->graph;
     auto rows = [=](const char* source) {
         if (guarded) {
-            unguard(find_block(from));
-            unguard(find_block(to));
+            unguard(from, from_rows, false);
+            unguard(to, to_rows, true);
         }
-        int error = touch(from, from_bytes, false);
-        if (int wrong = touch(to, to_bytes, true)) error = wrong;
-        if (error) return error;
-        for (std::size_t i = 0; i < height; i++)
+        int error = touch(from, from_rows, false);
+        if (int wrong = touch(to, to_rows, true)) error = wrong;
+        for (std::size_t i = 0; i < height && !error; i++)
             std::memmove((char*)to + i * to_pitch, source + i * from_pitch, width);
-        return (int)success;
+        if (guarded) {
+            guard_others(from, from_rows);
+            guard_others(to, to_rows);
+        }
+        return error;
     };
     Block *target = find_block(to), *source = find_block(from);
     bool between = on_device(target) && on_device(source) && target->device != source->device;
@@ -257,8 +257,8 @@ int copy_rows(void* to, std::size_t to_pitch, const void* from, std::size_t from
     if (orders) order_between_devices(*on, other, false);
     if (on->graph || (asynchronous && !pageable(to))) {
         if (guarded) {
-            guard(find_block(from), false);
-            guard(find_block(to), true);
+            guard(from, from_rows, false);
+            guard(to, to_rows, true);
         }
         return success;
     }
@@ -272,7 +272,7 @@ int fill(void* memory, int value, std::size_t bytes, std::intptr_t stream, bool 
     if (!asynchronous)
         if (int error = unsafe_in_capture()) return error;
     return enqueue(stream, "memset", [=] {
-        if (int error = touch(memory, bytes, true)) return error;
+        if (int error = touch(memory, {bytes}, true)) return error;
         std::memset(memory, value, bytes);
         return (int)success;
     });

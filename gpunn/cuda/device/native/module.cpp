@@ -117,10 +117,10 @@ std::vector<emulator::Buffer> allocations(const Function& function, int here, co
     for (auto& [begin, block] : all_blocks()) {
         bool near = block.kind != Kind::device || block.device == here || device(here).peers.count(block.device);
         auto access = near ? emulator::Access::write : emulator::Access::of_another_device;
-        found.push_back({begin, block.bytes, position(block), (int)access, block.written.get(), {}, {}});
+        found.push_back({begin, block.bytes, position(block), (int)access, block.written.get(), nullptr});
     }
     for (const Block& block : freed_blocks())
-        found.push_back({block.begin, block.bytes, position(block), (int)emulator::Access::freed, nullptr, {}, {}});
+        found.push_back({block.begin, block.bytes, position(block), (int)emulator::Access::freed, nullptr, nullptr});
     return found;
 }
 
@@ -130,8 +130,13 @@ int touches_of(const std::vector<emulator::Buffer>& buffers) {
     for (const emulator::Buffer& buffer : buffers) {
         Block* block = find_block(buffer.memory);
         if (!block) continue;
-        if (int wrong = touch(*block, buffer.read.begin, buffer.read.end, false)) error = wrong;
-        if (int wrong = touch(*block, buffer.wrote.begin, buffer.wrote.end, true)) error = wrong;
+        auto spans = [](const std::vector<emulator::Span>& found) {
+            Spans same;
+            for (const emulator::Span& span : found) same.push_back({span.begin, span.end});
+            return same;
+        };
+        if (int wrong = touch(*block, spans(buffer.touched->read), false)) error = wrong;
+        if (int wrong = touch(*block, spans(buffer.touched->wrote), true)) error = wrong;
     }
     return error;
 }
@@ -147,8 +152,11 @@ int run(Function* function, int on, const unsigned grid[3], const unsigned block
     request.library = &function->library;
     request.handles_signals = getpid() == gettid();
     std::vector<emulator::Buffer> buffers;
+    std::vector<emulator::Touched> touched;
     if (settings.check) {
         buffers = allocations(*function, on, arguments);
+        touched.resize(buffers.size());
+        for (std::size_t i = 0; i < buffers.size(); i++) buffers[i].touched = &touched[i];
         request.buffers = buffers.data();
         request.buffer_count = (int)buffers.size();
     }
@@ -339,7 +347,7 @@ GPUNN_API void gpunn_device_set_report(const char* text) { set_report(text); }
 
 GPUNN_API void gpunn_device_break() {
     Lock lock;
-    break_device(launch_failure);
+    if (!settings.check) break_device(launch_failure);
 }
 
 // Does all that waits; what was wrong with it, or null.

@@ -139,8 +139,10 @@ Event* event_of(std::intptr_t handle) { return known(events, (Event*)handle); }
 
 int broken() {
     if (in_host_function) return not_permitted;
-    return broken_with ? broken_with : mistakes_of_host();
+    return broken_with ? broken_with : untold();
 }
+
+bool is_broken() { return broken_with; }
 
 void break_device(int error) { broken_with = error; }
 
@@ -531,7 +533,7 @@ int run_graph(const Graph& graph) {
         done[i] = true;
         for (int earlier : graph.nodes[i].after)
             if (int error = run((std::size_t)earlier)) return error;
-        return graph.nodes[i].work();
+        return run_node(graph, (int)i);
     };
     for (std::size_t i = 0; i < graph.nodes.size(); i++) {
         // In a long chain each node needs the one before: taken in order no recursion goes deep.

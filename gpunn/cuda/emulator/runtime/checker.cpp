@@ -39,10 +39,9 @@ void Checker::begin_launch(const Launch& launch) {
     const Request& request = launch.request;
     for (int i = 0; i < request.buffer_count; i++) {
         Buffer& buffer = request.buffers[i];
-        buffer.read = buffer.wrote = Span{buffer.bytes, 0};
         // What is known of their bytes is mapped when one is touched: a device may have a thousand allocations.
         regions_.push_back(Region{Space::argument, buffer.memory, buffer.memory + buffer.bytes, nullptr, buffer.argument,
-                                  (Access)buffer.access, &buffer});
+                                  (Access)buffer.access, &buffer, Span{buffer.bytes, 0}});
     }
     buffers_ = regions_.size();
     std::sort(regions_.begin(), regions_.end(), [](const Region& a, const Region& b) { return a.begin < b.begin; });
@@ -52,8 +51,11 @@ void Checker::begin_launch(const Launch& launch) {
 }
 
 void Checker::end_launch() {
-    for (const Region& region : regions_)
-        if (region.cells) munmap(region.cells, (std::size_t)(region.end - region.begin) * sizeof(Cell));
+    for (const Region& region : regions_) {
+        if (!region.cells) continue;
+        if (region.buffer && region.buffer->touched) tell_touched(region);
+        munmap(region.cells, (std::size_t)(region.end - region.begin) * sizeof(Cell));
+    }
     regions_.clear();
     first_intervals_.clear();
     block_numbers_.clear();
@@ -177,18 +179,16 @@ Region* Checker::find(const char* address, std::size_t bytes) {
 }
 
 // Keeps what outlives the launch: which bytes it touched, and which of the memory have ever been written.
-void Checker::touch(const Region& region, std::size_t offset, std::size_t bytes, bool write, const void* pc) {
+void Checker::touch(Region& region, std::size_t offset, std::size_t bytes, bool write, const void* pc) {
     Buffer& buffer = *region.buffer;
-    Span& span = write ? buffer.wrote : buffer.read;
-    span.begin = std::min(span.begin, offset);
-    span.end = std::max(span.end, offset + bytes);
+    region.touched.begin = std::min(region.touched.begin, offset);
+    region.touched.end = std::max(region.touched.end, offset + bytes);
     if (!buffer.written) return;
     std::size_t unwritten = 0;
     for (std::size_t i = offset; i < offset + bytes; i++) {
         unsigned char& eight = buffer.written[i / 8];
         if (write) eight |= (unsigned char)(1u << i % 8);
-        // Fresh memory is all ones. Other bits were written by a library of the host.
-        else unwritten += !(eight >> i % 8 & 1) && (unsigned char)region.begin[i] == 0xFF;
+        else unwritten += !(eight >> i % 8 & 1);
     }
     if (!unwritten || unwritten < bytes) return;  // padding of a struct may be left as it was
     Report report = worker_->describe(Kind::uninitialised, pc);
@@ -198,6 +198,18 @@ void Checker::touch(const Region& region, std::size_t offset, std::size_t bytes,
     name(what, sizeof what, region, offset);
     std::snprintf(report.message, sizeof report.message, "read of %s, which nobody has written", what);
     worker_->add(report);
+}
+
+// Reads before a write of the same bytes are not known any more: who is in order with the write is with them.
+void Checker::tell_touched(const Region& region) const {
+    auto add = [](std::vector<Span>& spans, std::size_t byte) {
+        if (!spans.empty() && spans.back().end == byte) spans.back().end++;
+        else spans.push_back({byte, byte + 1});
+    };
+    for (std::size_t i = region.touched.begin; i < region.touched.end; i++) {
+        if (region.cells[i].write_interval) add(region.buffer->touched->wrote, i);
+        if (region.cells[i].read_interval) add(region.buffer->touched->read, i);
+    }
 }
 
 // The running thread's stack, the indices, and the constants of the library.
@@ -265,7 +277,7 @@ void Checker::check_byte(const Touch& access, Cell& cell, std::size_t byte, bool
         report_race(access, byte, Earlier::read, cell.read_interval,
                     cell.read_warp * warp_size + (unsigned)__builtin_ctz(lanes));
     }
-    if (access.write) record_write(cell, access.atomic);
+    if (access.write) record_write(cell, access.atomic, access.bytes);
     else record_read(cell);
 }
 
@@ -293,13 +305,14 @@ bool Checker::read_is_ordered(const Cell& cell) const {
     return true;
 }
 
-void Checker::record_write(Cell& cell, bool atomic) const {
+void Checker::record_write(Cell& cell, bool atomic, std::size_t bytes) const {
     const Fiber& fiber = *worker_->fiber();
     cell = Cell{};  // later accesses that are ordered after this write are ordered after the reads before it
     cell.write_interval = interval_;
     cell.write_thread = (std::uint16_t)fiber.number;
     cell.write_sync = syncs_[fiber.warp];
     cell.write_atomic = atomic;
+    cell.write_long = bytes >= 8;
 }
 
 void Checker::record_read(Cell& cell) const {
@@ -323,20 +336,27 @@ void Checker::record_read(Cell& cell) const {
     cell.read_sync = syncs_[fiber.warp];
 }
 
-// A struct may have padding that nobody writes. So one written byte is enough for a word, and one word for an
-// access longer than any vector. What is left: padding of a whole word, in a struct that is copied in one go,
-// is reported.
+// A struct may have padding that nobody writes. So one written byte is enough for a word, one word for an access longer
+// than any vector, and half of 16 bytes if it is one number: what is aligned to it may have a word of padding beside it.
+// What is left: such padding beside two numbers of a word each is reported.
 void Checker::check_initialised(const Touch& access) const {
-    const std::size_t word = 4, longest_vector = 16;
+    const std::size_t word = 4, half = 8, longest_vector = 16;
+    const Cell* cells = access.region->cells + access.offset;
+    auto written = [&](std::size_t i) { return cells[i].write_interval >= block_interval_; };
     std::size_t unwritten_words = 0, words = 0, first_unwritten = 0;
     for (std::size_t i = 0; i < access.bytes; words++) {
-        bool written = false;
+        bool any = false;
         std::size_t begin = i, end = std::min(access.bytes, i + word - (access.offset + i) % word);
-        for (; i < end; i++)
-            written |= access.region->cells[access.offset + i].write_interval >= block_interval_;
-        if (!written && !unwritten_words++) first_unwritten = begin;
+        for (; i < end; i++) any |= written(i);
+        if (!any && !unwritten_words++) first_unwritten = begin;
     }
     if (!unwritten_words || (access.bytes > longest_vector && unwritten_words < words)) return;
+    auto is_number = [&](std::size_t begin) {
+        for (std::size_t i = begin; i < begin + half; i++)
+            if (!written(i) || !cells[i].write_long) return false;
+        return true;
+    };
+    if (access.bytes == longest_vector && unwritten_words == 1 && is_number(first_unwritten < half ? half : 0)) return;
     Report report = worker_->describe(Kind::uninitialised, access.pc);
     report.byte = (long long)(access.offset + first_unwritten);
     char what[80];
@@ -470,7 +490,8 @@ void Checker::async_copy_starts(const AsyncCopy& copy, const void* pc) {
 
 void Checker::async_copy_arrives(const AsyncCopy& copy) {
     Region* target = find(copy.shared, copy.bytes);
-    for (unsigned i = 0; i < copy.bytes; i++) record_write(target->cells[copy.shared - target->begin + i], false);
+    for (unsigned i = 0; i < copy.bytes; i++)
+        record_write(target->cells[copy.shared - target->begin + i], false, copy.bytes);
 }
 
 void note_access(const void* address, std::size_t bytes, bool write, const void* caller) {

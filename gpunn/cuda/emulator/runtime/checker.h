@@ -17,8 +17,9 @@ struct Cell {
     std::uint32_t read_lanes;                     // of warp read_warp, in read_interval
     std::uint16_t write_thread, read_warp;
     std::uint16_t write_sync, read_sync;
-    bool write_atomic, read_by_many_warps, read_by_many_blocks;
-    bool copy_under_way;  // write_thread has started an asynchronous copy to here and has not waited for it
+    bool write_atomic : 1, write_long : 1;  // of 8 bytes or more
+    bool read_by_many_warps : 1, read_by_many_blocks : 1;
+    bool copy_under_way : 1;  // write_thread has started an asynchronous copy to here and has not waited for it
 };
 
 enum class Space { argument, static_shared, dynamic_shared, device_variable };
@@ -30,6 +31,7 @@ struct Region {
     int argument;
     Access allowed;
     Buffer* buffer = nullptr;
+    Span touched = {};  // in this launch
 };
 
 class Checker {
@@ -67,14 +69,15 @@ private:
     void new_interval();
     void add_region(Space space, char* begin, std::size_t bytes, int argument);
     Region* find(const char* address, std::size_t bytes);
-    void touch(const Region& region, std::size_t offset, std::size_t bytes, bool write, const void* pc);
+    void touch(Region& region, std::size_t offset, std::size_t bytes, bool write, const void* pc);
+    void tell_touched(const Region& region) const;
     bool is_emulators_own(const char* address, std::size_t bytes) const;
 
     bool ordered(std::uint32_t interval, unsigned thread, unsigned sync) const;
     bool read_is_ordered(const Cell& cell) const;
     void check_byte(const Touch& access, Cell& cell, std::size_t byte, bool& raced);
     void record_read(Cell& cell) const;
-    void record_write(Cell& cell, bool atomic) const;
+    void record_write(Cell& cell, bool atomic, std::size_t bytes) const;
     void check_initialised(const Touch& access) const;
 
     std::uint32_t turn_of(std::uint32_t interval) const;

@@ -41,9 +41,13 @@ struct Report {
     char message[240];
 };
 
-// The bytes that a launch touched in one way: from the first to the one after the last.
 struct Span {
     std::size_t begin, end;
+};
+
+// The bytes of a buffer that a launch touched, as ranges that ascend.
+struct Touched {
+    std::vector<Span> read, wrote;
 };
 
 // What a kernel may do with memory, or why it may not touch it.
@@ -57,7 +61,7 @@ struct Buffer {
     int access;    // an enum Access
     // Of memory that outlives the launch: a bit for each byte, whether it was ever written; null for an argument's copy.
     unsigned char* written;
-    Span read, wrote;  // filled in
+    Touched* touched;  // filled in, unless it is null
 };
 
 // The part of the kernel library that the runtime has to know.
@@ -70,7 +74,7 @@ struct Library {
 };
 
 // ../report.py and ../module.py lay these out once more.
-static_assert(sizeof(Report) == 328 && sizeof(Buffer) == 64 && sizeof(Library) == 56,
+static_assert(sizeof(Report) == 328 && sizeof(Buffer) == 40 && sizeof(Library) == 56,
               "the Python side must follow");
 
 enum class Order : int { forward, reverse, shuffled };

@@ -37,6 +37,10 @@ _MACRO = re.compile(r"^[ \t]*#[ \t]*define\b(?:\\\n|[^\n])*", re.MULTILINE)
 _LEAVES = re.compile(r"\b(return|break|goto)\b")
 _MARK = f'\nextern "C" {build.PUBLIC} char gpunn_any_threads = 1;\n'
 
+# Where CuPy's kernels read an element. A bool that came from bytes is true there if any bit is set, but for C++ it can
+# only be 0 or 1.
+_ELEMENT = re.compile(r"(\bconst \w+ &?\w+(?:\(| = )\(?)(_raw_\w+\[_\w*ind\.get\(\)\])")
+
 # Variables that the host may ask for, and files that may have some.
 _VARIABLES = re.compile(r"\b__(device|constant|managed)__\b|#\s*include\b")
 
@@ -82,6 +86,8 @@ class Compiler:
             if (asked := _ARCHITECTURE.fullmatch(option)) and int(asked[1]) not in _ARCHITECTURES:
                 raise build.OptionError(f"nvrtc: error: invalid value for --gpu-architecture, got {option!r}")
         own = f"#define {' '.join(options)}\n" + _INCLUDES.sub("", code)
+        if "CArray<bool," in code:
+            code = _ELEMENT.sub(r"\1gpunn_device::loaded(\2)", code)
         if _takes_any_threads(own):
             code += _MARK
         major, minor = divmod(self._version // 10, 100)

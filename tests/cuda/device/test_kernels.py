@@ -68,6 +68,15 @@ def test_elementwise_kernels_whose_threads_can_be_told_apart(expected, operation
     assert kernel(cupy.full(6, -1, np.int32)).tolist() == expected
 
 
+def test_a_bool_is_true_if_any_bit_of_it_is_set():
+    x = cupy.array([0, 1, 2, -128], np.int8).view(bool)
+    assert x.astype(np.int8).tolist() == [0, 1, 1, 1]
+    assert (x + cupy.arange(4)).tolist() == [0, 2, 3, 4]
+    assert (x ^ True).tolist() == [True, False, False, False]
+    assert x[::2].sum() == 1
+    assert cupy.ElementwiseKernel("T x", "int32 y", "y = x", "of_bool")(x).tolist() == [0, 1, 1, 1]
+
+
 def test_a_kernel_of_many_parameters():
     names = [f"q{i}" for i in range(800)]
     code = 'extern "C" __global__ void f(int* x, %s) { x[0] = q0; x[1] = q600; x[2] = q799; }'

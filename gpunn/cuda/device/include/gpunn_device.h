@@ -30,6 +30,11 @@ template <class T> class initializer_list {
 };
 }  // namespace std
 
+namespace gpunn_device {
+template <class T> inline const T& loaded(const T& x) { return x; }
+inline bool loaded(const bool& x) { return reinterpret_cast<const unsigned char&>(x) != 0; }
+}  // namespace gpunn_device
+
 // Kernels may ask the GPU for memory; here that is refused where one does, and may be named where none does.
 extern "C" __attribute__((error("malloc in a kernel is not emulated"))) void* malloc(size_t);
 extern "C" void free(void*);

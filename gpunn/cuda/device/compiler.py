@@ -41,6 +41,9 @@ _MARK = f'\nextern "C" {build.PUBLIC} char gpunn_any_threads = 1;\n'
 # only be 0 or 1.
 _ELEMENT = re.compile(r"(\bconst \w+ &?\w+(?:\(| = )\(?)(_raw_\w+\[_\w*ind\.get\(\)\])")
 
+# CuPy's partition counts on lanes of a warp that run in lock step, and says so nowhere.
+_IN_STEP = re.compile(r"\bbitonic_sort_step<[^;]*;")
+
 # Variables that the host may ask for, and files that may have some.
 _VARIABLES = re.compile(r"\b__(device|constant|managed)__\b|#\s*include\b")
 
@@ -88,6 +91,7 @@ class Compiler:
         own = f"#define {' '.join(options)}\n" + _INCLUDES.sub("", code)
         if "CArray<bool," in code:
             code = _ELEMENT.sub(r"\1gpunn_device::loaded(\2)", code)
+        code = _IN_STEP.sub(r"__syncwarp(); \g<0> __syncwarp();", code)
         if _takes_any_threads(own):
             code += _MARK
         major, minor = divmod(self._version // 10, 100)

@@ -120,6 +120,17 @@ def test_what_is_made_of_sorts():
     assert cupy.median(on_device) == np.median(x)
 
 
+@pytest.mark.parametrize("k", [0, 2, 20, 100, -1])
+@pytest.mark.parametrize("shape", [(20000,), (3, 1000)], ids=str)
+def test_partitions_of_many(shape, k):
+    x = values("f", shape)
+    on_device, place = cupy.asarray(x), k % shape[-1]
+    for part in (cupy.partition(on_device, k).get(), np.take_along_axis(x, cupy.argpartition(on_device, k).get(), -1)):
+        np.testing.assert_array_equal(np.sort(part), np.sort(x))
+        assert (part[..., :place] <= part[..., place, None]).all()
+        assert (part[..., place:] >= part[..., place, None]).all()
+
+
 @pytest.mark.parametrize("dtype", "?bHlefdFD")
 @pytest.mark.parametrize("shape", [(1, 1), (1, 23), (3, 97), (4, 0)], ids=str)
 def test_lexsort(dtype, shape):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -15,10 +16,19 @@ from gpunn.cuda import device
 _LIBRARY = "libcuda.so.1"  # loaded when the device was started
 _ILLEGAL_ADDRESS, _LAUNCH_FAILURE = 700, 719  # of cudaError_t
 
-_reach = ctypes.CDLL(_LIBRARY).gpunn_device_reach
-_reach.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int
-_enqueue = ctypes.PyDLL(_LIBRARY).gpunn_device_enqueue
-_enqueue.argtypes = ctypes.c_ssize_t, ctypes.c_char_p, ctypes.py_object
+
+@functools.cache
+def _reach() -> Callable[..., int]:
+    call = ctypes.CDLL(_LIBRARY).gpunn_device_reach
+    call.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int
+    return call
+
+
+@functools.cache
+def _enqueue() -> Callable[..., int]:
+    call = ctypes.PyDLL(_LIBRARY).gpunn_device_enqueue
+    call.argtypes = ctypes.c_ssize_t, ctypes.c_char_p, ctypes.py_object
+    return call
 
 
 class OutOfReach(RuntimeError):
@@ -40,7 +50,7 @@ def array(
     a = of_host(pointer, shape, dtype, strides)
     if a.size:
         for offset, *rows in _rows(a):
-            status = _reach(pointer + offset, *rows, write)
+            status = _reach()(pointer + offset, *rows, write)
             if status == _ILLEGAL_ADDRESS:
                 raise OutOfReach("an argument lies outside the memory of the device")
             assert not status, "device memory is named by work alone"
@@ -128,7 +138,7 @@ def enqueue(work: Callable[[], object]) -> None:
         return 0
 
     label = work.__module__.rpartition(".")[2].strip("_")
-    status = _enqueue(current_stream(), label.encode(), call)
+    status = _enqueue()(current_stream(), label.encode(), call)
     returned = True
     if raised:
         raise raised[0]

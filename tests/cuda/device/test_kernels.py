@@ -77,6 +77,13 @@ def test_a_bool_is_true_if_any_bit_of_it_is_set():
     assert cupy.ElementwiseKernel("T x", "int32 y", "y = x", "of_bool")(x).tolist() == [0, 1, 1, 1]
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (33,), (2, 300)], ids=str)
+def test_a_mask_of_any_rank_chooses(shape):
+    x = cupy.full(shape, 5.0)
+    x[x >= 1] = 7
+    np.testing.assert_array_equal(x.get(), np.full(shape, 7.0))
+
+
 def test_a_kernel_of_many_parameters():
     names = [f"q{i}" for i in range(800)]
     code = 'extern "C" __global__ void f(int* x, %s) { x[0] = q0; x[1] = q600; x[2] = q799; }'

@@ -31,8 +31,9 @@ template <class T> class initializer_list {
 }  // namespace std
 
 namespace gpunn_device {
-template <class T> inline const T& loaded(const T& x) { return x; }
+inline bool loaded(bool& x) { return reinterpret_cast<unsigned char&>(x) != 0; }
 inline bool loaded(const bool& x) { return reinterpret_cast<const unsigned char&>(x) != 0; }
+template <class T> inline T loaded(T&& x) { return static_cast<T&&>(x); }
 }  // namespace gpunn_device
 
 // Kernels may ask the GPU for memory; here that is refused where one does, and may be named where none does.

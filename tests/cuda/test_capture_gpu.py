@@ -142,18 +142,22 @@ def test_a_limit_of_memory_is_not_the_arenas(cupy, monkeypatch):
 
 
 def test_without_memory_it_says_so_and_gives_back_what_the_work_had(cupy):
-    arena = Arena("gpu:0")
-    free, held = cupy.cuda.runtime.memGetInfo()[0], []
+    def used():
+        gc.collect()
+        Arena("gpu:0").rehearse(lambda: None)
+        free, total = cupy.cuda.runtime.memGetInfo()
+        return total - free
+
+    arena, before, held = Arena("gpu:0"), used(), []
     with pytest.raises(
         DeviceError, match=r"cuda graph: there is no memory for \d+ bytes more .*: take smaller batches"
     ):
         arena.rehearse(lambda: held.append(cupy.ones(SIZE)) or cupy.empty(1 << 46, np.uint8))
     assert_all(arena.rehearse(lambda: held[0] * 2), 2)
     held.clear()
+    assert used() < before + 2 * SIZE * 8  # what the second rehearsal took, not the first
     del arena
-    gc.collect()
-    Arena("gpu:0").rehearse(lambda: None)
-    assert cupy.cuda.runtime.memGetInfo()[0] >= free
+    assert used() <= before
 
 
 def test_unused_memory_of_others_is_given_back_for_a_graph(cupy, monkeypatch):

@@ -74,6 +74,7 @@ def test_a_bool_is_true_if_any_bit_of_it_is_set():
     assert (x + cupy.arange(4)).tolist() == [0, 2, 3, 4]
     assert (x ^ True).tolist() == [True, False, False, False]
     assert x[::2].sum() == 1
+    assert (x[2] + cupy.asarray(0)) == 1
     assert cupy.ElementwiseKernel("T x", "int32 y", "y = x", "of_bool")(x).tolist() == [0, 1, 1, 1]
 
 

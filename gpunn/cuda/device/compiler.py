@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import re
 import tempfile
@@ -24,11 +25,17 @@ _ARCHITECTURE = re.compile(r"--?(?:gpu-architecture|arch)=\w*?_(\d+)[af]?")
 _CUDA_FOLDERS = ("/nvidia/", "/usr/local/cuda")
 _CUPY_FOLDER = "/cupy/_core/include"
 
-# A kernel that is one loop over its elements, by CuPy's macro for that, whose threads ask for no index themselves,
-# computes the same with any number of threads, unless one leaves the loop at its element. Few are faster here: the loop
-# then runs as one of the host.
-_LOOP = re.compile(r"\{(?:[\s;]|#pragma[^\n]*\n)*CUPY_FOR\([^{}]*\{")
+# A kernel that is one loop over its elements, as CuPy writes them, whose threads ask for no index themselves, computes
+# the same with any number of threads, unless one leaves the loop at its element or changes what the loop counts with.
+# Few are faster here: the loop then runs as one of the host.
+_KERNEL = re.compile(
+    r"__global__ void \w+\((?P<parameters>[^(){}]*)\)\s*\{(?:[\s;]|#pragma[^\n]*\n)*"
+    r"CUPY_FOR\(i, _ind\.size\(\)\) \{\s*_ind\.set\(i\);"
+)
+_KEPT = re.compile(r"\s*(const |CArray<|CIndexer<)")  # what a kernel may not, or does not, change of its parameters
+_COUNTER = "CUPY_FOR(gpunn_counter, _ind.size()) { const ptrdiff_t i = gpunn_counter; _ind.set(i);"
 _END = re.compile(r"[\s;]*\}\s*")
+_WRITTEN_OTHERWISE = re.compile(r"##|%:|\\\n")  # words that only the preprocessor puts together
 _OWN_INDICES = re.compile(
     r"\b(threadIdx|blockIdx|blockDim|gridDim|__shared__|__sync\w*|\w*_sync|__activemask|asm|__asm__|atomic\w*)\b"
     r"|#\s*include\b"
@@ -40,6 +47,10 @@ _MARK = f'\nextern "C" {build.PUBLIC} char gpunn_any_threads = 1;\n'
 # Where CuPy's kernels read an element. A bool that came from bytes is true there if any bit is set, but for C++ it can
 # only be 0 or 1.
 _ELEMENT = re.compile(r"(\bconst \w+ &?\w+(?:\(| = )\(?)(_raw_\w+\[_\w*ind\.get\(\)\])")
+
+# CuPy's shifts. On a GPU nothing is left of a number shifted by its width; C++ leaves that open.
+_SHIFT = re.compile(r"\bout0 = in0 (<<|>>) in1\b")
+_SHIFTS = {"<<": "out0 = gpunn_device::shifted_left(in0, in1)", ">>": "out0 = gpunn_device::shifted_right(in0, in1)"}
 
 # CuPy's partition counts on lanes of a warp that run in lock step, and says so nowhere.
 _IN_STEP = re.compile(r"\bbitonic_sort_step<[^;]*;")
@@ -88,12 +99,10 @@ class Compiler:
         for option in options:
             if (asked := _ARCHITECTURE.fullmatch(option)) and int(asked[1]) not in _ARCHITECTURES:
                 raise build.OptionError(f"nvrtc: error: invalid value for --gpu-architecture, got {option!r}")
-        own = f"#define {' '.join(options)}\n" + _INCLUDES.sub("", code)
         if "CArray<bool," in code:
             code = _ELEMENT.sub(r"\1gpunn_device::loaded(\2)", code)
+        code = _SHIFT.sub(lambda shift: _SHIFTS[shift[1]], code)
         code = _IN_STEP.sub(r"__syncwarp(); \g<0> __syncwarp();", code)
-        if _takes_any_threads(own):
-            code += _MARK
         major, minor = divmod(self._version // 10, 100)
         options = [o for o in options if not any(part in o for part in _CUDA_FOLDERS)]
         flags = [f"-I{INCLUDE}", f"-I{build.INCLUDE}", "-include", "gpunn_device.h"]
@@ -107,31 +116,50 @@ class Compiler:
                 path.write_text(content)
             options.append(f"-I{folder}")
             known = f"{build.INCLUDE}/", f"{INCLUDE}/", *(f"{o[2:]}/" for o in options if o.endswith(_CUPY_FOLDER))
-            whole, arch = not _VARIABLES.search(own), 10 * self._card
-            return build.compile_library(code, options, expressions, name, self._check, arch, flags, known, whole)
+            whole, arch = not _VARIABLES.search(_INCLUDES.sub("", code) + " ".join(options)), 10 * self._card
+
+            def compiled(code: str) -> bytes:
+                return build.compile_library(code, options, expressions, name, self._check, arch, flags, known, whole)
+
+            if marked := _for_any_threads(code, " ".join(options)):
+                with contextlib.suppress(CompileError):  # it changes the loop's counter, or is wrong either way
+                    return compiled(marked)
+            return compiled(code)
 
 
-def _takes_any_threads(code: str) -> bool:
-    """
-    >>> _takes_any_threads("__global__ void f(float* x, int n) { CUPY_FOR(i, n) { x[i] = 1; } }")
+def _for_any_threads(code: str, options: str) -> str | None:
+    """The source of a kernel that any number of threads may run, marked as such; None if that is not certain.
+
+    >>> kernel = "__global__ void f(CArray<int, 1, 1, 1> x, %s _ind) { CUPY_FOR(i, _ind.size()) { _ind.set(i); %s } }"
+    >>> _for_any_threads(kernel % ("CIndexer<1, 1>", "x[i] = 1;"), "") is None
+    False
+    >>> _for_any_threads(kernel % ("CIndexer<1, 1>", "if (x[i]) return; x[i] = 1;"), "") is None
     True
-    >>> _takes_any_threads("__global__ void f(float* x, int n) { CUPY_FOR(i, n) { if (x[i]) return; x[i] = 1; } }")
-    False
-    >>> _takes_any_threads("#define DONE return\\n__global__ void f(int* x, int n) { CUPY_FOR(i, n) { DONE; } }")
-    False
-    >>> _takes_any_threads("__global__ void f(int* x, int n) { int k = 0; CUPY_FOR(i, n) { x[i] = k++; } }")
-    False
+    >>> _for_any_threads(kernel % ("CIndexer<1, 1>", "DONE; x[i] = 1;"), "-DDONE=return") is None
+    True
+    >>> _for_any_threads(kernel % ("int n, CIndexer<1, 1>", "x[i] = n++;"), "") is None
+    True
     """
-    before, *loops = _LOOP.split(code)
-    if code.count("__global__") != 1 or len(loops) != 1 or "CUPY_FOR" in loops[0] or _OWN_INDICES.search(code):
-        return False
-    depth = 1
-    for brace in re.finditer(r"[{}]", loops[0]):
+    own = f"#define {options}\n" + _INCLUDES.sub("", code)
+    kernel = _KERNEL.search(own)
+    if not kernel or own.count("__global__") != 1 or own.count("CUPY_FOR") != 1:
+        return None
+    if _OWN_INDICES.search(own) or _WRITTEN_OTHERWISE.search(own):
+        return None
+    # Types have commas of their own, within brackets.
+    parameters = re.split(r",(?![^<]*>)", kernel["parameters"])
+    body, depth = own[kernel.end() :], 1
+    end = 0
+    for brace in re.finditer(r"[{}]", body):
         depth += 1 if brace[0] == "{" else -1
         if not depth:
-            macros = " ".join(_MACRO.findall(before))
-            return bool(_END.fullmatch(loops[0], brace.end())) and not _LEAVES.search(macros + loops[0])
-    return False
+            end = brace.end()
+            break
+    macros = " ".join(_MACRO.findall(own[: kernel.start()]))
+    if not all(map(_KEPT.match, parameters)) or not _END.fullmatch(body, end) or _LEAVES.search(macros + body):
+        return None
+    start = code.index("CUPY_FOR(i, _ind.size())")
+    return code[:start] + re.sub(r".*?_ind\.set\(i\);", _COUNTER, code[start:], count=1, flags=re.DOTALL) + _MARK
 
 
 def _unpacked(packed: bytes) -> dict[str, str]:

@@ -131,6 +131,17 @@ def test_dirichlet(rng, alpha):
     np.testing.assert_allclose(x.mean((0, 1)), alpha / alpha.sum(-1, keepdims=True), atol=0.04)
 
 
+def test_a_number_is_the_alpha_of_the_last_axis(rng):
+    x = rng.dirichlet(cupy.asarray(3.0), size=(500, 4)).get()
+    assert x.shape == (500, 4)
+    np.testing.assert_allclose(x.sum(-1), 1, rtol=1e-12)
+    np.testing.assert_allclose(x.mean(0), 0.25, atol=0.03)
+
+
+def test_more_samples_than_there_are_have_all_of_the_good(rng):
+    assert rng.hypergeometric(5, 10, 16, size=10).tolist() == [5] * 10
+
+
 @pytest.mark.parametrize("name", WITH_OUTPUT)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_types_and_outputs(rng, name, dtype):

@@ -61,11 +61,36 @@ def test_variables_of_a_module_are_memory():
         ([0, 1, 2, 3, 4, 5], 'asm("mov.u32 %0, %%laneid;" : "=r"(y))', {}),
         ([63] * 6, "y = __activemask()", {}),
         ([7] * 6, "y = 0; count(&y)", {"preamble": "__device__ void count(int* y) { *y += 7; }"}),
+        ([0, 2, 4, 6, 8, 10], "i *= 2; y = i", {}),
+        ([0, 1, 2, 3, 4, 5], "y = i; i = 100000", {}),
+        ([0, 1, 0, 1, 0, 1], "i %= 2; y = i", {}),
+        ([0, 1, 2, 3, 4, 5], "y = i; LEAVE", {"preamble": "#define A(x) re##x\n#define LEAVE if (i < 2) A(turn)"}),
+        ([0, 1, 2, 3, 4, 5], "y = i; if (i < 2) re\\\nturn", {}),
+        ([0, 1, 2, 3, 4, 5], "y = TI", {"preamble": "#define TI thread##Idx.x"}),
     ],
 )
 def test_elementwise_kernels_whose_threads_can_be_told_apart(expected, operation, more):
     kernel = cupy.ElementwiseKernel("", "int32 y", operation, "told_apart", **more)
     assert kernel(cupy.full(6, -1, np.int32)).tolist() == expected
+
+
+def test_what_a_kernel_changes_is_its_threads():
+    code = """#include <cupy/carray.cuh>
+    extern "C" __global__ void f(int* x, int n, int s) { CUPY_FOR(i, n) { s += 1; ++x; x[i - s] = s; } }"""
+    x = cupy.zeros(20, np.int32)
+    cupy.RawKernel(code, "f")((5,), (4,), (x, 20, np.int32(0)))
+    assert x.tolist() == [1] * 20
+
+
+@pytest.mark.parametrize("dtype", "bBhHiIlL")
+def test_a_shift_by_the_width_leaves_nothing(dtype):
+    x, by = np.array([1, 3, 100, 0], dtype), np.arange(0, 72, 8, dtype=dtype)[:, None]
+    for shift in (np.left_shift, np.right_shift):
+        want = shift(x, by)
+        want[by[:, 0] >= 8 * x.itemsize] = 0
+        np.testing.assert_array_equal(getattr(cupy, shift.__name__)(cupy.asarray(x), cupy.asarray(by)).get(), want)
+    if x.dtype.kind == "i":
+        assert (cupy.asarray(-x[:3]) >> cupy.asarray(x.itemsize * 8, dtype)).tolist() == [-1] * 3
 
 
 def test_a_bool_is_true_if_any_bit_of_it_is_set():

@@ -137,7 +137,8 @@ def device_reduce(
 ) -> Array:
     """Reduce all elements to one."""
     _check_op(op, (*_TO_VALUE, *_TO_PLACE))
-    x = cupy.ascontiguousarray(x).reshape(x.shape)
+    if op in _TO_PLACE or not x.flags.f_contiguous:  # the place is that in C order
+        x = cupy.ascontiguousarray(x).reshape(x.shape)
     return _reduced(x, op, (), x.size, "C", out, keepdims)
 
 
@@ -182,20 +183,13 @@ def cub_reduction(
         axes = tuple(sorted(_core.internal._normalize_axis_indices(axis, arr.ndim)))
     rest = tuple(each for each in range(arr.ndim) if each not in axes)
     if not rest:
-        if op not in (*_TO_VALUE, *_TO_PLACE):
-            _check_op(op, (*_TO_VALUE, *_TO_PLACE))
-        order = "C" if arr.flags.c_contiguous else "F"
-        if order == "F" and op in _TO_PLACE:  # the place is that in C order
-            return device_reduce(arr, op, axes, rest, out, keepdims)
-        return _reduced(arr, op, (), arr.size, order, out, keepdims)
+        return device_reduce(arr, op, axes, rest, out, keepdims)
     if op in _TO_PLACE or not arr.size or not axes:
         return None
-    for order, contiguous in ("C", arr.flags.c_contiguous), ("F", arr.flags.f_contiguous):
-        if contiguous and _cub_device_segmented_reduce_axis_compatible(axes, arr.ndim, order):
-            size = _preprocess_array(arr.shape, axes, rest, order)
-            _check_op(op, _TO_VALUE)
-            return _reduced(arr, op, rest, size, order, out, keepdims)
-    return None
+    order = "C" if arr.flags.c_contiguous else "F"
+    if not _cub_device_segmented_reduce_axis_compatible(axes, arr.ndim, order):
+        return None
+    return device_segmented_reduce(arr, op, axes, rest, out, keepdims, _preprocess_array(arr.shape, axes, rest, order))
 
 
 def device_scan(x: Array, op: int) -> Array:

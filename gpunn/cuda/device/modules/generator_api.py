@@ -212,9 +212,10 @@ class Generator:
     def dirichlet(self, alpha: Array, size: Size = None) -> Array:
         """Samples that add up to 1 along the last axis, one for each row of ``alpha``."""
         _checked("alpha", alpha)
-        alpha = cupy.asarray(alpha)
-        _core.internal._normalize_axis_index(-1, alpha.ndim)  # raises if it has no dimensions
-        lead = () if size is None else _shape(size, ())
+        alpha, lead = cupy.asarray(alpha), () if size is None else _shape(size, ())
+        if not alpha.ndim:  # the last axis of ``size`` is that of the samples
+            _core.internal._normalize_axis_index(-1, len(lead))  # raises if it has no dimensions
+            alpha, lead = cupy.broadcast_to(alpha, lead[-1:]), lead[:-1]
 
         def draw(draws: numpy.random.Generator, alpha: numpy.ndarray, shape: tuple[int, ...]) -> numpy.ndarray:
             result = numpy.empty(shape)
@@ -239,7 +240,9 @@ class Generator:
     def hypergeometric(self, ngood: Any, nbad: Any, nsample: Any, size: Size = None) -> Array:
         parameters = [_whole("ngood", ngood), _whole("nbad", nbad), _whole("nsample", nsample)]
         return self._drawn(
-            lambda draws, good, bad, taken, shape: draws.hypergeometric(good, bad, taken, shape),
+            lambda draws, good, bad, taken, shape: draws.hypergeometric(
+                good, bad, numpy.minimum(taken, good + bad), shape
+            ),
             parameters,
             size,
             numpy.int64,

@@ -23,7 +23,8 @@ NATIVE = HERE / "native"
 
 _FLAGS = ("-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-w", "-pthread", "-march=native", "-fno-math-errno")
 # Vectors of the processor's own width, sums and products fused, complex products without NaN recovered from infinity.
-_FAST = ("-O3", "-ffp-contract=fast", "-fcx-fortran-rules")
+_NAN_STAYS = "-fcx-fortran-rules"
+_FAST = ("-O3", "-ffp-contract=fast", _NAN_STAYS)
 # Each symbol has the library's name as its version, as in CUDA's; who is linked to those asks for it.
 _VERSIONED = ("-Wl,--default-symver",)
 _CORE = (
@@ -61,7 +62,7 @@ def all_of(major: int) -> list[Library]:
         Library("libcusparse.so.12", ()),
         Library(f"libcufft.so.{major - 1}", ()),
         Library(f"libnvJitLink.so.{major}", ()),
-        Library("libgpunn_algorithms.so", ("algorithms.cpp", "cub_calls.cpp"), options=("-O2",)),
+        Library("libgpunn_algorithms.so", ("algorithms.cpp", "cub_calls.cpp"), options=("-O2", _NAN_STAYS)),
     ]
 
 

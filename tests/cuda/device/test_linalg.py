@@ -82,6 +82,16 @@ def test_inv(shape, order, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_a_stack_with_singular_matrices(dtype):
+    a = np.arange(16, dtype=dtype).reshape(4, 2, 2)
+    a[0] = a[3] = 0
+    inverse = cupy.linalg.inv(cupy.asarray(a)).get()
+    close(inverse[1:3], np.linalg.inv(a[1:3]), tolerance(dtype, 2))
+    assert not np.isfinite(inverse[[0, 3]]).any()
+    np.testing.assert_allclose(cupy.linalg.cond(cupy.asarray(a), 1).get(), np.linalg.cond(a, 1), rtol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [*SQUARE, (300, 300)])
 def test_determinants(shape, dtype):
     a = regular(shape, dtype) / 8

@@ -108,6 +108,15 @@ def test_nan_is_the_least_and_the_greatest(operation, dtype):
         np.testing.assert_array_equal(getattr(cupy.asarray(x), operation)().get(), getattr(x, operation)())
 
 
+@pytest.mark.parametrize("dtype", "fdFD")
+def test_products_too_large_are_numpys(dtype):
+    x = np.full((4, 40), 1e9 if dtype in "fd" else 1e9 + 3e9j, dtype) * np.where(np.arange(40) % 3, 1, -1)
+    x = (x * np.finfo(dtype).max ** 0.2).astype(dtype)
+    with np.errstate(all="ignore"):
+        expected = x.prod(1)
+    np.testing.assert_array_equal(np.isnan(cupy.asarray(x).prod(1).get()), np.isnan(expected))
+
+
 @pytest.mark.parametrize("dtype", "efd")
 def test_sums_and_products_of_what_is_not_finite(dtype):
     for special in ([np.inf], [np.nan], [np.inf, -np.inf], [-np.inf]):

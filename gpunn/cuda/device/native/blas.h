@@ -424,15 +424,16 @@ void solve_factorised(bool transposed, bool conjugated, Index n, Index columns, 
     }
 }
 
-// c = the inverse of what a holds the factors of. Returns the number of the first pivot that is 0, or 0; c is left
-// alone then.
+// c = the inverse of what a holds the factors of, with infinities and NaN if there is none. Returns the number of the
+// first pivot that is 0, or 0.
 template <class T> int invert(Index n, View<const T> a, const int* pivots, View<T> c) {
-    for (Index i = 0; i < n; i++)
-        if (a(i, i) == T(0)) return (int)i + 1;
+    int info = 0;
+    for (Index i = n - 1; i >= 0; i--)
+        if (a(i, i) == T(0)) info = (int)i + 1;
     for (Index j = 0; j < n; j++)
         for (Index i = 0; i < n; i++) c(i, j) = T(i == j);
     solve_factorised<T>(false, false, n, n, a, pivots, c);
-    return 0;
+    return info;
 }
 
 // ---- vectors --------------------------------------------------------------------------------------------------------

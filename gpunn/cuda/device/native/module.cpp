@@ -216,6 +216,16 @@ int module_load(const void* image, std::size_t bytes, Module** out) {
         module->kernels[rest.substr(0, end)] = i;
         rest.erase(0, end + 1);
     }
+    if (module->kernels.size() == 1) {
+        emulator::Library known{};
+        emulator_find_library(dlsym(library, "gpunn_call_0"), &known);
+        if (known.shared_bytes > (std::size_t)default_shared) {
+            set_report(module->kernels.begin()->first + ": " + std::to_string(known.shared_bytes) +
+                       " bytes of static shared memory, of which a block may have " + std::to_string(default_shared));
+            delete module;
+            return out_of_resources;
+        }
+    }
     read_variables(*module, (const char*)image, bytes);
     modules.insert(module);
     *out = module;

@@ -156,6 +156,19 @@ def test_static_and_dynamic_shared_memory_together_have_a_limit():
     assert potential(kernel.kernel.ptr, 1 << 10, 0)[1] == 1024
 
 
+def test_static_shared_memory_has_a_limit():
+    code = """extern "C" __global__ void f(int* x) {
+        __shared__ char row[(48 << 10) + %d]; row[*x] = 3; __syncthreads(); *x = row[*x];
+    }"""
+    x = cupy.zeros(1, np.int32)
+    cupy.RawKernel(code % 0, "f")((1,), (1,), (x,))
+    assert x.tolist() == [3]
+    with pytest.raises(
+        (DriverError, cupy.cuda.compiler.CompileException), match="static shared memory|too much shared data"
+    ):
+        cupy.RawKernel(code % 16, "f").compile()
+
+
 @pytest.mark.parametrize(
     ("grid", "block"), [((1,), (1025,)), ((1,), (32, 33)), ((1,), (1, 1, 65)), ((1, 65536), (1,)), ((0,), (1,))]
 )
@@ -182,7 +195,8 @@ def test_an_interrupt_waits_for_the_compiler(monkeypatch):
         time.sleep(0.1)
         return compile_library(*arguments)
 
-    kernel = cupy.RawKernel('extern "C" __global__ void interrupted() {}', "interrupted")
+    code = 'extern "C" __global__ void interrupted() {} // %d'  # in no cache
+    kernel = cupy.RawKernel(code % time.time_ns(), "interrupted")
     monkeypatch.setattr(build, "compile_library", interrupted)
     with pytest.raises(KeyboardInterrupt):
         kernel.compile()

@@ -125,6 +125,29 @@ def test_check_mode_tells_of_a_forgotten_wait(what):
     assert ("no event and no synchronisation is between the two" in said) or ("pinned memory" in said)
 
 
+def test_long_branches_of_a_graph_in_a_thread_of_little_stack():
+    program = """
+import threading
+memset = cupy.cuda.runtime.memsetAsync
+def work():
+    a.begin_capture()
+    b.wait_event(a.record())
+    for i in range(20_000):
+        memset(x.data.ptr, i % 7, 4, a.ptr)
+        memset(y.data.ptr, i % 3, 4, b.ptr)
+    a.wait_event(b.record())
+    graph = a.end_capture()
+    graph.launch(a)
+    a.synchronize()
+threading.stack_size(1 << 18)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+print(x.view("u1")[0], y.view("u1")[0])
+"""
+    assert run(program) == [str(19_999 % 7), str(19_999 % 3)]
+
+
 def test_the_legacy_stream_is_waited_for_and_copies_to_ordinary_memory_wait():
     assert run("x += 1; print(float(x.sum()))") == ["1000.0"]
     program = "blocking = cupy.cuda.Stream()\nwith blocking: x += 1\ny += x\nwith blocking: x += y\nshow(x)\n"

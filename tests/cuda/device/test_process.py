@@ -188,6 +188,28 @@ except KeyboardInterrupt: print("ended", int(x.sum()))
     assert run(code)[1] == "ended 0\n"
 
 
+@pytest.mark.parametrize("late", ["", "late"])
+def test_what_a_signal_handler_raises_in_a_kernel_keeps_its_value(late):
+    code = """
+import cupy, signal, time, traceback
+class Told(Exception):
+    def __init__(self, number, text): super().__init__(number, text)
+def handler(*_): raise Told(7, "x")
+signal.signal(signal.SIGALRM, handler)
+kernel = cupy.RawKernel('extern "C" __global__ void spin(volatile int* x) { while (!*x) {} }', "spin")
+kernel.compile()
+x = cupy.zeros(1, "i4")
+for _ in range(3):
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        kernel((1,), (1,), (x,))
+        cupy.cuda.Device().synchronize()
+        for _ in range(1000): time.sleep(0.001)
+    except Told as error: print(error, *(frame.name for frame in traceback.extract_tb(error.__traceback__)))
+"""
+    assert run(code, GPUNN_EMULATED_DEVICE=late)[1] == 3 * "(7, 'x') <module> handler\n"
+
+
 def test_caches_are_apart():
     code = """
 import cupy, os

@@ -85,21 +85,32 @@ int error_of(const emulator::Report& report) {
     }
 }
 
+struct Raised {
+    PyObject *type, *value, *traceback;
+};
+
+int raise_again(void* kept) {
+    auto* raised = (Raised*)kept;
+    PyErr_Restore(raised->type, raised->value, raised->traceback);
+    delete raised;
+    return -1;
+}
+
 // A launch that lasts comes back now and then, for Python's signal handlers. What one of them raises ends the launch,
 // and is raised again where Python next looks: no call of the API can carry it.
 bool interrupted() {
     PyGILState_STATE held = PyGILState_Ensure();
-    bool raised = PyErr_CheckSignals() != 0;
-    if (raised) {
-        PyObject *type, *value, *traceback;
-        PyErr_Fetch(&type, &value, &traceback);
-        PyThreadState_SetAsyncExc(PyThread_get_thread_ident(), type);
-        Py_XDECREF(type);
-        Py_XDECREF(value);
-        Py_XDECREF(traceback);
+    bool ended = PyErr_CheckSignals() != 0;
+    if (ended) {
+        auto* raised = new Raised;
+        PyErr_Fetch(&raised->type, &raised->value, &raised->traceback);
+        if (Py_AddPendingCall(raise_again, raised)) {  // Python keeps only so many
+            raise_again(raised);
+            PyErr_WriteUnraisable(nullptr);
+        }
     }
     PyGILState_Release(held);
-    return raised;
+    return ended;
 }
 
 // What a kernel may touch in check mode: every allocation that its device can reach, and some that it must not.
@@ -204,6 +215,16 @@ int module_load(const void* image, std::size_t bytes, Module** out) {
         std::size_t end = std::min(rest.find('\n'), rest.size());
         module->kernels[rest.substr(0, end)] = i;
         rest.erase(0, end + 1);
+    }
+    if (module->kernels.size() == 1) {
+        emulator::Library known{};
+        emulator_find_library(dlsym(library, "gpunn_call_0"), &known);
+        if (known.shared_bytes > (std::size_t)default_shared) {
+            set_report(module->kernels.begin()->first + ": " + std::to_string(known.shared_bytes) +
+                       " bytes of static shared memory, of which a block may have " + std::to_string(default_shared));
+            delete module;
+            return out_of_resources;
+        }
     }
     read_variables(*module, (const char*)image, bytes);
     modules.insert(module);

@@ -528,21 +528,31 @@ namespace {
 // Late, a node runs when one that comes after it needs it: those of branches that nobody waits for run last.
 int run_graph(const Graph& graph) {
     std::vector<bool> done(graph.nodes.size(), false);
-    std::function<int(std::size_t)> run = [&](std::size_t i) -> int {
-        if (done[i]) return success;
-        done[i] = true;
-        for (int earlier : graph.nodes[i].after)
-            if (int error = run((std::size_t)earlier)) return error;
-        return run_node(graph, (int)i);
+    // Runs what a node comes after, and then the node. A chain may be longer than this thread's stack is deep.
+    auto run = [&](int wanted) -> int {
+        std::vector<int> waiting;
+        if (!done[(std::size_t)wanted]) waiting.push_back(wanted);
+        while (!waiting.empty()) {
+            int node = waiting.back();
+            const std::vector<int>& after = graph.nodes[(std::size_t)node].after;
+            auto earlier = std::find_if(after.begin(), after.end(), [&](int i) { return !done[(std::size_t)i]; });
+            if (earlier != after.end()) {
+                waiting.push_back(*earlier);
+                continue;
+            }
+            waiting.pop_back();
+            done[(std::size_t)node] = true;
+            if (int error = run_node(graph, node)) return error;
+        }
+        return success;
     };
     for (std::size_t i = 0; i < graph.nodes.size(); i++) {
-        // In a long chain each node needs the one before: taken in order no recursion goes deep.
         bool needed = !settings.late || i + 1 == graph.nodes.size() || graph.nodes[i + 1].after == std::vector{(int)i};
         if (needed)
-            if (int error = run(i)) return error;
+            if (int error = run((int)i)) return error;
     }
     for (std::size_t i = 0; i < graph.nodes.size(); i++)
-        if (int error = run(i)) return error;
+        if (int error = run((int)i)) return error;
     return success;
 }
 

@@ -103,6 +103,16 @@ from cupyx.scipy.sparse import coo_matrix
 at = cupy.array([0, 0, 1])
 for t in "fF?": coo_matrix((cupy.ones(3, t), (at, at)), (2, 2)).tocsr()
 """,
+    "duplicate places": """
+for t in "efd": cupy.add.at(cupy.zeros(3, t), cupy.array([0, 0]), 1)
+for t in "fd": cupy.maximum.at(cupy.zeros(3, t), cupy.array([0, 0]), 1)
+for t in "fd": cupy.minimum.at(cupy.zeros(3, t), cupy.array([0, 0]), 1)
+""",
+    "labels": "import cupyx.scipy.ndimage as n; n.label(cupy.ones((30, 40)))",
+    "shared variables with constructors": """
+import cupyx.scipy.signal as s
+s.sosfilt(s.butter(4, 0.3, output="sos"), cupy.random.rand(300))
+""",
     "nonzero": "cupy.nonzero(cupy.ones(4356, bool)); cupy.unique(cupy.arange(4356) % 77, True, True, True)",
 }
 

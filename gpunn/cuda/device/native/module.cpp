@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
-#include <iterator>
 
 #include "../../emulator/runtime/launch.h"
 
@@ -39,8 +38,7 @@ struct Module {
     struct Variable {
         std::size_t offset, bytes;
     };
-    std::map<std::string, Variable> variables;
-    std::string shared;  // the names of its shared variables, as the compiler has made them
+    std::map<std::string, Variable> variables, shared;
     bool any_threads = false;  // its kernels compute the same with any number of threads (compiler.py)
 };
 
@@ -72,9 +70,9 @@ void read_variables(Module& module, const char* image, std::size_t bytes) {
         for (std::size_t s = 0; s < sections[i].sh_size / sizeof *symbols; s++) {
             if (symbols[s].st_name >= names.sh_size) continue;
             const char* name = image + names.sh_offset + symbols[s].st_name;
-            int type = ELF64_ST_TYPE(symbols[s].st_info);
-            if (type == STT_OBJECT) module.variables[name] = {symbols[s].st_value, symbols[s].st_size};
-            if (type == STT_TLS) module.shared += std::string(name) + "\n";
+            Module::Variable variable{symbols[s].st_value, symbols[s].st_size};
+            if (ELF64_ST_TYPE(symbols[s].st_info) == STT_OBJECT) module.variables[name] = variable;
+            if (ELF64_ST_TYPE(symbols[s].st_info) == STT_TLS) module.shared[name] = variable;
         }
     }
 }
@@ -93,34 +91,53 @@ int error_of(const emulator::Report& report) {
 
 // Faults of CuPy's own kernels that do no harm, and that no program can mend.
 struct Overlooked {
-    const char* kernel;    // how its name begins
-    const char* variable;  // shared, and part of its name; "" if it need not have one
+    const char* kernel;  // how its name begins
     emulator::Kind kind;
-    bool shared_only;  // in shared memory: what the program gave the kernel is watched
+    const char* where;  // part of the message
 };
 
-const Overlooked all_overlooked[] = {
+const char shared[] = " shared memory ";  // what the program gave the kernel is not
+
+const Overlooked overlooked_kernels[] = {
     // The last block adds up what lies past its last element too, and throws that away.
-    {"cupy_inclusive_batch_scan_kernel", "", emulator::Kind::uninitialised, true},
-    // Reductions, also fused and a program's own: a complex64 and an int are copied with the padding behind them, which
-    // the checker cannot tell from a float4. Each thread has written its whole element.
-    {"", "_sdata_raw", emulator::Kind::uninitialised, true},
-    {"cupy_cub_", "", emulator::Kind::uninitialised, true},
+    {"cupy_inclusive_batch_scan_kernel", emulator::Kind::uninitialised, shared},
+    // The smallest of complex64, as below: CUB's storage.
+    {"cupy_cub_", emulator::Kind::uninitialised, shared},
     // The lanes of a warp write where others have read, after a shuffle of what those read: it waits for them, though
     // CUDA does not say so.
-    {"cupy_nonzero_kernel_incomplete_scan", "", emulator::Kind::race, true},
+    {"cupy_nonzero_kernel_incomplete_scan", emulator::Kind::race, shared},
     // Duplicates have one row and one column, so all threads write the same there.
-    {"cupyx_scipy_sparse_coo_sum_duplicates_assign", "", emulator::Kind::race, false},
+    {"cupyx_scipy_sparse_coo_sum_duplicates_assign", emulator::Kind::race, ""},
+    // A loop of atomicCAS begins with a plain read, and goes round again if that was old.
+    {"cupy_scatter_add", emulator::Kind::race, "read of "},
+    {"cupy_scatter_max", emulator::Kind::race, "read of "},
+    {"cupy_scatter_min", emulator::Kind::race, "read of "},
+    // Pixels that touch become one tree by atomicCAS: who reads an old parent only has farther to go.
+    {"cupyx_scipy_ndimage_label_", emulator::Kind::race, ""},
+};
+
+// As above, by part of the name of a shared variable that is read before it is written.
+const char* const overlooked_variables[] = {
+    // Of CuPy's reductions, also fused and a program's own. Each thread writes its whole element, which may be a
+    // complex64, an int and padding: the checker cannot tell that from a float4.
+    "_sdata_raw",
+    // Whether the constructor of another one has run, which C++ asks and a GPU does not.
+    "_ZGVZ",
 };
 
 bool is_overlooked(const Function& function, const emulator::Report& report) {
-    bool in_shared = std::strstr(report.message, " shared memory ");
-    auto fits = [&](const Overlooked& each) {
-        bool named = function.name.rfind(each.kernel, 0) == 0;
-        bool has_variable = function.module->shared.find(each.variable) != std::string::npos;
-        return named && has_variable && report.kind == (int)each.kind && (in_shared || !each.shared_only);
-    };
-    return std::any_of(std::begin(all_overlooked), std::end(all_overlooked), fits);
+    for (const Overlooked& each : overlooked_kernels)
+        if (!function.name.rfind(each.kernel, 0) && report.kind == (int)each.kind &&
+            std::strstr(report.message, each.where))
+            return true;
+    if (report.kind != (int)emulator::Kind::uninitialised || !std::strstr(report.message, " static shared memory "))
+        return false;
+    for (const auto& [name, variable] : function.module->shared) {
+        bool inside = (std::size_t)report.byte - variable.offset < variable.bytes;
+        for (const char* each : overlooked_variables)
+            if (inside && name.find(each) != std::string::npos) return true;
+    }
+    return false;
 }
 
 // A launch that lasts comes back now and then, for Python's signal handlers. What one of them raises ends the launch,

@@ -157,6 +157,15 @@ extern "C" __global__ void parts(float4* y, int n) {
     assert [(r.line, r.byte) for r in only(found, "uninitialised")] == [(8, 12)]
 
 
+def test_what_an_earlier_block_read_in_shared_memory_is_no_race():
+    code = """extern "C" __global__ void again(float* y) {
+    __shared__ float sum;
+    y[blockIdx.x] = sum;
+    if (blockIdx.x) sum = 1;
+}"""
+    only(mistakes(RawKernel(code, "again", check=True), (3,), (1,), (np.zeros(3, f32),)), "uninitialised")
+
+
 def test_without_nm_a_shared_variable_has_no_name(monkeypatch):
     code = """extern "C" __global__ void no_names(float* y) {
     __shared__ float sums[4];

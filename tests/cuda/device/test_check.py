@@ -48,6 +48,10 @@ k((1,), (32,), (stale, y))
         "kernel('x[threadIdx.x] = y[threadIdx.x];')((1,), (32,), (x, cupy.empty(4096, np.float32)))",
         "uninitialised.*argument 1 byte 0, which nobody has written",
     ),
+    "shared memory that nobody wrote": (
+        "kernel('__shared__ float4 v[2]; v[1].x = v[1].y = v[1].z = 1; *(float4*)x = v[1];')((1,), (1,), (x, y))",
+        "uninitialised.*shared 'v' byte 28, which no thread has written",
+    ),
     "another device's memory": (
         """
 with cupy.cuda.Device(1): far = cupy.zeros(64, np.float32)
@@ -86,6 +90,41 @@ kernel("x[threadIdx.x] = y[threadIdx.x];")((1,), (64,), (x, y))
 print(int(d.sum()) > 0, float(e.sum()) < 5, a.std() > 0, cupy.cumsum(a)[-1])
 """
     assert run(program).startswith("True True True")
+
+
+CUPYS_OWN = {
+    "scans of rows": "cupy.cumsum(cupy.ones((2, 3)), axis=1); cupy.cumprod(cupy.ones((2, 300), int), axis=1)",
+    "scans of many blocks": "cupy.nancumsum(cupy.ones((600, 3), 'F'), axis=0)",
+    "padding": "a = cupy.ones((4, 4), 'F'); a.argmin(axis=0); a.max(axis=0); cupy.nanargmax(a)",
+    "padding in CUB": "cupy.ones((40, 400), 'F').argmin(axis=1)",
+    "padding in a fused kernel": "def f(x): return cupy.max(x * 2, axis=0)\ncupy.fuse(f)(cupy.ones((4, 4), 'F'))",
+    "duplicates of a sparse matrix": """
+from cupyx.scipy.sparse import coo_matrix
+at = cupy.array([0, 0, 1])
+for t in "fF?": coo_matrix((cupy.ones(3, t), (at, at)), (2, 2)).tocsr()
+""",
+    "duplicate places": """
+for t in "efd": cupy.add.at(cupy.zeros(3, t), cupy.array([0, 0]), 1)
+for t in "fd": cupy.maximum.at(cupy.zeros(3, t), cupy.array([0, 0]), 1)
+for t in "fd": cupy.minimum.at(cupy.zeros(3, t), cupy.array([0, 0]), 1)
+""",
+    "labels": "import cupyx.scipy.ndimage as n; n.label(cupy.ones((30, 40)))",
+    "shared variables with constructors": """
+import cupyx.scipy.signal as s
+s.sosfilt(s.butter(4, 0.3, output="sos"), cupy.random.rand(300))
+""",
+    "nonzero": "cupy.nonzero(cupy.ones(4356, bool)); cupy.unique(cupy.arange(4356) % 77, True, True, True)",
+}
+
+
+@pytest.mark.parametrize("what", CUPYS_OWN)
+def test_a_fault_of_cupys_own_kernels_is_not_told(what):
+    assert run(CUPYS_OWN[what] + "\nprint('right')") == "right"
+
+
+def test_what_a_program_gives_these_kernels_is_watched():
+    for call in "cupy.cumsum(a, axis=1)", "a.max(axis=0)", "cupy.nonzero(a.ravel())":
+        assert "which nobody has written" in run(f"a = cupy.empty((2, 4356), 'F')\n{call}")
 
 
 def test_the_device_goes_on_after_a_report():

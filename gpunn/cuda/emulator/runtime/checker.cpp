@@ -254,10 +254,10 @@ void Checker::access(const char* address, std::size_t bytes, bool write, bool at
 }
 
 void Checker::check_byte(const Touch& access, Cell& cell, std::size_t byte, bool& raced) {
-    bool shared = is_shared(*access.region);
-    // What an earlier block left in shared memory is gone.
-    bool was_written = cell.write_interval && !(shared && cell.write_interval < block_interval_);
-    bool was_read = cell.read_interval && !(shared && cell.read_interval < block_interval_);
+    // What an earlier block did in shared memory is gone.
+    bool from_here = std::max(cell.write_interval, cell.read_interval) >= block_interval_;
+    if (!from_here && is_shared(*access.region)) cell = Cell{};
+    bool was_written = cell.write_interval, was_read = cell.read_interval;
     if (was_written && !raced && cell.copy_under_way) {
         raced = true;
         report_race(access, byte, Earlier::copy, cell.write_interval, cell.write_thread);

@@ -368,7 +368,7 @@ def others():
     signal.pthread_kill(threading.main_thread().ident, signal.SIGURG)
 thread = threading.Thread(target=others)
 thread.start()
-launch("lasts", 1, 1, x(np.int64), np.int64(400_000_000))
+launch("lasts", 1, 1, x(np.int64), np.int64(1_500_000_000))
 thread.join()
 launch("nothing", 1, 1, x())
 launch("nothing", 1, 1, x())

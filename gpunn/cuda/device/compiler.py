@@ -30,7 +30,7 @@ _CUPY_FOLDER = "/cupy/_core/include"
 # Few are faster here: the loop then runs as one of the host.
 _KERNEL = re.compile(
     r"__global__ void \w+\((?P<parameters>[^(){}]*)\)\s*\{(?:[\s;]|#pragma[^\n]*\n)*"
-    r"CUPY_FOR\(i, _ind\.size\(\)\) \{\s*_ind\.set\(i\);"
+    r"(?P<loop>CUPY_FOR\(i, _ind\.size\(\)\) \{\s*_ind\.set\(i\);)"
 )
 _KEPT = re.compile(r"\s*(const |CArray<|CIndexer<)")  # what a kernel may not, or does not, change of its parameters
 _COUNTER = "CUPY_FOR(gpunn_counter, _ind.size()) { const ptrdiff_t i = gpunn_counter; _ind.set(i);"
@@ -40,7 +40,7 @@ _OWN_INDICES = re.compile(
     r"\b(threadIdx|blockIdx|blockDim|gridDim|__shared__|__sync\w*|\w*_sync|__activemask|asm|__asm__|atomic\w*)\b"
     r"|#\s*include\b"
 )
-_MACRO = re.compile(r"^[ \t]*#[ \t]*define\b(?:\\\n|[^\n])*", re.MULTILINE)
+_MACRO = re.compile(r"^[ \t]*#[ \t]*define\b[^\n]*", re.MULTILINE)
 _LEAVES = re.compile(r"\b(return|break|goto)\b")
 _MARK = f'\nextern "C" {build.PUBLIC} char gpunn_any_threads = 1;\n'
 
@@ -141,25 +141,23 @@ def _for_any_threads(code: str, options: str) -> str | None:
     True
     """
     own = f"#define {options}\n" + _INCLUDES.sub("", code)
-    kernel = _KERNEL.search(own)
+    kernel = _KERNEL.search(code)
     if not kernel or own.count("__global__") != 1 or own.count("CUPY_FOR") != 1:
         return None
     if _OWN_INDICES.search(own) or _WRITTEN_OTHERWISE.search(own):
         return None
     # Types have commas of their own, within brackets.
     parameters = re.split(r",(?![^<]*>)", kernel["parameters"])
-    body, depth = own[kernel.end() :], 1
-    end = 0
+    body, depth, end = code[kernel.end() :], 1, 0
     for brace in re.finditer(r"[{}]", body):
         depth += 1 if brace[0] == "{" else -1
         if not depth:
             end = brace.end()
             break
-    macros = " ".join(_MACRO.findall(own[: kernel.start()]))
+    macros = " ".join(_MACRO.findall(own))
     if not all(map(_KEPT.match, parameters)) or not _END.fullmatch(body, end) or _LEAVES.search(macros + body):
         return None
-    start = code.index("CUPY_FOR(i, _ind.size())")
-    return code[:start] + re.sub(r".*?_ind\.set\(i\);", _COUNTER, code[start:], count=1, flags=re.DOTALL) + _MARK
+    return code[: kernel.start("loop")] + _COUNTER + body + _MARK
 
 
 def _unpacked(packed: bytes) -> dict[str, str]:

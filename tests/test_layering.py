@@ -16,7 +16,7 @@ FLOORS = [
     ["errors", "files", "observer"],
     ["context"],
     ["backend"],
-    ["cuda"],
+    ["cuda", "cpu"],
     ["ops"],
     ["graph", "casting"],
     ["tensor"],

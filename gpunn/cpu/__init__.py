@@ -1,0 +1,1 @@
+"""The CPU's engine: threads over blocks of an array, and oneDNN, Intel's library of neural-network primitives."""

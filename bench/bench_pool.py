@@ -75,3 +75,11 @@ def bench_training(bench, name):
     bench.training(
         "pooling", name, [shape], out, lambda F, x: getattr(F, job)(x, window, stride), read_again=False
     )  # fmt: skip
+
+
+def bench_training_adaptive(bench):
+    shape = (bench.batch(32, 256), 512, 7, 7)
+    bench.training(
+        "pooling", "adaptive average to 1x1", [shape], (*shape[:2], 1, 1), lambda F, x: F.adaptive_avg_pool2d(x, 1),
+        read_again=False,
+    )  # fmt: skip

@@ -44,7 +44,8 @@ TRAINING = "training: "
 
 _WARM_UP_RUNS = 2
 _SECONDS = 0.25  # of measuring, for each side of a job
-_LEAST_ROUNDS, _MOST_ROUNDS = 5, 40
+_LEAST_ROUNDS, _MOST_ROUNDS = 3, 40
+_LONG = 0.1  # seconds of a run that warms up enough, the first time
 _A_ROUND = 2e-3  # at least so many seconds, on the CPU: a clock takes about 1e-6
 _LAUNCHES_A_ROUND = 20  # on a GPU: the events around them cost some microseconds too
 _MOST_COPIES, _MOST_COPIED_BYTES = 64, 4 << 30
@@ -137,34 +138,40 @@ class Bench:
             pytest.skip("not asked for")
         if reason := why_not(self.device, self.side, peer_name):
             pytest.skip(reason)
-        prepares = {"gpunn": gpunn, "peer": peer}
-        if prepares[self.side] is None:
+        sides = {"gpunn": gpunn, "peer": peer}
+        if sides[self.side] is None:
             pytest.skip("this side has no such job")
-
-        def prepared(side: str, copies: Callable[[int], int] = lambda size: 1) -> list[Run]:
-            prepare, on = prepares[side], place(self.device, side, peer_name)
-            given = inputs() if callable(inputs) else inputs
-            return [prepare(*(moved_to(on, a) for a in given)) for _ in range(copies(sum(a.nbytes for a in given)))]
-
-        more: dict[str, Any] = {}
-        if place(self.device, self.side, peer_name) in ("cupy", "torch.cuda"):
-            runs = prepared(self.side, lambda size: copies_past_cache(size, cache_bytes()) if rotate else 1)
-            seconds = time_with_events(runs, events(place(self.device, self.side, peer_name)), self.settings.seconds)
-        else:
-            key = job, shape
-            if key not in self.settings.taken:
-                sides = [self.settings.alone] if self.settings.alone else SIDES
-                runs_of = {
-                    side: prepared(side)[0]
-                    for side in (sides if self.device == "cpu" else [self.side])
-                    if prepares[side] is not None and not why_not(self.device, side, peer_name)
-                }
-                clock = clock or (time.process_time if threads() == 1 else time.perf_counter)
-                self.settings.taken[key] = time_in_turn(runs_of, clock, self.settings.seconds)
-            seconds = self.settings.taken[key][self.side]
+        given = inputs() if callable(inputs) else inputs
+        about: dict[str, Any] = {"bytes": moved, "operations": operations, "unit": unit}
         if self.device == "gpu":
-            more["machine"] = gpu_name()
-        self.record(job, shape, seconds, peer_name, bytes=moved, operations=operations, unit=unit, **more)
+            about["machine"] = gpu_name()
+        on = place(self.device, self.side, peer_name)
+        if on in ("cupy", "torch.cuda"):
+            copies = copies_past_cache(sum(a.nbytes for a in given), cache_bytes()) if rotate else 1
+            runs = [sides[self.side](*(moved_to(on, a) for a in given)) for _ in range(copies)]
+            seconds = time_with_events(runs, events(on), self.settings.seconds)
+        else:
+            clock = clock or (time.process_time if threads() == 1 else time.perf_counter)
+            seconds = self._in_turn((job, shape), sides, given, peer_name, clock)
+        self.record(job, shape, seconds, peer_name, **about)
+
+    def _in_turn(
+        self, job: tuple[str, str], sides: Mapping[str, Prepare | None], given: Sequence[np.ndarray], peer_name: str,
+        clock: Callable[[], float],
+    ) -> list[float]:  # fmt: skip
+        """The seconds of this side of a job on the CPU: it is timed when the first side is asked for, for both."""
+        if job not in self.settings.taken:
+            alone = self.side if self.device == "gpu" else self.settings.alone
+            self.settings.taken[job] = time_in_turn(
+                {
+                    side: prepare(*(moved_to(place("cpu", side, peer_name), a) for a in given))
+                    for side, prepare in sides.items()
+                    if prepare and alone in ("", side) and not why_not("cpu", side, peer_name)
+                },
+                clock,
+                self.settings.seconds,
+            )
+        return self.settings.taken[job][self.side]
 
     def training(
         self,
@@ -232,11 +239,13 @@ def time_in_turn(runs: Mapping[str, Run], clock: Callable[[], float], seconds: f
     """The seconds of a run in each round, by side; in a round each side runs, as often as it takes a clock to tell."""
     often = {}
     for side, run in runs.items():
-        for _ in range(_WARM_UP_RUNS):
+        for _ in range(1 + _WARM_UP_RUNS):
+            start = clock()
             run()
-        start = clock()
-        run()
-        often[side] = max(1, round(_A_ROUND / max(clock() - start, 1e-7)))
+            once = clock() - start
+            if once > _LONG:
+                break
+        often[side] = max(1, round(_A_ROUND / max(once, 1e-7)))
     found: dict[str, list[float]] = {side: [] for side in runs}
 
     def take_turns() -> None:

@@ -10,7 +10,8 @@ through them::
 
 float16 is computed in float32. Source: Ba, Kiros and Hinton 2016, "Layer normalization".
 
-The ways to compute are :mod:`gpunn.ops.norm.layer_kernel` and :mod:`gpunn.ops.norm.layer_rows`.
+The ways to compute are :mod:`gpunn.ops.norm.layer_onednn`, :mod:`gpunn.ops.norm.layer_kernel` and
+:mod:`gpunn.ops.norm.layer_rows`.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from types import ModuleType
 
 from gpunn.backend import Array, accumulation_dtype, operands
 from gpunn.errors import ArgumentError, ShapeError, check, check_number
-from gpunn.ops.norm import layer_kernel, layer_rows
+from gpunn.ops.norm import layer_kernel, layer_onednn, layer_rows
 from gpunn.ops.shared.checks import Size, check_shape, integer
 from gpunn.ops.shared.routes import route
 from gpunn.ops.shared.window import Sizes
 
-ROUTES: tuple[ModuleType, ...] = (layer_kernel, layer_rows)
-"""Each has ``takes(x)``, ``forward`` and ``backward``, of rows."""
+ROUTES: tuple[ModuleType, ...] = (layer_onednn, layer_kernel, layer_rows)
+"""Each has ``takes(rows)``, ``forward`` and ``backward``."""
 
 
 def layer_norm(
@@ -51,7 +52,7 @@ def layer_norm(
     if x.size == 0:
         return x.copy(), xp.zeros(len(rows), acc), xp.zeros(len(rows), acc)
     weight, bias = (None if a is None else a.reshape(-1) for a in (weight, bias))
-    y, mean, var = route(ROUTES, x).forward(rows, weight, bias, eps)
+    y, mean, var = route(ROUTES, rows).forward(rows, weight, bias, eps)
     return y.reshape(x.shape), mean, var
 
 
@@ -74,7 +75,8 @@ def layer_norm_backward(
     if x.size == 0:
         return x.copy(), xp.zeros(shape, x.dtype), xp.zeros(shape, x.dtype)
     flat = None if weight is None else weight.reshape(-1)
-    gx, gw, gb = route(ROUTES, x).backward(_rows(gy, shape), _rows(x, shape), mean, var, flat, eps)
+    rows = _rows(x, shape)
+    gx, gw, gb = route(ROUTES, rows).backward(_rows(gy, shape), rows, mean, var, flat, eps)
     return gx.reshape(x.shape), gw.reshape(shape).astype(x.dtype), gb.reshape(shape).astype(x.dtype)
 
 

@@ -41,7 +41,7 @@ def each_block(xp: Any, work: Callable[[slice], object], count: int, nbytes: int
 
 def block_length(xp: Any, count: int, nbytes: int) -> int:
     """How many entries the first block of :func:`each_block` has, and none has more."""
-    return chunks(xp, count, nbytes, on_cpu=_BLOCK_BYTES)[0].stop
+    return int(chunks(xp, count, nbytes, on_cpu=_BLOCK_BYTES)[0].stop)
 
 
 def sum_over_blocks(xp: Any, work: Callable[[slice], Sequence[Array]], count: int, nbytes: int) -> list[Array]:

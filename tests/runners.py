@@ -1,4 +1,4 @@
-"""The ways to run an operation: on NumPy, on NumPy through the emulated kernels, and on CuPy; the kernels' cases."""
+"""The ways to run an operation: on NumPy, by oneDNN, through the emulated kernels, and on CuPy; the kernels' cases."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gpunn import backend, cuda
+from gpunn.cpu import onednn
 from gpunn.data.staging import map_arrays
 
 
@@ -40,14 +41,21 @@ class Runner:
     def __call__(self, function, *args, **settings):
         if self.name == "cupy":
             args, settings = moved(args), moved(settings)
-        with cuda.emulate() if self.name == "emulated" else contextlib.nullcontext():
+        if self.name == "onednn" and (reason := onednn.found()[1]):
+            pytest.skip(reason)
+        with self._context():
             result = function(*args, **settings)
         return tuple(map(backend.to_cpu, result)) if isinstance(result, tuple) else backend.to_cpu(result)
 
+    def _context(self):
+        if self.name in ("numpy", "onednn"):
+            return onednn.engine(self.name)
+        return cuda.emulate() if self.name == "emulated" else contextlib.nullcontext()
+
 
 CUPY = pytest.param("cupy", marks=pytest.mark.gpu)
-WITH_KERNEL = ["numpy", "emulated", CUPY]
-WITHOUT_KERNEL = ["numpy", CUPY]
+WITH_KERNEL = ["numpy", "onednn", "emulated", CUPY]
+WITHOUT_KERNEL = ["numpy", "onednn", CUPY]
 
 
 def run_kernel_cases(stem):

@@ -17,6 +17,7 @@ from gpunn import backend
 from gpunn.cli import help
 from gpunn.cli.output import tell
 from gpunn.cli.progress import compiling
+from gpunn.cpu import onednn
 from gpunn.cuda import cache, tuning
 from gpunn.cuda.compiler import nvrtc_version
 from gpunn.cuda.emulator.build import host_compiler
@@ -66,6 +67,7 @@ def _facts() -> Iterator[tuple[str, str]]:
     yield "gpunn", f"{gpunn.__version__}  {Path(gpunn.__file__).parent}"
     yield "Python", f"{platform.python_version()}  {platform.platform()}"
     yield "NumPy", _version("numpy")
+    yield "oneDNN", _or_reason(onednn.about)
     yield "CuPy", _version("cupy-cuda13x", "cupy-cuda12x", "cupy")
     yield "cuda-core", _version("cuda-core")
     yield "NVRTC", _or_reason(nvrtc_version)

@@ -8,11 +8,11 @@ from __future__ import annotations
 from types import ModuleType
 
 from gpunn.backend import Array
-from gpunn.ops.pool import kernel, shifted
+from gpunn.ops.pool import kernel, onednn, shifted
 from gpunn.ops.pool.geometry import Plan
 from gpunn.ops.shared.routes import route
 
-ROUTES: tuple[ModuleType, ...] = (kernel, shifted)
+ROUTES: tuple[ModuleType, ...] = (kernel, onednn, shifted)
 """Each has ``takes(plan, x)``, and ``max_forward``, ``max_backward``, ``avg_forward`` and ``avg_backward``."""
 
 

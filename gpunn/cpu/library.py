@@ -1,0 +1,156 @@
+"""Finding oneDNN's library, and calling it.
+
+The library is ``libdnnl.so.3`` (``.dylib``, ``dnnl.dll``), 3.2 or newer, of the package ``onednn-cpu-gomp`` (the extra
+``cpu``), of conda, of a distribution, or the file that ``GPUNN_ONEDNN`` names; ``GPUNN_ONEDNN=off`` does without. Only
+the published C API is called. Source: https://uxlfoundation.github.io/oneDNN, "C API".
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import os
+import re
+import site
+import sys
+import sysconfig
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from gpunn.errors import PackageError, fail
+
+LEAST_VERSION = (3, 2)
+_NAMES = {"win32": ("dnnl.dll",), "darwin": ("libdnnl.3.dylib",)}.get(sys.platform, ("libdnnl.so.3",))
+_SEQUENTIAL, _OPENMP, _TBB = 1, 2, 4
+_ENGINES = {_SEQUENTIAL: "no threads", _OPENMP: "OpenMP", _TBB: "TBB"}
+_AVX2 = 0x7
+_STATUS = {1: "out of memory", 2: "invalid arguments", 3: "not implemented", 4: "no implementation left"}
+UNIMPLEMENTED = (3, 4)
+
+
+class Library:
+    """The loaded library, with an engine, and the version and threading it was built with."""
+
+    def __init__(self, path: str) -> None:
+        before = _openmp_libraries()
+        c = ctypes.CDLL(path)
+        self.path, self.c = path, c
+        c.dnnl_version.restype = ctypes.POINTER(_Version)
+        version = c.dnnl_version().contents
+        self.version = (version.major, version.minor, version.patch)
+        if version.major != LEAST_VERSION[0] or self.version < LEAST_VERSION:
+            least = ".".join(map(str, LEAST_VERSION))
+            raise OSError(f"{path} is oneDNN {self.version_text}; {least} or newer, below 4, is needed")
+        if version.cpu_runtime not in _ENGINES:
+            raise OSError(f"{path} is built for a thread pool or SYCL of its caller, which gpunn has not")
+        self.threading = _ENGINES[version.cpu_runtime]
+        # Two copies of Intel's runtime end the process once the second one is used; of GNU's there may be several.
+        both = before | _openmp_libraries()
+        if len(both) > 1:
+            raise OSError(f"{path} would be the second OpenMP runtime of its kind in this process: {', '.join(both)}")
+        if _is_x86() and c.dnnl_get_effective_cpu_isa() & _AVX2 != _AVX2:
+            raise OSError("this processor has no AVX2")
+        c.dnnl_memory_set_data_handle.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+        c.dnnl_primitive_execute.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
+        c.dnnl_memory_desc_get_size.argtypes, c.dnnl_memory_desc_get_size.restype = [ctypes.c_void_p], ctypes.c_size_t
+        c.dnnl_memory_desc_equal.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+        c.dnnl_primitive_desc_query_md.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
+        c.dnnl_primitive_desc_query_md.restype = ctypes.c_void_p
+        self.engine = self.new("engine_create", ctypes.c_int(1), ctypes.c_size_t(0))
+        self._threads = c.omp_get_max_threads if self.threading == "OpenMP" else (lambda: 1)
+        if self.threading == "OpenMP" and hasattr(os, "register_at_fork"):
+            # The threads of the process that forked are not in the child, where it would wait for them.
+            os.register_at_fork(after_in_child=lambda: c.omp_set_num_threads(1))
+
+    @property
+    def version_text(self) -> str:
+        return ".".join(map(str, self.version))
+
+    def threads(self) -> int:
+        """How many threads a primitive made now would use: ``OMP_NUM_THREADS``, or what threadpoolctl sets."""
+        return int(self._threads())
+
+    def new(self, name: str, *arguments: Any) -> ctypes.c_void_p:
+        """What ``dnnl_<name>`` makes."""
+        made = ctypes.c_void_p()
+        self.check(name, getattr(self.c, f"dnnl_{name}")(ctypes.byref(made), *arguments))
+        return made
+
+    def check(self, what: str, status: int) -> None:
+        """Raise for a status that is not success: MemoryError, NotServed, or RuntimeError."""
+        if not status:
+            return
+        kind: type[Exception] = MemoryError if status == 1 else RuntimeError
+        if status in UNIMPLEMENTED:
+            kind = NotServed
+        raise kind(f"oneDNN {self.version_text}: {what}: {_STATUS.get(status, f'status {status}')}")
+
+
+class NotServed(Exception):
+    """oneDNN has no implementation for what was asked."""
+
+
+class _Version(ctypes.Structure):
+    _fields_ = [
+        ("major", ctypes.c_int),
+        ("minor", ctypes.c_int),
+        ("patch", ctypes.c_int),
+        ("hash", ctypes.c_char_p),
+        ("cpu_runtime", ctypes.c_uint),
+        ("gpu_runtime", ctypes.c_uint),
+    ]
+
+
+def _is_x86() -> bool:
+    import platform
+
+    return platform.machine().lower() in ("x86_64", "amd64")
+
+
+def _openmp_libraries() -> set[str]:
+    """The files of Intel's or LLVM's OpenMP runtime that this process has loaded."""
+    try:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:  # no Linux
+        return set()
+    paths = {line.split(maxsplit=5)[-1] for line in lines if "/" in line}
+    return {os.path.realpath(path) for path in paths if re.search(r"/lib(iomp5|omp)[^/]*\.so", path)}
+
+
+@lru_cache(1)
+def found() -> tuple[Library | None, str]:
+    """The library, and why there is none.
+
+    Raises PackageError for a GPUNN_ONEDNN that cannot be used.
+    """
+    named = os.environ.get("GPUNN_ONEDNN", "")
+    if named == "off":
+        return None, "GPUNN_ONEDNN=off"
+    if named:
+        try:
+            return Library(named), ""
+        except (OSError, AttributeError) as error:
+            fail(PackageError, "oneDNN", f"GPUNN_ONEDNN must name a usable library, or be off: {error}", path=named)
+    reasons = []
+    for path in _places():
+        try:
+            return Library(path), ""
+        except (OSError, AttributeError) as error:
+            reasons.append(str(error))
+    return None, "; ".join(reasons) or "not installed: pip install onednn-cpu-gomp"
+
+
+def _places() -> Iterator[str]:
+    """Files that may be the library: of this environment, of this user, of the system."""
+    folder = "Library/bin" if sys.platform == "win32" else "lib"
+    roots = [sysconfig.get_path("data"), sys.prefix, *([site.USER_BASE] if site.USER_BASE else [])]
+    for root in dict.fromkeys(roots):
+        for name in _NAMES:
+            path = Path(root) / folder / name
+            if path.exists():
+                yield str(path)
+    system = ctypes.util.find_library("dnnl")
+    if system:
+        yield system

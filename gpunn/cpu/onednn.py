@@ -1,0 +1,315 @@
+"""Jobs of oneDNN on NumPy arrays: a primitive, the copies into and out of its formats, and its scratch memory.
+
+A primitive chooses the formats that it computes fastest in; callers see plain arrays alone. What an array has to be
+copied into lies in one arena for each thread, which the primitive's scratchpad shares. Jobs are kept by their keys,
+for each thread apart, so that no two threads meet in one; the least recently used is given up.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpunn.backend import Array
+from gpunn.context import Setting, context
+from gpunn.cpu.library import Library, NotServed, found
+from gpunn.errors import ArgumentError, PackageError, check, fail
+
+FORWARD, BACKWARD = 64, 128
+"""Kinds of propagation: of training, both."""
+
+_ANY = 1
+_FLOAT32, _UINT8, _INT32 = 3, 6, 4
+_TYPES = {np.dtype(np.float32): _FLOAT32, np.dtype(np.uint8): _UINT8, np.dtype(np.int32): _INT32}
+_KEPT = 512  # jobs of a thread
+_ALIGNMENT = 64
+_KEPT_BYTES = 32 << 20  # of a thread's arena; what needs more has it for one call
+_SCRATCHPAD_OF_CALLER = 1
+_SCRATCHPAD, _WORKSPACE = 80, 64
+_LAYOUT_OF_ARGUMENT = 255
+_MOST_AXES = 12
+
+_choice: Setting[str] = Setting("cpu engine", "auto")
+
+
+@context
+def engine(name: str) -> Iterator[None]:
+    """Within this context NumPy arrays are computed with by ``"numpy"`` alone, by ``"onednn"`` where it has a way, or,
+    the default, by ``"auto"``: oneDNN where it is installed.
+
+    >>> import gpunn
+    >>> with engine("numpy"):
+    ...     gpunn.functional.relu(np.float32([-1, 2])).tolist()
+    [0.0, 2.0]
+
+    Raises ArgumentError for another name, PackageError for ``"onednn"`` where that cannot be loaded.
+    """
+    op = "engine"
+    check(name in ("auto", "numpy", "onednn"), ArgumentError, op, 'name is "auto", "numpy" or "onednn"', name=name)
+    if name == "onednn":
+        library, why = found()
+        if library is None:
+            fail(PackageError, op, "oneDNN cannot be loaded", why=why)
+    with _choice.using(name):
+        yield
+
+
+def takes(*arrays: Array) -> bool:
+    """Whether oneDNN is here, and asked for, and these are NumPy arrays of float32 that hold something.
+
+    >>> takes(np.ones(3))
+    False
+    """
+    if _choice.get() == "numpy" or found()[0] is None:
+        return False
+    return all(type(x) is np.ndarray and x.dtype == np.float32 and x.size > 0 for x in arrays)
+
+
+# ---- descriptions ---------------------------------------------------------------------------------------------------
+
+
+class Layout:
+    """How an array lies in memory: its shape, its dtype, and strides or, with ``free``, what the primitive chooses."""
+
+    def __init__(self, shape: Sequence[int], dtype: Any = np.float32, free: bool = False) -> None:
+        library = loaded()
+        name, kind = "memory_desc_create_with_tag", ctypes.c_int(_TYPES[np.dtype(dtype)])
+        last: Any = ctypes.c_int(_ANY)
+        if not free:
+            name, last = "memory_desc_create_with_strides", dims(_strides(shape))
+        self.handle = library.new(name, ctypes.c_int(len(shape)), dims(shape), kind, last)
+        self._destroy = library.c.dnnl_memory_desc_destroy
+
+    def __del__(self) -> None:
+        if hasattr(self, "_destroy"):
+            self._destroy(self.handle)
+
+
+def dims(values: Sequence[int]) -> Any:
+    """``values`` as the array of sizes that the C API takes."""
+    return (ctypes.c_int64 * _MOST_AXES)(*values)
+
+
+def _strides(shape: Sequence[int]) -> list[int]:
+    strides = [1] * len(shape)
+    for axis in range(len(shape) - 2, -1, -1):
+        strides[axis] = strides[axis + 1] * shape[axis + 1]
+    return strides
+
+
+class Description:
+    """A primitive's description: of ``dnnl_<name>_primitive_desc_create`` with ``arguments``, a Layout among them.
+
+    Raises NotServed if oneDNN has no implementation.
+    """
+
+    def __init__(self, name: str, *arguments: Any) -> None:
+        library = loaded()
+        attributes = library.new("primitive_attr_create")
+        try:
+            mode = ctypes.c_int(_SCRATCHPAD_OF_CALLER)
+            library.check(name, library.c.dnnl_primitive_attr_set_scratchpad_mode(attributes, mode))
+            engine = () if name == "reorder" else (library.engine,)  # that one has an engine beside each layout
+            raw = [_raw(a) for a in (*engine, *arguments, attributes)]
+            self.handle = library.new(f"{name}_primitive_desc_create", *raw)
+        finally:
+            library.c.dnnl_primitive_attr_destroy(attributes)
+        self._library = library
+
+    def __del__(self) -> None:
+        if hasattr(self, "_library"):
+            self._library.c.dnnl_primitive_desc_destroy(self.handle)
+
+    def layout(self, number: int) -> ctypes.c_void_p:
+        """The layout of an argument; it lives as long as this description."""
+        query = self._library.c.dnnl_primitive_desc_query_md
+        return ctypes.c_void_p(query(self.handle, _LAYOUT_OF_ARGUMENT, number))
+
+    def bytes_of(self, number: int) -> int:
+        """The size of an argument; 0 if the primitive has no such argument."""
+        layout = self.layout(number)
+        return int(self._library.c.dnnl_memory_desc_get_size(layout)) if layout else 0
+
+    def has(self, number: int, layout: Layout) -> bool:
+        """Whether the argument is laid out so."""
+        return bool(self._library.c.dnnl_memory_desc_equal(layout.handle, self.layout(number)))
+
+
+def _raw(argument: Any) -> Any:
+    if isinstance(argument, Layout | Description):
+        return argument.handle
+    if isinstance(argument, float):
+        return ctypes.c_float(argument)
+    return ctypes.c_int(argument) if isinstance(argument, int) else argument
+
+
+# ---- jobs -----------------------------------------------------------------------------------------------------------
+
+
+class Argument(NamedTuple):
+    """An argument of a primitive: its number, the layout of the caller's array (None: as the primitive has it), and
+    whether the primitive writes it."""
+
+    number: int
+    layout: Layout | None
+    written: bool = False
+
+
+class _Pair(ctypes.Structure):
+    _fields_ = [("number", ctypes.c_int), ("memory", ctypes.c_void_p)]
+
+
+class Job:
+    """A primitive that takes arrays, one for each of ``arguments`` and in their order."""
+
+    def __init__(self, description: Description, arguments: Sequence[Argument]) -> None:
+        library = loaded()
+        self._library, self._owned = library, _Owned(library)
+        self._description, self._layouts = description, [a.layout for a in arguments]
+        self._stream = library.new("stream_create", library.engine, ctypes.c_int(1))
+        self._owned.append("stream", self._stream)
+        self._outer: list[Any] = []
+        self._inner: list[tuple[Any, int]] = []
+        self._bytes = 0
+        before: list[Any] = []
+        after: list[Any] = []
+        pairs = []
+        for number, layout, written in arguments:
+            wanted = description.layout(number)
+            own = wanted if layout is None else layout.handle
+            memory = self._memory(own)
+            self._outer.append(memory)
+            if layout is not None and not description.has(number, layout):
+                inner = self._memory(wanted)
+                self._inner.append((inner, self._reserve(description.bytes_of(number))))
+                if written:
+                    after.append((self._copy(wanted, own), [(1, inner), (17, memory)]))
+                else:
+                    before.append((self._copy(own, wanted), [(1, memory), (17, inner)]))
+                memory = inner
+            pairs.append((number, memory))
+        self._steps = [self._step(*step) for step in (*before, (description, pairs), *after)]
+
+    def _copy(self, source: Any, target: Any) -> Description:
+        engine = self._library.engine
+        return Description("reorder", source, engine, target, engine)
+
+    def _memory(self, layout: Any) -> ctypes.c_void_p:
+        memory = self._library.new("memory_create", layout, self._library.engine, None)
+        self._owned.append("memory", memory)
+        return memory
+
+    def _reserve(self, size: int) -> int:
+        start = self._bytes
+        self._bytes += -(-size // _ALIGNMENT) * _ALIGNMENT
+        return start
+
+    def _step(self, description: Description, pairs: list[tuple[int, Any]]) -> tuple[Any, Any, int]:
+        primitive = self._library.new("primitive_create", description.handle)
+        self._owned.append("primitive", primitive)
+        size = description.bytes_of(_SCRATCHPAD)
+        if size:
+            scratchpad = self._memory(description.layout(_SCRATCHPAD))
+            self._inner.append((scratchpad, self._reserve(size)))
+            pairs = [*pairs, (_SCRATCHPAD, scratchpad)]
+        return primitive, (_Pair * len(pairs))(*[_Pair(number, memory) for number, memory in pairs]), len(pairs)
+
+    def __call__(self, *arrays: Array) -> None:
+        """Run on contiguous arrays of the layouts."""
+        c = self._library.c
+        set_handle, execute, stream = c.dnnl_memory_set_data_handle, c.dnnl_primitive_execute, self._stream
+        for memory, array in zip(self._outer, arrays, strict=True):
+            set_handle(memory, array.ctypes.data)
+        if self._bytes:
+            arena = _here.memory(self._bytes)
+            start = arena.ctypes.data
+            for memory, offset in self._inner:
+                set_handle(memory, start + offset)
+        for primitive, pairs, count in self._steps:
+            status = execute(primitive, stream, count, pairs)
+            if status:
+                self._library.check("primitive_execute", status)
+        c.dnnl_stream_wait(stream)
+
+
+class _Owned:
+    """What is given back to oneDNN with this object."""
+
+    def __init__(self, library: Library) -> None:
+        self._library, self._all = library, list[tuple[str, Any]]()
+
+    def append(self, kind: str, handle: Any) -> None:
+        self._all.append((kind, handle))
+
+    def __del__(self) -> None:
+        for kind, handle in reversed(self._all):
+            getattr(self._library.c, f"dnnl_{kind}_destroy")(handle)
+
+
+class _Thread(threading.local):
+    """What a thread keeps: its jobs, and its arena."""
+
+    def __init__(self) -> None:
+        self.jobs: OrderedDict[Hashable, Job | None] = OrderedDict()
+        self.arena = np.empty(0, np.uint8)
+
+    def memory(self, size: int) -> Array:
+        """Memory of ``size`` bytes at least, which starts at a multiple of the alignment."""
+        if self.arena.size >= size:
+            return self.arena
+        whole = np.empty(size + _ALIGNMENT, np.uint8)
+        start = -whole.ctypes.data % _ALIGNMENT
+        new = whole[start : start + size]
+        if size <= _KEPT_BYTES:
+            self.arena = new
+        return new
+
+
+_here = _Thread()
+
+
+def job(make: Callable[..., Job], *settings: Hashable) -> Job | None:
+    """``make(*settings)``, kept for this thread; None if oneDNN has no implementation."""
+    jobs, key = _here.jobs, (make, loaded().threads(), settings)
+    try:
+        kept = jobs[key]
+    except KeyError:
+        try:
+            kept = make(*settings)
+        except NotServed:
+            kept = None
+        jobs[key] = kept
+        if len(jobs) > _KEPT:
+            jobs.popitem(last=False)
+        return kept
+    jobs.move_to_end(key)
+    return kept
+
+
+def loaded() -> Library:
+    """The library, where :func:`takes` said that it is there."""
+    library, _ = found()
+    assert library is not None
+    return library
+
+
+def about() -> str:
+    """What is used: the version, threads and file; or why nothing is."""
+    library, why = found()
+    if library is None:
+        return f"none: {why}"
+    return f"{library.version_text}  {library.threading}, threads: {library.threads()}  {library.path}"
+
+
+def release() -> None:
+    """Give back what this thread keeps: jobs, and the memory that they compute in.
+
+    >>> release()
+    """
+    _here.jobs.clear()
+    _here.arena = np.empty(0, np.uint8)

@@ -1,0 +1,121 @@
+"""Convolution of float32 by oneDNN, on the CPU: direct convolutions in blocked formats, copies into them included."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gpunn import cuda
+from gpunn.backend import Array
+from gpunn.cpu import onednn
+from gpunn.cpu.library import NotServed
+from gpunn.ops.conv.geometry import Plan
+from gpunn.ops.shared.checks import Size
+from gpunn.ops.shared.window import Window
+
+_DIRECT = 1
+_X, _W, _B, _Y = 1, 33, 41, 17
+_GX, _GW, _GY = 129, 161, 145
+
+
+def takes(job: str, plan: Plan, x: Array, fused: bool) -> bool:
+    """True for float32 on the CPU where the library is, unless kernels are emulated."""
+    if not onednn.takes(x) or cuda.takes(x) or 0 in plan.y_shape or 0 in plan.x_shape:
+        return False
+    return onednn.job(_JOBS[job], *_settings(plan)) is not None
+
+
+def forward(plan: Plan, x: Array, w: Array, b: Array | None, relu: bool) -> Array:
+    """y (N, K, *out), with the bias b added unless it is None, and cut off at 0 if ``relu``."""
+    y = np.empty(plan.y_shape, x.dtype)
+    if b is None:
+        _run(_forward, plan, x, w, y)
+    else:
+        _run(_forward_bias, plan, x, w, b, y)
+    if relu:
+        np.maximum(y, 0, out=y)  # oneDNN's own would make 0 of NaN
+    return y
+
+
+def backward_x(plan: Plan, gy: Array, w: Array) -> Array:
+    """gx (N, C, *image)."""
+    gx = np.empty(plan.x_shape, gy.dtype)
+    _run(_backward_x, plan, gy, w, gx)
+    return gx
+
+
+def backward_w(plan: Plan, gy: Array, x: Array) -> Array:
+    """gw (K, C/groups, *kernel)."""
+    gw = np.empty(plan.w_shape, gy.dtype)
+    _run(_backward_w, plan, gy, x, gw)
+    return gw
+
+
+def _run(make: Any, plan: Plan, *arrays: Array) -> None:
+    run = onednn.job(make, *_settings(plan))
+    assert run is not None
+    run(*map(np.ascontiguousarray, arrays))
+
+
+def _settings(plan: Plan) -> tuple[Any, ...]:
+    return plan.x_shape, plan.w_shape, plan.y_shape, plan.window, plan.groups
+
+
+class _Problem:
+    """The layouts and settings that the three passes share."""
+
+    def __init__(self, x: Size, w: Size, y: Size, window: Window, groups: int) -> None:
+        w = w if groups == 1 else (groups, w[0] // groups, *w[1:])
+        self.x, self.w, self.y, self.b = map(onednn.Layout, (x, w, y, y[1:2]))
+        self.free = [onednn.Layout(shape, free=True) for shape in (x, w, y)]
+        ends = zip(x[2:], y[2:], window.stride, window.pads, window.extent(), strict=True)
+        after = [(n - 1) * step + extent - size - before for size, n, step, (before, _), extent in ends]
+        if any(pad < -step for pad, step in zip(after, window.stride, strict=True)):
+            raise NotServed("elements that no window reaches, beyond a stride")
+        before = [before for before, _ in window.pads]
+        dilation = [apart - 1 for apart in window.dilation]
+        self.geometry = [onednn.dims(each) for each in (window.stride, dilation, before, after)]
+
+    def forward(self, bias: bool) -> onednn.Description:
+        x, w, y = self.free
+        b = self.b if bias else None
+        return onednn.Description("convolution_forward", onednn.FORWARD, _DIRECT, x, w, b, y, *self.geometry)
+
+
+def _forward(*settings: Any) -> onednn.Job:
+    return _forward_of(False, *settings)
+
+
+def _forward_bias(*settings: Any) -> onednn.Job:
+    return _forward_of(True, *settings)
+
+
+def _forward_of(bias: bool, *settings: Any) -> onednn.Job:
+    problem = _Problem(*settings)
+    arguments = [onednn.Argument(_X, problem.x), onednn.Argument(_W, problem.w)]
+    if bias:
+        arguments.append(onednn.Argument(_B, problem.b))
+    arguments.append(onednn.Argument(_Y, problem.y, written=True))
+    return onednn.Job(problem.forward(bias), arguments)
+
+
+def _backward_x(*settings: Any) -> onednn.Job:
+    problem = _Problem(*settings)
+    x, w, y = problem.free
+    hint = problem.forward(False)
+    own = onednn.Description("convolution_backward_data", _DIRECT, x, w, y, *problem.geometry, hint)
+    arguments = [onednn.Argument(_GY, problem.y), onednn.Argument(_W, problem.w)]
+    return onednn.Job(own, [*arguments, onednn.Argument(_GX, problem.x, written=True)])
+
+
+def _backward_w(*settings: Any) -> onednn.Job:
+    problem = _Problem(*settings)
+    x, w, y = problem.free
+    hint = problem.forward(False)
+    own = onednn.Description("convolution_backward_weights", _DIRECT, x, w, None, y, *problem.geometry, hint)
+    arguments = [onednn.Argument(_GY, problem.y), onednn.Argument(_X, problem.x)]
+    return onednn.Job(own, [*arguments, onednn.Argument(_GW, problem.w, written=True)])
+
+
+_JOBS = {"forward": _forward, "backward_x": _backward_x, "backward_w": _backward_w}

@@ -18,13 +18,11 @@ import importlib.util
 import itertools
 import math
 import os
-import re
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +30,7 @@ import pytest
 
 from gpunn import backend, tensor
 from gpunn import functional as F
+from gpunn.cpu import onednn
 
 SIDES = ("gpunn", "peer")
 DEVICES = ("cpu", "gpu")
@@ -74,18 +73,17 @@ def clock() -> tuple[Callable[[], float], str]:
     return time.perf_counter, "time on the wall"
 
 
-def libraries() -> list[str]:
-    """Those loaded here that compute on the CPU, with how many threads, and oneDNN if gpunn has it."""
+def libraries(alone: str = "") -> list[str]:
+    """Those that compute on the CPU in this process, with their threads; of gpunn, whether it has oneDNN."""
     from threadpoolctl import threadpool_info
 
-    found = [
-        f"{each['internal_api']}{' ' + each['version'] if each['version'] else ''}: {each['num_threads']}"
-        for each in threadpool_info()
-    ]
-    maps = Path("/proc/self/maps")  # PyTorch's own oneDNN is a part of its library
-    if maps.exists() and (match := re.search(r"libdnnl[^/\s]*$", maps.read_text(encoding="utf-8"), re.M)):
-        found.append(match[0])
-    return found
+    engine = ""
+    if alone != "peer":
+        library, _ = onednn.found()
+        engine = "gpunn without oneDNN" if library is None else f"gpunn's oneDNN {library.version_text}"
+    found = [f"{each['internal_api']} {each['version'] or ''}".strip() for each in threadpool_info()]
+    counts = [each["num_threads"] for each in threadpool_info()]
+    return [*filter(None, [engine]), *(f"{name}: {count}" for name, count in zip(found, counts, strict=True))]
 
 
 def why_not(device: str, side: str, peer: str = "PyTorch") -> str:

@@ -28,10 +28,12 @@ import math
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
+
+from gpunn.errors import FileError
 
 NOT_MEASURED = "not measured"
 DEVICES = {"cpu": "CPU", "gpu": "GPU"}
@@ -164,12 +166,9 @@ def summary(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     return lines
 
 
-def columns(lines: Sequence[Sequence[str]], alignment: str) -> Iterator[str]:
-    """Lines of text, each column of the width of its widest cell, to the left ``<`` or to the right ``>``."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        cells = (f"{cell:{side}{width}}" for cell, side, width in zip(line, alignment, widths, strict=True))
-        yield "  ".join(cells).rstrip()
+def facts(row: Row) -> dict[str, Any]:
+    """A job for programs."""
+    return asdict(row) | {"ratio": row.ratio}
 
 
 def percent(share: float | None) -> str:
@@ -239,6 +238,26 @@ def slower(now: Sequence[Row], before: Sequence[Row]) -> list[tuple[Row, float, 
         if least > most:
             found.append((row, was, middle))
     return found
+
+
+def compared(
+    now: Sequence[Row], before: Sequence[Row], worse: Sequence[tuple[Row, float, float]], path: Path
+) -> Iterator[str]:
+    """In words: what of ``now`` is :func:`slower`, and what there is nothing to compare with.
+
+    Raises FileError if ``before``, which is of ``path``, has none of the jobs.
+    """
+    names = {row.name for row in before}
+    new = [row for row in now if row.name not in names]
+    if len(new) == len(now):
+        raise FileError(f"{path}: it must have a job of those that were measured")
+    for row, was, is_now in worse:
+        unit = "times the peer's" if row.ratio is not None and is_now == row.ratio else "s"
+        yield f"slower than in {path}: {row.job} {row.shape}, {is_now:.3g} {unit}, before {was:.3g}"
+    if not worse:
+        yield f"nothing is slower than in {path} beyond the spread"
+    if new:
+        yield f"not in {path}: {', '.join(f'{row.job} {row.shape}' for row in new)}"
 
 
 def span(row: Row, over_peer: bool) -> tuple[float, float, float]:
@@ -328,6 +347,7 @@ def quotient(text: str) -> float:
 
 
 def read_rows(result: dict[str, Any]) -> list[Row]:
+    """The jobs of a result, those of one name together."""
     rows: dict[tuple[str, str, str], Row] = {}
     for one in result["benchmarks"]:
         about = one["extra_info"]
@@ -336,7 +356,8 @@ def read_rows(result: dict[str, Any]) -> list[Row]:
         row = rows.setdefault(key, Row(*key, about["peer"], *counts))
         row.seconds[about["side"]] = about["seconds"]
         row.quartiles[about["side"]] = tuple(about["quartiles"])
-    return [*rows.values()]
+    order = [*dict.fromkeys(row.job for row in rows.values())]
+    return sorted(rows.values(), key=lambda row: order.index(row.job))
 
 
 def read_ceilings(rows: list[Row], device: str) -> dict[str, float]:

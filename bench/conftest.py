@@ -60,8 +60,9 @@ def pytest_benchmark_update_machine_info(config, machine_info) -> None:
 def pytest_terminal_summary(terminalreporter, config) -> None:
     """A line for each job, and the geometric means of the families."""
     benchmarks = [{"extra_info": one.extra_info} for one in config._benchmarksession.benchmarks]
-    lines = [report.HEAD, *report.summary(report.read_rows({"benchmarks": benchmarks}))]
-    terminalreporter.write_line(table(lines, "<<>>>>"))
+    if benchmarks:
+        lines = [report.HEAD, *report.summary(report.read_rows({"benchmarks": benchmarks}))]
+        terminalreporter.write_line(table(lines, "<<>>>>"))
 
 
 @pytest.fixture(scope="session", autouse=True)

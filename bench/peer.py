@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from gpunn import backend, tensor
 from gpunn import functional as F
@@ -75,15 +76,13 @@ def clock() -> tuple[Callable[[], float], str]:
 
 def libraries(alone: str = "") -> list[str]:
     """Those that compute on the CPU in this process, with their threads; of gpunn, whether it has oneDNN."""
-    from threadpoolctl import threadpool_info
-
     engine = ""
     if alone != "peer":
         library, _ = onednn.found()
         engine = "gpunn without oneDNN" if library is None else f"gpunn's oneDNN {library.version_text}"
-    found = [f"{each['internal_api']} {each['version'] or ''}".strip() for each in threadpool_info()]
-    counts = [each["num_threads"] for each in threadpool_info()]
-    return [*filter(None, [engine]), *(f"{name}: {count}" for name, count in zip(found, counts, strict=True))]
+    pools = threadpool_info()
+    found = [f"{each['internal_api']} {each['version'] or ''}".strip() + f": {each['num_threads']}" for each in pools]
+    return [*filter(None, [engine]), *sorted(found)]
 
 
 def why_not(device: str, side: str, peer: str = "PyTorch") -> str:

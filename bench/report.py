@@ -287,12 +287,13 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     axes = page.add_subplot()
     for place, row in enumerate(shown):
         colour = COLOURS[kinds.index(row.family or row.job) % len(COLOURS)]
-        axes.barh(place, math.log2(row.ratio), color=colour)
-        axes.annotate(f" {row.ratio:.2f} ", (math.log2(row.ratio), place), va="center", fontsize=7)
+        end, beyond = math.log2(row.ratio), "right" if row.ratio < 1 else "left"
+        axes.barh(place, end, color=colour)
+        axes.text(end, place, f" {row.ratio:.2f} ", ha=beyond, va="center", fontsize=7)
     axes.axvline(0, color="black", linewidth=1)
     axes.set_yticks(range(len(shown)), [f"{row.family or row.job}: {row.shape}" for row in shown], fontsize=7)
-    axes.invert_yaxis()
-    powers = range(math.floor(axes.get_xlim()[0]), math.ceil(axes.get_xlim()[1]) + 1)
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    powers = range(math.floor(axes.get_xlim()[0]) - 1, math.ceil(axes.get_xlim()[1]) + 1)
     axes.set_xticks(powers, [f"{2.0**power:g}" for power in powers])
     axes.set_xlabel("time of gpunn over that of the peer")
     save(page, path)

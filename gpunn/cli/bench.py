@@ -22,7 +22,8 @@ from gpunn.files import shipped, write_atomically
 SLOWER = 3
 """The exit code where ``--compare`` finds a job that became slower."""
 
-_QUICK, _FULL = 0.1, 1.0  # seconds of measuring, for each side of a job
+_QUICK, _FULL = 0.2, 1.0  # seconds of measuring, for each side of a job
+_TRAINING, _ALL = "cpu- and (training or ceilings)", "cpu-"  # as pytest's -k has them
 _FULL_TURNS = 3  # of each library, where each has a process of its own
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -115,8 +116,7 @@ def _measure(report: Any, full: bool, only: str, threads: int) -> tuple[dict[str
     """The result of all processes in one, and which benchmarks failed."""
     sides = ["gpunn", *(["peer"] if _is_installed("torch") else [])]
     turns = [[f"--side={side}"] for side in sides] * (_FULL_TURNS if full else 1) if threads > 1 else [[]]
-    jobs = "cpu-" if full else "cpu- and (training or ceilings)"
-    options = ["-k", jobs, f"--only={only}", f"--seconds={_FULL if full else _QUICK}"]
+    options = ["-k", _ALL if full else _TRAINING, f"--only={only}", f"--seconds={_FULL if full else _QUICK}"]
     results, failed = [], []
     with tempfile.TemporaryDirectory() as folder, measuring() as on_job:
         for turn, side in enumerate(turns):
@@ -135,8 +135,8 @@ def _measure(report: Any, full: bool, only: str, threads: int) -> tuple[dict[str
 
 def _run(options: Sequence[str], threads: int, on_line: Callable[[float, str], None]) -> list[str]:
     """Run pytest in ``bench/``; ``on_line`` gets the part that is done and the benchmark. Gives what failed."""
-    environment = os.environ | dict.fromkeys(_THREADS, str(threads)) | {"PYTHONUNBUFFERED": "1"}
-    environment.pop("PYTEST_ADDOPTS", None)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment |= dict.fromkeys(_THREADS, str(threads)) | {"PYTHONUNBUFFERED": "1"}
     here = str(Path(__file__).parents[2])  # this gpunn, wherever the process starts
     environment["PYTHONPATH"] = os.pathsep.join([here, *filter(None, [environment.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-p", "no:xdist", *options]
@@ -156,7 +156,7 @@ def _run(options: Sequence[str], threads: int, on_line: Callable[[float, str], N
             raise
     failed = [line for line in told if line.startswith(("FAILED ", "ERROR "))]
     if process.returncode > 1:  # what ended it is no benchmark
-        failed += [f"pytest ended with {process.returncode}: {' / '.join(told[-3:])}"]
+        failed += [f"pytest ended with {process.returncode}: {' / '.join(filter(None, told[-5:]))}"]
     return failed
 
 

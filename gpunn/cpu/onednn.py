@@ -74,14 +74,17 @@ def takes(*arrays: Array) -> bool:
 
 
 class Layout:
-    """How an array lies in memory: its shape, its dtype, and strides or, with ``free``, what the primitive chooses."""
+    """How an array lies in memory: its shape, its dtype, and ``strides`` in elements (of a contiguous array if left
+    out) or, with ``free``, what the primitive chooses."""
 
-    def __init__(self, shape: Sequence[int], dtype: Any = np.float32, free: bool = False) -> None:
+    def __init__(
+        self, shape: Sequence[int], dtype: Any = np.float32, free: bool = False, strides: Sequence[int] | None = None
+    ) -> None:
         library = loaded()
         name, kind = "memory_desc_create_with_tag", ctypes.c_int(_TYPES[np.dtype(dtype)])
         last: Any = ctypes.c_int(_ANY)
         if not free:
-            name, last = "memory_desc_create_with_strides", dims(_strides(shape))
+            name, last = "memory_desc_create_with_strides", dims(_strides(shape) if strides is None else strides)
         self.handle = library.new(name, ctypes.c_int(len(shape)), dims(shape), kind, last)
         self._destroy = library.c.dnnl_memory_desc_destroy
 
@@ -218,6 +221,10 @@ class Job:
             self._inner.append((scratchpad, self._reserve(size)))
             pairs = [*pairs, (_SCRATCHPAD, scratchpad)]
         return primitive, (_Pair * len(pairs))(*[_Pair(number, memory) for number, memory in pairs]), len(pairs)
+
+    def bytes_of(self, number: int) -> int:
+        """The size of an argument as the primitive has it."""
+        return self._description.bytes_of(number)
 
     def __call__(self, *arrays: Array) -> None:
         """Run on contiguous arrays of the layouts."""

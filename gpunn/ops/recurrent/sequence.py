@@ -22,11 +22,11 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from gpunn.backend import Array
-from gpunn.ops.recurrent import steps
+from gpunn.ops.recurrent import onednn, steps
 from gpunn.ops.recurrent.rows import Inputs, Needs
 from gpunn.ops.shared.routes import route
 
-ROUTES: tuple[ModuleType, ...] = (steps,)
+ROUTES: tuple[ModuleType, ...] = (onednn, steps)
 """Each has ``takes(inputs)``, ``forward(inputs)`` and ``backward(inputs, gout, out, values, needs)``."""
 
 

@@ -51,18 +51,27 @@ def takes(inputs: Inputs) -> bool:
     return all(onednn.job(make, *_settings(inputs)) is not None for make in (_forward, _backward))
 
 
-def forward(inputs: Inputs) -> tuple[Array, list[Array]]:
-    """The outputs and last states, and the workspace."""
-    return _run_forward(inputs, _arrays(inputs))
+class _Saved(NamedTuple):
+    """The arrays that forward took, and its workspace until backward spends it."""
+
+    given: list[Array]
+    workspace: list[Array]
 
 
-def backward(inputs: Inputs, gout: Array, out: Array, saved: list[Array], needs: Needs) -> list[Array | None]:
+def forward(inputs: Inputs) -> tuple[Array, _Saved]:
+    """The outputs and last states, and what backward wants back."""
+    given = _arrays(inputs)
+    out, workspace = _run_forward(inputs, given)
+    return out, _Saved(given, [workspace])
+
+
+def backward(inputs: Inputs, gout: Array, out: Array, saved: _Saved, needs: Needs) -> list[Array | None]:
     """The gradients of x, the states and the weights."""
-    given, kind = _arrays(inputs), _KINDS[inputs.cell]
+    given, kind = saved.given, _KINDS[inputs.cell]
     try:
-        workspace = saved.pop()
+        workspace = saved.workspace.pop()
     except IndexError:
-        workspace = _run_forward(inputs, given)[1].pop()
+        _, workspace = _run_forward(inputs, given)
     results = [np.empty(a.shape, a.dtype) for a in given]
     ends = *_parts(inputs, out), *_parts(inputs, np.ascontiguousarray(gout))
     _job(_backward, inputs)(*given, *ends, *results, workspace)
@@ -102,12 +111,12 @@ def _parts(inputs: Inputs, out: Array) -> list[Array]:
 # ---- jobs -----------------------------------------------------------------------------------------------------------
 
 
-def _run_forward(inputs: Inputs, given: list[Array]) -> tuple[Array, list[Array]]:
+def _run_forward(inputs: Inputs, given: list[Array]) -> tuple[Array, Array]:
     job, (n, hidden) = _job(_forward, inputs), inputs.states[0].shape
     out = np.empty((len(inputs.x) + len(inputs.states) * n, hidden), inputs.x.dtype)
     workspace = np.empty(job.bytes_of(_WORKSPACE), np.uint8)
     job(*given, *_parts(inputs, out), workspace)
-    return out, [workspace]
+    return out, workspace
 
 
 def _job(make: Any, inputs: Inputs) -> onednn.Job:

@@ -1,5 +1,6 @@
 import peer
 import pytest
+from peer import torch
 
 from gpunn.ops.norm import batch as batch_norm
 
@@ -10,8 +11,6 @@ EPS = 1e-5
 
 @pytest.mark.parametrize("name", SHAPES)
 def bench_forward(bench, name):
-    import torch
-
     shape = (bench.batch(*BATCH[name]), *SHAPES[name])
     inputs = peer.arrays(shape, shape[1:2], shape[1:2])
 
@@ -27,8 +26,6 @@ def bench_forward(bench, name):
 
 @pytest.mark.parametrize("name", SHAPES)
 def bench_backward(bench, name):
-    import torch
-
     shape = (bench.batch(*BATCH[name]), *SHAPES[name])
     inputs = peer.arrays(shape, shape, shape[1:2], shape[1:2])
 
@@ -41,3 +38,12 @@ def bench_backward(bench, name):
         return peer.gradient(torch.nn.functional.batch_norm(x, None, None, weight, bias, True, 0.1, EPS), leaves, gy)
 
     bench.measure("batch norm backward", f"{name} {shape}", inputs, ours, theirs, moved=5 * inputs[0].nbytes)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def bench_training(bench, name):
+    shape = (bench.batch(*BATCH[name]), *SHAPES[name])
+    bench.training(
+        "normalisation", f"batch norm, {name}", [shape, shape[1:2], shape[1:2]], shape,
+        lambda F, x, weight, bias: F.batch_norm(x, None, None, weight, bias, True, 0.1, EPS),
+    )  # fmt: skip

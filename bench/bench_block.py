@@ -1,6 +1,7 @@
 import numpy as np
 import peer
 import pytest
+from peer import torch
 
 from gpunn.ops import block
 
@@ -10,8 +11,6 @@ SETTINGS = (3, 2, 0, 5, 1e-4, 0.75, 2.0, "mean")
 
 
 def composed(job):
-    import torch
-
     def pool(v):
         return torch.nn.functional.max_pool2d(v, 3, 2)
 

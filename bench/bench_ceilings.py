@@ -3,6 +3,7 @@
 import numpy as np
 import peer
 import pytest
+from peer import torch
 
 from gpunn.backend import get_array_module
 
@@ -30,8 +31,6 @@ def bench_matrix(bench, unit):
     peer.torch_precision(unit)
 
     def theirs(a, b):
-        import torch
-
         kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(unit, torch.float32)
         a, b = a.to(kind), b.to(kind)
         return lambda: a @ b

@@ -1,5 +1,7 @@
+import math
+
 import pytest
-from conv_jobs import JOBS, Layer, measure
+from conv_jobs import JOBS, Layer, measure, measure_training
 
 LAYERS = {
     "AlexNet conv1": Layer(3, 227, 96, 11, 4, 0, 1),
@@ -17,3 +19,38 @@ LAYERS = {
 @pytest.mark.parametrize("job", JOBS)
 def bench_conv(bench, name, job):
     measure(bench, "conv", name, LAYERS[name], job)
+
+
+TRAINED = LAYERS | {
+    "AlexNet conv4": Layer(384, 13, 384, 3, 1, 1, 2),
+    "AlexNet conv5": Layer(384, 13, 256, 3, 1, 1, 2),
+    "VGG 3x3, 128": Layer(128, 56, 128, 3, 1, 1, 1, (2, 64)),
+}
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def bench_training(bench, name):
+    measure_training(bench, name, TRAINED[name])
+
+
+OTHER_RANKS = {  # function, images (C, ...), filters, stride, padding, batch
+    "1-D, 64": ("conv1d", (64, 256), (64, 64, 3), 1, 1, (16, 512)),
+    "3-D, 16": ("conv3d", (16, 16, 32, 32), (32, 16, 3, 3, 3), 1, 1, (2, 32)),
+    "transposed 4x4, stride 2": ("conv_transpose2d", (128, 28, 28), (128, 64, 4, 4), 2, 1, (4, 64)),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_RANKS)
+def bench_training_other(bench, name):
+    function, image, w, stride, padding, batch = OTHER_RANKS[name]
+    n, filters = bench.batch(*batch), w[1] if "transpose" in function else w[0]
+    if "transpose" in function:
+        sizes = [(size - 1) * stride - 2 * padding + window for size, window in zip(image[1:], w[2:], strict=True)]
+        operations = 3 * 2 * n * math.prod(image) * math.prod(w[1:])
+    else:
+        sizes = [(size + 2 * padding - window) // stride + 1 for size, window in zip(image[1:], w[2:], strict=True)]
+        operations = 3 * 2 * n * filters * math.prod(sizes) * math.prod(w[1:])
+    bench.training(
+        "convolution", name, [(n, *image), w, (filters,)], (n, filters, *sizes),
+        lambda F, x, w, b: getattr(F, function)(x, w, b, stride=stride, padding=padding), operations=operations,
+    )  # fmt: skip

@@ -1,5 +1,5 @@
 import pytest
-from conv_jobs import JOBS, Layer, measure
+from conv_jobs import JOBS, Layer, measure, measure_training
 
 LAYERS = {
     "3x3, 128": Layer(128, 56, 128, 3, 1, 1, 128, (4, 64)),
@@ -11,3 +11,8 @@ LAYERS = {
 @pytest.mark.parametrize("job", JOBS)
 def bench_conv_depthwise(bench, name, job):
     measure(bench, "depthwise conv", name, LAYERS[name], job)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def bench_training(bench, name):
+    measure_training(bench, f"depthwise {name}", LAYERS[name])

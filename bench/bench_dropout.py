@@ -1,5 +1,6 @@
 import peer
 import pytest
+from peer import torch
 
 from gpunn.ops import dropout
 
@@ -9,8 +10,6 @@ BATCH = {"AlexNet fc6": (128, 2048), "images": (32, 128), "LeNet digits": (64, 6
 
 @pytest.mark.parametrize("name", SHAPES)
 def bench_forward(bench, name):
-    import torch
-
     shape = (bench.batch(*BATCH[name]), *SHAPES[name])
     inputs = peer.arrays(shape)
     bench.measure(
@@ -21,8 +20,6 @@ def bench_forward(bench, name):
 
 @pytest.mark.parametrize("name", SHAPES)
 def bench_backward(bench, name):
-    import torch
-
     shape = (bench.batch(*BATCH[name]), *SHAPES[name])
     inputs = peer.arrays(shape, shape)
 
@@ -35,4 +32,13 @@ def bench_backward(bench, name):
 
     bench.measure(
         "dropout backward", f"{name} {shape}", inputs, ours, theirs, moved=2 * inputs[0].nbytes,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["AlexNet fc6", "images"])
+def bench_training(bench, name):
+    shape = (bench.batch(*BATCH[name]), *SHAPES[name])
+    bench.training(
+        "losses, embedding, dropout", f"dropout, {name}", [shape], shape, lambda F, x: F.dropout(x, 0.5),
+        read_again=False,
     )  # fmt: skip

@@ -2,6 +2,7 @@ from functools import partial
 
 import peer
 import pytest
+from peer import torch
 
 from gpunn.ops.pool import global_pool
 
@@ -11,8 +12,6 @@ PEERS = {"global_avg_pool2d": "adaptive_avg_pool2d", "global_max_pool2d": "adapt
 
 
 def of_pytorch(job):
-    import torch
-
     return lambda x: getattr(torch.nn.functional, PEERS[job])(x, 1)
 
 
@@ -45,3 +44,12 @@ def bench_backward(bench, name, job):
         return peer.gradient(pool(x.requires_grad_()), [x], gy)
 
     bench.measure(f"{job} backward", f"{name} {shape}", inputs, ours, theirs, moved=inputs[0].nbytes + inputs[1].nbytes)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def bench_training(bench, name):
+    shape = (bench.batch(*BATCH[name]), *SHAPES[name])
+    bench.training(
+        "pooling", f"global average, {name}", [shape], (*shape[:2], 1, 1), lambda F, x: F.global_avg_pool2d(x),
+        theirs=lambda F, x: F.adaptive_avg_pool2d(x, 1), read_again=False,
+    )  # fmt: skip

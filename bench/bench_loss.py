@@ -1,6 +1,7 @@
 import numpy as np
 import peer
 import pytest
+from peer import torch
 
 from gpunn.ops.loss import cross_entropy as loss
 
@@ -15,8 +16,6 @@ def inputs_of(bench, name):
 
 @pytest.mark.parametrize("name", SHAPES)
 def bench_forward(bench, name):
-    import torch
-
     inputs = inputs_of(bench, name)
     bench.measure(
         "cross entropy forward", f"{name} {inputs[0].shape}", inputs,
@@ -28,8 +27,6 @@ def bench_forward(bench, name):
 
 @pytest.mark.parametrize("name", SHAPES)
 def bench_backward(bench, name):
-    import torch
-
     inputs = [*inputs_of(bench, name), np.ones((), np.float32)]
 
     def theirs(x, target, gy):
@@ -39,4 +36,13 @@ def bench_backward(bench, name):
         "cross entropy backward", f"{name} {inputs[0].shape}", inputs,
         lambda x, target, gy: lambda: loss.cross_entropy_backward(gy, x, target), theirs,
         moved=2 * inputs[0].nbytes + inputs[1].nbytes,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["ImageNet", "digits"])
+def bench_training(bench, name):
+    x, target = inputs_of(bench, name)
+    bench.training(
+        "losses, embedding, dropout", f"cross entropy, {name}", [x.shape], (),
+        lambda F, x, target: F.cross_entropy(x, target), data=[target],
     )  # fmt: skip

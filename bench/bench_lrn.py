@@ -1,5 +1,6 @@
 import peer
 import pytest
+from peer import torch
 
 from gpunn.ops.norm import local_response_norm, local_response_norm_backward, lrn_plan
 
@@ -10,8 +11,6 @@ SETTINGS = (5, 1e-4, 0.75, 2.0)
 
 @pytest.mark.parametrize("name", SHAPES)
 def bench_forward(bench, name):
-    import torch
-
     shape = (bench.batch(*BATCH[name]), *SHAPES[name])
     inputs, plan = peer.arrays(shape), lrn_plan(shape, *SETTINGS)
     bench.measure(
@@ -22,8 +21,6 @@ def bench_forward(bench, name):
 
 @pytest.mark.parametrize("name", SHAPES)
 def bench_backward(bench, name):
-    import torch
-
     shape = (bench.batch(*BATCH[name]), *SHAPES[name])
     inputs, plan = peer.arrays(shape, shape), lrn_plan(shape, *SETTINGS)
 
@@ -34,3 +31,9 @@ def bench_backward(bench, name):
         "LRN backward", f"{name} {shape}", inputs,
         lambda gy, x: lambda: local_response_norm_backward(plan, gy, x), theirs, moved=3 * inputs[0].nbytes,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def bench_training(bench, name):
+    shape = (bench.batch(*BATCH[name]), *SHAPES[name])
+    bench.training("LRN", name, [shape], shape, lambda F, x: F.local_response_norm(x, *SETTINGS))

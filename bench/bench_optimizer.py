@@ -1,5 +1,6 @@
 import peer
 import pytest
+from peer import torch
 
 from gpunn import optim, tensor
 
@@ -17,9 +18,7 @@ SHAPES = {  # of the parameters: many small ones, and a few large ones
 
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("kind", OPTIMIZERS)
-def bench_step(bench, kind, name):
-    import torch
-
+def bench_training(bench, kind, name):
     if name == "61 million" and bench.device == "cpu":
         pytest.skip("a GPU's")
     title, settings, bytes_each = OPTIMIZERS[kind]
@@ -39,4 +38,4 @@ def bench_step(bench, kind, name):
         return getattr(torch.optim, title)(parameters, **settings).step
 
     moved = bytes_each * sum(a.size for a in inputs)
-    bench.measure(f"{kind} step", name, inputs, ours, theirs, moved=moved)
+    bench.measure(f"{peer.TRAINING}optimizers", f"{kind}, {name}", inputs, ours, theirs, moved=moved)

@@ -1,6 +1,7 @@
 import numpy as np
 import peer
 import pytest
+from peer import torch
 
 from gpunn.ops import pool
 
@@ -15,8 +16,6 @@ def plan(job, shape):
 
 
 def of_pytorch(job):
-    import torch
-
     return lambda x: getattr(torch.nn.functional, job)(x, *WINDOW)
 
 
@@ -56,3 +55,31 @@ def bench_backward(bench, name, job):
 
     inputs = peer.arrays(shape, y_shape)
     bench.measure(f"{job} backward", f"{name} {shape}", inputs, ours, theirs, moved=int(moved[job]))
+
+
+TRAINED = {  # function, shape, window, stride, padding
+    "max 3/2, AlexNet pool1": ("max_pool2d", (96, 55, 55), 3, 2),
+    "max 3/2, LeNet digits": ("max_pool2d", (32, 8, 8), 3, 2),
+    "max 2x2, LeNet digits": ("max_pool2d", (32, 8, 8), 2, 2),
+    "max 2x2, VGG": ("max_pool2d", (64, 56, 56), 2, 2),
+    "average 3/2, AlexNet pool1": ("avg_pool2d", (96, 55, 55), 3, 2),
+}
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def bench_training(bench, name):
+    job, image, window, stride = TRAINED[name]
+    n = bench.batch(*BATCH["LeNet digits pool1" if "LeNet" in name else "AlexNet pool1"])
+    shape = (n, *image)
+    out = (n, image[0], *((size - window) // stride + 1 for size in image[1:]))
+    bench.training(
+        "pooling", name, [shape], out, lambda F, x: getattr(F, job)(x, window, stride), read_again=False
+    )  # fmt: skip
+
+
+def bench_training_adaptive(bench):
+    shape = (bench.batch(32, 256), 512, 7, 7)
+    bench.training(
+        "pooling", "adaptive average to 1x1", [shape], (*shape[:2], 1, 1), lambda F, x: F.adaptive_avg_pool2d(x, 1),
+        read_again=False,
+    )  # fmt: skip

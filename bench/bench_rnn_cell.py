@@ -1,5 +1,6 @@
 import peer
 import pytest
+from peer import torch
 
 from gpunn import functional as F
 from gpunn import tensor
@@ -27,8 +28,6 @@ def call(cell, kind, arrays):
 
 
 def of_pytorch(kind):
-    import torch
-
     return {"rnn": torch.rnn_tanh_cell, "gru": torch.gru_cell, "lstm": torch.lstm_cell}[kind]
 
 

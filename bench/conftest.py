@@ -1,17 +1,41 @@
+import os
 from collections.abc import Iterator
 from importlib import metadata
 
+# Before NumPy and PyTorch are loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import peer
 import pytest
+import report
+
+settings = pytest.StashKey[peer.Settings]()
+
+
+def pytest_addoption(parser) -> None:
+    group = parser.getgroup("gpunn")
+    group.addoption("--only", default="", metavar="PATTERN", help="jobs whose name or shape matches, as *PATTERN*")
+    group.addoption("--side", choices=peer.SIDES, default="", help="one library alone, by the time on the wall")
+    group.addoption("--seconds", type=float, default=0.25, help="of measuring, for each side of a job")
+
+
+def pytest_configure(config) -> None:
+    option = config.getoption
+    config.stash[settings] = peer.Settings(option("only"), option("side"), option("seconds"))
+    if peer.threads() > 1 and not option("side"):
+        raise pytest.UsageError("OMP_NUM_THREADS: more than 1 thread wants --side gpunn or --side peer, a process each")
 
 
 @pytest.fixture(params=[(device, side) for device in peer.DEVICES for side in peer.SIDES], ids="-".join)
 def bench(request) -> Iterator[peer.Bench]:
     """Each side on each device; what this machine does not have is skipped."""
     device, side = request.param
+    asked = request.config.stash[settings]
+    if asked.alone not in ("", side):
+        pytest.skip(f"only {asked.alone} is asked for")
     if reason := peer.why_not(device, "gpunn"):
         pytest.skip(reason)
-    yield peer.Bench(lambda: request.getfixturevalue("benchmark"), device, side)
+    yield peer.Bench(lambda: request.getfixturevalue("benchmark"), device, side, asked)
     if device == "gpu":
         peer.free_memory()
 
@@ -21,11 +45,20 @@ def pytest_benchmark_update_machine_info(config, machine_info) -> None:
     installed = {dist.name for dist in metadata.distributions()}
     packages = ("numpy", "cupy-cuda12x", "cupy-cuda13x", "torch", "scikit-image")
     machine_info["packages"] = {name: metadata.version(name) for name in packages if name in installed}
+    machine_info["threads"] = peer.threads()
+
+
+def pytest_terminal_summary(terminalreporter, config) -> None:
+    """A line for each job, and the geometric means of the families."""
+    benchmarks = [{"extra_info": one.extra_info} for one in config._benchmarksession.benchmarks]
+    for line in report.summary(report.read_rows({"benchmarks": benchmarks})):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def settings_of_pytorch():
-    """Full float32 everywhere, and the convolution algorithms that its own trials find fastest."""
-    torch = pytest.importorskip("torch")
-    peer.torch_precision("fp32")
-    torch.backends.cudnn.benchmark = True
+def settings_of_pytorch(request) -> None:
+    """Full float32 everywhere, the convolution algorithms that its own trials find fastest, the threads asked for."""
+    if not peer.why_not("cpu", "peer") and request.config.stash[settings].alone != "gpunn":
+        peer.torch_precision("fp32")
+        peer.torch.backends.cudnn.benchmark = True
+        peer.torch.set_num_threads(peer.threads())

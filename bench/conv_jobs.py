@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import peer
+from peer import torch
 
 from gpunn import backend
 from gpunn.ops import conv
@@ -31,8 +32,6 @@ JOBS = ["forward", "bias relu", "backward x", "backward w"]
 
 def measure(bench, title: str, name: str, layer: Layer, job: str, precision: str = "fp32") -> None:
     """Time ``job`` of ``layer``, with products of ``precision``; ``"fp16"`` takes float16 arrays, the rest float32."""
-    import torch
-
     c, h, k, f, stride, padding, groups, batch = layer
     n = bench.batch(*batch)
     out = (h + 2 * padding - f) // stride + 1
@@ -80,3 +79,15 @@ def measure(bench, title: str, name: str, layer: Layer, job: str, precision: str
             operations=2 * math.prod(shapes[3]) * math.prod(shapes[1][1:]),
             unit=precision,
         )
+
+
+def measure_training(bench, name: str, layer: Layer) -> None:
+    """Forward and backward by public calls, as a job of the family convolution."""
+    c, h, k, f, stride, padding, groups, batch = layer
+    n, out = bench.batch(*batch), (h + 2 * padding - f) // stride + 1
+    w, y = (k, c // groups, f, f), (n, k, out, out)
+    bench.training(
+        "convolution", name, [(n, c, h, h), w, (k,)], y,
+        lambda F, x, w, b: F.conv2d(x, w, b, stride=stride, padding=padding, groups=groups),
+        operations=3 * 2 * math.prod(y) * math.prod(w[1:]),
+    )  # fmt: skip

@@ -1,24 +1,35 @@
-"""Times a job in gpunn and in the library it is compared with, on the same numbers, in one process.
+"""Times a job in gpunn and in the library it is compared with, on the same numbers.
 
 A benchmark describes a job once, for both sides and both devices: NumPy arrays to begin with, and for each side a
-function that takes them, where it computes, and returns what is timed. On the CPU pytest-benchmark's clock times it. On
-a GPU (CuPy arrays for gpunn, CUDA tensors for PyTorch) CUDA events do, and the inputs go round: as many copies of them
-as are three times the L2 cache, so that no run finds its own in there.
+function that takes them, where it computes, and returns what is timed.
+
+On the CPU the two take turns in one process, with one thread, and what counts is the processor's time, which other
+programs disturb little. With more threads, the number of which is OMP_NUM_THREADS, each side wants a process of its own
+(``--side gpunn``, ``--side peer``), for in one process the threads of one that wait disturb the other; what counts then
+is the time on the wall.
+
+On a GPU (CuPy arrays for gpunn, CUDA tensors for PyTorch) CUDA events time, each side by itself, and the inputs go
+round: as many copies of them as are three times the L2 cache, so that no run finds its own in there.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import math
+import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 import pytest
 
-from gpunn import backend
+from gpunn import backend, tensor
+from gpunn import functional as F
 
 SIDES = ("gpunn", "peer")
 DEVICES = ("cpu", "gpu")
@@ -28,9 +39,14 @@ Run = Callable[[], object]
 Prepare = Callable[..., Run]
 """Takes the job's arrays, where they are to be computed with, and returns what is timed."""
 
+TRAINING = "training: "
+"""Begins the names of the jobs that go forward and backward through public calls; behind it is the family."""
+
 _WARM_UP_RUNS = 2
 _SECONDS = 0.25  # of measuring, for each side of a job
-_LEAST_ROUNDS, _MOST_ROUNDS = 5, 40
+_LEAST_ROUNDS, _MOST_ROUNDS = 3, 40
+_LONG = 0.1  # seconds of a run that warms up enough, the first time
+_A_ROUND = 2e-3  # at least so many seconds, on the CPU: a clock takes about 1e-6
 _LAUNCHES_A_ROUND = 20  # on a GPU: the events around them cost some microseconds too
 _MOST_COPIES, _MOST_COPIED_BYTES = 64, 4 << 30
 
@@ -42,22 +58,55 @@ def arrays(*shapes: tuple[int, ...], dtype: Any = np.float32) -> list[np.ndarray
     return [np.resize(a.astype(dtype, copy=False), shape) for a, shape in zip(drawn, shapes, strict=True)]
 
 
+def threads() -> int:
+    """How many threads each library has on the CPU."""
+    return int(os.environ.get("OMP_NUM_THREADS", "1"))
+
+
 def why_not(device: str, side: str, peer: str = "PyTorch") -> str:
     """Why a side cannot be timed on a device; an empty string where it can."""
     if device == "gpu" and (reason := backend.why_no_gpu()):
         return reason
-    if side == "peer" and peer == "PyTorch" and device == "gpu":
+    if side == "peer" and peer == "PyTorch":
+        if not importlib.util.find_spec("torch"):
+            return "PyTorch is not installed"
+        if device == "gpu" and not torch.cuda.is_available():
+            return "PyTorch has no GPU here"
+    return ""
+
+
+class _PyTorch:
+    """PyTorch, imported when something of it is first asked for: gpunn is measured without it, too."""
+
+    def __getattr__(self, name: str) -> Any:
         import torch
 
-        return "" if torch.cuda.is_available() else "PyTorch has no GPU here"
-    return ""
+        return getattr(torch, name)
+
+
+torch: Any = _PyTorch()
+
+
+@dataclass
+class Settings:
+    """What is asked of a session, and what its jobs took: the seconds of each round, by job and shape, then side."""
+
+    only: str = ""
+    alone: str = ""
+    seconds: float = _SECONDS
+    taken: dict[tuple[str, str], dict[str, list[float]]] = field(default_factory=dict)
+
+    def asks_for(self, job: str, shape: str) -> bool:
+        return fnmatchcase(f"{job} {shape}".lower(), f"*{self.only.lower()}*")
 
 
 class Bench:
     """One side of a job on one device; ``fixture`` gives pytest-benchmark's, which wants to be used once asked for."""
 
-    def __init__(self, fixture: Callable[[], Any], device: str, side: str) -> None:
-        self.fixture, self.device, self.side = fixture, device, side
+    def __init__(
+        self, fixture: Callable[[], Any], device: str, side: str, settings: Settings | None = None
+    ) -> None:  # fmt: skip
+        self.fixture, self.device, self.side, self.settings = fixture, device, side, settings or Settings()
 
     def batch(self, cpu: int, gpu: int) -> int:
         """How many images: a GPU needs more of them before it is busy."""
@@ -67,7 +116,7 @@ class Bench:
         self,
         job: str,
         shape: str,
-        inputs: Sequence[np.ndarray],
+        inputs: Sequence[np.ndarray] | Callable[[], Sequence[np.ndarray]],
         gpunn: Prepare,
         peer: Prepare | None,
         *,
@@ -76,58 +125,146 @@ class Bench:
         unit: str = "fp32",
         peer_name: str = "PyTorch",
         rotate: bool = True,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         """Time this side, and record what ``report.py`` needs.
 
         ``moved`` counts the bytes of every array that must be read or written, once; ``operations`` the
         multiplications and additions, done by ``unit`` (``"fp32"``, ``"tf32"``, ``"bf16"`` or ``"fp16"``). Another
         ``peer_name`` than PyTorch is a library of the CPU: it gets NumPy arrays. Without ``rotate`` there is one set
-        of inputs: a training step brings its own model.
+        of inputs: a training step brings its own model. ``clock`` is the CPU's, if another than usual.
         """
+        if not self.settings.asks_for(job, shape):
+            pytest.skip("not asked for")
         if reason := why_not(self.device, self.side, peer_name):
             pytest.skip(reason)
-        prepare = gpunn if self.side == "gpunn" else peer
-        if prepare is None:
-            pytest.skip("the peer has no such job")
-        on = place(self.device, self.side, peer_name)
-        size = sum(a.nbytes for a in inputs)
-        copies = copies_past_cache(size, cache_bytes()) if on != "numpy" and on != "torch" and rotate else 1
-        runs = [prepare(*(moved_to(on, a) for a in inputs)) for _ in range(copies)]
-        benchmark = self.fixture()
-        benchmark.group = f"{self.device} {job} {shape}"
-        benchmark.extra_info.update(
-            device=self.device, side=self.side, peer=peer_name, job=job, shape=shape, bytes=moved,
-            operations=operations, unit=unit,
-        )  # fmt: skip
-        if on in ("numpy", "torch"):
-            time_with_clock(benchmark, runs[0])
-        else:
-            time_with_events(benchmark, runs, events(on))
+        sides = {"gpunn": gpunn, "peer": peer}
+        if sides[self.side] is None:
+            pytest.skip("this side has no such job")
+        given = inputs() if callable(inputs) else inputs
+        about: dict[str, Any] = {"bytes": moved, "operations": operations, "unit": unit}
         if self.device == "gpu":
-            benchmark.extra_info["machine"] = gpu_name()
+            about["machine"] = gpu_name()
+        on = place(self.device, self.side, peer_name)
+        if on in ("cupy", "torch.cuda"):
+            copies = copies_past_cache(sum(a.nbytes for a in given), cache_bytes()) if rotate else 1
+            runs = [sides[self.side](*(moved_to(on, a) for a in given)) for _ in range(copies)]
+            seconds = time_with_events(runs, events(on), self.settings.seconds)
+        else:
+            clock = clock or (time.process_time if threads() == 1 else time.perf_counter)
+            seconds = self._in_turn((job, shape), sides, given, peer_name, clock)
+        self.record(job, shape, seconds, peer_name, **about)
 
-    def record(self, job: str, shape: str, seconds: dict[str, float], peer_name: str) -> None:
-        """Record the time of this side of a job of which both sides were timed together, elsewhere."""
+    def _in_turn(
+        self, job: tuple[str, str], sides: Mapping[str, Prepare | None], given: Sequence[np.ndarray], peer_name: str,
+        clock: Callable[[], float],
+    ) -> list[float]:  # fmt: skip
+        """The seconds of this side of a job on the CPU: it is timed when the first side is asked for, for both."""
+        if job not in self.settings.taken:
+            alone = self.side if self.device == "gpu" else self.settings.alone
+            self.settings.taken[job] = time_in_turn(
+                {
+                    side: prepare(*(moved_to(place("cpu", side, peer_name), a) for a in given))
+                    for side, prepare in sides.items()
+                    if prepare and alone in ("", side) and not why_not("cpu", side, peer_name)
+                },
+                clock,
+                self.settings.seconds,
+            )
+        return self.settings.taken[job][self.side]
+
+    def training(
+        self,
+        family: str,
+        name: str,
+        shapes: Sequence[tuple[int, ...]],
+        out: tuple[int, ...],
+        function: Callable[..., Any],
+        *,
+        theirs: Callable[..., Any] | None = None,
+        data: Sequence[np.ndarray] = (),
+        read_again: bool = True,
+        operations: int = 0,
+    ) -> None:
+        """Time ``function(F, *tensors, *data)`` and its backward pass, as a user of either library calls them.
+
+        F is ``gpunn.functional`` or ``torch.nn.functional``, the tensors are of ``shapes`` and need gradients, ``data``
+        (indices, labels) do not; the result is of shape ``out``, which may be ``()`` for a loss. ``theirs`` is
+        PyTorch's function, where it differs. Forward the inputs are read and the result is written, backward its
+        gradient is read, those of the inputs are written and, with ``read_again``, the inputs are read once more.
+        ``operations`` counts those of both passes.
+        """
+        count, scalar = len(shapes), out == ()
+
+        def prepare(library: Any, call: Callable[..., Any], needs_gradient: Callable[[Any], Any]) -> Prepare:
+            def prepared(gy: Any, *arrays: Any) -> Run:
+                leaves, rest = [needs_gradient(a) for a in arrays[:count]], arrays[count:]
+                above = () if scalar else (gy,)
+
+                def run() -> None:
+                    for leaf in leaves:
+                        leaf.grad = None
+                    call(library(), *leaves, *rest).backward(*above)
+
+                return run
+
+            return prepared
+
+        ours = prepare(lambda: F, function, lambda a: tensor(a, requires_grad=True))
+        its = prepare(lambda: torch.nn.functional, theirs or function, lambda a: a.requires_grad_())
+        floats = sum(map(math.prod, shapes)) * (3 if read_again else 2) + 2 * math.prod(out)
+        moved = 4 * floats + 2 * sum(a.nbytes for a in data)
+        self.measure(
+            TRAINING + family, f"{name} {shapes[0]}", lambda: [*arrays(out, *shapes), *data], ours, its, moved=moved,
+            operations=operations,
+        )  # fmt: skip
+
+    def record(self, job: str, shape: str, seconds: Sequence[float], peer_name: str, **about: Any) -> None:
+        """Record the times of this side of a job: the median counts, the quartiles tell how they spread."""
         benchmark = self.fixture()
         benchmark.group = f"{self.device} {job} {shape}"
         benchmark.extra_info.update(
-            device=self.device, side=self.side, peer=peer_name, job=job, shape=shape, bytes=0, operations=0,
-            unit="fp32", seconds=seconds[self.side],
+            {"bytes": 0, "operations": 0, "unit": "fp32"} | about, device=self.device, side=self.side, peer=peer_name,
+            job=job, shape=shape, seconds=statistics.median(seconds), quartiles=quartiles(seconds), rounds=len(seconds),
         )  # fmt: skip
-        benchmark.pedantic(lambda: None, rounds=1)
+        benchmark.pedantic(lambda: None, rounds=1)  # it is to be among the results; its own time says nothing
 
 
-def time_with_clock(benchmark: Any, run: Run) -> None:
-    """Times on the CPU: pytest-benchmark's."""
-    for _ in range(_WARM_UP_RUNS):
-        run()
-    start = time.perf_counter()
-    run()
-    benchmark.pedantic(run, rounds=rounds_for(time.perf_counter() - start))
+def quartiles(seconds: Sequence[float]) -> list[float]:
+    """The first and the third."""
+    return [float(value) for value in np.quantile(seconds, [0.25, 0.75])]
 
 
-def time_with_events(benchmark: Any, runs: Sequence[Run], elapsed: Callable[[Run], float]) -> None:
-    """Times on a GPU: pytest-benchmark's are those of the host; ``seconds`` is added, the device's for one run."""
+def time_in_turn(runs: Mapping[str, Run], clock: Callable[[], float], seconds: float) -> dict[str, list[float]]:
+    """The seconds of a run in each round, by side; in a round each side runs, as often as it takes a clock to tell."""
+    often = {}
+    for side, run in runs.items():
+        for _ in range(1 + _WARM_UP_RUNS):
+            start = clock()
+            run()
+            once = clock() - start
+            if once > _LONG:
+                break
+        often[side] = max(1, round(_A_ROUND / max(once, 1e-7)))
+    found: dict[str, list[float]] = {side: [] for side in runs}
+
+    def take_turns() -> None:
+        for side, run in runs.items():
+            times = range(often[side])
+            start = clock()
+            for _ in times:
+                run()
+            found[side].append((clock() - start) / len(times))
+
+    take_turns()
+    rounds = rounds_for(max(found[side][0] * often[side] for side in runs), seconds)
+    for _ in range(rounds - 1):
+        take_turns()
+    return found
+
+
+def time_with_events(runs: Sequence[Run], elapsed: Callable[[Run], float], seconds: float) -> list[float]:
+    """The seconds of a run on a GPU in each round, by the events of the device."""
     in_turn = itertools.cycle(runs)
     launches = max(_LAUNCHES_A_ROUND, len(runs))
 
@@ -137,14 +274,12 @@ def time_with_events(benchmark: Any, runs: Sequence[Run], elapsed: Callable[[Run
 
     for _ in range(_WARM_UP_RUNS):
         guess = elapsed(launch)
-    seconds: list[float] = []
-    benchmark.pedantic(lambda: seconds.append(elapsed(launch) / launches), rounds=rounds_for(guess))
-    benchmark.extra_info["seconds"] = statistics.median(seconds)
+    return [elapsed(launch) / launches for _ in range(rounds_for(guess, seconds))]
 
 
-def rounds_for(seconds: float) -> int:
-    """How often to repeat what takes ``seconds``."""
-    return min(_MOST_ROUNDS, max(_LEAST_ROUNDS, round(_SECONDS / max(seconds, 1e-9))))
+def rounds_for(once: float, seconds: float) -> int:
+    """How often to repeat what takes ``once``."""
+    return min(_MOST_ROUNDS, max(_LEAST_ROUNDS, round(seconds / max(once, 1e-9))))
 
 
 def copies_past_cache(size: int, cache: int) -> int:
@@ -173,8 +308,6 @@ def moved_to(on: str, array: np.ndarray) -> Any:
         import cupy
 
         return cupy.array(array)
-    import torch
-
     tensor = torch.from_numpy(array.copy())
     return tensor if on == "torch" else tensor.cuda()
 
@@ -194,8 +327,6 @@ def events(on: str) -> Callable[[Run], float]:
             return float(cupy.cuda.get_elapsed_time(start, end)) * 1e-3
 
         return of_cupy
-
-    import torch
 
     begin, finish = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
 
@@ -219,7 +350,6 @@ def cache_bytes() -> int:
 def free_memory() -> None:
     """Give back what CuPy and PyTorch keep of the GPU's memory, each for itself."""
     import cupy
-    import torch
 
     cupy.get_default_memory_pool().free_all_blocks()
     torch.cuda.empty_cache()
@@ -233,8 +363,6 @@ def gpu_name() -> str:
 
 def torch_precision(name: str) -> None:
     """Let PyTorch's float32 products and convolutions use tf32, for ``"tf32"``, or not."""
-    import torch
-
     chosen = "tf32" if name == "tf32" else "ieee"
     torch.backends.cuda.matmul.fp32_precision = chosen
     torch.backends.cudnn.conv.fp32_precision = chosen
@@ -245,6 +373,4 @@ def torch_precision(name: str) -> None:
 
 def gradient(y: Any, inputs: Sequence[Any], gy: Any) -> Run:
     """PyTorch's backward pass alone, from ``y`` to the gradients of ``inputs``, as often as it is called."""
-    import torch
-
     return lambda: torch.autograd.grad(y, inputs, gy, retain_graph=True)

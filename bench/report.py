@@ -26,7 +26,7 @@ import csv
 import json
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -36,6 +36,7 @@ NOT_MEASURED = "not measured"
 DEVICES = {"cpu": "CPU", "gpu": "GPU"}
 CEILING = "ceiling: "
 OWN = "own: "
+TRAINING = "training: "
 
 
 @dataclass
@@ -50,6 +51,7 @@ class Row:
     operations: int
     unit: str
     seconds: dict[str, float] = field(default_factory=dict)
+    quartiles: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def ratio(self) -> float | None:
@@ -124,6 +126,36 @@ class Target:
         return all(met for met, _ in values), ", ".join(text for _, text in values)
 
 
+def mean_ratios(rows: Sequence[Row]) -> dict[str, tuple[int, float]]:
+    """How many ratios there are and their geometric mean, for each family of training jobs, and for all: ``""``."""
+    families: dict[str, list[float]] = {}
+    for row in rows:
+        if row.job.startswith(TRAINING) and row.ratio is not None:
+            families.setdefault(row.job.removeprefix(TRAINING), []).append(row.ratio)
+    families[""] = [ratio for ratios in families.values() for ratio in ratios]
+    return {name: (len(ratios), statistics.geometric_mean(ratios)) for name, ratios in families.items() if ratios}
+
+
+def summary(rows: Sequence[Row]) -> Iterator[str]:
+    """A line for each job, then one for each family of training jobs and for all."""
+    for row in rows:
+        ratio = "" if row.ratio is None else f"{row.ratio:8.2f}"
+        times = "  ".join(f"{told(row, side):>18}" for side in ("gpunn", "peer"))
+        name = f"{row.job} {row.shape}"
+        yield f"{name:<70}  {times}  {ratio}".rstrip()
+    for family, (count, mean) in mean_ratios(rows).items():
+        name = f"geometric mean of {count}: {family or 'all'}"
+        yield f"{name:<110}  {mean:8.2f}"
+
+
+def told(row: Row, side: str) -> str:
+    """The median in milliseconds and how far the quartiles lie from it."""
+    if side not in row.seconds:
+        return NOT_MEASURED
+    low, high = row.quartiles[side]
+    return f"{row.seconds[side] * 1e3:.3f} ms ±{(high - low) / 2 / row.seconds[side]:3.0%}"
+
+
 def read_targets(path: Path) -> list[Target]:
     with path.open(newline="", encoding="utf-8") as file:
         return [
@@ -153,7 +185,8 @@ def read_rows(result: dict[str, Any]) -> list[Row]:
         key = about["device"], about["job"], about["shape"]
         counts = about["bytes"], about["operations"], about["unit"]
         row = rows.setdefault(key, Row(*key, about["peer"], *counts))
-        row.seconds[about["side"]] = about.get("seconds", one["stats"]["median"])
+        row.seconds[about["side"]] = about["seconds"]
+        row.quartiles[about["side"]] = tuple(about["quartiles"])
     return [*rows.values()]
 
 

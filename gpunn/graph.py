@@ -6,6 +6,7 @@ Tensors (:mod:`gpunn.tensor`); this page knows nothing of what an array can do.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
@@ -37,6 +38,10 @@ def no_grad() -> Iterator[None]:
 def is_recording() -> bool:
     """False within :func:`no_grad`."""
     return _recording.get()
+
+
+_REFERENCES = 3 if sys.implementation.name == "cpython" and sys.version_info < (3, 14) else 0
+"""Of a gradient that nobody else holds: here, in the caller, and for the count; a later Python counts otherwise."""
 
 
 class Node:
@@ -149,7 +154,10 @@ class Node:
     def _pass_on(self, gy: Array, pending: dict[int, Array]) -> None:
         """Keep ``gy`` if this node is a leaf, else add the gradients of its parents to ``pending``."""
         if self._backward is None:
-            self.grad = gy.copy() if self.grad is None else self.grad + gy
+            if self.grad is not None:
+                self.grad = self.grad + gy
+            else:
+                self.grad = gy if gy.base is None and sys.getrefcount(gy) <= _REFERENCES else gy.copy()
             return
         self._check_unchanged()
         needs = tuple([parent.requires_grad for parent in self._parents])

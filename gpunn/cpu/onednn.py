@@ -11,7 +11,7 @@ import ctypes
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -154,13 +154,9 @@ def _raw(argument: Any) -> Any:
 # ---- jobs -----------------------------------------------------------------------------------------------------------
 
 
-class Argument(NamedTuple):
-    """An argument of a primitive: its number, the layout of the caller's array (None: as the primitive has it), and
-    whether the primitive writes it."""
-
-    number: int
-    layout: Layout | None
-    written: bool = False
+Argument = tuple[int, "Layout | None", bool]
+"""An argument of a primitive: its number, the layout of the caller's array (None: as the primitive has it), and whether
+the primitive writes it."""
 
 
 class _Pair(ctypes.Structure):
@@ -173,7 +169,7 @@ class Job:
     def __init__(self, description: Description, arguments: Sequence[Argument]) -> None:
         library = loaded()
         self._library, self._owned = library, _Owned(library)
-        self._description, self._layouts = description, [a.layout for a in arguments]
+        self._description, self._layouts = description, [layout for _, layout, _ in arguments]
         self._stream = library.new("stream_create", library.engine, ctypes.c_int(1))
         self._owned.append("stream", self._stream)
         self._outer: list[Any] = []

@@ -10,18 +10,23 @@ through them::
 
 float16 is computed in float32. Source: Ba, Kiros and Hinton 2016, "Layer normalization".
 
-CUDA: ``kernels/batch_norm.cu`` computes the statistics and gx; a row is one of its channels, all in one example.
+The ways to compute are :mod:`gpunn.ops.norm.layer_onednn` and :mod:`gpunn.ops.norm.layer_rows`.
 """
 
 from __future__ import annotations
 
 from math import prod
+from types import ModuleType
 
 from gpunn.backend import Array, accumulation_dtype, operands
 from gpunn.errors import ArgumentError, ShapeError, check, check_number
-from gpunn.ops.norm.batch import batch_norm_backward, batch_norm_statistics
+from gpunn.ops.norm import layer_onednn, layer_rows
 from gpunn.ops.shared.checks import Size, check_shape, integer
+from gpunn.ops.shared.routes import route
 from gpunn.ops.shared.window import Sizes
+
+ROUTES: tuple[ModuleType, ...] = (layer_onednn, layer_rows)
+"""Each has ``takes(rows)``, ``forward`` and ``backward``."""
 
 
 def layer_norm(
@@ -45,13 +50,7 @@ def layer_norm(
     wide = _rows(x, shape)
     if x.size == 0:
         return x.copy(), xp.zeros(len(wide), wide.dtype), xp.zeros(len(wide), wide.dtype)
-    mean, var = batch_norm_statistics(wide[None])
-    y = wide - mean[:, None]
-    y *= (1 / xp.sqrt(var + eps))[:, None]
-    if weight is not None:
-        y *= weight.reshape(-1)
-    if bias is not None:
-        y += bias.reshape(-1)
+    y, mean, var = route(ROUTES, wide).forward(wide, weight, bias, eps)
     return y.reshape(x.shape).astype(x.dtype, copy=False), mean, var
 
 
@@ -74,10 +73,8 @@ def layer_norm_backward(
     if x.size == 0:
         return x.copy(), xp.zeros(shape, x.dtype), xp.zeros(shape, x.dtype)
     wide, wide_gy = _rows(x, shape), _rows(gy, shape)
-    g = wide_gy if weight is None else wide_gy * weight.reshape(-1)
-    gx = batch_norm_backward(g[None], wide[None], mean, var, eps=eps)[0].reshape(x.shape)
-    xhat = (wide - mean[:, None]) / xp.sqrt(var + eps)[:, None]
-    gw, gb = (wide_gy * xhat).sum(0).reshape(shape), wide_gy.sum(0).reshape(shape)
+    gx, gw, gb = route(ROUTES, wide).backward(wide_gy, wide, mean, var, weight, eps)
+    gx, gw, gb = gx.reshape(x.shape), gw.reshape(shape), gb.reshape(shape)
     return gx.astype(x.dtype, copy=False), gw.astype(x.dtype, copy=False), gb.astype(x.dtype, copy=False)
 
 

@@ -24,22 +24,27 @@ _GRADIENT = 128  # of an argument: that much further on
 
 
 class _Kind(NamedTuple):
-    """A cell of oneDNN: the name of its primitives, which of our gates each of its own is (in these orders, which of
-    its own each of ours), where the bias of h is added to, how many states it has, and its activation."""
+    """A cell of oneDNN: the name of its primitives; for each of our gates its place among oneDNN's, which is the same
+    the other way round, and that of its bias of h among the biases; how many states it has, and its activation."""
 
     name: str
-    order: tuple[int, ...]
-    bias_hh: tuple[int, ...]
+    places: tuple[int, ...]
+    bias_places: tuple[int, ...]
     states: int = 1
     activation: tuple[int, ...] = ()
+
+    @property
+    def biases(self) -> int:
+        """How many biases, of ``hidden`` numbers each."""
+        return 1 + max(self.bias_places)
 
 
 _KINDS = {
     "tanh": _Kind("vanilla_rnn", (0,), (0,), activation=(_TANH,)),
     "relu": _Kind("vanilla_rnn", (0,), (0,), activation=(_RELU,)),
     "lstm": _Kind("lstm", (0, 1, 2, 3), (0, 1, 2, 3), states=2),
-    "gru": _Kind("lbr_gru", (1, 0, 2), (0, 1, 3)),
-    "gru before": _Kind("gru", (1, 0, 2), (0, 1, 2)),
+    "gru": _Kind("lbr_gru", (1, 0, 2), (1, 0, 3)),
+    "gru before": _Kind("gru", (1, 0, 2), (1, 0, 2)),
 }
 
 
@@ -76,8 +81,8 @@ def backward(inputs: Inputs, gout: Array, out: Array, saved: _Saved, needs: Need
     ends = *_parts(inputs, out), *_parts(inputs, np.ascontiguousarray(gout))
     _job(_backward, inputs)(*given, *ends, *results, workspace)
     gx, *gstates, gw_ih, gw_hh, gb = results
-    of_weights = [_ordered(kind, g).reshape(-1, g.shape[2]) for g in (gw_ih, gw_hh)]
-    of_biases = [_ordered(kind, gb[list(places)]).ravel() for places in (range(len(kind.order)), kind.bias_hh)]
+    of_weights = [_ordered(kind, g) for g in (gw_ih, gw_hh)]
+    of_biases = [_gates(gb, out.shape[1], places) for places in (kind.places, kind.bias_places)]
     gradients = [gx, *gstates, *of_weights, *of_biases]
     return [g if needed else None for g, needed in zip(gradients, needs, strict=True)]
 
@@ -86,20 +91,27 @@ def backward(inputs: Inputs, gout: Array, out: Array, saved: _Saved, needs: Need
 
 
 def _arrays(inputs: Inputs) -> list[Array]:
-    """x (S, in), the states (N, H), the weights (gates, H, in) and (gates, H, H), and the bias (its rows, H)."""
+    """x (S, in), the states (N, H), the weights (gates H, in) and (gates H, H), and the bias, as oneDNN has them."""
     kind, weights, hidden = _KINDS[inputs.cell], inputs.weights, inputs.states[0].shape[1]
-    gates = len(kind.order)
-    bias = np.zeros((1 + kind.bias_hh[-1], hidden), inputs.x.dtype)
-    for b, places in ((weights.b_ih, range(gates)), (weights.b_hh, kind.bias_hh)):
+    bias = np.zeros(kind.biases * hidden, inputs.x.dtype)
+    for b, places in ((weights.b_ih, kind.places), (weights.b_hh, kind.bias_places)):
         if b is not None:
-            bias[list(places)] += _ordered(kind, b.reshape(gates, hidden))
-    of_weights = [_ordered(kind, w.reshape(gates, hidden, -1)) for w in (weights.w_ih, weights.w_hh)]
+            bias.reshape(-1, hidden)[list(places)] += b.reshape(-1, hidden)
+    of_weights = [_ordered(kind, w) for w in (weights.w_ih, weights.w_hh)]
     return [*map(np.ascontiguousarray, (inputs.x, *inputs.states, *of_weights)), bias]
 
 
-def _ordered(kind: _Kind, gates: Array) -> Array:
-    """The gates, on the first axis, in oneDNN's order, or from that in ours: both times the same exchange."""
-    return gates if kind.order == tuple(range(len(gates))) else gates[list(kind.order)]
+def _ordered(kind: _Kind, weights: Array) -> Array:
+    """The weights of all gates (gates H, in) in oneDNN's order, or from that in ours: both times the same exchange."""
+    gates = len(kind.places)
+    return weights if kind.places == tuple(range(gates)) else _gates(weights, len(weights) // gates, kind.places)
+
+
+def _gates(a: Array, hidden: int, places: tuple[int, ...]) -> Array:
+    """The gates at these places of an array that has ``hidden`` rows for each."""
+    y = np.empty((len(places) * hidden, *a.shape[1:]), a.dtype)
+    np.take(a.reshape(-1, hidden, *a.shape[1:]), places, 0, y.reshape(-1, hidden, *a.shape[1:]), "clip")
+    return y
 
 
 def _parts(inputs: Inputs, out: Array) -> list[Array]:
@@ -136,11 +148,11 @@ class _Problem:
 
     def __init__(self, cell: str, steps: int, n: int, size: int, hidden: int, reverse: bool) -> None:
         self.kind, layout = _KINDS[cell], onednn.Layout
-        gates = len(self.kind.order)
+        gates = len(self.kind.places)
         state = layout((1, 1, n, hidden))
         self.states = [state] * self.kind.states
         self.x, self.y = layout((steps, n, size)), layout((steps, n, hidden))
-        self.bias = layout((1, 1, 1 + self.kind.bias_hh[-1], hidden))
+        self.bias = layout((1, 1, self.kind.biases, hidden))
         shapes = [(1, 1, inputs, gates, hidden) for inputs in (size, hidden)]
         self.weights = [layout(s, strides=(s[2] * gates * hidden,) * 2 + (1, hidden * s[2], s[2])) for s in shapes]
         free = [layout(s, free=True) for s in shapes]
@@ -168,18 +180,19 @@ class _Problem:
         return _arguments((_Y, *_LAST[: self.kind.states]), [self.y, *self.states], gradients, written)
 
 
-def _arguments(numbers: Any, layouts: list[onednn.Layout], gradients: bool, written: bool) -> list[onednn.Argument]:
+def _arguments(
+    numbers: tuple[int, ...], layouts: list[onednn.Layout], gradients: bool, written: bool
+) -> list[onednn.Argument]:
     shift = _GRADIENT if gradients else 0
-    return [onednn.Argument(n + shift, layout, written) for n, layout in zip(numbers, layouts, strict=True)]
+    return [(n + shift, layout, written) for n, layout in zip(numbers, layouts, strict=True)]
 
 
 def _forward(*settings: Any) -> onednn.Job:
     problem = _Problem(*settings)
-    workspace = onednn.Argument(_WORKSPACE, None, written=True)
-    return onednn.Job(problem.forward(), [*problem.given(), *problem.ends(written=True), workspace])
+    return onednn.Job(problem.forward(), [*problem.given(), *problem.ends(written=True), (_WORKSPACE, None, True)])
 
 
 def _backward(*settings: Any) -> onednn.Job:
     problem = _Problem(*settings)
     given = *problem.given(), *problem.ends(), *problem.ends(gradients=True), *problem.given(gradients=True)
-    return onednn.Job(problem.backward(), [*given, onednn.Argument(_WORKSPACE, None)])
+    return onednn.Job(problem.backward(), [*given, (_WORKSPACE, None, False)])

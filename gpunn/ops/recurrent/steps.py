@@ -13,7 +13,10 @@ before the product has r h in place of h in the rows of n.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 from gpunn.backend import Array, get_array_module
 from gpunn.ops.activation.pointwise import relu_backward, tanh_backward
@@ -22,6 +25,7 @@ from gpunn.ops.linear.affine import linear, linear_backward_b, linear_backward_w
 from gpunn.ops.recurrent import cell as cells
 from gpunn.ops.recurrent import reset_before
 from gpunn.ops.recurrent.rows import Inputs, Needs, Weights, before, meet, wide
+from gpunn.ops.shared.routes import route
 
 
 def takes(inputs: Inputs) -> bool:
@@ -62,14 +66,14 @@ def backward(inputs: Inputs, gout: Array, out: Array, saved: Any, needs: Needs) 
 
 def _rnn(inputs: Inputs) -> tuple[Array, None]:
     xp, (h0,), w = get_array_module(inputs.x), inputs.states, inputs.weights
-    gates = input_gates(inputs.x, w)
+    gates, w_hh = _input_gates(inputs.x, w), _transposed(w.w_hh)
     out = xp.empty((len(gates) + len(h0), h0.shape[1]), gates.dtype)
     y, last = out[: len(gates)], out[len(gates) :]
     h = h0[:0]
     for rows, n in inputs.sizes.steps():
         h = meet(xp, h, n, h0, last)
         total = gates[rows]
-        total += product(h, w.w_hh.T)
+        total += product(h, w_hh)
         h = y[rows]
         if inputs.cell == "tanh":
             xp.tanh(total, out=h)
@@ -81,7 +85,7 @@ def _rnn(inputs: Inputs) -> tuple[Array, None]:
 
 def _lstm(inputs: Inputs) -> tuple[Array, tuple[Array, Array]]:
     xp, (h0, c0), w = get_array_module(inputs.x), inputs.states, inputs.weights
-    gates = input_gates(inputs.x, w)
+    gates, w_hh, way = _input_gates(inputs.x, w), _transposed(w.w_hh), _cells(h0)
     out = xp.empty((len(gates) + 2 * len(h0), h0.shape[1]), gates.dtype)
     y, (last_h, last_c) = out[: len(gates)], out[len(gates) :].reshape(2, *h0.shape)
     every_c = xp.empty_like(y)
@@ -89,25 +93,27 @@ def _lstm(inputs: Inputs) -> tuple[Array, tuple[Array, Array]]:
     for rows, n in inputs.sizes.steps():
         h, c = meet(xp, h, n, h0, last_h), meet(xp, c, n, c0, last_c)
         total = gates[rows]
-        total += product(h, w.w_hh.T)
-        h, c = cells.lstm_cell(total, c, (y[rows], every_c[rows]))
+        total += product(h, w_hh)
+        old, h, c = c, y[rows], every_c[rows]
+        way.lstm_forward(total, old, (h, c))
     last_h[: len(h)], last_c[: len(c)] = h, c
     return out, (every_c, gates)
 
 
 def _gru(inputs: Inputs) -> tuple[Array, tuple[Array, Array]]:
     xp, (h0,), w = get_array_module(inputs.x), inputs.states, inputs.weights
-    x_gates = linear(inputs.x, w.w_ih, w.b_ih)
+    x_gates, w_hh, way = linear(inputs.x, w.w_ih, w.b_ih), _transposed(w.w_hh), _cells(h0)
     h_gates = xp.empty_like(x_gates)
     out = xp.empty((len(x_gates) + len(h0), h0.shape[1]), x_gates.dtype)
     y, last = out[: len(x_gates)], out[len(x_gates) :]
     h = h0[:0]
     for rows, n in inputs.sizes.steps():
         h = meet(xp, h, n, h0, last)
-        product(h, w.w_hh.T, h_gates[rows])
+        of_h, old, h = h_gates[rows], h, y[rows]
+        product(old, w_hh, of_h)
         if w.b_hh is not None:
-            h_gates[rows] += w.b_hh
-        h = cells.gru_cell(x_gates[rows], h_gates[rows], h, y[rows])
+            of_h += w.b_hh
+        way.gru_forward(x_gates[rows], of_h, old, h)
     last[: len(h)] = h
     return out, (x_gates, h_gates)
 
@@ -116,7 +122,7 @@ def _gru_before(inputs: Inputs) -> tuple[Array, tuple[Array, Array]]:
     """What is kept are the gates [r, z] (S, 2H), and n (S, H) before its tanh."""
     xp, (h0,), w = get_array_module(inputs.x), inputs.states, inputs.weights
     two = 2 * h0.shape[1]  # r and z; n lies behind them
-    gates = input_gates(inputs.x, w)
+    gates, w_rz, w_n, way = _input_gates(inputs.x, w), _transposed(w.w_hh[:two]), _transposed(w.w_hh[two:]), _cells(h0)
     every_rz, every_n = xp.ascontiguousarray(gates[:, :two]), xp.ascontiguousarray(gates[:, two:])
     out = xp.empty((len(gates) + len(h0), h0.shape[1]), gates.dtype)
     y, last = out[: len(gates)], out[len(gates) :]
@@ -124,15 +130,26 @@ def _gru_before(inputs: Inputs) -> tuple[Array, tuple[Array, Array]]:
     for rows, n in inputs.sizes.steps():
         h = meet(xp, h, n, h0, last)
         rz, candidate = every_rz[rows], every_n[rows]
-        rz += product(h, w.w_hh[:two].T)
-        candidate += product(cells.gru_reset(rz, h), w.w_hh[two:].T)
-        y[rows] = cells.gru_update(rz, candidate, h)
+        rz += product(h, w_rz)
+        candidate += product(way.reset_forward(rz, h), w_n)
+        y[rows] = way.update_forward(rz, candidate, h)
         h = y[rows]
     last[: len(h)] = h
     return out, (every_rz, every_n)
 
 
-def input_gates(x: Array, w: Weights) -> Array:
+def _cells(h0: Array) -> ModuleType:
+    """The way to compute every step's cell; their arrays have been checked."""
+    way: ModuleType = route(cells.ROUTES, h0)
+    return way
+
+
+def _transposed(w: Array) -> Array:
+    """W^T, on NumPy in rows of its own: the product of a few rows with it is up to three times as fast."""
+    return np.ascontiguousarray(w.T) if get_array_module(w) is np else w.T
+
+
+def _input_gates(x: Array, w: Weights) -> Array:
     """What every step's gates have from x and from the biases."""
     both = w.b_ih if w.b_hh is None else w.b_hh if w.b_ih is None else w.b_ih + w.b_hh
     return linear(x, w.w_ih, both)
@@ -150,51 +167,53 @@ def _rnn_backward(inputs: Inputs, gout: Array, y: Array, old: Array, saved: None
     gh0, gh = xp.empty_like(glast), glast[:0]
     for rows, n in inputs.sizes.steps(backward=True):
         gh = meet(xp, gh, n, glast, gh0)
-        ggates[rows] = derivative(gh + gout[rows], y[rows])
-        gh = product(ggates[rows], w)
+        of_gates = ggates[rows]
+        of_gates[...] = derivative(gh + gout[rows], y[rows])
+        gh = product(of_gates, w)
     gh0[: len(gh)] = gh
     return ggates, ggates, [gh0]
 
 
 def _lstm_backward(inputs: Inputs, gout: Array, y: Array, old: Array, saved: tuple[Array, Array]) -> _Gradients:
-    xp, w, (every_c, gates) = get_array_module(gout), inputs.weights.w_hh, saved
+    xp, w, (every_c, gates), way = get_array_module(gout), inputs.weights.w_hh, saved, _cells(gout)
     old_c = before(every_c, inputs.states[1], inputs.sizes)
     glast_h, glast_c = gout[len(y) :].reshape(2, -1, y.shape[1])
     ggates, gh0, gc0 = xp.empty_like(gates), xp.empty_like(glast_h), xp.empty_like(glast_c)
     gh, gc = glast_h[:0], glast_c[:0]
     for rows, n in inputs.sizes.steps(backward=True):
         gh, gc = meet(xp, gh, n, glast_h, gh0), meet(xp, gc, n, glast_c, gc0)
-        results = ggates[rows], xp.empty_like(gc)
-        _, gc = cells.lstm_cell_backward((gh + gout[rows], gc), gates[rows], old_c[rows], results)
-        gh = product(ggates[rows], w)
+        of_gates, later = ggates[rows], gc
+        gc = xp.empty_like(later)
+        way.lstm_backward(gh + gout[rows], later, gates[rows], old_c[rows], of_gates, gc)
+        gh = product(of_gates, w)
     gh0[: len(gh)], gc0[: len(gc)] = gh, gc
     return ggates, ggates, [gh0, gc0]
 
 
 def _gru_backward(inputs: Inputs, gout: Array, y: Array, old: Array, saved: tuple[Array, Array]) -> _Gradients:
-    xp, w, (x_gates, h_gates) = get_array_module(gout), inputs.weights.w_hh, saved
+    xp, w, (x_gates, h_gates), way = get_array_module(gout), inputs.weights.w_hh, saved, _cells(gout)
     glast = gout[len(y) :]
     of_x, of_h, gh0, gh = xp.empty_like(x_gates), xp.empty_like(h_gates), xp.empty_like(glast), glast[:0]
     for rows, n in inputs.sizes.steps(backward=True):
         gh = meet(xp, gh, n, glast, gh0)
-        results = of_x[rows], of_h[rows], xp.empty_like(gh)
-        cells.gru_cell_backward(gh + gout[rows], x_gates[rows], h_gates[rows], old[rows], results)
-        gh = product(of_h[rows], w)
-        gh += results[2]
+        of_h_rows, direct = of_h[rows], xp.empty_like(gh)
+        way.gru_backward(gh + gout[rows], x_gates[rows], h_gates[rows], old[rows], of_x[rows], of_h_rows, direct)
+        gh = product(of_h_rows, w)
+        gh += direct
     gh0[: len(gh)] = gh
     return of_x, of_h, [gh0]
 
 
 def _gru_before_backward(inputs: Inputs, gout: Array, y: Array, old: Array, saved: tuple[Array, Array]) -> _Gradients:
-    xp, w, (every_rz, every_n) = get_array_module(gout), inputs.weights.w_hh, saved
+    xp, w, (every_rz, every_n), way = get_array_module(gout), inputs.weights.w_hh, saved, _cells(gout)
     two = every_rz.shape[1]
     ggates, glast = xp.empty((len(y), w.shape[0]), gout.dtype), gout[len(y) :]
     gh0, gh = xp.empty_like(glast), glast[:0]
     for rows, n in inputs.sizes.steps(backward=True):
         gh = meet(xp, gh, n, glast, gh0)
         gy, rz, candidate = gh + gout[rows], every_rz[rows], every_n[rows]
-        gn = cells.gru_update_backward_n(gy, rz, candidate)
-        grz, gh = cells.gru_reset_backward(gy, linear_backward_x(gn, w[two:]), rz, candidate, old[rows])
+        gn = way.update_backward_n(gy, rz, candidate)
+        grz, gh = way.reset_backward(gy, linear_backward_x(gn, w[two:]), rz, candidate, old[rows])
         ggates[rows, :two], ggates[rows, two:] = grz, gn
         gh = gh + linear_backward_x(grz, w[:two])
     gh0[: len(gh)] = gh

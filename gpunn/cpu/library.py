@@ -8,12 +8,8 @@ the published C API is called. Source: https://uxlfoundation.github.io/oneDNN, "
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import os
-import re
-import site
 import sys
-import sysconfig
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -115,8 +111,8 @@ def _openmp_libraries() -> set[str]:
         lines = Path("/proc/self/maps").read_text().splitlines()
     except OSError:  # no Linux
         return set()
-    paths = {line.split(maxsplit=5)[-1] for line in lines if "/" in line}
-    return {os.path.realpath(path) for path in paths if re.search(r"/lib(iomp5|omp)[^/]*\.so", path)}
+    paths = {line.split(maxsplit=5)[-1] for line in lines if "/libiomp5" in line or "/libomp" in line}
+    return {os.path.realpath(path) for path in paths}
 
 
 @lru_cache(1)
@@ -144,6 +140,10 @@ def found() -> tuple[Library | None, str]:
 
 def _places() -> Iterator[str]:
     """Files that may be the library: of this environment, of this user, of the system."""
+    import ctypes.util  # these take longer to import than the rest of the page
+    import site
+    import sysconfig
+
     folder = "Library/bin" if sys.platform == "win32" else "lib"
     roots = [sysconfig.get_path("data"), sys.prefix, *([site.USER_BASE] if site.USER_BASE else [])]
     for root in dict.fromkeys(roots):

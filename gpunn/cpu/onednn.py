@@ -39,8 +39,8 @@ _choice: Setting[str] = Setting("cpu engine", "auto")
 
 @context
 def engine(name: str) -> Iterator[None]:
-    """Within this context NumPy arrays are computed with by ``"numpy"`` alone, by ``"onednn"`` where it has a way, or,
-    the default, by ``"auto"``: oneDNN where it is installed.
+    """Within this context NumPy arrays are computed with by ``"numpy"`` alone, by ``"onednn"`` wherever it can, or, the
+    default, by ``"auto"``: oneDNN where it is installed and pays.
 
     >>> import gpunn
     >>> with engine("numpy"):
@@ -59,15 +59,18 @@ def engine(name: str) -> Iterator[None]:
         yield
 
 
-def takes(*arrays: Array) -> bool:
-    """Whether oneDNN is here, and asked for, and these are NumPy arrays of float32 that hold something.
+def takes(x: Array, pays: bool = True) -> bool:
+    """Whether oneDNN is here, and asked for, and ``x`` is a NumPy array of float32 that holds something.
+
+    ``pays`` says whether it is faster here.
 
     >>> takes(np.ones(3))
     False
     """
-    if _choice.get() == "numpy" or found()[0] is None:
+    if type(x) is not np.ndarray or x.dtype != np.float32 or x.size == 0:
         return False
-    return all(type(x) is np.ndarray and x.dtype == np.float32 and x.size > 0 for x in arrays)
+    choice = _choice.get()
+    return choice == "onednn" or (pays and choice == "auto" and found()[0] is not None)
 
 
 # ---- descriptions ---------------------------------------------------------------------------------------------------

@@ -45,7 +45,8 @@ def run(work: Callable[[T], object], parts: Sequence[T]) -> None:
         for part in parts:
             work(part)
         return
-    left, failed = iter(range(len(parts))), {}
+    left = iter(range(len(parts)))
+    failed: dict[int, BaseException] = {}
 
     def take() -> None:
         _inside.set(True)

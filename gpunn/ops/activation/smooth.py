@@ -21,6 +21,7 @@ import numpy as np
 
 from gpunn.backend import Array, operands
 from gpunn.errors import ArgumentError, check, check_number
+from gpunn.ops.activation import onednn
 from gpunn.ops.activation.normal import tail
 from gpunn.ops.activation.pointwise import checked, logistic
 from gpunn.ops.shared.chunks import by_element, cut_off
@@ -74,7 +75,9 @@ def gelu(x: Array, approximate: Approximate = "none") -> Array:
     >>> gelu(np.array([0.0, 1.0, -1.0])).round(4).tolist()
     [0.0, 0.8413, -0.1587]
     """
-    xp = operands("gelu", x=x)
+    xp, name = operands("gelu", x=x), _gelu("gelu", approximate)
+    if onednn.takes(name, x):
+        return onednn.forward(name, x)
 
     def by_phi(y: Array, x: Array) -> None:
         # Of x and -x one is |x| Phi(-|x|), the other |x| more.
@@ -95,12 +98,14 @@ def gelu(x: Array, approximate: Approximate = "none") -> Array:
         y /= over
 
     with np.errstate(over="ignore"):
-        return by_element(xp, by_phi if _is_exact("gelu", approximate) else by_tanh, x)
+        return by_element(xp, by_phi if name == "gelu" else by_tanh, x)
 
 
 def gelu_backward(gy: Array, x: Array, approximate: Approximate = "none") -> Array:
     """``gy (Phi(x) + x Phi'(x))``, or the same with the sigmoid in the place of Phi."""
-    xp = checked("gelu_backward", gy, x=x)
+    xp, name = checked("gelu_backward", gy, x=x), _gelu("gelu_backward", approximate)
+    if onednn.takes(name, x):
+        return onednn.backward(name, gy, x)
 
     def by_phi(gx: Array, gy: Array, x: Array) -> None:
         u = _distance(xp, x)
@@ -125,7 +130,7 @@ def gelu_backward(gy: Array, x: Array, approximate: Approximate = "none") -> Arr
         slope *= s
         xp.multiply(slope, gy, out=gx)
 
-    return by_element(xp, by_phi if _is_exact("gelu_backward", approximate) else by_tanh, gy, x)
+    return by_element(xp, by_phi if name == "gelu" else by_tanh, gy, x)
 
 
 _FAR = 1000.0  # here every gate is 0 or 1, in all dtypes; beyond, powers overflow, and 0 times infinity is NaN
@@ -166,10 +171,11 @@ def _inner(xp: Any, x: Array) -> tuple[Array, Array]:
     return u, slope
 
 
-def _is_exact(op: str, approximate: str) -> bool:
+def _gelu(op: str, approximate: str) -> str:
+    """What it is called in :mod:`gpunn.ops.activation.onednn`."""
     known = approximate in ("none", "tanh")
     check(known, ArgumentError, op, 'approximate is "none" or "tanh"', approximate=approximate)
-    return approximate == "none"
+    return "gelu" if approximate == "none" else "gelu, tanh"
 
 
 # ---- exponentials ---------------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ _KINDS = {
 def takes(inputs: Inputs) -> bool:
     """True for float32 on the CPU where the library is, unless kernels are emulated, and sequences of one length."""
     x = inputs.x
-    if not inputs.sizes.of_one_length or not onednn.takes(x, *inputs.states) or cuda.takes(x):
+    if not inputs.sizes.of_one_length or not all(map(onednn.takes, (x, *inputs.states))) or cuda.takes(x):
         return False
     return all(onednn.job(make, *_settings(inputs)) is not None for make in (_forward, _backward))
 

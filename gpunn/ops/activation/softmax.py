@@ -13,6 +13,7 @@ from typing import Any
 
 from gpunn.backend import Array, accumulation_dtype, operands
 from gpunn.errors import ShapeError, check
+from gpunn.ops.activation import softmax_onednn
 from gpunn.ops.array.shape import axis_of
 from gpunn.ops.shared.chunks import each_block
 from gpunn.ops.shared.rows import row_dots, row_sums, unbuffered
@@ -26,6 +27,8 @@ def softmax(x: Array, axis: int = -1) -> Array:
     [0.09, 0.2447, 0.6652]
     """
     xp, axis = operands("softmax", x=x), _checked("softmax", x, axis)
+    if softmax_onednn.takes(x, axis):
+        return softmax_onednn.forward(x)
 
     def block(y: Array, x: Array) -> None:
         xp.subtract(x, x.max(1, keepdims=True), out=y)
@@ -38,6 +41,8 @@ def softmax(x: Array, axis: int = -1) -> Array:
 def softmax_backward(gy: Array, y: Array, axis: int = -1) -> Array:
     """``y (gy - sum_j gy[j] y[j])``."""
     xp = operands("softmax_backward", gy=gy, y=y)
+    if softmax_onednn.takes(y, axis):
+        return softmax_onednn.backward(gy, y)
 
     def block(gx: Array, gy: Array, y: Array) -> None:
         products = gy[:, :, 0], y[:, :, 0]

@@ -1,0 +1,148 @@
+import os
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from gpunn import functional as F
+from gpunn import no_grad, tensor
+from gpunn.cpu import threads
+from gpunn.graph import is_recording
+
+
+@pytest.fixture
+def three(monkeypatch):
+    """Three threads, whatever the machine has."""
+    monkeypatch.setattr(threads, "count", lambda: 3)
+    monkeypatch.setattr(threads, "_pool", None)
+
+
+def used(parts=30):
+    """The threads that took part, each of which waits for the others."""
+    seen = []
+
+    def work(part):
+        seen.append(threading.get_ident())
+        time.sleep(0.002)
+
+    threads.run(work, range(parts))
+    assert len(seen) == parts
+    return set(seen)
+
+
+@pytest.mark.parametrize(("value", "expected"), [("3", 3), ("2,1", 2), (" 4 ", 4), ("1", 1)])
+def test_the_number_of_threads_is_openmps(monkeypatch, value, expected):
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert threads.count.__wrapped__() == expected
+
+
+@pytest.mark.parametrize("value", ["", "0", "-1", "many"])
+def test_otherwise_it_is_that_of_the_cpus_of_this_process(monkeypatch, value):
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert threads.count.__wrapped__() == cpus
+
+
+def test_the_caller_and_others_work(three):
+    assert threading.get_ident() in used()
+    assert len(used()) == 3
+
+
+def test_one_thread_works_alone(monkeypatch):
+    monkeypatch.setattr(threads, "count", lambda: 1)
+    assert used() == {threading.get_ident()}
+
+
+def test_a_call_within_another_stays_in_its_thread(three):
+    inner = []
+    threads.run(lambda part: inner.append(used(5)), range(6))
+    assert all(len(idents) == 1 for idents in inner)
+
+
+def test_the_error_of_the_first_part_that_failed_is_raised_when_all_have_stopped(three):
+    running = []
+
+    def work(part):
+        running.append(part)
+        time.sleep(0.01)
+        running.remove(part)
+        raise ValueError(part)
+
+    with pytest.raises(ValueError, match="^0$"):
+        threads.run(work, range(50))
+    assert not running
+
+
+def test_settings_hold_in_every_thread(three):
+    seen = set()
+
+    def work(part):
+        time.sleep(0.002)
+        seen.add((threading.get_ident(), np.geterr()["divide"], is_recording()))
+
+    with np.errstate(divide="raise"), no_grad():
+        threads.run(work, range(30))
+    assert len(seen) == 3
+    assert {kept[1:] for kept in seen} == {("raise", False)}
+
+
+def test_an_arithmetic_error_reaches_the_caller(three):
+    x = np.ones(2_000_000, np.float32)
+    x[-1] = np.inf
+    with np.errstate(invalid="raise"), pytest.raises(FloatingPointError):
+        F.layer_norm(x.reshape(-1, 8), 8)
+
+
+def test_many_callers_at_a_time(three):
+    x = np.random.default_rng(0).standard_normal((8, 300_000)).astype(np.float32)
+    expected = [F.silu(row) for row in x]
+    with ThreadPoolExecutor(8) as pool:
+        for actual, wanted in zip(pool.map(F.silu, [*x] * 4), expected * 4, strict=True):
+            np.testing.assert_array_equal(actual, wanted)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "darwin", reason="no fork, or none after threads")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_forked_child_has_threads_of_its_own(three):
+    assert len(used()) == 3
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if len(used()) == 3 else 1)
+    deadline = time.monotonic() + 30
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if ended == (0, 0):
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    assert ended == (child, 0)
+
+
+FUNCTIONS = {
+    "relu": (F.relu, [(1000, 1000)]),
+    "gelu": (F.gelu, [(1000, 1000)]),
+    "softmax": (F.softmax, [(1000, 1000)]),
+    "layer norm": (lambda x, w, b: F.layer_norm(x, 500, w, b), [(2000, 500), (500,), (500,)]),
+    "group norm": (lambda x, w, b: F.group_norm(x, 4, w, b), [(20, 8, 80, 80), (8,), (8,)]),
+    "global average": (F.global_avg_pool2d, [(40, 50, 20, 20)]),
+    "max pool": (lambda x: F.max_pool2d(x, 3, 2), [(20, 50, 31, 31)]),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_number_of_threads_changes_no_bit(three, monkeypatch, name, rng):
+    function, shapes = FUNCTIONS[name]
+    arrays = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+
+    def results():
+        inputs = [tensor(a, requires_grad=True) for a in arrays]
+        y = function(*inputs)
+        y.backward(np.cos(y.data))
+        return [y.data, *(x.grad for x in inputs)]
+
+    several = results()
+    monkeypatch.setattr(threads, "count", lambda: 1)
+    for actual, wanted in zip(several, results(), strict=True):
+        np.testing.assert_array_equal(actual, wanted)

@@ -62,10 +62,13 @@ def backward_x(plan: Plan, gy: Array, w: Array) -> Array:
 def backward_w(plan: Plan, gy: Array, x: Array) -> Array:
     """gw (K, C/groups, *kernel), summed over the batch."""
     xp, acc, (k, *terms) = get_array_module(gy), accumulation_dtype(gy.dtype), plan.w_shape
-    gw = xp.zeros((plan.groups, k // plan.groups, prod(terms)), acc)
+    last = _images_last(plan)
+    gw = xp.zeros((plan.groups, prod(terms), k // plan.groups), acc)
     for images, rows, columns in _columns(xp, plan, x, acc):
-        gw += xp.matmul(_rows(xp, plan, gy[images, :, rows], acc), columns.swapaxes(1, 2))
-    return gw.reshape(plan.w_shape).astype(gy.dtype, copy=False)
+        g = _rows(xp, plan, gy[images, :, rows], acc)
+        # BLAS is up to twice as fast with the larger of both first.
+        gw += xp.matmul(columns, g.swapaxes(1, 2)) if last else xp.matmul(g, columns.swapaxes(1, 2)).swapaxes(1, 2)
+    return gw.swapaxes(1, 2).reshape(plan.w_shape).astype(gy.dtype, copy=False)
 
 
 def _filters(plan: Plan, w: Array, acc: Any) -> Array:

@@ -10,6 +10,7 @@ from gpunn.ops.conv import depthwise
 from gpunn.ops.conv.geometry import Plan
 from gpunn.ops.shared.chunks import chunks
 from gpunn.ops.shared.phases import Phases
+from gpunn.ops.shared.rows import unbuffered
 
 
 def takes(job: str, plan: Plan, x: Array, fused: bool) -> bool:
@@ -37,6 +38,7 @@ def forward(plan: Plan, x: Array, w: Array, b: Array | None, relu: bool) -> Arra
     return y
 
 
+@unbuffered()
 def backward_x(plan: Plan, gy: Array, w: Array) -> Array:
     """gx (N, C, H, W) from gy (N, K, OH, OW)."""
     xp, acc, phases = get_array_module(gy), accumulation_dtype(gy.dtype), plan.phases
@@ -45,10 +47,10 @@ def backward_x(plan: Plan, gy: Array, w: Array) -> Array:
     planes, gy_planes = gx.reshape(n * c, *plan.image), gy.reshape(n * c, each, *plan.out)
     for part in chunks(xp, n * c, phases.elements * acc.itemsize):
         buffer, g = phases.empty(xp, len(planes[part]), 0, acc), _on_grid(xp, gy_planes[part], phases, acc)
+        term = xp.empty((len(g), phases.pixels), acc)
         for m in range(each):
             for tap, view in enumerate(phases.views(buffer)):
-                term = g[:, m] * filters[part, m, tap, None]
-                view += term.reshape(-1)
+                view += xp.multiply(g[:, m], filters[part, m, tap, None], out=term).reshape(-1)
         phases.join(buffer, planes[part])
     return gx
 

@@ -27,7 +27,7 @@ from gpunn.ops.shared.routes import route
 from gpunn.ops.shared.window import Sizes
 
 ROUTES: tuple[ModuleType, ...] = (layer_onednn, layer_kernel, layer_rows)
-"""Each has ``takes(rows)``, ``forward`` and ``backward``."""
+"""Each has ``takes(x)``, ``forward`` and ``backward``, of rows."""
 
 
 def layer_norm(

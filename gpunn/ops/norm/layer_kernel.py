@@ -7,9 +7,9 @@ from gpunn.backend import Array, accumulation_dtype, get_array_module
 from gpunn.ops.norm.batch import batch_norm_backward, batch_norm_statistics
 
 
-def takes(rows: Array) -> bool:
+def takes(x: Array) -> bool:
     """True where kernels run."""
-    return cuda.takes(rows, half=True)
+    return cuda.takes(x, half=True)
 
 
 def forward(rows: Array, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from planned import conv, pooling
 
-from gpunn.ops import activation, dropout
-from gpunn.ops.conv import depthwise, plan
+from gpunn.ops import activation, dropout, loss, norm
+from gpunn.ops.conv import columns, depthwise, plan, runs
+from gpunn.ops.pool import global_pool
 from gpunn.ops.shared import chunks
 
 
@@ -15,6 +16,8 @@ def normal(*shape, dtype=np.float32):
 
 X, GY = normal(3, 4, 11, 7), normal(3, 4, 5, 3)
 FILTERS = normal(8, 1, 3, 3)  # depthwise: two for each channel of X
+MEAN_AND_VAR = normal(4), normal(4) ** 2
+LABELS = np.arange(3 * 11 * 7).reshape(3, 11, 7) % 4
 CASES = {
     "max": lambda: pooling.max_pool(2, X, 3, 2),
     "max, padded": lambda: pooling.max_pool(2, X, 3, 2, 1, 1, True),
@@ -26,18 +29,46 @@ CASES = {
     "depthwise backward w": lambda: [conv.conv_backward_w(2, normal(3, 8, 6, 4), X, FILTERS.shape, 2, 1, 1, 4)],
     "dropout": lambda: [dropout.dropout(X, 0.3, 5)],
     "dropout2d": lambda: [dropout.dropout2d(X, 0.3, 5)],
+    "relu": lambda: [activation.relu(X)],
     "gelu": lambda: [activation.gelu(X)],
     "gelu backward": lambda: [activation.gelu_backward(X, X)],
 }
+SUMS = {  # BLAS adds the elements of a row in an order that depends on how many rows there are
+    "softmax": lambda: [activation.softmax(X), activation.softmax(X, 1), activation.softmax_backward(X, X, 0)],
+    "log softmax": lambda: [activation.log_softmax(X), activation.log_softmax_backward(X, X, 1)],
+    "batch norm": lambda: norm.batch_norm_statistics(X),
+    "batch norm, relu": lambda: [norm.batch_norm(X, *MEAN_AND_VAR, relu=True)],
+    "batch norm backward": lambda: norm.batch_norm_backward(X, X, *MEAN_AND_VAR, relu=True),
+    "layer norm": lambda: norm.layer_norm(X, (11, 7)),
+    "layer norm backward": lambda: norm.layer_norm_backward(X, X, *norm.layer_norm(X, 7)[1:], 7)[:1],
+    "group norm": lambda: norm.group_norm(X, 2),
+    "group norm backward": lambda: norm.group_norm_backward(X, X, *norm.group_norm(X, 2)[1:], 2, normal(4)),
+    "cross entropy": lambda: [loss.cross_entropy(X, LABELS), loss.cross_entropy_backward(np.float32(1), X, LABELS)],
+    "global average": lambda: [global_pool.global_avg_pool(2, X)],
+}
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(chunks, "_CHUNK_BYTES", 700)
+    monkeypatch.setattr(chunks, "_BLOCK_BYTES", 700)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_small_chunks_give_the_same_bits(monkeypatch, name):
+def test_small_chunks_give_the_same_bits(name, request):
     whole = CASES[name]()
     assert depthwise.is_depthwise(plan(2, X.shape, FILTERS.shape, 2, 1, 1, 4))
-    monkeypatch.setattr(chunks, "_CHUNK_BYTES", 700)
+    request.getfixturevalue("small_chunks")
     for a, b in zip(CASES[name](), whole, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_small_chunks_give_the_same_sums(name, request):
+    whole = SUMS[name]()
+    request.getfixturevalue("small_chunks")
+    for a, b in zip(SUMS[name](), whole, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
 def test_slices_cover_everything_once(monkeypatch):
@@ -63,3 +94,36 @@ def test_convolution_in_chunks_of_rows_and_of_images(monkeypatch, chunk, c, k, g
     monkeypatch.setattr(chunks, "_CHUNK_BYTES", chunk)
     for a, b_ in zip(passes(), whole, strict=True):
         np.testing.assert_allclose(a, b_, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("seed", range(30))
+def test_convolution_by_runs_is_that_by_columns(monkeypatch, seed, dtype):
+    rng = np.random.default_rng(seed)
+    rank, groups = int(rng.integers(2, 4)), int(rng.choice([1, 1, 2]))
+    n, c, k = (int(size) for size in rng.integers(1, 4, 3) * (1, groups, groups))
+    kernel, stride, padding, dilation = (tuple(map(int, rng.integers(low, 4, rank))) for low in (1, 1, 0, 1))
+    image = tuple(
+        (size - 1) * apart + 1 + int(rng.integers(0, 6)) for size, apart in zip(kernel, dilation, strict=True)
+    )
+    job = plan(rank, (n, c, *image), (k, c // groups, *kernel), stride, padding, dilation, groups)
+    x, w, b, gy = (rng.standard_normal(s).astype(dtype) for s in (job.x_shape, job.w_shape, (k,), job.y_shape))
+    monkeypatch.setattr(chunks, "_CHUNK_BYTES", int(rng.choice([1, 1000, 100_000])))
+
+    def passes(way):
+        return way.forward(job, x, w, b, True), way.backward_x(job, gy, w), way.backward_w(job, gy, x)
+
+    tolerance = 40 * np.finfo(dtype).eps  # for sums of up to a hundred terms, and half of them in float32
+    for actual, expected in zip(passes(runs), passes(columns), strict=True):
+        assert actual.dtype == dtype
+        np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance * 10)
+
+
+def test_runs_are_taken_where_they_pay():
+    def taken(x_shape, w_shape, *settings):
+        return runs.takes("forward", plan(2, x_shape, w_shape, *settings), np.ones(0, np.float32), False)
+
+    assert taken((8, 64, 28, 28), (64, 64, 3, 3), 1, 1)
+    assert not taken((8, 64, 28, 28), (64, 64, 1, 1))  # no columns
+    assert not taken((8, 1, 28, 28), (64, 1, 3, 3), 1, 1)  # short runs
+    assert not taken((8, 256, 13, 13), (384, 256, 3, 3), 1, 1)  # 2 of 15 columns for nothing

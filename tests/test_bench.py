@@ -335,3 +335,52 @@ def test_the_targets_are_of_jobs_that_exist(report):
         assert target.asks()
         word = next(part for part in target.job.replace("_*", "").split() if part != "*")
         assert word in code, target
+
+
+# ---- scaling --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def scaling(monkeypatch) -> ModuleType:
+    pytest.importorskip("cpuinfo")  # comes with pytest-benchmark
+    return imported("scaling", monkeypatch)
+
+
+def test_the_exponent(scaling):
+    sizes = [2, 4, 8, 16]
+    assert scaling.exponent(sizes, [3 * size**2 for size in sizes]) == pytest.approx(2)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak of the memory")
+def test_a_step_is_measured_in_a_process_of_its_own(scaling):
+    found = scaling.measured("gpunn", "sequence", 2)
+    assert found["seconds"] > 0
+    assert 1 << 16 < found["bytes"] < 1 << 28
+
+
+def test_the_pages_of_scaling(scaling, monkeypatch, tmp_path, undrawn):
+    """Time grows as the square of each size, memory as the size; PyTorch takes half the time."""
+    asked = []
+
+    def measured(side, axis, size):
+        asked.append((side, axis, size))
+        size = 2 if axis == "step" else size
+        return {"seconds": size**2 * {"gpunn": 1e-3, "peer": 5e-4}[side], "bytes": size << 20}
+
+    monkeypatch.setattr(scaling, "measured", measured)
+    monkeypatch.setattr(scaling.cpuinfo, "get_cpu_info", lambda: {"brand_raw": "a processor", "count": 2})
+    for reason in ("", "PyTorch is not installed"):
+        monkeypatch.setattr(scaling.peer, "why_not", lambda device, side, reason=reason: reason * (side == "peer"))
+        scaling.main(str(tmp_path / "here"))
+        text = (tmp_path / "here.md").read_text(encoding="utf-8")
+        assert ": a processor, 2 cores; 1 thread (gpunn" in text
+        if reason:
+            assert "| 8 | 64.000 | not measured | not measured | 8.0 | not measured | not measured |" in text
+            assert "| exponent | 2.00 | not measured |  | 1.00 | not measured |  |" in text
+        else:
+            assert "| 8 | 64.000 | 32.000 | 2.00 | 8.0 | 8.0 | 1.00 |" in text
+            assert "| exponent | 2.00 | 2.00 |  | 1.00 | 1.00 |  |" in text
+            assert "| circles, 50 points | 4.000 | 2.000 | 2.00 | 2.0 | 2.0 | 1.00 |" in text
+        assert (tmp_path / "here.png").exists()
+    sizes = sum(len(axis.sizes) for axis in scaling.AXES.values()) + len(scaling.STEPS)
+    assert len(asked) == 3 * sizes

@@ -6,6 +6,7 @@ Tensors (:mod:`gpunn.tensor`); this page knows nothing of what an array can do.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
@@ -37,6 +38,19 @@ def no_grad() -> Iterator[None]:
 def is_recording() -> bool:
     """False within :func:`no_grad`."""
     return _recording.get()
+
+
+def _owns_memory(a: Array) -> bool:
+    """Whether nobody else can reach the memory of ``a``, which may be all of another array in another shape."""
+    owner = a.base
+    if owner is None:
+        return True
+    whole = type(owner) is type(a) and owner.base is None and owner.size == a.size and owner.dtype == a.dtype
+    return whole and sys.getrefcount(owner) <= _REFERENCES
+
+
+_REFERENCES = 3 if sys.implementation.name == "cpython" and sys.version_info < (3, 14) else 0
+"""Of an array that one place besides this file holds: there, here, and for the count; a later Python counts less."""
 
 
 class Node:
@@ -149,7 +163,10 @@ class Node:
     def _pass_on(self, gy: Array, pending: dict[int, Array]) -> None:
         """Keep ``gy`` if this node is a leaf, else add the gradients of its parents to ``pending``."""
         if self._backward is None:
-            self.grad = gy.copy() if self.grad is None else self.grad + gy
+            if self.grad is not None:
+                self.grad = self.grad + gy
+            else:
+                self.grad = gy if sys.getrefcount(gy) <= _REFERENCES and _owns_memory(gy) else gy.copy()
             return
         self._check_unchanged()
         needs = tuple([parent.requires_grad for parent in self._parents])

@@ -8,12 +8,8 @@ the published C API is called. Source: https://uxlfoundation.github.io/oneDNN, "
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import os
-import re
-import site
 import sys
-import sysconfig
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -27,7 +23,7 @@ _SEQUENTIAL, _OPENMP, _TBB = 1, 2, 4
 _ENGINES = {_SEQUENTIAL: "no threads", _OPENMP: "OpenMP", _TBB: "TBB"}
 _AVX2 = 0x7
 _STATUS = {1: "out of memory", 2: "invalid arguments", 3: "not implemented", 4: "no implementation left"}
-UNIMPLEMENTED = (3, 4)
+_NOT_SERVED = (2, 3, 4)  # as the arguments are checked before, invalid ones are settings that oneDNN has a limit for
 
 
 class Library:
@@ -78,14 +74,14 @@ class Library:
         self.check(name, getattr(self.c, f"dnnl_{name}")(ctypes.byref(made), *arguments))
         return made
 
-    def check(self, what: str, status: int) -> None:
-        """Raise for a status that is not success: MemoryError, NotServed, or RuntimeError."""
+    def check(self, name: str, status: int) -> None:
+        """Raise for a status of ``dnnl_<name>`` that is not success: MemoryError, NotServed, or RuntimeError."""
         if not status:
             return
         kind: type[Exception] = MemoryError if status == 1 else RuntimeError
-        if status in UNIMPLEMENTED:
+        if status in _NOT_SERVED and name.endswith("_desc_create"):
             kind = NotServed
-        raise kind(f"oneDNN {self.version_text}: {what}: {_STATUS.get(status, f'status {status}')}")
+        raise kind(f"oneDNN {self.version_text}: {name}: {_STATUS.get(status, f'status {status}')}")
 
 
 class NotServed(Exception):
@@ -115,8 +111,8 @@ def _openmp_libraries() -> set[str]:
         lines = Path("/proc/self/maps").read_text().splitlines()
     except OSError:  # no Linux
         return set()
-    paths = {line.split(maxsplit=5)[-1] for line in lines if "/" in line}
-    return {os.path.realpath(path) for path in paths if re.search(r"/lib(iomp5|omp)[^/]*\.so", path)}
+    paths = {line.split(maxsplit=5)[-1] for line in lines if "/libiomp5" in line or "/libomp" in line}
+    return {os.path.realpath(path) for path in paths}
 
 
 @lru_cache(1)
@@ -144,6 +140,10 @@ def found() -> tuple[Library | None, str]:
 
 def _places() -> Iterator[str]:
     """Files that may be the library: of this environment, of this user, of the system."""
+    import ctypes.util  # these take longer to import than the rest of the page
+    import site
+    import sysconfig
+
     folder = "Library/bin" if sys.platform == "win32" else "lib"
     roots = [sysconfig.get_path("data"), sys.prefix, *([site.USER_BASE] if site.USER_BASE else [])]
     for root in dict.fromkeys(roots):

@@ -13,8 +13,7 @@ from gpunn.functional.linear import linear
 from gpunn.functional.record import Input, X, Y, differentiable, kept, raw
 from gpunn.ops import recurrent as ops
 from gpunn.ops.array import indexing
-from gpunn.ops.recurrent import reset_before
-from gpunn.ops.recurrent.rows import Needs, Sizes, Weights
+from gpunn.ops.recurrent import Inputs, Sizes, Weights, reset_before
 from gpunn.ops.shared.checks import check_shape
 
 
@@ -29,8 +28,7 @@ def rnn_cell(
     >>> rnn_cell(np.ones((1, 1)), np.ones((1, 1)), np.array([[2.0]]), np.array([[3.0]]), nonlinearity="relu").item()
     5.0
     """
-    known = nonlinearity in ("tanh", "relu")
-    check(known, ArgumentError, "rnn_cell", 'nonlinearity must be "tanh" or "relu"', nonlinearity=nonlinearity)
+    _check_nonlinearity("rnn_cell", nonlinearity)
     _check("rnn_cell", 1, x, h, w_ih, w_hh)
     total: Any = linear(x, w_ih, b_ih)
     total = total + linear(h, w_hh, b_hh)
@@ -92,6 +90,11 @@ def _gru_cell_reset_before(x_gates: Any, h: Any, w_hh: Any, b_hh: Any) -> Any:
     return differentiable(y, inputs, lambda gy, needs: reset_before.gru_cell_backward(gy, hd, w, rz, n, needs))
 
 
+def _check_nonlinearity(op: str, nonlinearity: str) -> None:
+    known = nonlinearity in ("tanh", "relu")
+    check(known, ArgumentError, op, 'nonlinearity must be "tanh" or "relu"', nonlinearity=nonlinearity)
+
+
 def _check(op: str, gates: int, *inputs: Any) -> None:
     x, h, w_ih, w_hh = map(raw, inputs)
     operands(op, x=x, h=h, w_ih=w_ih, w_hh=w_hh)
@@ -118,18 +121,11 @@ def rnn(
     >>> y.ravel().tolist(), h.item()
     ([1.0, 2.0, 3.0], 3.0)
     """
+    _check_nonlinearity("rnn", nonlinearity)
     rows, sizes = _rows("rnn", x, batch_sizes, reverse)
     h = _zeros("rnn", rows, sizes, w_hh) if h is None else h
-    xd, hd, *weights = kept(rows, h, w_ih, w_hh, b_ih, b_hh)
-    w = Weights(*weights)
-    out = ops.rnn(xd, hd, w, sizes, nonlinearity)
-
-    def backward(g: Array, needs: Needs) -> Sequence[Array | None]:
-        ggates, gh = ops.rnn_backward(g, out, w.w_hh, sizes, nonlinearity)
-        return ops.input_gradients(needs, xd, hd, w, sizes, out, ggates, ggates, [gh])
-
-    both = differentiable(out, (rows, h, w_ih, w_hh, b_ih, b_hh), backward)
-    return _outputs(both, x), both[len(xd) :]
+    both = _sequence(nonlinearity, rows, [h], [w_ih, w_hh, b_ih, b_hh], sizes)
+    return _outputs(both, x), both[len(rows) :]
 
 
 @in_half
@@ -149,17 +145,9 @@ def lstm(
     """
     rows, sizes = _rows("lstm", x, batch_sizes, reverse)
     h, c = (_zeros("lstm", rows, sizes, w_hh), _zeros("lstm", rows, sizes, w_hh)) if state is None else state
-    xd, hd, cd, *weights = kept(rows, h, c, w_ih, w_hh, b_ih, b_hh)
-    w = Weights(*weights)
-    out, every_c, gates = ops.lstm(xd, hd, cd, w, sizes)
-
-    def backward(g: Array, needs: Needs) -> Sequence[Array | None]:
-        ggates, gh, gc = ops.lstm_backward(g, cd, every_c, gates, w.w_hh, sizes)
-        return ops.input_gradients(needs, xd, hd, w, sizes, out, ggates, ggates, [gh, gc])
-
-    both = differentiable(out, (rows, h, c, w_ih, w_hh, b_ih, b_hh), backward)
-    end = len(xd) + len(hd)
-    return _outputs(both, x), (both[len(xd) : end], both[end:])
+    both = _sequence("lstm", rows, [h, c], [w_ih, w_hh, b_ih, b_hh], sizes)
+    end = len(rows) + len(raw(h))
+    return _outputs(both, x), (both[len(rows) : end], both[end:])
 
 
 @in_half
@@ -179,20 +167,18 @@ def gru(
     """
     rows, sizes = _rows("gru", x, batch_sizes, reverse)
     h = _zeros("gru", rows, sizes, w_hh) if h is None else h
-    xd, hd, *weights = kept(rows, h, w_ih, w_hh, b_ih, b_hh)
-    w = Weights(*weights)
-    forward = ops.gru if reset_after else reset_before.gru
-    out, first, second = forward(xd, hd, w, sizes)  # the gates of x and of h, or rz and n
+    cell = "gru" if reset_after else "gru before"
+    both = _sequence(cell, rows, [h], [w_ih, w_hh, b_ih, b_hh], sizes)
+    return _outputs(both, x), both[len(rows) :]
 
-    def backward(g: Array, needs: Needs) -> Sequence[Array | None]:
-        if reset_after:
-            of_x, of_h, gh = ops.gru_backward(g, out, hd, first, second, w.w_hh, sizes)
-            return ops.input_gradients(needs, xd, hd, w, sizes, out, of_x, of_h, [gh])
-        ggates, gh = reset_before.gru_backward(g, out, hd, first, second, w.w_hh, sizes)
-        return ops.input_gradients(needs, xd, hd, w, sizes, out, ggates, ggates, [gh], first)
 
-    both = differentiable(out, (rows, h, w_ih, w_hh, b_ih, b_hh), backward)
-    return _outputs(both, x), both[len(xd) :]
+def _sequence(cell: str, rows: Any, states: list[Any], weights: list[Any], sizes: Sizes) -> Any:
+    """The outputs of all rows, and behind them the last of each state."""
+    given = rows, *states, *weights
+    xd, *others = kept(*given)
+    inputs = Inputs(cell, xd, others[: len(states)], Weights(*others[len(states) :]), sizes)
+    out, saved = ops.sequence(inputs)
+    return differentiable(out, given, lambda gy, needs: ops.sequence_backward(inputs, gy, out, saved, needs))
 
 
 def _rows(op: str, x: Any, batch_sizes: Sequence[int] | None, reverse: bool) -> tuple[Any, Sizes]:

@@ -183,7 +183,7 @@ class _Recurrent(Module):
             rows = outputs[0] if len(outputs) == 1 else F.concatenate(outputs, -1)
             if self.dropout and layer < self.num_layers - 1:
                 rows = F.dropout(rows, self.dropout, self.training, self.generator)
-        ended = tuple(F.stack(ends) for ends in zip(*last, strict=True))
+        ended = tuple(_stacked(ends) for ends in zip(*last, strict=True))
         if back is not None:
             ended = tuple(pick(state, back, 1) for state in ended)
         if packed is not None:
@@ -203,6 +203,10 @@ class _Recurrent(Module):
             check_array(op, **{name: raw(state)})
             check(tuple(state.shape) == shape, ShapeError, op, f"{name} must have shape {shape}", shape=state.shape)
         return [state.reshape(layers, n, self.hidden_size) for state in states]
+
+
+def _stacked(states: Sequence[Any]) -> Any:
+    return F.stack(states) if len(states) > 1 else states[0].reshape(1, *states[0].shape)
 
 
 class _OneState(_Recurrent):

@@ -12,13 +12,16 @@ it. The others are in :mod:`gpunn.ops.activation.smooth`.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from gpunn.backend import Array, accumulation_dtype, operands
+from gpunn.backend import Array, operands
 from gpunn.errors import check_number
+from gpunn.ops.activation import onednn
 from gpunn.ops.shared.checks import check_shape
+from gpunn.ops.shared.chunks import by_element, cut_off
 
 
 def relu(x: Array) -> Array:
@@ -28,13 +31,18 @@ def relu(x: Array) -> Array:
     [0.0, 2.0]
     """
     xp = operands("relu", x=x)
-    return xp.asarray(xp.maximum(x, 0))
+    return by_element(xp, lambda y, x: cut_off(xp, x, y), x, wide=False)
 
 
 def relu_backward(gy: Array, y: Array) -> Array:
     """``gy`` where y > 0 or NaN, else 0 (the derivative at 0 is taken as 0)."""
     xp = checked("relu_backward", gy, y=y)
-    return xp.asarray(gy * ~(y <= 0))
+
+    def block(gx: Array, gy: Array, y: Array) -> None:
+        cut = y <= 0
+        xp.multiply(gy, xp.logical_not(cut, out=cut), out=gx)
+
+    return by_element(xp, block, gy, y, wide=False)
 
 
 def leaky_relu(x: Array, negative_slope: float = 0.01) -> Array:
@@ -45,15 +53,30 @@ def leaky_relu(x: Array, negative_slope: float = 0.01) -> Array:
     """
     xp = operands("leaky_relu", x=x)
     check_number("leaky_relu", negative_slope=negative_slope)
+
+    def block(y: Array, x: Array) -> None:
+        below = xp.clip(x, -math.inf, 0)
+        below *= x.dtype.type(negative_slope)
+        cut_off(xp, x, y)
+        y += below
+
     with np.errstate(invalid="ignore"):  # slope 0 times infinity
-        return xp.asarray(xp.maximum(x, 0) + xp.minimum(x, 0) * x.dtype.type(negative_slope))
+        return by_element(xp, block, x, wide=False)
 
 
 def leaky_relu_backward(gy: Array, x: Array, negative_slope: float = 0.01) -> Array:
     """``gy`` where x > 0, else ``negative_slope gy``."""
     xp = checked("leaky_relu_backward", gy, x=x)
-    positive = x > 0
-    return xp.asarray(gy * positive + gy * gy.dtype.type(negative_slope) * ~positive)
+    slope = gy.dtype.type(negative_slope)
+
+    def block(gx: Array, gy: Array, x: Array) -> None:
+        positive = x > 0
+        xp.multiply(gy, positive, out=gx)
+        below = gy * slope
+        below *= xp.logical_not(positive, out=positive)
+        gx += below
+
+    return by_element(xp, block, gy, x, wide=False)
 
 
 def hardsigmoid(x: Array) -> Array:
@@ -63,13 +86,26 @@ def hardsigmoid(x: Array) -> Array:
     [0.0, 0.5, 0.75]
     """
     xp = operands("hardsigmoid", x=x)
-    return xp.asarray(xp.minimum(xp.maximum(x + 3, 0), 6) / 6)
+
+    def block(y: Array, x: Array) -> None:
+        xp.add(x, 3, out=y)
+        xp.clip(y, 0, 6, out=y)
+        y /= 6
+
+    return by_element(xp, block, x, wide=False)
 
 
 def hardsigmoid_backward(gy: Array, y: Array) -> Array:
     """``gy / 6`` where 0 < y < 1 or y is NaN, else 0."""
     xp = checked("hardsigmoid_backward", gy, y=y)
-    return xp.asarray(gy / 6 * ~((y <= 0) | (y >= 1)))
+
+    def block(gx: Array, gy: Array, y: Array) -> None:
+        flat = y <= 0
+        flat |= y >= 1
+        xp.divide(gy, 6, out=gx)
+        gx *= xp.logical_not(flat, out=flat)
+
+    return by_element(xp, block, gy, y, wide=False)
 
 
 def sigmoid(x: Array) -> Array:
@@ -79,13 +115,24 @@ def sigmoid(x: Array) -> Array:
     [0.8808, 0.0]
     """
     xp = operands("sigmoid", x=x)
-    return xp.asarray(logistic(xp, x.astype(accumulation_dtype(x.dtype), copy=False))).astype(x.dtype, copy=False)
+    if onednn.takes("sigmoid", x):
+        return onednn.forward("sigmoid", x)
+    with np.errstate(over="ignore"):
+        return by_element(xp, lambda y, x: logistic(xp, x, y), x)
 
 
 def sigmoid_backward(gy: Array, y: Array) -> Array:
     """``gy y (1 - y)``."""
     xp = checked("sigmoid_backward", gy, y=y)
-    return xp.asarray(gy * y * (1 - y))
+    if onednn.takes("sigmoid", y):
+        return onednn.backward("sigmoid", gy, y)
+
+    def block(gx: Array, gy: Array, y: Array) -> None:
+        xp.subtract(1, y, out=gx)
+        gx *= y
+        gx *= gy
+
+    return by_element(xp, block, gy, y, wide=False)
 
 
 def tanh(x: Array) -> Array:
@@ -95,19 +142,29 @@ def tanh(x: Array) -> Array:
     [0.0, 1.0]
     """
     xp = operands("tanh", x=x)
-    return xp.asarray(xp.tanh(x))
+    if onednn.takes("tanh", x):
+        return onednn.forward("tanh", x)
+    return by_element(xp, lambda y, x: xp.tanh(x, out=y), x, wide=False)
 
 
 def tanh_backward(gy: Array, y: Array) -> Array:
     """``gy (1 - y^2)``."""
     xp = checked("tanh_backward", gy, y=y)
-    return xp.asarray(gy * (1 - y * y))
+    if onednn.takes("tanh", y):
+        return onednn.backward("tanh", gy, y)
+
+    def block(gx: Array, gy: Array, y: Array) -> None:
+        xp.multiply(y, y, out=gx)
+        xp.subtract(1, gx, out=gx)
+        gx *= gy
+
+    return by_element(xp, block, gy, y, wide=False)
 
 
-def logistic(xp: Any, x: Array) -> Array:
-    """The sigmoid of x without checks: as exact where it is nearly 0 as exp is, and 0 where exp(-x) overflows."""
-    with np.errstate(over="ignore"):
-        y = xp.asarray(xp.exp(-x))
+def logistic(xp: Any, x: Array, y: Array | None = None) -> Array:
+    """The sigmoid of x, written to y if given: as exact where it is nearly 0 as exp is, 0 where exp(-x) overflows."""
+    y = xp.negative(x, out=xp.empty_like(x) if y is None else y)
+    xp.exp(y, out=y)
     y += 1
     return xp.divide(1, y, out=y)
 

@@ -19,11 +19,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gpunn.backend import Array, accumulation_dtype, operands
+from gpunn.backend import Array, operands
 from gpunn.errors import ArgumentError, check, check_number
-from gpunn.ops.activation.normal import normal_cdf
+from gpunn.ops.activation import onednn
+from gpunn.ops.activation.normal import tail
 from gpunn.ops.activation.pointwise import checked, logistic
-from gpunn.ops.shared.chunks import chunks
+from gpunn.ops.shared.chunks import by_element, cut_off
 
 Approximate = Literal["none", "tanh"]
 
@@ -41,12 +42,31 @@ def silu(x: Array) -> Array:
     [0.0, 1.7616, -0.0]
     """
     xp = operands("silu", x=x)
-    return _gated(xp, x, logistic)
+
+    def block(y: Array, x: Array) -> None:
+        xp.clip(x, -_FAR, math.inf, out=y)
+        over = xp.negative(y)
+        xp.exp(over, out=over)
+        over += 1
+        y /= over
+
+    with np.errstate(over="ignore"):
+        return by_element(xp, block, x)
 
 
 def silu_backward(gy: Array, x: Array) -> Array:
     """``gy (s + x s (1 - s))`` with s = sigmoid(x)."""
-    return _gated_backward(checked("silu_backward", gy, x=x), gy, x, logistic, _logistic_slope)
+    xp = checked("silu_backward", gy, x=x)
+
+    def block(gx: Array, gy: Array, x: Array) -> None:
+        near = xp.clip(x, -_FAR, _largest_exponent(x.dtype), out=gx)
+        s, slope = _sigmoids(xp, near)
+        slope *= near
+        slope += 1
+        slope *= s
+        xp.multiply(slope, gy, out=gx)
+
+    return by_element(xp, block, gy, x)
 
 
 def gelu(x: Array, approximate: Approximate = "none") -> Array:
@@ -55,75 +75,107 @@ def gelu(x: Array, approximate: Approximate = "none") -> Array:
     >>> gelu(np.array([0.0, 1.0, -1.0])).round(4).tolist()
     [0.0, 0.8413, -0.1587]
     """
-    xp = operands("gelu", x=x)
-    return _gated(xp, x, _gelu_gate("gelu", approximate)[0])
+    xp, name = operands("gelu", x=x), _gelu("gelu", approximate)
+    if onednn.takes(name, x):
+        return onednn.forward(name, x)
+
+    def by_phi(y: Array, x: Array) -> None:
+        # Of x and -x one is |x| Phi(-|x|), the other |x| more.
+        u = _distance(xp, x)
+        below, r = tail(xp, u)
+        below *= r
+        below *= u
+        cut_off(xp, x, y)
+        y -= below
+
+    def by_tanh(y: Array, x: Array) -> None:
+        xp.clip(x, -_FAR, _FAR, out=y)
+        over, _ = _inner(xp, y)
+        xp.negative(over, out=over)
+        xp.exp(over, out=over)
+        over += 1
+        xp.clip(x, -_FAR, math.inf, out=y)
+        y /= over
+
+    with np.errstate(over="ignore"):
+        return by_element(xp, by_phi if name == "gelu" else by_tanh, x)
 
 
 def gelu_backward(gy: Array, x: Array, approximate: Approximate = "none") -> Array:
     """``gy (Phi(x) + x Phi'(x))``, or the same with the sigmoid in the place of Phi."""
-    xp = checked("gelu_backward", gy, x=x)
-    return _gated_backward(xp, gy, x, *_gelu_gate("gelu_backward", approximate))
+    xp, name = checked("gelu_backward", gy, x=x), _gelu("gelu_backward", approximate)
+    if onednn.takes(name, x):
+        return onednn.backward(name, gy, x)
 
+    def by_phi(gx: Array, gy: Array, x: Array) -> None:
+        u = _distance(xp, x)
+        slope, r = tail(xp, u)
+        u *= 1 / math.sqrt(2 * math.pi)
+        r -= u
+        slope *= r  # of -|x|; that of |x| is 1 less this
+        above = (x > 0).astype(x.dtype)
+        sign = xp.multiply(above, -2, out=u)
+        sign += 1
+        slope *= sign
+        slope += above
+        xp.multiply(slope, gy, out=gx)
 
-_ARRAYS = 16  # that a formula has at a time, about
-_FAR = 1000.0  # here every gate is 0 or 1, in all dtypes; beyond, squares overflow, and 0 times infinity is NaN
-
-
-def _gated(xp: Any, x: Array, gate: Any) -> Array:
-    def of(part: Array) -> Array:
-        near = xp.clip(part, -_FAR, _FAR)
-        return xp.maximum(part, -_FAR) * gate(xp, near)
-
-    return _in_chunks(xp, of, x)
-
-
-def _gated_backward(xp: Any, gy: Array, x: Array, gate: Any, gate_slope: Any) -> Array:
-    def of(part: Array, g: Array) -> Array:
-        near = xp.clip(part, -_FAR, _FAR)
-        slope = gate_slope(xp, near)
+    def by_tanh(gx: Array, gy: Array, x: Array) -> None:
+        near = xp.clip(x, -_FAR, _FAR, out=gx)
+        inner, inner_slope = _inner(xp, near)
+        s, slope = _sigmoids(xp, xp.clip(inner, -_FAR, _largest_exponent(x.dtype), out=inner))
         slope *= near
-        slope += gate(xp, near)
-        slope *= g
-        return slope
+        slope *= inner_slope
+        slope += 1
+        slope *= s
+        xp.multiply(slope, gy, out=gx)
 
-    return _in_chunks(xp, of, x, gy)
-
-
-def _in_chunks(xp: Any, function: Any, *arrays: Array) -> Array:
-    """``function`` of the arrays, a block at a time: so long a formula leaves the cache otherwise."""
-    y, flat = xp.empty(arrays[0].shape, arrays[0].dtype), [a.reshape(-1) for a in arrays]
-    result = y.reshape(-1)
-    for part in chunks(xp, y.size, _ARRAYS * y.itemsize):
-        result[part] = function(*(_wide(a[part]) for a in flat))
-    return y
+    return by_element(xp, by_phi if name == "gelu" else by_tanh, gy, x)
 
 
-def _logistic_slope(xp: Any, x: Array) -> Array:
-    return logistic(xp, x) * logistic(xp, -x)
+_FAR = 1000.0  # here every gate is 0 or 1, in all dtypes; beyond, powers overflow, and 0 times infinity is NaN
 
 
-def _normal_density(xp: Any, x: Array) -> Array:
-    return xp.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
+def _largest_exponent(dtype: Any) -> float:
+    """A number whose exponential is finite, and so large that 1 / (1 + exp) is nearly 0."""
+    return 87.0 if dtype == np.float32 else 700.0
+
+
+def _sigmoids(xp: Any, x: Array) -> tuple[Array, Array]:
+    """The sigmoid of x and of -x, both exact where they are nearly 0, for x of at most :func:`_largest_exponent`."""
+    s = xp.exp(x)
+    other = s + 1
+    xp.divide(1, other, out=other)
+    s *= other
+    return s, other
+
+
+def _distance(xp: Any, x: Array) -> Array:
+    """|x|, of at most ``_FAR``."""
+    u = xp.clip(x, -_FAR, _FAR)
+    return xp.abs(u, out=u)
 
 
 # (1 + tanh(u)) / 2 = sigmoid(2 u), which keeps its digits where the sum would cancel.
 _TANH_SCALE, _CUBE = 2 * math.sqrt(2 / math.pi), 0.044715
 
 
-def _tanh_gate(xp: Any, x: Array) -> Array:
-    return logistic(xp, _TANH_SCALE * (x + _CUBE * x * x * x))
+def _inner(xp: Any, x: Array) -> tuple[Array, Array]:
+    """``2 sqrt(2 / pi) (x + 0.044715 x^3)`` and its derivative."""
+    u = x * x
+    u *= _TANH_SCALE * _CUBE
+    slope = 3 * u
+    slope += _TANH_SCALE
+    u += _TANH_SCALE
+    u *= x
+    return u, slope
 
 
-def _tanh_gate_slope(xp: Any, x: Array) -> Array:
-    inner = _TANH_SCALE * (x + _CUBE * x * x * x)
-    return _logistic_slope(xp, inner) * (_TANH_SCALE * (1 + 3 * _CUBE * x * x))
-
-
-def _gelu_gate(op: str, approximate: str) -> tuple[Any, Any]:
-    """The gate and its derivative."""
+def _gelu(op: str, approximate: str) -> str:
+    """What it is called in :mod:`gpunn.ops.activation.onednn`."""
     known = approximate in ("none", "tanh")
     check(known, ArgumentError, op, 'approximate is "none" or "tanh"', approximate=approximate)
-    return (normal_cdf, _normal_density) if approximate == "none" else (_tanh_gate, _tanh_gate_slope)
+    return "gelu" if approximate == "none" else "gelu, tanh"
 
 
 # ---- exponentials ---------------------------------------------------------------------------------------------------
@@ -136,28 +188,55 @@ def softplus(x: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
     [0.0, 0.6931, 1000.0]
     """
     xp = operands("softplus", x=x)
-    check_number("softplus", threshold=threshold)
-    wide, scaled = _wide(x), _scaled("softplus", x, beta)
-    return _narrow(xp, xp.where(scaled > threshold, wide, log_one_plus_exp(xp, scaled) / beta), x)
+    _check_softplus("softplus", beta, threshold)
+
+    def block(y: Array, x: Array) -> None:
+        scaled = beta * x
+        straight = scaled > threshold
+        log_one_plus_exp(xp, scaled, y)
+        y /= beta
+        _replace(xp, y, straight, x)
+
+    with np.errstate(over="ignore"):  # infinity is what both ends of the formula take
+        return by_element(xp, block, x)
 
 
 def softplus_backward(gy: Array, x: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
     """``gy sigmoid(beta x)``, and gy itself where ``beta x > threshold``."""
     xp = checked("softplus_backward", gy, x=x)
-    scaled = _scaled("softplus_backward", x, beta)
-    return _narrow(xp, gy * xp.where(scaled > threshold, 1, logistic(xp, scaled)), x)
+    _check_softplus("softplus_backward", beta, threshold)
+
+    def block(gx: Array, gy: Array, x: Array) -> None:
+        scaled = beta * x
+        straight = scaled > threshold
+        logistic(xp, scaled, gx)
+        gx *= gy
+        _replace(xp, gx, straight, gy)
+
+    with np.errstate(over="ignore"):
+        return by_element(xp, block, gy, x)
 
 
-def log_one_plus_exp(xp: Any, x: Array) -> Array:
-    """``log(1 + exp(x))`` without overflow, and without a loss of digits where it is nearly 0."""
-    return xp.maximum(x, 0) + xp.log1p(xp.exp(-abs(x)))
+def log_one_plus_exp(xp: Any, x: Array, y: Array | None = None) -> Array:
+    """``log(1 + exp(x))``, written to y if given, without overflow; it keeps its digits where it is nearly 0."""
+    y = xp.abs(x, out=xp.empty_like(x) if y is None else y)
+    xp.negative(y, out=y)
+    xp.exp(y, out=y)
+    xp.log1p(y, out=y)
+    y += xp.maximum(x, 0)
+    return y
 
 
-def _scaled(op: str, x: Array, beta: float) -> Array:
+def _replace(xp: Any, y: Array, chosen: Array, x: Array) -> None:
+    """Make y what x is where ``chosen``."""
+    if xp is not np or chosen.any():  # often there is none, and NumPy is slow where it chooses
+        y[...] = xp.where(chosen, x, y)
+
+
+def _check_softplus(op: str, beta: float, threshold: float) -> None:
+    check_number(op, threshold=threshold)
     check_number(op, beta=beta)
     check(beta > 0, ArgumentError, op, "beta must be above 0", beta=beta)
-    with np.errstate(over="ignore"):  # infinity is what both ends of the formula take
-        return beta * _wide(x)
 
 
 def elu(x: Array, alpha: float = 1.0) -> Array:
@@ -168,13 +247,13 @@ def elu(x: Array, alpha: float = 1.0) -> Array:
     """
     xp = operands("elu", x=x)
     check_number("elu", alpha=alpha)
-    return _narrow(xp, _elu(xp, _wide(x), alpha), x)
+    return _elu(xp, x, 1, alpha)
 
 
 def elu_backward(gy: Array, x: Array, alpha: float = 1.0) -> Array:
     """``gy`` where x > 0, else ``gy alpha exp(x)``."""
     xp = checked("elu_backward", gy, x=x)
-    return _narrow(xp, gy * _elu_slope(xp, _wide(x), alpha), x)
+    return _elu_backward(xp, gy, x, 1, alpha)
 
 
 def selu(x: Array) -> Array:
@@ -184,26 +263,35 @@ def selu(x: Array) -> Array:
     [-1.1113, 2.1014]
     """
     xp = operands("selu", x=x)
-    return _narrow(xp, SELU_SCALE * _elu(xp, _wide(x), SELU_ALPHA), x)
+    return _elu(xp, x, SELU_SCALE, SELU_ALPHA)
 
 
 def selu_backward(gy: Array, x: Array) -> Array:
     """1.0507 times the gradient of ``elu(x, 1.6733)``."""
     xp = checked("selu_backward", gy, x=x)
-    return _narrow(xp, gy * (SELU_SCALE * _elu_slope(xp, _wide(x), SELU_ALPHA)), x)
+    return _elu_backward(xp, gy, x, SELU_SCALE, SELU_ALPHA)
 
 
-def _elu(xp: Any, x: Array, alpha: float) -> Array:
-    return xp.maximum(x, 0) + alpha * xp.expm1(xp.minimum(x, 0))
+def _elu(xp: Any, x: Array, scale: float, alpha: float) -> Array:
+    def block(y: Array, x: Array) -> None:
+        below = xp.clip(x, -math.inf, 0)
+        xp.expm1(below, out=below)
+        below *= scale * alpha
+        cut_off(xp, x, y)
+        y *= scale
+        y += below
+
+    return by_element(xp, block, x)
 
 
-def _elu_slope(xp: Any, x: Array, alpha: float) -> Array:
-    return (x > 0) + (x <= 0) * (alpha * xp.exp(xp.minimum(x, 0)))
+def _elu_backward(xp: Any, gy: Array, x: Array, scale: float, alpha: float) -> Array:
+    def block(gx: Array, gy: Array, x: Array) -> None:
+        xp.clip(x, -math.inf, 0, out=gx)
+        xp.exp(gx, out=gx)
+        gx *= alpha
+        gx *= x <= 0
+        gx += x > 0
+        gx *= scale
+        gx *= gy
 
-
-def _wide(x: Array) -> Array:
-    return x.astype(accumulation_dtype(x.dtype), copy=False)
-
-
-def _narrow(xp: Any, y: Array, x: Array) -> Array:
-    return xp.asarray(y).astype(x.dtype, copy=False)
+    return by_element(xp, block, gy, x)

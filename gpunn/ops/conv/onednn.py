@@ -71,7 +71,7 @@ class _Problem:
         self.free = [onednn.Layout(shape, free=True) for shape in (x, w, y)]
         ends = zip(x[2:], y[2:], window.stride, window.pads, window.extent(), strict=True)
         after = [(n - 1) * step + extent - size - before for size, n, step, (before, _), extent in ends]
-        if any(pad < -step for pad, step in zip(after, window.stride, strict=True)):
+        if any(pad <= -step for pad, step in zip(after, window.stride, strict=True)):
             raise NotServed("elements that no window reaches, beyond a stride")
         before = [before for before, _ in window.pads]
         dilation = [apart - 1 for apart in window.dilation]
@@ -93,10 +93,10 @@ def _forward_bias(*settings: Any) -> onednn.Job:
 
 def _forward_of(bias: bool, *settings: Any) -> onednn.Job:
     problem = _Problem(*settings)
-    arguments = [onednn.Argument(_X, problem.x), onednn.Argument(_W, problem.w)]
+    arguments = [(_X, problem.x, False), (_W, problem.w, False)]
     if bias:
-        arguments.append(onednn.Argument(_B, problem.b))
-    arguments.append(onednn.Argument(_Y, problem.y, written=True))
+        arguments.append((_B, problem.b, False))
+    arguments.append((_Y, problem.y, True))
     return onednn.Job(problem.forward(bias), arguments)
 
 
@@ -105,8 +105,8 @@ def _backward_x(*settings: Any) -> onednn.Job:
     x, w, y = problem.free
     hint = problem.forward(False)
     own = onednn.Description("convolution_backward_data", _DIRECT, x, w, y, *problem.geometry, hint)
-    arguments = [onednn.Argument(_GY, problem.y), onednn.Argument(_W, problem.w)]
-    return onednn.Job(own, [*arguments, onednn.Argument(_GX, problem.x, written=True)])
+    arguments = [(_GY, problem.y, False), (_W, problem.w, False)]
+    return onednn.Job(own, [*arguments, (_GX, problem.x, True)])
 
 
 def _backward_w(*settings: Any) -> onednn.Job:
@@ -114,8 +114,8 @@ def _backward_w(*settings: Any) -> onednn.Job:
     x, w, y = problem.free
     hint = problem.forward(False)
     own = onednn.Description("convolution_backward_weights", _DIRECT, x, w, None, y, *problem.geometry, hint)
-    arguments = [onednn.Argument(_GY, problem.y), onednn.Argument(_X, problem.x)]
-    return onednn.Job(own, [*arguments, onednn.Argument(_GW, problem.w, written=True)])
+    arguments = [(_GY, problem.y, False), (_X, problem.x, False)]
+    return onednn.Job(own, [*arguments, (_GW, problem.w, True)])
 
 
 _JOBS = {"forward": _forward, "backward_x": _backward_x, "backward_w": _backward_w}

@@ -85,7 +85,8 @@ def binary_cross_entropy_with_logits_backward(
     """The gradient with respect to x: ``w ((1 - t) p - v t (1 - p))``, without v ``w (p - t)``."""
     op = "binary_cross_entropy_with_logits_backward"
     xp, wide, t, w = _checked(op, "x", x, target, reduction, weight=weight, pos_weight=pos_weight)
-    slope = (1 - t) * logistic(xp, wide) - w["pos_weight"] * t * logistic(xp, -wide)
+    with np.errstate(over="ignore"):
+        slope = (1 - t) * logistic(xp, wide) - w["pos_weight"] * t * logistic(xp, -wide)
     return gradient(op, xp, gy, slope * w["weight"], x, reduction)
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from gpunn.backend import Array, accumulation_dtype, get_array_module
 from gpunn.ops.activation.softmax import log_softmax, softmax
+from gpunn.ops.shared.chunks import each_block
+from gpunn.ops.shared.rows import row_sums
 
 
 def takes(x: Array) -> bool:
@@ -13,18 +18,56 @@ def takes(x: Array) -> bool:
     return True
 
 
-def forward(rows: Array, classes: Array, counts: Array) -> Array:
-    """``-log softmax(rows[n])[classes[n]]`` of each row that counts, 0 of the others."""
-    xp = get_array_module(rows)
-    return xp.where(counts, -logarithms(rows)[xp.arange(len(rows)), classes], 0)
+Exponentials = tuple[Array, Array]
+"""``exp(x - the largest x)`` of all rows, and their sums."""
 
 
-def backward(slope: Array, rows: Array, classes: Array, counts: Array) -> Array:
+def forward(rows: Array, classes: Array, counts: Array, keeps: bool) -> tuple[Array, Exponentials | None]:
+    """``-log softmax(rows[n])[classes[n]]`` of each row that counts, 0 of the others; and the exponentials."""
+    xp, acc = get_array_module(rows), accumulation_dtype(rows.dtype)
+    (losses, sums), numbers = xp.empty((2, len(rows)), acc), xp.arange(len(rows))
+    exponentials = xp.empty(rows.shape, acc) if keeps else None
+
+    def block(part: slice) -> None:
+        out = None if exponentials is None else exponentials[part]
+        shifted = _shifted(rows[part].astype(acc, copy=False), out)
+        own = shifted[numbers[: len(shifted)], classes[part]]
+        sums[part] = row_sums(xp, xp.exp(shifted, out=shifted))
+        xp.subtract(xp.log(sums[part]), own, out=losses[part])
+
+    _each_block(xp, block, rows)
+    if not (xp is np and counts.all()):
+        losses = xp.where(counts, losses, 0)
+    return losses, None if exponentials is None else (exponentials, sums)
+
+
+def backward(slope: Array, rows: Array, classes: Array, counts: Array, kept: Exponentials | None) -> Array:
     """The gradient of the rows, where ``slope`` is that of each loss; of one row, where it is that of all."""
-    xp, gx = get_array_module(rows), probabilities(rows)
-    gx[xp.arange(len(rows)), classes] -= 1
+    xp, acc = get_array_module(rows), accumulation_dtype(rows.dtype)
+    kept = kept or forward(rows, classes, counts, keeps=True)[1]
+    assert kept is not None
+    exponentials, sums = kept
+    gx, numbers = xp.empty(rows.shape, acc), xp.arange(len(rows))
+    slopes = xp.where(counts, slope, 0)
+
+    def block(part: slice) -> None:
+        out, own = gx[part], (numbers[: len(gx[part])], classes[part])
+        scales = slopes[part] / sums[part]
+        xp.multiply(exponentials[part], scales[:, None], out=out)
+        out[own] = (exponentials[part][own] / sums[part] - 1) * slopes[part]  # a product less a slope loses its digits
+
+    _each_block(xp, block, rows)
+    return gx if xp is np and counts.all() else xp.where(counts[:, None], gx, 0)  # an ignored row may hold NaN
+
+
+def _shifted(rows: Array, out: Array | None = None) -> Array:
+    """The rows less the largest element of each."""
+    return get_array_module(rows).subtract(rows, rows.max(1, keepdims=True), out=out)
+
+
+def _each_block(xp: Any, block: Callable[[slice], None], rows: Array) -> None:
     with np.errstate(invalid="ignore"):
-        return xp.where(counts[:, None], gx * slope[:, None], 0)
+        each_block(xp, block, len(rows), rows.shape[1] * accumulation_dtype(rows.dtype).itemsize)
 
 
 def logarithms(rows: Array) -> Array:

@@ -64,6 +64,8 @@ def class_weights(
 ) -> tuple[Array, Array]:
     """The class of each row, and the weight of that class, wide; both 0 in a row that is ignored."""
     kept, dtype = _kept_rows(op, name, x, target, ignore_index), accumulation_dtype(x.dtype)
+    if xp is np and weight is None and kept.all():
+        return target.reshape(-1).astype(np.int64, copy=False), np.ones(kept.shape, dtype)
     classes = xp.where(kept, target.reshape(-1).astype(np.int64), 0)
     return classes, kept.astype(dtype) if weight is None else xp.where(kept, weight[classes].astype(dtype), 0)
 
@@ -75,9 +77,11 @@ def as_rows(xp: Any, x: Array) -> Array:
     >>> as_rows(np, np.array([[[1, 2, 3], [4, 5, 6]]])).tolist()
     [[1, 4], [2, 5], [3, 6]]
     """
-    return xp.moveaxis(x, 1, -1).reshape(-1, x.shape[1])
+    return x if x.ndim == 2 else xp.moveaxis(x, 1, -1).reshape(-1, x.shape[1])
 
 
 def from_rows(xp: Any, rows: Array, shape: tuple[int, ...]) -> Array:
     """What :func:`as_rows` made rows, in its ``shape`` (N, C, d1, ...) again."""
+    if len(shape) == 2:
+        return rows
     return xp.ascontiguousarray(xp.moveaxis(rows.reshape(shape[0], *shape[2:], shape[1]), -1, 1))

@@ -99,23 +99,23 @@ def _max_forward(*settings: Any) -> onednn.Job:
     own = problem.forward(_MAX)
     if not own.has(_PLACE, problem.place):
         raise NotServed("places in a format of its own")
-    given = onednn.Argument(_X, problem.x), onednn.Argument(_Y, problem.y, written=True)
-    return onednn.Job(own, [*given, onednn.Argument(_PLACE, problem.place, written=True)])
+    given = (_X, problem.x, False), (_Y, problem.y, True)
+    return onednn.Job(own, [*given, (_PLACE, problem.place, True)])
 
 
 def _max_backward(*settings: Any) -> onednn.Job:
     problem = _Problem(*settings)
-    given = onednn.Argument(_GY, problem.y), onednn.Argument(_PLACE, problem.place)
-    return onednn.Job(problem.backward(_MAX), [*given, onednn.Argument(_GX, problem.x, written=True)])
+    given = (_GY, problem.y, False), (_PLACE, problem.place, False)
+    return onednn.Job(problem.backward(_MAX), [*given, (_GX, problem.x, True)])
 
 
 def _avg_forward(*settings: Any) -> onednn.Job:
     problem = _Problem(*settings)
-    arguments = [onednn.Argument(_X, problem.x), onednn.Argument(_Y, problem.y, written=True)]
+    arguments = [(_X, problem.x, False), (_Y, problem.y, True)]
     return onednn.Job(problem.forward(problem.mean), arguments)
 
 
 def _avg_backward(*settings: Any) -> onednn.Job:
     problem = _Problem(*settings)
-    arguments = [onednn.Argument(_GY, problem.y), onednn.Argument(_GX, problem.x, written=True)]
+    arguments = [(_GY, problem.y, False), (_GX, problem.x, True)]
     return onednn.Job(problem.backward(problem.mean), arguments)

@@ -1,11 +1,11 @@
 """Recurrent nets, forward and backward: the pointwise part of a cell, and whole sequences through one layer.
 
     cell             LSTM and GRU, given what the matrix products gave          kernels/rnn_cell.cu
-    sequence         rnn, lstm, gru over the packed rows of a batch of sequences
-    reset_before     the GRU that multiplies h by r before the product, one step and a whole sequence
-    inputs           the gradients of what a sequence was computed from, given those of its gates
+    reset_before     one step of the GRU that multiplies h by r before the product
+    sequence         one layer in one direction over the packed rows of a batch of sequences
 
-Each file has the formulas and the sources; :mod:`gpunn.ops.recurrent.rows` says how the rows of sequences lie.
+Each file has the formulas and the sources; :mod:`gpunn.ops.recurrent.rows` says how the rows of sequences lie. The ways
+to compute a sequence are :mod:`gpunn.ops.recurrent.onednn` and :mod:`gpunn.ops.recurrent.steps`.
 """
 
 from gpunn.ops.recurrent.cell import (
@@ -18,23 +18,22 @@ from gpunn.ops.recurrent.cell import (
     lstm_cell,
     lstm_cell_backward,
 )
-from gpunn.ops.recurrent.inputs import input_gradients
-from gpunn.ops.recurrent.sequence import gru, gru_backward, lstm, lstm_backward, rnn, rnn_backward
+from gpunn.ops.recurrent.rows import Inputs, Needs, Sizes, Weights
+from gpunn.ops.recurrent.sequence import sequence, sequence_backward
 
 __all__ = [
-    "gru",
-    "gru_backward",
+    "Inputs",
+    "Needs",
+    "Sizes",
+    "Weights",
     "gru_cell",
     "gru_cell_backward",
     "gru_reset",
     "gru_reset_backward",
     "gru_update",
     "gru_update_backward_n",
-    "input_gradients",
-    "lstm",
-    "lstm_backward",
     "lstm_cell",
     "lstm_cell_backward",
-    "rnn",
-    "rnn_backward",
+    "sequence",
+    "sequence_backward",
 ]

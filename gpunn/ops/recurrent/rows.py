@@ -1,4 +1,4 @@
-"""How the rows of a batch of sequences lie, for :mod:`gpunn.ops.recurrent.sequence`.
+"""How the rows of a batch of sequences lie, and what a layer computes from, for :mod:`gpunn.ops.recurrent.sequence`.
 
 The steps lie one after the other in x (S, in), step t being ``batch_sizes[t]`` rows. Batch sizes never grow: sequence
 k is row k of every step that it reaches, so sequences go from the longest to the shortest, S is the sum of their
@@ -16,7 +16,6 @@ import numpy as np
 
 from gpunn.backend import Array, accumulation_dtype, get_array_module, operands
 from gpunn.errors import ArgumentError, ShapeError, check
-from gpunn.ops.linear.affine import linear
 from gpunn.ops.shared.checks import check_shape
 
 Needs = tuple[bool, ...]
@@ -37,6 +36,11 @@ class Sizes(NamedTuple):
             n = int(self.batch_sizes[t])
             yield slice(ends[t] - n, ends[t]), n
 
+    @property
+    def of_one_length(self) -> bool:
+        """Whether all sequences have as many steps; batch sizes never grow."""
+        return bool(self.batch_sizes[0] == self.batch_sizes[-1])
+
 
 class Weights(NamedTuple):
     """The parameters of a layer in one direction."""
@@ -47,6 +51,59 @@ class Weights(NamedTuple):
     b_hh: Array | None = None
 
 
+class Inputs(NamedTuple):
+    """What one layer computes from in one direction: x (S, in), and the states (N, H): h0, and c0 of an LSTM."""
+
+    cell: str
+    x: Array
+    states: Sequence[Array]
+    weights: Weights
+    sizes: Sizes
+
+    def wide(self) -> Inputs:
+        """The same in the dtype that sums are formed in."""
+        states, weights = [wide(s) for s in self.states], Weights(*map(wide, self.weights))
+        return self._replace(x=wide(self.x), states=states, weights=weights)
+
+    def check(self) -> None:
+        """Raise the error of an operation if shapes, dtypes or batch sizes do not fit together."""
+        x, weights, kind = self.x, self.weights, CELLS[self.cell]
+        op, states = kind.op, dict(zip(("h0", "c0"), self.states, strict=False))
+        biases = {"b_ih": weights.b_ih, "b_hh": weights.b_hh}
+        operands(op, biases, x=x, **states, w_ih=weights.w_ih, w_hh=weights.w_hh)
+        for name, array in {"x": x, **states}.items():
+            check(array.ndim == 2, ShapeError, op, f"{name} must have 2 dimensions", shape=array.shape)
+        given = [int(n) for n in self.sizes.batch_sizes]
+        check(len(given) > 0, ShapeError, op, "there must be at least 1 step", steps=0)
+        falling = all(a >= b for a, b in itertools.pairwise(given)) and given[-1] >= 0
+        check(falling, ArgumentError, op, "batch_sizes must not grow from step to step", batch_sizes=given)
+        fits = "batch_sizes must add up to the rows of x"
+        check(sum(given) == len(x), ShapeError, op, fits, total=sum(given), rows=len(x))
+        hidden = self.states[0].shape[1]
+        for name, state in states.items():
+            check_shape(op, name, state, (given[0], hidden))
+        rows = kind.gates * hidden
+        check_shape(op, "w_ih", weights.w_ih, (rows, x.shape[1]))
+        check_shape(op, "w_hh", weights.w_hh, (rows, hidden))
+        for name, bias in biases.items():
+            if bias is not None:
+                check_shape(op, name, bias, (rows,))
+
+
+class Cell(NamedTuple):
+    """A kind of step: the function that has it, and how many gates."""
+
+    op: str
+    gates: int
+
+
+CELLS = {
+    "tanh": Cell("rnn", 1), "relu": Cell("rnn", 1), "lstm": Cell("lstm", 4), "gru": Cell("gru", 3),
+    "gru before": Cell("gru", 3),
+}  # fmt: skip
+"""By name; that of the last resets h before its product, as :mod:`gpunn.ops.recurrent.reset_before` does."""
+
+
 def before(states: Array, first: Array, sizes: Sizes) -> Array:
     """The state that each row of ``states`` (S, H) was computed from: ``first`` (N, H), or that of the step before.
 
@@ -54,6 +111,10 @@ def before(states: Array, first: Array, sizes: Sizes) -> Array:
     [0.0, 1.0, 2.0]
     """
     xp = get_array_module(states, first)
+    if sizes.of_one_length:
+        inner = len(states) - len(first)
+        parts = [states[len(first) :], first] if sizes.reverse else [first, states[:inner]]
+        return xp.concatenate(parts)
     old, unused, h = xp.empty_like(states), xp.empty_like(first), first[:0]
     for rows, n in sizes.steps():
         h = meet(xp, h, n, first, unused)
@@ -73,30 +134,3 @@ def meet(xp: Any, state: Array, n: int, first: Array, last: Array) -> Array:
 
 def wide(a: Any) -> Any:
     return None if a is None else a.astype(accumulation_dtype(a.dtype), copy=False)
-
-
-def input_gates(x: Array, w: Weights) -> Array:
-    """What every step's gates have from x and from the biases."""
-    both = w.b_ih if w.b_hh is None else w.b_hh if w.b_ih is None else w.b_ih + w.b_hh
-    return linear(x, w.w_ih, both)
-
-
-def check_sequence(op: str, gates: int, x: Array, weights: Weights, sizes: Sizes, **states: Array) -> tuple[Any, Any]:
-    xp = operands(op, {"b_ih": weights.b_ih, "b_hh": weights.b_hh}, x=x, **states, w_ih=weights.w_ih, w_hh=weights.w_hh)
-    for name, array in {"x": x, **states}.items():
-        check(array.ndim == 2, ShapeError, op, f"{name} must have 2 dimensions", shape=array.shape)
-    given = [int(n) for n in sizes.batch_sizes]
-    check(len(given) > 0, ShapeError, op, "there must be at least 1 step", steps=0)
-    falling = all(a >= b for a, b in itertools.pairwise(given)) and given[-1] >= 0
-    check(falling, ArgumentError, op, "batch_sizes must not grow from step to step", batch_sizes=given)
-    fits = "batch_sizes must add up to the rows of x"
-    check(sum(given) == len(x), ShapeError, op, fits, total=sum(given), rows=len(x))
-    hidden = next(iter(states.values())).shape[1]
-    for name, state in states.items():
-        check_shape(op, name, state, (given[0], hidden))
-    check_shape(op, "w_ih", weights.w_ih, (gates * hidden, x.shape[1]))
-    check_shape(op, "w_hh", weights.w_hh, (gates * hidden, hidden))
-    for name, bias in (("b_ih", weights.b_ih), ("b_hh", weights.b_hh)):
-        if bias is not None:
-            check_shape(op, name, bias, (gates * hidden,))
-    return xp, x.dtype

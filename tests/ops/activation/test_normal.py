@@ -4,26 +4,26 @@ import numpy as np
 import pytest
 
 from gpunn.backend import get_array_module
-from gpunn.ops.activation.normal import normal_cdf
+from gpunn.ops.activation.normal import tail
 
 
-def phi(x):
-    return normal_cdf(get_array_module(x), x)
+def below(u):
+    exponential, r = tail(get_array_module(u), u)
+    return exponential * r
 
 
-def test_both_tails_keep_their_digits(run_xp, rng):
-    x = np.concatenate([np.linspace(-37, 9, 4001), rng.uniform(-3, 3, 2000), [0.0, -1e-300, 1e-9]])
-    exact = np.array([0.5 * math.erfc(-v / math.sqrt(2)) for v in x])
-    # The exponential of -x^2 / 2 multiplies the rounding of x^2, here and in the C library, by its size.
-    assert (abs(run_xp(phi, x) / exact - 1) <= 4e-16 * (4 + x * x)).all()
+@pytest.mark.parametrize(("dtype", "furthest"), [(np.float32, 12.5), (np.float64, 37)])
+def test_the_tail_keeps_its_digits(run_xp, rng, dtype, furthest):
+    u = np.concatenate([np.linspace(0, furthest, 4001), rng.uniform(0, 3, 2000), [0.0, 1e-30, 1e-9]]).astype(dtype)
+    exact = np.array([0.5 * math.erfc(float(v) / math.sqrt(2)) for v in u])
+    # The exponential of -u^2 / 2 multiplies the rounding of u^2, here and in the C library, by its size.
+    assert (abs(run_xp(below, u) / exact - 1) <= 2 * np.finfo(dtype).eps * (4 + u * u)).all()
 
 
 def test_far_arguments(run_xp):
-    np.testing.assert_array_equal(run_xp(phi, np.array([-1000.0, 1000.0, np.nan])), [0, 1, np.nan])
+    np.testing.assert_array_equal(run_xp(below, np.array([1000.0, np.nan])), [0, np.nan])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_dtype_stays(run_xp, dtype):
-    y = run_xp(phi, np.linspace(-3, 3, 13, dtype=dtype))
-    assert y.dtype == dtype
-    np.testing.assert_allclose(y + y[::-1], 1, rtol=4 * np.finfo(dtype).eps)
+    assert run_xp(below, np.linspace(0, 3, 13, dtype=dtype)).dtype == dtype

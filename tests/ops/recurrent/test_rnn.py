@@ -9,7 +9,7 @@ from gpunn import cuda, nn, tensor
 from gpunn.backend import random_generator
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
 from gpunn.ops import recurrent as ops
-from gpunn.ops.recurrent.rows import Sizes, Weights
+from gpunn.ops.recurrent import Inputs, Sizes, Weights
 
 KINDS = ["tanh", "relu", "lstm", "gru", "gru before"]
 GATES = {"tanh": 1, "relu": 1, "lstm": 4, "gru": 3, "gru before": 3}
@@ -191,7 +191,7 @@ def test_errors_name_rule_and_values(run, rng):
     with pytest.raises(DtypeError, match="gru: x must be a floating array"):
         F.gru(rows.astype(int), None, *gru, batch_sizes=[6])
     with pytest.raises(ShapeError, match=r"rnn: h0 must have 2 dimensions, got shape=\(5,\)"):
-        ops.rnn(rows, np.ones(5), Weights(*parameters(rng, "tanh", 4, 5)), Sizes([6]))
+        ops.sequence(Inputs("tanh", rows, [np.ones(5)], Weights(*parameters(rng, "tanh", 4, 5)), Sizes([6])))
 
 
 # ---- the layers -----------------------------------------------------------------------------------------------------

@@ -10,8 +10,12 @@ import pytest
 
 import gpunn.ops
 from gpunn import cuda
-from gpunn.ops import conv
+from gpunn.cpu import onednn
+from gpunn.ops import conv, pool
+from gpunn.ops.activation import onednn as eltwise
 from gpunn.ops.conv import columns, ways
+from gpunn.ops.norm import layer
+from gpunn.ops.pool import ways as pool_ways
 from gpunn.ops.shared.routes import route
 
 MODULES = [importlib.import_module(name) for _, name, _ in pkgutil.walk_packages(gpunn.ops.__path__, "gpunn.ops.")]
@@ -74,6 +78,24 @@ def test_the_first_way_that_takes_a_job_does_it(monkeypatch):
 def test_the_engine_follows_the_arrays():
     plan, x = conv.plan(2, (1, 2, 4, 4), (3, 2, 3, 3)), np.ones((1, 2, 4, 4), np.float32)
     chosen = lambda: route(ways.ROUTES, "forward", plan, x, False).__name__.rpartition(".")[2]  # noqa: E731
-    assert chosen() == "columns"
+    with onednn.engine("numpy"):
+        assert chosen() == "columns"
+        with cuda.emulate():
+            assert chosen() == "tiled"
+
+
+def test_onednn_does_the_work_where_it_is_loaded():
+    if reason := onednn.found()[1]:
+        pytest.skip(reason)
+    x, gy = np.ones((2, 16, 8, 8), np.float32), np.ones((2, 32, 6, 6), np.float32)
+    plan = conv.plan(2, x.shape, (32, 16, 3, 3))
+    for job, first in (("forward", x), ("backward_x", gy), ("backward_w", gy)):
+        assert route(ways.ROUTES, job, plan, first, False).__name__ == "gpunn.ops.conv.onednn"
     with cuda.emulate():
-        assert chosen() == "tiled"
+        assert route(ways.ROUTES, "forward", plan, x, False).__name__ == "gpunn.ops.conv.tiled"
+    for plan in (pool.max_plan(2, x.shape, 3, 2, 1), pool.avg_plan(2, x.shape, 2)):
+        assert route(pool_ways.ROUTES, plan, x).__name__ == "gpunn.ops.pool.onednn"
+    assert route(layer.ROUTES, x.reshape(32, 64)).__name__ == "gpunn.ops.norm.layer_onednn"
+    assert all(eltwise.takes(name, x) for name in ("sigmoid", "tanh", "gelu", "gelu, tanh"))
+    assert not eltwise.takes("gelu", np.full(5000, -np.inf, np.float32))
+    assert not eltwise.takes("tanh", x.astype(np.float64))

@@ -1,0 +1,77 @@
+"""Layer normalisation of float32 by oneDNN, on the CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gpunn import cuda
+from gpunn.backend import Array
+from gpunn.cpu import onednn
+
+_SCALE_AND_SHIFT = 6
+_X, _Y, _MEAN, _VAR, _SCALE, _SHIFT = 1, 17, 49, 50, 51, 52
+_GX, _GY, _GSCALE, _GSHIFT = 129, 145, 255, 256
+
+
+def takes(x: Array) -> bool:
+    """True for float32 on the CPU where the library is, unless kernels are emulated."""
+    return onednn.takes(x) and not cuda.takes(x)
+
+
+def forward(rows: Array, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:
+    """y, and the mean and variance of each row."""
+    count, size = rows.shape
+    y, mean, var = np.empty_like(rows), np.empty(count, rows.dtype), np.empty(count, rows.dtype)
+    affine = _given(weight, size, 1.0), _given(bias, size, 0.0)
+    _run(_forward, rows, eps, np.ascontiguousarray(rows), mean, var, *affine, y)
+    return y, mean, var
+
+
+def backward(
+    gy: Array, rows: Array, mean: Array, var: Array, weight: Array | None, eps: float
+) -> tuple[Array, Array, Array]:
+    """The gradients of the rows, of weight and of bias."""
+    gx, gw, gb = np.empty_like(rows), np.empty(rows.shape[1], rows.dtype), np.empty(rows.shape[1], rows.dtype)
+    scale = _given(weight, rows.shape[1], 1.0)
+    given = np.ascontiguousarray(rows), mean, var, np.ascontiguousarray(gy), scale
+    _run(_backward, rows, eps, *given, scale, gx, gw, gb)
+    return gx, gw, gb
+
+
+def _given(parameter: Array | None, size: int, otherwise: float) -> Array:
+    if parameter is None:
+        return np.full(size, otherwise, np.float32)
+    return np.ascontiguousarray(parameter, np.float32).reshape(size)
+
+
+def _run(make: Any, rows: Array, eps: float, *arrays: Array) -> None:
+    run = onednn.job(make, *rows.shape, float(eps))
+    assert run is not None
+    run(*arrays)
+
+
+def _forward(*settings: Any) -> onednn.Job:
+    x, rows, columns, own = _described(*settings)
+    arguments = [(_X, x, False), (_MEAN, rows, True), (_VAR, rows, True)]
+    arguments += [(_SCALE, columns, False), (_SHIFT, columns, False), (_Y, x, True)]
+    return onednn.Job(own, arguments)
+
+
+def _backward(*settings: Any) -> onednn.Job:
+    x, rows, columns, hint = _described(*settings)
+    eps = settings[2]
+    own = onednn.Description(
+        "layer_normalization_backward", onednn.BACKWARD, x, x, x, rows, eps, _SCALE_AND_SHIFT, hint
+    )
+    arguments = [(_X, x, False), (_MEAN, rows, False), (_VAR, rows, False), (_GY, x, False)]
+    arguments += [(_SCALE, columns, False), (_SHIFT, columns, False)]
+    return onednn.Job(own, [*arguments, (_GX, x, True), (_GSCALE, columns, True), (_GSHIFT, columns, True)])
+
+
+def _described(count: int, size: int, eps: float) -> tuple[Any, Any, Any, onednn.Description]:
+    """The layouts of the rows, of a number for each row, and for each column; the forward pass."""
+    x, rows, columns = (onednn.Layout(shape) for shape in ((count, size), (count,), (size,)))
+    settings = onednn.FORWARD, x, x, rows, eps, _SCALE_AND_SHIFT
+    return x, rows, columns, onednn.Description("layer_normalization_forward", *settings)

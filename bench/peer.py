@@ -391,7 +391,8 @@ def free_memory() -> None:
     import cupy
 
     cupy.get_default_memory_pool().free_all_blocks()
-    torch.cuda.empty_cache()
+    if not why_not("gpu", "peer"):
+        torch.cuda.empty_cache()
 
 
 def gpu_name() -> str:

@@ -297,13 +297,13 @@ def test_the_table_of_both_devices(report, targets):
     for line in (
         "| copy | 1 MB | 2.000 | 1.000 | 8 GB/s |",
         "| fp32 | 9 × 9 | 1.000 | not measured | 50 GFLOP/s |",
-        "| LRN forward | small (2,) | 2.000 | PyTorch | 1.000 | 2.00 | 4.0 GB/s | 50% | MISSED: ratio 0.40 |",
-        "| conv forward | small | 4.000 | PyTorch | 2.000 | 2.00 | 25.0 GFLOP/s | 50% | met: 0.02 TFLOP/s |",
-        "| conv forward | large | 1.000 | PyTorch | 8.000 | 0.12 |  |  |  |",
-        "| skeletonize | 512 | 1.000 | scikit-image | 4.000 | 0.25 |  |  |  |",
-        "| LRN forward | small (9,) | 0.001 | PyTorch | 0.010 | 0.12 | 6,400.0 GB/s | 80% |"
+        "| LRN forward | small (2,) | 2.000 ±10% | PyTorch | 1.000 ±10% | 2.00 | 4.0 GB/s | 50% | MISSED: ratio 0.40 |",
+        "| conv forward | small | 4.000 ±10% | PyTorch | 2.000 ±10% | 2.00 | 25.0 GFLOP/s | 50% | met: 0.02 TFLOP/s |",
+        "| conv forward | large | 1.000 ±10% | PyTorch | 8.000 ±10% | 0.12 |  |  |  |",
+        "| skeletonize | 512 | 1.000 ±10% | scikit-image | 4.000 ±10% | 0.25 |  |  |  |",
+        "| LRN forward | small (9,) | 0.001 ±10% | PyTorch | 0.010 ±10% | 0.12 | 6,400.0 GB/s | 80% |"
         " met: 75% of ceiling, ratio 0.17 |",
-        "| dropout forward | small | 0.001 | PyTorch | not measured | not measured |  |  | not measured: ratio 1.00 |",
+        "| dropout forward | small | 0.001 ±10% | PyTorch | not measured | not measured |  |  | not measured: ratio 1.00 |",
         "| single passes | 4 | 0.59 |",
         "| waiting | digits | 0.100 | the step | 8.000 | 0.013 | met: ratio 0.05 |",
         "| CPU | `LRN forward` | `small*` | ratio 0.40 | worst of 1 | ratio 2.00 | MISSED |",

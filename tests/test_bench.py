@@ -303,7 +303,8 @@ def test_the_table_of_both_devices(report, targets):
         "| skeletonize | 512 | 1.000 ±10% | scikit-image | 4.000 ±10% | 0.25 |  |  |  |",
         "| LRN forward | small (9,) | 0.001 ±10% | PyTorch | 0.010 ±10% | 0.12 | 6,400.0 GB/s | 80% |"
         " met: 75% of ceiling, ratio 0.17 |",
-        "| dropout forward | small | 0.001 ±10% | PyTorch | not measured | not measured |  |  | not measured: ratio 1.00 |",
+        "| dropout forward | small | 0.001 ±10% | PyTorch | not measured | not measured |  |  |"
+        " not measured: ratio 1.00 |",
         "| single passes | 4 | 0.59 |",
         "| waiting | digits | 0.100 | the step | 8.000 | 0.013 | met: ratio 0.05 |",
         "| CPU | `LRN forward` | `small*` | ratio 0.40 | worst of 1 | ratio 2.00 | MISSED |",

@@ -42,6 +42,8 @@ def silu(x: Array) -> Array:
     [0.0, 1.7616, -0.0]
     """
     xp = operands("silu", x=x)
+    if onednn.takes("silu", x):
+        return onednn.forward("silu", x)
 
     def block(y: Array, x: Array) -> None:
         s, _ = _sigmoids(xp, xp.clip(x, -_FAR, _largest_exponent(x.dtype), out=y))
@@ -59,7 +61,7 @@ def silu_and_slope(x: Array) -> tuple[Array, Array | None]:
     ([0.0, 1.7616], [0.5, 1.0908])
     """
     xp = operands("silu", x=x)
-    if not _keeps_slope(xp, x):
+    if onednn.takes("silu", x) or not _keeps_slope(xp, x):
         return silu(x), None
 
     def block(y: Array, x: Array, slope: Array) -> None:
@@ -76,6 +78,8 @@ def silu_backward(gy: Array, x: Array, slope: Array | None = None) -> Array:
     xp = checked("silu_backward", gy, x=x)
     if slope is not None:
         return _times(xp, gy, slope)
+    if onednn.takes("silu", x):
+        return onednn.backward("silu", gy, x)
 
     def block(gx: Array, gy: Array, x: Array) -> None:
         _silu_slope(xp, x, gx)

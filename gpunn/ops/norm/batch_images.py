@@ -19,7 +19,7 @@ _SHORT = 320  # pixels; longer rows are faster one by one
 
 def takes(x: Array) -> bool:
     """True for planes of few pixels."""
-    return x.size > 0 and prod(x.shape[2:]) < _SHORT
+    return bool(x.size > 0 and prod(x.shape[2:]) < _SHORT)
 
 
 def statistics(x: Array) -> tuple[Array, Array]:

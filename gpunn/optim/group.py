@@ -61,6 +61,9 @@ class Part(NamedTuple):
     sizes: list[int]
 
 
+_LONG = 1 << 15  # elements of a gradient; a step of its own costs some microseconds
+
+
 class Chain:
     """What a group's learning rate comes from: ``base``, which the user set, and the schedules in ``links``.
 
@@ -194,11 +197,11 @@ class Group:
         }
 
     def take_gradients(self) -> None:
-        """Copy the gradients into their buffer, and add those of l1 and l2."""
+        """Copy the gradients into their buffer, but for those that stay where they are, and add those of l1 and l2."""
         xp = get_array_module(self._flat)
         l1, l2 = self.settings["l1"], self.settings["l2"]
         for number, (parameter, part) in enumerate(zip(self.parameters, self.slices, strict=True)):
-            if parameter.grad is None:
+            if parameter.grad is None or self._stays(number):
                 continue
             g = self._gradient[part]
             g[...] = parameter.grad.ravel()
@@ -216,18 +219,35 @@ class Group:
                 self.steps[number] += 1
                 parameter.mark_changed()
 
+    def _stays(self, number: int) -> bool:
+        """Whether a gradient is used where it is: on a CPU a long one, as a copy takes as long as the step."""
+        parameter = self.parameters[number]
+        g = parameter.grad
+        if parameter.size < _LONG or type(g) is not np.ndarray or g.dtype != self.state_dtype:
+            return False
+        terms = self._regularised[number] and (self.settings["l1"] or self.settings["l2"])
+        return bool(g.flags.c_contiguous and not terms)
+
     def parts(self) -> Iterator[Part]:
-        """The longest stretches of the buffer whose parameters all have gradients and took the same number of steps."""
+        """The longest stretches of the buffer whose parameters all have gradients and took the same number of steps.
+
+        A gradient that stays where it is makes a stretch of its own.
+        """
         first = 0
-        keys = [None if p.grad is None else steps for p, steps in zip(self.parameters, self.steps, strict=True)]
+        keys = [
+            None if p.grad is None else (steps, number if self._stays(number) else None)
+            for number, (p, steps) in enumerate(zip(self.parameters, self.steps, strict=True))
+        ]
         for number, key in enumerate(keys):
             if number + 1 == len(keys) or keys[number + 1] != key:
                 if key is not None:
-                    yield self._part(first, number + 1, key)
+                    yield self._part(first, number + 1, *key)
                 first = number + 1
 
-    def _part(self, first: int, end: int, steps: int) -> Part:
+    def _part(self, first: int, end: int, steps: int, stays: int | None) -> Part:
         where = slice(self.slices[first].start, self.slices[end - 1].stop)
         states = {name: state[where] for name, state in self.states.items()}
         sizes = [p.size for p in self.parameters[first:end]]
-        return Part(self._flat[where], self._gradient[where], states, steps, sizes)
+        own: Any = None if stays is None else self.parameters[stays].grad
+        g = self._gradient[where] if own is None else own.reshape(-1)
+        return Part(self._flat[where], g, states, steps, sizes)

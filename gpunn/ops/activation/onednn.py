@@ -1,7 +1,6 @@
 """Activations of float32 by oneDNN, on the CPU: those that it computes as exactly as NumPy does, and faster.
 
-Its ELU and softplus lose the digits near 0, its ReLU and hardsigmoid give numbers for NaN, its SiLU is
-slower.
+Its ELU and softplus lose the digits near 0, its ReLU and hardsigmoid give numbers for NaN.
 """
 
 from __future__ import annotations
@@ -13,35 +12,49 @@ import numpy as np
 from gpunn import cuda
 from gpunn.backend import Array
 from gpunn.cpu import onednn
+from gpunn.ops.shared.chunks import chunks
 
 _FROM_Y = 0x100  # the algorithms whose derivative is taken from the output
-_ALGORITHMS = {"sigmoid": _FROM_Y + 4, "tanh": _FROM_Y + 1, "gelu": 0x31, "gelu, tanh": 0x2B}
+_ALGORITHMS = {"sigmoid": _FROM_Y + 4, "tanh": _FROM_Y + 1, "gelu": 0x31, "gelu, tanh": 0x2B, "silu": 0x2C}
+_ALPHA, _BETA = 1.0, 0.0  # of SiLU, x sigmoid(alpha x); the others have no such settings
+_OF_Y = ("sigmoid", "tanh")
+_BLOCK_BYTES = 1 << 20  # what is looked through for -infinity is still in the cache when it is computed with
 _LEAST_SIZE = 1024  # below, the call takes longer than NumPy's
 _X, _Y, _GX, _GY = 1, 17, 129, 145
 
 
-def takes(name: str, x: Array) -> bool:
-    """True for float32 on the CPU where the library is, unless kernels are emulated.
-
-    ``x`` is the argument of the function, or the output, where its gradient is taken from that.
-    """
-    if not onednn.takes(x, pays=x.size >= _LEAST_SIZE) or cuda.takes(x):
-        return False
-    return not name.startswith("gelu") or bool(x.min() > -np.inf)  # there it gives NaN
+def takes(x: Array) -> bool:
+    """True for float32 on the CPU where the library is, unless kernels are emulated."""
+    return onednn.takes(x, pays=x.size >= _LEAST_SIZE) and not cuda.takes(x)
 
 
-def forward(name: str, x: Array) -> Array:
-    """The function ``name`` of each element."""
-    y = np.empty(x.shape, x.dtype)
-    _run(_forward, name, np.ascontiguousarray(x), y)
-    return y
+def forward(name: str, x: Array) -> Array | None:
+    """The function ``name`` of each element; None where this is not its way, or it would make NaN of -infinity."""
+    if not takes(x):
+        return None
+    y, x = np.empty(x.shape, x.dtype), np.ascontiguousarray(x)
+    return y if _in_blocks(_forward, name, x, y) else None
 
 
-def backward(name: str, gy: Array, data: Array) -> Array:
-    """The gradient with respect to x; ``data`` is y or x."""
-    gx = np.empty(gy.shape, gy.dtype)
-    _run(_backward, name, np.ascontiguousarray(data), np.ascontiguousarray(gy), gx)
-    return gx
+def backward(name: str, gy: Array, data: Array) -> Array | None:
+    """The gradient with respect to x, where ``data`` is y or x; None as in :func:`forward`."""
+    if not takes(data):
+        return None
+    gx, data, gy = np.empty(gy.shape, gy.dtype), np.ascontiguousarray(data), np.ascontiguousarray(gy)
+    return gx if _in_blocks(_backward, name, data, gy, gx) else None
+
+
+def _in_blocks(make: Any, name: str, *arrays: Array) -> bool:
+    """Whether the first of the arrays could be computed with."""
+    if name in _OF_Y:
+        _run(make, name, *arrays)
+        return True
+    flat = [a.reshape(-1) for a in arrays]
+    for part in chunks(np, flat[0].size, flat[0].itemsize, on_cpu=_BLOCK_BYTES):
+        if not flat[0][part].min() > -np.inf:
+            return False
+        _run(make, name, *[a[part] for a in flat])
+    return True
 
 
 def _run(make: Any, name: str, *arrays: Array) -> None:
@@ -57,10 +70,12 @@ def _forward(algorithm: int, size: int) -> onednn.Job:
 
 def _backward(algorithm: int, size: int) -> onednn.Job:
     flat = onednn.Layout((size,))
-    own = onednn.Description("eltwise_backward", algorithm, flat, flat, flat, 0.0, 0.0, _described(algorithm, flat))
+    own = onednn.Description(
+        "eltwise_backward", algorithm, flat, flat, flat, _ALPHA, _BETA, _described(algorithm, flat)
+    )
     data = _Y if algorithm >= _FROM_Y else _X
     return onednn.Job(own, [(data, flat, False), (_GY, flat, False), (_GX, flat, True)])
 
 
 def _described(algorithm: int, flat: onednn.Layout) -> onednn.Description:
-    return onednn.Description("eltwise_forward", onednn.FORWARD, algorithm, flat, flat, 0.0, 0.0)
+    return onednn.Description("eltwise_forward", onednn.FORWARD, algorithm, flat, flat, _ALPHA, _BETA)

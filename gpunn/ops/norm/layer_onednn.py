@@ -15,9 +15,9 @@ _X, _Y, _MEAN, _VAR, _SCALE, _SHIFT = 1, 17, 49, 50, 51, 52
 _GX, _GY, _GSCALE, _GSHIFT = 129, 145, 255, 256
 
 
-def takes(x: Array) -> bool:
+def takes(rows: Array) -> bool:
     """True for float32 on the CPU where the library is, unless kernels are emulated."""
-    return onednn.takes(x) and not cuda.takes(x)
+    return onednn.takes(rows) and not cuda.takes(rows)
 
 
 def forward(rows: Array, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:

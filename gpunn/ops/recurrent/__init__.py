@@ -2,7 +2,7 @@
 
     cell             LSTM and GRU, given what the matrix products gave          kernels/rnn_cell.cu
     reset_before     one step of the GRU that multiplies h by r before the product
-    sequence         one layer in one direction over the packed rows of a batch of sequences
+    layer            one layer in one direction over the packed rows of a batch of sequences
 
 Each file has the formulas and the sources; :mod:`gpunn.ops.recurrent.rows` says how the rows of sequences lie. The ways
 to compute a sequence are :mod:`gpunn.ops.recurrent.onednn` and :mod:`gpunn.ops.recurrent.steps`.
@@ -18,8 +18,8 @@ from gpunn.ops.recurrent.cell import (
     lstm_cell,
     lstm_cell_backward,
 )
+from gpunn.ops.recurrent.layer import sequence, sequence_backward
 from gpunn.ops.recurrent.rows import Inputs, Needs, Sizes, Weights
-from gpunn.ops.recurrent.sequence import sequence, sequence_backward
 
 __all__ = [
     "Inputs",

@@ -16,7 +16,8 @@ from gpunn.cpu import onednn
 from gpunn.ops.recurrent.rows import Inputs, Needs
 
 _LEFT_TO_RIGHT, _RIGHT_TO_LEFT = 1, 2
-_RELU, _TANH = 0x20, 0x21
+_TANH = 0x21
+_LEAST_STEPS = 8
 _OVERWRITE = 1  # gradients of weights are added to what is there otherwise
 _X, _STATES, _W_IH, _W_HH, _B = 1, (2, 3), 33, 34, 41
 _Y, _LAST, _WORKSPACE = 17, (18, 19), 64
@@ -41,7 +42,6 @@ class _Kind(NamedTuple):
 
 _KINDS = {
     "tanh": _Kind("vanilla_rnn", (0,), (0,), activation=(_TANH,)),
-    "relu": _Kind("vanilla_rnn", (0,), (0,), activation=(_RELU,)),
     "lstm": _Kind("lstm", (0, 1, 2, 3), (0, 1, 2, 3), states=2),
     "gru": _Kind("lbr_gru", (1, 0, 2), (1, 0, 3)),
     "gru before": _Kind("gru", (1, 0, 2), (1, 0, 2)),
@@ -49,9 +49,15 @@ _KINDS = {
 
 
 def takes(inputs: Inputs) -> bool:
-    """True for float32 on the CPU where the library is, unless kernels are emulated, and sequences of one length."""
-    x = inputs.x
-    if not inputs.sizes.of_one_length or not all(map(onednn.takes, (x, *inputs.states))) or cuda.takes(x):
+    """True for float32 on the CPU where the library is, unless kernels are emulated, and sequences of one length.
+
+    Its relu makes 0 of NaN, so that cell is left out; a short loop of the plain one is faster step by step.
+    """
+    sizes, kind = inputs.sizes, _KINDS.get(inputs.cell)
+    if kind is None or not sizes.of_one_length or 0 in inputs.states[0].shape or cuda.takes(inputs.x):
+        return False
+    pays = kind.name != "vanilla_rnn" or len(sizes.batch_sizes) >= _LEAST_STEPS
+    if not onednn.takes(inputs.x, pays):
         return False
     return all(onednn.job(make, *_settings(inputs)) is not None for make in (_forward, _backward))
 

@@ -1,4 +1,4 @@
-"""How the rows of a batch of sequences lie, and what a layer computes from, for :mod:`gpunn.ops.recurrent.sequence`.
+"""How the rows of a batch of sequences lie, and what a layer computes from, for :mod:`gpunn.ops.recurrent.layer`.
 
 The steps lie one after the other in x (S, in), step t being ``batch_sizes[t]`` rows. Batch sizes never grow: sequence
 k is row k of every step that it reaches, so sequences go from the longest to the shortest, S is the sum of their

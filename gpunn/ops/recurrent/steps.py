@@ -163,12 +163,12 @@ _Gradients = tuple[Array, Array, list[Array]]
 def _rnn_backward(inputs: Inputs, gout: Array, y: Array, old: Array, saved: None) -> _Gradients:
     xp, w = get_array_module(gout), inputs.weights.w_hh
     derivative = tanh_backward if inputs.cell == "tanh" else relu_backward
-    ggates, glast = xp.empty_like(y), gout[len(y) :]
+    ggates, glast = derivative(xp.ones_like(y), y), gout[len(y) :]
     gh0, gh = xp.empty_like(glast), glast[:0]
     for rows, n in inputs.sizes.steps(backward=True):
         gh = meet(xp, gh, n, glast, gh0)
         of_gates = ggates[rows]
-        of_gates[...] = derivative(gh + gout[rows], y[rows])
+        of_gates *= gh + gout[rows]
         gh = product(of_gates, w)
     gh0[: len(gh)] = gh
     return ggates, ggates, [gh0]

@@ -378,9 +378,9 @@ def report(result: dict[str, Any], targets: list[Target]) -> str:
         f"{result['datetime'][:10]}, commit {commit['id'][:12]}{' with changes' if commit['dirty'] else ''}, "
         f"{headline(result)}, GPU: {', '.join(gpus) or NOT_MEASURED}.",
         "",
-        "Medians in milliseconds, and how far the quartiles lie from them. The ratio is gpunn's time over the peer's, so",
-        "below 1 gpunn is faster; bench/report.py tells the other columns. On a CPU small arrays stay in its caches, and",
-        "pass the ceiling of large copies; on a GPU the inputs go round, and do not stay in its cache.",
+        "Medians in milliseconds, and how far the quartiles lie from them. The ratio is gpunn's time over the peer's,",
+        "so below 1 gpunn is faster; bench/report.py tells the other columns. On a CPU small arrays stay in its",
+        "caches, and pass the ceiling of large copies; on a GPU the inputs go round, and do not stay in its cache.",
         "",
     ]
     for device, title in DEVICES.items():

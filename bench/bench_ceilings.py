@@ -20,7 +20,9 @@ def bench_copy(bench):
 
     inputs = peer.arrays((count,), (count,))
     name = f"{MEGABYTES[bench.device]} MB"
-    bench.measure("ceiling: copy", name, inputs, copy, lambda x, y: lambda: y.copy_(x), moved=8 * count, rotate=False)
+    bench.measure(
+        f"{peer.CEILING}copy", name, inputs, copy, lambda x, y: lambda: y.copy_(x), moved=8 * count, rotate=False
+    )
 
 
 @pytest.mark.parametrize("unit", ["fp32", "tf32", "bf16", "fp16"])
@@ -39,7 +41,7 @@ def bench_matrix(bench, unit):
     inputs = peer.arrays((n, n), (n, n))
     try:
         bench.measure(
-            f"ceiling: {unit}", f"{n} × {n}", inputs, ours, theirs, operations=2 * n**3, unit=unit, rotate=False
+            f"{peer.CEILING}{unit}", f"{n} × {n}", inputs, ours, theirs, operations=2 * n**3, unit=unit, rotate=False
         )
     finally:
         peer.torch_precision("fp32")
@@ -53,6 +55,6 @@ def bench_launch(bench):
         return lambda: xp.add(x, 1, out=x)
 
     bench.measure(
-        "ceiling: one small launch", "1 element", [np.ones(1, np.float32)], ours, lambda x: lambda: x.add_(1),
+        f"{peer.CEILING}one small launch", "1 element", [np.ones(1, np.float32)], ours, lambda x: lambda: x.add_(1),
         rotate=False,
     )  # fmt: skip

@@ -14,4 +14,4 @@ def bench_import(bench):
     def imports(name):
         return lambda: lambda: subprocess.run([sys.executable, "-c", f"import {name}"], check=True)
 
-    bench.measure("import", "a fresh process", [], imports("gpunn"), imports("torch"), clock=time.perf_counter)
+    bench.measure("import", "a fresh process", [], imports("gpunn"), imports("torch"), timer=time.perf_counter)

@@ -9,6 +9,9 @@ import peer
 import pytest
 import report
 
+import gpunn
+from gpunn.cli.output import table
+
 settings = pytest.StashKey[peer.Settings]()
 
 
@@ -44,15 +47,22 @@ def pytest_benchmark_update_machine_info(config, machine_info) -> None:
     del machine_info["node"]  # a host's name says nothing of its speed
     installed = {dist.name for dist in metadata.distributions()}
     packages = ("numpy", "cupy-cuda12x", "cupy-cuda13x", "torch", "scikit-image")
-    machine_info["packages"] = {name: metadata.version(name) for name in packages if name in installed}
-    machine_info["threads"] = peer.threads()
+    machine_info["packages"] = {"gpunn": gpunn.__version__} | {
+        name: metadata.version(name) for name in packages if name in installed
+    }
+    machine_info |= {
+        "threads": peer.threads(),
+        "libraries": peer.libraries(config.stash[settings].alone),
+        "clock": peer.clock()[1],
+    }
 
 
 def pytest_terminal_summary(terminalreporter, config) -> None:
     """A line for each job, and the geometric means of the families."""
     benchmarks = [{"extra_info": one.extra_info} for one in config._benchmarksession.benchmarks]
-    for line in report.summary(report.read_rows({"benchmarks": benchmarks})):
-        terminalreporter.write_line(line)
+    if benchmarks:
+        lines = [report.HEAD, *report.summary(report.read_rows({"benchmarks": benchmarks}))]
+        terminalreporter.write_line(table(lines, "<<>>>>"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -27,9 +27,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from gpunn import backend, tensor
 from gpunn import functional as F
+from gpunn.cpu import onednn
 
 SIDES = ("gpunn", "peer")
 DEVICES = ("cpu", "gpu")
@@ -39,8 +41,10 @@ Run = Callable[[], object]
 Prepare = Callable[..., Run]
 """Takes the job's arrays, where they are to be computed with, and returns what is timed."""
 
+CEILING = "ceiling: "
 TRAINING = "training: "
-"""Begins the names of the jobs that go forward and backward through public calls; behind it is the family."""
+"""Begin the names of what the machine itself can do, and of the jobs that go forward and backward through public
+calls; behind it is the family."""
 
 _WARM_UP_RUNS = 2
 _SECONDS = 0.25  # of measuring, for each side of a job
@@ -61,6 +65,24 @@ def arrays(*shapes: tuple[int, ...], dtype: Any = np.float32) -> list[np.ndarray
 def threads() -> int:
     """How many threads each library has on the CPU."""
     return int(os.environ.get("OMP_NUM_THREADS", "1"))
+
+
+def clock() -> tuple[Callable[[], float], str]:
+    """What times on the CPU, and what it counts."""
+    if threads() == 1:
+        return time.process_time, "processor time"
+    return time.perf_counter, "time on the wall"
+
+
+def libraries(alone: str = "") -> list[str]:
+    """Those that compute on the CPU in this process, with their threads; of gpunn, whether it has oneDNN."""
+    engine = ""
+    if alone != "peer":
+        library, _ = onednn.found()
+        engine = "gpunn without oneDNN" if library is None else f"gpunn's oneDNN {library.version_text}"
+    pools = threadpool_info()
+    found = [f"{each['internal_api']} {each['version'] or ''}".strip() + f": {each['num_threads']}" for each in pools]
+    return [*filter(None, [engine]), *sorted(found)]
 
 
 def why_not(device: str, side: str, peer: str = "PyTorch") -> str:
@@ -97,7 +119,8 @@ class Settings:
     taken: dict[tuple[str, str], dict[str, list[float]]] = field(default_factory=dict)
 
     def asks_for(self, job: str, shape: str) -> bool:
-        return fnmatchcase(f"{job} {shape}".lower(), f"*{self.only.lower()}*")
+        """The ceilings always: without them no fraction of them could be told."""
+        return job.startswith(CEILING) or fnmatchcase(f"{job} {shape}".lower(), f"*{self.only.lower()}*")
 
 
 class Bench:
@@ -125,17 +148,16 @@ class Bench:
         unit: str = "fp32",
         peer_name: str = "PyTorch",
         rotate: bool = True,
-        clock: Callable[[], float] | None = None,
+        timer: Callable[[], float] | None = None,
     ) -> None:
         """Time this side, and record what ``report.py`` needs.
 
         ``moved`` counts the bytes of every array that must be read or written, once; ``operations`` the
         multiplications and additions, done by ``unit`` (``"fp32"``, ``"tf32"``, ``"bf16"`` or ``"fp16"``). Another
         ``peer_name`` than PyTorch is a library of the CPU: it gets NumPy arrays. Without ``rotate`` there is one set
-        of inputs: a training step brings its own model. ``clock`` is the CPU's, if another than usual.
+        of inputs: a training step brings its own model. ``timer`` is the CPU's, if another than :func:`clock`.
         """
-        if not self.settings.asks_for(job, shape):
-            pytest.skip("not asked for")
+        self._skip_unless_asked_for(job, shape)
         if reason := why_not(self.device, self.side, peer_name):
             pytest.skip(reason)
         sides = {"gpunn": gpunn, "peer": peer}
@@ -151,13 +173,16 @@ class Bench:
             runs = [sides[self.side](*(moved_to(on, a) for a in given)) for _ in range(copies)]
             seconds = time_with_events(runs, events(on), self.settings.seconds)
         else:
-            clock = clock or (time.process_time if threads() == 1 else time.perf_counter)
-            seconds = self._in_turn((job, shape), sides, given, peer_name, clock)
-        self.record(job, shape, seconds, peer_name, **about)
+            seconds = self._in_turn((job, shape), sides, given, peer_name, timer or clock()[0])
+        self.record(job, shape, lambda: seconds, peer_name, **about)
+
+    def _skip_unless_asked_for(self, job: str, shape: str) -> None:
+        if not self.settings.asks_for(job, shape):
+            pytest.skip("not asked for")
 
     def _in_turn(
         self, job: tuple[str, str], sides: Mapping[str, Prepare | None], given: Sequence[np.ndarray], peer_name: str,
-        clock: Callable[[], float],
+        timer: Callable[[], float],
     ) -> list[float]:  # fmt: skip
         """The seconds of this side of a job on the CPU: it is timed when the first side is asked for, for both."""
         if job not in self.settings.taken:
@@ -168,7 +193,7 @@ class Bench:
                     for side, prepare in sides.items()
                     if prepare and alone in ("", side) and not why_not("cpu", side, peer_name)
                 },
-                clock,
+                timer,
                 self.settings.seconds,
             )
         return self.settings.taken[job][self.side]
@@ -219,8 +244,12 @@ class Bench:
             operations=operations,
         )  # fmt: skip
 
-    def record(self, job: str, shape: str, seconds: Sequence[float], peer_name: str, **about: Any) -> None:
-        """Record the times of this side of a job: the median counts, the quartiles tell how they spread."""
+    def record(
+        self, job: str, shape: str, measured: Callable[[], Sequence[float]], peer_name: str, **about: Any
+    ) -> None:  # fmt: skip
+        """Record the times that ``measured`` has of this side of a job: the median, and how the quartiles spread."""
+        self._skip_unless_asked_for(job, shape)
+        seconds = measured()
         benchmark = self.fixture()
         benchmark.group = f"{self.device} {job} {shape}"
         benchmark.extra_info.update(
@@ -235,14 +264,14 @@ def quartiles(seconds: Sequence[float]) -> list[float]:
     return [float(value) for value in np.quantile(seconds, [0.25, 0.75])]
 
 
-def time_in_turn(runs: Mapping[str, Run], clock: Callable[[], float], seconds: float) -> dict[str, list[float]]:
-    """The seconds of a run in each round, by side; in a round each side runs, as often as it takes a clock to tell."""
+def time_in_turn(runs: Mapping[str, Run], timer: Callable[[], float], seconds: float) -> dict[str, list[float]]:
+    """The seconds of a run in each round, by side; in a round each side runs, so often that the timer can tell."""
     often = {}
     for side, run in runs.items():
         for _ in range(1 + _WARM_UP_RUNS):
-            start = clock()
+            start = timer()
             run()
-            once = clock() - start
+            once = timer() - start
             if once > _LONG:
                 break
         often[side] = max(1, round(_A_ROUND / max(once, 1e-7)))
@@ -251,10 +280,10 @@ def time_in_turn(runs: Mapping[str, Run], clock: Callable[[], float], seconds: f
     def take_turns() -> None:
         for side, run in runs.items():
             times = range(often[side])
-            start = clock()
+            start = timer()
             for _ in times:
                 run()
-            found[side].append((clock() - start) / len(times))
+            found[side].append((timer() - start) / len(times))
 
     take_turns()
     rounds = rounds_for(max(found[side][0] * often[side] for side in runs), seconds)

@@ -24,13 +24,16 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
+
+from gpunn.errors import FileError
 
 NOT_MEASURED = "not measured"
 DEVICES = {"cpu": "CPU", "gpu": "GPU"}
@@ -52,6 +55,15 @@ class Row:
     unit: str
     seconds: dict[str, float] = field(default_factory=dict)
     quartiles: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> tuple[str, str, str]:
+        return self.device, self.job, self.shape
+
+    @property
+    def family(self) -> str:
+        """That of a training job; of others an empty string."""
+        return self.job.removeprefix(TRAINING) if self.job.startswith(TRAINING) else ""
 
     @property
     def ratio(self) -> float | None:
@@ -127,33 +139,190 @@ class Target:
 
 
 def mean_ratios(rows: Sequence[Row]) -> dict[str, tuple[int, float]]:
-    """How many ratios there are and their geometric mean, for each family of training jobs, and for all: ``""``."""
+    """How many ratios there are and their geometric mean, for each family of training jobs, and for ``"all"``."""
     families: dict[str, list[float]] = {}
     for row in rows:
-        if row.job.startswith(TRAINING) and row.ratio is not None:
-            families.setdefault(row.job.removeprefix(TRAINING), []).append(row.ratio)
-    families[""] = [ratio for ratios in families.values() for ratio in ratios]
+        if row.family and row.ratio is not None:
+            families.setdefault(row.family, []).append(row.ratio)
+    families["all"] = [ratio for ratios in families.values() for ratio in ratios]
     return {name: (len(ratios), statistics.geometric_mean(ratios)) for name, ratios in families.items() if ratios}
 
 
-def summary(rows: Sequence[Row]) -> Iterator[str]:
-    """A line for each job, then one for each family of training jobs and for all."""
+HEAD = ("job", "shape", "gpunn", "peer", "ratio", "of ceiling")
+
+
+def summary(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """The cells of a short table, under ``HEAD``: the jobs, and behind them the means of the families."""
+    lines = []
     for row in rows:
-        ratio = "" if row.ratio is None else f"{row.ratio:8.2f}"
-        times = "  ".join(f"{told(row, side):>18}" for side in ("gpunn", "peer"))
-        name = f"{row.job} {row.shape}"
-        yield f"{name:<70}  {times}  {ratio}".rstrip()
+        share = row.of_ceiling(read_ceilings(rows, row.device))
+        times = [spread(row, side) for side in ("gpunn", "peer")]
+        job = row.job.removeprefix(TRAINING)
+        lines.append(
+            (job, row.shape, *times, NOT_MEASURED if row.ratio is None else f"{row.ratio:.2f}", percent(share))
+        )
     for family, (count, mean) in mean_ratios(rows).items():
-        name = f"geometric mean of {count}: {family or 'all'}"
-        yield f"{name:<110}  {mean:8.2f}"
+        lines.append((family, f"geometric mean of {count}", "", "", f"{mean:.2f}", ""))
+    return lines
 
 
-def told(row: Row, side: str) -> str:
-    """The median in milliseconds and how far the quartiles lie from it."""
+def facts(row: Row) -> dict[str, Any]:
+    """A job for programs."""
+    return asdict(row) | {"ratio": row.ratio}
+
+
+def percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.0%}"
+
+
+def spread(row: Row, side: str) -> str:
+    """The median in milliseconds, and how far the quartiles lie from it."""
     if side not in row.seconds:
         return NOT_MEASURED
     low, high = row.quartiles[side]
-    return f"{row.seconds[side] * 1e3:.3f} ms ±{(high - low) / 2 / row.seconds[side]:3.0%}"
+    return f"{milliseconds(row, side)} ms ±{(high - low) / 2 / row.seconds[side]:3.0%}"
+
+
+def headline(result: dict[str, Any]) -> str:
+    """On what the result was measured, and how."""
+    machine = result["machine_info"]
+    cpu = machine["cpu"]
+    packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items())
+    count = machine["threads"]
+    return (
+        f"{cpu.get('brand_raw', 'unknown processor')}, {cpu['count']} cores; {count} "
+        f"{'thread' if count == 1 else 'threads'} ({', '.join(machine['libraries'])}), by {machine['clock']}; "
+        f"Python {machine['python_version']}, {packages}"
+    )
+
+
+# ---- several results ------------------------------------------------------------------------------------------------
+
+
+def merged(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One result of several: where a side of a job is in more than one, the medians of its medians and quartiles."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for result in results:
+        for one in result["benchmarks"]:
+            about = one["extra_info"]
+            groups.setdefault(tuple(about[name] for name in ("device", "job", "shape", "side")), []).append(about)
+    benchmarks = []
+    for group in groups.values():
+        seconds = statistics.median(about["seconds"] for about in group)
+        quartiles = [statistics.median(about["quartiles"][place] for about in group) for place in (0, 1)]
+        benchmarks.append({"extra_info": group[0] | {"seconds": seconds, "quartiles": quartiles}})
+    machine = results[-1]["machine_info"]
+    libraries = {name: None for result in results for name in result["machine_info"]["libraries"]}
+    return results[0] | {"machine_info": machine | {"libraries": [*libraries]}, "benchmarks": benchmarks}
+
+
+LEAST_SPREAD = 0.05
+"""Of a time, to either side: from process to process it differs by so much, if its quartiles lie closer together."""
+
+
+def slower(now: Sequence[Row], before: Sequence[Row]) -> list[tuple[Row, float, float]]:
+    """The jobs that became slower beyond the spread, with what was before and what is now.
+
+    What is compared is gpunn's time over the peer's, so that a machine that is slower today plays no part; where one of
+    the two results lacks the peer, it is the time in seconds.
+    """
+    old = {row.name: row for row in before}
+    found = []
+    for row in now:
+        then = old.get(row.name)
+        if then is None or "gpunn" not in row.seconds or "gpunn" not in then.seconds:
+            continue
+        over_peer = row.ratio is not None and then.ratio is not None
+        least, middle, _ = span(row, over_peer)
+        _, was, most = span(then, over_peer)
+        if least > most:
+            found.append((row, was, middle))
+    return found
+
+
+def compared(
+    now: Sequence[Row], before: Sequence[Row], worse: Sequence[tuple[Row, float, float]], path: Path
+) -> Iterator[str]:
+    """In words: what of ``now`` is :func:`slower`, and what there is nothing to compare with.
+
+    Raises FileError if ``before``, which is of ``path``, has none of the jobs.
+    """
+    names = {row.name for row in before}
+    new = [row for row in now if row.name not in names]
+    if len(new) == len(now):
+        raise FileError(f"{path}: it must have a job of those that were measured")
+    for row, was, is_now in worse:
+        unit = "times the peer's" if row.ratio is not None and is_now == row.ratio else "s"
+        yield f"slower than in {path}: {row.job} {row.shape}, {is_now:.3g} {unit}, before {was:.3g}"
+    if not worse:
+        yield f"nothing is slower than in {path} beyond the spread"
+    if new:
+        yield f"not in {path}: {', '.join(f'{row.job} {row.shape}' for row in new)}"
+
+
+def span(row: Row, over_peer: bool) -> tuple[float, float, float]:
+    """The least, the median and the most of a job's time, or of its ratio, by the spread of the times."""
+
+    def of(side: str) -> tuple[float, float, float]:
+        middle, (low, high) = row.seconds[side], row.quartiles[side]
+        return min(low, middle * (1 - LEAST_SPREAD)), middle, max(high, middle * (1 + LEAST_SPREAD))
+
+    least, middle, most = of("gpunn")
+    if not over_peer:
+        return least, middle, most
+    fast, peer, slow = of("peer")
+    return least / slow, middle / peer, most / fast
+
+
+# ---- pictures and pages ---------------------------------------------------------------------------------------------
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """A bar for each ratio, as a PNG file: to the left of the line gpunn is faster."""
+    from gpunn.plot.figure import COLOURS, figure, save
+
+    shown = [row for row in rows if row.ratio is not None and not row.job.startswith((CEILING, OWN))]
+    kinds = [*dict.fromkeys(row.family or row.job for row in shown)]
+    page = figure(9, 1.2 + 0.2 * len(shown))
+    axes = page.add_subplot()
+    for place, row in enumerate(shown):
+        colour = COLOURS[kinds.index(row.family or row.job) % len(COLOURS)]
+        end, beyond = math.log2(row.ratio), "right" if row.ratio < 1 else "left"
+        axes.barh(place, end, color=colour)
+        axes.text(end, place, f" {row.ratio:.2f} ", ha=beyond, va="center", fontsize=7)
+    axes.axvline(0, color="black", linewidth=1)
+    axes.set_yticks(range(len(shown)), [f"{row.family or row.job}: {row.shape}" for row in shown], fontsize=7)
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    powers = range(math.floor(axes.get_xlim()[0]) - 1, math.ceil(axes.get_xlim()[1]) + 1)
+    axes.set_xticks(powers, [f"{2.0**power:g}" for power in powers])
+    axes.set_xlabel("time of gpunn over that of the peer")
+    save(page, path)
+
+
+def readme_table(result: dict[str, Any]) -> str:
+    """The short table: the families of training jobs, and the whole steps one by one."""
+    rows = read_rows(result)
+    lines = []
+    for family, (count, mean) in mean_ratios(rows).items():
+        ratios = [row.ratio for row in rows if row.ratio is not None and family in (row.family, "all")]
+        lines.append([family, str(count), f"{mean:.2f}", f"{min(ratios):.2f} to {max(ratios):.2f}"])
+    steps = [row for row in rows if row.family == "steps" and row.ratio is not None]
+    lines += [[f"step: {row.shape}", "1", f"{row.ratio:.2f}", ""] for row in steps]
+    head = ["forward + backward", "jobs", "gpunn's time over PyTorch's, mean", "from, to"]
+    return "\n".join([*table(head, lines), "", f"{result['datetime'][:10]}: {headline(result)}."])
+
+
+BEGIN, END = "<!-- speed: gpunn bench --readme writes what follows -->", "<!-- end of speed -->"
+
+
+def between_marks(text: str, new: str) -> str | None:
+    """``text`` with ``new`` between the two marks; None if it has not got them."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    return f"{before}{begin}\n{new}\n{end}{after}" if begin and end else None
+
+
+# ---- the whole report -----------------------------------------------------------------------------------------------
 
 
 def read_targets(path: Path) -> list[Target]:
@@ -179,6 +348,7 @@ def quotient(text: str) -> float:
 
 
 def read_rows(result: dict[str, Any]) -> list[Row]:
+    """The jobs of a result, those of one name together."""
     rows: dict[tuple[str, str, str], Row] = {}
     for one in result["benchmarks"]:
         about = one["extra_info"]
@@ -187,7 +357,8 @@ def read_rows(result: dict[str, Any]) -> list[Row]:
         row = rows.setdefault(key, Row(*key, about["peer"], *counts))
         row.seconds[about["side"]] = about["seconds"]
         row.quartiles[about["side"]] = tuple(about["quartiles"])
-    return [*rows.values()]
+    order = [*dict.fromkeys(row.job for row in rows.values())]
+    return sorted(rows.values(), key=lambda row: order.index(row.job))
 
 
 def read_ceilings(rows: list[Row], device: str) -> dict[str, float]:
@@ -202,13 +373,11 @@ def read_ceilings(rows: list[Row], device: str) -> dict[str, float]:
 
 def report(result: dict[str, Any], targets: list[Target]) -> str:
     rows = read_rows(result)
-    commit, cpu = result["commit_info"], result["machine_info"]["cpu"]
+    commit = result["commit_info"]
     gpus = {about["machine"] for one in result["benchmarks"] if "machine" in (about := one["extra_info"])}
     lines = [
         f"{result['datetime'][:10]}, commit {commit['id'][:12]}{' with changes' if commit['dirty'] else ''}, "
-        f"{cpu.get('brand_raw', 'unknown processor')}, {cpu['count']} cores, GPU: {', '.join(gpus) or NOT_MEASURED}, "
-        f"Python {result['machine_info']['python_version']}"
-        f"{''.join(f', {name} {number}' for name, number in result['machine_info'].get('packages', {}).items())}.",
+        f"{headline(result)}, GPU: {', '.join(gpus) or NOT_MEASURED}.",
         "",
         "Medians in milliseconds. The ratio is gpunn's time over the peer's, so below 1 gpunn is faster;",
         "bench/report.py tells the other columns. On a CPU small arrays stay in its caches, and pass the ceiling",
@@ -226,19 +395,19 @@ def report(result: dict[str, Any], targets: list[Target]) -> str:
 
 
 def kept(result: dict[str, Any]) -> dict[str, Any]:
-    """What the tables are made of: no list of every single time, no facts of the machine that play no part."""
-    machine = {name: result["machine_info"].get(name) for name in ("python_version", "packages")}
+    """What the tables are made of: of all that pytest-benchmark tells, what plays a part."""
+    machine = {name: result["machine_info"][name] for name in ("python_version", "packages", *MEASURED_BY)}
     machine["cpu"] = {name: result["machine_info"]["cpu"].get(name) for name in ("brand_raw", "count")}
-    statistics_of = ("min", "median", "iqr", "rounds")
     return {
         "datetime": result["datetime"],
-        "commit_info": {name: result["commit_info"][name] for name in ("id", "dirty")},
+        "commit_info": {name: result["commit_info"].get(name) for name in ("id", "dirty")},
         "machine_info": machine,
-        "benchmarks": [
-            {"extra_info": one["extra_info"], "stats": {name: one["stats"].get(name) for name in statistics_of}}
-            for one in result["benchmarks"]
-        ],
+        "benchmarks": [{"extra_info": one["extra_info"]} for one in result["benchmarks"]],
     }
+
+
+MEASURED_BY = ("threads", "libraries", "clock")
+"""What conftest.py adds to the facts of the machine."""
 
 
 def device_tables(rows: list[Row], ceilings: dict[str, float], targets: list[Target]) -> Iterator[str]:
@@ -269,16 +438,22 @@ def device_tables(rows: list[Row], ceilings: dict[str, float], targets: list[Tar
                 milliseconds(row, "peer"),
                 NOT_MEASURED if ratio is None else f"{ratio:.2f}",
                 row.achieved(ceilings),
-                "" if share is None else f"{share:.0%}",
+                percent(share),
                 mark(row, ceilings, targets),
             ]
         )
     yield from table(
         ["job", "shape", "gpunn, ms", "peer", "peer, ms", "ratio", "achieved", "of ceiling", "target"], lines
     )
-    ratios = [row.ratio for row in jobs if row.ratio is not None]
-    mean = f"{statistics.geometric_mean(ratios):.2f}" if ratios else NOT_MEASURED
-    yield from ["", f"Geometric mean of the ratios: {mean}."]
+    passes = [row.ratio for row in jobs if row.ratio is not None and not row.family]
+    means = {f"training, {family}": mean for family, mean in mean_ratios(jobs).items()}
+    if passes:
+        means["single passes"] = len(passes), statistics.geometric_mean(passes)
+    yield ""
+    yield from table(
+        ["geometric mean of the ratios", "jobs", "ratio"],
+        [[name, str(count), f"{mean:.2f}"] for name, (count, mean) in means.items()],
+    )
     own = [row for row in rows if row.job.startswith(OWN)]
     if own:
         yield ""

@@ -13,6 +13,17 @@ _BINARY = getattr(os, "O_BINARY", 0)  # Windows alone has it
 _AT_ONCE = getattr(os, "O_NONBLOCK", 0)  # Windows lacks it
 
 
+def shipped(name: str) -> Path:
+    """A folder that comes with gpunn: in the package where a wheel was installed, beside it in a checkout.
+
+    >>> (shipped("kernels") / "conv.cu").exists()
+    True
+    """
+    package = Path(__file__).resolve().parent
+    inside, beside = package / name, package.parent / name
+    return inside if inside.is_dir() else beside
+
+
 def write_atomically(
     path: Path, content: bytes | bytearray | memoryview, durable: bool = False, private: bool = False
 ) -> None:

@@ -40,8 +40,17 @@ def is_recording() -> bool:
     return _recording.get()
 
 
+def _owns_memory(a: Array) -> bool:
+    """Whether nobody else can reach the memory of ``a``, which may be all of another array in another shape."""
+    owner = a.base
+    if owner is None:
+        return True
+    whole = type(owner) is type(a) and owner.base is None and owner.size == a.size and owner.dtype == a.dtype
+    return whole and sys.getrefcount(owner) <= _REFERENCES
+
+
 _REFERENCES = 3 if sys.implementation.name == "cpython" and sys.version_info < (3, 14) else 0
-"""Of a gradient that nobody else holds: here, in the caller, and for the count; a later Python counts otherwise."""
+"""Of an array that one place besides this file holds: there, here, and for the count; a later Python counts less."""
 
 
 class Node:
@@ -157,7 +166,7 @@ class Node:
             if self.grad is not None:
                 self.grad = self.grad + gy
             else:
-                self.grad = gy if gy.base is None and sys.getrefcount(gy) <= _REFERENCES else gy.copy()
+                self.grad = gy if sys.getrefcount(gy) <= _REFERENCES and _owns_memory(gy) else gy.copy()
             return
         self._check_unchanged()
         needs = tuple([parent.requires_grad for parent in self._parents])

@@ -1,6 +1,8 @@
 """The benchmarks' own arithmetic and their table, on made-up numbers; a GPU is played by a fake."""
 
 import importlib
+import importlib.util
+import itertools
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -40,12 +42,11 @@ def test_every_kernel_file_has_a_benchmark():
 
 class FakeBenchmark:
     def __init__(self):
-        self.extra_info, self.group, self.rounds = {}, "", 0
+        self.extra_info, self.group = {}, ""
 
     def pedantic(self, run, rounds):
-        self.rounds = rounds
-        for _ in range(rounds):
-            run()
+        assert rounds == 1
+        run()
 
 
 def measured(bench, **settings):
@@ -59,16 +60,96 @@ def measured(bench, **settings):
     return calls
 
 
-@pytest.mark.parametrize("side", ["gpunn", "peer"])
-def test_the_cpu_is_timed_by_the_clock(peer, side):
-    benchmark = FakeBenchmark()
-    calls = measured(peer.Bench(lambda: benchmark, "cpu", side), peer_name="scikit-image")
-    assert set(map(str, calls)) == {str((side, [np.ndarray]))}
-    assert len(calls) == 3 + benchmark.rounds
+def ticks():
+    """A clock that goes on by a hundredth of a second whenever it is looked at."""
+    count = itertools.count()
+    return lambda: next(count) / 100
+
+
+def test_on_the_cpu_the_sides_take_turns(peer):
+    benchmark, settings = FakeBenchmark(), peer.Settings(seconds=0.05)
+    bench = peer.Bench(lambda: benchmark, "cpu", "gpunn", settings)
+    calls = measured(bench, peer_name="scikit-image", timer=ticks())
+    assert calls[:6] == [("gpunn", [np.ndarray])] * 3 + [("peer", [np.ndarray])] * 3  # to warm up
+    assert calls[6:] == [("gpunn", [np.ndarray]), ("peer", [np.ndarray])] * 5
     assert benchmark.extra_info == {
-        "device": "cpu", "side": side, "peer": "scikit-image", "job": "job", "shape": "shape", "bytes": 24,
-        "operations": 3, "unit": "fp32",
+        "device": "cpu", "side": "gpunn", "peer": "scikit-image", "job": "job", "shape": "shape", "bytes": 24,
+        "operations": 3, "unit": "fp32", "seconds": pytest.approx(0.01), "quartiles": pytest.approx([0.01, 0.01]),
+        "rounds": 5,
     }  # fmt: skip
+    bench = peer.Bench(lambda: benchmark, "cpu", "peer", settings)
+    assert measured(bench, peer_name="scikit-image", timer=ticks()) == []  # its times are there
+    assert benchmark.extra_info["side"] == "peer"
+
+
+@pytest.mark.parametrize("side", ["gpunn", "peer"])
+def test_a_side_alone(peer, side):
+    bench = peer.Bench(FakeBenchmark, "cpu", side, peer.Settings(alone=side))
+    assert set(map(str, measured(bench, peer_name="scikit-image", timer=ticks()))) == {str((side, [np.ndarray]))}
+
+
+def test_a_round_of_what_is_short_has_many_runs(peer):
+    now, ran = [0.0], []
+
+    def run(name, seconds):
+        def run():
+            now[0] += seconds
+            ran.append(name)
+
+        return run
+
+    found = peer.time_in_turn({"gpunn": run("a", 1e-4), "peer": run("b", 1e-2)}, lambda: now[0], 0.01)
+    assert ran[6:] == (["a"] * 20 + ["b"]) * 3
+    assert found == {"gpunn": pytest.approx([1e-4] * 3), "peer": pytest.approx([1e-2] * 3)}
+    ran.clear()
+    peer.time_in_turn({"gpunn": run("a", 5.0)}, lambda: now[0], 0.01)
+    assert ran == ["a"] * 4  # one warms up
+
+
+def test_only_what_is_asked_for(peer):
+    settings = peer.Settings(only="conv*alexNET")
+    assert settings.asks_for("training: convolution", "AlexNet conv1 (4, 3, 227, 227)")
+    assert settings.asks_for("ceiling: copy", "256 MB")
+    assert not settings.asks_for("training: convolution", "ResNet")
+    bench = peer.Bench(lambda: pytest.fail("the fixture was asked for"), "cpu", "gpunn", settings)
+    with pytest.raises(pytest.skip.Exception, match="not asked for"):
+        measured(bench)
+
+
+def test_both_libraries_go_forward_and_backward(peer):
+    """gpunn's side really, and PyTorch's where it is installed: the same function, the same numbers."""
+    settings = peer.Settings(seconds=0)
+    seen = {}
+
+    def function(F, x, w, index):
+        y = F.linear(x, w)[index]
+        seen[F.__name__] = y.detach().numpy()
+        return y
+
+    for side in peer.SIDES:
+        benchmark = FakeBenchmark()
+        bench = peer.Bench(lambda benchmark=benchmark: benchmark, "cpu", side, settings)
+        if peer.why_not("cpu", side):
+            continue
+        shapes, index = [(3, 4), (5, 4)], np.array([2, 0])
+        bench.training("convolution", "a product", shapes, (2, 5), function, data=[index], operations=7)
+        assert benchmark.extra_info["job"] == "training: convolution"
+        assert benchmark.extra_info["shape"] == "a product (3, 4)"
+        assert benchmark.extra_info["operations"] == 7
+        assert benchmark.extra_info["bytes"] == 4 * (3 * (12 + 20) + 2 * 10) + 2 * index.nbytes
+    values = [*seen.values()]
+    np.testing.assert_allclose(values[0], values[-1], rtol=1e-5)
+
+
+def test_without_pytorch_its_side_is_skipped(peer, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert peer.why_not("cpu", "peer") == "PyTorch is not installed"
+    assert peer.why_not("cpu", "peer", "scikit-image") == ""
+    bench = peer.Bench(FakeBenchmark, "cpu", "gpunn")
+    assert {name for name, _ in measured(bench, timer=ticks())} == {"gpunn"}
+    bench = peer.Bench(FakeBenchmark, "cpu", "peer")
+    with pytest.raises(pytest.skip.Exception, match="not installed"):
+        measured(bench)
 
 
 def test_a_gpu_is_timed_by_events_over_rotated_inputs(peer, monkeypatch):
@@ -115,7 +196,7 @@ def test_copies_past_the_cache(peer):
 
 
 def test_rounds_fill_the_time(peer):
-    assert [peer.rounds_for(seconds) for seconds in (1e-7, 0.025, 3.0)] == [40, 10, 5]
+    assert [peer.rounds_for(once, 0.25) for once in (1e-7, 0.025, 3.0)] == [40, 10, 3]
 
 
 def test_whose_arrays(peer):
@@ -125,21 +206,18 @@ def test_whose_arrays(peer):
     assert peer.place("gpu", "peer", "scikit-image on the CPU") == "numpy"
 
 
-@pytest.mark.parametrize("side", ["gpunn", "peer"])
-def test_times_of_both_sides_that_were_taken_together(peer, report, side):
+def test_times_that_were_taken_elsewhere(peer, report):
     benchmark = FakeBenchmark()
-    bench = peer.Bench(lambda: benchmark, "cpu", side)
-    bench.record("own: job", "shape", {"gpunn": 2.0, "peer": 4.0}, "a loop")
-    (row,) = report.read_rows({"benchmarks": [{"extra_info": benchmark.extra_info, "stats": {"median": 9}}]})
-    assert (row.job, row.shape, row.peer, row.seconds) == (
-        "own: job", "shape", "a loop", {side: {"gpunn": 2.0, "peer": 4.0}[side]},
-    )  # fmt: skip
+    peer.Bench(lambda: benchmark, "cpu", "peer").record("own: job", "shape", lambda: [4.0, 2.0, 3.0], "a loop")
+    (row,) = report.read_rows({"benchmarks": [{"extra_info": benchmark.extra_info}]})
+    assert (row.job, row.shape, row.peer, row.seconds) == ("own: job", "shape", "a loop", {"peer": 3.0})
+    assert row.quartiles == {"peer": (2.5, 3.5)}
 
 
 def test_a_device_that_is_not_there_is_skipped(peer, monkeypatch):
     monkeypatch.setattr(backend, "why_no_gpu", lambda: "no GPU")
     assert peer.why_not("gpu", "gpunn") == "no GPU"
-    assert peer.why_not("cpu", "gpunn") == peer.why_not("cpu", "peer") == ""
+    assert peer.why_not("cpu", "gpunn") == ""
     bench = peer.Bench(lambda: pytest.fail("the fixture was asked for"), "gpu", "gpunn")
     with pytest.raises(pytest.skip.Exception, match="no GPU"):
         measured(bench)
@@ -150,7 +228,8 @@ def test_a_device_that_is_not_there_is_skipped(peer, monkeypatch):
 
 def one(device, job, shape, side, median, **more):
     about = {"device": device, "job": job, "shape": shape, "side": side, "peer": "PyTorch", "bytes": 0}
-    return {"extra_info": about | {"operations": 0, "unit": "fp32"} | more, "stats": {"median": median}}
+    times = {"seconds": median, "quartiles": [0.9 * median, 1.1 * median], "rounds": 9}
+    return {"extra_info": about | {"operations": 0, "unit": "fp32"} | times | more}
 
 
 def result(*benchmarks):
@@ -161,6 +240,9 @@ def result(*benchmarks):
             "cpu": {"brand_raw": "a processor", "count": 2},
             "python_version": "3.12.1",
             "packages": {"numpy": "2"},
+            "threads": 1,
+            "libraries": ["openblas 0.3: 1"],
+            "clock": "processor time",
         },
         "datetime": "2026-01-02T03:04:05",
     }
@@ -182,10 +264,10 @@ CPU = [
     one("cpu", "skeletonize", "512", "peer", 4e-3, peer="scikit-image"),
 ]
 GPU = [
-    one("gpu", "ceiling: copy", "1 MB", "gpunn", 99, bytes=8_000_000, seconds=1e-6, machine="a GPU"),
-    one("gpu", "LRN forward", "small (9,)", "gpunn", 99, bytes=8_000_000, seconds=1.25e-6, machine="a GPU"),
-    one("gpu", "LRN forward", "small (9,)", "peer", 99, bytes=8_000_000, seconds=10e-6, machine="a GPU"),
-    one("gpu", "dropout forward", "small", "gpunn", 99, seconds=1e-6, machine="a GPU"),
+    one("gpu", "ceiling: copy", "1 MB", "gpunn", 1e-6, bytes=8_000_000, machine="a GPU"),
+    one("gpu", "LRN forward", "small (9,)", "gpunn", 1.25e-6, bytes=8_000_000, machine="a GPU"),
+    one("gpu", "LRN forward", "small (9,)", "peer", 10e-6, bytes=8_000_000, machine="a GPU"),
+    one("gpu", "dropout forward", "small", "gpunn", 1e-6, machine="a GPU"),
 ]
 TARGETS = """device,job,shape,of ceiling,rate,ratio,over
 cpu,LRN forward,small*,,,0.4,each
@@ -209,7 +291,8 @@ def test_the_table_of_both_devices(report, targets):
     text = report.report(result(*CPU, *GPU), targets)
     lines = text.splitlines()
     assert lines[0] == (
-        "2026-01-02, commit 0123456789ab with changes, a processor, 2 cores, GPU: a GPU, Python 3.12.1, numpy 2."
+        "2026-01-02, commit 0123456789ab with changes, a processor, 2 cores; 1 thread (openblas 0.3: 1), "
+        "by processor time; Python 3.12.1, numpy 2, GPU: a GPU."
     )
     for line in (
         "| copy | 1 MB | 2.000 | 1.000 | 8 GB/s |",
@@ -221,7 +304,7 @@ def test_the_table_of_both_devices(report, targets):
         "| LRN forward | small (9,) | 0.001 | PyTorch | 0.010 | 0.12 | 6,400.0 GB/s | 80% |"
         " met: 75% of ceiling, ratio 0.17 |",
         "| dropout forward | small | 0.001 | PyTorch | not measured | not measured |  |  | not measured: ratio 1.00 |",
-        "Geometric mean of the ratios: 0.59.",
+        "| single passes | 4 | 0.59 |",
         "| waiting | digits | 0.100 | the step | 8.000 | 0.013 | met: ratio 0.05 |",
         "| CPU | `LRN forward` | `small*` | ratio 0.40 | worst of 1 | ratio 2.00 | MISSED |",
         "| CPU | `conv *` | `*` | ratio 1.30 | mean of 2 | ratio 0.50 | met |",
@@ -239,7 +322,7 @@ def test_the_table_is_made_of_what_is_kept(report, targets):
 
 def test_without_a_gpu_it_says_so(report, targets):
     text = report.report(result(*CPU), targets)
-    assert "GPU: not measured, Python" in text
+    assert "numpy 2, GPU: not measured." in text
     assert "\nGPU: not measured.\n" in text
     assert "| GPU | `LRN forward` | `*` | 75% of ceiling, ratio 0.17 |  |  | not measured |" in text
 

@@ -18,6 +18,9 @@ x = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
 with gpunn.cuda.emulate():
     print(F.max_pool2d(x, 2).ravel().tolist())
 
+from gpunn.files import shipped
+assert shipped("bench").parent.name == "gpunn" and (shipped("bench") / "bench_conv.py").exists()
+
 from pathlib import Path
 from gpunn.report import write_page
 Path("config.json").write_text('{"recipe": "digits"}')

@@ -14,24 +14,41 @@ from gpunn.cli.output import as_json, complain, print_any_letter, tell, use_json
 from gpunn.errors import GpunnError, PackageError
 
 EXIT_CODES = "Exit codes: 0 done; 1 a fault of gpunn's; 2 a mistake of yours, or a training that cannot go on; \
-130 interrupted."
+3 a benchmark became slower; 130 interrupted."
 
 
 def main() -> None:
     """Run the command line; the exit codes are :data:`EXIT_CODES`."""
     print_any_letter()
-    # They belong to the whole command; moved to the front they are understood anywhere on the line.
-    arguments = sorted(sys.argv[1:], key=lambda argument: argument not in ("--debug", "--json"))
-    use_json("--json" in arguments)
+    whole, rest = _apart(sys.argv[1:])
+    use_json("--json" in whole)
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: complain("warning", str(message))
         try:
-            code = _app()(args=arguments, prog_name="gpunn", standalone_mode=False)
+            code = _app()(args=[*whole, *rest], prog_name="gpunn", standalone_mode=False)
         except KeyboardInterrupt:  # before or after the training, which sees to its own
             code = 130
         except Exception as error:
-            code = _ended_by(error, "--debug" in arguments)
+            code = _ended_by(error, "--debug" in whole)
     sys.exit(code)
+
+
+def _apart(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The options of the whole command, which are understood anywhere on the line, and the rest of it.
+
+    But behind ``bench``, ``--json`` names a file.
+
+    >>> _apart(["train", "digits", "--json"]), _apart(["--debug", "bench", "--json", "file"])
+    ((['--json'], ['train', 'digits']), (['--debug'], ['bench', '--json', 'file']))
+    """
+    words = [argument for argument in arguments if not argument.startswith("-")]
+    end = arguments.index("bench") if words[:1] == ["bench"] else len(arguments)
+    whole: list[str] = []
+    rest: list[str] = []
+    for place, argument in enumerate(arguments):
+        of_all = argument == "--debug" or (argument == "--json" and place < end)
+        (whole if of_all else rest).append(argument)
+    return whole, rest
 
 
 def _ended_by(error: Exception, debug: bool) -> int:
@@ -70,7 +87,7 @@ def _app() -> Any:
     try:
         import typer
 
-        from gpunn.cli import drawing, machine, recipes, report, runs, training
+        from gpunn.cli import bench, drawing, machine, recipes, report, runs, training
     except ImportError as error:
         raise PackageError(f'the command gpunn needs more packages ({error}): pip install "gpunn[train]"') from error
     from gpunn.cli.help import InPanels, examples, in_paragraphs
@@ -93,7 +110,7 @@ def _app() -> Any:
     ) -> None:
         """Neural networks on NumPy and CuPy arrays."""
 
-    for commands in (training, recipes, runs, report, drawing, machine):
+    for commands in (training, recipes, runs, report, drawing, machine, bench):
         commands.add_to(app)
     for each in app.registered_commands:
         each.help = each.help or in_paragraphs(each.callback)

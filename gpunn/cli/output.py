@@ -3,7 +3,7 @@
 import io
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gpunn.errors import FileError
@@ -54,6 +54,19 @@ def tell(words: str, facts: Mapping[str, Any]) -> None:
         raise
     except OSError as error:
         raise FileError(f"the standard output cannot be written: {error.strerror or error}") from error
+
+
+def table(lines: Sequence[Sequence[str]], alignment: str) -> str:
+    """Columns of the width of their widest cell, each to the left ``<`` or to the right ``>``.
+
+    >>> print(table([["", "a"], ["loss", "0.25"]], "<>"))
+             a
+    loss  0.25
+    """
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    sides = [f"{side}{width}" for side, width in zip(alignment, widths, strict=True)]
+    cells = [[f"{cell:{side}}" for cell, side in zip(line, sides, strict=True)] for line in lines]
+    return "\n".join("  ".join(line).rstrip() for line in cells)
 
 
 def complain(kind: str, message: str, **more: Any) -> None:

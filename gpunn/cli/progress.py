@@ -36,6 +36,19 @@ def training(epochs: int | None) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
+def measuring() -> Iterator[Callable[[float, str], None]]:
+    """A progress bar on a terminal, nothing elsewhere; gives a callback of the part that is done, and of what."""
+    if not on_terminal():
+        yield lambda part, name: None
+        return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    with Progress(BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), transient=True) as progress:
+        task = progress.add_task("", total=1.0)
+        yield lambda part, name: progress.update(task, completed=part, description=name)
+
+
+@contextmanager
 def compiling() -> Iterator[Callable[[int, int, str], None] | None]:
     """A progress bar on a terminal, nothing elsewhere; gives the callback of ``warmup``."""
     if not on_terminal():

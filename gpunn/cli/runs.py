@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gpunn.cli import help
-from gpunn.cli.output import complain, tell
+from gpunn.cli.output import complain, table, tell
 from gpunn.errors import ArgumentError, FileError
 
 _FOLDER = "runs/digits-20260101-120000"
@@ -184,7 +184,7 @@ def _confusion_table(counts: Mapping[str, Mapping[str, int]], reader: str) -> st
         wrong = sorted(((count, other) for other, count in given.items() if other != name), reverse=True)
         errors = ", ".join(f"{other or '(nothing)'} {count}" for count, other in wrong)
         lines.append([name, str(total), f"{given.get(name, 0) / total:.1%}", errors])
-    return _table(lines, "<>><")
+    return table(lines, "<>><")
 
 
 def _comparison_table(rows: Sequence[Any], runs: Iterable[str]) -> str:
@@ -200,7 +200,7 @@ def _comparison_table(rows: Sequence[Any], runs: Iterable[str]) -> str:
                 for run, value in row.values.items()
             }
             lines.append([f"{row.name} (epoch)" if at else row.name, *(cells.get(run, "-") for run in runs)])
-    return _table(lines, "<" + ">" * (len(lines[0]) - 1))
+    return table(lines, "<" + ">" * (len(lines[0]) - 1))
 
 
 def _value(name: str, value: Any) -> str:
@@ -209,16 +209,3 @@ def _value(name: str, value: Any) -> str:
     if "accuracy" in name or "exact" in name:
         return f"{value:.2%}"
     return f"{value:.1f}" if name == "seconds" else f"{value:.5g}"
-
-
-def _table(lines: Sequence[Sequence[str]], alignment: str) -> str:
-    """Columns of the width of their widest cell, each to the left ``<`` or to the right ``>``.
-
-    >>> print(_table([["", "a"], ["loss", "0.25"]], "<>"))
-             a
-    loss  0.25
-    """
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    sides = [f"{side}{width}" for side, width in zip(alignment, widths, strict=True)]
-    cells = [[f"{cell:{side}}" for cell, side in zip(line, sides, strict=True)] for line in lines]
-    return "\n".join("  ".join(line).rstrip() for line in cells)

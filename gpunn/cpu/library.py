@@ -23,7 +23,7 @@ _SEQUENTIAL, _OPENMP, _TBB = 1, 2, 4
 _ENGINES = {_SEQUENTIAL: "no threads", _OPENMP: "OpenMP", _TBB: "TBB"}
 _AVX2 = 0x7
 _STATUS = {1: "out of memory", 2: "invalid arguments", 3: "not implemented", 4: "no implementation left"}
-UNIMPLEMENTED = (3, 4)
+_NOT_SERVED = (2, 3, 4)  # as the arguments are checked before, invalid ones are settings that oneDNN has a limit for
 
 
 class Library:
@@ -74,14 +74,14 @@ class Library:
         self.check(name, getattr(self.c, f"dnnl_{name}")(ctypes.byref(made), *arguments))
         return made
 
-    def check(self, what: str, status: int) -> None:
-        """Raise for a status that is not success: MemoryError, NotServed, or RuntimeError."""
+    def check(self, name: str, status: int) -> None:
+        """Raise for a status of ``dnnl_<name>`` that is not success: MemoryError, NotServed, or RuntimeError."""
         if not status:
             return
         kind: type[Exception] = MemoryError if status == 1 else RuntimeError
-        if status in UNIMPLEMENTED:
+        if status in _NOT_SERVED and name.endswith("_desc_create"):
             kind = NotServed
-        raise kind(f"oneDNN {self.version_text}: {what}: {_STATUS.get(status, f'status {status}')}")
+        raise kind(f"oneDNN {self.version_text}: {name}: {_STATUS.get(status, f'status {status}')}")
 
 
 class NotServed(Exception):

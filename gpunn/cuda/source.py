@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gpunn.errors import CompileError
+from gpunn.files import shipped
 
 MacroValue = str | int
 
@@ -19,9 +20,7 @@ _EXAMPLE = re.compile(r"^// Specialisation: (.+)$", re.M)
 @functools.cache
 def kernels_folder() -> Path:
     """The folder of the CUDA sources: ``gpunn/kernels`` in an installed wheel, ``kernels`` beside it in a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    inside, beside = package / "kernels", package.parent / "kernels"
-    return inside if inside.is_dir() else beside
+    return shipped("kernels")
 
 
 def sources() -> list[str]:

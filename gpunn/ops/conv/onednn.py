@@ -71,7 +71,7 @@ class _Problem:
         self.free = [onednn.Layout(shape, free=True) for shape in (x, w, y)]
         ends = zip(x[2:], y[2:], window.stride, window.pads, window.extent(), strict=True)
         after = [(n - 1) * step + extent - size - before for size, n, step, (before, _), extent in ends]
-        if any(pad < -step for pad, step in zip(after, window.stride, strict=True)):
+        if any(pad <= -step for pad, step in zip(after, window.stride, strict=True)):
             raise NotServed("elements that no window reaches, beyond a stride")
         before = [before for before, _ in window.pads]
         dilation = [apart - 1 for apart in window.dilation]

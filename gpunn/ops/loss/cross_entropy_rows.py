@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from gpunn.backend import Array, accumulation_dtype, get_array_module
 from gpunn.ops.activation.softmax import log_softmax, softmax
+from gpunn.ops.shared.chunks import each_block
+from gpunn.ops.shared.rows import row_sums
 
 
 def takes(x: Array) -> bool:
@@ -15,16 +20,44 @@ def takes(x: Array) -> bool:
 
 def forward(rows: Array, classes: Array, counts: Array) -> Array:
     """``-log softmax(rows[n])[classes[n]]`` of each row that counts, 0 of the others."""
-    xp = get_array_module(rows)
-    return xp.where(counts, -logarithms(rows)[xp.arange(len(rows)), classes], 0)
+    xp, acc = get_array_module(rows), accumulation_dtype(rows.dtype)
+    losses, numbers = xp.empty(len(rows), acc), xp.arange(len(rows))
+
+    def block(part: slice) -> None:
+        shifted = _shifted(rows[part].astype(acc, copy=False))
+        own = shifted[numbers[: len(shifted)], classes[part]]
+        losses[part] = xp.log(row_sums(xp, xp.exp(shifted, out=shifted))) - own
+
+    _each_block(xp, block, rows)
+    return xp.where(counts, losses, 0)
 
 
 def backward(slope: Array, rows: Array, classes: Array, counts: Array) -> Array:
     """The gradient of the rows, where ``slope`` is that of each loss; of one row, where it is that of all."""
-    xp, gx = get_array_module(rows), probabilities(rows)
-    gx[xp.arange(len(rows)), classes] -= 1
+    xp, acc = get_array_module(rows), accumulation_dtype(rows.dtype)
+    gx, numbers = xp.empty(rows.shape, acc), xp.arange(len(rows))
+    slopes = xp.where(counts, slope, 0)
+
+    def block(part: slice) -> None:
+        out, own = gx[part], (numbers[: len(gx[part])], classes[part])
+        shifted = _shifted(rows[part].astype(acc, copy=False), out)
+        sums = row_sums(xp, xp.exp(shifted, out=out))
+        of_own = (out[own] / sums - 1) * slopes[part]  # a product less a slope would lose its digits
+        out *= (slopes[part] / sums)[:, None]
+        out[own] = of_own
+
+    _each_block(xp, block, rows)
+    return gx if xp is np and counts.all() else xp.where(counts[:, None], gx, 0)  # an ignored row may hold NaN
+
+
+def _shifted(rows: Array, out: Array | None = None) -> Array:
+    """The rows less the largest element of each."""
+    return get_array_module(rows).subtract(rows, rows.max(1, keepdims=True), out=out)
+
+
+def _each_block(xp: Any, block: Callable[[slice], None], rows: Array) -> None:
     with np.errstate(invalid="ignore"):
-        return xp.where(counts[:, None], gx * slope[:, None], 0)
+        each_block(xp, block, len(rows), rows.shape[1] * accumulation_dtype(rows.dtype).itemsize)
 
 
 def logarithms(rows: Array) -> Array:

@@ -75,9 +75,11 @@ def as_rows(xp: Any, x: Array) -> Array:
     >>> as_rows(np, np.array([[[1, 2, 3], [4, 5, 6]]])).tolist()
     [[1, 4], [2, 5], [3, 6]]
     """
-    return xp.moveaxis(x, 1, -1).reshape(-1, x.shape[1])
+    return x if x.ndim == 2 else xp.moveaxis(x, 1, -1).reshape(-1, x.shape[1])
 
 
 def from_rows(xp: Any, rows: Array, shape: tuple[int, ...]) -> Array:
     """What :func:`as_rows` made rows, in its ``shape`` (N, C, d1, ...) again."""
+    if len(shape) == 2:
+        return rows
     return xp.ascontiguousarray(xp.moveaxis(rows.reshape(shape[0], *shape[2:], shape[1]), -1, 1))

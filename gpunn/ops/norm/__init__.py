@@ -4,8 +4,9 @@
     lrn                      y[c] = x[c] / (k + a sum of x[j]^2 over the neighbours j of channel c)^beta
 
 x is (N, C, ...). Each file has the formulas of its gradients and the sources. The ways to compute are
-:mod:`gpunn.ops.norm.batch_kernel` and :mod:`gpunn.ops.norm.batch_sums`, on which group and layer stand too, and
-:mod:`gpunn.ops.norm.lrn_kernel` and :mod:`gpunn.ops.norm.lrn_shifted`.
+:mod:`gpunn.ops.norm.batch_kernel`, on which those of group and layer stand, and :mod:`gpunn.ops.norm.lrn_kernel`, and
+for any array module :mod:`gpunn.ops.norm.batch_sums`, :mod:`gpunn.ops.norm.group_rows`,
+:mod:`gpunn.ops.norm.layer_rows` and :mod:`gpunn.ops.norm.lrn_shifted`.
 """
 
 from gpunn.ops.norm.batch import batch_norm, batch_norm_backward, batch_norm_statistics

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
+from typing import Any
 
 from gpunn.backend import Array, accumulation_dtype, get_array_module
+from gpunn.ops.shared.chunks import cut_off, each_block
+from gpunn.ops.shared.rows import row_dots, row_sums, unbuffered
 
 Through = Callable[[Array, Array], tuple[Array, Array]]
 
@@ -15,23 +18,47 @@ def takes(x: Array) -> bool:
     return True
 
 
+@unbuffered()
 def statistics(x: Array) -> tuple[Array, Array]:
     """Mean and biased variance of each channel."""
-    wide = _wide(x)
-    mean = wide.mean((0, 2))
-    return mean, ((wide - mean[:, None]) ** 2).mean((0, 2))
+    xp, acc, rows = get_array_module(x), accumulation_dtype(x.dtype), _rows(x)
+    of_rows, count = xp.empty(len(rows), acc), x.size // x.shape[1]
+
+    def sums(part: slice) -> None:
+        of_rows[part] = row_sums(xp, rows[part].astype(acc, copy=False))
+
+    def squares(part: slice) -> None:
+        distance = rows[part] - means[part]
+        of_rows[part] = row_dots(xp, distance, distance)
+
+    each_block(xp, sums, len(rows), rows.shape[1] * acc.itemsize)
+    mean = _over_images(of_rows, x) / count
+    means = _to_rows(xp, mean, x)
+    each_block(xp, squares, len(rows), rows.shape[1] * acc.itemsize)
+    return mean, _over_images(of_rows, x) / count
 
 
+@unbuffered()
 def apply(x: Array, mean: Array, scale: Array, shift: Array, relu: bool) -> Array:
     """``scale (x - mean) + shift``, cut off at 0 if ``relu``."""
-    y = _wide(x) - mean[:, None]
-    y *= scale[:, None]
-    y += shift[:, None]
-    if relu:
-        get_array_module(x).maximum(y, 0, out=y)
-    return y.reshape(x.shape).astype(x.dtype, copy=False)
+    xp, rows, y = get_array_module(x), _rows(x), get_array_module(x).empty(x.shape, x.dtype)
+    result, (means, scales, shifts) = y.reshape(rows.shape), (_to_rows(xp, a, x) for a in (mean, scale, shift))
+
+    def block(part: slice) -> None:
+        out = result[part] if mean.dtype == x.dtype else xp.empty(rows[part].shape, mean.dtype)
+        xp.subtract(rows[part], means[part], out=out)
+        out *= scales[part]
+        out += shifts[part]
+        if relu:
+            cut_off(xp, out.reshape(-1), out.reshape(-1))
+        if mean.dtype != x.dtype:
+            result[part] = out
+
+    each_block(xp, block, len(rows), rows.shape[1] * mean.dtype.itemsize)
+    return y
 
 
+@unbuffered()
 def backward(
     gy: Array, x: Array, mean: Array, scale: Array, shift: Array, relu: bool, through: Through
 ) -> tuple[Array, Array, Array]:
@@ -39,15 +66,51 @@ def backward(
 
     ``gx = scale (g - a - b (x - mean))``, with a and b of each channel by ``through`` of the two sums.
     """
-    distance, g = _wide(x) - mean[:, None], _wide(gy)
-    if relu:
-        g = g * ~(distance * scale[:, None] + shift[:, None] <= 0)
-    sum_g, sum_gx = g.sum((0, 2)), (g * distance).sum((0, 2))
-    mean_g, slope = through(sum_g, sum_gx)
-    gx = scale[:, None] * (g - mean_g[:, None] - distance * slope[:, None])
-    return gx.reshape(x.shape).astype(x.dtype, copy=False), sum_g, sum_gx
+    xp, acc, rows, g_rows = get_array_module(x), mean.dtype, _rows(x), _rows(gy)
+    means, scales, shifts = (_to_rows(xp, a, x) for a in (mean, scale, shift))
+    gx, of_g, of_gx = xp.empty(x.shape, x.dtype), xp.empty(len(rows), acc), xp.empty(len(rows), acc)
+    result = gx.reshape(rows.shape)
+
+    def given(part: slice) -> tuple[Array, Array]:
+        """g, and the distance of x to its mean."""
+        distance, g = rows[part] - means[part], g_rows[part].astype(acc, copy=False)
+        if relu:
+            y = distance * scales[part]
+            y += shifts[part]
+            cut = y <= 0
+            g = xp.multiply(g, xp.logical_not(cut, out=cut).astype(acc), out=y)
+        return g, distance
+
+    def sums(part: slice) -> None:
+        g, distance = given(part)
+        of_g[part], of_gx[part] = row_sums(xp, g), row_dots(xp, g, distance)
+
+    def block(part: slice) -> None:
+        g, distance = given(part)
+        distance *= slopes[part]
+        distance += means_g[part]
+        out = xp.subtract(g, distance, out=result[part] if acc == x.dtype else distance)
+        out *= scales[part]
+        if acc != x.dtype:
+            result[part] = out
+
+    each_block(xp, sums, len(rows), rows.shape[1] * acc.itemsize)
+    sum_g, sum_gx = _over_images(of_g, x), _over_images(of_gx, x)
+    means_g, slopes = (_to_rows(xp, a, x) for a in through(sum_g, sum_gx))
+    each_block(xp, block, len(rows), rows.shape[1] * acc.itemsize)
+    return gx, sum_g, sum_gx
 
 
-def _wide(x: Array) -> Array:
-    """x as (N, C, image), in the dtype of its sums."""
-    return x.reshape(*x.shape[:2], prod(x.shape[2:])).astype(accumulation_dtype(x.dtype), copy=False)
+def _rows(x: Array) -> Array:
+    """x (N, C, ...) as (N C, pixels)."""
+    return x.reshape(x.shape[0] * x.shape[1], prod(x.shape[2:]))
+
+
+def _to_rows(xp: Any, a: Array, x: Array) -> Array:
+    """a (C,) beside the rows of x: (N C, 1)."""
+    return xp.tile(a, x.shape[0])[:, None]
+
+
+def _over_images(of_rows: Array, x: Array) -> Array:
+    """The sum over N of what each row of x has: (C,)."""
+    return of_rows.reshape(x.shape[:2]).sum(0)

@@ -10,18 +10,22 @@ run of C / num_groups channels of one example. The gradient passes through them:
 float16 is computed in float32. Sources: Wu and He 2018, "Group normalization"; Ulyanov, Vedaldi and Lempitsky 2016,
 "Instance normalization: the missing ingredient for fast stylization".
 
-CUDA: ``kernels/batch_norm.cu``. What it takes for the channels of one example are here first the groups, then the
-channels, of all examples.
+The ways to compute are :mod:`gpunn.ops.norm.group_kernel` and :mod:`gpunn.ops.norm.group_rows`.
 """
 
 from __future__ import annotations
 
 from math import prod
+from types import ModuleType
 
 from gpunn.backend import Array, accumulation_dtype, operands
 from gpunn.errors import ArgumentError, ShapeError, check, check_number
-from gpunn.ops.norm.batch import batch_norm, batch_norm_backward, batch_norm_statistics
+from gpunn.ops.norm import group_kernel, group_rows
 from gpunn.ops.shared.checks import Size, check_shape, integer
+from gpunn.ops.shared.routes import route
+
+ROUTES: tuple[ModuleType, ...] = (group_kernel, group_rows)
+"""Each has ``takes(x)``, ``forward`` and ``backward``."""
 
 
 def group_norm(
@@ -45,12 +49,8 @@ def group_norm(
     acc = accumulation_dtype(x.dtype)
     if x.size == 0:
         return x.copy(), xp.zeros((n, groups), acc), xp.zeros((n, groups), acc)
-    wide = x.astype(acc, copy=False)
-    mean, var = batch_norm_statistics(wide.reshape(1, n * groups, -1))
-    each_mean, each_var = (xp.repeat(a, c // groups) for a in (mean, var))
-    scale, shift = (None if a is None else xp.tile(a.astype(acc, copy=False), n) for a in (weight, bias))
-    y = batch_norm(wide.reshape(1, n * c, -1), each_mean, each_var, scale, shift, eps)
-    return y.reshape(x.shape).astype(x.dtype, copy=False), mean.reshape(n, groups), var.reshape(n, groups)
+    result: tuple[Array, Array, Array] = route(ROUTES, x).forward(x, groups, weight, bias, eps)
+    return result
 
 
 def group_norm_backward(
@@ -59,25 +59,14 @@ def group_norm_backward(
     """The gradients with respect to x, weight and bias, from the ``mean`` and ``var`` of :func:`group_norm`."""
     op = "group_norm_backward"
     xp = operands(op, {"weight": weight}, gy=gy, x=x)
-    (n, c, pixels), groups = _checked(op, x.shape, num_groups, eps)
+    (_, c, _), _ = _checked(op, x.shape, num_groups, eps)
     check_shape(op, "gy", gy, x.shape)
     if weight is not None:
         check_shape(op, "weight", weight, (c,))
     if x.size == 0:
         return x.copy(), xp.zeros(c, x.dtype), xp.zeros(c, x.dtype)
-    acc, per_group = accumulation_dtype(x.dtype), c // groups
-    scale = xp.ones(c, acc) if weight is None else weight.astype(acc, copy=False)
-    wide, wide_gy = (a.astype(acc, copy=False).reshape(1, n * c, pixels) for a in (x, gy))
-    each_mean, each_var = (xp.repeat(a.reshape(-1), per_group) for a in (mean, var))
-    # With the statistics held fixed: g / sqrt(var + eps), and the sums of gy xhat and gy over each channel.
-    gx, gw, gb = batch_norm_backward(wide_gy, wide, each_mean, each_var, xp.tile(scale, n), eps=eps, training=False)
-    gw, gb = gw.reshape(n, groups, per_group), gb.reshape(n, groups, per_group)
-    weights, count, invstd = scale.reshape(groups, per_group), per_group * pixels, 1 / xp.sqrt(var + eps)
-    mean_g, mean_gx = ((weights * sums).sum(2) * (invstd / count) for sums in (gb, gw))
-    distance = wide.reshape(n, groups, count) - mean[:, :, None]
-    gx = gx.reshape(n, groups, count) - mean_g[:, :, None] - distance * (mean_gx * invstd)[:, :, None]
-    gw, gb = gw.sum(0).reshape(c), gb.sum(0).reshape(c)
-    return gx.reshape(x.shape).astype(x.dtype, copy=False), gw.astype(x.dtype), gb.astype(x.dtype)
+    gx, gw, gb = route(ROUTES, x).backward(gy, x, mean, var, weight, eps)
+    return gx, gw.astype(x.dtype, copy=False), gb.astype(x.dtype, copy=False)
 
 
 def _checked(op: str, x_shape: Size, num_groups: int, eps: float) -> tuple[tuple[int, int, int], int]:

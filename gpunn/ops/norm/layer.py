@@ -10,7 +10,8 @@ through them::
 
 float16 is computed in float32. Source: Ba, Kiros and Hinton 2016, "Layer normalization".
 
-The ways to compute are :mod:`gpunn.ops.norm.layer_onednn` and :mod:`gpunn.ops.norm.layer_rows`.
+The ways to compute are :mod:`gpunn.ops.norm.layer_onednn`, :mod:`gpunn.ops.norm.layer_kernel` and
+:mod:`gpunn.ops.norm.layer_rows`.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from types import ModuleType
 
 from gpunn.backend import Array, accumulation_dtype, operands
 from gpunn.errors import ArgumentError, ShapeError, check, check_number
-from gpunn.ops.norm import layer_onednn, layer_rows
+from gpunn.ops.norm import layer_kernel, layer_onednn, layer_rows
 from gpunn.ops.shared.checks import Size, check_shape, integer
 from gpunn.ops.shared.routes import route
 from gpunn.ops.shared.window import Sizes
 
-ROUTES: tuple[ModuleType, ...] = (layer_onednn, layer_rows)
+ROUTES: tuple[ModuleType, ...] = (layer_onednn, layer_kernel, layer_rows)
 """Each has ``takes(rows)``, ``forward`` and ``backward``."""
 
 
@@ -47,11 +48,12 @@ def layer_norm(
     for name, array in (("weight", weight), ("bias", bias)):
         if array is not None:
             check_shape(op, name, array, shape)
-    wide = _rows(x, shape)
+    rows, acc = _rows(x, shape), accumulation_dtype(x.dtype)
     if x.size == 0:
-        return x.copy(), xp.zeros(len(wide), wide.dtype), xp.zeros(len(wide), wide.dtype)
-    y, mean, var = route(ROUTES, wide).forward(wide, weight, bias, eps)
-    return y.reshape(x.shape).astype(x.dtype, copy=False), mean, var
+        return x.copy(), xp.zeros(len(rows), acc), xp.zeros(len(rows), acc)
+    weight, bias = (None if a is None else a.reshape(-1) for a in (weight, bias))
+    y, mean, var = route(ROUTES, rows).forward(rows, weight, bias, eps)
+    return y.reshape(x.shape), mean, var
 
 
 def layer_norm_backward(
@@ -72,10 +74,10 @@ def layer_norm_backward(
         check_shape(op, "weight", weight, shape)
     if x.size == 0:
         return x.copy(), xp.zeros(shape, x.dtype), xp.zeros(shape, x.dtype)
-    wide, wide_gy = _rows(x, shape), _rows(gy, shape)
-    gx, gw, gb = route(ROUTES, wide).backward(wide_gy, wide, mean, var, weight, eps)
-    gx, gw, gb = gx.reshape(x.shape), gw.reshape(shape), gb.reshape(shape)
-    return gx.astype(x.dtype, copy=False), gw.astype(x.dtype, copy=False), gb.astype(x.dtype, copy=False)
+    flat = None if weight is None else weight.reshape(-1)
+    rows = _rows(x, shape)
+    gx, gw, gb = route(ROUTES, rows).backward(_rows(gy, shape), rows, mean, var, flat, eps)
+    return gx.reshape(x.shape), gw.reshape(shape).astype(x.dtype), gb.reshape(shape).astype(x.dtype)
 
 
 def _normalized(op: str, x_shape: Size, normalized_shape: Sizes, eps: float) -> Size:
@@ -91,6 +93,5 @@ def _normalized(op: str, x_shape: Size, normalized_shape: Sizes, eps: float) -> 
 
 
 def _rows(x: Array, shape: Size) -> Array:
-    """x as (rows, elements of a row), in the dtype of its sums."""
-    count = prod(x.shape[: x.ndim - len(shape)])
-    return x.astype(accumulation_dtype(x.dtype), copy=False).reshape(count, prod(shape))
+    """x as (rows, elements of a row)."""
+    return x.reshape(prod(x.shape[: x.ndim - len(shape)]), prod(shape))

@@ -1,37 +1,70 @@
-"""Layer normalisation on any array module, by what batch normalisation does: a row is a channel of one example.
-
-CUDA: ``kernels/batch_norm.cu`` computes the statistics and gx.
-"""
+"""Layer normalisation on any array module: some rows at a time, which stay in a CPU's cache from first to last."""
 
 from __future__ import annotations
 
-from gpunn.backend import Array, get_array_module
-from gpunn.ops.norm.batch import batch_norm_backward, batch_norm_statistics
+from gpunn.backend import Array, accumulation_dtype, get_array_module
+from gpunn.ops.shared.chunks import block_length, each_block, sum_over_blocks
+from gpunn.ops.shared.rows import column_sums, repeated, row_dots, row_sums, unbuffered
 
 
-def takes(rows: Array) -> bool:
+def takes(x: Array) -> bool:
     """Whatever comes."""
     return True
 
 
+@unbuffered()
 def forward(rows: Array, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:
-    """y, and the mean and variance of each row."""
-    xp = get_array_module(rows)
-    mean, var = batch_norm_statistics(rows[None])
-    y = rows - mean[:, None]
-    y *= (1 / xp.sqrt(var + eps))[:, None]
-    if weight is not None:
-        y *= weight.reshape(-1)
-    if bias is not None:
-        y += bias.reshape(-1)
+    """y (R, P), and the mean and variance of each row."""
+    xp, acc, (count, length) = get_array_module(rows), accumulation_dtype(rows.dtype), rows.shape
+    y, mean, var = xp.empty(rows.shape, rows.dtype), xp.empty(count, acc), xp.empty(count, acc)
+    together = block_length(xp, count, length * acc.itemsize)
+    weights, biases = (None if a is None else repeated(xp, a.astype(acc, copy=False), together) for a in (weight, bias))
+
+    def block(part: slice) -> None:
+        wide = rows[part].astype(acc, copy=False)
+        mean[part] = row_sums(xp, wide) / length
+        out = xp.subtract(wide, mean[part, None], out=y[part] if acc == y.dtype else None)
+        var[part] = row_dots(xp, out, out) / length
+        out *= (1 / xp.sqrt(var[part] + eps))[:, None]
+        if weights is not None:
+            out *= weights[: len(out)]
+        if biases is not None:
+            out += biases[: len(out)]
+        if acc != y.dtype:
+            y[part] = out
+
+    each_block(xp, block, count, length * acc.itemsize)
     return y, mean, var
 
 
+@unbuffered()
 def backward(
     gy: Array, rows: Array, mean: Array, var: Array, weight: Array | None, eps: float
 ) -> tuple[Array, Array, Array]:
     """The gradients of the rows, of weight and of bias."""
-    g = gy if weight is None else gy * weight.reshape(-1)
-    gx = batch_norm_backward(g[None], rows[None], mean, var, eps=eps)[0][0]
-    xhat = (rows - mean[:, None]) / get_array_module(rows).sqrt(var + eps)[:, None]
-    return gx, (gy * xhat).sum(0), gy.sum(0)
+    xp, acc, (count, length) = get_array_module(rows), accumulation_dtype(rows.dtype), rows.shape
+    gx, invstd, ones = xp.empty(rows.shape, rows.dtype), 1 / xp.sqrt(var + eps), xp.ones(count, acc)
+    wide_weight = None if weight is None else weight.astype(acc, copy=False)
+    together = block_length(xp, count, length * acc.itemsize)
+    weights = None if wide_weight is None else repeated(xp, wide_weight, together)
+
+    def block(part: slice) -> tuple[Array, Array]:
+        g, scale = gy[part].astype(acc, copy=False), invstd[part]
+        distance = rows[part] - mean[part, None]
+        out = xp.multiply(g, distance, out=gx[part] if acc == gx.dtype else None)
+        gw, gb = column_sums(xp, out, scale), column_sums(xp, g, ones[part])
+        if weights is None:
+            sum_gx = row_sums(xp, out)
+        else:
+            g = xp.multiply(g, weights[: len(g)], out=out)
+            sum_gx = row_dots(xp, g, distance)
+        distance *= (sum_gx * scale * scale / length)[:, None]
+        distance += (row_sums(xp, g) / length)[:, None]
+        xp.subtract(g, distance, out=out)
+        out *= scale[:, None]
+        if acc != gx.dtype:
+            gx[part] = out
+        return gw, gb
+
+    gw, gb = sum_over_blocks(xp, block, count, length * acc.itemsize)
+    return gx, gw, gb

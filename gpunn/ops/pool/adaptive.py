@@ -22,6 +22,7 @@ import numpy as np
 from gpunn.backend import Array, accumulation_dtype, get_array_module, operands, where
 from gpunn.errors import ShapeError, check
 from gpunn.ops.pool.geometry import check_place
+from gpunn.ops.pool.global_pool import global_avg_pool, global_avg_pool_backward
 from gpunn.ops.shared.checks import Size, check_rank, check_shape, integers
 
 OutputSize = int | None | tuple[int | None, ...]
@@ -37,8 +38,11 @@ def adaptive_avg_pool(rank: int, x: Array, output_size: OutputSize) -> Array:
     """
     op = f"adaptive_avg_pool{rank}d"
     operands(op, x=x)
+    sizes = _checked(op, rank, x.shape, output_size)
+    if set(sizes) == {1}:
+        return global_avg_pool(rank, x)
     y = x.astype(accumulation_dtype(x.dtype), copy=False)
-    for axis, size in enumerate(_checked(op, rank, x.shape, output_size), 2):
+    for axis, size in enumerate(sizes, 2):
         y = _sum_bins(y, axis, size) / _counts(y, axis, y.shape[axis], size)
     return y.astype(x.dtype, copy=False)
 
@@ -47,7 +51,10 @@ def adaptive_avg_pool_backward(rank: int, gy: Array, x_shape: Size, output_size:
     """The gradient with respect to x: each gy, divided as its mean was, added over its bin."""
     op = f"adaptive_avg_pool{rank}d_backward"
     operands(op, gy=gy)
-    check_shape(op, "gy", gy, (*x_shape[:2], *_checked(op, rank, x_shape, output_size)))
+    sizes = _checked(op, rank, x_shape, output_size)
+    check_shape(op, "gy", gy, (*x_shape[:2], *sizes))
+    if set(sizes) == {1}:
+        return global_avg_pool_backward(rank, gy, x_shape)
     gx = gy.astype(accumulation_dtype(gy.dtype), copy=False)
     for axis in range(2, rank + 2):
         gx = _sum_bins(gx / _counts(gx, axis, x_shape[axis], gx.shape[axis]), axis, x_shape[axis])

@@ -8,6 +8,8 @@ import numpy as np
 
 from gpunn.backend import Array, accumulation_dtype, get_array_module
 from gpunn.ops.shared.checks import Size
+from gpunn.ops.shared.chunks import each_block
+from gpunn.ops.shared.rows import row_sums
 
 
 def takes(x: Array) -> bool:
@@ -17,8 +19,15 @@ def takes(x: Array) -> bool:
 
 def avg_forward(x: Array) -> Array:
     """The mean of each plane, (N, C, 1, ...)."""
-    axes = tuple(range(2, x.ndim))
-    return x.mean(axes, keepdims=True, dtype=accumulation_dtype(x.dtype)).astype(x.dtype, copy=False)
+    xp, acc, pixels = get_array_module(x), accumulation_dtype(x.dtype), prod(x.shape[2:])
+    planes, y = x.reshape(-1, pixels), xp.empty((*x.shape[:2], *(1,) * (x.ndim - 2)), x.dtype)
+    means = y.reshape(-1)
+
+    def block(part: slice) -> None:
+        means[part] = row_sums(xp, planes[part].astype(acc, copy=False)) / acc.type(pixels)
+
+    each_block(xp, block, len(planes), pixels * acc.itemsize)
+    return y
 
 
 def avg_backward(gy: Array, x_shape: Size) -> Array:

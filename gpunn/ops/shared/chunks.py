@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +14,7 @@ from gpunn.cpu import threads
 # Where an operation is several NumPy calls, each of them would read and write its arrays in memory. Smaller chunks than
 # these lose more to the calls than they gain; much larger ones leave the cache.
 _CHUNK_BYTES = 2 << 20
-_BLOCK_BYTES = 1 << 18
+_BLOCK_BYTES = 1 << 19
 
 
 def chunks(xp: Any, count: int, nbytes: int, on_cpu: int = 0, on_gpu: int = 0) -> list[slice]:
@@ -36,11 +36,32 @@ def each_block(xp: Any, work: Callable[[slice], object], count: int, nbytes: int
 
     An entry takes ``nbytes`` bytes of an array; of so much a CPU's cache holds several arrays.
     """
+    threads.run(work, chunks(xp, count, nbytes, on_cpu=_BLOCK_BYTES))
+
+
+def block_length(xp: Any, count: int, nbytes: int) -> int:
+    """How many entries the first block of :func:`each_block` has, and none has more."""
+    return int(chunks(xp, count, nbytes, on_cpu=_BLOCK_BYTES)[0].stop)
+
+
+def sum_over_blocks(xp: Any, work: Callable[[slice], Sequence[Array]], count: int, nbytes: int) -> list[Array]:
+    """The sums of the arrays that ``work(part)`` gives for the blocks of :func:`each_block`, in the order of these.
+
+    >>> sum_over_blocks(np, lambda part: [np.array([part.stop, 1])], 5, 100_000)
+    [array([11,  3])]
+    """
     parts = chunks(xp, count, nbytes, on_cpu=_BLOCK_BYTES)
-    if len(parts) == 1:
-        work(parts[0])
-    else:
-        threads.run(work, parts)
+    given: list[Any] = [None] * len(parts)
+
+    def block(number: int) -> None:
+        given[number] = work(parts[number])
+
+    threads.run(block, range(len(parts)))
+    totals = list(given[0])
+    for more in given[1:]:
+        for total, term in zip(totals, more, strict=True):
+            total += term
+    return totals
 
 
 def by_element(xp: Any, work: Callable[..., object], *arrays: Array, wide: bool = True) -> Array:

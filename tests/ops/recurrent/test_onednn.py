@@ -130,8 +130,10 @@ def test_a_graph_that_is_kept_gives_the_same_bits_again(cell, rng):
     out, saved = ops.sequence(inputs)
     before = out.copy()
     needs = (True,) * (5 + len(inputs.states))
-    once, again, third = (ops.sequence_backward(inputs, gout, out, saved, needs) for _ in range(3))
+    once = ops.sequence_backward(inputs, gout, out, saved, needs)
     assert saved.way.__name__ == "gpunn.ops.recurrent.onednn"
+    assert saved.values.workspace == []  # oneDNN may spoil it, so it is not used twice
+    again, third = (ops.sequence_backward(inputs, gout, out, saved, needs) for _ in range(2))
     np.testing.assert_array_equal(out, before)
     for a, b, c in zip(once, again, third, strict=True):
         np.testing.assert_array_equal(a, b)

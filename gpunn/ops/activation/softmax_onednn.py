@@ -1,0 +1,57 @@
+"""Softmax of float32 along the last axis by oneDNN, on the CPU.
+
+Along other axes it is slow, and its logarithm loses two digits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gpunn import cuda
+from gpunn.backend import Array
+from gpunn.cpu import onednn
+
+_SOFTMAX = 0x30000
+_X, _Y, _GX, _GY = 1, 17, 129, 145
+_LEAST_SIZE = 512  # below, the call takes longer than NumPy's
+
+
+def takes(x: Array, axis: int) -> bool:
+    """True for float32 on the CPU where the library is, unless kernels are emulated; x holds no NaN or infinity."""
+    if axis not in (-1, x.ndim - 1) or not onednn.takes(x, pays=x.size >= _LEAST_SIZE) or cuda.takes(x):
+        return False
+    return bool(x.max() < np.inf)  # else its rows are not NaN throughout
+
+
+def forward(x: Array) -> Array:
+    """Probabilities that add up to 1 along the last axis."""
+    rows, y = np.ascontiguousarray(x).reshape(-1, x.shape[-1]), np.empty(x.shape, x.dtype)
+    run = onednn.job(_forward, *rows.shape)
+    assert run is not None
+    run(rows, y)
+    return y
+
+
+def backward(gy: Array, y: Array) -> Array:
+    """The gradient with respect to x."""
+    gx, rows = np.empty(gy.shape, gy.dtype), (gy.size // gy.shape[-1], gy.shape[-1])
+    run = onednn.job(_backward, *rows)
+    assert run is not None
+    run(np.ascontiguousarray(y), np.ascontiguousarray(gy), gx)
+    return gx
+
+
+def _forward(rows: int, length: int) -> onednn.Job:
+    x, own = _described(rows, length)
+    return onednn.Job(own, [(_X, x, False), (_Y, x, True)])
+
+
+def _backward(rows: int, length: int) -> onednn.Job:
+    x, hint = _described(rows, length)
+    own = onednn.Description("softmax_backward", _SOFTMAX, x, x, x, 1, hint)
+    return onednn.Job(own, [(_Y, x, False), (_GY, x, False), (_GX, x, True)])
+
+
+def _described(rows: int, length: int) -> tuple[onednn.Layout, onednn.Description]:
+    x = onednn.Layout((rows, length))
+    return x, onednn.Description("softmax_forward", onednn.FORWARD, _SOFTMAX, x, x, 1)

@@ -1,0 +1,74 @@
+"""Sums over the rows or columns of matrices that fit into a cache: NumPy leaves them to BLAS, which is faster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from gpunn.backend import Array
+
+_SHORT = 1024  # elements that BLAS adds with a rounding that does not matter; NumPy adds by halves
+_FEW = 64  # elements that are not worth a call of BLAS
+
+
+def row_sums(xp: Any, a: Array) -> Array:
+    """The sum of each row of a (R, P).
+
+    >>> row_sums(np, np.array([[1.0, 2.0], [3.0, 4.0]])).tolist()
+    [3.0, 7.0]
+    """
+    if a.shape[1] == 1:
+        return a[:, 0]
+    if xp is not np or a.shape[1] > _SHORT:
+        return a.sum(1)
+    return np.matmul(a, np.ones(a.shape[1], a.dtype))
+
+
+def row_dots(xp: Any, a: Array, b: Array) -> Array:
+    """The sum of the products of each row of a (R, P) with that of b.
+
+    >>> row_dots(np, np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]])).tolist()
+    [11.0]
+    """
+    if xp is np and a.shape[1] >= _FEW:
+        return np.vecdot(a, b)
+    return row_sums(xp, a * b)
+
+
+def column_sums(xp: Any, a: Array, weights: Array) -> Array:
+    """The sum of the rows of a (R, P), times a weight (R,) each.
+
+    >>> column_sums(np, np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([1.0, 10.0])).tolist()
+    [31.0, 42.0]
+    """
+    return np.matmul(weights, a) if xp is np else (a * weights[:, None]).sum(0)
+
+
+def repeated(xp: Any, a: Array, rows: int) -> Array:
+    """``a`` (P,) as so many rows, to compute with beside matrices: NumPy is slow with short rows of which one is given.
+
+    >>> repeated(np, np.array([1.0, 2.0]), 2).tolist()
+    [[1.0, 2.0], [1.0, 2.0]]
+    """
+    whole = xp.broadcast_to(a, (rows, len(a)))
+    return whole if xp is not np or len(a) > _SHORT else np.ascontiguousarray(whole)
+
+
+@contextmanager
+def unbuffered() -> Iterator[None]:
+    """Within it NumPy computes with a column (R, 1) beside a matrix (R, P) without copying it into a buffer first.
+
+    It does so for rows of less than ``np.getbufsize()`` elements, and takes twice the time. What mixes dtypes does need
+    the buffer.
+    """
+    before = np.setbufsize(_BUFFER)
+    try:
+        yield
+    finally:
+        np.setbufsize(before)
+
+
+_BUFFER = 256

@@ -1,6 +1,5 @@
 import os
 from collections.abc import Iterator
-from importlib import metadata
 
 # Before NumPy and PyTorch are loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -9,7 +8,6 @@ import peer
 import pytest
 import report
 
-import gpunn
 from gpunn.cli.output import table
 
 settings = pytest.StashKey[peer.Settings]()
@@ -45,16 +43,7 @@ def bench(request) -> Iterator[peer.Bench]:
 
 def pytest_benchmark_update_machine_info(config, machine_info) -> None:
     del machine_info["node"]  # a host's name says nothing of its speed
-    installed = {dist.name for dist in metadata.distributions()}
-    packages = ("numpy", "cupy-cuda12x", "cupy-cuda13x", "torch", "scikit-image")
-    machine_info["packages"] = {"gpunn": gpunn.__version__} | {
-        name: metadata.version(name) for name in packages if name in installed
-    }
-    machine_info |= {
-        "threads": peer.threads(),
-        "libraries": peer.libraries(config.stash[settings].alone),
-        "clock": peer.clock()[1],
-    }
+    machine_info |= peer.measured_by(config.stash[settings].alone)
 
 
 def pytest_terminal_summary(terminalreporter, config) -> None:

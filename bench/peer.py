@@ -23,12 +23,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from importlib import metadata
 from typing import Any
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
+import gpunn
 from gpunn import backend, tensor
 from gpunn import functional as F
 from gpunn.cpu import onednn
@@ -46,6 +48,7 @@ TRAINING = "training: "
 """Begin the names of what the machine itself can do, and of the jobs that go forward and backward through public
 calls; behind it is the family."""
 
+_PACKAGES = ("numpy", "cupy-cuda12x", "cupy-cuda13x", "torch", "scikit-image")
 _WARM_UP_RUNS = 2
 _SECONDS = 0.25  # of measuring, for each side of a job
 _LEAST_ROUNDS, _MOST_ROUNDS = 3, 40
@@ -74,15 +77,22 @@ def clock() -> tuple[Callable[[], float], str]:
     return time.perf_counter, "time on the wall"
 
 
-def libraries(alone: str = "") -> list[str]:
-    """Those that compute on the CPU in this process, with their threads; of gpunn, whether it has oneDNN."""
-    engine = ""
+def measured_by(alone: str = "") -> dict[str, Any]:
+    """The packages, the libraries that compute on the CPU in this process, their threads, and what the clock counts.
+
+    Of gpunn it is told whether it has oneDNN, unless the peer is ``alone`` here.
+    """
+    installed = {dist.name for dist in metadata.distributions()}
+    packages = {"gpunn": gpunn.__version__}
+    packages |= {name: metadata.version(name) for name in _PACKAGES if name in installed}
+    libraries = []
     if alone != "peer":
         library, _ = onednn.found()
-        engine = "gpunn without oneDNN" if library is None else f"gpunn's oneDNN {library.version_text}"
+        libraries.append("gpunn without oneDNN" if library is None else f"gpunn's oneDNN {library.version_text}")
     pools = threadpool_info()
-    found = [f"{each['internal_api']} {each['version'] or ''}".strip() + f": {each['num_threads']}" for each in pools]
-    return [*filter(None, [engine]), *sorted(found)]
+    names = [f"{each['internal_api']} {each['version'] or ''}".strip() for each in pools]
+    libraries += sorted(f"{name}: {each['num_threads']}" for name, each in zip(names, pools, strict=True))
+    return {"packages": packages, "libraries": libraries, "threads": threads(), "clock": clock()[1]}
 
 
 def why_not(device: str, side: str, peer: str = "PyTorch") -> str:
@@ -381,7 +391,8 @@ def free_memory() -> None:
     import cupy
 
     cupy.get_default_memory_pool().free_all_blocks()
-    torch.cuda.empty_cache()
+    if not why_not("gpu", "peer"):
+        torch.cuda.empty_cache()
 
 
 def gpu_name() -> str:

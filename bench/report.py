@@ -148,7 +148,7 @@ def mean_ratios(rows: Sequence[Row]) -> dict[str, tuple[int, float]]:
     return {name: (len(ratios), statistics.geometric_mean(ratios)) for name, ratios in families.items() if ratios}
 
 
-HEAD = ("job", "shape", "gpunn", "peer", "ratio", "of ceiling")
+HEAD = ("job", "shape", "gpunn, ms", "peer, ms", "ratio", "of ceiling")
 
 
 def summary(rows: Sequence[Row]) -> list[tuple[str, ...]]:
@@ -180,7 +180,7 @@ def spread(row: Row, side: str) -> str:
     if side not in row.seconds:
         return NOT_MEASURED
     low, high = row.quartiles[side]
-    return f"{milliseconds(row, side)} ms ±{(high - low) / 2 / row.seconds[side]:3.0%}"
+    return f"{milliseconds(row, side)} ±{(high - low) / 2 / row.seconds[side]:3.0%}"
 
 
 def headline(result: dict[str, Any]) -> str:
@@ -379,7 +379,8 @@ def report(result: dict[str, Any], targets: list[Target]) -> str:
         f"{result['datetime'][:10]}, commit {commit['id'][:12]}{' with changes' if commit['dirty'] else ''}, "
         f"{headline(result)}, GPU: {', '.join(gpus) or NOT_MEASURED}.",
         "",
-        "Medians in milliseconds. The ratio is gpunn's time over the peer's, so below 1 gpunn is faster;",
+        "Medians in milliseconds, and how far the quartiles lie from them. The ratio is gpunn's time over the peer's,",
+        "so below 1 gpunn is faster;",
         "bench/report.py tells the other columns. On a CPU small arrays stay in its caches, and pass the ceiling",
         "of large copies; on a GPU the inputs go round, and do not stay in its cache.",
         "",
@@ -433,9 +434,9 @@ def device_tables(rows: list[Row], ceilings: dict[str, float], targets: list[Tar
             [
                 row.job,
                 row.shape,
-                milliseconds(row, "gpunn"),
+                spread(row, "gpunn"),
                 row.peer,
-                milliseconds(row, "peer"),
+                spread(row, "peer"),
                 NOT_MEASURED if ratio is None else f"{ratio:.2f}",
                 row.achieved(ceilings),
                 percent(share),

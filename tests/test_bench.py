@@ -297,13 +297,14 @@ def test_the_table_of_both_devices(report, targets):
     for line in (
         "| copy | 1 MB | 2.000 | 1.000 | 8 GB/s |",
         "| fp32 | 9 × 9 | 1.000 | not measured | 50 GFLOP/s |",
-        "| LRN forward | small (2,) | 2.000 | PyTorch | 1.000 | 2.00 | 4.0 GB/s | 50% | MISSED: ratio 0.40 |",
-        "| conv forward | small | 4.000 | PyTorch | 2.000 | 2.00 | 25.0 GFLOP/s | 50% | met: 0.02 TFLOP/s |",
-        "| conv forward | large | 1.000 | PyTorch | 8.000 | 0.12 |  |  |  |",
-        "| skeletonize | 512 | 1.000 | scikit-image | 4.000 | 0.25 |  |  |  |",
-        "| LRN forward | small (9,) | 0.001 | PyTorch | 0.010 | 0.12 | 6,400.0 GB/s | 80% |"
+        "| LRN forward | small (2,) | 2.000 ±10% | PyTorch | 1.000 ±10% | 2.00 | 4.0 GB/s | 50% | MISSED: ratio 0.40 |",
+        "| conv forward | small | 4.000 ±10% | PyTorch | 2.000 ±10% | 2.00 | 25.0 GFLOP/s | 50% | met: 0.02 TFLOP/s |",
+        "| conv forward | large | 1.000 ±10% | PyTorch | 8.000 ±10% | 0.12 |  |  |  |",
+        "| skeletonize | 512 | 1.000 ±10% | scikit-image | 4.000 ±10% | 0.25 |  |  |  |",
+        "| LRN forward | small (9,) | 0.001 ±10% | PyTorch | 0.010 ±10% | 0.12 | 6,400.0 GB/s | 80% |"
         " met: 75% of ceiling, ratio 0.17 |",
-        "| dropout forward | small | 0.001 | PyTorch | not measured | not measured |  |  | not measured: ratio 1.00 |",
+        "| dropout forward | small | 0.001 ±10% | PyTorch | not measured | not measured |  |  |"
+        " not measured: ratio 1.00 |",
         "| single passes | 4 | 0.59 |",
         "| waiting | digits | 0.100 | the step | 8.000 | 0.013 | met: ratio 0.05 |",
         "| CPU | `LRN forward` | `small*` | ratio 0.40 | worst of 1 | ratio 2.00 | MISSED |",
@@ -335,3 +336,52 @@ def test_the_targets_are_of_jobs_that_exist(report):
         assert target.asks()
         word = next(part for part in target.job.replace("_*", "").split() if part != "*")
         assert word in code, target
+
+
+# ---- scaling --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def scaling(monkeypatch) -> ModuleType:
+    pytest.importorskip("cpuinfo")  # comes with pytest-benchmark
+    return imported("scaling", monkeypatch)
+
+
+def test_the_exponent(scaling):
+    sizes = [2, 4, 8, 16]
+    assert scaling.exponent(sizes, [3 * size**2 for size in sizes]) == pytest.approx(2)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak of the memory")
+def test_a_step_is_measured_in_a_process_of_its_own(scaling):
+    found = scaling.measured("gpunn", "sequence", 2)
+    assert found["seconds"] > 0
+    assert 1 << 16 < found["bytes"] < 1 << 28
+
+
+def test_the_pages_of_scaling(scaling, monkeypatch, tmp_path, undrawn):
+    """Time grows as the square of each size, memory as the size; PyTorch takes half the time."""
+    asked = []
+
+    def measured(side, axis, size):
+        asked.append((side, axis, size))
+        size = 2 if axis == "step" else size
+        return {"seconds": size**2 * {"gpunn": 1e-3, "peer": 5e-4}[side], "bytes": size << 20}
+
+    monkeypatch.setattr(scaling, "measured", measured)
+    monkeypatch.setattr(scaling.cpuinfo, "get_cpu_info", lambda: {"brand_raw": "a processor", "count": 2})
+    for reason in ("", "PyTorch is not installed"):
+        monkeypatch.setattr(scaling.peer, "why_not", lambda device, side, reason=reason: reason * (side == "peer"))
+        scaling.main(str(tmp_path / "here"))
+        text = (tmp_path / "here.md").read_text(encoding="utf-8")
+        assert ": a processor, 2 cores; 1 thread (gpunn" in text
+        if reason:
+            assert "| 8 | 64.000 | not measured | not measured | 8.0 | not measured | not measured |" in text
+            assert "| exponent | 2.00 | not measured |  | 1.00 | not measured |  |" in text
+        else:
+            assert "| 8 | 64.000 | 32.000 | 2.00 | 8.0 | 8.0 | 1.00 |" in text
+            assert "| exponent | 2.00 | 2.00 |  | 1.00 | 1.00 |  |" in text
+            assert "| circles, 50 points | 4.000 | 2.000 | 2.00 | 2.0 | 2.0 | 1.00 |" in text
+        assert (tmp_path / "here.png").exists()
+    sizes = sum(len(axis.sizes) for axis in scaling.AXES.values()) + len(scaling.STEPS)
+    assert len(asked) == 3 * sizes

@@ -82,7 +82,7 @@ def test_a_job_is_measured(command: Command, monkeypatch: pytest.MonkeyPatch) ->
     assert (code, err) == (0, "")
     head, _, columns, row, *_ = out.splitlines()
     assert "; 1 thread (" in head
-    assert columns.split() == ["job", "shape", "gpunn", "peer", "ratio", "of", "ceiling"]
+    assert columns.split() == ["job", "shape", "gpunn,", "ms", "peer,", "ms", "ratio", "of", "ceiling"]
     assert row.startswith("losses, embedding, dropout  cross entropy, digits (64, 10)")
     (one,) = json.loads(Path("r.json").read_text())["benchmarks"]
     assert one["extra_info"]["rounds"] == 3
@@ -120,14 +120,14 @@ def test_the_table(fake: Fake, command: Command) -> None:
     assert out.splitlines() == [
         "a processor, 2 cores; 1 thread (gpunn without oneDNN), by processor time; Python 3.12.1, gpunn 1",
         "",
-        "job            shape                          gpunn           peer  ratio  of ceiling",
-        "ceiling: copy  1 MB                   1.000 ms ± 2%  1.000 ms ± 2%   1.00        100%",
-        "convolution    AlexNet conv1 (4, 3)   2.000 ms ± 2%  1.000 ms ± 2%   2.00         50%",
-        "convolution    AlexNet conv2 (4, 96)  1.000 ms ± 2%  2.000 ms ± 2%   0.50        100%",
-        "steps          circles                1.000 ms ± 2%  4.000 ms ± 2%   0.25        100%",
-        "convolution    geometric mean of 2                                   1.00",
-        "steps          geometric mean of 1                                   0.25",
-        "all            geometric mean of 3                                   0.63",
+        "job            shape                   gpunn, ms    peer, ms  ratio  of ceiling",
+        "ceiling: copy  1 MB                   1.000 ± 2%  1.000 ± 2%   1.00        100%",
+        "convolution    AlexNet conv1 (4, 3)   2.000 ± 2%  1.000 ± 2%   2.00         50%",
+        "convolution    AlexNet conv2 (4, 96)  1.000 ± 2%  2.000 ± 2%   0.50        100%",
+        "steps          circles                1.000 ± 2%  4.000 ± 2%   0.25        100%",
+        "convolution    geometric mean of 2                             1.00",
+        "steps          geometric mean of 1                             0.25",
+        "all            geometric mean of 3                             0.63",
     ]
     ((options, threads),) = fake.calls
     assert threads == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gpunn.casting import in_float32
 from gpunn.functional.record import X, differentiable, raw
+from gpunn.graph import is_recorded
 from gpunn.ops import activation as ops
 from gpunn.ops.activation.smooth import Approximate
 
@@ -73,7 +74,8 @@ def silu(x: X) -> X:
     [0.0, 1.7616]
     """
     xd = raw(x)
-    return differentiable(ops.silu(xd), (x,), lambda gy, _: (ops.silu_backward(gy, xd),))
+    y, slope = ops.silu_and_slope(xd) if is_recorded(x) else (ops.silu(xd), None)
+    return differentiable(y, (x,), lambda gy, _: (ops.silu_backward(gy, xd, slope),))
 
 
 def gelu(x: X, approximate: Approximate = "none") -> X:
@@ -84,8 +86,8 @@ def gelu(x: X, approximate: Approximate = "none") -> X:
     ([0.0, 0.8413], [0.8412])
     """
     xd = raw(x)
-    y = ops.gelu(xd, approximate)
-    return differentiable(y, (x,), lambda gy, _: (ops.gelu_backward(gy, xd, approximate),))
+    y, slope = ops.gelu_and_slope(xd, approximate) if is_recorded(x) else (ops.gelu(xd, approximate), None)
+    return differentiable(y, (x,), lambda gy, _: (ops.gelu_backward(gy, xd, approximate, slope),))
 
 
 @in_float32

@@ -8,6 +8,7 @@ from typing import Any
 from gpunn.backend import Array
 from gpunn.casting import in_float32
 from gpunn.functional.record import Input, Y, copied, differentiable, kept, raw
+from gpunn.graph import is_recorded
 from gpunn.ops import loss as ops
 from gpunn.ops.loss.likelihood import BatchReduction
 from gpunn.ops.loss.reduction import Reduction
@@ -37,11 +38,12 @@ def cross_entropy(
 
     def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
         return (
-            ops.cross_entropy_backward(gy, xd, td, *settings) if needs[0] else None,
+            ops.cross_entropy_backward(gy, xd, td, *settings, known) if needs[0] else None,
             ops.cross_entropy_backward_target(gy, xd, td, *settings) if needs[1] else None,
         )
 
-    return differentiable(ops.cross_entropy(xd, td, *settings), (x, target), backward)
+    y, known = ops.cross_entropy_kept(xd, td, *settings, keeps=is_recorded(x))
+    return differentiable(y, (x, target), backward)
 
 
 @in_float32

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gpunn.backend import Array, operands
+from gpunn.backend import Array, accumulation_dtype, operands
 from gpunn.errors import ArgumentError, check, check_number
 from gpunn.ops.activation import onednn
 from gpunn.ops.activation.normal import tail
@@ -42,31 +42,60 @@ def silu(x: Array) -> Array:
     [0.0, 1.7616, -0.0]
     """
     xp = operands("silu", x=x)
+    if onednn.takes("silu", x):
+        return onednn.forward("silu", x)
 
     def block(y: Array, x: Array) -> None:
+        s, _ = _sigmoids(xp, xp.clip(x, -_FAR, _largest_exponent(x.dtype), out=y))
         xp.clip(x, -_FAR, math.inf, out=y)
-        over = xp.negative(y)
-        xp.exp(over, out=over)
-        over += 1
-        y /= over
+        y *= s
 
-    with np.errstate(over="ignore"):
-        return by_element(xp, block, x)
+    return by_element(xp, block, x)
 
 
-def silu_backward(gy: Array, x: Array) -> Array:
-    """``gy (s + x s (1 - s))`` with s = sigmoid(x)."""
+def silu_and_slope(x: Array) -> tuple[Array, Array | None]:
+    """silu and its derivative, formed together; None where :func:`silu_backward` had better form it from x.
+
+    >>> y, slope = silu_and_slope(np.array([0.0, 2.0]))
+    >>> y.round(4).tolist(), slope.round(4).tolist()
+    ([0.0, 1.7616], [0.5, 1.0908])
+    """
+    xp = operands("silu", x=x)
+    if onednn.takes("silu", x) or not _keeps_slope(xp, x):
+        return silu(x), None
+
+    def block(y: Array, x: Array, slope: Array) -> None:
+        s = _silu_slope(xp, x, slope)
+        xp.clip(x, -_FAR, math.inf, out=y)
+        y *= s
+
+    slope = xp.empty(x.shape, x.dtype)
+    return by_element(xp, block, x, slope), slope
+
+
+def silu_backward(gy: Array, x: Array, slope: Array | None = None) -> Array:
+    """``gy (s + x s (1 - s))`` with s = sigmoid(x); ``slope`` is what :func:`silu_and_slope` gave."""
     xp = checked("silu_backward", gy, x=x)
+    if slope is not None:
+        return _times(xp, gy, slope)
+    if onednn.takes("silu", x):
+        return onednn.backward("silu", gy, x)
 
     def block(gx: Array, gy: Array, x: Array) -> None:
-        near = xp.clip(x, -_FAR, _largest_exponent(x.dtype), out=gx)
-        s, slope = _sigmoids(xp, near)
-        slope *= near
-        slope += 1
-        slope *= s
-        xp.multiply(slope, gy, out=gx)
+        _silu_slope(xp, x, gx)
+        gx *= gy
 
     return by_element(xp, block, gy, x)
+
+
+def _silu_slope(xp: Any, x: Array, slope: Array) -> Array:
+    """Write the derivative of silu to ``slope``; the sigmoid of x."""
+    near = xp.clip(x, -_FAR, _largest_exponent(x.dtype), out=slope)
+    s, other = _sigmoids(xp, near)
+    slope *= other
+    slope += 1
+    slope *= s
+    return s
 
 
 def gelu(x: Array, approximate: Approximate = "none") -> Array:
@@ -80,57 +109,105 @@ def gelu(x: Array, approximate: Approximate = "none") -> Array:
         return onednn.forward(name, x)
 
     def by_phi(y: Array, x: Array) -> None:
-        # Of x and -x one is |x| Phi(-|x|), the other |x| more.
-        u = _distance(xp, x)
-        below, r = tail(xp, u)
-        below *= r
-        below *= u
-        cut_off(xp, x, y)
-        y -= below
+        _gelu_by_phi(xp, x, y)
 
     def by_tanh(y: Array, x: Array) -> None:
-        xp.clip(x, -_FAR, _FAR, out=y)
-        over, _ = _inner(xp, y)
-        xp.negative(over, out=over)
-        xp.exp(over, out=over)
-        over += 1
+        inner, _ = _inner(xp, xp.clip(x, -_FAR, _FAR, out=y))
+        s, _ = _sigmoids(xp, xp.clip(inner, -_FAR, _largest_exponent(x.dtype), out=inner))
         xp.clip(x, -_FAR, math.inf, out=y)
-        y /= over
+        y *= s
 
-    with np.errstate(over="ignore"):
-        return by_element(xp, by_phi if name == "gelu" else by_tanh, x)
+    return by_element(xp, by_phi if name == "gelu" else by_tanh, x)
 
 
-def gelu_backward(gy: Array, x: Array, approximate: Approximate = "none") -> Array:
-    """``gy (Phi(x) + x Phi'(x))``, or the same with the sigmoid in the place of Phi."""
+def gelu_and_slope(x: Array, approximate: Approximate = "none") -> tuple[Array, Array | None]:
+    """gelu and its derivative, formed together; None where :func:`gelu_backward` had better form it from x.
+
+    >>> y, slope = gelu_and_slope(np.array([0.0, 1.0]))
+    >>> y.round(4).tolist(), slope.round(4).tolist()
+    ([0.0, 0.8413], [0.5, 1.0833])
+    """
+    xp, name = operands("gelu", x=x), _gelu("gelu", approximate)
+    if onednn.takes(name, x) or not _keeps_slope(xp, x):
+        return gelu(x, approximate), None
+
+    def by_phi(y: Array, x: Array, slope: Array) -> None:
+        _phi_slope(xp, x, *_gelu_by_phi(xp, x, y), slope)
+
+    def by_tanh(y: Array, x: Array, slope: Array) -> None:
+        s = _tanh_slope(xp, x, slope)
+        xp.clip(x, -_FAR, math.inf, out=y)
+        y *= s
+
+    slope = xp.empty(x.shape, x.dtype)
+    return by_element(xp, by_phi if name == "gelu" else by_tanh, x, slope), slope
+
+
+def gelu_backward(gy: Array, x: Array, approximate: Approximate = "none", slope: Array | None = None) -> Array:
+    """``gy (Phi(x) + x Phi'(x))``, or the same with the sigmoid in the place of Phi.
+
+    ``slope`` is what :func:`gelu_and_slope` gave.
+    """
     xp, name = checked("gelu_backward", gy, x=x), _gelu("gelu_backward", approximate)
+    if slope is not None:
+        return _times(xp, gy, slope)
     if onednn.takes(name, x):
         return onednn.backward(name, gy, x)
 
     def by_phi(gx: Array, gy: Array, x: Array) -> None:
         u = _distance(xp, x)
-        slope, r = tail(xp, u)
-        u *= 1 / math.sqrt(2 * math.pi)
-        r -= u
-        slope *= r  # of -|x|; that of |x| is 1 less this
-        above = (x > 0).astype(x.dtype)
-        sign = xp.multiply(above, -2, out=u)
-        sign += 1
-        slope *= sign
-        slope += above
-        xp.multiply(slope, gy, out=gx)
+        _phi_slope(xp, x, u, *tail(xp, u), gx)
+        gx *= gy
 
     def by_tanh(gx: Array, gy: Array, x: Array) -> None:
-        near = xp.clip(x, -_FAR, _FAR, out=gx)
-        inner, inner_slope = _inner(xp, near)
-        s, slope = _sigmoids(xp, xp.clip(inner, -_FAR, _largest_exponent(x.dtype), out=inner))
-        slope *= near
-        slope *= inner_slope
-        slope += 1
-        slope *= s
-        xp.multiply(slope, gy, out=gx)
+        _tanh_slope(xp, x, gx)
+        gx *= gy
 
     return by_element(xp, by_phi if name == "gelu" else by_tanh, gy, x)
+
+
+def _gelu_by_phi(xp: Any, x: Array, y: Array) -> tuple[Array, Array, Array]:
+    """Write gelu to y: of x and -x one is |x| Phi(-|x|), the other |x| more. |x|, and the factors of Phi(-|x|)."""
+    u = _distance(xp, x)
+    exponential, r = tail(xp, u)
+    below = exponential * r
+    below *= u
+    cut_off(xp, x, y)
+    y -= below
+    return u, exponential, r
+
+
+def _phi_slope(xp: Any, x: Array, u: Array, exponential: Array, r: Array, slope: Array) -> None:
+    """Write the derivative of gelu to ``slope``, given |x| and the factors of Phi(-|x|), which it changes."""
+    u *= 1 / math.sqrt(2 * math.pi)
+    r -= u
+    exponential *= r  # the derivative at -|x|; that at |x| is 1 less this
+    above = (x > 0).astype(x.dtype)
+    sign = xp.multiply(above, -2, out=u)
+    sign += 1
+    xp.multiply(exponential, sign, out=slope)
+    slope += above
+
+
+def _tanh_slope(xp: Any, x: Array, slope: Array) -> Array:
+    """Write the derivative of gelu by tanh to ``slope``; the sigmoid in the place of Phi."""
+    near = xp.clip(x, -_FAR, _FAR, out=slope)
+    inner, inner_slope = _inner(xp, near)
+    s, other = _sigmoids(xp, xp.clip(inner, -_FAR, _largest_exponent(x.dtype), out=inner))
+    slope *= inner_slope
+    slope *= other
+    slope += 1
+    slope *= s
+    return s
+
+
+def _keeps_slope(xp: Any, x: Array) -> bool:
+    """Whether a derivative formed beside the function is worth its memory: not on a GPU, nor in 16 bits."""
+    return xp is np and accumulation_dtype(x.dtype) == x.dtype
+
+
+def _times(xp: Any, gy: Array, slope: Array) -> Array:
+    return by_element(xp, lambda gx, gy, slope: xp.multiply(gy, slope, out=gx), gy, slope)
 
 
 _FAR = 1000.0  # here every gate is 0 or 1, in all dtypes; beyond, powers overflow, and 0 times infinity is NaN

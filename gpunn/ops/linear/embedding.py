@@ -42,7 +42,7 @@ def embedding(indices: Array, weight: Array) -> Array:
         check(False, ArgumentError, op, f"indices must lie in 0 to {len(weight) - 1}", index=first)
 
     cuda.alarm(wrong.any(), report)
-    return weight[indices]
+    return weight.take(indices, 0)
 
 
 def embedding_backward(gy: Array, indices: Array, rows: int, padding_idx: int | None = None) -> Array:
@@ -51,28 +51,30 @@ def embedding_backward(gy: Array, indices: Array, rows: int, padding_idx: int | 
     xp = operands(op, gy=gy)
     check_shape(op, "gy", gy, (*indices.shape, *gy.shape[-1:]))
     flat = indices.reshape(-1)
-    order = xp.argsort(flat, kind="stable")
+    # NumPy sorts short integers in a time that does not grow with their number's logarithm.
+    order = xp.argsort(flat.astype(np.uint16) if rows <= 1 << 16 else flat, kind="stable")
     g = gy.reshape(indices.size, gy.shape[-1]).astype(accumulation_dtype(gy.dtype), copy=False)
-    flat, g = flat[order], g[order]
+    flat = flat[order]
     if padding_idx is not None:
         kept = flat != padding_idx
-        flat, g = flat[kept], g[kept]
+        flat, order = flat[kept], order[kept]
     out = xp.zeros((rows, gy.shape[-1]), g.dtype)
-    flat, g = _sum_runs(xp, flat, g)
-    out[flat] = g
+    if flat.size:
+        g = g.take(order, 0)
+        starts = _sum_runs(xp, flat, g)
+        out[flat[starts]] = g.take(starts, 0)
     return out.astype(gy.dtype, copy=False)
 
 
-def _sum_runs(xp: Any, indices: Array, g: Array) -> tuple[Array, Array]:
-    """Of each run of equal ``indices``: one of them, and the sum of its rows of ``g``, by halves."""
-    while len(indices) > 1:
-        same = indices[1:] == indices[:-1]
-        if not same.any():
-            break
-        starts = xp.flatnonzero(xp.concatenate([xp.ones(1, bool), ~same]))
-        run = xp.cumsum(xp.concatenate([xp.zeros(1, np.int64), (~same).astype(np.int64)]))
-        odd = (xp.arange(len(indices)) - starts[run]) % 2 == 1
-        seconds = xp.flatnonzero(odd)
-        g[seconds - 1] += g[seconds]
-        indices, g = indices[~odd], g[~odd]
-    return indices, g
+def _sum_runs(xp: Any, indices: Array, g: Array) -> Array:
+    """Add the rows of ``g`` of each run of equal ``indices`` to the first of them, by halves; the places of these."""
+    begins = xp.ones(len(indices), bool)
+    xp.not_equal(indices[1:], indices[:-1], out=begins[1:])
+    starts = xp.flatnonzero(begins)
+    place = xp.arange(len(indices)) - starts[xp.cumsum(begins) - 1]
+    longest, apart = int(place.max()), 1
+    while apart <= longest:
+        seconds = xp.flatnonzero(place & (2 * apart - 1) == apart)
+        g[seconds - apart] += g[seconds]
+        apart *= 2
+    return starts

@@ -15,7 +15,12 @@ from gpunn.ops.loss.binary import (
     binary_cross_entropy_with_logits_backward,
     binary_cross_entropy_with_logits_backward_target,
 )
-from gpunn.ops.loss.cross_entropy import cross_entropy, cross_entropy_backward, cross_entropy_backward_target
+from gpunn.ops.loss.cross_entropy import (
+    cross_entropy,
+    cross_entropy_backward,
+    cross_entropy_backward_target,
+    cross_entropy_kept,
+)
 from gpunn.ops.loss.likelihood import (
     BatchReduction,
     kl_div,
@@ -56,6 +61,7 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_backward",
     "cross_entropy_backward_target",
+    "cross_entropy_kept",
     "hinge_embedding_loss",
     "hinge_embedding_loss_backward",
     "huber_loss",

@@ -20,7 +20,7 @@ Integer targets without smoothing have two ways to compute, :mod:`gpunn.ops.loss
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,17 @@ from gpunn.ops.shared.routes import route
 
 ROUTES: tuple[ModuleType, ...] = (cross_entropy_kernel, cross_entropy_rows)
 """Each has ``takes(x)``, ``forward`` and ``backward``, of classes that have no weights."""
+
+
+class Kept(NamedTuple):
+    """What is known after the forward pass with classes: of each row its class, the weight of that, and whether it
+    counts; what the mean divides by; and what the way that computed it has of its own."""
+
+    classes: Array
+    scale: Array
+    divisor: Array
+    counts: Array
+    own: Any
 
 
 def cross_entropy(
@@ -51,19 +62,33 @@ def cross_entropy(
     >>> round(float(cross_entropy(np.log([[0.1, 0.9]]), np.array([1]))), 4)
     0.1054
     """
+    return cross_entropy_kept(x, target, weight, ignore_index, reduction, label_smoothing, keeps=False)[0]
+
+
+def cross_entropy_kept(
+    x: Array,
+    target: Array,
+    weight: Array | None = None,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    label_smoothing: float = 0.0,
+    keeps: bool = True,
+) -> tuple[Array, Kept | None]:
+    """The loss, and what spares :func:`cross_entropy_backward` work, if there is such and ``keeps``."""
     op = "cross_entropy"
     xp = _checked(op, x, target, weight, ignore_index, reduction, label_smoothing)
-    rows, shape = as_rows(xp, x), (*x.shape[:1], *x.shape[2:])
+    rows, shape, kept = as_rows(xp, x), (*x.shape[:1], *x.shape[2:]), None
     if _is_soft(x, target) or label_smoothing:
         shares, divisor = _shares(op, xp, x, target, weight, ignore_index, label_smoothing)
         with np.errstate(invalid="ignore"):
             losses = -xp.where(shares == 0, 0, shares * logarithms(rows)).sum(1)
     else:
         classes, scale = class_weights(op, "logits", xp, x, target, weight, ignore_index)
-        divisor = scale.sum()
-        losses = route(ROUTES, x).forward(rows, classes, scale != 0)
+        divisor, counts = scale.sum(), scale != 0
+        losses, own = route(ROUTES, x).forward(rows, classes, counts, keeps)
         losses *= scale
-    return reduce(xp, losses.reshape(shape), reduction, x.dtype, divisor)
+        kept = Kept(classes, scale, divisor, counts, own) if keeps else None
+    return reduce(xp, losses.reshape(shape), reduction, x.dtype, divisor), kept
 
 
 def cross_entropy_backward(
@@ -74,11 +99,13 @@ def cross_entropy_backward(
     ignore_index: int = -100,
     reduction: Reduction = "mean",
     label_smoothing: float = 0.0,
+    kept: Kept | None = None,
 ) -> Array:
-    """The gradient with respect to x, in its shape."""
+    """The gradient with respect to x, in its shape; ``kept`` is what :func:`cross_entropy_kept` gave."""
     op = "cross_entropy_backward"
-    xp = _checked(op, x, target, weight, ignore_index, reduction, label_smoothing)
-    operands(op, gy=gy, x=x)
+    if kept is None:
+        _checked(op, x, target, weight, ignore_index, reduction, label_smoothing)
+    xp = operands(op, gy=gy, x=x)
     rows, shape = as_rows(xp, x), (*x.shape[:1], *x.shape[2:])
     if _is_soft(x, target) or label_smoothing:
         shares, divisor = _shares(op, xp, x, target, weight, ignore_index, label_smoothing)
@@ -87,11 +114,13 @@ def cross_entropy_backward(
         gx = xp.where(counts, probabilities(rows), 0) * shares.sum(1, keepdims=True) - shares
         gx = gx * xp.where(counts, slope, 0)
     else:
-        classes, scale = class_weights(op, "logits", xp, x, target, weight, ignore_index)
-        slope = reduce_backward(op, gy, shape, reduction, scale.sum()).reshape(-1)
+        if kept is None:
+            classes, scale = class_weights(op, "logits", xp, x, target, weight, ignore_index)
+            kept = Kept(classes, scale, scale.sum(), scale != 0, None)
+        slope = reduce_backward(op, gy, shape, reduction, kept.divisor).reshape(-1)
         # Not only a product with 0: with every row ignored the slope is infinite, and the gradient of such rows is 0.
-        slope = slope if weight is None else xp.where(scale == 0, 0, slope) * scale
-        gx = route(ROUTES, x).backward(slope, rows, classes, scale != 0)
+        slope = slope if weight is None else xp.where(kept.scale == 0, 0, slope) * kept.scale
+        gx = route(ROUTES, x).backward(slope, rows, kept.classes, kept.counts, kept.own)
     return from_rows(xp, gx.astype(x.dtype, copy=False), x.shape)
 
 

@@ -15,15 +15,15 @@ def takes(x: Array) -> bool:
     return cuda.takes(x)
 
 
-def forward(rows: Array, classes: Array, counts: Array) -> Array:
-    """``-log softmax(rows[n])[classes[n]]`` of each row that counts, 0 of the others."""
+def forward(rows: Array, classes: Array, counts: Array, keeps: bool) -> tuple[Array, None]:
+    """``-log softmax(rows[n])[classes[n]]`` of each row that counts, 0 of the others; it keeps nothing."""
     xp = get_array_module(rows)
     losses = xp.empty(len(rows), rows.dtype)
     _launch("cross_entropy_forward", rows, [xp.ascontiguousarray(rows), _marked(classes, counts), losses], [])
-    return losses
+    return losses, None
 
 
-def backward(slope: Array, rows: Array, classes: Array, counts: Array) -> Array:
+def backward(slope: Array, rows: Array, classes: Array, counts: Array, kept: None) -> Array:
     """The gradient of the rows, where ``slope`` is that of each loss; of one row, where it is that of all."""
     xp = get_array_module(rows)
     gx = xp.empty(rows.shape, rows.dtype)

@@ -18,33 +18,43 @@ def takes(x: Array) -> bool:
     return True
 
 
-def forward(rows: Array, classes: Array, counts: Array) -> Array:
-    """``-log softmax(rows[n])[classes[n]]`` of each row that counts, 0 of the others."""
+Exponentials = tuple[Array, Array]
+"""``exp(x - the largest x)`` of all rows, and their sums."""
+
+
+def forward(rows: Array, classes: Array, counts: Array, keeps: bool) -> tuple[Array, Exponentials | None]:
+    """``-log softmax(rows[n])[classes[n]]`` of each row that counts, 0 of the others; and the exponentials."""
     xp, acc = get_array_module(rows), accumulation_dtype(rows.dtype)
-    losses, numbers = xp.empty(len(rows), acc), xp.arange(len(rows))
+    (losses, sums), numbers = xp.empty((2, len(rows)), acc), xp.arange(len(rows))
+    exponentials = xp.empty(rows.shape, acc) if keeps else None
 
     def block(part: slice) -> None:
-        shifted = _shifted(rows[part].astype(acc, copy=False))
+        out = None if exponentials is None else exponentials[part]
+        shifted = _shifted(rows[part].astype(acc, copy=False), out)
         own = shifted[numbers[: len(shifted)], classes[part]]
-        losses[part] = xp.log(row_sums(xp, xp.exp(shifted, out=shifted))) - own
+        sums[part] = row_sums(xp, xp.exp(shifted, out=shifted))
+        xp.subtract(xp.log(sums[part]), own, out=losses[part])
 
     _each_block(xp, block, rows)
-    return xp.where(counts, losses, 0)
+    if not (xp is np and counts.all()):
+        losses = xp.where(counts, losses, 0)
+    return losses, None if exponentials is None else (exponentials, sums)
 
 
-def backward(slope: Array, rows: Array, classes: Array, counts: Array) -> Array:
+def backward(slope: Array, rows: Array, classes: Array, counts: Array, kept: Exponentials | None) -> Array:
     """The gradient of the rows, where ``slope`` is that of each loss; of one row, where it is that of all."""
     xp, acc = get_array_module(rows), accumulation_dtype(rows.dtype)
+    kept = kept or forward(rows, classes, counts, keeps=True)[1]
+    assert kept is not None
+    exponentials, sums = kept
     gx, numbers = xp.empty(rows.shape, acc), xp.arange(len(rows))
     slopes = xp.where(counts, slope, 0)
 
     def block(part: slice) -> None:
         out, own = gx[part], (numbers[: len(gx[part])], classes[part])
-        shifted = _shifted(rows[part].astype(acc, copy=False), out)
-        sums = row_sums(xp, xp.exp(shifted, out=out))
-        of_own = (out[own] / sums - 1) * slopes[part]  # a product less a slope would lose its digits
-        out *= (slopes[part] / sums)[:, None]
-        out[own] = of_own
+        scales = slopes[part] / sums[part]
+        xp.multiply(exponentials[part], scales[:, None], out=out)
+        out[own] = (exponentials[part][own] / sums[part] - 1) * slopes[part]  # a product less a slope loses its digits
 
     _each_block(xp, block, rows)
     return gx if xp is np and counts.all() else xp.where(counts[:, None], gx, 0)  # an ignored row may hold NaN

@@ -64,6 +64,8 @@ def class_weights(
 ) -> tuple[Array, Array]:
     """The class of each row, and the weight of that class, wide; both 0 in a row that is ignored."""
     kept, dtype = _kept_rows(op, name, x, target, ignore_index), accumulation_dtype(x.dtype)
+    if xp is np and weight is None and kept.all():
+        return target.reshape(-1).astype(np.int64, copy=False), np.ones(kept.shape, dtype)
     classes = xp.where(kept, target.reshape(-1).astype(np.int64), 0)
     return classes, kept.astype(dtype) if weight is None else xp.where(kept, weight[classes].astype(dtype), 0)
 

@@ -1,15 +1,13 @@
-"""The steps of optimizers on any array module: a few operations on chunks that fit into a CPU's cache."""
+"""The steps of optimizers on any array module: a few operations on blocks that fit into a CPU's cache."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from gpunn import cuda
 from gpunn.backend import Array, accumulation_dtype, get_array_module
-from gpunn.ops.shared.chunks import chunks
-
-_ELEMENTS = 1 << 15
-"""What a CPU core's cache holds of each array while a step passes over them several times."""
+from gpunn.ops.shared.chunks import each_block
 
 
 def takes(p: Array) -> bool:
@@ -18,16 +16,19 @@ def takes(p: Array) -> bool:
 
 
 def in_chunks(update: Callable[..., None], p: Array, g: Array, *states: Array) -> None:
-    """Call ``update(p, g, *states)``, which changes p and the states, on one chunk after the other, in float32 or more.
+    """Call ``update(p, g, *states)``, which changes p and the states, on blocks of them, in float32 or more.
 
-    On a GPU there is one chunk.
+    On a GPU there is one block.
     """
     cuda.refuse_capture("optimizer", f"parameters of {p.dtype} have no kernel, and the settings would stay as they are")
-    for part in chunks(get_array_module(p), p.size, 1, on_cpu=_ELEMENTS):
+
+    def block(part: slice) -> None:
         wide = p[part].astype(accumulation_dtype(p.dtype), copy=False)
         update(wide, g[part].astype(wide.dtype, copy=False), *(s[part] for s in states))
         if wide.dtype != p.dtype:
             p[part] = wide
+
+    each_block(get_array_module(p), block, p.size, accumulation_dtype(p.dtype).itemsize)
 
 
 def sgd(p: Array, g: Array, v: Array | None, lr: float, momentum: float, nesterov: bool, weight_decay: float) -> None:
@@ -39,8 +40,13 @@ def sgd(p: Array, g: Array, v: Array | None, lr: float, momentum: float, nestero
         if v is not None:
             v *= momentum
             v += g
-            g = g + momentum * v if nesterov else v
-        p -= lr * g
+        if v is not None and nesterov:
+            step = momentum * v
+            step += g
+            step *= lr
+        else:
+            step = lr * (g if v is None else v)
+        p -= step
 
     in_chunks(update, p, g, *(() if v is None else (v,)))
 
@@ -56,20 +62,24 @@ def rmsprop(
         if weight_decay:
             g = g + weight_decay * p
         s *= alpha
-        s += (1 - alpha) * g * g
+        _add_square(xp, s, 1 - alpha, g)
         variance = s
         if centered:
             m = rest[0]
             m *= alpha
             m += (1 - alpha) * g
             variance = xp.maximum(s - m * m, 0)  # rounding can leave less than 0
-        d = g / (xp.sqrt(variance) + eps)
+        root = xp.sqrt(variance)
+        root += eps
+        d = xp.divide(g, root, out=root)
         if momentum:
             v = rest[-1]
             v *= momentum
             v += d
-            d = v
-        p -= lr * d
+            p -= lr * v
+        else:
+            d *= lr
+            p -= d
 
     in_chunks(update, p, g, s, *kept)
 
@@ -117,10 +127,24 @@ def adam(
         if decay:
             p -= decay * p
         m *= b1
-        m += (1 - b1) * g
+        moved = (1 - b1) * g
+        m += moved
         v *= b2
-        v += (1 - b2) * g * g
-        moved = step * m + look * g if look else step * m
-        p -= moved / (xp.sqrt(v) / root + eps)
+        _add_square(xp, v, 1 - b2, g)
+        xp.multiply(m, step, out=moved)
+        if look:
+            moved += look * g
+        divisor = xp.sqrt(v)
+        divisor /= root
+        divisor += eps
+        moved /= divisor
+        p -= moved
 
     in_chunks(update, p, g, m, v)
+
+
+def _add_square(xp: Any, s: Array, share: float, g: Array) -> None:
+    """``s += share g^2``."""
+    square = share * g
+    square *= g
+    s += square

@@ -79,6 +79,22 @@ def test_small_values_keep_their_digits(run_xp):
     np.testing.assert_allclose(run_xp(ops.elu, np.array([-1e-12])), -1e-12, rtol=1e-11)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(("name", "settings"), [("silu", ()), ("gelu", ()), ("gelu", ("tanh",))])
+def test_a_derivative_formed_beside_the_function_is_the_same(run_xp, name, settings, dtype, rng):
+    x = np.concatenate([rng.normal(0, 3, 200), [-np.inf, -2e4, 0, 2e4, np.inf, np.nan]]).astype(dtype)
+    gy = rng.standard_normal(x.shape).astype(dtype)
+    forward, together, backward = (getattr(ops, name + end) for end in ("", "_and_slope", "_backward"))
+
+    def both(x, gy):
+        y, slope = together(x, *settings)
+        return y, backward(gy, x, *settings, slope=slope)
+
+    y, gx = run_xp(both, x, gy)
+    np.testing.assert_array_equal(y, run_xp(forward, x, *settings))
+    np.testing.assert_array_equal(gx, run_xp(backward, gy, x, *settings))
+
+
 @CASES
 def test_non_contiguous_arrays_are_read_right(run_xp, name, settings, scalar, slopes, rng):
     x, gy = rng.standard_normal((2, 6, 9))[:, ::2, ::3].transpose(0, 2, 1)

@@ -6,7 +6,8 @@ import pytest
 from gpunn import cuda
 from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError
 from gpunn.ops import optimizer
-from gpunn.ops.optimizer import adam, arrays
+from gpunn.ops.optimizer import adam
+from gpunn.ops.shared import chunks
 
 RULES = {
     "sgd": (optimizer.sgd_step, 0, {"lr": 0.1}),
@@ -120,7 +121,7 @@ def test_every_start_and_a_wide_index_give_the_same_bits(name, rng, monkeypatch)
 def test_blocks_of_the_cpu_give_the_same_bits(name, rng, monkeypatch):
     function, given, settings = arguments(rng, name, 67)
     expected = function(*copies(given), **settings)
-    monkeypatch.setattr(arrays, "_ELEMENTS", 10)
+    monkeypatch.setattr(chunks, "_BLOCK_BYTES", 80)
     for actual, wanted in zip(function(*given, **settings), expected, strict=True):
         np.testing.assert_array_equal(actual, wanted)
 

@@ -96,6 +96,6 @@ def test_onednn_does_the_work_where_it_is_loaded():
     for plan in (pool.max_plan(2, x.shape, 3, 2, 1), pool.avg_plan(2, x.shape, 2)):
         assert route(pool_ways.ROUTES, plan, x).__name__ == "gpunn.ops.pool.onednn"
     assert route(layer.ROUTES, x.reshape(32, 64)).__name__ == "gpunn.ops.norm.layer_onednn"
-    assert all(eltwise.takes(name, x) for name in ("sigmoid", "tanh", "gelu", "gelu, tanh"))
+    assert all(eltwise.takes(name, x) for name in ("sigmoid", "tanh", "gelu", "gelu, tanh", "silu"))
     assert not eltwise.takes("gelu", np.full(5000, -np.inf, np.float32))
     assert not eltwise.takes("tanh", x.astype(np.float64))

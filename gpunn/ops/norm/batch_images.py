@@ -1,0 +1,119 @@
+"""Batch normalisation on any array module where planes are short: whole images are its rows.
+
+What each channel has is repeated for its pixels, so that NumPy's loops are long, and sums over the images come first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+from gpunn.backend import Array, accumulation_dtype, get_array_module
+from gpunn.ops.norm.batch_sums import Through
+from gpunn.ops.shared.chunks import cut_off, each_block, sum_over_blocks
+from gpunn.ops.shared.rows import column_sums
+
+_SHORT = 320  # pixels; longer rows are faster one by one
+
+
+def takes(x: Array) -> bool:
+    """True for planes of few pixels."""
+    return bool(x.size > 0 and prod(x.shape[2:]) < _SHORT)
+
+
+def statistics(x: Array) -> tuple[Array, Array]:
+    """Mean and biased variance of each channel."""
+    xp, acc, rows, count = get_array_module(x), accumulation_dtype(x.dtype), _rows(x), x.size // x.shape[1]
+    ones = xp.ones(len(rows), acc)
+
+    def sums(part: slice) -> list[Array]:
+        return [column_sums(xp, rows[part].astype(acc, copy=False), ones[part])]
+
+    def squares(part: slice) -> list[Array]:
+        distance = rows[part] - means
+        distance *= distance
+        return [column_sums(xp, distance, ones[part])]
+
+    (mean,) = _totals(xp, sums, x, acc)
+    mean /= count
+    means = _repeated(xp, mean, x)
+    (var,) = _totals(xp, squares, x, acc)
+    var /= count
+    return mean, var
+
+
+def apply(x: Array, mean: Array, scale: Array, shift: Array, relu: bool) -> Array:
+    """``scale (x - mean) + shift``, cut off at 0 if ``relu``."""
+    xp, rows, y = get_array_module(x), _rows(x), get_array_module(x).empty(x.shape, x.dtype)
+    result, (means, scales, shifts) = _rows(y), (_repeated(xp, a, x) for a in (mean, scale, shift))
+
+    def block(part: slice) -> None:
+        out = result[part] if mean.dtype == x.dtype else xp.empty(rows[part].shape, mean.dtype)
+        xp.subtract(rows[part], means, out=out)
+        out *= scales
+        out += shifts
+        if relu:
+            cut_off(xp, out.reshape(-1), out.reshape(-1))
+        if mean.dtype != x.dtype:
+            result[part] = out
+
+    each_block(xp, block, len(rows), rows.shape[1] * mean.dtype.itemsize)
+    return y
+
+
+def backward(
+    gy: Array, x: Array, mean: Array, scale: Array, shift: Array, relu: bool, through: Through
+) -> tuple[Array, Array, Array]:
+    """gx and the sums, as :func:`gpunn.ops.norm.batch_sums.backward` has them."""
+    xp, acc, rows, g_rows = get_array_module(x), mean.dtype, _rows(x), _rows(gy)
+    means, scales, ones = _repeated(xp, mean, x), _repeated(xp, scale, x), xp.ones(len(rows), acc)
+    shifts = _repeated(xp, shift, x) if relu else None
+    gx = xp.empty(x.shape, x.dtype)
+    result = _rows(gx)
+
+    def given(part: slice) -> tuple[Array, Array]:
+        """g, and the distance of x to its mean."""
+        distance, g = rows[part] - means, g_rows[part].astype(acc, copy=False)
+        if shifts is not None:
+            y = distance * scales
+            y += shifts
+            cut = y <= 0
+            g = xp.multiply(g, xp.logical_not(cut, out=cut).astype(acc), out=y)
+        return g, distance
+
+    def sums(part: slice) -> list[Array]:
+        g, distance = given(part)
+        distance *= g
+        return [column_sums(xp, a, ones[part]) for a in (g, distance)]
+
+    def block(part: slice) -> None:
+        g, distance = given(part)
+        distance *= slopes
+        distance += means_g
+        out = xp.subtract(g, distance, out=result[part] if acc == x.dtype else distance)
+        out *= scales
+        if acc != x.dtype:
+            result[part] = out
+
+    sum_g, sum_gx = _totals(xp, sums, x, acc)
+    means_g, slopes = (_repeated(xp, a, x) for a in through(sum_g, sum_gx))
+    each_block(xp, block, len(rows), rows.shape[1] * acc.itemsize)
+    return gx, sum_g, sum_gx
+
+
+def _rows(x: Array) -> Array:
+    """x (N, C, ...) as (N, C pixels)."""
+    return x.reshape(len(x), -1)
+
+
+def _repeated(xp: Any, a: Array, x: Array) -> Array:
+    """a (C,) for each pixel of an image: (C pixels,)."""
+    pixels = prod(x.shape[2:])
+    return a if pixels == 1 else xp.repeat(a, pixels)
+
+
+def _totals(xp: Any, work: Callable[[slice], list[Array]], x: Array, acc: Any) -> list[Array]:
+    """The sums of each channel, (C,), of what ``work`` sums over the images of a block, (C pixels,)."""
+    sums = sum_over_blocks(xp, work, len(x), x.size // len(x) * acc.itemsize)
+    return [a.reshape(x.shape[1], -1).sum(1) if len(a) > x.shape[1] else a for a in sums]

@@ -3,7 +3,7 @@ import peer
 import pytest
 from peer import torch
 
-from gpunn.ops.loss import cross_entropy as loss
+from gpunn.ops import loss
 
 SHAPES = {"ImageNet": (1000, (128, 8192)), "digits": (10, (64, 64)), "vocabulary": (50000, (16, 512))}
 

@@ -301,13 +301,12 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 
 def readme_table(result: dict[str, Any]) -> str:
     """The short table: the families of training jobs, and the whole steps one by one."""
-    rows = read_rows(result)
+    rows = [row for row in read_rows(result) if row.family and row.ratio is not None]
     lines = []
     for family, (count, mean) in mean_ratios(rows).items():
-        ratios = [row.ratio for row in rows if row.ratio is not None and family in (row.family, "all")]
+        ratios = [row.ratio for row in rows if family in (row.family, "all")]
         lines.append([family, str(count), f"{mean:.2f}", f"{min(ratios):.2f} to {max(ratios):.2f}"])
-    steps = [row for row in rows if row.family == "steps" and row.ratio is not None]
-    lines += [[f"step: {row.shape}", "1", f"{row.ratio:.2f}", ""] for row in steps]
+    lines += [[f"step: {row.shape}", "1", f"{row.ratio:.2f}", ""] for row in rows if row.family == "steps"]
     head = ["forward + backward", "jobs", "gpunn's time over PyTorch's, mean", "from, to"]
     return "\n".join([*table(head, lines), "", f"{result['datetime'][:10]}: {headline(result)}."])
 
@@ -380,9 +379,8 @@ def report(result: dict[str, Any], targets: list[Target]) -> str:
         f"{headline(result)}, GPU: {', '.join(gpus) or NOT_MEASURED}.",
         "",
         "Medians in milliseconds, and how far the quartiles lie from them. The ratio is gpunn's time over the peer's,",
-        "so below 1 gpunn is faster;",
-        "bench/report.py tells the other columns. On a CPU small arrays stay in its caches, and pass the ceiling",
-        "of large copies; on a GPU the inputs go round, and do not stay in its cache.",
+        "so below 1 gpunn is faster; bench/report.py tells the other columns. On a CPU small arrays stay in its",
+        "caches, and pass the ceiling of large copies; on a GPU the inputs go round, and do not stay in its cache.",
         "",
     ]
     for device, title in DEVICES.items():

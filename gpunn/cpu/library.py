@@ -11,6 +11,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ class Library:
 
     def __init__(self, path: str) -> None:
         before = _openmp_libraries()
-        c = ctypes.CDLL(path)
+        with _short_waits():
+            c = ctypes.CDLL(path)
         self.path, self.c = path, c
         c.dnnl_version.restype = ctypes.POINTER(_Version)
         version = c.dnnl_version().contents
@@ -55,10 +57,12 @@ class Library:
         c.dnnl_primitive_desc_query_md.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
         c.dnnl_primitive_desc_query_md.restype = ctypes.c_void_p
         self.engine = self.new("engine_create", ctypes.c_int(1), ctypes.c_size_t(0))
-        self._threads = c.omp_get_max_threads if self.threading == "OpenMP" else (lambda: 1)
-        if self.threading == "OpenMP" and hasattr(os, "register_at_fork"):
+        has_threads = self.threading == "OpenMP"
+        self._threads = c.omp_get_max_threads if has_threads else (lambda: 1)
+        self._set_threads = c.omp_set_num_threads if has_threads else (lambda count: None)
+        if hasattr(os, "register_at_fork"):
             # The threads of the process that forked are not in the child, where it would wait for them.
-            os.register_at_fork(after_in_child=lambda: c.omp_set_num_threads(1))
+            os.register_at_fork(after_in_child=lambda: self._set_threads(1))
 
     @property
     def version_text(self) -> str:
@@ -67,6 +71,19 @@ class Library:
     def threads(self) -> int:
         """How many threads a primitive made now would use: ``OMP_NUM_THREADS``, or what threadpoolctl sets."""
         return int(self._threads())
+
+    @contextmanager
+    def limited(self, threads: int) -> Iterator[None]:
+        """Within it primitives are made for, and run by, so many threads."""
+        most = self.threads()
+        if most == threads:
+            yield
+            return
+        self._set_threads(threads)
+        try:
+            yield
+        finally:
+            self._set_threads(most)
 
     def new(self, name: str, *arguments: Any) -> ctypes.c_void_p:
         """What ``dnnl_<name>`` makes."""
@@ -97,6 +114,23 @@ class _Version(ctypes.Structure):
         ("cpu_runtime", ctypes.c_uint),
         ("gpu_runtime", ctypes.c_uint),
     ]
+
+
+@contextmanager
+def _short_waits() -> Iterator[None]:
+    """GNU's OpenMP, if it is loaded within, has threads wait actively for microseconds instead of milliseconds.
+
+    Those that wait take the processor from those that work, wherever other programs run, and a step of a small net
+    then takes ten times as long. ``OMP_WAIT_POLICY`` and ``GOMP_SPINCOUNT``, if set, stay as they are.
+    """
+    if "OMP_WAIT_POLICY" in os.environ or "GOMP_SPINCOUNT" in os.environ:
+        yield
+        return
+    os.environ["GOMP_SPINCOUNT"] = "1000"
+    try:
+        yield
+    finally:
+        del os.environ["GOMP_SPINCOUNT"]
 
 
 def _is_x86() -> bool:

@@ -27,6 +27,7 @@ _ANY = 1
 _FLOAT32, _UINT8, _INT32 = 3, 6, 4
 _TYPES = {np.dtype(np.float32): _FLOAT32, np.dtype(np.uint8): _UINT8, np.dtype(np.int32): _INT32}
 _KEPT = 512  # jobs of a thread
+_WORTH_THREADS = 100_000  # nanoseconds; to wake threads that wait, and to wait for them, takes tens of microseconds
 _ALIGNMENT = 64
 _KEPT_BYTES = 32 << 20  # of a thread's arena; what needs more has it for one call
 _SCRATCHPAD_OF_CALLER = 1
@@ -169,6 +170,8 @@ class _Pair(ctypes.Structure):
 class Job:
     """A primitive that takes arrays, one for each of ``arguments`` and in their order."""
 
+    threads = 1
+
     def __init__(self, description: Description, arguments: Sequence[Argument]) -> None:
         library = loaded()
         self._library, self._owned = library, _Owned(library)
@@ -227,6 +230,13 @@ class Job:
 
     def __call__(self, *arrays: Array) -> None:
         """Run on contiguous arrays of the layouts."""
+        if self.threads == self._library.threads():
+            self._run(arrays)
+            return
+        with self._library.limited(self.threads):
+            self._run(arrays)
+
+    def _run(self, arrays: Sequence[Array]) -> None:
         c = self._library.c
         set_handle, execute, stream = c.dnnl_memory_set_data_handle, c.dnnl_primitive_execute, self._stream
         for memory, array in zip(self._outer, arrays, strict=True):
@@ -287,14 +297,22 @@ class _Thread(threading.local):
 _here = _Thread()
 
 
-def job(make: Callable[..., Job], *settings: Hashable) -> Job | None:
-    """``make(*settings)``, kept for this thread; None if oneDNN has no implementation."""
-    jobs, key = _here.jobs, (make, loaded().threads(), settings)
+def job(work: float, make: Callable[..., Job], *settings: Hashable) -> Job | None:
+    """``make(*settings)``, kept for this thread; None if oneDNN has no implementation.
+
+    ``work`` is the time that one thread takes, in nanoseconds, about: what is short has one thread only.
+    """
+    library = loaded()
+    most = library.threads()
+    threads = most if work > _WORTH_THREADS else 1
+    jobs, key = _here.jobs, (make, threads, settings)
     try:
         kept = jobs[key]
     except KeyError:
         try:
-            kept = make(*settings)
+            with library.limited(threads):
+                kept = make(*settings)
+            kept.threads = threads
         except NotServed:
             kept = None
         jobs[key] = kept

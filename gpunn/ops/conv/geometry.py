@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 from gpunn.errors import ShapeError, check
 from gpunn.ops.shared.checks import Size, check_rank, integer
@@ -29,6 +30,11 @@ class Plan(OverWindows):
     def is_one_pixel(self) -> bool:
         """True if each window is one pixel of the image, and each pixel its window."""
         return self.window.is_one_pixel() and self.image == self.out
+
+    @cached_property
+    def products(self) -> int:
+        """How many products each pass adds up, those with padding too."""
+        return prod(self.y_shape) * prod(self.w_shape[1:])
 
     @cached_property
     def reach(self) -> Size:

@@ -6,6 +6,7 @@ its maxima are those of :mod:`gpunn.ops.pool`.
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from gpunn.ops.pool.geometry import Plan, holds_elements
 from gpunn.ops.shared.window import Window
 
 _MAX, _MEAN_OF_ALL, _MEAN_OF_IMAGE = 0x1FF, 0x2FF, 0x3FF
+_NANOSECONDS = 0.4  # of an element of x, about
 _X, _Y, _PLACE, _GX, _GY = 1, 17, 64, 129, 145
 
 
@@ -26,7 +28,7 @@ def takes(plan: Plan, x: Array) -> bool:
     """True for float32 on the CPU where the library is, unless kernels are emulated, or the padding is peculiar."""
     if not onednn.takes(x) or cuda.takes(x):
         return False
-    return onednn.job(_max_forward, *_settings(plan)) is not None
+    return onednn.job(x.size * _NANOSECONDS, _max_forward, *_settings(plan)) is not None
 
 
 def max_forward(plan: Plan, x: Array) -> tuple[Array, Array]:
@@ -60,7 +62,7 @@ def avg_backward(plan: Plan, gy: Array) -> Array:
 
 
 def _run(make: Any, plan: Plan, *arrays: Array) -> None:
-    run = onednn.job(make, *_settings(plan))
+    run = onednn.job(prod(plan.x_shape) * _NANOSECONDS, make, *_settings(plan))
     assert run is not None
     run(*arrays)
 

@@ -18,6 +18,7 @@ from gpunn.ops.recurrent.rows import Inputs, Needs
 _LEFT_TO_RIGHT, _RIGHT_TO_LEFT = 1, 2
 _TANH = 0x21
 _LEAST_STEPS = 8
+_NANOSECONDS = 0.02  # of a product and its sum, about
 _OVERWRITE = 1  # gradients of weights are added to what is there otherwise
 _X, _STATES, _W_IH, _W_HH, _B = 1, (2, 3), 33, 34, 41
 _Y, _LAST, _WORKSPACE = 17, (18, 19), 64
@@ -59,7 +60,7 @@ def takes(inputs: Inputs) -> bool:
     pays = kind.name != "vanilla_rnn" or len(sizes.batch_sizes) >= _LEAST_STEPS
     if not onednn.takes(inputs.x, pays):
         return False
-    return all(onednn.job(make, *_settings(inputs)) is not None for make in (_forward, _backward))
+    return all(onednn.job(_work(inputs), make, *_settings(inputs)) is not None for make in (_forward, _backward))
 
 
 class _Saved(NamedTuple):
@@ -138,9 +139,15 @@ def _run_forward(inputs: Inputs, given: list[Array]) -> tuple[Array, Array]:
 
 
 def _job(make: Any, inputs: Inputs) -> onednn.Job:
-    job = onednn.job(make, *_settings(inputs))
+    job = onednn.job(_work(inputs), make, *_settings(inputs))
     assert job is not None
     return job
+
+
+def _work(inputs: Inputs) -> float:
+    weights = inputs.weights
+    products = len(inputs.x) * int(weights.w_ih.size + weights.w_hh.size)
+    return products * _NANOSECONDS
 
 
 def _settings(inputs: Inputs) -> tuple[Any, ...]:

@@ -56,7 +56,7 @@ def block_length(xp: Any, count: int, nbytes: int) -> int:
 def sum_over_blocks(xp: Any, work: Callable[[slice], Sequence[Array]], count: int, nbytes: int) -> list[Array]:
     """The sums of the arrays that ``work(part)`` gives for the blocks of :func:`each_block`, in the order of these.
 
-    >>> sum_over_blocks(np, lambda part: [np.array([part.stop, 1])], 5, 100_000)
+    >>> sum_over_blocks(np, lambda part: [np.array([part.stop, 1])], 5, 200_000)
     [array([11,  3])]
     """
     parts = chunks(xp, count, nbytes, on_cpu=_BLOCK_BYTES)

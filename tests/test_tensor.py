@@ -1,6 +1,7 @@
 import gc
 import operator
 import re
+import sys
 import weakref
 
 import numpy as np
@@ -132,6 +133,53 @@ def test_retain_graph():
     y.backward(retain_graph=True)
     y.backward()
     assert x.grad.item() == 12
+
+
+def test_a_leaf_takes_a_gradient_that_nobody_else_holds():
+    made = []
+
+    def backward(gy, needs):
+        made.append(id(g := np.full(3, 2.0)))
+        return (g,)
+
+    x = tensor(np.ones(3), requires_grad=True)
+    tensor(np.ones(3)).computed_from((x,), backward).backward(np.ones(3))
+    assert (id(x.grad) in made) == (sys.version_info < (3, 14))
+
+
+@pytest.mark.parametrize("form", ["itself", "a view", "a part", "in another shape"])
+def test_a_leaf_copies_a_gradient_that_somebody_holds(form):
+    held = np.full(6, 2.0)
+    given = {
+        "itself": lambda: held,
+        "a view": lambda: held[:],
+        "a part": lambda: np.full(12, 2.0)[:6],
+        "in another shape": lambda: held.reshape(2, 3).reshape(6),
+    }[form]
+    x = tensor(np.ones(6), requires_grad=True)
+    tensor(np.ones(6)).computed_from((x,), lambda gy, needs: (given(),)).backward(np.ones(6))
+    assert x.grad.base is None
+    x.grad[...] = 7
+    np.testing.assert_array_equal(held, 2)
+
+
+def test_two_leaves_share_no_gradient():
+    x, y = tensor(np.ones(3), requires_grad=True), tensor(np.ones(3), requires_grad=True)
+
+    def backward(gy, needs):
+        g = np.full(3, 2.0)
+        return g, g.reshape(3)
+
+    tensor(np.ones(3)).computed_from((x, y), backward).backward(np.ones(3))
+    assert not np.shares_memory(x.grad, y.grad)
+
+
+def test_the_gradient_that_backward_is_given_stays_the_callers():
+    x, g = tensor(np.ones(3), requires_grad=True), np.ones(3)
+    x.backward(g)
+    assert not np.shares_memory(x.grad, g)
+    (x + 0).backward(g)
+    assert not np.shares_memory(x.grad, g)
 
 
 def test_no_work_for_a_parent_that_needs_no_gradient():

@@ -9,15 +9,17 @@ import pytest
 
 from gpunn import functional as F
 from gpunn import no_grad, tensor
-from gpunn.cpu import threads
+from gpunn.cpu import blas, onednn, threads
 from gpunn.graph import is_recording
 
 
 @pytest.fixture
 def three(monkeypatch):
-    """Three threads, whatever the machine has."""
+    """Three threads, whatever the machine has, and NumPy."""
     monkeypatch.setattr(threads, "count", lambda: 3)
     monkeypatch.setattr(threads, "_pool", None)
+    with onednn.engine("numpy"):
+        yield
 
 
 def used(parts=30):
@@ -76,6 +78,18 @@ def test_the_error_of_the_first_part_that_failed_is_raised_when_all_have_stopped
     assert not running
 
 
+def test_blas_has_one_thread_beside_several(three):
+    functions = blas._functions()
+    if functions is None:
+        pytest.skip("NumPy's BLAS is not OpenBLAS")
+    before, seen = functions[0](), []
+    threads.run(lambda part: seen.append(functions[0]()), range(6))
+    assert seen == [1] * 6
+    with blas.one_thread(), blas.one_thread():
+        pass
+    assert functions[0]() == before
+
+
 def test_settings_hold_in_every_thread(three):
     seen = set()
 
@@ -97,10 +111,10 @@ def test_an_arithmetic_error_reaches_the_caller(three):
 
 
 def test_many_callers_at_a_time(three):
-    x = np.random.default_rng(0).standard_normal((8, 300_000)).astype(np.float32)
-    expected = [F.silu(row) for row in x]
+    x = np.random.default_rng(0).standard_normal((8, 800_000)).astype(np.float32)
+    expected = [F.elu(row) for row in x]
     with ThreadPoolExecutor(8) as pool:
-        for actual, wanted in zip(pool.map(F.silu, [*x] * 4), expected * 4, strict=True):
+        for actual, wanted in zip(pool.map(F.elu, [*x] * 4), expected * 4, strict=True):
             np.testing.assert_array_equal(actual, wanted)
 
 

@@ -13,6 +13,8 @@ from contextvars import ContextVar, copy_context
 from functools import lru_cache
 from typing import Any, TypeVar
 
+from gpunn.cpu import blas
+
 T = TypeVar("T")
 
 _inside: ContextVar[bool] = ContextVar("inside", default=False)
@@ -58,11 +60,12 @@ def run(work: Callable[[T], object], parts: Sequence[T]) -> None:
             except BaseException as error:
                 failed[number] = error
 
-    helpers = _start(take, threads - 1)
-    copy_context().run(take)
-    for helper in helpers:
-        if not helper.cancel():
-            helper.result()
+    with blas.one_thread():
+        helpers = _start(take, threads - 1)
+        copy_context().run(take)
+        for helper in helpers:
+            if not helper.cancel():
+                helper.result()
     if failed:
         raise failed[min(failed)]
 

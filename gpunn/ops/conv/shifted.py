@@ -6,6 +6,7 @@ from math import prod
 from typing import Any
 
 from gpunn.backend import Array, accumulation_dtype, get_array_module
+from gpunn.cpu import threads
 from gpunn.ops.conv import depthwise
 from gpunn.ops.conv.geometry import Plan
 from gpunn.ops.shared.chunks import chunks
@@ -25,7 +26,8 @@ def forward(plan: Plan, x: Array, w: Array, b: Array | None, relu: bool) -> Arra
     y, filters, each = xp.empty(plan.y_shape, x.dtype), _filters(xp, plan, w), k // c
     bias = None if b is None else xp.tile(b.astype(acc, copy=False).reshape(c, each, 1), (n, 1, 1))
     planes, y_planes = x.reshape(n * c, *plan.image), y.reshape(n * c, each, *plan.out)
-    for part in chunks(xp, n * c, len(phases.taps) * phases.pixels * acc.itemsize):
+
+    def block(part: slice) -> None:
         columns = xp.empty((len(planes[part]), len(phases.taps), phases.pixels), acc)
         for tap, view in enumerate(_views(xp, planes[part], phases, acc)):
             columns[:, tap] = view
@@ -35,6 +37,8 @@ def forward(plan: Plan, x: Array, w: Array, b: Array | None, relu: bool) -> Arra
         if relu:
             xp.maximum(total, 0, out=total)
         y_planes[part] = phases.crop(total)
+
+    threads.run(block, chunks(xp, n * c, len(phases.taps) * phases.pixels * acc.itemsize))
     return y
 
 
@@ -45,13 +49,16 @@ def backward_x(plan: Plan, gy: Array, w: Array) -> Array:
     (n, c), each = plan.x_shape[:2], plan.w_shape[0] // plan.x_shape[1]
     gx, filters = xp.empty(plan.x_shape, gy.dtype), _filters(xp, plan, w)
     planes, gy_planes = gx.reshape(n * c, *plan.image), gy.reshape(n * c, each, *plan.out)
-    for part in chunks(xp, n * c, phases.elements * acc.itemsize):
+
+    def block(part: slice) -> None:
         buffer, g = phases.empty(xp, len(planes[part]), 0, acc), _on_grid(xp, gy_planes[part], phases, acc)
         term = xp.empty((len(g), phases.pixels), acc)
         for m in range(each):
             for tap, view in enumerate(phases.views(buffer)):
                 view += xp.multiply(g[:, m], filters[part, m, tap, None], out=term).reshape(-1)
         phases.join(buffer, planes[part])
+
+    threads.run(block, chunks(xp, n * c, phases.elements * acc.itemsize))
     return gx
 
 
@@ -61,10 +68,13 @@ def backward_w(plan: Plan, gy: Array, x: Array) -> Array:
     (n, c), each = plan.x_shape[:2], plan.w_shape[0] // plan.x_shape[1]
     gw = xp.empty((n * c, each, prod(plan.window.kernel)), acc)
     planes, gy_planes = x.reshape(n * c, *plan.image), gy.reshape(n * c, each, *plan.out)
-    for part in chunks(xp, n * c, phases.elements * acc.itemsize):
+
+    def block(part: slice) -> None:
         g = _on_grid(xp, gy_planes[part], phases, acc)
         for tap, view in enumerate(_views(xp, planes[part], phases, acc)):
             gw[part, :, tap] = xp.matmul(g, view[:, :, None])[:, :, 0]
+
+    threads.run(block, chunks(xp, n * c, phases.elements * acc.itemsize))
     return gw.reshape(n, *plan.w_shape).sum(0).astype(gy.dtype, copy=False)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from gpunn import cuda
 from gpunn.backend import Array, accumulation_dtype, get_array_module, is_array
-from gpunn.ops.shared.chunks import chunks
+from gpunn.ops.shared.chunks import each_block
 
 Key: TypeAlias = Any
 """An integer of 64 bits, or the array of one that :func:`gpunn.ops.dropout.dropout_key` gives."""
@@ -38,10 +38,13 @@ def apply(x: Array, p: float, key: Key, offset: int, planes: int, keep: Array | 
     source, result = x.reshape(planes, -1), y.reshape(planes, -1)
     acc = accumulation_dtype(x.dtype)
     bits = np.dtype(f"i{acc.itemsize}")
-    for part in chunks(xp, planes, x.size // planes * acc.itemsize):
+
+    def block(part: slice) -> None:
         # Not a product: 0 * inf is not 0. -True has all bits set, and is faster than a choice.
         kept = source[part].astype(acc, copy=False).view(bits) & -keep[part, None].astype(bits)
         result[part] = kept.view(acc) * acc.type(scale)
+
+    each_block(xp, block, planes, x.size // planes * acc.itemsize)
     return y
 
 
@@ -49,7 +52,13 @@ def _mask(xp: Any, planes: int, p: float, key: Key, offset: int) -> Array:
     """Drawn on the CPU, as CuPy's generators have other streams; only dtypes without a kernel come here."""
     cuda.refuse_capture("dropout", "only float32 and float64 have a kernel; others draw their mask on the CPU")
     key = int(key.item()) if is_array(key) else key
-    generator, keep = np.random.Generator(np.random.Philox(key=key, counter=offset)), np.empty(planes, bool)
-    for part in chunks(np, planes, 8):
-        np.greater_equal(generator.random(part.stop - part.start), p, out=keep[part])
+    keep = np.empty(planes, bool)
+
+    def block(blocks: slice) -> None:
+        """The numbers of some blocks of Philox, of four each: a generator begins at any of them."""
+        generator = np.random.Generator(np.random.Philox(key=key, counter=offset + blocks.start))
+        part = keep[4 * blocks.start : 4 * blocks.stop]
+        np.greater_equal(generator.random(len(part)), p, out=part)
+
+    each_block(np, block, -(-planes // 4), 4 * 8)
     return xp.asarray(keep)

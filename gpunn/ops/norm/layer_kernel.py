@@ -7,9 +7,9 @@ from gpunn.backend import Array, accumulation_dtype, get_array_module
 from gpunn.ops.norm.batch import batch_norm_backward, batch_norm_statistics
 
 
-def takes(x: Array) -> bool:
+def takes(rows: Array) -> bool:
     """True where kernels run."""
-    return cuda.takes(x, half=True)
+    return cuda.takes(rows, half=True)
 
 
 def forward(rows: Array, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:

@@ -7,7 +7,7 @@ from gpunn.ops.shared.chunks import block_length, each_block, sum_over_blocks
 from gpunn.ops.shared.rows import column_sums, repeated, row_dots, row_sums, unbuffered
 
 
-def takes(x: Array) -> bool:
+def takes(rows: Array) -> bool:
     """Whatever comes."""
     return True
 

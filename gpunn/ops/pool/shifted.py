@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from gpunn.backend import Array, accumulation_dtype, get_array_module
+from gpunn.cpu import threads
 from gpunn.ops.pool.geometry import Plan
 from gpunn.ops.shared.checks import Size
 from gpunn.ops.shared.chunks import chunks
@@ -23,7 +24,8 @@ def max_forward(plan: Plan, x: Array) -> tuple[Array, Array]:
     """The maxima (N, C, *out) and their places."""
     xp, place_type, phases = get_array_module(x), plan.place_dtype, plan.phases
     y, place = (xp.empty(plan.y_shape, dtype) for dtype in (x.dtype, place_type))
-    for buffer, images, maxima, places in _parts(plan, x.dtype, -np.inf, x, y, place):
+
+    def part(buffer: Array, images: Array, maxima: Array, places: Array) -> None:
         phases.split(images, buffer)
         first, *rest = phases.views(buffer)
         most, found = first.copy(), xp.zeros(first.shape, place_type)
@@ -37,6 +39,8 @@ def max_forward(plan: Plan, x: Array) -> tuple[Array, Array]:
             for tap, candidate in enumerate([first, *rest]):
                 xp.copyto(found, place_type.type(tap), where=candidate != candidate)
         maxima[...], places[...] = phases.crop(most), phases.crop(found)
+
+    _each_part(plan, x.dtype, -np.inf, part, x, y, place)
     size, out = plan.image, plan.out
     if plan.window.reach(size, out) != size:  # a window may begin in the padding, which is never a maximum's place
         place = xp.where(y == -np.inf, _first_inside(xp, size, out, plan.window), place).astype(place_type)
@@ -47,7 +51,8 @@ def max_backward(plan: Plan, gy: Array, place: Array) -> Array:
     """gx (N, C, *image): each gy added at the element that was its window's maximum."""
     xp, acc, phases = get_array_module(gy), accumulation_dtype(gy.dtype), plan.phases
     gx = xp.empty(plan.x_shape, gy.dtype)
-    for buffer, images, gradients, places in _parts(plan, acc, 0, gx, gy, place):
+
+    def part(buffer: Array, images: Array, gradients: Array, places: Array) -> None:
         views = phases.views(buffer)
         g, found = xp.zeros(views[0].shape, acc), xp.zeros(views[0].shape, place.dtype)
         phases.crop(g)[...], phases.crop(found)[...] = gradients, places
@@ -56,6 +61,8 @@ def max_backward(plan: Plan, gy: Array, place: Array) -> Array:
             xp.equal(found, place.dtype.type(tap), out=here)
             view += xp.multiply(g, here, out=share)
         phases.join(buffer, images)
+
+    _each_part(plan, acc, 0, part, gx, gy, place)
     return gx
 
 
@@ -63,7 +70,8 @@ def avg_forward(plan: Plan, x: Array) -> Array:
     """The means (N, C, *out)."""
     xp, acc, phases = get_array_module(x), accumulation_dtype(x.dtype), plan.phases
     y, divisor = xp.empty(plan.y_shape, x.dtype), _divisor(xp, plan, acc)
-    for buffer, images, means in _parts(plan, acc, 0, x, y):
+
+    def part(buffer: Array, images: Array, means: Array) -> None:
         phases.split(images, buffer)
         first, *rest = phases.views(buffer)
         total = first.copy()
@@ -71,6 +79,8 @@ def avg_forward(plan: Plan, x: Array) -> Array:
             for view in rest:
                 total += view
         means[...] = phases.crop(total) / divisor
+
+    _each_part(plan, acc, 0, part, x, y)
     return y
 
 
@@ -78,25 +88,31 @@ def avg_backward(plan: Plan, gy: Array) -> Array:
     """gx (N, C, *image): each gy, divided as its mean was, added over its window."""
     xp, acc, phases = get_array_module(gy), accumulation_dtype(gy.dtype), plan.phases
     gx, divisor = xp.empty(plan.x_shape, gy.dtype), _divisor(xp, plan, acc)
-    for buffer, images, gradients in _parts(plan, acc, 0, gx, gy):
+
+    def part(buffer: Array, images: Array, gradients: Array) -> None:
         views = phases.views(buffer)
         share = xp.zeros(views[0].shape, acc)
         phases.crop(share)[...] = gradients / divisor
         for view in views:
             view += share
         phases.join(buffer, images)
+
+    _each_part(plan, acc, 0, part, gx, gy)
     return gx
 
 
-def _parts(plan: Plan, dtype: Any, padding: float, *arrays: Array) -> Iterator[tuple[Array, ...]]:
-    """Some images (M, *image) of each of ``arrays``, in turn, after a buffer in ``dtype`` for their phases.
+def _each_part(plan: Plan, dtype: Any, padding: float, work: Callable[..., None], *arrays: Array) -> None:
+    """``work`` of some images (M, *image) of each of ``arrays``, after a buffer in ``dtype`` for their phases.
 
     What is written into the images is written into ``arrays``, where these are contiguous.
     """
     xp, planes = get_array_module(*arrays), [a.reshape(-1, *a.shape[2:]) for a in arrays]
-    for part in chunks(xp, len(planes[0]), plan.phases.elements * dtype.itemsize):
+
+    def of(part: slice) -> None:
         buffer = plan.phases.empty(xp, part.stop - part.start, padding, dtype)
-        yield buffer, *(each[part] for each in planes)
+        work(buffer, *(each[part] for each in planes))
+
+    threads.run(of, chunks(xp, len(planes[0]), plan.phases.elements * dtype.itemsize))
 
 
 def _first_inside(xp: Any, size: Size, out: Size, win: Window) -> Array:

@@ -15,6 +15,7 @@ from gpunn.cpu import threads
 # these lose more to the calls than they gain; much larger ones leave the cache.
 _CHUNK_BYTES = 2 << 20
 _BLOCK_BYTES = 1 << 19
+_LEAST_BLOCKS = 4  # fewer are done before another thread has begun
 
 
 def chunks(xp: Any, count: int, nbytes: int, on_cpu: int = 0, on_gpu: int = 0) -> list[slice]:
@@ -36,7 +37,15 @@ def each_block(xp: Any, work: Callable[[slice], object], count: int, nbytes: int
 
     An entry takes ``nbytes`` bytes of an array; of so much a CPU's cache holds several arrays.
     """
-    threads.run(work, chunks(xp, count, nbytes, on_cpu=_BLOCK_BYTES))
+    _run(work, chunks(xp, count, nbytes, on_cpu=_BLOCK_BYTES))
+
+
+def _run(work: Callable[[Any], object], parts: Sequence[Any]) -> None:
+    if len(parts) < _LEAST_BLOCKS:
+        for part in parts:
+            work(part)
+    else:
+        threads.run(work, parts)
 
 
 def block_length(xp: Any, count: int, nbytes: int) -> int:
@@ -47,7 +56,7 @@ def block_length(xp: Any, count: int, nbytes: int) -> int:
 def sum_over_blocks(xp: Any, work: Callable[[slice], Sequence[Array]], count: int, nbytes: int) -> list[Array]:
     """The sums of the arrays that ``work(part)`` gives for the blocks of :func:`each_block`, in the order of these.
 
-    >>> sum_over_blocks(np, lambda part: [np.array([part.stop, 1])], 5, 100_000)
+    >>> sum_over_blocks(np, lambda part: [np.array([part.stop, 1])], 5, 200_000)
     [array([11,  3])]
     """
     parts = chunks(xp, count, nbytes, on_cpu=_BLOCK_BYTES)
@@ -56,7 +65,7 @@ def sum_over_blocks(xp: Any, work: Callable[[slice], Sequence[Array]], count: in
     def block(number: int) -> None:
         given[number] = work(parts[number])
 
-    threads.run(block, range(len(parts)))
+    _run(block, range(len(parts)))
     totals = list(given[0])
     for more in given[1:]:
         for total, term in zip(totals, more, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gpunn.backend import Array, accumulation_dtype, get_array_module
 from gpunn.ops.shared.chunks import block_length, each_block, sum_over_blocks
-from gpunn.ops.shared.rows import column_sums, repeated, row_dots, row_sums, unbuffered
+from gpunn.ops.shared.rows import column_sums, outer, repeated, row_dots, row_sums, unbuffered
 
 
 def takes(rows: Array) -> bool:
@@ -17,17 +17,16 @@ def forward(rows: Array, weight: Array | None, bias: Array | None, eps: float) -
     """y (R, P), and the mean and variance of each row."""
     xp, acc, (count, length) = get_array_module(rows), accumulation_dtype(rows.dtype), rows.shape
     y, mean, var = xp.empty(rows.shape, rows.dtype), xp.empty(count, acc), xp.empty(count, acc)
+    w = xp.ones(length, acc) if weight is None else weight.astype(acc, copy=False)
     together = block_length(xp, count, length * acc.itemsize)
-    weights, biases = (None if a is None else repeated(xp, a.astype(acc, copy=False), together) for a in (weight, bias))
+    biases = None if bias is None else repeated(xp, bias.astype(acc, copy=False), together)
 
     def block(part: slice) -> None:
         wide = rows[part].astype(acc, copy=False)
         mean[part] = row_sums(xp, wide) / length
         out = xp.subtract(wide, mean[part, None], out=y[part] if acc == y.dtype else None)
         var[part] = row_dots(xp, out, out) / length
-        out *= (1 / xp.sqrt(var[part] + eps))[:, None]
-        if weights is not None:
-            out *= weights[: len(out)]
+        out *= outer(xp, 1 / xp.sqrt(var[part] + eps), w)
         if biases is not None:
             out += biases[: len(out)]
         if acc != y.dtype:
@@ -44,24 +43,17 @@ def backward(
     """The gradients of the rows, of weight and of bias."""
     xp, acc, (count, length) = get_array_module(rows), accumulation_dtype(rows.dtype), rows.shape
     gx, invstd, ones = xp.empty(rows.shape, rows.dtype), 1 / xp.sqrt(var + eps), xp.ones(count, acc)
-    wide_weight = None if weight is None else weight.astype(acc, copy=False)
-    together = block_length(xp, count, length * acc.itemsize)
-    weights = None if wide_weight is None else repeated(xp, wide_weight, together)
+    w = xp.ones(length, acc) if weight is None else weight.astype(acc, copy=False)
 
     def block(part: slice) -> tuple[Array, Array]:
         g, scale = gy[part].astype(acc, copy=False), invstd[part]
         distance = rows[part] - mean[part, None]
         out = xp.multiply(g, distance, out=gx[part] if acc == gx.dtype else None)
         gw, gb = column_sums(xp, out, scale), column_sums(xp, g, ones[part])
-        if weights is None:
-            sum_gx = row_sums(xp, out)
-        else:
-            g = xp.multiply(g, weights[: len(g)], out=out)
-            sum_gx = row_dots(xp, g, distance)
-        distance *= (sum_gx * scale * scale / length)[:, None]
-        distance += (row_sums(xp, g) / length)[:, None]
-        xp.subtract(g, distance, out=out)
-        out *= scale[:, None]
+        distance *= (row_sums(xp, out, w) * scale * scale * (scale / length))[:, None]
+        distance += (row_sums(xp, g, w) * (scale / length))[:, None]
+        xp.multiply(g, outer(xp, scale, w), out=out)
+        out -= distance
         if acc != gx.dtype:
             gx[part] = out
         return gw, gb

@@ -194,7 +194,8 @@ def test_the_same_bits_again():
         import hashlib, numpy as np
         from gpunn import functional as F, tensor
         rng = np.random.default_rng(0)
-        x, w = (tensor(rng.standard_normal(s, np.float32), requires_grad=True) for s in ((8, 64, 28, 28), (64, 64, 3, 3)))
+        shapes = (8, 64, 28, 28), (64, 64, 3, 3)
+        x, w = (tensor(rng.standard_normal(shape, np.float32), requires_grad=True) for shape in shapes)
         y = F.max_pool2d(F.conv2d(x, w), 3, 2)
         y.backward(rng.standard_normal(y.shape, np.float32))
         print(hashlib.sha256(b"".join(a.tobytes() for a in (y.data, x.grad, w.grad))).hexdigest())

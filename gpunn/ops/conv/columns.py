@@ -17,6 +17,7 @@ from gpunn.backend import Array, accumulation_dtype, get_array_module
 from gpunn.ops.conv.geometry import Plan
 from gpunn.ops.shared.checks import Size
 from gpunn.ops.shared.chunks import chunks
+from gpunn.ops.shared.rows import unbuffered
 
 
 def takes(job: str, plan: Plan, x: Array, fused: bool) -> bool:
@@ -24,6 +25,7 @@ def takes(job: str, plan: Plan, x: Array, fused: bool) -> bool:
     return True
 
 
+@unbuffered()
 def forward(plan: Plan, x: Array, w: Array, b: Array | None, relu: bool) -> Array:
     """y (N, K, *out), with the bias b added unless it is None, and cut off at 0 if ``relu``."""
     xp, acc, (_, k, *_) = get_array_module(x), accumulation_dtype(x.dtype), plan.y_shape

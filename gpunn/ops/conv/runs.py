@@ -18,9 +18,10 @@ import numpy as np
 from gpunn.backend import Array, accumulation_dtype, get_array_module
 from gpunn.ops.conv.geometry import Plan
 from gpunn.ops.shared.chunks import chunks
+from gpunn.ops.shared.rows import unbuffered
 
 _LEAST_COPY = 1 << 12  # elements of a run of all channels that are worth a call
-_MOST_WASTE = 1.1
+_MOST_WASTE = 8  # products for nothing that an element of the columns is worth
 
 
 def takes(job: str, plan: Plan, x: Array, fused: bool) -> bool:
@@ -32,10 +33,12 @@ def takes(job: str, plan: Plan, x: Array, fused: bool) -> bool:
 def _pays(plan: Plan) -> bool:
     if prod(plan.window.kernel) == 1 or prod(plan.y_shape) == 0:
         return False
-    run, rest = plan.out[0] * prod(plan.phases.grid[1:]), prod(plan.out[1:])
-    return plan.x_shape[1] * run >= _LEAST_COPY and run <= _MOST_WASTE * plan.out[0] * rest
+    run, filters = plan.out[0] * prod(plan.phases.grid[1:]), plan.w_shape[0] // plan.groups
+    wasted = (run / prod(plan.out) - 1) * filters
+    return plan.x_shape[1] * run >= _LEAST_COPY and wasted <= _MOST_WASTE
 
 
+@unbuffered()
 def forward(plan: Plan, x: Array, w: Array, b: Array | None, relu: bool) -> Array:
     """y (N, K, *out), with the bias b added unless it is None, and cut off at 0 if ``relu``."""
     acc = accumulation_dtype(x.dtype)
@@ -51,6 +54,7 @@ def forward(plan: Plan, x: Array, w: Array, b: Array | None, relu: bool) -> Arra
     return y
 
 
+@unbuffered()
 def backward_x(plan: Plan, gy: Array, w: Array) -> Array:
     """gx (N, C, *image)."""
     acc, phases, channels = accumulation_dtype(gy.dtype), plan.phases, plan.x_shape[1]

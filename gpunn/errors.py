@@ -104,7 +104,8 @@ def check_number(op: str, **named: object) -> None:
     gpunn.errors.ArgumentError: dropout: p must be a number, got p='0.5'
     """
     for name, value in named.items():
-        check(isinstance(value, Real), ArgumentError, op, f"{name} must be a number", **{name: value})
+        if type(value) is not float and not isinstance(value, Real):  # the second takes ten times as long
+            fail(ArgumentError, op, f"{name} must be a number", **{name: value})
 
 
 def check_sizes(op: str, least: int = 1, /, **named: object) -> None:

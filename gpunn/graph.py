@@ -218,9 +218,9 @@ class Node:
         fits = g.shape == self._data.shape
         rule = "g must have the tensor's shape"
         check(fits, ShapeError, "backward", rule, g=g.shape, tensor=self._data.shape)
-        fits = g.dtype == self._data.dtype
-        rule = "g must have the tensor's dtype"
-        check(fits, DtypeError, "backward", rule, g=str(g.dtype), tensor=str(self._data.dtype))
+        if g.dtype != self._data.dtype:
+            rule = "g must have the tensor's dtype"
+            fail(DtypeError, "backward", rule, g=str(g.dtype), tensor=str(self._data.dtype))
         return g
 
 

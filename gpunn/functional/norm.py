@@ -7,7 +7,7 @@ from typing import Any
 
 from gpunn.backend import accumulation_dtype, check_array, get_array_module, is_floating, operands
 from gpunn.casting import in_float32, widened
-from gpunn.errors import ArgumentError, DtypeError, ShapeError, check, check_number
+from gpunn.errors import ArgumentError, DtypeError, ShapeError, check, check_number, fail
 from gpunn.functional.record import Input, X, Y, differentiable, kept, raw
 from gpunn.ops import norm as ops
 from gpunn.ops.norm import AlphaMode
@@ -80,8 +80,8 @@ def _statistics(x: Any) -> tuple[Any, Any]:
 def check_running(op: str, statistics: dict[str, Any]) -> None:
     """Check that the running statistics that are there can be changed: integers would be cut off."""
     for name, running in statistics.items():
-        floats = running is None or is_floating(running.dtype)
-        check(floats, DtypeError, op, f"{name} must be floats in training", dtype=str(getattr(running, "dtype", None)))
+        if running is not None and not is_floating(running.dtype):
+            fail(DtypeError, op, f"{name} must be floats in training", dtype=str(running.dtype))
 
 
 def check_momentum(op: str, momentum: float) -> None:

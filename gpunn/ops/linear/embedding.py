@@ -16,7 +16,7 @@ import numpy as np
 
 from gpunn import cuda
 from gpunn.backend import Array, accumulation_dtype, check_array, device_of, operands
-from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError, check
+from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError, check, fail
 from gpunn.ops.shared.checks import check_shape
 
 
@@ -32,7 +32,8 @@ def embedding(indices: Array, weight: Array) -> Array:
     operands(op, weight=weight)
     check(weight.ndim == 2, ShapeError, op, "weight must have the 2 dimensions (V, D)", shape=weight.shape)
     check_array(op, indices=indices)
-    check(indices.dtype.kind in "iu", DtypeError, op, "indices must be integers", dtype=str(indices.dtype))
+    if indices.dtype.kind not in "iu":
+        fail(DtypeError, op, "indices must be integers", dtype=str(indices.dtype))
     places = {"indices": device_of(indices), "weight": device_of(weight)}
     check(len(set(places.values())) == 1, DeviceError, op, "indices and weight must be on one device", **places)
     wrong = (indices < 0) | (indices >= len(weight))

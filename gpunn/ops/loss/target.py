@@ -9,7 +9,7 @@ import numpy as np
 
 from gpunn import cuda
 from gpunn.backend import Array, accumulation_dtype, check_array, device_of
-from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError, check
+from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError, check, fail
 from gpunn.ops.shared.checks import check_shape
 
 
@@ -30,9 +30,10 @@ def check_ignore_index(op: str, ignore_index: object) -> None:
 def check_target(op: str, name: str, x: Array, target: Array) -> None:
     """Check that ``target`` is an array where ``x`` is."""
     check_array(op, target=target)
-    one_device = device_of(x) == device_of(target)
-    rule = f"{name} and target must be on one device"
-    check(one_device, DeviceError, op, rule, **{name: device_of(x)}, target=device_of(target))
+    places = device_of(x), device_of(target)
+    if places[0] != places[1]:
+        rule = f"{name} and target must be on one device"
+        fail(DeviceError, op, rule, **{name: places[0]}, target=places[1])
 
 
 def _kept_rows(op: str, name: str, x: Array, target: Array, ignore_index: int | None) -> Array:
@@ -41,7 +42,8 @@ def _kept_rows(op: str, name: str, x: Array, target: Array, ignore_index: int | 
     In a captured step a wrong target counts as ignored until the step is over, and is told then.
     """
     check_target(op, name, x, target)
-    check(target.dtype.kind in "iu", DtypeError, op, "target must hold integer classes", dtype=str(target.dtype))
+    if target.dtype.kind not in "iu":
+        fail(DtypeError, op, "target must hold integer classes", dtype=str(target.dtype))
     rule = f"target must hold one class for each row of {name}"
     check(target.shape == (*x.shape[:1], *x.shape[2:]), ShapeError, op, rule, target=target.shape, **{name: x.shape})
     flat = target.reshape(-1)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gpunn.backend import Array
-from gpunn.errors import ArgumentError, DtypeError, check
+from gpunn.errors import ArgumentError, DtypeError, check, fail
 from gpunn.ops.shared.checks import Size, check_rank, check_shape, integers
 from gpunn.ops.shared.plans import OverWindows, planned
 from gpunn.ops.shared.window import Sizes, Window, on_one_row, output_size, window
@@ -113,4 +113,5 @@ def holds_elements(win: Window, size: Size, out: Size) -> bool:
 def check_place(op: str, place: Array, shape: Size, dtype: np.dtype[Any]) -> None:
     """Check ``place`` as backward needs it: a kernel reads exactly this many bytes an element."""
     check_shape(op, "place", place, shape)
-    check(place.dtype == dtype, DtypeError, op, f"place must be {dtype}", dtype=str(place.dtype))
+    if place.dtype != dtype:
+        fail(DtypeError, op, f"place must be {dtype}", dtype=str(place.dtype))

@@ -28,6 +28,8 @@ def chunks(xp: Any, count: int, nbytes: int, on_cpu: int = 0, on_gpu: int = 0) -
     [2, 4, 5]
     """
     most = (on_cpu or _CHUNK_BYTES) if xp is np else on_gpu
+    if count > 0 and (not most or count * nbytes <= most):
+        return [slice(0, count)]
     step = max(1, most // max(1, nbytes) if most else count)
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 

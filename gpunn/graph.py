@@ -1,11 +1,14 @@
 """The graph: nodes that remember what they were computed from, and ``backward``, which gives the gradients.
 
-The graph is the nodes themselves: each holds its parents and a function from its gradient to theirs. The nodes are
-Tensors (:mod:`gpunn.tensor`); this page knows nothing of what an array can do.
+A node, which is a Tensor (:mod:`gpunn.tensor`), holds an array, and the operation that it was computed by. The graph is
+the operations: each holds those that its operands were computed by, or the operands themselves where they are leaves,
+and a function from its gradient to theirs. So an array in between lives only as long as somebody needs it.
 """
 
 from __future__ import annotations
 
+import itertools
+import operator
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
@@ -53,10 +56,49 @@ _REFERENCES = 3 if sys.implementation.name == "cpython" and sys.version_info < (
 """Of an array that one place besides this file holds: there, here, and for the count; a later Python counts less."""
 
 
+class Operation:
+    """What one result was computed by: an entry of the graph."""
+
+    __slots__ = ("backward", "memories", "number", "parents", "seen", "shapes")
+
+    def __init__(self, result: Node, parents: Sequence[Node], backward: Backward) -> None:
+        self.backward: Backward = backward
+        self.parents: list[Any] = [p._operation or p if p.requires_grad else None for p in parents]
+        self.memories = [result._memory, *[p._memory for p in parents]]
+        self.shapes = [result._data.shape, *[p._data.shape for p in parents]]
+        self.seen = self.counts()  # how often each array had been changed in place when the result was computed
+        self.number = _next_number()
+
+    def counts(self) -> list[int]:
+        return [memory[0] for memory in self.memories]
+
+    def pass_on(self, gy: Array, pending: dict[int, Array]) -> None:
+        """Add the gradients of the parents to ``pending``, given that of the result."""
+        if self.seen != self.counts():
+            rule = "an array of this graph was changed in place after it was computed with"
+            fail(GraphError, "backward", rule, result=self.shapes[0], operands=self.shapes[1:])
+        needs = tuple([p is not None and (type(p) is Operation or p.requires_grad) for p in self.parents])
+        for parent, needed, gradient in zip(self.parents, needs, self.backward(gy, needs), strict=True):
+            if needed and gradient is not None:
+                earlier = pending.get(id(parent))
+                if earlier is not None:
+                    with device_context(gradient):  # after a transfer it is not where gy is
+                        gradient = earlier + gradient
+                if not is_array(gradient):  # a sum of arrays without dimensions is a number
+                    gradient = get_array_module(gy).asarray(gradient)
+                pending[id(parent)] = gradient
+
+    def free(self) -> None:
+        self.backward, self.parents, self.memories, self.seen = _freed, [], [], []
+
+
+_next_number = itertools.count().__next__
+
+
 class Node:
     """An array, its gradient, and how it was computed."""
 
-    __slots__ = ("__weakref__", "_backward", "_data", "_memory", "_parents", "_seen", "grad", "requires_grad")
+    __slots__ = ("__weakref__", "_data", "_memory", "_operation", "grad", "requires_grad")
 
     def __init__(self, data: Array, requires_grad: bool = False) -> None:
         if requires_grad and not is_floating(data.dtype):
@@ -64,12 +106,10 @@ class Node:
         self._data = data
         self.requires_grad = requires_grad
         self.grad: Array | None = None
-        self._parents: tuple[Node, ...] = ()
-        self._backward: Backward | None = None
+        self._operation: Operation | None = None
         # How often data was changed in place, and whether others hold the memory, who do not tell when they change it:
         # one list for all nodes on the same memory.
-        self._memory = [0, False]
-        self._seen: tuple[int, ...] = ()  # the counts of this node and its parents when this was computed
+        self._memory: list[int] = [0, False]
 
     @property
     def data(self) -> Array:
@@ -96,7 +136,7 @@ class Node:
 
     def __getstate__(self) -> object:
         rule = "a result holds the graph it was computed by, and cannot be copied or pickled: detach() it first"
-        check(self._backward is None, GraphError, "copy", rule, shape=self._data.shape)
+        check(self._operation is None, GraphError, "copy", rule, shape=self._data.shape)
         return super().__getstate__()
 
     # ---- recording ------------------------------------------------------------------------------------------------
@@ -107,25 +147,17 @@ class Node:
             self.requires_grad = True
             for observer in observers.get():
                 backward = observer.around_gradient(backward)
-            self._parents, self._backward = tuple(parents), backward
-            self._seen = self._counts()
+            self._operation = Operation(self, parents, backward)
         return self
 
     def sharing_memory(self, other: Node) -> Self:
         """This node; if its array lies in the memory of that of ``other``, a change of one is a change of the other."""
         if get_array_module(self._data).may_share_memory(self._data, other._data):
             self._memory = other._memory
-            self._seen = self._counts() if self._parents else ()
+            if self._operation is not None:
+                self._operation.memories[0] = self._memory
+                self._operation.seen = self._operation.counts()
         return self
-
-    def _counts(self) -> tuple[int, ...]:
-        return self._memory[0], *[parent._memory[0] for parent in self._parents]
-
-    def _check_unchanged(self) -> None:
-        if self._seen and self._seen != self._counts():
-            rule = "an array of this graph was changed in place after it was computed with"
-            operands = [parent._data.shape for parent in self._parents]
-            fail(GraphError, "backward", rule, result=self._data.shape, operands=operands)
 
     # ---- the gradient ---------------------------------------------------------------------------------------------
 
@@ -150,35 +182,27 @@ class Node:
         run(self._first_gradient(g), retain_graph)
 
     def _go_back(self, g: Array, retain_graph: bool) -> None:
-        pending: dict[int, Array] = {id(self): g}
-        for node in self._topological_order():
-            gy = pending.pop(id(node), None)
+        start = self._operation or self
+        pending: dict[int, Array] = {id(start): g}
+        del g  # of a gradient that nobody else holds no copy is made
+        for entry in _in_order(start):
+            gy = pending.pop(id(entry), None)
             if gy is None:
                 continue
             with device_context(gy):  # nodes of one graph may lie on several GPUs
-                node._pass_on(gy, pending)
-            if node._backward is not None and not retain_graph:
-                node._backward, node._parents, node._seen = _freed, (), ()
+                if type(entry) is Operation:
+                    entry.pass_on(gy, pending)
+                else:
+                    entry._take(gy)
+            if type(entry) is Operation and not retain_graph:
+                entry.free()
 
-    def _pass_on(self, gy: Array, pending: dict[int, Array]) -> None:
-        """Keep ``gy`` if this node is a leaf, else add the gradients of its parents to ``pending``."""
-        if self._backward is None:
-            if self.grad is not None:
-                self.grad = self.grad + gy
-            else:
-                self.grad = gy if sys.getrefcount(gy) <= _REFERENCES and _owns_memory(gy) else gy.copy()
-            return
-        self._check_unchanged()
-        needs = tuple([parent.requires_grad for parent in self._parents])
-        for parent, gradient in zip(self._parents, self._backward(gy, needs), strict=True):
-            if parent.requires_grad and gradient is not None:
-                earlier = pending.get(id(parent))
-                if earlier is not None:
-                    with device_context(gradient):  # after a transfer it is not where gy is
-                        gradient = earlier + gradient
-                if not is_array(gradient):  # a sum of arrays without dimensions is a number
-                    gradient = get_array_module(parent._data).asarray(gradient)
-                pending[id(parent)] = gradient
+    def _take(self, gy: Array) -> None:
+        """Add ``gy`` to the gradient of this leaf."""
+        if self.grad is not None:
+            self.grad = self.grad + gy
+        else:
+            self.grad = gy if sys.getrefcount(gy) <= _REFERENCES and _owns_memory(gy) else gy.copy()
 
     def _first_gradient(self, g: Array | None) -> Array:
         xp = get_array_module(self._data)
@@ -199,20 +223,29 @@ class Node:
         check(fits, DtypeError, "backward", rule, g=str(g.dtype), tensor=str(self._data.dtype))
         return g
 
-    def _topological_order(self) -> list[Node]:
-        """This node first, each before its parents. Iterative: recurrent graphs are deeper than Python's stack."""
-        order: list[Node] = []
-        visited: set[int] = set()
-        stack: list[tuple[Node, bool]] = [(self, False)]
-        while stack:
-            node, parents_done = stack.pop()
-            if parents_done:
-                order.append(node)
-            elif id(node) not in visited:
-                visited.add(id(node))
-                stack.append((node, True))
-                stack += [(parent, False) for parent in node._parents if parent.requires_grad]
-        return order[::-1]
+
+def _in_order(start: Operation | Node) -> list[Any]:
+    """``start`` and all that it was computed by: each result before its operands, leaves last.
+
+    What was recorded later is not computed with earlier: operations need only be sorted by their numbers.
+    """
+    found: dict[int, Any] = {id(start): start}
+    leaves, operations, left = [], [], [start]
+    while left:
+        entry = left.pop()
+        if type(entry) is not Operation:
+            leaves.append(entry)
+            continue
+        operations.append(entry)
+        for parent in entry.parents:
+            if parent is not None and id(parent) not in found:
+                found[id(parent)] = parent
+                left.append(parent)
+    operations.sort(key=_number_of, reverse=True)
+    return operations + leaves
+
+
+_number_of = operator.attrgetter("number")
 
 
 def _freed(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:

@@ -388,7 +388,7 @@ class Tensor(Node):
     def _not_a_leaf(self, sign: str) -> Tensor:
         """This tensor, unless it is a parameter: ``p += y`` would leave it as it was, and p name another tensor."""
         rule = f"the parameter p would stay as it was: write p[...] = p {sign} y within no_grad"
-        check(self._backward is not None or not self.requires_grad, GraphError, f"{sign}=", rule, shape=self.shape)
+        check(self._operation is not None or not self.requires_grad, GraphError, f"{sign}=", rule, shape=self.shape)
         return self
 
 

@@ -127,6 +127,18 @@ def test_backward_frees_the_graph():
         y.backward()
 
 
+def test_what_no_gradient_needs_is_given_up_before_the_backward_pass():
+    """The gradient of ReLU needs its result, that of convolution its operands: what lies between is nobody's."""
+    x, w = tensor(np.ones((1, 1, 4, 4)), requires_grad=True), tensor(np.ones((1, 1, 3, 3)), requires_grad=True)
+    between = F.conv2d(x, w)
+    array = weakref.ref(between.data)
+    y = F.relu(between)
+    del between
+    assert array() is None
+    y.sum().backward()
+    np.testing.assert_array_equal(w.grad, np.full((1, 1, 3, 3), 4.0))
+
+
 def test_retain_graph():
     x = tensor([3.0], requires_grad=True)
     y = (x * x).sum()

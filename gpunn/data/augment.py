@@ -40,14 +40,16 @@ def jitter(
     columns = sin * row + cos * column + centre[1] + offset[1]
 
     # A border of zeros on each side; what is read from beyond it is zero as well, so it may be read at its edge.
-    padded = xp.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1))).transpose(0, 2, 3, 1)  # (N, H + 2, W + 2, C)
+    padded = xp.zeros((n, height + 2, width + 2, x.shape[1]), x.dtype)
+    padded[:, 1:-1, 1:-1] = x.transpose(0, 2, 3, 1)
     rows, columns = np.clip(rows + 1, 0, height + 1), np.clip(columns + 1, 0, width + 1)
     top, left = np.minimum(rows.astype(int), height), np.minimum(columns.astype(int), width)
     down, right = (a.astype(x.dtype)[..., np.newaxis] for a in (rows - top, columns - left))  # weights in [0, 1]
-    image = np.arange(n)[:, np.newaxis, np.newaxis]
-    i, top, left, down, right = (asarray(a, device_of(x)) for a in (image, top, left, down, right))
-    upper = (1 - right) * padded[i, top, left] + right * padded[i, top, left + 1]
-    lower = (1 - right) * padded[i, top + 1, left] + right * padded[i, top + 1, left + 1]
+    first = (np.arange(n)[:, np.newaxis, np.newaxis] * (height + 2) + top) * (width + 2) + left
+    first, down, right = (asarray(a, device_of(x)) for a in (first, down, right))
+    pixels, below = padded.reshape(-1, x.shape[1]), width + 2
+    upper = (1 - right) * pixels.take(first, 0) + right * pixels.take(first + 1, 0)
+    lower = (1 - right) * pixels.take(first + below, 0) + right * pixels.take(first + below + 1, 0)
     return xp.ascontiguousarray(((1 - down) * upper + down * lower).transpose(0, 3, 1, 2))
 
 

@@ -24,7 +24,11 @@ def takes(job: str, plan: Plan, x: Array, fused: bool) -> bool:
     """True for float32 on the CPU where the library is, unless kernels are emulated."""
     if not onednn.takes(x) or cuda.takes(x) or 0 in plan.y_shape or 0 in plan.x_shape:
         return False
-    return onednn.job(_work(plan), _JOBS[job], *_settings(plan)) is not None
+    served = plan.served_by_onednn.get(job)
+    if served is None:
+        served = onednn.job(_work(plan), _JOBS[job], *_settings(plan)) is not None
+        plan.served_by_onednn[job] = served
+    return served
 
 
 def forward(plan: Plan, x: Array, w: Array, b: Array | None, relu: bool) -> Array:

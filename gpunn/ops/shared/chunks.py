@@ -106,13 +106,16 @@ def by_element(xp: Any, work: Callable[..., object], *arrays: Array, wide: bool 
 
 def cut_off(xp: Any, x: Array, out: Array) -> Array:
     """``max(x, 0)``, written to ``out``; NaN stays NaN."""
-    if xp is not np or x.ndim != 1 or x.nbytes > _BLOCK_BYTES:
+    if xp is not np or x.ndim != 1 or x.size > _ZEROS:
         return xp.maximum(x, 0, out=out)
     return np.maximum(x, _zeros(x.dtype)[: x.size], out=out)  # three times as fast as with a single 0
 
 
+_ZEROS = _BLOCK_BYTES // 4
+
+
 @lru_cache(8)
 def _zeros(dtype: Any) -> Array:
-    zeros = np.zeros(_BLOCK_BYTES // dtype.itemsize, dtype)
+    zeros = np.zeros(_ZEROS, dtype)
     zeros.flags.writeable = False
     return zeros

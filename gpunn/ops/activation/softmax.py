@@ -81,6 +81,7 @@ def log_softmax_backward(gy: Array, y: Array, axis: int = -1) -> Array:
     return _along(xp, block, axis, gy, y)
 
 
+@unbuffered
 def _along(xp: Any, work: Callable[..., None], axis: int, *arrays: Array) -> Array:
     """``work(result, *arrays)`` for blocks (M, length of the axis, ...) of arrays of one shape, wide."""
     first, acc = arrays[0], accumulation_dtype(arrays[0].dtype)
@@ -97,8 +98,7 @@ def _along(xp: Any, work: Callable[..., None], axis: int, *arrays: Array) -> Arr
             work(wide, *[a.astype(acc) for a in given])
             out[...] = wide
 
-    with unbuffered():
-        each_block(xp, block, len(planes[0]), length * inner * acc.itemsize)
+    each_block(xp, block, len(planes[0]), length * inner * acc.itemsize)
     return result
 
 

@@ -25,7 +25,7 @@ def takes(job: str, plan: Plan, x: Array, fused: bool) -> bool:
     return True
 
 
-@unbuffered()
+@unbuffered
 def forward(plan: Plan, x: Array, w: Array, b: Array | None, relu: bool) -> Array:
     """y (N, K, *out), with the bias b added unless it is None, and cut off at 0 if ``relu``."""
     xp, acc, (_, k, *_) = get_array_module(x), accumulation_dtype(x.dtype), plan.y_shape

@@ -38,7 +38,7 @@ def _pays(plan: Plan) -> bool:
     return plan.x_shape[1] * run >= _LEAST_COPY and wasted <= _MOST_WASTE
 
 
-@unbuffered()
+@unbuffered
 def forward(plan: Plan, x: Array, w: Array, b: Array | None, relu: bool) -> Array:
     """y (N, K, *out), with the bias b added unless it is None, and cut off at 0 if ``relu``."""
     acc = accumulation_dtype(x.dtype)
@@ -54,7 +54,7 @@ def forward(plan: Plan, x: Array, w: Array, b: Array | None, relu: bool) -> Arra
     return y
 
 
-@unbuffered()
+@unbuffered
 def backward_x(plan: Plan, gy: Array, w: Array) -> Array:
     """gx (N, C, *image)."""
     acc, phases, channels = accumulation_dtype(gy.dtype), plan.phases, plan.x_shape[1]

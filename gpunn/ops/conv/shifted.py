@@ -42,7 +42,7 @@ def forward(plan: Plan, x: Array, w: Array, b: Array | None, relu: bool) -> Arra
     return y
 
 
-@unbuffered()
+@unbuffered
 def backward_x(plan: Plan, gy: Array, w: Array) -> Array:
     """gx (N, C, H, W) from gy (N, K, OH, OW)."""
     xp, acc, phases = get_array_module(gy), accumulation_dtype(gy.dtype), plan.phases

@@ -18,7 +18,7 @@ def takes(x: Array) -> bool:
     return True
 
 
-@unbuffered()
+@unbuffered
 def statistics(x: Array) -> tuple[Array, Array]:
     """Mean and biased variance of each channel."""
     xp, acc, rows = get_array_module(x), accumulation_dtype(x.dtype), _rows(x)
@@ -38,7 +38,7 @@ def statistics(x: Array) -> tuple[Array, Array]:
     return mean, _over_images(of_rows, x) / count
 
 
-@unbuffered()
+@unbuffered
 def apply(x: Array, mean: Array, scale: Array, shift: Array, relu: bool) -> Array:
     """``scale (x - mean) + shift``, cut off at 0 if ``relu``."""
     xp, rows, y = get_array_module(x), _rows(x), get_array_module(x).empty(x.shape, x.dtype)
@@ -58,7 +58,7 @@ def apply(x: Array, mean: Array, scale: Array, shift: Array, relu: bool) -> Arra
     return y
 
 
-@unbuffered()
+@unbuffered
 def backward(
     gy: Array, x: Array, mean: Array, scale: Array, shift: Array, relu: bool, through: Through
 ) -> tuple[Array, Array, Array]:

@@ -14,7 +14,7 @@ def takes(x: Array) -> bool:
     return True
 
 
-@unbuffered()
+@unbuffered
 def forward(x: Array, groups: int, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:
     """y, and the mean and variance of each group, (N, groups)."""
     xp, acc, n = get_array_module(x), accumulation_dtype(x.dtype), x.shape[0]
@@ -39,7 +39,7 @@ def forward(x: Array, groups: int, weight: Array | None, bias: Array | None, eps
     return y, mean.reshape(n, groups), var.reshape(n, groups)
 
 
-@unbuffered()
+@unbuffered
 def backward(
     gy: Array, x: Array, mean: Array, var: Array, weight: Array | None, eps: float
 ) -> tuple[Array, Array, Array]:

@@ -12,7 +12,7 @@ def takes(rows: Array) -> bool:
     return True
 
 
-@unbuffered()
+@unbuffered
 def forward(rows: Array, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:
     """y (R, P), and the mean and variance of each row."""
     xp, acc, (count, length) = get_array_module(rows), accumulation_dtype(rows.dtype), rows.shape
@@ -36,7 +36,7 @@ def forward(rows: Array, weight: Array | None, bias: Array | None, eps: float) -
     return y, mean, var
 
 
-@unbuffered()
+@unbuffered
 def backward(
     gy: Array, rows: Array, mean: Array, var: Array, weight: Array | None, eps: float
 ) -> tuple[Array, Array, Array]:

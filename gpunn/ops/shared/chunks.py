@@ -15,6 +15,7 @@ from gpunn.cpu import threads
 # these lose more to the calls than they gain; much larger ones leave the cache.
 _CHUNK_BYTES = 2 << 20
 _BLOCK_BYTES = 1 << 19
+_SMALL = 1 << 14  # elements; so few stay in the cache, and views of them take longer than they save
 _LEAST_BLOCKS = 4  # fewer are done before another thread has begun
 
 
@@ -78,12 +79,17 @@ def sum_over_blocks(xp: Any, work: Callable[[slice], Sequence[Array]], count: in
 def by_element(xp: Any, work: Callable[..., object], *arrays: Array, wide: bool = True) -> Array:
     """``work(out, *arrays)``, which writes a function of the elements of arrays of one shape, in blocks.
 
-    It works in one dimension, in the dtype of sums if ``wide``; the result has the shape and dtype of the first array.
+    It works in the dtype of sums if ``wide``, on large arrays in one dimension; the result has the shape and dtype of
+    the first array.
 
     >>> by_element(np, lambda out, x: np.square(x, out=out), np.float16([[1, 2]]))
     array([[1., 4.]], dtype=float16)
     """
     first = arrays[0]
+    if first.ndim > 0 and first.size <= _SMALL and (not wide or accumulation_dtype(first.dtype) == first.dtype):
+        y = xp.empty(first.shape, first.dtype)
+        work(y, *arrays)
+        return y
     y, acc = xp.empty(first.shape, first.dtype), accumulation_dtype(first.dtype) if wide else first.dtype
     result, flat = y.reshape(-1), [a.reshape(-1) for a in arrays]
 
@@ -101,14 +107,17 @@ def by_element(xp: Any, work: Callable[..., object], *arrays: Array, wide: bool 
 
 
 def cut_off(xp: Any, x: Array, out: Array) -> Array:
-    """``max(x, 0)``, written to ``out``; NaN stays NaN. Of contiguous arrays in one dimension."""
-    if xp is not np or x.size > _BLOCK_BYTES:
+    """``max(x, 0)``, written to ``out``; NaN stays NaN."""
+    if xp is not np or x.ndim != 1 or x.size > _ZEROS:
         return xp.maximum(x, 0, out=out)
     return np.maximum(x, _zeros(x.dtype)[: x.size], out=out)  # three times as fast as with a single 0
 
 
+_ZEROS = _BLOCK_BYTES // 4
+
+
 @lru_cache(8)
 def _zeros(dtype: Any) -> Array:
-    zeros = np.zeros(_BLOCK_BYTES // dtype.itemsize, dtype)
+    zeros = np.zeros(_ZEROS, dtype)
     zeros.flags.writeable = False
     return zeros

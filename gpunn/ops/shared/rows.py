@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from gpunn.backend import Array
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _SHORT = 4096  # elements that BLAS adds with a rounding that does not matter; NumPy adds by halves
 _FEW = 64  # elements that are not worth a call of BLAS
@@ -70,18 +72,25 @@ def repeated(xp: Any, a: Array, rows: int) -> Array:
     return whole if xp is not np or len(a) > 2 * _BUFFER else np.ascontiguousarray(whole)
 
 
-@contextmanager
-def unbuffered() -> Iterator[None]:
-    """Within it NumPy computes with a column (R, 1) beside a matrix (R, P) without copying it into a buffer first.
+def unbuffered(function: Function) -> Function:
+    """``function``, in which NumPy computes with a column (R, 1) beside a matrix (R, P) without a copy in a buffer.
 
-    It does so for rows of less than ``np.getbufsize()`` elements, and takes twice the time. What mixes dtypes does need
-    the buffer.
+    It makes one for rows of less than ``np.getbufsize()`` elements, and takes twice the time. What mixes dtypes does
+    need the buffer.
     """
-    before = np.setbufsize(_BUFFER)
-    try:
-        yield
-    finally:
-        np.setbufsize(before)
+
+    @wraps(function)
+    def called(*arguments: Any) -> Any:
+        if not any(type(a) is np.ndarray and a.size >= _LARGE for a in arguments):
+            return function(*arguments)
+        before = np.setbufsize(_BUFFER)
+        try:
+            return function(*arguments)
+        finally:
+            np.setbufsize(before)
+
+    return cast(Function, called)
 
 
+_LARGE = 1 << 14  # elements of an array for which a change of the buffer is worth its time
 _BUFFER = 256

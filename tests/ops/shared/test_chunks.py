@@ -55,6 +55,7 @@ SUMS = {  # BLAS adds the elements of a row in an order that depends on how many
 def small_chunks(monkeypatch):
     monkeypatch.setattr(chunks, "_CHUNK_BYTES", 700)
     monkeypatch.setattr(chunks, "_BLOCK_BYTES", 700)
+    monkeypatch.setattr(chunks, "_SMALL", 0)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -14,6 +14,7 @@ from gpunn.cpu import onednn
 from gpunn.ops import conv, pool
 from gpunn.ops.activation import onednn as eltwise
 from gpunn.ops.conv import columns, ways
+from gpunn.ops.linear import affine
 from gpunn.ops.norm import layer
 from gpunn.ops.pool import ways as pool_ways
 from gpunn.ops.shared.routes import route
@@ -95,6 +96,8 @@ def test_onednn_does_the_work_where_it_is_loaded():
         assert route(ways.ROUTES, "forward", plan, x, False).__name__ == "gpunn.ops.conv.tiled"
     for plan in (pool.max_plan(2, x.shape, 3, 2, 1), pool.avg_plan(2, x.shape, 2)):
         assert route(pool_ways.ROUTES, plan, x).__name__ == "gpunn.ops.pool.onednn"
+    assert route(affine.ROUTES, 128, (128, 128), x).__name__ == "gpunn.ops.linear.affine_onednn"
+    assert route(affine.ROUTES, 2, (64, 64), x).__name__ == "gpunn.ops.linear.affine_product"
     assert route(layer.ROUTES, x.reshape(32, 64)).__name__ == "gpunn.ops.norm.layer_onednn"
     for name in ("sigmoid", "tanh", "gelu", "gelu, tanh", "silu"):
         assert eltwise.forward(name, x) is not None

@@ -1,0 +1,42 @@
+"""The affine map on any array module: products of matrices, by :mod:`gpunn.ops.array.product`."""
+
+from __future__ import annotations
+
+from gpunn.backend import Array, accumulation_dtype
+from gpunn.ops.array.product import product
+
+
+def takes(rows: int, w_shape: tuple[int, ...], x: Array) -> bool:
+    """Whatever comes."""
+    return True
+
+
+def forward(x: Array, w: Array, b: Array | None) -> Array:
+    """y (..., out)."""
+    acc = accumulation_dtype(x.dtype)
+    y = _times(x.astype(acc, copy=False), w.T.astype(acc, copy=False))
+    if b is not None:
+        y += b.astype(acc, copy=False)
+    return y.astype(x.dtype, copy=False)
+
+
+def backward_x(gy: Array, w: Array) -> Array:
+    """gx (..., in)."""
+    acc = accumulation_dtype(gy.dtype)
+    return _times(gy.astype(acc, copy=False), w.astype(acc, copy=False)).astype(gy.dtype, copy=False)
+
+
+def backward_w(gy: Array, x: Array) -> Array:
+    """gw (out, in)."""
+    acc = accumulation_dtype(gy.dtype)
+    rows_gy = gy.reshape(-1, gy.shape[-1]).astype(acc, copy=False)
+    rows_x = x.reshape(-1, x.shape[-1]).astype(acc, copy=False)
+    return product(rows_gy.T, rows_x).astype(gy.dtype, copy=False)
+
+
+def _times(x: Array, matrix: Array) -> Array:
+    """Each row of x, of any number of axes, times the matrix."""
+    if x.ndim == 2:
+        return product(x, matrix)
+    rows = x.reshape(x.size // x.shape[-1] if x.size else 0, x.shape[-1])
+    return product(rows, matrix).reshape(*x.shape[:-1], matrix.shape[1])

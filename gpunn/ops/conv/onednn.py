@@ -15,6 +15,7 @@ from gpunn.ops.shared.checks import Size
 from gpunn.ops.shared.window import Window
 
 _DIRECT = 1
+_FEW_CHANNELS, _SMALL_IMAGE = 8, 8
 _NANOSECONDS = 0.02  # of a product and its sum, about
 _X, _W, _B, _Y = 1, 33, 41, 17
 _GX, _GW, _GY = 129, 161, 145
@@ -22,13 +23,23 @@ _GX, _GW, _GY = 129, 161, 145
 
 def takes(job: str, plan: Plan, x: Array, fused: bool) -> bool:
     """True for float32 on the CPU where the library is, unless kernels are emulated."""
-    if not onednn.takes(x) or cuda.takes(x) or 0 in plan.y_shape or 0 in plan.x_shape:
+    if not onednn.takes(x, _pays(job, plan, fused)) or cuda.takes(x) or 0 in plan.y_shape or 0 in plan.x_shape:
         return False
     served = plan.served_by_onednn.get(job)
     if served is None:
         served = onednn.job(_work(plan), _JOBS[job], *_settings(plan)) is not None
         plan.served_by_onednn[job] = served
     return served
+
+
+def _pays(job: str, plan: Plan, fused: bool) -> bool:
+    """Whether it is faster than what NumPy does: not where it computes with padding for most of 16 channels, nor where
+    filters of one pixel are a product of matrices as the arrays lie."""
+    if job == "backward_x" and 1 < plan.w_shape[1] <= _FEW_CHANNELS and min(plan.image) > _SMALL_IMAGE:
+        return False
+    if job == "backward_x" and plan.x_shape[1] == 1:
+        return False
+    return job == "backward_w" or fused or not plan.is_one_pixel
 
 
 def forward(plan: Plan, x: Array, w: Array, b: Array | None, relu: bool) -> Array:

@@ -1,6 +1,6 @@
 """Activations of float32 by oneDNN, on the CPU: those that it computes as exactly as NumPy does, and faster.
 
-Its ELU and softplus lose the digits near 0, its ReLU and hardsigmoid give numbers for NaN.
+Its ELU and softplus lose the digits near 0, its ReLU, but for the gradient, and hardsigmoid give numbers for NaN.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ from gpunn.cpu import onednn
 from gpunn.ops.shared.chunks import chunks
 
 _FROM_Y = 0x100  # the algorithms whose derivative is taken from the output
-_ALGORITHMS = {"sigmoid": _FROM_Y + 4, "tanh": _FROM_Y + 1, "gelu": 0x31, "gelu, tanh": 0x2B, "silu": 0x2C}
-_ALPHA, _BETA = 1.0, 0.0  # of SiLU, x sigmoid(alpha x); the others have no such settings
-_OF_Y = ("sigmoid", "tanh")
+_ALGORITHMS = {  # and the alpha of it: of SiLU, x sigmoid(alpha x), and ReLU, alpha x below 0
+    "sigmoid": (_FROM_Y + 4, 0.0), "tanh": (_FROM_Y + 1, 0.0), "relu": (0x20, 0.0),
+    "gelu": (0x31, 0.0), "gelu, tanh": (0x2B, 0.0), "silu": (0x2C, 1.0),
+}  # fmt: skip
+_BETA = 0.0  # they have no other setting
+_OF_Y = ("sigmoid", "tanh", "relu")  # their gradients are taken from y; -infinity does them no harm
 _BLOCK_BYTES = 1 << 20  # what is looked through for -infinity is still in the cache when it is computed with
 _NANOSECONDS = 0.5  # of an element, about
 _LEAST_SIZE = 1024  # below, the call takes longer than NumPy's
@@ -37,17 +40,31 @@ def forward(name: str, x: Array) -> Array | None:
     return y if _in_blocks(_forward, name, x, y) else None
 
 
-def backward(name: str, gy: Array, data: Array) -> Array | None:
-    """The gradient with respect to x, where ``data`` is y or x; None as in :func:`forward`."""
+def backward(name: str, gy: Array, data: Array, usual: bool = False) -> Array | None:
+    """The gradient with respect to x, where ``data`` is y or x; None as in :func:`forward`.
+
+    ``usual`` says that this computed ``data``, which so holds no -infinity.
+    """
     if not takes(data):
         return None
     gx, data, gy = np.empty(gy.shape, gy.dtype), np.ascontiguousarray(data), np.ascontiguousarray(gy)
-    return gx if _in_blocks(_backward, name, data, gy, gx) else None
+    return gx if _in_blocks(_backward, name, data, gy, gx, usual=usual) else None
 
 
-def _in_blocks(make: Any, name: str, *arrays: Array) -> bool:
+def logistic(x: Array, out: Array) -> bool:
+    """Write the sigmoid of x, a block of an array that this takes, by one thread; False if x holds NaN or -infinity.
+
+    ``x * out`` is a number then, however far x is from 0.
+    """
+    if not (x.flags.c_contiguous and x.min() > -np.inf):
+        return False
+    _run(_forward, "sigmoid", x, out, threads=False)
+    return True
+
+
+def _in_blocks(make: Any, name: str, *arrays: Array, usual: bool = False) -> bool:
     """Whether the first of the arrays could be computed with."""
-    if name in _OF_Y:
+    if usual or name in _OF_Y:
         _run(make, name, *arrays)
         return True
     flat = [a.reshape(-1) for a in arrays]
@@ -58,25 +75,25 @@ def _in_blocks(make: Any, name: str, *arrays: Array) -> bool:
     return True
 
 
-def _run(make: Any, name: str, *arrays: Array) -> None:
-    run = onednn.job(arrays[0].size * _NANOSECONDS, make, _ALGORITHMS[name], arrays[0].size)
+def _run(make: Any, name: str, *arrays: Array, threads: bool = True) -> None:
+    run = onednn.job(arrays[0].size * _NANOSECONDS * threads, make, *_ALGORITHMS[name], arrays[0].size)
     assert run is not None
     run(*arrays)
 
 
-def _forward(algorithm: int, size: int) -> onednn.Job:
+def _forward(algorithm: int, alpha: float, size: int) -> onednn.Job:
     flat = onednn.Layout((size,))
-    return onednn.Job(_described(algorithm, flat), [(_X, flat, False), (_Y, flat, True)])
+    return onednn.Job(_described(algorithm, alpha, flat), [(_X, flat, False), (_Y, flat, True)])
 
 
-def _backward(algorithm: int, size: int) -> onednn.Job:
+def _backward(algorithm: int, alpha: float, size: int) -> onednn.Job:
     flat = onednn.Layout((size,))
     own = onednn.Description(
-        "eltwise_backward", algorithm, flat, flat, flat, _ALPHA, _BETA, _described(algorithm, flat)
+        "eltwise_backward", algorithm, flat, flat, flat, alpha, _BETA, _described(algorithm, alpha, flat)
     )
     data = _Y if algorithm >= _FROM_Y else _X
-    return onednn.Job(own, [(data, flat, False), (_GY, flat, False), (_GX, flat, True)])
+    return onednn.Job(own, [(data, flat, False), (_GY, flat, False), (_GX, flat, True)], aligned=True)
 
 
-def _described(algorithm: int, flat: onednn.Layout) -> onednn.Description:
-    return onednn.Description("eltwise_forward", onednn.FORWARD, algorithm, flat, flat, _ALPHA, _BETA)
+def _described(algorithm: int, alpha: float, flat: onednn.Layout) -> onednn.Description:
+    return onednn.Description("eltwise_forward", onednn.FORWARD, algorithm, flat, flat, alpha, _BETA)

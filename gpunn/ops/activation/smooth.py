@@ -41,30 +41,20 @@ def silu(x: Array) -> Array:
     >>> silu(np.array([0.0, 2.0, -1000.0])).round(4).tolist()
     [0.0, 1.7616, -0.0]
     """
-    xp = operands("silu", x=x)
-    if (known := onednn.forward("silu", x)) is not None:
-        return known
-
-    def block(y: Array, x: Array) -> None:
-        s, _ = _sigmoids(xp, xp.clip(x, -_FAR, _largest_exponent(x.dtype), out=y))
-        xp.clip(x, -_FAR, math.inf, out=y)
-        y *= s
-
-    return by_element(xp, block, x)
+    return _silu(operands("silu", x=x), x)[0]
 
 
-def silu_and_slope(x: Array) -> tuple[Array, Array | None]:
-    """silu and its derivative, formed together; None where :func:`silu_backward` had better form it from x.
+def silu_and_slope(x: Array) -> tuple[Array, Array | bool | None]:
+    """silu and its derivative, formed together, or what else :func:`silu_backward` takes in its place.
 
     >>> y, slope = silu_and_slope(np.array([0.0, 2.0]))
     >>> y.round(4).tolist(), slope.round(4).tolist()
     ([0.0, 1.7616], [0.5, 1.0908])
     """
     xp = operands("silu", x=x)
-    if (known := onednn.forward("silu", x)) is not None:
-        return known, None
-    if not _keeps_slope(xp, x):
-        return silu(x), None
+    if onednn.takes(x) or not _keeps_slope(xp, x):
+        y, usual = _silu(xp, x)
+        return y, usual or None
 
     def block(y: Array, x: Array, slope: Array) -> None:
         s = _silu_slope(xp, x, slope)
@@ -75,12 +65,28 @@ def silu_and_slope(x: Array) -> tuple[Array, Array | None]:
     return by_element(xp, block, x, slope), slope
 
 
-def silu_backward(gy: Array, x: Array, slope: Array | None = None) -> Array:
+def _silu(xp: Any, x: Array) -> tuple[Array, bool]:
+    """silu, and whether oneDNN had a hand in all of it."""
+    fast, others = onednn.takes(x), list[bool]()
+
+    def block(y: Array, x: Array) -> None:
+        if fast and onednn.logistic(x, y):
+            y *= x
+            return
+        others.append(True)
+        s, _ = _sigmoids(xp, xp.clip(x, -_FAR, _largest_exponent(x.dtype), out=y))
+        xp.clip(x, -_FAR, math.inf, out=y)
+        y *= s
+
+    return by_element(xp, block, x), fast and not others
+
+
+def silu_backward(gy: Array, x: Array, slope: Array | bool | None = None) -> Array:
     """``gy (s + x s (1 - s))`` with s = sigmoid(x); ``slope`` is what :func:`silu_and_slope` gave."""
     xp = checked("silu_backward", gy, x=x)
-    if slope is not None:
+    if slope is not None and slope is not True:
         return _times(xp, gy, slope)
-    if (known := onednn.backward("silu", gy, x)) is not None:
+    if (known := onednn.backward("silu", gy, x, slope is True)) is not None:
         return known
 
     def block(gx: Array, gy: Array, x: Array) -> None:
@@ -122,8 +128,8 @@ def gelu(x: Array, approximate: Approximate = "none") -> Array:
     return by_element(xp, by_phi if name == "gelu" else by_tanh, x)
 
 
-def gelu_and_slope(x: Array, approximate: Approximate = "none") -> tuple[Array, Array | None]:
-    """gelu and its derivative, formed together; None where :func:`gelu_backward` had better form it from x.
+def gelu_and_slope(x: Array, approximate: Approximate = "none") -> tuple[Array, Array | bool | None]:
+    """gelu and its derivative, formed together, or what else :func:`gelu_backward` takes in its place.
 
     >>> y, slope = gelu_and_slope(np.array([0.0, 1.0]))
     >>> y.round(4).tolist(), slope.round(4).tolist()
@@ -131,7 +137,7 @@ def gelu_and_slope(x: Array, approximate: Approximate = "none") -> tuple[Array, 
     """
     xp, name = operands("gelu", x=x), _gelu("gelu", approximate)
     if (known := onednn.forward(name, x)) is not None:
-        return known, None
+        return known, True
     if not _keeps_slope(xp, x):
         return gelu(x, approximate), None
 
@@ -147,15 +153,15 @@ def gelu_and_slope(x: Array, approximate: Approximate = "none") -> tuple[Array, 
     return by_element(xp, by_phi if name == "gelu" else by_tanh, x, slope), slope
 
 
-def gelu_backward(gy: Array, x: Array, approximate: Approximate = "none", slope: Array | None = None) -> Array:
+def gelu_backward(gy: Array, x: Array, approximate: Approximate = "none", slope: Array | bool | None = None) -> Array:
     """``gy (Phi(x) + x Phi'(x))``, or the same with the sigmoid in the place of Phi.
 
     ``slope`` is what :func:`gelu_and_slope` gave.
     """
     xp, name = checked("gelu_backward", gy, x=x), _gelu("gelu_backward", approximate)
-    if slope is not None:
+    if slope is not None and slope is not True:
         return _times(xp, gy, slope)
-    if (known := onednn.backward(name, gy, x)) is not None:
+    if (known := onednn.backward(name, gy, x, slope is True)) is not None:
         return known
 
     def by_phi(gx: Array, gy: Array, x: Array) -> None:

@@ -12,7 +12,7 @@ from gpunn.backend import Array
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_SHORT = 4096  # elements that BLAS adds with a rounding that does not matter; NumPy adds by halves
+_SHORT = 512  # elements that BLAS adds with a rounding that does not matter; NumPy adds the sums of so many by halves
 _FEW = 64  # elements that are not worth a call of BLAS
 
 
@@ -22,10 +22,14 @@ def row_sums(xp: Any, a: Array, weights: Array | None = None) -> Array:
     >>> row_sums(np, np.array([[1.0, 2.0], [3.0, 4.0]])).tolist()
     [3.0, 7.0]
     """
-    if xp is not np or a.shape[1] > _SHORT:
+    if xp is not np or (weights is not None and a.shape[1] > _SHORT):
         return (a if weights is None else a * weights).sum(1)
     if weights is None and a.shape[1] == 1:
         return a[:, 0]
+    if a.shape[1] > _SHORT:
+        whole = a.shape[1] // _SHORT * _SHORT
+        sums = np.matmul(a[:, :whole].reshape(len(a), -1, _SHORT), np.ones(_SHORT, a.dtype)).sum(1)
+        return sums + row_sums(np, a[:, whole:]) if whole < a.shape[1] else sums
     return np.matmul(a, np.ones(a.shape[1], a.dtype) if weights is None else weights)
 
 

@@ -57,12 +57,12 @@ def batch_norm(
         # Copies: a later call in training changes them in place, and the gradient of this one needs the old values.
         mean, var = raw(running_mean).copy(), raw(running_var).copy()
     settings = (xd, mean, var, wd, bd, eps, relu)
-    y = ops.batch_norm(*settings)
+    y, affine = ops.batch_norm_kept(*settings)
     if training and xd.size:
         count = xd.size // xd.shape[1]
         move(running_mean, mean, momentum)
         move(running_var, var * (count / (count - 1)), momentum)
-    return differentiable(y, (x, weight, bias), lambda gy, _: ops.batch_norm_backward(gy, *settings, training))
+    return differentiable(y, (x, weight, bias), lambda gy, _: ops.batch_norm_backward(gy, *settings, training, affine))
 
 
 def _statistics(x: Any) -> tuple[Any, Any]:

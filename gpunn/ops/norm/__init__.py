@@ -9,7 +9,7 @@ for any array module :mod:`gpunn.ops.norm.batch_sums`, :mod:`gpunn.ops.norm.grou
 :mod:`gpunn.ops.norm.layer_rows` and :mod:`gpunn.ops.norm.lrn_shifted`.
 """
 
-from gpunn.ops.norm.batch import batch_norm, batch_norm_backward, batch_norm_statistics
+from gpunn.ops.norm.batch import batch_norm, batch_norm_backward, batch_norm_kept, batch_norm_statistics
 from gpunn.ops.norm.group import group_norm, group_norm_backward
 from gpunn.ops.norm.layer import layer_norm, layer_norm_backward
 from gpunn.ops.norm.lrn import local_response_norm, local_response_norm_backward, lrn_plan
@@ -20,6 +20,7 @@ __all__ = [
     "LrnPlan",
     "batch_norm",
     "batch_norm_backward",
+    "batch_norm_kept",
     "batch_norm_statistics",
     "group_norm",
     "group_norm_backward",

@@ -17,7 +17,7 @@ The ways to compute are :mod:`gpunn.ops.norm.batch_kernel`, :mod:`gpunn.ops.norm
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
+from typing import NamedTuple
 
 from gpunn.backend import Array, accumulation_dtype, operands
 from gpunn.errors import ArgumentError, ShapeError, check, check_number
@@ -27,6 +27,16 @@ from gpunn.ops.shared.routes import route
 
 ROUTES: tuple[ModuleType, ...] = (batch_kernel, batch_images, batch_sums)
 """Each has ``takes(x)``, ``statistics``, ``apply`` and ``backward``."""
+
+
+class Affine(NamedTuple):
+    """``y = scale (x - mean) + shift`` with what it is made of, of each channel; ``root`` is sqrt(var + eps)."""
+
+    mean: Array
+    var: Array
+    scale: Array
+    shift: Array
+    root: Array
 
 
 def batch_norm_statistics(x: Array) -> tuple[Array, Array]:
@@ -59,8 +69,21 @@ def batch_norm(
     >>> batch_norm(np.array([[1.0], [3.0]]), np.array([2.0]), np.array([1.0]), eps=0.0).tolist()
     [[-1.0], [1.0]]
     """
-    _, mean, _, scale, shift = _affine("batch_norm", x, mean, var, weight, bias, eps)
-    return route(ROUTES, x).apply(x, mean, scale, shift, relu)
+    return batch_norm_kept(x, mean, var, weight, bias, eps, relu)[0]
+
+
+def batch_norm_kept(
+    x: Array,
+    mean: Array,
+    var: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    eps: float = 1e-5,
+    relu: bool = False,
+) -> tuple[Array, Affine]:
+    """What :func:`batch_norm` gives, and what spares :func:`batch_norm_backward` work."""
+    known = _affine("batch_norm", x, mean, var, weight, bias, eps)
+    return route(ROUTES, x).apply(x, known.mean, known.scale, known.shift, relu), known
 
 
 def batch_norm_backward(
@@ -73,14 +96,15 @@ def batch_norm_backward(
     eps: float = 1e-5,
     relu: bool = False,
     training: bool = True,
+    known: Affine | None = None,
 ) -> tuple[Array, Array, Array]:
-    """The gradients with respect to x, weight and bias.
+    """The gradients with respect to x, weight and bias; ``known`` is what :func:`batch_norm_kept` gave.
 
     ``training``: mean and var are the statistics of x, and pass the gradient on; otherwise they are constants.
     """
     op = "batch_norm_backward"
-    xp, mean, var, scale, shift = _affine(op, x, mean, var, weight, bias, eps)
-    operands(op, gy=gy, x=x)
+    mean, var, scale, shift, root = _affine(op, x, mean, var, weight, bias, eps) if known is None else known
+    xp = operands(op, gy=gy, x=x)
     check_shape(op, "gy", gy, x.shape)
     if x.size == 0:
         return x.copy(), xp.zeros(scale.shape, x.dtype), xp.zeros(scale.shape, x.dtype)
@@ -93,17 +117,15 @@ def batch_norm_backward(
         return sum_g / count, sum_gx / (var + eps) / count
 
     gx, sum_g, sum_gx = route(ROUTES, x).backward(gy, x, mean, scale, shift, relu, through)
-    return gx, (sum_gx / xp.sqrt(var + eps)).astype(x.dtype, copy=False), sum_g.astype(x.dtype, copy=False)
+    return gx, (sum_gx / root).astype(x.dtype, copy=False), sum_g.astype(x.dtype, copy=False)
 
 
 def _check_channels(op: str, x: Array) -> None:
     check(x.ndim >= 2, ShapeError, op, "x must have at least the 2 dimensions (N, C)", shape=x.shape)
 
 
-def _affine(
-    op: str, x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float
-) -> tuple[Any, Array, Array, Array, Array]:
-    """The array module, mean and var, and scale and shift of ``y = scale (x - mean) + shift``."""
+def _affine(op: str, x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float) -> Affine:
+    """What y is of x, checked."""
     xp = operands(op, {"weight": weight, "bias": bias}, x=x)
     operands(op, mean=mean, var=var)
     _check_channels(op, x)
@@ -114,6 +136,7 @@ def _affine(
     check(eps >= 0, ArgumentError, op, "eps must be at least 0", eps=eps)
     dtype = accumulation_dtype(x.dtype)
     mean, var = mean.astype(dtype, copy=False), var.astype(dtype, copy=False)
-    scale = 1 / xp.sqrt(var + eps)
+    root = xp.sqrt(var + eps)
+    scale = 1 / root
     shift = xp.zeros_like(scale) if bias is None else bias.astype(dtype, copy=False)
-    return xp, mean, var, scale if weight is None else scale * weight, shift
+    return Affine(mean, var, scale if weight is None else scale * weight, shift, root)

@@ -40,7 +40,10 @@ def each_block(xp: Any, work: Callable[[slice], object], count: int, nbytes: int
 
     An entry takes ``nbytes`` bytes of an array; of so much a CPU's cache holds several arrays.
     """
-    _run(work, chunks(xp, count, nbytes, on_cpu=_BLOCK_BYTES))
+    if xp is np and 0 < count * nbytes <= _BLOCK_BYTES:
+        work(slice(0, count))
+    else:
+        _run(work, chunks(xp, count, nbytes, on_cpu=_BLOCK_BYTES))
 
 
 def _run(work: Callable[[Any], object], parts: Sequence[Any]) -> None:
@@ -63,6 +66,8 @@ def sum_over_blocks(xp: Any, work: Callable[[slice], Sequence[Array]], count: in
     [array([11,  3])]
     """
     parts = chunks(xp, count, nbytes, on_cpu=_BLOCK_BYTES)
+    if len(parts) == 1:
+        return list(work(parts[0]))
     given: list[Any] = [None] * len(parts)
 
     def block(number: int) -> None:

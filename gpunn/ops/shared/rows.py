@@ -13,6 +13,7 @@ from gpunn.backend import Array
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _SHORT = 512  # elements that BLAS adds with a rounding that does not matter; NumPy adds the sums of so many by halves
+_LONG = 4096  # the same of products
 _FEW = 64  # elements that are not worth a call of BLAS
 
 
@@ -22,11 +23,11 @@ def row_sums(xp: Any, a: Array, weights: Array | None = None) -> Array:
     >>> row_sums(np, np.array([[1.0, 2.0], [3.0, 4.0]])).tolist()
     [3.0, 7.0]
     """
-    if xp is not np or (weights is not None and a.shape[1] > _SHORT):
+    if xp is not np or (weights is not None and a.shape[1] > _LONG):
         return (a if weights is None else a * weights).sum(1)
     if weights is None and a.shape[1] == 1:
         return a[:, 0]
-    if a.shape[1] > _SHORT:
+    if weights is None and a.shape[1] > _SHORT:
         whole = a.shape[1] // _SHORT * _SHORT
         sums = np.matmul(a[:, :whole].reshape(len(a), -1, _SHORT), np.ones(_SHORT, a.dtype)).sum(1)
         return sums + row_sums(np, a[:, whole:]) if whole < a.shape[1] else sums

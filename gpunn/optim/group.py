@@ -61,7 +61,7 @@ class Part(NamedTuple):
     sizes: list[int]
 
 
-_LONG = 1 << 15  # elements of a gradient; a step of its own costs some microseconds
+_LONG = 1 << 17  # elements of a gradient; a step of its own costs some microseconds
 
 
 class Chain:

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
+import numpy as np
+
 from gpunn.backend import Array, device_context, device_of, get_array_module, is_array, is_floating, plain
 from gpunn.context import Setting, context
 from gpunn.errors import DeviceError, DtypeError, GraphError, ShapeError, check, fail
@@ -41,6 +43,11 @@ def no_grad() -> Iterator[None]:
 def is_recording() -> bool:
     """False within :func:`no_grad`."""
     return _recording.get()
+
+
+def _is_free(a: Array) -> bool:
+    """Whether ``a`` may be taken if nobody else holds it: an ordinary array, where references are counted."""
+    return bool(_REFERENCES) and type(a) is np.ndarray and a.flags.c_contiguous and a.flags.writeable
 
 
 def _owns_memory(a: Array) -> bool:
@@ -202,7 +209,7 @@ class Node:
         if self.grad is not None:
             self.grad = self.grad + gy
         else:
-            self.grad = gy if sys.getrefcount(gy) <= _REFERENCES and _owns_memory(gy) else gy.copy()
+            self.grad = gy if _is_free(gy) and sys.getrefcount(gy) <= _REFERENCES and _owns_memory(gy) else gy.copy()
 
     def _first_gradient(self, g: Array | None) -> Array:
         xp = get_array_module(self._data)

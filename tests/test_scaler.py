@@ -1,5 +1,6 @@
 """Loss scaling: the scale's course, the steps it skips, and PyTorch's numbers."""
 
+import itertools
 import math
 
 import numpy as np
@@ -190,6 +191,9 @@ def test_all_finite():
     assert all_finite([np.ones(2, np.float16), large, np.zeros((0, 2), np.float32)])
     for wrong in (np.nan, np.inf, -np.inf):
         assert not all_finite([large, np.float32([1, wrong])])
+        for dtype in (np.float16, np.float32, np.float64):
+            for gradients in itertools.permutations([np.array([1, wrong], dtype), np.ones(2, np.float32)]):
+                assert not all_finite(gradients)
 
 
 @pytest.mark.peer("GradScaler")

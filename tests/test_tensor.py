@@ -139,6 +139,17 @@ def test_what_no_gradient_needs_is_given_up_before_the_backward_pass():
     np.testing.assert_array_equal(w.grad, np.full((1, 1, 3, 3), 4.0))
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (3, 2)])
+def test_a_gradient_may_be_changed(shape):
+    """Also where the one that came is a view that is broadcast, or transposed."""
+    x = tensor(np.ones(shape), requires_grad=True)
+    for loss in (lambda: x.sum(), lambda: x.mean(), lambda: F.linear(np.ones((4, shape[-1])), x).sum()):
+        x.grad = None
+        loss().backward()
+        assert x.grad.flags.c_contiguous
+        x.grad *= 0.5
+
+
 def test_retain_graph():
     x = tensor([3.0], requires_grad=True)
     y = (x * x).sum()

@@ -160,3 +160,43 @@ def test_the_number_of_threads_changes_no_bit(three, monkeypatch, name, rng):
     monkeypatch.setattr(threads, "count", lambda: 1)
     for actual, wanted in zip(several, results(), strict=True):
         np.testing.assert_array_equal(actual, wanted)
+
+
+def test_a_thread_that_cannot_be_started_leaves_its_work_to_the_others(monkeypatch):
+    """The first one has begun by then: the call must wait for it."""
+    done = []
+
+    class Pool:
+        def __init__(self, *settings):
+            self.started = []
+
+        def submit(self, run, take):
+            if self.started:
+                raise RuntimeError("can't start new thread")
+            self.started.append(threading.Thread(target=run, args=(take,)))
+            self.started[0].start()
+            time.sleep(0.05)
+
+    def work(part):
+        time.sleep(0.1)
+        done.append(part)
+
+    monkeypatch.setattr(threads, "count", lambda: 4)
+    monkeypatch.setattr(threads, "_pool", Pool())
+    threads.run(work, range(4))
+    assert sorted(done) == [0, 1, 2, 3]
+
+
+def test_who_comes_when_all_is_done_does_nothing(monkeypatch):
+    late = []
+
+    class Pool:
+        def submit(self, run, take):
+            late.append(take)
+
+    done = []
+    monkeypatch.setattr(threads, "count", lambda: 2)
+    monkeypatch.setattr(threads, "_pool", Pool())
+    threads.run(done.append, range(3))
+    late[0]()
+    assert done == [0, 1, 2]

@@ -13,9 +13,12 @@ from contextlib import contextmanager
 from functools import lru_cache
 from threading import Lock
 
-from numpy.linalg import _umath_linalg
-
-_NAMES = ("scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads", "openblas_{}_num_threads64_")
+_NAMES = [
+    "scipy_openblas_{}_num_threads64_",
+    "scipy_openblas_{}_num_threads",
+    "openblas_{}_num_threads64_",
+    "openblas_{}_num_threads",
+]
 _lock = Lock()
 _uses = _before = 0
 
@@ -47,8 +50,10 @@ def one_thread() -> Iterator[None]:
 def _functions() -> tuple[Callable[[], int], Callable[[int], object]] | None:
     """Those that tell and change the number of threads."""
     try:
-        library = ctypes.CDLL(_umath_linalg.__file__)  # it is linked with BLAS
-    except OSError:
+        from numpy.linalg import _umath_linalg  # no public name of NumPy's, but linked with its BLAS
+
+        library = ctypes.CDLL(_umath_linalg.__file__)
+    except (ImportError, OSError):
         return None
     for name in _NAMES:
         threads, change = (getattr(library, name.format(verb), None) for verb in ("get", "set"))

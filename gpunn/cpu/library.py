@@ -12,16 +12,16 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from gpunn.errors import PackageError, fail
 
 LEAST_VERSION = (3, 2)
 _NAMES = {"win32": ("dnnl.dll",), "darwin": ("libdnnl.3.dylib",)}.get(sys.platform, ("libdnnl.so.3",))
-_SEQUENTIAL, _OPENMP, _TBB = 1, 2, 4
-_ENGINES = {_SEQUENTIAL: "no threads", _OPENMP: "OpenMP", _TBB: "TBB"}
+_SEQUENTIAL, _OPENMP = 1, 2
+_ENGINES = {_SEQUENTIAL: "no threads", _OPENMP: "OpenMP"}
 _AVX2 = 0x7
 _STATUS = {1: "out of memory", 2: "invalid arguments", 3: "not implemented", 4: "no implementation left"}
 _NOT_SERVED = (2, 3, 4)  # as the arguments are checked before, invalid ones are settings that oneDNN has a limit for
@@ -42,7 +42,7 @@ class Library:
             least = ".".join(map(str, LEAST_VERSION))
             raise OSError(f"{path} is oneDNN {self.version_text}; {least} or newer, below 4, is needed")
         if version.cpu_runtime not in _ENGINES:
-            raise OSError(f"{path} is built for a thread pool or SYCL of its caller, which gpunn has not")
+            raise OSError(f"{path} is built for other threads than OpenMP's, whose number gpunn could not set")
         self.threading = _ENGINES[version.cpu_runtime]
         # Two copies of Intel's runtime end the process once the second one is used; of GNU's there may be several.
         both = before | _openmp_libraries()
@@ -130,7 +130,7 @@ def _short_waits() -> Iterator[None]:
     try:
         yield
     finally:
-        del os.environ["GOMP_SPINCOUNT"]
+        os.environ.pop("GOMP_SPINCOUNT", None)
 
 
 def _is_x86() -> bool:
@@ -149,12 +149,23 @@ def _openmp_libraries() -> set[str]:
     return {os.path.realpath(path) for path in paths}
 
 
-@lru_cache(1)
 def found() -> tuple[Library | None, str]:
     """The library, and why there is none.
 
     Raises PackageError for a GPUNN_ONEDNN that cannot be used.
     """
+    global _found
+    if _found is None:
+        with _lock:
+            _found = _found or _look()
+    return _found
+
+
+_lock = Lock()
+_found: tuple[Library | None, str] | None = None
+
+
+def _look() -> tuple[Library | None, str]:
     named = os.environ.get("GPUNN_ONEDNN", "")
     if named == "off":
         return None, "GPUNN_ONEDNN=off"
@@ -169,13 +180,14 @@ def found() -> tuple[Library | None, str]:
             return Library(path), ""
         except (OSError, AttributeError) as error:
             reasons.append(str(error))
-    return None, "; ".join(reasons) or "not installed: pip install onednn-cpu-gomp"
+    *of_files, of_system = reasons
+    told = "; ".join(of_files) or f"not installed ({of_system}): pip install onednn-cpu-gomp"
+    return None, told
 
 
 def _places() -> Iterator[str]:
-    """Files that may be the library: of this environment, of this user, of the system."""
-    import ctypes.util  # these take longer to import than the rest of the page
-    import site
+    """Files that may be the library: of this environment, of this user; then names that the system may know."""
+    import site  # these take longer to import than the rest of the page
     import sysconfig
 
     folder = "Library/bin" if sys.platform == "win32" else "lib"
@@ -185,6 +197,4 @@ def _places() -> Iterator[str]:
             path = Path(root) / folder / name
             if path.exists():
                 yield str(path)
-    system = ctypes.util.find_library("dnnl")
-    if system:
-        yield system
+    yield from _NAMES

@@ -20,7 +20,7 @@ from gpunn.backend import Array
 from gpunn.context import Setting, context
 from gpunn.cpu.library import Library, NotServed, found
 from gpunn.cpu.stack import Aligned
-from gpunn.errors import ArgumentError, PackageError, check, fail
+from gpunn.errors import ArgumentError, PackageError, ShapeError, check, fail
 
 FORWARD, BACKWARD = 64, 128
 """Kinds of propagation: of training, both."""
@@ -33,7 +33,7 @@ _WORTH_THREADS = 300_000  # nanoseconds; to wake threads that wait, and to wait 
 _ALIGNMENT = 64
 _KEPT_BYTES = 32 << 20  # of a thread's arena; what needs more has it for one call
 _SCRATCHPAD_OF_CALLER = 1
-_SCRATCHPAD, _WORKSPACE = 80, 64
+_SCRATCHPAD = 80
 _LAYOUT_OF_ARGUMENT = 255
 _MOST_AXES = 12
 
@@ -182,7 +182,7 @@ class Job:
         self._description, self._layouts = description, [layout for _, layout, _ in arguments]
         self._stream = library.new("stream_create", library.engine, ctypes.c_int(1))
         self._owned.append("stream", self._stream)
-        self._outer: list[Any] = []
+        self._outer: list[tuple[Any, int]] = []
         self._inner: list[tuple[Any, int]] = []
         self._bytes = 0
         before: list[Any] = []
@@ -192,7 +192,7 @@ class Job:
             wanted = description.layout(number)
             own = wanted if layout is None else layout.handle
             memory = self._memory(own)
-            self._outer.append(memory)
+            self._outer.append((memory, int(library.c.dnnl_memory_desc_get_size(own))))
             if layout is not None and not description.has(number, layout):
                 inner = self._memory(wanted)
                 self._inner.append((inner, self._reserve(description.bytes_of(number))))
@@ -242,12 +242,11 @@ class Job:
 
     def _run(self, arrays: Sequence[Array]) -> None:
         c = self._library.c
-        set_handle, execute, stream = (
-            c.dnnl_memory_set_data_handle,
-            self._aligned or c.dnnl_primitive_execute,
-            self._stream,
-        )
-        for memory, array in zip(self._outer, arrays, strict=True):
+        set_handle, stream = c.dnnl_memory_set_data_handle, self._stream
+        execute = self._aligned or c.dnnl_primitive_execute
+        for (memory, size), array in zip(self._outer, arrays, strict=True):
+            if array.nbytes != size:
+                fail(ShapeError, "oneDNN", f"an array must have {size} bytes", bytes=array.nbytes, shape=array.shape)
             set_handle(memory, _address(array))
         if self._bytes:
             arena = _here.memory(self._bytes)
@@ -264,13 +263,15 @@ class Job:
 @lru_cache(1)
 def _aligned() -> Aligned:
     """``dnnl_primitive_execute``, called where the gradient of ReLU is fastest."""
-    execute, size = Aligned(loaded().c.dnnl_primitive_execute), 1 << 14
+    library = loaded()
+    execute, size = Aligned(library.c.dnnl_primitive_execute), 1 << 14
     flat, relu, alpha, beta = Layout((size,)), 0x20, 0.0, 0.0
-    hint = Description("eltwise_forward", FORWARD, relu, flat, flat, alpha, beta)
-    own = Description("eltwise_backward", relu, flat, flat, flat, alpha, beta, hint)
-    job = Job(own, [(1, flat, False), (145, flat, False), (129, flat, True)])
-    job._aligned, arrays = execute, [np.ones(size, np.float32) for _ in range(3)]
-    execute.choose(lambda: job(*arrays))
+    with library.limited(1):
+        hint = Description("eltwise_forward", FORWARD, relu, flat, flat, alpha, beta)
+        own = Description("eltwise_backward", relu, flat, flat, flat, alpha, beta, hint)
+        job = Job(own, [(1, flat, False), (145, flat, False), (129, flat, True)])
+        job._aligned, arrays = execute, [np.ones(size, np.float32) for _ in range(3)]
+        execute.choose(lambda: job(*arrays))
     return execute
 
 
@@ -342,6 +343,13 @@ def job(work: float, make: Callable[..., Job], *settings: Hashable) -> Job | Non
         return kept
     jobs.move_to_end(key)
     return kept
+
+
+def run(work: float, make: Callable[..., Job], settings: Sequence[Hashable], *arrays: Array) -> None:
+    """Run the job, which :func:`job` gives, on the arrays; those that are written must be contiguous."""
+    kept = job(work, make, *settings)
+    assert kept is not None, "asked for before"
+    kept(*[a if a.flags.c_contiguous else np.ascontiguousarray(a) for a in arrays])
 
 
 def loaded() -> Library:

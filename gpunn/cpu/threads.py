@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from functools import lru_cache
+from threading import Condition
 from typing import Any, TypeVar
 
 from gpunn.cpu import blas
@@ -49,38 +51,71 @@ def run(work: Callable[[T], object], parts: Sequence[T]) -> None:
         return
     left = iter(range(len(parts)))
     failed: dict[int, BaseException] = {}
+    door = _Door()
 
     def take() -> None:
-        _inside.set(True)
-        for number in left:
-            if failed:
-                break
-            try:
-                work(parts[number])
-            except BaseException as error:
-                failed[number] = error
+        if not door.enter():
+            return
+        try:
+            _inside.set(True)
+            for number in left:
+                if failed:
+                    break
+                try:
+                    work(parts[number])
+                except BaseException as error:
+                    failed[number] = error
+        finally:
+            door.leave()
 
     with blas.one_thread():
-        helpers = _start(take, threads - 1)
-        copy_context().run(take)
-        for helper in helpers:
-            if not helper.cancel():
-                helper.result()
+        try:
+            _start(take, threads - 1)
+            copy_context().run(take)
+        except BaseException as error:  # an interrupt, between two parts
+            failed.setdefault(len(parts), error)
+        while True:
+            try:
+                door.close()
+                break
+            except KeyboardInterrupt as error:
+                failed.setdefault(len(parts), error)
     if failed:
         raise failed[min(failed)]
 
 
-def _start(take: Callable[[], None], helpers: int) -> list[Any]:
-    """Futures of ``take`` in other threads, each in a context of its own."""
+class _Door:
+    """Counts those that are inside; once it is closed nobody enters any more, and the last one has left."""
+
+    def __init__(self) -> None:
+        self._changed, self._within, self._closed = Condition(), 0, False
+
+    def enter(self) -> bool:
+        with self._changed:
+            self._within += not self._closed
+            return not self._closed
+
+    def leave(self) -> None:
+        with self._changed:
+            self._within -= 1
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.wait_for(lambda: self._within == 0)
+
+
+def _start(take: Callable[[], None], helpers: int) -> None:
+    """Have ``take`` run in other threads, each in a context of its own, as far as there are any."""
     global _pool
     if _pool is None:
         from concurrent.futures import ThreadPoolExecutor  # not at `import gpunn`: it takes a while
 
         _pool = ThreadPoolExecutor(count() - 1, "gpunn")
-    try:
-        return [_pool.submit(copy_context().run, take) for _ in range(helpers)]
-    except RuntimeError:  # Python is about to exit, and starts no threads
-        return []
+    with suppress(RuntimeError):  # no thread can be started, or Python is about to exit
+        for _ in range(helpers):
+            _pool.submit(copy_context().run, take)
 
 
 def _forget() -> None:

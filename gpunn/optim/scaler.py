@@ -158,7 +158,7 @@ def all_finite(arrays: Iterable[Array]) -> bool:
             totals[device] = totals[device] + square if device in totals else square
     if of_cpu:
         with np.errstate(over="ignore", invalid="ignore"):
-            totals["cpu"] = sum([float(np.dot(flat, flat)) for flat in of_cpu])
+            totals["float32"] = sum([float(np.dot(flat, flat)) for flat in of_cpu])
     if all(math.isfinite(float(total)) for total in totals.values()):
         return True
     return all(bool(get_array_module(g).isfinite(g).all()) for g in given)

@@ -76,9 +76,8 @@ def _in_blocks(make: Any, name: str, *arrays: Array, usual: bool = False) -> boo
 
 
 def _run(make: Any, name: str, *arrays: Array, threads: bool = True) -> None:
-    run = onednn.job(arrays[0].size * _NANOSECONDS * threads, make, *_ALGORITHMS[name], arrays[0].size)
-    assert run is not None
-    run(*arrays)
+    size = arrays[0].size
+    onednn.run(size * _NANOSECONDS * threads, make, (*_ALGORITHMS[name], size), *arrays)
 
 
 def _forward(algorithm: int, alpha: float, size: int) -> onednn.Job:

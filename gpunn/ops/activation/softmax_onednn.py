@@ -18,7 +18,7 @@ _LEAST_SIZE = 512  # below, the call takes longer than NumPy's
 
 
 def takes(x: Array, axis: int) -> bool:
-    """True for float32 on the CPU where the library is, unless kernels are emulated; x holds no NaN or infinity."""
+    """True for float32 on the CPU where the library is, unless kernels are emulated; x holds no NaN or +infinity."""
     if axis not in (-1, x.ndim - 1) or not onednn.takes(x, pays=x.size >= _LEAST_SIZE) or cuda.takes(x):
         return False
     return bool(x.max() < np.inf)  # else its rows are not NaN throughout
@@ -27,18 +27,14 @@ def takes(x: Array, axis: int) -> bool:
 def forward(x: Array) -> Array:
     """Probabilities that add up to 1 along the last axis."""
     rows, y = np.ascontiguousarray(x).reshape(-1, x.shape[-1]), np.empty(x.shape, x.dtype)
-    run = onednn.job(rows.size * _NANOSECONDS, _forward, *rows.shape)
-    assert run is not None
-    run(rows, y)
+    onednn.run(rows.size * _NANOSECONDS, _forward, rows.shape, rows, y)
     return y
 
 
 def backward(gy: Array, y: Array) -> Array:
     """The gradient with respect to x."""
     gx, rows = np.empty(gy.shape, gy.dtype), (gy.size // gy.shape[-1], gy.shape[-1])
-    run = onednn.job(gy.size * _NANOSECONDS, _backward, *rows)
-    assert run is not None
-    run(np.ascontiguousarray(y), np.ascontiguousarray(gy), gx)
+    onednn.run(gy.size * _NANOSECONDS, _backward, rows, y, gy, gx)
     return gx
 
 

@@ -32,11 +32,6 @@ class Plan(OverWindows):
         return self.window.is_one_pixel() and self.image == self.out
 
     @cached_property
-    def served_by_onednn(self) -> dict[str, bool]:
-        """Whether oneDNN has a way, for each pass that it was asked for."""
-        return {}
-
-    @cached_property
     def products(self) -> int:
         """How many products each pass adds up, those with padding too."""
         return prod(self.y_shape) * prod(self.w_shape[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,12 @@ def takes(job: str, plan: Plan, x: Array, fused: bool) -> bool:
     """True for float32 on the CPU where the library is, unless kernels are emulated."""
     if not onednn.takes(x, _pays(job, plan, fused)) or cuda.takes(x) or 0 in plan.y_shape or 0 in plan.x_shape:
         return False
-    served = plan.served_by_onednn.get(job)
-    if served is None:
-        served = onednn.job(_work(plan), _JOBS[job], *_settings(plan)) is not None
-        plan.served_by_onednn[job] = served
-    return served
+    return _serves(job, plan)
+
+
+@lru_cache(4096)
+def _serves(job: str, plan: Plan) -> bool:
+    return onednn.job(_work(plan), _JOBS[job], *_settings(plan)) is not None
 
 
 def _pays(job: str, plan: Plan, fused: bool) -> bool:
@@ -69,9 +71,7 @@ def backward_w(plan: Plan, gy: Array, x: Array) -> Array:
 
 
 def _run(make: Any, plan: Plan, *arrays: Array) -> None:
-    run = onednn.job(_work(plan), make, *_settings(plan))
-    assert run is not None
-    run(*map(np.ascontiguousarray, arrays))
+    onednn.run(_work(plan), make, _settings(plan), *arrays)
 
 
 def _work(plan: Plan) -> float:

@@ -43,14 +43,19 @@ def linear(x: Array, w: Array, b: Array | None = None) -> Array:
 
 def linear_backward_x(gy: Array, w: Array) -> Array:
     """The gradient with respect to x, (..., in): ``gy W``."""
-    operands("linear_backward_x", gy=gy, w=w)
+    op = "linear_backward_x"
+    operands(op, gy=gy, w=w)
+    fits = "the last dimension of gy must equal out_features of w"
+    check(gy.ndim >= 1 and gy.shape[-1] == w.shape[0], ShapeError, op, fits, gy=gy.shape, out_features=w.shape[0])
     way = _way(gy, w.shape)
     return way.backward_x(gy, w)
 
 
 def linear_backward_w(gy: Array, x: Array) -> Array:
     """The gradient with respect to W, (out, in): ``gy^T x``, summed over all rows."""
-    operands("linear_backward_w", gy=gy, x=x)
+    op = "linear_backward_w"
+    operands(op, gy=gy, x=x)
+    check(gy.shape[:-1] == x.shape[:-1], ShapeError, op, "gy and x must have the same rows", gy=gy.shape, x=x.shape)
     way = _way(gy, (gy.shape[-1], x.shape[-1]))
     return way.backward_w(gy, x)
 

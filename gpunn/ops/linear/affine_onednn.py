@@ -47,9 +47,7 @@ def backward_w(gy: Array, x: Array) -> Array:
 
 def _run(make: Any, x: Array, w: Array, *arrays: Array) -> None:
     rows = x.size // x.shape[-1]
-    run = onednn.job(rows * w.size * _NANOSECONDS, make, rows, *w.shape)
-    assert run is not None
-    run(*map(np.ascontiguousarray, arrays))
+    onednn.run(rows * w.size * _NANOSECONDS, make, (rows, *w.shape), *arrays)
 
 
 def _layouts(rows: int, out: int, size: int) -> list[onednn.Layout]:

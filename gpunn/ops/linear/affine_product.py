@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from gpunn.backend import Array, accumulation_dtype
 from gpunn.ops.array.product import product
 
@@ -29,8 +31,7 @@ def backward_x(gy: Array, w: Array) -> Array:
 def backward_w(gy: Array, x: Array) -> Array:
     """gw (out, in)."""
     acc = accumulation_dtype(gy.dtype)
-    rows_gy = gy.reshape(-1, gy.shape[-1]).astype(acc, copy=False)
-    rows_x = x.reshape(-1, x.shape[-1]).astype(acc, copy=False)
+    rows_gy, rows_x = (_rows(a).astype(acc, copy=False) for a in (gy, x))
     return product(rows_gy.T, rows_x).astype(gy.dtype, copy=False)
 
 
@@ -38,5 +39,9 @@ def _times(x: Array, matrix: Array) -> Array:
     """Each row of x, of any number of axes, times the matrix."""
     if x.ndim == 2:
         return product(x, matrix)
-    rows = x.reshape(x.size // x.shape[-1] if x.size else 0, x.shape[-1])
-    return product(rows, matrix).reshape(*x.shape[:-1], matrix.shape[1])
+    return product(_rows(x), matrix).reshape(*x.shape[:-1], matrix.shape[1])
+
+
+def _rows(x: Array) -> Array:
+    """x (..., P) as (R, P)."""
+    return x.reshape(prod(x.shape[:-1]), x.shape[-1])

@@ -48,9 +48,7 @@ def _given(parameter: Array | None, size: int, otherwise: float) -> Array:
 
 
 def _run(make: Any, rows: Array, eps: float, *arrays: Array) -> None:
-    run = onednn.job(rows.size * _NANOSECONDS, make, *rows.shape, float(eps))
-    assert run is not None
-    run(*arrays)
+    onednn.run(rows.size * _NANOSECONDS, make, (*rows.shape, float(eps)), *arrays)
 
 
 def _forward(*settings: Any) -> onednn.Job:

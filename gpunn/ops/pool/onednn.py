@@ -6,6 +6,7 @@ its maxima are those of :mod:`gpunn.ops.pool`.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -28,7 +29,12 @@ def takes(plan: Plan, x: Array) -> bool:
     """True for float32 on the CPU where the library is, unless kernels are emulated, or the padding is peculiar."""
     if not onednn.takes(x) or cuda.takes(x):
         return False
-    return onednn.job(x.size * _NANOSECONDS, _max_forward, *_settings(plan)) is not None
+    return _serves(plan)
+
+
+@lru_cache(4096)
+def _serves(plan: Plan) -> bool:
+    return onednn.job(prod(plan.x_shape) * _NANOSECONDS, _max_forward, *_settings(plan)) is not None
 
 
 def max_forward(plan: Plan, x: Array) -> tuple[Array, Array]:
@@ -36,35 +42,33 @@ def max_forward(plan: Plan, x: Array) -> tuple[Array, Array]:
     if not x.min() > -np.inf:
         return shifted.max_forward(plan, x)
     y, place = np.empty(plan.y_shape, x.dtype), np.empty(plan.y_shape, plan.place_dtype)
-    _run(_max_forward, plan, np.ascontiguousarray(x), y, place)
+    _run(_max_forward, plan, x, y, place)
     return y, place
 
 
 def max_backward(plan: Plan, gy: Array, place: Array) -> Array:
     """gx (N, C, *image): each gy added at the element that was its window's maximum."""
     gx = np.empty(plan.x_shape, gy.dtype)
-    _run(_max_backward, plan, np.ascontiguousarray(gy), np.ascontiguousarray(place), gx)
+    _run(_max_backward, plan, gy, place, gx)
     return gx
 
 
 def avg_forward(plan: Plan, x: Array) -> Array:
     """The means (N, C, *out)."""
     y = np.empty(plan.y_shape, x.dtype)
-    _run(_avg_forward, plan, np.ascontiguousarray(x), y)
+    _run(_avg_forward, plan, x, y)
     return y
 
 
 def avg_backward(plan: Plan, gy: Array) -> Array:
     """gx (N, C, *image): each gy, divided as its mean was, added over its window."""
     gx = np.empty(plan.x_shape, gy.dtype)
-    _run(_avg_backward, plan, np.ascontiguousarray(gy), gx)
+    _run(_avg_backward, plan, gy, gx)
     return gx
 
 
 def _run(make: Any, plan: Plan, *arrays: Array) -> None:
-    run = onednn.job(prod(plan.x_shape) * _NANOSECONDS, make, *_settings(plan))
-    assert run is not None
-    run(*arrays)
+    onednn.run(prod(plan.x_shape) * _NANOSECONDS, make, _settings(plan), *arrays)
 
 
 def _settings(plan: Plan) -> tuple[Any, ...]:

@@ -13,6 +13,7 @@ SHAPES = {
     "no rows": ((0, 4), 3),
     "vector": ((4,), 3),
     "batch of sequences": ((2, 3, 4), 5),
+    "sequences of nothing": ((2, 3, 0), 5),
 }
 
 
@@ -66,6 +67,16 @@ def test_errors_name_rule_and_values():
         ops.linear(np.ones((2, 4)), np.ones((5, 4)), np.ones(4))
     with pytest.raises(DtypeError, match="linear: x must be a floating array, got dtype='int64'"):
         ops.linear(np.ones((2, 4), np.int64), np.ones((5, 4)))
+
+
+@pytest.mark.parametrize("rows", [2, 2048])
+def test_gradients_must_fit(run_xp, rows):
+    """A library that is given addresses would read on."""
+    x, w, gy = np.ones((rows, 40), np.float32), np.ones((32, 40), np.float32), np.ones((rows, 32), np.float32)
+    with pytest.raises(ShapeError, match="linear_backward_x: the last dimension of gy must equal out_features of w"):
+        run_xp(ops.linear_backward_x, gy[:, 1:], w)
+    with pytest.raises(ShapeError, match="linear_backward_w: gy and x must have the same rows"):
+        run_xp(ops.linear_backward_w, gy[1:], x)
 
 
 @pytest.mark.peer("linear")

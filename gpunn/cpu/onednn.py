@@ -322,11 +322,12 @@ _here = _Thread()
 def job(work: float, make: Callable[..., Job], *settings: Hashable) -> Job | None:
     """``make(*settings)``, kept for this thread; None if oneDNN has no implementation.
 
-    ``work`` is the time that one thread takes, in nanoseconds, about: what is short has one thread only.
+    ``work`` is the time that one thread takes, in nanoseconds, about: what is short has one thread only, unless the
+    engine is ``"onednn"``.
     """
     library = loaded()
     most = library.threads()
-    threads = most if work > _WORTH_THREADS else 1
+    threads = most if work > _WORTH_THREADS or _choice.get() == "onednn" else 1
     jobs, key = _here.jobs, (make, threads, settings)
     try:
         kept = jobs[key]

@@ -52,13 +52,13 @@ def backward(name: str, gy: Array, data: Array, usual: bool = False) -> Array | 
 
 
 def logistic(x: Array, out: Array) -> bool:
-    """Write the sigmoid of x, a block of an array that this takes, by one thread; False if x holds NaN or -infinity.
+    """Write the sigmoid of x, a small block of an array that this takes; False if x holds NaN or -infinity.
 
     ``x * out`` is a number then, however far x is from 0.
     """
     if not (x.flags.c_contiguous and x.min() > -np.inf):
         return False
-    _run(_forward, "sigmoid", x, out, threads=False)
+    _run(_forward, "sigmoid", x, out)
     return True
 
 
@@ -75,9 +75,9 @@ def _in_blocks(make: Any, name: str, *arrays: Array, usual: bool = False) -> boo
     return True
 
 
-def _run(make: Any, name: str, *arrays: Array, threads: bool = True) -> None:
+def _run(make: Any, name: str, *arrays: Array) -> None:
     size = arrays[0].size
-    onednn.run(size * _NANOSECONDS * threads, make, (*_ALGORITHMS[name], size), *arrays)
+    onednn.run(size * _NANOSECONDS, make, (*_ALGORITHMS[name], size), *arrays)
 
 
 def _forward(algorithm: int, alpha: float, size: int) -> onednn.Job:

@@ -284,3 +284,25 @@ def test_lamb_measures_parameters_near_the_ends_of_float32(size):
     p.grad = np.float32([1, 1])
     lamb.step()  # 0.1 |p| along (1, 1)
     np.testing.assert_allclose(p.data, (np.array([3, 4]) - 0.1 * 5 / np.sqrt(2)) * size, rtol=1e-5)
+
+
+@pytest.mark.parametrize("make", [optim.SGD, optim.Adam, optim.RMSprop])
+def test_long_gradients_are_used_where_they_are(make):
+    """A step is that of gradients which are copied, as those in another order of memory are, and leaves them alone."""
+    rng = np.random.default_rng(0)
+    start = [rng.standard_normal(shape, np.float32) for shape in ((600, 400), (7,), (500, 300))]
+    gradients = [rng.standard_normal(p.shape, np.float32) for p in start]
+    moved = []
+    for order in ("C", "F"):
+        parameters = [tensor(p, requires_grad=True) for p in start]
+        optimizer = make(parameters, lr=0.1)
+        for _ in range(2):
+            for p, g in zip(parameters, gradients, strict=True):
+                p.grad = np.array(g, order=order)
+            optimizer.step()
+            for p, g in zip(parameters, gradients, strict=True):
+                np.testing.assert_array_equal(p.grad, g)
+        assert optimizer.groups[0]._stays(0) == (order == "C")
+        moved.append([p.data for p in parameters])
+    for one, other in zip(*moved, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -92,7 +92,9 @@ class Optimizer:
         raise NotImplementedError
 
     def update(self, part: Part, settings: Settings) -> None:
-        """Change ``part.p`` and ``part.states`` in place, given the gradients ``part.g`` and the subclass's settings.
+        """Change ``part.p`` and ``part.states`` in place, given the subclass's settings and the gradients ``part.g``.
+
+        These stay as they are: they may be those of the parameters themselves.
 
         All are flat; ``part.steps`` counts this step, from 1.
         """

@@ -82,8 +82,8 @@ def batch_norm_kept(
     relu: bool = False,
 ) -> tuple[Array, Affine]:
     """What :func:`batch_norm` gives, and what spares :func:`batch_norm_backward` work."""
-    known = _affine("batch_norm", x, mean, var, weight, bias, eps)
-    return route(ROUTES, x).apply(x, known.mean, known.scale, known.shift, relu), known
+    affine = _affine("batch_norm", x, mean, var, weight, bias, eps)
+    return route(ROUTES, x).apply(x, affine.mean, affine.scale, affine.shift, relu), affine
 
 
 def batch_norm_backward(
@@ -96,14 +96,14 @@ def batch_norm_backward(
     eps: float = 1e-5,
     relu: bool = False,
     training: bool = True,
-    known: Affine | None = None,
+    kept: Affine | None = None,
 ) -> tuple[Array, Array, Array]:
-    """The gradients with respect to x, weight and bias; ``known`` is what :func:`batch_norm_kept` gave.
+    """The gradients with respect to x, weight and bias; ``kept`` is what :func:`batch_norm_kept` gave.
 
     ``training``: mean and var are the statistics of x, and pass the gradient on; otherwise they are constants.
     """
     op = "batch_norm_backward"
-    mean, var, scale, shift, root = _affine(op, x, mean, var, weight, bias, eps) if known is None else known
+    mean, var, scale, shift, root = _affine(op, x, mean, var, weight, bias, eps) if kept is None else kept
     xp = operands(op, gy=gy, x=x)
     check_shape(op, "gy", gy, x.shape)
     if x.size == 0:

@@ -1,4 +1,7 @@
-"""Sums over the rows or columns of matrices that fit into a cache: NumPy leaves them to BLAS, which is faster."""
+"""Sums over the rows or columns of matrices that fit into a cache, and vectors beside them.
+
+NumPy leaves the sums to BLAS, which is faster.
+"""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from math import prod
 from typing import Any
 
 from gpunn.backend import Array, accumulation_dtype, get_array_module
-from gpunn.ops.norm.batch_sums import Through
-from gpunn.ops.shared.chunks import cut_off, each_block, sum_over_blocks
+from gpunn.ops.norm.batch_sums import Through, gradient, passed_on, scaled
+from gpunn.ops.shared.chunks import each_block, sum_over_blocks
 from gpunn.ops.shared.rows import column_sums
 
 _SHORT = 320  # pixels; longer rows are faster one by one
@@ -49,14 +49,7 @@ def apply(x: Array, mean: Array, scale: Array, shift: Array, relu: bool) -> Arra
     result, (means, scales, shifts) = _rows(y), (_repeated(xp, a, x) for a in (mean, scale, shift))
 
     def block(part: slice) -> None:
-        out = result[part] if mean.dtype == x.dtype else xp.empty(rows[part].shape, mean.dtype)
-        xp.subtract(rows[part], means, out=out)
-        out *= scales
-        out += shifts
-        if relu:
-            cut_off(xp, out.reshape(-1), out.reshape(-1))
-        if mean.dtype != x.dtype:
-            result[part] = out
+        scaled(rows[part], means, scales, shifts, relu, result[part])
 
     each_block(xp, block, len(rows), rows.shape[1] * mean.dtype.itemsize)
     return y
@@ -67,20 +60,13 @@ def backward(
 ) -> tuple[Array, Array, Array]:
     """gx and the sums, as :func:`gpunn.ops.norm.batch_sums.backward` has them."""
     xp, acc, rows, g_rows = get_array_module(x), mean.dtype, _rows(x), _rows(gy)
-    means, scales, ones = _repeated(xp, mean, x), _repeated(xp, scale, x), xp.ones(len(rows), acc)
-    shifts = _repeated(xp, shift, x) if relu else None
+    means, scales, shifts = (_repeated(xp, a, x) for a in (mean, scale, shift))
+    ones = xp.ones(len(rows), acc)
     gx = xp.empty(x.shape, x.dtype)
     result = _rows(gx)
 
     def given(part: slice) -> tuple[Array, Array]:
-        """g, and the distance of x to its mean."""
-        distance, g = rows[part] - means, g_rows[part].astype(acc, copy=False)
-        if shifts is not None:
-            y = distance * scales
-            y += shifts
-            cut = y <= 0
-            g = xp.multiply(g, xp.logical_not(cut, out=cut).astype(acc), out=y)
-        return g, distance
+        return passed_on(g_rows[part], rows[part], means, scales, shifts, relu)
 
     def sums(part: slice) -> list[Array]:
         g, distance = given(part)
@@ -88,13 +74,7 @@ def backward(
         return [column_sums(xp, a, ones[part]) for a in (g, distance)]
 
     def block(part: slice) -> None:
-        g, distance = given(part)
-        distance *= slopes
-        distance += means_g
-        out = xp.subtract(g, distance, out=result[part] if acc == x.dtype else distance)
-        out *= scales
-        if acc != x.dtype:
-            result[part] = out
+        gradient(*given(part), means_g, slopes, scales, result[part])
 
     sum_g, sum_gx = _totals(xp, sums, x, acc)
     means_g, slopes = (_repeated(xp, a, x) for a in through(sum_g, sum_gx))

@@ -45,14 +45,7 @@ def apply(x: Array, mean: Array, scale: Array, shift: Array, relu: bool) -> Arra
     result, (means, scales, shifts) = y.reshape(rows.shape), (_to_rows(xp, a, x) for a in (mean, scale, shift))
 
     def block(part: slice) -> None:
-        out = result[part] if mean.dtype == x.dtype else xp.empty(rows[part].shape, mean.dtype)
-        xp.subtract(rows[part], means[part], out=out)
-        out *= scales[part]
-        out += shifts[part]
-        if relu:
-            cut_off(xp, out.reshape(-1), out.reshape(-1))
-        if mean.dtype != x.dtype:
-            result[part] = out
+        scaled(rows[part], means[part], scales[part], shifts[part], relu, result[part])
 
     each_block(xp, block, len(rows), rows.shape[1] * mean.dtype.itemsize)
     return y
@@ -72,33 +65,57 @@ def backward(
     result = gx.reshape(rows.shape)
 
     def given(part: slice) -> tuple[Array, Array]:
-        """g, and the distance of x to its mean."""
-        distance, g = rows[part] - means[part], g_rows[part].astype(acc, copy=False)
-        if relu:
-            y = distance * scales[part]
-            y += shifts[part]
-            cut = y <= 0
-            g = xp.multiply(g, xp.logical_not(cut, out=cut).astype(acc), out=y)
-        return g, distance
+        return passed_on(g_rows[part], rows[part], means[part], scales[part], shifts[part], relu)
 
     def sums(part: slice) -> None:
         g, distance = given(part)
         of_g[part], of_gx[part] = row_sums(xp, g), row_dots(xp, g, distance)
 
     def block(part: slice) -> None:
-        g, distance = given(part)
-        distance *= slopes[part]
-        distance += means_g[part]
-        out = xp.subtract(g, distance, out=result[part] if acc == x.dtype else distance)
-        out *= scales[part]
-        if acc != x.dtype:
-            result[part] = out
+        gradient(*given(part), means_g[part], slopes[part], scales[part], result[part])
 
     each_block(xp, sums, len(rows), rows.shape[1] * acc.itemsize)
     sum_g, sum_gx = _over_images(of_g, x), _over_images(of_gx, x)
     means_g, slopes = (_to_rows(xp, a, x) for a in through(sum_g, sum_gx))
     each_block(xp, block, len(rows), rows.shape[1] * acc.itemsize)
     return gx, sum_g, sum_gx
+
+
+# ---- what is done to a part of x, with what each channel has beside it: (N C, 1), or (C pixels,) --------------------
+
+
+def scaled(x: Array, mean: Array, scale: Array, shift: Array, relu: bool, y: Array) -> None:
+    """Write ``scale (x - mean) + shift`` to y, cut off at 0 if ``relu``."""
+    xp, same = get_array_module(x), mean.dtype == x.dtype
+    out = xp.subtract(x, mean, out=y if same else None)
+    out *= scale
+    out += shift
+    if relu:
+        cut_off(xp, out.reshape(-1), out.reshape(-1))
+    if not same:
+        y[...] = out
+
+
+def passed_on(gy: Array, x: Array, mean: Array, scale: Array, shift: Array, relu: bool) -> tuple[Array, Array]:
+    """gy where ``relu`` passes it on, and the distance of x to its mean."""
+    xp, distance, g = get_array_module(x), x - mean, gy.astype(mean.dtype, copy=False)
+    if relu:
+        y = distance * scale
+        y += shift
+        cut = y <= 0
+        g = xp.multiply(g, xp.logical_not(cut, out=cut).astype(mean.dtype), out=y)
+    return g, distance
+
+
+def gradient(g: Array, distance: Array, mean_g: Array, slope: Array, scale: Array, gx: Array) -> None:
+    """Write ``scale (g - mean_g - slope distance)`` to gx; ``distance`` is changed."""
+    xp, same = get_array_module(g), g.dtype == gx.dtype
+    distance *= slope
+    distance += mean_g
+    out = xp.subtract(g, distance, out=gx if same else distance)
+    out *= scale
+    if not same:
+        gx[...] = out
 
 
 def _rows(x: Array) -> Array:

@@ -44,12 +44,15 @@ def is_recording() -> bool:
 
 
 def _owns_memory(a: Array) -> bool:
-    """Whether nobody else can reach the memory of ``a``, which may be all of another array in another shape."""
+    """Whether nobody else can reach the memory of ``a``, which may be all of another array in another shape.
+
+    Of a view that cannot be written, as broadcasting gives it, a copy is wanted, too.
+    """
     owner = a.base
     if owner is None:
         return True
     whole = type(owner) is type(a) and owner.base is None and owner.size == a.size and owner.dtype == a.dtype
-    return whole and sys.getrefcount(owner) <= _REFERENCES
+    return whole and sys.getrefcount(owner) <= _REFERENCES and getattr(a.flags, "writeable", True)
 
 
 _REFERENCES = 3 if sys.implementation.name == "cpython" and sys.version_info < (3, 14) else 0

@@ -206,6 +206,19 @@ def test_l2_of_half_precision_parameters_is_added_in_float32():
     assert state.dtype == np.float32
 
 
+def test_a_gradient_that_is_a_view_of_parameters_is_read_before_they_move():
+    size = 1 << 17  # from here on a gradient is not copied
+    p, q, r = (tensor(np.full(size, value, np.float32), requires_grad=True) for value in (1, 2, 4))
+    sgd = optim.SGD([p, q, r], lr=0.5)
+    p.grad, q.grad, r.grad = r.data, p.data, q.data
+    sgd.step()
+    assert [each.data[-1] for each in (p, q, r)] == [-1, 1.5, 3]
+    adamw = optim.AdamW([p], lr=0.5, weight_decay=1.0)
+    p.grad = p.data
+    adamw.step()
+    np.testing.assert_allclose(adamw.state_dict()["parameters.0.mean"], -0.1, 1e-6)
+
+
 # ---- saving and resuming ---------------------------------------------------------------------------------------------
 
 

@@ -170,6 +170,15 @@ def test_a_leaf_takes_a_gradient_that_nobody_else_holds():
     assert (id(x.grad) in made) == (sys.version_info < (3, 14))
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+@pytest.mark.parametrize("name", ["sum", "mean"])
+def test_a_gradient_can_be_written_to(name, shape):
+    x = tensor(np.full(shape, 2.0), requires_grad=True)
+    getattr(x, name)().backward()
+    x.grad *= 3
+    np.testing.assert_array_equal(x.grad, np.full(shape, 3.0))
+
+
 @pytest.mark.parametrize("form", ["itself", "a view", "a part", "in another shape"])
 def test_a_leaf_copies_a_gradient_that_somebody_holds(form):
     held = np.full(6, 2.0)

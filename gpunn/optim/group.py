@@ -226,7 +226,8 @@ class Group:
         if parameter.size < _LONG or type(g) is not np.ndarray or g.dtype != self.state_dtype:
             return False
         terms = self._regularised[number] and (self.settings["l1"] or self.settings["l2"])
-        return bool(g.flags.c_contiguous and not terms)
+        # A view of parameters would change within the step.
+        return bool(g.flags.c_contiguous and not terms and not np.may_share_memory(g, self._flat))
 
     def parts(self) -> Iterator[Part]:
         """The longest stretches of the buffer whose parameters all have gradients and took the same number of steps.

@@ -20,8 +20,9 @@ _ALGORITHMS = {  # and the alpha of it: of SiLU, x sigmoid(alpha x), and ReLU, a
     "gelu": (0x31, 0.0), "gelu, tanh": (0x2B, 0.0), "silu": (0x2C, 1.0),
 }  # fmt: skip
 _BETA = 0.0  # they have no other setting
-_OF_Y = ("sigmoid", "tanh", "relu")  # their gradients are taken from y; -infinity does them no harm
-_BLOCK_BYTES = 1 << 20  # what is looked through for -infinity is still in the cache when it is computed with
+_OF_Y = ("sigmoid", "tanh", "relu")  # their gradients are taken from y; whatever x is does them no harm
+_FAR = 1e12  # beyond, the others overflow on their way
+_BLOCK_BYTES = 1 << 20  # what is looked through for such x is still in the cache when it is computed with
 _NANOSECONDS = 0.5  # of an element, about
 _LEAST_SIZE = 1024  # below, the call takes longer than NumPy's
 _X, _Y, _GX, _GY = 1, 17, 129, 145
@@ -33,7 +34,7 @@ def takes(x: Array) -> bool:
 
 
 def forward(name: str, x: Array) -> Array | None:
-    """The function ``name`` of each element; None where this is not its way, or it would make NaN of -infinity."""
+    """The function ``name`` of each element; None where this is not its way, or an element is too far from 0."""
     if not takes(x):
         return None
     y, x = np.empty(x.shape, x.dtype), np.ascontiguousarray(x)
@@ -43,7 +44,7 @@ def forward(name: str, x: Array) -> Array | None:
 def backward(name: str, gy: Array, data: Array, usual: bool = False) -> Array | None:
     """The gradient with respect to x, where ``data`` is y or x; None as in :func:`forward`.
 
-    ``usual`` says that this computed ``data``, which so holds no -infinity.
+    ``usual`` says that this computed with ``data``, which so holds nothing that is too far.
     """
     if not takes(data):
         return None
@@ -52,11 +53,11 @@ def backward(name: str, gy: Array, data: Array, usual: bool = False) -> Array | 
 
 
 def logistic(x: Array, out: Array) -> bool:
-    """Write the sigmoid of x, a small block of an array that this takes; False if x holds NaN or -infinity.
+    """Write the sigmoid of x, a small block of an array that this takes; False if x holds NaN or is too far from 0.
 
-    ``x * out`` is a number then, however far x is from 0.
+    ``x * out`` is a number then.
     """
-    if not (x.flags.c_contiguous and x.min() > -np.inf):
+    if not (x.flags.c_contiguous and _is_near(x)):
         return False
     _run(_forward, "sigmoid", x, out)
     return True
@@ -69,10 +70,14 @@ def _in_blocks(make: Any, name: str, *arrays: Array, usual: bool = False) -> boo
         return True
     flat = [a.reshape(-1) for a in arrays]
     for part in chunks(np, flat[0].size, flat[0].itemsize, on_cpu=_BLOCK_BYTES):
-        if not flat[0][part].min() > -np.inf:
+        if not _is_near(flat[0][part]):
             return False
         _run(make, name, *[a[part] for a in flat])
     return True
+
+
+def _is_near(x: Array) -> bool:
+    return bool(x.min() > -_FAR and x.max() < _FAR)
 
 
 def _run(make: Any, name: str, *arrays: Array) -> None:

@@ -67,6 +67,17 @@ def test_far_arguments_neither_overflow_nor_lose_nan(run_xp, name, settings, sca
     np.testing.assert_allclose(gx, [slopes[0]] * 3 + [slopes[1]] * 3 + [np.nan], 2e-3)
 
 
+@pytest.mark.parametrize("far", [1e15, 1e20, 3e38, np.inf])
+@CASES
+def test_a_far_argument_alone(run_xp, name, settings, scalar, slopes, far):
+    x, one = np.array([far], np.float32), np.ones(1, np.float32)
+    for end, sign in enumerate((-1, 1)):
+        gx = run_xp(getattr(ops, f"{name}_backward"), one, sign * x, *settings)
+        np.testing.assert_allclose(gx, slopes[end], 1e-6)
+    if name != "selu" or far < 3e38:
+        np.testing.assert_allclose(run_xp(getattr(ops, name), x, *settings), slopes[1] * x, 1e-6)
+
+
 def test_small_values_keep_their_digits(run_xp):
     # exp(-30), about 1e-13: a difference with 1 would leave three digits of it.
     x, one, small = np.array([-30.0]), np.ones(1), math.exp(-30)

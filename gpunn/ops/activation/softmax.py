@@ -15,6 +15,7 @@ from gpunn.backend import Array, accumulation_dtype, operands
 from gpunn.errors import ShapeError, check
 from gpunn.ops.activation import softmax_onednn
 from gpunn.ops.array.shape import axis_of
+from gpunn.ops.shared.checks import check_shape
 from gpunn.ops.shared.chunks import each_block
 from gpunn.ops.shared.rows import row_dots, row_sums, unbuffered
 
@@ -41,6 +42,7 @@ def softmax(x: Array, axis: int = -1) -> Array:
 def softmax_backward(gy: Array, y: Array, axis: int = -1) -> Array:
     """``y (gy - sum_j gy[j] y[j])``."""
     xp = operands("softmax_backward", gy=gy, y=y)
+    check_shape("softmax_backward", "gy", gy, y.shape)
     if softmax_onednn.takes(y, axis):
         return softmax_onednn.backward(gy, y)
 
@@ -72,6 +74,7 @@ def log_softmax(x: Array, axis: int = -1) -> Array:
 def log_softmax_backward(gy: Array, y: Array, axis: int = -1) -> Array:
     """``gy - softmax(x) sum_j gy[j]``, with softmax(x) = exp(y)."""
     xp = operands("log_softmax_backward", gy=gy, y=y)
+    check_shape("log_softmax_backward", "gy", gy, y.shape)
 
     def block(gx: Array, gy: Array, y: Array) -> None:
         xp.exp(y, out=gx)

@@ -44,6 +44,7 @@ def linear(x: Array, w: Array, b: Array | None = None) -> Array:
 def linear_backward_x(gy: Array, w: Array) -> Array:
     """The gradient with respect to x, (..., in): ``gy W``."""
     operands("linear_backward_x", gy=gy, w=w)
+    check_shape("linear_backward_x", "gy", gy, (*gy.shape[:-1], len(w)))
     way = _way(gy, w.shape)
     return way.backward_x(gy, w)
 
@@ -51,6 +52,7 @@ def linear_backward_x(gy: Array, w: Array) -> Array:
 def linear_backward_w(gy: Array, x: Array) -> Array:
     """The gradient with respect to W, (out, in): ``gy^T x``, summed over all rows."""
     operands("linear_backward_w", gy=gy, x=x)
+    check_shape("linear_backward_w", "gy", gy, (*x.shape[:-1], *gy.shape[-1:]))
     way = _way(gy, (gy.shape[-1], x.shape[-1]))
     return way.backward_w(gy, x)
 

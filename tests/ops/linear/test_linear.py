@@ -66,6 +66,10 @@ def test_errors_name_rule_and_values():
         ops.linear(np.ones((2, 4)), np.ones((5, 4)), np.ones(4))
     with pytest.raises(DtypeError, match="linear: x must be a floating array, got dtype='int64'"):
         ops.linear(np.ones((2, 4), np.int64), np.ones((5, 4)))
+    with pytest.raises(ShapeError, match=r"linear_backward_x: gy must have shape \(2, 5\), got shape=\(2, 6\)"):
+        ops.linear_backward_x(np.ones((2, 6)), np.ones((5, 4)))
+    with pytest.raises(ShapeError, match=r"linear_backward_w: gy must have shape \(2, 5\), got shape=\(3, 5\)"):
+        ops.linear_backward_w(np.ones((3, 5)), np.ones((2, 4)))
 
 
 @pytest.mark.peer("linear")

@@ -15,7 +15,7 @@ from gpunn.cpu import library, onednn
 from gpunn.cpu.library import found
 from gpunn.cuda.emulator.build import host_compiler
 from gpunn.errors import ArgumentError, GpunnError, PackageError, ShapeError
-from gpunn.ops import conv
+from gpunn.ops import conv, norm
 from gpunn.ops.activation import onednn as eltwise
 
 needs_library = pytest.mark.skipif(found()[0] is None, reason=found()[1])
@@ -289,3 +289,17 @@ def test_what_it_does_not_serve_numpy_computes(monkeypatch):
     plan = conv.Plan("conv2d", x.shape, w.shape, wanted.shape, conv.plan(2, x.shape, w.shape).window, 1)
     np.testing.assert_allclose(conv.forward(plan, x, w), wanted, rtol=1e-4, atol=1e-4)
     onednn.release()
+
+
+@needs_library
+def test_mean_and_variance_of_another_dtype_or_with_gaps(rng):
+    x, gy = rng.standard_normal((2, 6, 8)).astype(np.float32)
+    _, *of_rows = norm.layer_norm(x, 8)
+    wide = np.stack(of_rows, dtype=np.float64)
+    for mean, var in (wide, np.asfortranarray(wide.astype(np.float32))):
+        with onednn.engine("numpy"):
+            expected = norm.layer_norm_backward(gy, x, mean, var, 8)
+        with onednn.engine("onednn"):
+            given = norm.layer_norm_backward(gy, x, mean, var, 8)
+        for a, b in zip(given, expected, strict=True):
+            np.testing.assert_allclose(a, b, 1e-5, 1e-6)

@@ -72,13 +72,12 @@ def layer_norm_backward(
     check_shape(op, "gy", gy, x.shape)
     if weight is not None:
         check_shape(op, "weight", weight, shape)
+    rows = _rows(x, shape)
+    check_shape(op, "mean", mean, rows.shape[:1])
+    check_shape(op, "var", var, rows.shape[:1])
     if x.size == 0:
         return x.copy(), xp.zeros(shape, x.dtype), xp.zeros(shape, x.dtype)
     flat = None if weight is None else weight.reshape(-1)
-    rows, acc = _rows(x, shape), accumulation_dtype(x.dtype)
-    for name, of_rows in (("mean", mean), ("var", var)):
-        check_shape(op, name, of_rows, rows.shape[:1])
-    mean, var = (xp.ascontiguousarray(a, acc) for a in (mean, var))
     gx, gw, gb = route(ROUTES, rows).backward(_rows(gy, shape), rows, mean, var, flat, eps)
     return gx.reshape(x.shape), gw.reshape(shape).astype(x.dtype), gb.reshape(shape).astype(x.dtype)
 

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from gpunn.backend import Array, operands
 from gpunn.ops.recurrent import onednn, steps
-from gpunn.ops.recurrent.rows import Inputs, Needs
+from gpunn.ops.recurrent.rows import CELLS, Inputs, Needs
 from gpunn.ops.shared.checks import check_shape
 from gpunn.ops.shared.routes import route
 
@@ -59,8 +59,8 @@ def sequence(inputs: Inputs) -> tuple[Array, Saved]:
 
 def sequence_backward(inputs: Inputs, gout: Array, out: Array, saved: Saved, needs: Needs) -> Sequence[Array | None]:
     """The gradients of x, the states, W_ih, W_hh, b_ih and b_hh where ``needs`` says so, given that of ``out``."""
-    op = f"{inputs.cell}_backward"
-    operands(op, gout=gout)
+    op = f"{CELLS[inputs.cell].op}_backward"
+    operands(op, gout=gout, out=out)
     check_shape(op, "gout", gout, out.shape)
     gradients: Sequence[Array | None] = saved.way.backward(inputs, gout, out, saved.values, needs)
     return gradients

@@ -54,6 +54,9 @@ def test_errors_name_rule_and_values():
         ops.softmax(np.ones((3, 4)), 2)
     with pytest.raises(ShapeError, match=r"log_softmax: x must not be empty along axis, got axis=1, shape=\(3, 0\)"):
         ops.log_softmax(np.ones((3, 0)), 1)
+    for backward in (ops.softmax_backward, ops.log_softmax_backward):
+        with pytest.raises(ShapeError, match=rf"{backward.__name__}: gy must have shape \(3, 4\), got shape=\(4, 4\)"):
+            backward(np.ones((4, 4), np.float32), np.ones((3, 4), np.float32))
 
 
 @pytest.mark.peer("softmax", "log_softmax")

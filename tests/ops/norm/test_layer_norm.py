@@ -95,6 +95,12 @@ def test_non_contiguous_arrays_are_read_right(run, rng):
         np.testing.assert_allclose(a, e, rtol=1e-10, atol=1e-12)
 
 
+def test_a_long_row_far_from_0(run, rng):
+    x = (1e6 + rng.standard_normal((2, 200_000))).astype(np.float32)
+    _, mean, _ = run(ops.layer_norm, x, x.shape[1])
+    np.testing.assert_allclose(mean, x.astype(np.float64).mean(1), 3e-7)
+
+
 def test_errors_name_rule_and_values(run):
     x, one, five = np.ones((2, 4, 5)), np.ones(2), np.ones(5)
     with pytest.raises(ShapeError, match=r"layer_norm: x must end with normalized_shape, .* got x=\(2, 4, 5\), norm"):
@@ -115,6 +121,8 @@ def test_errors_name_rule_and_values(run):
         run(ops.layer_norm_backward, x[:1], x, one, one, (4, 5))
     with pytest.raises(ShapeError, match=r"layer_norm_backward: weight must have shape \(4, 5\), got shape=\(5,\)"):
         run(ops.layer_norm_backward, x, x, one, one, (4, 5), five)
+    with pytest.raises(ShapeError, match=r"layer_norm_backward: var must have shape \(2,\), got shape=\(1,\)"):
+        run(ops.layer_norm_backward, x, x, one, one[:1], (4, 5))
 
 
 def test_the_layer_is_its_function(rng):

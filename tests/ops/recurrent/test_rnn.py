@@ -192,6 +192,12 @@ def test_errors_name_rule_and_values(run, rng):
         F.gru(rows.astype(int), None, *gru, batch_sizes=[6])
     with pytest.raises(ShapeError, match=r"rnn: h0 must have 2 dimensions, got shape=\(5,\)"):
         ops.sequence(Inputs("tanh", rows, [np.ones(5)], Weights(*parameters(rng, "tanh", 4, 5)), Sizes([6])))
+    inputs = Inputs("gru", rows, [np.ones((6, 5))], Weights(*gru), Sizes([6]))
+    out, saved = ops.sequence(inputs)
+    with pytest.raises(ShapeError, match=r"gru_backward: gout must have shape \(12, 5\), got shape=\(6, 5\)"):
+        ops.sequence_backward(inputs, out[:6], out, saved, (True,) * 6)
+    with pytest.raises(DtypeError, match="gru_backward: arrays must have one dtype, got gout='float32', out='float64'"):
+        ops.sequence_backward(inputs, out.astype(np.float32), out, saved, (True,) * 6)
 
 
 # ---- the layers -----------------------------------------------------------------------------------------------------

@@ -180,6 +180,7 @@ class Job:
         self._aligned = _aligned() if aligned else None
         self._library, self._owned = library, _Owned(library)
         self._description, self._layouts = description, [layout for _, layout, _ in arguments]
+        self.written = [written for _, _, written in arguments]
         self._stream = library.new("stream_create", library.engine, ctypes.c_int(1))
         self._owned.append("stream", self._stream)
         self._outer: list[tuple[Any, int]] = []
@@ -347,10 +348,15 @@ def job(work: float, make: Callable[..., Job], *settings: Hashable) -> Job | Non
 
 
 def run(work: float, make: Callable[..., Job], settings: Sequence[Hashable], *arrays: Array) -> None:
-    """Run the job, which :func:`job` gives, on the arrays; those that are written must be contiguous."""
+    """Run the job, which :func:`job` gives, on the arrays; of those that are not contiguous it reads a copy."""
     kept = job(work, make, *settings)
     assert kept is not None, "asked for before"
-    kept(*[a if a.flags.c_contiguous else np.ascontiguousarray(a) for a in arrays])
+    kept(*[a if a.flags.c_contiguous else _copied(a, written) for a, written in zip(arrays, kept.written, strict=True)])
+
+
+def _copied(a: Array, written: bool) -> Array:
+    check(not written, ArgumentError, "oneDNN", "an array that is written must be contiguous", strides=a.strides)
+    return np.ascontiguousarray(a)
 
 
 def loaded() -> Library:

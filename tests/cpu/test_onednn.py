@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from gpunn import functional as F
+from gpunn import tensor
 from gpunn.cpu import library, onednn
 from gpunn.cpu.library import found
 from gpunn.cuda.emulator.build import host_compiler
@@ -267,6 +268,51 @@ def test_a_primitive_that_fails(monkeypatch, status, kind, told):
         F.conv2d(x, w)
     monkeypatch.undo()
     F.conv2d(x, w)
+
+
+ORDERS = {
+    "conv2d": (lambda x, w: F.conv2d(x, w, padding=1), (3, 16, 9, 8), (16, 16, 3, 3)),
+    "max_pool2d": (lambda x: F.max_pool2d(x, 2), (3, 16, 8, 8)),
+    "avg_pool2d": (lambda x: F.avg_pool2d(x, 2), (3, 16, 8, 8)),
+    "linear": (F.linear, (5, 64), (32, 64)),
+    "layer_norm": (lambda x, w, b: F.layer_norm(x, 64, w, b), (5, 64), (64,), (64,)),
+    "softmax": (F.softmax, (5, 64)),
+    "sigmoid": (F.sigmoid, (40, 50)),
+    "gelu": (F.gelu, (40, 50)),
+    "silu": (F.silu, (40, 50)),
+    "relu": (F.relu, (40, 50)),
+}
+
+
+def with_gaps(a):
+    return np.repeat(a, 2, -1)[..., ::2]
+
+
+def backwards(a):
+    return a[..., ::-1].copy()[..., ::-1]
+
+
+@needs_library
+@pytest.mark.parametrize("name", ORDERS)
+def test_arrays_in_another_order_of_memory(name, rng):
+    """Operands and gradients: with gaps, backwards, and the first axis innermost."""
+    function, *shapes = ORDERS[name]
+
+    def results(order):
+        tensors = [tensor(order(a), requires_grad=True) for a in given]
+        for t, a in zip(tensors, given, strict=True):
+            t.hold(order(a))
+        y = function(*tensors)
+        y.backward(order(np.cos(np.arange(y.size, dtype=np.float32)).reshape(y.shape)))
+        return [y.data, *[t.grad for t in tensors]]
+
+    given = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    with onednn.engine("numpy"):
+        wanted = results(np.array)
+    with onednn.engine("onednn"):
+        for order in (np.asfortranarray, with_gaps, backwards):
+            for actual, expected in zip(results(order), wanted, strict=True):
+                np.testing.assert_allclose(actual, expected, rtol=2e-4, atol=2e-5)
 
 
 @needs_library

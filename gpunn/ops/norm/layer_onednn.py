@@ -25,7 +25,7 @@ def takes(rows: Array) -> bool:
 def forward(rows: Array, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:
     """y, and the mean and variance of each row."""
     count, size = rows.shape
-    y, mean, var = np.empty_like(rows), np.empty(count, rows.dtype), np.empty(count, rows.dtype)
+    y, mean, var = np.empty(rows.shape, rows.dtype), np.empty(count, rows.dtype), np.empty(count, rows.dtype)
     affine = _given(weight, size, 1.0), _given(bias, size, 0.0)
     _run(_forward, rows, eps, np.ascontiguousarray(rows), mean, var, *affine, y)
     return y, mean, var
@@ -35,7 +35,7 @@ def backward(
     gy: Array, rows: Array, mean: Array, var: Array, weight: Array | None, eps: float
 ) -> tuple[Array, Array, Array]:
     """The gradients of the rows, of weight and of bias."""
-    gx, gw, gb = np.empty_like(rows), np.empty(rows.shape[1], rows.dtype), np.empty(rows.shape[1], rows.dtype)
+    gx, (gw, gb) = np.empty(rows.shape, rows.dtype), np.empty((2, rows.shape[1]), rows.dtype)
     scale = _given(weight, rows.shape[1], 1.0)
     given = (np.ascontiguousarray(a, np.float32) for a in (rows, mean, var, gy))
     _run(_backward, rows, eps, *given, scale, scale, gx, gw, gb)

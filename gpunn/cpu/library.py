@@ -44,6 +44,10 @@ class Library:
         if version.cpu_runtime not in _ENGINES:
             raise OSError(f"{path} is built for other threads than OpenMP's, whose number gpunn could not set")
         self.threading = _ENGINES[version.cpu_runtime]
+        has_threads = self.threading == "OpenMP"
+        if has_threads and _has_fewer_threads_than_it_says(c):
+            rule = "OpenMP may start fewer threads than it says, and oneDNN would wait for the others"
+            raise OSError(f"{rule}: OMP_DYNAMIC, OMP_THREAD_LIMIT or OMP_MAX_ACTIVE_LEVELS is set")
         # Two copies of Intel's runtime end the process once the second one is used; of GNU's there may be several.
         both = before | _openmp_libraries()
         if len(both) > 1:
@@ -57,7 +61,6 @@ class Library:
         c.dnnl_primitive_desc_query_md.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
         c.dnnl_primitive_desc_query_md.restype = ctypes.c_void_p
         self.engine = self.new("engine_create", ctypes.c_int(1), ctypes.c_size_t(0))
-        has_threads = self.threading == "OpenMP"
         self._threads = c.omp_get_max_threads if has_threads else (lambda: 1)
         self._set_threads = c.omp_set_num_threads if has_threads else (lambda count: None)
         if hasattr(os, "register_at_fork"):
@@ -131,6 +134,12 @@ def _short_waits() -> Iterator[None]:
         yield
     finally:
         os.environ.pop("GOMP_SPINCOUNT", None)
+
+
+def _has_fewer_threads_than_it_says(c: ctypes.CDLL) -> bool:
+    most = c.omp_get_max_threads()
+    fewer = c.omp_get_dynamic() or c.omp_get_thread_limit() < most or c.omp_get_max_active_levels() < 1
+    return most > 1 and bool(fewer)
 
 
 def _is_x86() -> bool:

@@ -66,6 +66,14 @@ def test_a_processor_without_avx2():
     assert python(CONVOLVED, ONEDNN_MAX_CPU_ISA="SSE41") == "27.0"
 
 
+@needs_library
+@pytest.mark.parametrize("name", ["OMP_DYNAMIC=true", "OMP_THREAD_LIMIT=1", "OMP_MAX_ACTIVE_LEVELS=0"])
+def test_fewer_threads_than_openmp_says(name):
+    name, value = name.split("=")
+    assert "OpenMP may start fewer threads than it says" in python(ABOUT, **{name: value})
+    assert python(CONVOLVED, **{name: value}) == "27.0"
+
+
 REFUSED = """
     from gpunn.errors import PackageError
     from gpunn.cpu import onednn

@@ -354,8 +354,8 @@ def read_rows(result: dict[str, Any]) -> list[Row]:
         key = about["device"], about["job"], about["shape"]
         counts = about["bytes"], about["operations"], about["unit"]
         row = rows.setdefault(key, Row(*key, about["peer"], *counts))
-        row.seconds[about["side"]] = about["seconds"]
-        row.quartiles[about["side"]] = tuple(about["quartiles"])
+        low, high = about["quartiles"]
+        row.seconds[about["side"]], row.quartiles[about["side"]] = float(about["seconds"]), (float(low), float(high))
     order = [*dict.fromkeys(row.job for row in rows.values())]
     return sorted(rows.values(), key=lambda row: order.index(row.job))
 

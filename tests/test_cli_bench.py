@@ -232,6 +232,14 @@ def test_times_are_compared_where_a_result_lacks_the_peer(
     assert out.splitlines()[-1] == "slower than in old.json: training: steps circles, 0.003 s, before 0.001"
 
 
+def timed(seconds: str) -> str:
+    """A result of one job, with ``seconds`` as the file has it."""
+    names = '"device": "cpu", "job": "training: steps", "shape": "circles", "side": "gpunn", "peer": "PyTorch"'
+    counts = '"bytes": 0, "operations": 0, "unit": "fp32", "quartiles": [1, 1]'
+    about = f'{{{names}, {counts}, "seconds": {seconds}}}'
+    return f'{{"benchmarks": [{{"extra_info": {about}}}], "machine_info": {{"threads": 1}}}}'
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -239,6 +247,12 @@ def test_times_are_compared_where_a_result_lacks_the_peer(
         ("{", "error: old.json: it must be JSON, as gpunn bench --json keeps it: "),
         ("[]", "error: old.json: it must be a result as gpunn bench --json keeps it: "),
         ('{"benchmarks": [{"stats": 1}]}', "error: old.json: it must be a result as gpunn bench --json keeps it: "),
+        (timed("null"), "error: old.json: it must be a result as gpunn bench --json keeps it: TypeError"),
+        (timed('"soon"'), "error: old.json: it must be a result as gpunn bench --json keeps it: ValueError"),
+        (
+            timed('1, "quartiles": []'),
+            "error: old.json: it must be a result as gpunn bench --json keeps it: ValueError",
+        ),
         (
             '{"benchmarks": [], "machine_info": {"threads": 2}}',
             "error: bench: old.json must be of as many threads, got threads=1, there=2\n",

@@ -1,4 +1,4 @@
-"""Activations of float32 by oneDNN, on the CPU: those that it computes as exactly as NumPy does, and faster.
+"""Activations of float32 by oneDNN, on the CPU: those in which its errors are roundings of numbers about 1.
 
 Its ELU and softplus lose the digits near 0, its ReLU, but for the gradient, and hardsigmoid give numbers for NaN.
 """

@@ -364,21 +364,22 @@ seen = []
 signal.signal(signal.SIGURG, lambda *_: seen.append(1))
 def others():
     faulthandler.enable()  # takes our handlers for what was there before
-    time.sleep(0.1)
-    signal.pthread_kill(threading.main_thread().ident, signal.SIGURG)
+    for _ in range(20):  # one that comes while the emulator's own is pending is the same to the system
+        time.sleep(0.02)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGURG)
 thread = threading.Thread(target=others)
 thread.start()
 launch("lasts", 1, 1, x(np.int64), np.int64(1_500_000_000))
 thread.join()
 launch("nothing", 1, 1, x())
 launch("nothing", 1, 1, x())
-print(len(seen), flush=True)
+print(len(seen) > 0, flush=True)
 launch("lasts", 1, 1, x(np.int64), np.int64(1000))
 ctypes.string_at(8)
 """
     status, said = run_in_a_process(False, code)
     assert status == -signal.SIGSEGV, said
-    assert said.startswith("1\n")
+    assert said.startswith("True\n")
     assert said.count("Fatal Python error") == 1
 
 

@@ -179,7 +179,7 @@ class Job:
         library = loaded()
         self._aligned = _aligned() if aligned else None
         self._library, self._owned = library, _Owned(library)
-        self._description, self._layouts = description, [layout for _, layout, _ in arguments]
+        self._description = description
         self.written = [written for _, _, written in arguments]
         self._stream = library.new("stream_create", library.engine, ctypes.c_int(1))
         self._owned.append("stream", self._stream)

@@ -89,8 +89,7 @@ class _Problem:
         w = w if groups == 1 else (groups, w[0] // groups, *w[1:])
         self.x, self.w, self.y, self.b = map(onednn.Layout, (x, w, y, y[1:2]))
         self.free = [onednn.Layout(shape, free=True) for shape in (x, w, y)]
-        ends = zip(x[2:], y[2:], window.stride, window.pads, window.extent(), strict=True)
-        after = [(n - 1) * step + extent - size - before for size, n, step, (before, _), extent in ends]
+        after = window.behind(x[2:], y[2:])
         if any(pad <= -step for pad, step in zip(after, window.stride, strict=True)):
             raise NotServed("elements that no window reaches, beyond a stride")
         before = [before for before, _ in window.pads]

@@ -81,8 +81,7 @@ class _Problem:
     def __init__(self, x: Any, y: Any, window: Window, count_padding: bool, place_dtype: Any) -> None:
         if not holds_elements(window, x[2:], y[2:]):
             raise NotServed("a window that lies in the padding alone")
-        ends = zip(x[2:], y[2:], window.stride, window.pads, window.extent(), strict=True)
-        after = [(n - 1) * step + extent - size - before for size, n, step, (before, _), extent in ends]
+        after = window.behind(x[2:], y[2:])
         overhang = any(end > pad for end, (_, pad) in zip(after, window.pads, strict=True))
         if count_padding and overhang:
             raise NotServed("a mean that counts the padding, and not what is beyond it")

@@ -52,6 +52,11 @@ class Window(NamedTuple):
         spans = zip(size, out, self.stride, self.pads, self.extent(), strict=True)
         return tuple(max(n + before, (m - 1) * step + extent) for n, m, step, (before, _), extent in spans)
 
+    def behind(self, size: Size, out: Size) -> Size:
+        """By how much the last window passes the end of an image of ``size``; below 0 where it ends before that."""
+        spans = zip(size, out, self.stride, self.pads, self.extent(), strict=True)
+        return tuple((m - 1) * step + extent - n - before for n, m, step, (before, _), extent in spans)
+
     def on_one_row(self) -> Window:
         """A window over signals as one over images of one row."""
         return Window((1, *self.kernel), (1, *self.stride), ((0, 0), *self.pads), (1, *self.dilation))

@@ -147,18 +147,12 @@ def all_finite(arrays: Iterable[Array]) -> bool:
     """Whether all elements are; a sum of squares that overflows is looked at again, element by element."""
     given = list(arrays)
     totals: dict[str, Any] = {}  # one for each device, and so one wait for it
-    of_cpu: list[Any] = []
-    for g in given:
-        if type(g) is np.ndarray and g.dtype == np.float32:
-            of_cpu.append(g.reshape(-1))
-            continue
-        with device_context(g), np.errstate(over="ignore", invalid="ignore"):
-            flat, device = cast(g.ravel(), accumulation_dtype(g.dtype)), device_of(g)
-            square = get_array_module(g).dot(flat, flat)
-            totals[device] = totals[device] + square if device in totals else square
-    if of_cpu:
-        with np.errstate(over="ignore", invalid="ignore"):
-            totals["float32"] = sum([float(np.dot(flat, flat)) for flat in of_cpu])
+    with np.errstate(over="ignore", invalid="ignore"):
+        for g in given:
+            with device_context(g):
+                flat, device = cast(g.reshape(-1), accumulation_dtype(g.dtype)), device_of(g)
+                square = get_array_module(g).dot(flat, flat)
+                totals[device] = totals[device] + square if device in totals else square
     if all(math.isfinite(float(total)) for total in totals.values()):
         return True
     return all(bool(get_array_module(g).isfinite(g).all()) for g in given)

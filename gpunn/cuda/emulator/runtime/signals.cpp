@@ -14,8 +14,8 @@ const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, interrupting};
 const int signal_count = sizeof signals / sizeof signals[0];
 
 // What was there when our handler came, and, where somebody put his own on top of ours, what was there before that:
-// his may call ours back.
-struct sigaction previous[signal_count], below[signal_count];
+// his may call ours back, or put it back in his place.
+struct sigaction previous[signal_count], below[signal_count], on_top[signal_count];
 __thread bool in_previous __attribute__((tls_model("initial-exec")));
 int holders = 0;
 std::mutex mutex;
@@ -33,7 +33,8 @@ void call(const struct sigaction& action, int i, siginfo_t* info, void* context)
 }
 
 void call_previous(int i, siginfo_t* info, void* context) {
-    if (in_previous) return call(below[i], i, info, context);
+    bool previous_is_gone = holders == 0 && previous[i].sa_sigaction == on_top[i].sa_sigaction;
+    if (in_previous || previous_is_gone) return call(below[i], i, info, context);
     in_previous = true;
     call(previous[i], i, info, context);
     in_previous = false;
@@ -73,7 +74,9 @@ void install(int i) {
 void put_back(int i) {
     struct sigaction now;
     sigaction(signals[i], &previous[i], &now);
-    if (!is_ours(now)) sigaction(signals[i], &now, nullptr);  // somebody's who came meanwhile
+    if (is_ours(now)) return;
+    on_top[i] = now;  // somebody's who came meanwhile
+    sigaction(signals[i], &now, nullptr);
 }
 
 // A fork copies the lock as it is; holding it meanwhile means that the child finds it free. The threads whose

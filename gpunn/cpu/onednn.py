@@ -35,6 +35,8 @@ _KEPT_BYTES = 32 << 20  # of a thread's arena; what needs more has it for one ca
 _SCRATCHPAD_OF_CALLER = 1
 _SCRATCHPAD = 80
 _LAYOUT_OF_ARGUMENT = 255
+_IMPLEMENTATION = 8
+_STEP = 1 << 15
 _MOST_AXES = 12
 
 _choice: Setting[str] = Setting("cpu engine", "auto")
@@ -114,13 +116,16 @@ def _strides(shape: Sequence[int]) -> list[int]:
 class Description:
     """A primitive's description: of ``dnnl_<name>_primitive_desc_create`` with ``arguments``, a Layout among them.
 
-    Raises NotServed if oneDNN has no implementation.
+    ``then`` is done to each result: an operation, as oneDNN numbers it, with an array of that Layout. Raises NotServed
+    if oneDNN has no implementation, or does that element by element.
     """
 
-    def __init__(self, name: str, *arguments: Any) -> None:
+    def __init__(self, name: str, *arguments: Any, then: Sequence[tuple[int, Layout]] = ()) -> None:
         library = loaded()
         attributes = library.new("primitive_attr_create")
         try:
+            if then:
+                _append(library, attributes, then)
             mode = ctypes.c_int(_SCRATCHPAD_OF_CALLER)
             library.check(name, library.c.dnnl_primitive_attr_set_scratchpad_mode(attributes, mode))
             engine = () if name == "reorder" else (library.engine,)  # that one has an engine beside each layout
@@ -129,6 +134,14 @@ class Description:
         finally:
             library.c.dnnl_primitive_attr_destroy(attributes)
         self._library = library
+        if then and self._implementation().startswith(b"ref"):  # a hundred times slower
+            raise NotServed(name)
+
+    def _implementation(self) -> bytes:
+        text = ctypes.c_char_p()
+        query = self._library.c.dnnl_primitive_desc_query
+        query(self.handle, ctypes.c_int(_IMPLEMENTATION), ctypes.c_int(0), ctypes.byref(text))
+        return text.value or b""
 
     def __del__(self) -> None:
         if hasattr(self, "_library"):
@@ -147,6 +160,22 @@ class Description:
     def has(self, number: int, layout: Layout) -> bool:
         """Whether the argument is laid out so."""
         return bool(self._library.c.dnnl_memory_desc_equal(layout.handle, self.layout(number)))
+
+
+def _append(library: Library, attributes: Any, then: Sequence[tuple[int, Layout]]) -> None:
+    operations = library.new("post_ops_create")
+    try:
+        for kind, layout in then:
+            status = library.c.dnnl_post_ops_append_binary(operations, ctypes.c_int(kind), layout.handle)
+            library.check("post_ops_append_binary", status)
+        library.check("set_post_ops", library.c.dnnl_primitive_attr_set_post_ops(attributes, operations))
+    finally:
+        library.c.dnnl_post_ops_destroy(operations)
+
+
+def argument_of_step(number: int) -> int:
+    """The number of the array of a step of ``then``."""
+    return _STEP * (number + 1) | 2
 
 
 def _raw(argument: Any) -> Any:

@@ -10,8 +10,8 @@ other axes, var without Bessel's correction, and the gradient passes through the
 float16 is computed in float32. Sources: Ioffe and Szegedy 2015, "Batch normalization: accelerating deep network
 training by reducing internal covariate shift"; the variance: Welford 1962, and Chan, Golub and LeVeque 1979.
 
-The ways to compute are :mod:`gpunn.ops.norm.batch_kernel`, :mod:`gpunn.ops.norm.batch_images` and
-:mod:`gpunn.ops.norm.batch_sums`.
+The ways to compute are :mod:`gpunn.ops.norm.batch_kernel`, :mod:`gpunn.ops.norm.batch_onednn`,
+:mod:`gpunn.ops.norm.batch_images` and :mod:`gpunn.ops.norm.batch_sums`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import NamedTuple
 
 from gpunn.backend import Array, accumulation_dtype, operands
 from gpunn.errors import ArgumentError, ShapeError, check, check_number
-from gpunn.ops.norm import batch_images, batch_kernel, batch_sums
+from gpunn.ops.norm import batch_images, batch_kernel, batch_onednn, batch_sums
 from gpunn.ops.shared.checks import check_shape
 from gpunn.ops.shared.routes import route
 
-ROUTES: tuple[ModuleType, ...] = (batch_kernel, batch_images, batch_sums)
+ROUTES: tuple[ModuleType, ...] = (batch_kernel, batch_onednn, batch_images, batch_sums)
 """Each has ``takes(x)``, ``statistics``, ``apply`` and ``backward``."""
 
 

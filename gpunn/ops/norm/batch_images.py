@@ -10,7 +10,7 @@ from math import prod
 from typing import Any
 
 from gpunn.backend import Array, accumulation_dtype, get_array_module
-from gpunn.ops.norm.batch_sums import Through, gradient, passed_on, scaled
+from gpunn.ops.norm.batch_sums import Through, gradient, pass_on, scaled
 from gpunn.ops.shared.chunks import each_block, sum_over_blocks
 from gpunn.ops.shared.rows import column_sums
 
@@ -59,27 +59,35 @@ def backward(
     gy: Array, x: Array, mean: Array, scale: Array, shift: Array, relu: bool, through: Through
 ) -> tuple[Array, Array, Array]:
     """gx and the sums, as :func:`gpunn.ops.norm.batch_sums.backward` has them."""
-    xp, acc, rows, g_rows = get_array_module(x), mean.dtype, _rows(x), _rows(gy)
-    means, scales, shifts = (_repeated(xp, a, x) for a in (mean, scale, shift))
-    ones = xp.ones(len(rows), acc)
-    gx = xp.empty(x.shape, x.dtype)
-    result = _rows(gx)
-
-    def given(part: slice) -> tuple[Array, Array]:
-        return passed_on(g_rows[part], rows[part], means, scales, shifts, relu)
-
-    def sums(part: slice) -> list[Array]:
-        g, distance = given(part)
-        distance *= g
-        return [column_sums(xp, a, ones[part]) for a in (g, distance)]
+    xp = get_array_module(x)
+    g, sum_g, sum_gx = sums(gy, x, mean, scale, shift, relu)
+    gx = g if relu else xp.empty(x.shape, x.dtype)
+    means, scales, means_g, slopes = (_repeated(xp, a, x) for a in (mean, scale, *through(sum_g, sum_gx)))
+    rows, g_rows, result = _rows(x), _rows(g), _rows(gx)
 
     def block(part: slice) -> None:
-        gradient(*given(part), means_g, slopes, scales, result[part])
+        gradient(g_rows[part], rows[part], means, means_g, slopes, scales, result[part])
 
-    sum_g, sum_gx = _totals(xp, sums, x, acc)
-    means_g, slopes = (_repeated(xp, a, x) for a in through(sum_g, sum_gx))
-    each_block(xp, block, len(rows), rows.shape[1] * acc.itemsize)
+    each_block(xp, block, len(rows), rows.shape[1] * mean.dtype.itemsize)
     return gx, sum_g, sum_gx
+
+
+def sums(gy: Array, x: Array, mean: Array, scale: Array, shift: Array, relu: bool) -> tuple[Array, Array, Array]:
+    """g and the sums, as :func:`gpunn.ops.norm.batch_sums.sums` has them."""
+    xp, acc, rows, g_rows = get_array_module(x), mean.dtype, _rows(x), _rows(gy)
+    means, scales, shifts = (_repeated(xp, a, x) for a in (mean, scale, shift))
+    ones, g = xp.ones(len(rows), acc), xp.empty(x.shape, x.dtype) if relu else gy
+    passed = _rows(g)
+
+    def block(part: slice) -> list[Array]:
+        distance = rows[part] - means
+        if relu:
+            pass_on(g_rows[part], distance, scales, shifts, passed[part])
+        distance *= passed[part]
+        return [column_sums(xp, a, ones[part]) for a in (passed[part].astype(acc, copy=False), distance)]
+
+    sum_g, sum_gx = _totals(xp, block, x, acc)
+    return g, sum_g, sum_gx
 
 
 def _rows(x: Array) -> Array:

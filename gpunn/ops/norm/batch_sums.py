@@ -59,26 +59,36 @@ def backward(
 
     ``gx = scale (g - a - b (x - mean))``, with a and b of each channel by ``through`` of the two sums.
     """
-    xp, acc, rows, g_rows = get_array_module(x), mean.dtype, _rows(x), _rows(gy)
-    means, scales, shifts = (_to_rows(xp, a, x) for a in (mean, scale, shift))
-    gx, of_g, of_gx = xp.empty(x.shape, x.dtype), xp.empty(len(rows), acc), xp.empty(len(rows), acc)
-    result = gx.reshape(rows.shape)
-
-    def given(part: slice) -> tuple[Array, Array]:
-        return passed_on(g_rows[part], rows[part], means[part], scales[part], shifts[part], relu)
-
-    def sums(part: slice) -> None:
-        g, distance = given(part)
-        of_g[part], of_gx[part] = row_sums(xp, g), row_dots(xp, g, distance)
+    xp = get_array_module(x)
+    g, sum_g, sum_gx = sums(gy, x, mean, scale, shift, relu)
+    gx = g if relu else xp.empty(x.shape, x.dtype)
+    means, scales, means_g, slopes = (_to_rows(xp, a, x) for a in (mean, scale, *through(sum_g, sum_gx)))
+    rows, g_rows, result = _rows(x), _rows(g), _rows(gx)
 
     def block(part: slice) -> None:
-        gradient(*given(part), means_g[part], slopes[part], scales[part], result[part])
+        gradient(g_rows[part], rows[part], means[part], means_g[part], slopes[part], scales[part], result[part])
 
-    each_block(xp, sums, len(rows), rows.shape[1] * acc.itemsize)
-    sum_g, sum_gx = _over_images(of_g, x), _over_images(of_gx, x)
-    means_g, slopes = (_to_rows(xp, a, x) for a in through(sum_g, sum_gx))
-    each_block(xp, block, len(rows), rows.shape[1] * acc.itemsize)
+    each_block(xp, block, len(rows), rows.shape[1] * mean.dtype.itemsize)
     return gx, sum_g, sum_gx
+
+
+@unbuffered
+def sums(gy: Array, x: Array, mean: Array, scale: Array, shift: Array, relu: bool) -> tuple[Array, Array, Array]:
+    """g, which is gy where ``relu`` passes it on, and the sums over each channel of g and of ``g (x - mean)``."""
+    xp, acc, rows, g_rows = get_array_module(x), mean.dtype, _rows(x), _rows(gy)
+    means, scales, shifts = (_to_rows(xp, a, x) for a in (mean, scale, shift))
+    g, (of_g, of_gx) = xp.empty(x.shape, x.dtype) if relu else gy, xp.empty((2, len(rows)), acc)
+    passed = _rows(g)
+
+    def block(part: slice) -> None:
+        distance = rows[part] - means[part]
+        if relu:
+            pass_on(g_rows[part], distance, scales[part], shifts[part], passed[part])
+        wide = passed[part].astype(acc, copy=False)
+        of_g[part], of_gx[part] = row_sums(xp, wide), row_dots(xp, wide, distance)
+
+    each_block(xp, block, len(rows), rows.shape[1] * acc.itemsize)
+    return g, _over_images(of_g, x), _over_images(of_gx, x)
 
 
 # ---- what is done to a part of x, with what each channel has beside it: (N C, 1), or (C pixels,) --------------------
@@ -96,22 +106,21 @@ def scaled(x: Array, mean: Array, scale: Array, shift: Array, relu: bool, y: Arr
         y[...] = out
 
 
-def passed_on(gy: Array, x: Array, mean: Array, scale: Array, shift: Array, relu: bool) -> tuple[Array, Array]:
-    """gy where ``relu`` passes it on, and the distance of x to its mean."""
-    xp, distance, g = get_array_module(x), x - mean, gy.astype(mean.dtype, copy=False)
-    if relu:
-        y = distance * scale
-        y += shift
-        cut = y <= 0
-        g = xp.multiply(g, xp.logical_not(cut, out=cut).astype(mean.dtype), out=y)
-    return g, distance
+def pass_on(gy: Array, distance: Array, scale: Array, shift: Array, g: Array) -> None:
+    """Write gy to g where ``scale distance + shift`` is above 0, else 0; a NaN passes it on."""
+    xp = get_array_module(gy)
+    y = distance * scale
+    y += shift
+    cut = y <= 0
+    xp.multiply(gy, xp.logical_not(cut, out=cut).astype(gy.dtype), out=g)
 
 
-def gradient(g: Array, distance: Array, mean_g: Array, slope: Array, scale: Array, gx: Array) -> None:
-    """Write ``scale (g - mean_g - slope distance)`` to gx; ``distance`` is changed."""
-    xp, same = get_array_module(g), g.dtype == gx.dtype
+def gradient(g: Array, x: Array, mean: Array, mean_g: Array, slope: Array, scale: Array, gx: Array) -> None:
+    """Write ``scale (g - mean_g - slope (x - mean))`` to gx."""
+    xp, distance = get_array_module(g), x - mean
     distance *= slope
     distance += mean_g
+    same = distance.dtype == gx.dtype
     out = xp.subtract(g, distance, out=gx if same else distance)
     out *= scale
     if not same:

@@ -10,7 +10,8 @@ run of C / num_groups channels of one example. The gradient passes through them:
 float16 is computed in float32. Sources: Wu and He 2018, "Group normalization"; Ulyanov, Vedaldi and Lempitsky 2016,
 "Instance normalization: the missing ingredient for fast stylization".
 
-The ways to compute are :mod:`gpunn.ops.norm.group_kernel` and :mod:`gpunn.ops.norm.group_rows`.
+The ways to compute are :mod:`gpunn.ops.norm.group_kernel`, :mod:`gpunn.ops.norm.group_onednn` and
+:mod:`gpunn.ops.norm.group_rows`.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from types import ModuleType
 
 from gpunn.backend import Array, accumulation_dtype, operands
 from gpunn.errors import ArgumentError, ShapeError, check, check_number
-from gpunn.ops.norm import group_kernel, group_rows
+from gpunn.ops.norm import group_kernel, group_onednn, group_rows
 from gpunn.ops.shared.checks import Size, check_shape, integer
 from gpunn.ops.shared.routes import route
 
-ROUTES: tuple[ModuleType, ...] = (group_kernel, group_rows)
+ROUTES: tuple[ModuleType, ...] = (group_kernel, group_onednn, group_rows)
 """Each has ``takes(x)``, ``forward`` and ``backward``."""
 
 

@@ -20,13 +20,13 @@ def forward(x: Array, groups: int, weight: Array | None, bias: Array | None, eps
     xp, acc, n = get_array_module(x), accumulation_dtype(x.dtype), x.shape[0]
     y, (mean, var) = xp.empty(x.shape, x.dtype), xp.empty((2, n * groups), acc)
     rows, result = (a.reshape(n * groups, -1) for a in (x, y))
-    count, scales, shifts = rows.shape[1], _each(xp, weight, n, groups, acc), _each(xp, bias, n, groups, acc)
+    scales, shifts = each(weight, n, groups, acc), each(bias, n, groups, acc)
 
     def block(part: slice) -> None:
         wide = rows[part].astype(acc, copy=False)
-        mean[part] = row_sums(xp, wide) / count
+        mean[part] = row_sums(xp, wide) / rows.shape[1]
         out = xp.subtract(wide, mean[part, None], out=result[part] if acc == y.dtype else None)
-        var[part] = row_dots(xp, out, out) / count
+        var[part] = row_dots(xp, out, out) / rows.shape[1]
         scale = (1 / xp.sqrt(var[part] + eps))[:, None]
         channels = out.reshape(len(out), x.shape[1] // groups, -1)
         channels *= (scale if scales is None else scales[part] * scale)[:, :, None]
@@ -35,7 +35,7 @@ def forward(x: Array, groups: int, weight: Array | None, bias: Array | None, eps
         if acc != y.dtype:
             result[part] = out
 
-    each_block(xp, block, n * groups, count * acc.itemsize)
+    each_block(xp, block, n * groups, rows.shape[1] * acc.itemsize)
     return y, mean.reshape(n, groups), var.reshape(n, groups)
 
 
@@ -44,34 +44,64 @@ def backward(
     gy: Array, x: Array, mean: Array, var: Array, weight: Array | None, eps: float
 ) -> tuple[Array, Array, Array]:
     """The gradients of x, weight and bias."""
-    xp, acc, (n, groups), c = get_array_module(x), accumulation_dtype(x.dtype), mean.shape, x.shape[1]
+    xp, acc, (n, groups), c = get_array_module(x), mean.dtype, mean.shape, x.shape[1]
     gx, (gw, gb) = xp.empty(x.shape, x.dtype), xp.empty((2, n * groups, c // groups), acc)
     rows, g_rows, result = (a.reshape(n * groups, -1) for a in (x, gy, gx))
-    count, scales, means = rows.shape[1], _each(xp, weight, n, groups, acc), mean.reshape(-1)
-    invstd = 1 / xp.sqrt(var.reshape(-1, 1) + eps)
+    scales, means, invstd = each(weight, n, groups, acc), mean.reshape(-1), 1 / xp.sqrt(var.reshape(-1, 1) + eps)
 
     def block(part: slice) -> None:
-        g, scale = g_rows[part].astype(acc, copy=False), invstd[part]
-        distance = rows[part] - means[part, None]
-        of_channels = g.reshape(-1, g.size // (len(g) * gw.shape[1]))
-        gb[part] = sums = row_sums(xp, of_channels).reshape(len(g), -1)
-        products = row_dots(xp, of_channels, distance.reshape(of_channels.shape)).reshape(len(g), -1)
-        gw[part] = products * scale
-        each = scale if scales is None else scales[part] * scale
-        # out = scale (weight g - mean(weight g) - xhat mean(weight g xhat))
-        distance *= (each * products).sum(1, keepdims=True) * (scale * scale / count)
-        distance += (each * sums).sum(1, keepdims=True) / count
+        g, distance = _sums(rows, g_rows, means, gw, gb, part)
+        scale, mean_g, slope = passed(
+            gw[part], gb[part], invstd[part], None if scales is None else scales[part], g[0].size
+        )
+        distance *= slope
+        distance += mean_g
         out = result[part] if acc == gx.dtype else xp.empty_like(distance)
         of_out = out.reshape(len(g), gw.shape[1], -1)
-        xp.multiply(of_channels.reshape(of_out.shape), each[:, :, None], out=of_out)
+        xp.multiply(g.reshape(of_out.shape), scale[:, :, None], out=of_out)
         out -= distance
         if acc != gx.dtype:
             result[part] = out
 
-    each_block(xp, block, n * groups, count * acc.itemsize)
+    each_block(xp, block, n * groups, rows.shape[1] * acc.itemsize)
+    gw *= invstd
     return gx, gw.reshape(n, c).sum(0), gb.reshape(n, c).sum(0)
 
 
-def _each(xp: Any, a: Array | None, n: int, groups: int, acc: Any) -> Array | None:
+@unbuffered
+def sums(gy: Array, x: Array, mean: Array) -> tuple[Array, Array]:
+    """The sums of ``gy (x - mean)`` and of gy over each channel, (N groups, channels of a group)."""
+    xp, (n, groups) = get_array_module(x), mean.shape
+    of_gx, of_g = xp.empty((2, n * groups, x.shape[1] // groups), mean.dtype)
+    rows, g_rows, means = x.reshape(n * groups, -1), gy.reshape(n * groups, -1), mean.reshape(-1)
+    size = rows.shape[1] * mean.dtype.itemsize
+    each_block(xp, lambda part: _sums(rows, g_rows, means, of_gx, of_g, part), n * groups, size)
+    return of_gx, of_g
+
+
+def _sums(rows: Array, g_rows: Array, means: Array, of_gx: Array, of_g: Array, part: slice) -> tuple[Array, Array]:
+    """Fill in those of a part of the rows, and return its gradients, and the distances to the means."""
+    xp, g, distance = (
+        get_array_module(rows),
+        g_rows[part].astype(means.dtype, copy=False),
+        rows[part] - means[part, None],
+    )
+    channels = g.reshape(len(g) * of_g.shape[1], -1)
+    of_g[part] = row_sums(xp, channels).reshape(len(g), -1)
+    of_gx[part] = row_dots(xp, channels, distance.reshape(channels.shape)).reshape(len(g), -1)
+    return g, distance
+
+
+def passed(of_gx: Array, of_g: Array, invstd: Array, scales: Array | None, count: int) -> tuple[Array, Array, Array]:
+    """Of ``gx = scale gy - mean_g - slope (x - mean)`` the three, (groups, channels of a group), twice (groups, 1).
+
+    They are of ``gx = invstd (g - mean(g) - xhat mean(g xhat))`` with g = weight gy.
+    """
+    scale = invstd if scales is None else scales * invstd
+    mean_g = (scale * of_g).sum(1, keepdims=True) / count
+    return scale, mean_g, (scale * of_gx).sum(1, keepdims=True) * (invstd * invstd / count)
+
+
+def each(a: Array | None, n: int, groups: int, acc: Any) -> Array | None:
     """``a`` (C,) beside the groups of all examples: (N groups, channels of a group)."""
-    return None if a is None else xp.tile(a.astype(acc, copy=False).reshape(groups, -1), (n, 1))
+    return None if a is None else get_array_module(a).tile(a.astype(acc, copy=False).reshape(groups, -1), (n, 1))

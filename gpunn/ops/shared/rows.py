@@ -6,7 +6,7 @@ NumPy leaves the sums to BLAS, which is faster.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -17,7 +17,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _SHORT = 512  # elements that BLAS adds with a rounding that does not matter; NumPy adds the sums of so many by halves
 _LONG = 4096  # the same of products
-_FEW = 64  # elements that are not worth a call of BLAS
+_FEW = 64  # elements that are not worth a call of BLAS each; longer rows are read from memory faster one by one
 
 
 def row_sums(xp: Any, a: Array, weights: Array | None = None) -> Array:
@@ -28,13 +28,32 @@ def row_sums(xp: Any, a: Array, weights: Array | None = None) -> Array:
     """
     if xp is not np or (weights is not None and a.shape[1] > _LONG):
         return (a if weights is None else a * weights).sum(1)
-    if weights is None and a.shape[1] == 1:
+    if weights is not None:
+        return np.matmul(a, weights)
+    size = a.shape[1]
+    if size == 1:
         return a[:, 0]
-    if weights is None and a.shape[1] > _SHORT:
-        whole = a.shape[1] // _SHORT * _SHORT
-        sums = np.matmul(a[:, :whole].reshape(len(a), -1, _SHORT), np.ones(_SHORT, a.dtype)).sum(1)
-        return sums + row_sums(np, a[:, whole:]) if whole < a.shape[1] else sums
-    return np.matmul(a, np.ones(a.shape[1], a.dtype) if weights is None else weights)
+    if size < _FEW:
+        return np.matmul(a, _ones(size, a.dtype))
+    if size <= _SHORT:
+        return np.vecdot(a, _ones(size, a.dtype))
+    short = _divisor(size)
+    if not short:
+        whole = size // _SHORT * _SHORT
+        return row_sums(np, a[:, :whole]) + row_sums(np, a[:, whole:])
+    return np.vecdot(a.reshape(len(a), -1, short), _ones(short, a.dtype)).sum(1)
+
+
+@lru_cache(16)
+def _ones(size: int, dtype: Any) -> Array:
+    return np.ones(size, dtype)
+
+
+@lru_cache(512)
+def _divisor(size: int) -> int:
+    """The largest divisor that is short; 0 if it is too short to pay."""
+    largest = next(k for k in range(_SHORT, 0, -1) if size % k == 0)
+    return largest if largest >= _FEW else 0
 
 
 def row_dots(xp: Any, a: Array, b: Array) -> Array:

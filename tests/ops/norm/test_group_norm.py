@@ -71,6 +71,38 @@ def test_float16_gradients_are_those_of_float32(run, rng):
     assert_float16_gradients_are_those_of_float32(run, *BOTH, x, 2, weight, rng)
 
 
+@pytest.mark.parametrize("factors", [[1, -2, 0.5, 3], [1, 0, 1e-30, 3]])
+def test_every_backend_gives_the_same_gradients_in_float32(run, factors, rng):
+    weight, shape = np.float32(factors), (2, 4, 11, 13)
+    x, gy = rng.standard_normal((2, *shape)).astype(np.float32)
+    mean, var = ops.group_norm(x, 2)[1:]
+    actual = run(ops.group_norm_backward, gy, x, mean, var, 2, weight)
+    exact = ops.group_norm_backward(*(np.float64(a) for a in (gy, x, mean, var)), 2, np.float64(weight))
+    for a, e in zip(actual, exact, strict=True):
+        np.testing.assert_allclose(a, e, rtol=1e-5, atol=2e-5)
+
+
+def test_channels_that_are_constant_and_without_eps(run):
+    x = np.zeros((2, 4, 12, 12), np.float32)
+    x[:, ::2] = [[[[0.1]], [[3]]]]
+    y, mean, var = run(ops.group_norm, x, 2, eps=0)
+    np.testing.assert_allclose(mean, [[0.05, 1.5]] * 2, rtol=1e-6)
+    np.testing.assert_allclose(var, [[0.0025, 2.25]] * 2, rtol=1e-5)
+    np.testing.assert_allclose(y, np.broadcast_to(np.float32([1, -1, 1, -1]).reshape(4, 1, 1), y.shape), rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan, 1e30])
+def test_what_cannot_be_normalised_stays_in_its_group(run, value, rng):
+    x = rng.standard_normal((2, 4, 12, 12)).astype(np.float32)
+    expected = ops.group_norm(x[1:], 2)[0]
+    x[0, 1, 2, 3] = value
+    with np.errstate(all="ignore"):
+        y, _, var = run(ops.group_norm, x, 2)
+        assert not np.isfinite(var[0, 0])
+        assert np.isnan(y[0, 1, 2, 3]) or value == 1e30
+    np.testing.assert_allclose(y[1:], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_large_mean_does_not_swallow_the_variance(run, rng):
     # The mean of the squares less the square of the mean would be off by 1e8 * 6e-8 = 6, and could be negative.
     x = (rng.standard_normal((2, 4, 32, 32)) + 1e4).astype(np.float32)

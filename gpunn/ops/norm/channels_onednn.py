@@ -1,0 +1,67 @@
+"""What normalisation does to images of float32 by channels, by oneDNN on the CPU: factors and terms in one pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gpunn import cuda
+from gpunn.backend import Array
+from gpunn.cpu import onednn
+
+_ADD, _MULTIPLY, _SUBTRACT = 0x1FFF0, 0x1FFF1, 0x1FFF5
+_X, _OTHER, _Y = 1, 2, 17
+_NANOSECONDS = 0.1  # of an element, about
+_LEAST = 1 << 14  # elements; a call takes as long as NumPy's with fewer
+_PIXELS = 128  # of a channel; the factors of shorter ones are fetched too often
+
+
+def takes(x: Array) -> bool:
+    """True for images (N, C, ...) of float32 on the CPU where the library is, unless kernels are emulated."""
+    if x.ndim < 3 or cuda.takes(x):
+        return False
+    pays = x.size >= _LEAST and x.size >= _PIXELS * x.shape[0] * x.shape[1]
+    return onednn.takes(x, pays) and _job(_blend, x) is not None
+
+
+def affine(x: Array, mean: Array, scale: Array, shift: Array, y: Array) -> None:
+    """Write ``scale (x - mean) + shift`` to y; x is (N, C, ...), all others but y are (C,)."""
+    _run(_affine, x, mean, scale, shift, y)
+
+
+def blend(x: Array, mean: Array, slope: Array, g: Array, shift: Array, scale: Array, y: Array) -> None:
+    """Write ``scale (g + shift + slope (x - mean))`` to y; x and g are (N, C, ...), all others but y are (C,)."""
+    _run(_blend, x, mean, slope, g, shift, scale, y)
+
+
+def _run(make: Any, x: Array, *others: Array) -> None:
+    job = _job(make, x)
+    assert job is not None, "taken before"
+    *given, y = others
+    job(*[np.ascontiguousarray(a, np.float32) for a in (x, *given)], y)
+
+
+def _job(make: Any, x: Array) -> onednn.Job | None:
+    n, c = x.shape[:2]
+    return onednn.job(x.size * _NANOSECONDS, make, n, c, x.size // (n * c))
+
+
+def _affine(*shape: int) -> onednn.Job:
+    return _chain(shape, [_SUBTRACT, _MULTIPLY, _ADD])
+
+
+def _blend(*shape: int) -> onednn.Job:
+    return _chain(shape, [_SUBTRACT, _MULTIPLY, _ADD, _ADD, _MULTIPLY], whole=2)
+
+
+def _chain(shape: tuple[int, ...], operations: list[int], whole: int = -1) -> onednn.Job:
+    """The operations one after the other, each with an array of the channels, that of number ``whole`` with one of x's
+    shape."""
+    x, channels = onednn.Layout(shape), onednn.Layout((1, shape[1], 1))
+    layouts = [x if number == whole else channels for number in range(len(operations))]
+    first, *rest = zip(operations, layouts, strict=True)
+    own = onednn.Description("binary", first[0], x, first[1], x, then=rest)
+    numbers = [_OTHER, *(onednn.argument_of_step(number) for number in range(len(rest)))]
+    others = [(number, layout, False) for number, layout in zip(numbers, layouts, strict=True)]
+    return onednn.Job(own, [(_X, x, False), *others, (_Y, x, True)])

@@ -1,0 +1,71 @@
+"""Group normalisation of float32 by oneDNN, on the CPU.
+
+What oneDNN takes for the channels of one image, or for rows, are here the channels of all examples. Forward, these are
+normalised one by one, which then needs a factor and a term for each: Chan, Golub and LeVeque 1979 give the variance of
+a group from those of its parts. Backward, NumPy forms the sums, then x and gy are gone through once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gpunn.backend import Array
+from gpunn.ops.norm import channels_onednn, group_rows, layer_onednn
+from gpunn.ops.norm.channels_onednn import affine, blend
+from gpunn.ops.norm.group_rows import each, passed, sums
+
+_LARGE = 1e15
+_LEAST_VAR = 1e-30  # of a channel; of one that is constant the differences from its mean are kept
+
+
+def takes(x: Array) -> bool:
+    """True for images of float32 on the CPU where the library is, unless kernels are emulated."""
+    return channels_onednn.takes(x) and layer_onednn.takes(x.reshape(x.shape[0] * x.shape[1], -1))
+
+
+def forward(x: Array, groups: int, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:
+    """y, and the mean and variance of each group, (N, groups)."""
+    n, c = x.shape[:2]
+    y, mean_c, var_c = layer_onednn.forward(x.reshape(n * c, -1), None, None, _LEAST_VAR)
+    means, vars = mean_c.reshape(n, groups, -1), var_c.reshape(n, groups, -1)
+    mean = means.mean(2)
+    apart = means - mean[:, :, None]
+    var = vars.mean(2) + np.square(apart).mean(2)
+    if not np.isfinite(var).all():
+        return group_rows.forward(x, groups, weight, bias, eps)
+    # (x - mean) / sqrt(var + eps), from each channel's own (x - mean_c) / sqrt(var_c + least)
+    root, least = np.sqrt(var + eps)[:, :, None], np.sqrt(vars + np.float32(_LEAST_VAR))
+    scale, shift = (least / root).reshape(n, c), (apart / root).reshape(n, c)
+    if weight is not None:
+        scale, shift = weight * scale, weight * shift
+    if bias is not None:
+        shift = shift + bias
+    images = y.reshape(1, n * c, -1)
+    affine(images, np.zeros(n * c, x.dtype), scale.reshape(-1), shift.reshape(-1), images)
+    return y.reshape(x.shape), mean, var
+
+
+def backward(
+    gy: Array, x: Array, mean: Array, var: Array, weight: Array | None, eps: float
+) -> tuple[Array, Array, Array]:
+    """The gradients of x, weight and bias."""
+    (n, groups), c = mean.shape, x.shape[1]
+    invstd = 1 / np.sqrt(var.reshape(-1, 1) + eps)
+    of_gx, of_g = sums(gy, x, mean)
+    factors = passed(of_gx, of_g, invstd, each(weight, n, groups, x.dtype), x.size // mean.size)
+    scale, mean_g, slope = (_of_channels(a, None, n * c) for a in factors)
+    with np.errstate(all="ignore"):
+        shift, slope = mean_g / -scale, slope / -scale
+    if not (np.abs(shift).max() < _LARGE and np.abs(slope).max() < _LARGE):  # a weight is 0, or about that
+        return group_rows.backward(gy, x, mean, var, weight, eps)
+    gx, images = np.empty(x.shape, x.dtype), (1, n * c, -1)
+    g, result = gy.reshape(images), gx.reshape(images)
+    blend(x.reshape(images), np.repeat(mean, c // groups), slope, g, shift, scale, result)
+    return gx, (of_gx * invstd).reshape(n, c).sum(0), of_g.reshape(n, c).sum(0)
+
+
+def _of_channels(of_groups: Array, scales: Array | None, count: int) -> Array:
+    """What each group has, times ``scales`` of its channels, for all ``count`` channels."""
+    if scales is not None:
+        of_groups = scales * of_groups
+    return of_groups.reshape(-1) if of_groups.size == count else np.repeat(of_groups, count // of_groups.size)

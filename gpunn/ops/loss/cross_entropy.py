@@ -29,7 +29,15 @@ from gpunn.errors import ArgumentError, ShapeError, check, check_number
 from gpunn.ops.loss import cross_entropy_kernel, cross_entropy_rows
 from gpunn.ops.loss.cross_entropy_rows import logarithms, probabilities
 from gpunn.ops.loss.reduction import Reduction, check_reduction, reduce, reduce_backward
-from gpunn.ops.loss.target import as_rows, check_ignore_index, check_scores, check_target, class_weights, from_rows
+from gpunn.ops.loss.target import (
+    as_rows,
+    check_ignore_index,
+    check_scores,
+    check_target,
+    class_weights,
+    from_rows,
+    known_classes,
+)
 from gpunn.ops.shared.routes import route
 
 ROUTES: tuple[ModuleType, ...] = (cross_entropy_kernel, cross_entropy_rows)
@@ -38,12 +46,13 @@ ROUTES: tuple[ModuleType, ...] = (cross_entropy_kernel, cross_entropy_rows)
 
 class Kept(NamedTuple):
     """What is known after the forward pass with classes: of each row its class, the weight of that, and whether it
-    counts; what the mean divides by; and what the way that computed it has of its own."""
+    counts, None where all are 1 and all do; what the mean divides by; and what the way that computed it has of its
+    own."""
 
     classes: Array
-    scale: Array
-    divisor: Array
-    counts: Array
+    scale: Array | None
+    divisor: Array | int
+    counts: Array | None
     own: Any
 
 
@@ -78,15 +87,16 @@ def cross_entropy_kept(
     op = "cross_entropy"
     xp = _checked(op, x, target, weight, ignore_index, reduction, label_smoothing)
     rows, shape, kept = as_rows(xp, x), (*x.shape[:1], *x.shape[2:]), None
+    divisor: Any
     if _is_soft(x, target) or label_smoothing:
         shares, divisor = _shares(op, xp, x, target, weight, ignore_index, label_smoothing)
         with np.errstate(invalid="ignore"):
             losses = -xp.where(shares == 0, 0, shares * logarithms(rows)).sum(1)
     else:
-        classes, scale = class_weights(op, "logits", xp, x, target, weight, ignore_index)
-        divisor, counts = scale.sum(), scale != 0
+        classes, scale, divisor, counts = _rows_that_count(op, xp, x, target, weight, ignore_index)
         losses, own = route(ROUTES, x).forward(rows, classes, counts, keeps)
-        losses *= scale
+        if scale is not None:
+            losses *= scale
         kept = Kept(classes, scale, divisor, counts, own) if keeps else None
     return reduce(xp, losses.reshape(shape), reduction, x.dtype, divisor), kept
 
@@ -115,11 +125,11 @@ def cross_entropy_backward(
         gx = gx * xp.where(counts, slope, 0)
     else:
         if kept is None:
-            classes, scale = class_weights(op, "logits", xp, x, target, weight, ignore_index)
-            kept = Kept(classes, scale, scale.sum(), scale != 0, None)
+            kept = Kept(*_rows_that_count(op, xp, x, target, weight, ignore_index), None)
         slope = reduce_backward(op, gy, shape, reduction, kept.divisor).reshape(-1)
-        # Not only a product with 0: with every row ignored the slope is infinite, and the gradient of such rows is 0.
-        slope = slope if weight is None else xp.where(kept.scale == 0, 0, slope) * kept.scale
+        if weight is not None:
+            # Not only a product with 0: with every row ignored the slope is infinite, and the gradient of such is 0.
+            slope = xp.where(kept.scale == 0, 0, slope) * kept.scale
         gx = route(ROUTES, x).backward(slope, rows, kept.classes, kept.counts, kept.own)
     return from_rows(xp, gx.astype(x.dtype, copy=False), x.shape)
 
@@ -142,6 +152,14 @@ def cross_entropy_backward_target(
     slope = reduce_backward(op, gy, shape, reduction, len(rows)).reshape(-1, 1) * (label_smoothing - 1)
     gt = logarithms(rows) * (slope if weight is None else slope * weight)
     return from_rows(xp, gt.astype(x.dtype, copy=False), x.shape)
+
+
+def _rows_that_count(
+    op: str, xp: Any, x: Array, target: Array, weight: Array | None, ignore_index: int
+) -> tuple[Array, Array | None, Array | int, Array | None]:
+    """The first four of :class:`Kept`."""
+    classes, scale = known_classes(op, "logits", xp, x, target, weight, ignore_index)
+    return (classes, None, len(classes), None) if scale is None else (classes, scale, scale.sum(), scale != 0)
 
 
 def _is_soft(x: Array, target: Array) -> bool:

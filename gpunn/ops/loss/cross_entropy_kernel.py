@@ -15,7 +15,7 @@ def takes(x: Array) -> bool:
     return cuda.takes(x)
 
 
-def forward(rows: Array, classes: Array, counts: Array, keeps: bool) -> tuple[Array, None]:
+def forward(rows: Array, classes: Array, counts: Array | None, keeps: bool) -> tuple[Array, None]:
     """``-log softmax(rows[n])[classes[n]]`` of each row that counts, 0 of the others; it keeps nothing."""
     xp = get_array_module(rows)
     losses = xp.empty(len(rows), rows.dtype)
@@ -23,7 +23,7 @@ def forward(rows: Array, classes: Array, counts: Array, keeps: bool) -> tuple[Ar
     return losses, None
 
 
-def backward(slope: Array, rows: Array, classes: Array, counts: Array, kept: None) -> Array:
+def backward(slope: Array, rows: Array, classes: Array, counts: Array | None, kept: None) -> Array:
     """The gradient of the rows, where ``slope`` is that of each loss; of one row, where it is that of all."""
     xp = get_array_module(rows)
     gx = xp.empty(rows.shape, rows.dtype)
@@ -32,9 +32,9 @@ def backward(slope: Array, rows: Array, classes: Array, counts: Array, kept: Non
     return gx
 
 
-def _marked(classes: Array, counts: Array) -> Array:
+def _marked(classes: Array, counts: Array | None) -> Array:
     """The classes, -1 where a row does not count."""
-    return get_array_module(classes).where(counts, classes, -1)
+    return classes if counts is None else get_array_module(classes).where(counts, classes, -1)
 
 
 _THREADS = 256

@@ -22,7 +22,7 @@ Exponentials = tuple[Array, Array]
 """``exp(x - the largest x)`` of all rows, and their sums."""
 
 
-def forward(rows: Array, classes: Array, counts: Array, keeps: bool) -> tuple[Array, Exponentials | None]:
+def forward(rows: Array, classes: Array, counts: Array | None, keeps: bool) -> tuple[Array, Exponentials | None]:
     """``-log softmax(rows[n])[classes[n]]`` of each row that counts, 0 of the others; and the exponentials."""
     xp, acc = get_array_module(rows), accumulation_dtype(rows.dtype)
     (losses, sums), numbers = xp.empty((2, len(rows)), acc), xp.arange(len(rows))
@@ -36,28 +36,29 @@ def forward(rows: Array, classes: Array, counts: Array, keeps: bool) -> tuple[Ar
         xp.subtract(xp.log(sums[part]), own, out=losses[part])
 
     _each_block(xp, block, rows)
-    if not (xp is np and counts.all()):
+    if counts is not None:
         losses = xp.where(counts, losses, 0)
     return losses, None if exponentials is None else (exponentials, sums)
 
 
-def backward(slope: Array, rows: Array, classes: Array, counts: Array, kept: Exponentials | None) -> Array:
+def backward(slope: Array, rows: Array, classes: Array, counts: Array | None, kept: Exponentials | None) -> Array:
     """The gradient of the rows, where ``slope`` is that of each loss; of one row, where it is that of all."""
     xp, acc = get_array_module(rows), accumulation_dtype(rows.dtype)
     kept = kept or forward(rows, classes, counts, keeps=True)[1]
     assert kept is not None
     exponentials, sums = kept
     gx, numbers = xp.empty(rows.shape, acc), xp.arange(len(rows))
-    slopes = xp.where(counts, slope, 0)
+    slopes = slope if counts is None else xp.where(counts, slope, 0)
 
     def block(part: slice) -> None:
         out, own = gx[part], (numbers[: len(gx[part])], classes[part])
-        scales = slopes[part] / sums[part]
+        each = slopes if slopes.size == 1 else slopes[part]
+        scales = each / sums[part]
         xp.multiply(exponentials[part], scales[:, None], out=out)
-        out[own] = (exponentials[part][own] / sums[part] - 1) * slopes[part]  # a product less a slope loses its digits
+        out[own] = (exponentials[part][own] / sums[part] - 1) * each  # a product less a slope loses its digits
 
     _each_block(xp, block, rows)
-    return gx if xp is np and counts.all() else xp.where(counts[:, None], gx, 0)  # an ignored row may hold NaN
+    return gx if counts is None else xp.where(counts[:, None], gx, 0)  # an ignored row may hold NaN
 
 
 def _shifted(rows: Array, out: Array | None = None) -> Array:

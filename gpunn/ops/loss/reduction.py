@@ -51,5 +51,7 @@ def gradient(op: str, xp: Any, gy: Array, slope: Array, x: Array, reduction: str
 
 
 def _divide(total: Array, divisor: Any) -> Array:
+    if isinstance(divisor, int) and divisor:
+        return total / total.dtype.type(divisor)
     with np.errstate(divide="ignore", invalid="ignore"):  # 0 / 0 is NaN
         return total / total.dtype.type(divisor) if isinstance(divisor, int) else total / divisor.astype(total.dtype)

@@ -36,8 +36,10 @@ def check_target(op: str, name: str, x: Array, target: Array) -> None:
         fail(DeviceError, op, rule, **{name: places[0]}, target=places[1])
 
 
-def _kept_rows(op: str, name: str, x: Array, target: Array, ignore_index: int | None) -> Array:
+def _kept_rows(op: str, name: str, x: Array, target: Array, ignore_index: int | None) -> Array | None:
     """Which of the rows of ``x``, in the order of :func:`as_rows`, have a target; checks every target.
+
+    None says that all have one, as far as that is known on the CPU.
 
     In a captured step a wrong target counts as ignored until the step is over, and is told then.
     """
@@ -47,6 +49,8 @@ def _kept_rows(op: str, name: str, x: Array, target: Array, ignore_index: int | 
     rule = f"target must hold one class for each row of {name}"
     check(target.shape == (*x.shape[:1], *x.shape[2:]), ShapeError, op, rule, target=target.shape, **{name: x.shape})
     flat = target.reshape(-1)
+    if type(flat) is np.ndarray and _all_are_classes(flat, x.shape[1], ignore_index):
+        return None
     kept = flat == flat if ignore_index is None else flat != ignore_index
     wrong = kept & ((flat < 0) | (flat >= x.shape[1]))
     classes = x.shape[1]
@@ -61,15 +65,31 @@ def _kept_rows(op: str, name: str, x: Array, target: Array, ignore_index: int | 
     return kept & ~wrong if cuda.capturing() else kept
 
 
+def _all_are_classes(flat: Array, classes: int, ignored: int | None) -> bool:
+    if not flat.size:
+        return False
+    least, most = flat.min(), flat.max()
+    return bool(0 <= least and most < classes and (ignored is None or not least <= ignored <= most))
+
+
+def known_classes(
+    op: str, name: str, xp: Any, x: Array, target: Array, weight: Array | None, ignore_index: int | None = None
+) -> tuple[Array, Array | None]:
+    """As :func:`class_weights`; the weights may be None where all are 1."""
+    kept, dtype = _kept_rows(op, name, x, target, ignore_index), accumulation_dtype(x.dtype)
+    if kept is None:
+        classes = target.reshape(-1).astype(np.int64, copy=False)
+        return classes, None if weight is None else weight[classes].astype(dtype)
+    classes = xp.where(kept, target.reshape(-1).astype(np.int64), 0)
+    return classes, kept.astype(dtype) if weight is None else xp.where(kept, weight[classes].astype(dtype), 0)
+
+
 def class_weights(
     op: str, name: str, xp: Any, x: Array, target: Array, weight: Array | None, ignore_index: int | None = None
 ) -> tuple[Array, Array]:
     """The class of each row, and the weight of that class, wide; both 0 in a row that is ignored."""
-    kept, dtype = _kept_rows(op, name, x, target, ignore_index), accumulation_dtype(x.dtype)
-    if xp is np and weight is None and kept.all():
-        return target.reshape(-1).astype(np.int64, copy=False), np.ones(kept.shape, dtype)
-    classes = xp.where(kept, target.reshape(-1).astype(np.int64), 0)
-    return classes, kept.astype(dtype) if weight is None else xp.where(kept, weight[classes].astype(dtype), 0)
+    classes, scale = known_classes(op, name, xp, x, target, weight, ignore_index)
+    return classes, xp.ones(classes.shape, accumulation_dtype(x.dtype)) if scale is None else scale
 
 
 def as_rows(xp: Any, x: Array) -> Array:

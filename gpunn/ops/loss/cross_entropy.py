@@ -177,6 +177,8 @@ def _checked(
     check_number(op, label_smoothing=smoothing)
     check_ignore_index(op, ignore_index)
     check(0 <= smoothing <= 1, ArgumentError, op, "label_smoothing must be from 0 to 1", label_smoothing=smoothing)
+    if not is_floating(target.dtype):
+        return xp
     if _is_soft(x, target):
         operands(op, x=x, target=target)
         rule = "with probabilities as target nothing can be ignored"
@@ -184,7 +186,7 @@ def _checked(
         least, most = (float(target.min()), float(target.max())) if target.size else (0.0, 0.0)
         within = not (least < 0 or most > 1.001)  # a sum rounded in float16 may pass 1 by that much
         check(within, ArgumentError, op, "probabilities must lie in 0 to 1", least=least, most=most)
-    elif is_floating(target.dtype) and target.ndim == x.ndim:
+    elif target.ndim == x.ndim:
         rule = "a target of probabilities must have the shape of the logits"
         check(False, ShapeError, op, rule, target=target.shape, logits=x.shape)
     return xp

@@ -18,8 +18,8 @@ def takes(x: Array) -> bool:
     return True
 
 
-Exponentials = tuple[Array, Array]
-"""``exp(x - the largest x)`` of all rows, and their sums."""
+Exponentials = tuple[Array, Array, Array]
+"""``exp(x - the largest x)`` of all rows, their sums, and the numbers of the rows."""
 
 
 def forward(rows: Array, classes: Array, counts: Array | None, keeps: bool) -> tuple[Array, Exponentials | None]:
@@ -38,7 +38,7 @@ def forward(rows: Array, classes: Array, counts: Array | None, keeps: bool) -> t
     _each_block(xp, block, rows)
     if counts is not None:
         losses = xp.where(counts, losses, 0)
-    return losses, None if exponentials is None else (exponentials, sums)
+    return losses, None if exponentials is None else (exponentials, sums, numbers)
 
 
 def backward(slope: Array, rows: Array, classes: Array, counts: Array | None, kept: Exponentials | None) -> Array:
@@ -46,8 +46,7 @@ def backward(slope: Array, rows: Array, classes: Array, counts: Array | None, ke
     xp, acc = get_array_module(rows), accumulation_dtype(rows.dtype)
     kept = kept or forward(rows, classes, counts, keeps=True)[1]
     assert kept is not None
-    exponentials, sums = kept
-    gx, numbers = xp.empty(rows.shape, acc), xp.arange(len(rows))
+    (exponentials, sums, numbers), gx = kept, xp.empty(rows.shape, acc)
     slopes = slope if counts is None else xp.where(counts, slope, 0)
 
     def block(part: slice) -> None:

@@ -37,13 +37,13 @@ def check_target(op: str, name: str, x: Array, target: Array) -> None:
 
 
 def _kept_rows(op: str, name: str, x: Array, target: Array, ignore_index: int | None) -> Array | None:
-    """Which of the rows of ``x``, in the order of :func:`as_rows`, have a target; checks every target.
+    """Which of the rows of ``x``, in the order of :func:`as_rows`, have a target; checks what :func:`check_target` let
+    pass.
 
     None says that all have one, as far as that is known on the CPU.
 
     In a captured step a wrong target counts as ignored until the step is over, and is told then.
     """
-    check_target(op, name, x, target)
     if target.dtype.kind not in "iu":
         fail(DtypeError, op, "target must hold integer classes", dtype=str(target.dtype))
     rule = f"target must hold one class for each row of {name}"
@@ -69,13 +69,13 @@ def _all_are_classes(flat: Array, classes: int, ignored: int | None) -> bool:
     if not flat.size:
         return False
     least, most = flat.min(), flat.max()
-    return bool(0 <= least and most < classes and (ignored is None or not least <= ignored <= most))
+    return bool(least >= 0 and most < classes and (ignored is None or not least <= ignored <= most))
 
 
 def known_classes(
     op: str, name: str, xp: Any, x: Array, target: Array, weight: Array | None, ignore_index: int | None = None
 ) -> tuple[Array, Array | None]:
-    """As :func:`class_weights`; the weights may be None where all are 1."""
+    """As :func:`class_weights`, of a target that was checked; the weights may be None where all are 1."""
     kept, dtype = _kept_rows(op, name, x, target, ignore_index), accumulation_dtype(x.dtype)
     if kept is None:
         classes = target.reshape(-1).astype(np.int64, copy=False)
@@ -88,6 +88,7 @@ def class_weights(
     op: str, name: str, xp: Any, x: Array, target: Array, weight: Array | None, ignore_index: int | None = None
 ) -> tuple[Array, Array]:
     """The class of each row, and the weight of that class, wide; both 0 in a row that is ignored."""
+    check_target(op, name, x, target)
     classes, scale = known_classes(op, name, xp, x, target, weight, ignore_index)
     return classes, xp.ones(classes.shape, accumulation_dtype(x.dtype)) if scale is None else scale
 

@@ -10,33 +10,23 @@ other axes, var without Bessel's correction, and the gradient passes through the
 float16 is computed in float32. Sources: Ioffe and Szegedy 2015, "Batch normalization: accelerating deep network
 training by reducing internal covariate shift"; the variance: Welford 1962, and Chan, Golub and LeVeque 1979.
 
-The ways to compute are :mod:`gpunn.ops.norm.batch_kernel`, :mod:`gpunn.ops.norm.batch_onednn`,
-:mod:`gpunn.ops.norm.batch_images` and :mod:`gpunn.ops.norm.batch_sums`.
+The ways to compute are :mod:`gpunn.ops.norm.batch_kernel`, :mod:`gpunn.ops.norm.batch_rows`,
+:mod:`gpunn.ops.norm.batch_onednn`, :mod:`gpunn.ops.norm.batch_images` and :mod:`gpunn.ops.norm.batch_sums`.
 """
 
 from __future__ import annotations
 
 from types import ModuleType
-from typing import NamedTuple
 
 from gpunn.backend import Array, accumulation_dtype, operands
 from gpunn.errors import ArgumentError, ShapeError, check, check_number
-from gpunn.ops.norm import batch_images, batch_kernel, batch_onednn, batch_sums
+from gpunn.ops.norm import batch_images, batch_kernel, batch_onednn, batch_rows, batch_sums
+from gpunn.ops.norm.affine import Affine
 from gpunn.ops.shared.checks import check_shape
 from gpunn.ops.shared.routes import route
 
-ROUTES: tuple[ModuleType, ...] = (batch_kernel, batch_onednn, batch_images, batch_sums)
+ROUTES: tuple[ModuleType, ...] = (batch_kernel, batch_rows, batch_onednn, batch_images, batch_sums)
 """Each has ``takes(x)``, ``statistics``, ``apply`` and ``backward``."""
-
-
-class Affine(NamedTuple):
-    """``y = scale (x - mean) + shift`` with what it is made of, of each channel; ``root`` is sqrt(var + eps)."""
-
-    mean: Array
-    var: Array
-    scale: Array
-    shift: Array
-    root: Array
 
 
 def batch_norm_statistics(x: Array) -> tuple[Array, Array]:
@@ -83,7 +73,7 @@ def batch_norm_kept(
 ) -> tuple[Array, Affine]:
     """What :func:`batch_norm` gives, and what spares :func:`batch_norm_backward` work."""
     affine = _affine("batch_norm", x, mean, var, weight, bias, eps)
-    return route(ROUTES, x).apply(x, affine.mean, affine.scale, affine.shift, relu), affine
+    return route(ROUTES, x).apply(x, affine, relu), affine
 
 
 def batch_norm_backward(
@@ -103,21 +93,13 @@ def batch_norm_backward(
     ``training``: mean and var are the statistics of x, and pass the gradient on; otherwise they are constants.
     """
     op = "batch_norm_backward"
-    mean, var, scale, shift, root = _affine(op, x, mean, var, weight, bias, eps) if kept is None else kept
+    affine = _affine(op, x, mean, var, weight, bias, eps) if kept is None else kept
     xp = operands(op, gy=gy, x=x)
     check_shape(op, "gy", gy, x.shape)
     if x.size == 0:
-        return x.copy(), xp.zeros(scale.shape, x.dtype), xp.zeros(scale.shape, x.dtype)
-    count = x.size // x.shape[1]
-
-    def through(sum_g: Array, sum_gx: Array) -> tuple[Array, Array]:
-        """What the statistics take from each gradient: its mean, and a share of the distance to the mean."""
-        if not training:
-            return xp.zeros_like(sum_g), xp.zeros_like(sum_g)
-        return sum_g / count, sum_gx / (var + eps) / count
-
-    gx, sum_g, sum_gx = route(ROUTES, x).backward(gy, x, mean, scale, shift, relu, through)
-    return gx, (sum_gx / root).astype(x.dtype, copy=False), sum_g.astype(x.dtype, copy=False)
+        return x.copy(), xp.zeros(affine.scale.shape, x.dtype), xp.zeros(affine.scale.shape, x.dtype)
+    gx, sum_g, sum_gx = route(ROUTES, x).backward(gy, x, affine, relu, training)
+    return gx, (sum_gx / affine.root).astype(x.dtype, copy=False), sum_g.astype(x.dtype, copy=False)
 
 
 def _check_channels(op: str, x: Array) -> None:
@@ -139,4 +121,4 @@ def _affine(op: str, x: Array, mean: Array, var: Array, weight: Array | None, bi
     root = xp.sqrt(var + eps)
     scale = 1 / root
     shift = xp.zeros_like(scale) if bias is None else bias.astype(dtype, copy=False)
-    return Affine(mean, var, scale if weight is None else scale * weight, shift, root)
+    return Affine(mean, scale if weight is None else scale * weight, shift, root)

@@ -10,7 +10,8 @@ from math import prod
 from typing import Any
 
 from gpunn.backend import Array, accumulation_dtype, get_array_module
-from gpunn.ops.norm.batch_sums import Through, gradient, pass_on, scaled
+from gpunn.ops.norm.affine import Affine
+from gpunn.ops.norm.batch_sums import gradient, pass_on, scaled
 from gpunn.ops.shared.chunks import each_block, sum_over_blocks
 from gpunn.ops.shared.rows import column_sums
 
@@ -43,39 +44,38 @@ def statistics(x: Array) -> tuple[Array, Array]:
     return mean, var
 
 
-def apply(x: Array, mean: Array, scale: Array, shift: Array, relu: bool) -> Array:
+def apply(x: Array, affine: Affine, relu: bool) -> Array:
     """``scale (x - mean) + shift``, cut off at 0 if ``relu``."""
     xp, rows, y = get_array_module(x), _rows(x), get_array_module(x).empty(x.shape, x.dtype)
-    result, (means, scales, shifts) = _rows(y), (_repeated(xp, a, x) for a in (mean, scale, shift))
+    result, (means, scales, shifts) = _rows(y), (_repeated(xp, a, x) for a in affine[:3])
 
     def block(part: slice) -> None:
         scaled(rows[part], means, scales, shifts, relu, result[part])
 
-    each_block(xp, block, len(rows), rows.shape[1] * mean.dtype.itemsize)
+    each_block(xp, block, len(rows), rows.shape[1] * means.dtype.itemsize)
     return y
 
 
-def backward(
-    gy: Array, x: Array, mean: Array, scale: Array, shift: Array, relu: bool, through: Through
-) -> tuple[Array, Array, Array]:
+def backward(gy: Array, x: Array, affine: Affine, relu: bool, training: bool) -> tuple[Array, Array, Array]:
     """gx and the sums, as :func:`gpunn.ops.norm.batch_sums.backward` has them."""
     xp = get_array_module(x)
-    g, sum_g, sum_gx = sums(gy, x, mean, scale, shift, relu)
+    g, sum_g, sum_gx = sums(gy, x, affine, relu)
     gx = g if relu else xp.empty(x.shape, x.dtype)
-    means, scales, means_g, slopes = (_repeated(xp, a, x) for a in (mean, scale, *through(sum_g, sum_gx)))
+    passed = affine.through(sum_g, sum_gx, x.size // x.shape[1], training)
+    means, scales, means_g, slopes = (_repeated(xp, a, x) for a in (affine.mean, affine.scale, *passed))
     rows, g_rows, result = _rows(x), _rows(g), _rows(gx)
 
     def block(part: slice) -> None:
         gradient(g_rows[part], rows[part], means, means_g, slopes, scales, result[part])
 
-    each_block(xp, block, len(rows), rows.shape[1] * mean.dtype.itemsize)
+    each_block(xp, block, len(rows), rows.shape[1] * means.dtype.itemsize)
     return gx, sum_g, sum_gx
 
 
-def sums(gy: Array, x: Array, mean: Array, scale: Array, shift: Array, relu: bool) -> tuple[Array, Array, Array]:
+def sums(gy: Array, x: Array, affine: Affine, relu: bool) -> tuple[Array, Array, Array]:
     """g and the sums, as :func:`gpunn.ops.norm.batch_sums.sums` has them."""
-    xp, acc, rows, g_rows = get_array_module(x), mean.dtype, _rows(x), _rows(gy)
-    means, scales, shifts = (_repeated(xp, a, x) for a in (mean, scale, shift))
+    xp, acc, rows, g_rows = get_array_module(x), affine.mean.dtype, _rows(x), _rows(gy)
+    means, scales, shifts = (_repeated(xp, a, x) for a in affine[:3])
     ones, g = xp.ones(len(rows), acc), xp.empty(x.shape, x.dtype) if relu else gy
     passed = _rows(g)
 

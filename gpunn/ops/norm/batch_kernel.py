@@ -9,7 +9,7 @@ import numpy as np
 
 from gpunn import cuda
 from gpunn.backend import Array, get_array_module
-from gpunn.ops.norm.batch_sums import Through
+from gpunn.ops.norm.affine import Affine
 from gpunn.ops.shared.vector import vector
 
 
@@ -23,23 +23,22 @@ def statistics(x: Array) -> tuple[Array, Array]:
     return _reduce("batch_norm_statistics", [get_array_module(x).ascontiguousarray(x)], [])
 
 
-def apply(x: Array, mean: Array, scale: Array, shift: Array, relu: bool) -> Array:
+def apply(x: Array, affine: Affine, relu: bool) -> Array:
     """``scale (x - mean) + shift``, cut off at 0 if ``relu``."""
     xp = get_array_module(x)
     y = xp.empty(x.shape, x.dtype)
-    _launch("batch_norm_apply", [xp.ascontiguousarray(x), y], [mean, scale, shift], relu)
+    _launch("batch_norm_apply", [xp.ascontiguousarray(x), y], list(affine[:3]), relu)
     return y
 
 
-def backward(
-    gy: Array, x: Array, mean: Array, scale: Array, shift: Array, relu: bool, through: Through
-) -> tuple[Array, Array, Array]:
+def backward(gy: Array, x: Array, affine: Affine, relu: bool, training: bool) -> tuple[Array, Array, Array]:
     """gx and the sums, as :func:`gpunn.ops.norm.batch_sums.backward` has them."""
     xp = get_array_module(x)
     gy, x = xp.ascontiguousarray(gy), xp.ascontiguousarray(x)
-    sum_g, sum_gx = _reduce("batch_norm_sums", [gy, x], [mean, scale, shift], relu)
+    sum_g, sum_gx = _reduce("batch_norm_sums", [gy, x], list(affine[:3]), relu)
     gx = xp.empty(x.shape, x.dtype)
-    _launch("batch_norm_backward_x", [gy, x, gx], [mean, scale, shift, *through(sum_g, sum_gx)], relu)
+    passed = affine.through(sum_g, sum_gx, x.size // x.shape[1], training)
+    _launch("batch_norm_backward_x", [gy, x, gx], [*affine[:3], *passed], relu)
     return gx, sum_g, sum_gx
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from gpunn.backend import Array, get_array_module
+import numpy as np
+
+from gpunn.backend import Array
 from gpunn.ops.activation import relu_backward
 from gpunn.ops.norm import batch_images, batch_sums, channels_onednn
-from gpunn.ops.norm.batch_sums import Through
-from gpunn.ops.norm.channels_onednn import affine, blend
+from gpunn.ops.norm.affine import Affine
+from gpunn.ops.norm.channels_onednn import blend, scaled
 from gpunn.ops.shared.chunks import cut_off, each_block
 from gpunn.ops.shared.routes import route
 
@@ -24,26 +26,27 @@ def statistics(x: Array) -> tuple[Array, Array]:
     return both
 
 
-def apply(x: Array, mean: Array, scale: Array, shift: Array, relu: bool) -> Array:
+def apply(x: Array, affine: Affine, relu: bool) -> Array:
     """``scale (x - mean) + shift``, cut off at 0 if ``relu``."""
-    xp = get_array_module(x)
-    y = xp.empty(x.shape, x.dtype)
-    affine(x, mean, scale, shift, y)
-    if relu:
-        flat = y.reshape(-1)
-        each_block(xp, lambda part: cut_off(xp, flat[part], flat[part]), flat.size, flat.itemsize)
+    y = np.empty(x.shape, x.dtype)
+    scaled(x, *affine[:3], y)
+    return cut(y) if relu else y
+
+
+def cut(y: Array) -> Array:
+    """y, cut off at 0 in its memory."""
+    flat = y.reshape(-1)
+    each_block(np, lambda part: cut_off(np, flat[part], flat[part]), flat.size, flat.itemsize)
     return y
 
 
-def backward(
-    gy: Array, x: Array, mean: Array, scale: Array, shift: Array, relu: bool, through: Through
-) -> tuple[Array, Array, Array]:
+def backward(gy: Array, x: Array, affine: Affine, relu: bool, training: bool) -> tuple[Array, Array, Array]:
     """gx and the sums, as :func:`gpunn.ops.norm.batch_sums.backward` has them."""
-    gx = get_array_module(x).empty(x.shape, x.dtype)
+    gx = np.empty(x.shape, x.dtype)
     if relu:
-        affine(x, mean, scale, shift, gx)
+        scaled(x, *affine[:3], gx)
         gy = relu_backward(gy, gx)
-    _, sum_g, sum_gx = route(_SUMS, x).sums(gy, x, mean, scale, shift, False)
-    mean_g, slope = through(sum_g, sum_gx)
-    blend(x, mean, -slope, gy, -mean_g, scale, gx)
+    _, sum_g, sum_gx = route(_SUMS, x).sums(gy, x, affine, False)
+    mean_g, slope = affine.through(sum_g, sum_gx, x.size // x.shape[1], training)
+    blend(x, affine.mean, -slope, gy, -mean_g, affine.scale, gx)
     return gx, sum_g, sum_gx

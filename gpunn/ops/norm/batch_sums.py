@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import prod
 from typing import Any
 
 from gpunn.backend import Array, accumulation_dtype, get_array_module
+from gpunn.ops.norm.affine import Affine
 from gpunn.ops.shared.chunks import cut_off, each_block
 from gpunn.ops.shared.rows import row_dots, row_sums, unbuffered
-
-Through = Callable[[Array, Array], tuple[Array, Array]]
 
 
 def takes(x: Array) -> bool:
@@ -39,44 +37,40 @@ def statistics(x: Array) -> tuple[Array, Array]:
 
 
 @unbuffered
-def apply(x: Array, mean: Array, scale: Array, shift: Array, relu: bool) -> Array:
+def apply(x: Array, affine: Affine, relu: bool) -> Array:
     """``scale (x - mean) + shift``, cut off at 0 if ``relu``."""
     xp, rows, y = get_array_module(x), _rows(x), get_array_module(x).empty(x.shape, x.dtype)
-    result, (means, scales, shifts) = y.reshape(rows.shape), (_to_rows(xp, a, x) for a in (mean, scale, shift))
+    result, (means, scales, shifts) = y.reshape(rows.shape), (_to_rows(xp, a, x) for a in affine[:3])
 
     def block(part: slice) -> None:
         scaled(rows[part], means[part], scales[part], shifts[part], relu, result[part])
 
-    each_block(xp, block, len(rows), rows.shape[1] * mean.dtype.itemsize)
+    each_block(xp, block, len(rows), rows.shape[1] * means.dtype.itemsize)
     return y
 
 
 @unbuffered
-def backward(
-    gy: Array, x: Array, mean: Array, scale: Array, shift: Array, relu: bool, through: Through
-) -> tuple[Array, Array, Array]:
-    """gx, and the sums over each channel of g and of ``g (x - mean)``; g is gy where ``relu`` passes it on.
-
-    ``gx = scale (g - a - b (x - mean))``, with a and b of each channel by ``through`` of the two sums.
-    """
+def backward(gy: Array, x: Array, affine: Affine, relu: bool, training: bool) -> tuple[Array, Array, Array]:
+    """gx, and the sums over each channel of g and of ``g (x - mean)``; g is gy where ``relu`` passes it on."""
     xp = get_array_module(x)
-    g, sum_g, sum_gx = sums(gy, x, mean, scale, shift, relu)
+    g, sum_g, sum_gx = sums(gy, x, affine, relu)
     gx = g if relu else xp.empty(x.shape, x.dtype)
-    means, scales, means_g, slopes = (_to_rows(xp, a, x) for a in (mean, scale, *through(sum_g, sum_gx)))
+    passed = affine.through(sum_g, sum_gx, x.size // x.shape[1], training)
+    means, scales, means_g, slopes = (_to_rows(xp, a, x) for a in (affine.mean, affine.scale, *passed))
     rows, g_rows, result = _rows(x), _rows(g), _rows(gx)
 
     def block(part: slice) -> None:
         gradient(g_rows[part], rows[part], means[part], means_g[part], slopes[part], scales[part], result[part])
 
-    each_block(xp, block, len(rows), rows.shape[1] * mean.dtype.itemsize)
+    each_block(xp, block, len(rows), rows.shape[1] * means.dtype.itemsize)
     return gx, sum_g, sum_gx
 
 
 @unbuffered
-def sums(gy: Array, x: Array, mean: Array, scale: Array, shift: Array, relu: bool) -> tuple[Array, Array, Array]:
+def sums(gy: Array, x: Array, affine: Affine, relu: bool) -> tuple[Array, Array, Array]:
     """g, which is gy where ``relu`` passes it on, and the sums over each channel of g and of ``g (x - mean)``."""
-    xp, acc, rows, g_rows = get_array_module(x), mean.dtype, _rows(x), _rows(gy)
-    means, scales, shifts = (_to_rows(xp, a, x) for a in (mean, scale, shift))
+    xp, acc, rows, g_rows = get_array_module(x), affine.mean.dtype, _rows(x), _rows(gy)
+    means, scales, shifts = (_to_rows(xp, a, x) for a in affine[:3])
     g, (of_g, of_gx) = xp.empty(x.shape, x.dtype) if relu else gy, xp.empty((2, len(rows)), acc)
     passed = _rows(g)
 

@@ -25,9 +25,9 @@ def takes(x: Array) -> bool:
     return onednn.takes(x, pays) and _job(_blend, x) is not None
 
 
-def affine(x: Array, mean: Array, scale: Array, shift: Array, y: Array) -> None:
+def scaled(x: Array, mean: Array, scale: Array, shift: Array, y: Array) -> None:
     """Write ``scale (x - mean) + shift`` to y; x is (N, C, ...), all others but y are (C,)."""
-    _run(_affine, x, mean, scale, shift, y)
+    _run(_scaled, x, mean, scale, shift, y)
 
 
 def blend(x: Array, mean: Array, slope: Array, g: Array, shift: Array, scale: Array, y: Array) -> None:
@@ -47,7 +47,7 @@ def _job(make: Any, x: Array) -> onednn.Job | None:
     return onednn.job(x.size * _NANOSECONDS, make, n, c, x.size // (n * c))
 
 
-def _affine(*shape: int) -> onednn.Job:
+def _scaled(*shape: int) -> onednn.Job:
     return _chain(shape, [_SUBTRACT, _MULTIPLY, _ADD])
 
 

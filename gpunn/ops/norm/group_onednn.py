@@ -11,7 +11,7 @@ import numpy as np
 
 from gpunn.backend import Array
 from gpunn.ops.norm import channels_onednn, group_rows, layer_onednn
-from gpunn.ops.norm.channels_onednn import affine, blend
+from gpunn.ops.norm.channels_onednn import blend, scaled
 from gpunn.ops.norm.group_rows import each, passed, sums
 
 _LARGE = 1e15
@@ -41,7 +41,7 @@ def forward(x: Array, groups: int, weight: Array | None, bias: Array | None, eps
     if bias is not None:
         shift = shift + bias
     images = y.reshape(1, n * c, -1)
-    affine(images, np.zeros(n * c, x.dtype), scale.reshape(-1), shift.reshape(-1), images)
+    scaled(images, np.zeros(n * c, x.dtype), scale.reshape(-1), shift.reshape(-1), images)
     return y.reshape(x.shape), mean, var
 
 

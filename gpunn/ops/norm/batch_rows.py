@@ -1,0 +1,51 @@
+"""Batch normalisation of small matrices (N, C) of NumPy: they stay in a cache, and every call more would cost more."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gpunn.backend import Array, accumulation_dtype
+from gpunn.ops.norm.affine import Affine
+from gpunn.ops.norm.batch_sums import gradient, pass_on, scaled
+
+_MOST = 1 << 14  # elements
+
+
+def takes(x: Array) -> bool:
+    """True for few rows of a dtype in which sums are formed."""
+    if x.ndim != 2 or not 0 < x.size <= _MOST or type(x) is not np.ndarray:
+        return False
+    return bool(accumulation_dtype(x.dtype) == x.dtype)
+
+
+def statistics(x: Array) -> tuple[Array, Array]:
+    """Mean and biased variance of each channel."""
+    count = len(x)
+    ones = np.ones(count, x.dtype)
+    mean = ones @ x
+    mean /= count
+    distance = x - mean
+    distance *= distance
+    var = ones @ distance
+    var /= count
+    return mean, var
+
+
+def apply(x: Array, affine: Affine, relu: bool) -> Array:
+    """``scale (x - mean) + shift``, cut off at 0 if ``relu``."""
+    y = np.empty(x.shape, x.dtype)
+    scaled(x, *affine[:3], relu, y)
+    return y
+
+
+def backward(gy: Array, x: Array, affine: Affine, relu: bool, training: bool) -> tuple[Array, Array, Array]:
+    """gx and the sums, as :func:`gpunn.ops.norm.batch_sums.backward` has them."""
+    mean, scale, shift, _ = affine
+    gx, ones, distance = np.empty(x.shape, x.dtype), np.ones(len(x), x.dtype), x - mean
+    if relu:
+        pass_on(gy, distance, scale, shift, gx)
+        gy = gx
+    distance *= gy
+    sum_g, sum_gx = ones @ gy, ones @ distance
+    gradient(gy, x, mean, *affine.through(sum_g, sum_gx, len(x), training), scale, gx)
+    return gx, sum_g, sum_gx

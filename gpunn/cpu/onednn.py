@@ -206,7 +206,10 @@ class Job:
     def __init__(self, description: Description, arguments: Sequence[Argument], aligned: bool = False) -> None:
         """``aligned`` says that it matters where the stack is; see :mod:`gpunn.cpu.stack`."""
         library = loaded()
-        self._aligned = _aligned() if aligned else None
+        self._aligned = None
+        if aligned:
+            with _choosing:  # two threads at once would disturb each other's measurement
+                self._aligned = _aligned()
         self._library, self._owned = library, _Owned(library)
         self._description = description
         self.written = [written for _, _, written in arguments]
@@ -288,6 +291,9 @@ class Job:
             if status:
                 self._library.check("primitive_execute", status)
         c.dnnl_stream_wait(stream)
+
+
+_choosing = threading.RLock()
 
 
 @lru_cache(1)

@@ -11,7 +11,7 @@ import numpy as np
 
 from gpunn import cuda
 from gpunn.backend import Array
-from gpunn.cpu import onednn
+from gpunn.cpu import onednn, threads
 from gpunn.ops.shared.chunks import chunks
 
 _FROM_Y = 0x100  # the algorithms whose derivative is taken from the output
@@ -24,6 +24,7 @@ _OF_Y = ("sigmoid", "tanh", "relu")  # their gradients are taken from y; whateve
 _FAR = 1e12  # beyond, the others overflow on their way
 _BLOCK_BYTES = 4 << 20  # what is looked through for such x is still in a cache when it is computed with
 _NANOSECONDS = 0.5  # of an element, about
+_WORTH_THREADS = 1 << 19  # elements
 _LEAST_SIZE = 1024  # below, the call takes longer than NumPy's
 _X, _Y, _GX, _GY = 1, 17, 129, 145
 
@@ -81,8 +82,19 @@ def _is_near(x: Array) -> bool:
 
 
 def _run(make: Any, name: str, *arrays: Array) -> None:
-    size = arrays[0].size
-    onednn.run(size * _NANOSECONDS, make, (*_ALGORITHMS[name], size), *arrays)
+    size, settings = arrays[0].size, _ALGORITHMS[name]
+    if make is _forward:
+        onednn.run(size * _NANOSECONDS, make, (*settings, size), *arrays)
+        return
+    # In threads of ours: of oneDNN's own, none but the caller has the stack where the gradients are fast.
+    flat = [a.reshape(-1) for a in arrays]
+    count = threads.count() if size > _WORTH_THREADS else 1
+
+    def part(part: slice) -> None:
+        own = [a[part] for a in flat]
+        onednn.run(0, make, (*settings, own[0].size), *own)
+
+    threads.run(part, chunks(np, size, 1, on_cpu=-(-size // count)))
 
 
 def _forward(algorithm: int, alpha: float, size: int) -> onednn.Job:

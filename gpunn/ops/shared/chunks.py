@@ -14,9 +14,10 @@ from gpunn.cpu import threads
 # Where an operation is several NumPy calls, each of them would read and write its arrays in memory. Smaller chunks than
 # these lose more to the calls than they gain; much larger ones leave the cache.
 _CHUNK_BYTES = 2 << 20
-_BLOCK_BYTES = 1 << 19
+_BLOCK_BYTES = 1 << 20
 _SMALL = 1 << 14  # elements; so few stay in the cache, and views of them take longer than they save
-_LEAST_BLOCKS = 4  # fewer are done before another thread has begun
+_WORTH_THREADS = 3 << 20  # bytes; fewer are done before another thread has begun
+_PART_BYTES = 2 << 20  # of a thread: between two operations it waits for the interpreter
 
 
 def chunks(xp: Any, count: int, nbytes: int, on_cpu: int = 0, on_gpu: int = 0) -> list[slice]:
@@ -43,26 +44,33 @@ def each_block(xp: Any, work: Callable[[slice], object], count: int, nbytes: int
     if xp is np and 0 < count * nbytes <= _BLOCK_BYTES:
         work(slice(0, count))
     else:
-        _run(work, chunks(xp, count, nbytes, on_cpu=_BLOCK_BYTES))
+        _run(xp, work, _blocks(xp, count, nbytes), count * nbytes)
 
 
-def _run(work: Callable[[Any], object], parts: Sequence[Any]) -> None:
-    if len(parts) < _LEAST_BLOCKS:
+def _blocks(xp: Any, count: int, nbytes: int) -> list[slice]:
+    in_threads = xp is np and count * nbytes >= _WORTH_THREADS and threads.count() > 1
+    return chunks(xp, count, nbytes, on_cpu=_PART_BYTES if in_threads else _BLOCK_BYTES)
+
+
+def _run(xp: Any, work: Callable[[Any], object], parts: Sequence[Any], nbytes: int) -> None:
+    if xp is np and nbytes >= _WORTH_THREADS:
+        threads.run(work, parts)
+    else:
         for part in parts:
             work(part)
-    else:
-        threads.run(work, parts)
 
 
 def block_length(xp: Any, count: int, nbytes: int) -> int:
     """How many entries the first block of :func:`each_block` has, and none has more."""
-    return int(chunks(xp, count, nbytes, on_cpu=_BLOCK_BYTES)[0].stop)
+    return int(_blocks(xp, count, nbytes)[0].stop)
 
 
 def sum_over_blocks(xp: Any, work: Callable[[slice], Sequence[Array]], count: int, nbytes: int) -> list[Array]:
-    """The sums of the arrays that ``work(part)`` gives for the blocks of :func:`each_block`, in the order of these.
+    """The sums of the arrays that ``work(part)`` gives for blocks of range(``count``), in the order of these.
 
-    >>> sum_over_blocks(np, lambda part: [np.array([part.stop, 1])], 5, 200_000)
+    The blocks are the same for any number of threads, and so are the sums.
+
+    >>> sum_over_blocks(np, lambda part: [np.array([part.stop, 1])], 5, 400_000)
     [array([11,  3])]
     """
     parts = chunks(xp, count, nbytes, on_cpu=_BLOCK_BYTES)
@@ -73,7 +81,7 @@ def sum_over_blocks(xp: Any, work: Callable[[slice], Sequence[Array]], count: in
     def block(number: int) -> None:
         given[number] = work(parts[number])
 
-    _run(block, range(len(parts)))
+    _run(xp, block, range(len(parts)), count * nbytes)
     totals = list(given[0])
     for more in given[1:]:
         for total, term in zip(totals, more, strict=True):

@@ -121,7 +121,8 @@ def test_every_start_and_a_wide_index_give_the_same_bits(name, rng, monkeypatch)
 def test_blocks_of_the_cpu_give_the_same_bits(name, rng, monkeypatch):
     function, given, settings = arguments(rng, name, 67)
     expected = function(*copies(given), **settings)
-    monkeypatch.setattr(chunks, "_BLOCK_BYTES", 80)
+    for size in ("_BLOCK_BYTES", "_PART_BYTES", "_WORTH_THREADS"):
+        monkeypatch.setattr(chunks, size, 80)
     for actual, wanted in zip(function(*given, **settings), expected, strict=True):
         np.testing.assert_array_equal(actual, wanted)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from gpunn import cuda
 from gpunn.backend import Array
-from gpunn.cpu import onednn
+from gpunn.cpu import onednn, threads
 from gpunn.cpu.library import NotServed
 from gpunn.ops.conv.geometry import Plan
 from gpunn.ops.shared.checks import Size
@@ -35,13 +35,14 @@ def _serves(job: str, plan: Plan) -> bool:
 
 
 def _pays(job: str, plan: Plan, fused: bool) -> bool:
-    """Whether it is faster than what NumPy does: not where it computes with padding for most of 16 channels, nor where
-    filters of one pixel are a product of matrices as the arrays lie."""
+    """Whether it is faster than what NumPy does: not where it computes with padding for most of 16 channels, nor, on
+    one thread, where filters of one pixel are a product of matrices as the arrays lie. BLAS's threads that have none
+    left take the processor from oneDNN's."""
     if job == "backward_x" and 1 < plan.w_shape[1] <= _FEW_CHANNELS and min(plan.image) > _SMALL_IMAGE:
         return False
     if job == "backward_x" and plan.x_shape[1] == 1:
         return False
-    return job == "backward_w" or fused or not plan.is_one_pixel
+    return job == "backward_w" or fused or not plan.is_one_pixel or threads.count() > 1
 
 
 def forward(plan: Plan, x: Array, w: Array, b: Array | None, relu: bool) -> Array:

@@ -8,7 +8,7 @@ columns: Chellapilla, Puri and Simard 2006, "High performance convolutional neur
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 
 from gpunn.backend import Array, accumulation_dtype, get_array_module
+from gpunn.cpu import threads
 from gpunn.ops.conv.geometry import Plan
 from gpunn.ops.shared.chunks import chunks
 from gpunn.ops.shared.rows import unbuffered
 
 _LEAST_COPY = 1 << 12  # elements of a run of all channels that are worth a call
+_WORTH_THREADS = 1 << 25  # products, of a millisecond or so
 _MOST_WASTE = 8  # products for nothing that an element of the columns is worth
 
 
@@ -44,13 +46,17 @@ def forward(plan: Plan, x: Array, w: Array, b: Array | None, relu: bool) -> Arra
     acc = accumulation_dtype(x.dtype)
     filters, y = _filters(plan, w, acc), np.empty(plan.y_shape, x.dtype)
     bias = None if b is None else b.astype(acc, copy=False).reshape(plan.groups, -1, 1)
-    for image, rows, columns in _columns(plan, x, acc):
-        product = np.matmul(filters, columns)
-        if bias is not None:
-            product += bias
-        if relu:
-            np.maximum(product, 0, out=product)
-        y[image][:, rows] = _crop(plan, product, rows)
+
+    def part(images: slice) -> None:
+        for image, rows, columns in _columns(plan, x[images], acc):
+            product = np.matmul(filters, columns)
+            if bias is not None:
+                product += bias
+            if relu:
+                np.maximum(product, 0, out=product)
+            y[images][image][:, rows] = _crop(plan, product, rows)
+
+    _over_images(plan, part)
     return y
 
 
@@ -59,16 +65,19 @@ def backward_x(plan: Plan, gy: Array, w: Array) -> Array:
     """gx (N, C, *image)."""
     acc, phases, channels = accumulation_dtype(gy.dtype), plan.phases, plan.x_shape[1]
     filters, gx = _filters(plan, w, acc).swapaxes(1, 2), np.empty(plan.x_shape, gy.dtype)
-    buffer = phases.empty(np, channels, 0, acc)
-    for image in range(len(gx)):
-        buffer.fill(0)
-        for rows in _rows(plan, acc):
-            columns = np.matmul(filters, _on_grid(plan, gy[image][:, rows], acc)).reshape(
-                channels, len(phases.taps), -1
-            )
-            for tap, run in enumerate(_runs(plan, buffer, rows)):
-                run += columns[:, tap]
-        phases.join(buffer, gx[image])
+
+    def part(images: slice) -> None:
+        buffer = phases.empty(np, channels, 0, acc)
+        for image in range(images.start, images.stop):
+            buffer.fill(0)
+            for rows in _rows(plan, acc):
+                product = np.matmul(filters, _on_grid(plan, gy[image][:, rows], acc))
+                columns = product.reshape(channels, len(phases.taps), -1)
+                for tap, run in enumerate(_runs(plan, buffer, rows)):
+                    run += columns[:, tap]
+            phases.join(buffer, gx[image])
+
+    _over_images(plan, part)
     return gx
 
 
@@ -79,6 +88,13 @@ def backward_w(plan: Plan, gy: Array, x: Array) -> Array:
     for image, rows, columns in _columns(plan, x, acc):
         gw += np.matmul(columns, _on_grid(plan, gy[image][:, rows], acc).swapaxes(1, 2))
     return gw.swapaxes(1, 2).reshape(plan.w_shape).astype(gy.dtype, copy=False)
+
+
+def _over_images(plan: Plan, work: Callable[[slice], None]) -> None:
+    """``work(images)`` for parts of the batch, one for each thread if there is enough to do."""
+    products = prod(plan.y_shape) * prod(plan.w_shape[1:])
+    count, images = threads.count() if products > _WORTH_THREADS else 1, plan.x_shape[0]
+    threads.run(work, chunks(np, images, 1, on_cpu=-(-images // count)))
 
 
 def _filters(plan: Plan, w: Array, acc: Any) -> Array:

@@ -59,7 +59,7 @@ def apply(x: Array, affine: Affine, relu: bool) -> Array:
 def backward(gy: Array, x: Array, affine: Affine, relu: bool, training: bool) -> tuple[Array, Array, Array]:
     """gx and the sums, as :func:`gpunn.ops.norm.batch_sums.backward` has them."""
     xp = get_array_module(x)
-    g, sum_g, sum_gx = sums(gy, x, affine, relu)
+    g, sum_g, sum_gx = _sums(gy, x, affine, relu)
     gx = g if relu else xp.empty(x.shape, x.dtype)
     passed = affine.through(sum_g, sum_gx, x.size // x.shape[1], training)
     means, scales, means_g, slopes = (_repeated(xp, a, x) for a in (affine.mean, affine.scale, *passed))
@@ -72,8 +72,8 @@ def backward(gy: Array, x: Array, affine: Affine, relu: bool, training: bool) ->
     return gx, sum_g, sum_gx
 
 
-def sums(gy: Array, x: Array, affine: Affine, relu: bool) -> tuple[Array, Array, Array]:
-    """g and the sums, as :func:`gpunn.ops.norm.batch_sums.sums` has them."""
+def _sums(gy: Array, x: Array, affine: Affine, relu: bool) -> tuple[Array, Array, Array]:
+    """gy where ``relu`` passes it on, and the sums over each channel of that and of its products with ``x - mean``."""
     xp, acc, rows, g_rows = get_array_module(x), affine.mean.dtype, _rows(x), _rows(gy)
     means, scales, shifts = (_repeated(xp, a, x) for a in affine[:3])
     ones, g = xp.ones(len(rows), acc), xp.empty(x.shape, x.dtype) if relu else gy

@@ -8,11 +8,11 @@ from gpunn.backend import Array
 from gpunn.ops.activation import relu_backward
 from gpunn.ops.norm import batch_images, batch_sums, channels_onednn
 from gpunn.ops.norm.affine import Affine
-from gpunn.ops.norm.channels_onednn import blend, scaled
+from gpunn.ops.norm.channels_onednn import blend, scaled, sums
 from gpunn.ops.shared.chunks import cut_off, each_block
 from gpunn.ops.shared.routes import route
 
-_SUMS = (batch_images, batch_sums)
+_STATISTICS = (batch_images, batch_sums)
 
 
 def takes(x: Array) -> bool:
@@ -22,7 +22,7 @@ def takes(x: Array) -> bool:
 
 def statistics(x: Array) -> tuple[Array, Array]:
     """Mean and biased variance of each channel."""
-    both: tuple[Array, Array] = route(_SUMS, x).statistics(x)
+    both: tuple[Array, Array] = route(_STATISTICS, x).statistics(x)
     return both
 
 
@@ -30,13 +30,9 @@ def apply(x: Array, affine: Affine, relu: bool) -> Array:
     """``scale (x - mean) + shift``, cut off at 0 if ``relu``."""
     y = np.empty(x.shape, x.dtype)
     scaled(x, *affine[:3], y)
-    return cut(y) if relu else y
-
-
-def cut(y: Array) -> Array:
-    """y, cut off at 0 in its memory."""
-    flat = y.reshape(-1)
-    each_block(np, lambda part: cut_off(np, flat[part], flat[part]), flat.size, flat.itemsize)
+    if relu:
+        flat = y.reshape(-1)
+        each_block(np, lambda part: cut_off(np, flat[part], flat[part]), flat.size, flat.itemsize)
     return y
 
 
@@ -46,7 +42,7 @@ def backward(gy: Array, x: Array, affine: Affine, relu: bool, training: bool) ->
     if relu:
         scaled(x, *affine[:3], gx)
         gy = relu_backward(gy, gx)
-    _, sum_g, sum_gx = route(_SUMS, x).sums(gy, x, affine, False)
+    sum_g, sum_gx = (a.sum(0) for a in sums(gy, x, affine.mean, affine.root))
     mean_g, slope = affine.through(sum_g, sum_gx, x.size // x.shape[1], training)
     blend(x, affine.mean, -slope, gy, -mean_g, affine.scale, gx)
     return gx, sum_g, sum_gx

@@ -53,7 +53,7 @@ def apply(x: Array, affine: Affine, relu: bool) -> Array:
 def backward(gy: Array, x: Array, affine: Affine, relu: bool, training: bool) -> tuple[Array, Array, Array]:
     """gx, and the sums over each channel of g and of ``g (x - mean)``; g is gy where ``relu`` passes it on."""
     xp = get_array_module(x)
-    g, sum_g, sum_gx = sums(gy, x, affine, relu)
+    g, sum_g, sum_gx = _sums(gy, x, affine, relu)
     gx = g if relu else xp.empty(x.shape, x.dtype)
     passed = affine.through(sum_g, sum_gx, x.size // x.shape[1], training)
     means, scales, means_g, slopes = (_to_rows(xp, a, x) for a in (affine.mean, affine.scale, *passed))
@@ -67,7 +67,7 @@ def backward(gy: Array, x: Array, affine: Affine, relu: bool, training: bool) ->
 
 
 @unbuffered
-def sums(gy: Array, x: Array, affine: Affine, relu: bool) -> tuple[Array, Array, Array]:
+def _sums(gy: Array, x: Array, affine: Affine, relu: bool) -> tuple[Array, Array, Array]:
     """g, which is gy where ``relu`` passes it on, and the sums over each channel of g and of ``g (x - mean)``."""
     xp, acc, rows, g_rows = get_array_module(x), affine.mean.dtype, _rows(x), _rows(gy)
     means, scales, shifts = (_to_rows(xp, a, x) for a in affine[:3])

@@ -9,11 +9,14 @@ import numpy as np
 from gpunn import cuda
 from gpunn.backend import Array
 from gpunn.cpu import onednn
+from gpunn.ops.shared.chunks import each_block
+from gpunn.ops.shared.rows import row_dots, row_sums, unbuffered
 
 _ADD, _MULTIPLY, _SUBTRACT = 0x1FFF0, 0x1FFF1, 0x1FFF5
 _X, _OTHER, _Y = 1, 2, 17
 _NANOSECONDS = 0.25  # of an element that is not in a cache, about
 _LEAST = 1 << 14  # elements; a call takes as long as NumPy's with fewer
+_NEAR = 4
 _PIXELS = 128  # of a channel; the factors of shorter ones are fetched too often
 
 
@@ -33,6 +36,27 @@ def scaled(x: Array, mean: Array, scale: Array, shift: Array, y: Array) -> None:
 def blend(x: Array, mean: Array, slope: Array, g: Array, shift: Array, scale: Array, y: Array) -> None:
     """Write ``scale (g + shift + slope (x - mean))`` to y; x and g are (N, C, ...), all others but y are (C,)."""
     _run(_blend, x, mean, slope, g, shift, scale, y)
+
+
+@unbuffered
+def sums(g: Array, x: Array, mean: Array, root: Array) -> tuple[Array, Array]:
+    """The sums over the pixels of each channel of each image of g and of ``g (x - mean)``, (N, C).
+
+    x and g are (N, C, ...), ``mean`` (C,), and ``root`` (C,) the standard deviation, or more. Where no mean is many
+    times that, the differences need not be formed: ``sum(g x) - mean sum(g)`` loses no more digits than x has already.
+    """
+    n, c = x.shape[:2]
+    rows, g_rows, (of_g, of_gx) = x.reshape(n * c, -1), g.reshape(n * c, -1), np.empty((2, n * c), x.dtype)
+    near, means = bool((np.abs(mean) <= _NEAR * root).all()), np.tile(mean, n)
+
+    def block(part: slice) -> None:
+        own = rows[part] if near else rows[part] - means[part, None]
+        of_gx[part], of_g[part] = row_dots(np, g_rows[part], own), row_sums(np, g_rows[part])
+
+    each_block(np, block, n * c, rows.shape[1] * x.itemsize)
+    if near:
+        of_gx -= means * of_g
+    return of_g.reshape(n, c), of_gx.reshape(n, c)
 
 
 def _run(make: Any, x: Array, *others: Array) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 
 from gpunn.backend import Array
 from gpunn.ops.norm import channels_onednn, group_rows, layer_onednn
-from gpunn.ops.norm.channels_onednn import blend, scaled
-from gpunn.ops.norm.group_rows import each, passed, sums
+from gpunn.ops.norm.channels_onednn import blend, scaled, sums
+from gpunn.ops.norm.group_rows import each, passed
 
 _LARGE = 1e15
 _LEAST_VAR = 1e-30  # of a channel; of one that is constant the differences from its mean are kept
@@ -50,17 +50,17 @@ def backward(
 ) -> tuple[Array, Array, Array]:
     """The gradients of x, weight and bias."""
     (n, groups), c = mean.shape, x.shape[1]
-    invstd = 1 / np.sqrt(var.reshape(-1, 1) + eps)
-    of_gx, of_g = sums(gy, x, mean)
+    root, images = np.sqrt(var.reshape(-1, 1) + eps), (1, n * c, -1)
+    invstd, means, own, g = 1 / root, _of_channels(mean, None, n * c), x.reshape(images), gy.reshape(images)
+    of_g, of_gx = (a.reshape(n * groups, -1) for a in sums(g, own, means, _of_channels(root, None, n * c)))
     factors = passed(of_gx, of_g, invstd, each(weight, n, groups, x.dtype), x.size // mean.size)
     scale, mean_g, slope = (_of_channels(a, None, n * c) for a in factors)
     with np.errstate(all="ignore"):
         shift, slope = mean_g / -scale, slope / -scale
     if not (np.abs(shift).max() < _LARGE and np.abs(slope).max() < _LARGE):  # a weight is 0, or about that
         return group_rows.backward(gy, x, mean, var, weight, eps)
-    gx, images = np.empty(x.shape, x.dtype), (1, n * c, -1)
-    g, result = gy.reshape(images), gx.reshape(images)
-    blend(x.reshape(images), np.repeat(mean, c // groups), slope, g, shift, scale, result)
+    gx = np.empty(x.shape, x.dtype)
+    blend(own, means, slope, g, shift, scale, gx.reshape(images))
     return gx, (of_gx * invstd).reshape(n, c).sum(0), of_g.reshape(n, c).sum(0)
 
 

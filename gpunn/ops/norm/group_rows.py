@@ -50,7 +50,10 @@ def backward(
     scales, means, invstd = each(weight, n, groups, acc), mean.reshape(-1), 1 / xp.sqrt(var.reshape(-1, 1) + eps)
 
     def block(part: slice) -> None:
-        g, distance = _sums(rows, g_rows, means, gw, gb, part)
+        g, distance = g_rows[part].astype(acc, copy=False), rows[part] - means[part, None]
+        channels = g.reshape(len(g) * gw.shape[1], -1)
+        gb[part] = row_sums(xp, channels).reshape(len(g), -1)
+        gw[part] = row_dots(xp, channels, distance.reshape(channels.shape)).reshape(len(g), -1)
         scale, mean_g, slope = passed(
             gw[part], gb[part], invstd[part], None if scales is None else scales[part], g[0].size
         )
@@ -66,30 +69,6 @@ def backward(
     each_block(xp, block, n * groups, rows.shape[1] * acc.itemsize)
     gw *= invstd
     return gx, gw.reshape(n, c).sum(0), gb.reshape(n, c).sum(0)
-
-
-@unbuffered
-def sums(gy: Array, x: Array, mean: Array) -> tuple[Array, Array]:
-    """The sums of ``gy (x - mean)`` and of gy over each channel, (N groups, channels of a group)."""
-    xp, (n, groups) = get_array_module(x), mean.shape
-    of_gx, of_g = xp.empty((2, n * groups, x.shape[1] // groups), mean.dtype)
-    rows, g_rows, means = x.reshape(n * groups, -1), gy.reshape(n * groups, -1), mean.reshape(-1)
-    size = rows.shape[1] * mean.dtype.itemsize
-    each_block(xp, lambda part: _sums(rows, g_rows, means, of_gx, of_g, part), n * groups, size)
-    return of_gx, of_g
-
-
-def _sums(rows: Array, g_rows: Array, means: Array, of_gx: Array, of_g: Array, part: slice) -> tuple[Array, Array]:
-    """Fill in those of a part of the rows, and return its gradients, and the distances to the means."""
-    xp, g, distance = (
-        get_array_module(rows),
-        g_rows[part].astype(means.dtype, copy=False),
-        rows[part] - means[part, None],
-    )
-    channels = g.reshape(len(g) * of_g.shape[1], -1)
-    of_g[part] = row_sums(xp, channels).reshape(len(g), -1)
-    of_gx[part] = row_dots(xp, channels, distance.reshape(channels.shape)).reshape(len(g), -1)
-    return g, distance
 
 
 def passed(of_gx: Array, of_g: Array, invstd: Array, scales: Array | None, count: int) -> tuple[Array, Array, Array]:

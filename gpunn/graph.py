@@ -291,6 +291,8 @@ def kept(*inputs: Any) -> list[Any]:
 
 def copied(constant: Any, *inputs: Any) -> Any:
     """What ``raw`` gives of labels, indices, masks or weights; a copy where a gradient of ``inputs`` is recorded."""
+    if constant is None:
+        return None
     array = raw(constant)
     return copy_of(array) if is_array(array) and is_recorded(*inputs) else array
 

@@ -10,7 +10,7 @@ import numpy as np
 from gpunn.backend import Array, accumulation_dtype, get_array_module
 from gpunn.ops.activation.softmax import log_softmax, softmax
 from gpunn.ops.shared.chunks import each_block
-from gpunn.ops.shared.rows import row_sums
+from gpunn.ops.shared.rows import row_maxima, row_sums
 
 
 def takes(x: Array) -> bool:
@@ -62,7 +62,8 @@ def backward(slope: Array, rows: Array, classes: Array, counts: Array | None, ke
 
 def _shifted(rows: Array, out: Array | None = None) -> Array:
     """The rows less the largest element of each."""
-    return get_array_module(rows).subtract(rows, rows.max(1, keepdims=True), out=out)
+    xp = get_array_module(rows)
+    return xp.subtract(rows, row_maxima(xp, rows), out=out)
 
 
 def _each_block(xp: Any, block: Callable[[slice], None], rows: Array) -> None:

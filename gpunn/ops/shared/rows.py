@@ -67,6 +67,17 @@ def row_dots(xp: Any, a: Array, b: Array) -> Array:
     return row_sums(xp, a * b)
 
 
+def row_maxima(xp: Any, a: Array) -> Array:
+    """The largest element of each row of a (R, P), as (R, 1).
+
+    >>> row_maxima(np, np.array([[1.0, 2.0], [4.0, 3.0]])).tolist()
+    [[2.0], [4.0]]
+    """
+    if xp is np and a.shape[1] < _FEW:  # NumPy compares long rows with each other at once, and starts anew for each row
+        return np.ascontiguousarray(a.T).max(0)[:, None]
+    return a.max(1, keepdims=True)
+
+
 def column_sums(xp: Any, a: Array, weights: Array) -> Array:
     """The sum of the rows of a (R, P), times a weight (R,) each.
 

@@ -170,7 +170,7 @@ def _is_soft(x: Array, target: Array) -> bool:
 def _checked(
     op: str, x: Array, target: Array, weight: Array | None, ignore_index: int, reduction: str, smoothing: float
 ) -> Any:
-    xp = operands(op, {"weight": weight}, x=x)
+    xp = operands(op, x=x) if weight is None else operands(op, x=x, weight=weight)
     check_reduction(op, reduction)
     check_scores(op, "logits", x, weight)
     check_target(op, "logits", x, target)

@@ -9,7 +9,7 @@ import numpy as np
 
 from gpunn.backend import Array, accumulation_dtype, get_array_module
 from gpunn.ops.activation.softmax import log_softmax, softmax
-from gpunn.ops.shared.chunks import each_block
+from gpunn.ops.shared.chunks import each_block_of
 from gpunn.ops.shared.rows import row_maxima, row_sums
 
 
@@ -24,18 +24,18 @@ Exponentials = tuple[Array, Array, Array]
 
 def forward(rows: Array, classes: Array, counts: Array | None, keeps: bool) -> tuple[Array, Exponentials | None]:
     """``-log softmax(rows[n])[classes[n]]`` of each row that counts, 0 of the others; and the exponentials."""
-    xp, acc = get_array_module(rows), accumulation_dtype(rows.dtype)
-    (losses, sums), numbers = xp.empty((2, len(rows)), acc), xp.arange(len(rows))
+    xp, acc, count = get_array_module(rows), accumulation_dtype(rows.dtype), len(rows)
+    losses, sums, numbers = xp.empty(count, acc), xp.empty(count, acc), xp.arange(count)
     exponentials = xp.empty(rows.shape, acc) if keeps else None
 
-    def block(part: slice) -> None:
-        out = None if exponentials is None else exponentials[part]
-        shifted = _shifted(rows[part].astype(acc, copy=False), out)
-        own = shifted[numbers[: len(shifted)], classes[part]]
-        sums[part] = row_sums(xp, xp.exp(shifted, out=shifted))
-        xp.subtract(xp.log(sums[part]), own, out=losses[part])
+    def block(rows: Array, classes: Array, losses: Array, sums: Array, out: Array | None = None) -> None:
+        wide = rows.astype(acc, copy=False)
+        shifted = xp.subtract(wide, row_maxima(xp, wide), out=out)
+        own = shifted[numbers[: len(shifted)], classes]
+        sums[...] = row_sums(xp, xp.exp(shifted, out=shifted))
+        xp.subtract(xp.log(sums), own, out=losses)
 
-    _each_block(xp, block, rows)
+    _each_block(xp, block, rows, classes, losses, sums, *([] if exponentials is None else [exponentials]))
     if counts is not None:
         losses = xp.where(counts, losses, 0)
     return losses, None if exponentials is None else (exponentials, sums, numbers)
@@ -49,26 +49,18 @@ def backward(slope: Array, rows: Array, classes: Array, counts: Array | None, ke
     (exponentials, sums, numbers), gx = kept, xp.empty(rows.shape, acc)
     slopes = slope if counts is None else xp.where(counts, slope, 0)
 
-    def block(part: slice) -> None:
-        out, own = gx[part], (numbers[: len(gx[part])], classes[part])
-        each = slopes if slopes.size == 1 else slopes[part]
-        scales = each / sums[part]
-        xp.multiply(exponentials[part], scales[:, None], out=out)
-        out[own] = (exponentials[part][own] / sums[part] - 1) * each  # a product less a slope loses its digits
+    def block(out: Array, exponentials: Array, sums: Array, classes: Array, slopes: Array = slopes) -> None:
+        own = numbers[: len(out)], classes
+        xp.multiply(exponentials, (slopes / sums)[:, None], out=out)
+        out[own] = (exponentials[own] / sums - 1) * slopes  # a product less a slope loses its digits
 
-    _each_block(xp, block, rows)
+    _each_block(xp, block, gx, exponentials, sums, classes, *([] if slopes.size == 1 else [slopes]))
     return gx if counts is None else xp.where(counts[:, None], gx, 0)  # an ignored row may hold NaN
 
 
-def _shifted(rows: Array, out: Array | None = None) -> Array:
-    """The rows less the largest element of each."""
-    xp = get_array_module(rows)
-    return xp.subtract(rows, row_maxima(xp, rows), out=out)
-
-
-def _each_block(xp: Any, block: Callable[[slice], None], rows: Array) -> None:
+def _each_block(xp: Any, block: Callable[..., None], *arrays: Array) -> None:
     with np.errstate(invalid="ignore"):
-        each_block(xp, block, len(rows), rows.shape[1] * accumulation_dtype(rows.dtype).itemsize)
+        each_block_of(xp, block, *arrays)
 
 
 def logarithms(rows: Array) -> Array:

@@ -66,10 +66,12 @@ def _kept_rows(op: str, name: str, x: Array, target: Array, ignore_index: int | 
 
 
 def _all_are_classes(flat: Array, classes: int, ignored: int | None) -> bool:
-    if not flat.size:
+    if not flat.size or (ignored is not None and 0 <= ignored < classes):
         return False
-    least, most = flat.min(), flat.max()
-    return bool(least >= 0 and most < classes and (ignored is None or not least <= ignored <= most))
+    return bool(flat.view(_UNSIGNED[flat.dtype.itemsize]).max() < classes)  # one below 0 is a large number there
+
+
+_UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 
 
 def known_classes(

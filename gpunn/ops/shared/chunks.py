@@ -47,6 +47,22 @@ def each_block(xp: Any, work: Callable[[slice], object], count: int, nbytes: int
         _run(xp, work, _blocks(xp, count, nbytes), count * nbytes)
 
 
+def each_block_of(xp: Any, work: Callable[..., object], first: Array, *others: Array) -> None:
+    """``work(first, *others)``, with some entries at a time of arrays that have as many, as :func:`each_block` does it.
+
+    >>> def double(x, y):
+    ...     y[...] = 2 * x
+    >>> each_block_of(np, double, np.ones(2), y := np.zeros(2))
+    >>> y.tolist()
+    [2.0, 2.0]
+    """
+    if first.size <= _SMALL:
+        work(first, *others)
+    else:
+        size = first.size // len(first) * accumulation_dtype(first.dtype).itemsize
+        each_block(xp, lambda part: work(first[part], *[a[part] for a in others]), len(first), size)
+
+
 def _blocks(xp: Any, count: int, nbytes: int) -> list[slice]:
     in_threads = xp is np and count * nbytes >= _WORTH_THREADS and threads.count() > 1
     return chunks(xp, count, nbytes, on_cpu=_PART_BYTES if in_threads else _BLOCK_BYTES)

@@ -11,7 +11,6 @@ import ctypes
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ import numpy as np
 from gpunn.backend import Array
 from gpunn.context import Setting, context
 from gpunn.cpu.library import Library, NotServed, found
-from gpunn.cpu.stack import Aligned
+from gpunn.cpu.stack import Placed
 from gpunn.errors import ArgumentError, PackageError, ShapeError, check, fail
 
 FORWARD, BACKWARD = 64, 128
@@ -116,11 +115,11 @@ def _strides(shape: Sequence[int]) -> list[int]:
 class Description:
     """A primitive's description: of ``dnnl_<name>_primitive_desc_create`` with ``arguments``, a Layout among them.
 
-    ``then`` is done to each result: an operation, as oneDNN numbers it, with an array of that Layout. Raises NotServed
-    if oneDNN has no implementation, or does that element by element.
+    ``then`` is done to each result: operations, as oneDNN numbers them, with an array of that Layout, or, with None,
+    functions of one argument. Raises NotServed if oneDNN has no implementation, or does that element by element.
     """
 
-    def __init__(self, name: str, *arguments: Any, then: Sequence[tuple[int, Layout]] = ()) -> None:
+    def __init__(self, name: str, *arguments: Any, then: Sequence[tuple[int, Layout | None]] = ()) -> None:
         library = loaded()
         attributes = library.new("primitive_attr_create")
         try:
@@ -162,12 +161,16 @@ class Description:
         return bool(self._library.c.dnnl_memory_desc_equal(layout.handle, self.layout(number)))
 
 
-def _append(library: Library, attributes: Any, then: Sequence[tuple[int, Layout]]) -> None:
+def _append(library: Library, attributes: Any, then: Sequence[tuple[int, Layout | None]]) -> None:
     operations = library.new("post_ops_create")
     try:
         for kind, layout in then:
-            status = library.c.dnnl_post_ops_append_binary(operations, ctypes.c_int(kind), layout.handle)
-            library.check("post_ops_append_binary", status)
+            if layout is None:
+                zero = ctypes.c_float(0)
+                status = library.c.dnnl_post_ops_append_eltwise(operations, ctypes.c_int(kind), zero, zero)
+            else:
+                status = library.c.dnnl_post_ops_append_binary(operations, ctypes.c_int(kind), layout.handle)
+            library.check("post_ops_append", status)
         library.check("set_post_ops", library.c.dnnl_primitive_attr_set_post_ops(attributes, operations))
     finally:
         library.c.dnnl_post_ops_destroy(operations)
@@ -203,13 +206,10 @@ class Job:
 
     threads = 1
 
-    def __init__(self, description: Description, arguments: Sequence[Argument], aligned: bool = False) -> None:
-        """``aligned`` says that it matters where the stack is; see :mod:`gpunn.cpu.stack`."""
+    def __init__(self, description: Description, arguments: Sequence[Argument], placed: bool = False) -> None:
+        """``placed`` says that it matters where the stack is; see :mod:`gpunn.cpu.stack`."""
         library = loaded()
-        self._aligned = None
-        if aligned:
-            with _choosing:  # two threads at once would disturb each other's measurement
-                self._aligned = _aligned()
+        self._placed = placed
         self._library, self._owned = library, _Owned(library)
         self._description = description
         self.written = [written for _, _, written in arguments]
@@ -251,7 +251,7 @@ class Job:
         self._bytes += -(-size // _ALIGNMENT) * _ALIGNMENT
         return start
 
-    def _step(self, description: Description, pairs: list[tuple[int, Any]]) -> tuple[Any, Any, int]:
+    def _step(self, description: Description, pairs: list[tuple[int, Any]]) -> tuple[Any, Any, Any, int]:
         primitive = self._library.new("primitive_create", description.handle)
         self._owned.append("primitive", primitive)
         size = description.bytes_of(_SCRATCHPAD)
@@ -259,7 +259,9 @@ class Job:
             scratchpad = self._memory(description.layout(_SCRATCHPAD))
             self._inner.append((scratchpad, self._reserve(size)))
             pairs = [*pairs, (_SCRATCHPAD, scratchpad)]
-        return primitive, (_Pair * len(pairs))(*[_Pair(number, memory) for number, memory in pairs]), len(pairs)
+        execute = Placed(self._library.c.dnnl_primitive_execute) if self._placed else None
+        given = (_Pair * len(pairs))(*[_Pair(number, memory) for number, memory in pairs])
+        return execute, primitive, given, len(pairs)
 
     def bytes_of(self, number: int) -> int:
         """The size of an argument as the primitive has it."""
@@ -276,7 +278,6 @@ class Job:
     def _run(self, arrays: Sequence[Array]) -> None:
         c = self._library.c
         set_handle, stream = c.dnnl_memory_set_data_handle, self._stream
-        execute = self._aligned or c.dnnl_primitive_execute
         for (memory, size), array in zip(self._outer, arrays, strict=True):
             if array.nbytes != size:
                 fail(ShapeError, "oneDNN", f"an array must have {size} bytes", bytes=array.nbytes, shape=array.shape)
@@ -286,29 +287,11 @@ class Job:
             start = arena.ctypes.data
             for memory, offset in self._inner:
                 set_handle(memory, start + offset)
-        for primitive, pairs, count in self._steps:
-            status = execute(primitive, stream, count, pairs)
+        for execute, primitive, pairs, count in self._steps:
+            status = (execute or c.dnnl_primitive_execute)(primitive, stream, count, pairs)
             if status:
                 self._library.check("primitive_execute", status)
         c.dnnl_stream_wait(stream)
-
-
-_choosing = threading.RLock()
-
-
-@lru_cache(1)
-def _aligned() -> Aligned:
-    """``dnnl_primitive_execute``, called where the gradient of ReLU is fastest."""
-    library = loaded()
-    execute, size = Aligned(library.c.dnnl_primitive_execute), 1 << 14
-    flat, relu, alpha, beta = Layout((size,)), 0x20, 0.0, 0.0
-    with library.limited(1):
-        hint = Description("eltwise_forward", FORWARD, relu, flat, flat, alpha, beta)
-        own = Description("eltwise_backward", relu, flat, flat, flat, alpha, beta, hint)
-        job = Job(own, [(1, flat, False), (145, flat, False), (129, flat, True)])
-        job._aligned, arrays = execute, [np.ones(size, np.float32) for _ in range(3)]
-        execute.choose(lambda: job(*arrays))
-    return execute
 
 
 def _address(array: Array) -> int:

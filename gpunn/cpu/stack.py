@@ -1,9 +1,10 @@
 """Calls of a C function with the stack where it does it good.
 
-oneDNN's element-wise kernels keep vectors on the stack, of 32 or 64 bytes, and take it as it comes: at a multiple of
-16. Where a vector lies across two lines of the cache they take up to twice the time. It depends on where the system put
-the stack of this process, and on how deep Python calls C, which of the two multiples of 16 in 32 it is. Arguments that
-a function does not know move its stack on, and nobody minds: on x86-64 the caller takes them away again.
+oneDNN's element-wise kernels keep vectors on the stack, and take it as it comes: at a multiple of 16. They take up to
+twice the time where a vector lies across two lines of the cache, or where the stack is, but for multiples of 4096, at
+the place of the constants that they read. That depends on where the system put the stack of this process, and on how
+deep Python calls C. Arguments that a function does not know move its stack on, and nobody minds: on x86-64 the caller
+takes them away again. So the first calls are measured.
 """
 
 from __future__ import annotations
@@ -14,48 +15,61 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 _PARAMETERS = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
-_MORE = [ctypes.c_long] * 4  # two of them fill the registers for arguments, two are on the stack
+_MORE = (0, 4, 6, 8)  # arguments, for which ctypes and the call take 0, 208, 320 and 432 bytes of stack
 _CONTEXT_BYTES, _STACK_POINTER = 4096, 160  # of glibc's ucontext_t on x86-64
-_TRIALS = 7
-_WORTH = 0.85  # of the time
+_PAGE_BYTES = 4096
+_TRIALS = 3
 
 
-class Aligned:
-    """A function of (pointer, pointer, int, pointer) that returns an int, called with the better of two stacks.
+class Placed:
+    """A function of (pointer, pointer, int, pointer) that returns an int, called with the best of four stacks.
 
-    It is not before :meth:`choose`, and not on other systems than Linux on x86-64.
+    All calls are to take the same time but for that, and to come from one thread. The first ones from each place try
+    all. On other systems than Linux on x86-64 it is called as it is.
     """
 
     def __init__(self, function: Any) -> None:
-        address = ctypes.cast(function, ctypes.c_void_p).value or 0
-        self._plain: Callable[..., int] = ctypes.CFUNCTYPE(ctypes.c_int, *_PARAMETERS)(address)
-        self._moved: Callable[..., int] = ctypes.CFUNCTYPE(ctypes.c_int, *_PARAMETERS, *_MORE)(address)
-        self._wanted: int | None = None  # where the stack has to be, of 32 bytes; None: it makes no difference
-        self._here = _Here()
+        self._calls = _calls(ctypes.cast(function, ctypes.c_void_p).value or 0)
+        self._best: dict[int, _Call] = {}
+        self._seconds: dict[int, list[float]] = {}
 
     def __call__(self, *arguments: Any) -> int:
-        if self._wanted is None:
-            return self._plain(*arguments)
-        self._here.ask(self._here.context)
-        if self._here.pointer.value % 32 == self._wanted:
-            return self._plain(*arguments)
-        return self._moved(*arguments, 0, 0, 0, 0)
+        place = 0
+        if _here.known:
+            _here.ask(_here.context)
+            place = _here.pointer.value % _PAGE_BYTES
+        best = self._best.get(place)
+        if best is None:
+            return self._try(place, arguments)
+        call, more = best
+        return call(*arguments, *more)
 
-    def choose(self, run: Callable[[], object]) -> None:
-        """Find out which stack is better for ``run``, which calls this."""
-        if not self._here.known:
-            return
-        seconds = {0: float("inf"), 16: float("inf")}
-        for _ in range(_TRIALS):
-            for self._wanted in seconds:
-                begin = time.perf_counter()
-                run()
-                seconds[self._wanted] = min(seconds[self._wanted], time.perf_counter() - begin)
-        better = min(seconds, key=lambda place: seconds[place])
-        self._wanted = better if seconds[better] < _WORTH * max(seconds.values()) else None
+    def _try(self, place: int, arguments: tuple[Any, ...]) -> int:
+        seconds, many = self._seconds.setdefault(place, []), len(self._calls)
+        call, more = self._calls[len(seconds) % many]
+        begin = time.perf_counter()
+        status = call(*arguments, *more)
+        seconds.append(time.perf_counter() - begin)
+        if len(seconds) == _TRIALS * many:
+            least = [min(seconds[number::many]) for number in range(many)]
+            self._best[place] = self._calls[least.index(min(least))]
+            del self._seconds[place]
+        return status
+
+
+_Call = tuple[Callable[..., int], tuple[int, ...]]
+"""A way to call the function, and the arguments that it does not know."""
+
+
+@lru_cache(8)
+def _calls(address: int) -> list[_Call]:
+    many = _MORE if _here.known else (0,)
+    types = [ctypes.CFUNCTYPE(ctypes.c_int, *_PARAMETERS, *[ctypes.c_long] * more) for more in many]
+    return [(kind(address), (0,) * more) for kind, more in zip(types, many, strict=True)]
 
 
 class _Here(threading.local):
@@ -68,3 +82,6 @@ class _Here(threading.local):
             self.ask = ctypes.CDLL(None).getcontext
             self.context = ctypes.create_string_buffer(_CONTEXT_BYTES)
             self.pointer = ctypes.c_uint64.from_buffer(self.context, _STACK_POINTER)
+
+
+_here = _Here()

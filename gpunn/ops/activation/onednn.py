@@ -26,7 +26,9 @@ _BLOCK_BYTES = 4 << 20  # what is looked through for such x is still in a cache 
 _NANOSECONDS = 0.5  # of an element, about
 _WORTH_THREADS = 1 << 19  # elements
 _LEAST_SIZE = 1024  # below, the call takes longer than NumPy's
-_X, _Y, _GX, _GY = 1, 17, 129, 145
+_X, _OTHER, _Y, _GX, _GY = 1, 2, 17, 129, 145
+_LOGISTIC, _ADD, _MULTIPLY = 0x29, 0x1FFF0, 0x1FFF1
+_ZERO = np.zeros(1, np.float32)
 
 
 def takes(x: Array) -> bool:
@@ -53,14 +55,11 @@ def backward(name: str, gy: Array, data: Array, usual: bool = False) -> Array | 
     return gx if _in_blocks(_backward, name, data, gy, gx, usual=usual) else None
 
 
-def logistic(x: Array, out: Array) -> bool:
-    """Write the sigmoid of x, a small block of an array that this takes; False if x holds NaN or is too far from 0.
-
-    ``x * out`` is a number then.
-    """
+def gated(x: Array, out: Array) -> bool:
+    """Write x times its sigmoid, of a small block of an array that this takes; False if x holds NaN or is too far."""
     if not (x.flags.c_contiguous and _is_near(x)):
         return False
-    _run(_forward, "sigmoid", x, out)
+    onednn.run(x.size * _NANOSECONDS, _gated, (x.size,), x, _ZERO, x, out)
     return True
 
 
@@ -102,13 +101,21 @@ def _forward(algorithm: int, alpha: float, size: int) -> onednn.Job:
     return onednn.Job(_described(algorithm, alpha, flat), [(_X, flat, False), (_Y, flat, True)])
 
 
+def _gated(size: int) -> onednn.Job:
+    """Nothing is added to x, of that the sigmoid is taken, and multiplied with x."""
+    flat, none = onednn.Layout((size,)), onednn.Layout((1,))
+    own = onednn.Description("binary", _ADD, flat, none, flat, then=[(_LOGISTIC, None), (_MULTIPLY, flat)])
+    others = (_OTHER, none, False), (onednn.argument_of_step(1), flat, False)
+    return onednn.Job(own, [(_X, flat, False), *others, (_Y, flat, True)])
+
+
 def _backward(algorithm: int, alpha: float, size: int) -> onednn.Job:
     flat = onednn.Layout((size,))
     own = onednn.Description(
         "eltwise_backward", algorithm, flat, flat, flat, alpha, _BETA, _described(algorithm, alpha, flat)
     )
     data = _Y if algorithm >= _FROM_Y else _X
-    return onednn.Job(own, [(data, flat, False), (_GY, flat, False), (_GX, flat, True)], aligned=True)
+    return onednn.Job(own, [(data, flat, False), (_GY, flat, False), (_GX, flat, True)], placed=True)
 
 
 def _described(algorithm: int, alpha: float, flat: onednn.Layout) -> onednn.Description:

@@ -70,8 +70,7 @@ def _silu(xp: Any, x: Array) -> tuple[Array, bool]:
     fast, others = onednn.takes(x), list[bool]()
 
     def block(y: Array, x: Array) -> None:
-        if fast and onednn.logistic(x, y):
-            y *= x
+        if fast and onednn.gated(x, y):
             return
         others.append(True)
         s, _ = _sigmoids(xp, xp.clip(x, -_FAR, _largest_exponent(x.dtype), out=y))

@@ -74,8 +74,8 @@ def silu(x: X) -> X:
     [0.0, 1.7616]
     """
     xd = raw(x)
-    y, slope = ops.silu_and_slope(xd) if is_recorded(x) else (ops.silu(xd), None)
-    return differentiable(y, (x,), lambda gy, _: (ops.silu_backward(gy, xd, slope),))
+    y, known = ops.silu_kept(xd) if is_recorded(x) else (ops.silu(xd), None)
+    return differentiable(y, (x,), lambda gy, _: (ops.silu_backward(gy, xd, known),))
 
 
 def gelu(x: X, approximate: Approximate = "none") -> X:
@@ -86,8 +86,8 @@ def gelu(x: X, approximate: Approximate = "none") -> X:
     ([0.0, 0.8413], [0.8412])
     """
     xd = raw(x)
-    y, slope = ops.gelu_and_slope(xd, approximate) if is_recorded(x) else (ops.gelu(xd, approximate), None)
-    return differentiable(y, (x,), lambda gy, _: (ops.gelu_backward(gy, xd, approximate, slope),))
+    y, known = ops.gelu_kept(xd, approximate) if is_recorded(x) else (ops.gelu(xd, approximate), None)
+    return differentiable(y, (x,), lambda gy, _: (ops.gelu_backward(gy, xd, approximate, known),))
 
 
 @in_float32

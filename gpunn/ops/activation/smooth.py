@@ -15,7 +15,7 @@ units"; Dugas et al. 2001 (softplus); Clevert, Unterthiner and Hochreiter 2016 (
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,12 @@ SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 """The pair for which a layer of many inputs with mean 0 and variance 1 passes both on."""
 
 
+class Kept(NamedTuple):
+    """What spares the gradient work: the derivative; without one, that oneDNN has computed with all of x."""
+
+    slope: Array | None
+
+
 # ---- x times a gate that opens from 0 to 1 --------------------------------------------------------------------------
 
 
@@ -44,17 +50,17 @@ def silu(x: Array) -> Array:
     return _silu(operands("silu", x=x), x)[0]
 
 
-def silu_and_slope(x: Array) -> tuple[Array, Array | bool | None]:
-    """silu and its derivative, formed together, or what else :func:`silu_backward` takes in its place.
+def silu_kept(x: Array) -> tuple[Array, Kept | None]:
+    """silu, and what spares :func:`silu_backward` work.
 
-    >>> y, slope = silu_and_slope(np.array([0.0, 2.0]))
-    >>> y.round(4).tolist(), slope.round(4).tolist()
+    >>> y, kept = silu_kept(np.array([0.0, 2.0]))
+    >>> y.round(4).tolist(), kept.slope.round(4).tolist()
     ([0.0, 1.7616], [0.5, 1.0908])
     """
     xp = operands("silu", x=x)
     if onednn.takes(x) or not _keeps_slope(xp, x):
         y, usual = _silu(xp, x)
-        return y, usual or None
+        return y, Kept(None) if usual else None
 
     def block(y: Array, x: Array, slope: Array) -> None:
         s = _silu_slope(xp, x, slope)
@@ -62,7 +68,7 @@ def silu_and_slope(x: Array) -> tuple[Array, Array | bool | None]:
         y *= s
 
     slope = xp.empty(x.shape, x.dtype)
-    return by_element(xp, block, x, slope), slope
+    return by_element(xp, block, x, slope), Kept(slope)
 
 
 def _silu(xp: Any, x: Array) -> tuple[Array, bool]:
@@ -80,12 +86,12 @@ def _silu(xp: Any, x: Array) -> tuple[Array, bool]:
     return by_element(xp, block, x), fast and not others
 
 
-def silu_backward(gy: Array, x: Array, slope: Array | bool | None = None) -> Array:
-    """``gy (s + x s (1 - s))`` with s = sigmoid(x); ``slope`` is what :func:`silu_and_slope` gave."""
+def silu_backward(gy: Array, x: Array, kept: Kept | None = None) -> Array:
+    """``gy (s + x s (1 - s))`` with s = sigmoid(x); ``kept`` is what :func:`silu_kept` gave."""
     xp = checked("silu_backward", gy, x=x)
-    if slope is not None and slope is not True:
-        return _times(xp, gy, slope)
-    if (known := onednn.backward("silu", gy, x, slope is True)) is not None:
+    if kept is not None and kept.slope is not None:
+        return _times(xp, gy, kept.slope)
+    if (known := onednn.backward("silu", gy, x, kept is not None)) is not None:
         return known
 
     def block(gx: Array, gy: Array, x: Array) -> None:
@@ -127,16 +133,16 @@ def gelu(x: Array, approximate: Approximate = "none") -> Array:
     return by_element(xp, by_phi if name == "gelu" else by_tanh, x)
 
 
-def gelu_and_slope(x: Array, approximate: Approximate = "none") -> tuple[Array, Array | bool | None]:
-    """gelu and its derivative, formed together, or what else :func:`gelu_backward` takes in its place.
+def gelu_kept(x: Array, approximate: Approximate = "none") -> tuple[Array, Kept | None]:
+    """gelu, and what spares :func:`gelu_backward` work.
 
-    >>> y, slope = gelu_and_slope(np.array([0.0, 1.0]))
-    >>> y.round(4).tolist(), slope.round(4).tolist()
+    >>> y, kept = gelu_kept(np.array([0.0, 1.0]))
+    >>> y.round(4).tolist(), kept.slope.round(4).tolist()
     ([0.0, 0.8413], [0.5, 1.0833])
     """
     xp, name = operands("gelu", x=x), _gelu("gelu", approximate)
     if (known := onednn.forward(name, x)) is not None:
-        return known, True
+        return known, Kept(None)
     if not _keeps_slope(xp, x):
         return gelu(x, approximate), None
 
@@ -149,18 +155,18 @@ def gelu_and_slope(x: Array, approximate: Approximate = "none") -> tuple[Array, 
         y *= s
 
     slope = xp.empty(x.shape, x.dtype)
-    return by_element(xp, by_phi if name == "gelu" else by_tanh, x, slope), slope
+    return by_element(xp, by_phi if name == "gelu" else by_tanh, x, slope), Kept(slope)
 
 
-def gelu_backward(gy: Array, x: Array, approximate: Approximate = "none", slope: Array | bool | None = None) -> Array:
+def gelu_backward(gy: Array, x: Array, approximate: Approximate = "none", kept: Kept | None = None) -> Array:
     """``gy (Phi(x) + x Phi'(x))``, or the same with the sigmoid in the place of Phi.
 
-    ``slope`` is what :func:`gelu_and_slope` gave.
+    ``kept`` is what :func:`gelu_kept` gave.
     """
     xp, name = checked("gelu_backward", gy, x=x), _gelu("gelu_backward", approximate)
-    if slope is not None and slope is not True:
-        return _times(xp, gy, slope)
-    if (known := onednn.backward(name, gy, x, slope is True)) is not None:
+    if kept is not None and kept.slope is not None:
+        return _times(xp, gy, kept.slope)
+    if (known := onednn.backward(name, gy, x, kept is not None)) is not None:
         return known
 
     def by_phi(gx: Array, gy: Array, x: Array) -> None:

@@ -95,11 +95,11 @@ def test_small_values_keep_their_digits(run_xp):
 def test_a_derivative_formed_beside_the_function_is_the_same(run_xp, name, settings, dtype, rng):
     x = np.concatenate([rng.normal(0, 3, 200), [-np.inf, -2e4, 0, 2e4, np.inf, np.nan]]).astype(dtype)
     gy = rng.standard_normal(x.shape).astype(dtype)
-    forward, together, backward = (getattr(ops, name + end) for end in ("", "_and_slope", "_backward"))
+    forward, together, backward = (getattr(ops, name + end) for end in ("", "_kept", "_backward"))
 
     def both(x, gy):
-        y, slope = together(x, *settings)
-        return y, backward(gy, x, *settings, slope=slope)
+        y, kept = together(x, *settings)
+        return y, backward(gy, x, *settings, kept=kept)
 
     y, gx = run_xp(both, x, gy)
     np.testing.assert_array_equal(y, run_xp(forward, x, *settings))

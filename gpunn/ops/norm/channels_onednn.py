@@ -16,7 +16,7 @@ _ADD, _MULTIPLY, _SUBTRACT = 0x1FFF0, 0x1FFF1, 0x1FFF5
 _X, _OTHER, _Y = 1, 2, 17
 _NANOSECONDS = 0.25  # of an element that is not in a cache, about
 _LEAST = 1 << 14  # elements; a call takes as long as NumPy's with fewer
-_NEAR = 4
+_NEAR = 4  # standard deviations
 _PIXELS = 128  # of a channel; the factors of shorter ones are fetched too often
 
 

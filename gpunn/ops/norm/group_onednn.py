@@ -51,10 +51,10 @@ def backward(
     """The gradients of x, weight and bias."""
     (n, groups), c = mean.shape, x.shape[1]
     root, images = np.sqrt(var.reshape(-1, 1) + eps), (1, n * c, -1)
-    invstd, means, own, g = 1 / root, _of_channels(mean, None, n * c), x.reshape(images), gy.reshape(images)
-    of_g, of_gx = (a.reshape(n * groups, -1) for a in sums(g, own, means, _of_channels(root, None, n * c)))
+    invstd, means, own, g = 1 / root, _of_channels(mean, n * c), x.reshape(images), gy.reshape(images)
+    of_g, of_gx = (a.reshape(n * groups, -1) for a in sums(g, own, means, _of_channels(root, n * c)))
     factors = passed(of_gx, of_g, invstd, each(weight, n, groups, x.dtype), x.size // mean.size)
-    scale, mean_g, slope = (_of_channels(a, None, n * c) for a in factors)
+    scale, mean_g, slope = (_of_channels(a, n * c) for a in factors)
     with np.errstate(all="ignore"):
         shift, slope = mean_g / -scale, slope / -scale
     if not (np.abs(shift).max() < _LARGE and np.abs(slope).max() < _LARGE):  # a weight is 0, or about that
@@ -64,8 +64,6 @@ def backward(
     return gx, (of_gx * invstd).reshape(n, c).sum(0), of_g.reshape(n, c).sum(0)
 
 
-def _of_channels(of_groups: Array, scales: Array | None, count: int) -> Array:
-    """What each group has, times ``scales`` of its channels, for all ``count`` channels."""
-    if scales is not None:
-        of_groups = scales * of_groups
+def _of_channels(of_groups: Array, count: int) -> Array:
+    """What each group has, or each channel, for all ``count`` channels."""
     return of_groups.reshape(-1) if of_groups.size == count else np.repeat(of_groups, count // of_groups.size)

@@ -140,6 +140,11 @@ FUNCTIONS = {
     "softmax": (F.softmax, [(1000, 1000)]),
     "layer norm": (lambda x, w, b: F.layer_norm(x, 500, w, b), [(2000, 500), (500,), (500,)]),
     "group norm": (lambda x, w, b: F.group_norm(x, 4, w, b), [(20, 8, 80, 80), (8,), (8,)]),
+    "short rows, log softmax": (F.log_softmax, [(30_000, 50)]),
+    "short rows, layer norm": (lambda x, w, b: F.layer_norm(x, 50, w, b), [(30_000, 50), (50,), (50,)]),
+    "small images, group norm": (lambda x, w, b: F.group_norm(x, 4, w, b), [(3000, 8, 7, 7), (8,), (8,)]),
+    "cross entropy": (lambda x: F.cross_entropy(x, np.arange(len(x.data)) % 50, reduction="none"), [(30_000, 50)]),
+    "convolution": (lambda x, w, b: F.conv2d(x, w, b), [(7, 3, 64, 64), (32, 3, 5, 5), (32,)]),
     "global average": (F.global_avg_pool2d, [(40, 50, 20, 20)]),
     "max pool": (lambda x: F.max_pool2d(x, 3, 2), [(20, 50, 31, 31)]),
 }

@@ -116,7 +116,7 @@ class Description:
     """A primitive's description: of ``dnnl_<name>_primitive_desc_create`` with ``arguments``, a Layout among them.
 
     ``then`` is done to each result: operations, as oneDNN numbers them, with an array of that Layout, or, with None,
-    functions of one argument. Raises NotServed if oneDNN has no implementation, or does that element by element.
+    functions of one argument. Raises NotServed if oneDNN has no implementation, or nothing but that for reference.
     """
 
     def __init__(self, name: str, *arguments: Any, then: Sequence[tuple[int, Layout | None]] = ()) -> None:
@@ -342,11 +342,11 @@ def job(work: float, make: Callable[..., Job], *settings: Hashable) -> Job | Non
     """``make(*settings)``, kept for this thread; None if oneDNN has no implementation.
 
     ``work`` is the time that one thread takes, in nanoseconds, about: what is short has one thread only, unless the
-    engine is ``"onednn"``.
+    engine is ``"onednn"``; 0 always has.
     """
     library = loaded()
     most = library.threads()
-    threads = most if work > _WORTH_THREADS or _choice.get() == "onednn" else 1
+    threads = most if work > _WORTH_THREADS or (work and _choice.get() == "onednn") else 1
     jobs, key = _here.jobs, (make, threads, settings)
     try:
         kept = jobs[key]

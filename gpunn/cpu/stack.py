@@ -28,8 +28,8 @@ _TRIALS = 3
 class Placed:
     """A function of (pointer, pointer, int, pointer) that returns an int, called with the best of four stacks.
 
-    All calls are to take the same time but for that, and to come from one thread. The first ones from each place try
-    all. On other systems than Linux on x86-64 it is called as it is.
+    The function is to live as long as this. All calls are to take the same time but for that, and to come from one
+    thread. The first ones from each place try all. On other systems than Linux on x86-64 it is called as it is.
     """
 
     def __init__(self, function: Any) -> None:

@@ -398,6 +398,28 @@ ctypes.string_at(8)
     assert said.count("Fatal Python error") == 1
 
 
+def test_a_handler_that_came_and_went_is_called_no_more(modules):
+    """It was enabled within a launch, and puts ours back when it goes."""
+    code = """
+import faulthandler
+begun, stop = x(), x()
+def others():
+    while not begun[0]:
+        time.sleep(0.001)
+    faulthandler.enable()
+    stop[0] = 1
+thread = threading.Thread(target=others)
+thread.start()
+launch("begins", 1, 1, begun, stop)
+thread.join()
+launch("nothing", 1, 1, x())
+faulthandler.disable()
+launch("nothing", 1, 1, x())
+ctypes.string_at(8)
+"""
+    assert run_in_a_process(False, code) == (-signal.SIGSEGV, "")
+
+
 def test_a_fault_that_was_sent_is_not_the_kernels(modules):
     code = """
 seen = []

@@ -57,9 +57,10 @@ def backward(name: str, gy: Array, data: Array, usual: bool = False) -> Array | 
 
 def gated(x: Array, out: Array) -> bool:
     """Write x times its sigmoid, of a small block of an array that this takes; False if x holds NaN or is too far."""
-    if not (x.flags.c_contiguous and _is_near(x)):
+    job = onednn.job(x.size * _NANOSECONDS, _gated, x.size)
+    if job is None or not (x.flags.c_contiguous and _is_near(x)):
         return False
-    onednn.run(x.size * _NANOSECONDS, _gated, (x.size,), x, _ZERO, x, out)
+    job(x, _ZERO, x, out)
     return True
 
 
@@ -89,11 +90,11 @@ def _run(make: Any, name: str, *arrays: Array) -> None:
     flat = [a.reshape(-1) for a in arrays]
     count = threads.count() if size > _WORTH_THREADS else 1
 
-    def part(part: slice) -> None:
+    def block(part: slice) -> None:
         own = [a[part] for a in flat]
         onednn.run(0, make, (*settings, own[0].size), *own)
 
-    threads.run(part, chunks(np, size, 1, on_cpu=-(-size // count)))
+    threads.run(block, chunks(np, size, 1, on_cpu=-(-size // count)))
 
 
 def _forward(algorithm: int, alpha: float, size: int) -> onednn.Job:

@@ -36,8 +36,8 @@ def _serves(job: str, plan: Plan) -> bool:
 
 def _pays(job: str, plan: Plan, fused: bool) -> bool:
     """Whether it is faster than what NumPy does: not where it computes with padding for most of 16 channels, nor, on
-    one thread, where filters of one pixel are a product of matrices as the arrays lie. BLAS's threads that have none
-    left take the processor from oneDNN's."""
+    one thread, where filters of one pixel are a product of matrices as the arrays lie. On several, those of BLAS, which
+    wait for more products, would take the processor from oneDNN's."""
     if job == "backward_x" and 1 < plan.w_shape[1] <= _FEW_CHANNELS and min(plan.image) > _SMALL_IMAGE:
         return False
     if job == "backward_x" and plan.x_shape[1] == 1:

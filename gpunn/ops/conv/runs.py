@@ -92,8 +92,7 @@ def backward_w(plan: Plan, gy: Array, x: Array) -> Array:
 
 def _over_images(plan: Plan, work: Callable[[slice], None]) -> None:
     """``work(images)`` for parts of the batch, one for each thread if there is enough to do."""
-    products = prod(plan.y_shape) * prod(plan.w_shape[1:])
-    count, images = threads.count() if products > _WORTH_THREADS else 1, plan.x_shape[0]
+    count, images = threads.count() if plan.products > _WORTH_THREADS else 1, plan.x_shape[0]
     threads.run(work, chunks(np, images, 1, on_cpu=-(-images // count)))
 
 

@@ -34,7 +34,8 @@ def backward(slope: Array, rows: Array, classes: Array, counts: Array | None, ke
 
 def _marked(classes: Array, counts: Array | None) -> Array:
     """The classes, -1 where a row does not count."""
-    return classes if counts is None else get_array_module(classes).where(counts, classes, -1)
+    xp = get_array_module(classes)
+    return xp.ascontiguousarray(classes) if counts is None else xp.where(counts, classes, -1)
 
 
 _THREADS = 256

@@ -37,10 +37,9 @@ def check_target(op: str, name: str, x: Array, target: Array) -> None:
 
 
 def _kept_rows(op: str, name: str, x: Array, target: Array, ignore_index: int | None) -> Array | None:
-    """Which of the rows of ``x``, in the order of :func:`as_rows`, have a target; checks what :func:`check_target` let
-    pass.
+    """Which of the rows of ``x``, in the order of :func:`as_rows`, have a target; None if all have, as the CPU knows.
 
-    None says that all have one, as far as that is known on the CPU.
+    Checks the dtype, shape and values of a target that is where x is.
 
     In a captured step a wrong target counts as ignored until the step is over, and is told then.
     """
@@ -66,12 +65,17 @@ def _kept_rows(op: str, name: str, x: Array, target: Array, ignore_index: int | 
 
 
 def _all_are_classes(flat: Array, classes: int, ignored: int | None) -> bool:
-    if not flat.size or (ignored is not None and 0 <= ignored < classes):
+    if (
+        not flat.size
+        or (ignored is not None and 0 <= ignored < classes)
+        or classes > _LEAST_NEGATIVE[flat.dtype.itemsize]
+    ):
         return False
-    return bool(flat.view(_UNSIGNED[flat.dtype.itemsize]).max() < classes)  # one below 0 is a large number there
+    return bool(flat.view(_UNSIGNED[flat.dtype.itemsize]).max() < classes)
 
 
 _UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
+_LEAST_NEGATIVE = {size: 1 << (8 * size - 1) for size in _UNSIGNED}  # which a negative number is at least, seen so
 
 
 def known_classes(

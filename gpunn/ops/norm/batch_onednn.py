@@ -8,11 +8,11 @@ from gpunn.backend import Array
 from gpunn.ops.activation import relu_backward
 from gpunn.ops.norm import batch_images, batch_sums, channels_onednn
 from gpunn.ops.norm.affine import Affine
-from gpunn.ops.norm.channels_onednn import blend, scaled, sums
+from gpunn.ops.norm.channels_onednn import apply_affine, blend, sums
 from gpunn.ops.shared.chunks import cut_off, each_block
 from gpunn.ops.shared.routes import route
 
-_STATISTICS = (batch_images, batch_sums)
+_NUMPY = (batch_images, batch_sums)
 
 
 def takes(x: Array) -> bool:
@@ -22,14 +22,14 @@ def takes(x: Array) -> bool:
 
 def statistics(x: Array) -> tuple[Array, Array]:
     """Mean and biased variance of each channel."""
-    both: tuple[Array, Array] = route(_STATISTICS, x).statistics(x)
+    both: tuple[Array, Array] = route(_NUMPY, x).statistics(x)
     return both
 
 
 def apply(x: Array, affine: Affine, relu: bool) -> Array:
     """``scale (x - mean) + shift``, cut off at 0 if ``relu``."""
     y = np.empty(x.shape, x.dtype)
-    scaled(x, *affine[:3], y)
+    apply_affine(x, *affine[:3], y)
     if relu:
         flat = y.reshape(-1)
         each_block(np, lambda part: cut_off(np, flat[part], flat[part]), flat.size, flat.itemsize)
@@ -38,11 +38,14 @@ def apply(x: Array, affine: Affine, relu: bool) -> Array:
 
 def backward(gy: Array, x: Array, affine: Affine, relu: bool, training: bool) -> tuple[Array, Array, Array]:
     """gx and the sums, as :func:`gpunn.ops.norm.batch_sums.backward` has them."""
-    gx = np.empty(x.shape, x.dtype)
+    gx, g = np.empty(x.shape, x.dtype), gy
     if relu:
-        scaled(x, *affine[:3], gx)
-        gy = relu_backward(gy, gx)
-    sum_g, sum_gx = (a.sum(0) for a in sums(gy, x, affine.mean, affine.root))
+        apply_affine(x, *affine[:3], gx)
+        g = relu_backward(gy, gx)
+    sum_g, sum_gx = (a.sum(0) for a in sums(g, x, affine.mean, affine.root))
+    if not np.isfinite([sum_g, sum_gx]).all():
+        result: tuple[Array, Array, Array] = route(_NUMPY, x).backward(gy, x, affine, relu, training)
+        return result
     mean_g, slope = affine.through(sum_g, sum_gx, x.size // x.shape[1], training)
-    blend(x, affine.mean, -slope, gy, -mean_g, affine.scale, gx)
+    blend(x, affine.mean, -slope, g, -mean_g, affine.scale, gx)
     return gx, sum_g, sum_gx

@@ -66,7 +66,6 @@ def backward(gy: Array, x: Array, affine: Affine, relu: bool, training: bool) ->
     return gx, sum_g, sum_gx
 
 
-@unbuffered
 def _sums(gy: Array, x: Array, affine: Affine, relu: bool) -> tuple[Array, Array, Array]:
     """g, which is gy where ``relu`` passes it on, and the sums over each channel of g and of ``g (x - mean)``."""
     xp, acc, rows, g_rows = get_array_module(x), affine.mean.dtype, _rows(x), _rows(gy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,21 +17,22 @@ _ADD, _MULTIPLY, _SUBTRACT = 0x1FFF0, 0x1FFF1, 0x1FFF5
 _X, _OTHER, _Y = 1, 2, 17
 _NANOSECONDS = 0.25  # of an element that is not in a cache, about
 _LEAST = 1 << 14  # elements; a call takes as long as NumPy's with fewer
-_NEAR = 4  # standard deviations
+_NEAR = 2  # standard deviations
 _PIXELS = 128  # of a channel; the factors of shorter ones are fetched too often
 
 
 def takes(x: Array) -> bool:
     """True for images (N, C, ...) of float32 on the CPU where the library is, unless kernels are emulated."""
-    if x.ndim < 3 or cuda.takes(x):
+    channels = prod(x.shape[:2])
+    if x.ndim < 3 or x.size <= channels or cuda.takes(x):  # of one pixel oneDNN 3.2 takes wrong factors
         return False
-    pays = x.size >= _LEAST and x.size >= _PIXELS * x.shape[0] * x.shape[1]
+    pays = x.size >= _LEAST and x.size >= _PIXELS * channels
     return onednn.takes(x, pays) and _job(_blend, x) is not None
 
 
-def scaled(x: Array, mean: Array, scale: Array, shift: Array, y: Array) -> None:
+def apply_affine(x: Array, mean: Array, scale: Array, shift: Array, y: Array) -> None:
     """Write ``scale (x - mean) + shift`` to y; x is (N, C, ...), all others but y are (C,)."""
-    _run(_scaled, x, mean, scale, shift, y)
+    _run(_affine, x, mean, scale, shift, y)
 
 
 def blend(x: Array, mean: Array, slope: Array, g: Array, shift: Array, scale: Array, y: Array) -> None:
@@ -42,8 +44,8 @@ def blend(x: Array, mean: Array, slope: Array, g: Array, shift: Array, scale: Ar
 def sums(g: Array, x: Array, mean: Array, root: Array) -> tuple[Array, Array]:
     """The sums over the pixels of each channel of each image of g and of ``g (x - mean)``, (N, C).
 
-    x and g are (N, C, ...), ``mean`` (C,), and ``root`` (C,) the standard deviation, or more. Where no mean is many
-    times that, the differences need not be formed: ``sum(g x) - mean sum(g)`` loses no more digits than x has already.
+    x and g are (N, C, ...), ``mean`` (C,), and ``root`` (C,) the standard deviation, or more. Where no mean is far
+    beyond that, the differences need not be formed: ``sum(g x) - mean sum(g)`` loses few digits.
     """
     n, c = x.shape[:2]
     rows, g_rows, (of_g, of_gx) = x.reshape(n * c, -1), g.reshape(n * c, -1), np.empty((2, n * c), x.dtype)
@@ -71,7 +73,7 @@ def _job(make: Any, x: Array) -> onednn.Job | None:
     return onednn.job(x.size * _NANOSECONDS, make, n, c, x.size // (n * c))
 
 
-def _scaled(*shape: int) -> onednn.Job:
+def _affine(*shape: int) -> onednn.Job:
     return _chain(shape, [_SUBTRACT, _MULTIPLY, _ADD])
 
 

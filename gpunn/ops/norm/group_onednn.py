@@ -11,7 +11,7 @@ import numpy as np
 
 from gpunn.backend import Array
 from gpunn.ops.norm import channels_onednn, group_rows, layer_onednn
-from gpunn.ops.norm.channels_onednn import blend, scaled, sums
+from gpunn.ops.norm.channels_onednn import apply_affine, blend, sums
 from gpunn.ops.norm.group_rows import each, passed
 
 _LARGE = 1e15
@@ -31,8 +31,6 @@ def forward(x: Array, groups: int, weight: Array | None, bias: Array | None, eps
     mean = means.mean(2)
     apart = means - mean[:, :, None]
     var = vars.mean(2) + np.square(apart).mean(2)
-    if not np.isfinite(var).all():
-        return group_rows.forward(x, groups, weight, bias, eps)
     # (x - mean) / sqrt(var + eps), from each channel's own (x - mean_c) / sqrt(var_c + least)
     root, least = np.sqrt(var + eps)[:, :, None], np.sqrt(vars + np.float32(_LEAST_VAR))
     scale, shift = (least / root).reshape(n, c), (apart / root).reshape(n, c)
@@ -40,8 +38,10 @@ def forward(x: Array, groups: int, weight: Array | None, bias: Array | None, eps
         scale, shift = weight * scale, weight * shift
     if bias is not None:
         shift = shift + bias
+    if not np.isfinite([scale, shift]).all():
+        return group_rows.forward(x, groups, weight, bias, eps)
     images = y.reshape(1, n * c, -1)
-    scaled(images, np.zeros(n * c, x.dtype), scale.reshape(-1), shift.reshape(-1), images)
+    apply_affine(images, np.zeros(n * c, x.dtype), scale.reshape(-1), shift.reshape(-1), images)
     return y.reshape(x.shape), mean, var
 
 

@@ -64,8 +64,8 @@ def each_block_of(xp: Any, work: Callable[..., object], first: Array, *others: A
 
 
 def _blocks(xp: Any, count: int, nbytes: int) -> list[slice]:
-    in_threads = xp is np and count * nbytes >= _WORTH_THREADS and threads.count() > 1
-    return chunks(xp, count, nbytes, on_cpu=_PART_BYTES if in_threads else _BLOCK_BYTES)
+    """They are the same for any number of threads: a product of matrices may round a row by its place in a block."""
+    return chunks(xp, count, nbytes, on_cpu=_BLOCK_BYTES if count * nbytes < _WORTH_THREADS else _PART_BYTES)
 
 
 def _run(xp: Any, work: Callable[[Any], object], parts: Sequence[Any], nbytes: int) -> None:
@@ -82,14 +82,12 @@ def block_length(xp: Any, count: int, nbytes: int) -> int:
 
 
 def sum_over_blocks(xp: Any, work: Callable[[slice], Sequence[Array]], count: int, nbytes: int) -> list[Array]:
-    """The sums of the arrays that ``work(part)`` gives for blocks of range(``count``), in the order of these.
-
-    The blocks are the same for any number of threads, and so are the sums.
+    """The sums of the arrays that ``work(part)`` gives for the blocks of :func:`each_block`, in the order of these.
 
     >>> sum_over_blocks(np, lambda part: [np.array([part.stop, 1])], 5, 400_000)
     [array([11,  3])]
     """
-    parts = chunks(xp, count, nbytes, on_cpu=_BLOCK_BYTES)
+    parts = _blocks(xp, count, nbytes)
     if len(parts) == 1:
         return list(work(parts[0]))
     given: list[Any] = [None] * len(parts)
@@ -142,7 +140,7 @@ def cut_off(xp: Any, x: Array, out: Array) -> Array:
     return np.maximum(x, _zeros(x.dtype)[: x.size], out=out)  # three times as fast as with a single 0
 
 
-_ZEROS = _BLOCK_BYTES // 4
+_ZEROS = _PART_BYTES // 4
 
 
 @lru_cache(8)

@@ -37,11 +37,11 @@ def row_sums(xp: Any, a: Array, weights: Array | None = None) -> Array:
         return np.matmul(a, _ones(size, a.dtype))
     if size <= _SHORT:
         return np.vecdot(a, _ones(size, a.dtype))
-    short = _divisor(size)
-    if not short:
+    part = _divisor(size, _SHORT)
+    if not part:
         whole = size // _SHORT * _SHORT
         return row_sums(np, a[:, :whole]) + row_sums(np, a[:, whole:])
-    return np.vecdot(a.reshape(len(a), -1, short), _ones(short, a.dtype)).sum(1)
+    return np.vecdot(a.reshape(len(a), -1, part), _ones(part, a.dtype)).sum(1)
 
 
 @lru_cache(16)
@@ -50,9 +50,9 @@ def _ones(size: int, dtype: Any) -> Array:
 
 
 @lru_cache(512)
-def _divisor(size: int) -> int:
-    """The largest divisor that is short; 0 if it is too short to pay."""
-    largest = next(k for k in range(_SHORT, 0, -1) if size % k == 0)
+def _divisor(size: int, most: int) -> int:
+    """The largest divisor of at most ``most``; 0 if it is too short to pay."""
+    largest = next(k for k in range(most, 0, -1) if size % k == 0)
     return largest if largest >= _FEW else 0
 
 
@@ -62,9 +62,16 @@ def row_dots(xp: Any, a: Array, b: Array) -> Array:
     >>> row_dots(np, np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]])).tolist()
     [11.0]
     """
-    if xp is np and a.shape[1] >= _FEW:
+    size = a.shape[1]
+    if xp is not np or size < _FEW:
+        return row_sums(xp, a * b)
+    if size <= _LONG:
         return np.vecdot(a, b)
-    return row_sums(xp, a * b)
+    part = _divisor(size, _LONG)
+    if not part:
+        whole = size // _LONG * _LONG
+        return row_dots(np, a[:, :whole], b[:, :whole]) + row_dots(np, a[:, whole:], b[:, whole:])
+    return np.vecdot(a.reshape(len(a), -1, part), b.reshape(len(b), -1, part)).sum(1)
 
 
 def row_maxima(xp: Any, a: Array) -> Array:

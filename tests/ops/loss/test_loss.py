@@ -109,6 +109,29 @@ def test_targets_of_every_integer_dtype(run, dtype, rng):
         np.testing.assert_allclose(run(ops.cross_entropy, x, target.astype(dtype), **settings), wanted)
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32, np.int64])
+def test_a_class_below_0_is_none_however_many_there_are(run, dtype, rng):
+    """In int8 -100 has the bits of 156."""
+    x = rng.standard_normal((4, 300)).astype(np.float32)
+    target = np.array([1, -100, 2, 127], dtype)
+    losses = run(ops.cross_entropy, x, target, reduction="none")
+    assert losses[1] == 0
+    np.testing.assert_array_equal(
+        losses[[0, 2, 3]], run(ops.cross_entropy, x, target.astype(np.int64), reduction="none")[[0, 2, 3]]
+    )
+    target[2] = -3
+    with pytest.raises(ArgumentError, match=r"target must lie in 0 to 299 .* got target=-3, row=2"):
+        ops.cross_entropy(x, target)
+
+
+def test_targets_that_are_views_are_read_right(run, rng):
+    x, target = rng.standard_normal((6, 5)).astype(np.float32), np.arange(12)[::2] % 5
+    expected = ops.cross_entropy(x, target.copy(), reduction="none")
+    np.testing.assert_allclose(
+        run(ops.cross_entropy, x, np.repeat(target, 2)[::2], reduction="none"), expected, rtol=1e-5
+    )
+
+
 def test_non_contiguous_arrays_are_read_right(run, rng):
     x, target, gy = rng.standard_normal((9, 12)).T[::2], np.arange(12)[::2] % 9, rng.standard_normal(12)[::2]
     packed = x.copy("C"), target.copy(), gy.copy()

@@ -15,6 +15,7 @@ AWKWARD = {
     "more channels than a block": (70, 37),
     "many rows": (700, 3),  # several slices, 32 channels a block
     "sequence": (5, 3, 6),
+    "images of one": (9, 7, 1, 1),
     "images of four": (9, 7, 2, 2),
     "images of three": (6, 35, 3, 1),
     "odd images": (3, 5, 7, 11),
@@ -98,6 +99,17 @@ def test_every_backend_gives_the_same_gradients_in_float32(run, shape, relu, rng
         count = x.size // shape[1]
         terms = np.zeros(e.shape) if e.ndim > 1 else np.full(e.shape, np.sqrt(count))
         oracles.assert_close(a - terms.astype(np.float32), e - terms, count)
+
+
+def test_an_infinite_gradient_is_infinite_where_it_was(run, rng):
+    x, weight, bias = case((2, 3, 12, 12), np.float32, rng)
+    gy = rng.standard_normal(x.shape).astype(np.float32)
+    gy[0, 1, 2, 3] = np.inf
+    mean, var = ops.batch_norm_statistics(x)
+    with np.errstate(invalid="ignore"):
+        gx, gw, gb = run(ops.batch_norm_backward, gy, x, mean, var, weight, bias, 0.1, False, False)
+    np.testing.assert_array_equal(np.isinf(gx), np.isinf(gy))
+    np.testing.assert_array_equal(np.isinf([gw, gb]), [[False, True, False]] * 2)
 
 
 def test_a_large_mean_does_not_swallow_the_variance(run, rng):

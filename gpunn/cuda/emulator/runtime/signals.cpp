@@ -32,9 +32,11 @@ void call(const struct sigaction& action, int i, siginfo_t* info, void* context)
     }
 }
 
+// True if ours is in place where his was who had come on top of it.
+bool has_put_ours_back(int i) { return previous[i].sa_sigaction == on_top[i].sa_sigaction; }
+
 void call_previous(int i, siginfo_t* info, void* context) {
-    bool previous_is_gone = holders == 0 && previous[i].sa_sigaction == on_top[i].sa_sigaction;
-    if (in_previous || previous_is_gone) return call(below[i], i, info, context);
+    if (in_previous || (holders == 0 && has_put_ours_back(i))) return call(below[i], i, info, context);
     in_previous = true;
     call(previous[i], i, info, context);
     in_previous = false;
@@ -59,8 +61,9 @@ bool is_ours(const struct sigaction& action) {
 void install(int i) {
     struct sigaction action {}, now;
     sigaction(signals[i], nullptr, &now);
-    // Where somebody has put back a handler of ours that he had found, what was before that still holds.
-    if (!is_ours(now)) {
+    if (is_ours(now)) {  // somebody has put back what he had found: what was before that still holds
+        if (has_put_ours_back(i)) previous[i] = below[i];
+    } else {
         if (now.sa_sigaction != previous[i].sa_sigaction) below[i] = previous[i];
         previous[i] = now;
     }

@@ -206,10 +206,8 @@ class Job:
 
     threads = 1
 
-    def __init__(self, description: Description, arguments: Sequence[Argument], placed: bool = False) -> None:
-        """``placed`` says that it matters where the stack is; see :mod:`gpunn.cpu.stack`."""
+    def __init__(self, description: Description, arguments: Sequence[Argument]) -> None:
         library = loaded()
-        self._placed = placed
         self._library, self._owned = library, _Owned(library)
         self._description = description
         self.written = [written for _, _, written in arguments]
@@ -259,7 +257,11 @@ class Job:
             scratchpad = self._memory(description.layout(_SCRATCHPAD))
             self._inner.append((scratchpad, self._reserve(size)))
             pairs = [*pairs, (_SCRATCHPAD, scratchpad)]
-        execute = Placed(self._library.c.dnnl_primitive_execute) if self._placed else None
+        execute: Any = self._library.c.dnnl_primitive_execute
+        if (
+            description is self._description and self._library.threads() == 1
+        ):  # other threads' stacks stay where they are
+            execute = Placed(execute)
         given = (_Pair * len(pairs))(*[_Pair(number, memory) for number, memory in pairs])
         return execute, primitive, given, len(pairs)
 
@@ -288,7 +290,7 @@ class Job:
             for memory, offset in self._inner:
                 set_handle(memory, start + offset)
         for execute, primitive, pairs, count in self._steps:
-            status = (execute or c.dnnl_primitive_execute)(primitive, stream, count, pairs)
+            status = execute(primitive, stream, count, pairs)
             if status:
                 self._library.check("primitive_execute", status)
         c.dnnl_stream_wait(stream)

@@ -1,10 +1,10 @@
 """Calls of a C function with the stack where it does it good.
 
-oneDNN's element-wise kernels keep vectors on the stack, and take it as it comes: at a multiple of 16. They take up to
-twice the time where a vector lies across two lines of the cache, or where the stack is, but for multiples of 4096, at
-the place of the constants that they read. That depends on where the system put the stack of this process, and on how
-deep Python calls C. Arguments that a function does not know move its stack on, and nobody minds: on x86-64 the caller
-takes them away again. So the first calls are measured.
+oneDNN's kernels keep vectors on the stack, and take it as it comes: at a multiple of 16. Element-wise ones take up to
+twice the time, convolutions up to half as much more, where a vector lies across two lines of the cache, or where the
+stack is, but for multiples of 4096, at the place of the constants that they read. That depends on where the system put
+the stack of this process, and on how deep Python calls C. Arguments that a function does not know move its stack on,
+and nobody minds: on x86-64 the caller takes them away again. So the first calls are measured.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ def _backward(algorithm: int, alpha: float, size: int) -> onednn.Job:
         "eltwise_backward", algorithm, flat, flat, flat, alpha, _BETA, _described(algorithm, alpha, flat)
     )
     data = _Y if algorithm >= _FROM_Y else _X
-    return onednn.Job(own, [(data, flat, False), (_GY, flat, False), (_GX, flat, True)], placed=True)
+    return onednn.Job(own, [(data, flat, False), (_GY, flat, False), (_GX, flat, True)])
 
 
 def _described(algorithm: int, alpha: float, flat: onednn.Layout) -> onednn.Description:

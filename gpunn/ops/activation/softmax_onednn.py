@@ -40,13 +40,13 @@ def backward(gy: Array, y: Array) -> Array:
 
 def _forward(rows: int, length: int) -> onednn.Job:
     x, own = _described(rows, length)
-    return onednn.Job(own, [(_X, x, False), (_Y, x, True)], placed=True)
+    return onednn.Job(own, [(_X, x, False), (_Y, x, True)])
 
 
 def _backward(rows: int, length: int) -> onednn.Job:
     x, hint = _described(rows, length)
     own = onednn.Description("softmax_backward", _SOFTMAX, x, x, x, 1, hint)
-    return onednn.Job(own, [(_Y, x, False), (_GY, x, False), (_GX, x, True)], placed=True)
+    return onednn.Job(own, [(_Y, x, False), (_GY, x, False), (_GX, x, True)])
 
 
 def _described(rows: int, length: int) -> tuple[onednn.Layout, onednn.Description]:

@@ -8,7 +8,7 @@ from gpunn.backend import Array, accumulation_dtype
 from gpunn.ops.norm.affine import Affine
 from gpunn.ops.norm.batch_sums import gradient, pass_on, scaled
 
-_MOST = 1 << 14  # elements
+_MOST = 1 << 13  # elements, with which BLAS stays in one thread
 
 
 def takes(x: Array) -> bool:

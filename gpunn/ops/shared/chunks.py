@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from gpunn.backend import Array, accumulation_dtype
-from gpunn.cpu import threads
+from gpunn.cpu import blas, threads
 
 # Where an operation is several NumPy calls, each of them would read and write its arrays in memory. Smaller chunks than
 # these lose more to the calls than they gain; much larger ones leave the cache.
 _CHUNK_BYTES = 2 << 20
 _BLOCK_BYTES = 1 << 20
 _SMALL = 1 << 14  # elements; so few stay in the cache, and views of them take longer than they save
+_FEW = 1 << 13  # elements, with which BLAS stays in one thread anyway
 _WORTH_THREADS = 3 << 20  # bytes; fewer are done before another thread has begun
 _PART_BYTES = 2 << 20  # of a thread: between two operations it waits for the interpreter
 
@@ -41,7 +43,7 @@ def each_block(xp: Any, work: Callable[[slice], object], count: int, nbytes: int
 
     An entry takes ``nbytes`` bytes of an array; of so much a CPU's cache holds several arrays.
     """
-    if xp is np and 0 < count * nbytes <= _BLOCK_BYTES:
+    if xp is np and 0 < count * nbytes <= 4 * _FEW:
         work(slice(0, count))
     else:
         _run(xp, work, _blocks(xp, count, nbytes), count * nbytes)
@@ -56,7 +58,7 @@ def each_block_of(xp: Any, work: Callable[..., object], first: Array, *others: A
     >>> y.tolist()
     [2.0, 2.0]
     """
-    if first.size <= _SMALL:
+    if first.size <= _FEW:
         work(first, *others)
     else:
         size = first.size // len(first) * accumulation_dtype(first.dtype).itemsize
@@ -64,7 +66,10 @@ def each_block_of(xp: Any, work: Callable[..., object], first: Array, *others: A
 
 
 def _blocks(xp: Any, count: int, nbytes: int) -> list[slice]:
-    """They are the same for any number of threads: a product of matrices may round a row by its place in a block."""
+    """They are the same for any number of threads: BLAS may round a row by its place in a block.
+
+    So BLAS, too, has one thread in them.
+    """
     return chunks(xp, count, nbytes, on_cpu=_BLOCK_BYTES if count * nbytes < _WORTH_THREADS else _PART_BYTES)
 
 
@@ -72,8 +77,9 @@ def _run(xp: Any, work: Callable[[Any], object], parts: Sequence[Any], nbytes: i
     if xp is np and nbytes >= _WORTH_THREADS:
         threads.run(work, parts)
     else:
-        for part in parts:
-            work(part)
+        with blas.one_thread() if xp is np and threads.count() > 1 else nullcontext():
+            for part in parts:
+                work(part)
 
 
 def block_length(xp: Any, count: int, nbytes: int) -> int:
@@ -88,7 +94,7 @@ def sum_over_blocks(xp: Any, work: Callable[[slice], Sequence[Array]], count: in
     [array([11,  3])]
     """
     parts = _blocks(xp, count, nbytes)
-    if len(parts) == 1:
+    if len(parts) == 1 and count * nbytes <= 4 * _FEW:
         return list(work(parts[0]))
     given: list[Any] = [None] * len(parts)
 

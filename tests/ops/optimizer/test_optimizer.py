@@ -121,7 +121,7 @@ def test_every_start_and_a_wide_index_give_the_same_bits(name, rng, monkeypatch)
 def test_blocks_of_the_cpu_give_the_same_bits(name, rng, monkeypatch):
     function, given, settings = arguments(rng, name, 67)
     expected = function(*copies(given), **settings)
-    for size in ("_BLOCK_BYTES", "_PART_BYTES", "_WORTH_THREADS"):
+    for size in ("_BLOCK_BYTES", "_PART_BYTES", "_WORTH_THREADS", "_FEW"):
         monkeypatch.setattr(chunks, size, 80)
     for actual, wanted in zip(function(*given, **settings), expected, strict=True):
         np.testing.assert_array_equal(actual, wanted)

@@ -54,7 +54,7 @@ SUMS = {  # BLAS adds the elements of a row in an order that depends on how many
 @pytest.fixture
 def small_chunks(monkeypatch):
     monkeypatch.setattr(chunks, "_CHUNK_BYTES", 700)
-    for size in ("_BLOCK_BYTES", "_PART_BYTES", "_WORTH_THREADS"):
+    for size in ("_BLOCK_BYTES", "_PART_BYTES", "_WORTH_THREADS", "_FEW"):
         monkeypatch.setattr(chunks, size, 700)
     monkeypatch.setattr(chunks, "_SMALL", 0)
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from gpunn import cuda
 from gpunn.backend import Array
-from gpunn.cpu import onednn, threads
-from gpunn.ops.shared.chunks import chunks
+from gpunn.cpu import onednn
+from gpunn.ops.shared.chunks import chunks, each_thread
 
 _FROM_Y = 0x100  # the algorithms whose derivative is taken from the output
 _ALGORITHMS = {  # and the alpha of it: of SiLU, x sigmoid(alpha x), and ReLU, alpha x below 0
@@ -88,13 +88,12 @@ def _run(make: Any, name: str, *arrays: Array) -> None:
         return
     # In threads of ours: of oneDNN's own, none but the caller has the stack where the gradients are fast.
     flat = [a.reshape(-1) for a in arrays]
-    count = threads.count() if size > _WORTH_THREADS else 1
 
     def block(part: slice) -> None:
         own = [a[part] for a in flat]
         onednn.run(0, make, (*settings, own[0].size), *own)
 
-    threads.run(block, chunks(np, size, 1, on_cpu=-(-size // count)))
+    each_thread(block, size, pays=size > _WORTH_THREADS)
 
 
 def _forward(algorithm: int, alpha: float, size: int) -> onednn.Job:

@@ -8,7 +8,7 @@ columns: Chellapilla, Puri and Simard 2006, "High performance convolutional neur
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 
 from gpunn.backend import Array, accumulation_dtype, get_array_module
-from gpunn.cpu import threads
 from gpunn.ops.conv.geometry import Plan
-from gpunn.ops.shared.chunks import chunks
+from gpunn.ops.shared.chunks import chunks, each_thread
 from gpunn.ops.shared.rows import unbuffered
 
 _LEAST_COPY = 1 << 12  # elements of a run of all channels that are worth a call
@@ -56,7 +55,7 @@ def forward(plan: Plan, x: Array, w: Array, b: Array | None, relu: bool) -> Arra
                 np.maximum(product, 0, out=product)
             y[images][image][:, rows] = _crop(plan, product, rows)
 
-    _over_images(plan, part)
+    each_thread(part, plan.x_shape[0], pays=plan.products > _WORTH_THREADS)
     return y
 
 
@@ -77,7 +76,7 @@ def backward_x(plan: Plan, gy: Array, w: Array) -> Array:
                     run += columns[:, tap]
             phases.join(buffer, gx[image])
 
-    _over_images(plan, part)
+    each_thread(part, plan.x_shape[0], pays=plan.products > _WORTH_THREADS)
     return gx
 
 
@@ -88,12 +87,6 @@ def backward_w(plan: Plan, gy: Array, x: Array) -> Array:
     for image, rows, columns in _columns(plan, x, acc):
         gw += np.matmul(columns, _on_grid(plan, gy[image][:, rows], acc).swapaxes(1, 2))
     return gw.swapaxes(1, 2).reshape(plan.w_shape).astype(gy.dtype, copy=False)
-
-
-def _over_images(plan: Plan, work: Callable[[slice], None]) -> None:
-    """``work(images)`` for parts of the batch, one for each thread if there is enough to do."""
-    count, images = threads.count() if plan.products > _WORTH_THREADS else 1, plan.x_shape[0]
-    threads.run(work, chunks(np, images, 1, on_cpu=-(-images // count)))
 
 
 def _filters(plan: Plan, w: Array, acc: Any) -> Array:

@@ -65,6 +65,16 @@ def each_block_of(xp: Any, work: Callable[..., object], first: Array, *others: A
         each_block(xp, lambda part: work(first[part], *[a[part] for a in others]), len(first), size)
 
 
+def each_thread(work: Callable[[slice], object], count: int, pays: bool) -> None:
+    """``work(part)`` of range(``count``), in one part for each thread where that pays, else in one.
+
+    >>> each_thread(lambda part: print(part.stop), 3, pays=False)
+    3
+    """
+    parts = threads.count() if pays else 1
+    threads.run(work, chunks(np, count, 1, on_cpu=-(-count // parts)))
+
+
 def _blocks(xp: Any, count: int, nbytes: int) -> list[slice]:
     """They are the same for any number of threads: BLAS may round a row by its place in a block.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -61,19 +61,16 @@ class Library:
         c.dnnl_primitive_desc_query_md.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
         c.dnnl_primitive_desc_query_md.restype = ctypes.c_void_p
         self.engine = self.new("engine_create", ctypes.c_int(1), ctypes.c_size_t(0))
-        self._threads = c.omp_get_max_threads if has_threads else (lambda: 1)
-        self._set_threads = c.omp_set_num_threads if has_threads else (lambda count: None)
+        self.threads: Callable[[], int] = c.omp_get_max_threads if has_threads else (lambda: 1)
+        """How many threads a primitive made now would use: ``OMP_NUM_THREADS``, or what threadpoolctl sets."""
+        self.set_threads: Callable[[int], object] = c.omp_set_num_threads if has_threads else (lambda count: None)
         if hasattr(os, "register_at_fork"):
             # The threads of the process that forked are not in the child, where it would wait for them.
-            os.register_at_fork(after_in_child=lambda: self._set_threads(1))
+            os.register_at_fork(after_in_child=lambda: self.set_threads(1))
 
     @property
     def version_text(self) -> str:
         return ".".join(map(str, self.version))
-
-    def threads(self) -> int:
-        """How many threads a primitive made now would use: ``OMP_NUM_THREADS``, or what threadpoolctl sets."""
-        return int(self._threads())
 
     @contextmanager
     def limited(self, threads: int) -> Iterator[None]:
@@ -82,11 +79,11 @@ class Library:
         if most == threads:
             yield
             return
-        self._set_threads(threads)
+        self.set_threads(threads)
         try:
             yield
         finally:
-            self._set_threads(most)
+            self.set_threads(most)
 
     def new(self, name: str, *arguments: Any) -> ctypes.c_void_p:
         """What ``dnnl_<name>`` makes."""
@@ -129,7 +126,7 @@ def _short_waits() -> Iterator[None]:
     if "OMP_WAIT_POLICY" in os.environ or "GOMP_SPINCOUNT" in os.environ:
         yield
         return
-    os.environ["GOMP_SPINCOUNT"] = "1000"
+    os.environ["GOMP_SPINCOUNT"] = "3000"
     try:
         yield
     finally:

@@ -28,7 +28,7 @@ _ANY = 1
 _FLOAT32, _UINT8, _INT32 = 3, 6, 4
 _TYPES = {np.dtype(np.float32): _FLOAT32, np.dtype(np.uint8): _UINT8, np.dtype(np.int32): _INT32}
 _KEPT = 512  # jobs of a thread
-_WORTH_THREADS = 300_000  # nanoseconds; to wake threads that wait, and to wait for them, takes tens of microseconds
+_WORTH_THREADS = 50_000  # nanoseconds; to wake threads that wait, and to wait for them, takes tens of microseconds
 _ALIGNMENT = 64
 _KEPT_BYTES = 32 << 20  # of a thread's arena; what needs more has it for one call
 _SCRATCHPAD_OF_CALLER = 1
@@ -258,9 +258,8 @@ class Job:
             self._inner.append((scratchpad, self._reserve(size)))
             pairs = [*pairs, (_SCRATCHPAD, scratchpad)]
         execute: Any = self._library.c.dnnl_primitive_execute
-        if (
-            description is self._description and self._library.threads() == 1
-        ):  # other threads' stacks stay where they are
+        alone = self._library.threads() == 1
+        if alone and description is self._description:  # other threads' stacks stay where they are
             execute = Placed(execute)
         given = (_Pair * len(pairs))(*[_Pair(number, memory) for number, memory in pairs])
         return execute, primitive, given, len(pairs)
@@ -271,11 +270,16 @@ class Job:
 
     def __call__(self, *arrays: Array) -> None:
         """Run on contiguous arrays of the layouts."""
-        if self.threads == self._library.threads():
+        library = self._library
+        most = library.threads()
+        if self.threads == most:
             self._run(arrays)
             return
-        with self._library.limited(self.threads):
+        library.set_threads(self.threads)
+        try:
             self._run(arrays)
+        finally:
+            library.set_threads(most)
 
     def _run(self, arrays: Sequence[Array]) -> None:
         c = self._library.c

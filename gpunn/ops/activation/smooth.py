@@ -47,7 +47,16 @@ def silu(x: Array) -> Array:
     >>> silu(np.array([0.0, 2.0, -1000.0])).round(4).tolist()
     [0.0, 1.7616, -0.0]
     """
-    return _silu(operands("silu", x=x), x)[0]
+    xp = operands("silu", x=x)
+    if (known := onednn.forward("silu", x)) is not None:
+        return known
+
+    def block(y: Array, x: Array) -> None:
+        s, _ = _sigmoids(xp, xp.clip(x, -_FAR, _largest_exponent(x.dtype), out=y))
+        xp.clip(x, -_FAR, math.inf, out=y)
+        y *= s
+
+    return by_element(xp, block, x)
 
 
 def silu_kept(x: Array) -> tuple[Array, Kept | None]:
@@ -58,9 +67,10 @@ def silu_kept(x: Array) -> tuple[Array, Kept | None]:
     ([0.0, 1.7616], [0.5, 1.0908])
     """
     xp = operands("silu", x=x)
-    if onednn.takes(x) or not _keeps_slope(xp, x):
-        y, usual = _silu(xp, x)
-        return y, Kept(None) if usual else None
+    if (known := onednn.forward("silu", x)) is not None:
+        return known, Kept(None)
+    if not _keeps_slope(xp, x):
+        return silu(x), None
 
     def block(y: Array, x: Array, slope: Array) -> None:
         s = _silu_slope(xp, x, slope)
@@ -69,21 +79,6 @@ def silu_kept(x: Array) -> tuple[Array, Kept | None]:
 
     slope = xp.empty(x.shape, x.dtype)
     return by_element(xp, block, x, slope), Kept(slope)
-
-
-def _silu(xp: Any, x: Array) -> tuple[Array, bool]:
-    """silu, and whether oneDNN had a hand in all of it."""
-    fast, others = onednn.takes(x), list[bool]()
-
-    def block(y: Array, x: Array) -> None:
-        if fast and onednn.gated(x, y):
-            return
-        others.append(True)
-        s, _ = _sigmoids(xp, xp.clip(x, -_FAR, _largest_exponent(x.dtype), out=y))
-        xp.clip(x, -_FAR, math.inf, out=y)
-        y *= s
-
-    return by_element(xp, block, x), fast and not others
 
 
 def silu_backward(gy: Array, x: Array, kept: Kept | None = None) -> Array:

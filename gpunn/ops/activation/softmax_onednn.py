@@ -10,6 +10,7 @@ import numpy as np
 from gpunn import cuda
 from gpunn.backend import Array
 from gpunn.cpu import onednn
+from gpunn.ops.shared.rows_onednn import row_sums
 
 _SOFTMAX = 0x30000
 _X, _Y, _GX, _GY = 1, 17, 129, 145
@@ -18,16 +19,22 @@ _LEAST_SIZE = 512  # below, the call takes longer than NumPy's
 
 
 def takes(x: Array, axis: int) -> bool:
-    """True for float32 on the CPU where the library is, unless kernels are emulated; x holds no NaN or +infinity."""
-    if axis not in (-1, x.ndim - 1) or not onednn.takes(x, pays=x.size >= _LEAST_SIZE) or cuda.takes(x):
+    """True for float32 on the CPU where the library is, unless kernels are emulated, and the last axis is not of 1."""
+    if axis not in (-1, x.ndim - 1) or x.shape[-1] < 2:
         return False
-    return bool(x.max() < np.inf)  # else its rows are not NaN throughout
+    return onednn.takes(x, pays=x.size >= _LEAST_SIZE) and not cuda.takes(x)
 
 
-def forward(x: Array) -> Array:
-    """Probabilities that add up to 1 along the last axis."""
+def forward(x: Array) -> Array | None:
+    """Probabilities that add up to 1 along the last axis; None if x holds NaN or +infinity, or its sums overflow.
+
+    There oneDNN's rows are not NaN throughout.
+    """
     rows, y = np.ascontiguousarray(x).reshape(-1, x.shape[-1]), np.empty(x.shape, x.dtype)
-    onednn.run(rows.size * _NANOSECONDS, _forward, rows.shape, rows, y)
+    work = rows.size * _NANOSECONDS
+    if not row_sums(rows, work).max() < np.inf:
+        return None
+    onednn.run(work, _forward, rows.shape, rows, y)
     return y
 
 

@@ -13,8 +13,8 @@ float16 is computed in float32. Sources: the multinomial log-likelihood, Bishop 
 learning", section 4.3.4; smoothing: Szegedy et al. 2016, "Rethinking the Inception architecture for computer vision";
 the sum of exponentials in one pass: Milakov and Gimelshein 2018, "Online normalizer calculation for softmax".
 
-Integer targets without smoothing have two ways to compute, :mod:`gpunn.ops.loss.cross_entropy_kernel` and
-:mod:`gpunn.ops.loss.cross_entropy_rows`; for the others there is the second.
+Integer targets without smoothing have the ways :mod:`gpunn.ops.loss.cross_entropy_kernel`,
+:mod:`gpunn.ops.loss.cross_entropy_onednn` and :mod:`gpunn.ops.loss.cross_entropy_rows`; the others have the last.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 
 from gpunn.backend import Array, accumulation_dtype, is_floating, operands
 from gpunn.errors import ArgumentError, ShapeError, check, check_number
-from gpunn.ops.loss import cross_entropy_kernel, cross_entropy_rows
+from gpunn.ops.loss import cross_entropy_kernel, cross_entropy_onednn, cross_entropy_rows
 from gpunn.ops.loss.cross_entropy_rows import logarithms, probabilities
 from gpunn.ops.loss.reduction import Reduction, check_reduction, reduce, reduce_backward
 from gpunn.ops.loss.target import (
@@ -40,7 +40,7 @@ from gpunn.ops.loss.target import (
 )
 from gpunn.ops.shared.routes import route
 
-ROUTES: tuple[ModuleType, ...] = (cross_entropy_kernel, cross_entropy_rows)
+ROUTES: tuple[ModuleType, ...] = (cross_entropy_kernel, cross_entropy_onednn, cross_entropy_rows)
 """Each has ``takes(x)``, ``forward`` and ``backward``, of classes that have no weights."""
 
 

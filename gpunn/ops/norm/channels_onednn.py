@@ -10,6 +10,7 @@ import numpy as np
 from gpunn import cuda
 from gpunn.backend import Array
 from gpunn.cpu import onednn
+from gpunn.ops.shared import rows_onednn
 from gpunn.ops.shared.chunks import each_block
 from gpunn.ops.shared.rows import row_dots, row_sums, unbuffered
 
@@ -18,6 +19,8 @@ _X, _OTHER, _Y = 1, 2, 17
 _NANOSECONDS = 0.25  # of an element that is not in a cache, about
 _LEAST = 1 << 14  # elements; a call takes as long as NumPy's with fewer
 _NEAR = 2  # standard deviations
+_LONGEST = 1 << 14  # pixels; the rounding of oneDNN's sums grows with their number, NumPy's with the logarithm
+_WORTH_THREADS = 16 << 20  # bytes; products of fewer are added before two threads have begun and ended
 _PIXELS = 128  # of a channel; the factors of shorter ones are fetched too often
 
 
@@ -48,14 +51,21 @@ def sums(g: Array, x: Array, mean: Array, root: Array) -> tuple[Array, Array]:
     beyond that, the differences need not be formed: ``sum(g x) - mean sum(g)`` loses few digits.
     """
     n, c = x.shape[:2]
-    rows, g_rows, (of_g, of_gx) = x.reshape(n * c, -1), g.reshape(n * c, -1), np.empty((2, n * c), x.dtype)
+    rows, g_rows, of_gx = x.reshape(n * c, -1), g.reshape(n * c, -1), np.empty(n * c, x.dtype)
     near, means = bool((np.abs(mean) <= _NEAR * root).all()), np.tile(mean, n)
 
     def block(part: slice) -> None:
         own = rows[part] if near else rows[part] - means[part, None]
-        of_gx[part], of_g[part] = row_dots(np, g_rows[part], own), row_sums(np, g_rows[part])
+        of_gx[part] = row_dots(np, g_rows[part], own)
 
-    each_block(np, block, n * c, rows.shape[1] * x.itemsize)
+    if near and g.nbytes < _WORTH_THREADS:
+        block(slice(None))
+    else:
+        each_block(np, block, n * c, rows.shape[1] * x.itemsize)
+    if rows.shape[1] <= _LONGEST:
+        of_g = rows_onednn.row_sums(np.ascontiguousarray(g_rows), x.size * _NANOSECONDS)
+    else:
+        of_g = row_sums(np, g_rows)
     if near:
         of_gx -= means * of_g
     return of_g.reshape(n, c), of_gx.reshape(n, c)

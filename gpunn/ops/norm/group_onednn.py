@@ -13,6 +13,8 @@ from gpunn.backend import Array
 from gpunn.ops.norm import channels_onednn, group_rows, layer_onednn
 from gpunn.ops.norm.channels_onednn import apply_affine, blend, sums
 from gpunn.ops.norm.group_rows import each, passed
+from gpunn.ops.shared.rows import row_sums
+from gpunn.ops.shared.rows_onednn import is_finite
 
 _LARGE = 1e15
 _LEAST_VAR = 1e-30  # of a channel; of one that is constant the differences from its mean are kept
@@ -27,22 +29,22 @@ def forward(x: Array, groups: int, weight: Array | None, bias: Array | None, eps
     """y, and the mean and variance of each group, (N, groups)."""
     n, c = x.shape[:2]
     y, mean_c, var_c = layer_onednn.forward(x.reshape(n * c, -1), None, None, _LEAST_VAR)
-    means, vars = mean_c.reshape(n, groups, -1), var_c.reshape(n, groups, -1)
-    mean = means.mean(2)
-    apart = means - mean[:, :, None]
-    var = vars.mean(2) + np.square(apart).mean(2)
+    means, vars = mean_c.reshape(n * groups, -1), var_c.reshape(n * groups, -1)
+    mean = row_sums(np, means) / means.shape[1]
+    apart = means - mean[:, None]
+    var = row_sums(np, vars + apart * apart) / means.shape[1]
     # (x - mean) / sqrt(var + eps), from each channel's own (x - mean_c) / sqrt(var_c + least)
-    root, least = np.sqrt(var + eps)[:, :, None], np.sqrt(vars + np.float32(_LEAST_VAR))
+    root, least = np.sqrt(var + eps)[:, None], np.sqrt(vars + np.float32(_LEAST_VAR))
     scale, shift = (least / root).reshape(n, c), (apart / root).reshape(n, c)
     if weight is not None:
         scale, shift = weight * scale, weight * shift
     if bias is not None:
         shift = shift + bias
-    if not np.isfinite([scale, shift]).all():
+    if not (is_finite(scale, 0) and is_finite(shift, 0)):
         return group_rows.forward(x, groups, weight, bias, eps)
     images = y.reshape(1, n * c, -1)
     apply_affine(images, np.zeros(n * c, x.dtype), scale.reshape(-1), shift.reshape(-1), images)
-    return y.reshape(x.shape), mean, var
+    return y.reshape(x.shape), mean.reshape(n, groups), var.reshape(n, groups)
 
 
 def backward(

@@ -76,9 +76,9 @@ def passed(of_gx: Array, of_g: Array, invstd: Array, scales: Array | None, count
 
     They are of ``gx = invstd (g - mean(g) - xhat mean(g xhat))`` with g = weight gy.
     """
-    scale = invstd if scales is None else scales * invstd
-    mean_g = (scale * of_g).sum(1, keepdims=True) / count
-    return scale, mean_g, (scale * of_gx).sum(1, keepdims=True) * (invstd * invstd / count)
+    xp, scale = get_array_module(of_g), invstd if scales is None else scales * invstd
+    mean_g, mean_gx = (row_sums(xp, scale * a)[:, None] / count for a in (of_g, of_gx))
+    return scale, mean_g, mean_gx * (invstd * invstd)
 
 
 def each(a: Array | None, n: int, groups: int, acc: Any) -> Array | None:

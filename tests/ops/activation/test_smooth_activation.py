@@ -78,6 +78,22 @@ def test_a_far_argument_alone(run_xp, name, settings, scalar, slopes, far):
         np.testing.assert_allclose(run_xp(getattr(ops, name), x, *settings), slopes[1] * x, 1e-6)
 
 
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf, 1e20, -1e20, 3e38, -3e38])
+@pytest.mark.parametrize(("name", "settings"), [("relu", ()), ("silu", ()), ("gelu", ()), ("gelu", ("tanh",))])
+@pytest.mark.parametrize("size", [(3, 7), (63, 257), (128, 256)])
+def test_one_odd_argument_among_many(run_xp, name, settings, odd, size, rng):
+    x, ones = rng.standard_normal(size).astype(np.float32), np.ones(size, np.float32)
+    x[size[0] // 2, 5] = odd
+    far = (odd, 1) if odd > 0 else (0, 0)
+    if odd != odd:
+        far = (odd, 1 if name == "relu" else odd)
+    y = run_xp(getattr(ops, name), x, *settings)
+    gx = run_xp(getattr(ops, f"{name}_backward"), ones, y if name == "relu" else x, *settings)
+    for actual, own in ((y, far[0]), (gx, far[1])):
+        np.testing.assert_allclose(actual[size[0] // 2, 5], np.float32(own), 1e-6)
+        assert np.isfinite(np.delete(actual, size[0] // 2 * size[1] + 5)).all()
+
+
 def test_small_values_keep_their_digits(run_xp):
     # exp(-30), about 1e-13: a difference with 1 would leave three digits of it.
     x, one, small = np.array([-30.0]), np.ones(1), math.exp(-30)

@@ -73,30 +73,32 @@ def test_awkward_shapes_both_ways(run, shape, dtype, rng):
     oracles.assert_close(gx, expected * (gy * (target != -100))[:, None], shape[1])
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("classes", [7, 1100])
-def test_masked_classes_take_no_part(run, classes, rng):
+def test_masked_classes_take_no_part(run, classes, dtype, rng):
     # Whole stretches of -inf, so that some threads see nothing else: their maximum is -inf, and -inf - -inf is NaN.
-    x = rng.standard_normal((3, classes))
+    x = rng.standard_normal((3, classes)).astype(dtype)
     x[:, : classes // 2] = -np.inf
     target = np.array([classes - 1, classes // 2, 0])
     losses = run(ops.cross_entropy, x, target, reduction="none")
-    short = naive(x[:2, classes // 2 :], target[:2] - classes // 2, "none")
-    np.testing.assert_allclose(losses, [*short, np.inf], rtol=1e-12)
-    gx = run(ops.cross_entropy_backward, np.ones(()), x[:2], target[:2], reduction="sum")
+    short = naive(x[:2, classes // 2 :].astype(float), target[:2] - classes // 2, "none")
+    np.testing.assert_allclose(losses, [*short, np.inf], rtol=1e-6 if dtype == np.float32 else 1e-12)
+    gx = run(ops.cross_entropy_backward, np.ones((), dtype), x[:2], target[:2], reduction="sum")
     assert not gx[:, : classes // 2].any()
-    np.testing.assert_allclose(gx.sum(1), 0, atol=1e-12)
+    np.testing.assert_allclose(gx.sum(1), 0, atol=1e-6 if dtype == np.float32 else 1e-12)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("classes", [5, 1100])
 @pytest.mark.filterwarnings("ignore:invalid value encountered in subtract")  # inf - inf, in NumPy alone
-def test_a_row_that_is_not_finite_gives_nan_and_leaves_the_others(run, bad, classes):
+def test_a_row_that_is_not_finite_gives_nan_and_leaves_the_others(run, bad, classes, dtype):
     for place in (0, classes // 2, classes - 1):
-        x = np.zeros((2, classes))
+        x = np.zeros((2, classes), dtype)
         x[0, place] = bad
         losses = run(ops.cross_entropy, x, np.array([1, 1]), reduction="none")
-        np.testing.assert_allclose(losses, [np.nan, np.log(classes)])
-        gx = run(ops.cross_entropy_backward, np.ones(2), x, np.array([1, 1]), reduction="none")
+        np.testing.assert_allclose(losses, [np.nan, np.log(classes)], rtol=1e-6)
+        gx = run(ops.cross_entropy_backward, np.ones(2, dtype), x, np.array([1, 1]), reduction="none")
         assert np.isnan(gx[0]).all()
         assert np.isfinite(gx[1]).all()
 
@@ -209,11 +211,12 @@ def test_matches_pytorch(run, seed):
         np.testing.assert_allclose(gx, leaf.grad.numpy(), rtol=1e-12, atol=1e-13)
 
 
-def test_an_ignored_row_may_hold_anything(run):
-    x = np.array([[-np.inf, 1.0], [1.0, 2.0], [np.nan, 0.0]])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_ignored_row_may_hold_anything(run, dtype):
+    x = np.array([[-np.inf, 1.0], [1.0, 2.0], [np.nan, 0.0]], dtype)
     target = np.array([-100, 0, -100])
     np.testing.assert_allclose(run(ops.cross_entropy, x, target), np.log1p(np.exp(1)), rtol=1e-6)
-    gx = run(ops.cross_entropy_backward, np.ones(()), x, target)
+    gx = run(ops.cross_entropy_backward, np.ones((), dtype), x, target)
     assert not gx[[0, 2]].any()
     assert np.isfinite(gx[1]).all()
 
@@ -305,27 +308,32 @@ def test_probabilities_of_one_class_are_that_class(run, rng):
         )  # fmt: skip
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_rows_that_do_not_count_may_hold_anything(run, smoothing):
-    x = np.array([[-np.inf, 1.0, 0.0], [1.0, 2.0, 3.0], [np.nan, 0.0, 0.0]])
-    target, weight = np.array([-100, 0, -100]), np.array([0.5, 2.0, 1.0])
+@pytest.mark.parametrize("odd", [np.nan, 0.0])
+def test_rows_that_do_not_count_may_hold_anything(run, smoothing, odd, dtype):
+    x = np.array([[-np.inf, 1.0, 0.0], [1.0, 2.0, 3.0], [odd, 0.0, 0.0]], dtype)
+    target, weight = np.array([-100, 0, -100]), np.array([0.5, 2.0, 1.0], dtype)
+    one, rtol = np.ones((), dtype), 1e-6 if dtype == np.float32 else 1e-12
     good = x[1:2], target[1:2], weight
     settings = {"label_smoothing": smoothing}
     np.testing.assert_allclose(
-        run(ops.cross_entropy, x, target, weight, **settings), ops.cross_entropy(*good, **settings)
+        run(ops.cross_entropy, x, target, weight, **settings), ops.cross_entropy(*good, **settings), rtol
     )
-    gx = run(ops.cross_entropy_backward, np.ones(()), x, target, weight, **settings)
+    gx = run(ops.cross_entropy_backward, one, x, target, weight, **settings)
     assert not gx[[0, 2]].any()
-    np.testing.assert_allclose(gx[1:2], ops.cross_entropy_backward(np.ones(()), *good, **settings))
+    np.testing.assert_allclose(gx[1:2], ops.cross_entropy_backward(one, *good, **settings), rtol)
 
 
-def test_a_class_of_no_weight_takes_no_part(run):
-    x, target, weight = np.array([[-np.inf, 1.0, 2.0], [0.0, 1.0, 2.0]]), np.array([0, 1]), np.array([0.0, 2.0, 1.0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_class_of_no_weight_takes_no_part(run, dtype):
+    x, target = np.array([[-np.inf, 1.0, 2.0], [0.0, 1.0, 2.0]], dtype), np.array([0, 1])
+    weight, one = np.array([0.0, 2.0, 1.0], dtype), np.ones((), dtype)
     alone = naive_complete(x[1:], target[1:])
-    np.testing.assert_allclose(run(ops.cross_entropy, x, target, weight), alone)
-    gx = run(ops.cross_entropy_backward, np.ones(()), x, target, weight)
+    np.testing.assert_allclose(run(ops.cross_entropy, x, target, weight), alone, rtol=1e-6)
+    gx = run(ops.cross_entropy_backward, one, x, target, weight)
     assert not gx[0].any()
-    np.testing.assert_allclose(gx[1:], ops.cross_entropy_backward(np.ones(()), x[1:], target[1:]))
+    np.testing.assert_allclose(gx[1:], ops.cross_entropy_backward(one, x[1:], target[1:]), rtol=1e-6)
     masked, soft = np.array([[-np.inf, 1.0, 2.0]]), np.array([[0.0, 0.25, 0.75]])
     np.testing.assert_allclose(
         run(ops.cross_entropy, masked, soft), naive_complete(masked[:, 1:], soft[:, 1:]), rtol=1e-12

@@ -19,6 +19,8 @@ from gpunn.ops.norm import layer
 from gpunn.ops.pool import ways as pool_ways
 from gpunn.ops.shared.routes import route
 
+entropy = importlib.import_module("gpunn.ops.loss.cross_entropy")  # the package has a function of that name
+
 MODULES = [importlib.import_module(name) for _, name, _ in pkgutil.walk_packages(gpunn.ops.__path__, "gpunn.ops.")]
 TABLES = {
     f"{module.__name__}.ROUTES": module.ROUTES
@@ -99,7 +101,8 @@ def test_onednn_does_the_work_where_it_is_loaded():
     assert route(affine.ROUTES, 128, (128, 128), x).__name__ == "gpunn.ops.linear.affine_onednn"
     assert route(affine.ROUTES, 2, (64, 64), x).__name__ == "gpunn.ops.linear.affine_product"
     assert route(layer.ROUTES, x.reshape(32, 64)).__name__ == "gpunn.ops.norm.layer_onednn"
-    for name in ("sigmoid", "tanh", "gelu", "gelu, tanh", "silu"):
+    assert route(entropy.ROUTES, np.ones((128, 100), np.float32)).__name__ == "gpunn.ops.loss.cross_entropy_onednn"
+    for name in ("relu", "sigmoid", "tanh", "gelu", "gelu, tanh", "silu"):
         assert eltwise.forward(name, x) is not None
         assert eltwise.backward(name, x, x) is not None
         assert eltwise.forward(name, x.astype(np.float64)) is None

@@ -1,5 +1,8 @@
 import os
+import signal
+import subprocess
 import sys
+import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,16 +13,36 @@ import pytest
 from gpunn import functional as F
 from gpunn import no_grad, tensor
 from gpunn.cpu import blas, onednn, threads
+from gpunn.cpu.library import found
 from gpunn.graph import is_recording
 
 
-@pytest.fixture
-def three(monkeypatch):
+@pytest.fixture(params=["python", "openmp"])
+def three(request, monkeypatch):
     """Three threads, whatever the machine has, and NumPy."""
     monkeypatch.setattr(threads, "count", lambda: 3)
     monkeypatch.setattr(threads, "_pool", None)
+    library, why = found()
+    if request.param == "python":
+        monkeypatch.setattr(threads, "_of_openmp", lambda: None)
+    elif library is None or not hasattr(library.c, "GOMP_parallel"):
+        pytest.skip(why or "oneDNN has no threads here")
+    else:
+        request.getfixturevalue("openmp_of_three")
+        assert threads._of_openmp() is not None
     with onednn.engine("numpy"):
-        yield
+        yield request.param
+
+
+@pytest.fixture
+def openmp_of_three():
+    library, why = found()
+    if library is None:
+        pytest.skip(why)
+    before = library.threads()
+    library.set_threads(3)
+    yield
+    library.set_threads(before)
 
 
 def used(parts=30):
@@ -78,6 +101,54 @@ def test_the_error_of_the_first_part_that_failed_is_raised_when_all_have_stopped
     assert not running
 
 
+def test_an_interrupt_is_raised_when_all_have_stopped(three):
+    main, running = threading.main_thread().ident, []
+
+    def work(part):
+        running.append(part)
+        time.sleep(0.005)
+        if threading.get_ident() == main:
+            signal.raise_signal(signal.SIGINT)
+        time.sleep(0.005)
+        running.remove(part)
+
+    with pytest.raises(KeyboardInterrupt):
+        threads.run(work, range(50))
+    assert len(running) == 1  # that of the part that was interrupted
+    assert len(used()) == 3
+
+
+def test_a_thread_keeps_what_it_has(three):
+    known, times = threading.local(), dict[int, int]()
+
+    def work(part):
+        known.times = getattr(known, "times", 0) + 1
+        times[threading.get_ident()] = known.times
+        time.sleep(0.002)
+
+    for _ in range(5):
+        threads.run(work, range(12))
+    assert len(times) == 3
+    assert sum(times.values()) == 60
+
+
+def test_a_process_ends_as_usual():
+    program = """
+        import numpy as np
+        from gpunn import functional as F
+        from gpunn.cpu import threads
+        x = np.ones((8, 1_000_000), np.float32)
+        F.elu(x), F.gelu(x), F.sigmoid(x)
+        threads.run(lambda part: np.negative(x[part]), range(8))
+        print("done")
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    ended = subprocess.run(
+        command, env=os.environ | {"OMP_NUM_THREADS": "3"}, capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "done\n", "")
+
+
 def test_blas_has_one_thread_beside_several(three):
     functions = blas._functions()
     if functions is None:
@@ -88,6 +159,25 @@ def test_blas_has_one_thread_beside_several(three):
     with blas.one_thread(), blas.one_thread():
         pass
     assert functions[0]() == before
+
+
+def test_blas_has_one_thread_beside_those_of_onednn(monkeypatch, openmp_of_three):
+    """For all that it would have several for: while its own wait for more, they take a processor from the others."""
+    functions, seen, multiply = blas._functions(), [], np.matmul
+    if functions is None:
+        pytest.skip("NumPy's BLAS is not OpenBLAS")
+    monkeypatch.setattr(np, "matmul", lambda *a, **k: seen.append(functions[0]()) or multiply(*a, **k))
+    before = functions[0]()
+    functions[1](2)
+    try:
+        x, w = np.ones((300, 100)), np.ones((100, 300))
+        np.testing.assert_array_equal(F.matmul(x, w), 100)
+        np.testing.assert_array_equal(F.matmul(x, w[:, 0]), 100)
+        np.testing.assert_array_equal(F.matmul(x[:3], w[:, :3]), 100)
+        assert seen == [1, 1, 2]
+        assert functions[0]() == 2
+    finally:
+        functions[1](before)
 
 
 def test_settings_hold_in_every_thread(three):
@@ -191,6 +281,7 @@ def test_a_thread_that_cannot_be_started_leaves_its_work_to_the_others(monkeypat
         done.append(part)
 
     monkeypatch.setattr(threads, "count", lambda: 4)
+    monkeypatch.setattr(threads, "_of_openmp", lambda: None)
     monkeypatch.setattr(threads, "_pool", Pool())
     threads.run(work, range(4))
     assert sorted(done) == [0, 1, 2, 3]
@@ -205,6 +296,7 @@ def test_who_comes_when_all_is_done_does_nothing(monkeypatch):
 
     done = []
     monkeypatch.setattr(threads, "count", lambda: 2)
+    monkeypatch.setattr(threads, "_of_openmp", lambda: None)
     monkeypatch.setattr(threads, "_pool", Pool())
     threads.run(done.append, range(3))
     late[0]()

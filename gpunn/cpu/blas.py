@@ -1,7 +1,10 @@
-"""NumPy's BLAS on one thread, while several threads call it: theirs and its own would wait for each other.
+"""NumPy's BLAS on one thread, while others compute: theirs and its own would wait for each other.
 
 OpenBLAS, which NumPy's wheels bring, has one number of threads for the whole process, and no other way to change it
 than its C functions. Where they are not found (another BLAS, Windows) nothing changes.
+
+A thread of OpenBLAS that has done its part asks for more in a loop, for a tenth of a second, and for so long another
+one has half a processor: a training step of oneDNN's takes four times as long then.
 """
 
 from __future__ import annotations
@@ -12,6 +15,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from gpunn.cpu.library import found
 
 _NAMES = [
     "scipy_openblas_{}_num_threads64_",
@@ -21,6 +29,31 @@ _NAMES = [
 ]
 _lock = Lock()
 _uses = _before = 0
+_FEW_PRODUCTS = 1 << 18  # of two matrices, for which OpenBLAS has one thread anyway
+_FEW_ELEMENTS = 9216  # the same of a matrix and a vector
+
+
+def matmul(xp: Any, a: Any, b: Any, out: Any = None) -> Any:
+    """``xp.matmul``; on the CPU in one thread where oneDNN has several.
+
+    >>> matmul(np, np.eye(2), np.ones(2)).tolist()
+    [1.0, 1.0]
+    """
+    if xp is not np or _are_few(a, b) or not _is_beside_onednn():
+        return xp.matmul(a, b, out=out)
+    with one_thread():
+        return np.matmul(a, b, out=out)
+
+
+def _are_few(a: Any, b: Any) -> bool:
+    rows, size = a.shape[-2:] if a.ndim > 1 else (1, len(a))
+    columns = b.shape[-1] if b.ndim > 1 else 1
+    return bool(rows * size * columns <= (_FEW_ELEMENTS if 1 in (rows, columns) else _FEW_PRODUCTS))
+
+
+def _is_beside_onednn() -> bool:
+    library, _ = found()
+    return library is not None and library.threads() > 1
 
 
 @contextmanager

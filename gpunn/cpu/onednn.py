@@ -91,7 +91,7 @@ class Layout:
         name, kind = "memory_desc_create_with_tag", ctypes.c_int(_TYPES[np.dtype(dtype)])
         last: Any = ctypes.c_int(_ANY)
         if not free:
-            name, last = "memory_desc_create_with_strides", dims(_strides(shape) if strides is None else strides)
+            name, last = "memory_desc_create_with_strides", dims(strides_of(shape) if strides is None else strides)
         self.handle = library.new(name, ctypes.c_int(len(shape)), dims(shape), kind, last)
         self._destroy = library.c.dnnl_memory_desc_destroy
 
@@ -105,7 +105,7 @@ def dims(values: Sequence[int]) -> Any:
     return (ctypes.c_int64 * _MOST_AXES)(*values)
 
 
-def _strides(shape: Sequence[int]) -> list[int]:
+def strides_of(shape: Sequence[int]) -> list[int]:
     strides = [1] * len(shape)
     for axis in range(len(shape) - 2, -1, -1):
         strides[axis] = strides[axis + 1] * shape[axis + 1]

@@ -3,11 +3,18 @@
 The caller works, too, so a call never waits for a free thread, and one within another runs on its own thread alone.
 Which thread takes which block changes nothing: each block writes to a place of its own, and sums over blocks are formed
 afterwards, in the order of the blocks.
+
+Where oneDNN is loaded, the threads are those that it computes in, of OpenMP: two sets of them would take the processors
+from each other, and one of OpenMP's is awake in microseconds after it has worked. Else, and for callers other than the
+main thread, Python's.
 """
 
 from __future__ import annotations
 
+import ctypes
+import itertools
 import os
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
@@ -16,11 +23,14 @@ from threading import Condition
 from typing import Any, TypeVar
 
 from gpunn.cpu import blas
+from gpunn.cpu.library import found
 
 T = TypeVar("T")
 
 _inside: ContextVar[bool] = ContextVar("inside", default=False)
 _pool: Any = None
+_team: _Team | None = None
+_forked = False
 
 
 @lru_cache(1)
@@ -51,37 +61,109 @@ def run(work: Callable[[T], object], parts: Sequence[T]) -> None:
         return
     left = iter(range(len(parts)))
     failed: dict[int, BaseException] = {}
-    door = _Door()
 
     def take() -> None:
-        if not door.enter():
-            return
-        try:
-            _inside.set(True)
-            for number in left:
-                if failed:
-                    break
-                try:
-                    work(parts[number])
-                except BaseException as error:
-                    failed[number] = error
-        finally:
-            door.leave()
+        _inside.set(True)
+        for number in left:
+            if failed:
+                break
+            try:
+                work(parts[number])
+            except BaseException as error:
+                failed[number] = error
+
+    def stop(error: BaseException) -> None:
+        failed.setdefault(len(parts), error)
 
     with blas.one_thread():
-        try:
-            _start(take, threads - 1)
-            copy_context().run(take)
-        except BaseException as error:  # an interrupt, between two parts
-            failed.setdefault(len(parts), error)
-        while True:
-            try:
-                door.close()
-                break
-            except KeyboardInterrupt as error:
-                failed.setdefault(len(parts), error)
+        team = _of_openmp()
+        if team is None:
+            _in_own(take, threads - 1, stop)
+        else:
+            team.run(take, stop)
     if failed:
         raise failed[min(failed)]
+
+
+# ---- threads of OpenMP ----------------------------------------------------------------------------------------------
+
+
+def _of_openmp() -> _Team | None:
+    """Those of oneDNN's library, for the main thread, while there are as many of them as :func:`count` says."""
+    global _team
+    if _forked or threading.current_thread() is not threading.main_thread():
+        return None
+    library, _ = found()
+    if library is None or library.threads() != count() or not hasattr(library.c, "GOMP_parallel"):
+        return None
+    if _team is None:
+        _team = _Team(library.c.GOMP_parallel)
+    return _team
+
+
+class _Team:
+    """All threads of OpenMP, which ``GOMP_parallel`` has call one function.
+
+    The threads of one that calls it stay from call to call. It is of GNU's runtime; Intel's and LLVM's have it, too.
+    """
+
+    def __init__(self, parallel: Any) -> None:
+        self._parallel, self._entry = parallel, ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._enter)
+        parallel.argtypes, parallel.restype = [type(self._entry), ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint], None
+        self._calls: dict[int, Callable[[], object]] = {}
+        self._numbers, self._caller = itertools.count(1), threading.get_ident()
+        self._known = threading.local()
+
+    def run(self, take: Callable[[], object], stop: Callable[[BaseException], object]) -> None:
+        """``take()`` in each thread, in a context of its own; ``stop(error)`` with an interrupt."""
+        contexts, number = [copy_context() for _ in range(count())], next(self._numbers)
+
+        def call() -> None:
+            try:
+                contexts.pop().run(take)
+            except BaseException as error:  # an interrupt, between two parts
+                stop(error)
+
+        self._calls[number] = call
+        try:
+            self._parallel(self._entry, number, count(), 0)
+        except BaseException as error:
+            stop(error)
+        finally:
+            del self._calls[number]
+        copy_context().run(take)  # what an interrupt may have left
+
+    def _enter(self, number: int) -> None:
+        if not hasattr(self._known, "kept") and threading.get_ident() != self._caller:
+            # So that what Python keeps for this thread, its jobs of oneDNN among it, outlives the call.
+            self._known.kept = ctypes.pythonapi.PyGILState_Ensure()
+        self._calls[number]()
+
+
+# ---- threads of Python ----------------------------------------------------------------------------------------------
+
+
+def _in_own(take: Callable[[], object], helpers: int, stop: Callable[[BaseException], object]) -> None:
+    door = _Door()
+
+    def enter() -> None:
+        if door.enter():
+            try:
+                take()
+            finally:
+                door.leave()
+
+    try:
+        _start(enter, helpers)
+        copy_context().run(enter)
+    except BaseException as error:  # an interrupt, between two parts
+        stop(error)
+    while True:
+        try:
+            door.close()
+            break
+        except KeyboardInterrupt as error:
+            stop(error)
 
 
 class _Door:
@@ -119,8 +201,8 @@ def _start(take: Callable[[], None], helpers: int) -> None:
 
 
 def _forget() -> None:
-    global _pool
-    _pool = None
+    global _pool, _forked
+    _pool, _forked = None, True
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork

@@ -14,7 +14,7 @@ import numpy as np
 
 from gpunn.backend import Array, accumulation_dtype, asarray, cast, device_of, get_array_module, is_array, is_floating
 from gpunn.errors import DeviceError, DtypeError, ShapeError, check, fail
-from gpunn.ops.array.product import product
+from gpunn.ops.array.product import of_stacks, product
 
 Gradients = tuple[Array | None, Array | None]
 
@@ -164,4 +164,4 @@ def matmul_backward(gy: Array, a: Array, b: Array, needs: tuple[bool, ...]) -> G
 
 
 def _times(a: Array, b: Array) -> Array:
-    return product(a, b) if a.ndim == b.ndim == 2 and a.dtype == b.dtype else a @ b
+    return product(a, b) if a.ndim == b.ndim == 2 and a.dtype == b.dtype else of_stacks(a, b)

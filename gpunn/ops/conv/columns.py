@@ -14,6 +14,7 @@ from math import prod
 from typing import Any
 
 from gpunn.backend import Array, accumulation_dtype, get_array_module
+from gpunn.cpu.blas import matmul
 from gpunn.ops.conv.geometry import Plan
 from gpunn.ops.shared.checks import Size
 from gpunn.ops.shared.chunks import chunks
@@ -33,7 +34,7 @@ def forward(plan: Plan, x: Array, w: Array, b: Array | None, relu: bool) -> Arra
     bias = None if b is None else b.astype(acc, copy=False).reshape(plan.groups, -1, 1)
     y = xp.empty(plan.y_shape, x.dtype)
     for images, rows, columns in _columns(xp, plan, x, acc):
-        product = xp.matmul(filters, columns)
+        product = matmul(xp, filters, columns)
         if bias is not None:
             product += bias
         if relu:
@@ -53,7 +54,7 @@ def backward_x(plan: Plan, gy: Array, w: Array) -> Array:
         padded = _padded(xp, plan, len(gx[images]), acc)
         for rows in each_rows:
             part = (rows.stop - rows.start, *plan.out[1:])
-            product = xp.matmul(filters, _rows(xp, plan, gy[images, :, rows], acc))
+            product = matmul(xp, filters, _rows(xp, plan, gy[images, :, rows], acc))
             columns = _by_image(xp, product, (c, taps), len(padded), part, last)
             for tap, view in enumerate(win.views(padded[:, :, rows.start * win.stride[0] :], part)):
                 view += columns[:, :, tap]
@@ -69,7 +70,10 @@ def backward_w(plan: Plan, gy: Array, x: Array) -> Array:
     for images, rows, columns in _columns(xp, plan, x, acc):
         g = _rows(xp, plan, gy[images, :, rows], acc)
         # BLAS is up to twice as fast with the larger of both first.
-        gw += xp.matmul(columns, g.swapaxes(1, 2)) if last else xp.matmul(g, columns.swapaxes(1, 2)).swapaxes(1, 2)
+        if last:
+            gw += matmul(xp, columns, g.swapaxes(1, 2))
+        else:
+            gw += matmul(xp, g, columns.swapaxes(1, 2)).swapaxes(1, 2)
     return gw.swapaxes(1, 2).reshape(plan.w_shape).astype(gy.dtype, copy=False)
 
 

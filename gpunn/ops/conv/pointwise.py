@@ -6,6 +6,7 @@ from math import prod
 
 from gpunn import cuda
 from gpunn.backend import Array, accumulation_dtype, get_array_module
+from gpunn.cpu.blas import matmul
 from gpunn.ops.conv.geometry import Plan
 
 
@@ -32,5 +33,5 @@ def _filters(w: Array, groups: int) -> Array:
 def _multiply(filters: Array, x: Array) -> Array:
     (n, _, *size), (groups, rows, terms) = x.shape, filters.shape
     pixels = x.astype(filters.dtype, copy=False).reshape(n, groups, terms, prod(size))
-    y = get_array_module(x).matmul(filters, pixels)
+    y = matmul(get_array_module(x), filters, pixels)
     return y.reshape(n, groups * rows, *size).astype(x.dtype, copy=False)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from gpunn.backend import Array, accumulation_dtype, get_array_module
+from gpunn.cpu.blas import matmul
 from gpunn.ops.conv.geometry import Plan
 from gpunn.ops.shared.chunks import chunks, each_thread
 from gpunn.ops.shared.rows import unbuffered
@@ -48,7 +49,7 @@ def forward(plan: Plan, x: Array, w: Array, b: Array | None, relu: bool) -> Arra
 
     def part(images: slice) -> None:
         for image, rows, columns in _columns(plan, x[images], acc):
-            product = np.matmul(filters, columns)
+            product = matmul(np, filters, columns)
             if bias is not None:
                 product += bias
             if relu:
@@ -70,7 +71,7 @@ def backward_x(plan: Plan, gy: Array, w: Array) -> Array:
         for image in range(images.start, images.stop):
             buffer.fill(0)
             for rows in _rows(plan, acc):
-                product = np.matmul(filters, _on_grid(plan, gy[image][:, rows], acc))
+                product = matmul(np, filters, _on_grid(plan, gy[image][:, rows], acc))
                 columns = product.reshape(channels, len(phases.taps), -1)
                 for tap, run in enumerate(_runs(plan, buffer, rows)):
                     run += columns[:, tap]
@@ -85,7 +86,7 @@ def backward_w(plan: Plan, gy: Array, x: Array) -> Array:
     acc, (k, *terms) = accumulation_dtype(gy.dtype), plan.w_shape
     gw = np.zeros((plan.groups, prod(terms), k // plan.groups), acc)
     for image, rows, columns in _columns(plan, x, acc):
-        gw += np.matmul(columns, _on_grid(plan, gy[image][:, rows], acc).swapaxes(1, 2))
+        gw += matmul(np, columns, _on_grid(plan, gy[image][:, rows], acc).swapaxes(1, 2))
     return gw.swapaxes(1, 2).reshape(plan.w_shape).astype(gy.dtype, copy=False)
 
 

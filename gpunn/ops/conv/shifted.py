@@ -7,6 +7,7 @@ from typing import Any
 
 from gpunn.backend import Array, accumulation_dtype, get_array_module
 from gpunn.cpu import threads
+from gpunn.cpu.blas import matmul
 from gpunn.ops.conv import depthwise
 from gpunn.ops.conv.geometry import Plan
 from gpunn.ops.shared.chunks import chunks
@@ -31,7 +32,7 @@ def forward(plan: Plan, x: Array, w: Array, b: Array | None, relu: bool) -> Arra
         columns = xp.empty((len(planes[part]), len(phases.taps), phases.pixels), acc)
         for tap, view in enumerate(_views(xp, planes[part], phases, acc)):
             columns[:, tap] = view
-        total = xp.matmul(filters[part], columns)
+        total = matmul(xp, filters[part], columns)
         if bias is not None:
             total += bias[part]
         if relu:
@@ -72,7 +73,7 @@ def backward_w(plan: Plan, gy: Array, x: Array) -> Array:
     def block(part: slice) -> None:
         g = _on_grid(xp, gy_planes[part], phases, acc)
         for tap, view in enumerate(_views(xp, planes[part], phases, acc)):
-            gw[part, :, tap] = xp.matmul(g, view[:, :, None])[:, :, 0]
+            gw[part, :, tap] = matmul(xp, g, view[:, :, None])[:, :, 0]
 
     threads.run(block, chunks(xp, n * c, phases.elements * acc.itemsize))
     return gw.reshape(n, *plan.w_shape).sum(0).astype(gy.dtype, copy=False)

@@ -12,6 +12,7 @@ from typing import Any
 
 from gpunn.backend import Array, accumulation_dtype, operands
 from gpunn.errors import ShapeError, check
+from gpunn.ops.array.product import product
 from gpunn.ops.shared.checks import check_shape
 
 
@@ -50,14 +51,14 @@ def bilinear_backward_w(gy: Array, x1: Array, x2: Array) -> Array:
     operands("bilinear_backward_w", gy=gy, x1=x1, x2=x2)
     g, left = _rows(gy), _rows(x1)
     outer = (g[:, :, None] * left[:, None, :]).reshape(len(g), g.shape[1] * left.shape[1])
-    gw = outer.T @ _rows(x2)
+    gw = product(outer.T, _rows(x2))
     return gw.reshape(g.shape[1], left.shape[1], x2.shape[-1]).astype(gy.dtype, copy=False)
 
 
 def _product(rows: Array, w: Array) -> Array:
     """``sum_i rows[n, i] w[k, i, j]``, (rows, K, J)."""
     forms, size, other = w.shape
-    return (rows @ w.transpose(1, 0, 2).reshape(size, forms * other)).reshape(len(rows), forms, other)
+    return product(rows, w.transpose(1, 0, 2).reshape(size, forms * other)).reshape(len(rows), forms, other)
 
 
 def _rows(x: Array) -> Array:

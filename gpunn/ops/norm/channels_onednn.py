@@ -11,7 +11,7 @@ from gpunn import cuda
 from gpunn.backend import Array
 from gpunn.cpu import onednn
 from gpunn.ops.shared import rows_onednn
-from gpunn.ops.shared.chunks import each_block
+from gpunn.ops.shared.chunks import each_block, each_thread
 from gpunn.ops.shared.rows import row_dots, row_sums, unbuffered
 
 _ADD, _MULTIPLY, _SUBTRACT = 0x1FFF0, 0x1FFF1, 0x1FFF5
@@ -19,8 +19,9 @@ _X, _OTHER, _Y = 1, 2, 17
 _NANOSECONDS = 0.25  # of an element that is not in a cache, about
 _LEAST = 1 << 14  # elements; a call takes as long as NumPy's with fewer
 _NEAR = 2  # standard deviations
+_NEAR_OF_SQUARES = 16  # variances
 _LONGEST = 1 << 14  # pixels; the rounding of oneDNN's sums grows with their number, NumPy's with the logarithm
-_WORTH_THREADS = 16 << 20  # bytes; products of fewer are added before two threads have begun and ended
+_WORTH_THREADS = 1 << 20  # elements; products of fewer are added before two threads have begun and ended
 _PIXELS = 128  # of a channel; the factors of shorter ones are fetched too often
 
 
@@ -43,6 +44,25 @@ def blend(x: Array, mean: Array, slope: Array, g: Array, shift: Array, scale: Ar
     _run(_blend, x, mean, slope, g, shift, scale, y)
 
 
+def statistics(x: Array, parts: tuple[int, ...], axis: int) -> tuple[Array, Array] | None:
+    """Mean and biased variance over the pixels and over ``axis`` of ``parts``, into which N times C is split, wide.
+
+    None where a mean is so far beyond its standard deviation that the mean of the squares, less the square of the mean,
+    has too few digits.
+    """
+    rows = np.ascontiguousarray(x).reshape(prod(x.shape[:2]), -1)
+    squares = np.empty(len(rows), rows.dtype)
+
+    def block(part: slice) -> None:
+        squares[part] = row_dots(np, rows[part], rows[part])
+
+    each_thread(block, len(rows), pays=rows.size > _WORTH_THREADS)
+    count = parts[axis] * rows.shape[1]
+    mean, square = (a.reshape(parts).sum(axis, dtype=np.float64) / count for a in (_row_sums(rows), squares))
+    var = square - mean * mean
+    return (mean, var) if (mean * mean <= _NEAR_OF_SQUARES * var).all() else None
+
+
 @unbuffered
 def sums(g: Array, x: Array, mean: Array, root: Array) -> tuple[Array, Array]:
     """The sums over the pixels of each channel of each image of g and of ``g (x - mean)``, (N, C).
@@ -58,17 +78,20 @@ def sums(g: Array, x: Array, mean: Array, root: Array) -> tuple[Array, Array]:
         own = rows[part] if near else rows[part] - means[part, None]
         of_gx[part] = row_dots(np, g_rows[part], own)
 
-    if near and g.nbytes < _WORTH_THREADS:
-        block(slice(None))
+    if near:
+        each_thread(block, n * c, pays=x.size > _WORTH_THREADS)
     else:
         each_block(np, block, n * c, rows.shape[1] * x.itemsize)
-    if rows.shape[1] <= _LONGEST:
-        of_g = rows_onednn.row_sums(np.ascontiguousarray(g_rows), x.size * _NANOSECONDS)
-    else:
-        of_g = row_sums(np, g_rows)
+    of_g = _row_sums(g_rows)
     if near:
         of_gx -= means * of_g
     return of_g.reshape(n, c), of_gx.reshape(n, c)
+
+
+def _row_sums(rows: Array) -> Array:
+    if rows.shape[1] > _LONGEST:
+        return row_sums(np, rows)
+    return rows_onednn.row_sums(np.ascontiguousarray(rows), rows.size * _NANOSECONDS)
 
 
 def _run(make: Any, x: Array, *others: Array) -> None:

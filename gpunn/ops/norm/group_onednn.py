@@ -1,8 +1,7 @@
 """Group normalisation of float32 by oneDNN, on the CPU.
 
-What oneDNN takes for the channels of one image, or for rows, are here the channels of all examples. Forward, these are
-normalised one by one, which then needs a factor and a term for each: Chan, Golub and LeVeque 1979 give the variance of
-a group from those of its parts. Backward, NumPy forms the sums, then x and gy are gone through once.
+What oneDNN takes for the channels of one image are here the channels of all examples. The sums come first, of x and
+its squares, or of gy and its products with x; then x, and gy, are gone through once.
 """
 
 from __future__ import annotations
@@ -10,41 +9,36 @@ from __future__ import annotations
 import numpy as np
 
 from gpunn.backend import Array
-from gpunn.ops.norm import channels_onednn, group_rows, layer_onednn
-from gpunn.ops.norm.channels_onednn import apply_affine, blend, sums
+from gpunn.ops.norm import channels_onednn, group_rows
+from gpunn.ops.norm.channels_onednn import apply_affine, blend, statistics, sums
 from gpunn.ops.norm.group_rows import each, passed
-from gpunn.ops.shared.rows import row_sums
 from gpunn.ops.shared.rows_onednn import is_finite
 
 _LARGE = 1e15
-_LEAST_VAR = 1e-30  # of a channel; of one that is constant the differences from its mean are kept
 
 
 def takes(x: Array) -> bool:
     """True for images of float32 on the CPU where the library is, unless kernels are emulated."""
-    return channels_onednn.takes(x) and layer_onednn.takes(x.reshape(x.shape[0] * x.shape[1], -1))
+    return channels_onednn.takes(x)
 
 
 def forward(x: Array, groups: int, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:
     """y, and the mean and variance of each group, (N, groups)."""
     n, c = x.shape[:2]
-    y, mean_c, var_c = layer_onednn.forward(x.reshape(n * c, -1), None, None, _LEAST_VAR)
-    means, vars = mean_c.reshape(n * groups, -1), var_c.reshape(n * groups, -1)
-    mean = row_sums(np, means) / means.shape[1]
-    apart = means - mean[:, None]
-    var = row_sums(np, vars + apart * apart) / means.shape[1]
-    # (x - mean) / sqrt(var + eps), from each channel's own (x - mean_c) / sqrt(var_c + least)
-    root, least = np.sqrt(var + eps)[:, None], np.sqrt(vars + np.float32(_LEAST_VAR))
-    scale, shift = (least / root).reshape(n, c), (apart / root).reshape(n, c)
-    if weight is not None:
-        scale, shift = weight * scale, weight * shift
-    if bias is not None:
-        shift = shift + bias
-    if not (is_finite(scale, 0) and is_finite(shift, 0)):
+    known = statistics(x, (n * groups, c // groups), 1)
+    if known is None:
         return group_rows.forward(x, groups, weight, bias, eps)
-    images = y.reshape(1, n * c, -1)
-    apply_affine(images, np.zeros(n * c, x.dtype), scale.reshape(-1), shift.reshape(-1), images)
-    return y.reshape(x.shape), mean.reshape(n, groups), var.reshape(n, groups)
+    mean, var = known
+    scale = np.repeat(1 / np.sqrt(var + eps), c // groups).astype(x.dtype)
+    if weight is not None:
+        scale = (scale.reshape(n, c) * weight).reshape(-1)
+    shift = np.zeros(n * c, x.dtype) if bias is None else np.tile(bias, n)
+    if not is_finite(scale, 0):
+        return group_rows.forward(x, groups, weight, bias, eps)
+    y, mean, var = np.empty(x.shape, x.dtype), mean.astype(x.dtype), var.astype(x.dtype)
+    images = 1, n * c, -1
+    apply_affine(x.reshape(images), _of_channels(mean, n * c), scale, shift, y.reshape(images))
+    return y, mean.reshape(n, groups), var.reshape(n, groups)
 
 
 def backward(

@@ -12,11 +12,14 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from gpunn.backend import Array
+from gpunn.cpu.blas import matmul
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _SHORT = 512  # elements that BLAS adds with a rounding that does not matter; NumPy adds the sums of so many by halves
 _LONG = 4096  # the same of products
+_MANY = 501  # results; with fewer NumPy lets no other thread run
+_WORTH_OTHERS = 1 << 17  # elements, which take long enough to let others run
 _FEW = 64  # elements that are not worth a call of BLAS each; longer rows are read from memory faster one by one
 
 
@@ -29,12 +32,12 @@ def row_sums(xp: Any, a: Array, weights: Array | None = None) -> Array:
     if xp is not np or (weights is not None and a.shape[1] > _LONG):
         return (a if weights is None else a * weights).sum(1)
     if weights is not None:
-        return np.matmul(a, weights)
+        return matmul(np, a, weights)
     size = a.shape[1]
     if size == 1:
         return a[:, 0]
     if size < _FEW:
-        return np.matmul(a, _ones(size, a.dtype))
+        return matmul(np, a, _ones(size, a.dtype))
     if size <= _SHORT:
         return np.vecdot(a, _ones(size, a.dtype))
     part = _divisor(size, _SHORT)
@@ -65,11 +68,12 @@ def row_dots(xp: Any, a: Array, b: Array) -> Array:
     size = a.shape[1]
     if xp is not np or size < _FEW:
         return row_sums(xp, a * b)
-    if size <= _LONG:
+    most = _LONG if a.size < _WORTH_OTHERS else min(_LONG, a.size // _MANY)
+    if size <= most:
         return np.vecdot(a, b)
-    part = _divisor(size, _LONG)
+    part = _divisor(size, most)
     if not part:
-        whole = size // _LONG * _LONG
+        whole = size // most * most
         return row_dots(np, a[:, :whole], b[:, :whole]) + row_dots(np, a[:, whole:], b[:, whole:])
     return np.vecdot(a.reshape(len(a), -1, part), b.reshape(len(b), -1, part)).sum(1)
 
@@ -91,7 +95,7 @@ def column_sums(xp: Any, a: Array, weights: Array) -> Array:
     >>> column_sums(np, np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([1.0, 10.0])).tolist()
     [31.0, 42.0]
     """
-    return np.matmul(weights, a) if xp is np else (a * weights[:, None]).sum(0)
+    return matmul(np, weights, a) if xp is np else (a * weights[:, None]).sum(0)
 
 
 def outer(xp: Any, column: Array, row: Array) -> Array:
@@ -104,7 +108,7 @@ def outer(xp: Any, column: Array, row: Array) -> Array:
         return column[:, None] * row
     a, b = np.zeros((len(column), 2), column.dtype), np.zeros((2, len(row)), row.dtype)
     a[:, 0], b[0] = column, row
-    return np.matmul(a, b)  # BLAS is three times as fast as NumPy, and of two terms, which NumPy leaves to it
+    return matmul(np, a, b)  # BLAS is three times as fast as NumPy, and of two terms, which NumPy leaves to it
 
 
 def repeated(xp: Any, a: Array, rows: int) -> Array:

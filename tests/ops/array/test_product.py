@@ -1,21 +1,27 @@
 import numpy as np
 import oracles
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gpunn import cuda, nn, tensor
 from gpunn import functional as F
+from gpunn.cpu import onednn
 from gpunn.cuda.capture import rehearsing
-from gpunn.ops.array.product import product
+from gpunn.ops.array import product_onednn
+from gpunn.ops.array.product import of_stacks, product
 from gpunn.ops.linear.affine import linear, linear_backward_w, linear_backward_x
 
 SHAPES = [(1, 1, 1), (2, 3, 4), (65, 17, 129), (7, 200, 1), (1, 33, 64), (0, 3, 2), (3, 0, 2), (3, 2, 0)]
 
 
 def laid_out(a, layout):
-    """a, contiguous, or as the transpose of what is, or with gaps."""
+    """a, contiguous, or its matrices as the transpose of what is, or with gaps, or with the last axis first."""
     if layout == "transposed":
-        return np.ascontiguousarray(a.T).T
-    return np.repeat(a, 2, axis=1)[:, ::2] if layout == "gaps" else a
+        return np.ascontiguousarray(a.swapaxes(-1, -2)).swapaxes(-1, -2)
+    if layout == "last first":
+        return np.asfortranarray(a)
+    return np.repeat(a, 2, axis=-1)[..., ::2] if layout == "gaps" else a
 
 
 @pytest.fixture
@@ -107,3 +113,40 @@ def test_captured_recurrent_layers(layer, rng, launched):
     for plain, other in zip(*results, strict=True):
         oracles.assert_close(other, plain, 200)
     assert "conv2d_forward" in launched
+
+
+# ---- oneDNN ---------------------------------------------------------------------------------------------------------
+
+SIZES = st.integers(1, 9)
+LAYOUTS = st.sampled_from(["plain", "transposed", "gaps", "last first"])
+STACKS = st.sampled_from([((), ()), ((3,), (3,)), ((2, 1), (4,)), ((), (2, 3))])
+needs_library = pytest.mark.skipif(onednn.found()[0] is None, reason=onednn.found()[1])
+
+
+@needs_library
+@given(st.tuples(SIZES, SIZES, SIZES), STACKS, st.tuples(LAYOUTS, LAYOUTS, LAYOUTS), st.integers(0, 99))
+@settings(deadline=None)
+def test_stacks_in_any_order_of_memory_by_onednn(sizes, stacks, layouts, seed):
+    rng, (n, k, m) = np.random.default_rng(seed), sizes
+    a = rng.standard_normal((*stacks[0], n, k), dtype=np.float32)
+    b = rng.standard_normal((*stacks[1], k, m), dtype=np.float32)
+    wanted = a.astype(float) @ b
+    out = laid_out(np.empty(wanted.shape, np.float32), layouts[2])
+    a, b = laid_out(a, layouts[0]), laid_out(b, layouts[1])
+    with onednn.engine("onednn"):
+        assert product_onednn.takes(a, b)
+        np.testing.assert_allclose(of_stacks(a, b), wanted, rtol=1e-5, atol=1e-5)
+        assert of_stacks(a, b, out) is out
+    np.testing.assert_allclose(out, wanted, rtol=1e-5, atol=1e-5)
+
+
+@needs_library
+def test_only_large_products_of_matrices_of_float32_are_onednns():
+    large, small = np.ones((256, 256), np.float32), np.ones((64, 64), np.float32)
+    assert product_onednn.takes(large, large)
+    assert not product_onednn.takes(small, small)
+    assert not product_onednn.takes(large.astype(float), large.astype(float))
+    with onednn.engine("onednn"):
+        assert not product_onednn.takes(large, large[0])
+        assert not product_onednn.takes(large, large[:, :0])
+        assert not product_onednn.takes(large, large.astype(float))

@@ -258,8 +258,7 @@ class Job:
             self._inner.append((scratchpad, self._reserve(size)))
             pairs = [*pairs, (_SCRATCHPAD, scratchpad)]
         execute: Any = self._library.c.dnnl_primitive_execute
-        alone = self._library.threads() == 1
-        if alone and description is self._description:  # other threads' stacks stay where they are
+        if description is self._description and self._library.threads() == 1:  # others' stacks stay where they are
             execute = Placed(execute)
         given = (_Pair * len(pairs))(*[_Pair(number, memory) for number, memory in pairs])
         return execute, primitive, given, len(pairs)

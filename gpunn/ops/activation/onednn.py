@@ -59,7 +59,7 @@ def backward(name: str, gy: Array, data: Array, usual: bool = False) -> Array | 
     if not takes(data):
         return None
     gx, data, gy = np.empty(gy.shape, gy.dtype), np.ascontiguousarray(data), np.ascontiguousarray(gy)
-    # In threads of ours: of oneDNN's own, none but the caller has the stack where the gradients are fast.
+    # Each thread calls for itself: where oneDNN shares the work out, only the caller's stack lies where this is fast.
     flat = [a.reshape(-1) for a in (data, gy, gx)]
 
     def block(part: slice) -> None:

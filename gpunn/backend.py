@@ -386,7 +386,7 @@ def device_context(x: Array) -> AbstractContextManager[Any]:
     >>> with device_context(np.zeros(2)):
     ...     pass
     """
-    return x.device if _is_cupy(x) else _HERE
+    return _HERE if type(x) is np.ndarray or not _is_cupy(x) else x.device
 
 
 def asarray(x: Any, device: str | None = None, dtype: Any = None) -> Array:

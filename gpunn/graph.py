@@ -196,15 +196,15 @@ class Node:
             gy = pending.pop(id(entry), None)
             if gy is None:
                 continue
-            with device_context(gy):  # nodes of one graph may lie on several GPUs
-                if type(entry) is Operation:
+            if type(gy) is np.ndarray:
+                entry.pass_on(gy, pending)
+            else:
+                with device_context(gy):  # nodes of one graph may lie on several GPUs
                     entry.pass_on(gy, pending)
-                else:
-                    entry._take(gy)
             if type(entry) is Operation and not retain_graph:
                 entry.free()
 
-    def _take(self, gy: Array) -> None:
+    def pass_on(self, gy: Array, pending: dict[int, Array]) -> None:
         """Add ``gy`` to the gradient of this leaf."""
         if self.grad is not None:
             self.grad = self.grad + gy

@@ -30,7 +30,7 @@ _NAMES = [
 _lock = Lock()
 _uses = _before = 0
 _FEW_PRODUCTS = 1 << 18  # of two matrices, for which OpenBLAS has one thread anyway
-_FEW_ELEMENTS = 9216  # the same of a matrix and a vector
+_FEW_ELEMENTS = 9216  # of a matrix that is multiplied with a vector, for which it has one, too
 
 
 def matmul(xp: Any, a: Any, b: Any, out: Any = None) -> Any:
@@ -39,16 +39,17 @@ def matmul(xp: Any, a: Any, b: Any, out: Any = None) -> Any:
     >>> matmul(np, np.eye(2), np.ones(2)).tolist()
     [1.0, 1.0]
     """
-    if xp is not np or _are_few(a, b) or not _is_beside_onednn():
+    columns = b.shape[-1] if b.ndim > 1 else 1
+    products = a.size * columns
+    if (
+        xp is not np
+        or products <= _FEW_ELEMENTS
+        or (products <= _FEW_PRODUCTS and columns > 1 and a.ndim > 1 and a.shape[-2] > 1)
+        or not _is_beside_onednn()
+    ):
         return xp.matmul(a, b, out=out)
     with one_thread():
         return np.matmul(a, b, out=out)
-
-
-def _are_few(a: Any, b: Any) -> bool:
-    rows, size = a.shape[-2:] if a.ndim > 1 else (1, len(a))
-    columns = b.shape[-1] if b.ndim > 1 else 1
-    return bool(rows * size * columns <= (_FEW_ELEMENTS if 1 in (rows, columns) else _FEW_PRODUCTS))
 
 
 def _is_beside_onednn() -> bool:

@@ -26,7 +26,8 @@ FORWARD, BACKWARD = 64, 128
 
 _ANY = 1
 _FLOAT32, _UINT8, _INT32 = 3, 6, 4
-_TYPES = {np.dtype(np.float32): _FLOAT32, np.dtype(np.uint8): _UINT8, np.dtype(np.int32): _INT32}
+_DTYPE = np.dtype(np.float32)
+_TYPES = {_DTYPE: _FLOAT32, np.dtype(np.uint8): _UINT8, np.dtype(np.int32): _INT32}
 _KEPT = 512  # jobs of a thread
 _WORTH_THREADS = 50_000  # nanoseconds; to wake threads that wait, and to wait for them, takes tens of microseconds
 _ALIGNMENT = 64
@@ -71,10 +72,10 @@ def takes(x: Array, pays: bool = True) -> bool:
     >>> takes(np.ones(3))
     False
     """
-    if type(x) is not np.ndarray or x.dtype != np.float32 or x.size == 0:
-        return False
     choice = _choice.get()
-    return choice == "onednn" or (pays and choice == "auto" and found()[0] is not None)
+    if choice != "onednn" and (choice == "numpy" or not pays or found()[0] is None):
+        return False
+    return type(x) is np.ndarray and x.dtype == _DTYPE and x.size > 0
 
 
 # ---- descriptions ---------------------------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ CUDA: ``kernels/conv.cu``, by :mod:`gpunn.ops.conv.tiled`.
 
 from __future__ import annotations
 
+import numpy as np
+
 from gpunn import cuda
 from gpunn.backend import Array, get_array_module
 from gpunn.cpu.blas import matmul
@@ -25,10 +27,9 @@ def product(a: Array, b: Array, out: Array | None = None) -> Array:
     >>> product(np.ones((2, 3)), np.ones((3, 1))).tolist()
     [[3.0], [3.0]]
     """
-    xp = get_array_module(a, b)
     if not (cuda.capturing() and cuda.takes(a)):
         return of_stacks(a, b, out)
-    y = xp.zeros((len(a), b.shape[1]), a.dtype) if 0 in (*a.shape, *b.shape) else _by_convolution(a, b)
+    y = get_array_module(a).zeros((len(a), b.shape[1]), a.dtype) if 0 in (*a.shape, *b.shape) else _by_convolution(a, b)
     if out is None:
         return y
     out[...] = y
@@ -44,7 +45,7 @@ def of_stacks(a: Array, b: Array, out: Array | None = None) -> Array:
     """
     if product_onednn.takes(a, b):
         return product_onednn.multiply(a, b, out)
-    y: Array = matmul(get_array_module(a, b), a, b, out)
+    y: Array = matmul(np if type(a) is np.ndarray else get_array_module(a, b), a, b, out)
     return y
 
 

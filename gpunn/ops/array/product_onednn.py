@@ -16,10 +16,10 @@ _A, _B, _Y = 1, 33, 17
 
 
 def takes(a: Array, b: Array) -> bool:
-    """True for matrices, or stacks of them, of float32 on the CPU where the library is, unless kernels are emulated."""
-    if a.ndim < 2 or b.ndim < 2 or b.size == 0 or b.dtype != a.dtype:
+    """True for large matrices, or stacks, of float32 on the CPU where the library is, unless kernels are emulated."""
+    if a.ndim < 2 or b.ndim < 2 or a.size * b.shape[-1] < _LEAST_PRODUCTS or b.dtype != a.dtype:
         return False
-    return onednn.takes(a, _products(a, b) >= _LEAST_PRODUCTS) and not cuda.takes(a)
+    return b.size > 0 and onednn.takes(a) and not cuda.takes(a)
 
 
 def multiply(a: Array, b: Array, out: Array | None = None) -> Array:
@@ -30,15 +30,11 @@ def multiply(a: Array, b: Array, out: Array | None = None) -> Array:
     y = np.empty(shape, a.dtype) if out is None or not out.flags.c_contiguous else out
     (a_turned, own_a), (b_turned, own_b) = _turned(a), _turned(b)
     settings = a.shape, a_turned, b.shape, b_turned, shape
-    onednn.run(_products(a, b) * _NANOSECONDS, _multiply, settings, own_a, own_b, y)
+    onednn.run(prod(shape) * a.shape[-1] * _NANOSECONDS, _multiply, settings, own_a, own_b, y)
     if out is not None and out is not y:
         out[...] = y
         return out
     return y
-
-
-def _products(a: Array, b: Array) -> int:
-    return prod((*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), *a.shape[-2:], b.shape[-1]))
 
 
 def _turned(a: Array) -> tuple[bool, Array]:

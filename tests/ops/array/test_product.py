@@ -133,10 +133,8 @@ def test_stacks_in_any_order_of_memory_by_onednn(sizes, stacks, layouts, seed):
     wanted = a.astype(float) @ b
     out = laid_out(np.empty(wanted.shape, np.float32), layouts[2])
     a, b = laid_out(a, layouts[0]), laid_out(b, layouts[1])
-    with onednn.engine("onednn"):
-        assert product_onednn.takes(a, b)
-        np.testing.assert_allclose(of_stacks(a, b), wanted, rtol=1e-5, atol=1e-5)
-        assert of_stacks(a, b, out) is out
+    np.testing.assert_allclose(product_onednn.multiply(a, b), wanted, rtol=1e-5, atol=1e-5)
+    assert product_onednn.multiply(a, b, out) is out
     np.testing.assert_allclose(out, wanted, rtol=1e-5, atol=1e-5)
 
 
@@ -146,7 +144,7 @@ def test_only_large_products_of_matrices_of_float32_are_onednns():
     assert product_onednn.takes(large, large)
     assert not product_onednn.takes(small, small)
     assert not product_onednn.takes(large.astype(float), large.astype(float))
-    with onednn.engine("onednn"):
-        assert not product_onednn.takes(large, large[0])
-        assert not product_onednn.takes(large, large[:, :0])
-        assert not product_onednn.takes(large, large.astype(float))
+    assert not product_onednn.takes(large, large.astype(float))
+    assert not product_onednn.takes(np.ones((1, 1 << 22), np.float32), np.ones(1 << 22, np.float32))
+    assert not product_onednn.takes(np.ones((1 << 22, 0), np.float32), np.ones((0, 1 << 22), np.float32))
+    np.testing.assert_array_equal(of_stacks(large, large), 256)

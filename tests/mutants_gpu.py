@@ -324,7 +324,7 @@ MUTANTS = [
         ),
         (
             "the device of an array is not made the current one",
-            "return x.device if _is_cupy(x) else _HERE",
+            "return _HERE if type(x) is np.ndarray or not _is_cupy(x) else x.device",
             "return _HERE",
         ),
         ("every array is on the first device", 'f"gpu:{x.device.id}" if _is_cupy', '"gpu:0" if _is_cupy'),

@@ -107,6 +107,7 @@ def dims(values: Sequence[int]) -> Any:
 
 
 def strides_of(shape: Sequence[int]) -> list[int]:
+    """Those of a contiguous array, in elements."""
     strides = [1] * len(shape)
     for axis in range(len(shape) - 2, -1, -1):
         strides[axis] = strides[axis + 1] * shape[axis + 1]

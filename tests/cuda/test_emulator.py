@@ -698,7 +698,9 @@ STRIDED = np.zeros((4, 4), f32)[:, ::2]
         (GOOD[:2], r"^my_kernel: takes 3 arguments, got 2$"),
         ((*GOOD[:2], np.float64(1)), r"^my_kernel: argument 2 must be a 4-byte integer, got float64$"),
         ((*GOOD[:2], f32(1)), r"^my_kernel: argument 2 must be a 4-byte integer, got float32$"),
-        ((*GOOD[:2], 4), r"argument 2 must be a 4-byte integer, got a Python int, which counts as int64"),
+        ((*GOOD[:2], 1 << 32), r"argument 2 must be a 4-byte integer, got a Python int, 4294967296"),
+        ((*GOOD[:2], 4.0), r"argument 2 must be a 4-byte integer, got a Python float, which counts as float64"),
+        ((4, *GOOD[1:]), r"argument 0 must be an array, got a Python int, 4"),
         ((*GOOD[:2], GOOD[0]), r"argument 2 must be a 4-byte integer, got an array of float32"),
         ((*GOOD[:2], "x"), r"argument 2 must be a 4-byte integer, got a Python str"),
         ((i32(1), *GOOD[1:]), r"^my_kernel: argument 0 must be an array, got int32$"),
@@ -720,6 +722,27 @@ def test_arguments_that_are_nearly_right_are_taken(launches):
     launches.get_function("my_kernel")((1,), (4,), (FROZEN, np.ones(4, f32), np.uint32(4)))
     launches.get_function("plain")((1,), (1,), (np.zeros(4, bool),))
     launches.get_function("mixed")((1,), (1,), (None, None, np.uint32(2**32 - 1), i32(-1), 0.5, np.True_))
+
+
+@pytest.mark.parametrize("numbers", [(4, 5, 6, 1), (-(2**31), 2**32 - 1, 2**63 - 1, 0), (2**32 - 1, -1, -1, 1)])
+def test_python_ints_arrive_in_integers_of_every_size(numbers):
+    kernel = RawKernel(
+        """
+        extern "C" __global__ void put(long long* y, int i, unsigned u, long long l, bool b, signed char c) {
+          y[0] = i, y[1] = u, y[2] = l, y[3] = b, y[4] = c;
+        }
+        """,
+        "put",
+    )
+    y = np.zeros(5, np.int64)
+    kernel((1,), (1,), (y, *numbers, 200))
+    first, second, third, fourth = numbers
+    assert y.tolist() == [(first + 2**31) % 2**32 - 2**31, second % 2**32, third, fourth, 200 - 256]
+    for wrong in ((2**32, 0, 0, 0, 0), (0, -(2**31) - 1, 0, 0, 0), (0, 0, 0, 2, 0), (0, 0, 0, 0, 256)):
+        with pytest.raises(
+            LaunchError, match=r"put: argument \d must be a \d-byte (integer|boolean), got a Python int, "
+        ):
+            kernel((1,), (1,), (y, *wrong))
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,41 @@ def test_what_an_earlier_block_read_in_shared_memory_is_no_race():
     only(mistakes(RawKernel(code, "again", check=True), (3,), (1,), (np.zeros(3, f32),)), "uninitialised")
 
 
+CLASSES = """\
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+template <class T> struct Pair {
+    T a, b;
+    Pair() = default;
+    __device__ Pair(T a, T b) : a(a), b(b) {}
+};
+__shared__ half outside[4];
+template <class T> __device__ T* tile() { __shared__ T own[4]; return own; }
+extern "C" __global__ void reversed(float* x) {
+    __shared__ __nv_bfloat162 twins[4];
+    __shared__ Pair<half> pairs[4];
+    const int t = threadIdx.x;
+    outside[t] = tile<half>()[t] = x[t];
+    twins[t] = {x[t], 0.5f};
+    pairs[t] = {x[t], 1};
+    __syncthreads();
+    x[t] = float(outside[3 - t]) + float(tile<half>()[3 - t]) + float(twins[3 - t].x) + float(pairs[3 - t].a);
+}
+"""
+
+
+@pytest.mark.parametrize("standard", [11, 14, 17, 20])
+def test_shared_arrays_of_classes_have_nothing_but_their_elements(standard):
+    """What the compiler keeps beside them, to know whether they are constructed, is no memory of the kernel's."""
+    options, x = (f"-std=c++{standard}",), np.arange(4, dtype=f32)
+    RawKernel(CLASSES, "reversed", options, check=True)((1,), (4,), (x,))
+    assert x.tolist() == [12, 8, 4, 0]
+    forgotten = RawKernel(changed("twins[t] =", "if (t < 3) twins[t] =", CLASSES), "reversed", options, check=True)
+    (found,) = only(mistakes(forgotten, (1,), (4,), (x,)), "uninitialised")
+    assert (found.line, found.byte) == (18, 12)
+    assert "read of shared 'twins' byte 12" in found.message
+
+
 def test_without_nm_a_shared_variable_has_no_name(monkeypatch):
     code = """extern "C" __global__ void no_names(float* y) {
     __shared__ float sums[4];

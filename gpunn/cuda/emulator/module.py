@@ -94,7 +94,8 @@ class RawKernel:
     """One CUDA kernel that runs on the CPU; the calls are those of ``cupy.RawKernel``.
 
     Calling it, ``kernel(grid, block, args, shared_mem=0)``, runs it on NumPy arrays, in place. Scalars are passed as
-    their NumPy type; a Python ``int``, ``float`` or ``bool`` counts as ``int64``, ``float64`` or ``bool``, as in CuPy.
+    their NumPy type; a Python ``float`` or ``bool`` counts as ``float64`` or ``bool``, as in CuPy, which passes 8 bytes
+    of an ``int``: here it may be given for any integer, or ``bool``, that holds it.
 
     Args: as of :class:`RawModule`, and ``name``, which must be ``extern "C"``.
 
@@ -314,6 +315,8 @@ class _Parameter:
         as_python = _bytes_of if any_kind else float if self.kind == "f" else self._same_bits
 
         def convert(kernel: str, i: int, value: Any) -> Any:
+            if type(value) is int and self._holds(value):
+                return self._same_bits(value)
             scalar = value if isinstance(value, np.generic) else _as_cupy_passes(value)
             if scalar is None or scalar.itemsize != size or not (any_kind or scalar.dtype.kind in kinds):
                 raise LaunchError(f"{kernel}: argument {i} must be a {size}-byte {word}, got {_named(value)}")
@@ -321,7 +324,13 @@ class _Parameter:
 
         return convert
 
-    def _same_bits(self, scalar: np.generic) -> int:
+    def _holds(self, number: int) -> bool:
+        """Whether the bytes that CUDA takes of a number are that number, or an unsigned one of the same bits."""
+        if self.kind == "b":
+            return number in (0, 1)
+        return self.kind in _INTEGERS + "c" and -(1 << 8 * self.size - 1) <= number < 1 << 8 * self.size
+
+    def _same_bits(self, scalar: np.generic | int) -> int:
         """The integer that has the scalar's bits in the type of the parameter: CUDA takes int for unsigned."""
         number = int(scalar)
         if self.kind == "u" and number < 0:
@@ -350,8 +359,10 @@ def _named(value: object) -> str:
         return f"an array of {value.dtype}"
     if isinstance(value, np.generic):
         return str(value.dtype)
-    passed = _as_cupy_passes(value)
     name = f"a Python {type(value).__name__}"
+    if type(value) is int:
+        return f"{name}, {value}"
+    passed = _as_cupy_passes(value)
     return name if passed is None else f"{name}, which counts as {passed.dtype}"
 
 

@@ -72,7 +72,9 @@ void Checker::begin_block(Worker& worker) {
         worker_ = &worker;
         const BlockView& block = worker.block();
         add_region(Space::dynamic_shared, block.dynamic_shared, block.dynamic_shared_bytes, -1);
-        add_region(Space::static_shared, worker.static_shared(), launch_->request.library->shared_bytes, -1);
+        const Library& library = *launch_->request.library;
+        add_region(Space::static_shared, worker.static_shared(), library.shared_bytes, -1);
+        guards_ = library.shared_bytes ? guards_of(library.base) : std::vector<std::size_t>();
     }
     new_interval();
     block_interval_ = interval_;
@@ -234,6 +236,8 @@ void Checker::access(const char* address, std::size_t bytes, bool write, bool at
         report_out_of_bounds(address, bytes, write, pc);
     }
     Touch access{region, (std::size_t)(address - region->begin), bytes, write, atomic, pc};
+    if (region->space == Space::static_shared && std::binary_search(guards_.begin(), guards_.end(), access.offset))
+        return;
     if (region->allowed > Access::read) report_forbidden(access);
     if (write && region->allowed == Access::read) {
         Report report = worker_->describe(Kind::read_only_write, pc);

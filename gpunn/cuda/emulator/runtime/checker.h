@@ -5,6 +5,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "guards.h"
 #include "worker.h"
 
 namespace gpunn_emulator {
@@ -93,6 +94,7 @@ private:
     const Launch* launch_ = nullptr;
     std::vector<Region> regions_;  // the buffers come first, by their addresses
     std::size_t buffers_ = 0;
+    std::vector<std::size_t> guards_;
     std::uint32_t interval_ = 0, block_interval_ = 0, turn_ = 0;
     std::vector<std::uint32_t> first_intervals_;  // of the blocks run so far
     std::vector<std::uint64_t> block_numbers_;

@@ -118,6 +118,109 @@ def test_an_interrupt_is_raised_when_all_have_stopped(three):
     assert len(used()) == 3
 
 
+def ended(program, **environment):
+    """What a process prints that runs the program and ends by itself, without an error or a warning."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        env=os.environ | {"OMP_NUM_THREADS": "3"} | environment, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer")
+@pytest.mark.skipif(found()[0] is None, reason=found()[1])
+def test_no_interrupt_is_lost_wherever_it_comes():
+    """Of what is raised in a function that C has called, Python only tells, and goes on."""
+    program = """
+        import itertools, signal, time
+        from gpunn.cpu import blas, threads
+
+        told, raised = [], 0
+
+        def handle(number, frame):
+            told.append(number)
+            raise KeyboardInterrupt
+
+        def work(part):
+            sum(range(300))
+
+        threads.run(work, range(4))
+        assert threads._of_openmp() is not None
+        signal.signal(signal.SIGALRM, handle)
+        until = time.monotonic() + 0.5
+        for turn in itertools.count():
+            try:
+                known = len(told)
+                signal.setitimer(signal.ITIMER_REAL, 2e-5 * (1 + turn % 20))
+                while len(told) == known:
+                    threads.run(work, range(8))
+            except KeyboardInterrupt:
+                raised += 1
+            if time.monotonic() > until:
+                break
+        assert raised == len(told) > 100
+        print(blas._uses)
+    """
+    assert ended(program) == "0\n"
+
+
+@pytest.mark.parametrize("engine", ["", "off"])
+def test_what_computes_while_python_ends(engine):
+    program = """
+        import atexit
+        import numpy as np
+        from gpunn import functional as F
+
+        class Last:
+            def __init__(self):
+                self.x, self.function, self.say = np.zeros((4, 1_000_000), np.float32), F.elu, print
+
+            def __del__(self):
+                self.say(self.function(self.x).sum())
+
+        last = Last()
+        atexit.register(lambda: print(F.elu(last.x).sum()))
+    """
+    assert ended(program, GPUNN_ONEDNN=engine) == "0.0\n0.0\n"
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer")
+def test_a_handler_of_a_signal_multiplies_while_a_product_begins():
+    program = """
+        import signal, time
+        import numpy as np
+        from gpunn import functional as F
+
+        a, b = np.ones((300, 100)), np.ones((100, 300))
+
+        def handle(number, frame):
+            F.matmul(a, b)
+            signal.setitimer(signal.ITIMER_REAL, 5e-5)
+
+        signal.signal(signal.SIGALRM, handle)
+        F.elu(np.ones((4, 1_000_000), np.float32))
+        signal.setitimer(signal.ITIMER_REAL, 5e-5)
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            F.matmul(a, b)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        print("done")
+    """
+    assert ended(program) == "done\n"
+
+
+def test_a_library_that_cannot_be_used_does_not_keep_numpy_from_computing():
+    program = """
+        import numpy as np
+        from gpunn import functional as F
+        from gpunn.cpu import onednn
+        with onednn.engine("numpy"):
+            print(F.elu(np.zeros(4_000_000)).sum(), F.matmul(np.ones((300, 300)), np.ones((300, 300))).sum())
+    """
+    assert ended(program, GPUNN_ONEDNN="/nowhere.so") == "0.0 27000000.0\n"
+
+
 def test_a_thread_keeps_what_it_has(three):
     known, times = threading.local(), dict[int, int]()
 
@@ -142,11 +245,7 @@ def test_a_process_ends_as_usual():
         threads.run(lambda part: np.negative(x[part]), range(8))
         print("done")
     """
-    command = [sys.executable, "-c", textwrap.dedent(program)]
-    ended = subprocess.run(
-        command, env=os.environ | {"OMP_NUM_THREADS": "3"}, capture_output=True, text=True, timeout=60
-    )
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "done\n", "")
+    assert ended(program) == "done\n"
 
 
 def test_blas_has_one_thread_beside_several(three):

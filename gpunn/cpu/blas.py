@@ -3,8 +3,8 @@
 OpenBLAS, which NumPy's wheels bring, has one number of threads for the whole process, and no other way to change it
 than its C functions. Where they are not found (another BLAS, Windows) nothing changes.
 
-A thread of OpenBLAS that has done its part asks for more in a loop, for a tenth of a second, and for so long another
-one has half a processor: a training step of oneDNN's takes four times as long then.
+A thread of OpenBLAS that has done its part asks for more in a loop for a tenth of a second, and takes that processor
+from others: a training step in oneDNN's threads took four times as long beside it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 import numpy as np
 
-from gpunn.cpu.library import found
+from gpunn.cpu.library import usable
 
 _NAMES = [
     "scipy_openblas_{}_num_threads64_",
@@ -27,7 +27,7 @@ _NAMES = [
     "openblas_{}_num_threads64_",
     "openblas_{}_num_threads",
 ]
-_lock = Lock()
+_lock = RLock()  # a signal's handler may come while it is held
 _uses = _before = 0
 _FEW_PRODUCTS = 1 << 18  # of two matrices, for which OpenBLAS has one thread anyway
 _FEW_ELEMENTS = 9216  # of a matrix that is multiplied with a vector, for which it has one, too
@@ -53,7 +53,7 @@ def matmul(xp: Any, a: Any, b: Any, out: Any = None) -> Any:
 
 
 def _is_beside_onednn() -> bool:
-    library, _ = found()
+    library = usable()
     return library is not None and library.threads() > 1
 
 
@@ -66,18 +66,27 @@ def one_thread() -> Iterator[None]:
         yield
         return
     threads, change = functions
-    with _lock:
-        _uses += 1
-        if _uses == 1:
-            _before = threads()
-            change(1)
+    entered, interrupt = False, None
     try:
+        with _lock:
+            _uses += 1
+            entered = True
+            if _uses == 1:
+                _before = threads()
+                change(1)
         yield
     finally:
-        with _lock:
-            _uses -= 1
-            if _uses == 0:
-                change(_before)
+        while entered:
+            try:
+                with _lock:
+                    if _uses == 1:
+                        change(_before)
+                    _uses -= 1
+                    entered = False
+            except BaseException as error:  # of a signal's handler: until it is as it was before
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
 
 
 @lru_cache(1)
@@ -102,7 +111,7 @@ def _restore() -> None:
     functions = _functions() if _uses else None
     if functions is not None:
         functions[1](_before)
-    _lock, _uses = Lock(), 0
+    _lock, _uses = RLock(), 0
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork

@@ -79,8 +79,8 @@ class Library:
         if most == threads:
             yield
             return
-        self.set_threads(threads)
         try:
+            self.set_threads(threads)
             yield
         finally:
             self.set_threads(most)
@@ -165,6 +165,14 @@ def found() -> tuple[Library | None, str]:
         with _lock:
             _found = _found or _look()
     return _found
+
+
+def usable() -> Library | None:
+    """The library; None, too, for a GPUNN_ONEDNN that cannot be used: what computes with oneDNN tells of that."""
+    try:
+        return found()[0]
+    except PackageError:
+        return None
 
 
 _lock = Lock()

@@ -276,8 +276,8 @@ class Job:
         if self.threads == most:
             self._run(arrays)
             return
-        library.set_threads(self.threads)
         try:
+            library.set_threads(self.threads)
             self._run(arrays)
         finally:
             library.set_threads(most)

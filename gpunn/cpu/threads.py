@@ -12,10 +12,10 @@ main thread, Python's.
 from __future__ import annotations
 
 import ctypes
-import itertools
 import os
+import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from functools import lru_cache
@@ -23,7 +23,7 @@ from threading import Condition
 from typing import Any, TypeVar
 
 from gpunn.cpu import blas
-from gpunn.cpu.library import found
+from gpunn.cpu.library import usable
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ def run(work: Callable[[T], object], parts: Sequence[T]) -> None:
     Raises what ``work`` raises, of the first part that failed.
     """
     threads = min(count(), len(parts))
-    if threads < 2 or _inside.get():
+    if threads < 2 or _inside.get() or sys.is_finalizing():  # at the end of Python other threads run no more
         for part in parts:
             work(part)
         return
@@ -93,7 +93,7 @@ def _of_openmp() -> _Team | None:
     global _team
     if _forked or threading.current_thread() is not threading.main_thread():
         return None
-    library, _ = found()
+    library = usable()
     if library is None or library.threads() != count() or not hasattr(library.c, "GOMP_parallel"):
         return None
     if _team is None:
@@ -102,42 +102,45 @@ def _of_openmp() -> _Team | None:
 
 
 class _Team:
-    """All threads of OpenMP, which ``GOMP_parallel`` has call one function.
+    """All threads of OpenMP, in each of which ``GOMP_parallel`` calls one function.
 
-    The threads of one that calls it stay from call to call. It is of GNU's runtime; Intel's and LLVM's have it, too.
+    They stay from call to call, and what Python keeps for each of them, too, but where OpenMP ends some because it was
+    told to have fewer: what was kept for those is not given back. GNU's runtime has this function; Intel's and LLVM's
+    have it under the same name.
     """
 
     def __init__(self, parallel: Any) -> None:
-        self._parallel, self._entry = parallel, ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._enter)
-        parallel.argtypes, parallel.restype = [type(self._entry), ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint], None
-        self._calls: dict[int, Callable[[], object]] = {}
-        self._numbers, self._caller = itertools.count(1), threading.get_ident()
-        self._known = threading.local()
+        # Of Python's frames a signal's handler may interrupt any, and what it raises in one that C has called is lost.
+        # So C calls no function of ours, but goes on with generators, which wait where it is caught.
+        self._parallel, self._go_on = parallel, ctypes.CFUNCTYPE(None, ctypes.py_object)(next)
+        parallel.argtypes = [type(self._go_on), ctypes.py_object, ctypes.c_uint, ctypes.c_uint]
+        parallel.restype = None
+        self._caller, self._known = threading.get_ident(), threading.local()
 
     def run(self, take: Callable[[], object], stop: Callable[[BaseException], object]) -> None:
         """``take()`` in each thread, in a context of its own; ``stop(error)`` with an interrupt."""
-        contexts, number = [copy_context() for _ in range(count())], next(self._numbers)
-
-        def call() -> None:
-            try:
-                contexts.pop().run(take)
-            except BaseException as error:  # an interrupt, between two parts
-                stop(error)
-
-        self._calls[number] = call
+        each = [self._one(take, stop) for _ in range(count())]
         try:
-            self._parallel(self._entry, number, count(), 0)
+            for one in each:
+                next(one)
+            self._parallel(self._go_on, map(next, iter(each)), count(), 0)
         except BaseException as error:
             stop(error)
-        finally:
-            del self._calls[number]
         copy_context().run(take)  # what an interrupt may have left
 
-    def _enter(self, number: int) -> None:
-        if not hasattr(self._known, "kept") and threading.get_ident() != self._caller:
-            # So that what Python keeps for this thread, its jobs of oneDNN among it, outlives the call.
-            self._known.kept = ctypes.pythonapi.PyGILState_Ensure()
-        self._calls[number]()
+    def _one(self, take: Callable[[], object], stop: Callable[[BaseException], object]) -> Iterator[None]:
+        own = copy_context()
+        try:
+            yield
+            if not hasattr(self._known, "state") and threading.get_ident() != self._caller:
+                # So that what Python keeps for this thread, its jobs of oneDNN among it, outlives the call.
+                self._known.state = ctypes.pythonapi.PyGILState_Ensure()
+            own.run(take)
+        except GeneratorExit:
+            return
+        except BaseException as error:  # an interrupt, between two parts
+            stop(error)
+        yield
 
 
 # ---- threads of Python ----------------------------------------------------------------------------------------------
@@ -191,11 +194,11 @@ class _Door:
 def _start(take: Callable[[], None], helpers: int) -> None:
     """Have ``take`` run in other threads, each in a context of its own, as far as there are any."""
     global _pool
-    if _pool is None:
-        from concurrent.futures import ThreadPoolExecutor  # not at `import gpunn`: it takes a while
-
-        _pool = ThreadPoolExecutor(count() - 1, "gpunn")
     with suppress(RuntimeError):  # no thread can be started, or Python is about to exit
+        if _pool is None:
+            from concurrent.futures import ThreadPoolExecutor  # not at `import gpunn`: it takes a while
+
+            _pool = ThreadPoolExecutor(count() - 1, "gpunn")
         for _ in range(helpers):
             _pool.submit(copy_context().run, take)
 

@@ -1,8 +1,8 @@
 """Activations of float32 by oneDNN, on the CPU: those in which its errors are roundings of numbers about 1.
 
-Its ELU and softplus lose the digits near 0, its hardsigmoid gives numbers for NaN. So does its ReLU, forward: that is
-for finite x alone. SiLU and GELU overflow on their way where x is infinite or huge, and are NaN or infinite then; of a
-NaN they are NaN. So results that are finite are right, and the others are left to NumPy.
+Its ELU and softplus lose the digits near 0, its hardsigmoid gives numbers for NaN. Its ReLU does that forward, and is
+taken for x that is finite throughout. SiLU and GELU overflow on their way where x is infinite or huge, and are NaN or
+infinite then; of a NaN they are NaN: where all results are finite they are right, else NumPy computes.
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ _HUGE = "gelu, tanh"  # it is finite for x of which its gradient is not
 _NANOSECONDS = 0.5  # of an element, about
 _WORTH_THREADS = 1 << 19  # elements
 _LEAST_SIZE = 1024  # below, the call takes longer than NumPy's
+_LEAST_OF_RELU = 1 << 18  # the same of its forward pass, with which x is looked through
 _X, _OTHER, _Y, _GX, _GY = 1, 2, 17, 129, 145
 _LOGISTIC, _ADD, _MULTIPLY = 0x29, 0x1FFF0, 0x1FFF1
 _ZERO = np.zeros(1, np.float32)
 
 
-def takes(x: Array) -> bool:
+def takes(x: Array, least: int = _LEAST_SIZE) -> bool:
     """True for float32 on the CPU where the library is, unless kernels are emulated."""
-    return onednn.takes(x, pays=x.size >= _LEAST_SIZE) and not cuda.takes(x)
+    return onednn.takes(x, pays=x.size >= least) and not cuda.takes(x)
 
 
 def forward(name: str, x: Array) -> Array | None:
-    """The function ``name`` of each element; None where this is not its way, or x or the result is not finite."""
-    if not takes(x):
+    """The function ``name`` of each element; None where NumPy is to compute it."""
+    if not takes(x, _LEAST_OF_RELU if name == "relu" else _LEAST_SIZE):
         return None
     y, x = np.empty(x.shape, x.dtype), np.ascontiguousarray(x)
     work = x.size * _NANOSECONDS
@@ -52,7 +53,7 @@ def forward(name: str, x: Array) -> Array | None:
 
 
 def backward(name: str, gy: Array, data: Array, usual: bool = False) -> Array | None:
-    """The gradient with respect to x, where ``data`` is y or x; None as in :func:`forward`.
+    """The gradient with respect to x, where ``data`` is y or x; None where NumPy is to compute it.
 
     ``usual`` says that this computed the function of ``data``.
     """

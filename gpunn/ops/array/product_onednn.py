@@ -12,6 +12,8 @@ from gpunn.cpu import onednn
 
 _NANOSECONDS = 0.02  # of a product and its sum, about
 _LEAST_PRODUCTS = 1 << 22  # with fewer the call takes longer than is gained
+_FEW = 4  # rows or columns, with which BLAS, that reads a matrix once, is faster
+_MOST_AXES = 12  # of oneDNN
 _A, _B, _Y = 1, 33, 17
 
 
@@ -19,11 +21,13 @@ def takes(a: Array, b: Array) -> bool:
     """True for large matrices, or stacks, of float32 on the CPU where the library is, unless kernels are emulated."""
     if a.ndim < 2 or b.ndim < 2 or a.size * b.shape[-1] < _LEAST_PRODUCTS or b.dtype != a.dtype:
         return False
-    return b.size > 0 and onednn.takes(a) and not cuda.takes(a)
+    if a.shape[-2] < _FEW or b.shape[-1] < _FEW or max(a.ndim, b.ndim) > _MOST_AXES or b.size == 0:
+        return False
+    return onednn.takes(a) and not cuda.takes(a)
 
 
 def multiply(a: Array, b: Array, out: Array | None = None) -> Array:
-    """``a @ b``, written to ``out`` if that is given."""
+    """``a @ b``, written to ``out`` if that is given, which lies apart from both."""
     axes = max(a.ndim, b.ndim)
     a, b = (each.reshape((1,) * (axes - each.ndim) + each.shape) for each in (a, b))
     shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])

@@ -48,7 +48,7 @@ def statistics(x: Array, parts: tuple[int, ...], axis: int) -> tuple[Array, Arra
     """Mean and biased variance over the pixels and over ``axis`` of ``parts``, into which N times C is split, wide.
 
     None where a mean is so far beyond its standard deviation that the mean of the squares, less the square of the mean,
-    has too few digits.
+    has too few digits, or one of them is not finite.
     """
     rows = np.ascontiguousarray(x).reshape(prod(x.shape[:2]), -1)
     squares = np.empty(len(rows), rows.dtype)
@@ -56,11 +56,13 @@ def statistics(x: Array, parts: tuple[int, ...], axis: int) -> tuple[Array, Arra
     def block(part: slice) -> None:
         squares[part] = row_dots(np, rows[part], rows[part])
 
-    each_thread(block, len(rows), pays=rows.size > _WORTH_THREADS)
-    count = parts[axis] * rows.shape[1]
-    mean, square = (a.reshape(parts).sum(axis, dtype=np.float64) / count for a in (_row_sums(rows), squares))
-    var = square - mean * mean
-    return (mean, var) if (mean * mean <= _NEAR_OF_SQUARES * var).all() else None
+    with np.errstate(over="ignore", invalid="ignore"):
+        each_thread(block, len(rows), pays=rows.size > _WORTH_THREADS)
+        count = parts[axis] * rows.shape[1]
+        mean, square = (a.reshape(parts).sum(axis, dtype=np.float64) / count for a in (_row_sums(rows), squares))
+        var = square - mean * mean
+        near = (mean * mean <= _NEAR_OF_SQUARES * var) & (square < np.inf)
+    return (mean, var) if near.all() else None
 
 
 @unbuffered
@@ -91,7 +93,7 @@ def sums(g: Array, x: Array, mean: Array, root: Array) -> tuple[Array, Array]:
 def _row_sums(rows: Array) -> Array:
     if rows.shape[1] > _LONGEST:
         return row_sums(np, rows)
-    return rows_onednn.row_sums(np.ascontiguousarray(rows), rows.size * _NANOSECONDS)
+    return rows_onednn.row_sums(rows, rows.size * _NANOSECONDS)
 
 
 def _run(make: Any, x: Array, *others: Array) -> None:

@@ -17,9 +17,7 @@ from gpunn.cpu.blas import matmul
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _SHORT = 512  # elements that BLAS adds with a rounding that does not matter; NumPy adds the sums of so many by halves
-_LONG = 4096  # the same of products
-_MANY = 501  # results; with fewer NumPy lets no other thread run
-_WORTH_OTHERS = 1 << 17  # elements, which take long enough to let others run
+_LONG = 1024  # the same of products; for 500 results and fewer, as few long rows have, NumPy lets no other thread run
 _FEW = 64  # elements that are not worth a call of BLAS each; longer rows are read from memory faster one by one
 
 
@@ -68,12 +66,11 @@ def row_dots(xp: Any, a: Array, b: Array) -> Array:
     size = a.shape[1]
     if xp is not np or size < _FEW:
         return row_sums(xp, a * b)
-    most = _LONG if a.size < _WORTH_OTHERS else min(_LONG, a.size // _MANY)
-    if size <= most:
+    if size <= _LONG:
         return np.vecdot(a, b)
-    part = _divisor(size, most)
+    part = _divisor(size, _LONG)
     if not part:
-        whole = size // most * most
+        whole = size // _LONG * _LONG
         return row_dots(np, a[:, :whole], b[:, :whole]) + row_dots(np, a[:, whole:], b[:, whole:])
     return np.vecdot(a.reshape(len(a), -1, part), b.reshape(len(b), -1, part)).sum(1)
 

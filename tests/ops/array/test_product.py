@@ -148,3 +148,8 @@ def test_only_large_products_of_matrices_of_float32_are_onednns():
     assert not product_onednn.takes(np.ones((1, 1 << 22), np.float32), np.ones(1 << 22, np.float32))
     assert not product_onednn.takes(np.ones((1 << 22, 0), np.float32), np.ones((0, 1 << 22), np.float32))
     np.testing.assert_array_equal(of_stacks(large, large), 256)
+    deep = large.reshape((1,) * 11 + large.shape)  # oneDNN has 12 axes
+    np.testing.assert_array_equal(of_stacks(deep, large), np.full(deep.shape, 256))
+    long = np.ones((1 << 20, 8), np.float32)
+    assert not product_onednn.takes(long, np.ones((8, 1), np.float32))
+    assert not product_onednn.takes(np.ones((1, 1 << 20), np.float32), long)

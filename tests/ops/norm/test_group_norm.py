@@ -110,6 +110,14 @@ def test_a_large_mean_does_not_swallow_the_variance(run, rng):
     np.testing.assert_allclose(run(ops.group_norm, x, 2)[2], np.float64(x).reshape(2, 2, -1).var(2), rtol=2e-4)
 
 
+def test_squares_that_overflow_are_not_formed_of_a_large_mean(run, rng):
+    x = (5e18 * (1 + 0.01 * rng.standard_normal((2, 4, 16, 16)))).astype(np.float32)
+    y, _, var = run(ops.group_norm, x, 2)
+    wide = x.astype(float).reshape(2, 2, -1)
+    np.testing.assert_allclose(var, wide.var(2), rtol=1e-4)
+    np.testing.assert_allclose(y.reshape(wide.shape).std(2), 1, rtol=1e-4)
+
+
 def test_no_example_gives_none(run):
     x = np.zeros((0, 4, 3), np.float32)
     y, mean, var = run(ops.group_norm, x, 2)

@@ -1,5 +1,6 @@
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 # Before NumPy and PyTorch are loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -7,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import peer
 import pytest
 import report
+import turns
 
 from gpunn.cli.output import table
 
@@ -17,13 +19,18 @@ def pytest_addoption(parser) -> None:
     group = parser.getgroup("gpunn")
     group.addoption("--only", default="", metavar="PATTERN", help="jobs whose name or shape matches, as *PATTERN*")
     group.addoption("--side", choices=peer.SIDES, default="", help="one library alone, by the time on the wall")
+    group.addoption("--turns", metavar="FOLDER", help="with another process that has the other side and this folder")
     group.addoption("--seconds", type=float, default=0.25, help="of measuring, for each side of a job")
 
 
 def pytest_configure(config) -> None:
     option = config.getoption
-    config.stash[settings] = peer.Settings(option("only"), option("side"), option("seconds"))
-    if peer.threads() > 1 and not option("side"):
+    side, folder = option("side"), option("turns")
+    if folder and not side:
+        raise pytest.UsageError("--turns: wants --side gpunn or --side peer")
+    both = turns.meet(Path(folder), first=side == peer.SIDES[0]) if folder else None
+    config.stash[settings] = peer.Settings(option("only"), side, option("seconds"), both)
+    if peer.threads() > 1 and not side:
         raise pytest.UsageError("OMP_NUM_THREADS: more than 1 thread wants --side gpunn or --side peer, a process each")
 
 

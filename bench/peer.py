@@ -6,7 +6,7 @@ function that takes them, where it computes, and returns what is timed.
 On the CPU the two take turns in one process, with one thread, and what counts is the processor's time, which other
 programs disturb little. With more threads, the number of which is OMP_NUM_THREADS, each side wants a process of its own
 (``--side gpunn``, ``--side peer``), for in one process the threads of one that wait disturb the other; what counts then
-is the time on the wall.
+is the time on the wall. Two such processes take turns if they are given the same empty folder (``--turns``).
 
 On a GPU (CuPy arrays for gpunn, CUDA tensors for PyTorch) CUDA events time, each side by itself, and the inputs go
 round: as many copies of them as are three times the L2 cache, so that no run finds its own in there.
@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
+from turns import Turns
 
 import gpunn
 from gpunn import backend, tensor
@@ -54,6 +55,8 @@ _SECONDS = 0.25  # of measuring, for each side of a job
 _LEAST_ROUNDS, _MOST_ROUNDS = 3, 40
 _LONG = 0.1  # seconds of a run that warms up enough, the first time
 _A_ROUND = 2e-3  # at least so many seconds, on the CPU: a clock takes about 1e-6
+_A_TURN = 30e-3  # the same where the other side's round is another process's
+_WARM_UP_OF_A_TURN = 5e-3  # seconds, after that process's turn; at most, of a run
 _LAUNCHES_A_ROUND = 20  # on a GPU: the events around them cost some microseconds too
 _MOST_COPIES, _MOST_COPIED_BYTES = 64, 4 << 30
 
@@ -121,11 +124,15 @@ torch: Any = _PyTorch()
 
 @dataclass
 class Settings:
-    """What is asked of a session, and what its jobs took: the seconds of each round, by job and shape, then side."""
+    """What is asked of a session, and what its jobs took: the seconds of each round, by job and shape, then side.
+
+    A side that is ``alone`` here may have ``turns`` with the process of the other.
+    """
 
     only: str = ""
     alone: str = ""
     seconds: float = _SECONDS
+    turns: Turns | None = None
     taken: dict[tuple[str, str], dict[str, list[float]]] = field(default_factory=dict)
 
     def asks_for(self, job: str, shape: str) -> bool:
@@ -196,16 +203,21 @@ class Bench:
     ) -> list[float]:  # fmt: skip
         """The seconds of this side of a job on the CPU: it is timed when the first side is asked for, for both."""
         if job not in self.settings.taken:
-            alone = self.side if self.device == "gpu" else self.settings.alone
-            self.settings.taken[job] = time_in_turn(
-                {
-                    side: prepare(*(moved_to(place("cpu", side, peer_name), a) for a in given))
-                    for side, prepare in sides.items()
-                    if prepare and alone in ("", side) and not why_not("cpu", side, peer_name)
-                },
-                timer,
-                self.settings.seconds,
-            )
+            settings, runs = self.settings, {}
+            alone = self.side if self.device == "gpu" else settings.alone
+            there = [side for side, prepare in sides.items() if prepare and not why_not("cpu", side, peer_name)]
+            turns = settings.turns if len(there) == len(SIDES) else None
+
+            def prepare() -> float:
+                for side in there:
+                    if alone in ("", side):
+                        runs[side] = sides[side](*(moved_to(place("cpu", side, peer_name), a) for a in given))
+                return 0.0
+
+            if turns:
+                turns.begin()
+            _take(turns, prepare)
+            settings.taken[job] = time_in_turn(runs, timer, settings.seconds, turns)
         return self.settings.taken[job][self.side]
 
     def training(
@@ -274,32 +286,51 @@ def quartiles(seconds: Sequence[float]) -> list[float]:
     return [float(value) for value in np.quantile(seconds, [0.25, 0.75])]
 
 
-def time_in_turn(runs: Mapping[str, Run], timer: Callable[[], float], seconds: float) -> dict[str, list[float]]:
-    """The seconds of a run in each round, by side; in a round each side runs, so often that the timer can tell."""
-    often = {}
-    for side, run in runs.items():
-        for _ in range(1 + _WARM_UP_RUNS):
-            start = timer()
-            run()
-            once = timer() - start
-            if once > _LONG:
-                break
-        often[side] = max(1, round(_A_ROUND / max(once, 1e-7)))
+def time_in_turn(
+    runs: Mapping[str, Run], timer: Callable[[], float], seconds: float, turns: Turns | None = None
+) -> dict[str, list[float]]:  # fmt: skip
+    """The seconds of a run in each round, by side; in a round each side runs, so often that the timer can tell.
+
+    With ``turns`` a round of the other process follows each.
+    """
+    round_seconds = _A_TURN if turns else _A_ROUND
+    once, often = {}, {}
     found: dict[str, list[float]] = {side: [] for side in runs}
 
-    def take_turns() -> None:
+    def warm_up() -> float:
         for side, run in runs.items():
-            times = range(often[side])
-            start = timer()
-            for _ in times:
-                run()
-            found[side].append((timer() - start) / len(times))
+            for _ in range(1 + _WARM_UP_RUNS):
+                once[side] = _seconds(run, 1, timer)
+                if once[side] > _LONG:
+                    break
+            often[side] = max(1, round(round_seconds / max(once[side], 1e-7)))
+        return 0.0
 
-    take_turns()
-    rounds = rounds_for(max(found[side][0] * often[side] for side in runs), seconds)
-    for _ in range(rounds - 1):
-        take_turns()
+    def take_turns() -> float:
+        for side, run in runs.items():
+            if turns and once[side] < _LONG:
+                _seconds(run, math.ceil(_WARM_UP_OF_A_TURN / max(once[side], 1e-7)), timer)
+            found[side].append(_seconds(run, often[side], timer))
+        return max(times[-1] * often[side] for side, times in found.items())
+
+    _take(turns, warm_up)
+    longest = _take(turns, take_turns)
+    for _ in range(rounds_for(longest, seconds) - 1):
+        _take(turns, take_turns)
     return found
+
+
+def _seconds(run: Run, often: int, timer: Callable[[], float]) -> float:
+    """Of one run, in the mean."""
+    times = range(often)
+    start = timer()
+    for _ in times:
+        run()
+    return (timer() - start) / often
+
+
+def _take(turns: Turns | None, work: Callable[[], float]) -> float:
+    return turns.take(work) if turns else work()
 
 
 def time_with_events(runs: Sequence[Run], elapsed: Callable[[Run], float], seconds: float) -> list[float]:

@@ -200,20 +200,11 @@ def headline(result: dict[str, Any]) -> str:
 
 
 def merged(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One result of several: where a side of a job is in more than one, the medians of its medians and quartiles."""
-    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for result in results:
-        for one in result["benchmarks"]:
-            about = one["extra_info"]
-            groups.setdefault(tuple(about[name] for name in ("device", "job", "shape", "side")), []).append(about)
-    benchmarks = []
-    for group in groups.values():
-        seconds = statistics.median(about["seconds"] for about in group)
-        quartiles = [statistics.median(about["quartiles"][place] for about in group) for place in (0, 1)]
-        benchmarks.append({"extra_info": group[0] | {"seconds": seconds, "quartiles": quartiles}})
-    machine = results[-1]["machine_info"]
+    """One result of several, each of which has other sides of the jobs."""
+    benchmarks = [one for result in results for one in result["benchmarks"]]
     libraries = {name: None for result in results for name in result["machine_info"]["libraries"]}
-    return results[0] | {"machine_info": machine | {"libraries": [*libraries]}, "benchmarks": benchmarks}
+    machine = results[-1]["machine_info"] | {"libraries": [*libraries]}
+    return results[0] | {"machine_info": machine, "benchmarks": benchmarks}
 
 
 LEAST_SPREAD = 0.05

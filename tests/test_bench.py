@@ -1,9 +1,11 @@
 """The benchmarks' own arithmetic and their table, on made-up numbers; a GPU is played by a fake."""
 
+import contextlib
 import importlib
 import importlib.util
 import itertools
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -104,6 +106,138 @@ def test_a_round_of_what_is_short_has_many_runs(peer):
     ran.clear()
     peer.time_in_turn({"gpunn": run("a", 5.0)}, lambda: now[0], 0.01)
     assert ran == ["a"] * 4  # one warms up
+
+
+# ---- turns of two processes -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def meeting(peer, monkeypatch, tmp_path):
+    """Runs two functions in threads, each of which gets its end of a meeting and the list that both write to."""
+    turns = imported("turns", monkeypatch)
+    monkeypatch.setattr(turns, "_rest", lambda: None)
+
+    def run(first, second):
+        seen = []
+
+        def one(work, is_first):
+            end = turns.meet(tmp_path, is_first)
+            with contextlib.closing(end):
+                return work(end, seen)
+
+        with ThreadPoolExecutor() as pool:
+            found = [pool.submit(one, first, True), pool.submit(one, second, False)]
+            return *(future.result(timeout=30) for future in found), seen
+
+    return run
+
+
+def turn(end, seen, name, seconds, times=3):
+    def work():
+        seen.append(name)
+        return seconds
+
+    end.begin()
+    return [end.take(work) for _ in range(times)]
+
+
+def test_two_processes_take_turns(meeting):
+    first, second, seen = meeting(
+        lambda end, seen: turn(end, seen, "a", 0.5), lambda end, seen: turn(end, seen, "b", 0.25)
+    )
+    assert seen == ["a", "b"] * 3
+    assert first == [0.5] * 3 == second  # the longer of both
+
+
+@pytest.mark.parametrize("fails", [0, 1])
+@pytest.mark.parametrize("at", [0, 1])
+def test_where_a_job_fails_the_other_process_goes_on(meeting, fails, at):
+    def failing(end, seen):
+        end.begin()
+        for _ in range(at):
+            end.take(lambda: 1.0)
+        with pytest.raises(ZeroDivisionError):
+            end.take(lambda: 1 / 0)
+        return turn(end, seen, "failed before", 0.5)
+
+    def going_on(end, seen):
+        alone = turn(end, [], "", 0.25)
+        return alone, turn(end, seen, "went on", 0.125)
+
+    works = [going_on, failing] if fails else [failing, going_on]
+    *found, seen = meeting(*works)
+    assert found[fails] == [0.5] * 3
+    assert found[1 - fails] == ([1.0] * at + [0.25] * (3 - at), [0.5] * 3)
+    assert seen == ["went on" if fails else "failed before", "failed before" if fails else "went on"] * 3
+
+
+@pytest.mark.parametrize("ends", [0, 1])
+def test_where_a_process_ends_the_other_goes_on(meeting, ends):
+    works = [lambda end, seen: turn(end, seen, "a", 0.5, 1), lambda end, seen: turn(end, seen, "b", 0.25, 3)]
+    *found, seen = meeting(*(works[::-1] if ends else works))
+    assert found[1 - ends][0] == 0.5
+    assert found[1 - ends][-1] == 0.25
+    assert (seen.count("a"), seen.count("b")) == (1, 3)
+
+
+def test_nobody_comes(peer, monkeypatch, tmp_path):
+    turns = imported("turns", monkeypatch)
+    monkeypatch.setattr(turns, "_PATIENCE", 0.01)
+    for first in (False, True):
+        with pytest.raises(TimeoutError):
+            turns.meet(tmp_path, first)
+
+
+def test_a_turn_ends_when_the_process_is_at_rest(peer, monkeypatch):
+    turns = imported("turns", monkeypatch)
+    used = itertools.chain([0.0, 2.0, 4.0, 4.0], itertools.repeat(9.0))
+    looks = []
+    monkeypatch.setattr(turns.time, "process_time", lambda: next(used))
+    monkeypatch.setattr(turns.time, "sleep", looks.append)
+    turns._rest()
+    assert len(looks) == 3
+    monkeypatch.setattr(turns.time, "process_time", itertools.count().__next__)
+    turns._rest()  # of threads that never rest
+    assert len(looks) == 3 + turns._MOST_LOOKS
+
+
+class FakeTurns:
+    """The other process takes as long as is said."""
+
+    def __init__(self, theirs):
+        self.theirs, self.taken = theirs, 0
+        self.begun = 0
+
+    def begin(self):
+        self.begun += 1
+
+    def take(self, work):
+        self.taken += 1
+        return max(work(), self.theirs)
+
+
+def test_a_side_alone_takes_turns(peer):
+    """The rounds are as many as the slower side has, of a turn's length, each after some runs that are not timed."""
+    now, ran = [0.0], []
+
+    def run():
+        now[0] += 1e-3
+        ran.append(now[0])
+
+    turns = FakeTurns(0.1)
+    found = peer.time_in_turn({"gpunn": run}, lambda: now[0], 0.5, turns)
+    assert found == {"gpunn": pytest.approx([1e-3] * 5)}
+    assert turns.taken == 1 + 5
+    assert len(ran) == 3 + 5 * (5 + 30)
+    settings = peer.Settings(alone="gpunn", turns=turns, seconds=0.0)
+    bench = peer.Bench(FakeBenchmark, "cpu", "gpunn", settings)
+    assert {name for name, _ in measured(bench, peer_name="scikit-image", timer=ticks())} == {"gpunn"}
+    assert turns.begun == 1
+    bench.measure("gpunn's", "own", [np.ones(1)], lambda x: lambda: None, None, peer_name="scikit-image", timer=ticks())
+    assert turns.begun == 1  # the other process has no such job
+
+
+# ---- what is asked for, and where -----------------------------------------------------------------------------------
 
 
 def test_only_what_is_asked_for(peer):

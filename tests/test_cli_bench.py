@@ -36,9 +36,14 @@ class Fake:
         self.jobs, self.failed = dict(JOBS), []
         self.calls: list[tuple[list[str], int]] = []
 
-    def __call__(self, options: list[str], threads: int, on_line: Any) -> list[str]:
-        self.calls.append((options, threads))
+    def __call__(self, each: list[list[str]], threads: int, on_line: Any) -> list[str]:
+        for options in each:
+            self.calls.append((options, threads))
+            self.write(options, threads)
         on_line(0.5, "a job")
+        return self.failed
+
+    def write(self, options: list[str], threads: int) -> None:
         given = dict(option.partition("=")[::2] for option in options if option.startswith("--"))
         sides = [given["--side"]] if "--side" in given else ["gpunn", "peer"]
         if not importlib.util.find_spec("torch"):
@@ -52,7 +57,6 @@ class Fake:
         commit = {"id": "0123456789abcdef", "dirty": False}
         result = {"machine_info": machine, "commit_info": commit, "datetime": "2026-01-02T03:04:05"}
         Path(given["--benchmark-json"]).write_text(json.dumps(result | {"benchmarks": benchmarks}))
-        return self.failed
 
 
 @pytest.fixture
@@ -89,6 +93,19 @@ def test_a_job_is_measured(command: Command, monkeypatch: pytest.MonkeyPatch) ->
     assert one["extra_info"]["rounds"] == 3
 
 
+@pytest.mark.peer
+def test_two_processes_measure_a_job(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pytest_benchmark")
+    pytest.importorskip("torch")
+    monkeypatch.setattr(bench, "_TRAINING", "cpu- and bench_training and digits and bench_loss.py")
+    code, out, err = command("bench", "--only", "cross*digits", "--threads", 2, "--json", "r.json")
+    assert (code, err) == (0, "")
+    assert "; 2 threads (" in out
+    both = [one["extra_info"] for one in json.loads(Path("r.json").read_text())["benchmarks"]]
+    assert [one["side"] for one in both] == ["gpunn", "peer"]
+    assert len({one["rounds"] for one in both}) == 1  # as they took turns
+
+
 @pytest.mark.slow
 def test_every_benchmark_runs(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """But for those that take long however little is asked."""
@@ -108,10 +125,12 @@ def test_what_fails_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     (tmp_path / "test_a.py").write_text("def test_a():\n    assert 1 == 2\n\n\ndef test_b():\n    pass\n")
     monkeypatch.setattr(bench, "shipped", lambda name: tmp_path)
     lines: list[tuple[float, str]] = []
-    told = bench._run([], 2, lambda part, name: lines.append((part, name)))
+    told = bench._run([["-k", "test_b"], []], 2, lambda part, name: lines.append((part, name)))
     assert told == ["FAILED test_a.py::test_a - assert 1 == 2"]
-    assert lines == [(0.5, "test_a"), (1.0, "test_b")]
-    (ended,) = bench._run(["--nonsense"], 1, lambda part, name: None)
+    assert lines == [(1.0, "test_b")]
+    assert bench._run([[], ["-k", "test_b"]], 2, lambda part, name: lines.append((part, name))) == told
+    assert lines[1:] == [(0.5, "test_a"), (1.0, "test_b")]
+    (ended,) = bench._run([["--nonsense"]], 1, lambda part, name: None)
     assert ended.startswith("pytest ended with 4: ")
     assert "--nonsense" in ended
 
@@ -143,8 +162,10 @@ def test_threads_want_a_process_for_each_library(fake: Fake, command: Command) -
     assert command("bench", "--threads", 2).code == 0
     assert command("bench", "--threads", 2, "--full").code == 0
     sides = [option for options, threads in fake.calls for option in options if option.startswith("--side")]
-    assert sides == ["--side=gpunn", "--side=peer"] * 4
+    assert sides == ["--side=gpunn", "--side=peer"] * 2
     assert {threads for _, threads in fake.calls} == {2}
+    turns = [option for options, _ in fake.calls for option in options if option.startswith("--turns=")]
+    assert turns[0] == turns[1] != turns[2] == turns[3]
     assert fake.calls[-1][0][:4] == ["-k", "cpu-", "--only=", "--seconds=1.0"]
 
 

@@ -8,8 +8,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 import typer
 
@@ -24,7 +25,6 @@ SLOWER = 3
 
 _QUICK, _FULL = 0.2, 1.0  # seconds of measuring, for each side of a job
 _TRAINING, _ALL = "cpu- and (training or ceilings)", "cpu-"  # as pytest's -k has them
-_FULL_TURNS = 3  # of each library, where each has a process of its own
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -59,9 +59,9 @@ def add_to(app: typer.Typer) -> None:
         """Measure gpunn on the CPU, beside PyTorch where that is installed.
 
         A training job goes forward and backward through public calls. With one thread the libraries take turns in one
-        process, and the processor's time counts; with more each has a process of its own, in turn, and the time on the
-        wall counts. The table has medians, how far the quartiles lie from them, the ratio of gpunn's time to
-        PyTorch's, and what part of its time gpunn needs at this machine's ceilings of copying and multiplying.
+        process, and the processor's time counts; with more each has a process of its own, these take turns, and the
+        time on the wall counts. The table has medians, how far the quartiles lie from them, the ratio of gpunn's time
+        to PyTorch's, and what part of its time gpunn needs at this machine's ceilings of copying and multiplying.
         With GPUNN_ONEDNN=off gpunn computes without oneDNN.
 
         With --compare the exit code is 3 if a job became slower beyond the spread. The option --json that prints the
@@ -115,45 +115,63 @@ def _check_packages(*needed: str) -> None:
 def _measure(report: Any, full: bool, only: str, threads: int) -> tuple[dict[str, Any], list[str]]:
     """The result of all processes in one, and which benchmarks failed."""
     sides = ["gpunn", *(["peer"] if _is_installed("torch") else [])]
-    turns = [[f"--side={side}"] for side in sides] * (_FULL_TURNS if full else 1) if threads > 1 else [[]]
     options = ["-k", _ALL if full else _TRAINING, f"--only={only}", f"--seconds={_FULL if full else _QUICK}"]
-    results, failed = [], []
     with tempfile.TemporaryDirectory() as folder, measuring() as on_job:
-        for turn, side in enumerate(turns):
-            file = Path(folder) / f"{turn}.json"
-
-            def on_line(part: float, name: str, turn: int = turn) -> None:
-                on_job((turn + part) / len(turns), name)
-
-            failed += _run([*options, *side, f"--benchmark-json={file}"], threads, on_line)
-            if file.exists():
-                results.append(json_module.loads(file.read_text(encoding="utf-8")))
+        files = [Path(folder) / f"{side}.json" for side in (sides if threads > 1 else ["both"])]
+        each = [[*options, f"--benchmark-json={file}"] for file in files]
+        if threads > 1:
+            turns = [f"--turns={folder}"] if len(sides) > 1 else []
+            each = [[*those, f"--side={side}", *turns] for those, side in zip(each, sides, strict=True)]
+        failed = _run(each, threads, on_job)
+        results = [json_module.loads(file.read_text(encoding="utf-8")) for file in files if file.exists()]
     if not results:
         raise RuntimeError("\n".join(failed))
     return report.merged(results), failed
 
 
-def _run(options: Sequence[str], threads: int, on_line: Callable[[float, str], None]) -> list[str]:
-    """Run pytest in ``bench/``; ``on_line`` gets the part that is done and the benchmark. Gives what failed."""
+def _run(each: Sequence[Sequence[str]], threads: int, on_line: Callable[[float, str], None]) -> list[str]:
+    """Run pytest in ``bench/`` with the options of ``each`` at once, and give what failed.
+
+    ``on_line`` gets the part of the first that is done and its benchmark.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     environment |= dict.fromkeys(_THREADS, str(threads)) | {"PYTHONUNBUFFERED": "1"}
     here = str(Path(__file__).parents[2])  # this gpunn, wherever the process starts
     environment["PYTHONPATH"] = os.pathsep.join([here, *filter(None, [environment.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-p", "no:xdist", *options]
-    told: list[str] = []
-    with subprocess.Popen(
-        command, cwd=shipped("bench"), env=environment, text=True, encoding="utf-8", errors="replace",
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
+    command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    told: list[list[str]] = [[] for _ in each]
+    with ExitStack() as stack:
+        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in each[1:]]
+        outputs: list[int | IO[bytes]] = [subprocess.PIPE, *files]
+        processes: list[subprocess.Popen[bytes]] = []
         try:
-            for line in process.stdout:
-                told.append(line.rstrip())
-                if done := re.match(r"\S+::(.*) [A-Z]+ .*\[ *(\d+)%\]", told[-1]):
+            for options, output in zip(each, outputs, strict=True):
+                whole = [*command, *options]
+                process = subprocess.Popen(
+                    whole, cwd=shipped("bench"), env=environment, stdout=output, stderr=subprocess.STDOUT
+                )
+                processes.append(stack.enter_context(process))
+            assert processes[0].stdout is not None
+            for line in map(_text, processes[0].stdout):
+                told[0].append(line)
+                if done := re.match(r"\S+::(.*) [A-Z]+ .*\[ *(\d+)%\]", line):
                     on_line(int(done[2]) / 100, done[1])
+            for process, file, lines in zip(processes[1:], files, told[1:], strict=True):
+                process.wait()
+                file.seek(0)
+                lines += map(_text, file)
         except BaseException:
-            process.kill()
+            for process in processes:
+                process.kill()
             raise
+    return [line for process, lines in zip(processes, told, strict=True) for line in _failed(process, lines)]
+
+
+def _text(line: bytes) -> str:
+    return line.decode("utf-8", "replace").rstrip()
+
+
+def _failed(process: subprocess.Popen[bytes], told: Sequence[str]) -> list[str]:
     failed = [line for line in told if line.startswith(("FAILED ", "ERROR "))]
     if process.returncode > 1:  # what ended it is no benchmark
         failed += [f"pytest ended with {process.returncode}: {' / '.join(filter(None, told[-5:]))}"]

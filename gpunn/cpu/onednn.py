@@ -24,6 +24,9 @@ from gpunn.errors import ArgumentError, PackageError, ShapeError, check, fail
 FORWARD, BACKWARD = 64, 128
 """Kinds of propagation: of training, both."""
 
+ACCUMULATE = 0
+"""A step of a Description: add what is there."""
+
 _ANY = 1
 _FLOAT32, _UINT8, _INT32 = 3, 6, 4
 _DTYPE = np.dtype(np.float32)
@@ -118,7 +121,8 @@ class Description:
     """A primitive's description: of ``dnnl_<name>_primitive_desc_create`` with ``arguments``, a Layout among them.
 
     ``then`` is done to each result: operations, as oneDNN numbers them, with an array of that Layout, or, with None,
-    functions of one argument. Raises NotServed if oneDNN has no implementation, or nothing but that for reference.
+    functions of one argument, or ``ACCUMULATE``, which adds what the result's array held before. Raises NotServed if
+    oneDNN has no implementation, or nothing but that for reference.
     """
 
     def __init__(self, name: str, *arguments: Any, then: Sequence[tuple[int, Layout | None]] = ()) -> None:
@@ -167,7 +171,10 @@ def _append(library: Library, attributes: Any, then: Sequence[tuple[int, Layout 
     operations = library.new("post_ops_create")
     try:
         for kind, layout in then:
-            if layout is None:
+            if kind == ACCUMULATE:
+                add = library.c.dnnl_post_ops_append_sum
+                status = add(operations, ctypes.c_float(1), ctypes.c_int(0), ctypes.c_int(0))
+            elif layout is None:
                 zero = ctypes.c_float(0)
                 status = library.c.dnnl_post_ops_append_eltwise(operations, ctypes.c_int(kind), zero, zero)
             else:

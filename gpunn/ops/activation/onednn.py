@@ -7,6 +7,8 @@ infinite then; of a NaN they are NaN: where all results are finite they are righ
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from gpunn import cuda
@@ -42,13 +44,18 @@ def forward(name: str, x: Array) -> Array | None:
     if not takes(x, _LEAST_OF_RELU if name == "relu" else _LEAST_SIZE):
         return None
     y, x = np.empty(x.shape, x.dtype), np.ascontiguousarray(x)
+
     work = x.size * _NANOSECONDS
     if name == "relu" and not is_finite(x, work):
         return None
-    if name == "silu":
-        onednn.run(work, _gated, (x.size,), x, _ZERO, x, y)
-    else:
-        onednn.run(work, _forward, (*_ALGORITHMS[name], x.size), x, y)
+
+    def block(x: Array, y: Array) -> None:
+        if name == "silu":
+            onednn.run(0, _gated, (x.size,), x, _ZERO, x, y)
+        else:
+            onednn.run(0, _forward, (*_ALGORITHMS[name], x.size), x, y)
+
+    _each_thread(block, x, y)
     return y if name in _OF_Y or is_finite(y, work) else None
 
 
@@ -60,16 +67,23 @@ def backward(name: str, gy: Array, data: Array, usual: bool = False) -> Array | 
     if not takes(data):
         return None
     gx, data, gy = np.empty(gy.shape, gy.dtype), np.ascontiguousarray(data), np.ascontiguousarray(gy)
-    # Each thread calls for itself: where oneDNN shares the work out, only the caller's stack lies where this is fast.
-    flat = [a.reshape(-1) for a in (data, gy, gx)]
 
-    def block(part: slice) -> None:
-        own = [a[part] for a in flat]
-        onednn.run(0, _backward, (*_ALGORITHMS[name], own[0].size), *own)
+    def block(data: Array, gy: Array, gx: Array) -> None:
+        onednn.run(0, _backward, (*_ALGORITHMS[name], gx.size), data, gy, gx)
 
-    each_thread(block, gx.size, pays=gx.size > _WORTH_THREADS)
+    _each_thread(block, data, gy, gx)
     known = name in _OF_Y or (usual and name != _HUGE)
     return gx if known or is_finite(gx, gx.size * _NANOSECONDS) else None
+
+
+def _each_thread(work: Callable[..., object], *arrays: Array) -> None:
+    """``work`` with the elements of ``arrays``, in each thread with a part of them.
+
+    Each calls oneDNN for itself: where that shares the work out, only the caller's stack lies where it is fast.
+    """
+    flat = [a.reshape(-1) for a in arrays]
+    size = flat[0].size
+    each_thread(lambda part: work(*[a[part] for a in flat]), size, pays=size > _WORTH_THREADS)
 
 
 def _forward(algorithm: int, alpha: float, size: int) -> onednn.Job:

@@ -17,7 +17,7 @@ import numpy as np
 from gpunn import cuda
 from gpunn.backend import Array, accumulation_dtype, check_array, device_of, operands
 from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError, check, fail
-from gpunn.ops.shared.checks import check_shape
+from gpunn.ops.shared.checks import are_below, check_shape
 
 
 def embedding(indices: Array, weight: Array) -> Array:
@@ -36,13 +36,14 @@ def embedding(indices: Array, weight: Array) -> Array:
         fail(DtypeError, op, "indices must be integers", dtype=str(indices.dtype))
     places = {"indices": device_of(indices), "weight": device_of(weight)}
     check(len(set(places.values())) == 1, DeviceError, op, "indices and weight must be on one device", **places)
-    wrong = (indices < 0) | (indices >= len(weight))
+    if not are_below(indices, len(weight)):
+        wrong = (indices < 0) | (indices >= len(weight))
 
-    def report() -> None:
-        first = int(indices.reshape(-1)[int(wrong.argmax())])
-        check(False, ArgumentError, op, f"indices must lie in 0 to {len(weight) - 1}", index=first)
+        def report() -> None:
+            first = int(indices.reshape(-1)[int(wrong.argmax())])
+            check(False, ArgumentError, op, f"indices must lie in 0 to {len(weight) - 1}", index=first)
 
-    cuda.alarm(wrong.any(), report)
+        cuda.alarm(wrong.any(), report)
     return weight.take(indices, 0)
 
 
@@ -54,28 +55,36 @@ def embedding_backward(gy: Array, indices: Array, rows: int, padding_idx: int | 
     flat = indices.reshape(-1)
     # NumPy sorts short integers in a time that does not grow with their number's logarithm.
     order = xp.argsort(flat.astype(np.uint16) if rows <= 1 << 16 else flat, kind="stable")
-    g = gy.reshape(indices.size, gy.shape[-1]).astype(accumulation_dtype(gy.dtype), copy=False)
     flat = flat[order]
     if padding_idx is not None:
         kept = flat != padding_idx
         flat, order = flat[kept], order[kept]
-    out = xp.zeros((rows, gy.shape[-1]), g.dtype)
-    if flat.size:
-        g = g.take(order, 0)
-        starts = _sum_runs(xp, flat, g)
-        out[flat[starts]] = g.take(starts, 0)
+    g, out = gy.reshape(indices.size, gy.shape[-1]), xp.zeros((rows, gy.shape[-1]), accumulation_dtype(gy.dtype))
+    begins = xp.ones(len(flat), bool)
+    xp.not_equal(flat[1:], flat[:-1], out=begins[1:])
+    starts = xp.flatnonzero(begins)
+    out[flat[starts]] = g.take(order[starts], 0)
+    if len(starts) < len(flat):
+        repeated = ~begins
+        repeated[:-1] |= repeated[1:]
+        flat, order, begins = flat[repeated], order[repeated], begins[repeated]
+        summed = g.take(order, 0).astype(out.dtype, copy=False)
+        starts = _sum_runs(xp, begins, summed)
+        out[flat[starts]] = summed.take(starts, 0)
     return out.astype(gy.dtype, copy=False)
 
 
-def _sum_runs(xp: Any, indices: Array, g: Array) -> Array:
-    """Add the rows of ``g`` of each run of equal ``indices`` to the first of them, by halves; the places of these."""
-    begins = xp.ones(len(indices), bool)
-    xp.not_equal(indices[1:], indices[:-1], out=begins[1:])
+def _sum_runs(xp: Any, begins: Array, g: Array) -> Array:
+    """Add the rows of ``g`` of each run, which ``begins`` where it is true, to the first of them, by halves.
+
+    Gives the places of these.
+    """
     starts = xp.flatnonzero(begins)
-    place = xp.arange(len(indices)) - starts[xp.cumsum(begins) - 1]
+    place = xp.arange(len(begins)) - starts[xp.cumsum(begins) - 1]
     longest, apart = int(place.max()), 1
     while apart <= longest:
         seconds = xp.flatnonzero(place & (2 * apart - 1) == apart)
-        g[seconds - apart] += g[seconds]
+        firsts = seconds - apart
+        g[firsts] = g.take(firsts, 0) + g.take(seconds, 0)
         apart *= 2
     return starts

@@ -51,8 +51,9 @@ def backward(slope: Array, rows: Array, classes: Array, counts: Array | None, ke
 
     def block(out: Array, exponentials: Array, sums: Array, classes: Array, slopes: Array = slopes) -> None:
         own = numbers[: len(out)], classes
-        xp.multiply(exponentials, (slopes / sums)[:, None], out=out)
-        out[own] = (exponentials[own] / sums - 1) * slopes  # a product less a slope loses its digits
+        factors = slopes / sums
+        xp.multiply(exponentials, factors[:, None], out=out)
+        out[own] = (exponentials[own] - sums) * factors  # a product less a slope loses its digits
 
     _each_block(xp, block, gx, exponentials, sums, classes, *([] if slopes.size == 1 else [slopes]))
     return gx if counts is None else xp.where(counts[:, None], gx, 0)  # an ignored row may hold NaN

@@ -10,7 +10,7 @@ import numpy as np
 from gpunn import cuda
 from gpunn.backend import Array, accumulation_dtype, check_array, device_of
 from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError, check, fail
-from gpunn.ops.shared.checks import check_shape
+from gpunn.ops.shared.checks import are_below, check_shape
 
 
 def check_scores(op: str, name: str, x: Array, weight: Array | None) -> None:
@@ -23,7 +23,7 @@ def check_scores(op: str, name: str, x: Array, weight: Array | None) -> None:
 
 def check_ignore_index(op: str, ignore_index: object) -> None:
     """Check that ``ignore_index`` is an integer."""
-    valid = isinstance(ignore_index, Integral)
+    valid = type(ignore_index) is int or isinstance(ignore_index, Integral)
     check(valid, ArgumentError, op, "ignore_index must be an integer", ignore_index=ignore_index)
 
 
@@ -48,7 +48,8 @@ def _kept_rows(op: str, name: str, x: Array, target: Array, ignore_index: int | 
     rule = f"target must hold one class for each row of {name}"
     check(target.shape == (*x.shape[:1], *x.shape[2:]), ShapeError, op, rule, target=target.shape, **{name: x.shape})
     flat = target.reshape(-1)
-    if type(flat) is np.ndarray and _all_are_classes(flat, x.shape[1], ignore_index):
+    none_is_ignored = ignore_index is None or not 0 <= ignore_index < x.shape[1]
+    if none_is_ignored and are_below(flat, x.shape[1]):
         return None
     kept = flat == flat if ignore_index is None else flat != ignore_index
     wrong = kept & ((flat < 0) | (flat >= x.shape[1]))
@@ -62,20 +63,6 @@ def _kept_rows(op: str, name: str, x: Array, target: Array, ignore_index: int | 
 
     cuda.alarm(wrong.any(), report)
     return kept & ~wrong if cuda.capturing() else kept
-
-
-def _all_are_classes(flat: Array, classes: int, ignored: int | None) -> bool:
-    if (
-        not flat.size
-        or (ignored is not None and 0 <= ignored < classes)
-        or classes > _LEAST_NEGATIVE[flat.dtype.itemsize]
-    ):
-        return False
-    return bool(flat.view(_UNSIGNED[flat.dtype.itemsize]).max() < classes)
-
-
-_UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
-_LEAST_NEGATIVE = {size: 1 << (8 * size - 1) for size in _UNSIGNED}  # which a negative number is at least, seen so
 
 
 def known_classes(

@@ -39,6 +39,11 @@ def apply_affine(x: Array, mean: Array, scale: Array, shift: Array, y: Array) ->
     _run(_affine, x, mean, scale, shift, y)
 
 
+def rescale(x: Array, scale: Array, shift: Array, y: Array) -> None:
+    """Write ``scale x + shift`` to y, which may be x; x is (N, C, ...), scale and shift are (C,)."""
+    _run(_rescale, x, scale, shift, y)
+
+
 def blend(x: Array, mean: Array, slope: Array, g: Array, shift: Array, scale: Array, y: Array) -> None:
     """Write ``scale (g + shift + slope (x - mean))`` to y; x and g are (N, C, ...), all others but y are (C,)."""
     _run(_blend, x, mean, slope, g, shift, scale, y)
@@ -110,6 +115,10 @@ def _job(make: Any, x: Array) -> onednn.Job | None:
 
 def _affine(*shape: int) -> onednn.Job:
     return _chain(shape, [_SUBTRACT, _MULTIPLY, _ADD])
+
+
+def _rescale(*shape: int) -> onednn.Job:
+    return _chain(shape, [_MULTIPLY, _ADD])
 
 
 def _blend(*shape: int) -> onednn.Job:

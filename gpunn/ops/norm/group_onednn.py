@@ -1,7 +1,8 @@
 """Group normalisation of float32 by oneDNN, on the CPU.
 
-What oneDNN takes for the channels of one image are here the channels of all examples. The sums come first, of x and
-its squares, or of gy and its products with x; then x, and gy, are gone through once.
+What oneDNN takes for the channels of one image are here the channels of all examples. Forward each channel is
+normalised by itself, and then moved to where its group's mean and variance have it; backward the sums come first, of gy
+and of its products with x, then both are gone through once.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import numpy as np
 
 from gpunn.backend import Array
-from gpunn.ops.norm import channels_onednn, group_rows
-from gpunn.ops.norm.channels_onednn import apply_affine, blend, statistics, sums
+from gpunn.ops.norm import channels_onednn, group_rows, layer_onednn
+from gpunn.ops.norm.channels_onednn import blend, rescale, sums
 from gpunn.ops.norm.group_rows import each, passed
-from gpunn.ops.shared.rows_onednn import is_finite
+from gpunn.ops.shared.rows import part_length
 
 _LARGE = 1e15
+_EPS = 1e-30  # so that a channel of equal numbers is 0; added to its variance, it is taken out again with that
 
 
 def takes(x: Array) -> bool:
@@ -25,20 +27,30 @@ def takes(x: Array) -> bool:
 def forward(x: Array, groups: int, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:
     """y, and the mean and variance of each group, (N, groups)."""
     n, c = x.shape[:2]
-    known = statistics(x, (n * groups, c // groups), 1)
-    if known is None:
+    length = part_length(x.size // (n * c), layer_onednn.LONGEST)
+    if not length:
         return group_rows.forward(x, groups, weight, bias, eps)
-    mean, var = known
-    scale = np.repeat(1 / np.sqrt(var + eps), c // groups).astype(x.dtype)
+    y, means, variances = layer_onednn.forward(x.reshape(-1, length), None, None, _EPS)
+    means, variances = (a.reshape(n * groups, -1).astype(np.float64) for a in (means, variances))
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = means.mean(1, keepdims=True)
+        means -= mean
+        var = variances.mean(1, keepdims=True) + np.square(means).mean(1, keepdims=True)
+        invstd = 1 / np.sqrt(var + eps)
+        scale, shift = np.sqrt(variances + _EPS) * invstd, means * invstd
+    of_parts = n, c, -1
+    scale, shift = scale.reshape(of_parts), shift.reshape(of_parts)
     if weight is not None:
-        scale = (scale.reshape(n, c) * weight).reshape(-1)
-    shift = np.zeros(n * c, x.dtype) if bias is None else np.tile(bias, n)
-    if not is_finite(scale, 0):
+        scale *= weight[:, None]
+        shift *= weight[:, None]
+    if bias is not None:
+        shift += bias[:, None]
+    if not (np.isfinite(var).all() and np.isfinite(scale).all()):
         return group_rows.forward(x, groups, weight, bias, eps)
-    y, mean, var = np.empty(x.shape, x.dtype), mean.astype(x.dtype), var.astype(x.dtype)
-    images = 1, n * c, -1
-    apply_affine(x.reshape(images), _of_channels(mean, n * c), scale, shift, y.reshape(images))
-    return y, mean.reshape(n, groups), var.reshape(n, groups)
+    parts = y.reshape(1, -1, length)
+    rescale(parts, scale.reshape(-1), shift.reshape(-1), parts)
+    mean, var = (a.astype(x.dtype).reshape(n, groups) for a in (mean, var))
+    return y.reshape(x.shape), mean, var
 
 
 def backward(

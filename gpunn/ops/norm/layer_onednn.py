@@ -10,24 +10,28 @@ from gpunn import cuda
 from gpunn.backend import Array
 from gpunn.cpu import onednn
 
+LONGEST = 1 << 14
+"""Elements of a row; the rounding of its sums grows with their number, NumPy's with the logarithm."""
+
 _SCALE_AND_SHIFT = 6
 _NANOSECONDS = 0.4  # of an element, about
-_LONGEST = 1 << 14  # elements of a row; the rounding of its sums grows with their number, NumPy's with the logarithm
 _X, _Y, _MEAN, _VAR, _SCALE, _SHIFT = 1, 17, 49, 50, 51, 52
 _GX, _GY, _GSCALE, _GSHIFT = 129, 145, 255, 256
 
 
 def takes(rows: Array) -> bool:
     """True for rows of float32 on the CPU where the library is, not too long, unless kernels are emulated."""
-    return rows.shape[1] <= _LONGEST and onednn.takes(rows) and not cuda.takes(rows)
+    return rows.shape[1] <= LONGEST and onednn.takes(rows) and not cuda.takes(rows)
 
 
 def forward(rows: Array, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:
     """y, and the mean and variance of each row."""
     count, size = rows.shape
     y, mean, var = np.empty(rows.shape, rows.dtype), np.empty(count, rows.dtype), np.empty(count, rows.dtype)
-    affine = _given(weight, size, 1.0), _given(bias, size, 0.0)
-    _run(_forward, rows, eps, rows, mean, var, *affine, y)
+    if weight is None and bias is None:
+        _run(_normalised, rows, eps, rows, mean, var, y)
+    else:
+        _run(_forward, rows, eps, rows, mean, var, _given(weight, size, 1.0), _given(bias, size, 0.0), y)
     return y, mean, var
 
 
@@ -52,6 +56,11 @@ def _run(make: Any, rows: Array, eps: float, *arrays: Array) -> None:
     onednn.run(rows.size * _NANOSECONDS, make, (*rows.shape, float(eps)), *arrays)
 
 
+def _normalised(count: int, size: int, eps: float) -> onednn.Job:
+    x, rows, _, own = _described(count, size, eps, flags=0)
+    return onednn.Job(own, [(_X, x, False), (_MEAN, rows, True), (_VAR, rows, True), (_Y, x, True)])
+
+
 def _forward(*settings: Any) -> onednn.Job:
     x, rows, columns, own = _described(*settings)
     arguments = [(_X, x, False), (_MEAN, rows, True), (_VAR, rows, True)]
@@ -70,8 +79,9 @@ def _backward(*settings: Any) -> onednn.Job:
     return onednn.Job(own, [*arguments, (_GX, x, True), (_GSCALE, columns, True), (_GSHIFT, columns, True)])
 
 
-def _described(count: int, size: int, eps: float) -> tuple[Any, Any, Any, onednn.Description]:
+def _described(
+    count: int, size: int, eps: float, flags: int = _SCALE_AND_SHIFT
+) -> tuple[Any, Any, Any, onednn.Description]:
     """The layouts of the rows, of a number for each row, and for each column; the forward pass."""
     x, rows, columns = (onednn.Layout(shape) for shape in ((count, size), (count,), (size,)))
-    settings = onednn.FORWARD, x, x, rows, eps, _SCALE_AND_SHIFT
-    return x, rows, columns, onednn.Description("layer_normalization_forward", *settings)
+    return x, rows, columns, onednn.Description("layer_normalization_forward", onednn.FORWARD, x, x, rows, eps, flags)

@@ -12,7 +12,8 @@ returns the arrays that it changed. Adam and its kin are in :mod:`gpunn.ops.opti
 Nesterov 1983 (in PyTorch's form, with lr outside v); Tieleman and Hinton 2012, Graves 2013 (centered); Duchi, Hazan and
 Singer 2011; Zeiler 2012.
 
-The ways to compute are :mod:`gpunn.ops.optimizer.kernel` and :mod:`gpunn.ops.optimizer.arrays`.
+The ways to compute are :mod:`gpunn.ops.optimizer.kernel` and :mod:`gpunn.ops.optimizer.arrays`; for gradient descent
+also :mod:`gpunn.ops.optimizer.onednn`.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from types import ModuleType
 
 from gpunn.backend import Array
 from gpunn.errors import ArgumentError, check
-from gpunn.ops.optimizer import arrays, kernel
+from gpunn.ops.optimizer import arrays, kernel, onednn
 from gpunn.ops.optimizer.checks import check_step
 from gpunn.ops.shared.routes import route
 
 ROUTES: tuple[ModuleType, ...] = (kernel, arrays)
+SGD_ROUTES: tuple[ModuleType, ...] = (kernel, onednn, arrays)
 
 
 def sgd_step(
@@ -49,7 +51,7 @@ def sgd_step(
     check(v is not None or momentum == 0, ArgumentError, op, "momentum needs the velocity v", momentum=momentum)
     states = {} if momentum == 0 else {"v": v}
     check_step(op, p, g, **states)
-    route(ROUTES, p).sgd(p, g, states.get("v"), lr, momentum, nesterov, weight_decay)
+    route(SGD_ROUTES, p).sgd(p, g, states.get("v"), lr, momentum, nesterov, weight_decay)
     return (p, *states.values())
 
 

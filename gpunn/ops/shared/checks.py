@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from numbers import Integral
 from typing import Any
 
+import numpy as np
+
 from gpunn.backend import Array, check_array, operands
 from gpunn.errors import ArgumentError, ShapeError, check, fail
 
@@ -48,6 +50,22 @@ def integers(op: str, name: str, value: object, least: int, rank: int) -> Size:
         several = {1: "a tuple of one", 2: "a pair of them", 3: "three of them"}[rank]
         fail(ArgumentError, op, f"{name} must be an integer of at least {least}, or {several}", **{name: value})
     return tuple(map(int, each))
+
+
+def are_below(integers: Array, limit: int) -> bool:
+    """True if the CPU knows by one comparison that all lie in 0 to ``limit`` - 1; of an empty array it does not.
+
+    >>> import numpy as np
+    >>> are_below(np.array([0, 2]), 3), are_below(np.array([-1, 2]), 3)
+    (True, False)
+    """
+    if type(integers) is not np.ndarray or not integers.size or limit > _LEAST_NEGATIVE[integers.itemsize]:
+        return False
+    return bool(np.maximum.reduce(integers.view(_UNSIGNED[integers.itemsize]), None) < limit)
+
+
+_UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
+_LEAST_NEGATIVE = {size: 1 << (8 * size - 1) for size in _UNSIGNED}  # which a negative number is at least, seen so
 
 
 def check_rank(op: str, name: str, shape: Size, rank: int, leading: str = "N, C", prefix: str = "") -> None:

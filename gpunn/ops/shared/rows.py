@@ -38,7 +38,7 @@ def row_sums(xp: Any, a: Array, weights: Array | None = None) -> Array:
         return matmul(np, a, _ones(size, a.dtype))
     if size <= _SHORT:
         return np.vecdot(a, _ones(size, a.dtype))
-    part = _divisor(size, _SHORT)
+    part = part_length(size, _SHORT)
     if not part:
         whole = size // _SHORT * _SHORT
         return row_sums(np, a[:, :whole]) + row_sums(np, a[:, whole:])
@@ -51,8 +51,12 @@ def _ones(size: int, dtype: Any) -> Array:
 
 
 @lru_cache(512)
-def _divisor(size: int, most: int) -> int:
-    """The largest divisor of at most ``most``; 0 if it is too short to pay."""
+def part_length(size: int, most: int) -> int:
+    """The length of equal parts of a row: the largest divisor of at most ``most``, or 0 if that is too short to pay.
+
+    >>> part_length(3000, 1024)
+    1000
+    """
     largest = next(k for k in range(most, 0, -1) if size % k == 0)
     return largest if largest >= _FEW else 0
 
@@ -68,7 +72,7 @@ def row_dots(xp: Any, a: Array, b: Array) -> Array:
         return row_sums(xp, a * b)
     if size <= _LONG:
         return np.vecdot(a, b)
-    part = _divisor(size, _LONG)
+    part = part_length(size, _LONG)
     if not part:
         whole = size // _LONG * _LONG
         return row_dots(np, a[:, :whole], b[:, :whole]) + row_dots(np, a[:, whole:], b[:, whole:])
@@ -82,7 +86,7 @@ def row_maxima(xp: Any, a: Array) -> Array:
     [[2.0], [4.0]]
     """
     if xp is np and a.shape[1] < _FEW:  # NumPy compares long rows with each other at once, and starts anew for each row
-        return np.ascontiguousarray(a.T).max(0)[:, None]
+        return np.maximum.reduce(np.ascontiguousarray(a.T), 0)[:, None]
     return a.max(1, keepdims=True)
 
 

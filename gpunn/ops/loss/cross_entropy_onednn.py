@@ -30,13 +30,16 @@ def takes(x: Array) -> bool:
 def forward(
     rows: Array, classes: Array, counts: Array | None, keeps: bool
 ) -> tuple[Array, Array | Exponentials | None]:
-    """``-log softmax(rows[n])[classes[n]]`` of each row that counts, 0 of the others; and the probabilities."""
+    """``-log softmax(rows[n])[classes[n]]`` of each row that counts, 0 of the others; and the probabilities, less 1 at
+    the row's class: the gradient, but for the slope."""
     known = softmax_onednn.forward(rows)
     if known is not None:
-        own = known[np.arange(len(rows)), classes]
+        places = np.arange(len(rows)), classes
+        own = known[places]
         if counts is not None:
             own[~counts] = 1
         if own.min() >= _LEAST:
+            known[places] = own - 1
             return 0 - np.log(own), known if keeps else None
     return cross_entropy_rows.forward(rows, classes, counts, keeps)
 
@@ -51,9 +54,8 @@ def backward(
         return cross_entropy_rows.backward(slope, rows, classes, counts, kept)
     slopes = np.empty(len(rows), rows.dtype)
     slopes[:] = slope if counts is None else np.where(counts, slope, 0)
-    gx, own = np.empty(rows.shape, rows.dtype), (np.arange(len(rows)), classes)
+    gx = np.empty(rows.shape, rows.dtype)
     onednn.run(rows.size * _NANOSECONDS, _scaled, rows.shape, kept, slopes, gx)
-    gx[own] = (kept[own] - 1) * slopes  # a product less a slope loses its digits
     if counts is not None:
         gx[~counts] = 0  # an ignored row may hold nothing but -infinity
     return gx

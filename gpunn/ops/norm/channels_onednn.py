@@ -79,7 +79,7 @@ def sums(g: Array, x: Array, mean: Array, root: Array) -> tuple[Array, Array]:
     """
     n, c = x.shape[:2]
     rows, g_rows, of_gx = x.reshape(n * c, -1), g.reshape(n * c, -1), np.empty(n * c, x.dtype)
-    near, means = bool((np.abs(mean) <= _NEAR * root).all()), np.tile(mean, n)
+    near, means = bool((np.abs(mean) <= _NEAR * root).all()), mean if n == 1 else np.tile(mean, n)
 
     def block(part: slice) -> None:
         own = rows[part] if near else rows[part] - means[part, None]

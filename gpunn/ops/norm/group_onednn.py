@@ -7,6 +7,8 @@ and of its products with x, then both are gone through once.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from gpunn.backend import Array
@@ -33,9 +35,9 @@ def forward(x: Array, groups: int, weight: Array | None, bias: Array | None, eps
     y, means, variances = layer_onednn.forward(x.reshape(-1, length), None, None, _EPS)
     means, variances = (a.reshape(n * groups, -1).astype(np.float64) for a in (means, variances))
     with np.errstate(over="ignore", invalid="ignore"):
-        mean = means.mean(1, keepdims=True)
+        mean = means.sum(1, keepdims=True) / means.shape[1]
         means -= mean
-        var = variances.mean(1, keepdims=True) + np.square(means).mean(1, keepdims=True)
+        var = (variances.sum(1, keepdims=True) + np.vecdot(means, means)[:, None]) / means.shape[1]
         invstd = 1 / np.sqrt(var + eps)
         scale, shift = np.sqrt(variances + _EPS) * invstd, means * invstd
     of_parts = n, c, -1
@@ -45,7 +47,7 @@ def forward(x: Array, groups: int, weight: Array | None, bias: Array | None, eps
         shift *= weight[:, None]
     if bias is not None:
         shift += bias[:, None]
-    if not (np.isfinite(var).all() and np.isfinite(scale).all()):
+    if not (math.isfinite(var.sum()) and math.isfinite(scale.sum())):
         return group_rows.forward(x, groups, weight, bias, eps)
     parts = y.reshape(1, -1, length)
     rescale(parts, scale.reshape(-1), shift.reshape(-1), parts)
@@ -61,12 +63,12 @@ def backward(
     root, images = np.sqrt(var.reshape(-1, 1) + eps), (1, n * c, -1)
     invstd, means, own, g = 1 / root, _of_channels(mean, n * c), x.reshape(images), gy.reshape(images)
     of_g, of_gx = (a.reshape(n * groups, -1) for a in sums(g, own, means, _of_channels(root, n * c)))
-    factors = passed(of_gx, of_g, invstd, each(weight, n, groups, x.dtype), x.size // mean.size)
-    scale, mean_g, slope = (_of_channels(a, n * c) for a in factors)
+    scale, mean_g, slope = passed(of_gx, of_g, invstd, each(weight, n, groups, x.dtype), x.size // mean.size)
     with np.errstate(all="ignore"):
-        shift, slope = mean_g / -scale, slope / -scale
+        shift, slope = (_of_channels(a / -scale, n * c) for a in (mean_g, slope))
     if not (np.abs(shift).max() < _LARGE and np.abs(slope).max() < _LARGE):  # a weight is 0, or about that
         return group_rows.backward(gy, x, mean, var, weight, eps)
+    scale = _of_channels(scale, n * c)
     gx = np.empty(x.shape, x.dtype)
     blend(own, means, slope, g, shift, scale, gx.reshape(images))
     return gx, (of_gx * invstd).reshape(n, c).sum(0), of_g.reshape(n, c).sum(0)

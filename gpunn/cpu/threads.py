@@ -1,8 +1,8 @@
 """Threads over the blocks of an array: NumPy lets other threads run while it computes.
 
 The caller works, too, so a call never waits for a free thread, and one within another runs on its own thread alone.
-Which thread takes which block changes nothing: each block writes to a place of its own, and sums over blocks are formed
-afterwards, in the order of the blocks.
+Which thread takes which block changes no result: each block writes to a place of its own, and sums over blocks are
+formed afterwards, in the order of the blocks.
 
 Where oneDNN is loaded, the threads are those that it computes in, of OpenMP: two sets of them would take the processors
 from each other, and one of OpenMP's is awake in microseconds after it has worked. Else, and for callers other than the
@@ -15,10 +15,12 @@ import ctypes
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from functools import lru_cache
+from itertools import pairwise
 from threading import Condition
 from typing import Any, TypeVar
 
@@ -59,12 +61,12 @@ def run(work: Callable[[T], object], parts: Sequence[T]) -> None:
         for part in parts:
             work(part)
         return
-    left = iter(range(len(parts)))
+    left = _shares(len(parts), threads)
     failed: dict[int, BaseException] = {}
 
-    def take() -> None:
+    def take(thread: int) -> None:
         _inside.set(True)
-        for number in left:
+        for number in _own_first(left, thread):
             if failed:
                 break
             try:
@@ -85,6 +87,28 @@ def run(work: Callable[[T], object], parts: Sequence[T]) -> None:
         raise failed[min(failed)]
 
 
+def _shares(count: int, threads: int) -> list[deque[int]]:
+    """The numbers of the parts, as many for each thread, in their order."""
+    bounds = [count * thread // threads for thread in range(threads + 1)]
+    return [deque(range(*ends)) for ends in pairwise(bounds)]
+
+
+def _own_first(left: list[deque[int]], thread: int) -> Iterator[int]:
+    """The parts that are left, those of the thread first, and then the last ones of others.
+
+    So a thread has the same parts in every call, and finds in its cache what it wrote there in an earlier one. Where
+    two cores have no cache in common, what the other wrote takes several times as long.
+    """
+    own, *others = left[thread % len(left) :] + left[: thread % len(left)]
+    with suppress(IndexError):
+        while True:
+            yield own.popleft()
+    for other in others:
+        with suppress(IndexError):
+            while True:
+                yield other.pop()
+
+
 # ---- threads of OpenMP ----------------------------------------------------------------------------------------------
 
 
@@ -97,7 +121,7 @@ def _of_openmp() -> _Team | None:
     if library is None or library.threads() != count() or not hasattr(library.c, "GOMP_parallel"):
         return None
     if _team is None:
-        _team = _Team(library.c.GOMP_parallel)
+        _team = _Team(library.c.GOMP_parallel, library.c.omp_get_thread_num)
     return _team
 
 
@@ -109,16 +133,17 @@ class _Team:
     have it under the same name.
     """
 
-    def __init__(self, parallel: Any) -> None:
+    def __init__(self, parallel: Any, number: Callable[[], int]) -> None:
         # Of Python's frames a signal's handler may interrupt any, and what it raises in one that C has called is lost.
         # So C calls no function of ours, but goes on with generators, which wait where it is caught.
         self._parallel, self._go_on = parallel, ctypes.CFUNCTYPE(None, ctypes.py_object)(next)
         parallel.argtypes = [type(self._go_on), ctypes.py_object, ctypes.c_uint, ctypes.c_uint]
         parallel.restype = None
-        self._caller, self._known = threading.get_ident(), threading.local()
+        self._number, self._known = number, threading.local()
+        self._known.number = 0
 
-    def run(self, take: Callable[[], object], stop: Callable[[BaseException], object]) -> None:
-        """``take()`` in each thread, in a context of its own; ``stop(error)`` with an interrupt."""
+    def run(self, take: Callable[[int], object], stop: Callable[[BaseException], object]) -> None:
+        """``take(number)`` in each thread, in a context of its own; ``stop(error)`` with an interrupt."""
         each = [self._one(take, stop) for _ in range(count())]
         try:
             for one in each:
@@ -126,16 +151,17 @@ class _Team:
             self._parallel(self._go_on, map(next, iter(each)), count(), 0)
         except BaseException as error:
             stop(error)
-        copy_context().run(take)  # what an interrupt may have left
+        copy_context().run(take, 0)  # what an interrupt may have left
 
-    def _one(self, take: Callable[[], object], stop: Callable[[BaseException], object]) -> Iterator[None]:
+    def _one(self, take: Callable[[int], object], stop: Callable[[BaseException], object]) -> Iterator[None]:
         own = copy_context()
         try:
             yield
-            if not hasattr(self._known, "state") and threading.get_ident() != self._caller:
+            if not hasattr(self._known, "number"):
                 # So that what Python keeps for this thread, its jobs of oneDNN among it, outlives the call.
                 self._known.state = ctypes.pythonapi.PyGILState_Ensure()
-            own.run(take)
+                self._known.number = self._number()
+            own.run(take, self._known.number)
         except GeneratorExit:
             return
         except BaseException as error:  # an interrupt, between two parts
@@ -146,13 +172,13 @@ class _Team:
 # ---- threads of Python ----------------------------------------------------------------------------------------------
 
 
-def _in_own(take: Callable[[], object], helpers: int, stop: Callable[[BaseException], object]) -> None:
+def _in_own(take: Callable[[int], object], helpers: int, stop: Callable[[BaseException], object]) -> None:
     door = _Door()
 
-    def enter() -> None:
+    def enter(number: int = 0) -> None:
         if door.enter():
             try:
-                take()
+                take(number)
             finally:
                 door.leave()
 
@@ -191,16 +217,16 @@ class _Door:
             self._changed.wait_for(lambda: self._within == 0)
 
 
-def _start(take: Callable[[], None], helpers: int) -> None:
-    """Have ``take`` run in other threads, each in a context of its own, as far as there are any."""
+def _start(take: Callable[[int], None], helpers: int) -> None:
+    """Have ``take(number)`` run in other threads, each in a context of its own, as far as there are any."""
     global _pool
     with suppress(RuntimeError):  # no thread can be started, or Python is about to exit
         if _pool is None:
             from concurrent.futures import ThreadPoolExecutor  # not at `import gpunn`: it takes a while
 
             _pool = ThreadPoolExecutor(count() - 1, "gpunn")
-        for _ in range(helpers):
-            _pool.submit(copy_context().run, take)
+        for number in range(1, helpers + 1):
+            _pool.submit(copy_context().run, take, number)
 
 
 def _forget() -> None:

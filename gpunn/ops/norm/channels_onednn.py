@@ -10,7 +10,6 @@ import numpy as np
 from gpunn import cuda
 from gpunn.backend import Array
 from gpunn.cpu import onednn
-from gpunn.ops.shared import rows_onednn
 from gpunn.ops.shared.chunks import each_block, each_thread
 from gpunn.ops.shared.rows import row_dots, row_sums, unbuffered
 
@@ -20,7 +19,6 @@ _NANOSECONDS = 0.25  # of an element that is not in a cache, about
 _LEAST = 1 << 14  # elements; a call takes as long as NumPy's with fewer
 _NEAR = 2  # standard deviations
 _NEAR_OF_SQUARES = 16  # variances
-_LONGEST = 1 << 14  # pixels; the rounding of oneDNN's sums grows with their number, NumPy's with the logarithm
 _WORTH_THREADS = 1 << 20  # elements; products of fewer are added before two threads have begun and ended
 _PIXELS = 128  # of a channel; the factors of shorter ones are fetched too often
 
@@ -56,15 +54,16 @@ def statistics(x: Array, parts: tuple[int, ...], axis: int) -> tuple[Array, Arra
     has too few digits, or one of them is not finite.
     """
     rows = np.ascontiguousarray(x).reshape(prod(x.shape[:2]), -1)
-    squares = np.empty(len(rows), rows.dtype)
+    total, squares = np.empty((2, len(rows)), rows.dtype)
 
     def block(part: slice) -> None:
         squares[part] = row_dots(np, rows[part], rows[part])
+        total[part] = row_sums(np, rows[part])
 
     with np.errstate(over="ignore", invalid="ignore"):
         each_thread(block, len(rows), pays=rows.size > _WORTH_THREADS)
         count = parts[axis] * rows.shape[1]
-        mean, square = (a.reshape(parts).sum(axis, dtype=np.float64) / count for a in (_row_sums(rows), squares))
+        mean, square = (a.reshape(parts).sum(axis, dtype=np.float64) / count for a in (total, squares))
         var = square - mean * mean
         near = (mean * mean <= _NEAR_OF_SQUARES * var) & (square < np.inf)
     return (mean, var) if near.all() else None
@@ -78,27 +77,21 @@ def sums(g: Array, x: Array, mean: Array, root: Array) -> tuple[Array, Array]:
     beyond that, the differences need not be formed: ``sum(g x) - mean sum(g)`` loses few digits.
     """
     n, c = x.shape[:2]
-    rows, g_rows, of_gx = x.reshape(n * c, -1), g.reshape(n * c, -1), np.empty(n * c, x.dtype)
+    rows, g_rows, (of_g, of_gx) = x.reshape(n * c, -1), g.reshape(n * c, -1), np.empty((2, n * c), x.dtype)
     near, means = bool((np.abs(mean) <= _NEAR * root).all()), mean if n == 1 else np.tile(mean, n)
 
     def block(part: slice) -> None:
         own = rows[part] if near else rows[part] - means[part, None]
         of_gx[part] = row_dots(np, g_rows[part], own)
+        of_g[part] = row_sums(np, g_rows[part])
 
     if near:
         each_thread(block, n * c, pays=x.size > _WORTH_THREADS)
     else:
         each_block(np, block, n * c, rows.shape[1] * x.itemsize)
-    of_g = _row_sums(g_rows)
     if near:
         of_gx -= means * of_g
     return of_g.reshape(n, c), of_gx.reshape(n, c)
-
-
-def _row_sums(rows: Array) -> Array:
-    if rows.shape[1] > _LONGEST:
-        return row_sums(np, rows)
-    return rows_onednn.row_sums(rows, rows.size * _NANOSECONDS)
 
 
 def _run(make: Any, x: Array, *others: Array) -> None:

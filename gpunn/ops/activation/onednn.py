@@ -44,7 +44,6 @@ def forward(name: str, x: Array) -> Array | None:
     if not takes(x, _LEAST_OF_RELU if name == "relu" else _LEAST_SIZE):
         return None
     y, x = np.empty(x.shape, x.dtype), np.ascontiguousarray(x)
-
     work = x.size * _NANOSECONDS
     if name == "relu" and not is_finite(x, work):
         return None

@@ -29,7 +29,8 @@ def takes(x: Array) -> bool:
 def forward(x: Array, groups: int, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:
     """y, and the mean and variance of each group, (N, groups)."""
     n, c = x.shape[:2]
-    length = part_length(x.size // (n * c), layer_onednn.LONGEST)
+    pixels = x.size // (n * c)
+    length = pixels if pixels <= layer_onednn.LONGEST else part_length(pixels, layer_onednn.LONGEST)
     if not length:
         return group_rows.forward(x, groups, weight, bias, eps)
     y, means, variances = layer_onednn.forward(x.reshape(-1, length), None, None, _EPS)

@@ -92,6 +92,18 @@ def test_channels_that_are_constant_and_without_eps(run):
     np.testing.assert_allclose(y, np.broadcast_to(np.float32([1, -1, 1, -1]).reshape(4, 1, 1), y.shape), rtol=1e-5)
 
 
+@pytest.mark.parametrize("pixels", [(130, 130), (1, 16411)])
+def test_large_images(run, pixels, rng):
+    """The second one's channels cannot be cut into equal parts. One channel is constant, one lies far from 0."""
+    x = rng.standard_normal((2, 4, *pixels)).astype(np.float32)
+    x[0, 1], x[1, 2] = 3, x[1, 2] + 1000
+    weight, bias = np.float32([1, 2, 0, -1]), np.float32([0, 1, 2, 3])
+    results = run(ops.group_norm, x, 2, weight, bias)
+    exact = ops.group_norm(np.float64(x), 2, np.float64(weight), np.float64(bias))
+    for actual, wanted in zip(results, exact, strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol=2e-4, atol=2e-4)
+
+
 @pytest.mark.parametrize("value", [np.inf, np.nan, 1e30])
 def test_what_cannot_be_normalised_stays_in_its_group(run, value, rng):
     x = rng.standard_normal((2, 4, 12, 12)).astype(np.float32)

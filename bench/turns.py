@@ -31,9 +31,9 @@ class Turns:
         self._with_other = self._there
 
     def take(self, work: Callable[[], float]) -> float:
-        """The larger of what ``work`` gives in the two processes, each in its turn.
+        """Do ``work`` in this process's turn, and give the larger of what it gives in the two of them.
 
-        Where it fails in one of them, the other goes on alone until the next :meth:`begin`.
+        Where it fails in one, the other goes on alone until the next :meth:`begin`, with its own numbers.
         """
         if not self._with_other:
             return work()
@@ -50,10 +50,6 @@ class Turns:
             if self._first:
                 theirs = self._receive()
         return ours if theirs is None else max(ours, theirs)
-
-    def close(self) -> None:
-        self._lines.close()
-        self._connection.close()
 
     def _send(self, word: str) -> None:
         try:

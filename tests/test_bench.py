@@ -1,6 +1,5 @@
 """The benchmarks' own arithmetic and their table, on made-up numbers; a GPU is played by a fake."""
 
-import contextlib
 import importlib
 import importlib.util
 import itertools
@@ -122,7 +121,7 @@ def meeting(peer, monkeypatch, tmp_path):
 
         def one(work, is_first):
             end = turns.meet(tmp_path, is_first)
-            with contextlib.closing(end):
+            with end._connection, end._lines:
                 return work(end, seen)
 
         with ThreadPoolExecutor() as pool:

@@ -130,6 +130,11 @@ def test_what_fails_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert lines == [(1.0, "test_b")]
     assert bench._run([[], ["-k", "test_b"]], 2, lambda part, name: lines.append((part, name))) == told
     assert lines[1:] == [(0.5, "test_a"), (1.0, "test_b")]
+    (tmp_path / "test_a.py").write_text(
+        "import os, signal\n\n\ndef test_a():\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    (killed,) = bench._run([[]], 1, lambda part, name: None)
+    assert killed.startswith("pytest ended with -15: ")
     (ended,) = bench._run([["--nonsense"]], 1, lambda part, name: None)
     assert ended.startswith("pytest ended with 4: ")
     assert "--nonsense" in ended

@@ -128,6 +128,16 @@ def test_the_error_of_the_first_part_that_failed_is_raised_when_all_have_stopped
     assert not running
 
 
+def test_of_several_errors_that_of_the_first_part_is_raised(three):
+    def fail(part):
+        if part in (3, 5, 9):
+            raise ValueError(part)
+
+    for _ in range(50):
+        with pytest.raises(ValueError, match="^3$"):
+            threads.run(fail, range(10))
+
+
 def test_an_interrupt_is_raised_when_all_have_stopped(three):
     main, running = threading.main_thread().ident, []
 

@@ -173,7 +173,7 @@ def _text(line: bytes) -> str:
 
 def _failed(process: subprocess.Popen[bytes], told: Sequence[str]) -> list[str]:
     failed = [line for line in told if line.startswith(("FAILED ", "ERROR "))]
-    if process.returncode > 1:  # what ended it is no benchmark
+    if process.returncode not in (0, 1):  # what ended it is no benchmark
         failed += [f"pytest ended with {process.returncode}: {' / '.join(filter(None, told[-5:]))}"]
     return failed
 

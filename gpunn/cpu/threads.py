@@ -67,15 +67,15 @@ def run(work: Callable[[T], object], parts: Sequence[T]) -> None:
     def take(thread: int) -> None:
         _inside.set(True)
         for number in _own_first(left, thread):
-            if failed:
-                break
+            if failed and number > min(failed):
+                continue
             try:
                 work(parts[number])
             except BaseException as error:
                 failed[number] = error
 
     def stop(error: BaseException) -> None:
-        failed.setdefault(len(parts), error)
+        failed.setdefault(-1, error)
 
     with blas.one_thread():
         team = _of_openmp()

@@ -54,7 +54,7 @@ def forward(name: str, x: Array) -> Array | None:
         else:
             onednn.run(0, _forward, (*_ALGORITHMS[name], x.size), x, y)
 
-    _each_thread(block, x, y)
+    _in_threads(block, x, y)
     return y if name in _OF_Y or is_finite(y, work) else None
 
 
@@ -70,12 +70,12 @@ def backward(name: str, gy: Array, data: Array, usual: bool = False) -> Array | 
     def block(data: Array, gy: Array, gx: Array) -> None:
         onednn.run(0, _backward, (*_ALGORITHMS[name], gx.size), data, gy, gx)
 
-    _each_thread(block, data, gy, gx)
+    _in_threads(block, data, gy, gx)
     known = name in _OF_Y or (usual and name != _HUGE)
     return gx if known or is_finite(gx, gx.size * _NANOSECONDS) else None
 
 
-def _each_thread(work: Callable[..., object], *arrays: Array) -> None:
+def _in_threads(work: Callable[..., object], *arrays: Array) -> None:
     """``work`` with the elements of ``arrays``, in each thread with a part of them.
 
     Each calls oneDNN for itself: where that shares the work out, only the caller's stack lies where it is fast.

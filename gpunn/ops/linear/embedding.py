@@ -75,9 +75,9 @@ def embedding_backward(gy: Array, indices: Array, rows: int, padding_idx: int | 
 
 
 def _sum_runs(xp: Any, begins: Array, g: Array) -> Array:
-    """Add the rows of ``g`` of each run, which ``begins`` where it is true, to the first of them, by halves.
+    """Add up the rows of each run of ``g`` in its first row, by halves; the places of the first rows.
 
-    Gives the places of these.
+    ``begins`` is true at the first row of each run.
     """
     starts = xp.flatnonzero(begins)
     place = xp.arange(len(begins)) - starts[xp.cumsum(begins) - 1]

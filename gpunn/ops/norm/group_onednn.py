@@ -1,8 +1,8 @@
 """Group normalisation of float32 by oneDNN, on the CPU.
 
-What oneDNN takes for the channels of one image are here the channels of all examples. Forward each channel is
-normalised by itself, and then moved to where its group's mean and variance have it; backward the sums come first, of gy
-and of its products with x, then both are gone through once.
+What oneDNN takes for the channels of one image are here the channels of all examples. Forward each channel, or each
+part of a long one, is normalised by itself, and then takes a factor and a term that make it the whole group's; backward
+the sums come first, of gy and of its products with x, then both are gone through once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from gpunn.ops.norm.group_rows import each, passed
 from gpunn.ops.shared.rows import part_length
 
 _LARGE = 1e15
-_EPS = 1e-30  # so that a channel of equal numbers is 0; added to its variance, it is taken out again with that
+_EPS = 1e-30  # added to the variance of a part, so that one of equal numbers becomes 0; its factor undoes that
+_LONGEST = 1024  # pixels of a part: oneDNN adds them one after the other, and the rounding grows with their number
 
 
 def takes(x: Array) -> bool:
@@ -30,25 +31,24 @@ def forward(x: Array, groups: int, weight: Array | None, bias: Array | None, eps
     """y, and the mean and variance of each group, (N, groups)."""
     n, c = x.shape[:2]
     pixels = x.size // (n * c)
-    length = pixels if pixels <= layer_onednn.LONGEST else part_length(pixels, layer_onednn.LONGEST)
+    length = pixels if pixels <= _LONGEST else part_length(pixels, _LONGEST)
     if not length:
         return group_rows.forward(x, groups, weight, bias, eps)
     y, means, variances = layer_onednn.forward(x.reshape(-1, length), None, None, _EPS)
     means, variances = (a.reshape(n * groups, -1).astype(np.float64) for a in (means, variances))
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         mean = means.sum(1, keepdims=True) / means.shape[1]
         means -= mean
         var = (variances.sum(1, keepdims=True) + np.vecdot(means, means)[:, None]) / means.shape[1]
         invstd = 1 / np.sqrt(var + eps)
-        scale, shift = np.sqrt(variances + _EPS) * invstd, means * invstd
-    of_parts = n, c, -1
-    scale, shift = scale.reshape(of_parts), shift.reshape(of_parts)
-    if weight is not None:
-        scale *= weight[:, None]
-        shift *= weight[:, None]
-    if bias is not None:
-        shift += bias[:, None]
-    if not (math.isfinite(var.sum()) and math.isfinite(scale.sum())):
+        scale, shift = ((a * invstd).reshape(n, c, -1) for a in (np.sqrt(variances + _EPS), means))
+        if weight is not None:
+            scale *= weight[:, None]
+            shift *= weight[:, None]
+        if bias is not None:
+            shift += bias[:, None]
+        finite = math.isfinite(var.sum()) and math.isfinite(scale.sum())
+    if not finite:
         return group_rows.forward(x, groups, weight, bias, eps)
     parts = y.reshape(1, -1, length)
     rescale(parts, scale.reshape(-1), shift.reshape(-1), parts)

@@ -10,18 +10,16 @@ from gpunn import cuda
 from gpunn.backend import Array
 from gpunn.cpu import onednn
 
-LONGEST = 1 << 14
-"""Elements of a row; the rounding of its sums grows with their number, NumPy's with the logarithm."""
-
 _SCALE_AND_SHIFT = 6
 _NANOSECONDS = 0.4  # of an element, about
+_LONGEST = 1 << 14  # elements of a row; the rounding of its sums grows with their number, NumPy's with the logarithm
 _X, _Y, _MEAN, _VAR, _SCALE, _SHIFT = 1, 17, 49, 50, 51, 52
 _GX, _GY, _GSCALE, _GSHIFT = 129, 145, 255, 256
 
 
 def takes(rows: Array) -> bool:
     """True for rows of float32 on the CPU where the library is, not too long, unless kernels are emulated."""
-    return rows.shape[1] <= LONGEST and onednn.takes(rows) and not cuda.takes(rows)
+    return rows.shape[1] <= _LONGEST and onednn.takes(rows) and not cuda.takes(rows)
 
 
 def forward(rows: Array, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:

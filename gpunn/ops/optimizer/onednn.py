@@ -1,4 +1,4 @@
-"""Gradient descent by oneDNN, on the CPU: two sums of an array and of another times a number."""
+"""Gradient descent by oneDNN, on the CPU: ``v = momentum v + g``, then ``p -= lr v``, a call each."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ _LEAST_SIZE = 1 << 15  # NumPy goes through fewer, which stay in the cache, soon
 
 
 def takes(p: Array) -> bool:
-    """True for contiguous float32 on the CPU where the library is, unless kernels are emulated."""
+    """True for float32 on the CPU where the library is, unless kernels are emulated."""
     if cuda.takes(p) or not onednn.takes(p, pays=p.size >= _LEAST_SIZE):
         return False
-    return bool(p.flags.c_contiguous) and onednn.job(p.size * _NANOSECONDS, _add_scaled, p.size) is not None
+    work = p.size * _NANOSECONDS
+    return all(onednn.job(work, make, p.size) is not None for make in (_scale_and_add, _add_scaled))
 
 
 def sgd(p: Array, g: Array, v: Array | None, lr: float, momentum: float, nesterov: bool, weight_decay: float) -> None:
     """:func:`gpunn.ops.optimizer.rules.sgd_step`, changing p and v."""
-    if nesterov or weight_decay or (v is not None and not v.flags.c_contiguous):
+    read_only = not p.flags.writeable or (v is not None and not v.flags.writeable)
+    if nesterov or weight_decay or read_only:
         arrays.sgd(p, g, v, lr, momentum, nesterov, weight_decay)
     else:
         if v is not None:

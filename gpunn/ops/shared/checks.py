@@ -53,7 +53,7 @@ def integers(op: str, name: str, value: object, least: int, rank: int) -> Size:
 
 
 def are_below(integers: Array, limit: int) -> bool:
-    """True if the CPU knows by one comparison that all lie in 0 to ``limit`` - 1; of an empty array it does not.
+    """True if all lie in 0 to ``limit`` - 1; False also where one comparison on the CPU does not tell.
 
     >>> import numpy as np
     >>> are_below(np.array([0, 2]), 3), are_below(np.array([-1, 2]), 3)

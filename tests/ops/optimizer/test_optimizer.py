@@ -104,6 +104,17 @@ def test_only_the_given_elements_change_and_in_place(name, rng):
                 np.testing.assert_array_equal(array.base[22:], 7)
 
 
+@pytest.mark.parametrize("number", [0, 2])
+def test_gradient_descent_does_not_write_to_what_is_read_only(number):
+    held = [bytes(4 * 40_000) for _ in range(3)]  # so many elements that oneDNN takes them
+    arrays = [np.frombuffer(each, np.float32) for each in held]
+    arrays = [a if i == number else a.copy() for i, a in enumerate(arrays)]
+    arrays[1] += 1
+    with pytest.raises(ValueError, match="read-only"):
+        optimizer.sgd_step(*arrays, lr=0.1, momentum=0.9)
+    assert not any(held[number])
+
+
 @pytest.mark.parametrize("name", RULES)
 def test_every_start_and_a_wide_index_give_the_same_bits(name, rng, monkeypatch):
     function, arrays, settings = arguments(rng, name, 67)

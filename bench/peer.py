@@ -191,7 +191,7 @@ class Bench:
             seconds = time_with_events(runs, events(on), self.settings.seconds)
         else:
             seconds = self._in_turn((job, shape), sides, given, peer_name, timer or clock()[0])
-        self.record(job, shape, lambda: seconds, peer_name, **about)
+        self._record(job, shape, seconds, peer_name, **about)
 
     def _skip_unless_asked_for(self, job: str, shape: str) -> None:
         if not self.settings.asks_for(job, shape):
@@ -208,7 +208,7 @@ class Bench:
             there = [side for side, prepare in sides.items() if prepare and not why_not("cpu", side, peer_name)]
             turns = settings.turns if len(there) == len(SIDES) else None
 
-            def prepare() -> float:
+            def make_runs() -> float:
                 for side in there:
                     if alone in ("", side):
                         runs[side] = sides[side](*(moved_to(place("cpu", side, peer_name), a) for a in given))
@@ -216,7 +216,7 @@ class Bench:
 
             if turns:
                 turns.begin()
-            _take(turns, prepare)
+            _take(turns, make_runs)
             settings.taken[job] = time_in_turn(runs, timer, settings.seconds, turns)
         return self.settings.taken[job][self.side]
 
@@ -269,9 +269,21 @@ class Bench:
     def record(
         self, job: str, shape: str, measured: Callable[[], Sequence[float]], peer_name: str, **about: Any
     ) -> None:  # fmt: skip
-        """Record the times that ``measured`` has of this side of a job: the median, and how the quartiles spread."""
+        """Record the times that ``measured`` has of this side of a job, which the other side has, too."""
         self._skip_unless_asked_for(job, shape)
-        seconds = measured()
+        seconds: list[float] = []
+
+        def measure() -> float:
+            seconds.extend(measured())
+            return 0.0
+
+        if self.settings.turns:
+            self.settings.turns.begin()
+        _take(self.settings.turns, measure)
+        self._record(job, shape, seconds, peer_name, **about)
+
+    def _record(self, job: str, shape: str, seconds: Sequence[float], peer_name: str, **about: Any) -> None:
+        """Record the median of ``seconds`` and how the quartiles spread."""
         benchmark = self.fixture()
         benchmark.group = f"{self.device} {job} {shape}"
         benchmark.extra_info.update(

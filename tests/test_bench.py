@@ -234,6 +234,9 @@ def test_a_side_alone_takes_turns(peer):
     assert turns.begun == 1
     bench.measure("gpunn's", "own", [np.ones(1)], lambda x: lambda: None, None, peer_name="scikit-image", timer=ticks())
     assert turns.begun == 1  # the other process has no such job
+    taken = turns.taken
+    bench.record("own: job", "shape", lambda: [1.0], "a loop")
+    assert (turns.begun, turns.taken) == (2, taken + 1)
 
 
 # ---- what is asked for, and where -----------------------------------------------------------------------------------

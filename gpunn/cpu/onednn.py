@@ -292,10 +292,10 @@ class Job:
     def _run(self, arrays: Sequence[Array]) -> None:
         c = self._library.c
         set_handle, stream = c.dnnl_memory_set_data_handle, self._stream
-        for (memory, size), array in zip(self._outer, arrays, strict=True):
+        for (memory, size), array, written in zip(self._outer, arrays, self.written, strict=True):
             if array.nbytes != size:
                 fail(ShapeError, "oneDNN", f"an array must have {size} bytes", bytes=array.nbytes, shape=array.shape)
-            set_handle(memory, _address(array))
+            set_handle(memory, _address(array, written))
         if self._bytes:
             arena = _here.memory(self._bytes)
             start = arena.ctypes.data
@@ -308,11 +308,13 @@ class Job:
         c.dnnl_stream_wait(stream)
 
 
-def _address(array: Array) -> int:
+def _address(array: Array, written: bool) -> int:
     """Where the array's memory begins: as ``array.ctypes.data`` says, in a quarter of its time."""
     try:
         return ctypes.addressof(ctypes.c_char.from_buffer(array))
     except (TypeError, ValueError):  # read-only, or empty
+        allowed = array.flags.writeable or not written
+        check(allowed, ArgumentError, "oneDNN", "an array that is written must not be read-only", shape=array.shape)
         return int(array.ctypes.data)
 
 

@@ -47,8 +47,8 @@ def blend(x: Array, mean: Array, slope: Array, g: Array, shift: Array, scale: Ar
     _run(_blend, x, mean, slope, g, shift, scale, y)
 
 
-def statistics(x: Array, parts: tuple[int, ...], axis: int) -> tuple[Array, Array] | None:
-    """Mean and biased variance over the pixels and over ``axis`` of ``parts``, into which N times C is split, wide.
+def statistics(x: Array) -> tuple[Array, Array] | None:
+    """Mean and biased variance of each channel, wide.
 
     None where a mean is so far beyond its standard deviation that the mean of the squares, less the square of the mean,
     has too few digits, or one of them is not finite.
@@ -62,8 +62,8 @@ def statistics(x: Array, parts: tuple[int, ...], axis: int) -> tuple[Array, Arra
 
     with np.errstate(over="ignore", invalid="ignore"):
         each_thread(block, len(rows), pays=rows.size > _WORTH_THREADS)
-        count = parts[axis] * rows.shape[1]
-        mean, square = (a.reshape(parts).sum(axis, dtype=np.float64) / count for a in (total, squares))
+        count = x.size // x.shape[1]
+        mean, square = (a.reshape(x.shape[:2]).sum(0, dtype=np.float64) / count for a in (total, squares))
         var = square - mean * mean
         near = (mean * mean <= _NEAR_OF_SQUARES * var) & (square < np.inf)
     return (mean, var) if near.all() else None

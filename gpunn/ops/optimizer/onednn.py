@@ -27,8 +27,7 @@ def takes(p: Array) -> bool:
 
 def sgd(p: Array, g: Array, v: Array | None, lr: float, momentum: float, nesterov: bool, weight_decay: float) -> None:
     """:func:`gpunn.ops.optimizer.rules.sgd_step`, changing p and v."""
-    read_only = not p.flags.writeable or (v is not None and not v.flags.writeable)
-    if nesterov or weight_decay or read_only:
+    if nesterov or weight_decay:
         arrays.sgd(p, g, v, lr, momentum, nesterov, weight_decay)
     else:
         if v is not None:

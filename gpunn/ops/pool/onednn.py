@@ -72,7 +72,9 @@ def _run(make: Any, plan: Plan, *arrays: Array) -> None:
 
 
 def _settings(plan: Plan) -> tuple[Any, ...]:
-    return plan.x_shape, plan.y_shape, plan.window, plan.count_include_pad, plan.place_dtype
+    """Planes are pooled each for itself: as those of one image, of which oneDNN takes sixteen at a time."""
+    planes = prod(plan.x_shape[:2])
+    return (1, planes, *plan.image), (1, planes, *plan.out), plan.window, plan.count_include_pad, plan.place_dtype
 
 
 class _Problem:

@@ -5,7 +5,6 @@ CuPy is imported only when a GPU is asked for, or when the caller already works 
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import itertools
 import os
@@ -501,7 +500,7 @@ def _draw_apart() -> None:
 def _forked(generator: np.random.Generator) -> np.random.Generator:
     # From its state, not by a draw: a thread that is not in the child may have held its lock.
     state = pickle.dumps((_fork.get(), generator.bit_generator.state))
-    return random_generator(int.from_bytes(hashlib.sha256(state).digest(), "little"))
+    return random_generator(int.from_bytes(state, "little"))
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork

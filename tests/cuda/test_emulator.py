@@ -355,6 +355,35 @@ def test_constants_and_device_variables(features):
     np.testing.assert_array_equal(y, [1, 2, 4, 8])
 
 
+GLOBALS = """
+static __constant__ float factor[2];
+__device__ int count;
+const __constant__ float table[2] = {1, 2};
+namespace ns { __device__ double more[3]; }
+extern "C" __global__ void use(float* x) {
+    x[threadIdx.x] = factor[threadIdx.x] + table[threadIdx.x] + ns::more[1];
+    atomicAdd(&count, 1);
+}
+"""
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_the_host_reads_and_writes_variables(check):
+    module = RawModule(GLOBALS, check=check, filename="k.cu")
+    np.ndarray(2, f32, module.get_global("factor"))[:] = 10, 20
+    np.ndarray(3, np.float64, module.get_global("ns::more"))[:] = 100
+    count, x = module.get_global("count").view(i32), np.zeros(2, f32)
+    before = count[0]
+    module.get_function("use")((1,), (2,), (x,))
+    np.testing.assert_array_equal(x, [111, 122])
+    assert count[0] == before + 2
+    with pytest.raises(ValueError, match="read-only"):
+        module.get_global("table")[0] = 1
+    known = r"k.cu: no __device__ or __constant__ variable 'more'; found \['count', 'factor', 'ns::more', 'table'"
+    with pytest.raises(CompileError, match=known):
+        module.get_global("more")
+
+
 # --- barriers ---------------------------------------------------------------------------------------------------------
 
 
@@ -1102,7 +1131,7 @@ def test_structures_shared_with_the_runtime_have_its_sizes():
     """The sizes that runtime/launch.h asserts: a field that one side misses would shift all others."""
     from gpunn.cuda.emulator import buffers, module, report
 
-    assert ctypes.sizeof(report.RawReport) == 328
+    assert ctypes.sizeof(report.RawReport) == 392
     assert ctypes.sizeof(module._Request) == 88
     assert ctypes.sizeof(module._LibraryPlace) == 56
     assert ctypes.sizeof(buffers.RawBuffer) == 40

@@ -1,12 +1,13 @@
 """The emulator's check mode: right kernels give no report, planted mistakes give the right one."""
 
+import warnings
 from shutil import which
 
 import numpy as np
 import pytest
 
-from gpunn.cuda.emulator import CheckError, RawKernel, RawModule, Report, report
-from gpunn.errors import KernelError
+from gpunn.cuda.emulator import CheckError, CheckWarning, RawKernel, RawModule, Report, reachable, report, symbols
+from gpunn.errors import ArgumentError, KernelError
 
 i32, f32 = np.int32, np.float32
 
@@ -80,8 +81,9 @@ def test_a_missing_last_barrier_is_a_race():
     assert (first.thread, first.other_thread, first.byte) == ((1, 0, 0), (0, 0, 0), 4)
     assert str(first) == (
         "tile_matmul: race: tile_matmul.cu:7: block (0,0,0) thread (1,0,0): "
-        "write of shared 'as' byte 4 read by thread (0,0,0) with no barrier between"
+        "write of shared 'as' byte 4 read at line 11 by thread (0,0,0) with no barrier between"
     )
+    assert (first.other_line, first.harmless) == (READ, False)
 
 
 def test_a_missing_first_barrier_is_a_race_and_an_uninitialised_read():
@@ -91,7 +93,7 @@ def test_a_missing_first_barrier_is_a_race_and_an_uninitialised_read():
     assert {("race", READ), ("uninitialised", READ)} <= places(reports)
     race = next(r for r in reports if (r.kind, r.line) == ("race", READ))
     assert (race.block, race.thread, race.other_thread) == ((0, 0, 0), (1, 0, 0), (0, 0, 0))
-    assert "read of shared 'as' byte 0 written by thread (0,0,0) with no barrier between" in race.message
+    assert "read of shared 'as' byte 0 written at line 7 by thread (0,0,0) with no barrier" in race.message
 
 
 def test_an_index_one_past_the_end_is_out_of_bounds():
@@ -207,9 +209,9 @@ def test_without_nm_a_shared_variable_has_no_name(monkeypatch):
     y[0] = sums[1];
 }"""
     kernel = RawKernel(code, "no_names", check=True)
-    monkeypatch.setattr(report.shutil, "which", lambda name: None if name == "nm" else which(name))
+    monkeypatch.setattr(symbols.shutil, "which", lambda name: None if name == "nm" else which(name))
     (found,) = only(mistakes(kernel, (1,), (1,), (np.zeros(1, f32),)), "uninitialised")
-    report._shared_variables.cache_clear()
+    symbols.variables.cache_clear()
     assert found.line == 3
     assert "read of static shared memory byte " in found.message
 
@@ -285,6 +287,9 @@ extern "C" __global__ void dynamic_reverse(const float4* x, float4* y) {
     memory[threadIdx.x] = x[threadIdx.x];
     __syncthreads();
     y[threadIdx.x] = memory[blockDim.x - 1 - threadIdx.x];
+}
+extern "C" __global__ void number_of_block(float* y) {
+    y[0] = 1 + blockIdx.x;
 }
 extern "C" __global__ void halves_of_warp(const float* x, float* y) {
     __shared__ float s[32];
@@ -597,10 +602,175 @@ def test_sub_warp_barriers_order_only_their_own_lanes(right):
 
 
 def test_two_blocks_that_write_the_same_element_race(right):
-    (found,) = only(mistakes(launch_dynamic_reverse, right, blocks=2), "race")
-    assert found.line == line_of("y[threadIdx.x] = memory[")
-    assert found.message.startswith("write of argument 1 byte ")
+    with pytest.warns(CheckWarning, match=r"write of argument 1 byte \d+ written at line") as caught:
+        launch_dynamic_reverse(right, blocks=2)
+    assert f"kernels.cu:{line_of('y[threadIdx.x] = memory[')}:" in str(caught[0].message)
+    (found,) = only(mistakes(right.get_function("number_of_block"), (2,), (1,), (np.zeros(1, f32),)), "race")
+    assert found.line == found.other_line == line_of("y[0] = 1 + blockIdx.x;")
+    assert found.message.startswith("write of argument 0 byte 0 written at line ")
     assert found.message.endswith(", and nothing orders two blocks")
+
+
+# --- races that change nothing ----------------------------------------------------------------------------------------
+
+RACES = r"""
+extern "C" __global__ void found(const int* x, int* flag) {
+    if (x[threadIdx.x] > 40) *flag = 1;
+}
+extern "C" __global__ void largest(const float* x, float* y) {
+    int* bits = (int*)y;
+    int old = *bits, seen, i = blockIdx.x * blockDim.x + threadIdx.x;
+    do {
+        seen = old;
+        old = atomicCAS(bits, seen, __float_as_int(fmaxf(x[i], __int_as_float(seen))));
+    } while (old != seen);
+}
+extern "C" __global__ void sum(const double* x, double* y) {
+    unsigned long long *bits = (unsigned long long*)y, old = *bits, seen;
+    do {
+        seen = old;
+        double more = x[threadIdx.x] + __longlong_as_double(seen);
+        old = atomicCAS(bits, seen, (unsigned long long)__double_as_longlong(more));
+    } while (old != seen);
+}
+extern "C" __global__ void largest_if_larger(const int* x, int* y) {
+    int old = *y;
+    while (x[threadIdx.x] > old) {
+        int seen = old;
+        old = atomicCAS(y, seen, x[threadIdx.x]);
+        if (old == seen) break;
+    }
+}
+extern "C" __global__ void shared_flag(const int* x, int* y) {
+    __shared__ int any;
+    if (threadIdx.x == 0) any = 0;
+    __syncthreads();
+    if (x[threadIdx.x] > 40) any = 1;
+    __syncthreads();
+    y[threadIdx.x] = any;
+}
+extern "C" __global__ void looks_then_counts(int* count, int* y) {
+    y[threadIdx.x] = *count;
+    atomicAdd(count, 1);
+}
+extern "C" __global__ void looks_beside_cas(int* count, int* y) {
+    y[threadIdx.x] = *count;
+    atomicCAS(count, -1, 0);
+    atomicAdd(count, 1);
+}
+extern "C" __global__ void last_wins(const int* x, int* y) {
+    if (x[threadIdx.x] > 40) *y = x[threadIdx.x];
+}
+extern "C" __global__ void same_but_one(const int* x, int* y) {
+    if (x[threadIdx.x] > 40) *y = x[threadIdx.x] == 63 ? 2 : 1;
+}
+extern "C" __global__ void set_and_seen(const int* x, int* y) {
+    if (x[threadIdx.x] > 40) *y = 1;
+    else y[1] = *y;
+}
+"""
+
+
+@pytest.mark.parametrize("order", ["forward", "reverse", 5])
+@pytest.mark.parametrize(
+    ("name", "dtype", "blocks", "why"),
+    [
+        ("found", i32, 1, report.HARMLESS[0]),
+        ("found", i32, 2, report.HARMLESS[0]),
+        ("shared_flag", i32, 1, report.HARMLESS[0]),
+        ("largest", f32, 2, report.HARMLESS[1]),
+        ("sum", np.float64, 1, report.HARMLESS[1]),
+        ("largest_if_larger", i32, 1, report.HARMLESS[1]),
+    ],
+)
+def test_races_that_change_nothing_are_a_warning(name, dtype, blocks, why, order):
+    kernel = RawModule(RACES, check=True, order=order).get_function(name)
+    x, y = np.arange(64 * blocks).astype(dtype), np.zeros(64 if name == "shared_flag" else 1, dtype)
+    with pytest.warns(CheckWarning, match=why) as caught:
+        kernel((blocks,), (64,), (x, y))
+    assert y[0] == {"largest": 127, "sum": 2016, "largest_if_larger": 63}.get(name, 1)
+    assert all(why in str(each.message) for each in caught)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(CheckWarning, match=why):
+            kernel((blocks,), (64,), (x, np.zeros_like(y)))
+
+
+@pytest.mark.parametrize("order", ["forward", "reverse", 5])
+@pytest.mark.parametrize("name", ["looks_then_counts", "looks_beside_cas", "last_wins", "same_but_one", "set_and_seen"])
+def test_races_that_look_like_those_are_mistakes(name, order):
+    kernel = RawModule(RACES, check=True, order=order).get_function(name)
+    looks = name.startswith("looks")
+    arrays = (np.zeros(1, i32), np.zeros(64, i32)) if looks else (np.arange(64, dtype=i32), np.zeros(2, i32))
+    reports = only(mistakes(kernel, (1,), (64,), arrays), "race")
+    assert any(not each.harmless for each in reports)
+
+
+ROWS = """
+struct Rows { float* row[2]; };
+extern "C" __global__ void of_array(float** rows, int n) {
+    if (threadIdx.x < n) rows[blockIdx.x][threadIdx.x] += 1;
+}
+extern "C" __global__ void of_struct(Rows rows, int n) {
+    if (threadIdx.x < n) rows.row[blockIdx.x][threadIdx.x] += 1;
+}
+extern "C" __global__ void of_array_and_row(float** rows, float* row) {
+    rows[0][threadIdx.x] = row[threadIdx.x] + 1;
+}
+"""
+
+
+@pytest.mark.parametrize("name", ["of_array", "of_struct"])
+def test_arrays_behind_pointers_are_watched_where_they_are_named(name):
+    kernel = RawModule(ROWS, check=True, filename="k.cu").get_function(name)
+    x, y = np.zeros(4, f32), np.ones(4, f32)
+    rows = np.array([x.ctypes.data, y.ctypes.data], np.uint64)
+    given = rows if name == "of_array" else rows.view("V16")[0]
+    with reachable(x), reachable(y):
+        kernel((2,), (8,), (given, i32(4)))
+        (found,) = mistakes(kernel, (1,), (8,), (given, i32(5)))
+    np.testing.assert_array_equal([x, y], [[2] * 4, [2] * 4])
+    assert found.message.startswith("read of 4 bytes at byte 16 of an allocation, which has 16 bytes")
+    y.flags.writeable = False
+    with reachable(x, y):
+        assert {each.kind for each in mistakes(kernel, (2,), (4,), (given, i32(4)))} == {"read-only-write"}
+    (found,) = mistakes(kernel, (1,), (4,), (given, i32(4)))
+    assert (found.kind, found.message.endswith("see emulator.reachable")) == ("out-of-bounds", True)
+
+
+def test_an_array_may_be_an_argument_and_behind_a_pointer():
+    kernel = RawModule(ROWS, check=True).get_function("of_array_and_row")
+    x = np.arange(4, dtype=f32)
+    with reachable(x):
+        kernel((1,), (4,), (np.array([x.ctypes.data], np.uint64), x))
+    np.testing.assert_array_equal(x, [1, 2, 3, 4])
+
+
+def test_what_is_reachable_is_an_array():
+    with pytest.raises(ArgumentError, match=r"reachable: each must be a C-contiguous array, got got=\(8,\)"):
+        reachable(np.zeros((4, 2), f32)[:, 0]).__enter__()
+
+
+CALLS = """\
+{kind} void put(float* x, int i) {{
+    x[i] = 1;
+}}
+{kind} void put_two(float* x, int i) {{
+    put(x, i);
+    put(x, i + 32);
+}}
+extern "C" __global__ void k(float* x) {{
+    put_two(x, threadIdx.x);
+}}
+"""
+
+
+@pytest.mark.parametrize("kind", ["__device__", "__device__ __noinline__", "static __device__ __forceinline__"])
+def test_a_mistake_in_a_function_names_who_called_it(kind):
+    kernel = RawKernel(CALLS.format(kind=kind), "k", filename="k.cu", check=True)
+    (found,) = mistakes(kernel, (1,), (32,), (np.zeros(32, f32),))
+    assert (found.file, found.line, found.callers) == ("k.cu", 2, (("k.cu", 6), ("k.cu", 9)))
+    assert str(found).endswith(", called from k.cu:6, called from k.cu:9")
 
 
 # --- what comes back --------------------------------------------------------------------------------------------------
@@ -654,10 +824,10 @@ def test_line_directives_name_the_file(tmp_path):
 def test_without_addr2line_a_report_has_an_address(monkeypatch):
     code = 'extern "C" __global__ void no_lines(float* x) { x[threadIdx.x] = 1; }'
     kernel = RawKernel(code, "no_lines", check=True)
-    monkeypatch.setattr(report.shutil, "which", lambda _: None)
-    report._lines_of.cache_clear()
+    monkeypatch.setattr(symbols.shutil, "which", lambda _: None)
+    symbols.lines_of.cache_clear()
     (found,) = mistakes(kernel, (1,), (5,), (np.zeros(4, f32),))
-    report._lines_of.cache_clear()
+    symbols.lines_of.cache_clear()
     assert (found.kind, found.file, found.line) == ("out-of-bounds", None, None)
     assert "(at 0x" in found.message
 
@@ -669,7 +839,7 @@ def test_the_lists_of_kinds_agree():
     assert [name.replace("assertion", "assert") for name in names] == [*report.KINDS]
 
 
-@pytest.mark.skipif(not report.shutil.which("clang++"), reason="clang++ is not installed")
+@pytest.mark.skipif(not which("clang++"), reason="clang++ is not installed")
 def test_clang_finds_the_same(monkeypatch):
     monkeypatch.setenv("CXX", "clang++")
     c, expected = multiply(TILE_MATMUL)

@@ -241,14 +241,30 @@ KERNEL = 'extern "C" __global__ void k(float* x) {\n  %s\n}'
             "#include <cooperative_groups.h>\n" + KERNEL % "cooperative_groups::this_grid().sync();",
             "^k.cu:3: .*barriers across the blocks of a grid are not emulated",
         ),
-        ("#include <cub/cub.cuh>\n", "^k.cu:1: <cub/cub.cuh> is not emulated$"),
-        ("\n#include <cuda/barrier>\n", "^k.cu:2: <cuda/barrier> is not emulated$"),
-        ("#include <cuda.h>\n", "^k.cu:1: <cuda.h> is not emulated$"),
+        (
+            "#include <cub/cub.cuh>\n" + KERNEL % "cub::BlockReduce<float, 32> reduce;",
+            r"^k.cu:3: [^\n]*cub(.*\n)*Nothing of these headers is emulated, which may be why: <cub/cub.cuh>$",
+        ),
+        (
+            "#include <cuda.h>\n#include <cufft.h>\n" + KERNEL % "cufftComplex c;",
+            r"^k.cu:4: [^\n]*cufftComplex(.*\n)*Nothing .*: <cuda.h>, <cufft.h>$",
+        ),
+        ('#include "cudnn/../../own.h"\n', r"^k.cu:1: .*own.h"),
+        ("#include <own.h>\n", r"^k.cu:1: .*own.h"),
     ],
 )
 def test_what_is_refused_is_named(code, message):
     with pytest.raises(CompileError, match=message):
         RawModule(code, filename="k.cu")
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_a_header_of_which_nothing_is_used_does_not_matter(tmp_path, check):
+    (tmp_path / "own.h").write_text("#include <thrust/device_vector.h>\n#include <cusparse.h>\n#define ONE 1.0f\n")
+    code = '#include <cublas_v2.h>\n#include "own.h"\n#include <cublas_v2.h>\n' + KERNEL % "x[0] = ONE;"
+    x = np.zeros(1, np.float32)
+    RawKernel(code, "k", (f"-I{tmp_path}",), check=check)((1,), (1,), (x,))
+    assert x[0] == 1
 
 
 def test_words_in_comments_and_strings_are_not_refused():

@@ -25,7 +25,8 @@ race shift.cu 2 (1, 0, 0)
 out-of-bounds shift.cu 2 (3, 0, 0)
 """
 
+from gpunn.cuda.emulator.buffers import reachable
 from gpunn.cuda.emulator.module import RawKernel, RawModule
-from gpunn.cuda.emulator.report import CheckError, Report
+from gpunn.cuda.emulator.report import CheckError, CheckWarning, Report
 
-__all__ = ["CheckError", "RawKernel", "RawModule", "Report"]
+__all__ = ["CheckError", "CheckWarning", "RawKernel", "RawModule", "Report", "reachable"]

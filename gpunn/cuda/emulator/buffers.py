@@ -1,13 +1,20 @@
-"""Copies of array arguments for check mode, each alone in its memory: a wrong access cannot hit a neighbour."""
+"""The memory that a kernel may touch in check mode.
+
+Arguments are copied, each alone in its memory: a wrong access cannot hit a neighbour. What kernels reach through
+pointers that lie in memory is watched where it is.
+"""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from gpunn.context import Setting, context
+from gpunn.errors import ArgumentError, check
 
 # What lies around a copy. An access that misses an array by less than this is told to belong to that array.
 _PADDING = 4096
@@ -29,9 +36,35 @@ class RawBuffer(ctypes.Structure):
     )
 
 
+_reachable: Setting[tuple[np.ndarray[Any, Any], ...]] = Setting("reachable", ())
+
+
+@context
+def reachable(*arrays: np.ndarray[Any, Any]) -> Iterator[None]:
+    """Within it kernels in check mode may touch these arrays as well, through pointers that lie in memory.
+
+    >>> from gpunn.cuda.emulator import RawKernel
+    >>> code = 'extern "C" __global__ void set(float** rows) { rows[blockIdx.x][threadIdx.x] = blockIdx.x; }'
+    >>> x, y = np.full((2, 3), -1, np.float32)
+    >>> rows = np.array([x.ctypes.data, y.ctypes.data], np.uint64)
+    >>> with reachable(x, y):
+    ...     RawKernel(code, "set", check=True)((2,), (3,), (rows,))
+    >>> x, y
+    (array([0., 0., 0.], dtype=float32), array([1., 1., 1.], dtype=float32))
+
+    Raises ArgumentError for what is no C-contiguous array.
+    """
+    for array in arrays:
+        valid = isinstance(array, np.ndarray) and array.flags.c_contiguous
+        got = array.strides if isinstance(array, np.ndarray) else type(array).__name__
+        check(valid, ArgumentError, "reachable", "each must be a C-contiguous array", got=got)
+    with _reachable.using((*_reachable.get(), *arrays)):
+        yield
+
+
 @dataclass
 class _Region:
-    """Memory that one array takes, or several that overlap, and its copy."""
+    """Memory that one array takes, or several that overlap, and its copy. One that is reachable has the number -1."""
 
     begin: int
     end: int
@@ -45,15 +78,18 @@ class Buffers:
     """The copies for one launch: ``addresses`` to pass, ``raw`` for the runtime, and the way back."""
 
     def __init__(self, arrays: Mapping[int, tuple[np.ndarray[Any, Any], bool]]) -> None:
-        self._regions = _merged(arrays)
+        self._regions = _merged(
+            [*((i, *each) for i, each in arrays.items()), *((-1, a, True) for a in _reachable.get())]
+        )
         self.addresses: dict[int, int] = {}
         self.raw = (RawBuffer * len(self._regions))()
         for raw, region in zip(self.raw, self._regions, strict=True):
-            memory = _copied(region)
+            memory = region.begin if region.argument < 0 else _copied(region)
             raw.memory, raw.bytes = memory, region.end - region.begin
-            raw.argument, raw.access = region.argument, not region.writes  # of `enum class Access`
-            for i, array in region.arrays:
-                self.addresses[i] = memory + array.ctypes.data - region.begin
+            written = region.writes and all(array.flags.writeable for i, array in region.arrays if i < 0)
+            raw.argument, raw.access = region.argument, not written  # of `enum class Access`
+            given = [(i, array) for i, array in region.arrays if i >= 0]
+            self.addresses.update((i, memory + array.ctypes.data - region.begin) for i, array in given)
 
     def copy_back(self) -> None:
         """Write the results into the arrays that were given."""
@@ -65,10 +101,10 @@ class Buffers:
                         _bytes_of(array)[:] = region.copy[start : start + array.nbytes]
 
 
-def _merged(arrays: Mapping[int, tuple[np.ndarray[Any, Any], bool]]) -> list[_Region]:
+def _merged(arrays: Sequence[tuple[int, np.ndarray[Any, Any], bool]]) -> list[_Region]:
     """One region for arrays that overlap, because a kernel that works in place has to see its own writes."""
     regions: list[_Region] = []
-    for i, (array, writes) in sorted(arrays.items(), key=lambda item: item[1][0].ctypes.data):
+    for i, array, writes in sorted(arrays, key=lambda each: each[1].ctypes.data):
         begin = array.ctypes.data
         end = begin + array.nbytes
         last = regions[-1] if regions else None

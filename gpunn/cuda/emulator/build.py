@@ -32,7 +32,7 @@ PUBLIC = '__attribute__((visibility("default"), externally_visible))'
 """What the loader is to find, also in a library compiled as a whole program."""
 
 # The compiler sees the text that follows from here on under this name; errors in it are about name expressions.
-_EXPORTS_FILE = "<exported kernels>"
+_EXPORTS_FILE = f"{HEADERS} exported kernels"
 
 _BASE_FLAGS = (
     "-fPIC",
@@ -253,20 +253,31 @@ def run_compiler(command: Sequence[str], text: str | None, filename: str, folder
         start_new_session=True,  # Ctrl-C is for Python alone, which ends what it has begun or waits for it
     )
     if done.returncode:
-        raise CompileError(_readable_errors(done.stderr, filename))
+        absent = _ABSENT.search(done.stderr)
+        kind = functools.partial(_AbsentHeader, absent[1]) if absent else CompileError
+        raise kind(_readable_errors(done.stderr, filename))
     return done.stdout
 
 
 def _preprocess(compiler: Compiler, text: str, flags: Sequence[str], filename: str) -> str:
-    """The source with macros expanded: only then can one see which kernels are in it."""
+    """The source with macros expanded: only then can one see which kernels are in it.
+
+    In the place of CUDA's headers that are not emulated stand empty ones, with a word that says so.
+    """
     header = ["-I", str(INCLUDE), "-include", "gpunn_emulator.h"]
     with tempfile.TemporaryDirectory() as folder:
-        return run_compiler(
-            [compiler.command, "-E", "-fno-working-directory", *flags, *header, "-x", "c++", "-"],
-            text,
-            filename,
-            folder,
-        )
+        header += ["-idirafter", folder]
+        command = [compiler.command, "-E", "-fno-working-directory", *flags, *header, "-x", "c++", "-"]
+        for _ in range(_MOST_ABSENT):
+            try:
+                return run_compiler(command, text, filename, folder).replace(folder, "<not emulated>")
+            except _AbsentHeader as error:
+                path = Path(folder, error.header)
+                if path.exists():
+                    raise
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(f"#pragma once\n#pragma {_ABSENT_MARK} {error.header}\n")
+        raise CompileError(f"{filename}: it includes more than {_MOST_ABSENT} headers of CUDA that are not emulated")
 
 
 def _compile_kernels(
@@ -277,6 +288,25 @@ def _compile_kernels(
     filename: str,
     known: tuple[str, ...] = (),
     whole: bool = False,
+) -> bytes:
+    absent = re.findall(rf"^#pragma {_ABSENT_MARK} (.*)$", preprocessed, re.MULTILINE)
+    try:
+        return _compiled(compiler, preprocessed, flags, runtime, filename, known, whole)
+    except CompileError as error:
+        if not absent:
+            raise
+        headers = ", ".join(f"<{name}>" for name in absent)
+        raise CompileError(f"{error}\nNothing of these headers is emulated, which may be why: {headers}") from None
+
+
+def _compiled(
+    compiler: Compiler,
+    preprocessed: str,
+    flags: Sequence[str],
+    runtime: Path,
+    filename: str,
+    known: tuple[str, ...],
+    whole: bool,
 ) -> bytes:
     header, kernel_text = translation.split(preprocessed, filename, known)
     expressions, kernel_text = translation.take_exports(kernel_text)
@@ -343,11 +373,21 @@ def _exports(names: Sequence[str]) -> str:
 
 _ERROR = re.compile(r"^(?P<file>[^\n:]+):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<text>.*)$", re.MULTILINE)
 
-# What CUDA and CuPy bring beside the headers in include/.
-_LIBRARIES = re.compile(
-    r"'?((?:cub|cuda|cooperative_groups|curand|cupy|cute|cutlass|nv|thrust|cuComplex|texture_|surface_)[\w./-]*)"
-    r"(?:: No such file or directory|' file not found)"
+# What CUDA and CuPy bring beside the headers in include/, where the compiler finds none.
+_ABSENT = re.compile(
+    r"error: '?((?:cub|cuda|cufft|cusolver|cusparse|cooperative_groups|curand|cupy|cute|cutlass|nccl|npp|nv|thrust"
+    r"|cuComplex|texture_|surface_|sm_\d)(?:[\w-]|[./](?!\.))*)(?:: No such file or directory|' file not found)"
 )
+_ABSENT_MARK = "gpunn_not_emulated"
+_MOST_ABSENT = 100
+
+
+class _AbsentHeader(CompileError):
+    """A header of CUDA that is not emulated was included."""
+
+    def __init__(self, header: str, message: str) -> None:
+        super().__init__(message)
+        self.header = header
 
 
 def _readable_errors(output: str, filename: str) -> str:
@@ -356,8 +396,6 @@ def _readable_errors(output: str, filename: str) -> str:
     own = [error for error in errors if str(INCLUDE) not in error["file"] and error["file"] != _EXPORTS_FILE]
     lines = [line for line in output.splitlines() if _EXPORTS_FILE not in line and "gpunn_call_" not in line]
     rest = "\n".join(lines[:20])
-    if own and (library := _LIBRARIES.match(own[0]["text"])):
-        return f"{own[0]['file']}:{own[0]['line']}: <{library[1]}> is not emulated"
     if own:
         return f"{own[0]['file']}:{own[0]['line']}: {own[0]['text']}\n{rest}"
     if exported := [error for error in errors if error["file"] == _EXPORTS_FILE]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import ctypes
 import struct
 import threading
+import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from gpunn.cuda.emulator import build
 from gpunn.cuda.emulator.buffers import Buffers, RawBuffer
-from gpunn.cuda.emulator.report import CheckError, RawReport, Report, readable
+from gpunn.cuda.emulator.report import CheckError, CheckWarning, RawReport, Report, readable
+from gpunn.cuda.emulator.symbols import variables
 from gpunn.errors import ArgumentError, CompileError, LaunchError
 
 _DEFAULT_DYNAMIC_SHARED_BYTES = 48 * 1024
@@ -29,6 +32,8 @@ _NOT_RUN = {
     -4: "the process was forked while a signal handler interrupted the kernel; it goes on in the parent alone",
 }
 
+_HINT = "memory that a kernel reaches by pointers in a struct or an array is to be named, see emulator.reachable"
+
 Order = str | int
 
 
@@ -40,7 +45,8 @@ class RawModule:
         options: of NVRTC: ``-D``, ``-I``, ``-std`` and ``--fmad`` are used; those that matter on a GPU only are not.
         name_expressions: templates to instantiate, for instance ``["scale<float>"]``.
         filename: how errors and reports name the source, unless it has ``#line`` directives of its own.
-        check: look for mistakes while the kernels run, and raise :class:`CheckError` with what was found. Slow.
+        check: look for mistakes while the kernels run, and raise :class:`CheckError` with what was found. Slow. Where
+            they are races that change no result, they are a :class:`CheckWarning` each.
         order: in which order threads and blocks take turns: ``"forward"``, ``"reverse"``, or a number that seeds a
             shuffle. The result of a right kernel does not depend on it.
         arch: the value of ``__CUDA_ARCH__``.
@@ -89,6 +95,35 @@ class RawModule:
         kernel._bind(self._library, wanted, self._check, self._order)
         return kernel
 
+    def get_global(self, name: str) -> np.ndarray[Any, Any]:
+        """The bytes of the ``__device__`` or ``__constant__`` variable ``name``, to read and to write, uint8.
+
+        With CuPy this is memory on the device; both go where an array of any type is made of memory:
+
+        >>> code = '''__constant__ float factor[2];
+        ... extern "C" __global__ void scale(float* x) { x[threadIdx.x] *= factor[threadIdx.x]; }'''
+        >>> module = RawModule(code)
+        >>> factor = np.ndarray((2,), np.float32, module.get_global("factor"))
+        >>> factor[:] = 3, 5
+        >>> x = np.ones(2, np.float32)
+        >>> module.get_function("scale")((1,), (2,), (x,))
+        >>> x
+        array([3., 5.], dtype=float32)
+
+        Raises CompileError where the source has no such variable; those of functions and templates are not found.
+        """
+        known = {found: (start, size) for found, start, size in variables(self._library.path, shared=False)}
+        if name not in known:
+            raise CompileError(
+                f"{self._filename}: no __device__ or __constant__ variable {name!r}; found {sorted(known)}"
+            )
+        start, size = known[name]
+        place = _place_of(self._library, ctypes.cast(self._library.code.gpunn_kernel_names, ctypes.c_void_p))
+        address = place.base + start
+        memory = np.ctypeslib.as_array((ctypes.c_ubyte * size).from_address(address))
+        memory.flags.writeable = place.data_begin <= address < place.data_end
+        return memory
+
 
 class RawKernel:
     """One CUDA kernel that runs on the CPU; the calls are those of ``cupy.RawKernel``.
@@ -128,8 +163,7 @@ class RawKernel:
         self._launch, self._end = library.runtime.gpunn_emulator_launch, library.runtime.gpunn_emulator_end
         number = library.kernels[name]
         self._entry = ctypes.cast(library.code[f"gpunn_call_{number}"], ctypes.c_void_p)
-        self._place = _LibraryPlace()
-        library.runtime.gpunn_emulator_find_library(self._entry, ctypes.byref(self._place))
+        self._place = _place_of(library, self._entry)
         self._parameters = _parameters(library.code[f"gpunn_describe_{number}"])
         self._pack = struct.Struct(_packing(self._parameters)).pack
         self._alignment = max((parameter.alignment for parameter in self._parameters), default=1)
@@ -174,7 +208,8 @@ class RawKernel:
         if buffers:
             buffers.copy_back()
         if reports:
-            self._fail(readable(reports, self.name, self._library.path, self._place.base, build.HEADERS))
+            found = readable(reports, self.name, self._library.path, self._place.base, build.HEADERS)
+            self._tell([self._hinted(report) for report in found])
 
     def _run(self, request: _Request) -> list[RawReport]:
         """Run it to its end; return what it reported.
@@ -225,7 +260,16 @@ class RawKernel:
             values[i] = address
         return buffers
 
-    def _fail(self, reports: list[Report]) -> None:
+    def _hinted(self, report: Report) -> Report:
+        if report.kind == "out-of-bounds" and any(parameter.may_hold_pointers for parameter in self._parameters):
+            return replace(report, message=f"{report.message}; {_HINT}")
+        return report
+
+    def _tell(self, reports: list[Report]) -> None:
+        if all(report.harmless for report in reports):
+            for report in reports:
+                warnings.warn(str(report), CheckWarning, stacklevel=3)
+            return
         if all(report.kind == "resources" for report in reports):
             raise LaunchError(str(reports[0]))
         if self._check:
@@ -249,7 +293,10 @@ def _order_code(order: Order) -> tuple[int, int]:
 
 # --- parameters -------------------------------------------------------------------------------------------------------
 
-_WORDS = {"b": "boolean", "i": "integer", "u": "integer", "f": "floating-point number", "s": "struct", "c": "character"}
+_WORDS = {
+    "b": "boolean", "i": "integer", "u": "integer", "f": "floating-point number", "a": "pointer", "s": "struct",
+    "c": "character",
+}  # fmt: skip
 _INTEGERS = "iub"
 
 
@@ -265,6 +312,11 @@ class _Parameter:
         self.offset = int(offset)
         self.alignment = int(alignment)
         self.convert: Callable[[str, int, Any], Any] = self._address if self.is_pointer else self._scalar()
+
+    @property
+    def may_hold_pointers(self) -> bool:
+        """Whether it is a struct, or points to addresses."""
+        return self.kind == "a" or (self.kind == "s" and not self.is_pointer)
 
     @property
     def format(self) -> str:
@@ -305,7 +357,7 @@ class _Parameter:
             return False
         if self.kind in "sc":  # nothing is known of a struct, and char and void may be anything
             return True
-        same_kind = dtype.kind in _INTEGERS if self.kind in _INTEGERS else dtype.kind == self.kind
+        same_kind = dtype.kind in _INTEGERS if self.kind in _INTEGERS + "a" else dtype.kind == self.kind
         return same_kind and dtype.itemsize == self.size
 
     def _scalar(self) -> Callable[[str, int, Any], Any]:
@@ -410,6 +462,12 @@ class _LibraryPlace(ctypes.Structure):
         ("image_begin", ctypes.c_void_p),
         ("image_end", ctypes.c_void_p),
     )
+
+
+def _place_of(library: build.Library, symbol: ctypes.c_void_p) -> _LibraryPlace:
+    place = _LibraryPlace()
+    library.runtime.gpunn_emulator_find_library(symbol, ctypes.byref(place))
+    return place
 
 
 class _Request(ctypes.Structure):

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import functools
-import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpunn.cuda.emulator.symbols import Place, lines_of, variables
 from gpunn.errors import KernelError
 
 # In the order of `enum class Kind` in runtime/launch.h.
@@ -32,6 +30,12 @@ KINDS = (
     "resources",
 )
 
+# In the order of `enum class Harmless` in runtime/launch.h, from its second on.
+HARMLESS = (
+    "harmless: it wrote the value that was there",
+    "harmless: the value read goes to atomicCAS, which compares it",
+)
+
 Index = tuple[int, int, int]
 
 
@@ -48,6 +52,10 @@ class Report:
         argument: the position of the array it is about, counted from 0, or ``None``.
         byte: the offset in that array or shared variable, or ``None``.
         other_thread: the thread it collides with, or ``None``.
+        other_line: the line of that thread's access, or ``None``.
+        callers: where the function that made it was called, file and line, the last call first.
+        harmless: whether it is a race that changes no result: threads write the value that was there, or a loop of
+            ``atomicCAS`` begins with a plain read.
     """
 
     kind: str
@@ -60,11 +68,19 @@ class Report:
     argument: int | None = None
     byte: int | None = None
     other_thread: Index | None = None
+    other_line: int | None = None
+    callers: tuple[Place, ...] = ()
+    harmless: bool = False
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}: " if self.file else ""
         who = f"block {_short(self.block)} thread {_short(self.thread)}"
-        return f"{self.kernel}: {self.kind}: {place}{who}: {self.message}"
+        calls = "".join(f", called from {file}:{line}" for file, line in self.callers)
+        return f"{self.kernel}: {self.kind}: {place}{who}: {self.message}{calls}"
+
+
+class CheckWarning(UserWarning):
+    """A kernel that ran in check mode made a mistake that changes no result: :attr:`Report.harmless`."""
 
 
 class CheckError(KernelError):
@@ -90,11 +106,14 @@ class RawReport(ctypes.Structure):
         ("pc", ctypes.c_void_p),
         ("file", ctypes.c_char_p),
         ("line", ctypes.c_int),
+        ("harmless", ctypes.c_int),
         ("has_other", ctypes.c_int),
         ("block", ctypes.c_uint * 3),
         ("thread", ctypes.c_uint * 3),
         ("other_block", ctypes.c_uint * 3),
         ("other_thread", ctypes.c_uint * 3),
+        ("other_pc", ctypes.c_void_p),
+        ("callers", ctypes.c_void_p * 6),
         ("message", ctypes.c_char * 240),
     )
 
@@ -102,17 +121,27 @@ class RawReport(ctypes.Structure):
 def readable(raw: Sequence[RawReport], kernel: str, library: Path, base: int, hidden: str) -> list[Report]:
     """Reports with file and line, one for each kind and place."""
     # The address is the one after the call, which may belong to the next line.
-    addresses = tuple(sorted({report.pc - base - 1 for report in raw if report.pc}))
-    places = _lines_of(library, addresses, hidden) if addresses else {}
+    known = {pc for report in raw for pc in (report.pc, report.other_pc, *report.callers) if pc}
+    places = lines_of(library, tuple(sorted(pc - base - 1 for pc in known)), hidden) if known else {}
+
+    def calls(pc: int | None) -> list[Place]:
+        return places.get(pc - base - 1, []) if pc else []
+
     reports: dict[tuple[object, ...], Report] = {}
     for report in raw:
-        address = report.pc - base - 1 if report.pc else -1
-        file, line = places.get(address, (None, None))
+        path = [*calls(report.pc), *(each for pc in report.callers for each in calls(pc))]
+        file, line = path[0] if path else (None, None)
         if report.file and not report.file.decode().startswith(hidden):
             file, line = report.file.decode(), report.line
         message, byte = _with_variable(report.message.decode(errors="replace"), report.byte, library)
+        other = next(iter(calls(report.other_pc)), None)
+        if other:
+            where = f"line {other[1]}" if other[0] == file else "{}:{}".format(*other)
+            message = message.replace(" by ", f" at {where} by ", 1)
+        if report.harmless:
+            message += f"; {HARMLESS[report.harmless - 1]}"
         if file is None and report.pc:
-            message += f" (at {address:#x} of {library.name})"
+            message += f" (at {report.pc - base - 1:#x} of {library.name})"
         made = Report(
             kind=KINDS[report.kind],
             message=message,
@@ -124,59 +153,24 @@ def readable(raw: Sequence[RawReport], kernel: str, library: Path, base: int, hi
             argument=report.argument if report.argument >= 0 else None,
             byte=byte if byte >= 0 else None,
             other_thread=_index(report.other_thread) if report.has_other else None,
+            other_line=other and other[1],
+            callers=tuple(path[1:]),
+            harmless=bool(report.harmless),
         )
-        reports.setdefault((made.kind, file, line if file else address), made)
+        key = (made.kind, file, line if file else report.pc)
+        if key not in reports or (reports[key].harmless and not made.harmless):
+            reports[key] = made
     return [*reports.values()]
-
-
-@functools.lru_cache(maxsize=256)
-def _lines_of(library: Path, addresses: tuple[int, ...], hidden: str) -> dict[int, tuple[str, int]]:
-    """File and line of each address, where addr2line is installed and knows them.
-
-    Of inlined functions it names all; the innermost one that is not in the emulator's own headers is the kernel's.
-    """
-    if not (command := shutil.which("addr2line")):
-        return {}
-    hexadecimal = [hex(address) for address in addresses]
-    done = subprocess.run([command, "-a", "-i", "-e", str(library), *hexadecimal], capture_output=True, text=True)
-    places: dict[int, tuple[str, int]] = {}
-    address = -1
-    for text in done.stdout.splitlines():
-        if text.startswith("0x"):
-            address = int(text, 16)
-            continue
-        file, _, line = text.split(" (")[0].removeprefix("./").rpartition(":")
-        if address not in places and line.isdigit() and int(line) and not file.startswith(hidden):
-            places[address] = (file, int(line))
-    return places
-
-
-@functools.lru_cache(maxsize=64)
-def _shared_variables(library: Path) -> tuple[tuple[int, int, str], ...]:
-    """Offset, size and name of the static shared variables, where nm is installed and lists the library's symbols."""
-    if not (command := shutil.which("nm")):
-        return ()
-    done = subprocess.run([command, "-C", "-f", "sysv", str(library)], capture_output=True, text=True)
-    rows = [[cell.strip() for cell in line.split("|")] for line in done.stdout.splitlines()]
-    # To the host's compiler they are thread-local; nm gives name, value, class, type, size, line and section.
-    return tuple(sorted(_variable(row) for row in rows if len(row) == 7 and row[3] == "TLS" and row[4]))
-
-
-def _variable(row: list[str]) -> tuple[int, int, str]:
-    """
-    >>> _variable(["tile(float*)::As", "0040", "b", "TLS", "000c", "", ".tbss"])
-    (64, 12, 'As')
-    """
-    return int(row[1], 16), int(row[4], 16), row[0].rpartition("::")[2]
 
 
 def _with_variable(message: str, byte: int, library: Path) -> tuple[str, int]:
     """Name the shared variable where the runtime could only say at which byte of all of them it is."""
     words = f"static shared memory byte {byte}"
     if words in message:
-        for start, size, name in _shared_variables(library):
+        for name, start, size in variables(library, shared=True):
             if start <= byte < start + size:
-                return message.replace(words, f"shared '{name}' byte {byte - start}"), byte - start
+                short = name.rpartition("::")[2]
+                return message.replace(words, f"shared '{short}' byte {byte - start}"), byte - start
     return message, byte
 
 

@@ -60,6 +60,9 @@ void Checker::end_launch() {
     first_intervals_.clear();
     block_numbers_.clear();
     sync_points_.clear();
+    suspects_.clear();
+    compared_places_.clear();
+    store_.bytes = 0;
     worker_ = nullptr;
 }
 
@@ -87,6 +90,7 @@ void Checker::begin_block(Worker& worker) {
 }
 
 void Checker::new_interval() {
+    settle_store();
     interval_++;
     for (unsigned w = 0; w < max_threads / warp_size; w++) {
         if (!syncs_[w]) continue;
@@ -161,6 +165,17 @@ void Checker::atomic(const char* address, std::size_t bytes, const void* pc) {
     if (point.blocks.empty() || point.blocks.back() != turn_) point.blocks.push_back(turn_);
 }
 
+// Learns whose plain read has told the thread what to compare with.
+void Checker::compare_and_swap(const char* address, std::size_t bytes, const void* compare) {
+    if (!worker_ || !worker_->fiber()) return;
+    Region* region = find(address, bytes);
+    if (!region || !region->cells || std::memcmp(address, compare, bytes)) return;
+    const Cell& cell = region->cells[address - region->begin];
+    const Fiber& fiber = *worker_->fiber();
+    if (cell.read_interval >= block_interval_ && cell.read_warp == fiber.warp && cell.read_lanes & bit(fiber.lane))
+        compared_places_.insert(cell.read_place);
+}
+
 // --- one access ------------------------------------------------------------------------------------------
 
 Region* Checker::find(const char* address, std::size_t bytes) {
@@ -230,12 +245,14 @@ bool Checker::is_emulators_own(const char* address, std::size_t bytes) const {
 void Checker::access(const char* address, std::size_t bytes, bool write, bool atomic, const void* pc) {
     if (!worker_ || !worker_->fiber() || !bytes) return;
     worker_->leave_if_asked();
+    settle_store();
     Region* region = find(address, bytes);
     if (!region) {
         if (is_emulators_own(address, bytes)) return;
         report_out_of_bounds(address, bytes, write, pc);
     }
-    Touch access{region, (std::size_t)(address - region->begin), bytes, write, atomic, pc};
+    std::uint32_t place = (std::uint32_t)((const char*)pc - launch_->request.library->base);
+    Touch access{region, (std::size_t)(address - region->begin), bytes, write, atomic, pc, place};
     if (region->space == Space::static_shared && std::binary_search(guards_.begin(), guards_.end(), access.offset))
         return;
     if (region->allowed > Access::read) report_forbidden(access);
@@ -264,12 +281,12 @@ void Checker::check_byte(const Touch& access, Cell& cell, std::size_t byte, bool
     bool was_written = cell.write_interval, was_read = cell.read_interval;
     if (was_written && !raced && cell.copy_under_way) {
         raced = true;
-        report_race(access, byte, Earlier::copy, cell.write_interval, cell.write_thread);
+        report_race(access, cell, byte, Earlier::copy, cell.write_thread);
     }
     if (was_written && !raced && !(access.atomic && cell.write_atomic) &&
         !ordered(cell.write_interval, cell.write_thread, cell.write_sync)) {
         raced = true;
-        report_race(access, byte, Earlier::write, cell.write_interval, cell.write_thread);
+        report_race(access, cell, byte, Earlier::write, cell.write_thread);
     }
     if (was_read && access.write && !raced && !read_is_ordered(cell)) {
         raced = true;
@@ -278,11 +295,10 @@ void Checker::check_byte(const Touch& access, Cell& cell, std::size_t byte, bool
         if (cell.read_warp == me / warp_size && cell.read_interval >= block_interval_ &&
             (lanes & (lanes - 1)))
             lanes &= ~bit(me % warp_size);
-        report_race(access, byte, Earlier::read, cell.read_interval,
-                    cell.read_warp * warp_size + (unsigned)__builtin_ctz(lanes));
+        report_race(access, cell, byte, Earlier::read, cell.read_warp * warp_size + (unsigned)__builtin_ctz(lanes));
     }
-    if (access.write) record_write(cell, access.atomic, access.bytes);
-    else record_read(cell);
+    if (access.write) record_write(cell, access.atomic, access.bytes, access.place);
+    else record_read(cell, access.place);
 }
 
 // Whether an earlier access is certain to come before what the running thread does now.
@@ -309,7 +325,7 @@ bool Checker::read_is_ordered(const Cell& cell) const {
     return true;
 }
 
-void Checker::record_write(Cell& cell, bool atomic, std::size_t bytes) const {
+void Checker::record_write(Cell& cell, bool atomic, std::size_t bytes, std::uint32_t place) const {
     const Fiber& fiber = *worker_->fiber();
     cell = Cell{};  // later accesses that are ordered after this write are ordered after the reads before it
     cell.write_interval = interval_;
@@ -317,9 +333,10 @@ void Checker::record_write(Cell& cell, bool atomic, std::size_t bytes) const {
     cell.write_sync = syncs_[fiber.warp];
     cell.write_atomic = atomic;
     cell.write_long = bytes >= 8;
+    cell.write_place = place;
 }
 
-void Checker::record_read(Cell& cell) const {
+void Checker::record_read(Cell& cell, std::uint32_t place) const {
     const Fiber& fiber = *worker_->fiber();
     bool from_here = cell.read_interval == interval_;
     if (cell.read_interval && cell.read_interval < block_interval_) cell.read_by_many_blocks = true;
@@ -338,6 +355,7 @@ void Checker::record_read(Cell& cell) const {
     cell.read_interval = interval_;
     cell.read_warp = (std::uint16_t)fiber.warp;
     cell.read_sync = syncs_[fiber.warp];
+    cell.read_place = place;
 }
 
 // A struct may have padding that nobody writes. So one written byte is enough for a word, one word for an access longer
@@ -389,8 +407,9 @@ void Checker::name(char* text, std::size_t capacity, const Region& region, std::
     }
 }
 
-void Checker::report_race(const Touch& access, std::size_t byte, Earlier earlier, std::uint32_t interval,
-                          unsigned thread) {
+void Checker::report_race(const Touch& access, const Cell& cell, std::size_t byte, Earlier earlier, unsigned thread) {
+    std::uint32_t interval = earlier == Earlier::read ? cell.read_interval : cell.write_interval;
+    std::uint32_t place = earlier == Earlier::read ? cell.read_place : cell.write_place;
     Report report = worker_->describe(Kind::race, access.pc);
     report.argument = access.region->argument;
     report.byte = access.region->space == Space::device_variable ? -1 : (long long)byte;
@@ -402,6 +421,7 @@ void Checker::report_race(const Touch& access, std::size_t byte, Earlier earlier
     report.has_other = 1;
     std::memcpy(report.other_block, block, sizeof block);
     std::memcpy(report.other_thread, &other, sizeof report.other_thread);
+    report.other_pc = place ? launch_->request.library->base + place : nullptr;
 
     char what[80], who[100];
     name(what, sizeof what, *access.region, byte);
@@ -420,7 +440,42 @@ void Checker::report_race(const Touch& access, std::size_t byte, Earlier earlier
                                                    : " read";
     std::snprintf(report.message, sizeof report.message, "%s of %s%s by %s", access.write ? "write" : "read",
                   what, verb, who);
-    worker_->add(report);
+    if (earlier == Earlier::read && access.atomic) {
+        suspect(report, place);
+    } else if (earlier == Earlier::write && cell.write_atomic && !access.write) {
+        suspect(report, access.place);
+    } else if (earlier != Earlier::copy && access.write && !access.atomic && access.bytes <= sizeof store_.before) {
+        store_.report = report;
+        store_.address = access.region->begin + access.offset;
+        store_.bytes = access.bytes;
+        std::memcpy(store_.before, store_.address, access.bytes);
+    } else {
+        worker_->add(report);
+    }
+}
+
+// A loop around atomicCAS begins with a plain read: if that was old, the loop goes round again. Which reads are of that
+// kind is known when the launch is over.
+void Checker::suspect(const Report& report, std::uint32_t read_place) {
+    for (const Suspect& known : suspects_)
+        if (known.report.pc == report.pc && known.read_place == read_place) return;
+    suspects_.push_back({report, read_place});
+}
+
+void Checker::settle() {
+    settle_store();
+    for (Suspect& each : suspects_) {
+        if (compared_places_.count(each.read_place)) each.report.harmless = (int)Harmless::compared_and_swapped;
+        worker_->add(each.report);
+    }
+}
+
+// Called before the next access, barrier or end: until then nothing but the store has changed its memory.
+void Checker::settle_store() {
+    if (!store_.bytes) return;
+    if (!std::memcmp(store_.address, store_.before, store_.bytes)) store_.report.harmless = (int)Harmless::same_value;
+    store_.bytes = 0;
+    worker_->add(store_.report);
 }
 
 // The access itself must not happen, so the block ends here.
@@ -495,7 +550,7 @@ void Checker::async_copy_starts(const AsyncCopy& copy, const void* pc) {
 void Checker::async_copy_arrives(const AsyncCopy& copy) {
     Region* target = find(copy.shared, copy.bytes);
     for (unsigned i = 0; i < copy.bytes; i++)
-        record_write(target->cells[copy.shared - target->begin + i], false, copy.bytes);
+        record_write(target->cells[copy.shared - target->begin + i], false, copy.bytes, 0);
 }
 
 void note_access(const void* address, std::size_t bytes, bool write, const void* caller) {
@@ -510,6 +565,10 @@ void note_atomic(const void* address, std::size_t bytes, const void* caller) {
         room = false;
     }
     if (!room) worker->fail_for_memory("what is known of the atomics", "no memory");
+}
+
+void note_compare_and_swap(const void* address, std::size_t bytes, const void* compare) {
+    checker.compare_and_swap((const char*)address, bytes, compare);
 }
 
 void note_fence() { checker.fence(); }

@@ -3,6 +3,7 @@
 #include <bitset>
 #include <cstdint>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "guards.h"
@@ -16,6 +17,7 @@ namespace gpunn_emulator {
 struct Cell {
     std::uint32_t write_interval, read_interval;  // 0: never
     std::uint32_t read_lanes;                     // of warp read_warp, in read_interval
+    std::uint32_t write_place, read_place;        // in the library, of the last one; 0: not known
     std::uint16_t write_thread, read_warp;
     std::uint16_t write_sync, read_sync;
     bool write_atomic : 1, write_long : 1;  // of 8 bytes or more
@@ -38,6 +40,7 @@ struct Region {
 class Checker {
 public:
     void begin_launch(const Launch& launch);
+    void settle();  // when all blocks have run
     void end_launch();
     void begin_block(Worker& worker);
     void block_barrier();
@@ -50,6 +53,7 @@ public:
     void async_copy_arrives(const AsyncCopy& copy);
     void fence();
     void atomic(const char* address, std::size_t bytes, const void* pc);
+    void compare_and_swap(const char* address, std::size_t bytes, const void* compare);
 
 private:
     struct Touch {
@@ -57,6 +61,21 @@ private:
         std::size_t offset, bytes;
         bool write, atomic;
         const void* pc;
+        std::uint32_t place;  // of pc in the library
+    };
+
+    // A plain read beside atomic operations, which is a race unless its value goes to atomicCAS.
+    struct Suspect {
+        Report report;
+        std::uint32_t read_place;
+    };
+
+    // A store that raced with others. It does no harm if it leaves what was there.
+    struct Store {
+        Report report;
+        const char* address;
+        std::size_t bytes;  // 0: there is none
+        char before[16];
     };
 
     // The threads and blocks whose earlier writes a thread sees once it has touched an atomic variable after
@@ -77,14 +96,15 @@ private:
     bool ordered(std::uint32_t interval, unsigned thread, unsigned sync) const;
     bool read_is_ordered(const Cell& cell) const;
     void check_byte(const Touch& access, Cell& cell, std::size_t byte, bool& raced);
-    void record_read(Cell& cell) const;
-    void record_write(Cell& cell, bool atomic, std::size_t bytes) const;
+    void record_read(Cell& cell, std::uint32_t place) const;
+    void record_write(Cell& cell, bool atomic, std::size_t bytes, std::uint32_t place) const;
     void check_initialised(const Touch& access) const;
 
     std::uint32_t turn_of(std::uint32_t interval) const;
     enum class Earlier { read, write, copy };
-    void report_race(const Touch& access, std::size_t byte, Earlier earlier, std::uint32_t interval,
-                     unsigned thread);
+    void report_race(const Touch& access, const Cell& cell, std::size_t byte, Earlier earlier, unsigned thread);
+    void suspect(const Report& report, std::uint32_t read_place);
+    void settle_store();
     [[noreturn]] void report_forbidden(const Touch& access);
     [[noreturn]] void report_out_of_bounds(const char* address, std::size_t bytes, bool write,
                                            const void* pc);
@@ -102,6 +122,10 @@ private:
     // known_[w][a][b]: accesses of lane b with a smaller sync are ordered before what lane a does now.
     std::uint16_t known_[max_threads / warp_size][warp_size][warp_size];
     std::uint16_t syncs_[max_threads / warp_size];
+
+    std::vector<Suspect> suspects_;
+    std::unordered_set<std::uint32_t> compared_places_;  // of reads whose value went to atomicCAS
+    Store store_{};
 
     std::unordered_map<const char*, SyncPoint> sync_points_;
     std::bitset<max_threads> fenced_;

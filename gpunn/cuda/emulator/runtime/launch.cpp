@@ -67,10 +67,12 @@ void Launch::add(const Report& report) {
     std::lock_guard<std::mutex> lock(mutex_);
 #ifdef GPUNN_EMULATOR_CHECK
     // Every mistake is worth seeing, once: a checked launch continues.
-    for (const Report& known : reports)
+    for (Report& known : reports)
         if (known.kind == report.kind && known.pc == report.pc && known.file == report.file &&
-            known.line == report.line)
+            known.line == report.line) {
+            if (known.harmless && !report.harmless) known = report;
             return;
+        }
 #else
     stopped_ = true;
 #endif
@@ -280,6 +282,9 @@ private:
 #endif
         if (!begun_) begin();
         if (worker_ && !worker_->work([this] { call_helpers_if_long(); })) return false;
+#ifdef GPUNN_EMULATOR_CHECK
+        if (worker_) checker.settle();
+#endif
         give_worker_back();
 #ifndef GPUNN_EMULATOR_CHECK
         while (!wait_for_helpers())

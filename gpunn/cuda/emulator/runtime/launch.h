@@ -29,6 +29,11 @@ enum class Kind : int {
     resources,
 };
 
+// Why a race changes nothing. The order of this list is that of report.HARMLESS.
+enum class Harmless : int { no, same_value, compared_and_swapped };
+
+const int most_callers = 6;
+
 struct Report {
     int kind;
     int argument;    // its position, or -1
@@ -36,8 +41,11 @@ struct Report {
     const void* pc;  // the address after the instruction, or null where file and line are known
     const char* file;
     int line;
+    int harmless;  // an enum Harmless
     int has_other;
     unsigned block[3], thread[3], other_block[3], other_thread[3];
+    const void* other_pc;  // of the access it collides with, or null
+    const void* callers[most_callers];  // the calls that led there, the last one first; check mode only
     char message[240];
 };
 
@@ -74,7 +82,7 @@ struct Library {
 };
 
 // ../report.py and ../module.py lay these out once more.
-static_assert(sizeof(Report) == 328 && sizeof(Buffer) == 40 && sizeof(Library) == 56,
+static_assert(sizeof(Report) == 392 && sizeof(Buffer) == 40 && sizeof(Library) == 56,
               "the Python side must follow");
 
 enum class Order : int { forward, reverse, shuffled };

@@ -341,17 +341,37 @@ void Worker::yield() {
 #ifdef GPUNN_EMULATOR_CHECK
 namespace {
 
-// Tells apart the calls that led to a barrier: a device function with a barrier in it may be called in two
-// branches. Every frame begins with the address of the one below it, and then the return address.
-std::size_t hash_of_calls(const Stack& stack, const void* frame) {
-    std::size_t hash = 0;
+// Calls visit() with the return address of each frame, the innermost first, until it says that this is enough. Every
+// frame begins with the address of the one below it, and then the return address.
+template <class Visit> void each_call(const Stack& stack, const void* frame, Visit visit) {
     while ((const char*)frame >= stack.low && (const char*)frame + 2 * sizeof(void*) <= stack.high) {
         const void* const* words = (const void* const*)frame;
-        hash = (std::size_t)mixed(hash + (std::size_t)words[1]);
+        if (!visit(words[1])) break;
         if (words[0] <= frame) break;  // the first frame, or code without frames
         frame = words[0];
     }
+}
+
+// Tells apart the calls that led to a barrier: a device function with a barrier in it may be called in two branches.
+std::size_t hash_of_calls(const Stack& stack, const void* frame) {
+    std::size_t hash = 0;
+    each_call(stack, frame, [&](const void* to) {
+        hash = (std::size_t)mixed(hash + (std::size_t)to);
+        return true;
+    });
     return hash;
+}
+
+// The calls of the library that led to `pc`.
+void find_callers(const Stack& stack, const void* frame, const Library& library, Report& report) {
+    bool beyond = false;
+    int count = 0;
+    each_call(stack, frame, [&](const void* to) {
+        if (!beyond) return beyond = to == report.pc, true;
+        if (to < library.image_begin || to >= library.image_end) return false;
+        report.callers[count++] = to;
+        return count < most_callers;
+    });
 }
 
 }  // namespace
@@ -576,6 +596,9 @@ Report Worker::describe(Kind kind, const void* pc) const {
     report.pc = pc;
     std::memcpy(report.block, &block_.index, sizeof report.block);
     if (fiber_) std::memcpy(report.thread, &fiber_->index, sizeof report.thread);
+#ifdef GPUNN_EMULATOR_CHECK
+    if (fiber_ && pc) find_callers(fiber_->stack, __builtin_frame_address(0), launch_->request.library[0], report);
+#endif
     return report;
 }
 

@@ -7,8 +7,11 @@ namespace gpunn_emulator {
 #ifdef GPUNN_EMULATOR_CHECK
 #define GPUNN_NOTE_ATOMIC(address) \
     ::gpunn_emulator::note_atomic(address, sizeof *(address), __builtin_return_address(0))
+#define GPUNN_NOTE_COMPARE(address, compare) \
+    ::gpunn_emulator::note_compare_and_swap(address, sizeof *(address), &(compare))
 #else
 #define GPUNN_NOTE_ATOMIC(address) ((void)0)
+#define GPUNN_NOTE_COMPARE(address, compare) ((void)0)
 #endif
 
 // Replaces *address by change(*address) and returns what was there before.
@@ -64,6 +67,7 @@ __forceinline__ float4 atomicAdd(float4* address, float4 value) {
 
 template <class T> __forceinline__ T atomicCAS(T* address, typename gpunn_emulator::identity<T>::type compare,
                                                typename gpunn_emulator::identity<T>::type value) {
+    GPUNN_NOTE_COMPARE(address, compare);
     return gpunn_emulator::atomically(address, [=](T old) -> T { return old == compare ? value : old; });
 }
 

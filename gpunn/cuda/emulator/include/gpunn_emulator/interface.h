@@ -61,6 +61,7 @@ void check_aligned(const void* address, unsigned bytes, const char* what);
 // names.
 void note_access(const void* address, size_t bytes, bool write, const void* caller);
 void note_atomic(const void* address, size_t bytes, const void* caller);
+void note_compare_and_swap(const void* address, size_t bytes, const void* compare);
 void note_fence();
 
 [[noreturn]] void assertion_failed(const char* expression, const char* file, int line);

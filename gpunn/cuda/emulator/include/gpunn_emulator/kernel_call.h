@@ -5,8 +5,8 @@ extern "C" int snprintf(char*, size_t, const char*, ...) noexcept;
 
 namespace gpunn_emulator {
 
-// What a scalar or an array element is: b(ool), i(nteger), u(nsigned), f(loat), or s: a struct, of which only
-// the size is known. `void` and plain `char` stand for bytes of any kind.
+// What a scalar or an array element is: b(ool), i(nteger), u(nsigned), f(loat), a(ddress), or s: a struct, of which
+// only the size is known. `void` and plain `char` stand for bytes of any kind.
 template <class T> struct kind {
     static constexpr char code = 's';
     static constexpr int bytes = sizeof(T);
@@ -18,6 +18,10 @@ template <> struct kind<void> {
 template <> struct kind<bool> {
     static constexpr char code = 'b';
     static constexpr int bytes = 1;
+};
+template <class T> struct kind<T*> {
+    static constexpr char code = 'a';
+    static constexpr int bytes = sizeof(T*);
 };
 #define GPUNN_KIND(type, letter)                   \
     template <> struct kind<type> {                \

@@ -322,6 +322,8 @@ def _compiled(
         more = [f"-fdebug-prefix-map={folder}=.", *(["-fwhole-program"] if whole and not compiler.is_clang else [])]
         # The default libraries would be those of the sanitizers too.
         libraries = [str(runtime), "-nodefaultlibs", "-lm", "-lc", "-lgcc", "-Wl,--no-undefined", "-o", str(library)]
+        if compiler.is_clang and "-fsanitize=thread" in flags:
+            libraries += [f"-Wl,--wrap={name}" for name in ("memcpy", "memmove", "memset")]
         command = [compiler.command, "-shared", *flags, *more, "-x", "c++", "-", "-x", "none", *libraries]
         if not compiler.is_clang:
             with contextlib.suppress(CompileError):  # it is raised below, unless it is about what is compiled ahead

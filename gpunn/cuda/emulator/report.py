@@ -34,6 +34,8 @@ KINDS = (
 HARMLESS = (
     "harmless: it wrote the value that was there",
     "harmless: the value read goes to atomicCAS, which compares it",
+    "harmless if nobody uses the value",
+    "harmless: a barrier does not wait for them",
 )
 
 Index = tuple[int, int, int]
@@ -54,8 +56,9 @@ class Report:
         other_thread: the thread it collides with, or ``None``.
         other_line: the line of that thread's access, or ``None``.
         callers: where the function that made it was called, file and line, the last call first.
-        harmless: whether it is a race that changes no result: threads write the value that was there, or a loop of
-            ``atomicCAS`` begins with a plain read.
+        harmless: whether it changes no result: threads race to write the value that was there, a loop of ``atomicCAS``
+            begins with a plain read, a lane shifts a value up or down from beyond the mask, threads have returned
+            before a barrier.
     """
 
     kind: str

@@ -84,9 +84,9 @@ void Checker::begin_block(Worker& worker) {
     turn_ = (std::uint32_t)first_intervals_.size();
     first_intervals_.push_back(interval_);
     block_numbers_.push_back(worker.block_number());
-    fenced_.reset();
+    fences_.clear();
     seen_threads_.clear();
-    seen_blocks_.assign(turn_ + 1, false);
+    seen_blocks_.clear();
 }
 
 void Checker::new_interval() {
@@ -142,27 +142,63 @@ void Checker::lane_left_collective(Worker& worker, const Fiber& waiting, const F
     worker.add(report);
 }
 
+// Called while the shuffle is done for all lanes of the warp, by the one that came last.
+void Checker::lane_is_missing(unsigned lane, unsigned source, bool shifted) const {
+    const Fiber& reader = worker_->fiber(worker_->fiber()->warp * warp_size + lane);
+    Report report = worker_->describe(Kind::warp_mask, reader.caller);
+    std::memcpy(report.thread, &reader.index, sizeof report.thread);
+    if (shifted) report.harmless = (int)Harmless::if_unused;
+    std::snprintf(report.message, sizeof report.message, "lane %u takes a value from lane %u, which is not in the mask 0x%08x",
+                  lane, source, reader.mask);
+    worker_->add(report);
+}
+
 // --- order through atomics -------------------------------------------------------------------------------
 
-void Checker::fence() { fenced_.set(worker_->fiber()->number); }
+void Checker::Seen::add(unsigned thread, const Moment& fence) {
+    interval = std::max(interval, fence.interval);
+    std::uint32_t& time = times[thread];
+    time = std::max(time, fence.time);
+}
 
-// A thread that fences and then touches an atomic variable makes its writes visible to who touches it later.
-// That is tracked by thread and by block, not by write, so a write after the fence is forgiven.
-void Checker::atomic(const char* address, std::size_t bytes, const void* pc) {
+void Checker::Seen::add(const Seen& other) {
+    for (const auto& [thread, time] : other.times) add(thread, {other.interval, time});
+}
+
+bool Checker::Seen::holds(std::uint32_t write_interval, unsigned thread, std::uint32_t time) const {
+    auto found = times.find(thread);
+    return write_interval < interval || (found != times.end() && time < found->second);
+}
+
+void Checker::fence() { fences_[worker_->fiber()->number] = {interval_, ++time_}; }
+
+// Who touches an atomic variable after a fence shows to those who touch it later what was before the fence: its own
+// writes, and those that a barrier of the block has ordered before. Fences that such a barrier came after count as well.
+void Checker::atomic(const char* address, std::size_t bytes, const void* pc, bool reads) {
+    Region* region = find(address, bytes);
+    if (reads && region && is_shared(*region))
+        check_initialised({region, (std::size_t)(address - region->begin), bytes, true, true, pc, 0});
     access(address, bytes, true, true, pc);
     unsigned thread = worker_->fiber()->number;
     auto found = sync_points_.find(address);
     if (found != sync_points_.end()) {
         SyncPoint& point = found->second;
-        for (std::uint32_t turn : point.blocks) seen_blocks_[turn] = true;
-        if (point.turn == turn_) seen_threads_[thread] |= point.threads;
+        if (point.turn != turn_) point.taken = 0;
+        point.turn = turn_;
+        for (; point.taken < point.shown.size() && point.shown[point.taken].turn != turn_; point.taken++)
+            seen_blocks_[point.shown[point.taken].turn].add(point.shown[point.taken].seen);
+        if (point.shown.back().turn == turn_) seen_threads_[thread].add(point.shown.back().seen);
     }
-    if (!fenced_[thread]) return;
-    SyncPoint& point = sync_points_[address];
-    if (point.turn != turn_) point.threads.reset();
-    point.turn = turn_;
-    point.threads.set(thread);
-    if (point.blocks.empty() || point.blocks.back() != turn_) point.blocks.push_back(turn_);
+    if (fences_.empty()) return;
+    std::vector<Shown>& shown = sync_points_[address].shown;
+    if (shown.empty() || shown.back().turn != turn_) shown.push_back({turn_, {}, 0});
+    Shown& own = shown.back();
+    auto fence = fences_.find(thread);
+    if (fence != fences_.end()) own.seen.add(thread, fence->second);
+    if (own.interval == interval_) return;
+    own.interval = interval_;
+    for (const auto& [other, moment] : fences_)
+        if (moment.interval < interval_) own.seen.add(other, moment);
 }
 
 // Learns whose plain read has told the thread what to compare with.
@@ -253,6 +289,7 @@ void Checker::access(const char* address, std::size_t bytes, bool write, bool at
     }
     std::uint32_t place = (std::uint32_t)((const char*)pc - launch_->request.library->base);
     Touch access{region, (std::size_t)(address - region->begin), bytes, write, atomic, pc, place};
+    time_++;
     if (region->space == Space::static_shared && std::binary_search(guards_.begin(), guards_.end(), access.offset))
         return;
     if (region->allowed > Access::read) report_forbidden(access);
@@ -284,7 +321,7 @@ void Checker::check_byte(const Touch& access, Cell& cell, std::size_t byte, bool
         report_race(access, cell, byte, Earlier::copy, cell.write_thread);
     }
     if (was_written && !raced && !(access.atomic && cell.write_atomic) &&
-        !ordered(cell.write_interval, cell.write_thread, cell.write_sync)) {
+        !ordered(cell.write_interval, cell.write_thread, cell.write_sync, cell.write_time)) {
         raced = true;
         report_race(access, cell, byte, Earlier::write, cell.write_thread);
     }
@@ -302,25 +339,25 @@ void Checker::check_byte(const Touch& access, Cell& cell, std::size_t byte, bool
 }
 
 // Whether an earlier access is certain to come before what the running thread does now.
-bool Checker::ordered(std::uint32_t interval, unsigned thread, unsigned sync) const {
-    if (interval < block_interval_) return seen_blocks_[turn_of(interval)];
+bool Checker::ordered(std::uint32_t interval, unsigned thread, unsigned sync, std::uint32_t time) const {
+    if (interval < block_interval_) {
+        auto seen = seen_blocks_.find(turn_of(interval));
+        return seen != seen_blocks_.end() && seen->second.holds(interval, thread, time);
+    }
     if (interval < interval_) return true;
     unsigned me = worker_->fiber()->number;
     if (thread == me) return true;
     unsigned warp = me / warp_size;
     if (thread / warp_size == warp && sync < known_[warp][me % warp_size][thread % warp_size]) return true;
     auto seen = seen_threads_.find(me);
-    return seen != seen_threads_.end() && seen->second[thread];
+    return seen != seen_threads_.end() && seen->second.holds(interval, thread, time);
 }
 
 bool Checker::read_is_ordered(const Cell& cell) const {
-    if (cell.read_by_many_blocks &&
-        std::find(seen_blocks_.begin(), seen_blocks_.end(), true) == seen_blocks_.end())
-        return false;
+    if (cell.read_by_many_blocks && seen_blocks_.empty()) return false;
     if (cell.read_interval >= interval_ && cell.read_by_many_warps) return false;
     for (unsigned rest = cell.read_lanes; rest; rest &= rest - 1)
-        if (!ordered(cell.read_interval, cell.read_warp * warp_size + (unsigned)__builtin_ctz(rest),
-                     cell.read_sync))
+        if (!ordered(cell.read_interval, cell.read_warp * warp_size + (unsigned)__builtin_ctz(rest), cell.read_sync, 0))
             return false;
     return true;
 }
@@ -334,6 +371,7 @@ void Checker::record_write(Cell& cell, bool atomic, std::size_t bytes, std::uint
     cell.write_atomic = atomic;
     cell.write_long = bytes >= 8;
     cell.write_place = place;
+    cell.write_time = time_;
 }
 
 void Checker::record_read(Cell& cell, std::uint32_t place) const {
@@ -557,10 +595,14 @@ void note_access(const void* address, std::size_t bytes, bool write, const void*
     checker.access((const char*)address, bytes, write, false, caller);
 }
 
-void note_atomic(const void* address, std::size_t bytes, const void* caller) {
+void note_missing_lane(unsigned lane, unsigned source, bool shifted) {
+    checker.lane_is_missing(lane, source, shifted);
+}
+
+void note_atomic(const void* address, std::size_t bytes, const void* caller, bool reads) {
     bool room = true;
     try {
-        checker.atomic((const char*)address, bytes, caller);
+        checker.atomic((const char*)address, bytes, caller, reads);
     } catch (const std::bad_alloc&) {
         room = false;
     }

@@ -1,6 +1,5 @@
 // Watches every access of a kernel. Check mode only, and there one host thread runs all blocks.
 #pragma once
-#include <bitset>
 #include <cstdint>
 #include <unordered_map>
 #include <unordered_set>
@@ -18,6 +17,7 @@ struct Cell {
     std::uint32_t write_interval, read_interval;  // 0: never
     std::uint32_t read_lanes;                     // of warp read_warp, in read_interval
     std::uint32_t write_place, read_place;        // in the library, of the last one; 0: not known
+    std::uint32_t write_time;
     std::uint16_t write_thread, read_warp;
     std::uint16_t write_sync, read_sync;
     bool write_atomic : 1, write_long : 1;  // of 8 bytes or more
@@ -52,7 +52,8 @@ public:
     void async_copy_starts(const AsyncCopy& copy, const void* pc);
     void async_copy_arrives(const AsyncCopy& copy);
     void fence();
-    void atomic(const char* address, std::size_t bytes, const void* pc);
+    void atomic(const char* address, std::size_t bytes, const void* pc, bool reads);
+    void lane_is_missing(unsigned lane, unsigned source, bool shifted) const;
     void compare_and_swap(const char* address, std::size_t bytes, const void* compare);
 
 private:
@@ -78,12 +79,32 @@ private:
         char before[16];
     };
 
-    // The threads and blocks whose earlier writes a thread sees once it has touched an atomic variable after
-    // them.
+    struct Moment {
+        std::uint32_t interval, time;
+    };
+
+    // What the threads of one block wrote that others are sure to see: all of earlier intervals, and of each thread what
+    // was before its fence.
+    struct Seen {
+        std::uint32_t interval = 0;
+        std::unordered_map<unsigned, std::uint32_t> times;
+
+        void add(unsigned thread, const Moment& fence);
+        void add(const Seen& other);
+        bool holds(std::uint32_t write_interval, unsigned thread, std::uint32_t time) const;
+    };
+
+    // What a block has shown at an atomic variable, and up to which interval the fences of all its threads are in that.
+    struct Shown {
+        std::uint32_t turn;
+        Seen seen;
+        std::uint32_t interval;
+    };
+
     struct SyncPoint {
-        std::vector<std::uint32_t> blocks;  // by their turn
-        std::uint32_t turn = 0;             // the block that `threads` belong to
-        std::bitset<max_threads> threads;
+        std::vector<Shown> shown;
+        std::uint32_t turn = 0;  // of the block that has taken in the first `taken` of them
+        std::size_t taken = 0;
     };
 
     void new_interval();
@@ -93,7 +114,7 @@ private:
     void tell_touched(const Region& region) const;
     bool is_emulators_own(const char* address, std::size_t bytes) const;
 
-    bool ordered(std::uint32_t interval, unsigned thread, unsigned sync) const;
+    bool ordered(std::uint32_t interval, unsigned thread, unsigned sync, std::uint32_t time) const;
     bool read_is_ordered(const Cell& cell) const;
     void check_byte(const Touch& access, Cell& cell, std::size_t byte, bool& raced);
     void record_read(Cell& cell, std::uint32_t place) const;
@@ -128,9 +149,10 @@ private:
     Store store_{};
 
     std::unordered_map<const char*, SyncPoint> sync_points_;
-    std::bitset<max_threads> fenced_;
-    std::vector<bool> seen_blocks_;
-    std::unordered_map<unsigned, std::bitset<max_threads>> seen_threads_;
+    std::uint32_t time_ = 0;  // counts accesses
+    std::unordered_map<unsigned, Moment> fences_;          // of each thread of this block, the last one
+    std::unordered_map<std::uint32_t, Seen> seen_blocks_;  // by their turn
+    std::unordered_map<unsigned, Seen> seen_threads_;      // of this block, by who sees them
 };
 
 extern Checker checker;

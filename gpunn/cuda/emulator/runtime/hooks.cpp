@@ -35,20 +35,26 @@ GPUNN_HOOK void __tsan_write_range(char* p, std::size_t bytes) {
     checker.access(p, bytes, true, false, GPUNN_PC);
 }
 
-GPUNN_HOOK void* __tsan_memcpy(char* to, const char* from, std::size_t bytes) {
-    checker.access(from, bytes, false, false, GPUNN_PC);
-    checker.access(to, bytes, true, false, GPUNN_PC);
-    return std::memcpy(to, from, bytes);
-}
-GPUNN_HOOK void* __tsan_memmove(char* to, const char* from, std::size_t bytes) {
-    checker.access(from, bytes, false, false, GPUNN_PC);
-    checker.access(to, bytes, true, false, GPUNN_PC);
-    return std::memmove(to, from, bytes);
-}
-GPUNN_HOOK void* __tsan_memset(char* to, int value, std::size_t bytes) {
-    checker.access(to, bytes, true, false, GPUNN_PC);
-    return std::memset(to, value, bytes);
-}
+// What clang calls for copies of structs, too: before its version 15 the plain functions, which ../build.py has the
+// linker wrap.
+#define GPUNN_MEMORY_HOOKS(prefix)                                                             \
+    GPUNN_HOOK void* prefix##memcpy(char* to, const char* from, std::size_t bytes) {           \
+        checker.access(from, bytes, false, false, GPUNN_PC);                                   \
+        checker.access(to, bytes, true, false, GPUNN_PC);                                      \
+        return std::memcpy(to, from, bytes);                                                   \
+    }                                                                                          \
+    GPUNN_HOOK void* prefix##memmove(char* to, const char* from, std::size_t bytes) {          \
+        checker.access(from, bytes, false, false, GPUNN_PC);                                   \
+        checker.access(to, bytes, true, false, GPUNN_PC);                                      \
+        return std::memmove(to, from, bytes);                                                  \
+    }                                                                                          \
+    GPUNN_HOOK void* prefix##memset(char* to, int value, std::size_t bytes) {                  \
+        checker.access(to, bytes, true, false, GPUNN_PC);                                      \
+        return std::memset(to, value, bytes);                                                  \
+    }
+
+GPUNN_MEMORY_HOOKS(__tsan_)
+GPUNN_MEMORY_HOOKS(__wrap_)
 GPUNN_HOOK void __tsan_init() {}
 GPUNN_HOOK void __tsan_func_entry(void*) {}
 GPUNN_HOOK void __tsan_func_exit() {}

@@ -29,8 +29,8 @@ enum class Kind : int {
     resources,
 };
 
-// Why a race changes nothing. The order of this list is that of report.HARMLESS.
-enum class Harmless : int { no, same_value, compared_and_swapped };
+// Why a mistake changes nothing. The order of this list is that of report.HARMLESS.
+enum class Harmless : int { no, same_value, compared_and_swapped, if_unused, others_returned };
 
 const int most_callers = 6;
 

@@ -341,21 +341,24 @@ void Worker::yield() {
 #ifdef GPUNN_EMULATOR_CHECK
 namespace {
 
-// Calls visit() with the return address of each frame, the innermost first, until it says that this is enough. Every
-// frame begins with the address of the one below it, and then the return address.
-template <class Visit> void each_call(const Stack& stack, const void* frame, Visit visit) {
+// Calls visit() with the return addresses in the library, from the first one there on and the innermost first, until it
+// says that this is enough. Every frame begins with the address of the one below it, and then the return address.
+template <class Visit> void each_call(const Stack& stack, const void* frame, const Library& library, Visit visit) {
+    bool there = false;
     while ((const char*)frame >= stack.low && (const char*)frame + 2 * sizeof(void*) <= stack.high) {
         const void* const* words = (const void* const*)frame;
-        if (!visit(words[1])) break;
+        bool inside = words[1] >= library.image_begin && words[1] < library.image_end;
+        if ((there && !inside) || (inside && !visit(words[1]))) break;
+        there = inside;
         if (words[0] <= frame) break;  // the first frame, or code without frames
         frame = words[0];
     }
 }
 
 // Tells apart the calls that led to a barrier: a device function with a barrier in it may be called in two branches.
-std::size_t hash_of_calls(const Stack& stack, const void* frame) {
+std::size_t hash_of_calls(const Stack& stack, const void* frame, const Library& library) {
     std::size_t hash = 0;
-    each_call(stack, frame, [&](const void* to) {
+    each_call(stack, frame, library, [&](const void* to) {
         hash = (std::size_t)mixed(hash + (std::size_t)to);
         return true;
     });
@@ -366,9 +369,8 @@ std::size_t hash_of_calls(const Stack& stack, const void* frame) {
 void find_callers(const Stack& stack, const void* frame, const Library& library, Report& report) {
     bool beyond = false;
     int count = 0;
-    each_call(stack, frame, [&](const void* to) {
+    each_call(stack, frame, library, [&](const void* to) {
         if (!beyond) return beyond = to == report.pc, true;
-        if (to < library.image_begin || to >= library.image_end) return false;
         report.callers[count++] = to;
         return count < most_callers;
     });
@@ -383,7 +385,7 @@ Vote Worker::block_barrier(int predicate, int site, const void* caller, const vo
     fiber.site = site;
     fiber.caller = caller;
 #ifdef GPUNN_EMULATOR_CHECK
-    fiber.call_path = hash_of_calls(fiber.stack, frame);
+    fiber.call_path = hash_of_calls(fiber.stack, frame, *launch_->request.library);
 #else
     (void)frame;
 #endif
@@ -403,6 +405,9 @@ bool Worker::release_barrier() {
         return false;
     }
     if (!same_barrier()) return false;
+#ifdef GPUNN_EMULATOR_CHECK
+    if (live_threads_ < thread_count_) note_returned();
+#endif
     vote_ = Vote{yes_ > 0, no_ == 0, yes_};
     yes_ = no_ = 0;
     waiting_at_barrier_ = 0;
@@ -420,6 +425,20 @@ bool Worker::release_barrier() {
 #endif
     return true;
 }
+
+#ifdef GPUNN_EMULATOR_CHECK
+// A barrier waits for those that have not returned; CUDA promises no more than that all may come to it.
+void Worker::note_returned() {
+    unsigned i = 0;
+    while (!(warps_[i / warp_size].at_barrier >> (i % warp_size) & 1)) i++;
+    fiber_ = &fibers_[i];
+    Report report = describe(Kind::divergent_barrier, fiber_->caller);
+    report.harmless = (int)Harmless::others_returned;
+    std::snprintf(report.message, sizeof report.message, "%u threads of the block have returned before this barrier",
+                  thread_count_ - live_threads_);
+    add(report);
+}
+#endif
 
 bool Worker::same_barrier() {
 #ifdef GPUNN_EMULATOR_CHECK
@@ -597,7 +616,7 @@ Report Worker::describe(Kind kind, const void* pc) const {
     std::memcpy(report.block, &block_.index, sizeof report.block);
     if (fiber_) std::memcpy(report.thread, &fiber_->index, sizeof report.thread);
 #ifdef GPUNN_EMULATOR_CHECK
-    if (fiber_ && pc) find_callers(fiber_->stack, __builtin_frame_address(0), launch_->request.library[0], report);
+    if (fiber_ && pc) find_callers(fiber_->stack, __builtin_frame_address(0), *launch_->request.library, report);
 #endif
     return report;
 }

@@ -138,6 +138,7 @@ private:
 
     bool release_barrier();
     bool same_barrier();
+    void note_returned();
     bool try_collective(Warp& warp, unsigned first_fiber, const Fiber& asking);
     void resolve_active_mask(Warp& warp, unsigned first_fiber);
     Report describe_deadlock();

@@ -5,21 +5,21 @@
 namespace gpunn_emulator {
 
 #ifdef GPUNN_EMULATOR_CHECK
-#define GPUNN_NOTE_ATOMIC(address) \
-    ::gpunn_emulator::note_atomic(address, sizeof *(address), __builtin_return_address(0))
+#define GPUNN_NOTE_ATOMIC(address, reads) \
+    ::gpunn_emulator::note_atomic(address, sizeof *(address), __builtin_return_address(0), reads)
 #define GPUNN_NOTE_COMPARE(address, compare) \
     ::gpunn_emulator::note_compare_and_swap(address, sizeof *(address), &(compare))
 #else
-#define GPUNN_NOTE_ATOMIC(address) ((void)0)
+#define GPUNN_NOTE_ATOMIC(address, reads) ((void)0)
 #define GPUNN_NOTE_COMPARE(address, compare) ((void)0)
 #endif
 
 // Replaces *address by change(*address) and returns what was there before.
-template <class T, class Change> GPUNN_UNWATCHED T atomically(T* address, Change change) {
+template <bool reads = true, class T, class Change> GPUNN_UNWATCHED T atomically(T* address, Change change) {
     static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8,
                   "atomics take types of 2, 4 or 8 bytes");
     typedef typename word<sizeof(T)>::type Word;
-    GPUNN_NOTE_ATOMIC(address);
+    GPUNN_NOTE_ATOMIC(address, reads);
     Word before = __atomic_load_n((Word*)address, __ATOMIC_RELAXED);
     for (;;) {
         Word after = bit_cast<Word>(change(bit_cast<T>(before)));
@@ -41,7 +41,6 @@ template <class T, class Change> GPUNN_UNWATCHED T atomically(T* address, Change
 
 GPUNN_ATOMIC(atomicMin, value < old ? value : old)
 GPUNN_ATOMIC(atomicMax, value > old ? value : old)
-GPUNN_ATOMIC(atomicExch, ((void)old, value))
 GPUNN_ATOMIC(atomicAnd, (old)&value)
 GPUNN_ATOMIC(atomicOr, old | value)
 GPUNN_ATOMIC(atomicXor, old ^ value)
@@ -63,6 +62,10 @@ __forceinline__ float2 atomicAdd(float2* address, float2 value) {
 __forceinline__ float4 atomicAdd(float4* address, float4 value) {
     return {atomicAdd(&address->x, value.x), atomicAdd(&address->y, value.y), atomicAdd(&address->z, value.z),
             atomicAdd(&address->w, value.w)};
+}
+
+template <class T> __forceinline__ T atomicExch(T* address, typename gpunn_emulator::identity<T>::type value) {
+    return gpunn_emulator::atomically<false>(address, [value](T) -> T { return value; });
 }
 
 template <class T> __forceinline__ T atomicCAS(T* address, typename gpunn_emulator::identity<T>::type compare,

@@ -60,7 +60,8 @@ void check_aligned(const void* address, unsigned bytes, const char* what);
 // Accesses that the compiler does not report by itself. `caller` is the address in the kernel that a report
 // names.
 void note_access(const void* address, size_t bytes, bool write, const void* caller);
-void note_atomic(const void* address, size_t bytes, const void* caller);
+void note_atomic(const void* address, size_t bytes, const void* caller, bool reads = true);
+void note_missing_lane(unsigned lane, unsigned source, bool shifted);
 void note_compare_and_swap(const void* address, size_t bytes, const void* compare);
 void note_fence();
 

@@ -61,14 +61,8 @@ template <class... Parameters> struct Layout {
                                                   0};
     static constexpr unsigned alignments[count + 1] = {
         (unsigned)alignof(typename parameter<Parameters>::plain)..., 1};
-    static constexpr unsigned offset(unsigned i) {
-        unsigned at = 0;
-        for (unsigned j = 0; j <= i; j++) {
-            at = (at + alignments[j] - 1) / alignments[j] * alignments[j];
-            if (j < i) at += sizes[j];
-        }
-        return at;
-    }
+    static constexpr unsigned offset(unsigned i) { return rounded(i ? offset(i - 1) + sizes[i - 1] : 0, alignments[i]); }
+    static constexpr unsigned rounded(unsigned at, unsigned to) { return (at + to - 1) / to * to; }
 };
 
 // Before C++17 the tables are to be defined out here too.

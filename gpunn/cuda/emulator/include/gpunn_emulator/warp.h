@@ -8,6 +8,7 @@ namespace gpunn_emulator {
 template <class T> struct Shuffle {
     T value, result;
     int source;
+    bool shifted;  // up or down: lanes at the end take what nobody needs
 };
 
 // A value from a lane that does not take part is undefined in CUDA: bytes of 0xff make it a NaN, or -1.
@@ -16,14 +17,19 @@ template <class T> GPUNN_UNWATCHED void shuffle_operation(void** payloads, unsig
         if (!(lanes >> lane & 1)) continue;
         Shuffle<T>* shuffle = (Shuffle<T>*)payloads[lane];
         if (lanes >> shuffle->source & 1) shuffle->result = ((Shuffle<T>*)payloads[shuffle->source])->value;
-        else __builtin_memset((void*)&shuffle->result, 0xff, sizeof(T));
+        else {
+#ifdef GPUNN_EMULATOR_CHECK
+            note_missing_lane(lane, (unsigned)shuffle->source, shuffle->shifted);
+#endif
+            __builtin_memset((void*)&shuffle->result, 0xff, sizeof(T));
+        }
     }
 }
 
-template <class T> __forceinline__ T shuffle(unsigned mask, T value, int source) {
+template <class T> __forceinline__ T shuffle(unsigned mask, T value, int source, bool shifted = false) {
     static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8,
                   "shuffles take types of 2, 4 or 8 bytes");
-    Shuffle<T> payload{value, value, source};
+    Shuffle<T> payload{value, value, source, shifted};
     warp_collective(mask, &payload, shuffle_operation<T>);
     return payload.result;
 }
@@ -108,14 +114,14 @@ template <class T> __forceinline__ T __shfl_sync(unsigned mask, T value, int sou
 template <class T> __forceinline__ T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32) {
     unsigned lane = gpunn_emulator::current.thread->lane;
     unsigned inside = lane - gpunn_emulator::segment_start(lane, width);
-    return gpunn_emulator::shuffle(mask, value, (int)(inside < delta ? lane : lane - delta));
+    return gpunn_emulator::shuffle(mask, value, (int)(inside < delta ? lane : lane - delta), true);
 }
 
 template <class T>
 __forceinline__ T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32) {
     unsigned lane = gpunn_emulator::current.thread->lane;
     unsigned rest = gpunn_emulator::segment_end(lane, width) - lane;
-    return gpunn_emulator::shuffle(mask, value, (int)(delta > rest ? lane : lane + delta));
+    return gpunn_emulator::shuffle(mask, value, (int)(delta > rest ? lane : lane + delta), true);
 }
 
 template <class T> __forceinline__ T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = 32) {

@@ -644,6 +644,77 @@ def test_an_atomic_operation_on_what_nobody_set_is_uninitialised(lanes):
     np.testing.assert_array_equal(y, 5)
 
 
+BEYOND = """
+template <class T> __device__ {kind} T get(T* x, int i) {{ return x[i]; }}
+extern "C" __global__ void shared_pair(float* y, int i) {{
+    __shared__ float a[32], b[32];
+    a[threadIdx.x] = b[threadIdx.x] = 1;
+    y[threadIdx.x] = get(a, i) + get(b, 0);
+}}
+extern "C" __global__ void local_pair(float* y, int i) {{
+    float a[4] = {{1, 2, 3, 4}}, b[4] = {{5, 6, 7, 8}};
+    y[threadIdx.x] = get(a, i) + get(b, 1);
+}}
+"""
+
+
+@pytest.mark.parametrize("kind", ["__noinline__", "", "__forceinline__"])
+@pytest.mark.parametrize("order", ["forward", "reverse"])
+def test_a_pointer_that_passes_the_end_of_a_shared_array_does_not_meet_the_next(kind, order):
+    kernel = RawModule(BEYOND.format(kind=kind), filename="k.cu", check=True, order=order).get_function("shared_pair")
+    y = np.zeros(1, f32)
+    kernel((1,), (1,), (y, i32(0)))
+    assert y[0] == 2
+    (found,) = mistakes(kernel, (1,), (1,), (y, i32(32)))
+    assert (found.file, found.line, found.callers) == ("k.cu", 2, (("k.cu", 6),))
+    if found.kind == "out-of-bounds":
+        assert found.message == "read of 4 bytes at shared 'a' byte 128, beyond the end of a variable"
+    else:
+        assert (found.kind, found.message) == ("bounds", "an access to 'float' outside the variable that it is for")
+
+
+@pytest.mark.skipif(CLANG, reason="clang knows no variable behind a pointer")
+@pytest.mark.parametrize("kind", ["", "__forceinline__"])
+def test_a_pointer_that_passes_the_end_of_a_local_array_is_out_of_its_bounds(kind):
+    kernel = RawModule(BEYOND.format(kind=kind), filename="k.cu", check=True).get_function("local_pair")
+    y = np.zeros(1, f32)
+    kernel((1,), (1,), (y, i32(3)))
+    assert y[0] == 10
+    (found,) = mistakes(kernel, (1,), (1,), (y, i32(4)))
+    assert (found.kind, found.line, found.callers) == ("bounds", 2, (("k.cu", 10),))
+
+
+UNSET = """
+extern "C" __global__ void sums(float* y, int n) {
+    float sum;
+    for (int i = 0; i < n; i++) sum += i;
+    y[threadIdx.x] = sum;
+}
+extern "C" __global__ void part(int* y, int n) {
+    int part[4];
+    for (int i = 0; i < n; i++) part[i] = i;
+    y[threadIdx.x] = part[threadIdx.x];
+}
+extern "C" __global__ void moves(unsigned* y, const unsigned* x) { y[threadIdx.x] = x[threadIdx.x]; }
+"""
+
+
+def test_the_value_of_a_variable_that_nobody_set_is_uninitialised():
+    module = RawModule(UNSET, filename="k.cu", check=True)
+    y = np.zeros(4, i32)
+    module.get_function("part")((1,), (4,), (y, i32(4)))
+    np.testing.assert_array_equal(y, [0, 1, 2, 3])
+    (found,) = mistakes(module.get_function("part"), (1,), (4,), (y, i32(2)))
+    assert (found.kind, found.line, found.thread) == ("uninitialised", 10, (2, 0, 0))
+    assert found.message == "it writes the value of a variable that nobody has set"
+    for unset in (0xFEFEFEFE, 0xAAAAAAAA):  # such a number may be data
+        module.get_function("moves")((1,), (4,), (y.view(np.uint32), np.full(4, unset, np.uint32)))
+        np.testing.assert_array_equal(y.view(np.uint32), unset)
+    if not CLANG:
+        (found,) = mistakes(module.get_function("sums"), (1,), (3,), (np.zeros(3, f32), i32(5)))
+        assert (found.kind, found.line, found.thread) == ("uninitialised", 5, (0, 0, 0))
+
+
 LAST_BLOCK = """
 extern "C" __global__ void last_block(float* parts, int* done, float* y) {{
     __shared__ int last;

@@ -20,6 +20,7 @@ from pathlib import Path
 from gpunn.cuda import cache
 from gpunn.cuda.compilation import compiling
 from gpunn.cuda.emulator import translation
+from gpunn.cuda.emulator.assembly import with_gaps
 from gpunn.errors import CompileError
 
 HERE = Path(__file__).parent
@@ -65,7 +66,7 @@ _FAST_FLAGS = (
 # This unrolls short loops; -O3 is no faster, and takes twice as long to compile.
 _GCC_FAST_FLAGS = ("-fpeel-loops",)
 
-_CHECKS = "alignment,shift-exponent,integer-divide-by-zero,signed-integer-overflow"
+_CHECKS = "alignment,object-size,shift-exponent,integer-divide-by-zero,signed-integer-overflow"
 
 _CHECK_FLAGS = (
     "-O1",
@@ -74,6 +75,9 @@ _CHECK_FLAGS = (
     "-fsanitize=thread",
     "-fno-omit-frame-pointer",  # a barrier is told by the calls that led to it
 )
+
+_MARK_UNSET = "-ftrivial-auto-var-init=pattern"
+"""Variables that the source does not set hold what the checker knows; from GCC 12 and clang 8 on."""
 
 # That also asks for calls to be neither merged nor copied; clang has attributes for it (interface.h).
 _GCC_CHECK_FLAGS = (
@@ -85,7 +89,7 @@ _GCC_CHECK_FLAGS = (
     "-fno-reorder-blocks",
 )
 _CLANG_CHECK_FLAGS = (
-    f"-fsanitize={_CHECKS},bounds",
+    f"-fsanitize={_CHECKS},array-bounds",
     *("-mllvm", "-tsan-instrument-func-entry-exit=0"),
     *("-mllvm", "-tsan-instrument-atomics=0"),  # our own are watched already, see atomics.h
 )
@@ -213,7 +217,14 @@ def _mode_flags(compiler: Compiler, check: bool) -> list[str]:
     flags = [*_BASE_FLAGS, *([] if compiler.is_clang else _GCC_FLAGS)]
     if not check:
         return [*flags, *_FAST_FLAGS, *([] if compiler.is_clang else _GCC_FAST_FLAGS)]
-    return [*flags, *_CHECK_FLAGS, *(_CLANG_CHECK_FLAGS if compiler.is_clang else _GCC_CHECK_FLAGS)]
+    marks = [_MARK_UNSET] if _takes(compiler, _MARK_UNSET) else []
+    return [*flags, *_CHECK_FLAGS, *marks, *(_CLANG_CHECK_FLAGS if compiler.is_clang else _GCC_CHECK_FLAGS)]
+
+
+@functools.lru_cache(maxsize=8)
+def _takes(compiler: Compiler, flag: str) -> bool:
+    command = [compiler.command, flag, "-x", "c++", "-fsyntax-only", "-"]
+    return not subprocess.run(command, input="", capture_output=True, text=True, env=_environment()).returncode
 
 
 def _user_flags(options: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -322,17 +333,26 @@ def _compiled(
         more = [f"-fdebug-prefix-map={folder}=.", *(["-fwhole-program"] if whole and not compiler.is_clang else [])]
         # The default libraries would be those of the sanitizers too.
         libraries = [str(runtime), "-nodefaultlibs", "-lm", "-lc", "-lgcc", "-Wl,--no-undefined", "-o", str(library)]
-        if compiler.is_clang and "-fsanitize=thread" in flags:
+        check = "-fsanitize=thread" in flags
+        if check and compiler.is_clang:
             libraries += [f"-Wl,--wrap={name}" for name in ("memcpy", "memmove", "memset")]
-        command = [compiler.command, "-shared", *flags, *more, "-x", "c++", "-", "-x", "none", *libraries]
+        command = [compiler.command, *flags, *more, "-x", "c++", "-"]
+        command += ["-S", "-o", str(library.with_suffix(".s"))] if check else ["-shared", "-x", "none", *libraries]
+
+        def compiled(text: str, *include: str) -> bytes:
+            run_compiler([*command, *include], text, filename, folder)
+            if check:
+                assembly = library.with_suffix(".s")
+                assembly.write_bytes(with_gaps(assembly.read_bytes().decode("latin-1")).encode("latin-1"))
+                run_compiler([compiler.command, "-shared", str(assembly), *libraries], None, filename, folder)
+            return library.read_bytes()
+
         if not compiler.is_clang:
             with contextlib.suppress(CompileError):  # it is raised below, unless it is about what is compiled ahead
                 Path(folder, f"{_HEADER}.gch").symlink_to(_compiled_ahead(compiler, header, flags))
                 Path(folder, _HEADER).write_text(header)
-                run_compiler([*command, "-include", _HEADER], text, filename, folder)
-                return library.read_bytes()
-        run_compiler(command, header + text, filename, folder)
-        return library.read_bytes()
+                return compiled(text, "-include", _HEADER)
+        return compiled(header + text)
 
 
 _HEADER = "header.h"
@@ -417,7 +437,12 @@ def load_runtime(compiler: Compiler, check: bool) -> tuple[Path, ctypes.CDLL]:
     flags += ["-DGPUNN_EMULATOR_CHECK", "-fno-omit-frame-pointer"] if check else []
     # For tests of what other processors than x86-64 and aarch64 use.
     flags += ["-DGPUNN_EMULATOR_UCONTEXT"] if os.environ.get("GPUNN_EMULATOR_UCONTEXT") else []
-    names = ["context.cpp", "worker.cpp", "launch.cpp", *(["checker.cpp", "guards.cpp", "hooks.cpp"] if check else [])]
+    names = [
+        "context.cpp",
+        "worker.cpp",
+        "launch.cpp",
+        *(["checker.cpp", "hooks.cpp", "shared_layout.cpp"] if check else []),
+    ]
     signals = _signals(compiler)
     inputs = [*flags, *(str(RUNTIME / name) for name in names), str(signals), "-lrt"]
     place = cache_path("runtime", "", flags, compiler, signals.name)
@@ -470,7 +495,7 @@ def _link(compiler: Compiler, path: Path, inputs: Sequence[str]) -> bytes:
 def _emulator_sources() -> bytes:
     """What the emulator itself is made of: a library built with other headers must not be found."""
     digest = hashlib.sha256()
-    for path in sorted([*INCLUDE.rglob("*"), *RUNTIME.glob("*"), HERE / "build.py", HERE / "translation.py"]):
+    for path in sorted([*INCLUDE.rglob("*"), *RUNTIME.glob("*"), *HERE.glob("*.py")]):
         if path.is_file():
             digest.update(path.relative_to(HERE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.digest()

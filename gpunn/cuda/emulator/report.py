@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpunn.cuda.emulator.assembly import GAP_BYTES
 from gpunn.cuda.emulator.symbols import Place, lines_of, variables
 from gpunn.errors import KernelError
 
@@ -171,7 +172,7 @@ def _with_variable(message: str, byte: int, library: Path) -> tuple[str, int]:
     words = f"static shared memory byte {byte}"
     if words in message:
         for name, start, size in variables(library, shared=True):
-            if start <= byte < start + size:
+            if start <= byte < start + size + GAP_BYTES:
                 short = name.rpartition("::")[2]
                 return message.replace(words, f"shared '{short}' byte {byte - start}"), byte - start
     return message, byte

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -28,7 +29,7 @@ def lines_of(library: Path, addresses: tuple[int, ...], hidden: str) -> dict[int
         if text.startswith("0x"):
             address = int(text, 16)
             continue
-        file, _, line = text.split(" (")[0].removeprefix("./").rpartition(":")
+        file, _, line = re.sub(r"^(?:\./)+", "", text.split(" (")[0]).rpartition(":")
         if line.isdigit() and int(line) and not file.startswith(hidden):
             places.setdefault(address, []).append((file, int(line)))
     return places

@@ -77,6 +77,13 @@ void read_variables(Module& module, const char* image, std::size_t bytes) {
     }
 }
 
+// Of the variables alone: in check mode there is room between them.
+std::size_t shared_bytes(const Module& module) {
+    std::size_t bytes = 0;
+    for (const auto& [name, variable] : module.shared) bytes += variable.bytes;
+    return bytes;
+}
+
 // What CUDA calls the first mistake that the emulator reported. In check mode the device goes on: nothing was spoilt.
 int error_of(const emulator::Report& report) {
     switch ((emulator::Kind)report.kind) {
@@ -268,17 +275,13 @@ int module_load(const void* image, std::size_t bytes, Module** out) {
         module->kernels[rest.substr(0, end)] = i;
         rest.erase(0, end + 1);
     }
-    if (module->kernels.size() == 1) {
-        emulator::Library known{};
-        emulator_find_library(dlsym(library, "gpunn_call_0"), &known);
-        if (known.shared_bytes > (std::size_t)default_shared) {
-            set_report(module->kernels.begin()->first + ": " + std::to_string(known.shared_bytes) +
-                       " bytes of static shared memory, of which a block may have " + std::to_string(default_shared));
-            delete module;
-            return out_of_resources;
-        }
-    }
     read_variables(*module, (const char*)image, bytes);
+    if (module->kernels.size() == 1 && shared_bytes(*module) > (std::size_t)default_shared) {
+        set_report(module->kernels.begin()->first + ": " + std::to_string(shared_bytes(*module)) +
+                   " bytes of static shared memory, of which a block may have " + std::to_string(default_shared));
+        delete module;
+        return out_of_resources;
+    }
     modules.insert(module);
     *out = module;
     return success;
@@ -311,7 +314,7 @@ int module_function(Module* module, const char* name, Function** out) {
         function.bytes = offset + function.parameters.back().bytes;
     }
     emulator_find_library((const void*)function.entry, &function.library);
-    if (module->kernels.size() == 1) function.static_shared = (int)function.library.shared_bytes;
+    if (module->kernels.size() == 1) function.static_shared = (int)shared_bytes(*module);
     function.largest_dynamic = std::max(0, default_shared - function.static_shared);
     *out = &(module->functions[name] = function);
     functions.insert(*out);

@@ -36,6 +36,7 @@ void Checker::begin_launch(const Launch& launch) {
     launch_ = &launch;
     interval_ = 0;
     turn_ = 0;
+    unset_was_read_ = false;
     const Request& request = launch.request;
     for (int i = 0; i < request.buffer_count; i++) {
         Buffer& buffer = request.buffers[i];
@@ -77,7 +78,8 @@ void Checker::begin_block(Worker& worker) {
         add_region(Space::dynamic_shared, block.dynamic_shared, block.dynamic_shared_bytes, -1);
         const Library& library = *launch_->request.library;
         add_region(Space::static_shared, worker.static_shared(), library.shared_bytes, -1);
-        guards_ = library.shared_bytes ? guards_of(library.base) : std::vector<std::size_t>();
+        static const SharedLayout none;
+        layout_ = library.shared_bytes ? &shared_layout_of(library.base) : &none;
     }
     new_interval();
     block_interval_ = interval_;
@@ -290,8 +292,10 @@ void Checker::access(const char* address, std::size_t bytes, bool write, bool at
     std::uint32_t place = (std::uint32_t)((const char*)pc - launch_->request.library->base);
     Touch access{region, (std::size_t)(address - region->begin), bytes, write, atomic, pc, place};
     time_++;
-    if (region->space == Space::static_shared && std::binary_search(guards_.begin(), guards_.end(), access.offset))
-        return;
+    if (region->space == Space::static_shared) {
+        if (std::binary_search(layout_->guards.begin(), layout_->guards.end(), access.offset)) return;
+        if (passes_a_variable(access)) report_beyond_variable(access);
+    }
     if (region->allowed > Access::read) report_forbidden(access);
     if (write && region->allowed == Access::read) {
         Report report = worker_->describe(Kind::read_only_write, pc);
@@ -306,9 +310,19 @@ void Checker::access(const char* address, std::size_t bytes, bool write, bool at
         if (atomic) touch(*region, access.offset, bytes, false, pc);
         touch(*region, access.offset, bytes, write, pc);
     }
+    if (!write) unset_was_read_ |= holds_unset(address, bytes);
+    else if (!atomic && bytes <= sizeof store_.before) begin_store(access);
     bool raced = false;
     for (std::size_t i = 0; i < bytes; i++)
         check_byte(access, region->cells[access.offset + i], access.offset + i, raced);
+}
+
+// Between two variables lies room that belongs to none, see ../assembly.py.
+bool Checker::passes_a_variable(const Touch& access) const {
+    const std::vector<Span>& variables = layout_->variables;
+    auto after = std::upper_bound(variables.begin(), variables.end(), access.offset,
+                                  [](std::size_t offset, const Span& variable) { return offset < variable.begin; });
+    return !variables.empty() && (after == variables.begin() || access.offset + access.bytes > (after - 1)->end);
 }
 
 void Checker::check_byte(const Touch& access, Cell& cell, std::size_t byte, bool& raced) {
@@ -483,10 +497,9 @@ void Checker::report_race(const Touch& access, const Cell& cell, std::size_t byt
     } else if (earlier == Earlier::write && cell.write_atomic && !access.write) {
         suspect(report, access.place);
     } else if (earlier != Earlier::copy && access.write && !access.atomic && access.bytes <= sizeof store_.before) {
-        store_.report = report;
-        store_.address = access.region->begin + access.offset;
-        store_.bytes = access.bytes;
-        std::memcpy(store_.before, store_.address, access.bytes);
+        store_.raced = true;
+        store_.race = report;
+        std::memcpy(store_.before, access.region->begin + access.offset, access.bytes);
     } else {
         worker_->add(report);
     }
@@ -508,12 +521,45 @@ void Checker::settle() {
     }
 }
 
+void Checker::begin_store(const Touch& access) {
+    store_.address = access.region->begin + access.offset;
+    store_.bytes = access.bytes;
+    store_.pc = access.pc;
+    store_.block = worker_->block().index;
+    store_.thread = worker_->fiber()->index;
+    store_.raced = false;
+}
+
 // Called before the next access, barrier or end: until then nothing but the store has changed its memory.
 void Checker::settle_store() {
-    if (!store_.bytes) return;
-    if (!std::memcmp(store_.address, store_.before, store_.bytes)) store_.report.harmless = (int)Harmless::same_value;
+    std::size_t bytes = store_.bytes;
+    if (!bytes) return;
     store_.bytes = 0;
-    worker_->add(store_.report);
+    if (store_.raced) {
+        if (!std::memcmp(store_.address, store_.before, bytes)) store_.race.harmless = (int)Harmless::same_value;
+        worker_->add(store_.race);
+    }
+    if (unset_was_read_ || !holds_unset(store_.address, bytes)) return;
+    Report report = worker_->describe(Kind::uninitialised, store_.pc);
+    std::memcpy(report.block, &store_.block, sizeof report.block);
+    std::memcpy(report.thread, &store_.thread, sizeof report.thread);
+    std::snprintf(report.message, sizeof report.message, "it writes the value of a variable that nobody has set");
+    worker_->add(report);
+}
+
+// The compiler fills variables that the source does not set with such bytes (../build.py); sums of floats keep them.
+bool Checker::holds_unset(const char* address, std::size_t bytes) const {
+#ifdef __clang__
+    const std::uint32_t unset = 0xaaaaaaaa;
+#else
+    const std::uint32_t unset = 0xfefefefe;
+#endif
+    std::uint32_t word;
+    for (std::size_t i = 0; i + sizeof word <= bytes; i += sizeof word) {
+        std::memcpy(&word, address + i, sizeof word);
+        if (word == unset) return true;
+    }
+    return false;
 }
 
 // The access itself must not happen, so the block ends here.
@@ -549,6 +595,14 @@ void Checker::report_out_of_bounds(const char* address, std::size_t bytes, bool 
     std::snprintf(report.message, sizeof report.message,
                   "%s of %zu bytes at byte %lld of %s, which has %zu bytes", access, bytes, offset, what,
                   (std::size_t)(nearest->end - nearest->begin));
+    worker_->fail(report);
+}
+
+void Checker::report_beyond_variable(const Touch& access) {
+    Report report = worker_->describe(Kind::out_of_bounds, access.pc);
+    report.byte = (long long)access.offset;
+    std::snprintf(report.message, sizeof report.message, "%s of %zu bytes at static shared memory byte %zu, beyond the end of a variable",
+                  access.write ? "write" : "read", access.bytes, access.offset);
     worker_->fail(report);
 }
 

@@ -5,7 +5,7 @@
 #include <unordered_set>
 #include <vector>
 
-#include "guards.h"
+#include "shared_layout.h"
 #include "worker.h"
 
 namespace gpunn_emulator {
@@ -71,11 +71,14 @@ private:
         std::uint32_t read_place;
     };
 
-    // A store that raced with others. It does no harm if it leaves what was there.
+    // The store that is under way: its value is known when the next thing is told.
     struct Store {
-        Report report;
         const char* address;
         std::size_t bytes;  // 0: there is none
+        const void* pc;
+        uint3 block, thread;
+        bool raced;  // that does no harm if it leaves what was there
+        Report race;
         char before[16];
     };
 
@@ -116,6 +119,7 @@ private:
 
     bool ordered(std::uint32_t interval, unsigned thread, unsigned sync, std::uint32_t time) const;
     bool read_is_ordered(const Cell& cell) const;
+    bool passes_a_variable(const Touch& access) const;
     void check_byte(const Touch& access, Cell& cell, std::size_t byte, bool& raced);
     void record_read(Cell& cell, std::uint32_t place) const;
     void record_write(Cell& cell, bool atomic, std::size_t bytes, std::uint32_t place) const;
@@ -125,7 +129,10 @@ private:
     enum class Earlier { read, write, copy };
     void report_race(const Touch& access, const Cell& cell, std::size_t byte, Earlier earlier, unsigned thread);
     void suspect(const Report& report, std::uint32_t read_place);
+    void begin_store(const Touch& access);
     void settle_store();
+    bool holds_unset(const char* address, std::size_t bytes) const;
+    [[noreturn]] void report_beyond_variable(const Touch& access);
     [[noreturn]] void report_forbidden(const Touch& access);
     [[noreturn]] void report_out_of_bounds(const char* address, std::size_t bytes, bool write,
                                            const void* pc);
@@ -135,7 +142,7 @@ private:
     const Launch* launch_ = nullptr;
     std::vector<Region> regions_;  // the buffers come first, by their addresses
     std::size_t buffers_ = 0;
-    std::vector<std::size_t> guards_;
+    const SharedLayout* layout_ = nullptr;  // of the static shared memory
     std::uint32_t interval_ = 0, block_interval_ = 0, turn_ = 0;
     std::vector<std::uint32_t> first_intervals_;  // of the blocks run so far
     std::vector<std::uint64_t> block_numbers_;
@@ -147,6 +154,7 @@ private:
     std::vector<Suspect> suspects_;
     std::unordered_set<std::uint32_t> compared_places_;  // of reads whose value went to atomicCAS
     Store store_{};
+    bool unset_was_read_ = false;  // memory holds, of its own, what marks variables that nobody has set
 
     std::unordered_map<const char*, SyncPoint> sync_points_;
     std::uint32_t time_ = 0;  // counts accesses

@@ -13,6 +13,7 @@ from gpunn.cuda.emulator import (
     RawModule,
     Report,
     build,
+    empty,
     reachable,
     report,
     symbols,
@@ -943,6 +944,51 @@ def test_an_array_may_be_an_argument_and_behind_a_pointer():
     with reachable(x):
         kernel((1,), (4,), (np.array([x.ctypes.data], np.uint64), x))
     np.testing.assert_array_equal(x, [1, 2, 3, 4])
+
+
+SCRATCH = """
+extern "C" __global__ void add_to(float* sums, const float* x) {
+    sums[threadIdx.x] += x[threadIdx.x];
+}
+extern "C" __global__ void fill(float* x) { x[threadIdx.x] = threadIdx.x; }
+extern "C" __global__ void first_of(float** rows, float* y) { y[threadIdx.x] = rows[0][threadIdx.x]; }
+extern "C" __global__ void pairs(double* x, unsigned char* y) { y[threadIdx.x] = x[threadIdx.x] > 0; }
+"""
+
+
+def test_memory_that_nobody_has_written_is_uninitialised():
+    module = RawModule(SCRATCH, filename="k.cu", check=True)
+    add_to, fill = module.get_function("add_to"), module.get_function("fill")
+    sums, x = empty(8), empty(8)
+    assert np.isnan(sums).all()
+    fill((1,), (8,), (x,))
+    (found,) = mistakes(add_to, (1,), (8,), (sums, x))
+    assert (found.kind, found.line, found.argument, found.byte) == ("uninitialised", 3, 0, 0)
+    assert found.message == "read of argument 0 byte 0, which nobody has written"
+    sums = empty(8)
+    sums[:5] = 0  # the host does
+    sums[5] = np.nan
+    (found,) = mistakes(add_to, (1,), (8,), (sums, x))
+    assert (found.thread, found.byte) == ((6, 0, 0), 24)
+    add_to((1,), (6,), (sums, x))
+    np.testing.assert_array_equal(sums[:5], 2 * np.arange(5))  # both launches added
+    sums = empty((2, 8))
+    fill((1,), (8,), (sums[1],))
+    add_to((1,), (8,), (sums[1], x))
+    assert len(mistakes(add_to, (1,), (8,), (sums[0], x))) == 1
+    with reachable(x):
+        first = np.array([x.ctypes.data], np.uint64), np.zeros(8, f32)
+        module.get_function("first_of")((1,), (8,), first)
+    row = empty(8)
+    with reachable(row):
+        first = np.array([row.ctypes.data], np.uint64), np.zeros(8, f32)
+        (found,) = mistakes(module.get_function("first_of"), (1,), (8,), first)
+    assert found.message == "read of byte 0 of an allocation of 32, which nobody has written"
+    doubles, bytes_ = empty(3, np.float64), empty(3, np.uint8)
+    doubles[:2] = -1
+    (found,) = mistakes(module.get_function("pairs"), (1,), (3,), (doubles, bytes_))
+    assert (found.kind, found.thread) == ("uninitialised", (2, 0, 0))
+    assert empty((0, 3)).shape == (0, 3)
 
 
 def test_what_is_reachable_is_an_array():

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from gpunn.context import Setting, context
+from gpunn.cuda.emulator import unwritten
 from gpunn.errors import ArgumentError, check
 
 # What lies around a copy. An access that misses an array by less than this is told to belong to that array.
@@ -72,6 +73,8 @@ class _Region:
     writes: bool
     arrays: list[tuple[int, np.ndarray[Any, Any]]]
     copy: np.ndarray[Any, Any] | None = None
+    written: np.ndarray[Any, Any] | None = None
+    """Bits of the bytes that somebody has written; None: all."""
 
 
 class Buffers:
@@ -85,6 +88,8 @@ class Buffers:
         self.raw = (RawBuffer * len(self._regions))()
         for raw, region in zip(self.raw, self._regions, strict=True):
             memory = region.begin if region.argument < 0 else _copied(region)
+            region.written = unwritten.bits_of(region.begin, _content(region))
+            raw.written = region.written.ctypes.data if region.written is not None else None
             raw.memory, raw.bytes = memory, region.end - region.begin
             written = region.writes and all(array.flags.writeable for i, array in region.arrays if i < 0)
             raw.argument, raw.access = region.argument, not written  # of `enum class Access`
@@ -94,6 +99,8 @@ class Buffers:
     def copy_back(self) -> None:
         """Write the results into the arrays that were given."""
         for region in self._regions:
+            if region.written is not None:
+                unwritten.keep(region.begin, region.end, region.written)
             if region.writes and region.copy is not None:
                 for _, array in region.arrays:
                     if array.flags.writeable:
@@ -129,6 +136,12 @@ def _copied(region: _Region) -> int:
         at = array.ctypes.data - region.begin
         region.copy[at : at + array.nbytes] = _bytes_of(array)
     return region.copy.ctypes.data if size else first
+
+
+def _content(region: _Region) -> np.ndarray[Any, Any]:
+    if region.copy is not None:
+        return region.copy
+    return np.ctypeslib.as_array((ctypes.c_ubyte * (region.end - region.begin)).from_address(region.begin))
 
 
 def _misalignment(array: np.ndarray[Any, Any]) -> int:

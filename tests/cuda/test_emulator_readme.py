@@ -34,7 +34,7 @@ def run(folder, *command):
 def test_every_block_is_in_a_test():
     names = ["kernels.cu", "conftest.py", "test_kernels.py", ".github/workflows/test.yml", ".github/workflows/cupy.yml"]
     assert [name for name, _ in FILES] == names
-    languages = ["cuda", "python", "python", "yaml", "python", "", "", "python", "yaml"]
+    languages = ["cuda", "python", "python", "yaml", "python", "", "", "", "python", "yaml"]
     assert [language for language, _ in BLOCKS] == languages
 
 
@@ -85,3 +85,11 @@ def test_the_report_is_as_printed(project):
     code, output = run(project, "-c", BLOCKS[4][1])
     assert code == 0, output
     assert output == BLOCKS[5][1]
+
+
+def test_the_commands_run(project):
+    scale, sums = (shlex.split(line) for line in BLOCKS[6][1].replace("\\\n", "").splitlines())
+    code, output = run(project, *scale[1:])
+    assert (code, "argument 0, float32 (1000,): [   0.    2.    4. " in output) == (0, True)
+    code, output = run(project, *sums[1:])
+    assert (code, "argument 1, float32 (8,): [" in output) == (0, True), output

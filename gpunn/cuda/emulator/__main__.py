@@ -1,0 +1,126 @@
+"""Run a kernel of a file on the CPU: ``python -m gpunn.cuda.emulator run|check FILE --kernel NAME ...``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpunn.cuda.emulator import CheckError, CheckWarning, RawModule
+from gpunn.cuda.emulator.arguments import FORMS, parse
+from gpunn.errors import ArgumentError, GpunnError, fail
+
+_EXAMPLES = """examples:
+  python -m gpunn.cuda.emulator run scale.cu --kernel 'scale<float>' --grid 4 --block 256 \\
+      --arg 'float32[1000]=arange' --arg float32=2 --arg int32=1000
+  python -m gpunn.cuda.emulator check sum.cu --kernel sum --grid 1 --block 128 --shared 512 \\
+      --arg 'float32[512]=random' --arg 'float32[1]=empty' --expect 1=total.npy
+
+"check" watches every access to memory. The exit code is 1 where a mistake was found, or another result than expected.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the command line says; return 1 for a mistake of the kernel, 2 for one of the command line."""
+    given = _parser().parse_args(arguments)
+    try:
+        values = [parse(text, i) for i, text in enumerate(given.arg)]
+        expected = {_position(text, values): parse(text.partition("=")[2]) for text in given.expect}
+        out = {_position(text, values): text.partition("=")[2] for text in given.out}
+        order = int(given.order) if given.order.isdigit() else given.order
+        module = _module(given, order)
+        kernel = module.get_function(given.kernel)
+        kernel.max_dynamic_shared_size_bytes = max(given.shared, kernel.max_dynamic_shared_size_bytes)
+        begin = time.perf_counter()
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", CheckWarning)
+            kernel(_sizes(given.grid), _sizes(given.block), values, shared_mem=given.shared)
+        seconds = time.perf_counter() - begin
+    except CheckError as error:
+        print("\n".join(str(report) for report in error.reports))
+        return 1
+    except (GpunnError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    for warning in told:
+        print(f"warning: {warning.message}")
+    print(f"{given.kernel}: {seconds * 1e3:.3g} ms on the CPU")
+    with np.printoptions(threshold=8, edgeitems=3, linewidth=100):
+        for i, value in enumerate(values):
+            if isinstance(value, np.ndarray):
+                print(f"argument {i}, {value.dtype} {value.shape}: {value}")
+    for i, file in out.items():
+        np.save(file, values[i])
+    wrong = [i for i, right in expected.items() if _differs(i, values[i], right, given.rtol, given.atol)]
+    return 1 if wrong else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "python -m gpunn.cuda.emulator",
+        description="Run a CUDA kernel on the CPU, without a GPU.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("mode", choices=["run", "check"], help="fast, or with every access to memory watched")
+    parser.add_argument("file", type=Path, help="the source")
+    parser.add_argument("--kernel", required=True, metavar="NAME", help='extern "C", or a template: scale<float>')
+    parser.add_argument("--grid", default="1", metavar="X[,Y[,Z]]", help="blocks (1)")
+    parser.add_argument("--block", default="1", metavar="X[,Y[,Z]]", help="threads of a block (1)")
+    parser.add_argument("--shared", type=int, default=0, metavar="BYTES", help="dynamic shared memory (0)")
+    parser.add_argument(
+        "--arg", action="append", default=[], metavar="ARGUMENT", help=f"one for each parameter: {FORMS}"
+    )
+    parser.add_argument("--order", default="forward", help="of threads and blocks: forward, reverse or a seed")
+    parser.add_argument("--option", action="append", default=[], metavar="OPTION", help="of NVRTC, as --option=-DN=4")
+    parser.add_argument("--out", action="append", default=[], metavar="I=FILE", help="save argument I as .npy")
+    parser.add_argument("--expect", action="append", default=[], metavar="I=ARGUMENT", help="what argument I becomes")
+    parser.add_argument("--rtol", type=float, default=1e-5, help="relative tolerance of --expect (1e-5)")
+    parser.add_argument("--atol", type=float, default=1e-6, help="absolute tolerance of --expect (1e-6)")
+    return parser
+
+
+def _module(given: argparse.Namespace, order: int | str) -> RawModule:
+    code, templates = given.file.read_text(), [given.kernel] if "<" in given.kernel else []
+    options = (f"-I{given.file.resolve().parent}", *given.option)
+    return RawModule(
+        code, options, templates, filename=given.file.name, check=given.mode == "check", order=order
+    )  # fmt: skip
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(size) for size in text.split(","))
+    except ValueError:
+        fail(ArgumentError, "emulator", "grid and block must be 1 to 3 numbers, as 16,16", given=text)
+
+
+def _position(text: str, values: Sequence[Any]) -> int:
+    number, equals, _ = text.partition("=")
+    position = int(number) if equals and number.isdigit() else len(values)
+    if position >= len(values) or not isinstance(values[position], np.ndarray):
+        fail(ArgumentError, "emulator", "it must name an argument that is an array, as 1=FILE.npy", given=text)
+    return position
+
+
+def _differs(i: int, value: np.ndarray[Any, Any], right: Any, rtol: float, atol: float) -> bool:
+    right = np.broadcast_to(right, value.shape) if np.ndim(right) == 0 else right
+    if right.shape != value.shape:
+        print(f"argument {i} is not as expected: its shape is {value.shape}, that of what is expected {right.shape}")
+        return True
+    wrong = ~np.isclose(value, right, rtol=rtol, atol=atol, equal_nan=True)
+    if wrong.any():
+        place = tuple(int(k) for k in np.argwhere(wrong)[0])
+        print(f"argument {i} is not as expected: {wrong.sum()} of {wrong.size} differ, at {place}"
+              f" {value[place]} for {right[place]}")  # fmt: skip
+    return bool(wrong.any())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -24,6 +24,10 @@ Cell* map_cells(std::size_t count) {
     return (Cell*)memory;
 }
 
+void unmap_cells(Cell* cells, std::size_t count) {
+    if (cells) munmap(cells, count * sizeof(Cell));
+}
+
 bool is_shared(const Region& region) {
     return region.space == Space::static_shared || region.space == Space::dynamic_shared;
 }
@@ -31,6 +35,28 @@ bool is_shared(const Region& region) {
 }  // namespace
 
 // --- what the launch may touch ---------------------------------------------------------------------------
+
+// Makes the cells small enough for an access to be some whole ones.
+void Region::split_for(std::size_t offset, std::size_t bytes) {
+    unsigned small = unit;
+    while ((offset | bytes) % small) small /= 2;
+    if (small == unit) return;
+    unsigned parts = unit / small, old_unit = unit;
+    std::size_t old_count = cell_count();
+    Cell* old = cells;
+    unit = small;
+    cells = map_cells(cell_count());
+    std::size_t first = buffer ? touched.begin / old_unit : 0;
+    std::size_t last = buffer ? std::min(old_count, touched.end / old_unit + 1) : old_count;
+    for (std::size_t i = first; i < last; i++)
+        for (std::size_t k = i * parts; k < (i + 1) * parts && k < cell_count(); k++) cells[k] = old[i];
+    unmap_cells(old, old_count);
+}
+
+void Region::free_cells() {
+    unmap_cells(cells, cell_count());
+    cells = nullptr;
+}
 
 void Checker::begin_launch(const Launch& launch) {
     launch_ = &launch;
@@ -52,10 +78,10 @@ void Checker::begin_launch(const Launch& launch) {
 }
 
 void Checker::end_launch() {
-    for (const Region& region : regions_) {
+    for (Region& region : regions_) {
         if (!region.cells) continue;
         if (region.buffer && region.buffer->touched) tell_touched(region);
-        munmap(region.cells, (std::size_t)(region.end - region.begin) * sizeof(Cell));
+        region.free_cells();
     }
     regions_.clear();
     first_intervals_.clear();
@@ -68,7 +94,8 @@ void Checker::end_launch() {
 }
 
 void Checker::add_region(Space space, char* begin, std::size_t bytes, int argument) {
-    regions_.push_back(Region{space, begin, begin + bytes, map_cells(bytes), argument, Access::write});
+    regions_.push_back(Region{space, begin, begin + bytes, nullptr, argument, Access::write});
+    regions_.back().cells = map_cells(regions_.back().cell_count());
 }
 
 void Checker::begin_block(Worker& worker) {
@@ -208,7 +235,7 @@ void Checker::compare_and_swap(const char* address, std::size_t bytes, const voi
     if (!worker_ || !worker_->fiber()) return;
     Region* region = find(address, bytes);
     if (!region || !region->cells || std::memcmp(address, compare, bytes)) return;
-    const Cell& cell = region->cells[address - region->begin];
+    const Cell& cell = region->cell_of((std::size_t)(address - region->begin));
     const Fiber& fiber = *worker_->fiber();
     if (cell.read_interval >= block_interval_ && cell.read_warp == fiber.warp && cell.read_lanes & bit(fiber.lane))
         compared_places_.insert(cell.read_place);
@@ -225,7 +252,7 @@ Region* Checker::find(const char* address, std::size_t bytes) {
                                   [](const char* a, const Region& region) { return a < region.begin; });
     if (after != first && holds(*(after - 1))) {
         Region& region = *(after - 1);
-        if (!region.cells) region.cells = map_cells((std::size_t)(region.end - region.begin));
+        if (!region.cells) region.cells = map_cells(region.cell_count());
         return &region;
     }
     for (auto region = end_of_buffers; region != regions_.end(); ++region)
@@ -257,38 +284,39 @@ void Checker::touch(Region& region, std::size_t offset, std::size_t bytes, bool 
 
 // Reads before a write of the same bytes are not known any more: who is in order with the write is with them.
 void Checker::tell_touched(const Region& region) const {
-    auto add = [](std::vector<Span>& spans, std::size_t byte) {
-        if (!spans.empty() && spans.back().end == byte) spans.back().end++;
-        else spans.push_back({byte, byte + 1});
+    auto add = [&](std::vector<Span>& spans, std::size_t begin) {
+        std::size_t end = std::min(begin + region.unit, region.bytes());
+        if (!spans.empty() && spans.back().end == begin) spans.back().end = end;
+        else spans.push_back({begin, end});
     };
-    for (std::size_t i = region.touched.begin; i < region.touched.end; i++) {
-        if (region.cells[i].write_interval) add(region.buffer->touched->wrote, i);
-        if (region.cells[i].read_interval) add(region.buffer->touched->read, i);
+    for (std::size_t i = region.touched.begin; i < region.touched.end; i += region.unit) {
+        if (region.cell_of(i).write_interval) add(region.buffer->touched->wrote, i);
+        if (region.cell_of(i).read_interval) add(region.buffer->touched->read, i);
     }
 }
 
-// The running thread's stack, the indices, and the constants of the library.
-bool Checker::is_emulators_own(const char* address, std::size_t bytes) const {
-    auto inside = [&](const void* begin, std::size_t size) {
-        return address >= (const char*)begin && address + bytes <= (const char*)begin + size;
-    };
+// The indices of the running thread, which kernels read more than any array.
+bool Checker::is_threads_own(const char* address, std::size_t bytes) const {
     const Fiber& fiber = *worker_->fiber();
-    const Library& library = *launch_->request.library;
-    return inside(fiber.stack.low, (std::size_t)(fiber.stack.high - fiber.stack.low)) ||
-           inside(&current, sizeof current) || inside(&fiber, sizeof(ThreadView)) ||
-           inside(&worker_->block(), sizeof(BlockView)) ||
-           inside(library.image_begin, (std::size_t)(library.image_end - library.image_begin));
+    auto inside = [&](const void* begin, const void* end) {
+        return address >= (const char*)begin && address + bytes <= (const char*)end;
+    };
+    return inside((const ThreadView*)&fiber, (const ThreadView*)&fiber + 1) ||
+           inside(&current, &current + 1) || inside(&worker_->block(), &worker_->block() + 1);
 }
 
-void Checker::access(const char* address, std::size_t bytes, bool write, bool atomic, const void* pc) {
+void Checker::access_memory(const char* address, std::size_t bytes, bool write, bool atomic, const void* pc) {
     if (!worker_ || !worker_->fiber() || !bytes) return;
     worker_->leave_if_asked();
+    if (is_threads_own(address, bytes)) return;
     settle_store();
     Region* region = find(address, bytes);
     if (!region) {
-        if (is_emulators_own(address, bytes)) return;
+        const Library& library = *launch_->request.library;
+        if (address >= library.image_begin && address + bytes <= library.image_end) return;  // its constants
         report_out_of_bounds(address, bytes, write, pc);
     }
+    region->split_for((std::size_t)(address - region->begin), bytes);
     std::uint32_t place = (std::uint32_t)((const char*)pc - launch_->request.library->base);
     Touch access{region, (std::size_t)(address - region->begin), bytes, write, atomic, pc, place};
     time_++;
@@ -313,8 +341,8 @@ void Checker::access(const char* address, std::size_t bytes, bool write, bool at
     if (!write) unset_was_read_ |= holds_unset(address, bytes);
     else if (!atomic && bytes <= sizeof store_.before) begin_store(access);
     bool raced = false;
-    for (std::size_t i = 0; i < bytes; i++)
-        check_byte(access, region->cells[access.offset + i], access.offset + i, raced);
+    for (std::size_t i = 0; i < bytes; i += region->unit)
+        check_byte(access, region->cell_of(access.offset + i), access.offset + i, raced);
 }
 
 // Between two variables lies room that belongs to none, see ../assembly.py.
@@ -415,8 +443,8 @@ void Checker::record_read(Cell& cell, std::uint32_t place) const {
 // What is left: such padding beside two numbers of a word each is reported.
 void Checker::check_initialised(const Touch& access) const {
     const std::size_t word = 4, half = 8, longest_vector = 16;
-    const Cell* cells = access.region->cells + access.offset;
-    auto written = [&](std::size_t i) { return cells[i].write_interval >= block_interval_; };
+    auto cell = [&](std::size_t i) -> const Cell& { return access.region->cell_of(access.offset + i); };
+    auto written = [&](std::size_t i) { return cell(i).write_interval >= block_interval_; };
     std::size_t unwritten_words = 0, words = 0, first_unwritten = 0;
     for (std::size_t i = 0; i < access.bytes; words++) {
         bool any = false;
@@ -427,7 +455,7 @@ void Checker::check_initialised(const Touch& access) const {
     if (!unwritten_words || (access.bytes > longest_vector && unwritten_words < words)) return;
     auto is_number = [&](std::size_t begin) {
         for (std::size_t i = begin; i < begin + half; i++)
-            if (!written(i) || !cells[i].write_long) return false;
+            if (!written(i) || !cell(i).write_long) return false;
         return true;
     };
     if (access.bytes == longest_vector && unwritten_words == 1 && is_number(first_unwritten < half ? half : 0)) return;
@@ -635,14 +663,14 @@ void Checker::async_copy_starts(const AsyncCopy& copy, const void* pc) {
                       (const void*)copy.global, (const void*)copy.shared);
         worker_->fail(report);
     }
-    for (unsigned i = 0; i < copy.bytes; i++)
-        target->cells[copy.shared - target->begin + i].copy_under_way = true;
+    for (unsigned i = 0; i < copy.bytes; i += target->unit)
+        target->cell_of((std::size_t)(copy.shared - target->begin) + i).copy_under_way = true;
 }
 
 void Checker::async_copy_arrives(const AsyncCopy& copy) {
     Region* target = find(copy.shared, copy.bytes);
-    for (unsigned i = 0; i < copy.bytes; i++)
-        record_write(target->cells[copy.shared - target->begin + i], false, copy.bytes, 0);
+    for (unsigned i = 0; i < copy.bytes; i += target->unit)
+        record_write(target->cell_of((std::size_t)(copy.shared - target->begin) + i), false, copy.bytes, 0);
 }
 
 void note_access(const void* address, std::size_t bytes, bool write, const void* caller) {

@@ -10,7 +10,7 @@
 
 namespace gpunn_emulator {
 
-// What is known of one byte. Time is counted in intervals: a new one begins with every block and at every
+// What is known of one word, or of a part of it where parts are accessed by themselves. Time is counted in intervals: a new one begins with every block and at every
 // block barrier, so two accesses of a block are ordered when their intervals differ. Inside an interval,
 // lanes of a warp are ordered by __syncwarp, counted in `sync`.
 struct Cell {
@@ -35,6 +35,13 @@ struct Region {
     Access allowed;
     Buffer* buffer = nullptr;
     Span touched = {};  // in this launch
+    unsigned unit = 4;  // the bytes that a cell is for
+
+    std::size_t bytes() const { return (std::size_t)(end - begin); }
+    std::size_t cell_count() const { return (bytes() + unit - 1) / unit; }
+    Cell& cell_of(std::size_t offset) const { return cells[offset / unit]; }
+    void split_for(std::size_t offset, std::size_t bytes);
+    void free_cells();
 };
 
 class Checker {
@@ -48,7 +55,9 @@ public:
     void lane_joins_collective(Worker& worker, const Fiber& fiber, const Warp& warp);
     void lane_left_collective(Worker& worker, const Fiber& waiting, const Fiber& gone);
 
-    void access(const char* address, std::size_t bytes, bool write, bool atomic, const void* pc);
+    void access(const char* address, std::size_t bytes, bool write, bool atomic, const void* pc) {
+        if (!is_on_stack(address)) access_memory(address, bytes, write, atomic, pc);
+    }
     void async_copy_starts(const AsyncCopy& copy, const void* pc);
     void async_copy_arrives(const AsyncCopy& copy);
     void fence();
@@ -57,6 +66,13 @@ public:
     void compare_and_swap(const char* address, std::size_t bytes, const void* compare);
 
 private:
+    // On that of the running thread, where most accesses go: this is what a hook does first.
+    bool is_on_stack(const char* address) const {
+        const Fiber* fiber = worker_ ? worker_->fiber() : nullptr;
+        return fiber && (std::size_t)(address - fiber->stack.low) < (std::size_t)(fiber->stack.high - fiber->stack.low);
+    }
+    void access_memory(const char* address, std::size_t bytes, bool write, bool atomic, const void* pc);
+
     struct Touch {
         Region* region;
         std::size_t offset, bytes;
@@ -115,7 +131,7 @@ private:
     Region* find(const char* address, std::size_t bytes);
     void touch(Region& region, std::size_t offset, std::size_t bytes, bool write, const void* pc);
     void tell_touched(const Region& region) const;
-    bool is_emulators_own(const char* address, std::size_t bytes) const;
+    bool is_threads_own(const char* address, std::size_t bytes) const;
 
     bool ordered(std::uint32_t interval, unsigned thread, unsigned sync, std::uint32_t time) const;
     bool read_is_ordered(const Cell& cell) const;

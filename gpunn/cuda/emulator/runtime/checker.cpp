@@ -117,6 +117,8 @@ void Checker::warp_barrier(unsigned warp, unsigned lanes) {
         std::memcpy(known_[warp][__builtin_ctz(rest)], together, sizeof together);
 }
 
+void Checker::tile_barrier(unsigned, unsigned) { new_interval(); }
+
 // --- collectives -----------------------------------------------------------------------------------------
 
 // __syncwarp may name lanes that have returned, CUDA says. What the others bring a value to has none from
@@ -536,20 +538,20 @@ void Checker::async_copy_starts(const AsyncCopy& copy, const void* pc) {
     access(copy.shared, copy.bytes, true, false, pc);
     Region *source = find(copy.global, copy.source_bytes), *target = find(copy.shared, copy.bytes);
     bool from_global = !copy.source_bytes || (source && !is_shared(*source));
-    if (!from_global || !target || !is_shared(*target)) {
+    if (!copy.anywhere && (!from_global || !target || !is_shared(*target))) {
         Report report = worker_->describe(Kind::out_of_bounds, pc);
         std::snprintf(report.message, sizeof report.message,
                       "an asynchronous copy goes from global to shared memory, this one from %p to %p",
                       (const void*)copy.global, (const void*)copy.shared);
         worker_->fail(report);
     }
-    for (unsigned i = 0; i < copy.bytes; i++)
+    for (unsigned i = 0; target && i < copy.bytes; i++)
         target->cells[copy.shared - target->begin + i].copy_under_way = true;
 }
 
 void Checker::async_copy_arrives(const AsyncCopy& copy) {
     Region* target = find(copy.shared, copy.bytes);
-    for (unsigned i = 0; i < copy.bytes; i++)
+    for (unsigned i = 0; target && i < copy.bytes; i++)
         record_write(target->cells[copy.shared - target->begin + i], false, copy.bytes, 0);
 }
 

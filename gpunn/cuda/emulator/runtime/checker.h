@@ -45,6 +45,7 @@ public:
     void begin_block(Worker& worker);
     void block_barrier();
     void warp_barrier(unsigned warp, unsigned lanes);
+    void tile_barrier(unsigned first_warp, unsigned warps);
     void lane_joins_collective(Worker& worker, const Fiber& fiber, const Warp& warp);
     void lane_left_collective(Worker& worker, const Fiber& waiting, const Fiber& gone);
 

@@ -169,6 +169,27 @@ extern "C" __global__ void large(const int* x, int* y) {
   cg::tiled_partition<32>(inner).sync();
 }
 
+// Memory of a tile is read by all its warps, then written, again and again; tiles of two sizes order it.
+extern "C" __global__ void large_orders(int* y) {
+  __shared__ int s[8];
+  auto block = cg::this_thread_block();
+  auto tile = cg::tiled_partition<128>(block);
+  auto inner = cg::tiled_partition<64>(tile);
+  int *outer_sum = s + threadIdx.x / 128, *inner_sum = s + 2 + threadIdx.x / 64, sum = 0;
+  for (int i = 1; i < 4; i++) {
+    if (tile.thread_rank() == 40 * i) *outer_sum = i;
+    if (inner.thread_rank() == 20 * i) *inner_sum = 10 * i;
+    tile.sync();
+    sum += *outer_sum + *inner_sum;
+    inner.sync();
+    if (inner.thread_rank() == 33) *inner_sum += 100;
+    inner.sync();
+    sum += *inner_sum;
+    tile.sync();
+  }
+  y[threadIdx.x] = sum;
+}
+
 extern "C" __global__ void reductions(const int* x, int* y, float* f) {
   auto tile = cg::tiled_partition<16>(cg::this_thread_block());
   const int t = threadIdx.x, n = blockDim.x;
@@ -304,13 +325,23 @@ extern "C" __global__ void large_for_a_block(int* y) {
 
 extern "C" __global__ void large_too_late(int* y) {
   __shared__ int s[128];
-  s[threadIdx.x] = 0;
-  cg::this_thread_block().sync();
   auto tile = cg::tiled_partition<64>(cg::this_thread_block());
   s[threadIdx.x] = threadIdx.x;
   tile.sync();
-  y[threadIdx.x] = s[threadIdx.x ^ 33];
+  y[threadIdx.x] = s[threadIdx.x ^ 33] + s[threadIdx.x / 64 * 64];
   s[threadIdx.x] = 1;
+}
+
+extern "C" __global__ void large_and_the_next(int* y) {
+  __shared__ int s[256];
+  auto block = cg::this_thread_block();
+  auto pair = cg::tiled_partition<128>(block);
+  auto tile = cg::tiled_partition<64>(pair);
+  s[threadIdx.x] = 0;
+  pair.sync();
+  y[threadIdx.x] = s[threadIdx.x / 128 * 128];
+  tile.sync();
+  if (threadIdx.x % 128 == 0) s[threadIdx.x] = 1;
 }
 
 extern "C" __global__ void misaligned(const float* x, float* y) {
@@ -479,6 +510,11 @@ def test_tiles_of_several_warps(run, rng):
     np.testing.assert_array_equal(y, expected)
 
 
+def test_barriers_of_tiles_order_what_their_warps_do(run):
+    y = run("large_orders", 256, np.zeros(256, i32))
+    np.testing.assert_array_equal(y, np.full(256, sum(i + 10 * i + 10 * i + 100 for i in (1, 2, 3))))
+
+
 def test_reductions_and_scans(run, rng):
     x = rng.integers(1, 1000, 64).astype(i32)
     y, f = np.zeros((14, 64), i32), np.zeros(64, f32)
@@ -544,16 +580,18 @@ def line_of(text):
         ("large_in_two_minds", 64, "warp-mask", None),
         ("tile_for_a_block", 64, "race", "s[63 - threadIdx.x]"),
         ("large_for_a_block", 128, "race", None),
-        ("large_too_late", 64, "race", "s[threadIdx.x] = 1;"),
+        ("large_too_late", 64, "race", "  s[threadIdx.x] = 1;"),
+        ("large_too_late", 128, "race", "  s[threadIdx.x] = 1;"),
+        ("large_and_the_next", 256, "race", None),
         ("misaligned", 32, "misaligned", "cg::memcpy_async(block, (float2*)(s + 1), (const float2*)x, 64);"),
         ("wrong_tile_size", 32, "trap", "cg::tiled_partition(cg::this_thread_block(), 6)"),
     ],
 )
 def test_mistakes_are_told(kernel, threads, kind, line):
-    args = (np.zeros(128, f32),) if kernel in ("early", "misaligned") else ()
+    args = (np.zeros(256, f32),) if kernel in ("early", "misaligned") else ()
     with pytest.raises(CheckError) as caught:
         RawModule(GROUPS, filename="groups.cu", check=True).get_function(kernel)(
-            (1,), (threads,), (*args, np.zeros(128, f32 if args else i32))
+            (1,), (threads,), (*args, np.zeros(256, f32 if args else i32))
         )
     assert {report.kind for report in caught.value.reports} == {kind}
     if line:

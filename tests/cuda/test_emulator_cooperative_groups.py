@@ -13,6 +13,7 @@ GROUPS = r"""
 #include <cooperative_groups/memcpy_async.h>
 #include <cooperative_groups/reduce.h>
 #include <cooperative_groups/scan.h>
+#include <cuda/barrier>  // for cuda::aligned_size_t
 namespace cg = cooperative_groups;
 
 // The sum over any group, in memory that it has for itself.
@@ -226,6 +227,7 @@ extern "C" __global__ void by_one(int* y) {
 
 extern "C" __global__ void copies(const float* x, float* y, int n) {
   __shared__ float whole[200], parts[128];
+  __shared__ __align__(16) float aligned[48];
   __shared__ char odd[48];
   auto block = cg::this_thread_block();
   auto tile = cg::tiled_partition<32>(block);
@@ -243,6 +245,12 @@ extern "C" __global__ void copies(const float* x, float* y, int n) {
   cg::memcpy_async(block, (void*)(odd + 1), (const void*)((const char*)x + 3), 37);
   cg::wait(block);
   for (int i = t; i < 37; i += block.size()) ((char*)(y + n + 192))[i] = odd[i + 1];
+  const int four = 4 * tile.meta_group_rank();
+  cg::memcpy_async(tile, aligned + four, x + four, cuda::aligned_size_t<16>(16));
+  cg::memcpy_async(block, (int4*)(aligned + 16), 2, (const int4*)x + 3, 1);
+  cg::memcpy_async(block, (char*)(y + n + 202), (const char*)(whole + 5), 40);  // from shared memory to global
+  cg::wait(block);
+  if (t < 20) y[n + 212 + t] = aligned[t];
 }
 
 extern "C" __global__ void early(const float* x, float* y) {
@@ -548,12 +556,14 @@ def test_one_thread_is_invoked(run):
 
 def test_copies_arrive(run, rng):
     x, n = rng.random(200).astype(f32), 150
-    y = np.zeros(n + 64 + 128 + 10, f32)
+    y = np.zeros(n + 64 + 128 + 10 + 10 + 20, f32)
     run("copies", 128, x, y, i32(n))
     np.testing.assert_array_equal(y[:n], x[:n])
     np.testing.assert_array_equal(y[n : n + 64], x[:128].reshape(4, 32)[:, :16].ravel())
     np.testing.assert_array_equal(y[n + 64 : n + 192], x[:128])
     np.testing.assert_array_equal(y[n + 192 :].view(np.uint8)[:37], x.view(np.uint8)[3:40])
+    np.testing.assert_array_equal(y[n + 202 : n + 212], x[5:15])
+    np.testing.assert_array_equal(y[n + 212 :], [*x[:4], *x[4:8], *x[8:12], *x[12:16], *x[12:16]])
 
 
 def test_what_is_copied_is_not_there_before_the_wait():
@@ -621,7 +631,7 @@ extern "C" __global__ void k(int* x) {
     [
         ("cg::thread_group all = cg::this_grid();", "a thread_group that stands for a grid is not emulated"),
         ("cg::sync(cg::this_grid());", "barriers across the blocks of a grid are not emulated"),
-        ("cg::reduce_update_async(tile, *x, 1, cg::plus<int>());", "reduce_update_async is not emulated, nor is"),
+        ("cg::reduce_update_async(tile, *x, 1, cg::plus<int>());", "reduce_update_async is not emulated: call reduce"),
         ("cg::inclusive_scan_update(tile, *x, 1);", "inclusive_scan_update is not emulated"),
         ("cg::exclusive_scan_update(tile, *x, 1, cg::plus<int>());", "exclusive_scan_update is not emulated"),
     ],

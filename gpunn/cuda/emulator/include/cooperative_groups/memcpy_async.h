@@ -12,7 +12,7 @@ template <class Size, class T> struct copy_size {
     static_assert(is_integer<Size>::value, "memcpy_async takes a size that is an integer or a cuda::aligned_size_t");
     static constexpr unsigned alignment = alignment_of<T>::value;
 };
-template <size_t ALIGNMENT, class T> struct copy_size<cuda::aligned_size_t<ALIGNMENT>, T> {
+template <template <size_t> class Aligned, size_t ALIGNMENT, class T> struct copy_size<Aligned<ALIGNMENT>, T> {
     static constexpr unsigned alignment = ALIGNMENT < 16 ? ALIGNMENT : 16;
 };
 

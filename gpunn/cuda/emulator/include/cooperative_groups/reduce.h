@@ -21,10 +21,10 @@ __forceinline__ void reduce_store_async(const Group& group, Target* target, T&& 
 }
 
 template <class Group, class Atomic, class T, class Operator>
-__attribute__((error("reduce_store_async to a cuda::atomic is not emulated"))) void reduce_store_async(
+__attribute__((error("reduce_store_async to an atomic is not emulated: call reduce, and store in one thread"))) void reduce_store_async(
     const Group&, Atomic&& target, T&& value, Operator&& operation);
 template <class Group, class Atomic, class T, class Operator>
-__attribute__((error("reduce_update_async is not emulated, nor is cuda::atomic: call reduce, and atomicAdd in one thread"))) void
+__attribute__((error("reduce_update_async is not emulated: call reduce, and an atomic function in one thread"))) void
 reduce_update_async(const Group&, Atomic&& target, T&& value, Operator&& operation);
 
 }  // namespace cooperative_groups

@@ -28,10 +28,10 @@ __forceinline__ ::gpunn_emulator::plain<T> exclusive_scan(const Group& group, T&
 }
 
 template <class Group, class Atomic, class T, class... Operator>
-__attribute__((error("inclusive_scan_update is not emulated, nor is cuda::atomic"))) ::gpunn_emulator::plain<T>
+__attribute__((error("inclusive_scan_update is not emulated: call inclusive_scan, and an atomic function in one thread"))) ::gpunn_emulator::plain<T>
 inclusive_scan_update(const Group&, Atomic&& target, T&& value, Operator&&... operation);
 template <class Group, class Atomic, class T, class... Operator>
-__attribute__((error("exclusive_scan_update is not emulated, nor is cuda::atomic"))) ::gpunn_emulator::plain<T>
+__attribute__((error("exclusive_scan_update is not emulated: call exclusive_scan, and an atomic function in one thread"))) ::gpunn_emulator::plain<T>
 exclusive_scan_update(const Group&, Atomic&& target, T&& value, Operator&&... operation);
 
 }  // namespace cooperative_groups

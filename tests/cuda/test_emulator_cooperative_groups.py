@@ -1,9 +1,11 @@
 """Cooperative groups, emulated: each kind of group against NumPy, and the mistakes that check mode tells."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from gpunn.cuda.emulator import CheckError, RawKernel, RawModule
+from gpunn.cuda.emulator import CheckError, CheckWarning, RawKernel, RawModule
 from gpunn.errors import CompileError, LaunchError
 
 i32, u32, u64, f32, f64 = np.int32, np.uint32, np.uint64, np.float32, np.float64
@@ -263,6 +265,29 @@ extern "C" __global__ void early(const float* x, float* y) {
   cg::wait(block);
 }
 
+// Every thread reads or writes one of eight cells in each step, or nothing; a barrier of some size ends it.
+extern "C" __global__ void played(const int* acts, const int* barriers, int steps, int* y) {
+  __shared__ int cells[8];
+  auto block = cg::this_thread_block();
+  auto of_128 = cg::tiled_partition<128>(block);
+  auto of_64 = cg::tiled_partition<64>(block);
+  auto of_32 = cg::tiled_partition<32>(block);
+  auto of_8 = cg::tiled_partition<8>(block);
+  const int t = threadIdx.x;
+  if (t < 8) cells[t] = 0;
+  block.sync();
+  for (int i = 0; i < steps; i++) {
+    int act = acts[i * 256 + t];
+    if (act >= 8) cells[act - 8] = i * 256 + t + 1;
+    else if (act >= 0) y[t] += cells[act];
+    if (barriers[i] == 8) of_8.sync();
+    if (barriers[i] == 32) of_32.sync();
+    if (barriers[i] == 64) of_64.sync();
+    if (barriers[i] == 128) of_128.sync();
+    if (barriers[i] == 256) block.sync();
+  }
+}
+
 // --- mistakes --------------------------------------------------------------------------------------------
 
 extern "C" __global__ void lane_gone(int* y) {
@@ -278,6 +303,11 @@ extern "C" __global__ void lane_elsewhere(int* y) {
   } else {
     y[threadIdx.x] = tile.shfl(1, 0);
   }
+}
+
+extern "C" __global__ void beyond_the_block(int* y) {
+  auto tile = cg::tiled_partition<32>(cg::this_thread_block());
+  y[threadIdx.x] = tile.all(1);
 }
 
 extern "C" __global__ void group_gone(int* y) {
@@ -583,6 +613,7 @@ def line_of(text):
         ("early", 64, "race", "y[threadIdx.x] = s[threadIdx.x];"),
         ("lane_gone", 32, "warp-mask", None),
         ("lane_elsewhere", 32, "warp-mask", None),
+        ("beyond_the_block", 40, "warp-mask", "y[threadIdx.x] = tile.all(1);"),
         ("group_gone", 32, "warp-mask", "y[threadIdx.x] = cg::reduce(group, 1, cg::plus<int>());"),
         ("part_with_another", 32, "deadlock", "y[threadIdx.x] = part.any(1);"),
         ("invoked_by_some", 32, "warp-mask", "cg::invoke_one(tile, add, y, 1);"),
@@ -608,9 +639,61 @@ def test_mistakes_are_told(kernel, threads, kind, line):
         assert line_of(line) in {report.line for report in caught.value.reports}
 
 
+def races(acts, barriers):
+    """Whether two accesses of a cell, one of them a write, have no barrier between, by the clocks of 256 threads."""
+    clocks, done = np.eye(256, dtype=int), []
+    for row, size in zip(acts, barriers, strict=True):
+        for t in np.flatnonzero(row >= 0):
+            for other, cell, write, time in done:
+                if cell == row[t] % 8 and (write or row[t] >= 8) and other != t and clocks[t, other] < time:
+                    return True
+            done.append((t, row[t] % 8, row[t] >= 8, clocks[t, t]))
+        if size:
+            clocks = np.repeat(clocks.reshape(-1, size, 256).max(1), size, 0) + np.eye(256, dtype=int)
+    return False
+
+
+@pytest.mark.parametrize("order", ["forward", 5])
+def test_races_are_those_that_barriers_of_tiles_leave(rng, order):
+    played = RawModule(GROUPS, filename="groups.cu", check=True, order=order).get_function("played")
+    found = []
+    for _ in range(60):
+        steps = rng.integers(2, 8)
+        acts = np.full((steps, 256), -1, i32)
+        barriers = rng.choice([0, 8, 32, 64, 128, 256], steps, p=[0.05, 0.1, 0.1, 0.25, 0.4, 0.1]).astype(i32)
+        for row in acts:
+            for cell in rng.integers(0, 3, rng.integers(0, 2)):
+                size = rng.choice([1, 8, 32, 64, 128])
+                start = rng.integers(0, 256 // size) * size
+                row[start : start + size] = cell
+                if rng.random() < 0.4:
+                    row[start] = cell + 8
+        found.append(races(acts, barriers))
+        try:
+            played((1,), (256,), (acts, barriers, i32(steps), np.zeros(256, i32)))
+            told = False
+        except (CheckError, CheckWarning):
+            told = True
+        assert told == found[-1], (acts.tolist(), barriers)
+    assert 10 < sum(found) < 50, sum(found)
+
+
 def test_a_large_tile_without_one_of_its_threads_does_not_hang():
     with pytest.raises(LaunchError, match="63 in an operation of a warp or a tile, 65 have returned"):
         RawModule(GROUPS, filename="groups.cu").get_function("large_without_one")((1,), (128,), (np.zeros(128, i32),))
+
+
+def test_nvrtc_takes_the_same_kernels():
+    core, cupy = pytest.importorskip("cuda.core"), pytest.importorskip("cupy")
+    runtime = pytest.importorskip("nvidia.cuda_runtime")
+    own = Path(next(iter(runtime.__path__))) / "include"
+    libcudacxx = Path(cupy.__file__).parent / "_core/include/cupy/_cccl/libcudacxx"  # which CUDA's headers include
+    options = core.ProgramOptions(arch="sm_90", std="c++17", include_path=[str(own), str(libcudacxx)])
+    program = core.Program(GROUPS, "c++", options)
+    try:
+        assert program.compile("cubin").code
+    finally:
+        program.close()
 
 
 KERNEL = """#include <cooperative_groups.h>

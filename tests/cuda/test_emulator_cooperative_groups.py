@@ -247,12 +247,14 @@ extern "C" __global__ void copies(const float* x, float* y, int n) {
   cg::memcpy_async(block, (void*)(odd + 1), (const void*)((const char*)x + 3), 37);
   cg::wait(block);
   for (int i = t; i < 37; i += block.size()) ((char*)(y + n + 192))[i] = odd[i + 1];
+  if (t < 4) aligned[20 + t] = -1;
+  block.sync();
   const int four = 4 * tile.meta_group_rank();
   cg::memcpy_async(tile, aligned + four, x + four, cuda::aligned_size_t<16>(16));
   cg::memcpy_async(block, (int4*)(aligned + 16), 2, (const int4*)x + 3, 1);
   cg::memcpy_async(block, (char*)(y + n + 202), (const char*)(whole + 5), 40);  // from shared memory to global
   cg::wait(block);
-  if (t < 20) y[n + 212 + t] = aligned[t];
+  if (t < 24) y[n + 212 + t] = aligned[t];
 }
 
 extern "C" __global__ void early(const float* x, float* y) {
@@ -586,14 +588,14 @@ def test_one_thread_is_invoked(run):
 
 def test_copies_arrive(run, rng):
     x, n = rng.random(200).astype(f32), 150
-    y = np.zeros(n + 64 + 128 + 10 + 10 + 20, f32)
+    y = np.zeros(n + 64 + 128 + 10 + 10 + 24, f32)
     run("copies", 128, x, y, i32(n))
     np.testing.assert_array_equal(y[:n], x[:n])
     np.testing.assert_array_equal(y[n : n + 64], x[:128].reshape(4, 32)[:, :16].ravel())
     np.testing.assert_array_equal(y[n + 64 : n + 192], x[:128])
     np.testing.assert_array_equal(y[n + 192 :].view(np.uint8)[:37], x.view(np.uint8)[3:40])
     np.testing.assert_array_equal(y[n + 202 : n + 212], x[5:15])
-    np.testing.assert_array_equal(y[n + 212 :], [*x[:4], *x[4:8], *x[8:12], *x[12:16], *x[12:16]])
+    np.testing.assert_array_equal(y[n + 212 :], [*x[:4], *x[4:8], *x[8:12], *x[12:16], *x[12:16], *[-1] * 4])
 
 
 def test_what_is_copied_is_not_there_before_the_wait():
@@ -740,8 +742,9 @@ def test_what_is_refused_names_its_line(code, message):
         ("cg::memcpy_async(cg::this_grid(), x, x, 4);", "memcpy_async takes a thread_block, thread_block_tile or coal"),
         ("cg::invoke_one_broadcast(block, [] { return 1; });", "takes a thread_block_tile or a coalesced_group"),
         ("cg::thread_block another;", "private"),
+        ("auto group = cg::coalesced_threads(); group = cg::tiled_partition(group, 4);", "deleted"),
     ],
 )
 def test_what_cuda_does_not_take_either(code, message):
-    with pytest.raises(CompileError, match=message):
+    with pytest.raises(CompileError, match=f"^k.cu:10: .*{message}"):
         RawKernel(KERNEL % code, "k", filename="k.cu")

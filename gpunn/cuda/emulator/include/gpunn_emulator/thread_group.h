@@ -8,7 +8,9 @@ class grid_group;
 // A block, or lanes of a warp: which of them is known when the kernel runs.
 class thread_group {
 public:
+    thread_group(const thread_group&) = default;
     __attribute__((error("a thread_group that stands for a grid is not emulated"))) thread_group(const grid_group&);
+    thread_group& operator=(const thread_group&) = delete;  // nor has CUDA's
 
     __forceinline__ void sync(int line = __builtin_LINE()) const;
     __forceinline__ unsigned long long thread_rank() const;

@@ -813,8 +813,8 @@ def test_dynamic_shared_memory_has_the_limits_of_the_hardware(launches):
         ("traps", (i32(2),), r"traps: trap: faults.cuh:101: block \(0,0,0\) thread \(2,0,0\): __trap"),
         ("wild", (np.zeros(1, f32), 2**40), r"wild: fault: faults.cuh:102: block .* invalid access at address"),
         ("divides", (np.zeros(1, i32), i32(0)), r"divides: division: faults.cuh:103: .*division by zero"),
-        ("hangs", (np.zeros(1, i32),), r"hangs: deadlock: faults.cuh:104: .*: 16 wait at a block barrier, 16 in a warp"
-         r" operation, 0 have returned"),
+        ("hangs", (np.zeros(1, i32),), r"hangs: deadlock: faults.cuh:104: .*: 16 wait at a block barrier, 16 in an"
+         r" operation of a warp or a tile, 0 have returned"),
         ("not_in_mask", (np.zeros(1, f32),), r"not_in_mask: warp-mask: faults.cuh:105: .*lane 0 is not in its"),
         ("overflows", (np.zeros(1, i32), i32(1000)), r"overflows: fault: faults.cuh:1\d\d"),
     ],

@@ -395,6 +395,12 @@ def _exports(names: Sequence[str]) -> str:
 
 _ERROR = re.compile(r"^(?P<file>[^\n:]+):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<text>.*)$", re.MULTILINE)
 
+# Where the source asks for a template in which the error is.
+_ASKED = re.compile(
+    r"^(?P<file>[^\n:]+):(?P<line>\d+):\d+:\s+(?:required from here|note: in instantiation of .* requested here)$",
+    re.MULTILINE,
+)
+
 # What CUDA and CuPy bring beside the headers in include/, where the compiler finds none.
 _ABSENT = re.compile(
     r"error: '?((?:cub|cuda|cufft|cusolver|cusparse|cooperative_groups|curand|cupy|cute|cutlass|nccl|npp|nv|thrust"
@@ -420,6 +426,13 @@ def _readable_errors(output: str, filename: str) -> str:
     rest = "\n".join(lines[:20])
     if own:
         return f"{own[0]['file']}:{own[0]['line']}: {own[0]['text']}\n{rest}"
+    asked = [
+        place
+        for place in _ASKED.finditer(output)
+        if str(INCLUDE) not in place["file"] and place["file"] != _EXPORTS_FILE
+    ]
+    if errors and asked:
+        return f"{asked[0]['file']}:{asked[0]['line']}: {errors[0]['text']}\n{rest}"
     if exported := [error for error in errors if error["file"] == _EXPORTS_FILE]:
         return f"{filename}: a name expression does not name a kernel: {exported[0]['text']}"
     return f"{filename}: the kernel does not compile\n{rest}"

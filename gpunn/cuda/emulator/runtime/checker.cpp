@@ -121,20 +121,25 @@ void Checker::begin_block(Worker& worker) {
 void Checker::new_interval() {
     settle_store();
     interval_++;
-    for (unsigned w = 0; w < max_threads / warp_size; w++) {
-        if (!syncs_[w]) continue;
-        syncs_[w] = 0;
-        std::memset(known_[w], 0, sizeof known_[w]);
+    sync_ = 0;
+    for (; synced_warps_; synced_warps_ &= synced_warps_ - 1) {
+        unsigned warp = (unsigned)__builtin_ctz(synced_warps_);
+        std::memset(known_[warp], 0, sizeof known_[warp]);
+        std::memset(known_warps_[warp], 0, sizeof known_warps_[warp]);
     }
 }
 
 void Checker::block_barrier() { new_interval(); }
 
+std::uint16_t Checker::next_sync() {
+    if (sync_ == 0xffff) new_interval();  // the counter is full; this forgives races, it never invents one
+    return ++sync_;
+}
+
 // Each lane learns what all lanes at the barrier knew.
 void Checker::warp_barrier(unsigned warp, unsigned lanes) {
-    if (syncs_[warp] == 0xffff)
-        new_interval();  // the counter is full; this forgives races, it never invents one
-    std::uint16_t now = ++syncs_[warp];
+    std::uint16_t now = next_sync();
+    synced_warps_ |= bit(warp);
     std::uint16_t together[warp_size] = {};
     for (unsigned rest = lanes; rest; rest &= rest - 1) {
         const std::uint16_t* known = known_[warp][__builtin_ctz(rest)];
@@ -144,6 +149,29 @@ void Checker::warp_barrier(unsigned warp, unsigned lanes) {
         if (lanes >> i & 1) together[i] = now;
     for (unsigned rest = lanes; rest; rest &= rest - 1)
         std::memcpy(known_[warp][__builtin_ctz(rest)], together, sizeof together);
+}
+
+// Each warp learns what all warps at the barrier knew of others, and its lanes know of all that was before.
+void Checker::tile_barrier(unsigned first_warp, unsigned warps) {
+    if (warps * warp_size >= worker_->thread_count()) return new_interval();
+    std::uint16_t now = next_sync();
+    const unsigned most_warps = max_threads / warp_size;
+    std::uint16_t together[most_warps] = {};
+    for (unsigned w = first_warp; w < first_warp + warps; w++)
+        for (unsigned v = 0; v < most_warps; v++) together[v] = std::max(together[v], known_warps_[w][v]);
+    std::fill(together + first_warp, together + first_warp + warps, now);
+    for (unsigned w = first_warp; w < first_warp + warps; w++) {
+        synced_warps_ |= bit(w);
+        std::memcpy(known_warps_[w], together, sizeof together);
+        std::fill(&known_[w][0][0], &known_[w][0][0] + warp_size * warp_size, now);
+    }
+}
+
+// Whether what a warp did when there were `sync` barriers comes before what the fiber does now.
+bool Checker::knows_warp(const Fiber& fiber, unsigned warp, unsigned sync) const {
+    if (warp != fiber.warp) return sync < known_warps_[fiber.warp][warp];
+    const std::uint16_t* known = known_[warp][fiber.lane];
+    return std::all_of(known, known + warp_size, [=](unsigned each) { return sync < each; });
 }
 
 // --- collectives -----------------------------------------------------------------------------------------
@@ -237,8 +265,12 @@ void Checker::compare_and_swap(const char* address, std::size_t bytes, const voi
     if (!region || !region->cells || std::memcmp(address, compare, bytes)) return;
     const Cell& cell = region->cell_of((std::size_t)(address - region->begin));
     const Fiber& fiber = *worker_->fiber();
-    if (cell.read_interval >= block_interval_ && cell.read_warp == fiber.warp && cell.read_lanes & bit(fiber.lane))
-        compared_places_.insert(cell.read_place);
+    if (cell.read_interval >= block_interval_ && was_read_by(cell, fiber)) compared_places_.insert(cell.read_place);
+}
+
+bool Checker::was_read_by(const Cell& cell, const Fiber& fiber) const {
+    if (cell.read_warp != fiber.warp) return false;
+    return cell.read_by_many_warps ? cell.read_lane == fiber.lane : cell.read_lanes >> fiber.lane & 1;
 }
 
 // --- one access ------------------------------------------------------------------------------------------
@@ -370,7 +402,8 @@ void Checker::check_byte(const Touch& access, Cell& cell, std::size_t byte, bool
     if (was_read && access.write && !raced && !read_is_ordered(cell)) {
         raced = true;
         // Of several readers, one that is not the writer.
-        unsigned me = worker_->fiber()->number, lanes = cell.read_lanes;
+        unsigned me = worker_->fiber()->number;
+        unsigned lanes = cell.read_by_many_warps ? bit(cell.read_lane) : cell.read_lanes;
         if (cell.read_warp == me / warp_size && cell.read_interval >= block_interval_ &&
             (lanes & (lanes - 1)))
             lanes &= ~bit(me % warp_size);
@@ -390,14 +423,19 @@ bool Checker::ordered(std::uint32_t interval, unsigned thread, unsigned sync, st
     unsigned me = worker_->fiber()->number;
     if (thread == me) return true;
     unsigned warp = me / warp_size;
-    if (thread / warp_size == warp && sync < known_[warp][me % warp_size][thread % warp_size]) return true;
+    unsigned other = thread / warp_size;
+    if (sync < (other == warp ? known_[warp][me % warp_size][thread % warp_size] : known_warps_[warp][other])) return true;
     auto seen = seen_threads_.find(me);
     return seen != seen_threads_.end() && seen->second.holds(interval, thread, time);
 }
 
 bool Checker::read_is_ordered(const Cell& cell) const {
     if (cell.read_by_many_blocks && seen_blocks_.empty()) return false;
-    if (cell.read_interval >= interval_ && cell.read_by_many_warps) return false;
+    if (cell.read_interval >= interval_ && cell.read_by_many_warps) {
+        for (unsigned rest = cell.read_lanes; rest; rest &= rest - 1)
+            if (!knows_warp(*worker_->fiber(), (unsigned)__builtin_ctz(rest), cell.read_sync)) return false;
+        return true;
+    }
     for (unsigned rest = cell.read_lanes; rest; rest &= rest - 1)
         if (!ordered(cell.read_interval, cell.read_warp * warp_size + (unsigned)__builtin_ctz(rest), cell.read_sync, 0))
             return false;
@@ -409,7 +447,7 @@ void Checker::record_write(Cell& cell, bool atomic, std::size_t bytes, std::uint
     cell = Cell{};  // later accesses that are ordered after this write are ordered after the reads before it
     cell.write_interval = interval_;
     cell.write_thread = (std::uint16_t)fiber.number;
-    cell.write_sync = syncs_[fiber.warp];
+    cell.write_sync = sync_;
     cell.write_atomic = atomic;
     cell.write_long = bytes >= 8;
     cell.write_place = place;
@@ -421,20 +459,29 @@ void Checker::record_read(Cell& cell, std::uint32_t place) const {
     bool from_here = cell.read_interval == interval_;
     if (cell.read_interval && cell.read_interval < block_interval_) cell.read_by_many_blocks = true;
     if (!from_here) cell.read_by_many_warps = false;
-    if (from_here && cell.read_warp != fiber.warp) {
-        cell.read_by_many_warps = true;
+    bool many = cell.read_by_many_warps;
+    // Who is ordered before this read needs not be kept: a write after this one is after those too.
+    if (from_here && (many || cell.read_warp != fiber.warp)) {
+        unsigned warps = many ? cell.read_lanes : bit(cell.read_warp);
+        for (unsigned rest = warps; rest; rest &= rest - 1) {
+            unsigned warp = (unsigned)__builtin_ctz(rest);
+            if (knows_warp(fiber, warp, cell.read_sync)) warps &= ~bit(warp);
+        }
+        cell.read_by_many_warps = warps;
+        cell.read_lanes = warps ? warps | bit(fiber.warp) : bit(fiber.lane);
+        cell.read_lane = (unsigned char)fiber.lane;
     } else if (from_here) {
-        // Who is ordered before this read needs not be kept: a write after this one is after those too.
         for (unsigned rest = cell.read_lanes; rest; rest &= rest - 1) {
             unsigned lane = (unsigned)__builtin_ctz(rest);
             if (cell.read_sync < known_[fiber.warp][fiber.lane][lane]) cell.read_lanes &= ~bit(lane);
         }
         cell.read_lanes |= bit(fiber.lane);
+    } else {
+        cell.read_lanes = bit(fiber.lane);
     }
-    if (!from_here || cell.read_by_many_warps) cell.read_lanes = bit(fiber.lane);
     cell.read_interval = interval_;
     cell.read_warp = (std::uint16_t)fiber.warp;
-    cell.read_sync = syncs_[fiber.warp];
+    cell.read_sync = sync_;
     cell.read_place = place;
 }
 
@@ -656,20 +703,22 @@ void Checker::async_copy_starts(const AsyncCopy& copy, const void* pc) {
     access(copy.shared, copy.bytes, true, false, pc);
     Region *source = find(copy.global, copy.source_bytes), *target = find(copy.shared, copy.bytes);
     bool from_global = !copy.source_bytes || (source && !is_shared(*source));
-    if (!from_global || !target || !is_shared(*target)) {
+    if (!copy.anywhere && (!from_global || !target || !is_shared(*target))) {
         Report report = worker_->describe(Kind::out_of_bounds, pc);
         std::snprintf(report.message, sizeof report.message,
                       "an asynchronous copy goes from global to shared memory, this one from %p to %p",
                       (const void*)copy.global, (const void*)copy.shared);
         worker_->fail(report);
     }
+    if (!target) return;
+    target->split_for((std::size_t)(copy.shared - target->begin), copy.bytes);
     for (unsigned i = 0; i < copy.bytes; i += target->unit)
         target->cell_of((std::size_t)(copy.shared - target->begin) + i).copy_under_way = true;
 }
 
 void Checker::async_copy_arrives(const AsyncCopy& copy) {
     Region* target = find(copy.shared, copy.bytes);
-    for (unsigned i = 0; i < copy.bytes; i += target->unit)
+    for (unsigned i = 0; target && i < copy.bytes; i += target->unit)
         record_write(target->cell_of((std::size_t)(copy.shared - target->begin) + i), false, copy.bytes, 0);
 }
 

@@ -10,19 +10,21 @@
 
 namespace gpunn_emulator {
 
-// What is known of one word, or of a part of it where parts are accessed by themselves. Time is counted in intervals: a new one begins with every block and at every
-// block barrier, so two accesses of a block are ordered when their intervals differ. Inside an interval,
-// lanes of a warp are ordered by __syncwarp, counted in `sync`.
+// What is known of one word, or of a part of it where parts are accessed by themselves. Time is counted in intervals: a
+// new one begins with every block and at every block barrier, so two accesses of a block are ordered when their
+// intervals differ. Inside an interval, lanes of a warp are ordered by __syncwarp, and warps by barriers of tiles: `sync`
+// counts both.
 struct Cell {
     std::uint32_t write_interval, read_interval;  // 0: never
-    std::uint32_t read_lanes;                     // of warp read_warp, in read_interval
+    std::uint32_t read_lanes;  // of warp read_warp, in read_interval; of many warps: which warps
     std::uint32_t write_place, read_place;        // in the library, of the last one; 0: not known
     std::uint32_t write_time;
     std::uint16_t write_thread, read_warp;
     std::uint16_t write_sync, read_sync;
     bool write_atomic : 1, write_long : 1;  // of 8 bytes or more
     bool read_by_many_warps : 1, read_by_many_blocks : 1;
-    bool copy_under_way : 1;  // write_thread has started an asynchronous copy to here and has not waited for it
+    unsigned char read_lane : 5;  // of read_warp, the last one; of many warps only
+    bool copy_under_way : 1;      // write_thread has started an asynchronous copy to here and has not waited for it
 };
 
 enum class Space { argument, static_shared, dynamic_shared, device_variable };
@@ -52,6 +54,7 @@ public:
     void begin_block(Worker& worker);
     void block_barrier();
     void warp_barrier(unsigned warp, unsigned lanes);
+    void tile_barrier(unsigned first_warp, unsigned warps);
     void lane_joins_collective(Worker& worker, const Fiber& fiber, const Warp& warp);
     void lane_left_collective(Worker& worker, const Fiber& waiting, const Fiber& gone);
 
@@ -163,9 +166,16 @@ private:
     std::vector<std::uint32_t> first_intervals_;  // of the blocks run so far
     std::vector<std::uint64_t> block_numbers_;
 
+    std::uint16_t next_sync();
+    bool knows_warp(const Fiber& fiber, unsigned warp, unsigned sync) const;
+    bool was_read_by(const Cell& cell, const Fiber& fiber) const;
+
+    std::uint16_t sync_ = 0;        // how many there were in this interval
+    std::uint32_t synced_warps_ = 0;  // those that took part in one
     // known_[w][a][b]: accesses of lane b with a smaller sync are ordered before what lane a does now.
     std::uint16_t known_[max_threads / warp_size][warp_size][warp_size];
-    std::uint16_t syncs_[max_threads / warp_size];
+    // known_warps_[w][v]: accesses of warp v with a smaller sync are ordered before what warp w does now.
+    std::uint16_t known_warps_[max_threads / warp_size][max_threads / warp_size];
 
     std::vector<Suspect> suspects_;
     std::unordered_set<std::uint32_t> compared_places_;  // of reads whose value went to atomicCAS

@@ -478,8 +478,8 @@ Report Worker::describe_deadlock() {
     fiber_ = const_cast<Fiber*>(example);
     Report report = describe(Kind::deadlock, example->caller);
     std::snprintf(report.message, sizeof report.message,
-                  "no thread of the block can go on: %u wait at a block barrier, %u in a warp operation, %u "
-                  "have returned",
+                  "no thread of the block can go on: %u wait at a block barrier, %u in an operation of a warp or a tile, "
+                  "%u have returned",
                   at_barrier, in_collective, thread_count_ - live_threads_);
     return report;
 }
@@ -533,6 +533,54 @@ bool Worker::try_collective(Warp& warp, unsigned first_fiber, const Fiber& askin
     return true;
 }
 
+// --- tiles of several warps ------------------------------------------------------------------------------
+
+void Worker::tile_collective(unsigned threads, void* payload, TileOperation operation, const void* caller) {
+    Fiber& fiber = *fiber_;
+    Warp& warp = warps_[fiber.warp];
+    fiber.mask = 0;  // which no warp operation has
+    fiber.tile = threads;
+    fiber.payload = payload;
+    fiber.operation = operation;
+    fiber.caller = caller;
+    warp.ready &= ~bit(fiber.lane);
+    warp.in_collective |= bit(fiber.lane);
+    if (!try_tile(fiber)) wait(fiber);
+}
+
+// Runs the operation that `asking` waits for if all threads of its tile are there. A thread that has returned, or
+// never existed, is waited for in vain, as in CUDA.
+bool Worker::try_tile(const Fiber& asking) {
+    unsigned warps = asking.tile / warp_size, first_warp = asking.warp / warps * warps;
+    if ((first_warp + warps) * warp_size > thread_count_) return false;
+    for (unsigned w = first_warp; w < first_warp + warps; w++)
+        if (~warps_[w].in_collective) return false;
+    const Fiber* members = &fibers_[first_warp * warp_size];
+    for (unsigned i = 0; i < asking.tile; i++)
+        if (members[i].mask || members[i].tile != asking.tile) return false;
+    void* payloads[max_threads];
+    for (unsigned i = 0; i < asking.tile; i++) {
+        if (members[i].operation != asking.operation) {
+            Report report = describe(Kind::warp_mask, asking.caller);
+            std::snprintf(report.message, sizeof report.message,
+                          "threads of a tile of %u meet in different operations, and thread (%u,%u,%u) is in another",
+                          asking.tile, members[i].index.x, members[i].index.y, members[i].index.z);
+            fail(report);
+        }
+        payloads[i] = members[i].payload;
+    }
+    if (asking.operation) asking.operation(payloads, asking.tile);
+    for (unsigned w = first_warp; w < first_warp + warps; w++) {
+        warps_[w].in_collective = 0;
+        warps_[w].ready = ~0u;
+        ready_warps_ |= bit(w);
+    }
+#ifdef GPUNN_EMULATOR_CHECK
+    if (!asking.operation) checker.tile_barrier(first_warp, warps);
+#endif
+    return true;
+}
+
 // The lanes that are "active" are not defined by CUDA; here they are those of the warp that come to the same
 // place before any of them can continue.
 unsigned Worker::active_mask(int site, const void* caller) {
@@ -547,10 +595,12 @@ unsigned Worker::active_mask(int site, const void* caller) {
 }
 
 void Worker::resolve_active_mask(Warp& warp, unsigned first_fiber) {
-    int site = fibers_[first_fiber + first(warp.gathering)].site;
+    const Fiber& one = fibers_[first_fiber + first(warp.gathering)];
     unsigned together = 0;
-    for (unsigned rest = warp.gathering; rest; rest &= rest - 1)
-        if (fibers_[first_fiber + first(rest)].site == site) together |= bit(first(rest));
+    for (unsigned rest = warp.gathering; rest; rest &= rest - 1) {
+        const Fiber& other = fibers_[first_fiber + first(rest)];
+        if (other.site == one.site && other.caller == one.caller) together |= bit(first(rest));
+    }
     for (unsigned rest = together; rest; rest &= rest - 1) fibers_[first_fiber + first(rest)].mask = together;
     warp.gathering &= ~together;
     warp.ready |= together;
@@ -568,8 +618,10 @@ void Worker::check_aligned(const void* address, unsigned bytes, const char* what
 
 // The target is unreadable until the wait: who forgets it gets NaN, whatever the order of the threads.
 void Worker::async_copy(const AsyncCopy& copy, const void* caller) {
-    check_aligned(copy.shared, copy.bytes, "the target of an asynchronous copy", caller);
-    check_aligned(copy.global, copy.bytes, "the source of an asynchronous copy", caller);
+    if (!copy.anywhere) {
+        check_aligned(copy.shared, copy.bytes, "the target of an asynchronous copy", caller);
+        check_aligned(copy.global, copy.bytes, "the source of an asynchronous copy", caller);
+    }
     if (copy.source_bytes > copy.bytes) {
         Report report = describe(Kind::out_of_bounds, caller);
         std::snprintf(report.message, sizeof report.message,
@@ -648,12 +700,21 @@ void warp_collective(unsigned mask, void* payload, WarpOperation operation) {
     worker->warp_collective(mask, payload, operation, __builtin_return_address(0));
 }
 
+void tile_collective(unsigned threads, void* payload, TileOperation operation) {
+    worker->tile_collective(threads, payload, operation, __builtin_return_address(0));
+}
+
 unsigned active_mask(int site) { return worker->active_mask(site, __builtin_return_address(0)); }
 
 void yield() { worker->yield(); }
 
 void async_copy(void* shared, const void* global, unsigned bytes, unsigned source_bytes) {
-    AsyncCopy copy{(char*)shared, (const char*)global, bytes, source_bytes, 0};
+    AsyncCopy copy{(char*)shared, (const char*)global, bytes, source_bytes, 0, false};
+    worker->async_copy(copy, __builtin_return_address(0));
+}
+
+void async_memory_copy(void* to, const void* from, std::size_t bytes) {
+    AsyncCopy copy{(char*)to, (const char*)from, (unsigned)bytes, (unsigned)bytes, 0, true};
     worker->async_copy(copy, __builtin_return_address(0));
 }
 

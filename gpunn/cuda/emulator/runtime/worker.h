@@ -27,6 +27,7 @@ struct AsyncCopy {
     const char* global;
     unsigned bytes, source_bytes;
     unsigned group;
+    bool anywhere;  // not only from global to shared memory
 };
 
 struct Fiber : ThreadView {
@@ -39,7 +40,8 @@ struct Fiber : ThreadView {
     const void* caller;
     std::size_t call_path;
     int site;
-    unsigned mask;
+    unsigned mask;  // of lanes of its warp; 0: for the tile
+    unsigned tile;  // of so many threads, more than a warp
     void* payload;
     WarpOperation operation;
     std::vector<AsyncCopy> copies;  // under way, oldest first
@@ -93,6 +95,7 @@ public:
 
     Vote block_barrier(int predicate, int site, const void* caller, const void* frame);
     void warp_collective(unsigned mask, void* payload, WarpOperation operation, const void* caller);
+    void tile_collective(unsigned threads, void* payload, TileOperation operation, const void* caller);
     unsigned active_mask(int site, const void* caller);
     void yield();
 
@@ -140,6 +143,7 @@ private:
     bool same_barrier();
     void note_returned();
     bool try_collective(Warp& warp, unsigned first_fiber, const Fiber& asking);
+    bool try_tile(const Fiber& asking);
     void resolve_active_mask(Warp& warp, unsigned first_fiber);
     Report describe_deadlock();
 

@@ -1,33 +1,30 @@
 // Stands for CUDA's header of this name.
 #pragma once
 #include "../cooperative_groups.h"
+#include "../gpunn_emulator/group_operators.h"
 
 namespace cooperative_groups {
 
-template <class T> struct plus {
-    T operator()(T a, T b) const { return a + b; }
-};
-template <class T> struct less {
-    T operator()(T a, T b) const { return b < a ? b : a; }
-};
-template <class T> struct greater {
-    T operator()(T a, T b) const { return a < b ? b : a; }
-};
-template <class T> struct bit_and {
-    T operator()(T a, T b) const { return a & b; }
-};
-template <class T> struct bit_or {
-    T operator()(T a, T b) const { return a | b; }
-};
-template <class T> struct bit_xor {
-    T operator()(T a, T b) const { return a ^ b; }
-};
-
-// Every lane gets the same: partners add the same two numbers.
-template <unsigned SIZE, class Parent, class T, class Operation>
-__forceinline__ T reduce(const thread_block_tile<SIZE, Parent>& tile, T value, Operation operation) {
-    for (unsigned distance = SIZE / 2; distance; distance /= 2) value = operation(value, tile.shfl_xor(value, distance));
-    return value;
+template <class Group, class T, class Operator>
+__forceinline__ auto reduce(const Group& group, T&& value, Operator&& operation) -> decltype(operation(value, value)) {
+    typedef typename ::gpunn_emulator::can_be_combined<Group, T, decltype(operation(value, value))>::type Value;
+    return ::gpunn_emulator::combined(group, (Value)value, operation);
 }
+
+// The store may come late in CUDA: who reads it waits for the group first.
+template <class Group, class Target, class T, class Operator>
+__forceinline__ void reduce_store_async(const Group& group, Target* target, T&& value, Operator&& operation) {
+    static_assert(::gpunn_emulator::is_same<Target, ::gpunn_emulator::plain<T>>::value,
+                  "the target must have the type of the value");
+    Target result = reduce(group, value, operation);
+    if (group.thread_rank() == 0) *target = result;
+}
+
+template <class Group, class Atomic, class T, class Operator>
+__attribute__((error("reduce_store_async to an atomic is not emulated: call reduce, and store in one thread"))) void reduce_store_async(
+    const Group&, Atomic&& target, T&& value, Operator&& operation);
+template <class Group, class Atomic, class T, class Operator>
+__attribute__((error("reduce_update_async is not emulated: call reduce, and an atomic function in one thread"))) void
+reduce_update_async(const Group&, Atomic&& target, T&& value, Operator&& operation);
 
 }  // namespace cooperative_groups

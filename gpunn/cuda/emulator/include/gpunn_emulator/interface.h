@@ -31,6 +31,9 @@ extern __thread Current current __attribute__((tls_model("initial-exec")));
 // all of them. `lanes` are those that take part: the mask without lanes that have returned or never existed.
 typedef void (*WarpOperation)(void** payloads, unsigned lanes);
 
+// The same for a tile of several warps: `payloads` are those of its threads, all of which take part.
+typedef void (*TileOperation)(void** payloads, unsigned threads);
+
 // Calls of these must neither be merged nor copied, or they are no longer one for one those of the source.
 // What GCC has for that are flags, see ../../build.py.
 #ifdef __clang__
@@ -48,11 +51,15 @@ struct Vote {
 GPUNN_ONE_CALL Vote block_barrier(int predicate, int site);
 void warp_barrier(unsigned mask);
 void warp_collective(unsigned mask, void* payload, WarpOperation operation);
+// `threads` neighbours, a power of two of more than a warp. Without an operation it is their barrier.
+void tile_collective(unsigned threads, void* payload, TileOperation operation);
 GPUNN_ONE_CALL unsigned active_mask(int site);
 void yield();
 
 // Asynchronous copies to shared memory; see ptx.h. The data arrives at the wait, and not before.
 void async_copy(void* shared, const void* global, unsigned bytes, unsigned source_bytes);
+// Any number of bytes, from anywhere to anywhere.
+void async_memory_copy(void* to, const void* from, size_t bytes);
 void async_commit();
 void async_wait(unsigned newest);
 void check_aligned(const void* address, unsigned bytes, const char* what);

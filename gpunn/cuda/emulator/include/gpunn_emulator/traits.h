@@ -22,6 +22,28 @@ template <class T> struct without_const<const volatile T> {
     static constexpr bool was_const = true;
 };
 
+template <class T> struct without_reference { typedef T type; };
+template <class T> struct without_reference<T&> { typedef T type; };
+template <class T> struct without_reference<T&&> { typedef T type; };
+template <class T> using plain = typename without_const<typename without_reference<T>::type>::type;
+
+template <class A, class B> struct is_same { static constexpr bool value = false; };
+template <class A> struct is_same<A, A> { static constexpr bool value = true; };
+
+template <class T> struct is_integer { static constexpr bool value = false; };
+template <> struct is_integer<bool> { static constexpr bool value = true; };
+template <> struct is_integer<char> { static constexpr bool value = true; };
+template <> struct is_integer<signed char> { static constexpr bool value = true; };
+template <> struct is_integer<unsigned char> { static constexpr bool value = true; };
+template <> struct is_integer<short> { static constexpr bool value = true; };
+template <> struct is_integer<unsigned short> { static constexpr bool value = true; };
+template <> struct is_integer<int> { static constexpr bool value = true; };
+template <> struct is_integer<unsigned> { static constexpr bool value = true; };
+template <> struct is_integer<long> { static constexpr bool value = true; };
+template <> struct is_integer<unsigned long> { static constexpr bool value = true; };
+template <> struct is_integer<long long> { static constexpr bool value = true; };
+template <> struct is_integer<unsigned long long> { static constexpr bool value = true; };
+
 template <unsigned bytes> struct word;
 template <> struct word<2> { typedef unsigned short type; };
 template <> struct word<4> { typedef unsigned int type; };

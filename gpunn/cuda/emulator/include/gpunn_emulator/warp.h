@@ -7,7 +7,7 @@ namespace gpunn_emulator {
 
 template <class T> struct Shuffle {
     T value, result;
-    int source;
+    unsigned source;
     bool shifted;  // up or down: lanes at the end take what nobody needs
 };
 
@@ -26,12 +26,17 @@ template <class T> GPUNN_UNWATCHED void shuffle_operation(void** payloads, unsig
     }
 }
 
-template <class T> __forceinline__ T shuffle(unsigned mask, T value, int source, bool shifted = false) {
-    static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8,
-                  "shuffles take types of 2, 4 or 8 bytes");
+// The value of the lane `source`.
+template <class T> __forceinline__ T from_lane(unsigned mask, T value, unsigned source, bool shifted = false) {
     Shuffle<T> payload{value, value, source, shifted};
     warp_collective(mask, &payload, shuffle_operation<T>);
     return payload.result;
+}
+
+template <class T> __forceinline__ T shuffle(unsigned mask, T value, unsigned source, bool shifted = false) {
+    static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8,
+                  "shuffles take types of 2, 4 or 8 bytes");
+    return from_lane(mask, value, source, shifted);
 }
 
 struct Ballot {
@@ -99,36 +104,43 @@ template <class Operator, class T> __forceinline__ T reduce(unsigned mask, T val
     return payload.result;
 }
 
-// Lanes are counted inside segments of `width`, a power of two.
+// Where a shuffle takes a lane's value from. Lanes are counted inside segments of `width`, a power of two; a lane whose
+// source lies outside keeps its own.
 inline unsigned segment_start(unsigned lane, int width) { return lane & ~(unsigned)(width - 1); }
 inline unsigned segment_end(unsigned lane, int width) { return lane | (unsigned)(width - 1); }
+inline unsigned source_at(int rank, int width) {
+    return segment_start(current.thread->lane, width) | ((unsigned)rank & (unsigned)(width - 1));
+}
+inline unsigned source_up(unsigned delta, int width) {
+    unsigned lane = current.thread->lane;
+    return lane - segment_start(lane, width) < delta ? lane : lane - delta;
+}
+inline unsigned source_down(unsigned delta, int width) {
+    unsigned lane = current.thread->lane;
+    return delta > segment_end(lane, width) - lane ? lane : lane + delta;
+}
+inline unsigned source_xor(unsigned lanes, int width) {
+    unsigned lane = current.thread->lane, from = lane ^ lanes;
+    return from > segment_end(lane, width) ? lane : from;
+}
 
 }  // namespace gpunn_emulator
 
 template <class T> __forceinline__ T __shfl_sync(unsigned mask, T value, int source, int width = 32) {
-    unsigned lane = gpunn_emulator::current.thread->lane;
-    unsigned from = gpunn_emulator::segment_start(lane, width) | ((unsigned)source & (unsigned)(width - 1));
-    return gpunn_emulator::shuffle(mask, value, (int)from);
+    return gpunn_emulator::shuffle(mask, value, gpunn_emulator::source_at(source, width));
 }
 
 template <class T> __forceinline__ T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32) {
-    unsigned lane = gpunn_emulator::current.thread->lane;
-    unsigned inside = lane - gpunn_emulator::segment_start(lane, width);
-    return gpunn_emulator::shuffle(mask, value, (int)(inside < delta ? lane : lane - delta), true);
+    return gpunn_emulator::shuffle(mask, value, gpunn_emulator::source_up(delta, width), true);
 }
 
 template <class T>
 __forceinline__ T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32) {
-    unsigned lane = gpunn_emulator::current.thread->lane;
-    unsigned rest = gpunn_emulator::segment_end(lane, width) - lane;
-    return gpunn_emulator::shuffle(mask, value, (int)(delta > rest ? lane : lane + delta), true);
+    return gpunn_emulator::shuffle(mask, value, gpunn_emulator::source_down(delta, width), true);
 }
 
 template <class T> __forceinline__ T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = 32) {
-    unsigned lane = gpunn_emulator::current.thread->lane;
-    unsigned from = lane ^ (unsigned)lane_mask;
-    return gpunn_emulator::shuffle(mask, value,
-                                   (int)(from > gpunn_emulator::segment_end(lane, width) ? lane : from));
+    return gpunn_emulator::shuffle(mask, value, gpunn_emulator::source_xor((unsigned)lane_mask, width));
 }
 
 __forceinline__ unsigned __ballot_sync(unsigned mask, int predicate) {

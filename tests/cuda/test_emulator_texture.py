@@ -1,6 +1,8 @@
 """Textures and surfaces: each function against NumPy, to the bit, and what is refused or reported."""
 
+import copy
 import itertools
+import pickle
 import warnings
 
 import numpy as np
@@ -442,6 +444,19 @@ def test_handles_of_another_kind(either):
 def test_a_new_handle_is_never_an_old_one():
     handles = {TextureObject(numbered(2)).ptr for _ in range(50)}
     assert len(handles) == 50
+
+
+def test_copies_of_a_texture_share_its_handle(either):
+    texture, out = TextureObject(numbered(2, 2, dtype=i32) + 5), np.zeros(1, i32)
+    same = copy.copy(texture)
+    del texture
+    others = [TextureObject(numbered(2, 2, dtype=i32)) for _ in range(3)]
+    either.get_function("mixed")((1,), (1,), (same, out))
+    assert out[0] == 5
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        copy.deepcopy(others)
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(same)
 
 
 def test_layers_that_do_not_exist(either):

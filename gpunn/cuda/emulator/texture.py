@@ -87,10 +87,27 @@ def _take_slot() -> int:
     try:
         return _free.popleft()
     except IndexError:
-        slot = next(_fresh, None)
-    check(slot is not None, ArgumentError, "texture", f"at most {_SLOTS} textures and surfaces may live at once")
-    assert slot is not None
+        slot = next(_fresh, -1)
+    check(slot >= 0, ArgumentError, "texture", f"at most {_SLOTS} textures and surfaces may live at once")
     return slot
+
+
+class _Entry:
+    """A description in the table, as long as this lives."""
+
+    def __init__(self, description: _Texture) -> None:
+        self._slot = _take_slot()
+        self._description = description
+        self.handle: int = next(_serial) * _SLOTS + self._slot
+        description.handle = self.handle
+        _table[self._slot] = ctypes.addressof(description)
+
+    def __del__(self, table: np.ndarray[Any, Any] = _table, free: deque[int] = _free) -> None:
+        table[self._slot] = 0
+        free.append(self._slot)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a texture or surface has no copy with memory of its own, and cannot be pickled")
 
 
 class Bound:
@@ -101,19 +118,13 @@ class Bound:
         ptr: the handle, a number that belongs to no other object of this process.
     """
 
-    array: np.ndarray[Any, Any]
-    ptr: int
+    def __init__(self, array: np.ndarray[Any, Any], description: _Texture) -> None:
+        self.array = array
+        self._entry = _Entry(description)
 
-    def _bind(self, array: np.ndarray[Any, Any], description: _Texture) -> None:
-        slot = _take_slot()
-        self.array, self._description, self._slot = array, description, slot
-        self.ptr = description.handle = next(_serial) * _SLOTS + slot
-        _table[slot] = ctypes.addressof(description)
-
-    def __del__(self) -> None:
-        if hasattr(self, "ptr"):  # else it was refused
-            _table[self._slot] = 0
-            _free.append(self._slot)
+    @property
+    def ptr(self) -> int:
+        return self._entry.handle
 
 
 # --- what a user makes ------------------------------------------------------------------------------------------------
@@ -220,7 +231,7 @@ class TextureObject(Bound):
         )
         returned = np.float32 if is_float or normalized_float else np.dtype("iu"[description.kind] + "4")
         description.border[: len(border)] = np.array(border, returned).view(np.uint32).tolist()
-        self._bind(array, description)
+        super().__init__(array, description)
 
 
 class SurfaceObject(Bound):
@@ -248,7 +259,7 @@ class SurfaceObject(Bound):
         check(SHAPES[description.shape] != "linear", ArgumentError, name, 'there is no kind "linear"; use "1d"')
         check(bool(array.flags.writeable), ArgumentError, name, "the array must be writeable")
         description.is_surface = 1
-        self._bind(array, description)
+        super().__init__(array, description)
 
 
 def _described(

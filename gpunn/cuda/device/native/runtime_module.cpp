@@ -785,7 +785,8 @@ Position make_position(Size x, Size y, Size z) { return {x, y, z}; }
 Handle created_array(Handle format, Extent extent, const Optional<unsigned>* flags) {
     Handle array = 0;
     ok(outside_captures([&] {
-        return format ? array_create(&array, *(const ChannelFormat*)format, extent, given_or(flags, 0u)) : (int)invalid_value;
+        if (!format) return (int)invalid_value;
+        return array_create(&array, *(const ChannelFormat*)format, extent, given_or(flags, 0u));
     }));
     return array;
 }

@@ -1,5 +1,5 @@
-// CUDA arrays are allocations whose rows lie one after the other. Textures and surfaces are entries of the table in which
-// kernels look handles up (../../emulator/runtime/texture.cpp).
+// CUDA arrays are allocations whose rows lie one after the other. Textures and surfaces are entries of the table in
+// which kernels look handles up (../../emulator/runtime/texture.cpp).
 #include "texture.h"
 
 #include <cstdlib>
@@ -123,12 +123,15 @@ int place_in(const Array& array, std::size_t x, std::size_t y, std::size_t z, st
     return success;
 }
 
-int side_of_box(std::intptr_t handle, Position position, const PitchedPointer& memory, std::size_t element,
-                std::size_t width, Extent extent, Place* out) {
+// `width` is in bytes.
+int side_of_box(std::intptr_t handle, Position position, const PitchedPointer& memory, std::size_t width, Extent extent,
+                Place* out) {
     const Array* array = handle ? array_of(handle) : nullptr;
     if (handle && (!array || memory.memory)) return invalid_value;
-    if (array)
-        return place_in(*array, position.x * element, position.y, position.z, width, extent.height, extent.depth, out);
+    if (array) {
+        std::size_t x = position.x * array->element;
+        return place_in(*array, x, position.y, position.z, width, extent.height, extent.depth, out);
+    }
     std::size_t row = memory.pitch, slice = row * memory.height;
     if (!memory.memory || row < position.x + width || (extent.depth > 1 && memory.height < extent.height))
         return invalid_value;
@@ -202,10 +205,9 @@ int set_memory(emulator::Texture& seen, void* memory, const ChannelFormat& forma
     Block* block = find_block(memory);
     Extent most = largest(shape, 0);
     std::size_t bytes = height ? pitch * (height - 1) + width * element : 0;
-    if (!element || !block || block->kind == Kind::host || (std::size_t)memory % texture_alignment || !width || !height ||
-        width > most.width || height > most.height || pitch < width * element ||
-        !within((std::size_t)((char*)memory - block->begin), bytes, block->bytes))
-        return invalid_value;
+    if (!element || !block || block->kind == Kind::host || (std::size_t)memory % texture_alignment) return invalid_value;
+    if (!width || !height || width > most.width || height > most.height || pitch < width * element) return invalid_value;
+    if (!within((std::size_t)((char*)memory - block->begin), bytes, block->bytes)) return invalid_value;
     seen.memory = (char*)memory;
     seen.row_pitch = seen.slice_pitch = pitch;
     seen.shape = shape;
@@ -309,10 +311,8 @@ int copy_box(const BoxCopy& copy, std::intptr_t stream, bool asynchronous) {
     if (from_array && to_array && from_array->element != to_array->element) return invalid_value;
     std::size_t width = copy.extent.width * element;
     Place to, from;
-    if (int error = side_of_box(copy.from_array, copy.from_position, copy.from, element, width, copy.extent, &from))
-        return error;
-    if (int error = side_of_box(copy.to_array, copy.to_position, copy.to, element, width, copy.extent, &to))
-        return error;
+    if (int error = side_of_box(copy.from_array, copy.from_position, copy.from, width, copy.extent, &from)) return error;
+    if (int error = side_of_box(copy.to_array, copy.to_position, copy.to, width, copy.extent, &to)) return error;
     return copy_slices(to, from, width, copy.extent.height, copy.extent.depth, (Direction)copy.direction, stream,
                        asynchronous);
 }

@@ -83,7 +83,8 @@ GPUNN_SHARED int texture_create(std::uintmax_t* out, const ResourceDescription& 
 GPUNN_SHARED int surface_create(std::uintmax_t* out, const ResourceDescription& resource);
 GPUNN_SHARED int texture_destroy(std::uintmax_t handle, bool is_surface);
 // What it was made of; either may be null.
-GPUNN_SHARED int texture_describe(std::uintmax_t handle, ResourceDescription* resource, TextureDescription* description);
+GPUNN_SHARED int texture_describe(std::uintmax_t handle, ResourceDescription* resource,
+                                  TextureDescription* description);
 
 // The table of them, for a launch.
 const gpunn_emulator::Texture* const* textures();

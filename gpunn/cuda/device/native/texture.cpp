@@ -205,8 +205,9 @@ int set_memory(emulator::Texture& seen, void* memory, const ChannelFormat& forma
     Block* block = find_block(memory);
     Extent most = largest(shape, 0);
     std::size_t bytes = height ? pitch * (height - 1) + width * element : 0;
-    if (!element || !block || block->kind == Kind::host || (std::size_t)memory % texture_alignment) return invalid_value;
-    if (!width || !height || width > most.width || height > most.height || pitch < width * element) return invalid_value;
+    bool fits = width && height && width <= most.width && height <= most.height && pitch >= width * element;
+    if (!element || !fits || (std::size_t)memory % texture_alignment) return invalid_value;
+    if (!block || block->kind == Kind::host) return invalid_value;
     if (!within((std::size_t)((char*)memory - block->begin), bytes, block->bytes)) return invalid_value;
     seen.memory = (char*)memory;
     seen.row_pitch = seen.slice_pitch = pitch;
@@ -311,8 +312,9 @@ int copy_box(const BoxCopy& copy, std::intptr_t stream, bool asynchronous) {
     if (from_array && to_array && from_array->element != to_array->element) return invalid_value;
     std::size_t width = copy.extent.width * element;
     Place to, from;
-    if (int error = side_of_box(copy.from_array, copy.from_position, copy.from, width, copy.extent, &from)) return error;
-    if (int error = side_of_box(copy.to_array, copy.to_position, copy.to, width, copy.extent, &to)) return error;
+    const Extent& box = copy.extent;
+    if (int error = side_of_box(copy.from_array, copy.from_position, copy.from, width, box, &from)) return error;
+    if (int error = side_of_box(copy.to_array, copy.to_position, copy.to, width, box, &to)) return error;
     return copy_slices(to, from, width, copy.extent.height, copy.extent.depth, (Direction)copy.direction, stream,
                        asynchronous);
 }

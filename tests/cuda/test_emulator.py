@@ -1129,10 +1129,11 @@ def test_clang(monkeypatch):
 
 def test_structures_shared_with_the_runtime_have_its_sizes():
     """The sizes that runtime/launch.h asserts: a field that one side misses would shift all others."""
-    from gpunn.cuda.emulator import buffers, module, report
+    from gpunn.cuda.emulator import buffers, module, report, texture
 
     assert ctypes.sizeof(report.RawReport) == 392
-    assert ctypes.sizeof(module._Request) == 88
+    assert ctypes.sizeof(module._Request) == 96
+    assert ctypes.sizeof(texture._Texture) == 112
     assert ctypes.sizeof(module._LibraryPlace) == 56
     assert ctypes.sizeof(buffers.RawBuffer) == 40
 

@@ -235,7 +235,6 @@ KERNEL = 'extern "C" __global__ void k(float* x) {\n  %s\n}'
         ("#include <mma.h>\n" + KERNEL % "nvcuda::wmma::fill_fragment(x, 0.0f);", "^k.cu:3: nvcuda::wmma is not emul"),
         ("__global__ void k(const CUtensorMap map) {}", r"^k.cu:1: tensor maps \(TMA\) are not emulated"),
         (KERNEL % "other<<<1, 1>>>();", "^k.cu:2: launches from the source are not emulated"),
-        (KERNEL % "cudaTextureObject_t t = 0;", "^k.cu:2: textures and surfaces are not emulated"),
         ("#include <cooperative_groups.h>\n" + KERNEL % "cooperative_groups::this_cluster();", "^k.cu:3: clusters of"),
         (
             "#include <cooperative_groups.h>\n" + KERNEL % "cooperative_groups::this_grid().sync();",

@@ -29,6 +29,7 @@ _FAST = ("-O3", "-ffp-contract=fast", _NAN_STAYS)
 _VERSIONED = ("-Wl,--default-symver",)
 _CORE = (
     "memory.cpp",
+    "texture.cpp",
     "stream.cpp",
     "attributes.cpp",
     "module.cpp",

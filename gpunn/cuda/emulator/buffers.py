@@ -1,7 +1,7 @@
 """The memory that a kernel may touch in check mode.
 
 Arguments are copied, each alone in its memory: a wrong access cannot hit a neighbour. What kernels reach through
-pointers that lie in memory is watched where it is.
+pointers that lie in memory, or as textures and surfaces, is watched where it is.
 """
 
 from __future__ import annotations
@@ -63,6 +63,10 @@ def reachable(*arrays: np.ndarray[Any, Any]) -> Iterator[None]:
         yield
 
 
+# An array, and whether the kernel may write to it.
+_Written = tuple[np.ndarray[Any, Any], bool]
+
+
 @dataclass
 class _Region:
     """Memory that one array takes, or several that overlap, and its copy. One that is reachable has the number -1."""
@@ -71,6 +75,7 @@ class _Region:
     end: int
     argument: int
     writes: bool
+    in_place: bool
     arrays: list[tuple[int, np.ndarray[Any, Any]]]
     copy: np.ndarray[Any, Any] | None = None
     written: np.ndarray[Any, Any] | None = None
@@ -80,20 +85,24 @@ class _Region:
 class Buffers:
     """The copies for one launch: ``addresses`` to pass, ``raw`` for the runtime, and the way back."""
 
-    def __init__(self, arrays: Mapping[int, tuple[np.ndarray[Any, Any], bool]]) -> None:
+    def __init__(self, arrays: Mapping[int, _Written], in_place: Mapping[int, _Written]) -> None:
         self._regions = _merged(
-            [*((i, *each) for i, each in arrays.items()), *((-1, a, True) for a in _reachable.get())]
+            [
+                *((i, *each, False) for i, each in arrays.items()),
+                *((i, *each, True) for i, each in in_place.items()),
+                *((-1, a, True, True) for a in _reachable.get()),
+            ]
         )
         self.addresses: dict[int, int] = {}
         self.raw = (RawBuffer * len(self._regions))()
         for raw, region in zip(self.raw, self._regions, strict=True):
-            memory = region.begin if region.argument < 0 else _copied(region)
+            memory = region.begin if region.in_place else _copied(region)
             region.written = unwritten.bits_of(region.begin, _content(region))
             raw.written = region.written.ctypes.data if region.written is not None else None
             raw.memory, raw.bytes = memory, region.end - region.begin
             written = region.writes and all(array.flags.writeable for i, array in region.arrays if i < 0)
             raw.argument, raw.access = region.argument, not written  # of `enum class Access`
-            given = [(i, array) for i, array in region.arrays if i >= 0]
+            given = [(i, array) for i, array in region.arrays if i in arrays]
             self.addresses.update((i, memory + array.ctypes.data - region.begin) for i, array in given)
 
     def copy_back(self) -> None:
@@ -108,20 +117,21 @@ class Buffers:
                         _bytes_of(array)[:] = region.copy[start : start + array.nbytes]
 
 
-def _merged(arrays: Sequence[tuple[int, np.ndarray[Any, Any], bool]]) -> list[_Region]:
+def _merged(arrays: Sequence[tuple[int, np.ndarray[Any, Any], bool, bool]]) -> list[_Region]:
     """One region for arrays that overlap, because a kernel that works in place has to see its own writes."""
     regions: list[_Region] = []
-    for i, array, writes in sorted(arrays, key=lambda each: each[1].ctypes.data):
+    for i, array, writes, in_place in sorted(arrays, key=lambda each: each[1].ctypes.data):
         begin = array.ctypes.data
         end = begin + array.nbytes
         last = regions[-1] if regions else None
         if last and begin < last.end and array.nbytes:
             last.end = max(last.end, end)
             last.writes = last.writes or writes
+            last.in_place = last.in_place or in_place
             last.argument = min(last.argument, i)
             last.arrays.append((i, array))
         else:
-            regions.append(_Region(begin, end, i, writes, [(i, array)]))
+            regions.append(_Region(begin, end, i, writes, in_place, [(i, array)]))
     return regions
 
 

@@ -418,6 +418,10 @@ class _AbsentHeader(CompileError):
         self.header = header
 
 
+# What g++ and clang++ say of `texture<float, 2> image;`, which CUDA 12 does not know any more.
+_REFERENCE = re.compile(r"'(?:texture|surface)' does not name a .*type|no template named '(?:texture|surface)'")
+
+
 def _readable_errors(output: str, filename: str) -> str:
     """The first error of the user's own file, then the beginning of what the compiler wrote."""
     errors = [*_ERROR.finditer(output)]
@@ -425,7 +429,10 @@ def _readable_errors(output: str, filename: str) -> str:
     lines = [line for line in output.splitlines() if _EXPORTS_FILE not in line and "gpunn_call_" not in line]
     rest = "\n".join(lines[:20])
     if own:
-        return f"{own[0]['file']}:{own[0]['line']}: {own[0]['text']}\n{rest}"
+        text = own[0]["text"]
+        if _REFERENCE.search(text):
+            text += ": references are not emulated, use cudaTextureObject_t or cudaSurfaceObject_t"
+        return f"{own[0]['file']}:{own[0]['line']}: {text}\n{rest}"
     asked = [
         place
         for place in _ASKED.finditer(output)
@@ -450,12 +457,8 @@ def load_runtime(compiler: Compiler, check: bool) -> tuple[Path, ctypes.CDLL]:
     flags += ["-DGPUNN_EMULATOR_CHECK", "-fno-omit-frame-pointer"] if check else []
     # For tests of what other processors than x86-64 and aarch64 use.
     flags += ["-DGPUNN_EMULATOR_UCONTEXT"] if os.environ.get("GPUNN_EMULATOR_UCONTEXT") else []
-    names = [
-        "context.cpp",
-        "worker.cpp",
-        "launch.cpp",
-        *(["checker.cpp", "hooks.cpp", "shared_layout.cpp"] if check else []),
-    ]
+    names = ["context.cpp", "worker.cpp", "launch.cpp", "texture.cpp"]
+    names += ["checker.cpp", "hooks.cpp", "shared_layout.cpp"] if check else []
     signals = _signals(compiler)
     inputs = [*flags, *(str(RUNTIME / name) for name in names), str(signals), "-lrt"]
     place = cache_path("runtime", "", flags, compiler, signals.name)

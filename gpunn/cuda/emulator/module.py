@@ -16,6 +16,7 @@ from gpunn.cuda.emulator import build
 from gpunn.cuda.emulator.buffers import Buffers, RawBuffer
 from gpunn.cuda.emulator.report import CheckError, CheckWarning, RawReport, Report, readable
 from gpunn.cuda.emulator.symbols import variables
+from gpunn.cuda.emulator.texture import TABLE, Bound, SurfaceObject
 from gpunn.errors import ArgumentError, CompileError, LaunchError
 
 _DEFAULT_DYNAMIC_SHARED_BYTES = 48 * 1024
@@ -130,7 +131,8 @@ class RawKernel:
 
     Calling it, ``kernel(grid, block, args, shared_mem=0)``, runs it on NumPy arrays, in place. Scalars are passed as
     their NumPy type; a Python ``float`` or ``bool`` counts as ``float64`` or ``bool``, as in CuPy, which passes 8 bytes
-    of an ``int``: here it may be given for any integer, or ``bool``, that holds it.
+    of an ``int``: here it may be given for any integer, or ``bool``, that holds it. Textures and surfaces are passed as
+    :class:`TextureObject` and :class:`SurfaceObject`.
 
     Args: as of :class:`RawModule`, and ``name``, which must be ``extern "C"``.
 
@@ -201,6 +203,7 @@ class RawKernel:
         buffers = self._checked_copies(args, values) if self._check else None
         packed = _aligned(self._pack(*values), self._alignment)
         request = _Request(self._entry, packed, grid3, block3, shared_mem, *self._order, ctypes.pointer(self._place))
+        request.textures = TABLE
         if buffers:
             request.buffers, request.buffer_count = buffers.raw, len(buffers.raw)
         request.handles_signals = threading.current_thread() is threading.main_thread()
@@ -249,13 +252,18 @@ class RawKernel:
         )
 
     def _checked_copies(self, args: Sequence[Any], values: list[Any]) -> Buffers:
-        """Replace the addresses of arrays by those of copies that stand alone in memory."""
+        """Replace the addresses of arrays by those of copies that stand alone in memory; not those behind handles."""
         arrays = {
             i: (args[i], parameter.writes)
             for i, parameter in enumerate(self._parameters)
             if parameter.is_pointer and args[i] is not None
         }
-        buffers = Buffers(arrays)
+        behind_handles = {
+            i: (value.array, isinstance(value, SurfaceObject))
+            for i, value in enumerate(args)
+            if isinstance(value, Bound)
+        }
+        buffers = Buffers(arrays, behind_handles)
         for i, address in buffers.addresses.items():
             values[i] = address
         return buffers
@@ -397,6 +405,8 @@ def _bytes_of(scalar: np.generic) -> bytes:
 
 
 def _as_cupy_passes(value: object) -> np.generic | None:
+    if isinstance(value, Bound):
+        return np.uint64(value.ptr)
     if isinstance(value, bool):
         return np.bool_(value)
     if isinstance(value, int):
@@ -485,4 +495,5 @@ class _Request(ctypes.Structure):
         ("buffers", ctypes.POINTER(RawBuffer)),
         ("buffer_count", ctypes.c_int),
         ("handles_signals", ctypes.c_int),
+        ("textures", ctypes.c_void_p),
     )

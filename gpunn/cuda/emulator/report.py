@@ -29,6 +29,7 @@ KINDS = (
     "trap",
     "fault",
     "resources",
+    "texture",
 )
 
 # In the order of `enum class Harmless` in runtime/launch.h, from its second on.

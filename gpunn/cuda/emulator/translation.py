@@ -93,7 +93,6 @@ _REFUSED = (
         "barriers, pipelines, latches and semaphores of libcu++ are not emulated",
     ),
     (("<<<",), r"<<<", "launches from the source are not emulated: keep host code in a file of its own"),
-    (("Object_t",), r"\b(?:cudaTextureObject_t|cudaSurfaceObject_t)\b", "textures and surfaces are not emulated"),
 )
 
 

@@ -150,6 +150,13 @@ int attribute(int number, int device) {
         case 15: return 1;                         // copies beside kernels
         case 16: return card().multiprocessors;
         case 19: return 1;                         // maps host memory
+        // Textures: of one and two dimensions, of three, in layers.
+        case 21: case 22: return 131072;
+        case 23: return 65536;
+        case 24: case 25: case 26: return 16384;
+        case 27: case 28: return 32768;
+        case 29: return 2048;
+        case 30: return 512;                       // alignment of surfaces
         case 31: return 1;                         // kernels side by side
         case 33: return device + 1;                // bus
         case 36: return 1500000;                   // clock of the memory, kHz
@@ -158,6 +165,26 @@ int attribute(int number, int device) {
         case 39: return card().threads_per_multiprocessor;
         case 40: return 3;                         // copy engines
         case 41: return 1;                         // unified addressing
+        case 42: return 32768;                     // textures in layers
+        case 43: return 2048;
+        case 45: case 46: return 32768;            // textures to gather from
+        case 47: case 48: case 49: return 16384;   // long textures of three dimensions are none longer here
+        case 51: return 32;                        // alignment of the rows of textures
+        case 52: case 53: return 32768;            // cubes
+        case 54: return 2046;
+        // Surfaces, in the order of textures.
+        case 55: return 32768;
+        case 56: return 131072;
+        case 57: return 65536;
+        case 58: case 59: case 60: return 16384;
+        case 61: case 63: case 64: return 32768;
+        case 62: case 65: return 2048;
+        case 66: case 67: return 32768;
+        case 68: return 2046;
+        case 69: return 1 << 28;                   // linear memory as a texture
+        case 70: return 131072;                    // rows of it
+        case 71: return 65536;
+        case 72: return 131072 * 16;
         case 75: return card().capability / 10;
         case 76: return card().capability % 10;
         case 78: return 1;                         // priorities of streams

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "../../emulator/runtime/launch.h"
+#include "texture.h"
 
 namespace gpunn_device {
 
@@ -219,6 +220,7 @@ int run(Function* function, int on, const unsigned grid[3], const unsigned block
     request.dynamic_shared_bytes = dynamic_shared;
     request.library = &function->library;
     request.handles_signals = getpid() == gettid();
+    request.textures = textures();
     std::vector<emulator::Buffer> buffers;
     std::vector<emulator::Touched> touched;
     if (settings.check) {

@@ -9,7 +9,7 @@
 #include <cstdio>
 #include <tuple>
 
-#include "device.h"
+#include "texture.h"
 
 using namespace gpunn_device;
 typedef std::intptr_t Handle;
@@ -772,62 +772,112 @@ PyObject* draw_graph(Handle graph, PyObject* path, unsigned flags, int) {
 
 PyObject* nothing(int) { return Py_NewRef(Py_None); }
 
-// ---- what is not served: arrays, textures and surfaces, memory of other processes -----------------------------------
+// ---- arrays, textures and surfaces ----------------------------------------------------------------------------------
 
-struct Extent {
-    std::size_t width, height, depth;
-};
-struct PitchedPointer {
-    void* memory;
-    std::size_t pitch, width, height;
-};
-struct Position {
-    std::size_t x, y, z;
-};
-struct ChannelFormat {
-    int x, y, z, w, kind;
-};
-struct ResourceDescription {
-    char bytes[64];
-};
-struct TextureDescription {
-    char bytes[72];
-};
+typedef std::size_t Size;
 
-Extent make_extent(std::size_t width, std::size_t height, std::size_t depth) { return {width, height, depth}; }
-PitchedPointer make_pitched(Handle memory, std::size_t pitch, std::size_t width, std::size_t height) {
+Extent make_extent(Size width, Size height, Size depth) { return {width, height, depth}; }
+PitchedPointer make_pitched(Handle memory, Size pitch, Size width, Size height) {
     return {(void*)memory, pitch, width, height};
 }
-Position make_position(std::size_t x, std::size_t y, std::size_t z) { return {x, y, z}; }
+Position make_position(Size x, Size y, Size z) { return {x, y, z}; }
+
+Handle created_array(Handle format, Extent extent, const Optional<unsigned>* flags) {
+    Handle array = 0;
+    ok(outside_captures([&] {
+        if (!format) return (int)invalid_value;
+        return array_create(&array, *(const ChannelFormat*)format, extent, given_or(flags, 0u));
+    }));
+    return array;
+}
+
+Handle new_array_3d(Handle format, Size width, Size height, Size depth, int, Optional<unsigned>* flags) {
+    return created_array(format, {width, height, depth}, flags);
+}
+Handle new_array(Handle format, Size width, Size height, int, Optional<unsigned>* flags) {
+    return created_array(format, {width, height, 0}, flags);
+}
+PyObject* free_array(Handle array, int) {
+    return none(outside_captures([=] { return array_destroy(array); }));
+}
+
+ChannelFormat channel_format(Handle array) {
+    ChannelFormat format{};
+    ok(on_device([&] { return array_format(array, &format); }));
+    return format;
+}
+
+ResourceDescription resource_description(std::uintmax_t texture) {
+    ResourceDescription found{};
+    ok(on_device([&] { return texture_describe(texture, &found, nullptr); }));
+    return found;
+}
+TextureDescription texture_description(std::uintmax_t texture) {
+    TextureDescription found{};
+    ok(on_device([&] { return texture_describe(texture, nullptr, &found); }));
+    return found;
+}
+
+std::uintmax_t new_texture(Handle resource, Handle description, int) {
+    std::uintmax_t made = 0;
+    ok(unless_broken([&] {
+        if (!resource || !description) return (int)invalid_value;
+        return texture_create(&made, *(const ResourceDescription*)resource, *(const TextureDescription*)description);
+    }));
+    return made;
+}
+std::uintmax_t new_surface(Handle resource, int) {
+    std::uintmax_t made = 0;
+    ok(unless_broken([&] {
+        return resource ? surface_create(&made, *(const ResourceDescription*)resource) : (int)invalid_value;
+    }));
+    return made;
+}
+PyObject* free_texture(std::uintmax_t texture, int) {
+    return none(on_device([=] { return texture_destroy(texture, false); }));
+}
+PyObject* free_surface(std::uintmax_t surface, int) {
+    return none(on_device([=] { return texture_destroy(surface, true); }));
+}
+
+PyObject* from_array(Handle to, Size pitch, Handle array, Size x, Size y, Size width, Size height, int direction, int) {
+    return none(unless_broken([=] {
+        return copy_from_array((void*)to, pitch, array, x, y, width, height, (Direction)direction, 0, false);
+    }));
+}
+PyObject* from_array_async(Handle to, Size pitch, Handle array, Size x, Size y, Size width, Size height, int direction,
+                           Handle stream, int) {
+    return none(unless_broken([=] {
+        return copy_from_array((void*)to, pitch, array, x, y, width, height, (Direction)direction, stream, true);
+    }));
+}
+PyObject* to_array(Handle array, Size x, Size y, Handle from, Size pitch, Size width, Size height, int direction, int) {
+    return none(unless_broken([=] {
+        return copy_to_array(array, x, y, (void*)from, pitch, width, height, (Direction)direction, 0, false);
+    }));
+}
+PyObject* to_array_async(Handle array, Size x, Size y, Handle from, Size pitch, Size width, Size height, int direction,
+                         Handle stream, int) {
+    return none(unless_broken([=] {
+        return copy_to_array(array, x, y, (void*)from, pitch, width, height, (Direction)direction, stream, true);
+    }));
+}
+PyObject* memcpy_3d(Handle copy, int) {
+    return none(unless_broken([=] { return copy ? copy_box(*(const BoxCopy*)copy, 0, false) : (int)invalid_value; }));
+}
+PyObject* memcpy_3d_async(Handle copy, Handle stream, int) {
+    return none(unless_broken([=] {
+        return copy ? copy_box(*(const BoxCopy*)copy, stream, true) : (int)invalid_value;
+    }));
+}
+
+// ---- what is not served: memory of other processes ------------------------------------------------------------------
 
 template <class R> R refused() {
     ok(not_supported);
     return R();
 }
 
-Handle new_array_3d(Handle, std::size_t, std::size_t, std::size_t, int, Optional<unsigned>*) {
-    return refused<Handle>();
-}
-Handle new_array(Handle, std::size_t, std::size_t, int, Optional<unsigned>*) { return refused<Handle>(); }
-PyObject* free_array(Handle, int) { return refused<PyObject*>(); }
-ChannelFormat channel_format(Handle) { return refused<ChannelFormat>(); }
-ResourceDescription resource_description(std::uintmax_t) { return refused<ResourceDescription>(); }
-TextureDescription texture_description(std::uintmax_t) { return refused<TextureDescription>(); }
-std::uintmax_t new_surface(Handle, int) { return refused<std::uintmax_t>(); }
-std::uintmax_t new_texture(Handle, Handle, int) { return refused<std::uintmax_t>(); }
-PyObject* free_surface(std::uintmax_t, int) { return refused<PyObject*>(); }
-PyObject* free_texture(std::uintmax_t, int) { return refused<PyObject*>(); }
-typedef std::size_t Size;
-PyObject* from_array(Handle, Size, Handle, Size, Size, Size, Size, int, int) { return refused<PyObject*>(); }
-PyObject* from_array_async(Handle, Size, Handle, Size, Size, Size, Size, int, Handle, int) {
-    return refused<PyObject*>();
-}
-PyObject* to_array(Handle, Size, Size, Handle, Size, Size, Size, int, int) { return refused<PyObject*>(); }
-PyObject* to_array_async(Handle, Size, Size, Handle, Size, Size, Size, int, Handle, int) {
-    return refused<PyObject*>();
-}
-PyObject* memcpy_3d(Handle, int) { return refused<PyObject*>(); }
-PyObject* memcpy_3d_async(Handle, Handle, int) { return refused<PyObject*>(); }
 PyObject* close_memory(Handle, int) { return refused<PyObject*>(); }
 PyObject* event_handle(Handle, int) { return refused<PyObject*>(); }
 PyObject* memory_handle(Handle, int) { return refused<PyObject*>(); }

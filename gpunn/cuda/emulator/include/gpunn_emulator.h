@@ -17,6 +17,7 @@
 #include "gpunn_emulator/warp.h"
 #include "gpunn_emulator/atomics.h"
 #include "gpunn_emulator/memory.h"
+#include "gpunn_emulator/texture.h"
 #include "gpunn_emulator/bits.h"
 #include "gpunn_emulator/device_math.h"
 #include "gpunn_emulator/kernel_call.h"

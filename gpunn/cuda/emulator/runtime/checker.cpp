@@ -385,6 +385,31 @@ bool Checker::passes_a_variable(const Touch& access) const {
     return !variables.empty() && (after == variables.begin() || access.offset + access.bytes > (after - 1)->end);
 }
 
+void Checker::fetch(const char* address, std::size_t bytes, const void* pc) {
+    coherent(address, bytes, pc);
+    access(address, bytes, false, false, pc);
+}
+
+// The caches of textures and surfaces do not see writes of the launch they serve.
+void Checker::coherent(const char* address, std::size_t bytes, const void* pc) {
+    Region* region = find(address, bytes);
+    if (!region) return;
+    std::size_t offset = (std::size_t)(address - region->begin);
+    for (std::size_t i = offset; i < offset + bytes; i += region->unit) {
+        if (!region->cell_of(i).write_interval) continue;
+        Report report = worker_->describe(Kind::texture, pc);
+        report.argument = region->argument;
+        report.byte = (long long)i;
+        char what[80];
+        name(what, sizeof what, *region, i);
+        std::snprintf(report.message, sizeof report.message,
+                      "read of %s, which this launch has written: a texture or surface may return what was there before",
+                      what);
+        worker_->add(report);
+        return;
+    }
+}
+
 void Checker::check_byte(const Touch& access, Cell& cell, std::size_t byte, bool& raced) {
     // What an earlier block did in shared memory is gone.
     bool from_here = std::max(cell.write_interval, cell.read_interval) >= block_interval_;

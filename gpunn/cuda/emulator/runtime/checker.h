@@ -61,6 +61,9 @@ public:
     void access(const char* address, std::size_t bytes, bool write, bool atomic, const void* pc) {
         if (!is_on_stack(address)) access_memory(address, bytes, write, atomic, pc);
     }
+    // Of a texture; and that what a texture or a surface reads was not written by this launch.
+    void fetch(const char* address, std::size_t bytes, const void* pc);
+    void coherent(const char* address, std::size_t bytes, const void* pc);
     void async_copy_starts(const AsyncCopy& copy, const void* pc);
     void async_copy_arrives(const AsyncCopy& copy);
     void fence();

@@ -27,6 +27,7 @@ enum class Kind : int {
     trap,
     fault,
     resources,
+    texture,
 };
 
 // Why a mistake changes nothing. The order of this list is that of report.HARMLESS.
@@ -85,6 +86,21 @@ struct Library {
 static_assert(sizeof(Report) == 392 && sizeof(Buffer) == 40 && sizeof(Library) == 56,
               "the Python side must follow");
 
+// Memory as a texture or a surface sees it. Sizes are in elements, of `channels` numbers; one that a shape lacks is 1.
+struct Texture {
+    std::uint64_t handle;  // what the kernel is given: its place in the table, and above that a number of its own
+    char* memory;
+    std::size_t row_pitch, slice_pitch;  // bytes from one row to the next; from one slice, layer or face to the next
+    int shape;                           // an enum TextureShape of ../include/gpunn_emulator/interface.h
+    unsigned width, height, depth;       // depth: of slices, layers or faces
+    int channels, bits, kind;            // of an element; an enum TexelKind
+    int address_modes[3], linear_filter, normalized_float, normalized_coordinates;  // numbers of CUDA's enums
+    unsigned border[4];                  // as the channels of a texel
+    int is_surface, may_gather;
+};
+
+const std::size_t texture_slots = 1 << 20;
+
 enum class Order : int { forward, reverse, shuffled };
 
 struct Request {
@@ -98,9 +114,10 @@ struct Request {
     Buffer* buffers;
     int buffer_count;
     int handles_signals;  // this host thread, so that the launch has to return now and then
+    const Texture* const* textures;  // texture_slots of them, null where there is none; or null
 };
 
-static_assert(sizeof(Request) == 88, "the Python side must follow");
+static_assert(sizeof(Request) == 96 && sizeof(Texture) == 112, "the Python side must follow");
 
 // What gpunn_emulator_launch and gpunn_emulator_resume return instead of a number of reports.
 enum class Outcome : int {

@@ -116,6 +116,7 @@ public:
     bool runs_kernel() const { return fiber_ != nullptr; }
     bool runs_kernels_own_code(const void* pc) const;
 
+    const Request& request() const { return launch_->request; }
     const Fiber* fiber() const { return fiber_; }
     const Fiber& fiber(unsigned number) const { return fibers_[number]; }
     unsigned thread_count() const { return thread_count_; }

@@ -64,6 +64,27 @@ void async_commit();
 void async_wait(unsigned newest);
 void check_aligned(const void* address, unsigned bytes, const char* what);
 
+// Textures and surfaces; see texture.h. The order of the shapes is that of texture.SHAPES on the Python side.
+enum class TextureShape : int { linear, one, two, three, one_layered, two_layered, cube, cube_layered };
+enum class TexelKind : int { signed_integer, unsigned_integer, floating_point };  // numbers of cudaChannelFormatKind
+
+struct TexelType {
+    int channels, bits;
+    TexelKind kind;
+};
+
+// The channels of a texel: integers of 32 bits, or the bits of floats.
+struct Texel {
+    unsigned x, y, z, w;
+};
+
+Texel fetch_linear(unsigned long long texture, int x, TexelType wanted);
+Texel fetch(const char* function, unsigned long long texture, TextureShape shape, float x, float y, float z, int layer,
+            TexelType wanted);
+Texel gather(unsigned long long texture, float x, float y, int channel, TexelType wanted);
+void* surface_address(const char* function, unsigned long long surface, TextureShape shape, int x, int y, int z,
+                      size_t bytes, int boundary_mode, bool write);
+
 // Accesses that the compiler does not report by itself. `caller` is the address in the kernel that a report
 // names.
 void note_access(const void* address, size_t bytes, bool write, const void* caller);

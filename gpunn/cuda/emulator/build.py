@@ -70,6 +70,7 @@ _CHECKS = "alignment,shift-exponent,integer-divide-by-zero,signed-integer-overfl
 _CHECK_FLAGS = (
     "-O1",
     "-DGPUNN_EMULATOR_CHECK",
+    "-DGPUNN_EMULATOR_WATCH",
     # Both make the compiler call hooks, and we link our own (runtime/hooks.cpp), not the sanitizers' libraries.
     "-fsanitize=thread",
     "-fno-omit-frame-pointer",  # a barrier is told by the calls that led to it
@@ -89,6 +90,26 @@ _CLANG_CHECK_FLAGS = (
     *("-mllvm", "-tsan-instrument-func-entry-exit=0"),
     *("-mllvm", "-tsan-instrument-atomics=0"),  # our own are watched already, see atomics.h
 )
+
+_COUNT_FLAGS = (
+    "-DGPUNN_EMULATOR_COUNT",
+    "-DGPUNN_EMULATOR_WATCH",
+    "-fwrapv",
+    # Hooks for accesses and for basic blocks: our own (runtime/counter.cpp).
+    "-fsanitize=thread",
+    "-fsanitize-coverage=trace-pc",
+    "-fno-exceptions",  # they too would leave a function, which a hook is told of
+)
+
+# What is asked for twice is loaded once, as on a GPU, but a float4 stays one access: what would take it apart is off.
+# A copied block would be a place of its own, and loops are known by the order of their blocks.
+_GCC_COUNT_FLAGS = (
+    "-O1",
+    *("-fno-tree-sra", "-fno-ipa-sra", "-fno-tree-fre", "-fno-tree-pre"),
+    *("-fno-thread-jumps", "-fno-crossjumping", "-fno-reorder-blocks"),
+)
+# Clang takes structs apart as soon as it optimises.
+_CLANG_COUNT_FLAGS = ("-O0", *("-mllvm", "-tsan-instrument-atomics=0"))
 
 # NVRTC options that mean nothing on a CPU.
 _IGNORED_OPTIONS = re.compile(
@@ -127,13 +148,19 @@ class Library:
 
 
 def load(
-    code: str, options: Sequence[str], name_expressions: Sequence[str], filename: str, check: bool, arch: int
+    code: str,
+    options: Sequence[str],
+    name_expressions: Sequence[str],
+    filename: str,
+    check: bool,
+    arch: int,
+    count: bool = False,
 ) -> Library:
     """Compile ``code``, unless the cache has it, and load it."""
     compiler = host_compiler()
-    runtime_path, runtime = load_runtime(compiler, check)
+    runtime_path, runtime = load_runtime(compiler, check, count)
     flags, includes = _user_flags(options)
-    flags += [f"-D__CUDA_ARCH__={arch}", *_mode_flags(compiler, check)]
+    flags += [f"-D__CUDA_ARCH__={arch}", *_mode_flags(compiler, check, count)]
     text = _marked(code, name_expressions, filename)
     preprocessed = None
     if includes:  # only the preprocessed text knows what was in the included files
@@ -209,8 +236,10 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "LC_ALL": "C"}  # messages that can be parsed
 
 
-def _mode_flags(compiler: Compiler, check: bool) -> list[str]:
+def _mode_flags(compiler: Compiler, check: bool, count: bool = False) -> list[str]:
     flags = [*_BASE_FLAGS, *([] if compiler.is_clang else _GCC_FLAGS)]
+    if count:
+        return [*flags, *_COUNT_FLAGS, *(_CLANG_COUNT_FLAGS if compiler.is_clang else _GCC_COUNT_FLAGS)]
     if not check:
         return [*flags, *_FAST_FLAGS, *([] if compiler.is_clang else _GCC_FAST_FLAGS)]
     return [*flags, *_CHECK_FLAGS, *(_CLANG_CHECK_FLAGS if compiler.is_clang else _GCC_CHECK_FLAGS)]
@@ -409,13 +438,21 @@ def _readable_errors(output: str, filename: str) -> str:
 _RUNTIME_FLAGS = ("-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-w", "-pthread")
 
 
-def load_runtime(compiler: Compiler, check: bool) -> tuple[Path, ctypes.CDLL]:
+def load_runtime(compiler: Compiler, check: bool, count: bool = False) -> tuple[Path, ctypes.CDLL]:
     """The runtime of one mode, to link to and loaded."""
     flags = [*_RUNTIME_FLAGS, "-march=native"]
-    flags += ["-DGPUNN_EMULATOR_CHECK", "-fno-omit-frame-pointer"] if check else []
+    more: list[str] = []
+    if check or count:
+        flags.append("-DGPUNN_EMULATOR_WATCH")
+    if check:
+        flags += ["-DGPUNN_EMULATOR_CHECK", "-fno-omit-frame-pointer"]
+        more = ["checker.cpp", "guards.cpp", "hooks.cpp"]
+    if count:
+        flags.append("-DGPUNN_EMULATOR_COUNT")
+        more = ["counter.cpp"]
     # For tests of what other processors than x86-64 and aarch64 use.
     flags += ["-DGPUNN_EMULATOR_UCONTEXT"] if os.environ.get("GPUNN_EMULATOR_UCONTEXT") else []
-    names = ["context.cpp", "worker.cpp", "launch.cpp", *(["checker.cpp", "guards.cpp", "hooks.cpp"] if check else [])]
+    names = ["context.cpp", "worker.cpp", "launch.cpp", *more]
     signals = _signals(compiler)
     inputs = [*flags, *(str(RUNTIME / name) for name in names), str(signals), "-lrt"]
     place = cache_path("runtime", "", flags, compiler, signals.name)

@@ -63,6 +63,9 @@ void note_access(const void* address, size_t bytes, bool write, const void* call
 void note_atomic(const void* address, size_t bytes, const void* caller);
 void note_compare_and_swap(const void* address, size_t bytes, const void* compare);
 void note_fence();
+#ifdef GPUNN_EMULATOR_COUNT
+void note_matrix_row(const void* row);
+#endif
 
 [[noreturn]] void assertion_failed(const char* expression, const char* file, int line);
 [[noreturn]] void trap();

@@ -26,7 +26,7 @@ inline size_t __cvta_generic_to_global(const void* address) { return (size_t)add
 extern "C" void* memcpy(void*, const void*, size_t) noexcept;
 extern "C" void* memset(void*, int, size_t) noexcept;
 
-#ifdef GPUNN_EMULATOR_CHECK
+#ifdef GPUNN_EMULATOR_WATCH
 // The compiler does not watch what the C library does. These fit a typed pointer better than the functions
 // above.
 template <class To, class From> GPUNN_UNWATCHED void* memcpy(To* to, const From* from, size_t bytes) {

@@ -26,7 +26,8 @@ out-of-bounds shift.cu 2 (3, 0, 0)
 """
 
 from gpunn.cuda.emulator.buffers import reachable
+from gpunn.cuda.emulator.counting import Count, count
 from gpunn.cuda.emulator.module import RawKernel, RawModule
 from gpunn.cuda.emulator.report import CheckError, CheckWarning, Report
 
-__all__ = ["CheckError", "CheckWarning", "RawKernel", "RawModule", "Report", "reachable"]
+__all__ = ["CheckError", "CheckWarning", "Count", "RawKernel", "RawModule", "Report", "count", "reachable"]

@@ -61,7 +61,7 @@ def count(card: str = "H200") -> Iterator[Count]:
     >>> with gpunn.cuda.emulate(), gpunn.cuda.count() as c:
     ...     y = F.max_pool2d(x, 2)
     >>> c.kernels[0].written_bytes
-    32
+    64
     """
     from gpunn.cuda import emulator
 

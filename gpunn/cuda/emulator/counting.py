@@ -371,16 +371,18 @@ def _by_line(library: Path, found: list[_Place]) -> dict[tuple[str, int], Line]:
     names = functions_of(library, tuple(sorted({each.operation for each in found if each.operation})))
     lines: dict[tuple[str, int], Line] = {}
     begun: set[tuple[str, int]] = set()
+    blocks = blocks_of(library, HEADERS)
     # A line within a basic block is executed as often as the accesses in it.
     for each in sorted(found, key=lambda each: each.action != _BLOCK):
         if not (calls := places.get(each.place - 1)):
             continue
         line = lines.setdefault(calls[0], Line(file=calls[0][0], line=calls[0][1]))
-        if each.action == _BLOCK or calls[0] not in begun:
+        begins = each.action == _BLOCK and blocks.get(each.place, {}).get(tuple(calls)) == math.inf
+        if begins or (each.action != _BLOCK and calls[0] not in begun):
             line.executions, line.lanes = max((line.executions, line.lanes), (each.executions, each.lanes))
-        if each.action == _BLOCK:
+        if begins:
             begun.add(calls[0])
-        else:
+        if each.action != _BLOCK:
             line.add(_counts_of(each, names.get(each.operation, "")))
     return lines
 

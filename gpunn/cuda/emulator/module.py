@@ -242,13 +242,15 @@ class RawKernel:
             raise LaunchError(f"{self.name}: a kernel made with check=True is not counted; make it without")
         if self._counted is None:
             library = self._source.load(check=False, count=True)
-            if names := [name for name, _, _ in variables(library.path, shared=False)]:
-                raise LaunchError(
-                    f"{self.name}: its source has __device__ or __constant__ variables ({', '.join(names[:3])}), which "
-                    f"would be others within count(): make it with count=True"
-                )
-            self._counted = RawKernel.__new__(RawKernel)
-            self._counted._bind(library, self.name, False, self._order, self._source, count=True)
+            twin = RawKernel.__new__(RawKernel)
+            twin._bind(library, self.name, False, self._order, self._source, count=True)
+            for name, start, _ in variables(library.path, shared=False):
+                if twin._place.data_begin <= twin._place.base + start < twin._place.data_end:
+                    raise LaunchError(
+                        f"{self.name}: within count() the variable {name!r} of its source would be another one: make "
+                        "the kernel with count=True"
+                    )
+            self._counted = twin
         self._counted._max_dynamic_shared_size_bytes = self._max_dynamic_shared_size_bytes
         return self._counted
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 import shutil
 import subprocess
 from collections import Counter
@@ -97,7 +98,9 @@ def blocks_of(library: Path, hidden: str) -> dict[int, dict[Calls, float]]:
         [command, "-d", "-j", ".text", "--no-show-raw-insn", str(library)], capture_output=True, text=True
     )
     members: dict[int, list[int]] = {}
-    site, after_hook = 0, False
+    begun: set[int] = set()
+    rows = _rows(library)
+    site, hook, after_hook = 0, 0, False
     for text in done.stdout.splitlines():
         if text.endswith(">:"):  # a function begins
             site, after_hook = 0, False
@@ -106,13 +109,25 @@ def blocks_of(library: Path, hidden: str) -> dict[int, dict[Calls, float]]:
             continue
         if after_hook:
             site = int(address, 16)
+            members[site] = []
+            if hook in rows:
+                begun.add(site)
         if site:
-            members.setdefault(site, []).append(int(address, 16))
-        after_hook = "<__sanitizer_cov_trace_pc" in instruction
+            members[site].append(int(address, 16))
+        after_hook, hook = "<__sanitizer_cov_trace_pc" in instruction, int(address, 16)
     asked = {each for site, block in members.items() for each in (site - 1, *block)}
     places = lines_of(library, tuple(sorted(asked)), hidden)
     blocks: dict[int, dict[Calls, float]] = {}
     for site, block in members.items():
         sizes = Counter(tuple(places[each]) for each in block if each in places)
-        blocks[site] = {**sizes, **({tuple(places[site - 1]): math.inf} if site - 1 in places else {})}
+        # A block without a row of its own in the table of lines has no line: it seems to be of the block before it.
+        first = {tuple(places[site - 1]): math.inf} if site in begun and site - 1 in places else {}
+        blocks[site] = {**sizes, **first}
     return blocks
+
+
+def _rows(library: Path) -> set[int]:
+    """The addresses at which a row of the table of lines begins."""
+    command = shutil.which("objdump") or "objdump"
+    done = subprocess.run([command, "--dwarf=decodedline", str(library)], capture_output=True, text=True)
+    return {int(found[1], 16) for found in re.finditer(r"\s\d+\s+0x([0-9a-f]+)(?:\s|$)", done.stdout)}

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
+#include <tuple>
 
 namespace gpunn_emulator {
 
@@ -109,16 +110,16 @@ void Counter::converge(unsigned warp) {
     WarpCount& mine = warps_[warp];
     for (unsigned place : mine.listed) {
         Pending& pending = mine.places[place];
-        std::vector<Group*> waiting;
-        for (auto& each : pending.groups) waiting.push_back(&each.second);
-        std::sort(waiting.begin(), waiting.end(), [](Group* a, Group* b) { return a->began < b->began; });
-        for (Group* group : waiting) retire(warp, place, *group);
+        for (auto& each : pending.groups) retire(warp, place, each.second);
         pending = Pending{};
     }
     mine.listed.clear();
     mine.groups = 0;
     unsigned end = std::min((warp + 1) * warp_size, worker_->thread_count());
+    std::uint64_t actions = 0;
+    for (unsigned i = warp * warp_size; i < end; i++) actions = std::max(actions, paths_[i].actions);
     for (unsigned i = warp * warp_size; i < end; i++) {
+        paths_[i].actions = actions;
         paths_[i].loops.clear();
         paths_[i].known.clear();
         paths_[i].depths.assign(paths_[i].depths.size(), 0);
@@ -245,7 +246,8 @@ void Counter::act(unsigned place, std::uint64_t address) {
         pending.listed = true;
         warp.listed.push_back(place);
     }
-    const Path& path = paths_[fiber.number];
+    Path& path = paths_[fiber.number];
+    path.actions++;
     std::vector<Key>& keys = pending.lanes[fiber.lane];
     if (keys.size() <= path.loops.size()) keys.resize(path.loops.size() + 1, Key{0, ~0u});
     Key& key = keys[path.loops.size()];
@@ -267,6 +269,7 @@ void Counter::act(unsigned place, std::uint64_t address) {
         }
     }
     group.mask |= bit(fiber.lane);
+    group.turn = std::min(group.turn, path.actions);
     if (group.addresses >= 0) addresses_[(std::size_t)group.addresses].of[fiber.lane] = address;
     unsigned live = worker_->live_lanes(fiber.warp);
     if ((group.mask & live) == live) {
@@ -330,8 +333,8 @@ void Counter::count_global(PlaceCount& count, unsigned warp, unsigned place, con
         unsigned at = sectors[i] % sectors_of_page;
         if (reads) page.read[at / 64] |= std::uint64_t(1) << at % 64;
         if (writes) page.written[at / 64] |= std::uint64_t(1) << at % 64;
-        if (reads) cache_log_[warp].push_back(CacheAccess{sectors[i], place, false});
-        if (writes) cache_log_[warp].push_back(CacheAccess{sectors[i], place, true});
+        if (reads) cache_log_[warp].push_back(CacheAccess{group.turn, sectors[i], place, false});
+        if (writes) cache_log_[warp].push_back(CacheAccess{group.turn, sectors[i], place, true});
     }
     logged_ += m;
     if (logged_ > most_logged) use_cache();
@@ -368,9 +371,17 @@ void Counter::count_collisions(PlaceCount& count, const Group& group) const {
     count.collisions += n - sort_unique(different, n);
 }
 
-// Warps take turns on a GPU, in an order that nobody knows: here one follows the other between two barriers.
+// Warps take turns on a GPU, in an order that nobody knows: here one follows the other between two barriers, whatever
+// the order of this launch.
 void Counter::use_cache() {
     for (auto& log : cache_log_) {
+        std::sort(log.begin(), log.end(), [this](const CacheAccess& a, const CacheAccess& b) {
+            auto rank = [this](const CacheAccess& each) {
+                const PlaceCount& place = places_[each.place];
+                return std::make_tuple(each.turn, place.place, place.part, each.sector, each.write);
+            };
+            return rank(a) < rank(b);
+        });
         for (const CacheAccess& access : log) {
             bool hit = cache_.touch(access.sector, access.write, launch_count_);
             // An atomic is one access, though it reads and writes.

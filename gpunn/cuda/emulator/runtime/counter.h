@@ -116,6 +116,7 @@ private:
     struct Group {
         unsigned mask = 0;
         std::uint64_t began = 0;
+        std::uint64_t turn = ~std::uint64_t(0);  // of the lane that came here after the fewest actions of its own
         int addresses = -1;
     };
     struct Pending {
@@ -147,12 +148,13 @@ private:
         const void* previous = nullptr;
         std::uint64_t context = 0;
         unsigned since_pause = 0;
+        std::uint64_t actions = 0;
 
         void turn_back(const void* first);
         void find_context();
     };
     struct CacheAccess {
-        std::uint64_t sector;
+        std::uint64_t turn, sector;
         unsigned place;
         bool write;
     };

@@ -481,20 +481,26 @@ GPUNN_ACCESS_HOOKS(16)
 
 GPUNN_HOOK void __tsan_read_range(char* p, std::size_t bytes) { note_access(p, bytes, false, GPUNN_PC); }
 GPUNN_HOOK void __tsan_write_range(char* p, std::size_t bytes) { note_access(p, bytes, true, GPUNN_PC); }
-GPUNN_HOOK void* __tsan_memcpy(char* to, const char* from, std::size_t bytes) {
-    note_access(from, bytes, false, GPUNN_PC);
-    note_access(to, bytes, true, GPUNN_PC);
-    return std::memcpy(to, from, bytes);
-}
-GPUNN_HOOK void* __tsan_memmove(char* to, const char* from, std::size_t bytes) {
-    note_access(from, bytes, false, GPUNN_PC);
-    note_access(to, bytes, true, GPUNN_PC);
-    return std::memmove(to, from, bytes);
-}
-GPUNN_HOOK void* __tsan_memset(char* to, int value, std::size_t bytes) {
-    note_access(to, bytes, true, GPUNN_PC);
-    return std::memset(to, value, bytes);
-}
+
+#define GPUNN_COPY_HOOKS(prefix)                                                                   \
+    GPUNN_HOOK void* prefix##memcpy(char* to, const char* from, std::size_t bytes) {               \
+        note_access(from, bytes, false, GPUNN_PC);                                                 \
+        note_access(to, bytes, true, GPUNN_PC);                                                    \
+        return std::memcpy(to, from, bytes);                                                       \
+    }                                                                                              \
+    GPUNN_HOOK void* prefix##memmove(char* to, const char* from, std::size_t bytes) {              \
+        note_access(from, bytes, false, GPUNN_PC);                                                 \
+        note_access(to, bytes, true, GPUNN_PC);                                                    \
+        return std::memmove(to, from, bytes);                                                      \
+    }                                                                                              \
+    GPUNN_HOOK void* prefix##memset(char* to, int value, std::size_t bytes) {                      \
+        note_access(to, bytes, true, GPUNN_PC);                                                    \
+        return std::memset(to, value, bytes);                                                      \
+    }
+
+GPUNN_COPY_HOOKS(__tsan_)
+GPUNN_COPY_HOOKS(__wrap_)  // what clang's code calls in the place of memcpy, see ../build.py
+
 GPUNN_HOOK void __tsan_init() {}
 GPUNN_HOOK void __tsan_func_entry(void*) {
     without_exceptions([] { counter.enter_function(); });

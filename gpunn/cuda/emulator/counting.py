@@ -45,6 +45,10 @@ _PRODUCTS = {
 }
 
 
+# Kinds of instructions of which a loop has fewer once it is unrolled: in no time from below.
+_LESS_UNROLLED = ("integer", "move", "constant", "branch")
+
+
 @dataclass
 class Counts:
     """What warps did: in a line, or in a kernel. An access is one instruction of a warp.
@@ -164,7 +168,12 @@ class Kernel:
 
     @property
     def times(self) -> dict[str, float]:
-        """Seconds that each part of the card takes for the work at its published rate."""
+        """Seconds that each part of the card takes for the work at its published rate.
+
+        "DRAM" for :attr:`read_bytes` and :attr:`written_bytes`; a type for its operations; "shared memory" for a
+        wavefront a cycle, and "issue" for four instructions a cycle, of each multiprocessor. Of these as many work as
+        the last launch had blocks.
+        """
         chip = self.card
         rates = {"fp32": chip.fp32, "fp64": chip.fp64, **chip.tensor}
         blocks = math.prod(self.grid)
@@ -172,7 +181,8 @@ class Kernel:
         times = {"DRAM": (self.read_bytes + self.written_bytes) / chip.bandwidth}
         total = self.total
         times |= {kind: number / rates[kind] / busy for kind, number in total.operations.items()}
-        cycles = {"shared memory": total.wavefronts, "issue": sum(total.instructions.values()) / 4}
+        issued = sum(number for kind, number in total.instructions.items() if kind not in _LESS_UNROLLED)
+        cycles = {"shared memory": total.wavefronts, "issue": issued / 4}
         per_second = chip.clock * chip.multiprocessors * busy
         times |= {kind: number / per_second for kind, number in cycles.items() if number}
         return times
@@ -221,9 +231,10 @@ class Count:
         return json.dumps({"card": self.card.name, "kernels": kernels}, indent=1)
 
     def plot(self, path: str | Path) -> None:
-        """Draw a roofline as a picture: a point for each kernel, under the rates of the card.
+        """Draw a roofline as a PNG file: a point for each kernel of which operations are known, under the card's rates.
 
-        Raises ImportError where matplotlib is not installed: ``pip install 'gpunn[train]'``.
+        Raises PackageError where matplotlib is not installed: ``pip install 'gpunn[train]'``; FileError where the file
+        cannot be written.
         """
         from gpunn.cuda.emulator.roofline import draw
 
@@ -318,14 +329,14 @@ class Shape:
     shared_bytes: int
 
 
-_one_launch = threading.Lock()
+_one_launch = threading.RLock()  # a signal handler that launches is told that it must not
 
 
 @context
 def collecting(
     into: Count, library: Library, base: int, name: str, shape: Shape, program: Program | None
 ) -> Iterator[None]:
-    """Within it one launch of the kernel ``name`` is counted; launches of other threads wait.
+    """Within it one launch of the kernel ``name`` is counted, unless it fails; launches of other threads wait.
 
     ``base`` is where the library lies in memory; ``program`` tells its instructions on a GPU.
     """

@@ -224,12 +224,14 @@ class RawKernel:
         request.handles_signals = threading.current_thread() is threading.main_thread()
         if into:
             shape = counting.Shape(grid3, block3, shared_mem)
-            with counting.collecting(
-                into, self._library, self._place.base, self.name, shape, self._source.program(into)
-            ):
-                reports = self._run(request)
+            program = self._source.program(into)
+            with counting.collecting(into, self._library, self._place.base, self.name, shape, program):
+                self._run_and_tell(request, buffers)
         else:
-            reports = self._run(request)
+            self._run_and_tell(request, buffers)
+
+    def _run_and_tell(self, request: _Request, buffers: Buffers | None) -> None:
+        reports = self._run(request)
         if buffers:
             buffers.copy_back()
         if reports:
@@ -311,7 +313,7 @@ class RawKernel:
     def _tell(self, reports: list[Report]) -> None:
         if all(report.harmless for report in reports):
             for report in reports:
-                warnings.warn(str(report), CheckWarning, stacklevel=3)
+                warnings.warn(str(report), CheckWarning, stacklevel=4)
             return
         if all(report.kind == "resources" for report in reports):
             raise LaunchError(str(reports[0]))

@@ -89,6 +89,7 @@ void Cache::write_back(LaunchCount& count) {
 
 void Counter::begin_launch(const Launch& launch) {
     launch_ = &launch;
+    settings_ = next_settings_;
     launch_count_ = LaunchCount{};
     places_.clear();
     found_.clear();
@@ -434,13 +435,14 @@ void Counter::access_part(const char* address, unsigned bytes, unsigned part, Ac
 }
 
 void Counter::barrier(const void* pc) {
-    if (counts()) act(place_of(pc, Action::block_barrier, Space::none, 0, 0, nullptr), 0);
+    if (!counts()) return;
+    without_exceptions([&] { act(place_of(pc, Action::block_barrier, Space::none, 0, 0, nullptr), 0); });
 }
 
 void Counter::collective(WarpOperation operation, const void* pc) {
     if (!counts()) return;
     Action action = operation ? Action::collective : Action::warp_barrier;
-    act(place_of(pc, action, Space::none, 0, 0, (const void*)operation), 0);
+    without_exceptions([&] { act(place_of(pc, action, Space::none, 0, 0, (const void*)operation), 0); });
 }
 
 void note_access(const void* address, std::size_t bytes, bool write, const void* caller) {

@@ -66,7 +66,7 @@ private:
 
 class Counter {
 public:
-    void prepare(const CountSettings& settings) { settings_ = settings; }
+    void prepare(const CountSettings& settings) { next_settings_ = settings; }
     void begin_launch(const Launch& launch);
     void settle();  // when all blocks have run
     void end_launch();
@@ -176,7 +176,7 @@ private:
     const Launch* launch_ = nullptr;
     Worker* worker_ = nullptr;
     bool suspended_ = false;
-    CountSettings settings_{};
+    CountSettings settings_{}, next_settings_{};
     std::vector<PlaceCount> places_;
     LaunchCount launch_count_{};
     std::unordered_map<PlaceKey, unsigned, PlaceHash> found_;

@@ -575,8 +575,8 @@ void Worker::async_copy(const AsyncCopy& copy, const void* caller) {
     checker.async_copy_starts(copy, caller);
 #endif
 #ifdef GPUNN_EMULATOR_COUNT
-    counter.access(copy.global, copy.source_bytes, Action::load, caller);
-    counter.access(copy.shared, copy.bytes, Action::store, caller);
+    note_access(copy.global, copy.source_bytes, false, caller);
+    note_access(copy.shared, copy.bytes, true, caller);
 #endif
     fill(copy.shared, copy.bytes);
     bool room = true;

@@ -91,6 +91,55 @@ extern "C" __global__ void loops(const float* x, float* y) {
   y[T] = sum;  // @after
 }
 
+extern "C" __global__ void crooked(const float* x, float* y) {
+  float s = 0; int i = 0;
+  while (true) {
+    i++;
+    if (i > T + 2) break;
+    if ((i + T) % 3 == 0) {
+      s += x[i];  // @skip
+      continue;
+    }
+    s += x[i + 40];  // @go
+    do {
+      s *= x[5] * 0.25f;
+      if (s > 1e6f) s = 0;
+    } while (s > 10);
+    switch (i % 3) {
+      case 0: s += x[1];  // @c0
+        break;
+      case 1: s += x[2];  // @c1
+      default: s += x[3];  // @c2
+    }
+  }
+  y[T] = s;
+}
+__device__ __noinline__ float helper(const float* x, int n) {
+  float s = 0;
+  for (int i = 0; i < n; i++)
+    s += x[i];  // @help
+  return s;
+}
+extern "C" __global__ void calls(const float* x, float* y) {
+  float s = 0;
+  for (int i = 0; i < T % 5; i++) {
+    s += helper(x, i + T % 2);
+    if (T & 1)
+      s += x[70];  // @odd
+    else
+      s += helper(x, 3);
+  }
+  y[T] = s;
+}
+extern "C" __global__ void early(const float* x, float* y) {
+  if (T >= 20) return;
+  for (int i = 0; i < 4; i++) {
+    if (i == T % 4) continue;
+    y[T] = x[i];  // @early
+    __syncwarp(0xfffff);
+  }
+}
+
 extern "C" __global__ void long_loop(const float* x, float* y, int n) {
   float sum = 0;
   if (T % 2)
@@ -283,6 +332,34 @@ def test_lanes_meet_in_the_same_iteration_of_a_loop(counted):
     inner = [[t for t in range(i, 32) if n < 4 - t % 4] for i in range(32) for n in range(4)]
     assert (lines["inner"].loads, lines["inner"].lanes) == (sum(map(bool, inner)), sum(map(len, inner)))
     assert (lines["after"].stores, lines["after"].lanes) == (1, 32)
+
+
+def groups_of(lanes):
+    """How many of these groups of lanes are not empty, and how many lanes are in them."""
+    return sum(map(bool, lanes)), sum(map(len, lanes))
+
+
+def test_loops_with_jumps_and_calls(counted):
+    found = counted("crooked", 1, 32, (np.ones(128, np.float32), floats(32)))[0]
+    found |= counted("calls", 1, 32, (np.ones(128, np.float32), floats(32)))[0]
+    found |= counted("early", 1, 32, (np.ones(128, np.float32), floats(32)))[0]
+    turns = [(i, [t for t in range(32) if i <= t + 2]) for i in range(1, 34)]
+    went = [(i, [t for t in lanes if (i + t) % 3]) for i, lanes in turns]
+    helped = [[t for t in range(32) if i < t % 5 and j < i + t % 2] for i in range(5) for j in range(9)]
+    helped += [[t for t in range(32) if i < t % 5 and t % 2 == 0] for i in range(5) for _ in range(3)]
+    expected = {
+        "skip": [[t for t in lanes if (i + t) % 3 == 0] for i, lanes in turns],
+        "go": [lanes for _, lanes in went],
+        "c0": [lanes for i, lanes in went if i % 3 == 0],
+        "c1": [lanes for i, lanes in went if i % 3 == 1],
+        "c2": [lanes for i, lanes in went if i % 3],
+        "help": helped,
+        "odd": [[t for t in range(32) if i < t % 5 and t % 2] for i in range(5)],
+        "early": [[t for t in range(20) if t % 4 != i] for i in range(4)],
+    }
+    assert {mark: (found[mark].loads, found[mark].lanes) for mark in expected} == {
+        mark: groups_of(lanes) for mark, lanes in expected.items()
+    }
 
 
 def test_a_long_loop_without_a_barrier(counted):

@@ -122,7 +122,7 @@ void Counter::converge(unsigned warp) {
     for (unsigned i = warp * warp_size; i < end; i++) {
         paths_[i].actions = actions;
         paths_[i].loops.clear();
-        paths_[i].known.clear();
+        for (KnownLoop& loop : paths_[i].known) loop.iteration = 0;
         paths_[i].depths.assign(paths_[i].depths.size(), 0);
         paths_[i].context = 0;
         paths_[i].since_pause = 0;
@@ -182,16 +182,19 @@ void Counter::Path::find_context() {
 void Counter::Path::turn_back(const void* first) {
     find_context();
     auto loop = std::find_if(known.begin(), known.end(), [&](const KnownLoop& each) { return each.first == first; });
-    if (loop == known.end()) loop = known.insert(loop, KnownLoop{first, context, 0});
-    if (loop->around != context) *loop = KnownLoop{first, context, 0};
-    loops.push_back(Loop{first, previous, ++loop->iteration});
+    if (loop == known.end()) loop = known.insert(loop, KnownLoop{first, previous, context, 0});
+    if (loop->around != context) *loop = KnownLoop{first, loop->last, context, 0};
+    loop->last = std::max(loop->last, previous);
+    loops.push_back(Loop{first, loop->last, ++loop->iteration});
     find_context();
 }
 
-void Counter::enter_function() {
+void Counter::enter_function(const void* caller) {
     if (!counts()) return;
     Path& path = paths_[worker_->fiber()->number];
     path.callers.push_back(path.previous);
+    path.loops.push_back(Loop{caller, nullptr, 0});
+    path.find_context();
     path.depths.push_back(path.loops.size());
     path.previous = nullptr;
 }
@@ -201,10 +204,8 @@ void Counter::leave_function() {
     Path& path = paths_[worker_->fiber()->number];
     if (path.callers.empty()) return;
     path.previous = path.callers.back();
-    if (path.loops.size() > path.depths.back()) {
-        path.loops.resize(path.depths.back());
-        path.find_context();
-    }
+    if (path.depths.back()) path.loops.resize(path.depths.back() - 1);
+    path.find_context();
     path.callers.pop_back();
     path.depths.pop_back();
 }
@@ -504,8 +505,8 @@ GPUNN_COPY_HOOKS(__tsan_)
 GPUNN_COPY_HOOKS(__wrap_)  // what clang's code calls in the place of memcpy, see ../build.py
 
 GPUNN_HOOK void __tsan_init() {}
-GPUNN_HOOK void __tsan_func_entry(void*) {
-    without_exceptions([] { counter.enter_function(); });
+GPUNN_HOOK void __tsan_func_entry(void* caller) {
+    without_exceptions([&] { counter.enter_function(caller); });
 }
 GPUNN_HOOK void __tsan_func_exit() { counter.leave_function(); }
 GPUNN_HOOK void __sanitizer_cov_trace_pc() {

@@ -75,7 +75,7 @@ public:
     void converge(unsigned warp);  // all its lanes have come together
 
     void block(const void* pc);
-    void enter_function();
+    void enter_function(const void* caller);
     void leave_function();
     void access(const char* address, std::size_t bytes, Action action, const void* pc);
     void barrier(const void* pc);
@@ -130,12 +130,14 @@ private:
         std::uint64_t actions = 0;
         std::size_t groups = 0;
     };
+    // A loop, or a call: that is an iteration 0.
     struct Loop {
         const void *first, *last;
         std::uint32_t iteration;
     };
     struct KnownLoop {
         const void* first;
+        const void* last;
         std::uint64_t around;  // the context of the loops around it
         std::uint32_t iteration;
     };
@@ -144,7 +146,7 @@ private:
         std::vector<Loop> loops;
         std::vector<KnownLoop> known;
         std::vector<const void*> callers;  // the last block before each call under way
-        std::vector<std::size_t> depths;   // loops at each call under way
+        std::vector<std::size_t> depths;   // loops in each call under way begin there
         const void* previous = nullptr;
         std::uint64_t context = 0;
         unsigned since_pause = 0;

@@ -522,7 +522,9 @@ bool Worker::try_collective(Warp& warp, unsigned first_fiber, const Fiber& askin
     if (!asking.operation) checker.warp_barrier(asking.warp, lanes);
 #endif
 #ifdef GPUNN_EMULATOR_COUNT
-    if (lanes == warp.live) counter.converge(asking.warp);
+    unsigned last = std::min(first_fiber + warp_size, thread_count_) - 1 - first_fiber;
+    unsigned existing = ~0u >> (31 - last);
+    if ((asking.mask & existing) == existing) counter.converge(asking.warp);
 #endif
     return true;
 }

@@ -10,6 +10,7 @@ from gpunn.casting import _half
 from gpunn.context import Setting
 from gpunn.cuda import tuning
 from gpunn.cuda.capture import capturing, rehearsing
+from gpunn.cuda.emulator.counting import counting
 from gpunn.errors import ArgumentError
 from gpunn.observer import Observer, observers
 
@@ -22,6 +23,7 @@ CONTEXTS = {
     "matmul_precision": (lambda: backend.matmul_precision("tf32"), backend.chosen_matmul_precision),
     "use_generator": (lambda: backend.use_generator(GENERATOR), lambda: backend.default_generator() is GENERATOR),
     "emulate": (cuda.emulate, lambda: cuda.takes(np.ones(1))),
+    "count": (cuda.count, counting),
     "record_launches": (cuda.record_launches, lambda: (cuda.takes(np.ones(1)), np.geterr())),
     "autotune": (cuda.autotune, tuning.in_use),
     "deterministic": (cuda.deterministic, tuning._deterministic.get),

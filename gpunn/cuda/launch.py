@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from gpunn.cuda import capture, source
 from gpunn.cuda.source import MacroValue
 from gpunn.errors import DeviceError, LaunchError, check
 from gpunn.observer import observers
+
+if TYPE_CHECKING:
+    from gpunn.cuda.emulator import Count
 
 C_TYPES = {"float32": "float", "float64": "double"}
 """The dtypes that every kernel takes, with their names in CUDA C++."""
@@ -47,6 +50,23 @@ def emulate(check: bool = False, order: str | int = "forward") -> Iterator[None]
     """
     with _emulation.using(Emulation(check, order)):
         yield
+
+
+@context
+def count(card: str = "H200") -> Iterator[Count]:
+    """Within it the emulator's kernels are counted: see :func:`gpunn.cuda.emulator.count`.
+
+    >>> import gpunn, gpunn.functional as F
+    >>> x = np.zeros((1, 1, 4, 4), np.float32)
+    >>> with gpunn.cuda.emulate(), gpunn.cuda.count() as c:
+    ...     y = F.max_pool2d(x, 2)
+    >>> c.kernels[0].written_bytes
+    64
+    """
+    from gpunn.cuda import emulator
+
+    with emulator.count(card) as counted:
+        yield counted
 
 
 Specialisation = tuple[str, tuple[str, ...]]

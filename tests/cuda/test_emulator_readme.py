@@ -10,7 +10,7 @@ import pytest
 
 import gpunn
 from gpunn import backend
-from gpunn.cuda.emulator import report
+from gpunn.cuda.emulator import report, sass
 
 TEXT = (Path(gpunn.__file__).parent / "cuda" / "emulator" / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.S | re.M)
@@ -34,12 +34,19 @@ def run(folder, *command):
 def test_every_block_is_in_a_test():
     names = ["kernels.cu", "conftest.py", "test_kernels.py", ".github/workflows/test.yml", ".github/workflows/cupy.yml"]
     assert [name for name, _ in FILES] == names
-    languages = ["cuda", "python", "python", "yaml", "python", "", "", "", "python", "yaml"]
+    languages = ["cuda", "python", "python", "yaml", "python", "", "", "python", "", "", "python", "yaml"]
     assert [language for language, _ in BLOCKS] == languages
 
 
 def test_every_kind_of_report_is_told():
     assert [kind for kind in report.KINDS if f"`{kind}`" not in TEXT] == []
+
+
+def test_the_counts_are_those_printed(monkeypatch, capsys):
+    (_, code), (_, output) = BLOCKS[7:9]
+    monkeypatch.setattr(sass, "program", lambda *_: sass.Program({}, ""))  # what is installed may differ
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out == output
 
 
 @pytest.mark.slow

@@ -26,12 +26,13 @@ out-of-bounds shift.cu 2 (3, 0, 0)
 """
 
 from gpunn.cuda.emulator.buffers import reachable
+from gpunn.cuda.emulator.counting import Count, count
 from gpunn.cuda.emulator.module import RawKernel, RawModule
 from gpunn.cuda.emulator.report import CheckError, CheckWarning, Report
 from gpunn.cuda.emulator.texture import SurfaceObject, TextureObject
 from gpunn.cuda.emulator.unwritten import empty
 
 __all__ = [
-    "CheckError", "CheckWarning", "RawKernel", "RawModule", "Report", "SurfaceObject", "TextureObject", "empty",
-    "reachable",
+    "CheckError", "CheckWarning", "Count", "RawKernel", "RawModule", "Report", "SurfaceObject", "TextureObject",
+    "count", "empty", "reachable",
 ]  # fmt: skip

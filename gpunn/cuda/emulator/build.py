@@ -71,6 +71,7 @@ _CHECKS = "alignment,object-size,shift-exponent,integer-divide-by-zero,signed-in
 _CHECK_FLAGS = (
     "-O1",
     "-DGPUNN_EMULATOR_CHECK",
+    "-DGPUNN_EMULATOR_WATCH",
     # Both make the compiler call hooks, and we link our own (runtime/hooks.cpp), not the sanitizers' libraries.
     "-fsanitize=thread",
     "-fno-omit-frame-pointer",  # a barrier is told by the calls that led to it
@@ -92,6 +93,33 @@ _CLANG_CHECK_FLAGS = (
     f"-fsanitize={_CHECKS},array-bounds",
     *("-mllvm", "-tsan-instrument-func-entry-exit=0"),
     *("-mllvm", "-tsan-instrument-atomics=0"),  # our own are watched already, see atomics.h
+)
+
+_COUNT_FLAGS = (
+    "-DGPUNN_EMULATOR_COUNT",
+    "-DGPUNN_EMULATOR_WATCH",
+    "-fwrapv",
+    # Hooks for accesses and for basic blocks: our own (runtime/counter.cpp).
+    "-fsanitize=thread",
+    "-fno-exceptions",  # they too would leave a function, which a hook is told of
+)
+
+# What is asked for twice is loaded once, as on a GPU, but a float4 stays one access: what would take it apart is off.
+# A copied block would be a place of its own, and loops are known by the order of their blocks.
+_GCC_COUNT_FLAGS = (
+    "-O1",
+    "-fsanitize-coverage=trace-pc",
+    *("-fno-tree-sra", "-fno-ipa-sra", "-fno-tree-fre", "-fno-tree-pre"),
+    *("-fno-thread-jumps", "-fno-crossjumping", "-fno-reorder-blocks"),
+)
+# Clang takes structs apart as soon as it optimises, and leaves out blocks whose counts follow from others. Up to
+# version 14 it copies structs by memcpy, which no hook is told of.
+_CLANG_COUNT_FLAGS = (
+    "-O0",
+    "-fsanitize-coverage=trace-pc,bb,no-prune",
+    *("-mllvm", "-tsan-instrument-atomics=0"),
+    *("-mllvm", "-tsan-instrument-read-before-write=1"),  # of x += 1
+    *("-Wl,--wrap=memcpy", "-Wl,--wrap=memmove", "-Wl,--wrap=memset"),
 )
 
 # NVRTC options that mean nothing on a CPU.
@@ -131,13 +159,19 @@ class Library:
 
 
 def load(
-    code: str, options: Sequence[str], name_expressions: Sequence[str], filename: str, check: bool, arch: int
+    code: str,
+    options: Sequence[str],
+    name_expressions: Sequence[str],
+    filename: str,
+    check: bool,
+    arch: int,
+    count: bool = False,
 ) -> Library:
     """Compile ``code``, unless the cache has it, and load it."""
     compiler = host_compiler()
-    runtime_path, runtime = load_runtime(compiler, check)
+    runtime_path, runtime = load_runtime(compiler, check, count)
     flags, includes = _user_flags(options)
-    flags += [f"-D__CUDA_ARCH__={arch}", *_mode_flags(compiler, check)]
+    flags += [f"-D__CUDA_ARCH__={arch}", *_mode_flags(compiler, check, count)]
     text = _marked(code, name_expressions, filename)
     preprocessed = None
     if includes:  # only the preprocessed text knows what was in the included files
@@ -213,8 +247,10 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "LC_ALL": "C"}  # messages that can be parsed
 
 
-def _mode_flags(compiler: Compiler, check: bool) -> list[str]:
+def _mode_flags(compiler: Compiler, check: bool, count: bool = False) -> list[str]:
     flags = [*_BASE_FLAGS, *([] if compiler.is_clang else _GCC_FLAGS)]
+    if count:
+        return [*flags, *_COUNT_FLAGS, *(_CLANG_COUNT_FLAGS if compiler.is_clang else _GCC_COUNT_FLAGS)]
     if not check:
         return [*flags, *_FAST_FLAGS, *([] if compiler.is_clang else _GCC_FAST_FLAGS)]
     marks = [_MARK_UNSET] if _takes(compiler, _MARK_UNSET) else []
@@ -451,14 +487,21 @@ def _readable_errors(output: str, filename: str) -> str:
 _RUNTIME_FLAGS = ("-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-w", "-pthread")
 
 
-def load_runtime(compiler: Compiler, check: bool) -> tuple[Path, ctypes.CDLL]:
+def load_runtime(compiler: Compiler, check: bool, count: bool = False) -> tuple[Path, ctypes.CDLL]:
     """The runtime of one mode, to link to and loaded."""
     flags = [*_RUNTIME_FLAGS, "-march=native"]
-    flags += ["-DGPUNN_EMULATOR_CHECK", "-fno-omit-frame-pointer"] if check else []
+    more: list[str] = []
+    if check or count:
+        flags.append("-DGPUNN_EMULATOR_WATCH")
+    if check:
+        flags += ["-DGPUNN_EMULATOR_CHECK", "-fno-omit-frame-pointer"]
+        more = ["checker.cpp", "hooks.cpp", "shared_layout.cpp"]
+    if count:
+        flags.append("-DGPUNN_EMULATOR_COUNT")
+        more = ["counter.cpp"]
     # For tests of what other processors than x86-64 and aarch64 use.
     flags += ["-DGPUNN_EMULATOR_UCONTEXT"] if os.environ.get("GPUNN_EMULATOR_UCONTEXT") else []
-    names = ["context.cpp", "worker.cpp", "launch.cpp", "texture.cpp"]
-    names += ["checker.cpp", "hooks.cpp", "shared_layout.cpp"] if check else []
+    names = ["context.cpp", "worker.cpp", "launch.cpp", "texture.cpp", *more]
     signals = _signals(compiler)
     inputs = [*flags, *(str(RUNTIME / name) for name in names), str(signals), "-lrt"]
     place = cache_path("runtime", "", flags, compiler, signals.name)

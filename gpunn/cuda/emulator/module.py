@@ -7,13 +7,14 @@ import struct
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from gpunn.cuda.emulator import build
+from gpunn.cuda.emulator import build, counting, sass
 from gpunn.cuda.emulator.buffers import Buffers, RawBuffer
+from gpunn.cuda.emulator.cards import card
 from gpunn.cuda.emulator.report import CheckError, CheckWarning, RawReport, Report, readable
 from gpunn.cuda.emulator.symbols import variables
 from gpunn.cuda.emulator.texture import TABLE, Bound, SurfaceObject
@@ -51,6 +52,8 @@ class RawModule:
         order: in which order threads and blocks take turns: ``"forward"``, ``"reverse"``, or a number that seeds a
             shuffle. The result of a right kernel does not depend on it.
         arch: the value of ``__CUDA_ARCH__``.
+        count: count what kernels do, see :func:`gpunn.cuda.emulator.count`. Outside of that their attribute ``counts``
+            has it, for the card "H200". Slow. Blocks run in their own order then.
 
     ``__device__`` variables keep their values as long as the process lives, and modules of the same source share them.
     Threads of a block take turns on one host thread, so a kernel that waits for another one in a loop has to call
@@ -78,8 +81,13 @@ class RawModule:
         check: bool = False,
         order: Order = "forward",
         arch: int = 900,
+        count: bool = False,
     ) -> None:
-        self._library = build.load(code, options, name_expressions or (), filename, check, arch)
+        if check and count:
+            raise ArgumentError("emulator: a kernel is checked or counted, got check=True and count=True")
+        self._source = _Source(code, tuple(options), tuple(name_expressions or ()), filename, arch)
+        self._library = self._source.load(check, count)
+        self._count = count
         self._filename = filename
         self._check = check
         self._order = _order_code(order)
@@ -93,7 +101,7 @@ class RawModule:
                 f" found {sorted(self._library.kernels)}"
             )
         kernel = RawKernel.__new__(RawKernel)
-        kernel._bind(self._library, wanted, self._check, self._order)
+        kernel._bind(self._library, wanted, self._check, self._order, self._source, self._count)
         return kernel
 
     def get_global(self, name: str) -> np.ndarray[Any, Any]:
@@ -152,13 +160,19 @@ class RawKernel:
         filename: str = "kernel.cu",
         check: bool = False,
         order: Order = "forward",
+        count: bool = False,
     ) -> None:
-        module = RawModule(code, options, filename=filename, check=check, order=order)
+        module = RawModule(code, options, filename=filename, check=check, order=order, count=count)
         found = module.get_function(name)
-        self._bind(found._library, name, check, found._order)
+        self._bind(found._library, name, check, found._order, module._source, count)
 
-    def _bind(self, library: build.Library, name: str, check: bool, order: tuple[int, int]) -> None:
+    def _bind(
+        self, library: build.Library, name: str, check: bool, order: tuple[int, int], source: _Source, count: bool
+    ) -> None:
         self.name = name
+        self.counts = counting.Count(card("H200")) if count else None
+        self._source = source
+        self._counted: RawKernel | None = self if count else None
         self._library = library
         self._check = check
         self._order = order
@@ -193,6 +207,10 @@ class RawKernel:
         if block3[0] * block3[1] * block3[2] > _LARGEST_BLOCK_THREADS:
             raise LaunchError(f"{self.name}: a block may have at most 1024 threads, got {block3}")
         self._check_shared(shared_mem)
+        into = counting.counting() or self.counts
+        if into and self._counted is not self:
+            self._counted_twin()(grid3, block3, args, shared_mem=shared_mem)
+            return
         parameters = self._parameters
         if len(args) != len(parameters):
             raise LaunchError(f"{self.name}: takes {len(parameters)} arguments, got {len(args)}")
@@ -200,19 +218,46 @@ class RawKernel:
             parameter.convert(self.name, i, value)
             for i, (parameter, value) in enumerate(zip(parameters, args, strict=True))
         ]
-        buffers = self._checked_copies(args, values) if self._check else None
+        buffers = self._checked_copies(args, values) if self._check or into else None
         packed = _aligned(self._pack(*values), self._alignment)
         request = _Request(self._entry, packed, grid3, block3, shared_mem, *self._order, ctypes.pointer(self._place))
         request.textures = TABLE
         if buffers:
             request.buffers, request.buffer_count = buffers.raw, len(buffers.raw)
         request.handles_signals = threading.current_thread() is threading.main_thread()
+        if into:
+            shape = counting.Shape(grid3, block3, shared_mem)
+            program = self._source.program(into)
+            with counting.collecting(into, self._library, self._place.base, self.name, shape, program):
+                self._run_and_tell(request, buffers)
+        else:
+            self._run_and_tell(request, buffers)
+
+    def _run_and_tell(self, request: _Request, buffers: Buffers | None) -> None:
         reports = self._run(request)
         if buffers:
             buffers.copy_back()
         if reports:
             found = readable(reports, self.name, self._library.path, self._place.base, build.HEADERS)
             self._tell([self._hinted(report) for report in found])
+
+    def _counted_twin(self) -> RawKernel:
+        """This kernel, compiled for counts."""
+        if self._check:
+            raise LaunchError(f"{self.name}: a kernel made with check=True is not counted; make it without")
+        if self._counted is None:
+            library = self._source.load(check=False, count=True)
+            twin = RawKernel.__new__(RawKernel)
+            twin._bind(library, self.name, False, self._order, self._source, count=True)
+            for name, start, _ in variables(library.path, shared=False):
+                if twin._place.data_begin <= twin._place.base + start < twin._place.data_end:
+                    raise LaunchError(
+                        f"{self.name}: within count() the variable {name!r} of its source would be another one: make "
+                        "the kernel with count=True"
+                    )
+            self._counted = twin
+        self._counted._max_dynamic_shared_size_bytes = self._max_dynamic_shared_size_bytes
+        return self._counted
 
     def _run(self, request: _Request) -> list[RawReport]:
         """Run it to its end; return what it reported.
@@ -276,13 +321,30 @@ class RawKernel:
     def _tell(self, reports: list[Report]) -> None:
         if all(report.harmless for report in reports):
             for report in reports:
-                warnings.warn(str(report), CheckWarning, stacklevel=3)
+                warnings.warn(str(report), CheckWarning, stacklevel=4)
             return
         if all(report.kind == "resources" for report in reports):
             raise LaunchError(str(reports[0]))
         if self._check:
             raise CheckError(reports)
         raise LaunchError(f"{reports[0]}; run it with check=True to find where it begins")
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a module was made of: it may be compiled again, to be counted."""
+
+    code: str
+    options: tuple[str, ...]
+    names: tuple[str, ...]
+    filename: str
+    arch: int
+
+    def load(self, check: bool, count: bool) -> build.Library:
+        return build.load(self.code, self.options, self.names, self.filename, check, self.arch, count)
+
+    def program(self, into: counting.Count) -> sass.Program:
+        return sass.program(self.code, self.options, self.names, self.filename, into.card.arch)
 
 
 # --- orders -----------------------------------------------------------------------------------------------------------

@@ -21,9 +21,7 @@
 
 #include "signals.h"
 #include "worker.h"
-#ifdef GPUNN_EMULATOR_CHECK
-#include "checker.h"
-#endif
+#include "watcher.h"
 
 namespace gpunn_emulator {
 
@@ -55,6 +53,9 @@ std::int64_t Launch::take_block() {
 }
 
 std::uint64_t Launch::place(std::uint64_t turn) const {
+#ifdef GPUNN_EMULATOR_COUNT
+    return turn;  // as a GPU starts them: what the cache holds must not depend on the order
+#endif
     switch ((Order)request.order) {
     case Order::forward: return turn;
     case Order::reverse: return block_count - 1 - turn;
@@ -196,10 +197,10 @@ private:
 
 // --- a launch on its host threads ------------------------------------------------------------------------
 
-#ifdef GPUNN_EMULATOR_CHECK
+#ifdef GPUNN_EMULATOR_WATCH
 
-std::timed_mutex check_mutex;  // the shadow memory describes one launch
-bool check_runs = false;
+std::timed_mutex watch_mutex;  // what is known of memory is known for one launch
+bool watch_runs = false;
 
 #else
 
@@ -220,8 +221,8 @@ class Run {
 public:
     // This host thread's signals have been given to `target` already.
     explicit Run(const Request& request) : launch(request), start_(Clock::now()) {
-#ifdef GPUNN_EMULATOR_CHECK
-        check_lock_ = std::unique_lock<std::timed_mutex>(check_mutex, std::defer_lock);
+#ifdef GPUNN_EMULATOR_WATCH
+        watch_lock_ = std::unique_lock<std::timed_mutex>(watch_mutex, std::defer_lock);
 #endif
         gpunn_signals_hold();
     }
@@ -241,18 +242,18 @@ public:
         if (closed_) return;
         closed_ = true;
         launch.stop();
-#ifndef GPUNN_EMULATOR_CHECK
+#ifndef GPUNN_EMULATOR_WATCH
         while (!wait_for_helpers()) {}
         for (std::thread& helper : helpers_) helper.join();
 #endif
         give_worker_back();
         gpunn_signals_clear_target();
         gpunn_signals_release();
-#ifdef GPUNN_EMULATOR_CHECK
-        if (!check_lock_.owns_lock()) return;
-        checker.end_launch();
-        check_runs = false;
-        check_lock_.unlock();
+#ifdef GPUNN_EMULATOR_WATCH
+        if (!watch_lock_.owns_lock()) return;
+        watcher.end_launch();
+        watch_runs = false;
+        watch_lock_.unlock();
 #endif
     }
     bool is_closed() const { return closed_; }
@@ -276,17 +277,17 @@ private:
     };
 
     bool work() {
-#ifdef GPUNN_EMULATOR_CHECK
-        while (!check_lock_.owns_lock() && !check_lock_.try_lock_for(pause))
+#ifdef GPUNN_EMULATOR_WATCH
+        while (!watch_lock_.owns_lock() && !watch_lock_.try_lock_for(pause))
             if (interrupted_) return false;
 #endif
         if (!begun_) begin();
         if (worker_ && !worker_->work([this] { call_helpers_if_long(); })) return false;
-#ifdef GPUNN_EMULATOR_CHECK
-        if (worker_) checker.settle();
+#ifdef GPUNN_EMULATOR_WATCH
+        if (worker_) watcher.settle();
 #endif
         give_worker_back();
-#ifndef GPUNN_EMULATOR_CHECK
+#ifndef GPUNN_EMULATOR_WATCH
         while (!wait_for_helpers())
             if (interrupted_) return false;
 #endif
@@ -295,9 +296,9 @@ private:
 
     void begin() {
         begun_ = true;
-#ifdef GPUNN_EMULATOR_CHECK
-        check_runs = true;
-        checker.begin_launch(launch);
+#ifdef GPUNN_EMULATOR_WATCH
+        watch_runs = true;
+        watcher.begin_launch(launch);
 #endif
         worker_ = borrow_worker();
         if (!worker_->begin(launch, 1)) throw std::bad_alloc();
@@ -313,7 +314,7 @@ private:
     // In a signal handler of the thread that called.
     static void interrupt(void* context);
 
-#ifdef GPUNN_EMULATOR_CHECK
+#ifdef GPUNN_EMULATOR_WATCH
     void call_helpers_if_long() {}
 #else
     void call_helpers_if_long() {
@@ -384,8 +385,8 @@ private:
     Worker* worker_ = nullptr;
     bool begun_ = false, closed_ = false;
     volatile sig_atomic_t interrupted_ = 0;
-#ifdef GPUNN_EMULATOR_CHECK
-    std::unique_lock<std::timed_mutex> check_lock_;
+#ifdef GPUNN_EMULATOR_WATCH
+    std::unique_lock<std::timed_mutex> watch_lock_;
 #endif
 };
 
@@ -406,7 +407,7 @@ void Run::interrupt(void* context) {
     if (worker) leave(place_of(context).instruction);
 }
 
-#ifndef GPUNN_EMULATOR_CHECK
+#ifndef GPUNN_EMULATOR_WATCH
 const SignalTarget Run::helper_target{handle_fault, interrupt_helper, SI_TKILL};
 
 void Run::interrupt_helper(void* context) {
@@ -423,10 +424,10 @@ void free_locks_in_child() {
     running = nullptr;
     worker = nullptr;
     ticking.forget();
-#ifdef GPUNN_EMULATOR_CHECK
-    new (&check_mutex) std::timed_mutex;
-    if (check_runs) new (&checker) Checker();
-    check_runs = false;
+#ifdef GPUNN_EMULATOR_WATCH
+    new (&watch_mutex) std::timed_mutex;
+    if (watch_runs) new (&watcher) Watcher();
+    watch_runs = false;
 #endif
 }
 const int fork_handlers = pthread_atfork(hold_locks, free_locks, free_locks_in_child);

@@ -10,9 +10,7 @@
 #include <cstring>
 #include <new>
 
-#ifdef GPUNN_EMULATOR_CHECK
-#include "checker.h"
-#endif
+#include "watcher.h"
 
 namespace gpunn_emulator {
 
@@ -170,8 +168,8 @@ void Worker::start_block(std::uint64_t number) {
     random_ = mixed(request.seed * 0x9e3779b97f4a7c15u + number + 1) | 1;
     warp_turn_ = choose(ready_warps_, request.order == (int)Order::forward ? 31 : 0);
     lane_turn_ = request.order == (int)Order::forward ? 31 : 0;
-#ifdef GPUNN_EMULATOR_CHECK
-    checker.begin_block(*this);
+#ifdef GPUNN_EMULATOR_WATCH
+    watcher.begin_block(*this);
 #endif
 
     make_current(*next_runnable());
@@ -384,6 +382,9 @@ Vote Worker::block_barrier(int predicate, int site, const void* caller, const vo
     Warp& warp = warps_[fiber.warp];
     fiber.site = site;
     fiber.caller = caller;
+#ifdef GPUNN_EMULATOR_COUNT
+    counter.barrier(caller);
+#endif
 #ifdef GPUNN_EMULATOR_CHECK
     fiber.call_path = hash_of_calls(fiber.stack, frame, *launch_->request.library);
 #else
@@ -420,8 +421,8 @@ bool Worker::release_barrier() {
     bool forward = launch_->request.order == (int)Order::forward;
     warp_turn_ = choose(ready_warps_, forward ? 31 : 0);
     lane_turn_ = forward ? 31 : 0;
-#ifdef GPUNN_EMULATOR_CHECK
-    checker.block_barrier();
+#ifdef GPUNN_EMULATOR_WATCH
+    watcher.block_barrier();
 #endif
     return true;
 }
@@ -499,6 +500,9 @@ void Worker::warp_collective(unsigned mask, void* payload, WarpOperation operati
     fiber.payload = payload;
     fiber.operation = operation;
     fiber.caller = caller;
+#ifdef GPUNN_EMULATOR_COUNT
+    counter.collective(operation, caller);
+#endif
 #ifdef GPUNN_EMULATOR_CHECK
     checker.lane_joins_collective(*this, fiber, warp);
 #endif
@@ -524,11 +528,22 @@ bool Worker::try_collective(Warp& warp, unsigned first_fiber, const Fiber& askin
         }
         payloads[first(rest)] = other.payload;
     }
+#ifdef GPUNN_EMULATOR_COUNT
+    counter.suspend(true);
+#endif
     if (asking.operation) asking.operation(payloads, lanes);
+#ifdef GPUNN_EMULATOR_COUNT
+    counter.suspend(false);
+#endif
     warp.in_collective &= ~lanes;
     warp.ready |= lanes;
 #ifdef GPUNN_EMULATOR_CHECK
     if (!asking.operation) checker.warp_barrier(asking.warp, lanes);
+#endif
+#ifdef GPUNN_EMULATOR_COUNT
+    unsigned last = std::min(first_fiber + warp_size, thread_count_) - 1 - first_fiber;
+    unsigned existing = ~0u >> (31 - last);
+    if ((asking.mask & existing) == existing) counter.converge(asking.warp);
 #endif
     return true;
 }
@@ -631,6 +646,10 @@ void Worker::async_copy(const AsyncCopy& copy, const void* caller) {
     Fiber& fiber = *fiber_;
 #ifdef GPUNN_EMULATOR_CHECK
     checker.async_copy_starts(copy, caller);
+#endif
+#ifdef GPUNN_EMULATOR_COUNT
+    note_access(copy.global, copy.source_bytes, false, caller);
+    note_access(copy.shared, copy.bytes, true, caller);
 #endif
     fill(copy.shared, copy.bytes);
     bool room = true;

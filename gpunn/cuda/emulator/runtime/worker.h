@@ -119,6 +119,7 @@ public:
     const Request& request() const { return launch_->request; }
     const Fiber* fiber() const { return fiber_; }
     const Fiber& fiber(unsigned number) const { return fibers_[number]; }
+    unsigned live_lanes(unsigned warp) const { return warps_[warp].live; }
     unsigned thread_count() const { return thread_count_; }
     const BlockView& block() const { return block_; }
     std::uint64_t block_number() const { return block_number_; }

@@ -4,7 +4,7 @@
 
 namespace gpunn_emulator {
 
-#ifdef GPUNN_EMULATOR_CHECK
+#ifdef GPUNN_EMULATOR_WATCH
 #define GPUNN_NOTE_ATOMIC(address, reads) \
     ::gpunn_emulator::note_atomic(address, sizeof *(address), __builtin_return_address(0), reads)
 #define GPUNN_NOTE_COMPARE(address, compare) \

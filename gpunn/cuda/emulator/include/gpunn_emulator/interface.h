@@ -92,6 +92,9 @@ void note_atomic(const void* address, size_t bytes, const void* caller, bool rea
 void note_missing_lane(unsigned lane, unsigned source, bool shifted);
 void note_compare_and_swap(const void* address, size_t bytes, const void* compare);
 void note_fence();
+#ifdef GPUNN_EMULATOR_COUNT
+void note_matrix_row(const void* row);
+#endif
 
 [[noreturn]] void assertion_failed(const char* expression, const char* file, int line);
 [[noreturn]] void trap();

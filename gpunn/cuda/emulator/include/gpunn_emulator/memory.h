@@ -26,7 +26,7 @@ inline size_t __cvta_generic_to_global(const void* address) { return (size_t)add
 extern "C" void* memcpy(void*, const void*, size_t) noexcept;
 extern "C" void* memset(void*, int, size_t) noexcept;
 
-#if defined(GPUNN_EMULATOR_CHECK) && !defined(__clang__)
+#if defined(GPUNN_EMULATOR_WATCH) && !defined(__clang__)
 // GCC does not watch what the C library does. These fit a typed pointer better than the functions above.
 template <class To, class From> GPUNN_UNWATCHED void* memcpy(To* to, const From* from, size_t bytes) {
     gpunn_emulator::note_access(from, bytes, false, __builtin_return_address(0));

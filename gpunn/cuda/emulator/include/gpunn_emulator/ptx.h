@@ -36,6 +36,13 @@ struct MatrixRows {
     const unsigned short* all[32];
 };
 
+#ifdef GPUNN_EMULATOR_COUNT
+// The hardware reads whole rows.
+GPUNN_UNWATCHED inline unsigned short matrix_element(const unsigned short* row, unsigned i) { return row[i]; }
+#else
+__forceinline__ unsigned short matrix_element(const unsigned short* row, unsigned i) { return row[i]; }
+#endif
+
 inline GPUNN_UNWATCHED void matrix_rows_operation(void** payloads, unsigned lanes) {
     for (unsigned to = 0; to < 32; to++)
         for (unsigned from = 0; from < 32; from++)
@@ -48,13 +55,16 @@ __forceinline__ void load_matrices(unsigned (&out)[MATRICES], const void* row) {
     static_assert(MATRICES == 1 || MATRICES == 2 || MATRICES == 4, "ldmatrix loads 1, 2 or 4 matrices");
     unsigned lane = current.thread->lane, g = lane / 4, t = lane % 4;
     if (lane < 8 * MATRICES) check_aligned(row, 16, "a row of ldmatrix");
+#ifdef GPUNN_EMULATOR_COUNT
+    if (lane < 8 * MATRICES) note_matrix_row(row);
+#endif
     MatrixRows rows;
     rows.mine = (const unsigned short*)row;
     warp_collective(0xffffffffu, &rows, matrix_rows_operation);
     for (unsigned m = 0; m < MATRICES; m++) {
         const unsigned short* const* matrix = rows.all + 8 * m;
-        unsigned first = TRANSPOSED ? matrix[2 * t][g] : matrix[g][2 * t];
-        unsigned second = TRANSPOSED ? matrix[2 * t + 1][g] : matrix[g][2 * t + 1];
+        unsigned first = TRANSPOSED ? matrix_element(matrix[2 * t], g) : matrix_element(matrix[g], 2 * t);
+        unsigned second = TRANSPOSED ? matrix_element(matrix[2 * t + 1], g) : matrix_element(matrix[g], 2 * t + 1);
         out[m] = first | second << 16;
     }
 }

@@ -10,7 +10,12 @@
 
 #define __device__
 #define __host__
-#define __constant__ __attribute__((used))  // the compiler would take for zero what only the host writes
+// "used": the compiler would take for zero what only the host writes.
+#ifdef GPUNN_EMULATOR_COUNT
+#define __constant__ __attribute__((used, section("gpunn_constant")))  // to tell it from global memory
+#else
+#define __constant__ __attribute__((used))
+#endif
 #define __grid_constant__
 #define __launch_bounds__(...)
 // Also what the headers give to kernels wherever a report could come from inside it: once inlined, the debug
@@ -22,9 +27,15 @@
 #endif
 #define __align__(bytes) __attribute__((aligned(bytes)))
 
-// Code of the emulator itself must not be watched by the checks: it reads and writes for several threads at
+// Code of the emulator itself must not be watched by checks and counts: it reads and writes for several threads at
 // once.
-#ifdef GPUNN_EMULATOR_CHECK
+#ifdef GPUNN_EMULATOR_COUNT
+#ifdef __clang__
+#define GPUNN_UNWATCHED __attribute__((no_sanitize("thread", "coverage"), noinline))
+#else
+#define GPUNN_UNWATCHED __attribute__((no_sanitize("thread"), no_sanitize_coverage, noinline))
+#endif
+#elif defined(GPUNN_EMULATOR_CHECK)
 #define GPUNN_UNWATCHED __attribute__((no_sanitize("thread"), no_sanitize("undefined"), noinline))
 #else
 #define GPUNN_UNWATCHED

@@ -1,0 +1,34 @@
+"""A roofline: how fast each counted kernel could be, between the DRAM and the arithmetic of a card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpunn.plot.figure import COLOURS, STYLES, figure, save
+
+if TYPE_CHECKING:
+    from gpunn.cuda.emulator.counting import Count
+
+
+def draw(counted: Count, path: Path) -> None:
+    """Write the picture, a PNG file; raises PackageError where matplotlib is missing."""
+    page = figure(7, 5)
+    axes = page.subplots()
+    chip = counted.card
+    rates = {"fp32": chip.fp32, "fp64": chip.fp64, **chip.tensor}
+    knees = {rate / chip.bandwidth for rate in rates.values()}
+    intensities = sorted({*(10.0**exponent for exponent in range(-2, 5)), *knees})
+    for style, (kind, rate) in zip(STYLES, rates.items(), strict=False):
+        reached = [min(rate, chip.bandwidth * intensity) / 1e12 for intensity in intensities]
+        axes.plot(intensities, reached, color="black", linestyle=style, label=f"{kind}: {rate / 1e12:.3g} TFLOP/s")
+    for i, kernel in enumerate(counted.kernels):
+        operations = sum(kernel.total.operations.values())
+        moved = kernel.read_bytes + kernel.written_bytes
+        if operations and moved:
+            place = [operations / moved], [operations / kernel.time / 1e12]
+            axes.plot(*place, "o", color=COLOURS[i % len(COLOURS)], label=kernel.name)
+    axes.set(xscale="log", yscale="log", xlabel="operations for each byte of DRAM", ylabel="TFLOP/s at most")
+    axes.set_title(f"{chip.name}: {chip.bandwidth / 1e12:.3g} TB/s")
+    axes.legend(fontsize="small")
+    save(page, path)

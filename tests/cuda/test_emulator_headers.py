@@ -144,7 +144,44 @@ extern "C" __global__ void between(const __half* x, __nv_bfloat16* y, __half* z)
 }
 """
 
-CODE = COMPLEX + MOVED
+EIGHTS = r"""
+#include <cuda_fp8.h>
+
+#define NARROWED(kind, INTERPRETATION)                                                              \
+  extern "C" __global__ void narrowed_##kind(const float* x, const double* d, unsigned char* y, int n) { \
+    for (int i = threadIdx.x; i < n; i += blockDim.x) {                                             \
+      unsigned short two = __nv_cvt_float2_to_fp8x2(make_float2(x[i], -x[i]), __NV_SATFINITE, INTERPRETATION); \
+      __nv_fp8x4_##kind four(make_float4(0.0f, 1.0f, x[i], 1.0f));                                  \
+      y[i] = __nv_cvt_float_to_fp8(x[i], __NV_SATFINITE, INTERPRETATION);                           \
+      y[n + i] = __nv_cvt_float_to_fp8(x[i], __NV_NOSAT, INTERPRETATION);                           \
+      y[2 * n + i] = __nv_fp8_##kind(x[i]).__x;                                                     \
+      y[3 * n + i] = two & 0xff;                                                                    \
+      y[4 * n + i] = (two >> 8) ^ 0x80;                                                             \
+      y[5 * n + i] = (four.__x >> 16) & 0xff;                                                       \
+      y[6 * n + i] = __nv_fp8_##kind(d[i]).__x;                                                     \
+      y[7 * n + i] = __nv_fp8_##kind(__float2half(x[i])).__x;                                       \
+      y[8 * n + i] = __nv_fp8x2_##kind(__floats2bfloat162_rn(x[i], 0.0f)).__x & 0xff;               \
+    }                                                                                               \
+  }                                                                                                 \
+  extern "C" __global__ void widened_##kind(const __nv_fp8_##kind* x, float* y, int* z) {           \
+    int i = threadIdx.x;                                                                            \
+    __nv_fp8x2_storage_t two = (__nv_fp8x2_storage_t)(x[i].__x << 8 | x[255 - i].__x);              \
+    __nv_fp8x4_##kind four; four.__x = (unsigned)two << 16;                                         \
+    y[i] = (float)x[i];                                                                             \
+    y[256 + i] = __half2float((__half)x[i]);                                                        \
+    y[512 + i] = (float)(double)x[i];                                                               \
+    y[768 + i] = __high2float(__half2(__nv_cvt_fp8x2_to_halfraw2(two, INTERPRETATION)));            \
+    y[1024 + i] = ((float4)four).w;                                                                 \
+    y[1280 + i] = __bfloat162float((__nv_bfloat16)x[255 - i]);                                      \
+    y[1536 + i] = ((float4)four).z;                                                                 \
+    z[i] = (int)x[i]; z[256 + i] = (unsigned char)x[i]; z[512 + i] = (bool)x[i];                    \
+    z[768 + i] = __nv_fp8_##kind(i - 128).__x; z[1024 + i] = sizeof four + sizeof x[0];             \
+  }
+NARROWED(e4m3, __NV_E4M3)
+NARROWED(e5m2, __NV_E5M2)
+"""
+
+CODE = COMPLEX + MOVED + EIGHTS
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["fast", "check"])
@@ -433,6 +470,70 @@ def test_conversions_and_operators_can_be_left_out(check):
     x = np.array([0, 5, 3], np.float16)
     RawKernel(code, "k", check=check)((1,), (1,), (x,))
     assert x.tolist() == [2, 9, np.inf]
+
+
+# --- numbers of 8 bits -----------------------------------------------------------------------------------------------
+
+
+def to_eight(x, kind, saturate=True):
+    """The bits that ml_dtypes makes of x, with too large numbers as CUDA has them."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    dtype, largest = {"e4m3": (ml_dtypes.float8_e4m3fn, 448.0), "e5m2": (ml_dtypes.float8_e5m2, 57344.0)}[kind]
+    single = np.asarray(x, np.float32)  # rounded to odd, for ml_dtypes rounds a float64 twice
+    between = (single != x) & (single.view(np.int32) % 2 == 0)
+    single = np.where(between, np.nextafter(single, np.where(x > single, np.inf, -np.inf).astype(np.float32)), single)
+    bits = (
+        np.where(np.isnan(x), np.nan, np.clip(single, -largest, largest))
+        .astype(np.float32)
+        .astype(dtype)
+        .view(np.uint8)
+    )
+    step = 2.0 ** (np.floor(np.log2(largest)) - (3 if kind == "e4m3" else 2))
+    # A tie goes to the even one, which the largest of e4m3 is.
+    past = abs(x) > largest + step / 2 if kind == "e4m3" else abs(x) >= largest + step / 2
+    beyond = (0x7F if kind == "e4m3" else 0x7C) | np.where(np.signbit(x), 0x80, 0)
+    return bits if saturate else np.where(past, beyond, bits).astype(np.uint8)
+
+
+def wide_eight(bits, kind):
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    return bits.view({"e4m3": ml_dtypes.float8_e4m3fn, "e5m2": ml_dtypes.float8_e5m2}[kind]).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["e4m3", "e5m2"])
+def test_numbers_become_eight_bits(module, rng, kind):
+    every = wide_eight(np.arange(256).astype(np.uint8), kind)
+    ends = [np.inf, -np.inf, np.nan, 464, 465, -465, 61439, 61440, 1e30, -1e30, 1e-10, -1e-10]
+    near = np.sort(every[np.isfinite(every)])
+    ties = (near[1:] + near[:-1]) / 2
+    x = np.concatenate([every, ties, np.nextafter(ties, np.float32(np.inf)), rng.standard_normal(300) * 200, ends])
+    x = x.astype(np.float32)
+    d = x * (1 + rng.choice([-1, 0, 1], x.size) * 2.0**-45)
+    y = np.zeros((9, x.size), np.uint8)
+    module.get_function(f"narrowed_{kind}")((1,), (32,), (x, d, y, np.int32(x.size)))
+    single = to_eight(x, kind)
+    half = to_eight(x.astype(np.float16).astype(np.float32), kind)
+    bfloat = to_eight(wide(rounded(x, "bfloat16"), "bfloat16"), kind)
+    expected = [single, to_eight(x, kind, saturate=False), *4 * [single], to_eight(d, kind), half, bfloat]
+    for i, (row, wanted) in enumerate(zip(y, expected, strict=True)):
+        number = ~np.isnan(wide_eight(wanted, kind))
+        np.testing.assert_array_equal(row[number], wanted[number], err_msg=str(i))
+        assert np.isnan(wide_eight(row[~number], kind)).all()
+
+
+@pytest.mark.parametrize("kind", ["e4m3", "e5m2"])
+def test_eight_bits_become_numbers(module, kind):
+    every = np.arange(256).astype(np.uint8)
+    x, y, z = wide_eight(every, kind), np.zeros((7, 256), np.float32), np.zeros((5, 256), np.int32)
+    module.get_function(f"widened_{kind}")((1,), (256,), (every, y, z))
+    np.testing.assert_array_equal(y, [*5 * [x], x[::-1], x[::-1]])
+    number = ~np.isnan(y)
+    np.testing.assert_array_equal(np.signbit(y)[number], np.signbit([*5 * [x], x[::-1], x[::-1]])[number])
+    np.testing.assert_array_equal(z[0], clamped(np.trunc(x), np.int32))
+    np.testing.assert_array_equal(z[1], clamped(np.trunc(x), np.uint8))
+    np.testing.assert_array_equal(z[2], x != 0)
+    np.testing.assert_array_equal(z[3], to_eight(np.arange(-128.0, 128), kind))
+    assert (z[4] == 5).all()
 
 
 def test_nvrtc_takes_the_same_source():

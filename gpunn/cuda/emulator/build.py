@@ -24,6 +24,8 @@ from gpunn.errors import CompileError
 
 HERE = Path(__file__).parent
 INCLUDE = HERE / "include"
+LIBCUDACXX = HERE / "libcudacxx"
+"""Headers that stand for those of libcu++, where the source does not bring them along."""
 HEADERS = "<gpunn_emulator>"
 """What debug information calls that folder: a library in the cache may have been built by a copy in another place."""
 RUNTIME = HERE / "runtime"
@@ -266,7 +268,7 @@ def _preprocess(compiler: Compiler, text: str, flags: Sequence[str], filename: s
     """
     header = ["-I", str(INCLUDE), "-include", "gpunn_emulator.h"]
     with tempfile.TemporaryDirectory() as folder:
-        header += ["-idirafter", folder]
+        header += ["-idirafter", str(LIBCUDACXX), "-idirafter", folder]
         command = [compiler.command, "-E", "-fno-working-directory", *flags, *header, "-x", "c++", "-"]
         for _ in range(_MOST_ABSENT):
             try:
@@ -468,7 +470,9 @@ def _link(compiler: Compiler, path: Path, inputs: Sequence[str]) -> bytes:
 def _emulator_sources() -> bytes:
     """What the emulator itself is made of: a library built with other headers must not be found."""
     digest = hashlib.sha256()
-    for path in sorted([*INCLUDE.rglob("*"), *RUNTIME.glob("*"), HERE / "build.py", HERE / "translation.py"]):
+    for path in sorted(
+        [*INCLUDE.rglob("*"), *LIBCUDACXX.rglob("*"), *RUNTIME.glob("*"), HERE / "build.py", HERE / "translation.py"]
+    ):
         if path.is_file():
             digest.update(path.relative_to(HERE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.digest()

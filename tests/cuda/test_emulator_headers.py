@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from gpunn.cuda.emulator import RawKernel, RawModule
+from gpunn.errors import CompileError
 
 pytestmark = pytest.mark.filterwarnings("ignore:(invalid value|overflow|divide by zero) encountered:RuntimeWarning")
 
@@ -534,6 +535,57 @@ def test_eight_bits_become_numbers(module, kind):
     np.testing.assert_array_equal(z[2], x != 0)
     np.testing.assert_array_equal(z[3], to_eight(np.arange(-128.0, 128), kind))
     assert (z[4] == 5).all()
+
+
+# --- what else sources use -------------------------------------------------------------------------------------------
+
+LITTLE = r"""
+#include <device_functions.h>
+#include <sm_30_intrinsics.h>
+#include <vector_functions.h>
+#include <vector_types.h>
+
+typedef float (*Function)(float);
+__device__ float twice(float x) { return 2 * x; }
+__device__ float halved(float x) { return x / 2; }
+__device__ Function functions[] = {twice, halved};
+__managed__ int managed = 3;
+
+extern "C" __global__ void little(float* y) {
+  y[0] = functions[threadIdx.x](8) + functions[threadIdx.x + 1](8);
+  y[1] = managed++;
+  y[2] = __CUDACC_VER_MAJOR__ >= 11;
+}
+"""
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_function_pointers_and_managed_variables(check):
+    module = RawModule(LITTLE, check=check)
+    y = np.zeros(3, np.float32)
+    module.get_function("little")((1,), (1,), (y,))
+    assert y.tolist() == [20, 3, 1]
+    assert module.get_global("managed").view(np.int32)[0] == 4
+
+
+def test_warp_functions_without_a_mask_on_old_processors():
+    code = """extern "C" __global__ void k(int* x) {
+      int t = threadIdx.x;
+      x[t] = __shfl(t, 3) + 100 * __shfl_xor(t, 1);
+      if (t < 8) x[32 + t] = __ballot(t % 2) + 1000 * __any(t == 9) + 2000 * __all(t < 8);
+    }"""
+    x = np.zeros(40, np.int32)
+    RawModule(code, arch=600).get_function("k")((1,), (32,), (x,))
+    np.testing.assert_array_equal(x[:32], 3 + 100 * (np.arange(32) ^ 1))
+    assert (x[32:] == 0b10101010 + 2000).all()
+
+
+@pytest.mark.parametrize("call", ["__shfl(3, 0)", "__shfl_xor(3, 1, 16)", "__ballot(1)", "__any(1)", "__all(1)"])
+def test_warp_functions_without_a_mask_are_refused(call):
+    code = f'extern "C" __global__ void k(int* x) {{\n  x[0] = {call};\n}}'
+    name = call.partition("(")[0]
+    with pytest.raises(CompileError, match=f"^k.cu:2: .*{name} has no mask, .*: use {name}_sync"):
+        RawKernel(code, "k", filename="k.cu")
 
 
 def test_nvrtc_takes_the_same_source():

@@ -378,7 +378,8 @@ _ERROR = re.compile(r"^(?P<file>[^\n:]+):(?P<line>\d+):(?:\d+:)? (?:fatal )?erro
 # What CUDA and CuPy bring beside the headers in include/, where the compiler finds none.
 _ABSENT = re.compile(
     r"error: '?((?:cub|cuda|cufft|cusolver|cusparse|cooperative_groups|curand|cupy|cute|cutlass|nccl|npp|nv|thrust"
-    r"|cuComplex|texture_|surface_|sm_\d)(?:[\w-]|[./](?!\.))*)(?:: No such file or directory|' file not found)"
+    r"|driver_types|library_types|texture_|surface_)(?:[\w-]|[./](?!\.))*)"
+    r"(?:: No such file or directory|' file not found)"
 )
 _ABSENT_MARK = "gpunn_not_emulated"
 _MOST_ABSENT = 100

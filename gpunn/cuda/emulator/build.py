@@ -25,6 +25,8 @@ from gpunn.errors import CompileError
 
 HERE = Path(__file__).parent
 INCLUDE = HERE / "include"
+LIBCUDACXX = HERE / "libcudacxx"
+"""Headers that stand for those of libcu++, where the source does not bring them along."""
 HEADERS = "<gpunn_emulator>"
 """What debug information calls that folder: a library in the cache may have been built by a copy in another place."""
 RUNTIME = HERE / "runtime"
@@ -313,7 +315,7 @@ def _preprocess(compiler: Compiler, text: str, flags: Sequence[str], filename: s
     """
     header = ["-I", str(INCLUDE), "-include", "gpunn_emulator.h"]
     with tempfile.TemporaryDirectory() as folder:
-        header += ["-idirafter", folder]
+        header += ["-idirafter", str(LIBCUDACXX), "-idirafter", folder]
         command = [compiler.command, "-E", "-fno-working-directory", *flags, *header, "-x", "c++", "-"]
         for _ in range(_MOST_ABSENT):
             try:
@@ -440,7 +442,8 @@ _ASKED = re.compile(
 # What CUDA and CuPy bring beside the headers in include/, where the compiler finds none.
 _ABSENT = re.compile(
     r"error: '?((?:cub|cuda|cufft|cusolver|cusparse|cooperative_groups|curand|cupy|cute|cutlass|nccl|npp|nv|thrust"
-    r"|cuComplex|texture_|surface_|sm_\d)(?:[\w-]|[./](?!\.))*)(?:: No such file or directory|' file not found)"
+    r"|driver_types|library_types|texture_|surface_)(?:[\w-]|[./](?!\.))*)"
+    r"(?:: No such file or directory|' file not found)"
 )
 _ABSENT_MARK = "gpunn_not_emulated"
 _MOST_ABSENT = 100
@@ -554,7 +557,7 @@ def _link(compiler: Compiler, path: Path, inputs: Sequence[str]) -> bytes:
 def _emulator_sources() -> bytes:
     """What the emulator itself is made of: a library built with other headers must not be found."""
     digest = hashlib.sha256()
-    for path in sorted([*INCLUDE.rglob("*"), *RUNTIME.glob("*"), *HERE.glob("*.py")]):
+    for path in sorted([*INCLUDE.rglob("*"), *LIBCUDACXX.rglob("*"), *RUNTIME.glob("*"), *HERE.glob("*.py")]):
         if path.is_file():
             digest.update(path.relative_to(HERE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.digest()

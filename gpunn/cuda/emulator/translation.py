@@ -80,11 +80,7 @@ _REFUSED = (
         r"\b(?:asm|__asm__)\s+(?:volatile|__volatile__)\s*\(\s*\"(?!\")|\basm\s*\(\s*\"(?!\")",
         "inline PTX is not emulated ({}); kernels/ptx.cuh has functions that are (cp.async, ldmatrix, mma.sync)",
     ),
-    (
-        ("nvcuda", "wmma"),
-        r"\bnvcuda\b|\bwmma\s*::",
-        "nvcuda::wmma is not emulated; kernels/ptx.cuh has ldmatrix and mma.sync, which are",
-    ),
+    (("experimental",), r"\bwmma\s*::\s*experimental\b", "nvcuda::wmma of less than 8 bits is not emulated"),
     (("CUtensorMap",), r"\bCUtensorMap\b", "tensor maps (TMA) are not emulated"),
     (("cluster",), r"\b(?:this_cluster|cluster_group|__cluster_dims__)\b", "clusters of blocks are not emulated"),
     (

@@ -8,6 +8,10 @@
 #define GPUNN_EMULATOR 1
 #define __CUDACC__ 1
 #define __CUDACC_RTC__ 1
+#ifndef __CUDACC_VER_MAJOR__
+#define __CUDACC_VER_MAJOR__ 12
+#define __CUDACC_VER_MINOR__ 9
+#endif
 
 #include "gpunn_emulator/qualifiers.h"
 #include "gpunn_emulator/vector_types.h"

@@ -325,12 +325,20 @@ void Worker::stop_block() {
     __builtin_unreachable();
 }
 
+// The other lanes of the warp get a turn, and then the other warps: the thread that this one waits for may be anywhere.
 void Worker::yield() {
     Fiber& fiber = *fiber_;
-    // Another warp gets a turn too: the thread that this one waits for may be there.
+    unsigned ready = warps_[fiber.warp].ready, others = ready_warps_ & ~bit(fiber.warp), to_come = 0;
+    switch ((Order)launch_->request.order) {
+    case Order::forward: to_come = ready & ~(bit(fiber.lane) | (bit(fiber.lane) - 1)); break;
+    case Order::reverse: to_come = ready & (bit(fiber.lane) - 1); break;
+    case Order::shuffled: break;
+    }
     lane_turn_ = fiber.lane;
-    unsigned others = ready_warps_ & ~bit(fiber.warp);
-    if (others && !(warps_[fiber.warp].ready & ~bit(fiber.lane))) { warp_turn_ = choose(others, fiber.warp); }
+    if (others && !to_come) {
+        warp_turn_ = choose(others, fiber.warp);
+        lane_turn_ = launch_->request.order == (int)Order::forward ? 31 : 0;
+    }
     wait(fiber);
 }
 

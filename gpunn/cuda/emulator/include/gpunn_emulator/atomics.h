@@ -15,9 +15,7 @@ namespace gpunn_emulator {
 #endif
 
 // Replaces *address by change(*address) and returns what was there before.
-template <bool reads = true, class T, class Change> GPUNN_UNWATCHED T atomically(T* address, Change change) {
-    static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8,
-                  "atomics take types of 2, 4 or 8 bytes");
+template <bool reads = true, class T, class Change> GPUNN_UNWATCHED T change_word(T* address, Change change) {
     typedef typename word<sizeof(T)>::type Word;
     GPUNN_NOTE_ATOMIC(address, reads);
     Word before = __atomic_load_n((Word*)address, __ATOMIC_RELAXED);
@@ -28,6 +26,26 @@ template <bool reads = true, class T, class Change> GPUNN_UNWATCHED T atomically
             return bit_cast<T>(before);
     }
 }
+
+template <bool reads = true, class T, class Change> __forceinline__ T atomically(T* address, Change change) {
+    static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8,
+                  "atomics take types of 2, 4 or 8 bytes");
+    return change_word<reads>(address, change);
+}
+
+// Integers wrap, as they do on hardware.
+template <class T, class N> inline T wrapping_sum(T a, N b) { return a + b; }
+template <class T, class N> inline T wrapping_difference(T a, N b) { return a - b; }
+template <class N> inline int wrapping_sum(int a, N b) { return (int)((unsigned)a + (unsigned)b); }
+template <class N> inline int wrapping_difference(int a, N b) { return (int)((unsigned)a - (unsigned)b); }
+template <class N> inline long long wrapping_sum(long long a, N b) {
+    return (long long)((unsigned long long)a + (unsigned long long)b);
+}
+template <class N> inline long long wrapping_difference(long long a, N b) {
+    return (long long)((unsigned long long)a - (unsigned long long)b);
+}
+
+template <class T> inline bool same_bits(const T& a, const T& b) { return !__builtin_memcmp(&a, &b, sizeof a); }
 
 }  // namespace gpunn_emulator
 

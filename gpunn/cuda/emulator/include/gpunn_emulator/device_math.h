@@ -151,9 +151,10 @@ inline float __frsqrt_rn(float a) { return (float)(1.0 / sqrt((double)a)); }
 
 namespace gpunn_emulator {
 
-// The GPU clamps a float that no integer can hold, and makes 0 of a NaN; in C++ that conversion is undefined.
+// The GPU clamps a float that no integer can hold; in C++ that conversion is undefined. Of a NaN it makes 0, or, where
+// one of the two has 64 bits, a number of which only the top bit is set.
 template <class Integer, class Float> inline Integer to_integer(Float x, Integer lowest, Integer highest) {
-    if (x != x) return 0;
+    if (x != x) return sizeof(Float) == 8 || sizeof(Integer) == 8 ? (Integer)(1ull << (8 * sizeof(Integer) - 1)) : 0;
     if (x <= (Float)lowest) return lowest;
     return x >= (Float)highest ? highest : (Integer)x;
 }

@@ -9,6 +9,7 @@
 #define __shared__ __gpunn_shared__
 
 #define __device__
+#define __managed__
 #define __host__
 // "used": the compiler would take for zero what only the host writes.
 #ifdef GPUNN_EMULATOR_COUNT

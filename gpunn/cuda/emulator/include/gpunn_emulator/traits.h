@@ -45,6 +45,7 @@ template <> struct is_integer<long long> { static constexpr bool value = true; }
 template <> struct is_integer<unsigned long long> { static constexpr bool value = true; };
 
 template <unsigned bytes> struct word;
+template <> struct word<1> { typedef unsigned char type; };
 template <> struct word<2> { typedef unsigned short type; };
 template <> struct word<4> { typedef unsigned int type; };
 template <> struct word<8> { typedef unsigned long long type; };

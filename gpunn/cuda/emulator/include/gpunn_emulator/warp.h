@@ -186,6 +186,28 @@ GPUNN_REDUCE_SIGNED(add, Add)
 GPUNN_REDUCE_SIGNED(min, Min)
 GPUNN_REDUCE_SIGNED(max, Max)
 
+// Without a mask, of the lanes that happen to be there: CUDA has these for processors before sm_70 only.
+#if __CUDA_ARCH__ < 700
+#define __shfl(...) __shfl_sync(__activemask(), __VA_ARGS__)
+#define __shfl_up(...) __shfl_up_sync(__activemask(), __VA_ARGS__)
+#define __shfl_down(...) __shfl_down_sync(__activemask(), __VA_ARGS__)
+#define __shfl_xor(...) __shfl_xor_sync(__activemask(), __VA_ARGS__)
+#define __ballot(predicate) __ballot_sync(__activemask(), predicate)
+#define __any(predicate) __any_sync(__activemask(), predicate)
+#define __all(predicate) __all_sync(__activemask(), predicate)
+#else
+#define GPUNN_WITHOUT_MASK(name)                                                                                 \
+    template <class T, class... Rest>                                                                            \
+    __attribute__((error(#name " has no mask, which sm_70 and later need: use " #name "_sync"))) T name(T, Rest...);
+GPUNN_WITHOUT_MASK(__shfl)
+GPUNN_WITHOUT_MASK(__shfl_up)
+GPUNN_WITHOUT_MASK(__shfl_down)
+GPUNN_WITHOUT_MASK(__shfl_xor)
+GPUNN_WITHOUT_MASK(__ballot)
+GPUNN_WITHOUT_MASK(__any)
+GPUNN_WITHOUT_MASK(__all)
+#endif
+
 // The registers of PTX that kernels read, see ../../translation.py.
 namespace gpunn_emulator {
 

@@ -1,0 +1,2 @@
+// Stands for CUDA's header of this name, whose content is always there.
+#pragma once

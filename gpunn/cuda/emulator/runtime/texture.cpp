@@ -8,7 +8,7 @@
 
 #include "worker.h"
 #include "../include/gpunn_emulator/traits.h"
-#include "../include/gpunn_emulator/half_types.h"
+#include "../include/gpunn_emulator/half_bits.h"
 #ifdef GPUNN_EMULATOR_CHECK
 #include "checker.h"
 #endif

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from gpunn.cuda import cache
 from gpunn.cuda.compilation import compiling
-from gpunn.cuda.emulator import translation
+from gpunn.cuda.emulator import ptx, translation
 from gpunn.errors import CompileError
 
 HERE = Path(__file__).parent
@@ -310,7 +310,7 @@ def _compiled(
 ) -> bytes:
     header, kernel_text = translation.split(preprocessed, filename, known)
     expressions, kernel_text = translation.take_exports(kernel_text)
-    kernel_text = translation.read_registers(kernel_text)
+    kernel_text = ptx.translate(kernel_text)
     translation.refuse(kernel_text)
     names = [*dict.fromkeys([*expressions, *translation.kernel_names(kernel_text)])]
     text = translation.lower(kernel_text) + _exports(names)
@@ -373,6 +373,9 @@ def _exports(names: Sequence[str]) -> str:
 
 _ERROR = re.compile(r"^(?P<file>[^\n:]+):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<text>.*)$", re.MULTILINE)
 
+# What ptx.py has the compiler say of an instruction that is not emulated.
+_REFUSED = re.compile(r"^call to .* declared with (?:attribute error|'error' attribute): ")
+
 # What CUDA and CuPy bring beside the headers in include/, where the compiler finds none.
 _ABSENT = re.compile(
     r"error: '?((?:cub|cuda|cufft|cusolver|cusparse|cooperative_groups|curand|cupy|cute|cutlass|nccl|npp|nv|thrust"
@@ -397,7 +400,8 @@ def _readable_errors(output: str, filename: str) -> str:
     lines = [line for line in output.splitlines() if _EXPORTS_FILE not in line and "gpunn_call_" not in line]
     rest = "\n".join(lines[:20])
     if own:
-        return f"{own[0]['file']}:{own[0]['line']}: {own[0]['text']}\n{rest}"
+        text = _REFUSED.sub("", own[0]["text"])
+        return f"{own[0]['file']}:{own[0]['line']}: {text}\n{rest}"
     if exported := [error for error in errors if error["file"] == _EXPORTS_FILE]:
         return f"{filename}: a name expression does not name a kernel: {exported[0]['text']}"
     return f"{filename}: the kernel does not compile\n{rest}"
@@ -468,7 +472,9 @@ def _link(compiler: Compiler, path: Path, inputs: Sequence[str]) -> bytes:
 def _emulator_sources() -> bytes:
     """What the emulator itself is made of: a library built with other headers must not be found."""
     digest = hashlib.sha256()
-    for path in sorted([*INCLUDE.rglob("*"), *RUNTIME.glob("*"), HERE / "build.py", HERE / "translation.py"]):
+    for path in sorted(
+        [*INCLUDE.rglob("*"), *RUNTIME.glob("*"), HERE / "build.py", HERE / "ptx.py", HERE / "translation.py"]
+    ):
         if path.is_file():
             digest.update(path.relative_to(HERE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.digest()

@@ -148,8 +148,8 @@ void Checker::fence() { fenced_.set(worker_->fiber()->number); }
 
 // A thread that fences and then touches an atomic variable makes its writes visible to who touches it later.
 // That is tracked by thread and by block, not by write, so a write after the fence is forgiven.
-void Checker::atomic(const char* address, std::size_t bytes, const void* pc) {
-    access(address, bytes, true, true, pc);
+void Checker::synchronising(const char* address, std::size_t bytes, bool write, Manner manner, const void* pc) {
+    access(address, bytes, write, manner, pc);
     unsigned thread = worker_->fiber()->number;
     auto found = sync_points_.find(address);
     if (found != sync_points_.end()) {
@@ -157,7 +157,7 @@ void Checker::atomic(const char* address, std::size_t bytes, const void* pc) {
         for (std::uint32_t turn : point.blocks) seen_blocks_[turn] = true;
         if (point.turn == turn_) seen_threads_[thread] |= point.threads;
     }
-    if (!fenced_[thread]) return;
+    if (!write || !fenced_[thread]) return;
     SyncPoint& point = sync_points_[address];
     if (point.turn != turn_) point.threads.reset();
     point.turn = turn_;
@@ -242,7 +242,7 @@ bool Checker::is_emulators_own(const char* address, std::size_t bytes) const {
            inside(library.image_begin, (std::size_t)(library.image_end - library.image_begin));
 }
 
-void Checker::access(const char* address, std::size_t bytes, bool write, bool atomic, const void* pc) {
+void Checker::access(const char* address, std::size_t bytes, bool write, Manner manner, const void* pc) {
     if (!worker_ || !worker_->fiber() || !bytes) return;
     worker_->leave_if_asked();
     settle_store();
@@ -252,7 +252,7 @@ void Checker::access(const char* address, std::size_t bytes, bool write, bool at
         report_out_of_bounds(address, bytes, write, pc);
     }
     std::uint32_t place = (std::uint32_t)((const char*)pc - launch_->request.library->base);
-    Touch access{region, (std::size_t)(address - region->begin), bytes, write, atomic, pc, place};
+    Touch access{region, (std::size_t)(address - region->begin), bytes, write, manner, pc, place};
     if (region->space == Space::static_shared && std::binary_search(guards_.begin(), guards_.end(), access.offset))
         return;
     if (region->allowed > Access::read) report_forbidden(access);
@@ -266,7 +266,7 @@ void Checker::access(const char* address, std::size_t bytes, bool write, bool at
     }
     if (is_shared(*region) && !write) check_initialised(access);
     if (region->buffer) {
-        if (atomic) touch(*region, access.offset, bytes, false, pc);
+        if (manner == Manner::atomic) touch(*region, access.offset, bytes, false, pc);
         touch(*region, access.offset, bytes, write, pc);
     }
     bool raced = false;
@@ -278,17 +278,17 @@ void Checker::check_byte(const Touch& access, Cell& cell, std::size_t byte, bool
     // What an earlier block did in shared memory is gone.
     bool from_here = std::max(cell.write_interval, cell.read_interval) >= block_interval_;
     if (!from_here && is_shared(*access.region)) cell = Cell{};
-    bool was_written = cell.write_interval, was_read = cell.read_interval;
+    bool was_written = cell.write_interval, was_read = cell.read_interval, strong = access.manner != Manner::plain;
     if (was_written && !raced && cell.copy_under_way) {
         raced = true;
         report_race(access, cell, byte, Earlier::copy, cell.write_thread);
     }
-    if (was_written && !raced && !(access.atomic && cell.write_atomic) &&
+    if (was_written && !raced && !(strong && cell.write_strong) &&
         !ordered(cell.write_interval, cell.write_thread, cell.write_sync)) {
         raced = true;
         report_race(access, cell, byte, Earlier::write, cell.write_thread);
     }
-    if (was_read && access.write && !raced && !read_is_ordered(cell)) {
+    if (was_read && access.write && !raced && !(strong && cell.read_strong) && !read_is_ordered(cell)) {
         raced = true;
         // Of several readers, one that is not the writer.
         unsigned me = worker_->fiber()->number, lanes = cell.read_lanes;
@@ -297,8 +297,8 @@ void Checker::check_byte(const Touch& access, Cell& cell, std::size_t byte, bool
             lanes &= ~bit(me % warp_size);
         report_race(access, cell, byte, Earlier::read, cell.read_warp * warp_size + (unsigned)__builtin_ctz(lanes));
     }
-    if (access.write) record_write(cell, access.atomic, access.bytes, access.place);
-    else record_read(cell, access.place);
+    if (access.write) record_write(cell, strong, access.bytes, access.place);
+    else record_read(cell, strong, access.place);
 }
 
 // Whether an earlier access is certain to come before what the running thread does now.
@@ -325,20 +325,22 @@ bool Checker::read_is_ordered(const Cell& cell) const {
     return true;
 }
 
-void Checker::record_write(Cell& cell, bool atomic, std::size_t bytes, std::uint32_t place) const {
+void Checker::record_write(Cell& cell, bool strong, std::size_t bytes, std::uint32_t place) const {
     const Fiber& fiber = *worker_->fiber();
     cell = Cell{};  // later accesses that are ordered after this write are ordered after the reads before it
     cell.write_interval = interval_;
     cell.write_thread = (std::uint16_t)fiber.number;
     cell.write_sync = syncs_[fiber.warp];
-    cell.write_atomic = atomic;
+    cell.write_strong = strong;
     cell.write_long = bytes >= 8;
     cell.write_place = place;
 }
 
-void Checker::record_read(Cell& cell, std::uint32_t place) const {
+void Checker::record_read(Cell& cell, bool strong, std::uint32_t place) const {
     const Fiber& fiber = *worker_->fiber();
     bool from_here = cell.read_interval == interval_;
+    bool others_are_ordered = !from_here && cell.read_interval >= block_interval_ && !cell.read_by_many_blocks;
+    cell.read_strong = strong && (!cell.read_interval || cell.read_strong || others_are_ordered);
     if (cell.read_interval && cell.read_interval < block_interval_) cell.read_by_many_blocks = true;
     if (!from_here) cell.read_by_many_warps = false;
     if (from_here && cell.read_warp != fiber.warp) {
@@ -440,11 +442,11 @@ void Checker::report_race(const Touch& access, const Cell& cell, std::size_t byt
                                                    : " read";
     std::snprintf(report.message, sizeof report.message, "%s of %s%s by %s", access.write ? "write" : "read",
                   what, verb, who);
-    if (earlier == Earlier::read && access.atomic) {
+    if (earlier == Earlier::read && access.manner == Manner::atomic) {
         suspect(report, place);
-    } else if (earlier == Earlier::write && cell.write_atomic && !access.write) {
+    } else if (earlier == Earlier::write && cell.write_strong && !access.write) {
         suspect(report, access.place);
-    } else if (earlier != Earlier::copy && access.write && !access.atomic && access.bytes <= sizeof store_.before) {
+    } else if (earlier != Earlier::copy && access.write && access.manner == Manner::plain && access.bytes <= sizeof store_.before) {
         store_.report = report;
         store_.address = access.region->begin + access.offset;
         store_.bytes = access.bytes;
@@ -532,8 +534,8 @@ void Checker::report_forbidden(const Touch& access) {
 
 // Nobody may touch the target between start and arrival; for what comes after, the write counts at the arrival.
 void Checker::async_copy_starts(const AsyncCopy& copy, const void* pc) {
-    access(copy.global, copy.source_bytes, false, false, pc);
-    access(copy.shared, copy.bytes, true, false, pc);
+    access(copy.global, copy.source_bytes, false, Manner::plain, pc);
+    access(copy.shared, copy.bytes, true, Manner::plain, pc);
     Region *source = find(copy.global, copy.source_bytes), *target = find(copy.shared, copy.bytes);
     bool from_global = !copy.source_bytes || (source && !is_shared(*source));
     if (!from_global || !target || !is_shared(*target)) {
@@ -554,17 +556,29 @@ void Checker::async_copy_arrives(const AsyncCopy& copy) {
 }
 
 void note_access(const void* address, std::size_t bytes, bool write, const void* caller) {
-    checker.access((const char*)address, bytes, write, false, caller);
+    checker.access((const char*)address, bytes, write, Manner::plain, caller);
 }
 
-void note_atomic(const void* address, std::size_t bytes, const void* caller) {
+namespace {
+
+void note_synchronising(const void* address, std::size_t bytes, bool write, Manner manner, const void* caller) {
     bool room = true;
     try {
-        checker.atomic((const char*)address, bytes, caller);
+        checker.synchronising((const char*)address, bytes, write, manner, caller);
     } catch (const std::bad_alloc&) {
         room = false;
     }
     if (!room) worker->fail_for_memory("what is known of the atomics", "no memory");
+}
+
+}  // namespace
+
+void note_atomic(const void* address, std::size_t bytes, const void* caller) {
+    note_synchronising(address, bytes, true, Manner::atomic, caller);
+}
+
+void note_strong(const void* address, std::size_t bytes, bool write, const void* caller) {
+    note_synchronising(address, bytes, write, Manner::strong, caller);
 }
 
 void note_compare_and_swap(const void* address, std::size_t bytes, const void* compare) {

@@ -20,10 +20,14 @@ struct Cell {
     std::uint32_t write_place, read_place;        // in the library, of the last one; 0: not known
     std::uint16_t write_thread, read_warp;
     std::uint16_t write_sync, read_sync;
-    bool write_atomic : 1, write_long : 1;  // of 8 bytes or more
-    bool read_by_many_warps : 1, read_by_many_blocks : 1;
+    bool write_strong : 1, write_long : 1;  // of 8 bytes or more
+    bool read_by_many_warps : 1, read_by_many_blocks : 1, read_strong : 1;
     bool copy_under_way : 1;  // write_thread has started an asynchronous copy to here and has not waited for it
 };
+
+// How memory is accessed. Strong accesses (volatile, relaxed, acquire and release of PTX) and atomic operations do not race
+// with each other.
+enum class Manner { plain, strong, atomic };
 
 enum class Space { argument, static_shared, dynamic_shared, device_variable };
 
@@ -48,18 +52,20 @@ public:
     void lane_joins_collective(Worker& worker, const Fiber& fiber, const Warp& warp);
     void lane_left_collective(Worker& worker, const Fiber& waiting, const Fiber& gone);
 
-    void access(const char* address, std::size_t bytes, bool write, bool atomic, const void* pc);
+    void access(const char* address, std::size_t bytes, bool write, Manner manner, const void* pc);
     void async_copy_starts(const AsyncCopy& copy, const void* pc);
     void async_copy_arrives(const AsyncCopy& copy);
     void fence();
-    void atomic(const char* address, std::size_t bytes, const void* pc);
+    // Who writes here after a fence makes its earlier writes visible to who reads or writes here later.
+    void synchronising(const char* address, std::size_t bytes, bool write, Manner manner, const void* pc);
     void compare_and_swap(const char* address, std::size_t bytes, const void* compare);
 
 private:
     struct Touch {
         Region* region;
         std::size_t offset, bytes;
-        bool write, atomic;
+        bool write;
+        Manner manner;
         const void* pc;
         std::uint32_t place;  // of pc in the library
     };
@@ -96,8 +102,8 @@ private:
     bool ordered(std::uint32_t interval, unsigned thread, unsigned sync) const;
     bool read_is_ordered(const Cell& cell) const;
     void check_byte(const Touch& access, Cell& cell, std::size_t byte, bool& raced);
-    void record_read(Cell& cell, std::uint32_t place) const;
-    void record_write(Cell& cell, bool atomic, std::size_t bytes, std::uint32_t place) const;
+    void record_read(Cell& cell, bool strong, std::uint32_t place) const;
+    void record_write(Cell& cell, bool strong, std::size_t bytes, std::uint32_t place) const;
     void check_initialised(const Touch& access) const;
 
     std::uint32_t turn_of(std::uint32_t interval) const;

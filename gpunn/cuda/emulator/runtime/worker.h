@@ -95,6 +95,8 @@ public:
     void warp_collective(unsigned mask, void* payload, WarpOperation operation, const void* caller);
     unsigned active_mask(int site, const void* caller);
     void yield();
+    // Ends the running thread where it is.
+    [[noreturn]] void exit_thread();
 
     void async_copy(const AsyncCopy& copy, const void* caller);
     void async_commit() { fiber_->committed_groups++; }
@@ -118,7 +120,7 @@ public:
     unsigned thread_count() const { return thread_count_; }
     const BlockView& block() const { return block_; }
     std::uint64_t block_number() const { return block_number_; }
-    char* static_shared() const { return static_shared_; }
+    char* static_shared() const { return block_.static_shared; }
 
 private:
     static void fiber_main();
@@ -128,6 +130,8 @@ private:
     void go_on();
     bool add_stack();
     void fill_shared_memory();
+    static char* map_dynamic_shared();
+    bool same_shared_addresses() const;
 
     Fiber* next_runnable();
     void make_current(Fiber& fiber);
@@ -145,7 +149,6 @@ private:
     Launch* launch_ = nullptr;
     BlockView block_{};
     std::uint64_t block_number_ = 0;
-    char* static_shared_ = nullptr;
     char* dynamic_end_ = nullptr;  // dynamic shared memory ends at a page that must not be touched
 
     std::unique_ptr<Fiber[]> fibers_;

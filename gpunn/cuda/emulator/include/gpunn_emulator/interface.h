@@ -9,13 +9,14 @@ namespace gpunn_emulator {
 struct ThreadView {
     uint3 index;
     unsigned lane;
+    mutable unsigned carry;  // the flag of PTX
 };
 
 struct BlockView {
     uint3 index;
     dim3 block_dim, grid_dim;
-    char* dynamic_shared;
-    size_t dynamic_shared_bytes;
+    char *static_shared, *dynamic_shared;
+    size_t static_shared_bytes, dynamic_shared_bytes;
 };
 
 struct Current {
@@ -46,12 +47,13 @@ struct Vote {
 // `site` numbers the places in the source: two threads are at the same barrier only if both that and the
 // calls that led there agree.
 GPUNN_ONE_CALL Vote block_barrier(int predicate, int site);
+void check_barrier(unsigned threads);  // ends the block if that is not all of it
 void warp_barrier(unsigned mask);
 void warp_collective(unsigned mask, void* payload, WarpOperation operation);
 GPUNN_ONE_CALL unsigned active_mask(int site);
 void yield();
 
-// Asynchronous copies to shared memory; see ptx.h. The data arrives at the wait, and not before.
+// Asynchronous copies to shared memory; see ptx_instructions.h. The data arrives at the wait, and not before.
 void async_copy(void* shared, const void* global, unsigned bytes, unsigned source_bytes);
 void async_commit();
 void async_wait(unsigned newest);
@@ -61,11 +63,14 @@ void check_aligned(const void* address, unsigned bytes, const char* what);
 // names.
 void note_access(const void* address, size_t bytes, bool write, const void* caller);
 void note_atomic(const void* address, size_t bytes, const void* caller);
+void note_strong(const void* address, size_t bytes, bool write, const void* caller);
 void note_compare_and_swap(const void* address, size_t bytes, const void* compare);
 void note_fence();
 
 [[noreturn]] void assertion_failed(const char* expression, const char* file, int line);
 [[noreturn]] void trap();
+[[noreturn]] void exit_thread();
+bool is_local(const void* address);
 unsigned long long nanoseconds_now();
 
 }  // namespace gpunn_emulator

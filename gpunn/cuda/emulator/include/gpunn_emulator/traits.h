@@ -23,6 +23,7 @@ template <class T> struct without_const<const volatile T> {
 };
 
 template <unsigned bytes> struct word;
+template <> struct word<1> { typedef unsigned char type; };
 template <> struct word<2> { typedef unsigned short type; };
 template <> struct word<4> { typedef unsigned int type; };
 template <> struct word<8> { typedef unsigned long long type; };

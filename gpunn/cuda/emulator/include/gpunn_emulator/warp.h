@@ -167,15 +167,3 @@ GPUNN_REDUCE(xor, Xor)
 GPUNN_REDUCE_SIGNED(add, Add)
 GPUNN_REDUCE_SIGNED(min, Min)
 GPUNN_REDUCE_SIGNED(max, Max)
-
-// The registers of PTX that kernels read, see ../../translation.py.
-namespace gpunn_emulator {
-
-inline unsigned read_laneid() { return current.thread->lane; }
-inline unsigned read_lanemask_eq() { return 1u << current.thread->lane; }
-inline unsigned read_lanemask_lt() { return read_lanemask_eq() - 1; }
-inline unsigned read_lanemask_le() { return read_lanemask_lt() | read_lanemask_eq(); }
-inline unsigned read_lanemask_gt() { return ~read_lanemask_le(); }
-inline unsigned read_lanemask_ge() { return ~read_lanemask_lt(); }
-
-}  // namespace gpunn_emulator

@@ -129,24 +129,22 @@ def _fill_comparisons() -> None:
         (_COMPARISONS, "", _SIGNED),
         (f"{_COMPARISONS}/lo/ls/hi/hs", "", _UNSIGNED),
         ("eq/ne", "", _BITS),
-        (_FLOAT_COMPARISONS, "Z?ftz", "f32/f16"),
-        (_FLOAT_COMPARISONS, "", "f64/bf16"),
+        (_FLOAT_COMPARISONS, "Z?ftz", "f32"),
+        (_FLOAT_COMPARISONS, "", "f64"),
     )
     for comparisons, ftz, kinds in types:
         flush = "{Z}" if ftz else "false"
         _row(f"setp C={comparisons} {ftz} T={kinds}", "pred|pred? = T T", f"setp<Comparison::{{C}}, {flush}>")
         logic = f"setp_logic<Comparison::{{C}}, Logic::{{L}}, {flush}>"
         _row(f"setp C={comparisons} L={_LOGIC} {ftz} T={kinds}", "pred|pred? = T T pred", logic)
-        if kinds == "f64/bf16":
-            kinds = "f64"
-        kinds = kinds.removesuffix("/f16")
         results = "D=u32/s32/f32"
         _row(f"set C={comparisons} {ftz} {results} T={kinds}", "D = T T", f"set<{{D}}, Comparison::{{C}}, {flush}>")
         logic = f"set_logic<{{D}}, Comparison::{{C}}, Logic::{{L}}, {flush}>"
         _row(f"set C={comparisons} L={_LOGIC} {ftz} {results} T={kinds}", "D = T T pred", logic)
-    for kind in ("f16", "bf16"):
-        pair = f"setp_pair<Comparison::{{C}}, {kind}>"
-        _row(f"setp C={_FLOAT_COMPARISONS} {kind}x2", f"pred|pred = {kind}x2 {kind}x2", pair)
+    for kind, ftz, flush in (("f16", "Z?ftz", "{Z}"), ("bf16", "", "false")):
+        compared = f"setp C={_FLOAT_COMPARISONS} {ftz} {kind}"
+        _row(compared, f"pred = {kind} {kind}", f"setp<Comparison::{{C}}, {flush}>({{0}}, {{1}}).first")
+        _row(f"{compared}x2", f"pred|pred = {kind}x2 {kind}x2", f"setp_pair<Comparison::{{C}}, {flush}, {kind}>")
     tests = "finite/infinite/number/notanumber/normal/subnormal"
     _row(f"testp W={tests} T=f32/f64", "pred = T", "testp<Test::{W}>")
 

@@ -368,7 +368,8 @@ void Worker::yield() {
     // Another warp gets a turn too: the thread that this one waits for may be there.
     lane_turn_ = fiber.lane;
     unsigned others = ready_warps_ & ~bit(fiber.warp);
-    if (others && !(warps_[fiber.warp].ready & ~bit(fiber.lane))) { warp_turn_ = choose(others, fiber.warp); }
+    bool alone = !(warps_[fiber.warp].ready & ~bit(fiber.lane));
+    if (others && (alone || ++yields_ % warp_size == 0)) warp_turn_ = choose(others, fiber.warp);
     wait(fiber);
 }
 

@@ -154,7 +154,7 @@ private:
     std::unique_ptr<Fiber[]> fibers_;
     Warp warps_[max_threads / warp_size];
     unsigned thread_count_ = 0, live_threads_ = 0, waiting_at_barrier_ = 0;
-    unsigned ready_warps_ = 0, warp_turn_ = 0, lane_turn_ = 0;
+    unsigned ready_warps_ = 0, warp_turn_ = 0, lane_turn_ = 0, yields_ = 0;
     std::uint64_t random_ = 1;
     int yes_ = 0, no_ = 0;
     Vote vote_{};

@@ -359,6 +359,7 @@ template <Logic how> inline bool combine(bool a, bool b) {
 }
 
 template <bool flushes> inline f32 flush(f32 x);
+template <bool flushes> inline f16 flush(f16 x);
 template <bool flushes, class T> inline T flush(T x) { return x; }
 
 template <Comparison how, bool ftz, class T> inline Two<bool, bool> setp(T a, T b) {
@@ -369,8 +370,8 @@ template <Comparison how, Logic logic, bool ftz, class T> inline Two<bool, bool>
     bool is = compare<how>(flush<ftz>(a), flush<ftz>(b));
     return {combine<logic>(is, c), combine<logic>(!is, c)};
 }
-template <Comparison how, class T> inline Two<bool, bool> setp_pair(Pair<T> a, Pair<T> b) {
-    return {compare<how>(a.x, b.x), compare<how>(a.y, b.y)};
+template <Comparison how, bool ftz, class T> inline Two<bool, bool> setp_pair(Pair<T> a, Pair<T> b) {
+    return {setp<how, ftz>(a.x, b.x).first, setp<how, ftz>(a.y, b.y).first};
 }
 template <class D> inline D truth(bool is);
 template <> inline u32 truth<u32>(bool is) { return is ? 0xffffffffu : 0; }
@@ -517,7 +518,7 @@ inline f64 number(f64 x) { return x; }
 // A denormal float16 becomes zero.
 template <bool flushes> inline f16 flush(f16 x) { return flushes && !(x.bits & 0x7c00) ? f16{(u16)(x.bits & 0x8000)} : x; }
 template <bool ftz, bool saturates, bool clips, class T> inline T narrow_result(f64 x) {
-    if (clips && x < 0) x = 0;
+    if (clips && x <= 0) x = 0;
     return flush<ftz>(format<T>::of(saturate<saturates>(x), Rounding::rn));
 }
 
@@ -596,7 +597,7 @@ template <Test what, class T> inline bool testp(T a) {
     case Test::number: return a == a;
     case Test::notanumber: return a != a;
     case Test::normal: return finite && size >= smallest;
-    case Test::subnormal: return size < smallest;
+    case Test::subnormal: return size < smallest && size > 0;
     }
     return false;
 }
@@ -656,11 +657,15 @@ template <Rounding mode, bool saturates> struct FromInteger<f64, mode, saturates
     }
 };
 
+// Of a conversion, .ftz means float alone.
+template <bool flushes> inline f32 flush_float(f32 x) { return flush<flushes>(x); }
+template <bool flushes, class T> inline T flush_float(T x) { return x; }
+
 inline f64 to_whole(f64 x, Rounding mode) {
     return mode == Rounding::rn ? rint(x) : mode == Rounding::rz ? trunc(x) : mode == Rounding::rm ? floor(x) : ceil(x);
 }
 template <class D, Rounding mode, bool ftz, class A> inline D cvt_to_integer(A a) {
-    f64 x = number(flush<ftz>(a));
+    f64 x = number(flush_float<ftz>(a));
     if (x != x) {
         bool none = sizeof(A) < 8 && sizeof(D) < 8;
         return none ? (D)0 : (D)(1ull << (limits<D>::bits - 1));
@@ -670,15 +675,15 @@ template <class D, Rounding mode, bool ftz, class A> inline D cvt_to_integer(A a
     return x >= (f64)limits<D>::highest ? limits<D>::highest : (D)x;
 }
 template <Rounding mode, bool ftz, bool saturates, class T> inline T cvt_to_whole(T a) {
-    return flush<ftz>(format<T>::of(saturate<saturates>(to_whole(number(flush<ftz>(a)), mode)), Rounding::rn));
+    return flush_float<ftz>(format<T>::of(saturate<saturates>(to_whole(number(flush_float<ftz>(a)), mode)), Rounding::rn));
 }
 template <bool ftz, bool saturates, class T> inline T cvt_same(T a) {
-    return flush<ftz>(format<T>::of(saturate<saturates>(number(flush<ftz>(a))), Rounding::rn));
+    return flush_float<ftz>(format<T>::of(saturate<saturates>(number(flush_float<ftz>(a))), Rounding::rn));
 }
 template <class D, Rounding mode, bool ftz, bool saturates, bool clips, class A> inline D cvt_float(A a) {
-    f64 x = saturate<saturates>(number(flush<ftz>(a)));
-    if (clips && x < 0) x = 0;
-    return flush<ftz>(format<D>::of(x, mode));
+    f64 x = saturate<saturates>(number(flush_float<ftz>(a)));
+    if (clips && x <= 0) x = 0;
+    return flush_float<ftz>(format<D>::of(x, mode));
 }
 // The first operand is for the upper half.
 template <class D, Rounding mode, bool clips> inline Pair<D> cvt_pair(f32 a, f32 b) {

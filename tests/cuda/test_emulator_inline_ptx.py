@@ -8,7 +8,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from gpunn.cuda.emulator import RawModule
+from gpunn.cuda import compiler
+from gpunn.cuda.emulator import CheckError, RawKernel, RawModule
+from gpunn.errors import CompileError
 
 i32, u32, f32 = np.int32, np.uint32, np.float32
 
@@ -776,8 +778,8 @@ extern "C" __global__ void memory(const float* x, float* y, const signed char* b
     asm volatile("{ .reg .u64 g; .reg .u32 o; cvta.to.shared.u64 g, %1; cvt.u32.u64 o, g; st.shared.s32 [o], %0; }"
                  :: "r"(t * t), "l"(&fixed[t]) : "memory");
     asm volatile("bar.sync 0;" ::: "memory");
-    unsigned other = at ^ 16;
-    asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];" 
+    unsigned other = (unsigned)__cvta_generic_to_shared(&s[t ^ 1]);
+    asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
                  : "=f"(a), "=f"(b), "=f"(c), "=f"(d) : "r"(other) : "memory");
     asm volatile("st.global.cs.v2.f32 [%0], {%1, %2}; st.cg.v2.f32 [%0 + %5], {%3, %4};"
                  :: "l"(y + 4 * t), "f"(a), "f"(b), "f"(c), "f"(d), "n"(8) : "memory");
@@ -788,7 +790,8 @@ extern "C" __global__ void memory(const float* x, float* y, const signed char* b
     asm volatile("ld.s32 %0, [%1];" : "=r"(squared) : "l"((int*)generic + (t ^ 1)));
     unsigned is;
     asm("{ .reg .pred p, q, l; isspacep.shared p, %1; isspacep.global q, %2; isspacep.local l, %3;"
-        "selp.u32 %0, 1, 0, p; @q add.u32 %0, %0, 2; @l add.u32 %0, %0, 4; isspacep.shared p, %2; @p add.u32 %0, %0, 8; }"
+        "selp.u32 %0, 1, 0, p; @q add.u32 %0, %0, 2; @l add.u32 %0, %0, 4;"
+        "isspacep.shared p, %2; @p add.u32 %0, %0, 8; }"
         : "=r"(is) : "l"(s), "l"(x), "l"(&wide));
     asm volatile("prefetch.global.L2 [%0]; st.global.b8 [%1], %2;"
                  :: "l"(x), "l"((char*)(words + 4 * t + 3) + 1), "r"(0x1234));
@@ -831,7 +834,8 @@ extern "C" __global__ void warps(const unsigned* x, unsigned* y) {
     SHUFFLE("up", "3", "0x1800"); SHUFFLE("down", "5", "0x181f"); SHUFFLE("bfly", "9", "0x181f");
     SHUFFLE("idx", "13", "0x181f");
     asm volatile("{ .reg .pred p, q; setp.lt.u32 p, %2, 100; vote.sync.ballot.b32 %0, p, -1;"
-                 "vote.sync.any.pred q, !p, -1; selp.u32 %1, 1, 0, q; vote.sync.all.pred q, p, -1; @q add.u32 %1, %1, 2;"
+                 "vote.sync.any.pred q, !p, -1; selp.u32 %1, 1, 0, q; vote.sync.all.pred q, p, -1;"
+                 "@q add.u32 %1, %1, 2;"
                  "vote.sync.uni.pred q, p, -1; @q add.u32 %1, %1, 4; }" : "=r"(r), "=r"(p) : "r"(v));
     y[i++] = r; y[i++] = p;
     asm volatile("match.any.sync.b32 %0, %1, 0xffffffff;" : "=r"(r) : "r"(v % 4)); y[i++] = r;
@@ -1052,6 +1056,7 @@ extern "C" __global__ void bounds(unsigned* u) {
     unsigned v;
     asm volatile("add.u32 %0, 1, 1;\n"
                  "ld.global.u32 %0, [%1+64];" : "=r"(v) : "l"(u));
+    u[0] = v;
 }
 extern "C" __global__ void unwritten(unsigned* u) {
     __shared__ unsigned s[4];
@@ -1067,7 +1072,7 @@ extern "C" __global__ void a_part(unsigned* u) { asm volatile("bar.sync 1, 32;")
 
 @pytest.fixture(scope="module")
 def races():
-    return RawModule(RACES.replace("\\n", "\n"), filename="races.cu", check=True)
+    return RawModule(RACES, filename="races.cu", check=True)
 
 
 @pytest.mark.parametrize(
@@ -1076,9 +1081,9 @@ def races():
         ("plain", "race", 3),
         ("mixed", "race", None),
         ("bounds", "out-of-bounds", 16),
-        ("unwritten", "uninitialised", 20),
-        ("generic_as_shared", "out-of-bounds", 24),
-        ("a_part", "divergent-barrier", 26),
+        ("unwritten", "uninitialised", 21),
+        ("generic_as_shared", "out-of-bounds", 25),
+        ("a_part", "divergent-barrier", 27),
     ],
 )
 def test_mistakes_are_reported_with_their_line(races, name, kind, line):

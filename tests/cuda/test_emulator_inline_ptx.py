@@ -688,7 +688,7 @@ extern "C" __global__ void statements(unsigned* y) {
                  "{ .reg .u32 b; mov.u32 b, 1000; add.u32 %%a, %%a, b; }\\n\\t"
                  "/* tcgen05 */ mov.u32 b, %%a;\\n\\t"
                  "setp.eq.u32 q1, %0, 3; @q1 mov.u32 b, %2;\\n\\t"
-                 "add .u32 %0, b, %1\\n\\t"
+                 "add .u32 %0, b, %1;\\n\\t"
                  "}" : "+r"(r) : "r"(2 * t), "n"(7) : "memory");
     if (t == 5) asm(R"(
         add.u32 %0, %0, 100000;
@@ -784,7 +784,7 @@ extern "C" __global__ void memory(const float* x, float* y, const signed char* b
     asm volatile("st.global.cs.v2.f32 [%0], {%1, %2}; st.cg.v2.f32 [%0 + %5], {%3, %4};"
                  :: "l"(y + 4 * t), "f"(a), "f"(b), "f"(c), "f"(d), "n"(8) : "memory");
     int wide, unsigned_byte, squared;
-    asm("ld.global.s8 %0, [%2+-1]; ld.global.u8 %1, [%2-1];" : "=r"(wide), "=r"(unsigned_byte) : "l"(bytes + t + 1));
+    asm("ld.global.s8 %0, [%2+-1]; ld.global.u8 %1, [%2 + -1];" : "=r"(wide), "=r"(unsigned_byte) : "l"(bytes + t + 1));
     unsigned long long generic;
     asm("cvta.shared.u64 %0, %1;" : "=l"(generic) : "l"((unsigned long long)(unsigned)__cvta_generic_to_shared(fixed)));
     asm volatile("ld.s32 %0, [%1];" : "=r"(squared) : "l"((int*)generic + (t ^ 1)));

@@ -816,7 +816,7 @@ class _Translation:
         self._ends()
 
     def _ends(self) -> None:
-        if self._peek() not in (";", "}", ""):
+        if self._peek() not in (";", ""):
             raise self._error(self._at, f"a comma or ; is missing before '{self._source[self._at :].split()[0]}'")
         self._takes(";")
 
@@ -873,12 +873,8 @@ class _Translation:
             return _Operand("vector", "", parts=tuple(parts))
         if self._takes("["):
             parts = [self._operand()]
-            while (sign := self._peek()) in ("+", "-"):
-                self._at += 1
-                term = self._operand()
-                if term.kind == "integer" and sign == "-":
-                    term = _Operand("integer", "", value=-term.value)
-                parts.append(term)
+            while self._takes("+"):
+                parts.append(self._operand())
             self._closes("]")
             return _Operand("address", "", parts=tuple(parts))
         negated = self._takes("!")

@@ -1,5 +1,4 @@
-// The instructions that CUDA C++ has no name for. This is the only file with inline PTX; the emulator has the same
-// functions in gpunn_emulator/ptx.h.
+// The instructions that CUDA C++ has no name for. This is the only file with inline PTX.
 //
 // Asynchronous copies, global to shared memory (sm_80; before that the copy is made on the spot):
 //   cp_async<4, 8 or 16>(shared, global)          starts a copy of so many bytes, both addresses a multiple of that
@@ -22,10 +21,6 @@
 //                                    Lane 8m + r brings the address of row r of matrix m, a multiple of 16.
 //   ldmatrix_transposed<...>         the same with (2t,g) and (2t+1,g)
 #pragma once
-
-#ifdef GPUNN_EMULATOR
-#include <gpunn_emulator/ptx.h>
-#else
 
 #define SHARED_ADDRESS(pointer) ((unsigned)__cvta_generic_to_shared(pointer))
 
@@ -152,5 +147,4 @@ __device__ __forceinline__ void mma_m16n8k16_f16(float (&d)[4], const unsigned (
                  : "r"(a[2 * half]), "r"(a[2 * half + 1]), "r"(b[half]));
 }
 
-#endif
 #endif

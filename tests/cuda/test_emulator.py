@@ -1146,20 +1146,6 @@ def test_other_standards_of_the_language(standard):
     assert y[0] == 3
 
 
-def test_registers_of_a_lane_are_read():
-    code = r"""
-extern "C" __global__ void lanes(unsigned* y) {
-    unsigned lane, below;
-    asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));
-    asm("mov.u32 %0, %%lanemask_lt;" : "=r"(below) );
-    y[threadIdx.x] = lane + (below << 8);
-}"""
-    y = np.zeros(40, np.uint32)
-    RawKernel(code, "lanes")((1,), (40,), (y,))
-    lane = np.arange(40, dtype=np.uint32) % 32
-    np.testing.assert_array_equal(y, lane + (((np.uint32(1) << lane) - np.uint32(1)) << np.uint32(8)))
-
-
 @pytest.mark.parametrize(
     ("source", "ahead"),
     [

@@ -13,6 +13,7 @@ from gpunn.errors import LaunchError
 i32, u32, f32, f64 = np.int32, np.uint32, np.float32, np.float64
 
 INCLUDE = (f"-I{source.kernels_folder()}",)
+HEADER = str(source.kernels_folder() / "ptx.cuh")
 
 WRAPPERS = r"""
 #include "ptx.cuh"
@@ -163,7 +164,9 @@ extern "C" __global__ void bad(const float* x) {{
     cp_async_commit();
 }}"""
     bad = RawModule(code, INCLUDE, filename="bad.cu", check=check).get_function("bad")
-    with pytest.raises(CheckError if check else LaunchError, match=rf"misaligned: bad.cu:5: .*{message}"):
+    with pytest.raises(
+        CheckError if check else LaunchError, match=rf"misaligned: .*ptx.cuh:\d+: .*{message}.*called from bad.cu:5"
+    ):
         bad((1,), (1,), (np.zeros(8, f32),))
 
 
@@ -189,7 +192,7 @@ extern "C" __global__ void bad(const float* x, float* y) {{
     bad = RawModule(code, INCLUDE, filename="bad.cu", check=True).get_function("bad")
     with pytest.raises(CheckError, match=message) as caught:
         bad((1,), (1,), (np.zeros(8, f32), np.zeros(8, f32)))
-    assert [(r.kind, r.file, r.line) for r in caught.value.reports] == [("out-of-bounds", "bad.cu", 6)]
+    assert [(r.kind, r.file, r.callers) for r in caught.value.reports] == [("out-of-bounds", HEADER, (("bad.cu", 6),))]
 
 
 def test_a_copy_of_no_bytes_reads_nothing():
@@ -298,7 +301,10 @@ extern "C" __global__ void bad(float* y) {
     if (threadIdx.x < 31) mma_m16n8k16_f16(d, a, b);
     y[threadIdx.x] = d[0];
 }"""
-    with pytest.raises(CheckError, match=r"warp-mask: bad.cu:6: .*names lane 31, which returns without coming here"):
+    with pytest.raises(
+        CheckError,
+        match=r"warp-mask: .*ptx.cuh:\d+: .*names lane 31, which returns without coming here, called from bad.cu:6",
+    ):
         RawModule(code, INCLUDE, filename="bad.cu", check=True).get_function("bad")((1,), (32,), (np.zeros(32, f32),))
 
 
@@ -408,11 +414,11 @@ def changed(old, new):
 
 WAIT, BARRIER = "cp_async_wait<STAGES - 2>();", "__syncthreads();"
 MISTAKES = {
-    "no wait": (changed(WAIT, ""), "race", "target of an asynchronous copy by thread .* which has not waited"),
+    "no wait": (changed(WAIT, ""), "race", "target of an asynchronous copy at .* by thread .* which has not waited"),
     "a wait for too little": (
         changed(WAIT, "cp_async_wait<STAGES - 1>();"),
         "race",
-        "target of an asynchronous copy by thread .* which has not waited",
+        "target of an asynchronous copy at .* by thread .* which has not waited",
     ),
     "wait after the barrier": (
         changed(f"{WAIT}\n        {BARRIER}", f"{BARRIER}\n        {WAIT}"),
@@ -440,14 +446,14 @@ def test_a_planted_mistake_is_reported(mistake, kind):
         product(kind, code, check=True)
     # Where threads run ahead of others, they may also find what no thread has written yet.
     assert {report} <= {r.kind for r in caught.value.reports} <= {report, "uninitialised"}
-    assert {r.file for r in caught.value.reports} == {"product.cu"}
+    assert {(r.callers[0][0] if r.file == HEADER else r.file) for r in caught.value.reports} == {"product.cu"}
 
 
 def test_a_misaligned_ldmatrix_row_is_reported():
     code = changed("&as[stage][16 * warp + lane % 16][lane / 16 * 8]", "&as[stage][16 * warp + lane % 16][lane / 16]")
     with pytest.raises(CheckError, match="of a row of ldmatrix is not a multiple of 16") as caught:
         product("f16", code, check=True)
-    assert caught.value.reports[0].line == 1 + code[: code.index("ldmatrix(fa")].count("\n")
+    assert caught.value.reports[0].callers == (("product.cu", 1 + code[: code.index("ldmatrix(fa")].count("\n")),)
 
 
 @pytest.mark.parametrize("mistake", ["no wait", "ring one too short"])

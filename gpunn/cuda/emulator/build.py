@@ -19,7 +19,7 @@ from pathlib import Path
 
 from gpunn.cuda import cache
 from gpunn.cuda.compilation import compiling
-from gpunn.cuda.emulator import translation
+from gpunn.cuda.emulator import ptx, translation
 from gpunn.cuda.emulator.assembly import with_gaps
 from gpunn.errors import CompileError
 
@@ -359,7 +359,7 @@ def _compiled(
 ) -> bytes:
     header, kernel_text = translation.split(preprocessed, filename, known)
     expressions, kernel_text = translation.take_exports(kernel_text)
-    kernel_text = translation.read_registers(kernel_text)
+    kernel_text = ptx.translate(kernel_text)
     translation.refuse(kernel_text)
     names = [*dict.fromkeys([*expressions, *translation.kernel_names(kernel_text)])]
     text = translation.lower(kernel_text) + _exports(names)
@@ -433,6 +433,8 @@ def _exports(names: Sequence[str]) -> str:
 
 _ERROR = re.compile(r"^(?P<file>[^\n:]+):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<text>.*)$", re.MULTILINE)
 
+# What ptx.py has the compiler say of an instruction that is not emulated.
+_REFUSED = re.compile(r"^call to .* declared with (?:attribute error|'error' attribute): ")
 # Where the source asks for a template in which the error is.
 _ASKED = re.compile(
     r"^(?P<file>[^\n:]+):(?P<line>\d+):\d+:\s+(?:required from here|note: in instantiation of .* requested here)$",
@@ -468,7 +470,7 @@ def _readable_errors(output: str, filename: str) -> str:
     lines = [line for line in output.splitlines() if _EXPORTS_FILE not in line and "gpunn_call_" not in line]
     rest = "\n".join(lines[:20])
     if own:
-        text = own[0]["text"]
+        text = _REFUSED.sub("", own[0]["text"])
         if _REFERENCE.search(text):
             text += ": references are not emulated, use cudaTextureObject_t or cudaSurfaceObject_t"
         return f"{own[0]['file']}:{own[0]['line']}: {text}\n{rest}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import json
 import math
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
@@ -38,12 +39,9 @@ _COLLECTIVES = {
     "reduce_operation": "reductions",
     "matrix_rows_operation": "matrix_loads",
 }
-_PRODUCTS = {
-    "Tf32": ("tf32", 2 * 16 * 8 * 8),
-    "Float16": ("16 bit", 2 * 16 * 8 * 16),
-    "Bfloat16": ("16 bit", 2 * 16 * 8 * 16),
-}
-
+_PRODUCT = re.compile(r"product_operation<.*?(\w+)Elements, .*?, (\d+)u?>")
+_TYPES = {"Tf32": ("tf32", 1), "F16": ("16 bit", 2), "Bf16": ("16 bit", 2), "S8": ("8 bit", 4), "U8": ("8 bit", 4)}
+"""Of tensor cores: what they are counted as, and how many are in a register."""
 
 # Kinds of instructions of which a loop has fewer once it is unrolled: in no time from below.
 _LESS_UNROLLED = ("integer", "move", "constant", "branch")
@@ -180,7 +178,7 @@ class Kernel:
         busy = min(blocks, chip.multiprocessors) / chip.multiprocessors
         times = {"DRAM": (self.read_bytes + self.written_bytes) / chip.bandwidth}
         total = self.total
-        times |= {kind: number / rates[kind] / busy for kind, number in total.operations.items()}
+        times |= {kind: number / rates[kind] / busy for kind, number in total.operations.items() if kind in rates}
         issued = sum(number for kind, number in total.instructions.items() if kind not in _LESS_UNROLLED)
         cycles = {"shared memory": total.wavefronts, "issue": issued / 4}
         per_second = chip.clock * chip.multiprocessors * busy
@@ -229,16 +227,6 @@ class Count:
             described["card"] = kernel.card.name
             kernels.append({**described, "times": kernel.times, "time": kernel.time})
         return json.dumps({"card": self.card.name, "kernels": kernels}, indent=1)
-
-    def plot(self, path: str | Path) -> None:
-        """Draw a roofline as a PNG file: a point for each kernel of which operations are known, under the card's rates.
-
-        Raises PackageError where matplotlib is not installed: ``pip install 'gpunn[train]'``; FileError where the file
-        cannot be written.
-        """
-        from gpunn.cuda.emulator.roofline import draw
-
-        draw(self, Path(path))
 
     def __str__(self) -> str:
         return "\n\n".join(_table(kernel) for kernel in self.kernels) or "no kernel was launched"
@@ -415,11 +403,11 @@ def _counts_of(place: _Place, operation: str) -> Counts:
     elif place.action == _WARP_BARRIER:
         counts.warp_barriers = place.executions
     elif place.action == _COLLECTIVE:
-        type_name = operation.partition("product_operation<gpunn_emulator::")[2].partition(">")[0]
-        product = _PRODUCTS.get(type_name)
+        product = _PRODUCT.search(operation)
         collective = next((each for name, each in _COLLECTIVES.items() if name in operation), None)
         if product:
-            counts.operations = {product[0]: product[1] * place.executions}
+            kind, elements = _TYPES[product[1]]
+            counts.operations = {kind: 2 * 16 * 8 * 4 * elements * int(product[2]) * place.executions}
         elif collective:
             setattr(counts, collective, place.executions)
     else:

@@ -14,7 +14,7 @@ from gpunn.errors import CompileError
 _MARKER = re.compile(r'^# (\d+) "([^"\n]*)"[^\n]*\n', re.MULTILINE)
 
 # What is looked for in a kernel's text, and not in the headers ahead of it.
-_MARKS = re.compile(r"__gpunn_|\basm\b|<<<")
+_MARKS = re.compile(r"__gpunn_|\b(?:__)?asm(?:__)?\b|<<<")
 
 _ATTRIBUTE = r"__attribute__\s*\(\(.*?\)\)(?!\))|\balignas\s*\([^()]*(?:\([^()]*\)[^()]*)*\)"
 
@@ -75,11 +75,6 @@ def kernel_names(text: str) -> list[str]:
 # What cannot be emulated and would else end in a puzzling error: words to look for first, which is fast, how they must
 # stand, and what to say.
 _REFUSED = (
-    (
-        ("asm",),
-        r"\b(?:asm|__asm__)\s+(?:volatile|__volatile__)\s*\(\s*\"(?!\")|\basm\s*\(\s*\"(?!\")",
-        "inline PTX is not emulated ({}); kernels/ptx.cuh has functions that are (cp.async, ldmatrix, mma.sync)",
-    ),
     (("experimental",), r"\bwmma\s*::\s*experimental\b", "nvcuda::wmma of less than 8 bits is not emulated"),
     (("CUtensorMap",), r"\bCUtensorMap\b", "tensor maps (TMA) are not emulated"),
     (("cluster",), r"\b(?:this_cluster|cluster_group|__cluster_dims__)\b", "clusters of blocks are not emulated"),
@@ -102,24 +97,7 @@ def refuse(text: str) -> None:
     if matches:
         match, why = min(matches, key=lambda found: found[0].start())
         file, line = _position(text, match.start())
-        instruction = re.search(r"[\w.:]*", text[match.end() :])
-        raise CompileError(f"{file}:{line}: {why.format(instruction and instruction[0])}")
-
-
-# Reading a register that says which lane of its warp a thread is: all that is emulated of PTX.
-_READ_REGISTER = re.compile(
-    r"\b(?:asm|__asm__)\s*(?:(?:volatile|__volatile__)\s*)?\(\s*\"\s*mov\.u32\s+%0\s*,\s*%%(laneid|lanemask_(?:eq|[lg][te]))\s*;"
-    r"\s*\"\s*:\s*\"=r\"\s*\(([^()\n]*)\)\s*\)"
-)
-
-
-def read_registers(text: str) -> str:
-    """Turn what reads such a register into C++, on the same line.
-
-    >>> read_registers('asm ("mov.u32 %0, %%laneid;" : "=r"(lane) );')
-    '(lane) = gpunn_emulator::read_laneid();'
-    """
-    return _READ_REGISTER.sub(r"(\2) = gpunn_emulator::read_\1()", text) if "%lane" in text else text
+        raise CompileError(f"{file}:{line}: {why}")
 
 
 # "used": the compiler would take for zero what no line of the source writes, and the emulator fills it with NaN.

@@ -24,4 +24,5 @@
 #include "gpunn_emulator/texture.h"
 #include "gpunn_emulator/bits.h"
 #include "gpunn_emulator/device_math.h"
+#include "gpunn_emulator/ptx_instructions.h"
 #include "gpunn_emulator/kernel_call.h"

@@ -231,11 +231,12 @@ void Checker::fence() { fences_[worker_->fiber()->number] = {interval_, ++time_}
 
 // Who touches an atomic variable after a fence shows to those who touch it later what was before the fence: its own
 // writes, and those that a barrier of the block has ordered before. Fences that such a barrier came after count as well.
-void Checker::atomic(const char* address, std::size_t bytes, const void* pc, bool reads) {
+void Checker::synchronising(const char* address, std::size_t bytes, bool write, bool reads, Manner manner,
+                            const void* pc) {
     Region* region = find(address, bytes);
-    if (reads && region && is_shared(*region))
-        check_initialised({region, (std::size_t)(address - region->begin), bytes, true, true, pc, 0});
-    access(address, bytes, true, true, pc);
+    if (write && reads && region && is_shared(*region))
+        check_initialised({region, (std::size_t)(address - region->begin), bytes, true, manner, pc, 0});
+    access(address, bytes, write, manner, pc);
     unsigned thread = worker_->fiber()->number;
     auto found = sync_points_.find(address);
     if (found != sync_points_.end()) {
@@ -246,7 +247,7 @@ void Checker::atomic(const char* address, std::size_t bytes, const void* pc, boo
             seen_blocks_[point.shown[point.taken].turn].add(point.shown[point.taken].seen);
         if (point.shown.back().turn == turn_) seen_threads_[thread].add(point.shown.back().seen);
     }
-    if (fences_.empty()) return;
+    if (!write || fences_.empty()) return;
     std::vector<Shown>& shown = sync_points_[address].shown;
     if (shown.empty() || shown.back().turn != turn_) shown.push_back({turn_, {}, 0});
     Shown& own = shown.back();
@@ -337,7 +338,7 @@ bool Checker::is_threads_own(const char* address, std::size_t bytes) const {
            inside(&current, &current + 1) || inside(&worker_->block(), &worker_->block() + 1);
 }
 
-void Checker::access_memory(const char* address, std::size_t bytes, bool write, bool atomic, const void* pc) {
+void Checker::access_memory(const char* address, std::size_t bytes, bool write, Manner manner, const void* pc) {
     if (!worker_ || !worker_->fiber() || !bytes) return;
     worker_->leave_if_asked();
     if (is_threads_own(address, bytes)) return;
@@ -350,7 +351,7 @@ void Checker::access_memory(const char* address, std::size_t bytes, bool write, 
     }
     region->split_for((std::size_t)(address - region->begin), bytes);
     std::uint32_t place = (std::uint32_t)((const char*)pc - launch_->request.library->base);
-    Touch access{region, (std::size_t)(address - region->begin), bytes, write, atomic, pc, place};
+    Touch access{region, (std::size_t)(address - region->begin), bytes, write, manner, pc, place};
     time_++;
     if (region->space == Space::static_shared) {
         if (std::binary_search(layout_->guards.begin(), layout_->guards.end(), access.offset)) return;
@@ -367,11 +368,11 @@ void Checker::access_memory(const char* address, std::size_t bytes, bool write, 
     }
     if (is_shared(*region) && !write) check_initialised(access);
     if (region->buffer) {
-        if (atomic) touch(*region, access.offset, bytes, false, pc);
+        if (manner == Manner::atomic) touch(*region, access.offset, bytes, false, pc);
         touch(*region, access.offset, bytes, write, pc);
     }
     if (!write) unset_was_read_ |= holds_unset(address, bytes);
-    else if (!atomic && bytes <= sizeof store_.before) begin_store(access);
+    else if (manner == Manner::plain && bytes <= sizeof store_.before) begin_store(access);
     bool raced = false;
     for (std::size_t i = 0; i < bytes; i += region->unit)
         check_byte(access, region->cell_of(access.offset + i), access.offset + i, raced);
@@ -387,7 +388,7 @@ bool Checker::passes_a_variable(const Touch& access) const {
 
 void Checker::fetch(const char* address, std::size_t bytes, const void* pc) {
     coherent(address, bytes, pc);
-    access(address, bytes, false, false, pc);
+    access(address, bytes, false, Manner::plain, pc);
 }
 
 // The caches of textures and surfaces do not see writes of the launch they serve.
@@ -414,17 +415,17 @@ void Checker::check_byte(const Touch& access, Cell& cell, std::size_t byte, bool
     // What an earlier block did in shared memory is gone.
     bool from_here = std::max(cell.write_interval, cell.read_interval) >= block_interval_;
     if (!from_here && is_shared(*access.region)) cell = Cell{};
-    bool was_written = cell.write_interval, was_read = cell.read_interval;
+    bool was_written = cell.write_interval, was_read = cell.read_interval, strong = access.manner != Manner::plain;
     if (was_written && !raced && cell.copy_under_way) {
         raced = true;
         report_race(access, cell, byte, Earlier::copy, cell.write_thread);
     }
-    if (was_written && !raced && !(access.atomic && cell.write_atomic) &&
+    if (was_written && !raced && !(strong && cell.write_strong) &&
         !ordered(cell.write_interval, cell.write_thread, cell.write_sync, cell.write_time)) {
         raced = true;
         report_race(access, cell, byte, Earlier::write, cell.write_thread);
     }
-    if (was_read && access.write && !raced && !read_is_ordered(cell)) {
+    if (was_read && access.write && !raced && !(strong && cell.read_strong) && !read_is_ordered(cell)) {
         raced = true;
         // Of several readers, one that is not the writer.
         unsigned me = worker_->fiber()->number;
@@ -434,8 +435,8 @@ void Checker::check_byte(const Touch& access, Cell& cell, std::size_t byte, bool
             lanes &= ~bit(me % warp_size);
         report_race(access, cell, byte, Earlier::read, cell.read_warp * warp_size + (unsigned)__builtin_ctz(lanes));
     }
-    if (access.write) record_write(cell, access.atomic, access.bytes, access.place);
-    else record_read(cell, access.place);
+    if (access.write) record_write(cell, strong, access.bytes, access.place);
+    else record_read(cell, strong, access.place);
 }
 
 // Whether an earlier access is certain to come before what the running thread does now.
@@ -467,21 +468,23 @@ bool Checker::read_is_ordered(const Cell& cell) const {
     return true;
 }
 
-void Checker::record_write(Cell& cell, bool atomic, std::size_t bytes, std::uint32_t place) const {
+void Checker::record_write(Cell& cell, bool strong, std::size_t bytes, std::uint32_t place) const {
     const Fiber& fiber = *worker_->fiber();
     cell = Cell{};  // later accesses that are ordered after this write are ordered after the reads before it
     cell.write_interval = interval_;
     cell.write_thread = (std::uint16_t)fiber.number;
     cell.write_sync = sync_;
-    cell.write_atomic = atomic;
+    cell.write_strong = strong;
     cell.write_long = bytes >= 8;
     cell.write_place = place;
     cell.write_time = time_;
 }
 
-void Checker::record_read(Cell& cell, std::uint32_t place) const {
+void Checker::record_read(Cell& cell, bool strong, std::uint32_t place) const {
     const Fiber& fiber = *worker_->fiber();
     bool from_here = cell.read_interval == interval_;
+    bool others_are_ordered = !from_here && cell.read_interval >= block_interval_ && !cell.read_by_many_blocks;
+    cell.read_strong = strong && (!cell.read_interval || cell.read_strong || others_are_ordered);
     if (cell.read_interval && cell.read_interval < block_interval_) cell.read_by_many_blocks = true;
     if (!from_here) cell.read_by_many_warps = false;
     bool many = cell.read_by_many_warps;
@@ -592,11 +595,12 @@ void Checker::report_race(const Touch& access, const Cell& cell, std::size_t byt
                                                    : " read";
     std::snprintf(report.message, sizeof report.message, "%s of %s%s by %s", access.write ? "write" : "read",
                   what, verb, who);
-    if (earlier == Earlier::read && access.atomic) {
+    if (earlier == Earlier::read && access.manner == Manner::atomic) {
         suspect(report, place);
-    } else if (earlier == Earlier::write && cell.write_atomic && !access.write) {
+    } else if (earlier == Earlier::write && cell.write_strong && !access.write) {
         suspect(report, access.place);
-    } else if (earlier != Earlier::copy && access.write && !access.atomic && access.bytes <= sizeof store_.before) {
+    } else if (earlier != Earlier::copy && access.write && access.manner == Manner::plain &&
+               access.bytes <= sizeof store_.before) {
         store_.raced = true;
         store_.race = report;
         std::memcpy(store_.before, access.region->begin + access.offset, access.bytes);
@@ -643,7 +647,9 @@ void Checker::settle_store() {
     Report report = worker_->describe(Kind::uninitialised, store_.pc);
     std::memcpy(report.block, &store_.block, sizeof report.block);
     std::memcpy(report.thread, &store_.thread, sizeof report.thread);
-    std::snprintf(report.message, sizeof report.message, "it writes the value of a variable that nobody has set");
+    report.harmless = (int)Harmless::if_computed;
+    std::snprintf(report.message, sizeof report.message,
+                  "it writes the number that variables hold which nobody has set");
     worker_->add(report);
 }
 
@@ -724,8 +730,8 @@ void Checker::report_forbidden(const Touch& access) {
 
 // Nobody may touch the target between start and arrival; for what comes after, the write counts at the arrival.
 void Checker::async_copy_starts(const AsyncCopy& copy, const void* pc) {
-    access(copy.global, copy.source_bytes, false, false, pc);
-    access(copy.shared, copy.bytes, true, false, pc);
+    access(copy.global, copy.source_bytes, false, Manner::plain, pc);
+    access(copy.shared, copy.bytes, true, Manner::plain, pc);
     Region *source = find(copy.global, copy.source_bytes), *target = find(copy.shared, copy.bytes);
     bool from_global = !copy.source_bytes || (source && !is_shared(*source));
     if (!copy.anywhere && (!from_global || !target || !is_shared(*target))) {
@@ -748,21 +754,34 @@ void Checker::async_copy_arrives(const AsyncCopy& copy) {
 }
 
 void note_access(const void* address, std::size_t bytes, bool write, const void* caller) {
-    checker.access((const char*)address, bytes, write, false, caller);
+    checker.access((const char*)address, bytes, write, Manner::plain, caller);
 }
 
 void note_missing_lane(unsigned lane, unsigned source, bool shifted) {
     checker.lane_is_missing(lane, source, shifted);
 }
 
-void note_atomic(const void* address, std::size_t bytes, const void* caller, bool reads) {
+namespace {
+
+void note_synchronising(const void* address, std::size_t bytes, bool write, bool reads, Manner manner,
+                        const void* caller) {
     bool room = true;
     try {
-        checker.atomic((const char*)address, bytes, caller, reads);
+        checker.synchronising((const char*)address, bytes, write, reads, manner, caller);
     } catch (const std::bad_alloc&) {
         room = false;
     }
     if (!room) worker->fail_for_memory("what is known of the atomics", "no memory");
+}
+
+}  // namespace
+
+void note_atomic(const void* address, std::size_t bytes, const void* caller, bool reads) {
+    note_synchronising(address, bytes, true, reads, Manner::atomic, caller);
+}
+
+void note_strong(const void* address, std::size_t bytes, bool write, const void* caller) {
+    note_synchronising(address, bytes, write, false, Manner::strong, caller);
 }
 
 void note_compare_and_swap(const void* address, std::size_t bytes, const void* compare) {

@@ -21,11 +21,15 @@ struct Cell {
     std::uint32_t write_time;
     std::uint16_t write_thread, read_warp;
     std::uint16_t write_sync, read_sync;
-    bool write_atomic : 1, write_long : 1;  // of 8 bytes or more
-    bool read_by_many_warps : 1, read_by_many_blocks : 1;
+    bool write_strong : 1, write_long : 1;  // of 8 bytes or more
+    bool read_by_many_warps : 1, read_by_many_blocks : 1, read_strong : 1;
     unsigned char read_lane : 5;  // of read_warp, the last one; of many warps only
     bool copy_under_way : 1;      // write_thread has started an asynchronous copy to here and has not waited for it
 };
+
+// How memory is accessed. Strong accesses (volatile, relaxed, acquire and release of PTX) and atomic operations do not race
+// with each other.
+enum class Manner { plain, strong, atomic };
 
 enum class Space { argument, static_shared, dynamic_shared, device_variable };
 
@@ -58,8 +62,8 @@ public:
     void lane_joins_collective(Worker& worker, const Fiber& fiber, const Warp& warp);
     void lane_left_collective(Worker& worker, const Fiber& waiting, const Fiber& gone);
 
-    void access(const char* address, std::size_t bytes, bool write, bool atomic, const void* pc) {
-        if (!is_on_stack(address)) access_memory(address, bytes, write, atomic, pc);
+    void access(const char* address, std::size_t bytes, bool write, Manner manner, const void* pc) {
+        if (!is_on_stack(address)) access_memory(address, bytes, write, manner, pc);
     }
     // Of a texture; and that what a texture or a surface reads was not written by this launch.
     void fetch(const char* address, std::size_t bytes, const void* pc);
@@ -67,7 +71,8 @@ public:
     void async_copy_starts(const AsyncCopy& copy, const void* pc);
     void async_copy_arrives(const AsyncCopy& copy);
     void fence();
-    void atomic(const char* address, std::size_t bytes, const void* pc, bool reads);
+    // Who writes here after a fence shows what was before the fence to who reads or writes here later.
+    void synchronising(const char* address, std::size_t bytes, bool write, bool reads, Manner manner, const void* pc);
     void lane_is_missing(unsigned lane, unsigned source, bool shifted) const;
     void compare_and_swap(const char* address, std::size_t bytes, const void* compare);
 
@@ -77,12 +82,13 @@ private:
         const Fiber* fiber = worker_ ? worker_->fiber() : nullptr;
         return fiber && (std::size_t)(address - fiber->stack.low) < (std::size_t)(fiber->stack.high - fiber->stack.low);
     }
-    void access_memory(const char* address, std::size_t bytes, bool write, bool atomic, const void* pc);
+    void access_memory(const char* address, std::size_t bytes, bool write, Manner manner, const void* pc);
 
     struct Touch {
         Region* region;
         std::size_t offset, bytes;
-        bool write, atomic;
+        bool write;
+        Manner manner;
         const void* pc;
         std::uint32_t place;  // of pc in the library
     };
@@ -143,8 +149,8 @@ private:
     bool read_is_ordered(const Cell& cell) const;
     bool passes_a_variable(const Touch& access) const;
     void check_byte(const Touch& access, Cell& cell, std::size_t byte, bool& raced);
-    void record_read(Cell& cell, std::uint32_t place) const;
-    void record_write(Cell& cell, bool atomic, std::size_t bytes, std::uint32_t place) const;
+    void record_read(Cell& cell, bool strong, std::uint32_t place) const;
+    void record_write(Cell& cell, bool strong, std::size_t bytes, std::uint32_t place) const;
     void check_initialised(const Touch& access) const;
 
     std::uint32_t turn_of(std::uint32_t interval) const;

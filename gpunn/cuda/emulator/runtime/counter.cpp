@@ -455,6 +455,10 @@ void note_atomic(const void* address, std::size_t bytes, const void* caller, boo
     without_exceptions([&] { counter.access((const char*)address, bytes, Action::atomic, caller); });
 }
 
+void note_strong(const void* address, std::size_t bytes, bool write, const void* caller) {
+    note_access(address, bytes, write, caller);
+}
+
 void note_compare_and_swap(const void*, std::size_t, const void*) {}
 
 void note_matrix_row(const void* row) {

@@ -13,13 +13,13 @@ using namespace gpunn_emulator;
 // --- every access to memory that another thread could reach ----------------------------------------------
 
 #define GPUNN_ACCESS_HOOKS(bytes)                                                                     \
-    GPUNN_HOOK void __tsan_read##bytes(char* p) { checker.access(p, bytes, false, false, GPUNN_PC); } \
-    GPUNN_HOOK void __tsan_write##bytes(char* p) { checker.access(p, bytes, true, false, GPUNN_PC); } \
+    GPUNN_HOOK void __tsan_read##bytes(char* p) { checker.access(p, bytes, false, Manner::plain, GPUNN_PC); } \
+    GPUNN_HOOK void __tsan_write##bytes(char* p) { checker.access(p, bytes, true, Manner::plain, GPUNN_PC); } \
     GPUNN_HOOK void __tsan_unaligned_read##bytes(char* p) {                                           \
-        checker.access(p, bytes, false, false, GPUNN_PC);                                             \
+        checker.access(p, bytes, false, Manner::plain, GPUNN_PC);                                             \
     }                                                                                                 \
     GPUNN_HOOK void __tsan_unaligned_write##bytes(char* p) {                                          \
-        checker.access(p, bytes, true, false, GPUNN_PC);                                              \
+        checker.access(p, bytes, true, Manner::plain, GPUNN_PC);                                              \
     }
 
 GPUNN_ACCESS_HOOKS(1)
@@ -29,27 +29,27 @@ GPUNN_ACCESS_HOOKS(8)
 GPUNN_ACCESS_HOOKS(16)
 
 GPUNN_HOOK void __tsan_read_range(char* p, std::size_t bytes) {
-    checker.access(p, bytes, false, false, GPUNN_PC);
+    checker.access(p, bytes, false, Manner::plain, GPUNN_PC);
 }
 GPUNN_HOOK void __tsan_write_range(char* p, std::size_t bytes) {
-    checker.access(p, bytes, true, false, GPUNN_PC);
+    checker.access(p, bytes, true, Manner::plain, GPUNN_PC);
 }
 
 // What clang calls for copies of structs, too: before its version 15 the plain functions, which ../build.py has the
 // linker wrap.
 #define GPUNN_MEMORY_HOOKS(prefix)                                                             \
     GPUNN_HOOK void* prefix##memcpy(char* to, const char* from, std::size_t bytes) {           \
-        checker.access(from, bytes, false, false, GPUNN_PC);                                   \
-        checker.access(to, bytes, true, false, GPUNN_PC);                                      \
+        checker.access(from, bytes, false, Manner::plain, GPUNN_PC);                            \
+        checker.access(to, bytes, true, Manner::plain, GPUNN_PC);                               \
         return std::memcpy(to, from, bytes);                                                   \
     }                                                                                          \
     GPUNN_HOOK void* prefix##memmove(char* to, const char* from, std::size_t bytes) {          \
-        checker.access(from, bytes, false, false, GPUNN_PC);                                   \
-        checker.access(to, bytes, true, false, GPUNN_PC);                                      \
+        checker.access(from, bytes, false, Manner::plain, GPUNN_PC);                            \
+        checker.access(to, bytes, true, Manner::plain, GPUNN_PC);                               \
         return std::memmove(to, from, bytes);                                                  \
     }                                                                                          \
     GPUNN_HOOK void* prefix##memset(char* to, int value, std::size_t bytes) {                  \
-        checker.access(to, bytes, true, false, GPUNN_PC);                                      \
+        checker.access(to, bytes, true, Manner::plain, GPUNN_PC);                               \
         return std::memset(to, value, bytes);                                                  \
     }
 

@@ -31,7 +31,7 @@ enum class Kind : int {
 };
 
 // Why a mistake changes nothing. The order of this list is that of report.HARMLESS.
-enum class Harmless : int { no, same_value, compared_and_swapped, if_unused, others_returned };
+enum class Harmless : int { no, same_value, compared_and_swapped, if_unused, others_returned, if_computed };
 
 const int most_callers = 6;
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cfenv>
 #include <cstdio>
 #include <cstring>
 #include <new>
@@ -71,21 +72,43 @@ extern "C" void* __tls_get_addr(TlsIndex*);
 Worker::Worker() : fibers_(new Fiber[max_threads]()), signal_stack_(new char[signal_stack_bytes]) {
     stacks_.reserve(max_threads);
     free_stacks_.reserve(max_threads);
+    dynamic_end_ = map_dynamic_shared();
+    if (!dynamic_end_) throw std::bad_alloc();
+}
+
+// Returns the end of it, which is the beginning of a page that must not be touched, or null.
+char* Worker::map_dynamic_shared() {
     std::size_t page = (std::size_t)sysconf(_SC_PAGESIZE), bytes = dynamic_shared_capacity + page;
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     char* memory = (char*)mmap(nullptr, bytes, PROT_NONE, flags, -1, 0);
-    if (memory == MAP_FAILED) throw std::bad_alloc();
+    if (memory == MAP_FAILED) return nullptr;
     if (mprotect(memory, dynamic_shared_capacity, PROT_READ | PROT_WRITE)) {
         munmap(memory, bytes);
-        throw std::bad_alloc();
+        return nullptr;
     }
-    dynamic_end_ = memory + dynamic_shared_capacity;
+    return memory + dynamic_shared_capacity;
+}
+
+// Whether the static and the dynamic shared memory lie at the same place of 4 GiB, or nearly so: the address of a byte
+// in the window of shared memory is the lower half of its pointer, see ptx_instructions.h.
+bool Worker::same_shared_addresses() const {
+    const unsigned apart = 1 << 24;
+    unsigned difference = (unsigned)(std::uintptr_t)dynamic_end_ - (unsigned)(std::uintptr_t)block_.static_shared;
+    return block_.static_shared && difference + apart < 2 * apart;
 }
 
 bool Worker::begin(Launch& launch, std::size_t expected_stacks) {
     while (stacks_.size() < expected_stacks)
         if ((stacks_.size() && mapped_stacks > most_stacks()) || !add_stack()) return false;
     const Request& request = launch.request;
+    TlsIndex index{request.library->shared_module, 0};
+    block_.static_shared_bytes = request.library->shared_bytes;
+    block_.static_shared = block_.static_shared_bytes ? (char*)__tls_get_addr(&index) : nullptr;
+    while (same_shared_addresses()) {
+        char* elsewhere = map_dynamic_shared();  // the old place stays taken
+        if (!elsewhere) return false;
+        dynamic_end_ = elsewhere;
+    }
     launch_ = &launch;
     worker = this;
     current.block = &block_;
@@ -95,8 +118,6 @@ bool Worker::begin(Launch& launch, std::size_t expected_stacks) {
         (request.dynamic_shared_bytes + dynamic_shared_alignment - 1) & ~(dynamic_shared_alignment - 1);
     block_.dynamic_shared = dynamic_end_ - rounded;
     block_.dynamic_shared_bytes = request.dynamic_shared_bytes;
-    TlsIndex index{request.library->shared_module, 0};
-    static_shared_ = request.library->shared_bytes ? (char*)__tls_get_addr(&index) : nullptr;
     stacks_needed_ = 0;
     asked_to_leave_ = 0;
     stack_t stack{};
@@ -135,7 +156,7 @@ void Worker::lay_out_threads(dim3 dim) {
 }
 
 void Worker::fill_shared_memory() {
-    if (static_shared_) fill(static_shared_, launch_->request.library->shared_bytes);
+    if (block_.static_shared) fill(block_.static_shared, block_.static_shared_bytes);
     fill(block_.dynamic_shared, block_.dynamic_shared_bytes);
 }
 
@@ -187,9 +208,12 @@ void Worker::go_on() {
 
 void Worker::leave() {
     asked_to_leave_ = 0;
+    int rounding = std::fegetround();  // a kernel may have been interrupted where it rounds in another way
+    std::fesetround(FE_TONEAREST);
     if (is_stopped()) stop_block();
     suspended_ = fiber_;
     switch_context(suspended_->context, scheduler_);
+    std::fesetround(rounding);
 }
 
 bool Worker::runs_kernels_own_code(const void* pc) const {
@@ -300,6 +324,18 @@ void Worker::fiber_main() {
         self.free_stacks_.push_back(finished.stack);
         switch_context(finished.context, next->context);
     }
+}
+
+void Worker::exit_thread() {
+    Fiber& finished = *fiber_;
+    finish(finished);
+    Fiber* next = next_runnable();
+    if (!next) stop_block();
+    make_current(*next);
+    if (!next->started) give_stack(*next);
+    free_stacks_.push_back(finished.stack);
+    switch_context(finished.context, next->context);
+    __builtin_unreachable();
 }
 
 void Worker::finish(Fiber& fiber) {
@@ -719,6 +755,15 @@ Vote block_barrier(int predicate, int site) {
     return worker->block_barrier(predicate, site, __builtin_return_address(0), __builtin_frame_address(0));
 }
 
+void check_barrier(unsigned threads) {
+    if (threads == worker->thread_count()) return;
+    Report report = worker->describe(Kind::divergent_barrier, __builtin_return_address(0));
+    std::snprintf(report.message, sizeof report.message,
+                  "waits for %u of the block's %u threads: a barrier of a part of a block is not emulated", threads,
+                  worker->thread_count());
+    worker->fail(report);
+}
+
 void warp_barrier(unsigned mask) {
     worker->warp_collective(mask, nullptr, nullptr, __builtin_return_address(0));
 }
@@ -734,6 +779,13 @@ void tile_collective(unsigned threads, void* payload, TileOperation operation) {
 unsigned active_mask(int site) { return worker->active_mask(site, __builtin_return_address(0)); }
 
 void yield() { worker->yield(); }
+
+void exit_thread() { worker->exit_thread(); }
+
+bool is_local(const void* address) {
+    const Stack& stack = worker->fiber()->stack;
+    return address >= stack.low && address < stack.high;
+}
 
 void async_copy(void* shared, const void* global, unsigned bytes, unsigned source_bytes) {
     AsyncCopy copy{(char*)shared, (const char*)global, bytes, source_bytes, 0, false};

@@ -98,6 +98,8 @@ public:
     void tile_collective(unsigned threads, void* payload, TileOperation operation, const void* caller);
     unsigned active_mask(int site, const void* caller);
     void yield();
+    // Ends the running thread where it is.
+    [[noreturn]] void exit_thread();
 
     void async_copy(const AsyncCopy& copy, const void* caller);
     void async_commit() { fiber_->committed_groups++; }
@@ -123,7 +125,7 @@ public:
     unsigned thread_count() const { return thread_count_; }
     const BlockView& block() const { return block_; }
     std::uint64_t block_number() const { return block_number_; }
-    char* static_shared() const { return static_shared_; }
+    char* static_shared() const { return block_.static_shared; }
 
 private:
     static void fiber_main();
@@ -133,6 +135,8 @@ private:
     void go_on();
     bool add_stack();
     void fill_shared_memory();
+    static char* map_dynamic_shared();
+    bool same_shared_addresses() const;
 
     Fiber* next_runnable();
     void make_current(Fiber& fiber);
@@ -152,13 +156,12 @@ private:
     Launch* launch_ = nullptr;
     BlockView block_{};
     std::uint64_t block_number_ = 0;
-    char* static_shared_ = nullptr;
     char* dynamic_end_ = nullptr;  // dynamic shared memory ends at a page that must not be touched
 
     std::unique_ptr<Fiber[]> fibers_;
     Warp warps_[max_threads / warp_size];
     unsigned thread_count_ = 0, live_threads_ = 0, waiting_at_barrier_ = 0;
-    unsigned ready_warps_ = 0, warp_turn_ = 0, lane_turn_ = 0;
+    unsigned ready_warps_ = 0, warp_turn_ = 0, lane_turn_ = 0, yields_ = 0;
     std::uint64_t random_ = 1;
     int yes_ = 0, no_ = 0;
     Vote vote_{};

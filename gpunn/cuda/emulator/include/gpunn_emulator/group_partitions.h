@@ -21,7 +21,7 @@ template <class Group> __forceinline__ coalesced_group by_label(const Group& gro
 // Parts are counted in the order of their first lanes.
 template <class Group, class T> __forceinline__ coalesced_group by_label(const Group& group, T label) {
     unsigned mask = lanes_of(group), part = __match_any_sync(mask, label), first = part & (0 - part);
-    unsigned firsts = __ballot_sync(mask, first == read_lanemask_eq());
+    unsigned firsts = __ballot_sync(mask, first == 1u << current.thread->lane);
     return group_maker::lanes(part, (unsigned)__popc(firsts & (first - 1)), (unsigned)__popc(firsts));
 }
 

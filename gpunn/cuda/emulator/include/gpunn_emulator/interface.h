@@ -9,13 +9,14 @@ namespace gpunn_emulator {
 struct ThreadView {
     uint3 index;
     unsigned lane;
+    mutable unsigned carry;  // the flag of PTX
 };
 
 struct BlockView {
     uint3 index;
     dim3 block_dim, grid_dim;
-    char* dynamic_shared;
-    size_t dynamic_shared_bytes;
+    char *static_shared, *dynamic_shared;
+    size_t static_shared_bytes, dynamic_shared_bytes;
 };
 
 struct Current {
@@ -49,6 +50,7 @@ struct Vote {
 // `site` numbers the places in the source: two threads are at the same barrier only if both that and the
 // calls that led there agree.
 GPUNN_ONE_CALL Vote block_barrier(int predicate, int site);
+void check_barrier(unsigned threads);  // ends the block if that is not all of it
 void warp_barrier(unsigned mask);
 void warp_collective(unsigned mask, void* payload, WarpOperation operation);
 // `threads` neighbours, a power of two of more than a warp. Without an operation it is their barrier.
@@ -56,7 +58,7 @@ void tile_collective(unsigned threads, void* payload, TileOperation operation);
 GPUNN_ONE_CALL unsigned active_mask(int site);
 void yield();
 
-// Asynchronous copies to shared memory; see ptx.h. The data arrives at the wait, and not before.
+// Asynchronous copies to shared memory; see ptx_instructions.h. The data arrives at the wait, and not before.
 void async_copy(void* shared, const void* global, unsigned bytes, unsigned source_bytes);
 // Any number of bytes, from anywhere to anywhere.
 void async_memory_copy(void* to, const void* from, size_t bytes);
@@ -89,6 +91,7 @@ void* surface_address(const char* function, unsigned long long surface, TextureS
 // names.
 void note_access(const void* address, size_t bytes, bool write, const void* caller);
 void note_atomic(const void* address, size_t bytes, const void* caller, bool reads = true);
+void note_strong(const void* address, size_t bytes, bool write, const void* caller);
 void note_missing_lane(unsigned lane, unsigned source, bool shifted);
 void note_compare_and_swap(const void* address, size_t bytes, const void* compare);
 void note_fence();
@@ -98,6 +101,8 @@ void note_matrix_row(const void* row);
 
 [[noreturn]] void assertion_failed(const char* expression, const char* file, int line);
 [[noreturn]] void trap();
+[[noreturn]] void exit_thread();
+bool is_local(const void* address);
 unsigned long long nanoseconds_now();
 
 }  // namespace gpunn_emulator

@@ -3,7 +3,7 @@
 
 namespace gpunn_emulator {
 
-inline unsigned rank_among(unsigned mask) { return (unsigned)__popc(mask & read_lanemask_lt()); }
+inline unsigned rank_among(unsigned mask) { return (unsigned)__popc(mask & ((1u << current.thread->lane) - 1)); }
 
 // Where there is no lane of that rank, one that does not take part: what is taken from it is undefined.
 inline unsigned lane_of_rank(unsigned mask, unsigned rank) {

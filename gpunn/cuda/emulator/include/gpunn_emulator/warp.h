@@ -207,15 +207,3 @@ GPUNN_WITHOUT_MASK(__ballot)
 GPUNN_WITHOUT_MASK(__any)
 GPUNN_WITHOUT_MASK(__all)
 #endif
-
-// The registers of PTX that kernels read, see ../../translation.py.
-namespace gpunn_emulator {
-
-inline unsigned read_laneid() { return current.thread->lane; }
-inline unsigned read_lanemask_eq() { return 1u << current.thread->lane; }
-inline unsigned read_lanemask_lt() { return read_lanemask_eq() - 1; }
-inline unsigned read_lanemask_le() { return read_lanemask_lt() | read_lanemask_eq(); }
-inline unsigned read_lanemask_gt() { return ~read_lanemask_le(); }
-inline unsigned read_lanemask_ge() { return ~read_lanemask_lt(); }
-
-}  // namespace gpunn_emulator

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from gpunn.plot.figure import COLOURS, STYLES, figure, save
-
-if TYPE_CHECKING:
-    from gpunn.cuda.emulator.counting import Count
+from gpunn.cuda.emulator import Count
+from gpunn.plot.figure import COLOURS, STYLES, Path, figure, save
 
 
-def draw(counted: Count, path: Path) -> None:
-    """Write the picture, a PNG file; raises PackageError where matplotlib is missing."""
+def roofline(counted: Count, path: Path) -> None:
+    """Draw what :func:`gpunn.cuda.count` has counted: a point for each kernel, under the rates of the card.
+
+    Kernels of which no operations are known have none. Raises PackageError where matplotlib is missing, FileError where
+    the PNG file cannot be written. Source: Williams, Waterman and Patterson 2009, "Roofline".
+    """
     page = figure(7, 5)
     axes = page.subplots()
     chip = counted.card

@@ -9,6 +9,13 @@ from gpunn.plot.figure import COLOURS, STYLES, Path, figure, save
 def roofline(counted: Count, path: Path) -> None:
     """Draw what :func:`gpunn.cuda.count` has counted: a point for each kernel, under the rates of the card.
 
+    >>> import tempfile, numpy as np
+    >>> from gpunn.cuda.emulator import RawKernel, count
+    >>> code = 'extern "C" __global__ void add_one(float* x) { x[threadIdx.x] += 1; }'
+    >>> with count("A100") as counted:
+    ...     RawKernel(code, "add_one", count=True)((1,), (32,), (np.zeros(32, np.float32),))
+    >>> roofline(counted, f"{tempfile.mkdtemp()}/roofline.png")
+
     Kernels of which no operations are known have none. Raises PackageError where matplotlib is missing, FileError where
     the PNG file cannot be written. Source: Williams, Waterman and Patterson 2009, "Roofline".
     """

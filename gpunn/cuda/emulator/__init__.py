@@ -4,9 +4,8 @@
 clang++ compiles the source; every CUDA thread of a block is a fiber, blocks spread over the cores. README.md in this
 folder is a complete example of a repository that tests its kernels so, and says what is covered.
 
-Inline PTX cannot be emulated. Asynchronous copies, ``ldmatrix`` and tensor cores can, through the functions of
-``kernels/ptx.cuh``: pass ``-I`` with :func:`gpunn.cuda.source.kernels_folder` and include it. What is copied arrives at
-the wait for it, so a missing wait shows; under checks it is reported.
+Inline PTX runs by a table of instructions; what is not in it is refused by name and line. What is copied asynchronously
+arrives at the wait for it, so a missing wait shows; under checks it is reported.
 
 With ``check=True`` a launch also looks for races, accesses out of bounds, reads of shared memory that nobody wrote,
 divergent barriers and more, and raises :class:`CheckError` with file, line, block and thread of each:

@@ -181,6 +181,14 @@ extern "C" __global__ void tensor(const unsigned short* x, float* y) {
   y[T] = d[0];
 }
 
+extern "C" __global__ void two_arrays(float* y) {
+  __shared__ float a[32], b[32];
+  a[T] = b[T] = T;
+  __syncwarp();
+  float* half = T < 16 ? a : b;
+  y[T] = half[T % 16];  // @halves
+}
+
 extern "C" __global__ void twice(const float* x, float* y, int n) {
   float sum = 0;
   for (int k = 0; k < 2; k++)
@@ -401,6 +409,11 @@ def test_copies_matrices_and_tensor_cores(counted):
     (product,) = (line for line in inside if line.operations)
     assert product.operations == {"16 bit": 2 * 16 * 8 * 16}
     assert kernel.times["16 bit"] == pytest.approx(4096 / 989.5e12 * 132)
+
+
+def test_shared_arrays_follow_each_other(counted):
+    lines, _ = counted("two_arrays", 1, 32, (floats(32),))
+    assert (lines["halves"].shared_loads, lines["halves"].wavefronts) == (1, 2)  # 128 bytes on: the same banks
 
 
 @pytest.mark.parametrize(("cache_bytes", "hits"), [(128 * 32, 0), (128 * 64, 64 * 4)])

@@ -116,14 +116,15 @@ _GCC_COUNT_FLAGS = (
     *("-fno-thread-jumps", "-fno-crossjumping", "-fno-reorder-blocks"),
 )
 # Clang takes structs apart as soon as it optimises, and leaves out blocks whose counts follow from others. Up to
-# version 14 it copies structs by memcpy, which no hook is told of.
+# version 14 it copies structs by memcpy, here and in check mode.
 _CLANG_COUNT_FLAGS = (
     "-O0",
     "-fsanitize-coverage=trace-pc,bb,no-prune",
     *("-mllvm", "-tsan-instrument-atomics=0"),
     *("-mllvm", "-tsan-instrument-read-before-write=1"),  # of x += 1
-    *("-Wl,--wrap=memcpy", "-Wl,--wrap=memmove", "-Wl,--wrap=memset"),
 )
+_CLANG_WRAPS = ("-Wl,--wrap=memcpy", "-Wl,--wrap=memmove", "-Wl,--wrap=memset")
+"""So that hooks are told of them, too."""
 
 # NVRTC options that mean nothing on a CPU.
 _IGNORED_OPTIONS = re.compile(
@@ -173,8 +174,7 @@ def load(
     """Compile ``code``, unless the cache has it, and load it."""
     compiler = host_compiler()
     runtime_path, runtime = load_runtime(compiler, check, count)
-    flags, includes = _user_flags(options)
-    flags += [f"-D__CUDA_ARCH__={arch}", *_mode_flags(compiler, check, count)]
+    flags, includes = _flags(compiler, options, check, arch, count)
     text = _marked(code, name_expressions, filename)
     preprocessed = None
     if includes:  # only the preprocessed text knows what was in the included files
@@ -211,8 +211,7 @@ def compile_library(
     """
     compiler = host_compiler()
     runtime_path, _ = load_runtime(compiler, check)
-    flags, includes = _user_flags(options)
-    flags += [f"-D__CUDA_ARCH__={arch}", *_mode_flags(compiler, check)]
+    flags, includes = _flags(compiler, options, check, arch)
     expanded = _preprocess(compiler, _marked(code, name_expressions, filename), [*headers, *flags, *includes], filename)
     return _compile_kernels(compiler, expanded, flags, runtime_path, filename, known, whole)
 
@@ -250,7 +249,15 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "LC_ALL": "C"}  # messages that can be parsed
 
 
-def _mode_flags(compiler: Compiler, check: bool, count: bool = False) -> list[str]:
+def _flags(
+    compiler: Compiler, options: Sequence[str], check: bool, arch: int, count: bool = False
+) -> tuple[list[str], list[str]]:
+    """All flags that a source is compiled with, and ``-I``."""
+    flags, includes = _user_flags(options)
+    return [*flags, f"-D__CUDA_ARCH__={arch}", *_mode_flags(compiler, check, count)], includes
+
+
+def _mode_flags(compiler: Compiler, check: bool, count: bool) -> list[str]:
     flags = [*_BASE_FLAGS, *([] if compiler.is_clang else _GCC_FLAGS)]
     if count:
         return [*flags, *_COUNT_FLAGS, *(_CLANG_COUNT_FLAGS if compiler.is_clang else _GCC_COUNT_FLAGS)]
@@ -364,6 +371,7 @@ def _compiled(
     translation.refuse(kernel_text)
     names = [*dict.fromkeys([*expressions, *translation.kernel_names(kernel_text)])]
     text = translation.lower(kernel_text) + _exports(names)
+    check = "-DGPUNN_EMULATOR_CHECK" in flags
     flags = [flag for flag in flags if not flag.startswith(("-D", "-U"))]  # macros are expanded
     flags.append(f"-ffile-prefix-map={INCLUDE}={HEADERS}")
     with tempfile.TemporaryDirectory() as folder:
@@ -372,9 +380,8 @@ def _compiled(
         more = [f"-fdebug-prefix-map={folder}=.", *(["-fwhole-program"] if whole and not compiler.is_clang else [])]
         # The default libraries would be those of the sanitizers too.
         libraries = [str(runtime), "-nodefaultlibs", "-lm", "-lc", "-lgcc", "-Wl,--no-undefined", "-o", str(library)]
-        check = "-fsanitize=thread" in flags
-        if check and compiler.is_clang:
-            libraries += [f"-Wl,--wrap={name}" for name in ("memcpy", "memmove", "memset")]
+        if compiler.is_clang and "-fsanitize=thread" in flags:
+            libraries += _CLANG_WRAPS
         command = [compiler.command, *flags, *more, "-x", "c++", "-"]
         command += ["-S", "-o", str(library.with_suffix(".s"))] if check else ["-shared", "-x", "none", *libraries]
 
@@ -464,10 +471,14 @@ class _AbsentHeader(CompileError):
 _REFERENCE = re.compile(r"'(?:texture|surface)' does not name a .*type|no template named '(?:texture|surface)'")
 
 
+def _is_own(file: str) -> bool:
+    return str(INCLUDE) not in file and file != _EXPORTS_FILE
+
+
 def _readable_errors(output: str, filename: str) -> str:
     """The first error of the user's own file, then the beginning of what the compiler wrote."""
     errors = [*_ERROR.finditer(output)]
-    own = [error for error in errors if str(INCLUDE) not in error["file"] and error["file"] != _EXPORTS_FILE]
+    own = [error for error in errors if _is_own(error["file"])]
     lines = [line for line in output.splitlines() if _EXPORTS_FILE not in line and "gpunn_call_" not in line]
     rest = "\n".join(lines[:20])
     if own:
@@ -475,11 +486,7 @@ def _readable_errors(output: str, filename: str) -> str:
         if _REFERENCE.search(text):
             text += ": references are not emulated, use cudaTextureObject_t or cudaSurfaceObject_t"
         return f"{own[0]['file']}:{own[0]['line']}: {text}\n{rest}"
-    asked = [
-        place
-        for place in _ASKED.finditer(output)
-        if str(INCLUDE) not in place["file"] and place["file"] != _EXPORTS_FILE
-    ]
+    asked = [place for place in _ASKED.finditer(output) if _is_own(place["file"])]
     if errors and asked:
         return f"{asked[0]['file']}:{asked[0]['line']}: {errors[0]['text']}\n{rest}"
     if exported := [error for error in errors if error["file"] == _EXPORTS_FILE]:

@@ -19,7 +19,7 @@ template <class T> GPUNN_UNWATCHED void shuffle_operation(void** payloads, unsig
         if (lanes >> shuffle->source & 1) shuffle->result = ((Shuffle<T>*)payloads[shuffle->source])->value;
         else {
 #ifdef GPUNN_EMULATOR_CHECK
-            note_missing_lane(lane, (unsigned)shuffle->source, shuffle->shifted);
+            note_missing_lane(lane, shuffle->source, shuffle->shifted);
 #endif
             __builtin_memset((void*)&shuffle->result, 0xff, sizeof(T));
         }

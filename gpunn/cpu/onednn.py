@@ -297,8 +297,7 @@ class Job:
                 fail(ShapeError, "oneDNN", f"an array must have {size} bytes", bytes=array.nbytes, shape=array.shape)
             set_handle(memory, _address(array, written))
         if self._bytes:
-            arena = _here.memory(self._bytes)
-            start = arena.ctypes.data
+            start, _keeping = _here.memory(self._bytes)
             for memory, offset in self._inner:
                 set_handle(memory, start + offset)
         for execute, primitive, pairs, count in self._steps:
@@ -332,20 +331,23 @@ class _Owned:
             getattr(self._library.c, f"dnnl_{kind}_destroy")(handle)
 
 
+_NO_MEMORY = 0, np.empty(0, np.uint8)
+
+
 class _Thread(threading.local):
     """What a thread keeps: its jobs, and its arena."""
 
     def __init__(self) -> None:
         self.jobs: OrderedDict[Hashable, Job | None] = OrderedDict()
-        self.arena = np.empty(0, np.uint8)
+        self.arena = _NO_MEMORY
 
-    def memory(self, size: int) -> Array:
-        """Memory of ``size`` bytes at least, which starts at a multiple of the alignment."""
-        if self.arena.size >= size:
+    def memory(self, size: int) -> tuple[int, Array]:
+        """Where memory of ``size`` bytes at least starts, at a multiple of the alignment; the array holds it."""
+        if self.arena[1].size >= size:
             return self.arena
         whole = np.empty(size + _ALIGNMENT, np.uint8)
         start = -whole.ctypes.data % _ALIGNMENT
-        new = whole[start : start + size]
+        new = whole.ctypes.data + start, whole[start : start + size]
         if size <= _KEPT_BYTES:
             self.arena = new
         return new
@@ -414,4 +416,4 @@ def release() -> None:
     >>> release()
     """
     _here.jobs.clear()
-    _here.arena = np.empty(0, np.uint8)
+    _here.arena = _NO_MEMORY

@@ -71,6 +71,7 @@ def _run(make: Any, plan: Plan, *arrays: Array) -> None:
     onednn.run(prod(plan.x_shape) * _NANOSECONDS, make, _settings(plan), *arrays)
 
 
+@lru_cache(4096)
 def _settings(plan: Plan) -> tuple[Any, ...]:
     """Planes are pooled each for itself: as those of one image, of which oneDNN takes sixteen at a time."""
     planes = prod(plan.x_shape[:2])

@@ -5,7 +5,7 @@ clang++ compiles the source; every CUDA thread of a block is a fiber, blocks spr
 folder is a complete example of a repository that tests its kernels so, and says what is covered.
 
 Inline PTX cannot be emulated. Asynchronous copies, ``ldmatrix`` and tensor cores can, through the functions of
-``kernels/ptx.cuh``: pass ``-I`` with :func:`gpunn.cuda.source.kernels_folder` and include it. What is copied arrives at
+``kernels/ptx.cuh``, and mbarriers, TMA and ``wgmma`` through ``kernels/hopper.cuh``: pass ``-I`` with :func:`gpunn.cuda.source.kernels_folder` and include it. What is copied arrives at
 the wait for it, so a missing wait shows; under checks it is reported.
 
 With ``check=True`` a launch also looks for races, accesses out of bounds, reads of shared memory that nobody wrote,
@@ -28,5 +28,6 @@ out-of-bounds shift.cu 2 (3, 0, 0)
 from gpunn.cuda.emulator.buffers import reachable
 from gpunn.cuda.emulator.module import RawKernel, RawModule
 from gpunn.cuda.emulator.report import CheckError, CheckWarning, Report
+from gpunn.cuda.emulator.tensor_maps import tensor_map
 
-__all__ = ["CheckError", "CheckWarning", "RawKernel", "RawModule", "Report", "reachable"]
+__all__ = ["CheckError", "CheckWarning", "RawKernel", "RawModule", "Report", "reachable", "tensor_map"]

@@ -75,12 +75,16 @@ class _Region:
 
 
 class Buffers:
-    """The copies for one launch: ``addresses`` to pass, ``raw`` for the runtime, and the way back."""
+    """The copies for one launch: ``addresses`` to pass, ``raw`` for the runtime, and the way back.
 
-    def __init__(self, arrays: Mapping[int, tuple[np.ndarray[Any, Any], bool]]) -> None:
-        self._regions = _merged(
-            [*((i, *each) for i, each in arrays.items()), *((-1, a, True) for a in _reachable.get())]
-        )
+    ``mapped`` are arrays of tensor maps, which are reached by the addresses in these.
+    """
+
+    def __init__(
+        self, arrays: Mapping[int, tuple[np.ndarray[Any, Any], bool]], mapped: Sequence[np.ndarray[Any, Any]] = ()
+    ) -> None:
+        in_place = [*_reachable.get(), *mapped]
+        self._regions = _merged([*((i, *each) for i, each in arrays.items()), *((-1, a, True) for a in in_place)])
         self.addresses: dict[int, int] = {}
         self.raw = (RawBuffer * len(self._regions))()
         for raw, region in zip(self.raw, self._regions, strict=True):
@@ -106,7 +110,7 @@ def _merged(arrays: Sequence[tuple[int, np.ndarray[Any, Any], bool]]) -> list[_R
     regions: list[_Region] = []
     for i, array, writes in sorted(arrays, key=lambda each: each[1].ctypes.data):
         begin = array.ctypes.data
-        end = begin + array.nbytes
+        end = begin + _extent(array)
         last = regions[-1] if regions else None
         if last and begin < last.end and array.nbytes:
             last.end = max(last.end, end)
@@ -116,6 +120,11 @@ def _merged(arrays: Sequence[tuple[int, np.ndarray[Any, Any], bool]]) -> list[_R
         else:
             regions.append(_Region(begin, end, i, writes, [(i, array)]))
     return regions
+
+
+def _extent(array: np.ndarray[Any, Any]) -> int:
+    """The bytes from the first to the last one: an array that is only mapped may be strided."""
+    return array.nbytes and array.itemsize + sum((n - 1) * s for n, s in zip(array.shape, array.strides, strict=True))
 
 
 def _copied(region: _Region) -> int:

@@ -16,6 +16,7 @@ from gpunn.cuda.emulator import build
 from gpunn.cuda.emulator.buffers import Buffers, RawBuffer
 from gpunn.cuda.emulator.report import CheckError, CheckWarning, RawReport, Report, readable
 from gpunn.cuda.emulator.symbols import variables
+from gpunn.cuda.emulator.tensor_maps import TENSOR_MAP_BYTES, TensorMap
 from gpunn.errors import ArgumentError, CompileError, LaunchError
 
 _DEFAULT_DYNAMIC_SHARED_BYTES = 48 * 1024
@@ -255,7 +256,7 @@ class RawKernel:
             for i, parameter in enumerate(self._parameters)
             if parameter.is_pointer and args[i] is not None
         }
-        buffers = Buffers(arrays)
+        buffers = Buffers(arrays, [value.array for value in args if isinstance(value, TensorMap)])
         for i, address in buffers.addresses.items():
             values[i] = address
         return buffers
@@ -367,6 +368,8 @@ class _Parameter:
         as_python = _bytes_of if any_kind else float if self.kind == "f" else self._same_bits
 
         def convert(kernel: str, i: int, value: Any) -> Any:
+            if isinstance(value, TensorMap) and any_kind and size == TENSOR_MAP_BYTES:
+                return value.content
             if type(value) is int and self._holds(value):
                 return self._same_bits(value)
             scalar = value if isinstance(value, np.generic) else _as_cupy_passes(value)

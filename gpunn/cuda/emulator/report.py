@@ -28,6 +28,7 @@ KINDS = (
     "trap",
     "fault",
     "resources",
+    "misuse",
 )
 
 # In the order of `enum class Harmless` in runtime/launch.h, from its second on.

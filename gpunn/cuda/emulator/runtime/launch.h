@@ -27,6 +27,7 @@ enum class Kind : int {
     trap,
     fault,
     resources,
+    misuse,
 };
 
 // Why a race changes nothing. The order of this list is that of report.HARMLESS.

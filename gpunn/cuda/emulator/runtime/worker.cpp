@@ -23,8 +23,16 @@ namespace {
 
 const std::size_t dynamic_shared_capacity = 256 * 1024;
 
-// CUDA promises 16; what is rounded up here goes unseen when a kernel runs past the end in fast mode.
-const std::size_t dynamic_shared_alignment = 128;
+// What is rounded up goes unseen when a kernel runs past the end in fast mode. A swizzle's pattern has 1024 bytes, where
+// a kernel has room for it.
+std::size_t dynamic_shared_alignment(std::size_t bytes) {
+    std::size_t alignment = 128;
+    while (alignment < 1024 && 2 * alignment <= bytes) alignment *= 2;
+    return alignment;
+}
+
+// After so many rounds nothing will happen any more, unless what a kernel does between its questions is an answer.
+const unsigned most_polls_in_vain = 100;
 
 unsigned bit(unsigned i) { return 1u << i; }
 
@@ -93,8 +101,8 @@ bool Worker::begin(Launch& launch, std::size_t expected_stacks) {
     current.block = &block_;
     lay_out_threads(dim3(request.block[0], request.block[1], request.block[2]));
     block_.grid_dim = dim3(request.grid[0], request.grid[1], request.grid[2]);
-    std::size_t rounded =
-        (request.dynamic_shared_bytes + dynamic_shared_alignment - 1) & ~(dynamic_shared_alignment - 1);
+    std::size_t alignment = dynamic_shared_alignment(request.dynamic_shared_bytes);
+    std::size_t rounded = (request.dynamic_shared_bytes + alignment - 1) & ~(alignment - 1);
     block_.dynamic_shared = dynamic_end_ - rounded;
     block_.dynamic_shared_bytes = request.dynamic_shared_bytes;
     TlsIndex index{request.library->shared_module, 0};
@@ -156,14 +164,24 @@ void Worker::start_block(std::uint64_t number) {
     for (unsigned w = 0; w * warp_size < thread_count_; w++) {
         unsigned lanes = thread_count_ - w * warp_size;
         unsigned mask = lanes >= warp_size ? ~0u : bit(lanes) - 1;
-        warps_[w] = Warp{mask, mask, 0, 0, 0};
+        warps_[w] = Warp{mask, mask, 0, 0, 0, 0, 0};
         ready_warps_ |= bit(w);
     }
     for (unsigned i = 0; i < thread_count_; i++) {
         fibers_[i].started = false;
         fibers_[i].copies.clear();
         fibers_[i].committed_groups = 0;
+        fibers_[i].mbarrier = nullptr;
+        fibers_[i].stores.clear();
+        fibers_[i].products.clear();
+        fibers_[i].arrived.clear();
+        fibers_[i].reads.clear();
+        fibers_[i].committed_stores = fibers_[i].committed_products = 0;
+        fibers_[i].has_fenced_registers = false;
     }
+    polls_in_vain_ = 0;
+    mbarriers_.clear();
+    loads_.clear();
     free_stacks_ = stacks_;
     // Seeded by the block's number, so that a shuffled launch does not depend on which worker runs which
     // block.
@@ -241,7 +259,11 @@ Fiber* Worker::next_runnable() {
         if (ready_warps_) {
             warp_turn_ = choose(ready_warps_, warp_turn_);
             lane_turn_ = launch_->request.order == (int)Order::forward ? 31 : 0;
-        } else if (live_threads_ == 0 || !release_barrier()) {
+        } else if (live_threads_ == 0) {
+            return nullptr;
+        } else if (waiting_at_barrier_ < live_threads_ && polls_in_vain_ < most_polls_in_vain && resume_pollers()) {
+            polls_in_vain_++;
+        } else if (!release_barrier()) {
             return nullptr;
         }
     }
@@ -310,6 +332,8 @@ void Worker::finish(Fiber& fiber) {
     warp.live &= ~bit(fiber.lane);
     warp.ready &= ~bit(fiber.lane);
     live_threads_--;
+    polls_in_vain_ = 0;
+    finish_stores(fiber);
     // Lanes may be waiting for this one, which will not come any more.
     for (unsigned waiting = warp.in_collective; waiting; waiting &= waiting - 1) {
         const Fiber& other = fibers_[first_fiber + first(waiting)];
@@ -331,6 +355,7 @@ void Worker::yield() {
     Fiber& fiber = *fiber_;
     // Another warp gets a turn too: the thread that this one waits for may be there.
     lane_turn_ = fiber.lane;
+    if (ready_warps_ == bit(fiber.warp) && warps_[fiber.warp].ready == bit(fiber.lane)) resume_pollers();
     unsigned others = ready_warps_ & ~bit(fiber.warp);
     if (others && !(warps_[fiber.warp].ready & ~bit(fiber.lane))) { warp_turn_ = choose(others, fiber.warp); }
     wait(fiber);
@@ -406,6 +431,7 @@ bool Worker::release_barrier() {
     vote_ = Vote{yes_ > 0, no_ == 0, yes_};
     yes_ = no_ = 0;
     waiting_at_barrier_ = 0;
+    polls_in_vain_ = 0;
     for (unsigned w = 0; w * warp_size < thread_count_; w++) {
         Warp& warp = warps_[w];
         warp.ready = warp.at_barrier;
@@ -444,24 +470,35 @@ bool Worker::same_barrier() {
 }
 
 Report Worker::describe_deadlock() {
-    unsigned at_barrier = 0, in_collective = 0;
-    const Fiber* example = nullptr;
+    unsigned at_barrier = 0, in_collective = 0, in_warpgroup = 0, polling = 0;
+    const Fiber *example = nullptr, *poller = nullptr;
     for (unsigned i = 0; i < thread_count_; i++) {
         const Fiber& fiber = fibers_[i];
         const Warp& warp = warps_[fiber.warp];
         bool collective = warp.in_collective >> fiber.lane & 1;
         at_barrier += warp.at_barrier >> fiber.lane & 1;
+        if (warp.polling >> fiber.lane & 1 && !polling++) poller = &fiber;
+        if (warp.in_warpgroup >> fiber.lane & 1 && !in_warpgroup++) example = example ? example : &fiber;
         // The lanes that hang in a collective are the better lead: the others wait for them.
         if (collective && !in_collective++) example = &fiber;
     }
+    if (poller) example = poller;
     for (unsigned i = 0; i < thread_count_ && !example; i++)
         if (warps_[i / warp_size].at_barrier >> (i % warp_size) & 1) example = &fibers_[i];
     fiber_ = const_cast<Fiber*>(example);
     Report report = describe(Kind::deadlock, example->caller);
-    std::snprintf(report.message, sizeof report.message,
-                  "no thread of the block can go on: %u wait at a block barrier, %u in a warp operation, %u "
-                  "have returned",
-                  at_barrier, in_collective, thread_count_ - live_threads_);
+    char more[160] = "";
+    if (polling || in_warpgroup)
+        std::snprintf(more, sizeof more, "%u for an mbarrier, %u in a warpgroup operation, ", polling, in_warpgroup);
+    int length = std::snprintf(report.message, sizeof report.message,
+                               "no thread of the block can go on: %u wait at a block barrier, %u in a warp operation, "
+                               "%s%u have returned",
+                               at_barrier, in_collective, more, thread_count_ - live_threads_);
+    if (poller && poller->mbarrier)
+        std::snprintf(report.message + length, sizeof report.message - length,
+                      "; this mbarrier lacks %u arrivals and %d bytes in its phase %llu, the awaited is %llu",
+                      poller->mbarrier->pending, poller->mbarrier->bytes, (unsigned long long)poller->mbarrier->phase,
+                      (unsigned long long)poller->mbarrier_phase);
     return report;
 }
 
@@ -508,6 +545,7 @@ bool Worker::try_collective(Warp& warp, unsigned first_fiber, const Fiber& askin
     if (asking.operation) asking.operation(payloads, lanes);
     warp.in_collective &= ~lanes;
     warp.ready |= lanes;
+    polls_in_vain_ = 0;
 #ifdef GPUNN_EMULATOR_CHECK
     if (!asking.operation) checker.warp_barrier(asking.warp, lanes);
 #endif

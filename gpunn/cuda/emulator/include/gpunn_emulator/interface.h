@@ -57,6 +57,41 @@ void async_commit();
 void async_wait(unsigned newest);
 void check_aligned(const void* address, unsigned bytes, const char* what);
 
+// Hopper's instructions; see hopper.h. Barriers, copies and tensor maps are given by their addresses.
+struct MbarrierArrival {
+    unsigned count;   // 0: none arrives
+    long long bytes;  // that copies are expected to bring, or have brought if it is negative
+    bool drops;       // what arrives is not expected in later phases
+};
+
+// D = A B + D of a warpgroup, as one thread gives it.
+struct WarpgroupProduct {
+    enum Type { f16, bf16, tf32 } type;
+    unsigned n;
+    float* const* d;  // n / 2
+    bool scale_d, negate_a, negate_b, transpose_a, transpose_b, a_in_registers;
+    unsigned a[4];
+    unsigned long long a_matrix, b_matrix;  // descriptors
+};
+
+unsigned shared_address(const void* address);
+void* shared_pointer(unsigned address);
+void mbarrier_init(void* barrier, unsigned count);
+void mbarrier_inval(void* barrier);
+unsigned long long mbarrier_arrive(void* barrier, const MbarrierArrival& arrival);
+bool mbarrier_wait(void* barrier, unsigned long long state, bool is_parity);
+void fence_proxy(bool of_inits_only);
+void bulk_load(void* shared, const void* global, unsigned bytes, void* barrier);
+void bulk_store(void* global, const void* shared, unsigned bytes);
+void tensor_load(void* shared, const void* map, unsigned rank, const int* coordinates, void* barrier);
+void tensor_store(const void* map, unsigned rank, const int* coordinates, const void* shared);
+void bulk_commit();
+void bulk_wait(unsigned newest, bool of_reads);
+void warpgroup_fence();
+void warpgroup_commit();
+void warpgroup_wait(unsigned newest);
+void warpgroup_product(WarpgroupProduct& product);
+
 // Accesses that the compiler does not report by itself. `caller` is the address in the kernel that a report
 // names.
 void note_access(const void* address, size_t bytes, bool write, const void* caller);

@@ -164,3 +164,391 @@ def test_a_poll_lets_others_run_that_sleep(mbarriers):
         y = np.zeros(1, i32)
         launch(module, "polls", 1, 2, y)
         assert y[0] == 7
+
+
+# --- bulk copies ------------------------------------------------------------------------------------------------------
+
+COPIES = r"""
+#include "hopper.cuh"
+typedef unsigned long long u64;
+
+// Two copies complete one phase; what the target holds before the wait goes to y as well.
+extern "C" __global__ void load_two(const unsigned* x, unsigned* y, unsigned* before, int bytes) {
+    __shared__ u64 b;
+    extern __shared__ __align__(128) unsigned s[];
+    const int t = threadIdx.x, n = bytes / 4;
+    if (t == 0) {
+        mbarrier_init(&b, 1);
+        fence_mbarrier_init();
+    }
+    __syncthreads();
+    if (t == 0) {
+        mbarrier_arrive_expect_tx(&b, 2 * bytes);
+        bulk_load(s, x, bytes, &b);
+        bulk_load(s + n, x + n, bytes, &b);
+    }
+    if (before) before[t] = s[t];
+    mbarrier_wait_parity(&b, 0);
+    for (int i = t; i < 2 * n; i += blockDim.x) y[i] = s[i];
+}
+
+// x to shared memory by plain stores, from there to y in two groups.
+extern "C" __global__ void store_two(const unsigned* x, unsigned* y, int bytes) {
+    extern __shared__ __align__(128) unsigned s[];
+    const int t = threadIdx.x, n = bytes / 4;
+    for (int i = t; i < 2 * n; i += blockDim.x) s[i] = x[i];
+    fence_proxy_async();
+    __syncthreads();
+    if (t == 0) {
+        bulk_store(y, s, bytes);
+        bulk_commit();
+        bulk_store(y + n, s + n, bytes);
+        bulk_commit();
+        bulk_wait_read<1>();
+        for (int i = 0; i < n; i++) s[i] = 0;  // the first group has been read
+        bulk_wait<0>();
+    }
+}
+
+// A box to shared memory, and its bytes to y as they lie there.
+template <int RANK> __device__ void load_box(const CUtensorMap& map, const int* at, unsigned* y, int bytes) {
+    __shared__ u64 b;
+    extern __shared__ __align__(1024) unsigned s[];
+    if (threadIdx.x == 0) {
+        mbarrier_init(&b, 1);
+        fence_mbarrier_init();
+        int place[RANK];
+        for (int i = 0; i < RANK; i++) place[i] = at[i];
+        tensor_prefetch(&map);
+        mbarrier_arrive_expect_tx(&b, bytes);
+        tensor_load(s, &map, place, &b);
+    }
+    __syncthreads();
+    mbarrier_wait_parity(&b, 0);
+    for (int i = threadIdx.x; i < bytes / 4; i += blockDim.x) y[i] = s[i];
+}
+
+// y, as it is to lie in shared memory, to the box of the tensor.
+template <int RANK> __device__ void store_box(const CUtensorMap& map, const int* at, const unsigned* y, int bytes) {
+    extern __shared__ __align__(1024) unsigned s[];
+    for (int i = threadIdx.x; i < bytes / 4; i += blockDim.x) s[i] = y[i];
+    fence_proxy_async();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        int place[RANK];
+        for (int i = 0; i < RANK; i++) place[i] = at[i];
+        tensor_store(&map, place, s);
+        bulk_commit();
+        bulk_wait_read<0>();
+    }
+}
+
+#define BOXES(RANK)                                                                                                \
+    extern "C" __global__ void load_##RANK(const __grid_constant__ CUtensorMap map, const int* at, unsigned* y,   \
+                                           int bytes) { load_box<RANK>(map, at, y, bytes); }                      \
+    extern "C" __global__ void store_##RANK(const __grid_constant__ CUtensorMap map, const int* at,               \
+                                            const unsigned* y, int bytes) { store_box<RANK>(map, at, y, bytes); }
+BOXES(1)
+BOXES(2)
+BOXES(3)
+BOXES(4)
+BOXES(5)
+"""
+
+
+@pytest.fixture(scope="module", params=[0, 1], ids=["check", "fast"])
+def copies(request):
+    return modules(COPIES, checked=not request.param)
+
+
+def test_bulk_loads_arrive_at_the_wait(copies, rng):
+    x = rng.integers(0, 2**32, 96, dtype=u32)
+    for module in copies:
+        y, before = np.zeros(96, u32), np.zeros(32, u32)
+        checked = module._check
+        launch(module, "load_two", 1, 32, x, y, None if checked else before, i32(192), shared=384)
+        np.testing.assert_array_equal(y, x)
+        if not checked:
+            assert before[0] == 0xFFFFFFFF  # of the thread that has started the copies and not waited yet
+
+
+def test_bulk_stores(copies, rng):
+    x = rng.integers(0, 2**32, 96, dtype=u32)
+    for module in copies:
+        y = np.zeros(96, u32)
+        launch(module, "store_two", 1, 32, x, y, i32(192), shared=384)
+        np.testing.assert_array_equal(y, x)
+
+
+def expected_box(x, box, at, steps, fill):
+    """The box at `at` (NumPy's order), element by element."""
+    counts = [-(-n // s) for n, s in zip(box, steps, strict=True)]
+    counts[-1] = box[-1]
+    out = np.full(counts, fill, x.dtype)
+    for index in np.ndindex(*counts):
+        place = tuple(a + i * s for a, i, s in zip(at, index, (*steps[:-1], 1), strict=True))
+        if all(0 <= p < n for p, n in zip(place, x.shape, strict=True)):
+            out[index] = x[place]
+    return out
+
+
+def swizzle_rows(rows, width):
+    """Rows of `width` bytes as they lie: 16-byte pieces of a row change places, row by row as PTX's tables have it."""
+    if not width:
+        return rows
+    pieces = rows.reshape(-1, width // 16, 16)
+    out = np.empty_like(pieces)
+    for row in range(len(pieces)):
+        turn = row // (128 // width) % (width // 16)
+        for piece in range(width // 16):
+            out[row, piece ^ turn] = pieces[row, piece]
+    return out.reshape(rows.shape)
+
+
+BOXES = {
+    "1-D": ((40,), (16,), (32,), None, 0, f32),
+    "1-D before": ((40,), (16,), (-4,), None, 0, f32),
+    "2-D bytes": ((20, 48), (9, 32), (13, 20), None, 0, np.uint8),
+    "2-D 32 B": ((20, 48), (17, 16), (-3, 5), None, 32, np.float16),
+    "2-D 64 B": ((20, 48), (19, 32), (1, -7), None, 64, np.float16),
+    "2-D 128 B": ((20, 72), (20, 64), (-1, 11), None, 128, np.float16),
+    "2-D 128 B doubles": ((20, 18), (16, 16), (5, 3), None, 128, f64),
+    "3-D": ((4, 5, 12), (2, 3, 8), (3, 3, 6), None, 0, f32),
+    "3-D strides": ((9, 10, 12), (5, 6, 8), (2, -2, 6), (2, 3, 5), 32, f32),
+    "4-D": ((3, 4, 5, 8), (2, 3, 2, 4), (-1, 2, 4, 5), None, 0, i32),
+    "5-D": ((2, 3, 2, 4, 8), (2, 2, 2, 3, 8), (1, -1, 0, 2, 4), None, 32, f32),
+    "5-D far": ((2, 3, 2, 4, 8), (2, 2, 2, 3, 8), (0, 0, 0, 0, -100), None, 32, f32),
+}
+
+
+@pytest.mark.parametrize("case", BOXES)
+def test_boxes_of_tensors(copies, case, rng):
+    shape, box, at, steps, swizzle, dtype = BOXES[case]
+    x = rng.integers(1, 100, shape).astype(dtype)
+    steps = steps or (1,) * len(shape)
+    fill = "nan" if np.dtype(dtype).kind == "f" else "zeros"
+    value = np.nan if fill == "nan" else 0
+    if swizzle:
+        assert box[-1] * x.itemsize == swizzle
+    expected = expected_box(x, box, at, steps, value)
+    laid = swizzle_rows(expected.reshape(-1, expected.shape[-1]).view(np.uint8), swizzle)
+    # Padding of rows, so that they lie apart.
+    wide = np.zeros((*shape[:-1], -(-shape[-1] * x.itemsize // 16) * 16 // x.itemsize + 16), dtype)
+    wide[..., : shape[-1]] = x
+    strided = wide[..., : shape[-1]] if len(shape) > 1 else x
+    place = np.array(at[::-1], i32)
+    for module in copies[:6]:
+        y = np.zeros(laid.size // 4, u32)
+        mapped = tensor_map(strided, box, swizzle=swizzle, element_strides=steps, fill=fill)
+        launch(module, f"load_{len(shape)}", 1, 32, mapped, place, y, i32(laid.size), shared=laid.size)
+        found = swizzle_rows(y.view(np.uint8).reshape(laid.shape), swizzle).reshape(-1).view(dtype)
+        np.testing.assert_array_equal(found, expected.reshape(-1))
+
+        # The same box back, into a tensor of nothing: what lies outside is dropped.
+        target = np.zeros_like(wide)
+        view = target[..., : shape[-1]] if len(shape) > 1 else np.zeros_like(x)
+        mapped = tensor_map(view, box, swizzle=swizzle, element_strides=steps)
+        launch(module, f"store_{len(shape)}", 1, 32, mapped, place, y, i32(laid.size), shared=laid.size)
+        inside = np.zeros(shape, bool)
+        counts = [-(-n // s) for n, s in zip(box, steps, strict=True)][:-1]
+        for index in np.ndindex(*counts, box[-1]):
+            spot = tuple(a + i * s for a, i, s in zip(at, index, (*steps[:-1], 1), strict=True))
+            if all(0 <= p < n for p, n in zip(spot, shape, strict=True)):
+                inside[spot] = True
+        np.testing.assert_array_equal(view, np.where(inside, x, 0))
+
+
+# --- products of warpgroups -------------------------------------------------------------------------------------------
+
+PRODUCTS = r"""
+#include "hopper.cuh"
+
+// The image goes to shared memory, and each of `steps` products begins so many bytes after the one before.
+#define IN_SHARED                                                         \
+    extern __shared__ __align__(1024) unsigned s[];                       \
+    for (int i = threadIdx.x; i < bytes / 4; i += 128) s[i] = image[i];   \
+    fence_proxy_async();                                                  \
+    __syncthreads();                                                      \
+    const char* memory = (const char*)s;                                  \
+    const auto b = wgmma_matrix(memory + at[4], at[5], at[6], at[7], at[8]);
+
+#define SUMS(N)                                                           \
+    float d[N / 2];                                                       \
+    for (int i = 0; i < N / 2; i++) d[i] = y[threadIdx.x * (N / 2) + i];  \
+    wgmma_fence();
+
+#define RESULT(N)                                                         \
+    wgmma_commit();                                                       \
+    wgmma_wait<0>();                                                      \
+    for (int i = 0; i < N / 2; i++) y[threadIdx.x * (N / 2) + i] = d[i];
+
+#define BY_MATRIX(NAME, N, PRODUCT, ...)                                                                          \
+    extern "C" __global__ void __launch_bounds__(128)                                                             \
+    NAME(const unsigned* image, const int* at, float* y, int bytes, int steps, int step_a, int step_b, int keep) { \
+        IN_SHARED                                                                                                 \
+        const auto a = wgmma_matrix(memory + at[0], at[1], at[2], at[3], at[8]);                                  \
+        SUMS(N)                                                                                                   \
+        for (int k = 0; k < steps; k++)                                                                           \
+            PRODUCT<__VA_ARGS__>(d, a + k * (step_a >> 4), b + k * (step_b >> 4), k || keep);                     \
+        RESULT(N)                                                                                                 \
+    }
+#define BY_REGISTERS(NAME, N, PRODUCT, ...)                                                                       \
+    extern "C" __global__ void __launch_bounds__(128)                                                             \
+    NAME(const unsigned* image, const int* at, float* y, int bytes, const unsigned* in) {                         \
+        IN_SHARED                                                                                                 \
+        unsigned a[4];                                                                                            \
+        for (int i = 0; i < 4; i++) a[i] = in[threadIdx.x * 4 + i];                                               \
+        SUMS(N)                                                                                                   \
+        PRODUCT<__VA_ARGS__>(d, a, b);                                                                            \
+        RESULT(N)                                                                                                 \
+    }
+
+BY_MATRIX(bf16_8, 8, wgmma_bf16, 1, 1)
+BY_MATRIX(bf16_16, 16, wgmma_bf16, 1, 1)
+BY_MATRIX(bf16_32, 32, wgmma_bf16, 1, 1)
+BY_MATRIX(bf16_64, 64, wgmma_bf16, 1, 1)
+BY_MATRIX(bf16_96, 96, wgmma_bf16, 1, 1)
+BY_MATRIX(bf16_128, 128, wgmma_bf16, 1, 1)
+BY_MATRIX(bf16_192, 192, wgmma_bf16, 1, 1)
+BY_MATRIX(bf16_256, 256, wgmma_bf16, 1, 1)
+BY_MATRIX(f16_00, 64, wgmma_f16, 1, -1, 0, 0)
+BY_MATRIX(f16_01, 64, wgmma_f16, -1, 1, 0, 1)
+BY_MATRIX(f16_10, 64, wgmma_f16, 1, 1, 1, 0)
+BY_MATRIX(f16_11, 64, wgmma_f16, -1, -1, 1, 1)
+BY_MATRIX(tf32_32, 32, wgmma_tf32, -1, 1)
+BY_REGISTERS(bf16_registers, 32, wgmma_bf16, -1, 1, 1)
+BY_REGISTERS(f16_registers, 32, wgmma_f16, 1, 1)
+BY_REGISTERS(tf32_registers, 16, wgmma_tf32, 1, -1)
+"""
+
+
+@pytest.fixture(scope="module", params=[0, 1], ids=["check", "fast"])
+def products(request):
+    return modules(PRODUCTS, checked=not request.param)
+
+
+def layout_offset(coordinates, shape, strides):
+    """Of a layout as CuTe writes it: the digits of each coordinate, the fastest first, times their strides."""
+    offset = 0
+    for coordinate, sizes, steps in zip(coordinates, shape, strides, strict=True):
+        for size, step in zip(sizes, steps, strict=True):
+            offset += coordinate % size * step
+            coordinate //= size
+    return offset
+
+
+def lay_out(image, matrix, start, swizzle, leading, stride, transposed, base=0):
+    """Put a matrix (M or N x K, its elements' bits) into the image by the canonical layouts of the PTX manual."""
+    item = matrix.itemsize
+    t, wide, big = 16 // item, max(swizzle // 16, 1), 1 << 10
+    lbo, sbo = leading // item, stride // item
+    if transposed and not swizzle:
+        shape, strides = ((t, 1, big), (8, big)), ((1, t, sbo), (t, lbo))
+    elif transposed:
+        shape, strides = ((t, wide, big), (8, big)), ((1, t, lbo), (wide * t, sbo))
+    elif not swizzle:
+        shape, strides = ((8, big), (t, big)), ((t, sbo), (1, lbo))
+    else:
+        shape, strides = ((8, big), (t, big)), ((wide * t, sbo), (1, t))
+    for index in np.ndindex(*matrix.shape):
+        byte = layout_offset(index, shape, strides) * item
+        if swizzle:  # the address relative to where the pattern began
+            piece, within = divmod(byte, 16)
+            byte = (piece ^ (piece // 8 % wide)) * 16 + within
+        spot = image[start + byte : start + byte + item]
+        assert (spot == 0xEE).all(), "two elements at one place"
+        spot[:] = np.frombuffer(matrix[index].tobytes(), np.uint8)
+
+
+def bits_of(x, kind):
+    """Of numbers that every kind holds exactly."""
+    if kind == "f16":
+        return x.astype(np.float16).view(u16)
+    return x.astype(f32).view(u32) if kind == "tf32" else (x.astype(f32).view(u32) >> 16).astype(u16)
+
+
+def fragment(d):
+    """What the 128 threads hold of D (64 x N)."""
+    n = d.shape[1]
+    held = np.empty((128, n // 2), d.dtype)
+    for thread, j, h, i in itertools.product(range(128), range(n // 8), range(2), range(2)):
+        warp, g, t = thread // 32, thread % 32 // 4, thread % 4
+        held[thread, 4 * j + 2 * h + i] = d[16 * warp + g + 8 * h, 8 * j + 2 * t + i]
+    return held
+
+
+def small_numbers(rng, *shape):
+    return rng.integers(-8, 9, shape).astype(f32)
+
+
+def strides_of(swizzle, transposed, rows, depth, item):
+    """Leading and stride offsets of dense layouts, with a gap that tells them apart."""
+    if not swizzle:  # pieces of 8 x 16 bytes; the first of the two runs fastest
+        return (128 + 16, 2 * (128 + 16)) if not transposed else ((rows * item // 16) * 144, 144)
+    if not transposed:
+        return 0, 8 * swizzle
+    blocks = -(-rows * item // swizzle)
+    return 8 * swizzle, 8 * swizzle * blocks
+
+
+@pytest.mark.parametrize("swizzle", [0, 32, 64, 128])
+@pytest.mark.parametrize(("name", "n", "transposed", "signs"), [
+    ("f16_00", 64, (0, 0), -1), ("f16_01", 64, (0, 1), -1), ("f16_10", 64, (1, 0), 1), ("f16_11", 64, (1, 1), 1),
+    ("tf32_32", 32, (0, 0), -1), ("bf16_32", 32, (0, 0), 1),
+])  # fmt: skip
+def test_wgmma_of_each_layout(products, name, n, transposed, signs, swizzle, rng):
+    kind = name.split("_")[0]
+    depth = 8 if kind == "tf32" else 16
+    item = 4 if kind == "tf32" else 2
+    a, b, d = small_numbers(rng, 64, depth), small_numbers(rng, n, depth), small_numbers(rng, 64, n)
+    strides = [strides_of(swizzle, tr, rows, depth, item) for tr, rows in zip(transposed, (64, n), strict=True)]
+    image = np.full(48 << 10, 0xEE, np.uint8)
+    b_start = 24 << 10
+    for matrix, start, (leading, stride), tr in ((a, 0, strides[0], transposed[0]), (b, b_start, strides[1], transposed[1])):
+        lay_out(image, bits_of(matrix, kind), start, swizzle, leading, stride, tr)
+    at = np.array([0, *strides[0], swizzle, b_start, *strides[1], swizzle, 0], i32)
+    for keep in (0, 1):
+        expected = fragment(signs * (a @ b.T) + keep * d)
+        for module in products[: 20 if keep else 1]:
+            y = fragment(d)
+            args = (image.view(u32), at, y, i32(image.size), i32(1), i32(0), i32(0), i32(keep))
+            launch(module, name, 1, 128, *args, shared=image.size)
+            np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize("n", [8, 16, 32, 64, 96, 128, 192, 256])
+@pytest.mark.parametrize("base", [0, 3])
+def test_wgmma_of_each_width_over_64_terms(products, n, base, rng):
+    """Rows of 128 bytes, swizzled, of which each product takes the next 32; the pattern may begin anywhere."""
+    a, b = small_numbers(rng, 64, 64), small_numbers(rng, n, 64)
+    image = np.full(48 << 10, 0xEE, np.uint8)
+    begin, b_start = base * 128, (8 << 10) + 1024 + base * 128
+    lay_out(image, bits_of(a, "bf16"), begin, 128, 0, 1024, False)
+    lay_out(image, bits_of(b, "bf16"), b_start, 128, 0, 1024, False)
+    at = np.array([begin, 0, 1024, 128, b_start, 0, 1024, 128, base], i32)
+    y = np.full((128, n // 2), np.nan, f32)
+    args = (image.view(u32), at, y, i32(image.size), i32(4), i32(32), i32(32), i32(0))
+    launch(products[-1], f"bf16_{n}", 1, 128, *args, shared=image.size)
+    np.testing.assert_array_equal(y, fragment(a @ b.T))
+
+
+@pytest.mark.parametrize(("name", "n", "transposed", "sign"), [
+    ("bf16_registers", 32, 1, -1), ("f16_registers", 32, 0, 1), ("tf32_registers", 16, 0, -1),
+])  # fmt: skip
+def test_wgmma_with_a_in_registers(products, name, n, transposed, sign, rng):
+    kind = name.split("_")[0]
+    depth, item, each = (8, 4, 1) if kind == "tf32" else (16, 2, 2)
+    a, b, d = small_numbers(rng, 64, depth), small_numbers(rng, n, depth), small_numbers(rng, 64, n)
+    image = np.full(8 << 10, 0xEE, np.uint8)
+    leading, stride = strides_of(64, transposed, n, depth, item)
+    lay_out(image, bits_of(b, kind), 0, 64, leading, stride, transposed)
+    held = np.zeros((128, 4, each), bits_of(a, kind).dtype)
+    for thread, r, i in itertools.product(range(128), range(4), range(each)):
+        warp, g, t = thread // 32, thread % 32 // 4, thread % 4
+        held[thread, r, i] = bits_of(a, kind)[16 * warp + g + r % 2 * 8, each * t + i + r // 2 * depth // 2]
+    at = np.array([0, 0, 0, 0, 0, leading, stride, 64, 0], i32)
+    for module in products:
+        y = fragment(d)
+        args = (image.view(u32), at, y, i32(image.size), held.reshape(128, -1).view(u32))
+        launch(module, name, 1, 128, *args, shared=image.size)
+        np.testing.assert_array_equal(y, fragment(sign * (a @ b.T) + d))

@@ -14,7 +14,7 @@ from gpunn.errors import ArgumentError, check
 TENSOR_MAP_BYTES = 128
 
 # `struct TensorMap` of runtime/worker.h.
-_FORMAT = "=QQ4Q5I5H5BBBBxxH"
+_FORMAT = "=QQ4Q5I5H5BBBBH"
 _MAGIC = 0x70616D726F736E74
 
 _MOST_DIMENSIONS = 5

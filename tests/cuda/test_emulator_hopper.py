@@ -552,3 +552,69 @@ def test_wgmma_with_a_in_registers(products, name, n, transposed, sign, rng):
         args = (image.view(u32), at, y, i32(image.size), held.reshape(128, -1).view(u32))
         launch(module, name, 1, 128, *args, shared=image.size)
         np.testing.assert_array_equal(y, fragment(sign * (a @ b.T) + d))
+
+
+# --- a convolution: tensor maps, a ring of mbarriers and wgmma together -----------------------------------------------
+
+CONV = (source.kernels_folder() / "conv_hopper.cuh").read_text()
+
+
+def bfloat16(x):
+    """The bits of x rounded to nearest even."""
+    bits = x.astype(f32).view(u32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(u16)
+
+
+def convolution(module, x, w, b, stride, padding):
+    """y by the kernel, from NHWC and KRSC, of which the channels are a multiple of 8."""
+    (n, h, wide, c), (k, kh, kw, _) = x.shape, w.shape
+    (sh, sw), (ph, pw) = stride, padding
+    oh, ow = (h + 2 * ph - kh) // sh + 1, (wide + 2 * pw - kw) // sw + 1
+    y = np.full((n, oh, ow, k), np.nan, f32)
+    pixels = tensor_map(bfloat16(x), (1, 8 * sh, 8 * sw, 64), swizzle=128, element_strides=(1, sh, sw, 1))
+    filters = tensor_map(bfloat16(w).reshape(k, kh * kw, c), (64, 1, 64), swizzle=128)
+    size = np.array([c, k, kh, kw, oh, ow, sh, sw, ph, pw], i32).view("V40")[0]
+    kernel = module.get_function("conv_hopper_forward")
+    kernel.max_dynamic_shared_size_bytes = 6 * 64 * 128
+    grid = (n * -(-oh // 8) * -(-ow // 8), -(-k // 64))
+    kernel(grid, (160,), (pixels, filters, b, y, size), shared_mem=6 * 64 * 128)
+    return y
+
+
+def exact_convolution(x, w, b, stride, padding):
+    (sh, sw), (ph, pw) = stride, padding
+    padded = np.pad(x.astype(f64), ((0, 0), (ph, ph), (pw, pw), (0, 0)))
+    kh, kw = w.shape[1:3]
+    oh, ow = (padded.shape[1] - kh) // sh + 1, (padded.shape[2] - kw) // sw + 1
+    y = np.zeros((len(x), oh, ow, len(w))) + b
+    for r, s in itertools.product(range(kh), range(kw)):
+        part = padded[:, r : r + sh * (oh - 1) + 1 : sh, s : s + sw * (ow - 1) + 1 : sw]
+        y += part @ w[:, r, s].astype(f64).T
+    return y
+
+
+@pytest.fixture(scope="module", params=[0, 1], ids=["check", "fast"])
+def conv(request):
+    return modules(CONV, checked=not request.param)
+
+
+CONVOLUTIONS = [
+    ((2, 9, 7, 8), (5, 3, 3), (1, 1), (1, 1)),
+    ((1, 13, 19, 72), (70, 3, 2), (2, 1), (1, 0)),
+    ((1, 11, 11, 16), (3, 5, 5), (2, 3), (2, 2)),
+]
+
+
+@pytest.mark.parametrize(("image", "window", "stride", "padding"), CONVOLUTIONS)
+def test_a_convolution(conv, image, window, stride, padding, rng):
+    x = rng.standard_normal(image).astype(f32)
+    w = rng.standard_normal((*window, image[-1])).astype(f32)
+    b = rng.standard_normal(window[0]).astype(f32)
+    exact = exact_convolution(x, w, b, stride, padding)
+    first = convolution(conv[0], x, w, b, stride, padding)
+    # Both operands are rounded to 8 bits, so a product errs by 2**-8 of itself at most.
+    scale = exact_convolution(np.abs(x), np.abs(w), np.abs(b), stride, padding)
+    assert (np.abs(first - exact) <= 2**-8 * scale * 1.01).all()
+    assert np.abs(first - exact).max() > 0
+    for module in conv[1:] if image[-1] == 8 else conv[-3:]:
+        np.testing.assert_array_equal(convolution(module, x, w, b, stride, padding), first)

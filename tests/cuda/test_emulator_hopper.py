@@ -618,3 +618,114 @@ def test_a_convolution(conv, image, window, stride, padding, rng):
     assert np.abs(first - exact).max() > 0
     for module in conv[1:] if image[-1] == 8 else conv[-3:]:
         np.testing.assert_array_equal(convolution(module, x, w, b, stride, padding), first)
+
+
+def changed(code, old, new):
+    assert code.count(old) == 1, (old, code.count(old))
+    return code.replace(old, new)
+
+
+FREE = "if (step && threadIdx.x == 0) mbarrier_arrive(&empty[(step - 1) % STAGES])"
+# What is changed, the lines that are told of (the text that they begin with), and how.
+MISTAKES = {
+    "no wait for full": (
+        ("mbarrier_wait_parity(&full[place], step / STAGES & 1);", ""),
+        ("race", "for (int i = 0; i < DEPTH", "the target of an asynchronous copy at line .* which has not waited for it"),
+    ),
+    "wrong parity of full": (
+        ("&full[place], step / STAGES & 1)", "&full[place], (step / STAGES & 1) ^ 1)"),
+        ("race", "for (int i = 0; i < DEPTH", "the target of an asynchronous copy"),
+    ),
+    "wrong parity of empty": (
+        ("(step / STAGES & 1) ^ 1)", "step / STAGES & 1)"),
+        ("deadlock", "mbarrier_wait_parity(&empty", "phase 0 of an mbarrier, of parity 0, which lacks 1 arrivals of 1 and 0 bytes"),
+    ),
+    "no wait for empty": (
+        ("mbarrier_wait_parity(&empty[place], (step / STAGES & 1) ^ 1);", ""),
+        ("misuse", "mbarrier_arrive_expect_tx", "1 arrive at an mbarrier whose phase lacks 0 arrivals"),
+    ),
+    "too many bytes": (
+        ("2 * BOX);\n      const", "3 * BOX);\n      const"),
+        ("deadlock", "mbarrier_wait_parity(&full", "lacks 0 arrivals of 1 and 8192 bytes"),
+    ),
+    "too few bytes": (
+        ("2 * BOX);\n      const", "BOX);\n      const"),
+        ("race", "for (int i = 0; i < DEPTH", "the target of an asynchronous copy"),
+    ),
+    "no fence of the mbarriers": (
+        ("    fence_mbarrier_init();", ""),
+        ("race", "tensor_load(boxes + 2", "with no fence.mbarrier_init"),
+    ),
+    "no block barrier": (
+        ("  __syncthreads();", ""),
+        ("race", "mbarrier_wait_parity(&empty", "written at line .* with no barrier between"),
+    ),
+    "no fence of the registers": (
+        ("  wgmma_fence();", ""),
+        ("race", "for (int i = 0; i < DEPTH", "no wgmma.fence between"),
+    ),
+    "no last wait": (
+        ("  wgmma_wait<0>();", ""),
+        ("race", "for (int i = 0; i < DEPTH", "returns while wgmma is under way"),
+    ),
+    "no commit": (
+        ("    wgmma_commit();", ""),
+        ("race", "for (int i = 0; i < DEPTH", "returns while wgmma is under way"),
+    ),
+    "freed too early": (
+        (FREE, "if (threadIdx.x == 0) mbarrier_arrive(&empty[place])"),
+        ("race", "tensor_load(boxes + 2", "read at line .* by wgmma, for which nobody has waited in between"),
+    ),
+    "never freed": (
+        (FREE, ""),
+        ("deadlock", "mbarrier_wait_parity(&empty", "phase 0 of an mbarrier, of parity 0, which lacks 1 arrivals of 1"),
+    ),
+    "a wait for too little": (
+        ("wgmma_wait<1>", "wgmma_wait<2>"),
+        ("race", "tensor_load(boxes + 2", "by wgmma, for which nobody has waited"),
+    ),
+    "a warp too few": (
+        ("  if (warp == 4) {", "  if (warp == 3) return;\n  if (warp == 4) {"),
+        ("deadlock", "mbarrier_wait_parity(&empty", "it waits for ever"),
+    ),
+    "a misaligned box": (
+        ("boxes + 2 * place * BOX, &x", "boxes + 2 * place * BOX + 64, &x"),
+        ("misaligned", "tensor_load(boxes + 2", "of a box in shared memory is not a multiple of 128"),
+    ),
+}
+
+
+def faulty(mistake, **mode):
+    rng = np.random.default_rng(5)
+    old, new = MISTAKES[mistake][0]
+    code = changed(CONV, old, new)
+    x, w = rng.standard_normal((1, 5, 6, 72)).astype(f32), rng.standard_normal((5, 3, 2, 72)).astype(f32)
+    module = RawModule(code, INCLUDE, filename="conv.cu", **mode)
+    return code, lambda: convolution(module, x, w, np.zeros(5, f32), (1, 1), (1, 0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_planted_mistake_is_reported(mistake):
+    code, run = faulty(mistake, check=True)
+    kind, begin, message = MISTAKES[mistake][1]
+    with pytest.raises(CheckError) as caught:
+        run()
+    found = [r for r in caught.value.reports if r.kind == kind and re.search(message, r.message)]
+    assert {r.line for r in found} >= {line_of(code, begin)}, caught.value.reports
+
+
+def line_of(code, begin):
+    (line,) = [i for i, line in enumerate(code.splitlines(), 1) if line.strip().startswith(begin)]
+    return line
+
+
+@pytest.mark.parametrize("mistake", ["too few bytes", "no last wait"])
+def test_a_missing_wait_shows_in_fast_mode_too(mistake):
+    assert np.isnan(faulty(mistake)[1]()).any()
+
+
+@pytest.mark.parametrize("mistake", ["too many bytes", "wrong parity of empty"])
+def test_a_wait_for_ever_ends_in_fast_mode_too(mistake):
+    with pytest.raises(LaunchError, match=r"deadlock: conv.cu:\d+: .*waits for ever"):
+        faulty(mistake)[1]()

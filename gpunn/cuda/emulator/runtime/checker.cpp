@@ -627,7 +627,7 @@ void Checker::report_race(const Touch& access, const Cell& cell, std::size_t byt
     report.has_other = !is_async;
     std::memcpy(report.other_block, block, sizeof block);
     std::memcpy(report.other_thread, &other, sizeof report.other_thread);
-    if (!is_async) report.other_pc = place ? launch_->request.library->base + place : nullptr;
+    if (!is_async || earlier == Earlier::read) report.other_pc = place ? launch_->request.library->base + place : nullptr;
 
     char what[80], who[100];
     name(what, sizeof what, *access.region, byte);

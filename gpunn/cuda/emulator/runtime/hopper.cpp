@@ -165,6 +165,24 @@ bool Worker::resume_pollers() {
     return any;
 }
 
+// Tells of each place where threads wait for an mbarrier for ever, if there is one.
+bool Worker::describe_waits() {
+    std::vector<const void*> known;
+    for (unsigned i = 0; i < thread_count_; i++) {
+        const Fiber& fiber = fibers_[i];
+        if (!(warps_[fiber.warp].polling >> fiber.lane & 1)) continue;
+        if (std::find(known.begin(), known.end(), fiber.caller) != known.end()) continue;
+        known.push_back(fiber.caller);
+        fiber_ = &fibers_[i];
+        const Mbarrier& barrier = *fiber.mbarrier;
+        tell(Kind::deadlock, fiber.caller,
+             "it waits for ever for phase %llu of an mbarrier, of parity %u, which lacks %u arrivals of %u and %d bytes",
+             (unsigned long long)barrier.phase, (unsigned)(barrier.phase & 1), barrier.pending, barrier.expected,
+             barrier.bytes);
+    }
+    return !known.empty();
+}
+
 void Worker::mbarrier_init(std::uint64_t* address, unsigned count, const void* caller) {
     check_aligned(address, 8, "an mbarrier", caller);
     if (shared_address(address) == ~0u) misuse(caller, "an mbarrier must lie in shared memory, this one at %p", (void*)address);
@@ -280,7 +298,6 @@ bool Worker::mbarrier_wait(std::uint64_t* address, std::uint64_t state, bool is_
     if (!is_complete) {
         Fiber& fiber = *fiber_;
         fiber.mbarrier = barrier;
-        fiber.mbarrier_phase = phase;
         poll(caller);
         fiber.mbarrier = nullptr;
         barrier = &mbarrier(address, "a wait", caller);

@@ -424,7 +424,7 @@ Vote Worker::block_barrier(int predicate, int site, const void* caller, const vo
 // for.
 bool Worker::release_barrier() {
     if (waiting_at_barrier_ != live_threads_) {
-        add(describe_deadlock());
+        if (!describe_waits()) add(describe_deadlock());
         return false;
     }
     if (!same_barrier()) return false;
@@ -470,35 +470,32 @@ bool Worker::same_barrier() {
 }
 
 Report Worker::describe_deadlock() {
-    unsigned at_barrier = 0, in_collective = 0, in_warpgroup = 0, polling = 0;
-    const Fiber *example = nullptr, *poller = nullptr;
+    unsigned at_barrier = 0, in_collective = 0, in_warpgroup = 0, at_mbarrier = 0;
+    const Fiber *example = nullptr, *in_example = nullptr;
     for (unsigned i = 0; i < thread_count_; i++) {
         const Fiber& fiber = fibers_[i];
         const Warp& warp = warps_[fiber.warp];
         bool collective = warp.in_collective >> fiber.lane & 1;
         at_barrier += warp.at_barrier >> fiber.lane & 1;
-        if (warp.polling >> fiber.lane & 1 && !polling++) poller = &fiber;
-        if (warp.in_warpgroup >> fiber.lane & 1 && !in_warpgroup++) example = example ? example : &fiber;
+        at_mbarrier += warp.polling >> fiber.lane & 1;
+        if (warp.in_warpgroup >> fiber.lane & 1 && !in_warpgroup++) in_example = &fiber;
         // The lanes that hang in a collective are the better lead: the others wait for them.
         if (collective && !in_collective++) example = &fiber;
     }
-    if (poller) example = poller;
-    for (unsigned i = 0; i < thread_count_ && !example; i++)
-        if (warps_[i / warp_size].at_barrier >> (i % warp_size) & 1) example = &fibers_[i];
+    if (!example) example = in_example;
+    for (unsigned i = 0; i < thread_count_ && !example; i++) {
+        const Warp& warp = warps_[i / warp_size];
+        if ((warp.at_barrier | warp.polling) >> (i % warp_size) & 1) example = &fibers_[i];
+    }
     fiber_ = const_cast<Fiber*>(example);
     Report report = describe(Kind::deadlock, example->caller);
-    char more[160] = "";
-    if (polling || in_warpgroup)
-        std::snprintf(more, sizeof more, "%u for an mbarrier, %u in a warpgroup operation, ", polling, in_warpgroup);
-    int length = std::snprintf(report.message, sizeof report.message,
-                               "no thread of the block can go on: %u wait at a block barrier, %u in a warp operation, "
-                               "%s%u have returned",
-                               at_barrier, in_collective, more, thread_count_ - live_threads_);
-    if (poller && poller->mbarrier)
-        std::snprintf(report.message + length, sizeof report.message - length,
-                      "; this mbarrier lacks %u arrivals and %d bytes in its phase %llu, the awaited is %llu",
-                      poller->mbarrier->pending, poller->mbarrier->bytes, (unsigned long long)poller->mbarrier->phase,
-                      (unsigned long long)poller->mbarrier_phase);
+    char more[80] = "";
+    if (at_mbarrier || in_warpgroup)
+        std::snprintf(more, sizeof more, "%u for an mbarrier, %u in wgmma, ", at_mbarrier, in_warpgroup);
+    std::snprintf(report.message, sizeof report.message,
+                  "no thread of the block can go on: %u wait at a block barrier, %u in a warp operation, %s%u "
+                  "have returned",
+                  at_barrier, in_collective, more, thread_count_ - live_threads_);
     return report;
 }
 

@@ -98,7 +98,6 @@ struct Fiber : ThreadView {
     std::vector<AsyncCopy> copies;  // under way, oldest first
     unsigned committed_groups;
     const Mbarrier* mbarrier;  // it waits for
-    std::uint64_t mbarrier_phase;
     std::vector<BulkCopy> stores;  // from shared memory, under way, oldest first
     unsigned committed_stores;
     std::vector<Accumulators> products;  // under way, oldest first
@@ -225,6 +224,7 @@ private:
 
     void poll(const void* caller);
     bool resume_pollers();
+    bool describe_waits();
     Mbarrier& mbarrier(std::uint64_t* address, const char* operation, const void* caller);
     void change_bytes(Mbarrier& barrier, std::int64_t change, const void* caller);
     void complete_if_due(Mbarrier& barrier);

@@ -729,3 +729,179 @@ def test_a_missing_wait_shows_in_fast_mode_too(mistake):
 def test_a_wait_for_ever_ends_in_fast_mode_too(mistake):
     with pytest.raises(LaunchError, match=r"deadlock: conv.cu:\d+: .*waits for ever"):
         faulty(mistake)[1]()
+
+
+# --- what is wrong by itself ------------------------------------------------------------------------------------------
+
+# Each is the body of a kernel of 128 threads: what it does wrong, in which mode it is told, how.
+WRONG = {
+    "not initialised": ("mbarrier_arrive(&b);", "both", "uninitialised", "arrive of an mbarrier that is not initialised"),
+    "wait not initialised": ("mbarrier_test_wait_parity(&b, 1);", "both", "uninitialised", "a wait of an mbarrier that is"),
+    "invalidated": ("INIT(1) mbarrier_inval(&b); mbarrier_arrive(&b);", "both", "uninitialised", "not initialised"),
+    "overwritten": ("INIT(1) b = 5; mbarrier_arrive(&b);", "both", "misuse", "written by something else"),
+    "no count": ("INIT(0)", "both", "misuse", "from 1 to 1048575 arrivals, not 0"),
+    "count": ("INIT(1 << 20)", "both", "misuse", "from 1 to 1048575 arrivals, not 1048576"),
+    "too many arrive": ("INIT(2) mbarrier_arrive(&b, 3);", "both", "misuse", "3 arrive at an mbarrier whose phase lacks 2"),
+    "bytes": ("INIT(1) mbarrier_expect_tx(&b, 1 << 20);", "both", "misuse", "counts 1048575 bytes at most, not 1048576"),
+    "in global memory": ("mbarrier_init((u64*)x, 1);", "both", "misuse", "must lie in shared memory"),
+    "misaligned": ("mbarrier_init((u64*)(s + 4), 1);", "both", "misaligned", "of an mbarrier is not a multiple of 8"),
+    "bulk bytes": ("INIT(1) bulk_load(s, x, 24, &b);", "both", "misuse", "24 bytes, which is no multiple of 16"),
+    "no bulk bytes": ("INIT(1) bulk_load(s, x, 0, &b);", "both", "misuse", "0 bytes, which is no multiple of 16"),
+    "bulk target": ("INIT(1) bulk_load(s + 8, x, 16, &b);", "both", "misaligned", "shared memory of a bulk copy is not"),
+    "bulk source": ("INIT(1) bulk_load(s, x + 1, 16, &b);", "both", "misaligned", "global memory of a bulk copy is not"),
+    "bulk to global": ("INIT(1) bulk_load(x, x, 16, &b);", "both", "out-of-bounds", "is not all shared memory"),
+    "bulk too far": ("INIT(1) bulk_load(s, x, 8192, &b);", "check", "out-of-bounds", "argument 0, which has 4096 bytes"),
+    "bulk without mbarrier": ("bulk_load(s, x, 16, &b);", "both", "uninitialised", "a copy of an mbarrier that is not"),
+    "store not fenced": ("s[0] = 1; for (int i = 1; i < 16; i++) s[i] = 1; bulk_store(x, s, 16); bulk_commit();"
+                         " bulk_wait<0>();", "check", "race", "no fence.proxy.async between"),
+    "store not waited": ("ZERO fence_proxy_async(); bulk_store(x, s, 16); bulk_commit();", "check", "race",
+                         "returns while this bulk copy may still read"),
+    "store spoilt": ("ZERO fence_proxy_async(); bulk_store(x, s, 16); bulk_commit(); s[3] = 2; bulk_wait<0>();", "check",
+                     "race", "read at line .* by a bulk copy, for which nobody has waited"),
+    "no map": ("INIT(1) tensor_load(s, (const CUtensorMap*)x, {0}, &b);", "both", "misuse", "no tensor map"),
+    "rank": ("INIT(1) tensor_load(s, &map, {0}, &b);", "both", "misuse", "1 dimensions by a tensor map that has 2"),
+    "box beyond": ("INIT(1) tensor_load(s + 7 * 1024, &map, {0, 0}, &b);", "both", "out-of-bounds", "not all shared memory"),
+}  # fmt: skip
+# The same of whole warpgroups, after shared memory was set to zero and fenced.
+WRONG_PRODUCTS = {
+    "96 threads": ("wgmma_f16(d, m, m);", "both", "misuse", "wgmma in a warpgroup of 96 threads"),
+    "different": ("wgmma_f16(d, m + (t < 32), m);", "both", "misuse", "threads 0 and 32 of a block meet in different wgmma"),
+    "outside": ("wgmma_f16((float(&)[8])d, m, wgmma_matrix(s + 7 * 1024, 16, 2048, 128));", "both", "out-of-bounds", "no shared memory is"),
+    "tf32": ("wgmma_tf32_transposed(d, m);", "both", "misuse", "wgmma of tf32 cannot transpose"),
+    "written": ("wgmma_f16(d, m, m); d[3] = 0; wgmma_f16(d, m, m); wgmma_commit(); wgmma_wait<0>();", "check", "race",
+                "an accumulator was written while wgmma is under way"),
+    "fenced once": ("wgmma_f16(d, m, m); wgmma_commit(); wgmma_wait<0>(); d[3] = 5; wgmma_f16(d, m, m); wgmma_commit();"
+                    " wgmma_wait<0>();", "check", "race", "touched with no wgmma.fence between"),
+    "other width": ("wgmma_f16(d, m, m); wgmma_f16((float(&)[8])d, m, m);", "both", "misuse",
+                    "n = 16 of accumulators that one with n = 8 has not finished"),
+    "shared not fenced": ("s[t * 16] = 1; __syncthreads(); wgmma_f16(d, m, m); wgmma_commit(); wgmma_wait<0>();", "check",
+                          "race", "with no fence.proxy.async between"),
+}  # fmt: skip
+
+
+def wrong_code():
+    one = "".join(
+        f'extern "C" __global__ void wrong_{i}(char* x, const __grid_constant__ CUtensorMap map) {{ SHARED'
+        f" if (threadIdx.x == 0) {{\n{body}\n}} }}\n"
+        for i, (body, *_) in enumerate(WRONG.values())
+    )
+    groups = "".join(
+        f'extern "C" __global__ void product_{i}(float* x) {{ SHARED PRODUCT\n{body}\n'
+        " for (int i = 0; i < 4; i++) x[t * 4 + i] = d[i]; }\n"
+        for i, (body, *_) in enumerate(WRONG_PRODUCTS.values())
+    )
+    return (
+        """#include "hopper.cuh"
+typedef unsigned long long u64;
+#define SHARED extern __shared__ __align__(1024) char s[]; __shared__ u64 b; const int t = threadIdx.x; (void)t, (void)s, (void)b;
+#define INIT(count) mbarrier_init(&b, count); fence_mbarrier_init();
+#define ZERO for (int i = 0; i < 64; i++) s[i] = 0;
+#define PRODUCT for (int i = t; i < 8192; i += blockDim.x) s[i] = 0; fence_proxy_async(); __syncthreads(); \\
+    float d[8] = {1, 2, 3, 4}; const u64 m = wgmma_matrix(s, 16, 1024, 128); wgmma_fence();
+"""
+        + one
+        + groups.replace("wgmma_f16(d,", "wgmma_f16((float(&)[4])d,").replace(
+            "wgmma_tf32_transposed(d, m);",
+            "float* all[4] = {d, d + 1, d + 2, d + 3}; gpunn_emulator::WarpgroupProduct p{"
+            "gpunn_emulator::WarpgroupProduct::tf32, 8, all}; p.transpose_b = true; gpunn_emulator::warpgroup_product(p);",
+        )
+    )
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["check", "fast"])
+def wrong(request):
+    return request.param, RawModule(wrong_code(), INCLUDE, filename="wrong.cu", check=request.param)
+
+
+@pytest.mark.parametrize("case", [*WRONG, *WRONG_PRODUCTS])
+def test_what_is_wrong_is_reported(wrong, case):
+    checked, module = wrong
+    code = wrong_code()
+    if case in WRONG:
+        name, (body, modes, kind, message) = f"wrong_{[*WRONG].index(case)}", WRONG[case]
+        memory = np.ones(4096 + 512, np.int8)
+        x = memory[:4096] if checked else memory[-memory.ctypes.data % 512 :][:4096]  # where CuPy would allocate it
+        args = (x, tensor_map(np.zeros((64, 64), np.float16), (64, 64), swizzle=128))
+    else:
+        name, (body, modes, kind, message) = f"product_{[*WRONG_PRODUCTS].index(case)}", WRONG_PRODUCTS[case]
+        args = (np.zeros(512, f32),)
+    threads = 96 if case == "96 threads" else 128
+    if modes == "check" and not checked:
+        launch(module, name, 1, threads, *args, shared=8192)
+        return
+    with pytest.raises(CheckError if checked else LaunchError) as caught:
+        launch(module, name, 1, threads, *args, shared=8192)
+    line = 2 + code[: code.index(f"void {name}(")].count("\n")
+    told = [f"{r.kind}: {r.message}" for r in caught.value.reports if r.line == line] if checked else [str(caught.value)]
+    assert any(re.search(f"{kind}: .*{message}", each) for each in told), (told, str(caught.value))
+
+
+def test_a_right_store_has_no_report():
+    code = wrong_code().split('extern "C"', 1)[0] + """
+extern "C" __global__ void right(char* x) { SHARED
+    if (threadIdx.x == 0) { ZERO fence_proxy_async(); bulk_store(x, s, 16); bulk_commit(); bulk_wait<0>(); s[3] = 2; } }"""
+    launch(RawModule(code, INCLUDE, check=True), "right", 1, 32, np.ones(16, np.int8), shared=64)
+
+
+@pytest.mark.parametrize(("array", "box", "settings", "message"), [
+    (np.float32(1), (1,), {}, "takes an array"),
+    (np.zeros((1,) * 6, f32), (4,) * 6, {}, "1 to 5 dimensions"),
+    (np.zeros(8, bool), (4,), {}, "the dtype must be one of"),
+    (np.zeros(0, f32), (4,), {}, "each size must be from 1"),
+    (np.zeros((4, 8), f32)[:, ::2], (4, 4), {}, "the last dimension must be dense"),
+    (np.zeros((4, 6), f32), (4, 4), {}, "multiple of 16 bytes below"),
+    (np.zeros((4, 8), f32)[::-1], (4, 4), {}, "positive multiple of 16 bytes below"),
+    (np.zeros(64, f32)[1:], (4,), {}, "the array must lie at a multiple of 16 bytes"),
+    (np.zeros((4, 8), f32), (4,), {}, "a size from 1 to 256 for each dimension"),
+    (np.zeros((4, 8), f32), (0, 4), {}, "a size from 1 to 256"),
+    (np.zeros((4, 8), f32), (257, 4), {}, "a size from 1 to 256"),
+    (np.zeros((4, 8), f32), (4, 3), {}, "a row of the box must be a multiple of 16 bytes"),
+    (np.zeros((4, 8), f32), (4, 4), {"swizzle": 16}, "the swizzle must be 0, 32, 64 or 128"),
+    (np.zeros((4, 8), f32), (4, 16), {"swizzle": 32}, "as many bytes as the swizzle"),
+    (np.zeros((4, 8), f32), (4, 4), {"element_strides": (9, 1)}, "from 1 to 8"),
+    (np.zeros((4, 8), f32), (4, 4), {"fill": "ones"}, "must be"),
+    (np.zeros((4, 8), i32), (4, 4), {"fill": "nan"}, "only floating-point numbers"),
+])  # fmt: skip
+def test_a_wrong_tensor_map_is_refused(array, box, settings, message):
+    with pytest.raises(ArgumentError, match=f"tensor_map: .*{message}"):
+        tensor_map(array, box, **settings)
+
+
+def test_a_tensor_map_is_no_other_argument():
+    kernel = RawModule('extern "C" __global__ void k(int x) {}').get_function("k")
+    with pytest.raises(LaunchError, match="argument 0 must be a 4-byte integer, got a Python TensorMap"):
+        kernel((1,), (1,), (tensor_map(np.zeros(8, f32), (4,)),))
+
+
+# --- against another's layouts ----------------------------------------------------------------------------------------
+
+
+def test_fragments_agree_with_tensor_layouts():
+    """What the tests take for the fragments of wgmma, ldmatrix and mma, and for the swizzle, against the package."""
+    atoms = pytest.importorskip("tensor_layouts.atoms_nv")
+    layouts = pytest.importorskip("tensor_layouts")
+    for n in (8, 64, 96, 256):
+        layout = atoms.make_gmma_atom_ss(n, d_type="F32", ab_type="F16").c_layout
+        held = fragment(np.arange(64 * n).reshape(64, n))
+        for thread, value in itertools.product(range(128), range(n // 2)):
+            place = layout(thread, value)  # column-major in M x N
+            assert held[thread, value] == place % 64 * n + place // 64
+    for width in (32, 64, 128):
+        swizzle = layouts.Swizzle(width.bit_length() - 5, 4, 3)
+        rows = np.arange(2048, dtype=u16).view(np.uint8).reshape(-1, width)
+        laid = swizzle_rows(rows, width).reshape(-1)
+        np.testing.assert_array_equal(laid[[swizzle(i) for i in range(4096)]], rows.reshape(-1))
+
+
+# --- on hardware ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", [MBARRIERS, COPIES, PRODUCTS, CONV], ids=["mbarriers", "copies", "products", "conv"])
+def test_nvrtc_compiles_every_wrapper(code, tmp_path, monkeypatch):
+    pytest.importorskip("cuda.core", reason="NVIDIA has no NVRTC for this system")
+    monkeypatch.setenv("GPUNN_CACHE_DIR", str(tmp_path))
+    flat = source.flatten("hopper.cuh")
+    cubin = compiler.compile_cubin(code.replace('#include "hopper.cuh"', flat), "flat.cu", (), "sm_90a")
+    assert cubin.resources
+    assert all(used.spill_bytes == 0 for used in cubin.resources.values())

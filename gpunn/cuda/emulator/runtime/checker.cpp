@@ -86,7 +86,10 @@ void Checker::begin_block(Worker& worker) {
         add_region(Space::static_shared, worker.static_shared(), library.shared_bytes, -1);
         guards_ = library.shared_bytes ? guards_of(library.base) : std::vector<std::size_t>();
     }
+    asking_ = max_threads;
     clocks_.on = false;
+    clocks_.readers.clear();
+    proxy_fences_.assign(max_threads, 0);
     new_interval();
     block_interval_ = interval_;
     turn_ = (std::uint32_t)first_intervals_.size();
@@ -165,7 +168,6 @@ void Checker::start_clocks() {
     clocks.completed = clocks.arriving;
     clocks.proxy_fences.assign(clocks.threads, 0);
     clocks.what.clear();
-    clocks.readers.clear();
     clocks.on = true;
 }
 
@@ -209,6 +211,7 @@ void Checker::acquire(unsigned column) {
 }
 
 void Checker::fence_proxy() {
+    proxy_fences_[worker_->fiber()->number] = interval_;
     if (clocks_.on) clocks_.proxy_fences[worker_->fiber()->number] = ++clocks_.now;
 }
 
@@ -298,8 +301,12 @@ void Checker::async_read(const char* address, std::size_t bytes, const AsyncRead
         check_byte(access, cell, i, raced);
         std::uint32_t* stamps = row(*region, i);
         if (!stamps) continue;
-        bool fenced = !cell.write_interval || cell.write_async || stamps[2] < clocks_.block_begin ||
-                      stamps[2] < clocks_.proxy_fences[cell.write_thread] || stamps[2] < clocks_.proxy_fences[thread];
+        bool fenced = cell.write_interval < block_interval_ || cell.write_async;
+        for (unsigned who : {(unsigned)cell.write_thread, thread}) {
+            if (fenced) break;
+            fenced = stamps[2] < clocks_.block_begin ? cell.write_interval <= proxy_fences_[who]
+                                                     : stamps[2] < clocks_.proxy_fences[who];
+        }
         if (!fenced && !raced) {
             raced = true;
             report_race(access, cell, i, Earlier::unfenced_write, cell.write_thread);

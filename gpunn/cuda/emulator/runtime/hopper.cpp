@@ -618,6 +618,11 @@ void Worker::run_product(unsigned first_fiber) {
                     other.transpose_a == product.transpose_a && other.transpose_b == product.transpose_b;
         if (!same) misuse(caller, "threads %u and %u of a block meet in different wgmma", first_fiber, first_fiber + i);
     }
+    unsigned end = shared_address(block_.dynamic_shared_bytes ? block_.dynamic_shared + block_.dynamic_shared_bytes
+                                                              : static_shared_ + launch_->request.library->shared_bytes);
+    if (end > shared_window)
+        misuse(caller, "a descriptor reaches 256 KiB of shared memory; the kernels of this module have %u KiB together: "
+               "put them into modules of their own", end / 1024);
     const unsigned element_bytes = product.type == WarpgroupProduct::tf32 ? 4 : 2, terms = 32 / element_bytes;
     float a[64][16], b[256][16];  // B by columns
 #ifdef GPUNN_EMULATOR_CHECK

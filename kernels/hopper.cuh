@@ -1,8 +1,8 @@
 // The instructions that sm_90 adds, as functions. The emulator has the same ones in gpunn_emulator/hopper.h.
 //
 // An mbarrier is 8 bytes of shared memory. A phase of it is complete when as many threads have arrived as it was
-// initialised for, and all bytes that it was told to expect have come; then the next phase begins. The parity of the first
-// phase is 0.
+// initialised for, and all bytes that it was told to expect have come; then the next phase begins. The first phase has the
+// parity 0, the one before it counts as complete.
 //   mbarrier_init(barrier, count), mbarrier_inval(barrier)
 //   mbarrier_arrive(barrier, count = 1), mbarrier_arrive_drop(...)   give the state for test_wait; drop: for good
 //   mbarrier_arrive_expect_tx(barrier, bytes)                        expects so many bytes in this phase, and arrives
@@ -13,30 +13,30 @@
 //   fence_mbarrier_init()    before what is asynchronous uses an mbarrier
 //   fence_proxy_async()      after plain writes to shared memory that bulk copies or wgmma are to read
 //
-// Bulk copies: addresses and bytes are multiples of 16. A box of a tensor in shared memory begins at a multiple of 128 (of
-// 1024, 512 or 256, where a swizzle of 128, 64 or 32 bytes is to be the same for all boxes), and its first coordinate is
-// the innermost. One thread starts a copy.
+// Bulk copies, which one thread starts: addresses and bytes are multiples of 16. A box of a tensor begins at a multiple
+// of 128 in shared memory; a swizzle of 128, 64 or 32 bytes repeats every 1024, 512 or 256 bytes. The first coordinate is
+// the innermost. The map is a kernel's parameter, `const __grid_constant__ CUtensorMap map`.
 //   bulk_load(shared, global, bytes, barrier)     completes so many bytes of the barrier's phase
-//   tensor_load(shared, map, coordinates, barrier)
-//   bulk_store(global, shared, bytes), tensor_store(map, coordinates, shared)
+//   tensor_load(shared, &map, coordinates, barrier)
+//   bulk_store(global, shared, bytes), tensor_store(&map, coordinates, shared)
 //   bulk_commit()                                 closes a group: this thread's stores since the last commit
 //   bulk_wait<N>(), bulk_wait_read<N>()           until at most N groups are under way, or still read shared memory
-// The map is a kernel's parameter, `const __grid_constant__ CUtensorMap map`.
 //
-// wgmma: the 128 threads of four warps multiply, D = A B + D, of 64 x N with K = 16, or 8 in tf32. N = 8, 16, 32, 64, 96,
-// 128, 192 or 256. With g = lane / 4, t = lane % 4 and the warp w of the four, a thread holds d[N / 2]:
-// d[4j + 2h + i] is (16w + g + 8h, 8j + 2t + i); A in registers lies as for mma_m16n8k16_* and mma_m16n8k8_tf32 (ptx.cuh),
-// 16 rows for each warp.
-//   wgmma_fence()                                 before the first product, and after registers of one were touched
-//   wgmma_bf16(d, a, b, scale_d = 1)              and wgmma_f16, wgmma_tf32. scale_d = 0: D = A B
-//     a: a descriptor, or unsigned[4]; b: a descriptor of N rows of K, unless it is transposed
-//     <SCALE_A, SCALE_B, TRANSPOSE_A, TRANSPOSE_B, ...>   1 or -1 times A and B; 1: rows of M or N instead of K. With A in
-//     registers <SCALE_A, SCALE_B, TRANSPOSE_B>. tf32 cannot transpose.
-//   wgmma_commit(), wgmma_wait<N>()               until at most N groups are under way; d holds nothing before
-//   wgmma_matrix(shared, leading, stride, swizzle, base_offset = 0)   a descriptor: bytes from one piece to the next
-//     swizzle 32, 64, 128:   stride from 8 rows to the next 8; transposed: leading from one width of the swizzle to the next
-//     swizzle 0:             stride from 8 rows to the next 8, leading from 16 bytes of K to the next; transposed: leading
-//                            from 8 K to the next 8, stride from 16 bytes of M or N to the next
+// wgmma: the 128 threads of four warps multiply, D = A B + D, of 64 x N, with K = 16, or 8 in tf32; N is 8, 16, 32, 64,
+// 96, 128, 192 or 256. With g = lane / 4, t = lane % 4 and w the warp of the four, a thread holds d[N / 2], of which
+// d[4j + 2h + i] is (16w + g + 8h, 8j + 2t + i). A in registers lies, 16 rows for each warp, as mma_m16n8k16_* and
+// mma_m16n8k8_tf32 take it (ptx.cuh).
+//   wgmma_fence()                          before the first product, and after registers of one were touched
+//   wgmma_bf16(d, a, b, scale_d = 1), wgmma_f16, wgmma_tf32
+//     a is a descriptor, or unsigned[4], b a descriptor of N rows of K; scale_d = 0: D = A B. As template arguments
+//     <SCALE_A, SCALE_B, TRANSPOSE_A, TRANSPOSE_B>, or <SCALE_A, SCALE_B, TRANSPOSE_B> with A in registers: 1 or -1
+//     times A and B; 1 for rows of M or N in the place of rows of K, which tf32 does not have.
+//   wgmma_commit(), wgmma_wait<N>()        until at most N groups are under way; d holds nothing before
+//   wgmma_matrix(shared, leading, stride, swizzle, base_offset = 0)    a descriptor. How many bytes lie between what:
+//     swizzle 32, 64, 128    stride: from 8 rows to the next 8.
+//              transposed    stride: from 8 of K to the next 8; leading: from one width of the swizzle to the next
+//     swizzle 0              stride: from 8 rows to the next 8; leading: from 16 bytes of K to the next
+//              transposed    stride: from 16 bytes of M or N to the next; leading: from 8 of K to the next 8
 //   setmaxnreg_inc<R>(), setmaxnreg_dec<R>()
 #pragma once
 
@@ -97,14 +97,14 @@ __device__ __forceinline__ void mbarrier_complete_tx(unsigned long long* barrier
                : "memory");
 }
 
-#define MBARRIER_WAIT(NAME, INSTRUCTION, TYPE, CONSTRAINT)                                                  \
-  __device__ __forceinline__ bool NAME(unsigned long long* barrier, TYPE phase) {                           \
-    unsigned complete;                                                                                      \
+#define MBARRIER_WAIT(NAME, INSTRUCTION, TYPE, CONSTRAINT)                                                       \
+  __device__ __forceinline__ bool NAME(unsigned long long* barrier, TYPE phase) {                                \
+    unsigned complete;                                                                                           \
     asm volatile("{ .reg .pred p; mbarrier." INSTRUCTION ".shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }" \
-                 : "=r"(complete)                                                                           \
-                 : "r"(HOPPER_SHARED(barrier)), CONSTRAINT(phase)                                           \
-                 : "memory");                                                                               \
-    return complete;                                                                                        \
+                 : "=r"(complete)                                                                                \
+                 : "r"(HOPPER_SHARED(barrier)), CONSTRAINT(phase)                                                \
+                 : "memory");                                                                                    \
+    return complete;                                                                                             \
   }
 
 MBARRIER_WAIT(mbarrier_test_wait, "test_wait", unsigned long long, "l")
@@ -148,7 +148,7 @@ template <int NEWEST> __device__ __forceinline__ void bulk_wait_read() {
 }
 
 #define TENSOR_COPIES(RANK, LOAD_PLACE, STORE_PLACE, ...)                                                              \
-  __device__ __forceinline__ void tensor_load(void* shared, const CUtensorMap* map, const int (&at)[RANK],            \
+  __device__ __forceinline__ void tensor_load(void* shared, const CUtensorMap* map, const int (&at)[RANK],             \
                                               unsigned long long* barrier) {                                           \
     asm volatile("cp.async.bulk.tensor." #RANK                                                                         \
                  "d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {" LOAD_PLACE "}], [%2];" ::"r"(    \
@@ -214,10 +214,10 @@ __device__ __forceinline__ unsigned long long wgmma_matrix(const void* shared, u
   WGMMA_PLACES_32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
 #define WGMMA_PLACES_64 \
   WGMMA_PLACES_48 ", %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#define WGMMA_PLACES_96 \
+#define WGMMA_PLACES_96                                                                              \
   WGMMA_PLACES_64 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79" \
   ", %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
-#define WGMMA_PLACES_128 \
+#define WGMMA_PLACES_128                                                                                         \
   WGMMA_PLACES_96 ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111" \
   ", %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
@@ -230,72 +230,75 @@ __device__ __forceinline__ unsigned long long wgmma_matrix(const void* shared, u
 #define WGMMA_SUMS_96(i) WGMMA_SUMS_64(i), WGMMA_SUMS_32(i + 64)
 #define WGMMA_SUMS_128(i) WGMMA_SUMS_64(i), WGMMA_SUMS_64(i + 64)
 
-// With A by a descriptor, or in registers: the numbers are those of the operands behind the accumulators. What TRANSPOSE_*
-// name are the last operands, of 16-bit types alone.
-#define WGMMA_BY_MATRIX(N, REGISTERS, SHAPE, A, B, SCALE, P, Q, TRANSPOSE_TEXT, ...)                                  \
-  if constexpr (N == 2 * REGISTERS)                                                                                   \
-    asm volatile("{ .reg .pred p; setp.ne.b32 p, %" #SCALE ", 0; wgmma.mma_async.sync.aligned.m64n" SHAPE             \
-                 " {" WGMMA_PLACES_##REGISTERS "}, %" #A ", %" #B ", p, %" #P ", %" #Q TRANSPOSE_TEXT "; }"           \
-                 : WGMMA_SUMS_##REGISTERS(0)                                                                          \
-                 : "l"(a), "l"(b), "r"(scale_d), "n"(SCALE_A), "n"(SCALE_B) __VA_ARGS__                               \
+// With A by a descriptor, or in registers: the numbers are those of the operands behind the accumulators. The last
+// operands, of 16-bit types alone, say what is transposed.
+#define WGMMA_BY_MATRIX(N, REGISTERS, SHAPE, A, B, SCALE, P, Q, TRANSPOSE_TEXT, ...)                        \
+  if constexpr (N == 2 * REGISTERS)                                                                         \
+    asm volatile("{ .reg .pred p; setp.ne.b32 p, %" #SCALE ", 0; wgmma.mma_async.sync.aligned.m64n" SHAPE   \
+                 " {" WGMMA_PLACES_##REGISTERS "}, %" #A ", %" #B ", p, %" #P ", %" #Q TRANSPOSE_TEXT "; }" \
+                 : WGMMA_SUMS_##REGISTERS(0)                                                                \
+                 : "l"(a), "l"(b), "r"(scale_d), "n"(SCALE_A), "n"(SCALE_B) __VA_ARGS__                     \
                  : "memory");
-#define WGMMA_BY_REGISTERS(N, REGISTERS, SHAPE, A0, A1, A2, A3, B, SCALE, P, Q, TRANSPOSE_TEXT, ...)                  \
-  if constexpr (N == 2 * REGISTERS)                                                                                   \
-    asm volatile("{ .reg .pred p; setp.ne.b32 p, %" #SCALE ", 0; wgmma.mma_async.sync.aligned.m64n" SHAPE             \
-                 " {" WGMMA_PLACES_##REGISTERS "}, {%" #A0 ", %" #A1 ", %" #A2 ", %" #A3 "}, %" #B ", p, %" #P        \
-                 ", %" #Q TRANSPOSE_TEXT "; }"                                                                        \
-                 : WGMMA_SUMS_##REGISTERS(0)                                                                          \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(scale_d), "n"(SCALE_A), "n"(SCALE_B)       \
-                   __VA_ARGS__                                                                                        \
+#define WGMMA_BY_REGISTERS(N, REGISTERS, SHAPE, A0, A1, A2, A3, B, SCALE, P, Q, TRANSPOSE_TEXT, ...)            \
+  if constexpr (N == 2 * REGISTERS)                                                                             \
+    asm volatile("{ .reg .pred p; setp.ne.b32 p, %" #SCALE ", 0; wgmma.mma_async.sync.aligned.m64n" SHAPE       \
+                 " {" WGMMA_PLACES_##REGISTERS "}, {%" #A0 ", %" #A1 ", %" #A2 ", %" #A3 "}, %" #B ", p, %" #P  \
+                 ", %" #Q TRANSPOSE_TEXT "; }"                                                                  \
+                 : WGMMA_SUMS_##REGISTERS(0)                                                                    \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(scale_d), "n"(SCALE_A), "n"(SCALE_B) \
+                   __VA_ARGS__                                                                                  \
                  : "memory");
 
-#define WGMMA_16_BITS(NAME, KIND) \
-  template <int SCALE_A = 1, int SCALE_B = 1, int TRANSPOSE_A = 0, int TRANSPOSE_B = 0, int HALF> \
-  __device__ __forceinline__ void NAME(float (&d)[HALF], unsigned long long a, unsigned long long b, int scale_d = 1) { \
-    static_assert(WGMMA_HAS(HALF), "n must be 8, 16, 32, 64, 96, 128, 192 or 256"); \
-    WGMMA_BY_MATRIX(2 * HALF, 4, "8k16.f32." KIND "." KIND, 4, 5, 6, 7, 8, ", %9, %10", , \
-                    "n"(TRANSPOSE_A), "n"(TRANSPOSE_B)) \
-    WGMMA_BY_MATRIX(2 * HALF, 8, "16k16.f32." KIND "." KIND, 8, 9, 10, 11, 12, ", %13, %14", , \
-                    "n"(TRANSPOSE_A), "n"(TRANSPOSE_B)) \
-    WGMMA_BY_MATRIX(2 * HALF, 16, "32k16.f32." KIND "." KIND, 16, 17, 18, 19, 20, ", %21, %22", , \
-                    "n"(TRANSPOSE_A), "n"(TRANSPOSE_B)) \
-    WGMMA_BY_MATRIX(2 * HALF, 32, "64k16.f32." KIND "." KIND, 32, 33, 34, 35, 36, ", %37, %38", , \
-                    "n"(TRANSPOSE_A), "n"(TRANSPOSE_B)) \
-    WGMMA_BY_MATRIX(2 * HALF, 48, "96k16.f32." KIND "." KIND, 48, 49, 50, 51, 52, ", %53, %54", , \
-                    "n"(TRANSPOSE_A), "n"(TRANSPOSE_B)) \
-    WGMMA_BY_MATRIX(2 * HALF, 64, "128k16.f32." KIND "." KIND, 64, 65, 66, 67, 68, ", %69, %70", , \
-                    "n"(TRANSPOSE_A), "n"(TRANSPOSE_B)) \
-    WGMMA_BY_MATRIX(2 * HALF, 96, "192k16.f32." KIND "." KIND, 96, 97, 98, 99, 100, ", %101, %102", , \
-                    "n"(TRANSPOSE_A), "n"(TRANSPOSE_B)) \
+#define WGMMA_16_BITS(NAME, KIND)                                                                          \
+  template <int SCALE_A = 1, int SCALE_B = 1, int TRANSPOSE_A = 0, int TRANSPOSE_B = 0, int HALF>          \
+  __device__ __forceinline__ void NAME(float (&d)[HALF], unsigned long long a, unsigned long long b,       \
+                                       int scale_d = 1) {                                                  \
+    static_assert(WGMMA_HAS(HALF), "n must be 8, 16, 32, 64, 96, 128, 192 or 256");                        \
+    WGMMA_BY_MATRIX(2 * HALF, 4, "8k16.f32." KIND "." KIND, 4, 5, 6, 7, 8, ", %9, %10", ,                  \
+                    "n"(TRANSPOSE_A), "n"(TRANSPOSE_B))                                                    \
+    WGMMA_BY_MATRIX(2 * HALF, 8, "16k16.f32." KIND "." KIND, 8, 9, 10, 11, 12, ", %13, %14", ,             \
+                    "n"(TRANSPOSE_A), "n"(TRANSPOSE_B))                                                    \
+    WGMMA_BY_MATRIX(2 * HALF, 16, "32k16.f32." KIND "." KIND, 16, 17, 18, 19, 20, ", %21, %22", ,          \
+                    "n"(TRANSPOSE_A), "n"(TRANSPOSE_B))                                                    \
+    WGMMA_BY_MATRIX(2 * HALF, 32, "64k16.f32." KIND "." KIND, 32, 33, 34, 35, 36, ", %37, %38", ,          \
+                    "n"(TRANSPOSE_A), "n"(TRANSPOSE_B))                                                    \
+    WGMMA_BY_MATRIX(2 * HALF, 48, "96k16.f32." KIND "." KIND, 48, 49, 50, 51, 52, ", %53, %54", ,          \
+                    "n"(TRANSPOSE_A), "n"(TRANSPOSE_B))                                                    \
+    WGMMA_BY_MATRIX(2 * HALF, 64, "128k16.f32." KIND "." KIND, 64, 65, 66, 67, 68, ", %69, %70", ,         \
+                    "n"(TRANSPOSE_A), "n"(TRANSPOSE_B))                                                    \
+    WGMMA_BY_MATRIX(2 * HALF, 96, "192k16.f32." KIND "." KIND, 96, 97, 98, 99, 100, ", %101, %102", ,      \
+                    "n"(TRANSPOSE_A), "n"(TRANSPOSE_B))                                                    \
     WGMMA_BY_MATRIX(2 * HALF, 128, "256k16.f32." KIND "." KIND, 128, 129, 130, 131, 132, ", %133, %134", , \
-                    "n"(TRANSPOSE_A), "n"(TRANSPOSE_B)) \
-  } \
-  template <int SCALE_A = 1, int SCALE_B = 1, int TRANSPOSE_B = 0, int HALF> \
-  __device__ __forceinline__ void NAME(float (&d)[HALF], const unsigned (&a)[4], unsigned long long b, int scale_d = 1) { \
-    static_assert(WGMMA_HAS(HALF), "n must be 8, 16, 32, 64, 96, 128, 192 or 256"); \
-    WGMMA_BY_REGISTERS(2 * HALF, 4, "8k16.f32." KIND "." KIND, 4, 5, 6, 7, 8, 9, 10, 11, \
-                       ", %12", , "n"(TRANSPOSE_B)) \
-    WGMMA_BY_REGISTERS(2 * HALF, 8, "16k16.f32." KIND "." KIND, 8, 9, 10, 11, 12, 13, 14, 15, \
-                       ", %16", , "n"(TRANSPOSE_B)) \
-    WGMMA_BY_REGISTERS(2 * HALF, 16, "32k16.f32." KIND "." KIND, 16, 17, 18, 19, 20, 21, 22, 23, \
-                       ", %24", , "n"(TRANSPOSE_B)) \
-    WGMMA_BY_REGISTERS(2 * HALF, 32, "64k16.f32." KIND "." KIND, 32, 33, 34, 35, 36, 37, 38, 39, \
-                       ", %40", , "n"(TRANSPOSE_B)) \
-    WGMMA_BY_REGISTERS(2 * HALF, 48, "96k16.f32." KIND "." KIND, 48, 49, 50, 51, 52, 53, 54, 55, \
-                       ", %56", , "n"(TRANSPOSE_B)) \
-    WGMMA_BY_REGISTERS(2 * HALF, 64, "128k16.f32." KIND "." KIND, 64, 65, 66, 67, 68, 69, 70, 71, \
-                       ", %72", , "n"(TRANSPOSE_B)) \
-    WGMMA_BY_REGISTERS(2 * HALF, 96, "192k16.f32." KIND "." KIND, 96, 97, 98, 99, 100, 101, 102, 103, \
-                       ", %104", , "n"(TRANSPOSE_B)) \
+                    "n"(TRANSPOSE_A), "n"(TRANSPOSE_B))                                                    \
+  }                                                                                                        \
+  template <int SCALE_A = 1, int SCALE_B = 1, int TRANSPOSE_B = 0, int HALF>                               \
+  __device__ __forceinline__ void NAME(float (&d)[HALF], const unsigned (&a)[4], unsigned long long b,     \
+                                       int scale_d = 1) {                                                  \
+    static_assert(WGMMA_HAS(HALF), "n must be 8, 16, 32, 64, 96, 128, 192 or 256");                        \
+    WGMMA_BY_REGISTERS(2 * HALF, 4, "8k16.f32." KIND "." KIND, 4, 5, 6, 7, 8, 9, 10, 11,                   \
+                       ", %12", , "n"(TRANSPOSE_B))                                                        \
+    WGMMA_BY_REGISTERS(2 * HALF, 8, "16k16.f32." KIND "." KIND, 8, 9, 10, 11, 12, 13, 14, 15,              \
+                       ", %16", , "n"(TRANSPOSE_B))                                                        \
+    WGMMA_BY_REGISTERS(2 * HALF, 16, "32k16.f32." KIND "." KIND, 16, 17, 18, 19, 20, 21, 22, 23,           \
+                       ", %24", , "n"(TRANSPOSE_B))                                                        \
+    WGMMA_BY_REGISTERS(2 * HALF, 32, "64k16.f32." KIND "." KIND, 32, 33, 34, 35, 36, 37, 38, 39,           \
+                       ", %40", , "n"(TRANSPOSE_B))                                                        \
+    WGMMA_BY_REGISTERS(2 * HALF, 48, "96k16.f32." KIND "." KIND, 48, 49, 50, 51, 52, 53, 54, 55,           \
+                       ", %56", , "n"(TRANSPOSE_B))                                                        \
+    WGMMA_BY_REGISTERS(2 * HALF, 64, "128k16.f32." KIND "." KIND, 64, 65, 66, 67, 68, 69, 70, 71,          \
+                       ", %72", , "n"(TRANSPOSE_B))                                                        \
+    WGMMA_BY_REGISTERS(2 * HALF, 96, "192k16.f32." KIND "." KIND, 96, 97, 98, 99, 100, 101, 102, 103,      \
+                       ", %104", , "n"(TRANSPOSE_B))                                                       \
     WGMMA_BY_REGISTERS(2 * HALF, 128, "256k16.f32." KIND "." KIND, 128, 129, 130, 131, 132, 133, 134, 135, \
-                       ", %136", , "n"(TRANSPOSE_B)) \
+                       ", %136", , "n"(TRANSPOSE_B))                                                       \
   }
 
 WGMMA_16_BITS(wgmma_bf16, "bf16")
 WGMMA_16_BITS(wgmma_f16, "f16")
 
 template <int SCALE_A = 1, int SCALE_B = 1, int HALF>
-__device__ __forceinline__ void wgmma_tf32(float (&d)[HALF], unsigned long long a, unsigned long long b, int scale_d = 1) {
+__device__ __forceinline__ void wgmma_tf32(float (&d)[HALF], unsigned long long a, unsigned long long b,
+                                           int scale_d = 1) {
   static_assert(WGMMA_HAS(HALF), "n must be 8, 16, 32, 64, 96, 128, 192 or 256");
   WGMMA_BY_MATRIX(2 * HALF, 4, "8k8.f32.tf32.tf32", 4, 5, 6, 7, 8, "")
   WGMMA_BY_MATRIX(2 * HALF, 8, "16k8.f32.tf32.tf32", 8, 9, 10, 11, 12, "")
@@ -308,7 +311,8 @@ __device__ __forceinline__ void wgmma_tf32(float (&d)[HALF], unsigned long long 
 }
 
 template <int SCALE_A = 1, int SCALE_B = 1, int HALF>
-__device__ __forceinline__ void wgmma_tf32(float (&d)[HALF], const unsigned (&a)[4], unsigned long long b, int scale_d = 1) {
+__device__ __forceinline__ void wgmma_tf32(float (&d)[HALF], const unsigned (&a)[4], unsigned long long b,
+                                           int scale_d = 1) {
   static_assert(WGMMA_HAS(HALF), "n must be 8, 16, 32, 64, 96, 128, 192 or 256");
   WGMMA_BY_REGISTERS(2 * HALF, 4, "8k8.f32.tf32.tf32", 4, 5, 6, 7, 8, 9, 10, 11, "")
   WGMMA_BY_REGISTERS(2 * HALF, 8, "16k8.f32.tf32.tf32", 8, 9, 10, 11, 12, 13, 14, 15, "")

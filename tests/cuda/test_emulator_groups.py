@@ -233,7 +233,7 @@ KERNEL = 'extern "C" __global__ void k(float* x) {\n  %s\n}'
         (KERNEL % 'asm volatile("wgmma.fence.sync.aligned;");', r"^k.cu:2: inline PTX is not emulated \(wgmma.fence"),
         (KERNEL % 'unsigned r; asm("mov.u32 %0, %laneid;" : "=r"(r));', r"^k.cu:2: inline PTX .*\(mov.u32\).*ptx.cuh"),
         ("#include <mma.h>\n" + KERNEL % "nvcuda::wmma::fill_fragment(x, 0.0f);", "^k.cu:3: nvcuda::wmma is not emul"),
-        ("__global__ void k(const CUtensorMap map) {}", r"^k.cu:1: tensor maps \(TMA\) are not emulated"),
+        ("__global__ void k(const CUtensorMap map) {}", r"^k.cu:1: the kernel has no CUtensorMap; .*hopper.cuh"),
         (KERNEL % "other<<<1, 1>>>();", "^k.cu:2: launches from the source are not emulated"),
         (KERNEL % "cudaTextureObject_t t = 0;", "^k.cu:2: textures and surfaces are not emulated"),
         ("#include <cooperative_groups.h>\n" + KERNEL % "cooperative_groups::this_cluster();", "^k.cu:3: clusters of"),

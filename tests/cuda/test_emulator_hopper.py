@@ -504,8 +504,8 @@ def test_wgmma_of_each_layout(products, name, n, transposed, signs, swizzle, rng
     strides = [strides_of(swizzle, tr, rows, depth, item) for tr, rows in zip(transposed, (64, n), strict=True)]
     image = np.full(48 << 10, 0xEE, np.uint8)
     b_start = 24 << 10
-    for matrix, start, (leading, stride), tr in ((a, 0, strides[0], transposed[0]), (b, b_start, strides[1], transposed[1])):
-        lay_out(image, bits_of(matrix, kind), start, swizzle, leading, stride, tr)
+    lay_out(image, bits_of(a, kind), 0, swizzle, *strides[0], transposed[0])
+    lay_out(image, bits_of(b, kind), b_start, swizzle, *strides[1], transposed[1])
     at = np.array([0, *strides[0], swizzle, b_start, *strides[1], swizzle, 0], i32)
     for keep in (0, 1):
         expected = fragment(signs * (a @ b.T) + keep * d)
@@ -630,7 +630,7 @@ FREE = "if (step && threadIdx.x == 0) mbarrier_arrive(&empty[(step - 1) % STAGES
 MISTAKES = {
     "no wait for full": (
         ("mbarrier_wait_parity(&full[place], step / STAGES & 1);", ""),
-        ("race", "for (int i = 0; i < DEPTH", "the target of an asynchronous copy at line .* which has not waited for it"),
+        ("race", "for (int i = 0; i < DEPTH", "target of an asynchronous copy at line .* which has not waited for it"),
     ),
     "wrong parity of full": (
         ("&full[place], step / STAGES & 1)", "&full[place], (step / STAGES & 1) ^ 1)"),
@@ -638,7 +638,11 @@ MISTAKES = {
     ),
     "wrong parity of empty": (
         ("(step / STAGES & 1) ^ 1)", "step / STAGES & 1)"),
-        ("deadlock", "mbarrier_wait_parity(&empty", "phase 0 of an mbarrier, of parity 0, which lacks 1 arrivals of 1 and 0 bytes"),
+        (
+            "deadlock",
+            "mbarrier_wait_parity(&empty",
+            "of an mbarrier, of parity 0, which lacks 1 arrivals of 1 and 0 bytes",
+        ),
     ),
     "no wait for empty": (
         ("mbarrier_wait_parity(&empty[place], (step / STAGES & 1) ^ 1);", ""),
@@ -733,50 +737,129 @@ def test_a_wait_for_ever_ends_in_fast_mode_too(mistake):
 
 # --- what is wrong by itself ------------------------------------------------------------------------------------------
 
-# Each is the body of a kernel of 128 threads: what it does wrong, in which mode it is told, how.
+# Each is the body of a kernel of 128 threads: what it does wrong, in which mode that is told, of which kind, and how.
 WRONG = {
-    "not initialised": ("mbarrier_arrive(&b);", "both", "uninitialised", "arrive of an mbarrier that is not initialised"),
-    "wait not initialised": ("mbarrier_test_wait_parity(&b, 1);", "both", "uninitialised", "a wait of an mbarrier that is"),
+    "not initialised": (
+        "mbarrier_arrive(&b);",
+        "both",
+        "uninitialised",
+        "arrive of an mbarrier that is not initialised",
+    ),
+    "wait not initialised": (
+        "mbarrier_test_wait_parity(&b, 1);",
+        "both",
+        "uninitialised",
+        "a wait of an mbarrier that is",
+    ),
     "invalidated": ("INIT(1) mbarrier_inval(&b); mbarrier_arrive(&b);", "both", "uninitialised", "not initialised"),
     "overwritten": ("INIT(1) b = 5; mbarrier_arrive(&b);", "both", "misuse", "written by something else"),
     "no count": ("INIT(0)", "both", "misuse", "from 1 to 1048575 arrivals, not 0"),
     "count": ("INIT(1 << 20)", "both", "misuse", "from 1 to 1048575 arrivals, not 1048576"),
-    "too many arrive": ("INIT(2) mbarrier_arrive(&b, 3);", "both", "misuse", "3 arrive at an mbarrier whose phase lacks 2"),
-    "bytes": ("INIT(1) mbarrier_expect_tx(&b, 1 << 20);", "both", "misuse", "counts 1048575 bytes at most, not 1048576"),
+    "too many arrive": (
+        "INIT(2) mbarrier_arrive(&b, 3);",
+        "both",
+        "misuse",
+        "3 arrive at an mbarrier whose phase lacks 2",
+    ),
+    "bytes": (
+        "INIT(1) mbarrier_expect_tx(&b, 1 << 20);",
+        "both",
+        "misuse",
+        "counts 1048575 bytes at most, not 1048576",
+    ),
     "in global memory": ("mbarrier_init((u64*)x, 1);", "both", "misuse", "must lie in shared memory"),
     "misaligned": ("mbarrier_init((u64*)(s + 4), 1);", "both", "misaligned", "of an mbarrier is not a multiple of 8"),
     "bulk bytes": ("INIT(1) bulk_load(s, x, 24, &b);", "both", "misuse", "24 bytes, which is no multiple of 16"),
     "no bulk bytes": ("INIT(1) bulk_load(s, x, 0, &b);", "both", "misuse", "0 bytes, which is no multiple of 16"),
-    "bulk target": ("INIT(1) bulk_load(s + 8, x, 16, &b);", "both", "misaligned", "shared memory of a bulk copy is not"),
-    "bulk source": ("INIT(1) bulk_load(s, x + 1, 16, &b);", "both", "misaligned", "global memory of a bulk copy is not"),
+    "bulk target": (
+        "INIT(1) bulk_load(s + 8, x, 16, &b);",
+        "both",
+        "misaligned",
+        "shared memory of a bulk copy is not",
+    ),
+    "bulk source": (
+        "INIT(1) bulk_load(s, x + 1, 16, &b);",
+        "both",
+        "misaligned",
+        "global memory of a bulk copy is not",
+    ),
     "bulk to global": ("INIT(1) bulk_load(x, x, 16, &b);", "both", "out-of-bounds", "is not all shared memory"),
-    "bulk too far": ("INIT(1) bulk_load(s, x, 8192, &b);", "check", "out-of-bounds", "argument 0, which has 4096 bytes"),
+    "bulk too far": (
+        "INIT(1) bulk_load(s, x, 8192, &b);",
+        "check",
+        "out-of-bounds",
+        "argument 0, which has 4096 bytes",
+    ),
     "bulk without mbarrier": ("bulk_load(s, x, 16, &b);", "both", "uninitialised", "a copy of an mbarrier that is not"),
-    "store not fenced": ("s[0] = 1; for (int i = 1; i < 16; i++) s[i] = 1; bulk_store(x, s, 16); bulk_commit();"
-                         " bulk_wait<0>();", "check", "race", "no fence.proxy.async between"),
-    "store not waited": ("ZERO fence_proxy_async(); bulk_store(x, s, 16); bulk_commit();", "check", "race",
-                         "returns while this bulk copy may still read"),
-    "store spoilt": ("ZERO fence_proxy_async(); bulk_store(x, s, 16); bulk_commit(); s[3] = 2; bulk_wait<0>();", "check",
-                     "race", "read at line .* by a bulk copy, for which nobody has waited"),
+    "store not fenced": (
+        "s[0] = 1; for (int i = 1; i < 16; i++) s[i] = 1; bulk_store(x, s, 16); bulk_commit(); bulk_wait<0>();",
+        "check",
+        "race",
+        "no fence.proxy.async between",
+    ),
+    "store not waited": (
+        "ZERO fence_proxy_async(); bulk_store(x, s, 16); bulk_commit();",
+        "check",
+        "race",
+        "returns while this bulk copy may still read",
+    ),
+    "store spoilt": (
+        "ZERO fence_proxy_async(); bulk_store(x, s, 16); bulk_commit(); s[3] = 2; bulk_wait<0>();",
+        "check",
+        "race",
+        "read at line .* by a bulk copy, for which nobody has waited",
+    ),
     "no map": ("INIT(1) tensor_load(s, (const CUtensorMap*)x, {0}, &b);", "both", "misuse", "no tensor map"),
     "rank": ("INIT(1) tensor_load(s, &map, {0}, &b);", "both", "misuse", "1 dimensions by a tensor map that has 2"),
-    "box beyond": ("INIT(1) tensor_load(s + 7 * 1024, &map, {0, 0}, &b);", "both", "out-of-bounds", "not all shared memory"),
-}  # fmt: skip
+    "box beyond": (
+        "INIT(1) tensor_load(s + 7 * 1024, &map, {0, 0}, &b);",
+        "both",
+        "out-of-bounds",
+        "not all shared memory",
+    ),
+}
 # The same of whole warpgroups, after shared memory was set to zero and fenced.
 WRONG_PRODUCTS = {
     "96 threads": ("wgmma_f16(d, m, m);", "both", "misuse", "wgmma in a warpgroup of 96 threads"),
-    "different": ("wgmma_f16(d, m + (t < 32), m);", "both", "misuse", "threads 0 and 32 of a block meet in different wgmma"),
-    "outside": ("wgmma_f16((float(&)[8])d, m, wgmma_matrix(s + 7 * 1024, 16, 2048, 128));", "both", "out-of-bounds", "no shared memory is"),
+    "different": (
+        "wgmma_f16(d, m + (t < 32), m);",
+        "both",
+        "misuse",
+        "threads 0 and 32 of a block meet in different wgmma",
+    ),
+    "outside": (
+        "wgmma_f16((float(&)[8])d, m, wgmma_matrix(s + 7 * 1024, 16, 2048, 128));",
+        "both",
+        "out-of-bounds",
+        "no shared memory is",
+    ),
     "tf32": ("wgmma_tf32_transposed(d, m);", "both", "misuse", "wgmma of tf32 cannot transpose"),
-    "written": ("wgmma_f16(d, m, m); d[3] = 0; wgmma_f16(d, m, m); wgmma_commit(); wgmma_wait<0>();", "check", "race",
-                "an accumulator was written while wgmma is under way"),
-    "fenced once": ("wgmma_f16(d, m, m); wgmma_commit(); wgmma_wait<0>(); d[3] = 5; wgmma_f16(d, m, m); wgmma_commit();"
-                    " wgmma_wait<0>();", "check", "race", "touched with no wgmma.fence between"),
-    "other width": ("wgmma_f16(d, m, m); wgmma_f16((float(&)[8])d, m, m);", "both", "misuse",
-                    "n = 16 of accumulators that one with n = 8 has not finished"),
-    "shared not fenced": ("s[t * 16] = 1; __syncthreads(); wgmma_f16(d, m, m); wgmma_commit(); wgmma_wait<0>();", "check",
-                          "race", "with no fence.proxy.async between"),
-}  # fmt: skip
+    "written": (
+        "wgmma_f16(d, m, m); d[3] = 0; wgmma_f16(d, m, m); wgmma_commit(); wgmma_wait<0>();",
+        "check",
+        "race",
+        "an accumulator was written while wgmma is under way",
+    ),
+    "fenced once": (
+        "wgmma_f16(d, m, m); wgmma_commit(); wgmma_wait<0>(); d[3] = 5; wgmma_f16(d, m, m); wgmma_commit();"
+        " wgmma_wait<0>();",
+        "check",
+        "race",
+        "touched with no wgmma.fence between",
+    ),
+    "other width": (
+        "wgmma_f16(d, m, m); wgmma_f16((float(&)[8])d, m, m);",
+        "both",
+        "misuse",
+        "n = 16 of accumulators that one with n = 8 has not finished",
+    ),
+    "shared not fenced": (
+        "s[t * 16] = 1; __syncthreads(); wgmma_f16(d, m, m); wgmma_commit(); wgmma_wait<0>();",
+        "check",
+        "race",
+        "with no fence.proxy.async between",
+    ),
+}
 
 
 def wrong_code():
@@ -793,7 +876,8 @@ def wrong_code():
     return (
         """#include "hopper.cuh"
 typedef unsigned long long u64;
-#define SHARED extern __shared__ __align__(1024) char s[]; __shared__ u64 b; const int t = threadIdx.x; (void)t, (void)s, (void)b;
+#define SHARED \\
+    extern __shared__ __align__(1024) char s[]; __shared__ u64 b; const int t = threadIdx.x; (void)t, (void)s, (void)b;
 #define INIT(count) mbarrier_init(&b, count); fence_mbarrier_init();
 #define ZERO for (int i = 0; i < 64; i++) s[i] = 0;
 #define PRODUCT for (int i = t; i < 8192; i += blockDim.x) s[i] = 0; fence_proxy_async(); __syncthreads(); \\
@@ -803,7 +887,8 @@ typedef unsigned long long u64;
         + groups.replace("wgmma_f16(d,", "wgmma_f16((float(&)[4])d,").replace(
             "wgmma_tf32_transposed(d, m);",
             "float* all[4] = {d, d + 1, d + 2, d + 3}; gpunn_emulator::WarpgroupProduct p{"
-            "gpunn_emulator::WarpgroupProduct::tf32, 8, all}; p.transpose_b = true; gpunn_emulator::warpgroup_product(p);",
+            "gpunn_emulator::WarpgroupProduct::tf32, 8, all}; p.transpose_b = true; "
+            "gpunn_emulator::warpgroup_product(p);",
         )
     )
 
@@ -818,12 +903,12 @@ def test_what_is_wrong_is_reported(wrong, case):
     checked, module = wrong
     code = wrong_code()
     if case in WRONG:
-        name, (body, modes, kind, message) = f"wrong_{[*WRONG].index(case)}", WRONG[case]
+        name, (_, modes, kind, message) = f"wrong_{[*WRONG].index(case)}", WRONG[case]
         memory = np.ones(4096 + 512, np.int8)
         x = memory[:4096] if checked else memory[-memory.ctypes.data % 512 :][:4096]  # where CuPy would allocate it
         args = (x, tensor_map(np.zeros((64, 64), np.float16), (64, 64), swizzle=128))
     else:
-        name, (body, modes, kind, message) = f"product_{[*WRONG_PRODUCTS].index(case)}", WRONG_PRODUCTS[case]
+        name, (_, modes, kind, message) = f"product_{[*WRONG_PRODUCTS].index(case)}", WRONG_PRODUCTS[case]
         args = (np.zeros(512, f32),)
     threads = 96 if case == "96 threads" else 128
     if modes == "check" and not checked:
@@ -832,14 +917,21 @@ def test_what_is_wrong_is_reported(wrong, case):
     with pytest.raises(CheckError if checked else LaunchError) as caught:
         launch(module, name, 1, threads, *args, shared=8192)
     line = 2 + code[: code.index(f"void {name}(")].count("\n")
-    told = [f"{r.kind}: {r.message}" for r in caught.value.reports if r.line == line] if checked else [str(caught.value)]
+    told = [str(caught.value)]
+    if checked:
+        told = [f"{r.kind}: {r.message}" for r in caught.value.reports if r.line == line]
     assert any(re.search(f"{kind}: .*{message}", each) for each in told), (told, str(caught.value))
 
 
 def test_a_right_store_has_no_report():
-    code = wrong_code().split('extern "C"', 1)[0] + """
+    code = (
+        wrong_code().split('extern "C"', 1)[0]
+        + """
 extern "C" __global__ void right(char* x) { SHARED
-    if (threadIdx.x == 0) { ZERO fence_proxy_async(); bulk_store(x, s, 16); bulk_commit(); bulk_wait<0>(); s[3] = 2; } }"""
+    if (threadIdx.x == 0) {
+        ZERO fence_proxy_async(); bulk_store(x, s, 16); bulk_commit(); bulk_wait<0>(); s[3] = 2;
+    } }"""
+    )
     launch(RawModule(code, INCLUDE, check=True), "right", 1, 32, np.ones(16, np.int8), shared=64)
 
 

@@ -5,8 +5,9 @@ clang++ compiles the source; every CUDA thread of a block is a fiber, blocks spr
 folder is a complete example of a repository that tests its kernels so, and says what is covered.
 
 Inline PTX cannot be emulated. Asynchronous copies, ``ldmatrix`` and tensor cores can, through the functions of
-``kernels/ptx.cuh``, and mbarriers, TMA and ``wgmma`` through ``kernels/hopper.cuh``: pass ``-I`` with :func:`gpunn.cuda.source.kernels_folder` and include it. What is copied arrives at
-the wait for it, so a missing wait shows; under checks it is reported.
+``kernels/ptx.cuh``, and mbarriers, TMA and ``wgmma`` through those of ``kernels/hopper.cuh``: pass ``-I`` with
+:func:`gpunn.cuda.source.kernels_folder` and include it. What is copied arrives at the wait for it, so a missing wait
+shows; under checks it is reported. :func:`tensor_map` makes the argument for a ``CUtensorMap``.
 
 With ``check=True`` a launch also looks for races, accesses out of bounds, reads of shared memory that nobody wrote,
 divergent barriers and more, and raises :class:`CheckError` with file, line, block and thread of each:

@@ -415,7 +415,8 @@ def load_runtime(compiler: Compiler, check: bool) -> tuple[Path, ctypes.CDLL]:
     flags += ["-DGPUNN_EMULATOR_CHECK", "-fno-omit-frame-pointer"] if check else []
     # For tests of what other processors than x86-64 and aarch64 use.
     flags += ["-DGPUNN_EMULATOR_UCONTEXT"] if os.environ.get("GPUNN_EMULATOR_UCONTEXT") else []
-    names = ["context.cpp", "worker.cpp", "hopper.cpp", "launch.cpp", *(["checker.cpp", "guards.cpp", "hooks.cpp"] if check else [])]
+    names = ["context.cpp", "worker.cpp", "hopper.cpp", "launch.cpp"]
+    names += ["checker.cpp", "guards.cpp", "hooks.cpp"] if check else []
     signals = _signals(compiler)
     inputs = [*flags, *(str(RUNTIME / name) for name in names), str(signals), "-lrt"]
     place = cache_path("runtime", "", flags, compiler, signals.name)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.errors import ArgumentError, check
+from gpunn.errors import ArgumentError, check, fail
 
 TENSOR_MAP_BYTES = 128
 
@@ -22,7 +22,7 @@ _LARGEST_BOX = 256
 _LARGEST_STRIDE = 1 << 40
 _LARGEST_ELEMENT_STRIDE = 8
 _SWIZZLES = (0, 32, 64, 128)
-_ELEMENTS = "u1 u2 u4 i4 u8 i8 f2 f4 f8".split()
+_ELEMENTS = ("u1", "u2", "u4", "i4", "u8", "i8", "f2", "f4", "f8")
 _ALIGNMENT = 16
 
 
@@ -72,37 +72,34 @@ def tensor_map(
     array([[30., 31.,  0.,  0.],
            [46., 47.,  0.,  0.]], dtype=float32)
     """
-    name = "tensor_map"
-    check(isinstance(array, np.ndarray), ArgumentError, name, "takes an array", got=type(array).__name__)
+    if not isinstance(array, np.ndarray):
+        fail(ArgumentError, "tensor_map", "takes an array", got=type(array).__name__)
     sizes, strides, item = array.shape[::-1], array.strides[::-1], array.itemsize
-    rank = array.ndim
-    check(1 <= rank <= _MOST_DIMENSIONS, ArgumentError, name, "the array must have 1 to 5 dimensions", shape=array.shape)
+    rank, address = array.ndim, array.ctypes.data
+    _rule(1 <= rank <= _MOST_DIMENSIONS, "the array must have 1 to 5 dimensions", shape=array.shape)
     known = array.dtype.isnative and array.dtype.str[1:] in _ELEMENTS
-    check(known, ArgumentError, name, f"the dtype must be one of {', '.join(_ELEMENTS)}", dtype=array.dtype)
-    fits = all(1 <= size < 1 << 32 for size in sizes)
-    check(fits, ArgumentError, name, "each size must be from 1 to 2**32 - 1", shape=array.shape)
-    check(strides[0] == item or sizes[0] == 1, ArgumentError, name, "the last dimension must be dense", strides=array.strides)
+    _rule(known, f"the dtype must be one of {', '.join(_ELEMENTS)}", dtype=array.dtype)
+    _rule(all(1 <= size < 1 << 32 for size in sizes), "each size must be from 1 to 2**32 - 1", shape=array.shape)
+    _rule(strides[0] == item or sizes[0] == 1, "the last dimension must be dense", strides=array.strides)
     aligned = all(0 < stride < _LARGEST_STRIDE and stride % _ALIGNMENT == 0 for stride in strides[1:])
-    message = "each stride, but for the last, must be a positive multiple of 16 bytes below 2**40"
-    check(aligned, ArgumentError, name, message, strides=array.strides)
-    address = array.ctypes.data
-    check(address % _ALIGNMENT == 0, ArgumentError, name, "the array must lie at a multiple of 16 bytes", address=address)
+    _rule(
+        aligned, "each stride but the last must be a positive multiple of 16 bytes below 2**40", strides=array.strides
+    )
+    _rule(address % _ALIGNMENT == 0, "the array must lie at a multiple of 16 bytes", address=address)
 
     boxes = tuple(box)[::-1]
     valid = len(boxes) == rank and all(1 <= each <= _LARGEST_BOX for each in boxes)
-    check(valid, ArgumentError, name, "the box must have a size from 1 to 256 for each dimension", box=tuple(box))
+    _rule(valid, "the box must have a size from 1 to 256 for each dimension", box=tuple(box))
     row = boxes[0] * item
-    check(row % _ALIGNMENT == 0, ArgumentError, name, "a row of the box must be a multiple of 16 bytes", bytes=row)
-    check(swizzle in _SWIZZLES, ArgumentError, name, "the swizzle must be 0, 32, 64 or 128", swizzle=swizzle)
-    message = "a row of the box must have as many bytes as the swizzle"
-    check(not swizzle or row == swizzle, ArgumentError, name, message, bytes=row, swizzle=swizzle)
+    _rule(row % _ALIGNMENT == 0, "a row of the box must be a multiple of 16 bytes", bytes=row)
+    _rule(swizzle in _SWIZZLES, "the swizzle must be 0, 32, 64 or 128", swizzle=swizzle)
+    _rule(not swizzle or row == swizzle, "a row of the box must have as many bytes as the swizzle", bytes=row)
     steps = tuple(element_strides or (1,) * rank)[::-1]
     valid = len(steps) == rank and all(1 <= each <= _LARGEST_ELEMENT_STRIDE for each in steps)
-    message = "the element strides must be from 1 to 8 for each dimension"
-    check(valid, ArgumentError, name, message, element_strides=element_strides)
-    check(fill in ("zeros", "nan"), ArgumentError, name, 'fill must be "zeros" or "nan"', fill=fill)
-    floats = array.dtype.kind == "f"
-    check(fill == "zeros" or floats, ArgumentError, name, "only floating-point numbers are filled with NaN", dtype=array.dtype)
+    _rule(valid, "the element strides must be from 1 to 8 for each dimension", element_strides=element_strides)
+    _rule(fill in ("zeros", "nan"), 'fill must be "zeros" or "nan"', fill=fill)
+    is_float = array.dtype.kind == "f"
+    _rule(fill == "zeros" or is_float, "only floating-point numbers are filled with NaN", dtype=array.dtype)
 
     def padded(values: Sequence[int], count: int, value: int) -> tuple[int, ...]:
         return (*values, *(value,) * (count - len(values)))
@@ -121,3 +118,7 @@ def tensor_map(
         swizzle,
     )
     return TensorMap(array, content.ljust(TENSOR_MAP_BYTES, b"\0"))
+
+
+def _rule(holds: bool, rule: str, **values: object) -> None:
+    check(holds, ArgumentError, "tensor_map", rule, **values)

@@ -273,7 +273,8 @@ void Checker::mark_write(std::uint32_t* row) const {
 void Checker::bulk_copy_starts(const char* shared, std::size_t bytes, const void* pc) {
     access(shared, bytes, true, false, pc);
     Region* target = find(shared, bytes);
-    for (std::size_t i = 0; i < bytes; i++) target->cells[shared - target->begin + (std::ptrdiff_t)i].copy_under_way = true;
+    Cell* cells = target->cells + (shared - target->begin);
+    for (std::size_t i = 0; i < bytes; i++) cells[i].copy_under_way = true;
 }
 
 void Checker::bulk_copy_arrives(const char* shared, std::size_t bytes, unsigned column) {
@@ -288,7 +289,8 @@ void Checker::bulk_copy_arrives(const char* shared, std::size_t bytes, unsigned 
 }
 
 // A read by what is asynchronous, on behalf of `thread`.
-void Checker::async_read(const char* address, std::size_t bytes, const AsyncRead& read, unsigned thread, const void* pc) {
+void Checker::async_read(const char* address, std::size_t bytes, const AsyncRead& read, unsigned thread,
+                         const void* pc) {
     asking_ = thread;
     Region* region = find(address, bytes);
     if (!region) report_out_of_bounds(address, bytes, false, pc);
@@ -634,7 +636,8 @@ void Checker::report_race(const Touch& access, const Cell& cell, std::size_t byt
     report.has_other = !is_async;
     std::memcpy(report.other_block, block, sizeof block);
     std::memcpy(report.other_thread, &other, sizeof report.other_thread);
-    if (!is_async || earlier == Earlier::read) report.other_pc = place ? launch_->request.library->base + place : nullptr;
+    if (is_async && earlier == Earlier::write) place = 0;  // a copy that has arrived
+    report.other_pc = place ? launch_->request.library->base + place : nullptr;
 
     char what[80], who[100];
     name(what, sizeof what, *access.region, byte);
@@ -643,7 +646,8 @@ void Checker::report_race(const Touch& access, const Cell& cell, std::size_t byt
         std::snprintf(who, sizeof who, "%s, for which nobody has waited in between",
                       clocks_.what[thread - (clocks_.columns - Clocks::extra_columns)]);
     else if (earlier == Earlier::unfenced_write)
-        std::snprintf(who, sizeof who, "thread (%u,%u,%u) with no fence.proxy.async between", other.x, other.y, other.z);
+        std::snprintf(who, sizeof who, "thread (%u,%u,%u) with no fence.proxy.async between", other.x, other.y,
+                      other.z);
     else if (earlier == Earlier::copy)
         std::snprintf(who, sizeof who, "thread (%u,%u,%u), which has not waited for it", other.x, other.y,
                       other.z);

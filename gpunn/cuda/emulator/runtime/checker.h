@@ -153,7 +153,7 @@ private:
     void name(char* text, std::size_t capacity, const Region& region, std::size_t byte) const;
 
     Clocks clocks_;
-    std::vector<std::uint32_t> proxy_fences_;  // of threads: the interval, for what was written before there were clocks
+    std::vector<std::uint32_t> proxy_fences_;  // of threads: the interval, for writes from before the clocks
     unsigned asking_ = max_threads;  // the thread that the running one asks for, if it is another
 
     Worker* worker_ = nullptr;

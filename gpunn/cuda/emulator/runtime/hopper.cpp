@@ -51,10 +51,12 @@ bool is_nan_of_ours(float x) {
 
 // Calls visit(offset in the box, address in global memory or null, bytes) for each row of the box, the innermost
 // dimension whole where it lies within the tensor, else element by element.
-template <class Visit> void each_row(const BulkCopy& copy, Visit visit) {
+template <class Visit>
+void each_row(const BulkCopy& copy, Visit visit) {
     const TensorMap& map = copy.map;
     unsigned counts[5] = {1, 1, 1, 1, 1};
-    for (unsigned i = 0; i < map.rank; i++) counts[i] = (map.box[i] + map.element_strides[i] - 1u) / map.element_strides[i];
+    for (unsigned i = 0; i < map.rank; i++)
+        counts[i] = (map.box[i] + map.element_strides[i] - 1u) / map.element_strides[i];
     counts[0] = map.box[0];  // the first dimension's stride is not looked at
     unsigned at[5] = {}, offset = 0;
     for (;;) {
@@ -133,7 +135,8 @@ unsigned Worker::shared_address(const void* address) const {
 char* Worker::shared_pointer(unsigned address) const {
     std::size_t static_bytes = static_shared_ ? launch_->request.library->shared_bytes : 0;
     unsigned static_begin = static_bytes ? shared_address(static_shared_) : 0;
-    if (address >= static_begin && address - static_begin < static_bytes) return static_shared_ + (address - static_begin);
+    if (address >= static_begin && address - static_begin < static_bytes)
+        return static_shared_ + (address - static_begin);
     unsigned dynamic_begin = block_.dynamic_shared_bytes ? shared_address(block_.dynamic_shared) : 0;
     if (address >= dynamic_begin && address - dynamic_begin < block_.dynamic_shared_bytes)
         return block_.dynamic_shared + (address - dynamic_begin);
@@ -175,19 +178,23 @@ bool Worker::describe_waits() {
         known.push_back(fiber.caller);
         fiber_ = &fibers_[i];
         const Mbarrier& barrier = *fiber.mbarrier;
-        tell(Kind::deadlock, fiber.caller,
-             "it waits for ever for phase %llu of an mbarrier, of parity %u, which lacks %u arrivals of %u and %d bytes",
-             (unsigned long long)barrier.phase, (unsigned)(barrier.phase & 1), barrier.pending, barrier.expected,
-             barrier.bytes);
+        tell(
+            Kind::deadlock, fiber.caller,
+            "it waits for ever for phase %llu of an mbarrier, of parity %u, which lacks %u arrivals of %u and %d bytes",
+            (unsigned long long)barrier.phase, (unsigned)(barrier.phase & 1), barrier.pending, barrier.expected,
+            barrier.bytes);
     }
     return !known.empty();
 }
 
 void Worker::mbarrier_init(std::uint64_t* address, unsigned count, const void* caller) {
     check_aligned(address, 8, "an mbarrier", caller);
-    if (shared_address(address) == ~0u) misuse(caller, "an mbarrier must lie in shared memory, this one at %p", (void*)address);
-    if (!count || count > most_arrivals) misuse(caller, "an mbarrier expects from 1 to %u arrivals, not %u", most_arrivals, count);
-    auto found = std::find_if(mbarriers_.begin(), mbarriers_.end(), [=](Mbarrier& each) { return each.address == address; });
+    if (shared_address(address) == ~0u)
+        misuse(caller, "an mbarrier must lie in shared memory, this one at %p", (void*)address);
+    if (!count || count > most_arrivals)
+        misuse(caller, "an mbarrier expects from 1 to %u arrivals, not %u", most_arrivals, count);
+    auto found =
+        std::find_if(mbarriers_.begin(), mbarriers_.end(), [=](Mbarrier& each) { return each.address == address; });
     if (found == mbarriers_.end()) {
         bool room = true;
         try {
@@ -225,13 +232,15 @@ void Worker::mbarrier_inval(std::uint64_t* address, const void* caller) {
 
 Mbarrier& Worker::mbarrier(std::uint64_t* address, const char* operation, const void* caller) {
     check_aligned(address, 8, "an mbarrier", caller);
-    auto found = std::find_if(mbarriers_.begin(), mbarriers_.end(), [=](Mbarrier& each) { return each.address == address; });
+    auto found =
+        std::find_if(mbarriers_.begin(), mbarriers_.end(), [=](Mbarrier& each) { return each.address == address; });
     if (found == mbarriers_.end()) {
         Report report = describe(Kind::uninitialised, caller);
         std::snprintf(report.message, sizeof report.message, "%s of an mbarrier that is not initialised", operation);
         fail(report);
     }
-    if (*address != word_of(*found)) misuse(caller, "%s of an mbarrier whose memory was written by something else", operation);
+    if (*address != word_of(*found))
+        misuse(caller, "%s of an mbarrier whose memory was written by something else", operation);
 #ifdef GPUNN_EMULATOR_CHECK
     checker.access((const char*)address, sizeof *address, true, true, caller);
 #endif
@@ -288,7 +297,8 @@ std::uint64_t Worker::mbarrier_arrive(std::uint64_t* address, const MbarrierArri
 bool Worker::mbarrier_wait(std::uint64_t* address, std::uint64_t state, bool is_parity, const void* caller) {
     leave_if_asked();
     Mbarrier* barrier = &mbarrier(address, "a wait", caller);
-    std::uint64_t phase = is_parity ? (barrier->phase & 1) == (state & 1) ? barrier->phase : barrier->phase - 1 : state >> 40;
+    std::uint64_t phase =
+        is_parity ? (barrier->phase & 1) == (state & 1) ? barrier->phase : barrier->phase - 1 : state >> 40;
     if (barrier->phase - phase > 1) misuse(caller, "a wait for a phase of an mbarrier that is long past");
     auto complete = [&] {
         if (barrier->phase == phase) deliver(*barrier);
@@ -330,7 +340,8 @@ void Worker::prepare(BulkCopy& copy, const void* map, unsigned rank, const int* 
         check_aligned(map, 64, "a tensor map", caller);
         std::memcpy(&copy.map, map, sizeof copy.map);
         if (copy.map.magic != tensor_map_magic) misuse(caller, "what is given is no tensor map of emulator.tensor_map");
-        if (copy.map.rank != rank) misuse(caller, "a copy of %u dimensions by a tensor map that has %u", rank, copy.map.rank);
+        if (copy.map.rank != rank)
+            misuse(caller, "a copy of %u dimensions by a tensor map that has %u", rank, copy.map.rank);
         std::copy(coordinates, coordinates + rank, copy.coordinates);
         copy.global = copy.map.memory;
         copy.bytes = box_bytes(copy.map);
@@ -338,13 +349,15 @@ void Worker::prepare(BulkCopy& copy, const void* map, unsigned rank, const int* 
     } else {
         check_aligned(copy.shared, 16, "the shared memory of a bulk copy", caller);
         check_aligned(copy.global, 16, "the global memory of a bulk copy", caller);
-        if (!copy.bytes || copy.bytes % 16) misuse(caller, "a bulk copy of %u bytes, which is no multiple of 16", copy.bytes);
+        if (!copy.bytes || copy.bytes % 16)
+            misuse(caller, "a bulk copy of %u bytes, which is no multiple of 16", copy.bytes);
     }
     unsigned shared = shared_address(copy.shared), end = shared_address(copy.shared + copy.bytes);
     if (shared == ~0u || end != shared + copy.bytes) {
         Report report = describe(Kind::out_of_bounds, caller);
-        std::snprintf(report.message, sizeof report.message, "a bulk copy of %u bytes, at %p of which is not all shared memory",
-                      copy.bytes, (void*)copy.shared);
+        std::snprintf(report.message, sizeof report.message,
+                      "a bulk copy of %u bytes, at %p of which is not all shared memory", copy.bytes,
+                      (void*)copy.shared);
         fail(report);
     }
 }
@@ -354,7 +367,8 @@ namespace {
 // Brings the bytes of the copy from one memory to the other.
 void move(const BulkCopy& copy) {
     if (!copy.is_tensor) {
-        copy.barrier ? std::memcpy(copy.shared, copy.global, copy.bytes) : std::memcpy(copy.global, copy.shared, copy.bytes);
+        copy.barrier ? std::memcpy(copy.shared, copy.global, copy.bytes)
+                     : std::memcpy(copy.global, copy.shared, copy.bytes);
         return;
     }
     each_row(copy, [&](unsigned offset, char* global, unsigned bytes) {
@@ -386,7 +400,8 @@ void Worker::bulk_load(BulkCopy copy, const void* map, unsigned rank, const int*
 #ifdef GPUNN_EMULATOR_CHECK
     if (!barrier.fenced)
         tell(Kind::race, caller,
-             "a copy is given an mbarrier that is initialised with no fence.mbarrier_init or fence.proxy.async after it");
+             "a copy is given an mbarrier that is initialised with no fence.mbarrier_init or fence.proxy.async after "
+             "it");
     check_global(copy, false);
     checker.bulk_copy_starts(copy.shared, copy.bytes, caller);
 #endif
@@ -457,13 +472,15 @@ void Worker::finish_stores(Fiber& fiber) {
         move(copy);
 #ifdef GPUNN_EMULATOR_CHECK
         tell(Kind::race, copy.caller,
-             "the thread returns while this bulk copy may still read shared memory: wait for it (cp.async.bulk.wait_group.read)");
+             "the thread returns while this bulk copy may still read shared memory: wait for it "
+             "(cp.async.bulk.wait_group.read)");
 #endif
     }
     fiber.stores.clear();
 #ifdef GPUNN_EMULATOR_CHECK
     if (!fiber.products.empty())
-        tell(Kind::race, fiber.products[0].caller, "the thread returns while wgmma is under way: wait for it (wgmma.wait_group)");
+        tell(Kind::race, fiber.products[0].caller,
+             "the thread returns while wgmma is under way: wait for it (wgmma.wait_group)");
 #endif
 }
 
@@ -618,11 +635,14 @@ void Worker::run_product(unsigned first_fiber) {
                     other.transpose_a == product.transpose_a && other.transpose_b == product.transpose_b;
         if (!same) misuse(caller, "threads %u and %u of a block meet in different wgmma", first_fiber, first_fiber + i);
     }
-    unsigned end = shared_address(block_.dynamic_shared_bytes ? block_.dynamic_shared + block_.dynamic_shared_bytes
-                                                              : static_shared_ + launch_->request.library->shared_bytes);
+    unsigned end =
+        shared_address(block_.dynamic_shared_bytes ? block_.dynamic_shared + block_.dynamic_shared_bytes
+                                                   : static_shared_ + launch_->request.library->shared_bytes);
     if (end > shared_window)
-        misuse(caller, "a descriptor reaches 256 KiB of shared memory; the kernels of this module have %u KiB together: "
-               "put them into modules of their own", end / 1024);
+        misuse(caller,
+               "a descriptor reaches 256 KiB of shared memory; the kernels of this module have %u KiB together: "
+               "put them into modules of their own",
+               end / 1024);
     const unsigned element_bytes = product.type == WarpgroupProduct::tf32 ? 4 : 2, terms = 32 / element_bytes;
     float a[64][16], b[256][16];  // B by columns
 #ifdef GPUNN_EMULATOR_CHECK
@@ -637,9 +657,10 @@ void Worker::run_product(unsigned first_fiber) {
                 const char* memory = shared_pointer(address);
                 if (!memory || !shared_pointer(address + element_bytes - 1)) {
                     Report report = describe(Kind::out_of_bounds, caller);
-                    std::snprintf(report.message, sizeof report.message,
-                                  "wgmma reads shared address %u, element (%u, %u) of a matrix, where no shared memory is",
-                                  address, row, k);
+                    std::snprintf(
+                        report.message, sizeof report.message,
+                        "wgmma reads shared address %u, element (%u, %u) of a matrix, where no shared memory is",
+                        address, row, k);
                     fail(report);
                 }
 #ifdef GPUNN_EMULATOR_CHECK

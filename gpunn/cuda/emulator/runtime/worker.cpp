@@ -23,8 +23,8 @@ namespace {
 
 const std::size_t dynamic_shared_capacity = 256 * 1024;
 
-// What is rounded up goes unseen when a kernel runs past the end in fast mode. A swizzle's pattern has 1024 bytes, where
-// a kernel has room for it.
+// What is rounded up goes unseen when a kernel runs past the end in fast mode. A pattern of a swizzle has up to 1024
+// bytes: where there is room for it, it is to begin with the memory.
 std::size_t dynamic_shared_alignment(std::size_t bytes) {
     std::size_t alignment = 128;
     while (alignment < 1024 && 2 * alignment <= bytes) alignment *= 2;

@@ -2,7 +2,9 @@
 // told.
 #pragma once
 
-struct __align__(64) CUtensorMap { unsigned long long opaque[16]; };
+struct __align__(64) CUtensorMap {
+    unsigned long long opaque[16];
+};
 
 // --- mbarriers -------------------------------------------------------------------------------------------
 
@@ -38,7 +40,8 @@ __forceinline__ bool mbarrier_try_wait_parity(unsigned long long* barrier, unsig
     return gpunn_emulator::mbarrier_wait(barrier, parity, true);
 }
 __forceinline__ void mbarrier_wait_parity(unsigned long long* barrier, unsigned parity) {
-    while (!gpunn_emulator::mbarrier_wait(barrier, parity, true)) {}
+    while (!gpunn_emulator::mbarrier_wait(barrier, parity, true)) {
+    }
 }
 __forceinline__ void fence_mbarrier_init() { gpunn_emulator::fence_proxy(true); }
 __forceinline__ void fence_proxy_async() { gpunn_emulator::fence_proxy(false); }
@@ -52,8 +55,14 @@ __forceinline__ void bulk_store(void* global, const void* shared, unsigned bytes
     gpunn_emulator::bulk_store(global, shared, bytes);
 }
 __forceinline__ void bulk_commit() { gpunn_emulator::bulk_commit(); }
-template <int NEWEST> __forceinline__ void bulk_wait() { gpunn_emulator::bulk_wait(NEWEST, false); }
-template <int NEWEST> __forceinline__ void bulk_wait_read() { gpunn_emulator::bulk_wait(NEWEST, true); }
+template <int NEWEST>
+__forceinline__ void bulk_wait() {
+    gpunn_emulator::bulk_wait(NEWEST, false);
+}
+template <int NEWEST>
+__forceinline__ void bulk_wait_read() {
+    gpunn_emulator::bulk_wait(NEWEST, true);
+}
 
 template <int RANK>
 __forceinline__ void tensor_load(void* shared, const CUtensorMap* map, const int (&coordinates)[RANK],
@@ -72,9 +81,14 @@ __forceinline__ void tensor_prefetch(const CUtensorMap*) {}
 
 __forceinline__ void wgmma_fence() { gpunn_emulator::warpgroup_fence(); }
 __forceinline__ void wgmma_commit() { gpunn_emulator::warpgroup_commit(); }
-template <int NEWEST> __forceinline__ void wgmma_wait() { gpunn_emulator::warpgroup_wait(NEWEST); }
-template <int REGISTERS> __forceinline__ void setmaxnreg_inc() {}
-template <int REGISTERS> __forceinline__ void setmaxnreg_dec() {}
+template <int NEWEST>
+__forceinline__ void wgmma_wait() {
+    gpunn_emulator::warpgroup_wait(NEWEST);
+}
+template <int REGISTERS>
+__forceinline__ void setmaxnreg_inc() {}
+template <int REGISTERS>
+__forceinline__ void setmaxnreg_dec() {}
 
 __forceinline__ unsigned long long wgmma_matrix(const void* shared, unsigned leading, unsigned stride, int swizzle,
                                                 unsigned base_offset = 0) {
@@ -104,21 +118,21 @@ __forceinline__ void multiply_warpgroup(WarpgroupProduct product, float (&d)[N],
 
 }  // namespace gpunn_emulator
 
-#define GPUNN_WGMMA(NAME, TYPE)                                                                                    \
-    template <int SCALE_A = 1, int SCALE_B = 1, int TRANSPOSE_A = 0, int TRANSPOSE_B = 0, int N>                   \
-    __forceinline__ void NAME(float (&d)[N], unsigned long long a, unsigned long long b, int scale_d = 1) {        \
-        gpunn_emulator::WarpgroupProduct product{gpunn_emulator::WarpgroupProduct::TYPE};                          \
-        product.a_matrix = a;                                                                                      \
-        product.b_matrix = b;                                                                                      \
-        gpunn_emulator::multiply_warpgroup(product, d, scale_d, SCALE_A, SCALE_B, TRANSPOSE_A, TRANSPOSE_B);       \
-    }                                                                                                              \
-    template <int SCALE_A = 1, int SCALE_B = 1, int TRANSPOSE_B = 0, int N>                                        \
-    __forceinline__ void NAME(float (&d)[N], const unsigned (&a)[4], unsigned long long b, int scale_d = 1) {      \
-        gpunn_emulator::WarpgroupProduct product{gpunn_emulator::WarpgroupProduct::TYPE};                          \
-        product.a_in_registers = true;                                                                             \
-        for (int i = 0; i < 4; i++) product.a[i] = a[i];                                                           \
-        product.b_matrix = b;                                                                                      \
-        gpunn_emulator::multiply_warpgroup(product, d, scale_d, SCALE_A, SCALE_B, 0, TRANSPOSE_B);                 \
+#define GPUNN_WGMMA(NAME, TYPE)                                                                               \
+    template <int SCALE_A = 1, int SCALE_B = 1, int TRANSPOSE_A = 0, int TRANSPOSE_B = 0, int N>              \
+    __forceinline__ void NAME(float (&d)[N], unsigned long long a, unsigned long long b, int scale_d = 1) {   \
+        gpunn_emulator::WarpgroupProduct product{gpunn_emulator::WarpgroupProduct::TYPE};                     \
+        product.a_matrix = a;                                                                                 \
+        product.b_matrix = b;                                                                                 \
+        gpunn_emulator::multiply_warpgroup(product, d, scale_d, SCALE_A, SCALE_B, TRANSPOSE_A, TRANSPOSE_B);  \
+    }                                                                                                         \
+    template <int SCALE_A = 1, int SCALE_B = 1, int TRANSPOSE_B = 0, int N>                                   \
+    __forceinline__ void NAME(float (&d)[N], const unsigned (&a)[4], unsigned long long b, int scale_d = 1) { \
+        gpunn_emulator::WarpgroupProduct product{gpunn_emulator::WarpgroupProduct::TYPE};                     \
+        product.a_in_registers = true;                                                                        \
+        for (int i = 0; i < 4; i++) product.a[i] = a[i];                                                      \
+        product.b_matrix = b;                                                                                 \
+        gpunn_emulator::multiply_warpgroup(product, d, scale_d, SCALE_A, SCALE_B, 0, TRANSPOSE_B);            \
     }
 
 GPUNN_WGMMA(wgmma_f16, f16)

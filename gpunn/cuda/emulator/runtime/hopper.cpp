@@ -529,6 +529,10 @@ float element(WarpgroupProduct::Type type, unsigned bits) {
     return from_bits(bits & ~0x1fffu);
 }
 
+std::vector<Accumulators>::iterator find_sum(std::vector<Accumulators>& sums, const float* first) {
+    return std::find_if(sums.begin(), sums.end(), [=](const Accumulators& each) { return each.registers[0] == first; });
+}
+
 }  // namespace
 
 void Worker::warpgroup_fence() {
@@ -542,6 +546,8 @@ void Worker::warpgroup_wait(unsigned newest) {
     for (; product != fiber.products.end() && product->group + newest < fiber.committed_products; ++product) {
         for (std::size_t i = 0; i < product->registers.size(); i++) *product->registers[i] = product->values[i];
 #ifdef GPUNN_EMULATOR_CHECK
+        auto old = find_sum(fiber.arrived, product->registers[0]);
+        if (old != fiber.arrived.end()) fiber.arrived.erase(old);
         fiber.arrived.push_back(*product);
 #endif
     }
@@ -557,8 +563,7 @@ void Worker::warpgroup_wait(unsigned newest) {
 void Worker::begin_sum(Fiber& fiber, const WarpgroupProduct& product, const void* caller) {
     const unsigned count = product.n / 2;
     Accumulators sum;
-    auto old = std::find_if(fiber.products.begin(), fiber.products.end(),
-                            [&](const Accumulators& each) { return each.registers[0] == product.d[0]; });
+    auto old = find_sum(fiber.products, product.d[0]);
     if (old != fiber.products.end()) {
         if (old->registers.size() != count)
             misuse(caller, "wgmma with n = %u of accumulators that one with n = %zu has not finished", product.n,
@@ -592,10 +597,12 @@ void Worker::warpgroup_product(WarpgroupProduct& product, const void* caller) {
         misuse(caller, "wgmma of tf32 cannot transpose");
 #ifdef GPUNN_EMULATOR_CHECK
     bool touched = !fiber.has_fenced_registers;
-    for (const Accumulators& old : fiber.arrived)
-        if (old.registers[0] == product.d[0] && old.registers.size() == product.n / 2)
-            for (unsigned i = 0; i < product.n / 2; i++)
-                touched = touched || std::memcmp(product.d[i], &old.values[i], sizeof(float));
+    auto old = find_sum(fiber.arrived, product.d[0]);
+    if (old != fiber.arrived.end()) {
+        for (unsigned i = 0; i < product.n / 2 && i < old->registers.size(); i++)
+            touched = touched || std::memcmp(product.d[i], &old->values[i], sizeof(float));
+        fiber.arrived.erase(old);
+    }
     if (touched) tell(Kind::race, caller, "wgmma of registers that were touched with no wgmma.fence between");
 #endif
     bool room = true;

@@ -91,6 +91,17 @@ extern "C" __global__ void counts(int* y) {
     y[9] = mbarrier_test_wait_parity(&b, 0);
 }
 
+// The window of shared memory: 32-bit addresses, which keep what they are modulo 1024, and the way back.
+extern "C" __global__ void window(int* y) {
+    __shared__ __align__(1024) char s[2048];
+    extern __shared__ __align__(1024) char dynamic[];
+    const unsigned a = (unsigned)__cvta_generic_to_shared(s + 5), b = (unsigned)__cvta_generic_to_shared(dynamic + 7);
+    y[0] = a % 1024 == 5 && b % 1024 == 7 && a < 1 << 18 && b < 1 << 18 && (a < b ? b - a : a - b) >= 2048;
+    y[1] = __cvta_shared_to_generic(a) == s + 5 && __cvta_shared_to_generic(b) == dynamic + 7;
+    y[2] = wgmma_matrix(dynamic, 32, 48, 64, 3) ==
+           ((b - 7) >> 4 | 2ull << 16 | 3ull << 32 | 3ull << 49 | 2ull << 62);
+}
+
 // Another thread waits by __nanosleep for what the one that polls does between its questions.
 extern "C" __global__ void polls(volatile int* y) {
     __shared__ u64 b;
@@ -157,6 +168,13 @@ def test_counts_of_arrivals_and_bytes(mbarriers):
         y = np.full(10, -1, i32)
         launch(module, "counts", 1, 1, y)
         assert y.tolist() == [0, 0, 0, 1, 1, 0, 1, 1, 0, 1]
+
+
+def test_the_window_of_shared_memory(mbarriers):
+    for module in mbarriers[:1]:
+        y = np.zeros(3, i32)
+        launch(module, "window", 1, 1, y, shared=1024)
+        assert y.tolist() == [1, 1, 1]
 
 
 def test_a_poll_lets_others_run_that_sleep(mbarriers):
@@ -987,7 +1005,7 @@ def test_a_tensor_map_is_no_other_argument():
 
 
 def test_fragments_agree_with_tensor_layouts():
-    """What the tests take for the fragments of wgmma, ldmatrix and mma, and for the swizzle, against the package."""
+    """What the tests take for the fragments of wgmma and for the swizzles, against the package."""
     atoms = pytest.importorskip("tensor_layouts.atoms_nv")
     layouts = pytest.importorskip("tensor_layouts")
     for n in (8, 64, 96, 256):

@@ -289,6 +289,23 @@ def test_mma(wrappers, kind, rng):
     np.testing.assert_allclose(rd, fragments(*stored, expected)[2], rtol=2**-23, atol=2**-24)
 
 
+def test_fragments_agree_with_tensor_layouts():
+    atoms = pytest.importorskip("tensor_layouts.atoms_nv")
+    for name, depth in (("SM80_16x8x16_F32F16F16F32_TN", 16), ("SM80_16x8x8_F32TF32TF32F32_TN", 8)):
+        atom = getattr(atoms, name)
+        places = [np.arange(m * n).reshape(m, n) for m, n in ((16, depth), (depth, 8), (16, 8))]
+        held = [each.reshape(32, -1) for each in fragments(*places)]
+        for lane in range(32):
+            # The package counts A along M, B along N and D along M first.
+            a, b, d = (
+                [layout(lane, value) for value in range(len(each[lane]))]
+                for layout, each in zip((atom.a_layout, atom.b_layout, atom.c_layout), held, strict=True)
+            )
+            assert held[0][lane].tolist() == [p % 16 * depth + p // 16 for p in a]
+            assert held[1][lane].tolist() == [p // 8 * 8 + p % 8 for p in b]
+            assert held[2][lane].tolist() == [p % 16 * 8 + p // 16 for p in d]
+
+
 def test_a_missing_lane_is_reported():
     code = """
 #include "ptx.cuh"

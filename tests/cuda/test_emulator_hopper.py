@@ -413,6 +413,7 @@ PRODUCTS = r"""
 #define BY_REGISTERS(NAME, N, PRODUCT, ...)                                                                       \
     extern "C" __global__ void __launch_bounds__(128)                                                             \
     NAME(const unsigned* image, const int* at, float* y, int bytes, const unsigned* in) {                         \
+        setmaxnreg_inc<128>();                                                                                    \
         IN_SHARED                                                                                                 \
         unsigned a[4];                                                                                            \
         for (int i = 0; i < 4; i++) a[i] = in[threadIdx.x * 4 + i];                                               \

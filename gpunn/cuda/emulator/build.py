@@ -514,7 +514,7 @@ def load_runtime(compiler: Compiler, check: bool, count: bool = False) -> tuple[
         more = ["counter.cpp"]
     # For tests of what other processors than x86-64 and aarch64 use.
     flags += ["-DGPUNN_EMULATOR_UCONTEXT"] if os.environ.get("GPUNN_EMULATOR_UCONTEXT") else []
-    names = ["context.cpp", "worker.cpp", "launch.cpp", "texture.cpp", *more]
+    names = ["context.cpp", "worker.cpp", "hopper.cpp", "launch.cpp", "texture.cpp", *more]
     signals = _signals(compiler)
     inputs = [*flags, *(str(RUNTIME / name) for name in names), str(signals), "-lrt"]
     place = cache_path("runtime", "", flags, compiler, signals.name)

@@ -30,6 +30,7 @@ KINDS = (
     "fault",
     "resources",
     "texture",
+    "misuse",
 )
 
 # In the order of `enum class Harmless` in runtime/launch.h, from its second on.

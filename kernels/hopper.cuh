@@ -1,4 +1,4 @@
-// The instructions that sm_90 adds, as functions. The emulator has the same ones in gpunn_emulator/hopper.h.
+// The instructions that sm_90 adds, as functions.
 //
 // An mbarrier is 8 bytes of shared memory. A phase of it is complete when as many threads have arrived as it was
 // initialised for, and all bytes that it was told to expect have come; then the next phase begins. The first phase has the
@@ -40,9 +40,7 @@
 //   setmaxnreg_inc<R>(), setmaxnreg_dec<R>()
 #pragma once
 
-#ifdef GPUNN_EMULATOR
-#include <gpunn_emulator/hopper.h>
-#elif __CUDA_ARCH__ >= 900
+#if __CUDA_ARCH__ >= 900
 
 #ifndef CUDA_VERSION  // of cuda.h, which has it too
 struct __align__(64) CUtensorMap {

@@ -231,8 +231,8 @@ KERNEL = 'extern "C" __global__ void k(float* x) {\n  %s\n}'
     ("code", "message"),
     [
         (
-            KERNEL % 'asm volatile("wgmma.fence.sync.aligned;");',
-            "^k.cu:2: inline PTX 'wgmma.fence.sync.aligned' is not emul",
+            KERNEL % 'asm volatile("barrier.cluster.arrive;");',
+            "^k.cu:2: inline PTX 'barrier.cluster.arrive' is not emul",
         ),
         (
             KERNEL % 'unsigned r; asm("mov.u32 %0, %laneid;" : "=r"(r));',

@@ -254,7 +254,8 @@ def _flags(
 ) -> tuple[list[str], list[str]]:
     """All flags that a source is compiled with, and ``-I``."""
     flags, includes = _user_flags(options)
-    return [*flags, f"-D__CUDA_ARCH__={arch}", *_mode_flags(compiler, check, count)], includes
+    architecture = [f"-D__CUDA_ARCH__={arch}", *(["-D__CUDA_ARCH_FEAT_SM90_ALL"] if arch == 900 else [])]
+    return [*flags, *architecture, *_mode_flags(compiler, check, count)], includes
 
 
 def _mode_flags(compiler: Compiler, check: bool, count: bool) -> list[str]:

@@ -161,8 +161,7 @@ bool Worker::describe_waits() {
 
 void Worker::mbarrier_init(std::uint64_t* address, unsigned count, const void* caller) {
     check_aligned(address, 8, "an mbarrier", caller);
-    if (!is_shared(address))
-        misuse(caller, "an mbarrier must lie in shared memory, this one at %p", (void*)address);
+    if (!is_shared(address)) misuse(caller, "an mbarrier must lie in shared memory");
     if (!count || count > most_arrivals)
         misuse(caller, "an mbarrier expects from 1 to %u arrivals, not %u", most_arrivals, count);
     auto found =

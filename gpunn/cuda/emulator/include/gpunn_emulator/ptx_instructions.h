@@ -40,6 +40,9 @@ typedef Pair<u16> u16x2;
 template <class T, unsigned n> struct __attribute__((aligned(n * sizeof(T)))) Vector {
     T elements[n];
 };
+template <class T, unsigned n> struct List {
+    T elements[n];
+};
 template <class First, class Second> struct Two {
     First first;
     Second second;
@@ -850,4 +853,5 @@ inline u32 number_in_block() {
 }  // namespace ptx
 }  // namespace gpunn_emulator
 
+#include "hopper_instructions.h"
 #include "tensor_cores.h"

@@ -17,7 +17,6 @@ namespace {
 
 const unsigned most_arrivals = (1u << 20) - 1;  // and most bytes, of a phase
 const unsigned shared_window = 1u << 18;        // what the address in a matrix descriptor reaches
-const std::uint64_t tensor_map_magic = 0x70616d726f736e74u;
 
 unsigned bit(unsigned i) { return 1u << i; }
 

@@ -175,7 +175,7 @@ extern "C" __global__ void bad(const float* x) {{
     [
         ("s", "x + 8", "read of 16 bytes at byte 32 of argument 0, which has 32 bytes"),
         ("s + 8", "x", "write of 16 bytes at shared .s. byte 32, beyond the end of a variable"),
-        ("y", "x", "goes from global to shared memory"),
+        ("y", "x", "write of 16 bytes at 0x.*, which is in no argument and no shared memory"),
         ("s", "s + 4", "goes from global to shared memory"),
         ("s", "x, 20", "an asynchronous copy of 16 bytes is asked to read 20"),
         ("s", "x, -1", "an asynchronous copy of 16 bytes is asked to read -1"),

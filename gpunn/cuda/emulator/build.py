@@ -90,6 +90,7 @@ _GCC_CHECK_FLAGS = (
     "-fno-tree-dominator-opts",
     "-fno-crossjumping",
     "-fno-reorder-blocks",
+    "-fno-section-anchors",  # gaps are put between variables
 )
 _CLANG_CHECK_FLAGS = (
     f"-fsanitize={_CHECKS},array-bounds",
@@ -508,7 +509,7 @@ def load_runtime(compiler: Compiler, check: bool, count: bool = False) -> tuple[
         flags.append("-DGPUNN_EMULATOR_WATCH")
     if check:
         flags += ["-DGPUNN_EMULATOR_CHECK", "-fno-omit-frame-pointer"]
-        more = ["checker.cpp", "hooks.cpp", "shared_layout.cpp"]
+        more = ["checker.cpp", "hooks.cpp", "variables.cpp"]
     if count:
         flags.append("-DGPUNN_EMULATOR_COUNT")
         more = ["counter.cpp"]

@@ -170,13 +170,13 @@ def readable(raw: Sequence[RawReport], kernel: str, library: Path, base: int, hi
 
 
 def _with_variable(message: str, byte: int, library: Path) -> tuple[str, int]:
-    """Name the shared variable where the runtime could only say at which byte of all of them it is."""
-    words = f"static shared memory byte {byte}"
-    if words in message:
-        for name, start, size in variables(library, shared=True):
+    """Name the variable where the runtime could only say at which byte of all of them it is."""
+    for memory, shared, word in (("static shared memory", True, "shared"), ("device memory", False, "device")):
+        words = f"{memory} byte {byte}"
+        for name, start, size in variables(library, shared) if words in message else ():
             if start <= byte < start + size + GAP_BYTES:
                 short = name.rpartition("::")[2]
-                return message.replace(words, f"shared '{short}' byte {byte - start}"), byte - start
+                return message.replace(words, f"{word} '{short}' byte {byte - start}"), byte - start
     return message, byte
 
 

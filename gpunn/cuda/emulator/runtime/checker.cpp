@@ -13,6 +13,8 @@ Checker checker;
 
 namespace {
 
+const std::size_t gap_bytes = 64;  // behind a variable, see ../assembly.py
+
 unsigned bit(unsigned i) { return 1u << i; }
 
 // Zero pages that take no memory until they are touched: most of a large array never is.
@@ -105,8 +107,7 @@ void Checker::begin_block(Worker& worker) {
         add_region(Space::dynamic_shared, block.dynamic_shared, block.dynamic_shared_bytes, -1);
         const Library& library = *launch_->request.library;
         add_region(Space::static_shared, worker.static_shared(), library.shared_bytes, -1);
-        static const SharedLayout none;
-        layout_ = library.shared_bytes ? &shared_layout_of(library.base) : &none;
+        variables_ = &variables_of(library.base);
     }
     new_interval();
     block_interval_ = interval_;
@@ -207,6 +208,14 @@ void Checker::lane_is_missing(unsigned lane, unsigned source, bool shifted) cons
     if (shifted) report.harmless = (int)Harmless::if_unused;
     std::snprintf(report.message, sizeof report.message, "lane %u takes a value from lane %u, which is not in the mask 0x%08x",
                   lane, source, reader.mask);
+    worker_->add(report);
+}
+
+void Checker::shift_is_empty(unsigned delta, int width, const void* pc) const {
+    Report report = worker_->describe(Kind::warp_mask, pc);
+    report.harmless = (int)Harmless::if_unused;
+    std::snprintf(report.message, sizeof report.message,
+                  "no lane takes a value from another: a shift by %u in groups of %d lanes", delta, width);
     worker_->add(report);
 }
 
@@ -354,18 +363,12 @@ void Checker::access_memory(const char* address, std::size_t bytes, bool write, 
     Touch access{region, (std::size_t)(address - region->begin), bytes, write, manner, pc, place};
     time_++;
     if (region->space == Space::static_shared) {
-        if (std::binary_search(layout_->guards.begin(), layout_->guards.end(), access.offset)) return;
-        if (passes_a_variable(access)) report_beyond_variable(access);
+        if (std::binary_search(variables_->guards.begin(), variables_->guards.end(), access.offset)) return;
     }
+    if (passes_a_variable(access)) report_beyond_variable(access);
     if (region->allowed > Access::read) report_forbidden(access);
-    if (write && region->allowed == Access::read) {
-        Report report = worker_->describe(Kind::read_only_write, pc);
-        report.argument = region->argument;
-        report.byte = (long long)access.offset;
-        std::snprintf(report.message, sizeof report.message,
-                      "write to argument %d, whose parameter is a pointer to const", region->argument);
-        worker_->add(report);
-    }
+    if (write && region->allowed == Access::read) report_read_only(access);
+    if (write && is_constant(access)) report_read_only(access);
     if (is_shared(*region) && !write) check_initialised(access);
     if (region->buffer) {
         if (manner == Manner::atomic) touch(*region, access.offset, bytes, false, pc);
@@ -380,10 +383,24 @@ void Checker::access_memory(const char* address, std::size_t bytes, bool write, 
 
 // Between two variables lies room that belongs to none, see ../assembly.py.
 bool Checker::passes_a_variable(const Touch& access) const {
-    const std::vector<Span>& variables = layout_->variables;
-    auto after = std::upper_bound(variables.begin(), variables.end(), access.offset,
-                                  [](std::size_t offset, const Span& variable) { return offset < variable.begin; });
-    return !variables.empty() && (after == variables.begin() || access.offset + access.bytes > (after - 1)->end);
+    if (access.region->space == Space::static_shared) {
+        const Span* variable = variable_before(variables_->shared, access.offset);
+        return !variables_->shared.empty() && (!variable || access.offset + access.bytes > variable->end);
+    }
+    if (access.region->space != Space::device_variable) return false;
+    // What the compiler keeps there of its own has no name, and does not begin in a gap.
+    std::size_t offset = in_library(access);
+    const Span* variable = variable_before(variables_->device, offset);
+    return variable && offset + access.bytes > variable->end && offset < variable->end + gap_bytes;
+}
+
+std::size_t Checker::in_library(const Touch& access) const {
+    return (std::size_t)(access.region->begin - launch_->request.library->base) + access.offset;
+}
+
+bool Checker::is_constant(const Touch& access) const {
+    std::size_t offset = access.region->space == Space::device_variable ? in_library(access) : 0;
+    return offset >= variables_->constant.begin && offset < variables_->constant.end;
 }
 
 void Checker::fetch(const char* address, std::size_t bytes, const void* pc) {
@@ -706,10 +723,27 @@ void Checker::report_out_of_bounds(const char* address, std::size_t bytes, bool 
 
 void Checker::report_beyond_variable(const Touch& access) {
     Report report = worker_->describe(Kind::out_of_bounds, access.pc);
-    report.byte = (long long)access.offset;
-    std::snprintf(report.message, sizeof report.message, "%s of %zu bytes at static shared memory byte %zu, beyond the end of a variable",
-                  access.write ? "write" : "read", access.bytes, access.offset);
+    bool shared = access.region->space == Space::static_shared;
+    std::size_t byte = shared ? access.offset : in_library(access);
+    report.byte = (long long)byte;
+    std::snprintf(report.message, sizeof report.message, "%s of %zu bytes at %s byte %zu, beyond the end of a variable",
+                  access.write ? "write" : "read", access.bytes, shared ? "static shared memory" : "device memory", byte);
     worker_->fail(report);
+}
+
+void Checker::report_read_only(const Touch& access) const {
+    Report report = worker_->describe(Kind::read_only_write, access.pc);
+    report.argument = access.region->argument;
+    if (access.region->space == Space::device_variable) {
+        std::size_t byte = in_library(access);
+        report.byte = (long long)byte;
+        std::snprintf(report.message, sizeof report.message, "write to device memory byte %zu, which is constant memory", byte);
+    } else {
+        report.byte = (long long)access.offset;
+        std::snprintf(report.message, sizeof report.message,
+                      "write to argument %d, whose parameter is a pointer to const", report.argument);
+    }
+    worker_->add(report);
 }
 
 // An allocation that the launch must not touch at all.
@@ -759,6 +793,10 @@ void note_access(const void* address, std::size_t bytes, bool write, const void*
 
 void note_missing_lane(unsigned lane, unsigned source, bool shifted) {
     checker.lane_is_missing(lane, source, shifted);
+}
+
+void note_empty_shift(unsigned delta, int width) {
+    checker.shift_is_empty(delta, width, __builtin_return_address(0));
 }
 
 namespace {

@@ -5,7 +5,7 @@
 #include <unordered_set>
 #include <vector>
 
-#include "shared_layout.h"
+#include "variables.h"
 #include "worker.h"
 
 namespace gpunn_emulator {
@@ -74,6 +74,7 @@ public:
     // Who writes here after a fence shows what was before the fence to who reads or writes here later.
     void synchronising(const char* address, std::size_t bytes, bool write, bool reads, Manner manner, const void* pc);
     void lane_is_missing(unsigned lane, unsigned source, bool shifted) const;
+    void shift_is_empty(unsigned delta, int width, const void* pc) const;
     void compare_and_swap(const char* address, std::size_t bytes, const void* compare);
 
 private:
@@ -148,6 +149,8 @@ private:
     bool ordered(std::uint32_t interval, unsigned thread, unsigned sync, std::uint32_t time) const;
     bool read_is_ordered(const Cell& cell) const;
     bool passes_a_variable(const Touch& access) const;
+    bool is_constant(const Touch& access) const;
+    std::size_t in_library(const Touch& access) const;
     void check_byte(const Touch& access, Cell& cell, std::size_t byte, bool& raced);
     void record_read(Cell& cell, bool strong, std::uint32_t place) const;
     void record_write(Cell& cell, bool strong, std::size_t bytes, std::uint32_t place) const;
@@ -160,6 +163,7 @@ private:
     void begin_store(const Touch& access);
     void settle_store();
     bool holds_unset(const char* address, std::size_t bytes) const;
+    void report_read_only(const Touch& access) const;
     [[noreturn]] void report_beyond_variable(const Touch& access);
     [[noreturn]] void report_forbidden(const Touch& access);
     [[noreturn]] void report_out_of_bounds(const char* address, std::size_t bytes, bool write,
@@ -170,7 +174,7 @@ private:
     const Launch* launch_ = nullptr;
     std::vector<Region> regions_;  // the buffers come first, by their addresses
     std::size_t buffers_ = 0;
-    const SharedLayout* layout_ = nullptr;  // of the static shared memory
+    const Variables* variables_ = nullptr;
     std::uint32_t interval_ = 0, block_interval_ = 0, turn_ = 0;
     std::vector<std::uint32_t> first_intervals_;  // of the blocks run so far
     std::vector<std::uint64_t> block_numbers_;

@@ -705,13 +705,15 @@ inline u32 distance(s32 offset, size_t bytes) {
     return offset < 0 ? 0u - (u32)offset : (size_t)offset >= bytes ? (u32)offset - (u32)bytes + 1 : 0;
 }
 inline char* shared_pointer(u64 address) {
+    const u32 near = 4096;  // an array that is missed by less is told
     const BlockView& block = *current.block;
     if (address >> 32) return (char*)(size_t)(u32)address;  // not of shared memory: nothing lies there
     s32 in_static = (s32)((u32)address - (u32)(size_t)block.static_shared);
     s32 in_dynamic = (s32)((u32)address - (u32)(size_t)block.dynamic_shared);
-    bool is_static = block.static_shared_bytes && distance(in_static, block.static_shared_bytes) <
-                                                      distance(in_dynamic, block.dynamic_shared_bytes);
-    return is_static ? block.static_shared + in_static : block.dynamic_shared + in_dynamic;
+    u32 from_static = block.static_shared_bytes ? distance(in_static, block.static_shared_bytes) : ~0u;
+    u32 from_dynamic = distance(in_dynamic, block.dynamic_shared_bytes);
+    if (from_static > near && from_dynamic > near) return (char*)(size_t)(u32)address;
+    return from_static < from_dynamic ? block.static_shared + in_static : block.dynamic_shared + in_dynamic;
 }
 inline u64 to_generic(u64 address) { return (u64)shared_pointer(address); }
 inline u64 to_shared(u64 address) { return shared_address((const void*)address); }

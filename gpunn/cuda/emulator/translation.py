@@ -88,6 +88,11 @@ _REFUSED = (
 )
 
 
+def refusals() -> list[str]:
+    """What :func:`refuse` says."""
+    return [why for _, _, why in _REFUSED]
+
+
 def refuse(text: str) -> None:
     """Raise CompileError, with file and line, for what cannot be emulated."""
     suspected = [(pattern, why) for words, pattern, why in _REFUSED if any(word in text for word in words)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -28,7 +28,7 @@ HALF_TYPES = {"float16": "float16_bits", "bfloat16": "bfloat16_bits"}
 
 @dataclass(frozen=True)
 class Emulation:
-    check: bool
+    check: bool | Literal["nan", "infinity"]
     order: str | int
 
 
@@ -36,10 +36,11 @@ _emulation: Setting[Emulation | None] = Setting("emulation", None)
 
 
 @context
-def emulate(check: bool = False, order: str | int = "forward") -> Iterator[None]:
+def emulate(check: bool | Literal["nan", "infinity"] = False, order: str | int = "forward") -> Iterator[None]:
     """Within this context NumPy arrays go through the CUDA kernels, run by the emulator on the CPU.
 
-    ``check=True`` watches every memory access (see :mod:`gpunn.cuda.emulator`); ``order`` is ``"forward"``,
+    ``check=True`` watches every memory access (see :mod:`gpunn.cuda.emulator`), ``"nan"`` and ``"infinity"`` also what
+    operations on floats make; ``order`` is ``"forward"``,
     ``"reverse"``, or a seed that shuffles the order of threads and blocks.
 
     >>> import gpunn, gpunn.functional as F

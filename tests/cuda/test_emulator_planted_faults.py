@@ -6,6 +6,7 @@ the launch and not the source, `wrong` is that launch. `escapes` says why a faul
 failure, and fails the day it is found. What is to come: a thread that waits for a flag which nobody sets.
 """
 
+import platform
 import re
 import warnings
 from collections.abc import Callable
@@ -63,6 +64,7 @@ class Row:
     launch: Callable[[RawKernel], None]
     wrong: Callable[[RawKernel], None] | None = None
     name: str = ""  # of the kernel, if it is one of kernels/
+    check: bool | str = True
     warns: bool = False  # that it is a CheckWarning
     says: str = ""
     escapes: str = ""
@@ -664,6 +666,31 @@ __global__ void KERNEL(const int* x, int* y) {
     y[0] = x[0];
 }""", NUMBERS(1, 2), NUMBERS(2, 1))  # fmt: skip
 
+row("zero divided by zero", "nan", """
+__global__ void KERNEL(const float* x, const int* counts, float* y) {
+    const int i = threadIdx.x;
+    y[i] = x[i] / counts[i];  // fault, right: y[i] = counts[i] ? x[i] / counts[i] : 0;
+}""", lambda k: k(1, 4, (count(4), np.array([0, 1, 2, 3], i32), zeros(4))), check="nan")  # fmt: skip
+
+row("a softmax that overflows", "nan", """
+__global__ void KERNEL(const float* x, float* y) {
+    float most = x[0], sum = 0;
+    for (int i = 1; i < 4; i++) most = fmaxf(most, x[i]);
+    most = 0;  // right:
+    for (int i = 0; i < 4; i++) sum += expf(x[i] - most);
+    y[threadIdx.x] = expf(x[threadIdx.x] - most) / sum;  // fault
+}""", lambda k: k(1, 4, (100 * count(4), zeros(4))), check="nan")  # fmt: skip
+
+row("a variance below zero, by rounding", "nan", """
+__device__ float KERNEL_deviation(float squares, float mean) {
+    float variance = squares - mean * mean;
+    // right: variance = fmaxf(variance, 0);
+    return sqrtf(variance);  // fault
+}
+__global__ void KERNEL(const float* x, float* y) {
+    y[threadIdx.x] = KERNEL_deviation(x[0], x[1]);
+}""", lambda k: k(1, 1, (np.array([1, 1.0001], f32), zeros(1))), check="nan")  # fmt: skip
+
 # --- addresses of another space ---------------------------------------------------------------------------------------
 
 
@@ -831,18 +858,19 @@ class Modules:
     """Each source compiled once, and those of small kernels together."""
 
     def __init__(self):
-        small = [texts(row) for row in ROWS if isinstance(row.source, str)]
-        self._small = [RawModule("\n".join(text), check=True) for text in list(zip(*small, strict=True))[:2]]
-        self._ours = {}
+        self._made = {}
 
     def kernel(self, row, right):
         if isinstance(row.source, str):
-            return self._small[right].get_function(row.word)
-        text = texts(row)[right]
-        if text not in self._ours:
-            macros = dict(each.split("=") for each in row.source.macros.split(", "))
-            self._ours[text] = RawModule(text, kernels.options(macros), filename=row.source.file, check=True)
-        return self._ours[text].get_function(row.name)
+            same = [each for each in ROWS if isinstance(each.source, str) and each.check == row.check]
+            return self._module("\n".join(texts(each)[right] for each in same), (), row).get_function(row.word)
+        macros = dict(each.split("=") for each in row.source.macros.split(", "))
+        return self._module(texts(row)[right], kernels.options(macros), row).get_function(row.name)
+
+    def _module(self, text, options, row):
+        if text not in self._made:
+            self._made[text] = RawModule(text, options, check=row.check)
+        return self._made[text]
 
 
 @pytest.fixture(scope="module")
@@ -871,6 +899,8 @@ def parameters():
     made = []
     for each in ROWS:
         marks = [pytest.mark.slow] if each.slow else []
+        if each.check == "nan":
+            marks.append(pytest.mark.skipif(platform.machine() != "x86_64", reason="the processor cannot stop there"))
         if why := each.escapes or (CLANG and each.escapes_clang):
             marks.append(pytest.mark.xfail(strict=True, reason=why))
         made.append(pytest.param(each, id=each.fault, marks=marks))

@@ -85,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         "--arg", action="append", default=[], metavar="ARGUMENT", help=f"one for each parameter: {FORMS}"
     )
     parser.add_argument("--order", default="forward", help="of threads and blocks: forward, reverse or a seed")
+    parser.add_argument("--floats", choices=["nan", "infinity"], help="check: also tell operations that make one")
     parser.add_argument("--option", action="append", default=[], metavar="OPTION", help="of NVRTC, as --option=-DN=4")
     parser.add_argument("--out", action="append", default=[], metavar="I=FILE", help="save argument I as .npy")
     parser.add_argument("--expect", action="append", default=[], metavar="I=ARGUMENT", help="what argument I becomes")
@@ -96,9 +97,10 @@ def _parser() -> argparse.ArgumentParser:
 def _module(given: argparse.Namespace, order: int | str) -> RawModule:
     code, templates = given.file.read_text(), [given.kernel] if "<" in given.kernel else []
     options = (f"-I{given.file.resolve().parent}", *given.option)
-    return RawModule(
-        code, options, templates, filename=given.file.name, check=given.mode == "check", order=order
-    )  # fmt: skip
+    if given.floats and given.mode != "check":
+        fail(ArgumentError, "emulator", "--floats needs check in the place of run", floats=given.floats)
+    check = given.mode == "check" and (given.floats or True)
+    return RawModule(code, options, templates, filename=given.file.name, check=check, order=order)
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -30,6 +30,8 @@ KINDS = (
     "fault",
     "resources",
     "texture",
+    "nan",
+    "infinity",
 )
 
 # In the order of `enum class Harmless` in runtime/launch.h, from its second on.

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <new>
 
+#include "floats.h"
+
 namespace gpunn_emulator {
 
 Checker checker;
@@ -350,6 +352,7 @@ bool Checker::is_threads_own(const char* address, std::size_t bytes) const {
 void Checker::access_memory(const char* address, std::size_t bytes, bool write, Manner manner, const void* pc) {
     if (!worker_ || !worker_->fiber() || !bytes) return;
     worker_->leave_if_asked();
+    if (floats_pass) watch_floats(launch_->request.floats);
     if (is_threads_own(address, bytes)) return;
     settle_store();
     Region* region = find(address, bytes);

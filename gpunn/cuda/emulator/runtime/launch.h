@@ -28,6 +28,8 @@ enum class Kind : int {
     fault,
     resources,
     texture,
+    nan,
+    infinity,
 };
 
 // Why a mistake changes nothing. The order of this list is that of report.HARMLESS.
@@ -109,6 +111,7 @@ struct Request {
     unsigned grid[3], block[3];
     std::size_t dynamic_shared_bytes;
     int order;
+    int floats;  // what check mode watches of their operations, see floats.h
     std::uint64_t seed;
     const Library* library;
     Buffer* buffers;

@@ -325,7 +325,8 @@ class RawKernel:
         return buffers
 
     def _hinted(self, report: Report) -> Report:
-        if report.kind == "out-of-bounds" and any(parameter.may_hold_pointers for parameter in self._parameters):
+        unnamed = report.kind == "out-of-bounds" and not report.harmless
+        if unnamed and any(parameter.may_hold_pointers for parameter in self._parameters):
             return replace(report, message=f"{report.message}; {_HINT}")
         return report
 

@@ -651,6 +651,7 @@ void Checker::begin_store(const Touch& access) {
     store_.pc = access.pc;
     store_.block = worker_->block().index;
     store_.thread = worker_->fiber()->index;
+    store_.is_shared = is_shared(*access.region);
     store_.raced = false;
 }
 
@@ -663,14 +664,35 @@ void Checker::settle_store() {
         if (!std::memcmp(store_.address, store_.before, bytes)) store_.race.harmless = (int)Harmless::same_value;
         worker_->add(store_.race);
     }
+    if (!store_.is_shared && holds_shared_address(store_.address, bytes)) {
+        Report report = describe_store(Kind::out_of_bounds, Harmless::if_own);
+        std::snprintf(report.message, sizeof report.message,
+                      "it writes an address of shared memory, which every block has of its own, to global memory");
+        worker_->add(report);
+    }
     if (unset_was_read_ || !holds_unset(store_.address, bytes)) return;
-    Report report = worker_->describe(Kind::uninitialised, store_.pc);
-    std::memcpy(report.block, &store_.block, sizeof report.block);
-    std::memcpy(report.thread, &store_.thread, sizeof report.thread);
-    report.harmless = (int)Harmless::if_computed;
+    Report report = describe_store(Kind::uninitialised, Harmless::if_computed);
     std::snprintf(report.message, sizeof report.message,
                   "it writes the number that variables hold which nobody has set");
     worker_->add(report);
+}
+
+Report Checker::describe_store(Kind kind, Harmless harmless) const {
+    Report report = worker_->describe(kind, store_.pc);
+    std::memcpy(report.block, &store_.block, sizeof report.block);
+    std::memcpy(report.thread, &store_.thread, sizeof report.thread);
+    report.harmless = (int)harmless;
+    return report;
+}
+
+bool Checker::holds_shared_address(const char* address, std::size_t bytes) const {
+    const char* word;
+    for (std::size_t i = 0; i + sizeof word <= bytes; i += sizeof word) {
+        std::memcpy(&word, address + i, sizeof word);
+        for (std::size_t k = buffers_; k < regions_.size(); k++)
+            if (is_shared(regions_[k]) && word >= regions_[k].begin && word < regions_[k].end) return true;
+    }
+    return false;
 }
 
 // The compiler fills variables that the source does not set with such bytes (../build.py); sums of floats keep them.

@@ -106,6 +106,7 @@ private:
         std::size_t bytes;  // 0: there is none
         const void* pc;
         uint3 block, thread;
+        bool is_shared;
         bool raced;  // that does no harm if it leaves what was there
         Report race;
         char before[16];
@@ -162,7 +163,9 @@ private:
     void suspect(const Report& report, std::uint32_t read_place);
     void begin_store(const Touch& access);
     void settle_store();
+    Report describe_store(Kind kind, Harmless harmless) const;
     bool holds_unset(const char* address, std::size_t bytes) const;
+    bool holds_shared_address(const char* address, std::size_t bytes) const;
     void report_read_only(const Touch& access) const;
     [[noreturn]] void report_beyond_variable(const Touch& access);
     [[noreturn]] void report_forbidden(const Touch& access);

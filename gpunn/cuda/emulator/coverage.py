@@ -161,7 +161,7 @@ def _parts(text: str) -> dict[tuple[str, str], str]:
             elif marker[2] == "2":
                 files.pop()
         elif files and not files[-1].startswith(".."):
-            public = [path for path in files if not path.startswith((_INNER, "..", "gpunn_emulator.h"))]
+            public = [path for path in files if not path.startswith((_INNER, ".."))]
             parts.setdefault((public[-1] if public else "", files[-1]), []).append(line)
     return {place: "\n".join(lines) for place, lines in parts.items()}
 
@@ -234,9 +234,7 @@ def _declaration(head: str, opens: bool, why: str, scopes: list[_Scope], names: 
         return body
     called = _called(head)
     if called and why:
-        names.refused[f"{inside.name}::{called}" if inside else " ".join(head[head.index(f"{called}(") :].split())] = (
-            why
-        )
+        names.refused[f"{inside.name}::{called}" if inside else _with_parameters(head, called)] = why
         return body
     if inside:
         if called and called != inside.name:
@@ -262,6 +260,14 @@ def _called(head: str) -> str:
     name, before = found[1], head[: found.start()].strip()
     keyword = name in ("static_assert", "decltype", "alignas", "explicit", "noexcept", "if", "for", "while", "asm")
     return "" if keyword or not before or before.endswith(("::", ",", ":")) or _HIDDEN.search(name) else name
+
+
+def _with_parameters(head: str, function: str) -> str:
+    """
+    >>> _with_parameters("void sync(\\n    const grid_group& grid)", "sync")
+    'sync(const grid_group& grid)'
+    """
+    return " ".join(head[head.index(f"{function}(") :].split()).replace("( ", "(")
 
 
 def _without_template(head: str) -> str:

@@ -751,8 +751,9 @@ void Checker::report_beyond_variable(const Touch& access) {
     bool shared = access.region->space == Space::static_shared;
     std::size_t byte = shared ? access.offset : in_library(access);
     report.byte = (long long)byte;
+    const char* memory = shared ? "static shared memory" : "device memory";
     std::snprintf(report.message, sizeof report.message, "%s of %zu bytes at %s byte %zu, beyond the end of a variable",
-                  access.write ? "write" : "read", access.bytes, shared ? "static shared memory" : "device memory", byte);
+                  access.write ? "write" : "read", access.bytes, memory, byte);
     worker_->fail(report);
 }
 
@@ -762,7 +763,8 @@ void Checker::report_read_only(const Touch& access) const {
     if (access.region->space == Space::device_variable) {
         std::size_t byte = in_library(access);
         report.byte = (long long)byte;
-        std::snprintf(report.message, sizeof report.message, "write to device memory byte %zu, which is constant memory", byte);
+        std::snprintf(report.message, sizeof report.message,
+                      "write to device memory byte %zu, which is constant memory", byte);
     } else {
         report.byte = (long long)access.offset;
         std::snprintf(report.message, sizeof report.message,

@@ -36,8 +36,8 @@ const char* named(unsigned char opcode, bool fused) {
     }
 }
 
-// What an instruction computes, or null if that is no arithmetic: comparisons, minima and conversions raise the exception
-// for an operand that is a NaN already. Of the encodings these are the ones of SSE, AVX and AVX-512.
+// What an instruction computes, or null if that is no arithmetic: comparisons, minima and conversions raise the
+// exception for an operand that is a NaN already. Of the encodings these are the ones of SSE, AVX and AVX-512.
 const char* operation_at(const unsigned char* code) {
     while (*code == 0x66 || *code == 0xf2 || *code == 0xf3) code++;
     if ((*code & 0xf0) == 0x40) code++;
@@ -87,8 +87,8 @@ bool handle_float_exception(const siginfo_t& info, void* context) {
     _Unwind_Backtrace(add_call, &calls);
     if (!operation) operation = "a conversion";
     if (pc < library.image_begin || pc >= library.image_end) operation = "a function";
-    std::snprintf(report.message, sizeof report.message, is_nan ? "%s of numbers is a NaN" : "%s of finite numbers is infinite",
-                  operation);
+    const char* format = is_nan ? "%s of numbers is a NaN" : "%s of finite numbers is infinite";
+    std::snprintf(report.message, sizeof report.message, format, operation);
     worker->add(report);
     return true;
 }

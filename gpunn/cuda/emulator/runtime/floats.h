@@ -13,7 +13,8 @@ void watch_floats(int wanted);
 // A signal that was let pass has ended that: who runs next asks for it again.
 extern bool floats_pass;
 
-// Reports the operation that the signal came for, if it is one; the kernel goes on. Returns false if the signal is another.
+// Reports the operation that the signal came for, if it is one; the kernel goes on. Returns false if the signal is for
+// something else.
 bool handle_float_exception(const siginfo_t& info, void* context);
 
 }  // namespace gpunn_emulator

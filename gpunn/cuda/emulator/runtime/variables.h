@@ -13,7 +13,8 @@ struct Variables {
     std::vector<Span> shared;
     // Bytes where the compiler asks whether it has constructed an array of classes. CUDA constructs none, and has none.
     std::vector<std::size_t> guards;
-    // Those that have a gap behind them (../assembly.py), and those of constant memory among them: offsets in the library.
+    // Those that have a gap behind them, see ../assembly.py, and among them those of constant memory: offsets in the
+    // library.
     std::vector<Span> device;
     Span constant{0, 0};
 };

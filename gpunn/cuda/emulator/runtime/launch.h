@@ -28,6 +28,7 @@ enum class Kind : int {
     fault,
     resources,
     texture,
+    misuse,
     nan,
     infinity,
 };

@@ -23,6 +23,7 @@ _COMMAND = "python -m gpunn.cuda.emulator coverage"
 
 _INNER = "gpunn_emulator"
 _ALWAYS = {
+    "gpunn_emulator.h": "What tells a source that CUDA compiles it",
     "qualifiers.h": "Words that CUDA adds to C++",
     "interface.h": "Indices",
     "vector_types.h": "Vector types",
@@ -35,7 +36,7 @@ _ALWAYS = {
     "device_math.h": "Mathematics",
     "special_math.h": "Special functions",
 }
-"""What is declared without any header, by the file in ``include/gpunn_emulator`` that has it."""
+"""What is declared without any header, by the file that has it."""
 
 
 @dataclass

@@ -6,7 +6,7 @@ import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -29,7 +29,7 @@ HALF_TYPES = {"float16": "float16_bits", "bfloat16": "bfloat16_bits"}
 
 @dataclass(frozen=True)
 class Emulation:
-    check: bool
+    check: bool | Literal["nan", "infinity"]
     order: str | int
     arch: str
 
@@ -38,12 +38,15 @@ _emulation: Setting[Emulation | None] = Setting("emulation", None)
 
 
 @context
-def emulate(check: bool = False, order: str | int = "forward", arch: str = "sm_90a") -> Iterator[None]:
+def emulate(
+    check: bool | Literal["nan", "infinity"] = False, order: str | int = "forward", arch: str = "sm_90a"
+) -> Iterator[None]:
     """Within this context NumPy arrays go through the CUDA kernels, run by the emulator on the CPU.
 
-    ``check=True`` watches every memory access (see :mod:`gpunn.cuda.emulator`); ``order`` is ``"forward"``,
-    ``"reverse"``, or a seed that shuffles the order of threads and blocks. ``arch`` is the architecture that kernels
-    are compiled for; those that use tensor maps and ``wgmma`` run on ``"sm_90a"`` alone.
+    ``check=True`` watches every memory access (see :mod:`gpunn.cuda.emulator`), ``"nan"`` and ``"infinity"`` also what
+    operations on floats make; ``order`` is ``"forward"``, ``"reverse"``, or a seed that shuffles the order of threads
+    and blocks. ``arch`` is the architecture that kernels are compiled for; those that use tensor maps and ``wgmma`` run
+    on ``"sm_90a"`` alone.
 
     Raises ArgumentError for an architecture that is written otherwise.
 

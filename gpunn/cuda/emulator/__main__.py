@@ -1,4 +1,7 @@
-"""Run a kernel of a file on the CPU: ``python -m gpunn.cuda.emulator run|check FILE --kernel NAME ...``."""
+"""Run a kernel of a file on the CPU: ``python -m gpunn.cuda.emulator run|check FILE --kernel NAME ...``.
+
+``python -m gpunn.cuda.emulator coverage`` lists what kernels may use.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.cuda.emulator import CheckError, CheckWarning, RawModule
+from gpunn.cuda.emulator import CheckError, CheckWarning, RawModule, coverage
 from gpunn.cuda.emulator.arguments import FORMS, parse
 from gpunn.errors import ArgumentError, GpunnError, fail
 
@@ -23,12 +26,16 @@ _EXAMPLES = """examples:
       --arg 'float32[512]=random' --arg 'float32[1]=empty' --expect 1=total.npy
 
 "check" watches every access to memory. The exit code is 1 where a mistake was found, or another result than expected.
+"coverage" alone lists the headers, functions and instructions that kernels may use.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line says; return 1 for a mistake of the kernel, 2 for one of the command line."""
-    given = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == ["coverage"]:
+        return coverage.main(words[1:])
+    given = _parser().parse_args(words)
     try:
         values = [parse(text, i) for i, text in enumerate(given.arg)]
         expected = {_position(text, values): parse(text.partition("=")[2]) for text in given.expect}
@@ -78,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         "--arg", action="append", default=[], metavar="ARGUMENT", help=f"one for each parameter: {FORMS}"
     )
     parser.add_argument("--order", default="forward", help="of threads and blocks: forward, reverse or a seed")
+    parser.add_argument("--floats", choices=["nan", "infinity"], help="check: also tell operations that make one")
     parser.add_argument("--option", action="append", default=[], metavar="OPTION", help="of NVRTC, as --option=-DN=4")
     parser.add_argument("--out", action="append", default=[], metavar="I=FILE", help="save argument I as .npy")
     parser.add_argument("--expect", action="append", default=[], metavar="I=ARGUMENT", help="what argument I becomes")
@@ -89,9 +97,10 @@ def _parser() -> argparse.ArgumentParser:
 def _module(given: argparse.Namespace, order: int | str) -> RawModule:
     code, templates = given.file.read_text(), [given.kernel] if "<" in given.kernel else []
     options = (f"-I{given.file.resolve().parent}", *given.option)
-    return RawModule(
-        code, options, templates, filename=given.file.name, check=given.mode == "check", order=order
-    )  # fmt: skip
+    if given.floats and given.mode != "check":
+        fail(ArgumentError, "emulator", "--floats needs check in the place of run", floats=given.floats)
+    check = given.mode == "check" and (given.floats or True)
+    return RawModule(code, options, templates, filename=given.file.name, check=check, order=order)
 
 
 def _sizes(text: str) -> tuple[int, ...]:

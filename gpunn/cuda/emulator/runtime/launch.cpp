@@ -19,6 +19,7 @@
 #include <system_error>
 #include <thread>
 
+#include "floats.h"
 #include "signals.h"
 #include "worker.h"
 #include "watcher.h"
@@ -131,8 +132,11 @@ Place place_of(void* context) {
 }
 
 // A fault in a kernel ends the launch with a report. A fault anywhere else is not ours.
-void handle_fault(int signal, siginfo_t* info, void* context) {
-    if (!worker || !worker->runs_kernel()) return;
+bool handle_fault(int signal, siginfo_t* info, void* context) {
+    if (!worker || !worker->runs_kernel()) return false;
+#ifdef GPUNN_EMULATOR_CHECK
+    if (signal == SIGFPE && handle_float_exception(*info, context)) return true;
+#endif
     Place place = place_of(context);
     const char* pc = (const char*)place.instruction;
     Report report = worker->describe(signal == SIGFPE ? Kind::division : Kind::fault, pc ? pc + 1 : nullptr);

@@ -158,6 +158,7 @@ void note_access(const void* address, size_t bytes, bool write, const void* call
 void note_atomic(const void* address, size_t bytes, const void* caller, bool reads = true);
 void note_strong(const void* address, size_t bytes, bool write, const void* caller);
 void note_missing_lane(unsigned lane, unsigned source, bool shifted);
+void note_empty_shift(unsigned delta, int width);
 void note_compare_and_swap(const void* address, size_t bytes, const void* compare);
 void note_fence();
 #ifdef GPUNN_EMULATOR_COUNT

@@ -94,7 +94,7 @@ def test_count_tells_what_a_card_would_do(source, capsys, tmp_path):
 @pytest.mark.parametrize("mode", ["run", "check"])
 def test_only_count_has_a_card(source, capsys, mode, words):
     assert main([mode, source, "--kernel", "found", "--arg", "int32[1]", *words]) == 2
-    assert f'only "count" takes --card and --json, got mode=\'{mode}\'' in capsys.readouterr().err
+    assert f"only \"count\" takes --card and --json, got mode='{mode}'" in capsys.readouterr().err
 
 
 def test_a_card_that_is_not_known_is_said(source, capsys):

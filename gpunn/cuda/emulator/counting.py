@@ -43,8 +43,9 @@ _PRODUCT = re.compile(r"product_operation<.*?(\w+)Elements, .*?, (\d+)u?>")
 _TYPES = {"Tf32": ("tf32", 1), "F16": ("16 bit", 2), "Bf16": ("16 bit", 2), "S8": ("8 bit", 4), "U8": ("8 bit", 4)}
 """Of tensor cores: what they are counted as, and how many are in a register."""
 
-# Kinds of instructions of which a loop has fewer once it is unrolled: in no time from below.
-_LESS_UNROLLED = ("integer", "move", "constant", "branch")
+# Kinds of instructions of which a loop has fewer once it is unrolled: in no time from below. Arrays in registers are in
+# local memory without it.
+_LESS_UNROLLED = ("integer", "move", "constant", "branch", "local")
 
 
 @dataclass

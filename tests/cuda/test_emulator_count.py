@@ -10,6 +10,7 @@ from gpunn import plot
 from gpunn.cuda import source
 from gpunn.cuda.emulator import Count, RawKernel, RawModule, count, sass, tensor_map
 from gpunn.cuda.emulator.cards import CARDS, card
+from gpunn.cuda.emulator.counting import Kernel, Line
 from gpunn.errors import ArgumentError, LaunchError
 
 # A comment "@name" marks a line that tests ask for.
@@ -542,6 +543,7 @@ LISTING = """
         /*0030*/                   IMAD.MOV.U32 R11, RZ, RZ, RZ ;
         /*0040*/                   HFMA2.MMA R5, -RZ, RZ, 1.5, 0 ;
         /*0050*/                   NOP;
+        /*0058*/                   LDL.LU R5, [R1+0x4] ;
         /*0060*/               @P0 BRA `(.L_x_2) ;
 .L_x_2:
         /*0070*/                   DFMA R2, R2, R3, R4 ;
@@ -555,8 +557,24 @@ def test_a_listing_is_read():
     lines = sass.read_listing(LISTING, "/here")["k"]
     inlined, own = lines[("k.cu", 3), ("k.cu", 8)], lines[("k.cu", 9),]
     assert (inlined.instructions, inlined.operations) == ({"fp32": 2}, {"fp32": 3})
-    assert own.instructions == {"move": 2, "branch": 1, "fp64": 1}
+    assert own.instructions == {"move": 2, "local": 1, "branch": 1, "fp64": 1}
     assert own.operations == {"fp64": 2}
+
+
+def test_what_unrolling_saves_takes_no_time():
+    kinds = {"load": 400, "local": 800, "integer": 800, "move": 800, "constant": 800, "branch": 800}
+    kernel = Kernel("k", card("H200"), lines=[Line(file="k.cu", line=1, instructions=kinds)])
+    assert kernel.times["issue"] == pytest.approx(100 / card("H200").clock)  # by one multiprocessor, for one block
+
+
+def test_a_missing_disassembler_is_said(monkeypatch):
+    pytest.importorskip("cuda.core", reason="NVIDIA has no NVRTC for this system")
+    monkeypatch.setattr(sass, "disassembler", lambda: None)
+    code = 'extern "C" __global__ void without(float* x) { x[threadIdx.x] = 2; }'
+    with count() as c:
+        RawKernel(code, "without")((1,), (32,), (floats(32),))
+    assert "  no instructions: nvdisasm is not installed: pip install 'gpunn[count]'" in str(c)
+    assert c.kernel("without").resources["registers"] > 0
 
 
 @pytest.mark.skipif(not sass.disassembler(), reason="nvdisasm is not installed")

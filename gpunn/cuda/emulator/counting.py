@@ -44,8 +44,9 @@ _TYPES = {"Tf32": ("tf32", 1), "F16": ("16 bit", 2), "Bf16": ("16 bit", 2), "S8"
 """Of tensor cores: what they are counted as, and how many are in a register."""
 _WARPGROUP = re.compile(r"warpgroup_operation<(\d+)u?, (\d+)u?>")
 
-# Kinds of instructions of which a loop has fewer once it is unrolled: in no time from below.
-_LESS_UNROLLED = ("integer", "move", "constant", "branch")
+# Kinds of instructions of which a loop has fewer once it is unrolled: in no time from below. Arrays in registers are in
+# local memory without it.
+_LESS_UNROLLED = ("integer", "move", "constant", "branch", "local")
 
 
 @dataclass

@@ -27,6 +27,8 @@ HERE = Path(__file__).parent
 INCLUDE = HERE / "include"
 LIBCUDACXX = HERE / "libcudacxx"
 """Headers that stand for those of libcu++, where the source does not bring them along."""
+CCCL = HERE / "cccl"
+"""Headers that go ahead of those of NVIDIA's libcu++, CUB and Thrust, where the source does bring them along."""
 HEADERS = "<gpunn_emulator>"
 """What debug information calls that folder: a library in the cache may have been built by a copy in another place."""
 RUNTIME = HERE / "runtime"
@@ -125,6 +127,12 @@ _CLANG_COUNT_FLAGS = (
 )
 _CLANG_WRAPS = ("-Wl,--wrap=memcpy", "-Wl,--wrap=memmove", "-Wl,--wrap=memset")
 """So that hooks are told of them, too."""
+
+_CCCL = '/cuda/__cccl_config"'
+"""In the preprocessed text: the source brings NVIDIA's own libcu++, CUB or Thrust along."""
+# CUB has classes in which a name means first a template and then one type of it. From GCC 13 on that can be allowed
+# alone.
+_GCC_CCCL_FLAGS = ("-Wno-error=changes-meaning", "-fpermissive")
 
 # NVRTC options that mean nothing on a CPU.
 _IGNORED_OPTIONS = re.compile(
@@ -324,7 +332,7 @@ def _preprocess(compiler: Compiler, text: str, flags: Sequence[str], filename: s
     header = ["-I", str(INCLUDE), "-include", "gpunn_emulator.h"]
     with tempfile.TemporaryDirectory() as folder:
         header += ["-idirafter", str(LIBCUDACXX), "-idirafter", folder]
-        command = [compiler.command, "-E", "-fno-working-directory", *flags, *header, "-x", "c++", "-"]
+        command = [compiler.command, "-E", "-fno-working-directory", f"-I{CCCL}", *flags, *header, "-x", "c++", "-"]
         for _ in range(_MOST_ABSENT):
             try:
                 return run_compiler(command, text, filename, folder).replace(folder, "<not emulated>")
@@ -374,6 +382,8 @@ def _compiled(
     check = "-DGPUNN_EMULATOR_CHECK" in flags
     flags = [flag for flag in flags if not flag.startswith(("-D", "-U"))]  # macros are expanded
     flags.append(f"-ffile-prefix-map={INCLUDE}={HEADERS}")
+    if _CCCL in preprocessed and not compiler.is_clang:
+        flags.append(next(filter(functools.partial(_takes, compiler), _GCC_CCCL_FLAGS)))
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "kernel.so"
         # Debug information names the source as it was given, not in a folder that is gone soon.
@@ -567,7 +577,8 @@ def _link(compiler: Compiler, path: Path, inputs: Sequence[str]) -> bytes:
 def _emulator_sources() -> bytes:
     """What the emulator itself is made of: a library built with other headers must not be found."""
     digest = hashlib.sha256()
-    for path in sorted([*INCLUDE.rglob("*"), *LIBCUDACXX.rglob("*"), *RUNTIME.glob("*"), *HERE.glob("*.py")]):
+    headers = (path for folder in (INCLUDE, LIBCUDACXX, CCCL) for path in folder.rglob("*"))
+    for path in sorted([*headers, *RUNTIME.glob("*"), *HERE.glob("*.py")]):
         if path.is_file():
             digest.update(path.relative_to(HERE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.digest()

@@ -87,8 +87,21 @@ _REFUSED = (
 )
 
 
+# Headers of what the host starts, which NVRTC does not take either.
+_ALGORITHMS = re.compile(
+    r'^# \d+ "[^"\n]*/(?:cub/device/device_\w+\.cuh|thrust/system/detail/generic/select_system\.h)"', re.MULTILINE
+)
+
+
 def refuse(text: str) -> None:
     """Raise CompileError, with file and line, for what cannot be emulated."""
+    of_the_host = _ALGORITHMS.search(text) if "/cub/device/" in text or "/select_system.h" in text else None
+    if of_the_host:
+        file, line = _including(text, of_the_host.start())
+        raise CompileError(
+            f"{file}:{line}: algorithms of CUB and Thrust that the host starts are not emulated:"
+            " include only what a kernel calls, such as <cub/block/block_reduce.cuh> or <thrust/pair.h>"
+        )
     suspected = [(pattern, why) for words, pattern, why in _REFUSED if any(word in text for word in words)]
     if not suspected:
         return
@@ -168,6 +181,14 @@ def _scopes(clean: str, positions: list[int]) -> Iterator[tuple[int, tuple[str, 
         elif match[0] == "}" and stack:
             stack.pop()
         since = match.end()
+
+
+def _including(text: str, offset: int) -> tuple[str, int]:
+    """The file that ``text`` begins with, and the line there that includes what is at the offset."""
+    markers = [*_MARKER.finditer(text, 0, offset)]
+    last = max(i for i, marker in enumerate(markers) if marker[2] == markers[0][2])
+    until = markers[last + 1].start() if last + 1 < len(markers) else offset
+    return markers[0][2], int(markers[last][1]) + text.count("\n", markers[last].end(), until)
 
 
 def _position(text: str, offset: int) -> tuple[str, int]:

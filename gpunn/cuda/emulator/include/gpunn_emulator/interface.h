@@ -45,6 +45,7 @@ typedef void (*TileOperation)(void** payloads, unsigned threads);
 
 struct Vote {
     int any, all, count;
+    inline __attribute__((always_inline)) void ignore() const {}
 };
 
 // `site` numbers the places in the source: two threads are at the same barrier only if both that and the

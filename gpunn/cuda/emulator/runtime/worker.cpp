@@ -22,8 +22,16 @@ namespace {
 
 const std::size_t dynamic_shared_capacity = 256 * 1024;
 
-// CUDA promises 16; what is rounded up here goes unseen when a kernel runs past the end in fast mode.
-const std::size_t dynamic_shared_alignment = 128;
+// What is rounded up goes unseen when a kernel runs past the end in fast mode. A pattern of a swizzle has up to 1024
+// bytes: where there is room for it, it is to begin with the memory.
+std::size_t dynamic_shared_alignment(std::size_t bytes) {
+    std::size_t alignment = 128;
+    while (alignment < 1024 && 2 * alignment <= bytes) alignment *= 2;
+    return alignment;
+}
+
+// After so many rounds nothing will happen any more, unless what a kernel does between its questions is an answer.
+const unsigned most_polls_in_vain = 100;
 
 unsigned bit(unsigned i) { return 1u << i; }
 
@@ -89,12 +97,14 @@ char* Worker::map_dynamic_shared() {
     return memory + dynamic_shared_capacity;
 }
 
-// Whether the static and the dynamic shared memory lie at the same place of 4 GiB, or nearly so: the address of a byte
-// in the window of shared memory is the lower half of its pointer, see ptx_instructions.h.
-bool Worker::same_shared_addresses() const {
-    const unsigned apart = 1 << 24;
-    unsigned difference = (unsigned)(std::uintptr_t)dynamic_end_ - (unsigned)(std::uintptr_t)block_.static_shared;
-    return block_.static_shared && difference + apart < 2 * apart;
+// CUDA keeps the first KiB. Addresses are what the pointers are modulo 1024: swizzles of both are the same.
+void Worker::lay_out_window() {
+    auto place_at = [](unsigned least, const char* memory) {
+        return (least + 1023) / 1024 * 1024 + (unsigned)((std::uintptr_t)memory % 1024);
+    };
+    block_.static_window = place_at(1024, block_.static_shared);
+    std::size_t behind_static = block_.static_window + block_.static_shared_bytes + 2 * window_margin;
+    block_.dynamic_window = place_at((unsigned)behind_static, block_.dynamic_shared);
 }
 
 bool Worker::begin(Launch& launch, std::size_t expected_stacks) {
@@ -104,20 +114,16 @@ bool Worker::begin(Launch& launch, std::size_t expected_stacks) {
     TlsIndex index{request.library->shared_module, 0};
     block_.static_shared_bytes = request.library->shared_bytes;
     block_.static_shared = block_.static_shared_bytes ? (char*)__tls_get_addr(&index) : nullptr;
-    while (same_shared_addresses()) {
-        char* elsewhere = map_dynamic_shared();  // the old place stays taken
-        if (!elsewhere) return false;
-        dynamic_end_ = elsewhere;
-    }
     launch_ = &launch;
     worker = this;
     current.block = &block_;
     lay_out_threads(dim3(request.block[0], request.block[1], request.block[2]));
     block_.grid_dim = dim3(request.grid[0], request.grid[1], request.grid[2]);
-    std::size_t rounded =
-        (request.dynamic_shared_bytes + dynamic_shared_alignment - 1) & ~(dynamic_shared_alignment - 1);
+    std::size_t alignment = dynamic_shared_alignment(request.dynamic_shared_bytes);
+    std::size_t rounded = (request.dynamic_shared_bytes + alignment - 1) & ~(alignment - 1);
     block_.dynamic_shared = dynamic_end_ - rounded;
     block_.dynamic_shared_bytes = request.dynamic_shared_bytes;
+    lay_out_window();
     stacks_needed_ = 0;
     asked_to_leave_ = 0;
     stack_t stack{};
@@ -175,14 +181,24 @@ void Worker::start_block(std::uint64_t number) {
     for (unsigned w = 0; w * warp_size < thread_count_; w++) {
         unsigned lanes = thread_count_ - w * warp_size;
         unsigned mask = lanes >= warp_size ? ~0u : bit(lanes) - 1;
-        warps_[w] = Warp{mask, mask, 0, 0, 0};
+        warps_[w] = Warp{mask, mask, 0, 0, 0, 0, 0};
         ready_warps_ |= bit(w);
     }
     for (unsigned i = 0; i < thread_count_; i++) {
         fibers_[i].started = false;
         fibers_[i].copies.clear();
         fibers_[i].committed_groups = 0;
+        fibers_[i].mbarrier = nullptr;
+        fibers_[i].stores.clear();
+        fibers_[i].products.clear();
+        fibers_[i].arrived.clear();
+        fibers_[i].reads.clear();
+        fibers_[i].committed_stores = fibers_[i].committed_products = 0;
+        fibers_[i].has_fenced_registers = false;
     }
+    polls_in_vain_ = 0;
+    mbarriers_.clear();
+    loads_.clear();
     free_stacks_ = stacks_;
     // Seeded by the block's number, so that a shuffled launch does not depend on which worker runs which
     // block.
@@ -263,7 +279,11 @@ Fiber* Worker::next_runnable() {
         if (ready_warps_) {
             warp_turn_ = choose(ready_warps_, warp_turn_);
             lane_turn_ = launch_->request.order == (int)Order::forward ? 31 : 0;
-        } else if (live_threads_ == 0 || !release_barrier()) {
+        } else if (live_threads_ == 0) {
+            return nullptr;
+        } else if (waiting_at_barrier_ < live_threads_ && polls_in_vain_ < most_polls_in_vain && resume_pollers()) {
+            polls_in_vain_++;
+        } else if (!release_barrier()) {
             return nullptr;
         }
     }
@@ -344,6 +364,8 @@ void Worker::finish(Fiber& fiber) {
     warp.live &= ~bit(fiber.lane);
     warp.ready &= ~bit(fiber.lane);
     live_threads_--;
+    polls_in_vain_ = 0;
+    finish_stores(fiber);
     // Lanes may be waiting for this one, which will not come any more.
     for (unsigned waiting = warp.in_collective; waiting; waiting &= waiting - 1) {
         const Fiber& other = fibers_[first_fiber + first(waiting)];
@@ -364,6 +386,7 @@ void Worker::stop_block() {
 // The other lanes of the warp get a turn, and then the other warps: the thread that this one waits for may be anywhere.
 void Worker::yield() {
     Fiber& fiber = *fiber_;
+    if (ready_warps_ == bit(fiber.warp) && warps_[fiber.warp].ready == bit(fiber.lane)) resume_pollers();
     unsigned ready = warps_[fiber.warp].ready, others = ready_warps_ & ~bit(fiber.warp), to_come = 0;
     switch ((Order)launch_->request.order) {
     case Order::forward: to_come = ready & ~(bit(fiber.lane) | (bit(fiber.lane) - 1)); break;
@@ -446,7 +469,7 @@ Vote Worker::block_barrier(int predicate, int site, const void* caller, const vo
 // for.
 bool Worker::release_barrier() {
     if (waiting_at_barrier_ != live_threads_) {
-        add(describe_deadlock());
+        if (!describe_waits()) add(describe_deadlock());
         return false;
     }
     if (!same_barrier()) return false;
@@ -456,6 +479,7 @@ bool Worker::release_barrier() {
     vote_ = Vote{yes_ > 0, no_ == 0, yes_};
     yes_ = no_ = 0;
     waiting_at_barrier_ = 0;
+    polls_in_vain_ = 0;
     for (unsigned w = 0; w * warp_size < thread_count_; w++) {
         Warp& warp = warps_[w];
         warp.ready = warp.at_barrier;
@@ -508,24 +532,32 @@ bool Worker::same_barrier() {
 }
 
 Report Worker::describe_deadlock() {
-    unsigned at_barrier = 0, in_collective = 0;
-    const Fiber* example = nullptr;
+    unsigned at_barrier = 0, in_collective = 0, in_warpgroup = 0, at_mbarrier = 0;
+    const Fiber *example = nullptr, *in_example = nullptr;
     for (unsigned i = 0; i < thread_count_; i++) {
         const Fiber& fiber = fibers_[i];
         const Warp& warp = warps_[fiber.warp];
         bool collective = warp.in_collective >> fiber.lane & 1;
         at_barrier += warp.at_barrier >> fiber.lane & 1;
+        at_mbarrier += warp.polling >> fiber.lane & 1;
+        if (warp.in_warpgroup >> fiber.lane & 1 && !in_warpgroup++) in_example = &fiber;
         // The lanes that hang in a collective are the better lead: the others wait for them.
         if (collective && !in_collective++) example = &fiber;
     }
-    for (unsigned i = 0; i < thread_count_ && !example; i++)
-        if (warps_[i / warp_size].at_barrier >> (i % warp_size) & 1) example = &fibers_[i];
+    if (!example) example = in_example;
+    for (unsigned i = 0; i < thread_count_ && !example; i++) {
+        const Warp& warp = warps_[i / warp_size];
+        if ((warp.at_barrier | warp.polling) >> (i % warp_size) & 1) example = &fibers_[i];
+    }
     fiber_ = const_cast<Fiber*>(example);
     Report report = describe(Kind::deadlock, example->caller);
+    char more[80] = "";
+    if (at_mbarrier || in_warpgroup)
+        std::snprintf(more, sizeof more, "%u for an mbarrier, %u in wgmma, ", at_mbarrier, in_warpgroup);
     std::snprintf(report.message, sizeof report.message,
                   "no thread of the block can go on: %u wait at a block barrier, %u in an operation of a warp or a tile, "
-                  "%u have returned",
-                  at_barrier, in_collective, thread_count_ - live_threads_);
+                  "%s%u have returned",
+                  at_barrier, in_collective, more, thread_count_ - live_threads_);
     return report;
 }
 
@@ -581,6 +613,7 @@ bool Worker::try_collective(Warp& warp, unsigned first_fiber, const Fiber& askin
 #endif
     warp.in_collective &= ~lanes;
     warp.ready |= lanes;
+    polls_in_vain_ = 0;
 #ifdef GPUNN_EMULATOR_CHECK
     if (!asking.operation) checker.warp_barrier(asking.warp, lanes);
 #endif

@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <vector>
 
@@ -30,6 +31,58 @@ struct AsyncCopy {
     bool anywhere;  // not only from global to shared memory
 };
 
+// A 64-bit object in shared memory whose phases threads and asynchronous copies complete; see hopper.cpp.
+struct Mbarrier {
+    std::uint64_t* address;
+    unsigned expected, pending;  // arrivals of each phase, and those that this one lacks
+    int bytes;                   // that it lacks
+    std::uint64_t phase;         // how many are complete
+    unsigned initialiser;
+    bool fenced;      // since it was initialised
+    unsigned column;  // of the checker's clocks
+};
+
+// A tensor map as emulator.tensor_map (../tensor_maps.py) packs it. The innermost dimension is the first.
+struct TensorMap {
+    std::uint64_t magic;
+    char* memory;
+    std::uint64_t strides[4];  // in bytes, of all dimensions but the first
+    std::uint32_t sizes[5];
+    std::uint16_t box[5];
+    std::uint8_t element_strides[5];
+    std::uint8_t rank, element_bytes, fills_with_nan;
+    std::uint16_t swizzle;  // in bytes, 0: none
+};
+
+// A read of shared memory by what is asynchronous, as the checker knows it: who waits for it has it behind.
+struct AsyncRead {
+    unsigned column;
+    std::uint32_t stamp;
+    unsigned group;
+};
+
+// cp.async.bulk and cp.async.bulk.tensor.
+struct BulkCopy {
+    char *shared, *global;
+    unsigned bytes;
+    bool is_tensor;
+    TensorMap map;
+    int coordinates[5];
+    std::uint64_t* barrier;  // of a copy to shared memory
+    unsigned thread;
+    unsigned group;  // of a copy from shared memory
+    AsyncRead read;
+    const void* caller;
+};
+
+// The accumulators of one thread, which hold their values from the wait on.
+struct Accumulators {
+    std::vector<float*> registers;
+    std::vector<float> values;
+    unsigned group;
+    const void* caller;
+};
+
 struct Fiber : ThreadView {
     unsigned number;  // in its block, x fastest
     unsigned warp;
@@ -46,13 +99,23 @@ struct Fiber : ThreadView {
     WarpOperation operation;
     std::vector<AsyncCopy> copies;  // under way, oldest first
     unsigned committed_groups;
+    const Mbarrier* mbarrier;  // it waits for
+    std::vector<BulkCopy> stores;  // from shared memory, under way, oldest first
+    unsigned committed_stores;
+    std::vector<Accumulators> products;  // under way, oldest first
+    std::vector<Accumulators> arrived;   // since the last wgmma.fence
+    std::vector<AsyncRead> reads;        // of products under way
+    unsigned committed_products;
+    bool has_fenced_registers;
 };
 
-// One bit per lane. A live lane is in exactly one of the last four.
+// One bit per lane. A live lane is in exactly one of the last six.
 struct Warp {
     unsigned live;
-    unsigned ready, at_barrier, in_collective, gathering;
+    unsigned ready, at_barrier, in_collective, gathering, polling, in_warpgroup;
 };
+
+const unsigned warps_of_warpgroup = 4;
 
 class Worker {
 public:
@@ -107,6 +170,21 @@ public:
     // Ends the block if the address is not a multiple of `bytes`: the hardware stops there too.
     void check_aligned(const void* address, unsigned bytes, const char* what, const void* caller);
 
+    // Hopper's instructions, hopper.cpp.
+    void mbarrier_init(std::uint64_t* address, unsigned count, const void* caller);
+    void mbarrier_inval(std::uint64_t* address, const void* caller);
+    std::uint64_t mbarrier_arrive(std::uint64_t* address, const MbarrierArrival& arrival, const void* caller);
+    bool mbarrier_wait(std::uint64_t* address, std::uint64_t state, bool is_parity, const void* caller);
+    void fence_proxy(bool of_inits_only);
+    void bulk_load(BulkCopy copy, const void* map, unsigned rank, const int* coordinates, const void* caller);
+    void bulk_store(BulkCopy copy, const void* map, unsigned rank, const int* coordinates, const void* caller);
+    void bulk_commit() { fiber_->committed_stores++; }
+    void bulk_wait(unsigned newest, bool of_reads);
+    void warpgroup_fence();
+    void warpgroup_commit() { fiber_->committed_products++; }
+    void warpgroup_wait(unsigned newest);
+    void warpgroup_product(WarpgroupProduct& product, const void* caller);
+
     // A report about the running thread, with its block and thread filled in.
     Report describe(Kind kind, const void* pc) const;
     void add(const Report& report);
@@ -136,7 +214,7 @@ private:
     bool add_stack();
     void fill_shared_memory();
     static char* map_dynamic_shared();
-    bool same_shared_addresses() const;
+    void lay_out_window();
 
     Fiber* next_runnable();
     void make_current(Fiber& fiber);
@@ -153,6 +231,20 @@ private:
     void resolve_active_mask(Warp& warp, unsigned first_fiber);
     Report describe_deadlock();
 
+    void poll(const void* caller);
+    bool resume_pollers();
+    bool describe_waits();
+    Mbarrier& mbarrier(std::uint64_t* address, const char* operation, const void* caller);
+    void change_bytes(Mbarrier& barrier, std::int64_t change, const void* caller);
+    void complete_if_due(Mbarrier& barrier);
+    void deliver(Mbarrier& barrier);
+    void prepare(BulkCopy& copy, const void* map, unsigned rank, const int* coordinates, const void* caller);
+    void finish_stores(Fiber& fiber);
+    void begin_sum(Fiber& fiber, const WarpgroupProduct& product, const void* caller);
+    void run_product(unsigned first_fiber);
+    [[noreturn]] void misuse(const void* caller, const char* format, ...) __attribute__((format(printf, 3, 4)));
+    void tell(Kind kind, const void* caller, const char* format, ...) __attribute__((format(printf, 4, 5)));
+
     Launch* launch_ = nullptr;
     BlockView block_{};
     std::uint64_t block_number_ = 0;
@@ -165,6 +257,9 @@ private:
     std::uint64_t random_ = 1;
     int yes_ = 0, no_ = 0;
     Vote vote_{};
+    unsigned polls_in_vain_ = 0;  // rounds in which every thread that could run asked, and nothing else happened
+    std::deque<Mbarrier> mbarriers_;
+    std::vector<BulkCopy> loads_;  // to shared memory, under way, oldest first
 
     Fiber* fiber_ = nullptr;      // the one that runs, or null outside kernels
     Fiber* suspended_ = nullptr;  // the one that was left by leave()

@@ -82,11 +82,6 @@ _REFUSED = (
         "the kernel has no CUtensorMap; kernels/hopper.cuh has it, and copies of tensors that are emulated",
     ),
     (("cluster",), r"\b(?:this_cluster|cluster_group|__cluster_dims__)\b", "clusters of blocks are not emulated"),
-    (
-        ("barrier", "pipeline", "latch", "semaphore"),
-        r"\bcuda\s*::\s*(?:std\s*::\s*)?(?:barrier|pipeline|latch|counting_semaphore|binary_semaphore)\b",
-        "barriers, pipelines, latches and semaphores of libcu++ are not emulated",
-    ),
     (("<<<",), r"<<<", "launches from the source are not emulated: keep host code in a file of its own"),
 )
 
@@ -123,9 +118,14 @@ def refuse(text: str) -> None:
 _SHARED = "__attribute__((used)) thread_local"
 
 
+# CUDA takes alignas among the words of a declaration, where C++ does not.
+_ALIGNED_SHARED = re.compile(r"(\b__gpunn_shared__\s+)alignas\s*\(([^()]*(?:\([^()]*\)[^()]*)*)\)")
+
+
 def lower(text: str) -> str:
     """The text as C++."""
     text = _dynamic_shared_to_pointers(text)
+    text = _ALIGNED_SHARED.sub(r"\1__attribute__((aligned(\2)))", text)
     return text.replace("__gpunn_shared__", _SHARED).replace("__gpunn_global__", "")
 
 

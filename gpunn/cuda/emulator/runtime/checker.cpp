@@ -244,6 +244,14 @@ void Checker::release(unsigned column) {
     for (unsigned c = 0; c < clocks_.used; c++) to[c] = std::max(to[c], known[c]);
 }
 
+// By fences and atomics the thread sees all that the others have done so far, for when they did it is not kept.
+void Checker::learn_by_clocks(const Seen& seen) {
+    std::uint32_t* known = clocks_.of(worker_->fiber()->number);
+    clocks_.now++;
+    for (const auto& each : seen.times)
+        if (each.first < clocks_.threads) known[each.first] = clocks_.now;
+}
+
 // The copies that the phase waited for are complete too.
 void Checker::complete(unsigned column) {
     std::size_t at = (std::size_t)(column + Clocks::extra_columns - clocks_.columns) * clocks_.columns;
@@ -449,6 +457,10 @@ bool Checker::Seen::holds(std::uint32_t write_interval, unsigned thread, std::ui
     return write_interval < interval || (found != times.end() && time < found->second);
 }
 
+bool Checker::Seen::holds_warp(unsigned warp) const {
+    return std::any_of(times.begin(), times.end(), [=](const auto& each) { return each.first / warp_size == warp; });
+}
+
 void Checker::fence() { fences_[worker_->fiber()->number] = {interval_, ++time_}; }
 
 // Who touches an atomic variable after a fence shows to those who touch it later what was before the fence: its own
@@ -467,7 +479,10 @@ void Checker::synchronising(const char* address, std::size_t bytes, bool write, 
         point.turn = turn_;
         for (; point.taken < point.shown.size() && point.shown[point.taken].turn != turn_; point.taken++)
             seen_blocks_[point.shown[point.taken].turn].add(point.shown[point.taken].seen);
-        if (point.shown.back().turn == turn_) seen_threads_[thread].add(point.shown.back().seen);
+        if (point.shown.back().turn == turn_) {
+            seen_threads_[thread].add(point.shown.back().seen);
+            if (clocks_.on) learn_by_clocks(point.shown.back().seen);
+        }
     }
     if (!write || fences_.empty()) return;
     std::vector<Shown>& shown = sync_points_[address].shown;
@@ -692,8 +707,13 @@ bool Checker::ordered(std::uint32_t interval, unsigned thread, unsigned sync, st
 bool Checker::read_is_ordered(const Cell& cell) const {
     if (cell.read_by_many_blocks && seen_blocks_.empty()) return false;
     if (cell.read_interval >= interval_ && cell.read_by_many_warps) {
-        for (unsigned rest = cell.read_lanes; rest; rest &= rest - 1)
-            if (!knows_warp(*worker_->fiber(), (unsigned)__builtin_ctz(rest), cell.read_sync)) return false;
+        auto seen = seen_threads_.find(me());
+        for (unsigned rest = cell.read_lanes; rest; rest &= rest - 1) {
+            unsigned warp = (unsigned)__builtin_ctz(rest);
+            if (knows_warp(*worker_->fiber(), warp, cell.read_sync)) continue;
+            // Which of its lanes have read is not known: who has seen one of them is forgiven.
+            if (seen == seen_threads_.end() || !seen->second.holds_warp(warp)) return false;
+        }
         return true;
     }
     for (unsigned rest = cell.read_lanes; rest; rest &= rest - 1)

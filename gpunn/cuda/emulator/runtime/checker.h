@@ -160,6 +160,7 @@ private:
         void add(unsigned thread, const Moment& fence);
         void add(const Seen& other);
         bool holds(std::uint32_t write_interval, unsigned thread, std::uint32_t time) const;
+        bool holds_warp(unsigned warp) const;
     };
 
     // What a block has shown at an atomic variable, and up to which interval the fences of all its threads are in that.
@@ -186,6 +187,7 @@ private:
     bool read_is_ordered(const Cell& cell) const;
     bool passes_a_variable(const Touch& access) const;
     void start_clocks();
+    void learn_by_clocks(const Seen& seen);
     void meet_by_clocks(unsigned first_warp, unsigned warps, unsigned lanes);
     std::uint32_t* row(const Region& region, std::size_t byte) const;
     bool ordered_by_clocks(const Region& region, std::size_t byte, unsigned thread) const;

@@ -1,5 +1,6 @@
 // What NVIDIA's own libcu++, CUB and Thrust (the CCCL) want of NVRTC, where the source brings them along. See ../../cccl.
 #pragma once
+#include "placement.h"
 
 #define CUDART_VERSION (1000 * __CUDACC_VER_MAJOR__ + 10 * __CUDACC_VER_MINOR__)
 #define __CUDA_ARCH_LIST__ __CUDA_ARCH__
@@ -17,7 +18,6 @@ enum cudaSharedMemConfig {
 // Kernels may ask the GPU for memory; here that is refused where one does, and may be named where none does.
 extern "C" __attribute__((error("malloc in a kernel is not emulated"))) void* malloc(size_t);
 extern "C" void free(void*);
-template <class T> __forceinline__ void* operator new(size_t, T* place) noexcept { return (void*)place; }
 
 // The smaller, or the larger, of each half of two words.
 namespace gpunn_emulator {

@@ -25,10 +25,9 @@ from gpunn.errors import CompileError
 
 HERE = Path(__file__).parent
 INCLUDE = HERE / "include"
+"""Headers that stand for CUDA's, and a few that go ahead of those of NVIDIA's libcu++ and Thrust."""
 LIBCUDACXX = HERE / "libcudacxx"
 """Headers that stand for those of libcu++, where the source does not bring them along."""
-CCCL = HERE / "cccl"
-"""Headers that go ahead of those of NVIDIA's libcu++, CUB and Thrust, where the source does bring them along."""
 HEADERS = "<gpunn_emulator>"
 """What debug information calls that folder: a library in the cache may have been built by a copy in another place."""
 RUNTIME = HERE / "runtime"
@@ -330,10 +329,10 @@ def _preprocess(compiler: Compiler, text: str, flags: Sequence[str], filename: s
 
     In the place of CUDA's headers that are not emulated stand empty ones, with a word that says so.
     """
-    header = ["-I", str(INCLUDE), "-include", "gpunn_emulator.h"]
+    header = ["-include", "gpunn_emulator.h"]
     with tempfile.TemporaryDirectory() as folder:
         header += ["-idirafter", str(LIBCUDACXX), "-idirafter", folder]
-        command = [compiler.command, "-E", "-fno-working-directory", f"-I{CCCL}", *flags, *header, "-x", "c++", "-"]
+        command = [compiler.command, "-E", "-fno-working-directory", f"-I{INCLUDE}", *flags, *header, "-x", "c++", "-"]
         for _ in range(_MOST_ABSENT):
             try:
                 return run_compiler(command, text, filename, folder).replace(folder, "<not emulated>")
@@ -578,8 +577,7 @@ def _link(compiler: Compiler, path: Path, inputs: Sequence[str]) -> bytes:
 def _emulator_sources() -> bytes:
     """What the emulator itself is made of: a library built with other headers must not be found."""
     digest = hashlib.sha256()
-    headers = (path for folder in (INCLUDE, LIBCUDACXX, CCCL) for path in folder.rglob("*"))
-    for path in sorted([*headers, *RUNTIME.glob("*"), *HERE.glob("*.py")]):
+    for path in sorted([*INCLUDE.rglob("*"), *LIBCUDACXX.rglob("*"), *RUNTIME.glob("*"), *HERE.glob("*.py")]):
         if path.is_file():
             digest.update(path.relative_to(HERE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.digest()

@@ -1,4 +1,5 @@
-// What NVIDIA's own libcu++, CUB and Thrust (the CCCL) want of NVRTC, where the source brings them along. See ../../cccl.
+// What NVIDIA's own libcu++, CUB and Thrust (the CCCL) want of NVRTC, where the source brings them along. See
+// ../cuda/std/__cccl.
 #pragma once
 #include "placement.h"
 

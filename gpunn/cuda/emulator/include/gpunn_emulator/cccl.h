@@ -60,8 +60,4 @@ template <class T> class initializer_list {
     size_t count;
     constexpr initializer_list(const T* first, size_t count) : first(first), count(count) {}
 };
-
-// Of all that NVRTC has of the C++ library, the CUB of CUDA 12 uses this.
-template <class T> struct is_pointer { static constexpr bool value = false; };
-template <class T> struct is_pointer<T*> { static constexpr bool value = true; };
 }  // namespace std

@@ -78,6 +78,7 @@ public:
     void enter_function(const void* caller);
     void leave_function();
     void access(const char* address, std::size_t bytes, Action action, const void* pc);
+    void bulk_access(const char* address, std::size_t bytes, bool write, const void* pc);
     void barrier(const void* pc);
     void collective(WarpOperation operation, const void* pc);
     // While the runtime computes for several lanes at once, nothing is one lane's doing.

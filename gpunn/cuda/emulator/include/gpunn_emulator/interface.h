@@ -135,6 +135,9 @@ struct WarpgroupProduct {
     bool scale_d, negate_a, negate_b, transpose_a, transpose_b, a_in_registers;
     unsigned a[4];
     unsigned long long a_matrix, b_matrix;  // descriptors
+#ifdef GPUNN_EMULATOR_COUNT
+    WarpOperation counted_as;
+#endif
 };
 
 void mbarrier_init(void* barrier, unsigned count);

@@ -90,6 +90,26 @@ extern "C" __global__ void copies(const float* x, float* y, int leave_out) {
   y[t] = row[63 - t] + 2 * own[(t + 1) % 64];
 }
 
+// A copy that the barrier counts by its bytes.
+extern "C" __global__ void bytes(const float* x, float* y, int leave_out) {
+  __shared__ Barrier barrier;
+  __shared__ alignas(16) float row[64];
+  if (threadIdx.x == 0) {
+    init(&barrier, blockDim.x);
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  }
+  __syncthreads();
+  Barrier::arrival_token token;
+  if (threadIdx.x == 0) {
+    cuda::device::memcpy_async_tx(row, x, cuda::aligned_size_t<16>(sizeof(row)), barrier);
+    token = cuda::device::barrier_arrive_tx(barrier, 1, sizeof(row));
+  } else {
+    token = barrier.arrive();
+  }
+  if (!leave_out) barrier.wait(cuda::std::move(token));
+  y[threadIdx.x] = row[63 - threadIdx.x] + ((char*)cuda::device::barrier_native_handle(barrier) - (char*)&barrier);
+}
+
 // Each thread waits for its own copies, two stages deep.
 extern "C" __global__ void thread_pipeline(const float* x, float* y, int n, int leave_out) {
   __shared__ float held[2][32];
@@ -153,6 +173,10 @@ template <bool by_role> __device__ void two_roles(const float* x, float* y, int 
     }
   }
   if (threadIdx.x >= 32) y[threadIdx.x - 32] = sum;
+  __shared__ int last;
+  if (pipe.quit()) last = 1;
+  __syncthreads();
+  if (threadIdx.x == 32 && last != 1) y[0] = -1;
 }
 extern "C" __global__ void partitioned(const float* x, float* y, int n, int leave_out) {
   two_roles<false>(x, y, n, leave_out);
@@ -180,8 +204,9 @@ extern "C" __global__ void latches(const int* x, int* y, int leave_out) {
 __device__ cuda::binary_semaphore<cuda::thread_scope_device> turn(1);
 
 extern "C" __global__ void semaphores(int* x, int leave_out) {
+  __shared__ Barrier barrier;
   __shared__ int total;
-  if (threadIdx.x == 0) total = 0;
+  if (threadIdx.x == 0) { init(&barrier, blockDim.x); total = 0; }
   __syncthreads();
   turn.acquire();
   int seen = total;
@@ -189,7 +214,7 @@ extern "C" __global__ void semaphores(int* x, int leave_out) {
   if (!leave_out) turn.acquire();
   total += 1 + 0 * seen;
   if (!leave_out) turn.release();
-  __syncthreads();
+  barrier.arrive_and_wait();
   if (threadIdx.x == 0) x[0] = total;
 }
 
@@ -265,6 +290,12 @@ def test_copies_that_a_barrier_waits_for(run):
     np.testing.assert_array_equal(y, x[:64][::-1] + 2 * np.roll(x[64:], -1))
 
 
+def test_copies_that_a_barrier_counts_by_bytes(run):
+    x, y = np.arange(64, dtype=np.float32), np.zeros(64, np.float32)
+    run("bytes", x, y)
+    np.testing.assert_array_equal(y, x[::-1])
+
+
 @pytest.mark.parametrize(
     ("name", "width", "threads", "turned"),
     [
@@ -307,6 +338,7 @@ FORGOTTEN = {
     "the consumers": ("hand_over", (np.ones(32, np.int32), np.int32(5)), 64, 1, "deadlock", "it waits for ever"),
     "to say so": ("hand_over", (np.ones(32, np.int32), np.int32(5)), 64, 2, "deadlock", "it waits for ever"),
     "a barrier's copies": ("copies", (ROWS, np.ones(64, np.float32)), 64, 1, "race", "target of an asynchronous copy"),
+    "a copy's bytes": (*("bytes", (ROWS, np.ones(64, np.float32)), 64, 1, "race"), "target of an asynchronous copy"),
     "a thread's copies": (
         *("thread_pipeline", (ROWS, np.ones(32, np.float32), np.int32(7)), 32, 1),
         *("race", "target of an asynchronous copy"),

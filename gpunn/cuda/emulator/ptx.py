@@ -533,7 +533,7 @@ write(gpunn_0, not_(read<b32>(gpunn_0))); result_of_constraint_r(gpunn_to_0, gpu
         if not match["asm"] or match.start() < since:
             continue
         statement = _statement(text, match.end(), places)
-        if statement is None or _names_a_symbol(statement, text[: match.start()][-20:]):
+        if statement is None:
             continue
         number += 1
         parts += text[since : match.start()], _Translation(statement, places, match.start(), number).text()
@@ -659,14 +659,6 @@ def _statement(text: str, at: int, places: _Places) -> _Statement | None:
         result.operands.append(operand)
         at = close + 1
     return result
-
-
-def _names_a_symbol(statement: _Statement, before: str) -> bool:
-    """Whether it is the name of a function for the linker, as the C library's headers have it after parameters.
-
-    >>> _names_a_symbol(_Statement("__isoc99_scanf"), "char* format, ...) "), _Statement("exit;"), ")")
-    """
-    return bool(re.fullmatch(r"[A-Za-z_]\w*", statement.template) and re.search(r"(?:\)|\bnoexcept)\s*$", before))
 
 
 def _unescaped(content: str, begin: int) -> tuple[str, list[int]]:

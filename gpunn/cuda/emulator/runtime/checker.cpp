@@ -244,12 +244,10 @@ void Checker::release(unsigned column) {
     for (unsigned c = 0; c < clocks_.used; c++) to[c] = std::max(to[c], known[c]);
 }
 
-// By fences and atomics the thread sees all that the others have done so far, for when they did it is not kept.
+// Order by fences and atomics holds for what is ordered by stamps, too.
 void Checker::learn_by_clocks(const Seen& seen) {
     std::uint32_t* known = clocks_.of(worker_->fiber()->number);
-    clocks_.now++;
-    for (const auto& each : seen.times)
-        if (each.first < clocks_.threads) known[each.first] = clocks_.now;
+    for (const auto& [thread, fence] : seen.fences) known[thread] = std::max(known[thread], fence.stamp);
 }
 
 // The copies that the phase waited for are complete too.
@@ -444,24 +442,27 @@ void Checker::lane_is_missing(unsigned lane, unsigned source, bool shifted) cons
 
 void Checker::Seen::add(unsigned thread, const Moment& fence) {
     interval = std::max(interval, fence.interval);
-    std::uint32_t& time = times[thread];
-    time = std::max(time, fence.time);
+    Moment& known = fences[thread];
+    known.time = std::max(known.time, fence.time);
+    known.stamp = std::max(known.stamp, fence.stamp);
 }
 
 void Checker::Seen::add(const Seen& other) {
-    for (const auto& [thread, time] : other.times) add(thread, {other.interval, time});
+    for (const auto& [thread, fence] : other.fences) add(thread, {other.interval, fence.time, fence.stamp});
 }
 
 bool Checker::Seen::holds(std::uint32_t write_interval, unsigned thread, std::uint32_t time) const {
-    auto found = times.find(thread);
-    return write_interval < interval || (found != times.end() && time < found->second);
+    auto found = fences.find(thread);
+    return write_interval < interval || (found != fences.end() && time < found->second.time);
 }
 
 bool Checker::Seen::holds_warp(unsigned warp) const {
-    return std::any_of(times.begin(), times.end(), [=](const auto& each) { return each.first / warp_size == warp; });
+    return std::any_of(fences.begin(), fences.end(), [=](const auto& each) { return each.first / warp_size == warp; });
 }
 
-void Checker::fence() { fences_[worker_->fiber()->number] = {interval_, ++time_}; }
+void Checker::fence() {
+    fences_[worker_->fiber()->number] = {interval_, ++time_, clocks_.on ? ++clocks_.now : 0};
+}
 
 // Who touches an atomic variable after a fence shows to those who touch it later what was before the fence: its own
 // writes, and those that a barrier of the block has ordered before. Fences that such a barrier came after count as well.

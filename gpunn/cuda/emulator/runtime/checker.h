@@ -148,14 +148,14 @@ private:
     };
 
     struct Moment {
-        std::uint32_t interval, time;
+        std::uint32_t interval, time, stamp;  // stamp: of Clocks, 0 before they are on
     };
 
     // What the threads of one block wrote that others are sure to see: all of earlier intervals, and of each thread what
     // was before its fence.
     struct Seen {
         std::uint32_t interval = 0;
-        std::unordered_map<unsigned, std::uint32_t> times;
+        std::unordered_map<unsigned, Moment> fences;
 
         void add(unsigned thread, const Moment& fence);
         void add(const Seen& other);

@@ -218,6 +218,29 @@ extern "C" __global__ void semaphores(int* x, int leave_out) {
   if (threadIdx.x == 0) x[0] = total;
 }
 
+// The first thread writes when all others have read, with a barrier in the block or without.
+extern "C" __global__ void readers(int* x, int with_barrier, int leave_out) {
+  typedef cuda::counting_semaphore<cuda::thread_scope_block> Semaphore;
+  __shared__ alignas(8) char storage[sizeof(Semaphore)];
+  __shared__ Barrier barrier;
+  __shared__ int total;
+  auto* have_read = (Semaphore*)storage;
+  if (threadIdx.x == 0) {
+    if (with_barrier) init(&barrier, 1);
+    new (have_read) Semaphore(0);
+    total = 7;
+  }
+  __syncthreads();
+  if (threadIdx.x) {
+    x[threadIdx.x] = total;
+    have_read->release();
+  } else {
+    for (int i = 1; i < blockDim.x; i++)
+      if (!leave_out) have_read->acquire();
+    total = 8;
+  }
+}
+
 extern "C" __global__ void primitives(const float* x, float* y, int leave_out) {
   __shared__ alignas(16) float4 held[32];
   __pipeline_memcpy_async(&held[threadIdx.x], x + 4 * threadIdx.x, 16, 4);
@@ -325,6 +348,13 @@ def test_a_semaphore_lets_one_in_at_a_time(run):
     assert x[0] == 70
 
 
+@pytest.mark.parametrize("with_barrier", [0, 1])
+def test_who_writes_waits_for_all_readers(run, with_barrier):
+    x = np.zeros(70, np.int32)
+    run("readers", x, np.int32(with_barrier), threads=70)
+    assert x.tolist() == [0] + 69 * [7]
+
+
 def test_primitives_of_pipelines_fill_with_zeros(run):
     x, y = np.arange(128, dtype=np.float32), np.zeros(32, np.float32)
     run("primitives", x, y, threads=32)
@@ -357,6 +387,8 @@ FORGOTTEN = {
     ),
     "the latch": ("latches", (np.ones(64, np.int32), np.ones(64, np.int32)), 64, 1, "race", "write of shared 'held'"),
     "the semaphore": ("semaphores", (np.ones(1, np.int32),), 64, 1, "race", "shared 'total'"),
+    "readers": ("readers", (np.ones(64, np.int32), np.int32(0)), 64, 1, "race", "read of shared 'total'"),
+    "readers beside a barrier": ("readers", (np.ones(64, np.int32), np.int32(1)), 64, 1, "race", "shared 'total'"),
     "primitives": (*("primitives", (ROWS, np.ones(32, np.float32)), 32, 1, "race"), "target of an asynchronous copy"),
 }
 

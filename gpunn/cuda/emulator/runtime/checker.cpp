@@ -251,6 +251,7 @@ void Checker::access(const char* address, std::size_t bytes, bool write, bool at
         if (is_emulators_own(address, bytes)) return;
         report_out_of_bounds(address, bytes, write, pc);
     }
+    worker_->take_turns_if_asked(pc);  // not within an atomic operation, which touches its own variables too
     std::uint32_t place = (std::uint32_t)((const char*)pc - launch_->request.library->base);
     Touch access{region, (std::size_t)(address - region->begin), bytes, write, atomic, pc, place};
     if (region->space == Space::static_shared && std::binary_search(guards_.begin(), guards_.end(), access.offset))

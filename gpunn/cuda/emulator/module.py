@@ -56,8 +56,10 @@ class RawModule:
             has it, for the card "H200". Slow. Blocks run in their own order then.
 
     ``__device__`` variables keep their values as long as the process lives, and modules of the same source share them.
-    Threads of a block take turns on one host thread, so a kernel that waits for another one in a loop has to call
-    ``__nanosleep`` in it.
+    Threads of a block take turns on one host thread. One that waits for another in a loop is found and interrupted,
+    which takes some 50 ms; ``__nanosleep`` in the loop gives the turn away at once. Where all threads wait in loops,
+    for what nobody brings, that is reported after five seconds. As many blocks run at a time as there are cores, one
+    under checks; the others begin when these end, and must not be waited for.
 
     >>> code = '''
     ... template <class T> __global__ void scale(T* x, T factor, int n) {

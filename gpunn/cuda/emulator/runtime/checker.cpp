@@ -349,6 +349,7 @@ void Checker::access_memory(const char* address, std::size_t bytes, bool write, 
         if (address >= library.image_begin && address + bytes <= library.image_end) return;  // its constants
         report_out_of_bounds(address, bytes, write, pc);
     }
+    worker_->take_turns_if_asked(pc);  // not within an atomic operation, which touches its own variables too
     region->split_for((std::size_t)(address - region->begin), bytes);
     std::uint32_t place = (std::uint32_t)((const char*)pc - launch_->request.library->base);
     Touch access{region, (std::size_t)(address - region->begin), bytes, write, manner, pc, place};
@@ -358,6 +359,7 @@ void Checker::access_memory(const char* address, std::size_t bytes, bool write, 
         if (passes_a_variable(access)) report_beyond_variable(access);
     }
     if (region->allowed > Access::read) report_forbidden(access);
+    if (write) worker_->about_to_write(address, bytes);
     if (write && region->allowed == Access::read) {
         Report report = worker_->describe(Kind::read_only_write, pc);
         report.argument = region->argument;

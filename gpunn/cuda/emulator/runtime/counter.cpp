@@ -169,7 +169,7 @@ void Counter::block(const void* pc) {
     }
     path.previous = pc;
     act(place_of(pc, Action::block, Space::none, 0, 0, nullptr), 0);
-    pause_if_ahead(path);
+    pause_if_ahead(path, pc);
 }
 
 void Counter::Path::find_context() {
@@ -210,10 +210,16 @@ void Counter::leave_function() {
     path.depths.pop_back();
 }
 
-void Counter::pause_if_ahead(Path& path) {
+void Counter::name_callers(Report& report) const {
+    const std::vector<const void*>& callers = paths_[worker_->fiber()->number].callers;
+    int most = std::min((int)callers.size(), most_callers);
+    std::copy(callers.rbegin(), callers.rbegin() + most, report.callers);
+}
+
+void Counter::pause_if_ahead(Path& path, const void* pc) {
     if (++path.since_pause < most_ahead) return;
     path.since_pause = 0;
-    worker_->yield();
+    worker_->yield(pc);
 }
 
 unsigned Counter::place_of(const void* pc, Action action, Space space, unsigned bytes, unsigned part,
@@ -427,7 +433,8 @@ void Counter::access(const char* address, std::size_t bytes, Action action, cons
     while (bytes % part_bytes || (std::uintptr_t)address % part_bytes) part_bytes /= 2;
     for (std::size_t done = 0; done < bytes; done += part_bytes)
         access_part(address + done, (unsigned)part_bytes, (unsigned)(done / part_bytes), action, space, pc);
-    pause_if_ahead(paths_[worker_->fiber()->number]);
+    pause_if_ahead(paths_[worker_->fiber()->number], pc);
+    if (action != Action::load) worker_->about_to_write(address, bytes);
 }
 
 void Counter::access_part(const char* address, unsigned bytes, unsigned part, Action action, Space space,

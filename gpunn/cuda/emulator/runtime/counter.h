@@ -80,6 +80,8 @@ public:
     void access(const char* address, std::size_t bytes, Action action, const void* pc);
     void barrier(const void* pc);
     void collective(WarpOperation operation, const void* pc);
+    // Where the calls are that the running thread is in.
+    void name_callers(Report& report) const;
     // While the runtime computes for several lanes at once, nothing is one lane's doing.
     void suspend(bool suspended) { suspended_ = suspended; }
 
@@ -165,7 +167,7 @@ private:
                       const void* operation);
     void act(unsigned place, std::uint64_t address);
     void access_part(const char* address, unsigned bytes, unsigned part, Action action, Space space, const void* pc);
-    void pause_if_ahead(Path& path);
+    void pause_if_ahead(Path& path, const void* pc);
     void retire(unsigned warp, unsigned place, Group& group);
     void retire_old(unsigned warp);
     void count_global(PlaceCount& count, unsigned warp, unsigned place, const Group& group);

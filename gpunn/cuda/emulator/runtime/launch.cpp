@@ -6,7 +6,6 @@
 #include <sched.h>
 #include <sys/syscall.h>
 #include <time.h>
-#include <ucontext.h>
 #include <unistd.h>
 
 #include <cfenv>
@@ -112,28 +111,10 @@ void return_worker(Worker* worker) {
 
 // --- signals ---------------------------------------------------------------------------------------------
 
-// Where the signal came.
-struct Place {
-    const void *instruction, *stack_pointer;
-};
-
-Place place_of(void* context) {
-#if defined(__x86_64__)
-    const greg_t* registers = ((ucontext_t*)context)->uc_mcontext.gregs;
-    return {(const void*)registers[REG_RIP], (const void*)registers[REG_RSP]};
-#elif defined(__aarch64__)
-    const mcontext_t& machine = ((ucontext_t*)context)->uc_mcontext;
-    return {(const void*)machine.pc, (const void*)machine.sp};
-#else
-    (void)context;
-    return {nullptr, nullptr};
-#endif
-}
-
 // A fault in a kernel ends the launch with a report. A fault anywhere else is not ours.
 void handle_fault(int signal, siginfo_t* info, void* context) {
     if (!worker || !worker->runs_kernel()) return;
-    Place place = place_of(context);
+    Interruption place = interruption_of(context);
     const char* pc = (const char*)place.instruction;
     Report report = worker->describe(signal == SIGFPE ? Kind::division : Kind::fault, pc ? pc + 1 : nullptr);
     const char* format = "invalid access at address %p";
@@ -157,9 +138,18 @@ public:
     }
     void start() {
         if (!made_) make();
-        set(20 * 1000 * 1000);
+        runs_ = true;
+        set(often_ ? often : seldom, often_ ? often : seldom);
     }
-    void stop() { set(0); }
+    void stop() {
+        set(0, 0);
+        runs_ = false;
+    }
+    void be_seldom() { often_ = false; }
+    void after(long nanoseconds) {
+        often_ = true;
+        if (runs_) set(nanoseconds, often);
+    }
     void forget() { made_ = false; }  // a child of this process has no timers
 
 private:
@@ -170,29 +160,25 @@ private:
         event.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
         made_ = timer_create(CLOCK_MONOTONIC, &event, &timer_) == 0;
     }
-    void set(long nanoseconds) {
-        itimerspec often{};
-        often.it_value.tv_nsec = often.it_interval.tv_nsec = nanoseconds;
-        if (made_) timer_settime(timer_, 0, &often, nullptr);
+    void set(long first, long then) {
+        itimerspec times{};
+        times.it_value.tv_nsec = first;
+        times.it_interval.tv_nsec = then;
+        if (made_) timer_settime(timer_, 0, &times, nullptr);
     }
 
+    static const long seldom = 20 * 1000 * 1000, often = 250 * 1000;  // ns
+
     timer_t timer_;
-    bool made_ = false;
+    bool made_ = false, runs_ = false, often_ = false;
 };
 
 thread_local Ticking ticking;
 
 class Ticks {
 public:
-    explicit Ticks(bool wanted) : wanted_(wanted) {
-        if (wanted_) ticking.start();
-    }
-    ~Ticks() {
-        if (wanted_) ticking.stop();
-    }
-
-private:
-    bool wanted_;
+    Ticks() { ticking.start(); }
+    ~Ticks() { ticking.stop(); }
 };
 
 // --- a launch on its host threads ------------------------------------------------------------------------
@@ -232,9 +218,13 @@ public:
     // Returns false before the end now and then: the next call continues where this one stopped.
     bool go_on() {
         HostFloats floats;
-        Ticks ticks(launch.request.handles_signals);
-        interrupted_ = 0;
-        return work();
+        Ticks ticks;
+        do {
+            went_on_ = Clock::now();
+            interrupted_ = 0;
+            if (work()) return true;
+        } while (!launch.request.handles_signals);
+        return false;
     }
 
     // Ends it, wherever it is: only the reports are left.
@@ -260,7 +250,7 @@ public:
 
     Launch launch;
 
-    static const SignalTarget target, helper_target;
+    static const SignalTarget target;
 
 private:
     typedef std::chrono::steady_clock Clock;
@@ -282,6 +272,7 @@ private:
             if (interrupted_) return false;
 #endif
         if (!begun_) begin();
+        else if (worker_) call_helpers_if_long();  // the first block may wait for another
         if (worker_ && !worker_->work([this] { call_helpers_if_long(); })) return false;
 #ifdef GPUNN_EMULATOR_WATCH
         if (worker_) watcher.settle();
@@ -296,6 +287,7 @@ private:
 
     void begin() {
         begun_ = true;
+        ticking.be_seldom();
 #ifdef GPUNN_EMULATOR_WATCH
         watch_runs = true;
         watcher.begin_launch(launch);
@@ -311,8 +303,8 @@ private:
         worker_ = nullptr;
     }
 
-    // In a signal handler of the thread that called.
-    static void interrupt(void* context);
+    // In a signal handler of one of its host threads.
+    static void tick(void* context);
 
 #ifdef GPUNN_EMULATOR_WATCH
     void call_helpers_if_long() {}
@@ -344,7 +336,8 @@ private:
 
     // What a helper does. One that cannot be had takes no block: the others do the work.
     void help(std::size_t stacks) {
-        gpunn_signals_set_target(&helper_target);
+        gpunn_signals_set_target(&target);
+        Ticks ticks;
         Worker* mine = nullptr;
         try {
             mine = borrow_worker();
@@ -362,16 +355,10 @@ private:
         helper_ends_.notify_one();
     }
 
-    // In a signal handler of a helper.
-    static void interrupt_helper(void* context);
-
     // Returns true when all have ended, false after a moment.
     bool wait_for_helpers() {
         std::unique_lock<std::mutex> lock(helpers_mutex_);
-        if (helper_ends_.wait_for(lock, pause, [this] { return busy_helpers_ == 0; })) return true;
-        if (launch.is_stopped())
-            for (std::thread& helper : helpers_) pthread_kill(helper.native_handle(), interrupting);
-        return false;
+        return helper_ends_.wait_for(lock, pause, [this] { return busy_helpers_ == 0; });
     }
 
     bool called_ = false;
@@ -381,7 +368,7 @@ private:
     unsigned busy_helpers_ = 0;
 #endif
 
-    Clock::time_point start_;
+    Clock::time_point start_, went_on_;
     Worker* worker_ = nullptr;
     bool begun_ = false, closed_ = false;
     volatile sig_atomic_t interrupted_ = 0;
@@ -393,27 +380,13 @@ private:
 // The launch that this host thread is in, if there is one.
 __thread Run* running __attribute__((tls_model("initial-exec")));
 
-const SignalTarget Run::target{handle_fault, interrupt, SI_TIMER};
+const SignalTarget Run::target{handle_fault, tick, SI_TIMER};
 
-// A kernel can be left where it runs its own code, which holds no lock of anybody's; elsewhere it is asked to leave.
-void leave(const void* pc) {
-    if (worker->runs_kernels_own_code(pc)) worker->leave();
-    else worker->ask_to_leave();
+void Run::tick(void* context) {
+    bool leaves = running && Clock::now() - running->went_on_ >= std::chrono::milliseconds(15);
+    if (leaves) running->interrupted_ = 1;
+    if (worker) worker->tick(context, leaves);
 }
-
-void Run::interrupt(void* context) {
-    if (!running) return;
-    running->interrupted_ = 1;
-    if (worker) leave(place_of(context).instruction);
-}
-
-#ifndef GPUNN_EMULATOR_WATCH
-const SignalTarget Run::helper_target{handle_fault, interrupt_helper, SI_TKILL};
-
-void Run::interrupt_helper(void* context) {
-    if (worker && worker->is_stopped()) leave(place_of(context).instruction);
-}
-#endif
 
 // A fork copies the locks as they are; holding them meanwhile means that the child finds them free. A launch may
 // last, so its lock is made anew in the child, with what it guards: the thread that held it does not exist there.
@@ -486,8 +459,11 @@ int look_at_object(dl_phdr_info* info, std::size_t, void* data) {
 
 }  // namespace
 
+void tick_after(long nanoseconds) { ticking.after(nanoseconds); }
+
 unsigned long long nanoseconds_now() {
     worker->leave_if_asked();
+    worker->progress();  // who looks at the time waits for it
     return (unsigned long long)std::chrono::duration_cast<std::chrono::nanoseconds>(
                std::chrono::steady_clock::now().time_since_epoch())
         .count();

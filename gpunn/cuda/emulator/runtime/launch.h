@@ -1,6 +1,7 @@
 // What a launch asks for, and what it found: the structures that the Python side shares (../module.py,
 // ../report.py).
 #pragma once
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -134,8 +135,16 @@ public:
 
     // The number of a block that nobody has taken yet, or -1.
     std::int64_t take_block();
+    std::uint64_t blocks_to_come() const { return block_count - std::min(next_.load(), block_count); }
     void stop() { stopped_ = true; }
     bool is_stopped() const { return stopped_; }
+
+    // The workers of the launch count themselves, and those of them whose threads only wait in loops.
+    void count_workers(int more) { changes_++, workers_ += more; }
+    void count_stuck(int more) { stuck_ += more, changes_++; }
+    bool all_are_stuck() const { return stuck_ == workers_; }
+    std::uint64_t changes() const { return changes_; }
+
     void add(const Report& report);
 
     const Request& request;
@@ -147,6 +156,8 @@ private:
 
     std::atomic<std::uint64_t> next_{0};
     std::atomic<bool> stopped_{false};
+    std::atomic<int> workers_{0}, stuck_{0};
+    std::atomic<std::uint64_t> changes_{0};
     std::mutex mutex_;
     std::uint64_t stride_ = 1, offset_ = 0;
 };

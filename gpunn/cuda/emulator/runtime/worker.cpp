@@ -2,7 +2,10 @@
 
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
+#include <unwind.h>
 
 #include <algorithm>
 #include <atomic>
@@ -119,7 +122,11 @@ bool Worker::begin(Launch& launch, std::size_t expected_stacks) {
     block_.dynamic_shared = dynamic_end_ - rounded;
     block_.dynamic_shared_bytes = request.dynamic_shared_bytes;
     stacks_needed_ = 0;
-    asked_to_leave_ = 0;
+    asked_to_leave_ = asked_to_take_turns_ = 0;
+    takes_turns_ = false;
+    written_ = nullptr;
+    std::fegetenv(&floats_);
+    launch.count_workers(1);
     stack_t stack{};
     stack.ss_sp = signal_stack_.get();
     stack.ss_size = signal_stack_bytes;
@@ -133,6 +140,8 @@ void Worker::end() {
     if (stacks_needed_ > 1 && page_faults() - page_faults_ > 2 * (long)stacks_needed_)
         for (const Stack& stack : stacks_) trim_stack(stack);
     suspended_ = nullptr;
+    set_stuck(false);
+    launch_->count_workers(-1);
     worker = nullptr;
     current = Current{};
     launch_ = nullptr;
@@ -184,6 +193,8 @@ void Worker::start_block(std::uint64_t number) {
         fibers_[i].committed_groups = 0;
     }
     free_stacks_ = stacks_;
+    in_operation_ = false;
+    progress();
     // Seeded by the block's number, so that a shuffled launch does not depend on which worker runs which
     // block.
     random_ = mixed(request.seed * 0x9e3779b97f4a7c15u + number + 1) | 1;
@@ -206,6 +217,7 @@ void Worker::go_on() {
     fiber_ = nullptr;
 }
 
+// Returns when work() is called again; if the launch is stopped, gives the block up instead.
 void Worker::leave() {
     asked_to_leave_ = 0;
     int rounding = std::fegetround();  // a kernel may have been interrupted where it rounds in another way
@@ -296,15 +308,19 @@ bool Worker::add_stack() {
     return true;
 }
 
-// Runs other fibers until this one, which the caller has taken out of `ready`, may continue.
-void Worker::wait(Fiber& fiber) {
-    leave_if_asked();
-    Fiber* next = next_runnable();
+// Leaves a fiber for the next one, and returns when it is continued.
+inline void Worker::change(Fiber& fiber, Fiber* next) {
     if (next == &fiber) return;
     if (!next) stop_block();
     make_current(*next);
     if (!next->started) give_stack(*next);
     switch_context(fiber.context, next->context);
+}
+
+// Runs other fibers until this one, which the caller has taken out of `ready`, may continue.
+void Worker::wait(Fiber& fiber) {
+    leave_if_asked();
+    change(fiber, next_runnable());
 }
 
 void Worker::fiber_main() {
@@ -344,6 +360,7 @@ void Worker::finish(Fiber& fiber) {
     warp.live &= ~bit(fiber.lane);
     warp.ready &= ~bit(fiber.lane);
     live_threads_--;
+    progress();
     // Lanes may be waiting for this one, which will not come any more.
     for (unsigned waiting = warp.in_collective; waiting; waiting &= waiting - 1) {
         const Fiber& other = fibers_[first_fiber + first(waiting)];
@@ -361,21 +378,242 @@ void Worker::stop_block() {
     __builtin_unreachable();
 }
 
-// The other lanes of the warp get a turn, and then the other warps: the thread that this one waits for may be anywhere.
-void Worker::yield() {
-    Fiber& fiber = *fiber_;
-    unsigned ready = warps_[fiber.warp].ready, others = ready_warps_ & ~bit(fiber.warp), to_come = 0;
-    switch ((Order)launch_->request.order) {
-    case Order::forward: to_come = ready & ~(bit(fiber.lane) | (bit(fiber.lane) - 1)); break;
-    case Order::reverse: to_come = ready & (bit(fiber.lane) - 1); break;
-    case Order::shuffled: break;
-    }
+// Makes it the turn of a fiber after this one, so that all of them get one, of every warp.
+void Worker::next_in_turn(const Fiber& fiber) {
+    Order order = (Order)launch_->request.order;
+    unsigned ready = warps_[fiber.warp].ready, rest = 0;
+    if (order == Order::forward) rest = ready & ~(bit(fiber.lane) | (bit(fiber.lane) - 1));
+    if (order == Order::reverse) rest = ready & (bit(fiber.lane) - 1);
+    warp_turn_ = fiber.warp;
     lane_turn_ = fiber.lane;
-    if (others && !to_come) {
-        warp_turn_ = choose(others, fiber.warp);
-        lane_turn_ = launch_->request.order == (int)Order::forward ? 31 : 0;
-    }
+    if (rest) return;
+    warp_turn_ = choose(ready_warps_, fiber.warp);
+    lane_turn_ = order == Order::forward ? 31 : 0;
+}
+
+void Worker::yield(const void* caller) {
+    Fiber& fiber = *fiber_;
+    take_turns_if_asked(caller);
+    next_in_turn(fiber);
     wait(fiber);
+}
+
+// --- threads that wait in a loop -------------------------------------------------------------------------
+
+// A thread that waits in a loop gives others a turn at the next tick, every thread after a longer time: it may wait in
+// a loop that counts. Only what waits is interrupted in that time, so what does not runs in the order of the launch.
+const std::int64_t longest_turn = 2000 * 1000 * 1000ll, longest_wait = 5000 * 1000 * 1000ll,
+                   look_every = 1000 * 1000;  // ns
+
+bool Sightings::see(std::uint64_t state, std::uint64_t happened) {
+    if (happened_ != happened) {
+        happened_ = happened;
+        count_ = 0;
+        repeated_ = 0;
+    }
+    bool known = false;
+    for (unsigned i = 0; i < std::min(count_, most) && !known; i++) known = states_[i] == state;
+    if (!known) states_[count_++ % most] = state;
+    repeated_ = std::min(std::max(0, repeated_ + (known ? 1 : -1)), 2 * enough);  // it may compute from now on
+    showed_ |= known;
+    return known;
+}
+
+Interruption interruption_of(const void* context) {
+#if defined(__x86_64__)
+    const greg_t* registers = ((const ucontext_t*)context)->uc_mcontext.gregs;
+    return {(const void*)registers[REG_RIP], (const void*)registers[REG_RSP]};
+#elif defined(__aarch64__)
+    const mcontext_t& machine = ((const ucontext_t*)context)->uc_mcontext;
+    return {(const void*)machine.pc, (const void*)machine.sp};
+#else
+    (void)context;
+    return {nullptr, nullptr};
+#endif
+}
+
+namespace {
+
+std::int64_t now_in_nanoseconds() {
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000ll + now.tv_nsec;
+}
+
+std::uint64_t hash_of(std::uint64_t hash, const void* memory, std::size_t bytes) {
+    std::uint64_t word;
+    for (std::size_t i = 0; i + sizeof word <= bytes; i += sizeof word) {
+        std::memcpy(&word, (const char*)memory + i, sizeof word);
+        hash = mixed(hash + word);
+    }
+    return hash;
+}
+
+// Of the variables of the functions that run: those on the stack's end.
+std::uint64_t hash_of_stack(std::uint64_t hash, const Stack& stack, const char* end) {
+    const std::size_t red_zone = 128, enough = 4096;
+    const char *low = end - red_zone, *high = end + enough;
+    if (low < stack.low || end >= stack.high) return hash;
+    return hash_of(hash, low, (std::size_t)(std::min(high, (const char*)stack.high) - low));
+}
+
+#ifndef GPUNN_EMULATOR_WATCH
+// Of everything but memory that the interrupted code goes on from.
+std::uint64_t state_of(const void* context, const Stack& stack) {
+    const mcontext_t& machine = ((const ucontext_t*)context)->uc_mcontext;
+    std::uint64_t hash = 0;
+#if defined(__x86_64__)
+    hash = hash_of(hash, machine.gregs, (REG_RIP + 1) * sizeof machine.gregs[0]);
+    if (machine.fpregs) hash = hash_of(hash, machine.fpregs->_xmm, sizeof machine.fpregs->_xmm);
+#elif defined(__aarch64__)
+    hash = hash_of(hash, machine.regs, sizeof machine.regs);
+    hash = hash_of(hash, &machine.pc, sizeof machine.pc);
+    hash = hash_of(hash, machine.__reserved, sizeof(fpsimd_context));  // which is there first
+#else
+    (void)machine;
+#endif
+    return hash_of_stack(hash, stack, (const char*)interruption_of(context).stack_pointer);
+}
+#endif
+
+struct StateSearch {
+    const Library& library;
+    const Stack& stack;
+    std::uint64_t hash;
+};
+
+_Unwind_Reason_Code look_at_frame(_Unwind_Context* frame, void* data) {
+    StateSearch& search = *(StateSearch*)data;
+    const void* pc = (const void*)_Unwind_GetIP(frame);
+    if (pc < search.library.image_begin || pc >= search.library.image_end) return _URC_NO_REASON;
+    search.hash = mixed((std::uint64_t)pc);
+#if defined(__x86_64__)
+    for (int i : {3, 6, 12, 13, 14, 15}) search.hash = mixed(search.hash + _Unwind_GetGR(frame, i));
+#elif defined(__aarch64__)
+    for (int i = 19; i <= 29; i++) search.hash = mixed(search.hash + _Unwind_GetGR(frame, i));
+#endif
+    // What the kernel has on its stack begins here, and below it is a call.
+    search.hash = hash_of_stack(search.hash, search.stack, (const char*)_Unwind_GetCFA(frame) + 128);
+    return _URC_END_OF_STACK;
+}
+
+// The same where the kernel has called: the registers that a call preserves, as they were then.
+std::uint64_t state_of_caller(const Library& library, const Stack& stack) {
+    StateSearch search{library, stack, 0};
+    _Unwind_Backtrace(look_at_frame, &search);
+    return search.hash;
+}
+
+}  // namespace
+
+void Worker::tick(void* context, bool leaves) {
+    const void* pc = interruption_of(context).instruction;
+    bool interruptible = runs_kernels_own_code(pc);
+    asked_to_take_turns_ = 1;
+    if (happened_before_ != happened_) set_stuck(false);
+    if (leaves || is_stopped()) {
+        if (interruptible) leave();
+        else asked_to_leave_ = 1;
+    }
+#ifndef GPUNN_EMULATOR_WATCH
+    // Who watches lets turns change, so that an atomic operation and what is noted of it stay together.
+    if (!interruptible || in_operation_) return;
+    asked_to_take_turns_ = 0;
+    Fiber& fiber = *fiber_;
+    if (!watch(state_of(context, fiber.stack), (const char*)pc + 1)) return;
+    std::fesetenv(&floats_);
+    pass_on(fiber);
+#endif
+}
+
+void Worker::settle_write() {
+    if (written_ && std::memcmp(written_, before_, written_bytes_)) progress();
+    written_ = nullptr;
+}
+
+void Worker::take_turns(const void* pc) {
+    asked_to_take_turns_ = 0;
+    settle_write();
+    Fiber& fiber = *fiber_;
+    if (watch(state_of_caller(*launch_->request.library, fiber.stack), pc)) pass_on(fiber);
+}
+
+// Gives a fiber a turn after this one: a short one if it is known to wait in a loop.
+void Worker::pass_on(Fiber& fiber) {
+    const long turn = 250 * 1000, short_turn = 25 * 1000;
+    next_in_turn(fiber);
+    Fiber* next = next_runnable();
+    tick_after(next->sightings && next->sightings->showed_waiting() ? short_turn : turn);
+    change(fiber, next);
+}
+
+// Keeps in which state a tick has found the running thread; returns whether it is to give others a turn.
+bool Worker::watch(std::uint64_t state, const void* pc) {
+    Fiber& fiber = *fiber_;
+    std::int64_t now = now_in_nanoseconds();
+    if (happened_before_ != happened_ || watched_ != &fiber) {
+        happened_before_ = happened_;
+        watched_ = &fiber;
+        watched_since_ = now;
+    }
+    if (!fiber.sightings) fiber.sightings.reset(new (std::nothrow) Sightings());
+    bool waits = fiber.sightings && fiber.sightings->see(state, happened_);
+    takes_turns_ |= waits || now - watched_since_ > longest_turn;
+    if (now - looked_ > look_every) {
+        looked_ = now;
+        report_if_stuck(now, pc);
+    }
+    return takes_turns_;
+}
+
+bool Worker::only_waits_in_loops() const {
+    for (unsigned w = 0; w * warp_size < thread_count_; w++) {
+        if (warps_[w].gathering) return false;
+        for (unsigned rest = warps_[w].ready; rest; rest &= rest - 1) {
+            const Fiber& fiber = fibers_[w * warp_size + first(rest)];
+            if (!fiber.sightings || !fiber.sightings->show_waiting(happened_)) return false;
+        }
+    }
+    return true;
+}
+
+void Worker::set_stuck(bool stuck) {
+    if (stuck_ == stuck) return;
+    stuck_ = stuck;
+    launch_->count_stuck(stuck ? 1 : -1);
+}
+
+// Ends the launch when nobody has done anything but wait for some time.
+void Worker::report_if_stuck(std::int64_t now, const void* pc) {
+    set_stuck(only_waits_in_loops());
+    std::uint64_t changes = launch_->changes();
+    if (!stuck_ || !launch_->all_are_stuck() || changes_ != changes) {
+        changes_ = changes;
+        stuck_since_ = now;
+        return;
+    }
+    if (now - stuck_since_ < longest_wait) return;
+    unsigned loops = 0, at_barrier = 0, in_collective = 0;
+    for (unsigned w = 0; w * warp_size < thread_count_; w++) {
+        loops += (unsigned)__builtin_popcount(warps_[w].ready);
+        at_barrier += (unsigned)__builtin_popcount(warps_[w].at_barrier);
+        in_collective += (unsigned)__builtin_popcount(warps_[w].in_collective);
+    }
+    Report report = describe(Kind::deadlock, pc);
+#ifdef GPUNN_EMULATOR_COUNT
+    counter.name_callers(report);
+#endif
+    int length = std::snprintf(report.message, sizeof report.message,
+                               "waits in a loop for what nobody brings, for %d seconds: %u threads of the block wait in "
+                               "loops, %u at a block barrier, %u in a warp operation, %u have returned",
+                               (int)(longest_wait / 1000000000), loops, at_barrier, in_collective,
+                               thread_count_ - live_threads_);
+    if (std::uint64_t blocks = launch_->blocks_to_come())
+        std::snprintf(report.message + length, sizeof report.message - (std::size_t)length,
+                      "; blocks to begin when others end: %llu", (unsigned long long)blocks);
+    add(report);
+    launch_->stop();
+    stop_block();
 }
 
 // --- barriers --------------------------------------------------------------------------------------------
@@ -450,6 +688,7 @@ bool Worker::release_barrier() {
         return false;
     }
     if (!same_barrier()) return false;
+    progress();
 #ifdef GPUNN_EMULATOR_CHECK
     if (live_threads_ < thread_count_) note_returned();
 #endif
@@ -572,13 +811,18 @@ bool Worker::try_collective(Warp& warp, unsigned first_fiber, const Fiber& askin
         }
         payloads[first(rest)] = other.payload;
     }
+    if (asking.operation) {
+        in_operation_ = true;
 #ifdef GPUNN_EMULATOR_COUNT
-    counter.suspend(true);
+        counter.suspend(true);
 #endif
-    if (asking.operation) asking.operation(payloads, lanes);
+        asking.operation(payloads, lanes);
 #ifdef GPUNN_EMULATOR_COUNT
-    counter.suspend(false);
+        counter.suspend(false);
 #endif
+        in_operation_ = false;
+    }
+    progress();
     warp.in_collective &= ~lanes;
     warp.ready |= lanes;
 #ifdef GPUNN_EMULATOR_CHECK
@@ -628,7 +872,12 @@ bool Worker::try_tile(const Fiber& asking) {
         }
         payloads[i] = members[i].payload;
     }
-    if (asking.operation) asking.operation(payloads, asking.tile);
+    if (asking.operation) {
+        in_operation_ = true;
+        asking.operation(payloads, asking.tile);
+        in_operation_ = false;
+    }
+    progress();
     for (unsigned w = first_warp; w < first_warp + warps; w++) {
         warps_[w].in_collective = 0;
         warps_[w].ready = ~0u;
@@ -778,7 +1027,7 @@ void tile_collective(unsigned threads, void* payload, TileOperation operation) {
 
 unsigned active_mask(int site) { return worker->active_mask(site, __builtin_return_address(0)); }
 
-void yield() { worker->yield(); }
+void yield() { worker->yield(__builtin_return_address(0)); }
 
 void exit_thread() { worker->exit_thread(); }
 

@@ -3,7 +3,10 @@
 #pragma once
 #include <signal.h>
 
+#include <algorithm>
+#include <cfenv>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <vector>
 
@@ -30,6 +33,25 @@ struct AsyncCopy {
     bool anywhere;  // not only from global to shared memory
 };
 
+// The states in which ticks have found a thread since something last happened. One that waits in a loop is found in few
+// states, again and again; one that computes never is in the same state twice.
+class Sightings {
+public:
+    // `happened` counts what has happened; returns whether the state was seen before.
+    bool see(std::uint64_t state, std::uint64_t happened);
+    bool show_waiting(std::uint64_t happened) const { return happened == happened_ && repeated_ >= enough; }
+    bool showed_waiting() const { return showed_; }
+
+private:
+    static const unsigned most = 64;
+    static const int enough = 4;
+    std::uint64_t states_[most];
+    std::uint64_t happened_ = 0;
+    unsigned count_ = 0;
+    int repeated_ = 0;  // how many more were seen before than were not, of the last ones
+    bool showed_ = false;
+};
+
 struct Fiber : ThreadView {
     unsigned number;  // in its block, x fastest
     unsigned warp;
@@ -46,6 +68,7 @@ struct Fiber : ThreadView {
     WarpOperation operation;
     std::vector<AsyncCopy> copies;  // under way, oldest first
     unsigned committed_groups;
+    std::unique_ptr<Sightings> sightings;
 };
 
 // One bit per lane. A live lane is in exactly one of the last four.
@@ -80,15 +103,27 @@ public:
             after_block();
         }
     }
-    // Leaves the kernel for the call of work() it runs in, and returns when that is called again; if the launch is
-    // stopped, gives the block up instead. Called where a kernel calls, or in a signal handler that has interrupted
-    // the kernel's own code.
-    void leave();
-    // Has that done when the kernel next calls, or the block ends.
-    void ask_to_leave() { asked_to_leave_ = 1; }
+    // In the handler of a signal that comes now and then: lets another thread run if this one waits in a loop, and
+    // leaves the kernel for the call of work() it runs in if `leaves`. A kernel can be interrupted where it runs its
+    // own code, which holds no lock of anybody's; elsewhere it does that when it next calls.
+    void tick(void* context, bool leaves);
     void leave_if_asked() {
         if (asked_to_leave_) leave();
     }
+    // Where a thread that waits in a loop calls.
+    void take_turns_if_asked(const void* pc) {
+        if (asked_to_take_turns_) take_turns(pc);
+    }
+    // What changes memory does more than wait. Told by who watches, for their hooks do not see all registers.
+    void about_to_write(const char* address, std::size_t bytes) {
+        if (!takes_turns_) return;
+        settle_write();
+        written_ = address;
+        written_bytes_ = std::min(bytes, sizeof before_);
+        std::memcpy(before_, address, written_bytes_);
+    }
+    // Something happened that a thread may have waited for.
+    void progress() { happened_++; }
 
     // How many stacks a block has needed in this launch.
     std::size_t stacks_needed() const { return stacks_needed_; }
@@ -97,7 +132,7 @@ public:
     void warp_collective(unsigned mask, void* payload, WarpOperation operation, const void* caller);
     void tile_collective(unsigned threads, void* payload, TileOperation operation, const void* caller);
     unsigned active_mask(int site, const void* caller);
-    void yield();
+    void yield(const void* caller);
     // Ends the running thread where it is.
     [[noreturn]] void exit_thread();
 
@@ -142,6 +177,16 @@ private:
     void make_current(Fiber& fiber);
     void give_stack(Fiber& fiber);
     void wait(Fiber& fiber);
+    void change(Fiber& fiber, Fiber* next);
+    void leave();
+    void next_in_turn(const Fiber& fiber);
+    void take_turns(const void* pc);
+    void settle_write();
+    bool watch(std::uint64_t state, const void* pc);
+    void pass_on(Fiber& fiber);
+    bool only_waits_in_loops() const;
+    void set_stuck(bool stuck);
+    void report_if_stuck(std::int64_t now, const void* pc);
     void finish(Fiber& fiber);
     unsigned choose(unsigned candidates, unsigned after);
 
@@ -168,7 +213,21 @@ private:
 
     Fiber* fiber_ = nullptr;      // the one that runs, or null outside kernels
     Fiber* suspended_ = nullptr;  // the one that was left by leave()
-    volatile sig_atomic_t asked_to_leave_ = 0;
+    volatile sig_atomic_t asked_to_leave_ = 0, asked_to_take_turns_ = 0;
+    bool in_operation_ = false;  // a warp's: the kernel's own code, which the runtime has called
+
+    // What ticks have found.
+    std::uint64_t happened_ = 0, happened_before_ = 0;
+    const Fiber* watched_ = nullptr;
+    std::int64_t watched_since_ = 0, looked_ = 0, stuck_since_ = 0;
+    bool takes_turns_ = false;  // from when a thread was first found waiting in a loop, to the end of the launch
+    bool stuck_ = false;
+    std::uint64_t changes_ = 0;  // of who is stuck, when stuck_since_ was set
+    const char* written_ = nullptr;  // what a thread was about to write, and what was there before
+    std::size_t written_bytes_ = 0;
+    char before_[16];
+    std::fenv_t floats_;         // the host's: a signal handler has rounding modes of its own
+
     Context scheduler_;
     std::vector<Stack> stacks_, free_stacks_;
     std::size_t stacks_needed_ = 0;
@@ -176,6 +235,15 @@ private:
     stack_t previous_signal_stack_{};
     std::unique_ptr<char[]> signal_stack_;
 };
+
+// When this host thread's worker is called by its timer: after so many nanoseconds, and often from then on.
+void tick_after(long nanoseconds);
+
+// Where a signal came.
+struct Interruption {
+    const void *instruction, *stack_pointer;
+};
+Interruption interruption_of(const void* context);
 
 // The worker of this host thread, or null.
 extern __thread Worker* worker __attribute__((tls_model("initial-exec")));

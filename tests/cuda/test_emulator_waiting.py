@@ -72,6 +72,12 @@ extern "C" __global__ void naps(int* flag) {
     for (int ns = 1; atomicAdd(flag, 0) == 0; ns = ns < 64 ? 2 * ns : ns)
         __nanosleep(ns);
 }
+extern "C" __global__ void too_many(int* arrived) {
+    __syncthreads();
+    if (threadIdx.x) return;
+    atomicAdd(arrived, 1);
+    while (atomicAdd(arrived, 0) < gridDim.x);
+}
 extern "C" __global__ void waits_for_long(int* flag, int* y, long long turns) {
     if (threadIdx.x == blockDim.x - 1) {
         unsigned x = turns;
@@ -95,6 +101,7 @@ LINE = {
     for name, text in {
         "nobody_comes": "while (atomicAdd(flag, 0) == 0);\n    __syncthreads",
         "naps": "for (int ns = 1",
+        "too_many": "while (atomicAdd(arrived, 0) < gridDim.x)",
     }.items()
 }
 
@@ -167,20 +174,24 @@ def test_a_block_waits_for_one_on_another_core():
 @pytest.fixture(scope="module")
 def hopeless():
     """What kernels that wait for long end with, by name and mode: all at once, for it takes seconds."""
-    modules = {mode: RawModule(CODE, filename="k.cu", **how) for mode, how in MODES.items()}
+    modules = {mode: RawModule(CODE, filename="k.cu", arch=860, **how) for mode, how in MODES.items()}
 
     def run(launch):
         name, mode = launch
-        args = (np.zeros(1, i32), np.zeros(40, i32))[: 1 + (name != "naps")]
+        args = (np.zeros(1, i32), np.zeros(40, i32))[: 1 + (name not in ("naps", "too_many"))]
+        blocks, shared = (29, 99 << 10) if name == "too_many" else (2, 0)
+        kernel = modules[mode].get_function(name)
+        kernel.max_dynamic_shared_size_bytes = shared
         begin = time.monotonic()
         said = ""
         try:
-            modules[mode].get_function(name)(2, 40, args)
+            kernel(blocks, 40, args, shared_mem=shared)
         except (LaunchError, CheckError) as error:
             said = f"{type(error).__name__}: {error}"
         return said, time.monotonic() - begin
 
-    launches = [*(("nobody_comes", mode) for mode in MODES), ("naps", "fast"), ("counts_meanwhile", "fast")]
+    launches = [("nobody_comes", mode) for mode in MODES]
+    launches += [("naps", "fast"), ("counts_meanwhile", "fast"), ("too_many", "fast"), ("too_many", "check")]
     with ThreadPoolExecutor(len(launches)) as threads:
         return dict(zip(launches, threads.map(run, launches), strict=True))
 
@@ -196,10 +207,16 @@ def test_a_flag_that_nobody_sets_is_told_with_its_line(hopeless, mode):
     error = "CheckError" if mode == "check" else "LaunchError"
     assert said.startswith(f"{error}: nobody_comes: deadlock: k.cu:{LINE['nobody_comes']}: block (")
     assert "waits in a loop for what nobody brings, for 5 seconds" in said
-    # Who watches has one host thread for all.
-    assert ("; blocks to begin when others end: 1" in said) == (mode != "fast" or len(os.sched_getaffinity(0)) == 1)
+    assert "begin when others end" not in said
     assert "20 threads of the block wait in loops, 20 at a block barrier, 0 in a warp operation, 0 have ret" in said
     assert 5 <= seconds < 20
+
+
+@pytest.mark.parametrize("mode", ["fast", "check"])
+def test_blocks_that_have_no_room_and_are_waited_for(hopeless, mode):
+    said, _ = hopeless["too_many", mode]
+    assert f"too_many: deadlock: k.cu:{LINE['too_many']}: block (" in said
+    assert "; 1 blocks begin when others end, a GPU has room for 28" in said
 
 
 def test_naps_for_what_nobody_brings_are_told_too(hopeless):

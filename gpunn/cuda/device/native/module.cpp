@@ -211,7 +211,7 @@ int touches_of(const std::vector<emulator::Buffer>& buffers) {
 }
 
 int run(Function* function, int on, const unsigned grid[3], const unsigned block[3], unsigned dynamic_shared,
-        const std::vector<char>& arguments) {
+        const std::vector<char>& arguments, bool cooperative) {
     emulator::Request request{};
     request.entry = function->entry;
     request.arguments = arguments.data();
@@ -221,6 +221,9 @@ int run(Function* function, int on, const unsigned grid[3], const unsigned block
     request.library = &function->library;
     request.handles_signals = getpid() == gettid();
     request.textures = textures();
+    int threads = (int)(block[0] * block[1] * block[2]);
+    request.blocks_at_once = (std::uint64_t)blocks_of(function, threads, dynamic_shared) * card().multiprocessors;
+    request.cooperative = cooperative;
     std::vector<emulator::Buffer> buffers;
     std::vector<emulator::Touched> touched;
     if (settings.check) {
@@ -393,7 +396,7 @@ int launch(Function* function, const unsigned grid[3], const unsigned block[3], 
     }
     int on = stream->device;
     return enqueue(stream_handle, function->name.c_str(), [=, arguments = std::move(arguments)] {
-        return run(function, on, sizes.data(), sizes.data() + 3, dynamic_shared, arguments);
+        return run(function, on, sizes.data(), sizes.data() + 3, dynamic_shared, arguments, cooperative);
     });
 }
 

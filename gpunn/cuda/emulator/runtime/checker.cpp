@@ -60,8 +60,8 @@ void Region::free_cells() {
 
 void Checker::begin_launch(const Launch& launch) {
     launch_ = &launch;
-    interval_ = 0;
-    turn_ = 0;
+    interval_ = last_interval_ = grid_interval_ = 0;
+    turn_ = stint_ = 0;
     unset_was_read_ = false;
     const Request& request = launch.request;
     for (int i = 0; i < request.buffer_count; i++) {
@@ -84,7 +84,10 @@ void Checker::end_launch() {
         region.free_cells();
     }
     regions_.clear();
-    first_intervals_.clear();
+    for (auto& each : held_)
+        for (Region& region : each.second.shared) region.free_cells();
+    held_.clear();
+    intervals_.clear();
     block_numbers_.clear();
     sync_points_.clear();
     suspects_.clear();
@@ -108,19 +111,83 @@ void Checker::begin_block(Worker& worker) {
         static const SharedLayout none;
         layout_ = library.shared_bytes ? &shared_layout_of(library.base) : &none;
     }
+    map_shared_cells();
+    turn_ = (std::uint32_t)block_numbers_.size();
+    block_numbers_.push_back(worker.block_number());
+    stint_++;
     new_interval();
     block_interval_ = interval_;
-    turn_ = (std::uint32_t)first_intervals_.size();
-    first_intervals_.push_back(interval_);
-    block_numbers_.push_back(worker.block_number());
+    no_other_since_ = true;
     fences_.clear();
     seen_threads_.clear();
     seen_blocks_.clear();
 }
 
+void Checker::map_shared_cells() {
+    for (Region& region : regions_)
+        if (is_shared(region) && !region.cells) region.cells = map_cells(region.cell_count());
+}
+
+void Checker::hold_block() {
+    settle_store();
+    Held& held = held_[worker_->block_number()];
+    held.interval = interval_;
+    held.block_interval = block_interval_;
+    held.turn = turn_;
+    held.synced_warps = synced_warps_;
+    held.sync = sync_;
+    if (synced_warps_) {
+        held.known.assign(&known_[0][0][0], &known_[0][0][0] + sizeof known_ / sizeof known_[0][0][0]);
+        held.known_warps.assign(&known_warps_[0][0], &known_warps_[0][0] + sizeof known_warps_ / sizeof known_warps_[0][0]);
+    }
+    held.fences.swap(fences_);
+    held.seen_blocks.swap(seen_blocks_);
+    held.seen_threads.swap(seen_threads_);
+    for (Region& region : regions_) {
+        if (!is_shared(region)) continue;
+        held.shared.push_back(region);
+        region.cells = nullptr;
+    }
+}
+
+void Checker::resume_block() {
+    settle_store();
+    auto found = held_.find(worker_->block_number());
+    Held held = std::move(found->second);
+    held_.erase(found);
+    interval_ = held.interval;
+    block_interval_ = held.block_interval;
+    turn_ = held.turn;
+    stint_++;
+    no_other_since_ = intervals_.back().turn == turn_ && intervals_.back().first == block_interval_;
+    forget_syncs();
+    synced_warps_ = held.synced_warps;
+    sync_ = held.sync;
+    std::copy(held.known.begin(), held.known.end(), &known_[0][0][0]);
+    std::copy(held.known_warps.begin(), held.known_warps.end(), &known_warps_[0][0]);
+    fences_ = std::move(held.fences);
+    seen_blocks_ = std::move(held.seen_blocks);
+    seen_threads_ = std::move(held.seen_threads);
+    for (Region& region : regions_) {
+        if (!is_shared(region)) continue;
+        region.free_cells();
+        auto same = std::find_if(held.shared.begin(), held.shared.end(),
+                                 [&](const Region& each) { return each.space == region.space; });
+        region = *same;
+    }
+}
+
 void Checker::new_interval() {
     settle_store();
-    interval_++;
+    interval_ = ++last_interval_;
+    if (intervals_.empty() || intervals_.back().turn != turn_) {
+        intervals_.push_back({interval_, turn_});
+        no_other_since_ = false;
+    }
+    forget_syncs();
+}
+
+void Checker::forget_syncs() {
     sync_ = 0;
     for (; synced_warps_; synced_warps_ &= synced_warps_ - 1) {
         unsigned warp = (unsigned)__builtin_ctz(synced_warps_);
@@ -241,16 +308,22 @@ void Checker::synchronising(const char* address, std::size_t bytes, bool write, 
     auto found = sync_points_.find(address);
     if (found != sync_points_.end()) {
         SyncPoint& point = found->second;
-        if (point.turn != turn_) point.taken = 0;
-        point.turn = turn_;
-        for (; point.taken < point.shown.size() && point.shown[point.taken].turn != turn_; point.taken++)
-            seen_blocks_[point.shown[point.taken].turn].add(point.shown[point.taken].seen);
-        if (point.shown.back().turn == turn_) seen_threads_[thread].add(point.shown.back().seen);
+        SyncPoint::Reader& reader = point.readers[turn_];
+        for (; reader.taken < point.shown.size(); reader.taken++) {
+            const Shown& shown = point.shown[reader.taken];
+            if (shown.turn != turn_) seen_blocks_[shown.turn].add(shown.seen);
+        }
+        if (reader.own) seen_threads_[thread].add(point.shown[reader.own - 1].seen);
     }
     if (!write || fences_.empty()) return;
-    std::vector<Shown>& shown = sync_points_[address].shown;
-    if (shown.empty() || shown.back().turn != turn_) shown.push_back({turn_, {}, 0});
-    Shown& own = shown.back();
+    // What another block may have taken in stays as it is.
+    SyncPoint& point = sync_points_[address];
+    std::size_t& place = point.readers[turn_].own;
+    if (!place) point.shown.push_back({turn_, stint_, {}, 0});
+    else if (point.shown[place - 1].stint != stint_) point.shown.push_back(Shown(point.shown[place - 1]));
+    if (!place || point.shown[place - 1].stint != stint_) place = point.shown.size();
+    Shown& own = point.shown[place - 1];
+    own.stint = stint_;
     auto fence = fences_.find(thread);
     if (fence != fences_.end()) own.seen.add(thread, fence->second);
     if (own.interval == interval_) return;
@@ -266,7 +339,7 @@ void Checker::compare_and_swap(const char* address, std::size_t bytes, const voi
     if (!region || !region->cells || std::memcmp(address, compare, bytes)) return;
     const Cell& cell = region->cell_of((std::size_t)(address - region->begin));
     const Fiber& fiber = *worker_->fiber();
-    if (cell.read_interval >= block_interval_ && was_read_by(cell, fiber)) compared_places_.insert(cell.read_place);
+    if (is_here(cell.read_interval) && was_read_by(cell, fiber)) compared_places_.insert(cell.read_place);
 }
 
 bool Checker::was_read_by(const Cell& cell, const Fiber& fiber) const {
@@ -415,7 +488,7 @@ void Checker::coherent(const char* address, std::size_t bytes, const void* pc) {
 
 void Checker::check_byte(const Touch& access, Cell& cell, std::size_t byte, bool& raced) {
     // What an earlier block did in shared memory is gone.
-    bool from_here = std::max(cell.write_interval, cell.read_interval) >= block_interval_;
+    bool from_here = is_here(cell.write_interval) || is_here(cell.read_interval);
     if (!from_here && is_shared(*access.region)) cell = Cell{};
     bool was_written = cell.write_interval, was_read = cell.read_interval, strong = access.manner != Manner::plain;
     if (was_written && !raced && cell.copy_under_way) {
@@ -432,8 +505,7 @@ void Checker::check_byte(const Touch& access, Cell& cell, std::size_t byte, bool
         // Of several readers, one that is not the writer.
         unsigned me = worker_->fiber()->number;
         unsigned lanes = cell.read_by_many_warps ? bit(cell.read_lane) : cell.read_lanes;
-        if (cell.read_warp == me / warp_size && cell.read_interval >= block_interval_ &&
-            (lanes & (lanes - 1)))
+        if (cell.read_warp == me / warp_size && is_here(cell.read_interval) && (lanes & (lanes - 1)))
             lanes &= ~bit(me % warp_size);
         report_race(access, cell, byte, Earlier::read, cell.read_warp * warp_size + (unsigned)__builtin_ctz(lanes));
     }
@@ -441,9 +513,15 @@ void Checker::check_byte(const Touch& access, Cell& cell, std::size_t byte, bool
     else record_read(cell, strong, access.place);
 }
 
+// Whether an interval is one of the block that runs.
+bool Checker::is_here(std::uint32_t interval) const {
+    return interval >= block_interval_ && (no_other_since_ || turn_of(interval) == turn_);
+}
+
 // Whether an earlier access is certain to come before what the running thread does now.
 bool Checker::ordered(std::uint32_t interval, unsigned thread, unsigned sync, std::uint32_t time) const {
-    if (interval < block_interval_) {
+    if (interval < grid_interval_) return true;
+    if (!is_here(interval)) {
         auto seen = seen_blocks_.find(turn_of(interval));
         return seen != seen_blocks_.end() && seen->second.holds(interval, thread, time);
     }
@@ -458,8 +536,9 @@ bool Checker::ordered(std::uint32_t interval, unsigned thread, unsigned sync, st
 }
 
 bool Checker::read_is_ordered(const Cell& cell) const {
+    if (cell.read_interval < grid_interval_) return true;
     if (cell.read_by_many_blocks && seen_blocks_.empty()) return false;
-    if (cell.read_interval >= interval_ && cell.read_by_many_warps) {
+    if (cell.read_interval == interval_ && cell.read_by_many_warps) {
         for (unsigned rest = cell.read_lanes; rest; rest &= rest - 1)
             if (!knows_warp(*worker_->fiber(), (unsigned)__builtin_ctz(rest), cell.read_sync)) return false;
         return true;
@@ -484,10 +563,14 @@ void Checker::record_write(Cell& cell, bool strong, std::size_t bytes, std::uint
 
 void Checker::record_read(Cell& cell, bool strong, std::uint32_t place) const {
     const Fiber& fiber = *worker_->fiber();
+    if (cell.read_interval < grid_interval_) {
+        cell.read_interval = 0;
+        cell.read_by_many_blocks = false;
+    }
     bool from_here = cell.read_interval == interval_;
-    bool others_are_ordered = !from_here && cell.read_interval >= block_interval_ && !cell.read_by_many_blocks;
+    bool others_are_ordered = !from_here && is_here(cell.read_interval) && !cell.read_by_many_blocks;
     cell.read_strong = strong && (!cell.read_interval || cell.read_strong || others_are_ordered);
-    if (cell.read_interval && cell.read_interval < block_interval_) cell.read_by_many_blocks = true;
+    if (cell.read_interval && !is_here(cell.read_interval)) cell.read_by_many_blocks = true;
     if (!from_here) cell.read_by_many_warps = false;
     bool many = cell.read_by_many_warps;
     // Who is ordered before this read needs not be kept: a write after this one is after those too.
@@ -521,7 +604,7 @@ void Checker::record_read(Cell& cell, bool strong, std::uint32_t place) const {
 void Checker::check_initialised(const Touch& access) const {
     const std::size_t word = 4, half = 8, longest_vector = 16;
     auto cell = [&](std::size_t i) -> const Cell& { return access.region->cell_of(access.offset + i); };
-    auto written = [&](std::size_t i) { return cell(i).write_interval >= block_interval_; };
+    auto written = [&](std::size_t i) { return is_here(cell(i).write_interval); };
     std::size_t unwritten_words = 0, words = 0, first_unwritten = 0;
     for (std::size_t i = 0; i < access.bytes; words++) {
         bool any = false;
@@ -547,8 +630,9 @@ void Checker::check_initialised(const Touch& access) const {
 // --- reports ---------------------------------------------------------------------------------------------
 
 std::uint32_t Checker::turn_of(std::uint32_t interval) const {
-    auto after = std::upper_bound(first_intervals_.begin(), first_intervals_.end(), interval);
-    return (std::uint32_t)(after - first_intervals_.begin()) - 1;
+    auto after = std::upper_bound(intervals_.begin(), intervals_.end(), interval,
+                                  [](std::uint32_t one, const Intervals& each) { return one < each.first; });
+    return (after - 1)->turn;
 }
 
 // The Python side puts the variable's own name in the place of "static shared memory"; see report.py.
@@ -582,7 +666,7 @@ void Checker::report_race(const Touch& access, const Cell& cell, std::size_t byt
 
     char what[80], who[100];
     name(what, sizeof what, *access.region, byte);
-    bool same_block = interval >= block_interval_;
+    bool same_block = is_here(interval);
     if (earlier == Earlier::copy)
         std::snprintf(who, sizeof who, "thread (%u,%u,%u), which has not waited for it", other.x, other.y,
                       other.z);

@@ -102,6 +102,26 @@ void Counter::begin_block(Worker& worker) {
     for (unsigned i = 0; i < worker.thread_count(); i++) paths_[i] = Path{};
 }
 
+void Counter::exchange(Block& held) {
+    std::swap_ranges(std::begin(warps_), std::end(warps_), held.warps);
+    std::swap_ranges(held.paths.begin(), held.paths.end(), paths_);
+    std::swap_ranges(std::begin(cache_log_), std::end(cache_log_), held.cache_log);
+    std::swap(logged_, held.logged);
+}
+
+void Counter::hold_block() {
+    Block& held = held_[worker_->block_number()];
+    held.paths.resize(worker_->thread_count());
+    exchange(held);
+}
+
+void Counter::resume_block() {
+    block_barrier();
+    auto held = held_.find(worker_->block_number());
+    exchange(held->second);
+    held_.erase(held);
+}
+
 void Counter::block_barrier() {
     for (unsigned w = 0; w * warp_size < worker_->thread_count(); w++) converge(w);
     use_cache();
@@ -144,6 +164,7 @@ void Counter::end_launch() {
     for (Path& path : paths_) path = Path{};
     for (auto& log : cache_log_) log.clear();
     logged_ = 0;
+    held_.clear();
     addresses_.clear();
     free_addresses_.clear();
     pages_.clear();

@@ -71,6 +71,8 @@ public:
     void settle();  // when all blocks have run
     void end_launch();
     void begin_block(Worker& worker);
+    void hold_block();  // that runs, for another one to begin or go on
+    void resume_block();
     void block_barrier();
     void converge(unsigned warp);  // all its lanes have come together
 
@@ -162,6 +164,15 @@ private:
         unsigned place;
         bool write;
     };
+    // What is known of a block, and not yet counted.
+    struct Block {
+        WarpCount warps[max_threads / warp_size];
+        std::vector<Path> paths;
+        std::vector<CacheAccess> cache_log[max_threads / warp_size];
+        std::size_t logged = 0;
+    };
+
+    void exchange(Block& held);
 
     unsigned place_of(const void* pc, Action action, Space space, unsigned bytes, unsigned part,
                       const void* operation);
@@ -190,6 +201,7 @@ private:
     std::vector<int> free_addresses_;
     std::vector<CacheAccess> cache_log_[max_threads / warp_size];
     std::size_t logged_ = 0;
+    std::unordered_map<std::uint64_t, Block> held_;
     Cache cache_;
     struct Page {
         std::uint64_t read[2], written[2];  // one bit for each sector of 4 KiB

@@ -63,6 +63,32 @@ std::uint64_t Launch::place(std::uint64_t turn) const {
     return (std::uint64_t)(((unsigned __int128)turn * stride_ + offset_) % block_count);
 }
 
+std::uint64_t Launch::arrive_at_grid() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    std::uint64_t turn = grid_turn_ + 1;
+    changes_++;
+    if (++arrived_ < block_count) return turn;
+    arrived_ = 0;
+    grid_turn_ = turn;
+    grid_turns_.notify_all();
+    return turn;
+}
+
+void Launch::wait_for_grid(std::uint64_t turn, std::chrono::milliseconds most) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    grid_turns_.wait_for(lock, most, [=] { return grid_turn_ >= turn || stopped_; });
+}
+
+void Launch::note_ended(bool given_up) {
+    if (given_up) given_up_ = true;
+    ended_++;
+}
+
+bool Launch::grid_is_hopeless() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return ended_ && arrived_ + ended_ == block_count;
+}
+
 void Launch::add(const Report& report) {
     std::lock_guard<std::mutex> lock(mutex_);
 #ifdef GPUNN_EMULATOR_CHECK
@@ -294,6 +320,7 @@ private:
 #endif
         worker_ = borrow_worker();
         if (!worker_->begin(launch, 1)) throw std::bad_alloc();
+        if (launch.request.cooperative) call_helpers_if_long();
     }
 
     void give_worker_back() {
@@ -310,7 +337,9 @@ private:
     void call_helpers_if_long() {}
 #else
     void call_helpers_if_long() {
-        if (called_ || launch.block_count < 2 || Clock::now() - start_ < std::chrono::microseconds(30)) return;
+        if (called_ || launch.block_count < 2) return;
+        // All blocks of a cooperative launch are begun before the first one ends.
+        if (!launch.request.cooperative && Clock::now() - start_ < std::chrono::microseconds(30)) return;
         called_ = true;
         // Signals meant for the process are Python's to handle, in its own thread.
         sigset_t all, before;
@@ -332,6 +361,8 @@ private:
         } catch (const std::bad_alloc&) {
         }
         pthread_sigmask(SIG_SETMASK, &before, nullptr);
+        std::uint64_t workers = helpers_.size() + 1;
+        if (launch.request.cooperative) launch.set_share((launch.block_count + workers - 1) / workers);
     }
 
     // What a helper does. One that cannot be had takes no block: the others do the work.
@@ -339,17 +370,20 @@ private:
         gpunn_signals_set_target(&target);
         Ticks ticks;
         Worker* mine = nullptr;
+        bool has_begun = false;
         try {
             mine = borrow_worker();
         } catch (const std::bad_alloc&) {
         }
         if (mine) {
-            if (mine->begin(launch, stacks)) {
+            has_begun = mine->begin(launch, stacks);
+            if (has_begun) {
                 mine->work([] {});
                 mine->end();
             }
             return_worker(mine);
         }
+        if (!has_begun) launch.set_share(launch.block_count);
         std::lock_guard<std::mutex> lock(helpers_mutex_);
         busy_helpers_--;
         helper_ends_.notify_one();

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cfenv>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <new>
@@ -46,6 +47,8 @@ const std::size_t signal_stack_bytes = 64 * 1024;
 
 std::atomic<std::size_t> mapped_stacks{0};
 
+const long short_turn = 25 * 1000;  // ns, of a thread that is known to wait in a loop
+
 // Each is two mappings, of which a process may have 65,530 by default; half of them are for others.
 std::size_t most_stacks() {
     static const std::size_t most = [] {
@@ -72,7 +75,9 @@ struct TlsIndex {
 
 extern "C" void* __tls_get_addr(TlsIndex*);
 
-Worker::Worker() : fibers_(new Fiber[max_threads]()), signal_stack_(new char[signal_stack_bytes]) {
+Worker::Worker() : signal_stack_(new char[signal_stack_bytes]) {
+    fibers_.reset(new Fiber[max_threads]());
+    fiber_room_ = max_threads;
     stacks_.reserve(max_threads);
     free_stacks_.reserve(max_threads);
     dynamic_end_ = map_dynamic_shared();
@@ -115,13 +120,21 @@ bool Worker::begin(Launch& launch, std::size_t expected_stacks) {
     launch_ = &launch;
     worker = this;
     current.block = &block_;
+    if (fiber_room_ < max_threads) {  // blocks were held in the last launch
+        fibers_.reset(new (std::nothrow) Fiber[max_threads]());
+        thread_count_ = 0;
+        if (!fibers_) return false;
+        fiber_room_ = max_threads;
+    }
     lay_out_threads(dim3(request.block[0], request.block[1], request.block[2]));
+    block_.is_cooperative = request.cooperative;
     block_.grid_dim = dim3(request.grid[0], request.grid[1], request.grid[2]);
     std::size_t rounded =
         (request.dynamic_shared_bytes + dynamic_shared_alignment - 1) & ~(dynamic_shared_alignment - 1);
     block_.dynamic_shared = dynamic_end_ - rounded;
     block_.dynamic_shared_bytes = request.dynamic_shared_bytes;
     stacks_needed_ = 0;
+    was_put_aside_ = false;
     asked_to_leave_ = asked_to_take_turns_ = 0;
     takes_turns_ = false;
     written_ = nullptr;
@@ -139,6 +152,8 @@ void Worker::end() {
     // Pages of stacks may be among those that this launch has touched first, if it touched many.
     if (stacks_needed_ > 1 && page_faults() - page_faults_ > 2 * (long)stacks_needed_)
         for (const Stack& stack : stacks_) trim_stack(stack);
+    for (; stacks_.size() > max_threads; stacks_.pop_back(), mapped_stacks--) unmap_stack(stacks_.back());
+    drop_held();
     suspended_ = nullptr;
     set_stuck(false);
     launch_->count_workers(-1);
@@ -151,17 +166,19 @@ void Worker::lay_out_threads(dim3 dim) {
     dim3 old = block_.block_dim;
     if (thread_count_ && old.x == dim.x && old.y == dim.y && old.z == dim.z) return;
     block_.block_dim = dim;
-    thread_count_ = 0;
-    for (unsigned z = 0; z < dim.z; z++)
-        for (unsigned y = 0; y < dim.y; y++)
-            for (unsigned x = 0; x < dim.x; x++) {
-                Fiber& fiber = fibers_[thread_count_];
-                fiber.index = uint3{x, y, z};
-                fiber.number = thread_count_;
-                fiber.lane = thread_count_ % warp_size;
-                fiber.warp = thread_count_ / warp_size;
-                thread_count_++;
-            }
+    thread_count_ = dim.x * dim.y * dim.z;
+    lay_out_fibers();
+}
+
+void Worker::lay_out_fibers() {
+    const dim3& dim = block_.block_dim;
+    for (unsigned i = 0; i < thread_count_; i++) {
+        Fiber& fiber = fibers_[i];
+        fiber.index = uint3{i % dim.x, i / dim.x % dim.y, i / dim.x / dim.y};
+        fiber.number = i;
+        fiber.lane = i % warp_size;
+        fiber.warp = i / warp_size;
+    }
 }
 
 void Worker::fill_shared_memory() {
@@ -169,16 +186,22 @@ void Worker::fill_shared_memory() {
     fill(block_.dynamic_shared, block_.dynamic_shared_bytes);
 }
 
+void Worker::set_block(std::uint64_t number) {
+    const unsigned* grid = launch_->request.grid;
+    block_number_ = number;
+    block_.index.x = (unsigned)(number % grid[0]);
+    block_.index.y = (unsigned)(number / grid[0] % grid[1]);
+    block_.index.z = (unsigned)(number / grid[0] / grid[1]);
+}
+
 void Worker::start_block(std::uint64_t number) {
     const Request& request = launch_->request;
-    block_number_ = number;
-    block_.index.x = (unsigned)(number % request.grid[0]);
-    block_.index.y = (unsigned)(number / request.grid[0] % request.grid[1]);
-    block_.index.z = (unsigned)(number / request.grid[0] / request.grid[1]);
+    set_block(number);
     fill_shared_memory();
 
     live_threads_ = thread_count_;
-    waiting_at_barrier_ = 0;
+    waiting_at_barrier_ = waiting_at_grid_ = 0;
+    pause_ = Pause::none;
     yes_ = no_ = 0;
     ready_warps_ = 0;
     for (unsigned w = 0; w * warp_size < thread_count_; w++) {
@@ -192,7 +215,7 @@ void Worker::start_block(std::uint64_t number) {
         fibers_[i].copies.clear();
         fibers_[i].committed_groups = 0;
     }
-    free_stacks_ = stacks_;
+    if (held_.empty()) free_stacks_ = stacks_;
     in_operation_ = false;
     progress();
     // Seeded by the block's number, so that a shuffled launch does not depend on which worker runs which
@@ -215,6 +238,143 @@ void Worker::go_on() {
     suspended_ = nullptr;
     switch_context(scheduler_, fiber_->context);
     fiber_ = nullptr;
+}
+
+// --- blocks that wait for others -------------------------------------------------------------------------
+
+// Makes a block the one to go on with: a new one while those that were put aside wait for it, and else the one that has
+// waited longest. Returns false if all have ended. None is made so if all wait for blocks of other workers.
+bool Worker::next_block() {
+    if (is_stopped()) drop_held();
+    else if ((held_.empty() || was_put_aside_) && begin_next()) return true;
+    else if (resume_next() || begin_next()) return true;
+    if (held_.empty()) return false;
+    wait_for_others();
+    return true;
+}
+
+bool Worker::begin_next() {
+    if (!held_.empty() && !has_room()) return false;
+    std::int64_t block = launch_->take_block();
+    if (block < 0) return false;
+    start_block((std::uint64_t)block);
+    return true;
+}
+
+// Whether a block may begin beside those that are held.
+bool Worker::has_room() {
+    if (held_.size() >= launch_->share() || !launch_->has_room() || !fibers_) return false;
+    std::size_t missing = thread_count_ - std::min((std::size_t)thread_count_, free_stacks_.size());
+    if (mapped_stacks + missing > most_stacks()) return false;
+    try {
+        std::size_t needed = stacks_.size() + missing;
+        if (stacks_.capacity() < needed) stacks_.reserve(2 * needed);
+        free_stacks_.reserve(stacks_.capacity());
+    } catch (const std::bad_alloc&) {
+        return false;
+    }
+    return !free_stacks_.empty() || add_stack();
+}
+
+bool Worker::resume_next() {
+    auto next = std::find_if(held_.begin(), held_.end(), [&](const HeldBlock& held) {
+        return held.run.pause_ == Pause::in_loops || held.run.grid_turn_ <= launch_->grid_turn();
+    });
+    if (next == held_.end()) return false;
+    static_cast<BlockRun&>(*this) = std::move(next->run);
+    set_block(block_number_);
+#ifdef GPUNN_EMULATOR_WATCH
+    watcher.resume_block();
+#endif
+    std::copy(next->static_shared.begin(), next->static_shared.end(), block_.static_shared);
+    std::copy(next->dynamic_shared.begin(), next->dynamic_shared.end(), block_.dynamic_shared);
+    held_.erase(next);
+    launch_->count_held(-1);
+    if (pause_ == Pause::at_grid) {
+        open_barrier();
+        make_current(*next_runnable());
+    } else {
+        // Each of its threads looks whether its wait is over. The turn is that of the one that comes next.
+        for (unsigned w = 0; w * warp_size < thread_count_; w++)
+            turns_before_pause_ += (unsigned)__builtin_popcount(warps_[w].ready);
+        make_current(fibers_[warp_turn_ * warp_size + lane_turn_]);
+        tick_after(short_turn);
+    }
+    pause_ = Pause::none;
+    if (!fiber_->started && free_stacks_.empty() && !add_stack()) {
+        report_no_stacks(memory_failure());
+        fiber_ = nullptr;
+        return false;
+    }
+    if (!fiber_->started) give_stack(*fiber_);
+    suspended_ = fiber_;
+    fiber_ = nullptr;
+    return true;
+}
+
+// After a block has ended, or has given its place away.
+void Worker::end_turn() {
+    turns_before_pause_ = 0;
+    was_put_aside_ = pause_ != Pause::none;
+    if (was_put_aside_) return put_aside();
+    if (block_.is_cooperative) launch_->note_ended(live_threads_ > 0);
+    if (!held_.empty()) release_stacks();
+}
+
+void Worker::put_aside() {
+    launch_->count_held(1);
+    try {
+        held_.emplace_back();
+        HeldBlock& held = held_.back();
+        held.static_shared.assign(block_.static_shared, block_.static_shared + block_.static_shared_bytes);
+        held.dynamic_shared.assign(block_.dynamic_shared, block_.dynamic_shared + block_.dynamic_shared_bytes);
+#ifdef GPUNN_EMULATOR_WATCH
+        watcher.hold_block();
+#endif
+        held.run = std::move(static_cast<BlockRun&>(*this));
+    } catch (const std::bad_alloc&) {
+        report_no_stacks("no memory");
+        return;
+    }
+    fibers_.reset(new (std::nothrow) Fiber[thread_count_]());  // without, no further block begins, see has_room()
+    fiber_room_ = fibers_ ? thread_count_ : 0;
+    if (fibers_) lay_out_fibers();
+}
+
+void Worker::drop_held() {
+    launch_->count_held(-(int)held_.size());
+    held_.clear();
+}
+
+// Those of a block that has ended: of its last thread, and of those that it was given up with.
+void Worker::release_stacks() {
+    for (unsigned i = 0; i < thread_count_; i++) {
+        Fiber& fiber = fibers_[i];
+        if (!fiber.started || !fiber.stack.low) continue;
+        free_stacks_.push_back(fiber.stack);
+        fiber.stack = Stack{};
+    }
+}
+
+// All blocks of this worker are at a barrier across the grid.
+void Worker::wait_for_others() {
+    const std::chrono::milliseconds most{5};
+    if (is_stopped()) return;
+    if (launch_->blocks_to_come() && held_.size() < launch_->share())
+        return report_no_stacks("a process may have so many mappings, see vm.max_map_count");
+    if (launch_->grid_is_hopeless()) return report_grid_deadlock();
+    set_stuck(true);
+    launch_->wait_for_grid(held_.front().run.grid_turn_, most);
+    if (held_.front().run.grid_turn_ <= launch_->grid_turn()) set_stuck(false);
+}
+
+void Worker::report_no_stacks(const char* why) {
+    Report report = describe(Kind::resources, nullptr);
+    std::snprintf(report.message, sizeof report.message,
+                  "there is no room for more than %d of its %llu blocks at once: %s", launch_->held(),
+                  (unsigned long long)launch_->block_count, why);
+    add(report);
+    launch_->stop();
 }
 
 // Returns when work() is called again; if the launch is stopped, gives the block up instead.
@@ -311,7 +471,7 @@ bool Worker::add_stack() {
 // Leaves a fiber for the next one, and returns when it is continued.
 inline void Worker::change(Fiber& fiber, Fiber* next) {
     if (next == &fiber) return;
-    if (!next) stop_block();
+    if (!next) return switch_context(fiber.context, scheduler_);  // the block waits for others, or cannot go on
     make_current(*next);
     if (!next->started) give_stack(*next);
     switch_context(fiber.context, next->context);
@@ -335,9 +495,11 @@ void Worker::fiber_main() {
         if (!next->started) {  // it can start right here
             next->stack = finished.stack;
             next->started = true;
+            finished.stack = Stack{};
             continue;
         }
         self.free_stacks_.push_back(finished.stack);
+        finished.stack = Stack{};
         switch_context(finished.context, next->context);
     }
 }
@@ -350,6 +512,7 @@ void Worker::exit_thread() {
     make_current(*next);
     if (!next->started) give_stack(*next);
     free_stacks_.push_back(finished.stack);
+    finished.stack = Stack{};
     switch_context(finished.context, next->context);
     __builtin_unreachable();
 }
@@ -389,6 +552,16 @@ void Worker::next_in_turn(const Fiber& fiber) {
     if (rest) return;
     warp_turn_ = choose(ready_warps_, fiber.warp);
     lane_turn_ = order == Order::forward ? 31 : 0;
+}
+
+// The next one that can run, in the order of the launch or that of threads; the last one of all is the fiber itself.
+Fiber* Worker::one_after(const Fiber& fiber) {
+    unsigned step = launch_->request.order == (int)Order::reverse ? thread_count_ - 1 : 1, i = fiber.number;
+    do i = (i + step) % thread_count_;
+    while (!(warps_[i / warp_size].ready >> (i % warp_size) & 1));
+    warp_turn_ = i / warp_size;
+    lane_turn_ = i % warp_size;
+    return &fibers_[i];
 }
 
 void Worker::yield(const void* caller) {
@@ -510,7 +683,7 @@ void Worker::tick(void* context, bool leaves) {
     const void* pc = interruption_of(context).instruction;
     bool interruptible = runs_kernels_own_code(pc);
     asked_to_take_turns_ = 1;
-    if (happened_before_ != happened_) set_stuck(false);
+    if (runs_kernel() && happened_before_ != happened_) set_stuck(false);
     if (leaves || is_stopped()) {
         if (interruptible) leave();
         else asked_to_leave_ = 1;
@@ -538,11 +711,23 @@ void Worker::take_turns(const void* pc) {
     if (watch(state_of_caller(*launch_->request.library, fiber.stack), pc)) pass_on(fiber);
 }
 
-// Gives a fiber a turn after this one: a short one if it is known to wait in a loop.
+// Gives a fiber a turn after this one, a short one if it is known to wait in a loop; where all of the block do, another
+// block.
 void Worker::pass_on(Fiber& fiber) {
-    const long turn = 250 * 1000, short_turn = 25 * 1000;
-    next_in_turn(fiber);
-    Fiber* next = next_runnable();
+    const long turn = 250 * 1000;
+    // Who asked which lanes are active need not wait for one that is in a loop.
+    for (unsigned w = 0; w * warp_size < thread_count_; w++)
+        while (warps_[w].gathering) {
+            resolve_active_mask(warps_[w], w * warp_size);
+            ready_warps_ |= bit(w);
+        }
+    Fiber* next = one_after(fiber);
+    if (turns_before_pause_) {
+        turns_before_pause_--;
+    } else if (may_give_place() && only_waits_in_loops(*this, Sightings::once)) {
+        pause_ = Pause::in_loops;
+        return switch_context(fiber.context, scheduler_);
+    }
     tick_after(next->sightings && next->sightings->showed_waiting() ? short_turn : turn);
     change(fiber, next);
 }
@@ -566,26 +751,33 @@ bool Worker::watch(std::uint64_t state, const void* pc) {
     return takes_turns_;
 }
 
-bool Worker::only_waits_in_loops() const {
+// Whether each thread that can run was seen to wait, so many times more than not.
+bool Worker::only_waits_in_loops(const BlockRun& run, int times) const {
     for (unsigned w = 0; w * warp_size < thread_count_; w++) {
-        if (warps_[w].gathering) return false;
-        for (unsigned rest = warps_[w].ready; rest; rest &= rest - 1) {
-            const Fiber& fiber = fibers_[w * warp_size + first(rest)];
-            if (!fiber.sightings || !fiber.sightings->show_waiting(happened_)) return false;
+        if (run.warps_[w].gathering) return false;
+        for (unsigned rest = run.warps_[w].ready; rest; rest &= rest - 1) {
+            const Fiber& fiber = run.fibers_[w * warp_size + first(rest)];
+            if (!fiber.sightings || !fiber.sightings->show_waiting(happened_, times)) return false;
         }
     }
     return true;
 }
 
+bool Worker::is_stuck() const {
+    auto waits = [&](const HeldBlock& held) {
+        if (held.run.pause_ == Pause::at_grid) return held.run.grid_turn_ > launch_->grid_turn();
+        return only_waits_in_loops(held.run, Sightings::enough);
+    };
+    return only_waits_in_loops(*this, Sightings::enough) && std::all_of(held_.begin(), held_.end(), waits);
+}
+
 void Worker::set_stuck(bool stuck) {
-    if (stuck_ == stuck) return;
-    stuck_ = stuck;
-    launch_->count_stuck(stuck ? 1 : -1);
+    if (stuck_.exchange(stuck) != stuck) launch_->count_stuck(stuck ? 1 : -1);
 }
 
 // Ends the launch when nobody has done anything but wait for some time.
 void Worker::report_if_stuck(std::int64_t now, const void* pc) {
-    set_stuck(only_waits_in_loops());
+    set_stuck(is_stuck());
     std::uint64_t changes = launch_->changes();
     if (!stuck_ || !launch_->all_are_stuck() || changes_ != changes) {
         changes_ = changes;
@@ -610,7 +802,8 @@ void Worker::report_if_stuck(std::int64_t now, const void* pc) {
                                thread_count_ - live_threads_);
     if (std::uint64_t blocks = launch_->blocks_to_come())
         std::snprintf(report.message + length, sizeof report.message - (std::size_t)length,
-                      "; blocks to begin when others end: %llu", (unsigned long long)blocks);
+                      "; %llu blocks begin when others end, a GPU has room for %llu", (unsigned long long)blocks,
+                      (unsigned long long)launch_->request.blocks_at_once);
     add(report);
     launch_->stop();
     stop_block();
@@ -660,8 +853,27 @@ void find_callers(const Stack& stack, const void* frame, const Library& library,
 #endif
 
 Vote Worker::block_barrier(int predicate, int site, const void* caller, const void* frame) {
+    (predicate ? yes_ : no_)++;
+    come_to_barrier(Barrier::block, site, caller, frame);
+    return vote_;
+}
+
+void Worker::grid_barrier(Barrier barrier, int site, const void* caller, const void* frame) {
+    if (!block_.is_cooperative) {
+        Report report = describe(Kind::trap, caller);
+        std::snprintf(report.message, sizeof report.message,
+                      "a barrier across the grid in a launch that is not cooperative: make the kernel with "
+                      "enable_cooperative_groups=True");
+        fail(report);
+    }
+    waiting_at_grid_++;
+    come_to_barrier(barrier, site, caller, frame);
+}
+
+inline void Worker::come_to_barrier(Barrier barrier, int site, const void* caller, const void* frame) {
     Fiber& fiber = *fiber_;
     Warp& warp = warps_[fiber.warp];
+    fiber.barrier = barrier;
     fiber.site = site;
     fiber.caller = caller;
 #ifdef GPUNN_EMULATOR_COUNT
@@ -675,9 +887,7 @@ Vote Worker::block_barrier(int predicate, int site, const void* caller, const vo
     warp.ready &= ~bit(fiber.lane);
     warp.at_barrier |= bit(fiber.lane);
     waiting_at_barrier_++;
-    (predicate ? yes_ : no_)++;
     wait(fiber);
-    return vote_;
 }
 
 // Lets the threads at the barrier continue if all that have not returned are there, which is what CUDA waits
@@ -688,13 +898,31 @@ bool Worker::release_barrier() {
         return false;
     }
     if (!same_barrier()) return false;
-    progress();
 #ifdef GPUNN_EMULATOR_CHECK
     if (live_threads_ < thread_count_) note_returned();
 #endif
+    if (waiting_at_grid_ && !pass_grid_barrier()) return false;
+    open_barrier();
+    return true;
+}
+
+// Returns false if other blocks are yet to come.
+bool Worker::pass_grid_barrier() {
+    Barrier barrier = one_at_barrier().barrier;
+    if (barrier != Barrier::grid_wait) grid_turn_ = launch_->arrive_at_grid();
+    bool over = grid_turn_ <= launch_->grid_turn();
+#ifdef GPUNN_EMULATOR_CHECK
+    if (over && barrier != Barrier::grid_wait) checker.grid_barrier();
+#endif
+    if (!over && barrier != Barrier::grid_arrival) pause_ = Pause::at_grid;
+    return pause_ == Pause::none;
+}
+
+void Worker::open_barrier() {
+    progress();
     vote_ = Vote{yes_ > 0, no_ == 0, yes_};
     yes_ = no_ = 0;
-    waiting_at_barrier_ = 0;
+    waiting_at_barrier_ = waiting_at_grid_ = 0;
     for (unsigned w = 0; w * warp_size < thread_count_; w++) {
         Warp& warp = warps_[w];
         warp.ready = warp.at_barrier;
@@ -707,15 +935,18 @@ bool Worker::release_barrier() {
 #ifdef GPUNN_EMULATOR_WATCH
     watcher.block_barrier();
 #endif
-    return true;
+}
+
+const Fiber& Worker::one_at_barrier() const {
+    unsigned i = 0;
+    while (!(warps_[i / warp_size].at_barrier >> (i % warp_size) & 1)) i++;
+    return fibers_[i];
 }
 
 #ifdef GPUNN_EMULATOR_CHECK
 // A barrier waits for those that have not returned; CUDA promises no more than that all may come to it.
 void Worker::note_returned() {
-    unsigned i = 0;
-    while (!(warps_[i / warp_size].at_barrier >> (i % warp_size) & 1)) i++;
-    fiber_ = &fibers_[i];
+    fiber_ = const_cast<Fiber*>(&one_at_barrier());
     Report report = describe(Kind::divergent_barrier, fiber_->caller);
     report.harmless = (int)Harmless::others_returned;
     std::snprintf(report.message, sizeof report.message, "%u threads of the block have returned before this barrier",
@@ -725,13 +956,19 @@ void Worker::note_returned() {
 #endif
 
 bool Worker::same_barrier() {
-#ifdef GPUNN_EMULATOR_CHECK
+#ifndef GPUNN_EMULATOR_CHECK
+    if (!waiting_at_grid_) return true;  // which barrier of the block it is matters to who checks
+#endif
     const Fiber* one = nullptr;
     for (unsigned i = 0; i < thread_count_; i++) {
         Fiber& fiber = fibers_[i];
         if (!(warps_[fiber.warp].at_barrier >> fiber.lane & 1)) continue;
         if (!one) one = &fiber;
-        if (fiber.site == one->site && fiber.call_path == one->call_path) continue;
+#ifdef GPUNN_EMULATOR_CHECK
+        if (fiber.barrier == one->barrier && fiber.site == one->site && fiber.call_path == one->call_path) continue;
+#else
+        if (fiber.barrier == one->barrier) continue;
+#endif
         fiber_ = &fiber;
         Report report = describe(Kind::divergent_barrier, fiber.caller);
         report.has_other = 1;
@@ -742,8 +979,23 @@ bool Worker::same_barrier() {
         add(report);
         return false;
     }
-#endif
     return true;
+}
+
+// The barrier across the grid that a block is at will not open. Where a block was given up, its own report is enough.
+void Worker::report_grid_deadlock() {
+    launch_->stop();
+    if (launch_->has_given_up()) return;
+    BlockRun& run = held_.front().run;
+    set_block(run.block_number_);
+    std::swap(static_cast<BlockRun&>(*this), run);
+    fiber_ = const_cast<Fiber*>(&one_at_barrier());
+    Report report = describe(Kind::deadlock, fiber_->caller);
+    std::snprintf(report.message, sizeof report.message,
+                  "waits at a barrier across the grid, before which %llu of its %llu blocks have returned",
+                  (unsigned long long)launch_->ended(), (unsigned long long)launch_->block_count);
+    fiber_ = nullptr;
+    add(report);
 }
 
 Report Worker::describe_deadlock() {
@@ -1002,6 +1254,10 @@ void Worker::fail_for_memory(const char* what, const char* why) {
 
 Vote block_barrier(int predicate, int site) {
     return worker->block_barrier(predicate, site, __builtin_return_address(0), __builtin_frame_address(0));
+}
+
+void grid_barrier(Barrier barrier, int site) {
+    worker->grid_barrier(barrier, site, __builtin_return_address(0), __builtin_frame_address(0));
 }
 
 void check_barrier(unsigned threads) {

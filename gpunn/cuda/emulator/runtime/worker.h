@@ -4,9 +4,11 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cfenv>
 #include <cstdint>
 #include <cstring>
+#include <list>
 #include <memory>
 #include <vector>
 
@@ -39,12 +41,13 @@ class Sightings {
 public:
     // `happened` counts what has happened; returns whether the state was seen before.
     bool see(std::uint64_t state, std::uint64_t happened);
-    bool show_waiting(std::uint64_t happened) const { return happened == happened_ && repeated_ >= enough; }
+    bool show_waiting(std::uint64_t happened, int times) const { return happened == happened_ && repeated_ >= times; }
     bool showed_waiting() const { return showed_; }
+
+    static const int once = 1, enough = 4;
 
 private:
     static const unsigned most = 64;
-    static const int enough = 4;
     std::uint64_t states_[most];
     std::uint64_t happened_ = 0;
     unsigned count_ = 0;
@@ -62,6 +65,7 @@ struct Fiber : ThreadView {
     const void* caller;
     std::size_t call_path;
     int site;
+    Barrier barrier;
     unsigned mask;  // of lanes of its warp; 0: for the tile
     unsigned tile;  // of so many threads, more than a warp
     void* payload;
@@ -77,7 +81,31 @@ struct Warp {
     unsigned ready, at_barrier, in_collective, gathering;
 };
 
-class Worker {
+// Why a block gives its place on its worker to another one before its end.
+enum class Pause { none, at_grid, in_loops };
+
+// What each block has of its own.
+struct BlockRun {
+    std::uint64_t block_number_ = 0;
+    std::unique_ptr<Fiber[]> fibers_;
+    unsigned fiber_room_ = 0;
+    Warp warps_[max_threads / warp_size];
+    unsigned live_threads_ = 0, waiting_at_barrier_ = 0, waiting_at_grid_ = 0;
+    unsigned ready_warps_ = 0, warp_turn_ = 0, lane_turn_ = 0;
+    std::uint64_t random_ = 1;
+    int yes_ = 0, no_ = 0;
+    Vote vote_{};
+    Pause pause_ = Pause::none;
+    std::uint64_t grid_turn_ = 0;  // of the barrier across the grid, where its wait is over
+};
+
+// A block that waits for others. They find the addresses of its shared memory taken: what it holds is kept here.
+struct HeldBlock {
+    BlockRun run;
+    std::vector<char> static_shared, dynamic_shared;
+};
+
+class Worker : BlockRun {
 public:
     // Throws std::bad_alloc if there is no memory for it.
     Worker();
@@ -88,18 +116,18 @@ public:
     bool begin(Launch& launch, std::size_t expected_stacks);
     void end();
 
-    // Takes blocks until there are none left; `after_block` is called after each. Returns false if it was suspended:
-    // the next call continues there.
+    // Takes blocks until there are none left; `after_block` is called after each, and when one waits for others.
+    // Returns false if it was suspended: the next call continues there.
     template <class AfterBlock> bool work(AfterBlock after_block) {
         for (;;) {
             if (!suspended_) {
                 if (asked_to_leave_) return asked_to_leave_ = 0, false;
-                std::int64_t block = launch_->take_block();
-                if (block < 0) return true;
-                start_block((std::uint64_t)block);
+                if (!next_block()) return true;
+                if (!suspended_) continue;  // all wait for blocks of other workers
             }
             go_on();
             if (suspended_) return false;
+            end_turn();
             after_block();
         }
     }
@@ -130,6 +158,7 @@ public:
 
     Vote block_barrier(int predicate, int site, const void* caller, const void* frame);
     void warp_collective(unsigned mask, void* payload, WarpOperation operation, const void* caller);
+    void grid_barrier(Barrier barrier, int site, const void* caller, const void* frame);
     void tile_collective(unsigned threads, void* payload, TileOperation operation, const void* caller);
     unsigned active_mask(int site, const void* caller);
     void yield(const void* caller);
@@ -166,8 +195,23 @@ private:
     static void fiber_main();
 
     void lay_out_threads(dim3 block_dim);
+    void lay_out_fibers();
     void start_block(std::uint64_t number);
+    void set_block(std::uint64_t number);
     void go_on();
+
+    bool next_block();
+    bool begin_next();
+    bool resume_next();
+    void end_turn();
+    void put_aside();
+    void drop_held();
+    void release_stacks();
+    bool has_room();
+    void wait_for_others();
+    void report_no_stacks(const char* why);
+    void report_grid_deadlock();
+    bool is_stuck() const;
     bool add_stack();
     void fill_shared_memory();
     static char* map_dynamic_shared();
@@ -180,17 +224,23 @@ private:
     void change(Fiber& fiber, Fiber* next);
     void leave();
     void next_in_turn(const Fiber& fiber);
+    Fiber* one_after(const Fiber& fiber);
     void take_turns(const void* pc);
     void settle_write();
     bool watch(std::uint64_t state, const void* pc);
     void pass_on(Fiber& fiber);
-    bool only_waits_in_loops() const;
+    bool may_give_place() const { return !held_.empty() || launch_->blocks_to_come(); }
+    bool only_waits_in_loops(const BlockRun& run, int times) const;
     void set_stuck(bool stuck);
     void report_if_stuck(std::int64_t now, const void* pc);
     void finish(Fiber& fiber);
     unsigned choose(unsigned candidates, unsigned after);
 
+    void come_to_barrier(Barrier barrier, int site, const void* caller, const void* frame);
     bool release_barrier();
+    bool pass_grid_barrier();
+    void open_barrier();
+    const Fiber& one_at_barrier() const;
     bool same_barrier();
     void note_returned();
     bool try_collective(Warp& warp, unsigned first_fiber, const Fiber& asking);
@@ -200,16 +250,12 @@ private:
 
     Launch* launch_ = nullptr;
     BlockView block_{};
-    std::uint64_t block_number_ = 0;
     char* dynamic_end_ = nullptr;  // dynamic shared memory ends at a page that must not be touched
 
-    std::unique_ptr<Fiber[]> fibers_;
-    Warp warps_[max_threads / warp_size];
-    unsigned thread_count_ = 0, live_threads_ = 0, waiting_at_barrier_ = 0;
-    unsigned ready_warps_ = 0, warp_turn_ = 0, lane_turn_ = 0, yields_ = 0;
-    std::uint64_t random_ = 1;
-    int yes_ = 0, no_ = 0;
-    Vote vote_{};
+    unsigned thread_count_ = 0;
+    std::list<HeldBlock> held_;  // the one that has waited longest comes first
+    bool was_put_aside_ = false;
+    unsigned turns_before_pause_ = 0;
 
     Fiber* fiber_ = nullptr;      // the one that runs, or null outside kernels
     Fiber* suspended_ = nullptr;  // the one that was left by leave()
@@ -221,7 +267,7 @@ private:
     const Fiber* watched_ = nullptr;
     std::int64_t watched_since_ = 0, looked_ = 0, stuck_since_ = 0;
     bool takes_turns_ = false;  // from when a thread was first found waiting in a loop, to the end of the launch
-    bool stuck_ = false;
+    std::atomic<bool> stuck_{false};
     std::uint64_t changes_ = 0;  // of who is stuck, when stuck_since_ was set
     const char* written_ = nullptr;  // what a thread was about to write, and what was there before
     std::size_t written_bytes_ = 0;

@@ -1,4 +1,5 @@
-// The instructions that CUDA C++ has no name for. This is the only file with inline PTX.
+// The instructions that CUDA C++ has no name for. This is the only file with inline PTX, but for hopper.cuh, which has
+// those of sm_90.
 //
 // Asynchronous copies, global to shared memory (sm_80; before that the copy is made on the spot):
 //   cp_async<4, 8 or 16>(shared, global)          starts a copy of so many bytes, both addresses a multiple of that

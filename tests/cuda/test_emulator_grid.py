@@ -219,8 +219,8 @@ def test_what_the_barrier_orders_and_what_it_does_not():
 
 def test_a_barrier_in_a_launch_that_is_not_cooperative():
     message = (
-        rf"^rounds: trap: k.cu:{line('rounds', 'else cg::sync')}: block \(0,0,0\) thread \(0,0,0\): a barrier across the"
-        " grid in a launch that is not cooperative: make the kernel with enable_cooperative_groups=True"
+        rf"^rounds: trap: k.cu:{line('rounds', 'else cg::sync')}: block \(0,0,0\) thread \(0,0,0\): a barrier across"
+        " the grid in a launch that is not cooperative: make the kernel with enable_cooperative_groups=True"
     )
     for check in (False, True):
         module = RawModule(CODE, filename="k.cu", check=check)
@@ -261,8 +261,9 @@ def test_more_blocks_than_a_card_has_room_for(card, arch, threads, shared, each,
     room = each * multiprocessors
     kernel(room, threads, (np.zeros(1, i32),), shared_mem=shared)
     said = (
-        f"^f: the blocks of a cooperative launch must be there at once, of {threads} threads and {shared} bytes of shared"
-        f" memory at most {room} on the {card}, {each} on each of its {multiprocessors} multiprocessors, got {room + 1}$"
+        f"^f: the blocks of a cooperative launch must be there at once, of {threads} threads and {shared} bytes of"
+        f" shared memory at most {room} on the {card}, {each} on each of its {multiprocessors} multiprocessors,"
+        f" got {room + 1}$"
     )
     with pytest.raises(LaunchError, match=said):
         kernel(room + 1, threads, (np.zeros(1, i32),), shared_mem=shared)

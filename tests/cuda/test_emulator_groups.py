@@ -231,8 +231,8 @@ KERNEL = 'extern "C" __global__ void k(float* x) {\n  %s\n}'
     ("code", "message"),
     [
         (
-            KERNEL % 'asm volatile("wgmma.fence.sync.aligned;");',
-            "^k.cu:2: inline PTX 'wgmma.fence.sync.aligned' is not emul",
+            KERNEL % 'asm volatile("barrier.cluster.arrive;");',
+            "^k.cu:2: inline PTX 'barrier.cluster.arrive' is not emul",
         ),
         (
             KERNEL % 'unsigned r; asm("mov.u32 %0, %laneid;" : "=r"(r));',
@@ -242,7 +242,7 @@ KERNEL = 'extern "C" __global__ void k(float* x) {\n  %s\n}'
             "#include <mma.h>\n" + KERNEL % "nvcuda::wmma::experimental::precision::u4 u;",
             "^k.cu:3: nvcuda::wmma of less",
         ),
-        ("__global__ void k(const CUtensorMap map) {}", r"^k.cu:1: tensor maps \(TMA\) are not emulated"),
+        ("__global__ void k(const CUtensorMap map) {}", r"^k.cu:1: the kernel has no CUtensorMap; .*hopper.cuh"),
         (KERNEL % "other<<<1, 1>>>();", "^k.cu:2: launches from the source are not emulated"),
         ("#include <cooperative_groups.h>\n" + KERNEL % "cooperative_groups::this_cluster();", "^k.cu:3: clusters of"),
         (

@@ -5,7 +5,8 @@ clang++ compiles the source; every CUDA thread of a block is a fiber, blocks spr
 folder is a complete example of a repository that tests its kernels so, and says what is covered.
 
 Inline PTX runs by a table of instructions; what is not in it is refused by name and line. What is copied asynchronously
-arrives at the wait for it, so a missing wait shows; under checks it is reported.
+arrives at the wait for it, so a missing wait shows; under checks it is reported. :func:`tensor_map` makes the argument
+for a ``CUtensorMap``.
 
 With ``check=True`` a launch also looks for races, accesses out of bounds, reads of shared memory that nobody wrote,
 divergent barriers and more, and raises :class:`CheckError` with file, line, block and thread of each:
@@ -28,10 +29,11 @@ from gpunn.cuda.emulator.buffers import reachable
 from gpunn.cuda.emulator.counting import Count, count
 from gpunn.cuda.emulator.module import RawKernel, RawModule
 from gpunn.cuda.emulator.report import CheckError, CheckWarning, Report
+from gpunn.cuda.emulator.tensor_maps import tensor_map
 from gpunn.cuda.emulator.texture import SurfaceObject, TextureObject
 from gpunn.cuda.emulator.unwritten import empty
 
 __all__ = [
     "CheckError", "CheckWarning", "Count", "RawKernel", "RawModule", "Report", "SurfaceObject", "TextureObject",
-    "count", "empty", "reachable",
+    "count", "empty", "reachable", "tensor_map",
 ]  # fmt: skip

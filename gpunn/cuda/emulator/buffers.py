@@ -83,7 +83,10 @@ class _Region:
 
 
 class Buffers:
-    """The copies for one launch: ``addresses`` to pass, ``raw`` for the runtime, and the way back."""
+    """The copies for one launch: ``addresses`` to pass, ``raw`` for the runtime, and the way back.
+
+    Arrays behind handles and pointers stay where they are.
+    """
 
     def __init__(self, arrays: Mapping[int, _Written], in_place: Mapping[int, _Written]) -> None:
         self._regions = _merged(
@@ -122,7 +125,7 @@ def _merged(arrays: Sequence[tuple[int, np.ndarray[Any, Any], bool, bool]]) -> l
     regions: list[_Region] = []
     for i, array, writes, in_place in sorted(arrays, key=lambda each: each[1].ctypes.data):
         begin = array.ctypes.data
-        end = begin + array.nbytes
+        end = begin + _extent(array)
         last = regions[-1] if regions else None
         if last and begin < last.end and array.nbytes:
             last.end = max(last.end, end)
@@ -133,6 +136,11 @@ def _merged(arrays: Sequence[tuple[int, np.ndarray[Any, Any], bool, bool]]) -> l
         else:
             regions.append(_Region(begin, end, i, writes, in_place, [(i, array)]))
     return regions
+
+
+def _extent(array: np.ndarray[Any, Any]) -> int:
+    """The bytes from the first to the last one: an array that is only mapped may be strided."""
+    return array.nbytes and array.itemsize + sum((n - 1) * s for n, s in zip(array.shape, array.strides, strict=True))
 
 
 def _copied(region: _Region) -> int:

@@ -254,7 +254,8 @@ def _flags(
 ) -> tuple[list[str], list[str]]:
     """All flags that a source is compiled with, and ``-I``."""
     flags, includes = _user_flags(options)
-    return [*flags, f"-D__CUDA_ARCH__={arch}", *_mode_flags(compiler, check, count)], includes
+    architecture = [f"-D__CUDA_ARCH__={arch}", *(["-D__CUDA_ARCH_FEAT_SM90_ALL"] if arch == 900 else [])]
+    return [*flags, *architecture, *_mode_flags(compiler, check, count)], includes
 
 
 def _mode_flags(compiler: Compiler, check: bool, count: bool) -> list[str]:
@@ -514,7 +515,7 @@ def load_runtime(compiler: Compiler, check: bool, count: bool = False) -> tuple[
         more = ["counter.cpp"]
     # For tests of what other processors than x86-64 and aarch64 use.
     flags += ["-DGPUNN_EMULATOR_UCONTEXT"] if os.environ.get("GPUNN_EMULATOR_UCONTEXT") else []
-    names = ["context.cpp", "worker.cpp", "launch.cpp", "texture.cpp", *more]
+    names = ["context.cpp", "worker.cpp", "hopper.cpp", "launch.cpp", "texture.cpp", *more]
     signals = _signals(compiler)
     inputs = [*flags, *(str(RUNTIME / name) for name in names), str(signals), "-lrt"]
     place = cache_path("runtime", "", flags, compiler, signals.name)

@@ -17,6 +17,7 @@ from gpunn.cuda.emulator.buffers import Buffers, RawBuffer
 from gpunn.cuda.emulator.cards import card, card_of
 from gpunn.cuda.emulator.report import CheckError, CheckWarning, RawReport, Report, readable
 from gpunn.cuda.emulator.symbols import variables
+from gpunn.cuda.emulator.tensor_maps import TENSOR_MAP_BYTES, TensorMap
 from gpunn.cuda.emulator.texture import TABLE, Bound, SurfaceObject
 from gpunn.errors import ArgumentError, CompileError, LaunchError
 
@@ -339,9 +340,9 @@ class RawKernel:
             if parameter.is_pointer and args[i] is not None
         }
         behind_handles = {
-            i: (value.array, isinstance(value, SurfaceObject))
+            i: (value.array, not isinstance(value, Bound) or isinstance(value, SurfaceObject))
             for i, value in enumerate(args)
-            if isinstance(value, Bound)
+            if isinstance(value, (Bound, TensorMap))
         }
         buffers = Buffers(arrays, behind_handles)
         for i, address in buffers.addresses.items():
@@ -473,6 +474,8 @@ class _Parameter:
         as_python = _bytes_of if any_kind else float if self.kind == "f" else self._same_bits
 
         def convert(kernel: str, i: int, value: Any) -> Any:
+            if isinstance(value, TensorMap) and any_kind and size == TENSOR_MAP_BYTES:
+                return value.content
             if type(value) is int and self._holds(value):
                 return self._same_bits(value)
             scalar = value if isinstance(value, np.generic) else _as_cupy_passes(value)

@@ -23,8 +23,9 @@ _PTX = "gpunn_emulator::ptx::"
 # `Z?ftz` is true or false.
 #
 # Operands, those written before `=`: a type, `~T` if the register may be wider, `4*T` or `V*T` for so many in braces,
-# `[A]` for an address in the space A, `a|b` for two that are written, `b64?` for one that may be missing and means
-# nothing to the function, `b|pred?` for one that may.
+# `[A]` for an address in the space A, `[A,2*s32]` for one with coordinates, `#4/8` for one of these numbers, `&4*f32`
+# for variables of the kernel, of which the function gets the addresses, `a|b` for two that are written, `b64?` for one
+# that may be missing and means nothing to the function, `b|pred?` for one that may.
 #
 # The function gets what is read, unless it has parentheses: then {0}, {1}, ... are what is read.
 _ROWS: list[tuple[str, str, str]] = []
@@ -291,8 +292,10 @@ def _fill_warps_and_blocks() -> None:
             _row(f"{name} red or {aligned} pred", f"pred = u32 {threads}pred", f"{vote}.any != 0")
     for fence in ("membar cta/gl/sys", f"fence ?sc/acq_rel/acquire/release {_SCOPES}"):
         _row(fence, "", "gpunn_emulator::note_fence()")
-    proxies = "alias/async/async/generic"
-    _row(f"fence proxy {proxies} ?global/shared::cta", "", "gpunn_emulator::note_fence()")
+    _row("fence proxy alias", "", "gpunn_emulator::note_fence()")
+    _row("fence proxy async global", "", "gpunn_emulator::note_fence()")
+    _row("fence proxy async ?shared::cta/shared::cluster", "", "gpunn_emulator::fence_proxy(false)")
+    _row("fence mbarrier_init release cluster", "", "gpunn_emulator::fence_proxy(true)")
     _row("trap", "", "gpunn_emulator::trap()")
     _row("exit", "", "gpunn_emulator::exit_thread()")
     _row("nanosleep u32", "u32", "gpunn_emulator::yield()")
@@ -325,6 +328,60 @@ def _fill_matrices() -> None:
                 _row(f"{shape} {a} {b} s32", f"4*s32 = {2 * halves}*b32 {halves}*b32 4*s32", function)
 
 
+def _fill_mbarriers() -> None:
+    space = f"A?{_SHARED}/shared::cluster=generic b64"
+    _row(f"mbarrier init {space}", "[A] u32", "gpunn_emulator::mbarrier_init")
+    _row(f"mbarrier inval {space}", "[A]", "gpunn_emulator::mbarrier_inval")
+    for name, drops in (("arrive", "false"), ("arrive_drop", "true")):
+        arrives = f"?release/relaxed ?cta/cluster {space}"
+        _row(f"mbarrier {name} {arrives}", "b64 = [A]", f"mbarrier_arrive<{drops}>({{0}}, 1, 0)")
+        _row(f"mbarrier {name} {arrives}", "b64 = [A] u32", f"mbarrier_arrive<{drops}>({{0}}, {{1}}, 0)")
+        expects = f"mbarrier_arrive<{drops}>({{0}}, 1, {{1}})"
+        _row(f"mbarrier {name} expect_tx {arrives}", "b64 = [A] u32", expects)
+    for name, sign in (("expect_tx", ""), ("complete_tx", "-")):
+        changes = f"mbarrier_arrive<false>({{0}}, 0, {sign}(s64){{1}})"
+        _row(f"mbarrier {name} ?relaxed ?cta/cluster {space}", "[A] u32", changes)
+    for name in ("test_wait", "try_wait"):
+        for parity, state, flag in (("", "b64", "false"), ("parity", "u32", "true")):
+            waits = f"gpunn_emulator::mbarrier_wait({{0}}, {{1}}, {flag})"
+            asks = f"mbarrier {name} {parity} ?acquire/relaxed ?cta/cluster {space}"
+            _row(asks, f"pred = [A] {state}", waits)
+            if name == "try_wait":
+                _row(asks, f"pred = [A] {state} u32", f"({{2}}, {waits})")
+    _row("mbarrier pending_count b64", "u32 = b64", "(u32)({0} & 0xfffffu)")
+
+
+def _fill_bulk_copies() -> None:
+    hint = "?L2::cache_hint"
+    load = f"D=shared::cluster/shared::cta global ?tile mbarrier::complete_tx::bytes {hint}"
+    store = f"global shared::cta ?tile bulk_group {hint}"
+    bulk = "cp async bulk"
+    _row(f"{bulk} {load}", "[D] [global] u32 [shared] b64?", "gpunn_emulator::bulk_load")
+    _row(f"{bulk} {store}", "[global] [shared] u32 b64?", "gpunn_emulator::bulk_store")
+    _row(f"{bulk} prefetch L2 global {hint}", "[global] u32 b64?", "(void)({0}), (void)({1})")
+    for rank in range(1, 6):
+        box = f"[generic,{rank}*s32]"
+        _row(f"{bulk} tensor {rank}d {load}", f"[D] {box} [shared] b64?", "tensor_load")
+        _row(f"{bulk} tensor {rank}d {store}", f"{box} [shared] b64?", "tensor_store")
+        _row(f"{bulk} prefetch tensor {rank}d L2 global ?tile {hint}", f"{box} b64?", "tensor_prefetch")
+    _row(f"{bulk} commit_group", "", "gpunn_emulator::bulk_commit()")
+    _row(f"{bulk} wait_group R?read", "u32", "gpunn_emulator::bulk_wait({0}, {R})")
+    _row("prefetch ?const/param tensormap", "[generic]", "(void)({0})")
+
+
+def _fill_warpgroups() -> None:
+    for n in range(8, 257, 8):
+        for k, kinds, transposes in ((16, "f16/bf16", 2), (8, "tf32", 0)):
+            product = f"wgmma mma_async sync aligned m64n{n}k{k} f32 K={kinds} =K"
+            for a, from_registers in (("b64", 0), ("4*b32", 1)):
+                flags = " #0/1" * max(0, transposes - from_registers)
+                operands = f"&{n // 2}*f32 {a} b64 pred #1/-1 #1/-1{flags}"
+                _row(product, operands, "wgmma<gpunn_emulator::WarpgroupProduct::{K}>")
+    _row("wgmma fence sync aligned", "", "gpunn_emulator::warpgroup_fence()")
+    _row("wgmma commit_group sync aligned", "", "gpunn_emulator::warpgroup_commit()")
+    _row("wgmma wait_group sync aligned", "u32", "gpunn_emulator::warpgroup_wait({0})")
+
+
 for _fill in (
     _fill_moves,
     _fill_integers,
@@ -334,6 +391,9 @@ for _fill in (
     _fill_memory,
     _fill_warps_and_blocks,
     _fill_matrices,
+    _fill_mbarriers,
+    _fill_bulk_copies,
+    _fill_warpgroups,
 ):
     _fill()
 
@@ -875,8 +935,10 @@ class _Translation:
             parts = [self._operand()]
             while self._takes("+"):
                 parts.append(self._operand())
+            coordinates = self._operand() if self._takes(",") else None
             self._closes("]")
-            return _Operand("address", "", parts=tuple(parts))
+            address = _Operand("address", "", parts=tuple(parts))
+            return _Operand("place", "", parts=(address, coordinates)) if coordinates else address
         negated = self._takes("!")
         if number := self._take(_NUMBER):
             return _number(number)
@@ -964,12 +1026,30 @@ class _Translation:
                 if optional:
                     continue
                 raise _Misfit("has too few operands")
+            if kind.startswith("&"):
+                variables = self._variables(rest.pop(0), kind.lstrip("&"))
+                pointers = ", ".join(f"&gpunn_to_{i}" for i in variables)
+                arguments.append(f"{_PTX}List<float*, {len(variables)}>{{{{{pointers}}}}}")
+                # The statement ends with a copy of every operand into its variable.
+                copied = (f"gpunn_{i} = {_PTX}operand_of_constraint_f(gpunn_to_{i});" for i in variables)
+                store = f"{{ {{}}; {' '.join(copied)} }}"
+                continue
             argument = _argument(rest.pop(0), kind, names)
             if not optional:
                 arguments.append(argument)
         if rest:
             raise _Misfit("has too many operands")
         return store.replace("{}", self._call(row.function, names, arguments))
+
+    def _variables(self, operand: _Operand, kind: str) -> list[int]:
+        """The numbers of the operands of the asm statement that are in braces, all of which it reads and writes."""
+        count, _, _ = _elements(kind, {})
+        given = {f"gpunn_{i}": i for i, each in enumerate(self._statement.operands) if each.constraint == "+f"}
+        if operand.kind != "vector" or len(operand.parts) != count:
+            raise _Misfit(f"needs {count} registers in braces")
+        if any(part.text not in given for part in operand.parts):
+            raise _Misfit('needs operands of the constraint "+f" in braces')
+        return [given[part.text] for part in operand.parts]
 
     def _call(self, function: str, names: dict[str, str], arguments: list[str]) -> str:
         self._sites += 1
@@ -1041,7 +1121,13 @@ def _store(targets: list[tuple[_Operand, str, str]], names: dict[str, str]) -> s
 
 def _argument(operand: _Operand, kind: str, names: dict[str, str]) -> str:
     if kind.startswith("["):
-        return _address(operand, names.get(kind[1:-1], kind[1:-1]))
+        space, _, coordinates = kind[1:-1].partition(",")
+        if not coordinates:
+            return _address(operand, names.get(space, space))
+        if operand.kind != "place":
+            raise _Misfit("needs an address and coordinates in brackets")
+        address, vector = operand.parts
+        return f"{_address(address, space)}, {_argument(vector, coordinates, names).replace('Vector<', 'List<', 1)}"
     if kind.startswith("#"):
         allowed = [int(size) for size in kind[1:].split("/")]
         if operand.kind == "constant" or (operand.kind == "integer" and operand.value in allowed):

@@ -30,6 +30,7 @@ KINDS = (
     "fault",
     "resources",
     "texture",
+    "misuse",
 )
 
 # In the order of `enum class Harmless` in runtime/launch.h, from its second on.
@@ -125,7 +126,7 @@ class RawReport(ctypes.Structure):
 
 
 def readable(raw: Sequence[RawReport], kernel: str, library: Path, base: int, hidden: str) -> list[Report]:
-    """Reports with file and line, one for each kind and place."""
+    """Reports with file and line, one for each kind, place and way there."""
     # The address is the one after the call, which may belong to the next line.
     known = {pc for report in raw for pc in (report.pc, report.other_pc, *report.callers) if pc}
     places = lines_of(library, tuple(sorted(pc - base - 1 for pc in known)), hidden) if known else {}
@@ -163,7 +164,7 @@ def readable(raw: Sequence[RawReport], kernel: str, library: Path, base: int, hi
             callers=tuple(path[1:]),
             harmless=bool(report.harmless),
         )
-        key = (made.kind, file, line if file else report.pc)
+        key = (made.kind, *path) if file else (made.kind, report.pc)
         if key not in reports or (reports[key].harmless and not made.harmless):
             reports[key] = made
     return [*reports.values()]

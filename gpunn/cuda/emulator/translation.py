@@ -76,7 +76,11 @@ def kernel_names(text: str) -> list[str]:
 # stand, and what to say.
 _REFUSED = (
     (("experimental",), r"\bwmma\s*::\s*experimental\b", "nvcuda::wmma of less than 8 bits is not emulated"),
-    (("CUtensorMap",), r"\bCUtensorMap\b", "tensor maps (TMA) are not emulated"),
+    (
+        ("CUtensorMap",),
+        r"\bCUtensorMap\b(?!\s*\{)",
+        "the kernel has no CUtensorMap; kernels/hopper.cuh has it, and copies of tensors that are emulated",
+    ),
     (("cluster",), r"\b(?:this_cluster|cluster_group|__cluster_dims__)\b", "clusters of blocks are not emulated"),
     (
         ("barrier", "pipeline", "latch", "semaphore"),
@@ -93,6 +97,8 @@ def refuse(text: str) -> None:
     if not suspected:
         return
     clean = _without_literals(text)
+    if re.search(r"\bstruct\b[^;{}]*\bCUtensorMap\s*\{", clean):
+        suspected = [each for each in suspected if "CUtensorMap" not in each[0]]
     matches = [(match, why) for pattern, why in suspected if (match := re.search(pattern, clean))]
     if matches:
         match, why = min(matches, key=lambda found: found[0].start())

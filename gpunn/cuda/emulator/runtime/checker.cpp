@@ -28,6 +28,15 @@ void unmap_cells(Cell* cells, std::size_t count) {
     if (cells) munmap(cells, count * sizeof(Cell));
 }
 
+std::size_t bytes_of_rows(const Region& region) { return region.bytes() * region.row_length * sizeof(std::uint32_t); }
+
+unsigned last_reader(const Cell& cell) {
+    unsigned lane = cell.read_by_many_warps ? cell.read_lane
+                    : cell.read_lanes       ? (unsigned)__builtin_ctz(cell.read_lanes)
+                                            : 0;
+    return cell.read_warp * warp_size + lane;
+}
+
 bool is_shared(const Region& region) {
     return region.space == Space::static_shared || region.space == Space::dynamic_shared;
 }
@@ -51,11 +60,19 @@ void Region::split_for(std::size_t offset, std::size_t bytes) {
     for (std::size_t i = first; i < last; i++)
         for (std::size_t k = i * parts; k < (i + 1) * parts && k < cell_count(); k++) cells[k] = old[i];
     unmap_cells(old, old_count);
+    for (std::size_t i = 0; rows && i < old_count; i++) {
+        const std::uint32_t* row = row_of(i * old_unit);
+        if (!std::any_of(row, row + Clocks::head, [](std::uint32_t word) { return word; })) continue;
+        for (std::size_t k = i * old_unit + unit; k < (i + 1) * old_unit && k < this->bytes(); k += unit)
+            std::copy(row, row + row_length, row_of(k));
+    }
 }
 
 void Region::free_cells() {
     unmap_cells(cells, cell_count());
+    if (rows) munmap(rows, bytes_of_rows(*this));
     cells = nullptr;
+    rows = nullptr;
 }
 
 void Checker::begin_launch(const Launch& launch) {
@@ -68,7 +85,7 @@ void Checker::begin_launch(const Launch& launch) {
         Buffer& buffer = request.buffers[i];
         // What is known of their bytes is mapped when one is touched: a device may have a thousand allocations.
         regions_.push_back(Region{Space::argument, buffer.memory, buffer.memory + buffer.bytes, nullptr, buffer.argument,
-                                  (Access)buffer.access, &buffer, Span{buffer.bytes, 0}});
+                                  (Access)buffer.access, nullptr, 0, &buffer, Span{buffer.bytes, 0}});
     }
     buffers_ = regions_.size();
     std::sort(regions_.begin(), regions_.end(), [](const Region& a, const Region& b) { return a.begin < b.begin; });
@@ -112,6 +129,10 @@ void Checker::begin_block(Worker& worker) {
         layout_ = library.shared_bytes ? &shared_layout_of(library.base) : &none;
     }
     map_shared_cells();
+    asking_ = max_threads;
+    clocks_.on = false;
+    clocks_.readers.clear();
+    proxy_fences_.assign(max_threads, 0);
     turn_ = (std::uint32_t)block_numbers_.size();
     block_numbers_.push_back(worker.block_number());
     stint_++;
@@ -140,6 +161,8 @@ void Checker::hold_block() {
         held.known.assign(&known_[0][0][0], &known_[0][0][0] + sizeof known_ / sizeof known_[0][0][0]);
         held.known_warps.assign(&known_warps_[0][0], &known_warps_[0][0] + sizeof known_warps_ / sizeof known_warps_[0][0]);
     }
+    std::swap(held.clocks, clocks_);
+    held.proxy_fences.swap(proxy_fences_);
     held.fences.swap(fences_);
     held.seen_blocks.swap(seen_blocks_);
     held.seen_threads.swap(seen_threads_);
@@ -147,6 +170,7 @@ void Checker::hold_block() {
         if (!is_shared(region)) continue;
         held.shared.push_back(region);
         region.cells = nullptr;
+        region.rows = nullptr;
     }
 }
 
@@ -165,6 +189,8 @@ void Checker::resume_block() {
     sync_ = held.sync;
     std::copy(held.known.begin(), held.known.end(), &known_[0][0][0]);
     std::copy(held.known_warps.begin(), held.known_warps.end(), &known_warps_[0][0]);
+    clocks_ = std::move(held.clocks);
+    proxy_fences_ = std::move(held.proxy_fences);
     fences_ = std::move(held.fences);
     seen_blocks_ = std::move(held.seen_blocks);
     seen_threads_ = std::move(held.seen_threads);
@@ -196,7 +222,13 @@ void Checker::forget_syncs() {
     }
 }
 
-void Checker::block_barrier() { new_interval(); }
+// What the threads did is ordered by the interval; what they know of others' asynchronous work, each of them learns.
+void Checker::block_barrier() {
+    new_interval();
+    if (!clocks_.on) return;
+    meet_by_clocks(0, (clocks_.threads + warp_size - 1) / warp_size, ~0u);
+    clocks_.interval_begin = ++clocks_.now;
+}
 
 std::uint16_t Checker::next_sync() {
     if (sync_ == 0xffff) new_interval();  // the counter is full; this forgives races, it never invents one
@@ -216,11 +248,206 @@ void Checker::warp_barrier(unsigned warp, unsigned lanes) {
         if (lanes >> i & 1) together[i] = now;
     for (unsigned rest = lanes; rest; rest &= rest - 1)
         std::memcpy(known_[warp][__builtin_ctz(rest)], together, sizeof together);
+    if (clocks_.on) meet_by_clocks(warp, 1, lanes);
+}
+
+// --- order through mbarriers and waits for asynchronous work ---------------------------------------------
+
+void Checker::start_clocks() {
+    Clocks& clocks = clocks_;
+    clocks.threads = worker_->thread_count();
+    clocks.columns = (clocks.threads + 31) / 32 * 32 + Clocks::extra_columns;
+    for (Region& region : regions_) {
+        if (!is_shared(region) || region.rows || region.begin == region.end) continue;
+        region.row_length = clocks.row_length();
+        void* memory = mmap(nullptr, bytes_of_rows(region), PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (memory == MAP_FAILED) throw std::bad_alloc();
+        region.rows = (std::uint32_t*)memory;
+    }
+    clocks.used = clocks.columns - Clocks::extra_columns;
+    clocks.block_begin = clocks.interval_begin = ++clocks.now;
+    clocks.known.assign((std::size_t)clocks.threads * clocks.columns, clocks.block_begin);
+    clocks.arriving.assign((std::size_t)Clocks::extra_columns * clocks.columns, 0);
+    clocks.completed = clocks.arriving;
+    clocks.proxy_fences.assign(clocks.threads, 0);
+    clocks.what.clear();
+    clocks.on = true;
+}
+
+// The lanes of each of the warps learn what all of them knew.
+void Checker::meet_by_clocks(unsigned first_warp, unsigned warps, unsigned lanes) {
+    clocks_.now++;
+    std::vector<std::uint32_t> all(clocks_.columns);
+    auto for_each = [&](auto visit) {
+        for (unsigned w = first_warp; w < first_warp + warps; w++)
+            for (unsigned rest = lanes; rest; rest &= rest - 1) {
+                unsigned thread = w * warp_size + (unsigned)__builtin_ctz(rest);
+                if (thread < clocks_.threads) visit(thread, clocks_.of(thread));
+            }
+    };
+    for_each([&](unsigned thread, std::uint32_t* known) {
+        known[thread] = clocks_.now;
+        for (unsigned c = 0; c < clocks_.used; c++) all[c] = std::max(all[c], known[c]);
+    });
+    for_each([&](unsigned, std::uint32_t* known) { std::copy(all.begin(), all.end(), known); });
+}
+
+// The last column serves all that come after it, which forgives mistakes.
+unsigned Checker::add_column(const char* what) {
+    bool room = true;
+    try {
+        if (!clocks_.on) start_clocks();
+        if (clocks_.used < clocks_.columns) {
+            clocks_.what.push_back(what);
+            clocks_.used++;
+        }
+    } catch (const std::bad_alloc&) {
+        room = false;
+    }
+    if (!room) worker_->fail_for_memory("what is known of mbarriers", "no memory");
+    return clocks_.used - 1;
+}
+
+void Checker::release(unsigned column) {
+    unsigned thread = worker_->fiber()->number;
+    std::uint32_t *known = clocks_.of(thread), *to = clocks_.arriving.data();
+    to += (std::size_t)(column + Clocks::extra_columns - clocks_.columns) * clocks_.columns;
+    known[thread] = ++clocks_.now;
+    for (unsigned c = 0; c < clocks_.used; c++) to[c] = std::max(to[c], known[c]);
+}
+
+// The copies that the phase waited for are complete too.
+void Checker::complete(unsigned column) {
+    std::size_t at = (std::size_t)(column + Clocks::extra_columns - clocks_.columns) * clocks_.columns;
+    clocks_.arriving[at + column] = ++clocks_.now;
+    std::copy_n(clocks_.arriving.begin() + (std::ptrdiff_t)at, clocks_.columns,
+                clocks_.completed.begin() + (std::ptrdiff_t)at);
+}
+
+void Checker::acquire(unsigned column) {
+    const std::uint32_t* from = clocks_.completed.data();
+    from += (std::size_t)(column + Clocks::extra_columns - clocks_.columns) * clocks_.columns;
+    std::uint32_t* known = clocks_.of(worker_->fiber()->number);
+    for (unsigned c = 0; c < clocks_.used; c++) known[c] = std::max(known[c], from[c]);
+}
+
+void Checker::fence_proxy() {
+    proxy_fences_[worker_->fiber()->number] = interval_;
+    if (clocks_.on) clocks_.proxy_fences[worker_->fiber()->number] = ++clocks_.now;
+}
+
+AsyncRead Checker::begin_async_read(unsigned reader) {
+    auto found = clocks_.readers.find(reader);
+    unsigned column = found != clocks_.readers.end() ? found->second
+                                                     : add_column(reader < max_threads ? "a bulk copy" : "wgmma");
+    clocks_.readers[reader] = column;
+    return {column, clocks_.now++, 0};
+}
+
+void Checker::learn(const AsyncRead& read) {
+    std::uint32_t& known = clocks_.of(worker_->fiber()->number)[read.column];
+    known = std::max(known, read.stamp + 1);
+}
+
+std::uint32_t* Checker::row(const Region& region, std::size_t byte) const {
+    return clocks_.on && region.rows ? region.row_of(byte) : nullptr;
+}
+
+// Of a write by another thread. Of global memory nobody knows when it was written: who knows the thread is forgiven.
+bool Checker::ordered_by_clocks(const Region& region, std::size_t byte, unsigned thread) const {
+    if (!clocks_.on || thread >= clocks_.used) return false;
+    const std::uint32_t* stamps = row(region, byte);
+    std::uint32_t known = clocks_.of(me())[thread];
+    return stamps ? stamps[2] < known : known > clocks_.block_begin;
+}
+
+// The column of a read that is not certain to come before what the thread does now, or -1.
+int Checker::unordered_reader(const std::uint32_t* row) const {
+    unsigned thread = me();
+    const std::uint32_t* known = clocks_.of(thread);
+    for (unsigned group = 0; group * 32 < clocks_.columns; group++) {
+        if (!(row[group / 32] >> group % 32 & 1)) continue;
+        for (unsigned c = group * 32; c < group * 32 + 32; c++) {
+            std::uint32_t stamp = row[Clocks::head + c];
+            bool is_thread = c < clocks_.columns - Clocks::extra_columns;
+            if (stamp < clocks_.block_begin || c == thread || stamp < known[c]) continue;
+            if (is_thread && stamp < clocks_.interval_begin) continue;
+            return (int)c;
+        }
+    }
+    return -1;
+}
+
+void Checker::mark_read(std::uint32_t* row, unsigned column) const {
+    row[column / 32 / 32] |= bit(column / 32 % 32);
+    row[Clocks::head + column] = clocks_.now;
+}
+
+void Checker::mark_write(std::uint32_t* row) const {
+    for (unsigned group = 0; group * 32 < clocks_.columns; group++)
+        if (row[group / 32] >> group % 32 & 1) std::memset(row + Clocks::head + group * 32, 0, 32 * sizeof *row);
+    row[0] = row[1] = 0;
+    row[2] = clocks_.now;
+}
+
+// Nobody may touch the target until the phase is complete that the copy belongs to.
+void Checker::bulk_copy_starts(const char* shared, std::size_t bytes, const void* pc) {
+    access(shared, bytes, true, Manner::plain, pc);
+    Region* target = find(shared, bytes);
+    std::size_t first = (std::size_t)(shared - target->begin);
+    for (std::size_t i = first; i < first + bytes; i += target->unit) target->cell_of(i).copy_under_way = true;
+}
+
+void Checker::bulk_copy_arrives(const char* shared, std::size_t bytes, unsigned column) {
+    Region* target = find(shared, bytes);
+    std::size_t first = (std::size_t)(shared - target->begin);
+    for (std::size_t i = first; i < first + bytes; i += target->unit) {
+        Cell& cell = target->cell_of(i);
+        record_write(cell, false, bytes, 0);
+        cell.write_thread = (std::uint16_t)column;
+        cell.write_async = true;
+        if (std::uint32_t* stamps = row(*target, i)) mark_write(stamps);
+    }
+}
+
+// A read by what is asynchronous, on behalf of `thread`.
+void Checker::async_read(const char* address, std::size_t bytes, const AsyncRead& read, unsigned thread,
+                         const void* pc) {
+    asking_ = thread;
+    Region* region = find(address, bytes);
+    if (!region) report_out_of_bounds(address, bytes, false, pc);
+    std::uint32_t place = (std::uint32_t)((const char*)pc - launch_->request.library->base);
+    Touch access{region, (std::size_t)(address - region->begin), bytes, false, Manner::plain, pc, place};
+    region->split_for(access.offset, bytes);
+    time_++;
+    check_initialised(access);
+    bool raced = false;
+    for (std::size_t i = access.offset; i < access.offset + bytes; i += region->unit) {
+        Cell& cell = region->cell_of(i);
+        check_byte(access, cell, i, raced);
+        std::uint32_t* stamps = row(*region, i);
+        if (!stamps) continue;
+        bool fenced = !is_here(cell.write_interval) || cell.write_async;
+        for (unsigned who : {(unsigned)cell.write_thread, thread}) {
+            if (fenced) break;
+            fenced = stamps[2] < clocks_.block_begin ? cell.write_interval <= proxy_fences_[who]
+                                                     : stamps[2] < clocks_.proxy_fences[who];
+        }
+        if (!fenced && !raced) {
+            raced = true;
+            report_race(access, cell, i, Earlier::unfenced_write, cell.write_thread);
+        }
+        stamps[Clocks::head + thread] = 0;
+        mark_read(stamps, read.column);
+        stamps[Clocks::head + read.column] = read.stamp;
+    }
+    asking_ = max_threads;
 }
 
 // Each warp learns what all warps at the barrier knew of others, and its lanes know of all that was before.
 void Checker::tile_barrier(unsigned first_warp, unsigned warps) {
-    if (warps * warp_size >= worker_->thread_count()) return new_interval();
+    if (warps * warp_size >= worker_->thread_count()) return block_barrier();
     std::uint16_t now = next_sync();
     const unsigned most_warps = max_threads / warp_size;
     std::uint16_t together[most_warps] = {};
@@ -232,6 +459,7 @@ void Checker::tile_barrier(unsigned first_warp, unsigned warps) {
         std::memcpy(known_warps_[w], together, sizeof together);
         std::fill(&known_[w][0][0], &known_[w][0][0] + warp_size * warp_size, now);
     }
+    if (clocks_.on) meet_by_clocks(first_warp, warps, ~0u);
 }
 
 // Whether what a warp did when there were `sync` barriers comes before what the fiber does now.
@@ -495,15 +723,24 @@ void Checker::check_byte(const Touch& access, Cell& cell, std::size_t byte, bool
         raced = true;
         report_race(access, cell, byte, Earlier::copy, cell.write_thread);
     }
+    std::uint32_t* stamps = row(*access.region, byte);
     if (was_written && !raced && !(strong && cell.write_strong) &&
-        !ordered(cell.write_interval, cell.write_thread, cell.write_sync, cell.write_time)) {
+        !ordered(cell.write_interval, cell.write_thread, cell.write_sync, cell.write_time) &&
+        !(is_here(cell.write_interval) && ordered_by_clocks(*access.region, byte, cell.write_thread))) {
         raced = true;
         report_race(access, cell, byte, Earlier::write, cell.write_thread);
     }
-    if (was_read && access.write && !raced && !(strong && cell.read_strong) && !read_is_ordered(cell)) {
+    int reader = stamps && access.write && !strong ? unordered_reader(stamps) : -1;
+    if (reader >= 0 && !raced) {
+        raced = true;
+        report_race(access, cell, byte, Earlier::read, (unsigned)reader);
+    }
+    bool by_clocks = clocks_.on && is_here(cell.read_interval) &&
+                     (stamps || ordered_by_clocks(*access.region, byte, last_reader(cell)));
+    if (was_read && access.write && !raced && !(strong && cell.read_strong) && !by_clocks && !read_is_ordered(cell)) {
         raced = true;
         // Of several readers, one that is not the writer.
-        unsigned me = worker_->fiber()->number;
+        unsigned me = this->me();
         unsigned lanes = cell.read_by_many_warps ? bit(cell.read_lane) : cell.read_lanes;
         if (cell.read_warp == me / warp_size && is_here(cell.read_interval) && (lanes & (lanes - 1)))
             lanes &= ~bit(me % warp_size);
@@ -511,6 +748,8 @@ void Checker::check_byte(const Touch& access, Cell& cell, std::size_t byte, bool
     }
     if (access.write) record_write(cell, strong, access.bytes, access.place);
     else record_read(cell, strong, access.place);
+    if (stamps && access.write) mark_write(stamps);
+    else if (stamps) mark_read(stamps, me());
 }
 
 // Whether an interval is one of the block that runs.
@@ -526,8 +765,9 @@ bool Checker::ordered(std::uint32_t interval, unsigned thread, unsigned sync, st
         return seen != seen_blocks_.end() && seen->second.holds(interval, thread, time);
     }
     if (interval < interval_) return true;
-    unsigned me = worker_->fiber()->number;
+    unsigned me = this->me();
     if (thread == me) return true;
+    if (thread >= max_threads) return false;  // a column of Clocks
     unsigned warp = me / warp_size;
     unsigned other = thread / warp_size;
     if (sync < (other == warp ? known_[warp][me % warp_size][thread % warp_size] : known_warps_[warp][other])) return true;
@@ -658,16 +898,24 @@ void Checker::report_race(const Touch& access, const Cell& cell, std::size_t byt
     const unsigned* grid = launch_->request.grid;
     unsigned block[3] = {(unsigned)(number % grid[0]), (unsigned)(number / grid[0] % grid[1]),
                          (unsigned)(number / grid[0] / grid[1])};
-    const uint3& other = worker_->fiber(thread).index;
-    report.has_other = 1;
+    const bool is_async = thread >= worker_->thread_count();
+    const uint3 other = is_async ? uint3{} : worker_->fiber(thread).index;
+    report.has_other = !is_async;
     std::memcpy(report.other_block, block, sizeof block);
     std::memcpy(report.other_thread, &other, sizeof report.other_thread);
+    if (is_async && earlier == Earlier::write) place = 0;  // a copy that has arrived
     report.other_pc = place ? launch_->request.library->base + place : nullptr;
 
     char what[80], who[100];
     name(what, sizeof what, *access.region, byte);
     bool same_block = is_here(interval);
-    if (earlier == Earlier::copy)
+    if (is_async)
+        std::snprintf(who, sizeof who, "%s, for which nobody has waited in between",
+                      clocks_.what[thread - (clocks_.columns - Clocks::extra_columns)]);
+    else if (earlier == Earlier::unfenced_write)
+        std::snprintf(who, sizeof who, "thread (%u,%u,%u) with no fence.proxy.async between", other.x, other.y,
+                      other.z);
+    else if (earlier == Earlier::copy)
         std::snprintf(who, sizeof who, "thread (%u,%u,%u), which has not waited for it", other.x, other.y,
                       other.z);
     else if (same_block)
@@ -677,8 +925,8 @@ void Checker::report_race(const Touch& access, const Cell& cell, std::size_t byt
         std::snprintf(who, sizeof who, "block (%u,%u,%u) thread (%u,%u,%u), and nothing orders two blocks",
                       block[0], block[1], block[2], other.x, other.y, other.z);
     const char* verb = earlier == Earlier::copy    ? ", the target of an asynchronous copy"
-                       : earlier == Earlier::write ? " written"
-                                                   : " read";
+                       : earlier == Earlier::read ? " read"
+                                                  : " written";
     std::snprintf(report.message, sizeof report.message, "%s of %s%s by %s", access.write ? "write" : "read",
                   what, verb, who);
     if (earlier == Earlier::read && access.manner == Manner::atomic) {
@@ -835,8 +1083,11 @@ void Checker::async_copy_starts(const AsyncCopy& copy, const void* pc) {
 
 void Checker::async_copy_arrives(const AsyncCopy& copy) {
     Region* target = find(copy.shared, copy.bytes);
-    for (unsigned i = 0; target && i < copy.bytes; i += target->unit)
-        record_write(target->cell_of((std::size_t)(copy.shared - target->begin) + i), false, copy.bytes, 0);
+    for (unsigned i = 0; target && i < copy.bytes; i += target->unit) {
+        std::size_t byte = (std::size_t)(copy.shared - target->begin) + i;
+        record_write(target->cell_of(byte), false, copy.bytes, 0);
+        if (std::uint32_t* stamps = row(*target, byte)) mark_write(stamps);
+    }
 }
 
 void note_access(const void* address, std::size_t bytes, bool write, const void* caller) {

@@ -24,6 +24,7 @@ struct Cell {
     bool write_strong : 1, write_long : 1;  // of 8 bytes or more
     bool read_by_many_warps : 1, read_by_many_blocks : 1, read_strong : 1;
     unsigned char read_lane : 5;  // of read_warp, the last one; of many warps only
+    bool write_async : 1;         // write_thread is a column of Clocks
     bool copy_under_way : 1;      // write_thread has started an asynchronous copy to here and has not waited for it
 };
 
@@ -39,6 +40,8 @@ struct Region {
     Cell* cells;
     int argument;
     Access allowed;
+    std::uint32_t* rows = nullptr;  // of shared memory, see Clocks; one for each cell, at the place of its first byte
+    std::size_t row_length = 0;
     Buffer* buffer = nullptr;
     Span touched = {};  // in this launch
     unsigned unit = 4;  // the bytes that a cell is for
@@ -46,8 +49,30 @@ struct Region {
     std::size_t bytes() const { return (std::size_t)(end - begin); }
     std::size_t cell_count() const { return (bytes() + unit - 1) / unit; }
     Cell& cell_of(std::size_t offset) const { return cells[offset / unit]; }
+    std::uint32_t* row_of(std::size_t offset) const { return rows + offset / unit * unit * row_length; }
     void split_for(std::size_t offset, std::size_t bytes);
     void free_cells();
+};
+
+// Who is ordered after whom where mbarriers and asynchronous reads order threads one by one. Time is counted in stamps:
+// each arrival begins a new one. For each cell of shared memory there is a row of stamps: when it was written, and when
+// each column last read it since. Columns are the threads, then mbarriers, whose copies write, and what reads
+// asynchronously. of(t)[c]: what column c did at smaller stamps is ordered before what thread t does now.
+struct Clocks {
+    static const unsigned extra_columns = 64;
+    static const unsigned head = 3;  // of a row: two words with a bit for each 32 columns that have read, and the write
+
+    bool on = false;
+    unsigned threads = 0, columns = 0, used = 0;
+    std::uint32_t now = 1, block_begin = 1, interval_begin = 1;
+    std::vector<std::uint32_t> known, arriving, completed;  // of threads, and of columns after them
+    std::vector<std::uint32_t> proxy_fences;                // of threads
+    std::vector<const char*> what;                          // the columns after the threads are
+    std::unordered_map<unsigned, unsigned> readers;         // their columns
+
+    std::size_t row_length() const { return head + columns; }
+    std::uint32_t* of(unsigned thread) { return known.data() + (std::size_t)thread * columns; }
+    const std::uint32_t* of(unsigned thread) const { return known.data() + (std::size_t)thread * columns; }
 };
 
 class Checker {
@@ -73,6 +98,18 @@ public:
     void coherent(const char* address, std::size_t bytes, const void* pc);
     void async_copy_starts(const AsyncCopy& copy, const void* pc);
     void async_copy_arrives(const AsyncCopy& copy);
+
+    // Of Hopper. A column is for one mbarrier or one asynchronous reader.
+    unsigned add_column(const char* what);
+    void release(unsigned column);
+    void complete(unsigned column);
+    void acquire(unsigned column);
+    void fence_proxy();
+    void bulk_copy_starts(const char* shared, std::size_t bytes, const void* pc);
+    void bulk_copy_arrives(const char* shared, std::size_t bytes, unsigned column);
+    AsyncRead begin_async_read(unsigned reader);  // a thread, or max_threads + a warpgroup
+    void async_read(const char* address, std::size_t bytes, const AsyncRead& read, unsigned thread, const void* pc);
+    void learn(const AsyncRead& read);
     void fence();
     // Who writes here after a fence shows what was before the fence to who reads or writes here later.
     void synchronising(const char* address, std::size_t bytes, bool write, bool reads, Manner manner, const void* pc);
@@ -155,6 +192,8 @@ private:
         std::uint32_t interval, block_interval, turn, synced_warps;
         std::uint16_t sync;
         std::vector<std::uint16_t> known, known_warps;  // if warps are synced
+        Clocks clocks;
+        std::vector<std::uint32_t> proxy_fences;
         std::unordered_map<unsigned, Moment> fences;
         std::unordered_map<std::uint32_t, Seen> seen_blocks;
         std::unordered_map<unsigned, Seen> seen_threads;
@@ -174,13 +213,21 @@ private:
     bool ordered(std::uint32_t interval, unsigned thread, unsigned sync, std::uint32_t time) const;
     bool read_is_ordered(const Cell& cell) const;
     bool passes_a_variable(const Touch& access) const;
+    void start_clocks();
+    void meet_by_clocks(unsigned first_warp, unsigned warps, unsigned lanes);
+    std::uint32_t* row(const Region& region, std::size_t byte) const;
+    bool ordered_by_clocks(const Region& region, std::size_t byte, unsigned thread) const;
+    int unordered_reader(const std::uint32_t* row) const;
+    void mark_read(std::uint32_t* row, unsigned column) const;
+    void mark_write(std::uint32_t* row) const;
+    unsigned me() const { return asking_ < max_threads ? asking_ : worker_->fiber()->number; }
     void check_byte(const Touch& access, Cell& cell, std::size_t byte, bool& raced);
     void record_read(Cell& cell, bool strong, std::uint32_t place) const;
     void record_write(Cell& cell, bool strong, std::size_t bytes, std::uint32_t place) const;
     void check_initialised(const Touch& access) const;
 
     std::uint32_t turn_of(std::uint32_t interval) const;
-    enum class Earlier { read, write, copy };
+    enum class Earlier { read, write, copy, unfenced_write };
     void report_race(const Touch& access, const Cell& cell, std::size_t byte, Earlier earlier, unsigned thread);
     void suspect(const Report& report, std::uint32_t read_place);
     void begin_store(const Touch& access);
@@ -191,6 +238,10 @@ private:
     [[noreturn]] void report_out_of_bounds(const char* address, std::size_t bytes, bool write,
                                            const void* pc);
     void name(char* text, std::size_t capacity, const Region& region, std::size_t byte) const;
+
+    Clocks clocks_;
+    std::vector<std::uint32_t> proxy_fences_;  // of threads: the interval, for writes from before the clocks
+    unsigned asking_ = max_threads;  // the thread that the running one asks for, if it is another
 
     Worker* worker_ = nullptr;
     const Launch* launch_ = nullptr;

@@ -497,7 +497,7 @@ void tick_after(long nanoseconds) { ticking.after(nanoseconds); }
 
 unsigned long long nanoseconds_now() {
     worker->leave_if_asked();
-    worker->progress();  // who looks at the time waits for it
+    worker->look_at_time();  // who does that waits for it
     return (unsigned long long)std::chrono::duration_cast<std::chrono::nanoseconds>(
                std::chrono::steady_clock::now().time_since_epoch())
         .count();

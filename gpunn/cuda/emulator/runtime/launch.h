@@ -31,6 +31,7 @@ enum class Kind : int {
     fault,
     resources,
     texture,
+    misuse,
 };
 
 // Why a mistake changes nothing. The order of this list is that of report.HARMLESS.

@@ -26,8 +26,16 @@ namespace {
 
 const std::size_t dynamic_shared_capacity = 256 * 1024;
 
-// CUDA promises 16; what is rounded up here goes unseen when a kernel runs past the end in fast mode.
-const std::size_t dynamic_shared_alignment = 128;
+// What is rounded up goes unseen when a kernel runs past the end in fast mode. A pattern of a swizzle has up to 1024
+// bytes: where there is room for it, it is to begin with the memory.
+std::size_t dynamic_shared_alignment(std::size_t bytes) {
+    std::size_t alignment = 128;
+    while (alignment < 1024 && 2 * alignment <= bytes) alignment *= 2;
+    return alignment;
+}
+
+// After so many rounds nothing will happen any more, unless what a kernel does between its questions is an answer.
+const unsigned most_polls_in_vain = 100;
 
 unsigned bit(unsigned i) { return 1u << i; }
 
@@ -97,12 +105,14 @@ char* Worker::map_dynamic_shared() {
     return memory + dynamic_shared_capacity;
 }
 
-// Whether the static and the dynamic shared memory lie at the same place of 4 GiB, or nearly so: the address of a byte
-// in the window of shared memory is the lower half of its pointer, see ptx_instructions.h.
-bool Worker::same_shared_addresses() const {
-    const unsigned apart = 1 << 24;
-    unsigned difference = (unsigned)(std::uintptr_t)dynamic_end_ - (unsigned)(std::uintptr_t)block_.static_shared;
-    return block_.static_shared && difference + apart < 2 * apart;
+// CUDA keeps the first KiB. Addresses are what the pointers are modulo 1024: swizzles of both are the same.
+void Worker::lay_out_window() {
+    auto place_at = [](unsigned least, const char* memory) {
+        return (least + 1023) / 1024 * 1024 + (unsigned)((std::uintptr_t)memory % 1024);
+    };
+    block_.static_window = place_at(1024, block_.static_shared);
+    std::size_t behind_static = block_.static_window + block_.static_shared_bytes + 2 * window_margin;
+    block_.dynamic_window = place_at((unsigned)behind_static, block_.dynamic_shared);
 }
 
 bool Worker::begin(Launch& launch, std::size_t expected_stacks) {
@@ -112,11 +122,6 @@ bool Worker::begin(Launch& launch, std::size_t expected_stacks) {
     TlsIndex index{request.library->shared_module, 0};
     block_.static_shared_bytes = request.library->shared_bytes;
     block_.static_shared = block_.static_shared_bytes ? (char*)__tls_get_addr(&index) : nullptr;
-    while (same_shared_addresses()) {
-        char* elsewhere = map_dynamic_shared();  // the old place stays taken
-        if (!elsewhere) return false;
-        dynamic_end_ = elsewhere;
-    }
     launch_ = &launch;
     worker = this;
     current.block = &block_;
@@ -129,10 +134,11 @@ bool Worker::begin(Launch& launch, std::size_t expected_stacks) {
     lay_out_threads(dim3(request.block[0], request.block[1], request.block[2]));
     block_.is_cooperative = request.cooperative;
     block_.grid_dim = dim3(request.grid[0], request.grid[1], request.grid[2]);
-    std::size_t rounded =
-        (request.dynamic_shared_bytes + dynamic_shared_alignment - 1) & ~(dynamic_shared_alignment - 1);
+    std::size_t alignment = dynamic_shared_alignment(request.dynamic_shared_bytes);
+    std::size_t rounded = (request.dynamic_shared_bytes + alignment - 1) & ~(alignment - 1);
     block_.dynamic_shared = dynamic_end_ - rounded;
     block_.dynamic_shared_bytes = request.dynamic_shared_bytes;
+    lay_out_window();
     stacks_needed_ = 0;
     was_put_aside_ = false;
     asked_to_leave_ = asked_to_take_turns_ = 0;
@@ -207,14 +213,23 @@ void Worker::start_block(std::uint64_t number) {
     for (unsigned w = 0; w * warp_size < thread_count_; w++) {
         unsigned lanes = thread_count_ - w * warp_size;
         unsigned mask = lanes >= warp_size ? ~0u : bit(lanes) - 1;
-        warps_[w] = Warp{mask, mask, 0, 0, 0};
+        warps_[w] = Warp{mask, mask, 0, 0, 0, 0, 0};
         ready_warps_ |= bit(w);
     }
     for (unsigned i = 0; i < thread_count_; i++) {
         fibers_[i].started = false;
         fibers_[i].copies.clear();
         fibers_[i].committed_groups = 0;
+        fibers_[i].mbarrier = nullptr;
+        fibers_[i].stores.clear();
+        fibers_[i].products.clear();
+        fibers_[i].arrived.clear();
+        fibers_[i].reads.clear();
+        fibers_[i].committed_stores = fibers_[i].committed_products = 0;
+        fibers_[i].has_fenced_registers = false;
     }
+    mbarriers_.clear();
+    loads_.clear();
     if (held_.empty()) free_stacks_ = stacks_;
     in_operation_ = false;
     progress();
@@ -435,7 +450,11 @@ Fiber* Worker::next_runnable() {
         if (ready_warps_) {
             warp_turn_ = choose(ready_warps_, warp_turn_);
             lane_turn_ = launch_->request.order == (int)Order::forward ? 31 : 0;
-        } else if (live_threads_ == 0 || !release_barrier()) {
+        } else if (live_threads_ == 0) {
+            return nullptr;
+        } else if (waiting_at_barrier_ < live_threads_ && polls_in_vain_ < most_polls_in_vain && resume_pollers()) {
+            polls_in_vain_++;
+        } else if (!release_barrier()) {
             return nullptr;
         }
     }
@@ -524,6 +543,7 @@ void Worker::finish(Fiber& fiber) {
     warp.ready &= ~bit(fiber.lane);
     live_threads_--;
     progress();
+    finish_stores(fiber);
     // Lanes may be waiting for this one, which will not come any more.
     for (unsigned waiting = warp.in_collective; waiting; waiting &= waiting - 1) {
         const Fiber& other = fibers_[first_fiber + first(waiting)];
@@ -541,17 +561,30 @@ void Worker::stop_block() {
     __builtin_unreachable();
 }
 
-// Makes it the turn of a fiber after this one, so that all of them get one, of every warp.
-void Worker::next_in_turn(const Fiber& fiber) {
-    Order order = (Order)launch_->request.order;
-    unsigned ready = warps_[fiber.warp].ready, rest = 0;
-    if (order == Order::forward) rest = ready & ~(bit(fiber.lane) | (bit(fiber.lane) - 1));
-    if (order == Order::reverse) rest = ready & (bit(fiber.lane) - 1);
-    warp_turn_ = fiber.warp;
+// The other lanes of the warp get a turn, and then the other warps: the thread that this one waits for may be anywhere.
+void Worker::yield(const void* caller) {
+    take_turns_if_asked(caller);
+    Fiber& fiber = *fiber_;
+    if (is_alone(fiber)) resume_pollers();
+    unsigned ready = warps_[fiber.warp].ready, others = ready_warps_ & ~bit(fiber.warp), to_come = 0;
+    switch ((Order)launch_->request.order) {
+    case Order::forward: to_come = ready & ~(bit(fiber.lane) | (bit(fiber.lane) - 1)); break;
+    case Order::reverse: to_come = ready & (bit(fiber.lane) - 1); break;
+    case Order::shuffled: break;
+    }
     lane_turn_ = fiber.lane;
-    if (rest) return;
-    warp_turn_ = choose(ready_warps_, fiber.warp);
-    lane_turn_ = order == Order::forward ? 31 : 0;
+    if (others && !to_come) {
+        warp_turn_ = choose(others, fiber.warp);
+        lane_turn_ = launch_->request.order == (int)Order::forward ? 31 : 0;
+    }
+    wait(fiber);
+}
+
+// Whether no other thread can run.
+bool Worker::is_alone(const Fiber& fiber) const {
+    for (unsigned w = 0; w * warp_size < thread_count_; w++)
+        if (warps_[w].ready & ~(w == fiber.warp ? bit(fiber.lane) : 0)) return false;
+    return true;
 }
 
 // The next one that can run, in the order of the launch or that of threads; the last one of all is the fiber itself.
@@ -562,13 +595,6 @@ Fiber* Worker::one_after(const Fiber& fiber) {
     warp_turn_ = i / warp_size;
     lane_turn_ = i % warp_size;
     return &fibers_[i];
-}
-
-void Worker::yield(const void* caller) {
-    Fiber& fiber = *fiber_;
-    take_turns_if_asked(caller);
-    next_in_turn(fiber);
-    wait(fiber);
 }
 
 // --- threads that wait in a loop -------------------------------------------------------------------------
@@ -721,13 +747,15 @@ void Worker::pass_on(Fiber& fiber) {
             resolve_active_mask(warps_[w], w * warp_size);
             ready_warps_ |= bit(w);
         }
-    Fiber* next = one_after(fiber);
     if (turns_before_pause_) {
         turns_before_pause_--;
     } else if (may_give_place() && only_waits_in_loops(*this, Sightings::once)) {
+        one_after(fiber);
         pause_ = Pause::in_loops;
         return switch_context(fiber.context, scheduler_);
     }
+    if (is_alone(fiber)) resume_pollers();
+    Fiber* next = one_after(fiber);
     tick_after(next->sightings && next->sightings->showed_waiting() ? short_turn : turn);
     change(fiber, next);
 }
@@ -894,7 +922,7 @@ inline void Worker::come_to_barrier(Barrier barrier, int site, const void* calle
 // for.
 bool Worker::release_barrier() {
     if (waiting_at_barrier_ != live_threads_) {
-        add(describe_deadlock());
+        if (!describe_waits()) add(describe_deadlock());
         return false;
     }
     if (!same_barrier()) return false;
@@ -999,24 +1027,32 @@ void Worker::report_grid_deadlock() {
 }
 
 Report Worker::describe_deadlock() {
-    unsigned at_barrier = 0, in_collective = 0;
-    const Fiber* example = nullptr;
+    unsigned at_barrier = 0, in_collective = 0, in_warpgroup = 0, at_mbarrier = 0;
+    const Fiber *example = nullptr, *in_example = nullptr;
     for (unsigned i = 0; i < thread_count_; i++) {
         const Fiber& fiber = fibers_[i];
         const Warp& warp = warps_[fiber.warp];
         bool collective = warp.in_collective >> fiber.lane & 1;
         at_barrier += warp.at_barrier >> fiber.lane & 1;
+        at_mbarrier += warp.polling >> fiber.lane & 1;
+        if (warp.in_warpgroup >> fiber.lane & 1 && !in_warpgroup++) in_example = &fiber;
         // The lanes that hang in a collective are the better lead: the others wait for them.
         if (collective && !in_collective++) example = &fiber;
     }
-    for (unsigned i = 0; i < thread_count_ && !example; i++)
-        if (warps_[i / warp_size].at_barrier >> (i % warp_size) & 1) example = &fibers_[i];
+    if (!example) example = in_example;
+    for (unsigned i = 0; i < thread_count_ && !example; i++) {
+        const Warp& warp = warps_[i / warp_size];
+        if ((warp.at_barrier | warp.polling) >> (i % warp_size) & 1) example = &fibers_[i];
+    }
     fiber_ = const_cast<Fiber*>(example);
     Report report = describe(Kind::deadlock, example->caller);
+    char more[80] = "";
+    if (at_mbarrier || in_warpgroup)
+        std::snprintf(more, sizeof more, "%u for an mbarrier, %u in wgmma, ", at_mbarrier, in_warpgroup);
     std::snprintf(report.message, sizeof report.message,
                   "no thread of the block can go on: %u wait at a block barrier, %u in an operation of a warp or a tile, "
-                  "%u have returned",
-                  at_barrier, in_collective, thread_count_ - live_threads_);
+                  "%s%u have returned",
+                  at_barrier, in_collective, more, thread_count_ - live_threads_);
     return report;
 }
 

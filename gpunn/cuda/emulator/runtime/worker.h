@@ -8,6 +8,7 @@
 #include <cfenv>
 #include <cstdint>
 #include <cstring>
+#include <deque>
 #include <list>
 #include <memory>
 #include <vector>
@@ -55,6 +56,58 @@ private:
     bool showed_ = false;
 };
 
+// A 64-bit object in shared memory whose phases threads and asynchronous copies complete; see hopper.cpp.
+struct Mbarrier {
+    std::uint64_t* address;
+    unsigned expected, pending;  // arrivals of each phase, and those that this one lacks
+    int bytes;                   // that it lacks
+    std::uint64_t phase;         // how many are complete
+    unsigned initialiser;
+    bool fenced;      // since it was initialised
+    unsigned column;  // of the checker's clocks
+};
+
+// A tensor map as emulator.tensor_map (../tensor_maps.py) packs it. The innermost dimension is the first.
+struct TensorMap {
+    std::uint64_t magic;
+    char* memory;
+    std::uint64_t strides[4];  // in bytes, of all dimensions but the first
+    std::uint32_t sizes[5];
+    std::uint16_t box[5];
+    std::uint8_t element_strides[5];
+    std::uint8_t rank, element_bytes, fills_with_nan;
+    std::uint16_t swizzle;  // in bytes, 0: none
+};
+
+// A read of shared memory by what is asynchronous, as the checker knows it: who waits for it has it behind.
+struct AsyncRead {
+    unsigned column;
+    std::uint32_t stamp;
+    unsigned group;
+};
+
+// cp.async.bulk and cp.async.bulk.tensor.
+struct BulkCopy {
+    char *shared, *global;
+    unsigned bytes;
+    bool is_tensor;
+    TensorMap map;
+    int coordinates[5];
+    std::uint64_t* barrier;  // of a copy to shared memory
+    unsigned thread;
+    unsigned group;  // of a copy from shared memory
+    AsyncRead read;
+    const void* caller;
+};
+
+// The accumulators of one thread, which hold their values from the wait on.
+struct Accumulators {
+    std::vector<float*> registers;
+    std::vector<float> values;
+    unsigned group;
+    const void* caller;
+};
+
 struct Fiber : ThreadView {
     unsigned number;  // in its block, x fastest
     unsigned warp;
@@ -73,13 +126,23 @@ struct Fiber : ThreadView {
     std::vector<AsyncCopy> copies;  // under way, oldest first
     unsigned committed_groups;
     std::unique_ptr<Sightings> sightings;
+    const Mbarrier* mbarrier;  // it waits for
+    std::vector<BulkCopy> stores;  // from shared memory, under way, oldest first
+    unsigned committed_stores;
+    std::vector<Accumulators> products;  // under way, oldest first
+    std::vector<Accumulators> arrived;   // since the last wgmma.fence
+    std::vector<AsyncRead> reads;        // of products under way
+    unsigned committed_products;
+    bool has_fenced_registers;
 };
 
-// One bit per lane. A live lane is in exactly one of the last four.
+// One bit per lane. A live lane is in exactly one of the last six.
 struct Warp {
     unsigned live;
-    unsigned ready, at_barrier, in_collective, gathering;
+    unsigned ready, at_barrier, in_collective, gathering, polling, in_warpgroup;
 };
+
+const unsigned warps_of_warpgroup = 4;
 
 // Why a block gives its place on its worker to another one before its end.
 enum class Pause { none, at_grid, in_loops };
@@ -96,6 +159,9 @@ struct BlockRun {
     int yes_ = 0, no_ = 0;
     Vote vote_{};
     Pause pause_ = Pause::none;
+    unsigned polls_in_vain_ = 0;  // rounds in which every thread that could run asked, and nothing else happened
+    std::deque<Mbarrier> mbarriers_;
+    std::vector<BulkCopy> loads_;  // to shared memory, under way, oldest first
     std::uint64_t grid_turn_ = 0;  // of the barrier across the grid, where its wait is over
 };
 
@@ -151,7 +217,8 @@ public:
         std::memcpy(before_, address, written_bytes_);
     }
     // Something happened that a thread may have waited for.
-    void progress() { happened_++; }
+    void progress() { happened_++, polls_in_vain_ = 0; }
+    void look_at_time() { happened_++; }
 
     // How many stacks a block has needed in this launch.
     std::size_t stacks_needed() const { return stacks_needed_; }
@@ -170,6 +237,21 @@ public:
     void async_wait(unsigned newest);
     // Ends the block if the address is not a multiple of `bytes`: the hardware stops there too.
     void check_aligned(const void* address, unsigned bytes, const char* what, const void* caller);
+
+    // Hopper's instructions, hopper.cpp.
+    void mbarrier_init(std::uint64_t* address, unsigned count, const void* caller);
+    void mbarrier_inval(std::uint64_t* address, const void* caller);
+    std::uint64_t mbarrier_arrive(std::uint64_t* address, const MbarrierArrival& arrival, const void* caller);
+    bool mbarrier_wait(std::uint64_t* address, std::uint64_t state, bool is_parity, const void* caller);
+    void fence_proxy(bool of_inits_only);
+    void bulk_load(BulkCopy copy, const void* map, unsigned rank, const int* coordinates, const void* caller);
+    void bulk_store(BulkCopy copy, const void* map, unsigned rank, const int* coordinates, const void* caller);
+    void bulk_commit() { fiber_->committed_stores++; }
+    void bulk_wait(unsigned newest, bool of_reads);
+    void warpgroup_fence();
+    void warpgroup_commit() { fiber_->committed_products++; }
+    void warpgroup_wait(unsigned newest);
+    void warpgroup_product(WarpgroupProduct& product, const void* caller);
 
     // A report about the running thread, with its block and thread filled in.
     Report describe(Kind kind, const void* pc) const;
@@ -215,7 +297,7 @@ private:
     bool add_stack();
     void fill_shared_memory();
     static char* map_dynamic_shared();
-    bool same_shared_addresses() const;
+    void lay_out_window();
 
     Fiber* next_runnable();
     void make_current(Fiber& fiber);
@@ -223,7 +305,7 @@ private:
     void wait(Fiber& fiber);
     void change(Fiber& fiber, Fiber* next);
     void leave();
-    void next_in_turn(const Fiber& fiber);
+    bool is_alone(const Fiber& fiber) const;
     Fiber* one_after(const Fiber& fiber);
     void take_turns(const void* pc);
     void settle_write();
@@ -247,6 +329,20 @@ private:
     bool try_tile(const Fiber& asking);
     void resolve_active_mask(Warp& warp, unsigned first_fiber);
     Report describe_deadlock();
+
+    void poll(const void* caller);
+    bool resume_pollers();
+    bool describe_waits();
+    Mbarrier& mbarrier(std::uint64_t* address, const char* operation, const void* caller);
+    void change_bytes(Mbarrier& barrier, std::int64_t change, const void* caller);
+    void complete_if_due(Mbarrier& barrier);
+    void deliver(Mbarrier& barrier);
+    void prepare(BulkCopy& copy, const void* map, unsigned rank, const int* coordinates, const void* caller);
+    void finish_stores(Fiber& fiber);
+    void begin_sum(Fiber& fiber, const WarpgroupProduct& product, const void* caller);
+    void run_product(unsigned first_fiber);
+    [[noreturn]] void misuse(const void* caller, const char* format, ...) __attribute__((format(printf, 3, 4)));
+    void tell(Kind kind, const void* caller, const char* format, ...) __attribute__((format(printf, 4, 5)));
 
     Launch* launch_ = nullptr;
     BlockView block_{};

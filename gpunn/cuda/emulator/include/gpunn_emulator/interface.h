@@ -17,6 +17,7 @@ struct BlockView {
     dim3 block_dim, grid_dim;
     char *static_shared, *dynamic_shared;
     size_t static_shared_bytes, dynamic_shared_bytes;
+    unsigned static_window, dynamic_window;  // where they begin in the window of shared memory
     bool is_cooperative;
 };
 
@@ -28,6 +29,35 @@ struct Current {
 // Two pointers in the host thread's fixed block of thread-local storage: an index costs two loads, and the
 // kernel library's own thread-local storage is left to hold __shared__ variables and nothing else.
 extern __thread Current current __attribute__((tls_model("initial-exec")));
+
+// The window of shared memory: its addresses have 32 bits, of which inline PTX and the descriptors of matrices hold all or
+// a part. The static memory comes first, with `window_margin` bytes around it, as around the dynamic one. What lies outside
+// of both has the address 0, where nothing is.
+const size_t window_margin = 1023;
+inline bool is_static_shared(const void* address) {
+    const BlockView& block = *current.block;
+    return (size_t)((const char*)address - block.static_shared) < block.static_shared_bytes;
+}
+inline bool is_shared(const void* address) {
+    const BlockView& block = *current.block;
+    return is_static_shared(address) || (size_t)((const char*)address - block.dynamic_shared) < block.dynamic_shared_bytes;
+}
+inline unsigned shared_address(const void* address) {
+    const BlockView& block = *current.block;
+    const char *p = (const char*)address, *from = block.static_shared - window_margin;
+    if (block.static_shared_bytes && (size_t)(p - from) < block.static_shared_bytes + 2 * window_margin)
+        return block.static_window + (unsigned)(p - block.static_shared);
+    from = block.dynamic_shared - window_margin;
+    bool is_dynamic = (size_t)(p - from) < block.dynamic_shared_bytes + 2 * window_margin;
+    return is_dynamic ? block.dynamic_window + (unsigned)(p - block.dynamic_shared) : 0;
+}
+inline char* shared_pointer(unsigned address) {
+    const BlockView& block = *current.block;
+    if (!address) return nullptr;
+    return block.static_shared_bytes && address < block.dynamic_window - window_margin
+               ? block.static_shared + (int)(address - block.static_window)
+               : block.dynamic_shared + (int)(address - block.dynamic_window);
+}
 
 // Every lane of a warp brings the address of its own payload; the last one to arrive runs the operation on
 // all of them. `lanes` are those that take part: the mask without lanes that have returned or never existed.
@@ -90,6 +120,38 @@ Texel fetch(const char* function, unsigned long long texture, TextureShape shape
 Texel gather(unsigned long long texture, float x, float y, int channel, TexelType wanted);
 void* surface_address(const char* function, unsigned long long surface, TextureShape shape, int x, int y, int z,
                       size_t bytes, int boundary_mode, bool write);
+// Hopper's instructions; see hopper.h. Barriers, copies and tensor maps are given by their addresses.
+struct MbarrierArrival {
+    unsigned count;   // 0: none arrives
+    long long bytes;  // that copies are expected to bring, or have brought if it is negative
+    bool drops;       // what arrives is not expected in later phases
+};
+
+// D = A B + D of a warpgroup, as one thread gives it.
+struct WarpgroupProduct {
+    enum Type { f16, bf16, tf32 } type;
+    unsigned n;
+    float* const* d;  // n / 2
+    bool scale_d, negate_a, negate_b, transpose_a, transpose_b, a_in_registers;
+    unsigned a[4];
+    unsigned long long a_matrix, b_matrix;  // descriptors
+};
+
+void mbarrier_init(void* barrier, unsigned count);
+void mbarrier_inval(void* barrier);
+unsigned long long mbarrier_arrive(void* barrier, const MbarrierArrival& arrival);
+bool mbarrier_wait(void* barrier, unsigned long long state, bool is_parity);
+void fence_proxy(bool of_inits_only);
+void bulk_load(void* shared, const void* global, unsigned bytes, void* barrier);
+void bulk_store(void* global, const void* shared, unsigned bytes);
+void tensor_load(void* shared, const void* map, unsigned rank, const int* coordinates, void* barrier);
+void tensor_store(const void* map, unsigned rank, const int* coordinates, const void* shared);
+void bulk_commit();
+void bulk_wait(unsigned newest, bool of_reads);
+void warpgroup_fence();
+void warpgroup_commit();
+void warpgroup_wait(unsigned newest);
+void warpgroup_product(WarpgroupProduct& product);
 
 // Accesses that the compiler does not report by itself. `caller` is the address in the kernel that a report
 // names.

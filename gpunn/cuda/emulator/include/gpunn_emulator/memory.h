@@ -20,7 +20,8 @@ GPUNN_STORE(__stcs)
 GPUNN_STORE(__stwb)
 GPUNN_STORE(__stwt)
 
-inline size_t __cvta_generic_to_shared(const void* address) { return (unsigned)(size_t)address; }
+inline size_t __cvta_generic_to_shared(const void* address) { return gpunn_emulator::shared_address(address); }
+inline void* __cvta_shared_to_generic(size_t address) { return gpunn_emulator::shared_pointer((unsigned)address); }
 inline size_t __cvta_generic_to_global(const void* address) { return (size_t)address; }
 
 extern "C" void* memcpy(void*, const void*, size_t) noexcept;

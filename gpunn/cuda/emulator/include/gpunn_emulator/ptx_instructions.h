@@ -40,6 +40,9 @@ typedef Pair<u16> u16x2;
 template <class T, unsigned n> struct __attribute__((aligned(n * sizeof(T)))) Vector {
     T elements[n];
 };
+template <class T, unsigned n> struct List {
+    T elements[n];
+};
 template <class First, class Second> struct Two {
     First first;
     Second second;
@@ -698,31 +701,14 @@ inline b32 cvt_rna_tf32(f32 x) {
 
 // --- memory ----------------------------------------------------------------------------------------------
 
-// A pointer's lower half is its address in the window of shared memory: these are 32 bits on a GPU too. The way back
-// goes to the array that is nearest; the runtime lays them so that no two are.
-inline u64 shared_address(const void* pointer) { return (u32)(size_t)pointer; }
-inline u32 distance(s32 offset, size_t bytes) {
-    return offset < 0 ? 0u - (u32)offset : (size_t)offset >= bytes ? (u32)offset - (u32)bytes + 1 : 0;
-}
 inline char* shared_pointer(u64 address) {
-    const BlockView& block = *current.block;
     if (address >> 32) return (char*)(size_t)(u32)address;  // not of shared memory: nothing lies there
-    s32 in_static = (s32)((u32)address - (u32)(size_t)block.static_shared);
-    s32 in_dynamic = (s32)((u32)address - (u32)(size_t)block.dynamic_shared);
-    bool is_static = block.static_shared_bytes && distance(in_static, block.static_shared_bytes) <
-                                                      distance(in_dynamic, block.dynamic_shared_bytes);
-    return is_static ? block.static_shared + in_static : block.dynamic_shared + in_dynamic;
+    return gpunn_emulator::shared_pointer((u32)address);
 }
 inline u64 to_generic(u64 address) { return (u64)shared_pointer(address); }
 inline u64 to_shared(u64 address) { return shared_address((const void*)address); }
 inline char* generic_pointer(u64 address) { return (char*)address; }
-inline bool is_shared(u64 address) {
-    const BlockView& block = *current.block;
-    const char* p = (const char*)address;
-    return (p >= block.static_shared && p < block.static_shared + block.static_shared_bytes) ||
-           (p >= block.dynamic_shared && p < block.dynamic_shared + block.dynamic_shared_bytes);
-}
-
+inline bool is_shared(u64 address) { return gpunn_emulator::is_shared((const void*)address); }
 inline bool is_local(u64 address) { return gpunn_emulator::is_local((const void*)address); }
 inline bool is_global(u64 address) { return !is_shared(address) && !is_local(address); }
 
@@ -867,4 +853,5 @@ inline u32 number_in_block() {
 }  // namespace ptx
 }  // namespace gpunn_emulator
 
+#include "hopper_instructions.h"
 #include "tensor_cores.h"

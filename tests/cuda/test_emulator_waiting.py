@@ -217,6 +217,11 @@ def test_blocks_that_have_no_room_and_are_waited_for(hopeless, mode):
     said, _ = hopeless["too_many", mode]
     assert f"too_many: deadlock: k.cu:{LINE['too_many']}: block (" in said
     assert "; 1 blocks begin when others end, a GPU has room for 28" in said
+    kernel = RawModule(CODE, filename="k.cu", arch=860, **MODES[mode]).get_function("too_many")
+    kernel.max_dynamic_shared_size_bytes = 99 << 10
+    arrived = np.zeros(1, i32)
+    kernel(28, 40, (arrived,), shared_mem=99 << 10)
+    assert arrived[0] == 28
 
 
 def test_naps_for_what_nobody_brings_are_told_too(hopeless):

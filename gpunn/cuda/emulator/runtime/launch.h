@@ -153,7 +153,9 @@ public:
     // Blocks that have begun, and wait for others while their workers run those.
     void count_held(int more) { held_ += more; }
     int held() const { return held_; }
-    bool has_room() const { return (std::uint64_t)(held_ + workers_) <= request.blocks_at_once; }
+    bool has_room() const {
+        return request.cooperative || (std::uint64_t)(held_ + workers_) <= request.blocks_at_once;
+    }
     // How many blocks of a cooperative launch a worker may hold: they are to be spread over the workers.
     std::size_t share() const { return share_; }
     void set_share(std::uint64_t blocks) { share_ = (std::size_t)blocks; }

@@ -199,6 +199,7 @@ class RawKernel:
         self._entry = ctypes.cast(library.code[f"gpunn_call_{number}"], ctypes.c_void_p)
         self._place = _place_of(library, self._entry)
         self._card = card_of(source.arch)
+        self._rooms: dict[tuple[tuple[int, int, int], int], int] = {}
         # Of the only kernel that may use it; which of several do is not known.
         self._static_shared = self._place.shared_bytes if len(library.kernels) == 1 else 0
         self._parameters = _parameters(library.code[f"gpunn_describe_{number}"])
@@ -320,10 +321,11 @@ class RawKernel:
         )
 
     def _blocks_at_once(self, grid: tuple[int, int, int], block: tuple[int, int, int], shared_mem: int) -> int:
-        threads, blocks = block[0] * block[1] * block[2], grid[0] * grid[1] * grid[2]
-        shared = self._static_shared + shared_mem
-        room = self._card.blocks_at_once(threads, shared)
-        if self._source.cooperative and blocks > room:
+        room = self._rooms.get((block, shared_mem))
+        threads, shared = block[0] * block[1] * block[2], self._static_shared + shared_mem
+        if room is None:
+            room = self._rooms[block, shared_mem] = self._card.blocks_at_once(threads, shared)
+        if self._source.cooperative and (blocks := grid[0] * grid[1] * grid[2]) > room:
             each = self._card.blocks_of_multiprocessor(threads, shared)
             raise LaunchError(
                 f"{self.name}: the blocks of a cooperative launch must be there at once, of {threads} threads and"

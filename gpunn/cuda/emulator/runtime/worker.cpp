@@ -880,25 +880,8 @@ void find_callers(const Stack& stack, const void* frame, const Library& library,
 }  // namespace
 #endif
 
-Vote Worker::block_barrier(int predicate, int site, const void* caller, const void* frame) {
-    (predicate ? yes_ : no_)++;
-    come_to_barrier(Barrier::block, site, caller, frame);
-    return vote_;
-}
-
-void Worker::grid_barrier(Barrier barrier, int site, const void* caller, const void* frame) {
-    if (!block_.is_cooperative) {
-        Report report = describe(Kind::trap, caller);
-        std::snprintf(report.message, sizeof report.message,
-                      "a barrier across the grid in a launch that is not cooperative: make the kernel with "
-                      "enable_cooperative_groups=True");
-        fail(report);
-    }
-    waiting_at_grid_++;
-    come_to_barrier(barrier, site, caller, frame);
-}
-
-inline void Worker::come_to_barrier(Barrier barrier, int site, const void* caller, const void* frame) {
+__attribute__((always_inline)) inline void Worker::come_to_barrier(Barrier barrier, int site, const void* caller,
+                                                                   const void* frame) {
     Fiber& fiber = *fiber_;
     Warp& warp = warps_[fiber.warp];
     fiber.barrier = barrier;
@@ -916,6 +899,24 @@ inline void Worker::come_to_barrier(Barrier barrier, int site, const void* calle
     warp.at_barrier |= bit(fiber.lane);
     waiting_at_barrier_++;
     wait(fiber);
+}
+
+Vote Worker::block_barrier(int predicate, int site, const void* caller, const void* frame) {
+    (predicate ? yes_ : no_)++;
+    come_to_barrier(Barrier::block, site, caller, frame);
+    return vote_;
+}
+
+void Worker::grid_barrier(Barrier barrier, int site, const void* caller, const void* frame) {
+    if (!block_.is_cooperative) {
+        Report report = describe(Kind::trap, caller);
+        std::snprintf(report.message, sizeof report.message,
+                      "a barrier across the grid in a launch that is not cooperative: make the kernel with "
+                      "enable_cooperative_groups=True");
+        fail(report);
+    }
+    waiting_at_grid_++;
+    come_to_barrier(barrier, site, caller, frame);
 }
 
 // Lets the threads at the barrier continue if all that have not returned are there, which is what CUDA waits

@@ -149,19 +149,19 @@ enum class Pause { none, at_grid, in_loops };
 
 // What each block has of its own.
 struct BlockRun {
-    std::uint64_t block_number_ = 0;
     std::unique_ptr<Fiber[]> fibers_;
-    unsigned fiber_room_ = 0;
-    Warp warps_[max_threads / warp_size];
     unsigned live_threads_ = 0, waiting_at_barrier_ = 0, waiting_at_grid_ = 0;
     unsigned ready_warps_ = 0, warp_turn_ = 0, lane_turn_ = 0;
     std::uint64_t random_ = 1;
     int yes_ = 0, no_ = 0;
     Vote vote_{};
-    Pause pause_ = Pause::none;
     unsigned polls_in_vain_ = 0;  // rounds in which every thread that could run asked, and nothing else happened
+    Warp warps_[max_threads / warp_size];
     std::deque<Mbarrier> mbarriers_;
     std::vector<BulkCopy> loads_;  // to shared memory, under way, oldest first
+    std::uint64_t block_number_ = 0;
+    unsigned fiber_room_ = 0;
+    Pause pause_ = Pause::none;
     std::uint64_t grid_turn_ = 0;  // of the barrier across the grid, where its wait is over
 };
 

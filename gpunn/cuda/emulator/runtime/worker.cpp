@@ -131,6 +131,7 @@ bool Worker::begin(Launch& launch, std::size_t expected_stacks) {
         if (!fibers_) return false;
         fiber_room_ = max_threads;
     }
+    sightings_.reset();
     lay_out_threads(dim3(request.block[0], request.block[1], request.block[2]));
     block_.is_cooperative = request.cooperative;
     block_.grid_dim = dim3(request.grid[0], request.grid[1], request.grid[2]);
@@ -756,7 +757,8 @@ void Worker::pass_on(Fiber& fiber) {
     }
     if (is_alone(fiber)) resume_pollers();
     Fiber* next = one_after(fiber);
-    tick_after(next->sightings && next->sightings->showed_waiting() ? short_turn : turn);
+    const Sightings* sightings = sightings_[next->number].get();
+    tick_after(sightings && sightings->showed_waiting() ? short_turn : turn);
     change(fiber, next);
 }
 
@@ -769,8 +771,11 @@ bool Worker::watch(std::uint64_t state, const void* pc) {
         watched_ = &fiber;
         watched_since_ = now;
     }
-    if (!fiber.sightings) fiber.sightings.reset(new (std::nothrow) Sightings());
-    bool waits = fiber.sightings && fiber.sightings->see(state, happened_);
+    if (!sightings_) sightings_.reset(new (std::nothrow) std::unique_ptr<Sightings>[thread_count_]);
+    if (!sightings_) return false;
+    std::unique_ptr<Sightings>& sightings = sightings_[fiber.number];
+    if (!sightings) sightings.reset(new (std::nothrow) Sightings());
+    bool waits = sightings && sightings->see(state, happened_);
     takes_turns_ |= waits || now - watched_since_ > longest_turn;
     if (now - looked_ > look_every) {
         looked_ = now;
@@ -784,8 +789,8 @@ bool Worker::only_waits_in_loops(const BlockRun& run, int times) const {
     for (unsigned w = 0; w * warp_size < thread_count_; w++) {
         if (run.warps_[w].gathering) return false;
         for (unsigned rest = run.warps_[w].ready; rest; rest &= rest - 1) {
-            const Fiber& fiber = run.fibers_[w * warp_size + first(rest)];
-            if (!fiber.sightings || !fiber.sightings->show_waiting(happened_, times)) return false;
+            const Sightings* sightings = run.sightings_ ? run.sightings_[w * warp_size + first(rest)].get() : nullptr;
+            if (!sightings || !sightings->show_waiting(happened_, times)) return false;
         }
     }
     return true;

@@ -112,20 +112,19 @@ struct Fiber : ThreadView {
     unsigned number;  // in its block, x fastest
     unsigned warp;
     bool started;
+    Barrier barrier;
     Stack stack;
     Context context;
     // What it waits for, if it does.
     const void* caller;
     std::size_t call_path;
     int site;
-    Barrier barrier;
     unsigned mask;  // of lanes of its warp; 0: for the tile
     unsigned tile;  // of so many threads, more than a warp
     void* payload;
     WarpOperation operation;
     std::vector<AsyncCopy> copies;  // under way, oldest first
     unsigned committed_groups;
-    std::unique_ptr<Sightings> sightings;
     const Mbarrier* mbarrier;  // it waits for
     std::vector<BulkCopy> stores;  // from shared memory, under way, oldest first
     unsigned committed_stores;
@@ -161,6 +160,7 @@ struct BlockRun {
     std::vector<BulkCopy> loads_;  // to shared memory, under way, oldest first
     std::uint64_t block_number_ = 0;
     unsigned fiber_room_ = 0;
+    std::unique_ptr<std::unique_ptr<Sightings>[]> sightings_;  // of threads, once a tick has found one
     Pause pause_ = Pause::none;
     std::uint64_t grid_turn_ = 0;  // of the barrier across the grid, where its wait is over
 };

@@ -82,7 +82,7 @@ struct Vote {
 // calls that led there agree.
 GPUNN_ONE_CALL Vote block_barrier(int predicate, int site);
 // The same of all blocks of a cooperative launch, or a half of it: all threads of the block come to each half.
-enum class Barrier { block, grid, grid_arrival, grid_wait };
+enum class Barrier : unsigned char { block, grid, grid_arrival, grid_wait };
 GPUNN_ONE_CALL void grid_barrier(Barrier barrier, int site);
 void check_barrier(unsigned threads);  // ends the block if that is not all of it
 void warp_barrier(unsigned mask);

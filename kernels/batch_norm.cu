@@ -86,7 +86,7 @@ __device__ __forceinline__ void merge(Moments& a, const Moments& b) {
   a.n = n;
 }
 
-struct Sums {
+struct __align__(2 * sizeof(T)) Sums {  // moved at once
   T g, gx;
 };
 
@@ -97,14 +97,17 @@ __device__ __forceinline__ void merge(Sums& a, const Sums& b) {
 
 // The values of all workers on each channel, merged into that of worker 0.
 template <class V>
-__device__ __forceinline__ V merge_block(const V& own) {
+__device__ __forceinline__ V merge_block(V own) {
   __shared__ V values[THREADS];
   values[threadIdx.x] = own;
   for (int half = WORKERS / 2; half > 0; half /= 2) {
     __syncthreads();
-    if (own_worker() < half) merge(values[threadIdx.x], values[threadIdx.x + half * CHANNELS]);
+    if (own_worker() >= half) continue;
+    const V other = values[threadIdx.x + half * CHANNELS];
+    merge(own, other);
+    values[threadIdx.x] = own;
   }
-  return values[threadIdx.x];
+  return own;
 }
 
 // ---- statistics -----------------------------------------------------------------------------------------------------

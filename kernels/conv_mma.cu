@@ -131,26 +131,29 @@ struct Sum {
 // ---- channels last -------------------------------------------------------------------------------------------------
 
 // packed[n][p][g][c] = x[n][g*C + c][p] rounded, for c < C = channels of one of `groups` groups; 0 up to `padded`,
-// whole parts. A block moves PACK_TILE x PACK_TILE elements of one image and group through shared memory:
+// whole parts. A block moves PACK_TILE pixels of up to PACK_TILE elements of one image and group through shared memory:
 // it reads along pixels and writes along channels. grid = (images * pixel tiles, channel tiles, groups).
 extern "C" __global__ void __launch_bounds__(THREADS)
 conv_mma_pack(const T* __restrict__ x, Bits* __restrict__ packed, int pixels, int channels, int padded) {
-  __shared__ Bits tile[PACK_TILE][PACK_TILE + 1];  // one more: a column falls into different banks
+  // Three words more: a column falls into different banks, and so do 4 elements of 16 bits of 8 pixels.
+  __shared__ Bits tile[PACK_TILE][PACK_TILE + 12 / sizeof(Bits)];
   const int groups = gridDim.z, group = blockIdx.z, tiles = (pixels + PACK_TILE - 1) / PACK_TILE;
   const int image = blockIdx.x / tiles, p0 = blockIdx.x % tiles * PACK_TILE, c0 = blockIdx.y * PACK_TILE;
+  const int width = min(PACK_TILE, padded - c0);  // elements of a pixel
   const T* from = x + ((INDEX)image * groups + group) * channels * pixels;
   Bits* to = packed + (INDEX)image * pixels * groups * padded;
 
-  for (int i = threadIdx.x; i < PACK_TILE * PACK_TILE; i += THREADS) {
+  for (int i = threadIdx.x; i < PACK_TILE * width; i += THREADS) {
     const int c = c0 + i / PACK_TILE, p = p0 + i % PACK_TILE;
     const bool inside = c < channels && p < pixels;
     tile[i / PACK_TILE][i % PACK_TILE] = inside ? PRECISION::rounded(widened(from[(INDEX)c * pixels + p])) : 0;
   }
   __syncthreads();
-  for (int i = threadIdx.x; i < PACK_TILE * PACK_TILE; i += THREADS) {
-    const int p = p0 + i / PACK_TILE, c = c0 + i % PACK_TILE;
-    if (p < pixels && c < padded)
-      to[((INDEX)p * groups + group) * padded + c] = tile[i % PACK_TILE][i / PACK_TILE];
+  // A pixel has 2^bits lanes: few elements do not leave most of a warp idle.
+  const int bits = 32 - __clz(width - 1);
+  for (int i = threadIdx.x; i < PACK_TILE << bits; i += THREADS) {
+    const int p = i >> bits, c = i & ((1 << bits) - 1);
+    if (p0 + p < pixels && c < width) to[((INDEX)(p0 + p) * groups + group) * padded + c0 + c] = tile[c][p];
   }
 }
 
@@ -163,6 +166,10 @@ static_assert(STEP == 4, "place() turns rows of 4 chunks");
 // A row of 4 chunks is 64 bytes, so that two rows share the 128 bytes of all banks. Turned like this, the same chunk of
 // 8 neighbouring rows, which ldmatrix reads at a time, covers all banks once.
 __device__ __forceinline__ int place(int row, int chunk) { return row * STEP + (chunk ^ (row / 2 & 3)); }
+
+// The part of its chunks that a thread copies first. The chunks of eight lanes fill all banks: the next eight lanes begin
+// with another part of theirs.
+__device__ __forceinline__ int first_part() { return threadIdx.x / 8 % TAPS; }
 
 // Along one axis output number i meets tap r in position i * scale + offset + r * step of 0 .. size - 1, or in padding.
 // Forward: scale = stride, offset = -padding, step = dilation. Backward of x: see tensor_cores.py.
@@ -221,9 +228,12 @@ conv_mma_product(const Chunk* __restrict__ a, const Part* __restrict__ b, const 
         cp_async<CHUNK_BYTES>(&a_ring[stage][place(m, chunk)], inside ? filters + (INDEX)m * terms + term : a,
                               inside * CHUNK_BYTES);
     }
-    int part_h = tap_h, part_w = tap_w;
 #pragma unroll
-    for (int part = 0; part < TAPS; part++) {
+    for (int turn = 0; turn < TAPS; turn++) {
+      const int part = turn ^ first_part();
+      int part_h = tap_h, part_w = tap_w + part;
+      if (TAPS > 1 && any)
+        for (; part_w >= taps_w; part_w -= taps_w) part_h++;
 #pragma unroll
       for (int i = 0; i < TILE_N / LOADED_ROWS; i++) {
         const int at_h = base_h[i] + part_h * h_step, at_w = base_w[i] + part_w * w_step;
@@ -233,7 +243,6 @@ conv_mma_product(const Chunk* __restrict__ a, const Part* __restrict__ b, const 
         cp_async<CHUNK_BYTES / TAPS>((Part*)&b_ring[stage][place(row + i * LOADED_ROWS, chunk)] + part, from,
                                      inside * CHUNK_BYTES / TAPS);
       }
-      if (TAPS > 1 && ++part_w == taps_w) part_w = 0, part_h++;
     }
     cp_async_commit();
     term += STEP;
@@ -342,11 +351,11 @@ conv_mma_backward_w(const Chunk* __restrict__ gy, const Part* __restrict__ x, fl
   const int c = TAPS == 1 ? column % chunks : 0, tap = TAPS == 1 ? column / chunks : column * TAPS;
   int base_h[TAPS], base_w[TAPS];
 #pragma unroll
-  for (int part = 0; part < TAPS; part++) {
-    const int own = tap + part;
+  for (int turn = 0; turn < TAPS; turn++) {
+    const int own = tap + (turn ^ first_part());
     // Past the last tap: a position that no pixel leads back into the image.
-    base_h[part] = own < taps_h * taps_w ? h_offset + own / taps_w * h_step : -(1 << 30);
-    base_w[part] = w_offset + own % taps_w * w_step;
+    base_h[turn] = own < taps_h * taps_w ? h_offset + own / taps_w * h_step : -(1 << 30);
+    base_w[turn] = w_offset + own % taps_w * w_step;
   }
 
   INDEX next = first;
@@ -362,8 +371,9 @@ conv_mma_backward_w(const Chunk* __restrict__ gy, const Part* __restrict__ x, fl
       const INDEX n = (next + i) / image;
       const int p = (int)(next + i - n * image);
 #pragma unroll
-      for (int part = 0; part < TAPS; part++) {
-        const int at_h = base_h[part] + p / width * h_scale, at_w = base_w[part] + p % width * w_scale;
+      for (int turn = 0; turn < TAPS; turn++) {
+        const int part = turn ^ first_part();
+        const int at_h = base_h[turn] + p / width * h_scale, at_w = base_w[turn] + p % width * w_scale;
         const bool inside = next + i < last && inside_of(h_size, at_h) && inside_of(w_size, at_w);
         const Part* from = x;
         if (inside) from += (((n * h_size + at_h) * w_size + at_w) * groups + group) * chunks + c;

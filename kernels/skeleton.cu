@@ -1,7 +1,7 @@
 // Thinning of binary images to skeletons (Zhang and Suen 1984), on one bit a pixel.
 //
 //   skeleton_pack     bit b of word (row, k) = x[row, 32 k + b] != 0
-//   skeleton_thin     one of the two sub-iterations: a set pixel goes if removal[its 8 neighbours] has bit `phase`
+//   skeleton_thin     one of the two sub-iterations: a set pixel goes if bit number (its 8 neighbours) of `removal` is set
 //   skeleton_unpack   y[row, 32 k + b] = bit b of word (row, k)
 //
 // Rows of all images of a batch lie behind each other, each of K = ceil(W / 32) words; pixels outside an image are 0.
@@ -45,7 +45,7 @@ __device__ __forceinline__ unsigned long long span(const unsigned int* row, int 
 
 extern "C" __global__ void __launch_bounds__(THREADS)
 skeleton_thin(const unsigned int* __restrict__ from, unsigned int* __restrict__ to,
-              const unsigned char* __restrict__ removal, int* changed, INDEX words, int H, int K, int phase) {
+              const unsigned int* __restrict__ removal, int* changed, INDEX words, int H, int K) {
   const INDEX i = global_thread();
   if (i >= words) return;
   const INDEX row = i / K;
@@ -60,7 +60,7 @@ skeleton_thin(const unsigned int* __restrict__ from, unsigned int* __restrict__ 
   for (unsigned int open = word & ~surrounded; open; open &= open - 1) {
     const int b = __ffs(open) - 1;
     const int neighbours = (above >> b & 7) | (beside >> b & 1) << 3 | (beside >> (b + 2) & 1) << 4 | (below >> b & 7) << 5;
-    removed |= (unsigned int)(removal[neighbours] >> phase & 1) << b;
+    removed |= (removal[neighbours / 32] >> neighbours % 32 & 1) << b;
   }
   to[i] = word & ~removed;
   if (removed) atomicOr(changed, 1);

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import csv
-import itertools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,6 +39,12 @@ class Figures(NamedTuple):
 def specialisations() -> list[tuple[str, dict[str, str]]]:
     """Every kernel file with each set of macros that it lists."""
     return [(name, macros) for name in source.sources() for macros in source.example_macros(source.flatten(name))]
+
+
+def architectures(file: str) -> list[str]:
+    """Those that a kernel file is compiled for."""
+    only = source.only_architecture(source.flatten(file))
+    return [only] if only else ARCHITECTURES
 
 
 def name_of(macros: Mapping[str, str]) -> str:
@@ -73,12 +78,13 @@ def read() -> tuple[str, dict[tuple[Entry, str], Figures]]:
         (Entry(*row[:width]), arch): Figures(*map(int, cell.split("/")))
         for row in rows
         for arch, cell in zip(heads[width:], row[width:], strict=True)
+        if cell
     }
     return version, cells
 
 
 def write() -> None:
-    jobs = list(itertools.product(specialisations(), ARCHITECTURES))
+    jobs = [(job, arch) for job in specialisations() for arch in architectures(job[0])]
     with concurrent.futures.ProcessPoolExecutor(os.cpu_count()) as pool:
         measured = pool.map(figures, *zip(*((*job, arch) for job, arch in jobs), strict=True))
         rows: dict[Entry, dict[str, Figures]] = {}
@@ -88,9 +94,10 @@ def write() -> None:
     with TABLE.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["NVRTC", compiler.nvrtc_version()])
-        table.writerow([*Entry._fields, *ARCHITECTURES])
+        heads = [*ARCHITECTURES, *sorted({arch for cells in rows.values() for arch in cells} - {*ARCHITECTURES})]
+        table.writerow([*Entry._fields, *heads])
         for entry, cells in sorted(rows.items()):
-            table.writerow([*entry, *(cells[arch] for arch in ARCHITECTURES)])
+            table.writerow([*entry, *(cells.get(arch, "") for arch in heads)])
 
 
 if __name__ == "__main__":

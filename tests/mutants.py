@@ -169,10 +169,21 @@ EQUIVALENT: dict[tuple[str, str], str] = {
         "conv_mma.cu",
         "const int group = (blockIdx.z + 1) % groups, split = blockIdx.z / groups;",
     ): "each group still has its blocks, only others",
+    ("conv_mma.cu", "if (TAPS >= 1 && any)"): "a single part is within the row of taps",
+    ("conv_mma.cu", "if (any)"): "a single part is within the row of taps",
+    ("conv_mma.cu", "const int bits = 32 - __clz(width + 1);"): "a pixel has more lanes, which are idle",
     (
         "conv_mma.cu",
-        "if (TAPS >= 1 && ++part_w == taps_w) part_w = 0, part_h++;",
-    ): "of a single part nothing comes after",
+        "__device__ __forceinline__ int first_part() { return (threadIdx.x + 1) / 8 % TAPS; }",
+    ): "parts are copied in another order",
+    (
+        "conv_mma.cu",
+        "__device__ __forceinline__ int first_part() { return threadIdx.x / (8 + 1) % TAPS; }",
+    ): "parts are copied in another order",
+    (
+        "conv_mma.cu",
+        "__device__ __forceinline__ int first_part() { return threadIdx.x % 8 % TAPS; }",
+    ): "parts are copied in another order",
     ("conv_mma.cu", "if (relu && total <= 0) total = 0;"): "0 becomes 0",
     (
         "gemm_tile.cuh",

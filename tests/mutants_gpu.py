@@ -238,7 +238,7 @@ MUTANTS = [
         ("every address must be one of 16 bytes", "x.data.ptr % x.itemsize", "x.data.ptr % 16"),
         ("arrays of another device are taken", "check(not elsewhere, ", "check(True, "),
         ("the current device is taken for the first", '- {f"gpu:{current.id}"}', '- {"gpu:0"}'),
-        ("a module is of the first device", "current.id)\n    for", "0)\n    for"),
+        ("a module is of the first device", "current.id, shared_bytes)", "0, shared_bytes)"),
         ("16-bit elements are passed as they are", "a.view(np.uint16) if is_array(a)", "a if is_array(a)"),
         ("grid and block are swapped", "function(grid, block, tuple(args))", "function(block, grid, tuple(args))"),
         (

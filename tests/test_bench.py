@@ -3,6 +3,8 @@
 import importlib
 import importlib.util
 import itertools
+import json
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,8 +13,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+import gpunn.functional as F
 from gpunn import backend
 from gpunn.cuda import source
+from gpunn.cuda.emulator import sass
+from gpunn.cuda.emulator.cards import CARDS
 
 FOLDER = Path(__file__).parents[1] / "bench"
 
@@ -521,3 +526,59 @@ def test_the_pages_of_scaling(scaling, monkeypatch, tmp_path, undrawn):
         assert (tmp_path / "here.png").exists()
     sizes = sum(len(axis.sizes) for axis in scaling.AXES.values()) + len(scaling.STEPS)
     assert len(asked) == 3 * sizes
+
+
+# ---- what is counted ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def counted(monkeypatch) -> ModuleType:
+    return imported("counted", monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def counts():
+    return json.loads((FOLDER / "results" / "counted.json").read_text())
+
+
+def test_every_kernel_is_counted(counts):
+    kernel = re.compile(r'extern "C" __global__ void(?:\s+__launch_bounds__\([^)]*\))?\s+(\w+)\(')
+    kernels = {(file, name) for file in source.sources() for name in kernel.findall(source.flatten(file))}
+    assert kernels == {(row["file"], row["kernel"]) for row in counts}
+
+
+def test_what_is_far_from_its_least_has_a_remark(counted, counts):
+    far = {row["kernel"] for row in counts if max(row["ratios"].values()) > counted.NEAR}
+    assert set(counted.REMARKS) == far
+
+
+def test_the_least_bytes(counted):
+    p, g, v, now = np.zeros(100, np.float32), *np.zeros((2, 100), np.float32), np.zeros(3, np.float32)
+    sizes = [np.int32(100)] * 3
+    # g is read, p and v are read and written; without momentum p stands for v.
+    assert counted.least_bytes("optimizer.cu", "sgd", [p, g, v, *sizes, now, np.int32(0)]) == 5 * 400 + 12
+    assert counted.least_bytes("optimizer.cu", "sgd", [p, g, p, *sizes, now, np.int32(0)]) == 3 * 400 + 12
+    # Without a bias the result stands for it, and is only written.
+    filters, packed, out = (np.zeros(n, np.uint32) for n in (10, 20, 30))
+    assert counted.least_bytes("conv_mma.cu", "conv_mma_product", [filters, packed, out, out, np.int32(0)]) == 240
+
+
+@pytest.mark.skipif(not sass.disassembler(), reason="nvdisasm is not installed")
+def test_a_case_is_counted_and_written(counted, monkeypatch, tmp_path):
+    case = counted.Case("a toy", [(1, 1, 8, 8)], lambda x: F.max_pool2d(x, 2))
+    monkeypatch.setattr(counted, "CASES", [case])
+    monkeypatch.setattr(counted, "ProcessPoolExecutor", lambda _: ThreadPoolExecutor(1))
+    monkeypatch.setattr(counted, "REMARKS", {"max_pool2d_forward": "it is a toy"})
+    counted.main(str(tmp_path / "counted"))
+    forward, backward = json.loads((tmp_path / "counted.json").read_text())
+    # x of 256 bytes, y of 64, and places of 16 in a sector of 32; the gradient reads what was written.
+    assert (forward["least_bytes"], forward["dram_bytes"]) == (256 + 64 + 16, 256 + 64 + 32)
+    assert (backward["least_bytes"], backward["dram_bytes"]) == (336, 352)
+    # A thread has four windows: two rows of two packs; lanes stand 32 bytes apart. It writes a pack, and four places.
+    assert (forward["requests"], forward["sectors"], forward["least_sectors"]) == (6, 4 * 4 + 2 + 1, 4 * 4 // 2 + 2 + 1)
+    assert set(forward["cards"]) == set(CARDS)
+    assert forward["cards"]["A100"]["registers"] > 8
+    text = (tmp_path / "counted.md").read_text()
+    assert "| max_pool2d_forward | a toy: 1×1×8×8 | 1 × 128 | 1.05 | " in text
+    assert " | it is a toy |\n" in text
+    assert "Time: predicted, not measured" in text

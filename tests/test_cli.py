@@ -59,7 +59,7 @@ def test_info(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert facts["gpunn"][0].startswith(gpunn.__version__)
     assert facts["Python"][0].startswith(".".join(map(str, sys.version_info[:3])))
     assert facts["NumPy"] == [__import__("numpy").__version__]
-    assert {"CuPy", "cuda-core", "NVRTC", "C++ compiler"} <= facts.keys()
+    assert {"CuPy", "cuda-core", "NVRTC", "nvdisasm", "C++ compiler"} <= facts.keys()
     assert facts["kernel cache"] == [f"{tmp_path / 'kernels'}  5 files, 3.5 MiB"]
     assert facts["compiled"] == ["sm_80 2, sm_90a 1"]
     assert facts["autotuned"] == ["choices 1"]

@@ -20,6 +20,7 @@ from gpunn.cli.progress import compiling
 from gpunn.cpu import onednn
 from gpunn.cuda import cache, tuning
 from gpunn.cuda.compiler import nvrtc_version
+from gpunn.cuda.emulator import sass
 from gpunn.cuda.emulator.build import host_compiler
 from gpunn.errors import GpunnError
 
@@ -71,6 +72,7 @@ def _facts() -> Iterator[tuple[str, str]]:
     yield "CuPy", _version("cupy-cuda13x", "cupy-cuda12x", "cupy")
     yield "cuda-core", _version("cuda-core")
     yield "NVRTC", _or_reason(nvrtc_version)
+    yield "nvdisasm", sass.disassembler() or sass.NO_DISASSEMBLER
     yield "C++ compiler", _or_reason(lambda: f"{host_compiler().command}  {host_compiler().version.splitlines()[0]}")
     yield "device", "cpu" + (f"  {os.cpu_count()} cores" if os.cpu_count() else "")
     for index in range(backend.gpu_count()):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from gpunn.backend import Array, device_of, get_array_module, is_array
 from gpunn.context import Setting, context
 from gpunn.cuda import capture, source
 from gpunn.cuda.source import MacroValue
-from gpunn.errors import DeviceError, LaunchError, check
+from gpunn.errors import ArgumentError, DeviceError, LaunchError, check, fail
 from gpunn.observer import observers
 
 if TYPE_CHECKING:
@@ -28,19 +29,26 @@ HALF_TYPES = {"float16": "float16_bits", "bfloat16": "bfloat16_bits"}
 
 @dataclass(frozen=True)
 class Emulation:
-    check: bool
+    check: bool | Literal["nan", "infinity"]
     order: str | int
+    arch: str
 
 
 _emulation: Setting[Emulation | None] = Setting("emulation", None)
 
 
 @context
-def emulate(check: bool = False, order: str | int = "forward") -> Iterator[None]:
+def emulate(
+    check: bool | Literal["nan", "infinity"] = False, order: str | int = "forward", arch: str = "sm_90a"
+) -> Iterator[None]:
     """Within this context NumPy arrays go through the CUDA kernels, run by the emulator on the CPU.
 
-    ``check=True`` watches every memory access (see :mod:`gpunn.cuda.emulator`); ``order`` is ``"forward"``,
-    ``"reverse"``, or a seed that shuffles the order of threads and blocks.
+    ``check=True`` watches every memory access (see :mod:`gpunn.cuda.emulator`), ``"nan"`` and ``"infinity"`` also what
+    operations on floats make; ``order`` is ``"forward"``, ``"reverse"``, or a seed that shuffles the order of threads
+    and blocks. ``arch`` is the architecture that kernels are compiled for; those that use tensor maps and ``wgmma`` run
+    on ``"sm_90a"`` alone.
+
+    Raises ArgumentError for an architecture that is written otherwise.
 
     >>> import gpunn, gpunn.functional as F
     >>> x = np.float32([[[[1, 2], [3, 4]]]])
@@ -48,7 +56,9 @@ def emulate(check: bool = False, order: str | int = "forward") -> Iterator[None]
     ...     F.max_pool2d(x, 2)
     array([[[[4.]]]], dtype=float32)
     """
-    with _emulation.using(Emulation(check, order)):
+    if not re.fullmatch(r"sm_\d+[af]?", arch):
+        fail(ArgumentError, "emulate", "arch must be written like sm_90", arch=arch)
+    with _emulation.using(Emulation(check, order, arch)):
         yield
 
 
@@ -102,6 +112,20 @@ def takes(x: Array, half: bool = False) -> bool:
     return x.dtype.name in C_TYPES or (half and x.dtype.name in HALF_TYPES)
 
 
+def has_warpgroups(x: Array) -> bool:
+    """True if kernels on ``x`` have tensor maps and ``wgmma``: on GPUs of compute capability 9.0.
+
+    >>> with emulate():
+    ...     has_warpgroups(np.ones(1))
+    True
+    """
+    xp = get_array_module(x)
+    if xp is not np:
+        return bool(xp.cuda.Device().compute_capability == "90")
+    emulation = _emulation.get()
+    return emulation.arch == "sm_90a" if emulation else _recorded.get() is not None
+
+
 def c_type(x: Array) -> str:
     """The CUDA C++ type of the elements of ``x``."""
     return (C_TYPES | HALF_TYPES)[x.dtype.name]
@@ -127,15 +151,17 @@ def launch(
     grid: tuple[int, ...],
     block: tuple[int, ...],
     args: Sequence[Any],
+    shared_bytes: int = 0,
 ) -> None:
     """Run ``kernel`` of ``kernels/<file>``, specialised by ``macros``, over ``grid`` blocks of ``block`` threads.
 
-    ``args`` are contiguous arrays of one module and NumPy scalars of the kernel's parameter types.
+    ``args`` are contiguous arrays of one module, tensor maps of them (:mod:`gpunn.cuda.tensor_maps`) and NumPy scalars
+    of the kernel's parameter types; ``shared_bytes`` the dynamic shared memory.
     """
     if capture.repeating():  # the host's part alone; the graph holds the launch
         return
     options = source.options(macros)
-    arrays = [a for a in args if not isinstance(a, np.generic)]
+    arrays = [a for a in args if is_array(a)]
     xp = get_array_module(*arrays)
     if any(a.dtype.itemsize == 2 for a in arrays):  # CuPy and the emulator know no type of bfloat16: they see bits
         args = [a.view(np.uint16) if is_array(a) and a.dtype.name in HALF_TYPES else a for a in args]
@@ -149,13 +175,14 @@ def launch(
     if xp is np:
         emulation = _emulation.get()
         assert emulation is not None, "a launch with NumPy arrays outside emulate()"
-        function = _emulated(file, kernel, options, emulation)
+        function = _emulated(file, kernel, options, emulation, shared_bytes)
     else:
         current = xp.cuda.Device()
         elsewhere = sorted({device_of(a) for a in arrays} - {f"gpu:{current.id}"})
         rule = "arrays must be on the current device; compute inside `with gpunn.backend.use_device(...)`"
         check(not elsewhere, DeviceError, kernel, rule, arrays=elsewhere, current=f"gpu:{current.id}")
-        function = _compiled(file, kernel, options, f"sm_{current.compute_capability}", current.id)
+        arch = source.only_architecture(_code(file)) or f"sm_{current.compute_capability}"
+        function = _compiled(file, kernel, options, arch, current.id, shared_bytes)
     for observer in observers.get():
         function = observer.around_launch(file, kernel, args, function)
     function(grid, block, tuple(args))
@@ -171,23 +198,35 @@ def _code(file: str) -> str:
 
 
 @functools.cache
-def _emulated(file: str, kernel: str, options: tuple[str, ...], emulation: Emulation) -> Callable[..., None]:
-    return _emulated_module(file, options, emulation).get_function(kernel)  # type: ignore[no-any-return]
+def _emulated(
+    file: str, kernel: str, options: tuple[str, ...], emulation: Emulation, shared_bytes: int
+) -> Callable[..., None]:
+    return _with_shared(_emulated_module(file, options, emulation).get_function(kernel), shared_bytes)
+
+
+def _with_shared(function: Any, shared_bytes: int) -> Callable[..., None]:
+    if not shared_bytes:
+        return function  # type: ignore[no-any-return]
+    function.max_dynamic_shared_size_bytes = shared_bytes
+    return functools.partial(function, shared_mem=shared_bytes)
 
 
 @functools.cache
 def _emulated_module(file: str, options: tuple[str, ...], emulation: Emulation) -> Any:
     from gpunn.cuda.emulator import RawModule
 
-    return RawModule(_code(file), options, filename=file, check=emulation.check, order=emulation.order)
+    number = int("".join(filter(str.isdigit, emulation.arch))) * 10
+    return RawModule(_code(file), options, filename=file, check=emulation.check, order=emulation.order, arch=number)
 
 
 @functools.cache
-def _compiled(file: str, kernel: str, options: tuple[str, ...], arch: str, device: int) -> Callable[..., None]:
+def _compiled(
+    file: str, kernel: str, options: tuple[str, ...], arch: str, device: int, shared_bytes: int
+) -> Callable[..., None]:
     import cupy
 
     from gpunn.cuda.compiler import compile_cubin
 
     cubin = compile_cubin(_code(file), file, options, arch)
     module = cupy.RawModule(path=str(cubin.path))
-    return module.get_function(kernel)  # type: ignore[no-any-return]
+    return _with_shared(module.get_function(kernel), shared_bytes)

@@ -15,6 +15,7 @@ MacroValue = str | int
 _INCLUDE = re.compile(r'\s*#\s*include\s+"([^"]+)"')
 _KERNEL = re.compile(r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\s*\((?:[^()]|\([^()]*\))*\)\s*)?(\w+)')
 _EXAMPLE = re.compile(r"^// Specialisation: (.+)$", re.M)
+_ARCHITECTURE = re.compile(r"^// Architecture: (\w+)$", re.M)
 
 
 @functools.cache
@@ -76,6 +77,16 @@ def example_macros(code: str) -> list[dict[str, str]]:
     [{'DTYPE': 'float', 'KH': '3'}]
     """
     return [dict(item.split("=", 1) for item in line.split(", ")) for line in _EXAMPLE.findall(code)]
+
+
+def only_architecture(code: str) -> str | None:
+    """The architecture that a kernel file is for, where it says so: ``// Architecture: sm_90a``; None: any.
+
+    >>> only_architecture("// Architecture: sm_90a"), only_architecture("")
+    ('sm_90a', None)
+    """
+    found = _ARCHITECTURE.search(code)
+    return found[1] if found else None
 
 
 def options(macros: Mapping[str, MacroValue]) -> tuple[str, ...]:

@@ -15,8 +15,8 @@ def cells():
     """Every specialisation on every architecture; the quick tier has the first of each file, on one."""
     files = set()
     for name, macros in budget.specialisations():
-        for arch in budget.ARCHITECTURES:
-            quick = arch == "sm_90" and name not in files
+        for arch in budget.architectures(name):
+            quick = arch in ("sm_90", "sm_90a") and name not in files
             marks = [] if quick else [pytest.mark.slow]
             yield pytest.param(name, macros, arch, id=f"{name} {' '.join(macros.values())}-{arch}", marks=marks)
         files.add(name)
@@ -109,4 +109,4 @@ def test_a_missing_macro_is_named(name):
     for missing, example in {macro: macros for macros in examples for macro in macros}.items():
         options = source.options({macro: value for macro, value in example.items() if macro != missing})
         with pytest.raises(CompileError, match=rf'"define [^"]*\b{missing}\b'):
-            compiler.compile_cubin(source.flatten(name), name, options, "sm_90")
+            compiler.compile_cubin(source.flatten(name), name, options, budget.architectures(name)[-1])

@@ -1,5 +1,6 @@
 """The emulator's command line and its fixture for tests."""
 
+import json
 import os
 import subprocess
 import sys
@@ -68,6 +69,37 @@ def test_check_tells_every_mistake(source, capsys):
     ]
     assert main(["check", source, "--kernel", "found", "--block", "2", "--arg", "int32[1]"]) == 0
     assert "warning: found: race: kernels.cu:11:" in capsys.readouterr().out
+
+
+def test_count_tells_what_a_card_would_do(source, capsys, tmp_path):
+    file = str(tmp_path / "sums.npy")
+    command = ["count", source, "--kernel", "add", "--block", "64", "--shared", "256"]
+    command += ["--arg", "float32[64]=1", "--arg", "float32[64]=arange", "--arg", "null"]
+    assert main([*command, "--card", "A100"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("add: 1 launch, grid (1, 1, 1), block (64, 1, 1), on A100\n")
+    assert "kernels.cu:8" in out
+    assert "argument 0" not in out
+    assert main([*command, "--json", "--out", f"0={file}", "--expect", "0=float32[64]=0"]) == 1
+    described, rest = capsys.readouterr().out.rsplit("}\n", 1)
+    counts = json.loads(described + "}")
+    assert (counts["card"], counts["kernels"][0]["read_bytes"]) == ("H200", 2 * 256)
+    lines = {line["line"]: line for line in counts["kernels"][0]["lines"]}
+    assert (lines[8]["loads"], lines[8]["shared_stores"], lines[9]["stores"]) == (2, 2, 2)
+    assert "argument 0 is not as expected" in rest
+    np.testing.assert_array_equal(np.load(file), np.arange(64) + 1)
+
+
+@pytest.mark.parametrize("words", [["--card", "A100"], ["--json"]])
+@pytest.mark.parametrize("mode", ["run", "check"])
+def test_only_count_has_a_card(source, capsys, mode, words):
+    assert main([mode, source, "--kernel", "found", "--arg", "int32[1]", *words]) == 2
+    assert f"only \"count\" takes --card and --json, got mode='{mode}'" in capsys.readouterr().err
+
+
+def test_a_card_that_is_not_known_is_said(source, capsys):
+    assert main(["count", source, "--kernel", "found", "--arg", "int32[1]", "--card", "H300"]) == 2
+    assert "card must be one of H200, A100, RTX 3060, got 'H300'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

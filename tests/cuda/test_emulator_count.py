@@ -8,8 +8,9 @@ import pytest
 
 from gpunn import plot
 from gpunn.cuda import source
-from gpunn.cuda.emulator import Count, RawKernel, RawModule, count, sass
+from gpunn.cuda.emulator import Count, RawKernel, RawModule, count, sass, tensor_map
 from gpunn.cuda.emulator.cards import CARDS, card
+from gpunn.cuda.emulator.counting import Kernel, Line
 from gpunn.errors import ArgumentError, LaunchError
 
 # A comment "@name" marks a line that tests ask for.
@@ -411,6 +412,59 @@ def test_copies_matrices_and_tensor_cores(counted):
     assert kernel.times["16 bit"] == pytest.approx(4096 / 989.5e12 * 132)
 
 
+HOPPER = r"""
+#include "hopper.cuh"
+extern "C" __global__ void boxes(const __grid_constant__ CUtensorMap map, const float* x, float* y) {
+  extern __shared__ __align__(1024) unsigned char s[];
+  __shared__ unsigned long long b;
+  float sums[4] = {};
+  if (threadIdx.x == 0) {
+    mbarrier_init(&b, 1);
+    fence_mbarrier_init();
+    mbarrier_arrive_expect_tx(&b, 256 + 1024);
+    bulk_load(s, x, 256, &b);  // @bulk
+    tensor_load(s + 1024, &map, {8, -3}, &b);  // @box
+  }
+  __syncthreads();
+  mbarrier_wait_parity(&b, 0);
+  wgmma_fence();
+  wgmma_bf16(sums, wgmma_matrix(s, 0, 0, 128), wgmma_matrix(s, 0, 0, 128));  // @product
+  wgmma_commit();
+  wgmma_wait<0>();
+  y[threadIdx.x] = sums[0];
+  __syncthreads();
+  fence_proxy_async();
+  if (threadIdx.x == 0) {
+    bulk_store(y, s, 96);  // @store
+    bulk_commit();
+    bulk_wait<0>();
+  }
+}
+"""
+
+
+@pytest.mark.parametrize("order", ["forward", "reverse", 3])
+def test_bulk_copies_and_products_of_warpgroups(order):
+    image = np.zeros((16, 32), np.float32)  # of which a box of 8 x 32 takes 5 rows of 24 columns
+    kernel = RawKernel(HOPPER, "boxes", (f"-I{source.kernels_folder()}",), order=order)
+    args = tensor_map(aligned(image), (8, 32)), floats(64), floats(128)
+    with count("H200") as c:
+        kernel((1,), (128,), args, shared_mem=4096)
+    (counted,) = c.kernels
+    lines = {(line.file.rpartition("/")[2], line.line): line for line in counted.lines}
+    loads = [line.sectors for place, line in sorted(lines.items()) if line.loads]
+    stores = [line.sectors for place, line in sorted(lines.items()) if line.stores and place[0] == "hopper.cuh"]
+    assert (loads, stores) == ([8, 5 * 3], [3])
+    assert counted.total.operations == {"16 bit": 2 * 64 * 8 * 16}
+    assert counted.resources["registers"] > 0
+
+
+def aligned(x):
+    """A copy at a multiple of 128 bytes."""
+    room = np.zeros(x.nbytes + 128, np.uint8)
+    return room[-room.ctypes.data % 128 :][: x.nbytes].view(x.dtype).reshape(x.shape)
+
+
 def test_shared_arrays_follow_each_other(counted):
     lines, _ = counted("two_arrays", 1, 32, (floats(32),))
     assert (lines["halves"].shared_loads, lines["halves"].wavefronts) == (1, 2)  # 128 bytes on: the same banks
@@ -489,6 +543,7 @@ LISTING = """
         /*0030*/                   IMAD.MOV.U32 R11, RZ, RZ, RZ ;
         /*0040*/                   HFMA2.MMA R5, -RZ, RZ, 1.5, 0 ;
         /*0050*/                   NOP;
+        /*0058*/                   LDL.LU R5, [R1+0x4] ;
         /*0060*/               @P0 BRA `(.L_x_2) ;
 .L_x_2:
         /*0070*/                   DFMA R2, R2, R3, R4 ;
@@ -502,8 +557,24 @@ def test_a_listing_is_read():
     lines = sass.read_listing(LISTING, "/here")["k"]
     inlined, own = lines[("k.cu", 3), ("k.cu", 8)], lines[("k.cu", 9),]
     assert (inlined.instructions, inlined.operations) == ({"fp32": 2}, {"fp32": 3})
-    assert own.instructions == {"move": 2, "branch": 1, "fp64": 1}
+    assert own.instructions == {"move": 2, "local": 1, "branch": 1, "fp64": 1}
     assert own.operations == {"fp64": 2}
+
+
+def test_what_unrolling_saves_takes_no_time():
+    kinds = {"load": 400, "local": 800, "integer": 800, "move": 800, "constant": 800, "branch": 800}
+    kernel = Kernel("k", card("H200"), lines=[Line(file="k.cu", line=1, instructions=kinds)])
+    assert kernel.times["issue"] == pytest.approx(100 / card("H200").clock)  # by one multiprocessor, for one block
+
+
+def test_a_missing_disassembler_is_said(monkeypatch):
+    pytest.importorskip("cuda.core", reason="NVIDIA has no NVRTC for this system")
+    monkeypatch.setattr(sass, "disassembler", lambda: None)
+    code = 'extern "C" __global__ void without(float* x) { x[threadIdx.x] = 2; }'
+    with count() as c:
+        RawKernel(code, "without")((1,), (32,), (floats(32),))
+    assert "  no instructions: nvdisasm is not installed: pip install 'gpunn[count]'" in str(c)
+    assert c.kernel("without").resources["registers"] > 0
 
 
 @pytest.mark.skipif(not sass.disassembler(), reason="nvdisasm is not installed")

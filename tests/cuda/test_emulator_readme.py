@@ -96,8 +96,10 @@ def test_the_report_is_as_printed(project):
 
 
 def test_the_commands_run(project):
-    scale, sums = (shlex.split(line) for line in BLOCKS[6][1].replace("\\\n", "").splitlines())
+    scale, sums, counts = (shlex.split(line) for line in BLOCKS[6][1].replace("\\\n", "").splitlines())
     code, output = run(project, *scale[1:])
     assert (code, "argument 0, float32 (1000,): [   0.    2.    4. " in output) == (0, True)
     code, output = run(project, *sums[1:])
     assert (code, "argument 1, float32 (8,): [" in output) == (0, True), output
+    code, output = run(project, *counts[1:])
+    assert (code, "row_sums: 1 launch, grid (8, 1, 1), block (64, 1, 1), on A100" in output) == (0, True), output

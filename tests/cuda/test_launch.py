@@ -207,7 +207,7 @@ def test_a_device_whose_architecture_nvrtc_does_not_know_is_named(monkeypatch):
     launched = importlib.import_module("gpunn.cuda.launch")  # gpunn.cuda.launch is the function
     monkeypatch.setitem(sys.modules, "cupy", types.ModuleType("cupy"))
     with pytest.raises(CompileError, match=r"NVRTC \S+ compiles for .*sm_75.*, got 'sm_30'"):
-        launched._compiled("lrn.cu", "lrn_forward", ("-DDTYPE=float",), "sm_30", 0)
+        launched._compiled("lrn.cu", "lrn_forward", ("-DDTYPE=float",), "sm_30", 0, 0)
 
 
 def test_a_thread_has_its_own_emulation():

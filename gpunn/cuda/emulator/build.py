@@ -90,6 +90,7 @@ _GCC_CHECK_FLAGS = (
     "-fno-tree-dominator-opts",
     "-fno-crossjumping",
     "-fno-reorder-blocks",
+    "-fno-section-anchors",  # gaps are put between variables
 )
 _CLANG_CHECK_FLAGS = (
     f"-fsanitize={_CHECKS},array-bounds",
@@ -170,11 +171,16 @@ def load(
     check: bool,
     arch: int,
     count: bool = False,
+    floats: bool = False,
 ) -> Library:
-    """Compile ``code``, unless the cache has it, and load it."""
+    """Compile ``code``, unless the cache has it, and load it.
+
+    ``floats`` keeps every operation on floats where the source has it, so that the processor may stop there.
+    """
     compiler = host_compiler()
     runtime_path, runtime = load_runtime(compiler, check, count)
     flags, includes = _flags(compiler, options, check, arch, count)
+    flags += ["-ftrapping-math"] if floats else []
     text = _marked(code, name_expressions, filename)
     preprocessed = None
     if includes:  # only the preprocessed text knows what was in the included files
@@ -509,7 +515,7 @@ def load_runtime(compiler: Compiler, check: bool, count: bool = False) -> tuple[
         flags.append("-DGPUNN_EMULATOR_WATCH")
     if check:
         flags += ["-DGPUNN_EMULATOR_CHECK", "-fno-omit-frame-pointer"]
-        more = ["checker.cpp", "hooks.cpp", "shared_layout.cpp"]
+        more = ["checker.cpp", "floats.cpp", "hooks.cpp", "variables.cpp"]
     if count:
         flags.append("-DGPUNN_EMULATOR_COUNT")
         more = ["counter.cpp"]

@@ -61,7 +61,7 @@ CARDS = {
         # Data sheet "NVIDIA H200 Tensor Core GPU", SXM, where the tensor rates are those of sparse matrices, twice what
         # stands here; white paper "NVIDIA H100 Tensor Core GPU Architecture" for the chip; the clock follows from
         # 67 TFLOPS of 132 x 128 lanes.
-        Card("H200", "sm_90", 132, 1.98e9, 67e12, 34e12, {"tf32": 494.5e12, "16 bit": 989.5e12}, 4.8e12, 50 << 20,
+        Card("H200", "sm_90a", 132, 1.98e9, 67e12, 34e12, {"tf32": 494.5e12, "16 bit": 989.5e12}, 4.8e12, 50 << 20,
              65536, 228 << 10, 64, 32),
         # Data sheet "NVIDIA A100 Tensor Core GPU", SXM with 80 GB; white paper "NVIDIA A100 Tensor Core GPU
         # Architecture".

@@ -42,9 +42,11 @@ _COLLECTIVES = {
 _PRODUCT = re.compile(r"product_operation<.*?(\w+)Elements, .*?, (\d+)u?>")
 _TYPES = {"Tf32": ("tf32", 1), "F16": ("16 bit", 2), "Bf16": ("16 bit", 2), "S8": ("8 bit", 4), "U8": ("8 bit", 4)}
 """Of tensor cores: what they are counted as, and how many are in a register."""
+_WARPGROUP = re.compile(r"warpgroup_operation<(\d+)u?, (\d+)u?>")
 
-# Kinds of instructions of which a loop has fewer once it is unrolled: in no time from below.
-_LESS_UNROLLED = ("integer", "move", "constant", "branch")
+# Kinds of instructions of which a loop has fewer once it is unrolled: in no time from below. Arrays in registers are in
+# local memory without it.
+_LESS_UNROLLED = ("integer", "move", "constant", "branch", "local")
 
 
 @dataclass
@@ -408,6 +410,9 @@ def _counts_of(place: _Place, operation: str) -> Counts:
         if product:
             kind, elements = _TYPES[product[1]]
             counts.operations = {kind: 2 * 16 * 8 * 4 * elements * int(product[2]) * place.executions}
+        elif found := _WARPGROUP.search(operation):  # of 16 rows, the part of one warp
+            terms, half = map(int, found.groups())
+            counts.operations = {"16 bit" if terms == 16 else "tf32": 2 * 16 * 2 * half * terms * place.executions}
         elif collective:
             setattr(counts, collective, place.executions)
     else:

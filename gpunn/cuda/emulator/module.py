@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import platform
 import struct
 import threading
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -38,6 +39,7 @@ _NOT_RUN = {
 _HINT = "memory that a kernel reaches by pointers in a struct or an array is to be named, see emulator.reachable"
 
 Order = str | int
+Check = bool | Literal["nan", "infinity"]
 
 
 class RawModule:
@@ -49,7 +51,9 @@ class RawModule:
         name_expressions: templates to instantiate, for instance ``["scale<float>"]``.
         filename: how errors and reports name the source, unless it has ``#line`` directives of its own.
         check: look for mistakes while the kernels run, and raise :class:`CheckError` with what was found. Slow. Where
-            they are races that change no result, they are a :class:`CheckWarning` each.
+            they are races that change no result, they are a :class:`CheckWarning` each. ``"nan"`` also reports an
+            operation on floats that makes a NaN of numbers (0 / 0, infinity - infinity, the root of -1), ``"infinity"``
+            that, and one that makes an infinity of finite numbers; both on x86-64 only.
         order: in which order threads and blocks take turns: ``"forward"``, ``"reverse"``, or a number that seeds a
             shuffle. The result of a right kernel does not depend on it.
         arch: the value of ``__CUDA_ARCH__``.
@@ -84,7 +88,7 @@ class RawModule:
         name_expressions: Sequence[str] | None = None,
         *,
         filename: str = "kernel.cu",
-        check: bool = False,
+        check: Check = False,
         order: Order = "forward",
         arch: int = 900,
         count: bool = False,
@@ -92,13 +96,14 @@ class RawModule:
     ) -> None:
         if check and count:
             raise ArgumentError("emulator: a kernel is checked or counted, got check=True and count=True")
+        self._floats = _float_code(check)
         self._source = _Source(
             code, tuple(options), tuple(name_expressions or ()), filename, arch, enable_cooperative_groups
         )
-        self._library = self._source.load(check, count)
+        self._library = self._source.load(bool(check), count, bool(self._floats))
         self._count = count
         self._filename = filename
-        self._check = check
+        self._check = bool(check)
         self._order = _order_code(order)
 
     def get_function(self, name: str) -> RawKernel:
@@ -111,6 +116,7 @@ class RawModule:
             )
         kernel = RawKernel.__new__(RawKernel)
         kernel._bind(self._library, wanted, self._check, self._order, self._source, self._count)
+        kernel._floats = self._floats
         return kernel
 
     def get_global(self, name: str) -> np.ndarray[Any, Any]:
@@ -160,6 +166,8 @@ class RawKernel:
     array([1., 1., 1., 1.], dtype=float32)
     """
 
+    _floats = 0
+
     def __init__(
         self,
         code: str,
@@ -167,7 +175,7 @@ class RawKernel:
         options: tuple[str, ...] = (),
         *,
         filename: str = "kernel.cu",
-        check: bool = False,
+        check: Check = False,
         order: Order = "forward",
         count: bool = False,
         enable_cooperative_groups: bool = False,
@@ -182,7 +190,8 @@ class RawKernel:
             enable_cooperative_groups=enable_cooperative_groups,
         )
         found = module.get_function(name)
-        self._bind(found._library, name, check, found._order, module._source, count)
+        self._bind(found._library, name, bool(check), found._order, module._source, count)
+        self._floats = module._floats
 
     def _bind(
         self, library: build.Library, name: str, check: bool, order: tuple[int, int], source: _Source, count: bool
@@ -242,7 +251,9 @@ class RawKernel:
         ]
         buffers = self._checked_copies(args, values) if self._check or into else None
         packed = _aligned(self._pack(*values), self._alignment)
-        request = _Request(self._entry, packed, grid3, block3, shared_mem, *self._order, ctypes.pointer(self._place))
+        order, seed = self._order
+        place = ctypes.pointer(self._place)
+        request = _Request(self._entry, packed, grid3, block3, shared_mem, order, self._floats, seed, place)
         request.textures = TABLE
         request.blocks_at_once = self._blocks_at_once(grid3, block3, shared_mem)
         request.cooperative = self._source.cooperative
@@ -352,7 +363,8 @@ class RawKernel:
         return buffers
 
     def _hinted(self, report: Report) -> Report:
-        if report.kind == "out-of-bounds" and any(parameter.may_hold_pointers for parameter in self._parameters):
+        unnamed = report.kind == "out-of-bounds" and not report.harmless
+        if unnamed and any(parameter.may_hold_pointers for parameter in self._parameters):
             return replace(report, message=f"{report.message}; {_HINT}")
         return report
 
@@ -379,11 +391,28 @@ class _Source:
     arch: int
     cooperative: bool
 
-    def load(self, check: bool, count: bool) -> build.Library:
-        return build.load(self.code, self.options, self.names, self.filename, check, self.arch, count)
+    def load(self, check: bool, count: bool, floats: bool = False) -> build.Library:
+        return build.load(self.code, self.options, self.names, self.filename, check, self.arch, count, floats)
 
     def program(self, into: counting.Count) -> sass.Program:
         return sass.program(self.code, self.options, self.names, self.filename, into.card.arch)
+
+
+# --- what is watched of floats ---
+
+
+def _float_code(check: Check) -> int:
+    """Bits of runtime/floats.h."""
+    if isinstance(check, bool):
+        return 0
+    if check not in ("nan", "infinity"):
+        raise ArgumentError(f'emulator: check must be True, False, "nan" or "infinity", got check={check!r}')
+    if platform.machine() not in ("x86_64", "AMD64"):
+        raise ArgumentError(
+            f"emulator: check={check!r} needs an x86-64 processor, which can stop at an operation; this one is"
+            f" {platform.machine()}: use check=True"
+        )
+    return 1 if check == "nan" else 3
 
 
 # --- orders -----------------------------------------------------------------------------------------------------------
@@ -593,6 +622,7 @@ class _Request(ctypes.Structure):
         ("block", ctypes.c_uint * 3),
         ("dynamic_shared_bytes", ctypes.c_size_t),
         ("order", ctypes.c_int),
+        ("floats", ctypes.c_int),
         ("seed", ctypes.c_uint64),
         ("library", ctypes.POINTER(_LibraryPlace)),
         ("buffers", ctypes.POINTER(RawBuffer)),

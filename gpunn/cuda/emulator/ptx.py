@@ -499,6 +499,25 @@ def _table() -> dict[str, list[_Row]]:
 _TABLE = _table()
 
 
+def instructions() -> dict[str, list[list[str]]]:
+    """Of each instruction the modifiers of its rows, as the table has them.
+
+    >>> instructions()["popc"]
+    [['T=b32/b64']]
+    """
+    found: dict[str, list[list[str]]] = {}
+    for modifiers, _, _ in _ROWS:
+        first, *rest = modifiers.split()
+        for name in first.rpartition("=")[2].split("/"):
+            found.setdefault(name, []).append(rest)
+    return found
+
+
+def special_registers() -> list[str]:
+    """Their names, without the percent sign."""
+    return sorted(_SPECIAL)
+
+
 # --- asm statements ---------------------------------------------------------------------------------------------------
 
 _MARKER = re.compile(r'# (\d+) "([^"\n]*)"[^\n]*\n')

@@ -31,6 +31,8 @@ KINDS = (
     "resources",
     "texture",
     "misuse",
+    "nan",
+    "infinity",
 )
 
 # In the order of `enum class Harmless` in runtime/launch.h, from its second on.
@@ -40,6 +42,7 @@ HARMLESS = (
     "harmless if nobody uses the value",
     "harmless: a barrier does not wait for them",
     "harmless if the kernel computes that number",
+    "harmless if no other block uses it",
 )
 
 Index = tuple[int, int, int]
@@ -62,7 +65,8 @@ class Report:
         callers: where the function that made it was called, file and line, the last call first.
         harmless: whether it changes no result: threads race to write the value that was there, a loop of ``atomicCAS``
             begins with a plain read, a lane shifts a value up or down from beyond the mask, threads have returned
-            before a barrier, or it may: what is written is just the number that marks variables nobody has set.
+            before a barrier, or it may: what is written is just the number that marks variables nobody has set, or an
+            address that no other block uses.
     """
 
     kind: str
@@ -171,13 +175,13 @@ def readable(raw: Sequence[RawReport], kernel: str, library: Path, base: int, hi
 
 
 def _with_variable(message: str, byte: int, library: Path) -> tuple[str, int]:
-    """Name the shared variable where the runtime could only say at which byte of all of them it is."""
-    words = f"static shared memory byte {byte}"
-    if words in message:
-        for name, start, size in variables(library, shared=True):
+    """Name the variable where the runtime could only say at which byte of all of them it is."""
+    for memory, shared, word in (("static shared memory", True, "shared"), ("device memory", False, "device")):
+        words = f"{memory} byte {byte}"
+        for name, start, size in variables(library, shared) if words in message else ():
             if start <= byte < start + size + GAP_BYTES:
                 short = name.rpartition("::")[2]
-                return message.replace(words, f"shared '{short}' byte {byte - start}"), byte - start
+                return message.replace(words, f"{word} '{short}' byte {byte - start}"), byte - start
     return message, byte
 
 

@@ -1,6 +1,6 @@
 """What a GPU would execute: a kernel compiled by NVRTC, its instructions by line of the source.
 
-NVRTC needs no GPU; nvdisasm, which reads what it makes, is NVIDIA's and has a wheel: ``nvidia-cuda-nvdisasm``.
+NVRTC needs no GPU, nor does nvdisasm, which reads what it makes: NVIDIA's wheel of it is the extra ``count``.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ _KINDS = {
     "tensor": "HMMA IMMA DMMA BMMA QMMA HGMMA IGMMA QGMMA BGMMA",
     "conversion": "F2F F2I I2F I2FP F2FP FRND I2I F2IP",
     "move": "MOV UMOV SEL USEL CS2R S2R S2UR R2UR P2R R2P PLOP3 UPLOP3 PRMT UPRMT MOV32I",
-    "load": "LD LDG LDS LDL LDSM LDGSTS UBLKCP",
-    "store": "ST STG STS STL STSM",
+    "load": "LD LDG LDS LDSM LDGSTS UBLKCP",
+    "store": "ST STG STS STSM",
+    "local": "LDL STL",
     "atomic": "ATOM ATOMG ATOMS RED REDG",
     "constant": "LDC ULDC",
     "branch": "BRA BRX JMP CALL RET EXIT BSSY BSYNC BREAK WARPSYNC BMOV BPT KILL YIELD",
@@ -39,6 +40,10 @@ _KINDS = {
 _KIND_OF = {opcode: kind for kind, opcodes in _KINDS.items() for opcode in opcodes.split()}
 _OPERATIONS = {"FADD": ("fp32", 1), "FMUL": ("fp32", 1), "FFMA": ("fp32", 2)}
 _OPERATIONS |= {"DADD": ("fp64", 1), "DMUL": ("fp64", 1), "DFMA": ("fp64", 2)}
+
+
+NO_DISASSEMBLER = "not installed: pip install 'gpunn[count]'"
+"""Said of nvdisasm."""
 
 
 @dataclass
@@ -87,7 +92,7 @@ def program(code: str, options: tuple[str, ...], names: tuple[str, ...], filenam
     except CompileError as error:
         return Program({}, str(error).partition("\n")[0])
     if not (command := disassembler()):
-        return Program(kernels, "nvdisasm is not installed: pip install nvidia-cuda-nvdisasm")
+        return Program(kernels, f"nvdisasm is {NO_DISASSEMBLER}")
     try:
         cubin, mangled, _ = _compiled(without_unrolling(code), options, names, filename, arch)
     except CompileError as error:

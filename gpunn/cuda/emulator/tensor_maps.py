@@ -13,7 +13,7 @@ from gpunn.errors import ArgumentError, check, fail
 
 TENSOR_MAP_BYTES = 128
 
-# `struct TensorMap` of runtime/worker.h.
+# `struct TensorMap` of runtime/tensor_map.h.
 _FORMAT = "=QQ4Q5I5H5BBBBH"
 _MAGIC = 0x70616D726F736E74
 

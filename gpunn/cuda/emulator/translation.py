@@ -1,7 +1,8 @@
 """Reading a preprocessed kernel source: which kernels it has, and the few words that are not C++.
 
-The headers leave three marks that C++ does not know: ``__gpunn_global__`` before a kernel, ``__gpunn_shared__`` before
-a shared variable, and ``__gpunn_export__`` before a name expression.
+The headers leave marks that C++ does not know: ``__gpunn_global__`` before a kernel, ``__gpunn_shared__`` before a
+shared variable, in check mode ``__gpunn_constant__`` before one of constant memory, and ``__gpunn_export__`` before a
+name expression.
 """
 
 from __future__ import annotations
@@ -91,6 +92,11 @@ _REFUSED = (
 )
 
 
+def refusals() -> list[str]:
+    """What :func:`refuse` says."""
+    return [why for _, _, why in _REFUSED]
+
+
 def refuse(text: str) -> None:
     """Raise CompileError, with file and line, for what cannot be emulated."""
     suspected = [(pattern, why) for words, pattern, why in _REFUSED if any(word in text for word in words)]
@@ -112,8 +118,30 @@ _SHARED = "__attribute__((used)) thread_local"
 
 def lower(text: str) -> str:
     """The text as C++."""
-    text = _dynamic_shared_to_pointers(text)
+    text = _constants_to_their_section(_dynamic_shared_to_pointers(text))
     return text.replace("__gpunn_shared__", _SHARED).replace("__gpunn_global__", "")
+
+
+def _constants_to_their_section(text: str) -> str:
+    """Have those variables of constant memory lie together that a kernel could write to.
+
+    What is const lies in memory that the host does not write to either, and the compiler puts variables of templates,
+    classes and inline ones into sections of their own.
+
+    >>> _constants_to_their_section("__gpunn_constant__ float x[4]; __gpunn_constant__ const int n = 4;")
+    '__attribute__((used, section("gpunn_constant"))) float x[4]; __attribute__((used)) const int n = 4;'
+    """
+    mark = "__gpunn_constant__"
+    if mark not in text:
+        return text
+    clean = _without_literals(text)
+    for start, scope in reversed([*_scopes(clean, [match.start() for match in re.finditer(mark, clean)])]):
+        before, after = re.split(r"[;{}]", clean[:start])[-1], re.match(r"[^;{=(\[]*", clean[start:])
+        declared = before + (after[0] if after else "")
+        elsewhere = "body" in scope or re.search(r"\b(?:const|constexpr|inline|template)\b", declared)
+        attributes = "used" if elsewhere else 'used, section("gpunn_constant")'
+        text = f"{text[:start]}__attribute__(({attributes})){text[start + len(mark) :]}"
+    return text
 
 
 def _dynamic_shared_to_pointers(text: str) -> str:

@@ -8,11 +8,13 @@ from __future__ import annotations
 from types import ModuleType
 
 from gpunn.backend import Array
-from gpunn.ops.conv import columns, depthwise, onednn, pointwise, runs, shifted, tensor_cores, tiled
+from gpunn.ops.conv import columns, depthwise, onednn, pointwise, runs, shifted, tensor_cores, tiled, warpgroups
 from gpunn.ops.conv.geometry import Plan
 from gpunn.ops.shared.routes import route
 
-ROUTES: tuple[ModuleType, ...] = (depthwise, onednn, shifted, tensor_cores, pointwise, tiled, runs, columns)
+ROUTES: tuple[ModuleType, ...] = (
+    depthwise, onednn, shifted, warpgroups, tensor_cores, pointwise, tiled, runs, columns,
+)  # fmt: skip
 """Each has ``takes(job, plan, x, fused)``, and ``forward``, ``backward_x`` and ``backward_w``, the jobs that it takes.
 
 ``x`` is the first array of a job; ``fused`` says that a bias is added, or what is below 0 cut off.

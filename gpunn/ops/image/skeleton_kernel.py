@@ -8,7 +8,7 @@ import numpy as np
 
 from gpunn import cuda
 from gpunn.backend import Array, get_array_module
-from gpunn.ops.image.neighbourhoods import REMOVAL
+from gpunn.ops.image.neighbourhoods import FIRST, REMOVAL, SECOND
 
 
 def takes(x: Array) -> bool:
@@ -38,12 +38,18 @@ def thin(images: Array) -> Array:
 
     packed, thinned = xp.empty(words, np.uint32), xp.empty(words, np.uint32)
     launch("skeleton_pack", 32 * words, xp.ascontiguousarray(images), packed, count(words), k, w)
-    removal, changed = xp.asarray(REMOVAL), xp.ones(1, np.int32)
+    first, second = (xp.asarray(_bits(REMOVAL & phase != 0)) for phase in (FIRST, SECOND))
+    changed = xp.ones(1, np.int32)
     while int(changed[0]):
         changed[0] = 0
         sizes = (count(words), np.int32(height), k)
-        launch("skeleton_thin", words, packed, thinned, removal, changed, *sizes, np.int32(0))
-        launch("skeleton_thin", words, thinned, packed, removal, changed, *sizes, np.int32(1))
+        launch("skeleton_thin", words, packed, thinned, first, changed, *sizes)
+        launch("skeleton_thin", words, thinned, packed, second, changed, *sizes)
     y = xp.empty(images.shape, bool)
     launch("skeleton_unpack", y.size, packed, y, count(y.size), k, w)
     return y
+
+
+def _bits(flags: Array) -> Array:
+    """Bit i % 32 of word i // 32 is ``flags[i]``: 256 of them are one sector, wherever a warp's lanes look."""
+    return np.packbits(flags, bitorder="little").view("<u4")

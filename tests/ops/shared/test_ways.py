@@ -27,7 +27,10 @@ TABLES = {
     for module in MODULES
     if hasattr(module, "ROUTES") and "import ROUTES" not in inspect.getsource(module)
 }
-LACKING = {"gpunn.ops.conv.pointwise": {"backward_w"}}  # its `takes` says so
+LACKING = {  # their `takes` says so
+    "gpunn.ops.conv.pointwise": {"backward_w"},
+    "gpunn.ops.conv.warpgroups": {"backward_x", "backward_w"},
+}
 
 
 def functions(way):

@@ -2,7 +2,9 @@
 #include <dlfcn.h>
 
 #include <cstdio>
+#include <cstring>
 
+#include "../../emulator/runtime/tensor_map.h"
 #include "module.h"
 
 using namespace gpunn_device;
@@ -169,6 +171,42 @@ GPUNN_API int cuLaunchCooperativeKernel(Function* function, unsigned grid_x, uns
     Lock lock;
     const unsigned grid[] = {grid_x, grid_y, grid_z}, block[] = {block_x, block_y, block_z};
     return launch(function, grid, block, dynamic_shared, stream, parameters, true);
+}
+
+// Tiled maps alone, of which the box is no narrower than its swizzle; what it refuses, and by which rules, is told by
+// the driver API's manual.
+GPUNN_API int cuTensorMapEncodeTiled(void* out, int type, unsigned rank, void* memory, const std::uint64_t* sizes,
+                                     const std::uint64_t* strides, const std::uint32_t* box,
+                                     const std::uint32_t* element_strides, int interleave, int swizzle, int,
+                                     int fills_with_nan) {
+    const unsigned element_bytes[] = {1, 2, 4, 4, 8, 8, 2, 4, 8, 2, 4, 4, 4};
+    if ((std::uintptr_t)out % 64 || type < 0 || type > 12 || rank < 1 || rank > 5 || !memory ||
+        (std::uintptr_t)memory % 16 || swizzle < 0 || swizzle > 3 || (fills_with_nan && type < 6))
+        return invalid_value;
+    if (interleave) return not_supported;
+    gpunn_emulator::TensorMap map{};
+    map.magic = gpunn_emulator::tensor_map_magic;
+    map.memory = (char*)memory;
+    map.rank = (std::uint8_t)rank;
+    map.element_bytes = (std::uint8_t)element_bytes[type];
+    map.fills_with_nan = fills_with_nan != 0;
+    map.swizzle = (std::uint16_t)(swizzle ? 16 << swizzle : 0);
+    for (unsigned i = 0; i < 5; i++) {
+        bool given = i < rank;
+        if (given && (!sizes[i] || sizes[i] > 1ull << 32 || !box[i] || box[i] > 256 || !element_strides[i] ||
+                      element_strides[i] > 8 || (i && (strides[i - 1] % 16 || strides[i - 1] >= 1ull << 40))))
+            return invalid_value;
+        map.sizes[i] = given ? (std::uint32_t)sizes[i] : 1;
+        map.box[i] = given ? (std::uint16_t)box[i] : 1;
+        map.element_strides[i] = given ? (std::uint8_t)element_strides[i] : 1;
+        if (i) map.strides[i - 1] = given ? strides[i - 1] : 0;
+    }
+    unsigned row = map.box[0] * map.element_bytes;
+    if (row % 16 || (map.swizzle && row > map.swizzle)) return invalid_value;
+    if (map.swizzle && row < map.swizzle) return not_supported;
+    std::memset(out, 0, 128);
+    std::memcpy(out, &map, sizeof map);
+    return success;
 }
 
 GPUNN_API int cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, Function* function, int threads,

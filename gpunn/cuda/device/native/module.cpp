@@ -25,7 +25,7 @@ struct Function {
     std::string name;
     void (*entry)(const char*);
     std::vector<Parameter> parameters;
-    unsigned bytes = 0;  // of all arguments
+    unsigned bytes = 0, alignment = 1;  // of all arguments
     emulator::Library library{};
     int static_shared = 0;  // known where it is the only kernel of its module
     int largest_dynamic = 0;
@@ -213,8 +213,12 @@ int touches_of(const std::vector<emulator::Buffer>& buffers) {
 int run(Function* function, int on, const unsigned grid[3], const unsigned block[3], unsigned dynamic_shared,
         const std::vector<char>& arguments, bool cooperative) {
     emulator::Request request{};
+    // Where their types may lie: host code moves a struct of 64 bytes' alignment as one.
+    std::vector<char> room(arguments.size() + function->alignment);
+    char* aligned = room.data() + (0 - (std::uintptr_t)room.data()) % function->alignment;
+    std::copy(arguments.begin(), arguments.end(), aligned);
     request.entry = function->entry;
-    request.arguments = arguments.data();
+    request.arguments = aligned;
     std::memcpy(request.grid, grid, sizeof request.grid);
     std::memcpy(request.block, block, sizeof request.block);
     request.dynamic_shared_bytes = dynamic_shared;
@@ -317,6 +321,7 @@ int module_function(Module* module, const char* name, Function** out) {
         bool pointer = passing == 'p' || passing == 'P';
         function.parameters.push_back({pointer ? 8 : bytes, offset});
         function.bytes = offset + function.parameters.back().bytes;
+        function.alignment = std::max(function.alignment, alignment);
     }
     emulator_find_library((const void*)function.entry, &function.library);
     if (module->kernels.size() == 1) function.static_shared = (int)shared_bytes(*module);

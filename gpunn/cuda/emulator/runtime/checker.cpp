@@ -7,11 +7,15 @@
 #include <cstring>
 #include <new>
 
+#include "floats.h"
+
 namespace gpunn_emulator {
 
 Checker checker;
 
 namespace {
+
+const std::size_t gap_bytes = 64;  // behind a variable, see ../assembly.py
 
 unsigned bit(unsigned i) { return 1u << i; }
 
@@ -125,8 +129,7 @@ void Checker::begin_block(Worker& worker) {
         add_region(Space::dynamic_shared, block.dynamic_shared, block.dynamic_shared_bytes, -1);
         const Library& library = *launch_->request.library;
         add_region(Space::static_shared, worker.static_shared(), library.shared_bytes, -1);
-        static const SharedLayout none;
-        layout_ = library.shared_bytes ? &shared_layout_of(library.base) : &none;
+        variables_ = &variables_of(library.base);
     }
     map_shared_cells();
     asking_ = max_threads;
@@ -505,6 +508,14 @@ void Checker::lane_is_missing(unsigned lane, unsigned source, bool shifted) cons
     worker_->add(report);
 }
 
+void Checker::shift_is_empty(unsigned delta, int width, const void* pc) const {
+    Report report = worker_->describe(Kind::warp_mask, pc);
+    report.harmless = (int)Harmless::if_unused;
+    std::snprintf(report.message, sizeof report.message,
+                  "no lane takes a value from another: a shift by %u in groups of %d lanes", delta, width);
+    worker_->add(report);
+}
+
 // --- order through atomics -------------------------------------------------------------------------------
 
 void Checker::Seen::add(unsigned thread, const Moment& fence) {
@@ -642,6 +653,7 @@ bool Checker::is_threads_own(const char* address, std::size_t bytes) const {
 void Checker::access_memory(const char* address, std::size_t bytes, bool write, Manner manner, const void* pc) {
     if (!worker_ || !worker_->fiber() || !bytes) return;
     worker_->leave_if_asked();
+    if (floats_pass) watch_floats(launch_->request.floats);
     if (is_threads_own(address, bytes)) return;
     settle_store();
     Region* region = find(address, bytes);
@@ -656,19 +668,13 @@ void Checker::access_memory(const char* address, std::size_t bytes, bool write, 
     Touch access{region, (std::size_t)(address - region->begin), bytes, write, manner, pc, place};
     time_++;
     if (region->space == Space::static_shared) {
-        if (std::binary_search(layout_->guards.begin(), layout_->guards.end(), access.offset)) return;
-        if (passes_a_variable(access)) report_beyond_variable(access);
+        if (std::binary_search(variables_->guards.begin(), variables_->guards.end(), access.offset)) return;
     }
+    if (passes_a_variable(access)) report_beyond_variable(access);
     if (region->allowed > Access::read) report_forbidden(access);
     if (write) worker_->about_to_write(address, bytes);
-    if (write && region->allowed == Access::read) {
-        Report report = worker_->describe(Kind::read_only_write, pc);
-        report.argument = region->argument;
-        report.byte = (long long)access.offset;
-        std::snprintf(report.message, sizeof report.message,
-                      "write to argument %d, whose parameter is a pointer to const", region->argument);
-        worker_->add(report);
-    }
+    if (write && region->allowed == Access::read) report_read_only(access);
+    if (write && is_constant(access)) report_read_only(access);
     if (is_shared(*region) && !write) check_initialised(access);
     if (region->buffer) {
         if (manner == Manner::atomic) touch(*region, access.offset, bytes, false, pc);
@@ -683,10 +689,24 @@ void Checker::access_memory(const char* address, std::size_t bytes, bool write, 
 
 // Between two variables lies room that belongs to none, see ../assembly.py.
 bool Checker::passes_a_variable(const Touch& access) const {
-    const std::vector<Span>& variables = layout_->variables;
-    auto after = std::upper_bound(variables.begin(), variables.end(), access.offset,
-                                  [](std::size_t offset, const Span& variable) { return offset < variable.begin; });
-    return !variables.empty() && (after == variables.begin() || access.offset + access.bytes > (after - 1)->end);
+    if (access.region->space == Space::static_shared) {
+        const Span* variable = variable_before(variables_->shared, access.offset);
+        return !variables_->shared.empty() && (!variable || access.offset + access.bytes > variable->end);
+    }
+    if (access.region->space != Space::device_variable) return false;
+    // What the compiler keeps there of its own has no name, and does not begin in a gap.
+    std::size_t offset = in_library(access);
+    const Span* variable = variable_before(variables_->device, offset);
+    return variable && offset + access.bytes > variable->end && offset < variable->end + gap_bytes;
+}
+
+std::size_t Checker::in_library(const Touch& access) const {
+    return (std::size_t)(access.region->begin - launch_->request.library->base) + access.offset;
+}
+
+bool Checker::is_constant(const Touch& access) const {
+    std::size_t offset = access.region->space == Space::device_variable ? in_library(access) : 0;
+    return offset >= variables_->constant.begin && offset < variables_->constant.end;
 }
 
 void Checker::fetch(const char* address, std::size_t bytes, const void* pc) {
@@ -965,6 +985,7 @@ void Checker::begin_store(const Touch& access) {
     store_.pc = access.pc;
     store_.block = worker_->block().index;
     store_.thread = worker_->fiber()->index;
+    store_.is_shared = is_shared(*access.region);
     store_.raced = false;
 }
 
@@ -977,14 +998,35 @@ void Checker::settle_store() {
         if (!std::memcmp(store_.address, store_.before, bytes)) store_.race.harmless = (int)Harmless::same_value;
         worker_->add(store_.race);
     }
+    if (!store_.is_shared && holds_shared_address(store_.address, bytes)) {
+        Report report = describe_store(Kind::out_of_bounds, Harmless::if_own);
+        std::snprintf(report.message, sizeof report.message,
+                      "it writes an address of shared memory, which every block has of its own, to global memory");
+        worker_->add(report);
+    }
     if (unset_was_read_ || !holds_unset(store_.address, bytes)) return;
-    Report report = worker_->describe(Kind::uninitialised, store_.pc);
-    std::memcpy(report.block, &store_.block, sizeof report.block);
-    std::memcpy(report.thread, &store_.thread, sizeof report.thread);
-    report.harmless = (int)Harmless::if_computed;
+    Report report = describe_store(Kind::uninitialised, Harmless::if_computed);
     std::snprintf(report.message, sizeof report.message,
                   "it writes the number that variables hold which nobody has set");
     worker_->add(report);
+}
+
+Report Checker::describe_store(Kind kind, Harmless harmless) const {
+    Report report = worker_->describe(kind, store_.pc);
+    std::memcpy(report.block, &store_.block, sizeof report.block);
+    std::memcpy(report.thread, &store_.thread, sizeof report.thread);
+    report.harmless = (int)harmless;
+    return report;
+}
+
+bool Checker::holds_shared_address(const char* address, std::size_t bytes) const {
+    const char* word;
+    for (std::size_t i = 0; i + sizeof word <= bytes; i += sizeof word) {
+        std::memcpy(&word, address + i, sizeof word);
+        for (std::size_t k = buffers_; k < regions_.size(); k++)
+            if (is_shared(regions_[k]) && word >= regions_[k].begin && word < regions_[k].end) return true;
+    }
+    return false;
 }
 
 // The compiler fills variables that the source does not set with such bytes (../build.py); sums of floats keep them.
@@ -1040,10 +1082,29 @@ void Checker::report_out_of_bounds(const char* address, std::size_t bytes, bool 
 
 void Checker::report_beyond_variable(const Touch& access) {
     Report report = worker_->describe(Kind::out_of_bounds, access.pc);
-    report.byte = (long long)access.offset;
-    std::snprintf(report.message, sizeof report.message, "%s of %zu bytes at static shared memory byte %zu, beyond the end of a variable",
-                  access.write ? "write" : "read", access.bytes, access.offset);
+    bool shared = access.region->space == Space::static_shared;
+    std::size_t byte = shared ? access.offset : in_library(access);
+    report.byte = (long long)byte;
+    const char* memory = shared ? "static shared memory" : "device memory";
+    std::snprintf(report.message, sizeof report.message, "%s of %zu bytes at %s byte %zu, beyond the end of a variable",
+                  access.write ? "write" : "read", access.bytes, memory, byte);
     worker_->fail(report);
+}
+
+void Checker::report_read_only(const Touch& access) const {
+    Report report = worker_->describe(Kind::read_only_write, access.pc);
+    report.argument = access.region->argument;
+    if (access.region->space == Space::device_variable) {
+        std::size_t byte = in_library(access);
+        report.byte = (long long)byte;
+        std::snprintf(report.message, sizeof report.message,
+                      "write to device memory byte %zu, which is constant memory", byte);
+    } else {
+        report.byte = (long long)access.offset;
+        std::snprintf(report.message, sizeof report.message,
+                      "write to argument %d, whose parameter is a pointer to const", report.argument);
+    }
+    worker_->add(report);
 }
 
 // An allocation that the launch must not touch at all.
@@ -1096,6 +1157,10 @@ void note_access(const void* address, std::size_t bytes, bool write, const void*
 
 void note_missing_lane(unsigned lane, unsigned source, bool shifted) {
     checker.lane_is_missing(lane, source, shifted);
+}
+
+void note_empty_shift(unsigned delta, int width) {
+    checker.shift_is_empty(delta, width, __builtin_return_address(0));
 }
 
 namespace {

@@ -5,7 +5,7 @@
 #include <unordered_set>
 #include <vector>
 
-#include "shared_layout.h"
+#include "variables.h"
 #include "worker.h"
 
 namespace gpunn_emulator {
@@ -114,6 +114,7 @@ public:
     // Who writes here after a fence shows what was before the fence to who reads or writes here later.
     void synchronising(const char* address, std::size_t bytes, bool write, bool reads, Manner manner, const void* pc);
     void lane_is_missing(unsigned lane, unsigned source, bool shifted) const;
+    void shift_is_empty(unsigned delta, int width, const void* pc) const;
     void compare_and_swap(const char* address, std::size_t bytes, const void* compare);
 
 private:
@@ -145,6 +146,7 @@ private:
         std::size_t bytes;  // 0: there is none
         const void* pc;
         uint3 block, thread;
+        bool is_shared;
         bool raced;  // that does no harm if it leaves what was there
         Report race;
         char before[16];
@@ -213,6 +215,8 @@ private:
     bool ordered(std::uint32_t interval, unsigned thread, unsigned sync, std::uint32_t time) const;
     bool read_is_ordered(const Cell& cell) const;
     bool passes_a_variable(const Touch& access) const;
+    bool is_constant(const Touch& access) const;
+    std::size_t in_library(const Touch& access) const;
     void start_clocks();
     void meet_by_clocks(unsigned first_warp, unsigned warps, unsigned lanes);
     std::uint32_t* row(const Region& region, std::size_t byte) const;
@@ -232,7 +236,10 @@ private:
     void suspect(const Report& report, std::uint32_t read_place);
     void begin_store(const Touch& access);
     void settle_store();
+    Report describe_store(Kind kind, Harmless harmless) const;
     bool holds_unset(const char* address, std::size_t bytes) const;
+    bool holds_shared_address(const char* address, std::size_t bytes) const;
+    void report_read_only(const Touch& access) const;
     [[noreturn]] void report_beyond_variable(const Touch& access);
     [[noreturn]] void report_forbidden(const Touch& access);
     [[noreturn]] void report_out_of_bounds(const char* address, std::size_t bytes, bool write,
@@ -247,7 +254,7 @@ private:
     const Launch* launch_ = nullptr;
     std::vector<Region> regions_;  // the buffers come first, by their addresses
     std::size_t buffers_ = 0;
-    const SharedLayout* layout_ = nullptr;  // of the static shared memory
+    const Variables* variables_ = nullptr;
     std::uint32_t interval_ = 0, last_interval_ = 0;  // of the block, of all
     std::uint32_t block_interval_ = 0, turn_ = 0;     // its first interval; how many blocks have begun before it
     std::uint32_t grid_interval_ = 0;  // those before are ordered before what any thread does now

@@ -458,6 +458,17 @@ void Counter::access(const char* address, std::size_t bytes, Action action, cons
     if (action != Action::load) worker_->about_to_write(address, bytes);
 }
 
+// In sectors.
+void Counter::bulk_access(const char* address, std::size_t bytes, bool write, const void* pc) {
+    const char* end = address + bytes;
+    without_exceptions([&] {
+        for (const char* next; address < end; address = next) {
+            next = std::min(end, address + sector_bytes - (std::uintptr_t)address % sector_bytes);
+            access_part(address, (unsigned)(next - address), 0, write ? Action::store : Action::load, Space::global, pc);
+        }
+    });
+}
+
 void Counter::access_part(const char* address, unsigned bytes, unsigned part, Action action, Space space,
                           const void* pc) {
     act(place_of(pc, action, space, bytes, part, nullptr), (std::uint64_t)address);

@@ -80,6 +80,7 @@ public:
     void enter_function(const void* caller);
     void leave_function();
     void access(const char* address, std::size_t bytes, Action action, const void* pc);
+    void bulk_access(const char* address, std::size_t bytes, bool write, const void* pc);
     void barrier(const void* pc);
     void collective(WarpOperation operation, const void* pc);
     // Where the calls are that the running thread is in.

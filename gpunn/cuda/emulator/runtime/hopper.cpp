@@ -10,6 +10,9 @@
 #ifdef GPUNN_EMULATOR_CHECK
 #include "checker.h"
 #endif
+#ifdef GPUNN_EMULATOR_COUNT
+#include "counter.h"
+#endif
 
 namespace gpunn_emulator {
 
@@ -17,7 +20,6 @@ namespace {
 
 const unsigned most_arrivals = (1u << 20) - 1;  // and most bytes, of a phase
 const unsigned shared_window = 1u << 18;        // what the address in a matrix descriptor reaches
-const std::uint64_t tensor_map_magic = 0x70616d726f736e74u;
 
 unsigned bit(unsigned i) { return 1u << i; }
 
@@ -363,6 +365,24 @@ void check_global(const BulkCopy& copy, bool write) {
 }
 #endif
 
+#ifdef GPUNN_EMULATOR_COUNT
+// What the copies do to shared memory keeps no thread busy.
+void count_global(const BulkCopy& copy, bool write) {
+    if (!copy.is_tensor) return counter.bulk_access(copy.global, copy.bytes, write, copy.caller);
+    const char *begin = nullptr, *end = nullptr;
+    auto count = [&] { counter.bulk_access(begin, (std::size_t)(end - begin), write, copy.caller); };
+    each_row(copy, [&](unsigned, char* global, unsigned bytes) {
+        if (!global) return;
+        if (global != end) {
+            count();
+            begin = global;
+        }
+        end = global + bytes;
+    });
+    count();
+}
+#endif
+
 }  // namespace
 
 void Worker::bulk_load(BulkCopy copy, const void* map, unsigned rank, const int* coordinates, const void* caller) {
@@ -375,6 +395,9 @@ void Worker::bulk_load(BulkCopy copy, const void* map, unsigned rank, const int*
              "it");
     check_global(copy, false);
     checker.bulk_copy_starts(copy.shared, copy.bytes, caller);
+#endif
+#ifdef GPUNN_EMULATOR_COUNT
+    count_global(copy, false);
 #endif
     std::memset(copy.shared, 0xff, copy.bytes);
     bool room = true;
@@ -415,6 +438,9 @@ void Worker::bulk_store(BulkCopy copy, const void* map, unsigned rank, const int
     copy.read = checker.begin_async_read(fiber_->number);
     checker.async_read(copy.shared, copy.bytes, copy.read, fiber_->number, caller);
     check_global(copy, true);
+#endif
+#ifdef GPUNN_EMULATOR_COUNT
+    count_global(copy, true);
 #endif
     bool room = true;
     try {
@@ -585,6 +611,9 @@ void Worker::warpgroup_product(WarpgroupProduct& product, const void* caller) {
     if (!room) fail_for_memory("the accumulators of wgmma", "no memory");
     fiber.payload = &product;
     fiber.caller = caller;
+#ifdef GPUNN_EMULATOR_COUNT
+    counter.collective(product.counted_as, caller);
+#endif
 
     // The last one of the 128 threads multiplies.
     Warp& warp = warps_[fiber.warp];

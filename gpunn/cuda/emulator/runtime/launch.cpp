@@ -18,6 +18,7 @@
 #include <system_error>
 #include <thread>
 
+#include "floats.h"
 #include "signals.h"
 #include "worker.h"
 #include "watcher.h"
@@ -138,8 +139,11 @@ void return_worker(Worker* worker) {
 // --- signals ---------------------------------------------------------------------------------------------
 
 // A fault in a kernel ends the launch with a report. A fault anywhere else is not ours.
-void handle_fault(int signal, siginfo_t* info, void* context) {
-    if (!worker || !worker->runs_kernel()) return;
+bool handle_fault(int signal, siginfo_t* info, void* context) {
+    if (!worker || !worker->runs_kernel()) return false;
+#ifdef GPUNN_EMULATOR_CHECK
+    if (signal == SIGFPE && handle_float_exception(*info, context)) return true;
+#endif
     Interruption place = interruption_of(context);
     const char* pc = (const char*)place.instruction;
     Report report = worker->describe(signal == SIGFPE ? Kind::division : Kind::fault, pc ? pc + 1 : nullptr);

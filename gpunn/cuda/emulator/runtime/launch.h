@@ -32,10 +32,12 @@ enum class Kind : int {
     resources,
     texture,
     misuse,
+    nan,
+    infinity,
 };
 
 // Why a mistake changes nothing. The order of this list is that of report.HARMLESS.
-enum class Harmless : int { no, same_value, compared_and_swapped, if_unused, others_returned, if_computed };
+enum class Harmless : int { no, same_value, compared_and_swapped, if_unused, others_returned, if_computed, if_own };
 
 const int most_callers = 6;
 
@@ -113,6 +115,7 @@ struct Request {
     unsigned grid[3], block[3];
     std::size_t dynamic_shared_bytes;
     int order;
+    int floats;  // what check mode watches of their operations, see floats.h
     std::uint64_t seed;
     const Library* library;
     Buffer* buffers;

@@ -48,8 +48,8 @@ void handle(int signal, siginfo_t* info, void* context) {
     if (signal == interrupting && target && info->si_code == target->interrupt_code) target->interrupt(context);
     else {
         // A fault that somebody has sent is not the kernel's.
-        if (signal != interrupting && target && info->si_code > 0) target->fault(signal, info, context);
-        call_previous(i, info, context);
+        bool may_be_kernels = signal != interrupting && target && info->si_code > 0;
+        if (!may_be_kernels || !target->fault(signal, info, context)) call_previous(i, info, context);
     }
     errno = error;
 }

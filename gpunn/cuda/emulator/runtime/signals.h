@@ -7,8 +7,8 @@ namespace gpunn_emulator {
 
 // What a host thread that works on a launch does about a signal that comes to it.
 struct SignalTarget {
-    // A fault. Does not return if a kernel made it.
-    void (*fault)(int signal, siginfo_t* info, void* context);
+    // A fault. Does not return if a kernel made it, unless the kernel can go on: then it returns true.
+    bool (*fault)(int signal, siginfo_t* info, void* context);
     // The signal `interrupting`, if its code is this one.
     void (*interrupt)(void* context);
     int interrupt_code;

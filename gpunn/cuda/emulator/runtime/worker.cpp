@@ -15,6 +15,7 @@
 #include <cstring>
 #include <new>
 
+#include "floats.h"
 #include "watcher.h"
 
 namespace gpunn_emulator {
@@ -252,7 +253,13 @@ void Worker::start_block(std::uint64_t number) {
 void Worker::go_on() {
     make_current(*suspended_);
     suspended_ = nullptr;
+#ifdef GPUNN_EMULATOR_CHECK
+    if (launch_->request.floats) watch_floats(launch_->request.floats);
+#endif
     switch_context(scheduler_, fiber_->context);
+#ifdef GPUNN_EMULATOR_CHECK
+    if (launch_->request.floats) watch_floats(0);
+#endif
     fiber_ = nullptr;
 }
 

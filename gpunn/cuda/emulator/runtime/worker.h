@@ -23,6 +23,7 @@
 
 #include "context.h"
 #include "launch.h"
+#include "tensor_map.h"
 
 namespace gpunn_emulator {
 
@@ -65,18 +66,6 @@ struct Mbarrier {
     unsigned initialiser;
     bool fenced;      // since it was initialised
     unsigned column;  // of the checker's clocks
-};
-
-// A tensor map as emulator.tensor_map (../tensor_maps.py) packs it. The innermost dimension is the first.
-struct TensorMap {
-    std::uint64_t magic;
-    char* memory;
-    std::uint64_t strides[4];  // in bytes, of all dimensions but the first
-    std::uint32_t sizes[5];
-    std::uint16_t box[5];
-    std::uint8_t element_strides[5];
-    std::uint8_t rank, element_bytes, fills_with_nan;
-    std::uint16_t swizzle;  // in bytes, 0: none
 };
 
 // A read of shared memory by what is asynchronous, as the checker knows it: who waits for it has it behind.

@@ -22,6 +22,10 @@ inline void give_a(WarpgroupProduct& product, const Vector<b32, 4>& registers) {
     product.a_in_registers = true;
     for (unsigned i = 0; i < 4; i++) product.a[i] = registers.elements[i];
 }
+#ifdef GPUNN_EMULATOR_COUNT
+// Its name says what is counted: the numbers that a sum has in one instruction, and those of half a row of sums.
+template <unsigned terms, unsigned count> void warpgroup_operation(void**, unsigned) {}
+#endif
 template <WarpgroupProduct::Type type, unsigned count, class A>
 __forceinline__ WarpgroupProduct product_of(const List<float*, count>& d, const A& a, b64 b, bool scale_d, s32 scale_a,
                                             s32 scale_b) {
@@ -33,6 +37,9 @@ __forceinline__ WarpgroupProduct product_of(const List<float*, count>& d, const 
     product.scale_d = scale_d;
     product.negate_a = scale_a < 0;
     product.negate_b = scale_b < 0;
+#ifdef GPUNN_EMULATOR_COUNT
+    product.counted_as = warpgroup_operation<type == WarpgroupProduct::tf32 ? 8 : 16, count>;
+#endif
     return product;
 }
 template <WarpgroupProduct::Type type, unsigned count, class A>

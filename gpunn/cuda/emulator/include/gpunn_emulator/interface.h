@@ -135,6 +135,9 @@ struct WarpgroupProduct {
     bool scale_d, negate_a, negate_b, transpose_a, transpose_b, a_in_registers;
     unsigned a[4];
     unsigned long long a_matrix, b_matrix;  // descriptors
+#ifdef GPUNN_EMULATOR_COUNT
+    WarpOperation counted_as;
+#endif
 };
 
 void mbarrier_init(void* barrier, unsigned count);
@@ -159,6 +162,7 @@ void note_access(const void* address, size_t bytes, bool write, const void* call
 void note_atomic(const void* address, size_t bytes, const void* caller, bool reads = true);
 void note_strong(const void* address, size_t bytes, bool write, const void* caller);
 void note_missing_lane(unsigned lane, unsigned source, bool shifted);
+void note_empty_shift(unsigned delta, int width);
 void note_compare_and_swap(const void* address, size_t bytes, const void* compare);
 void note_fence();
 #ifdef GPUNN_EMULATOR_COUNT

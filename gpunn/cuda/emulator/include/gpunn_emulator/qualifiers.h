@@ -1,10 +1,10 @@
 // The words CUDA adds to C++.
 #pragma once
 
-// The loader reads these two marks in the preprocessed text and then removes them: __gpunn_global__ shows
+// The loader reads these marks in the preprocessed text and then removes them: __gpunn_global__ shows
 // where a kernel is declared, __gpunn_shared__ becomes thread_local (one block runs on one host thread at a
 // time, so memory of that thread is memory of that block), and an `extern` one becomes a pointer to the
-// launch's dynamic memory.
+// launch's dynamic memory. In check mode __gpunn_constant__ shows what a kernel must not write to.
 #define __global__ __gpunn_global__
 #define __shared__ __gpunn_shared__
 
@@ -14,6 +14,8 @@
 // "used": the compiler would take for zero what only the host writes.
 #ifdef GPUNN_EMULATOR_COUNT
 #define __constant__ __attribute__((used, section("gpunn_constant")))  // to tell it from global memory
+#elif defined(GPUNN_EMULATOR_CHECK)
+#define __constant__ __gpunn_constant__
 #else
 #define __constant__ __attribute__((used))
 #endif

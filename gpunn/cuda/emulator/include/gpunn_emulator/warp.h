@@ -124,6 +124,13 @@ inline unsigned source_xor(unsigned lanes, int width) {
     return from > segment_end(lane, width) ? lane : from;
 }
 
+template <class T> __forceinline__ T shift(unsigned mask, T value, unsigned source, unsigned delta, int width) {
+#ifdef GPUNN_EMULATOR_CHECK
+    if (delta >= (unsigned)width) note_empty_shift(delta, width);
+#endif
+    return shuffle(mask, value, source, true);
+}
+
 }  // namespace gpunn_emulator
 
 template <class T> __forceinline__ T __shfl_sync(unsigned mask, T value, int source, int width = 32) {
@@ -131,12 +138,12 @@ template <class T> __forceinline__ T __shfl_sync(unsigned mask, T value, int sou
 }
 
 template <class T> __forceinline__ T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32) {
-    return gpunn_emulator::shuffle(mask, value, gpunn_emulator::source_up(delta, width), true);
+    return gpunn_emulator::shift(mask, value, gpunn_emulator::source_up(delta, width), delta, width);
 }
 
 template <class T>
 __forceinline__ T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32) {
-    return gpunn_emulator::shuffle(mask, value, gpunn_emulator::source_down(delta, width), true);
+    return gpunn_emulator::shift(mask, value, gpunn_emulator::source_down(delta, width), delta, width);
 }
 
 template <class T> __forceinline__ T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = 32) {

@@ -246,10 +246,6 @@ KERNEL = 'extern "C" __global__ void k(float* x) {\n  %s\n}'
         (KERNEL % "other<<<1, 1>>>();", "^k.cu:2: launches from the source are not emulated"),
         ("#include <cooperative_groups.h>\n" + KERNEL % "cooperative_groups::this_cluster();", "^k.cu:3: clusters of"),
         (
-            "#include <cooperative_groups.h>\n" + KERNEL % "cooperative_groups::this_grid().sync();",
-            "^k.cu:3: .*barriers across the blocks of a grid are not emulated",
-        ),
-        (
             "#include <cub/cub.cuh>\n" + KERNEL % "cub::BlockReduce<float, 32> reduce;",
             r"^k.cu:3: [^\n]*cub(.*\n)*Nothing of these headers is emulated, which may be why: <cub/cub.cuh>$",
         ),

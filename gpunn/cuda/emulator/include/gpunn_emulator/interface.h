@@ -18,6 +18,7 @@ struct BlockView {
     char *static_shared, *dynamic_shared;
     size_t static_shared_bytes, dynamic_shared_bytes;
     unsigned static_window, dynamic_window;  // where they begin in the window of shared memory
+    bool is_cooperative;
 };
 
 struct Current {
@@ -81,6 +82,9 @@ struct Vote {
 // `site` numbers the places in the source: two threads are at the same barrier only if both that and the
 // calls that led there agree.
 GPUNN_ONE_CALL Vote block_barrier(int predicate, int site);
+// The same of all blocks of a cooperative launch, or a half of it: all threads of the block come to each half.
+enum class Barrier : unsigned char { block, grid, grid_arrival, grid_wait };
+GPUNN_ONE_CALL void grid_barrier(Barrier barrier, int site);
 void check_barrier(unsigned threads);  // ends the block if that is not all of it
 void warp_barrier(unsigned mask);
 void warp_collective(unsigned mask, void* payload, WarpOperation operation);

@@ -381,6 +381,7 @@ def _compiled(
 ) -> bytes:
     header, kernel_text = translation.split(preprocessed, filename, known)
     expressions, kernel_text = translation.take_exports(kernel_text)
+    translation.refuse_algorithms(kernel_text)
     kernel_text = ptx.translate(kernel_text)
     translation.refuse(kernel_text)
     names = [*dict.fromkeys([*expressions, *translation.kernel_names(kernel_text)])]

@@ -98,8 +98,8 @@ _ALGORITHMS = re.compile(
 )
 
 
-def refuse(text: str) -> None:
-    """Raise CompileError, with file and line, for what cannot be emulated."""
+def refuse_algorithms(text: str) -> None:
+    """Raise CompileError, with file and line, for headers of what the host starts: other errors follow from them."""
     of_the_host = _ALGORITHMS.search(text) if "/cub/device/" in text or "/select_system.h" in text else None
     if of_the_host:
         file, line = _including(text, of_the_host.start())
@@ -107,6 +107,10 @@ def refuse(text: str) -> None:
             f"{file}:{line}: algorithms of CUB and Thrust that the host starts are not emulated:"
             " include only what a kernel calls, such as <cub/block/block_reduce.cuh> or <thrust/pair.h>"
         )
+
+
+def refuse(text: str) -> None:
+    """Raise CompileError, with file and line, for what cannot be emulated."""
     suspected = [(pattern, why) for words, pattern, why in _REFUSED if any(word in text for word in words)]
     if not suspected:
         return

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from gpunn.cuda import cache
 from gpunn.cuda.compilation import compiling
-from gpunn.cuda.emulator import ptx, translation
+from gpunn.cuda.emulator import ptx, shifts, translation
 from gpunn.cuda.emulator.assembly import with_gaps
 from gpunn.errors import CompileError
 
@@ -52,6 +52,9 @@ _BASE_FLAGS = (
     # Set no errno and raise no floating-point exception, as on the GPU. Neither changes a value.
     "-fno-math-errno",
     "-fno-trapping-math",
+    "-fno-exceptions",  # of which kernels have none, and which would leave a function where a hook is told of it
+    *("-fno-builtin-malloc", "-fno-builtin-free"),  # a GPU's heap is another one
+    "-fcheck-new",  # new may return null; clang knows it from version 16 on
 )
 
 _GCC_FLAGS = (
@@ -104,7 +107,6 @@ _COUNT_FLAGS = (
     "-fwrapv",
     # Hooks for accesses and for basic blocks: our own (runtime/counter.cpp).
     "-fsanitize=thread",
-    "-fno-exceptions",  # they too would leave a function, which a hook is told of
 )
 
 # What is asked for twice is loaded once, as on a GPU, but a float4 stays one access: what would take it apart is off.
@@ -370,6 +372,7 @@ def _compiled(
     kernel_text = ptx.translate(kernel_text)
     translation.refuse(kernel_text)
     names = [*dict.fromkeys([*expressions, *translation.kernel_names(kernel_text)])]
+    kernel_text = shifts.rewrite(kernel_text, translation.without_literals(kernel_text), header)
     text = translation.lower(kernel_text) + _exports(names)
     check = "-DGPUNN_EMULATOR_CHECK" in flags
     flags = [flag for flag in flags if not flag.startswith(("-D", "-U"))]  # macros are expanded
@@ -514,7 +517,7 @@ def load_runtime(compiler: Compiler, check: bool, count: bool = False) -> tuple[
         more = ["counter.cpp"]
     # For tests of what other processors than x86-64 and aarch64 use.
     flags += ["-DGPUNN_EMULATOR_UCONTEXT"] if os.environ.get("GPUNN_EMULATOR_UCONTEXT") else []
-    names = ["context.cpp", "worker.cpp", "launch.cpp", "texture.cpp", *more]
+    names = ["context.cpp", "worker.cpp", "launch.cpp", "heap.cpp", "texture.cpp", *more]
     signals = _signals(compiler)
     inputs = [*flags, *(str(RUNTIME / name) for name in names), str(signals), "-lrt"]
     place = cache_path("runtime", "", flags, compiler, signals.name)

@@ -39,6 +39,8 @@ HARMLESS = (
     "harmless if nobody uses the value",
     "harmless: a barrier does not wait for them",
     "harmless if the kernel computes that number",
+    "harmless: a GPU wraps around, which C++ leaves undefined",
+    "harmless: a GPU shifts all bits out, which C++ leaves undefined",
 )
 
 Index = tuple[int, int, int]
@@ -61,7 +63,8 @@ class Report:
         callers: where the function that made it was called, file and line, the last call first.
         harmless: whether it changes no result: threads race to write the value that was there, a loop of ``atomicCAS``
             begins with a plain read, a lane shifts a value up or down from beyond the mask, threads have returned
-            before a barrier, or it may: what is written is just the number that marks variables nobody has set.
+            before a barrier, a signed integer wraps around, or it may: what is written is just the number that marks
+            variables nobody has set.
     """
 
     kind: str

@@ -60,7 +60,7 @@ def kernel_names(text: str) -> list[str]:
     >>> kernel_names('extern "C" __gpunn_global__ void scale(float* x) { x[0] *= 2; }')
     ['scale']
     """
-    clean = _without_literals(text)
+    clean = without_literals(text)
     scopes = _scopes(clean, [match.start() for match in re.finditer("__gpunn_global__", clean)])
     names = []
     for position, scope in scopes:
@@ -92,7 +92,7 @@ def refuse(text: str) -> None:
     suspected = [(pattern, why) for words, pattern, why in _REFUSED if any(word in text for word in words)]
     if not suspected:
         return
-    clean = _without_literals(text)
+    clean = without_literals(text)
     matches = [(match, why) for pattern, why in suspected if (match := re.search(pattern, clean))]
     if matches:
         match, why = min(matches, key=lambda found: found[0].start())
@@ -110,15 +110,25 @@ def lower(text: str) -> str:
     return text.replace("__gpunn_shared__", _SHARED).replace("__gpunn_global__", "")
 
 
+_DYNAMIC_SHARED = re.compile(
+    rf"(?:\b(?:volatile|const)\s+|(?:{_ATTRIBUTE})\s*)*"
+    r"(?:\bextern\b[^;{}]*?\b__gpunn_shared__\b|\b__gpunn_shared__\b[^;{}]*?\bextern\b)[^;{}]*;",
+    re.DOTALL,
+)
+
+
 def _dynamic_shared_to_pointers(text: str) -> str:
-    """Turn every ``extern __shared__ T name[];`` into a name for the dynamic shared memory of the launch."""
+    """Turn every ``extern __shared__ T name[];`` into a name for the dynamic shared memory of the launch.
+
+    Its words stand in any order.
+    """
     if "__gpunn_shared__" not in text:
         return text
-    clean = _without_literals(text)
-    found = [*re.finditer(r"\bextern\b([^;{}]*?)\b__gpunn_shared__\b([^;{}]*);", clean)]
+    clean = without_literals(text)
+    found = [*_DYNAMIC_SHARED.finditer(clean)]
     scopes = dict(_scopes(clean, [match.start() for match in found]))
     for match in reversed(found):
-        declaration = re.sub(_ATTRIBUTE, " ", f"{match[1]} {match[2]}", flags=re.DOTALL)
+        declaration = re.sub(rf"\b(?:extern|__gpunn_shared__)\b|{_ATTRIBUTE}|;", " ", match[0], flags=re.DOTALL)
         array = re.fullmatch(r"(.*?)(\w+)\s*\[\s*\]\s*", " ".join(declaration.split()))
         file, line = _position(text, match.start())
         if not array:
@@ -138,7 +148,7 @@ def _dynamic_shared_to_pointers(text: str) -> str:
     return text
 
 
-def _without_literals(text: str) -> str:
+def without_literals(text: str) -> str:
     """The text, of the same length, with blanks for line markers and for what is inside quotes, except ``"C"``."""
 
     def blank(match: re.Match[str]) -> str:

@@ -83,6 +83,7 @@ Report describe(Kind kind, const Place& place, const void* pc) {
 
 void report_overflow(const Place& place, const char* operation, const void* pc) {
     Report report = describe(Kind::integer_overflow, place, pc);
+    report.harmless = (int)Harmless::wraps;
     std::snprintf(report.message, sizeof report.message, "the result of %s does not fit its signed type",
                   operation);
     worker->add(report);
@@ -136,6 +137,17 @@ GPUNN_HOOK void __ubsan_handle_shift_out_of_bounds(const Place* place, void*, lo
                   "shift by %ld, which is not less than the type's bits", count);
     worker->add(report);
 }
+
+namespace gpunn_emulator {
+
+void note_shift(int bits) {
+    Report report = worker->describe(Kind::shift, GPUNN_PC);
+    report.harmless = (int)Harmless::shifts_all;
+    std::snprintf(report.message, sizeof report.message, "shift by %d, which is not less than the type's bits", bits);
+    worker->add(report);
+}
+
+}  // namespace gpunn_emulator
 
 #define GPUNN_OVERFLOW_HOOK(name, operation)                                             \
     GPUNN_HOOK void __ubsan_handle_##name##_overflow(const Place* place, void*, void*) { \

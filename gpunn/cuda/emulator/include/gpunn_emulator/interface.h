@@ -95,6 +95,7 @@ void note_strong(const void* address, size_t bytes, bool write, const void* call
 void note_missing_lane(unsigned lane, unsigned source, bool shifted);
 void note_compare_and_swap(const void* address, size_t bytes, const void* compare);
 void note_fence();
+void note_shift(int bits);
 #ifdef GPUNN_EMULATOR_COUNT
 void note_matrix_row(const void* row);
 #endif

@@ -235,10 +235,6 @@ KERNEL = 'extern "C" __global__ void k(float* x) {\n  %s\n}'
             "^k.cu:2: inline PTX 'wgmma.fence.sync.aligned' is not emul",
         ),
         (
-            KERNEL % 'unsigned r; asm("mov.u32 %0, %laneid;" : "=r"(r));',
-            "^k.cu:2: inline PTX: a register's name begins with %%",
-        ),
-        (
             "#include <mma.h>\n" + KERNEL % "nvcuda::wmma::experimental::precision::u4 u;",
             "^k.cu:3: nvcuda::wmma of less",
         ),

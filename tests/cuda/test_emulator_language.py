@@ -89,6 +89,66 @@ template <class T> __global__ void words_4(T* y) {
     y[threadIdx.x] = t[threadIdx.x] + 68;
 }
 
+__shared__ extern int file_scope[];
+extern __shared__ int held[];
+template <int n> __device__ void fold(volatile int* file_scope, int t) { file_scope[t] += file_scope[t + n]; }
+struct Row { int held; __device__ int get() { return held; } };
+namespace inner {
+struct Sum { __device__ int of(int t) const { return file_scope[t] + file_scope[0]; } };
+}
+extern "C" __global__ void names(int* y, int n) {
+    int t = threadIdx.x;
+    file_scope[t] = t;
+    __syncthreads();
+    if (t < 32) fold<32>(file_scope, t);
+    __syncthreads();
+    { int file_scope = 5; n += file_scope; }
+    Row row{3};
+    y[t] = file_scope[t % 32] + row.held + n + row.get() + inner::Sum().of(2) + held[0];
+}
+extern "C" {
+__global__ void hides(int* y, int n) {
+    __shared__ int file_scope[64];
+    file_scope[threadIdx.x] = n;
+    y[threadIdx.x] = file_scope[threadIdx.x];
+}
+}
+
+// --- classes
+struct Shape {
+    int n;
+    __device__ Shape(int n) : n(n) {}
+    __device__ virtual ~Shape() {}
+    __device__ virtual int area() const = 0;
+    __device__ virtual int twice() const { return 2 * area(); }
+};
+struct Square : Shape {
+    using Shape::Shape;
+    __device__ int area() const override { return n * n; }
+};
+struct Line : Shape {
+    using Shape::Shape;
+    __device__ int area() const override;
+    int twice() const override { return -1; }
+};
+__noinline__ int Line::area() const { return n; }
+struct Unknown;
+extern "C" __global__ void shapes(int* y, Unknown* u, cudaStream_t s, cudaExtent e, cudaError_t k, cudaPitchedPtr p) {
+    __shared__ Shape* all[64];
+    int t = threadIdx.x;
+    Shape* mine = t % 2 ? (Shape*)new Square(t) : new Line(t);
+    all[t] = mine;
+    __syncthreads();
+    Shape* other = all[63 - t];
+    y[t] = other->area() + other->twice() + (s != nullptr) + (k != cudaSuccess) + e.width + p.pitch + (u == nullptr);
+    __syncthreads();
+    delete mine;
+}
+__forceinline__ __device__ int odd(int n);
+__forceinline__ __device__ int even(int n) { return n ? odd(n - 1) : 1; }
+__forceinline__ __device__ int odd(int n) { return n ? even(n - 1) : 0; }
+extern "C" __global__ void calls_itself(int* y, int n) { y[0] = odd(n) + 2 * even(n); }
+
 // --- the heap
 struct Pair {
     int a, b;
@@ -289,6 +349,46 @@ def test_words_of_shared_memory_in_any_order(run, name):
     line = 1 + CODE[: CODE.index("+ __LINE__")].count("\n")
     y = run(name, np.zeros(64, np.int64 if "long" in name else i32), shared_mem=512)
     np.testing.assert_array_equal(y, 2 + line if name == "words_3" else 70)
+
+
+def test_shared_memory_at_file_scope_is_hidden_as_other_names_are(run):
+    t = np.arange(64)
+    y = run("names", np.zeros(64, i32), i32(7), shared_mem=512)
+    np.testing.assert_array_equal(y, 2 * (t % 32) + 32 + 3 + 12 + 3 + (2 + 34) + 32 + 32)
+    np.testing.assert_array_equal(run("hides", np.zeros(64, i32), i32(7), shared_mem=512), 7)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (
+            "extern __shared__ int s[];\nnamespace a {\n__device__ int s[3];\n__device__ int f() { return s[0]; }\n}",
+            "^k.cu:3: 's' is also the name of an extern __shared__ array",
+        ),
+        (
+            "extern __shared__ int s[];\nstruct A { int* s; };\nstruct B : A { __device__ int f() { return s[0]; } };"
+            "struct C {\n__device__ int f() { return s[0]; } };",
+            "^k.cu:4: 's' was not declared in this scope|^k.cu:4: use of undeclared identifier 's'",
+        ),
+    ],
+)
+def test_what_shared_memory_at_file_scope_could_be_mistaken_for(code, message):
+    with pytest.raises(CompileError, match=message):
+        RawModule(code, filename="k.cu")
+
+
+# --- classes ----------------------------------------------------------------------------------------------------------
+
+
+def test_virtual_functions_and_types_of_the_runtime(run):
+    t = 63 - np.arange(64)
+    y = run("shapes", np.zeros(64, i32), None, None, np.void(bytes(24)), i32(0), np.void(bytes(32)))
+    np.testing.assert_array_equal(y, np.where(t % 2, 3 * t * t, t - 1) + 1)
+
+
+@pytest.mark.parametrize("n", [0, 5, 8])
+def test_a_function_to_be_inlined_calls_itself(run, n):
+    assert run("calls_itself", np.zeros(1, i32), i32(n), threads=1) == 2 - n % 2
 
 
 # --- the heap ---------------------------------------------------------------------------------------------------------

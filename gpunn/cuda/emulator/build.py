@@ -54,6 +54,7 @@ _BASE_FLAGS = (
     "-fno-trapping-math",
     "-fno-exceptions",  # of which kernels have none, and which would leave a function where a hook is told of it
     *("-fno-builtin-malloc", "-fno-builtin-free"),  # a GPU's heap is another one
+    "-fno-rtti",  # nor have they any of this, whose runtime would be missing
     "-fcheck-new",  # new may return null; clang knows it from version 16 on
 )
 
@@ -389,7 +390,14 @@ def _compiled(
         command += ["-S", "-o", str(library.with_suffix(".s"))] if check else ["-shared", "-x", "none", *libraries]
 
         def compiled(text: str, *include: str) -> bytes:
-            run_compiler([*command, *include], text, filename, folder)
+            try:
+                run_compiler([*command, *include], text, filename, folder)
+            except CompileError as error:
+                if "inlining failed in call to 'always_inline'" not in str(error):
+                    raise
+                # Of a function that calls itself, where nvcc takes the word for advice.
+                text = text.replace("inline __attribute__((always_inline))", "inline")
+                run_compiler([*command, *include], text, filename, folder)
             if check:
                 assembly = library.with_suffix(".s")
                 assembly.write_bytes(with_gaps(assembly.read_bytes().decode("latin-1")).encode("latin-1"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from gpunn.errors import CompileError
 
@@ -118,34 +119,109 @@ _DYNAMIC_SHARED = re.compile(
 
 
 def _dynamic_shared_to_pointers(text: str) -> str:
-    """Turn every ``extern __shared__ T name[];`` into a name for the dynamic shared memory of the launch.
+    """Turn every ``extern __shared__ T name[];`` into a pointer to the dynamic shared memory of the launch.
 
-    Its words stand in any order.
+    Its words stand in any order. At file scope there is no block yet whose memory a pointer could name: there the
+    functions that name it get the pointer, around what they had.
     """
     if "__gpunn_shared__" not in text:
         return text
     clean = without_literals(text)
     found = [*_DYNAMIC_SHARED.finditer(clean)]
     scopes = dict(_scopes(clean, [match.start() for match in found]))
-    for match in reversed(found):
+    edits: list[tuple[int, int, str]] = []
+    at_file_scope: list[tuple[int, str, str]] = []
+    for match in found:
         declaration = re.sub(rf"\b(?:extern|__gpunn_shared__)\b|{_ATTRIBUTE}|;", " ", match[0], flags=re.DOTALL)
         array = re.fullmatch(r"(.*?)(\w+)\s*\[\s*\]\s*", " ".join(declaration.split()))
-        file, line = _position(text, match.start())
         if not array:
+            file, line = _position(text, match.start())
             raise CompileError(
                 f"{file}:{line}: extern __shared__ must declare one array without a size, got {match[0].strip()!r}"
             )
         kind, name = array[1].strip(), array[2]
-        memory = f"gpunn_emulator::dynamic_shared<{kind}>()"
-        lines = "\n" * match[0].count("\n")
+        pointer, lines = f"{kind}* {name} = gpunn_emulator::dynamic_shared<{kind}>();", "\n" * match[0].count("\n")
         if "body" in scopes[match.start()]:
-            replacement = f"{kind}* {name} = {memory};{lines}"
+            edits.append((match.start(), match.end(), pointer + lines))
         else:
-            # At file scope there is no block yet whose memory a pointer could name.
-            after = line + match[0].count("\n")
-            replacement = f'\n#undef {name}\n#define {name} ({memory})\n# {after} "{file}"\n'
-        text = text[: match.start()] + replacement + text[match.end() :]
+            edits.append((match.start(), match.end(), lines))
+            at_file_scope.append((match.end(), name, pointer))
+    if at_file_scope:
+        edits += _pointers_in_functions(text, clean, at_file_scope)
+    for begin, end, replacement in sorted(edits, reverse=True):
+        text = text[:begin] + replacement + text[end:]
     return text
+
+
+def _pointers_in_functions(
+    text: str, clean: str, declared: list[tuple[int, str, str]]
+) -> Iterator[tuple[int, int, str]]:
+    """Give each function the pointers that it names: ``declared`` says from where on there is which."""
+    functions = [*_functions(clean)]
+    rest = clean
+    for function in functions:
+        rest = rest[: function.begin] + " " * (function.end - function.begin) + rest[function.end :]
+    found = 1
+    while found:
+        rest, found = re.subn(r"\([^()]*\)", lambda match: " " * len(match[0]), rest)
+    rest = _DYNAMIC_SHARED.sub(lambda match: " " * len(match[0]), rest)
+    members = set()
+    for name in {name for _, name, _ in declared}:
+        for other in re.finditer(rf"\b{name}\b", rest):
+            if "class" not in dict(_scopes(clean, [other.start()]))[other.start()]:
+                file, line = _position(text, other.start())
+                raise CompileError(f"{file}:{line}: '{name}' is also the name of an extern __shared__ array")
+            members.add(name)
+    for function in functions:
+        for name, pointer in {name: pointer for place, name, pointer in declared if place <= function.begin}.items():
+            used = re.compile(rf"(?<!\.)(?<!->)(?<!::)\b{name}\b").search(clean, function.begin, function.end)
+            is_parameter = re.search(rf"\b{name}\b", function.head)
+            if used and not is_parameter and not (function.is_member and name in members):
+                yield function.begin, function.begin, f"{pointer} {{"
+                yield function.end, function.end, "}"
+
+
+class _Function(NamedTuple):
+    head: str
+    begin: int  # within its braces
+    end: int
+    is_member: bool
+
+
+def _functions(clean: str) -> Iterator[_Function]:
+    """Each function that has a body, but for those within others.
+
+    >>> code = "struct A { int f() { if (1) { } } int n[2] = {1, 2}; }; int A::g() { } void h(int (&x)[4]) { }"
+    >>> [(code[each.begin : each.end], each.is_member) for each in _functions(code)]
+    [(' if (1) { } ', True), (' ', True), (' ', False)]
+    """
+    since, begin, depth, head = 0, 0, 0, ""
+    around: list[bool] = []  # whether it is a class
+    for match in re.finditer(r"[;{}]", clean):
+        if depth:
+            depth += {"{": 1, "}": -1}.get(match[0], 0)
+            if not depth and re.search(r"\)[^=]*$", head):
+                yield _Function(head, begin, match.start(), any(around) or bool(re.search(r"::\s*~?\w+\s*\(", head)))
+        elif match[0] == "{":
+            head, begin = clean[since : match.start()], match.end()
+            if kind := _kind_of_scope(head):
+                around.append(kind == "class")
+            else:
+                depth = 1
+        elif match[0] == "}" and around:
+            around.pop()
+        since = match.end()
+
+
+def _kind_of_scope(head: str) -> str:
+    """What begins with a brace behind ``head``: see :func:`_scopes`; nothing for a body."""
+    if not any(word in head for word in ('"C"', "namespace", "class", "struct", "union")):
+        return ""
+    head = re.sub(_ATTRIBUTE, " ", head, flags=re.DOTALL)
+    if re.search(r'\bextern\s*"C"\s*$', head):
+        return "extern C"
+    found = re.search(r"\b(namespace|class|struct|union)\b[^()=]*$", head)
+    return ("namespace" if found[1] == "namespace" else "class") if found else ""
 
 
 def without_literals(text: str) -> str:
@@ -161,7 +237,7 @@ def without_literals(text: str) -> str:
 
 
 def _scopes(clean: str, positions: list[int]) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """For each position the braces around it: ``"extern C"``, ``"namespace"`` or ``"body"``, outermost first."""
+    """The braces around each position, outermost first: ``"extern C"``, ``"namespace"``, ``"class"`` or ``"body"``."""
     stack: list[str] = []
     since = 0
     waiting = list(positions)
@@ -169,12 +245,7 @@ def _scopes(clean: str, positions: list[int]) -> Iterator[tuple[int, tuple[str, 
         while waiting and waiting[0] < match.start():
             yield waiting.pop(0), tuple(stack)
         if match[0] == "{":
-            head = clean[since : match.start()]
-            if '"C"' in head and re.search(r'\bextern\s*"C"\s*$', head):
-                stack.append("extern C")
-            else:
-                is_namespace = "namespace" in head and re.search(r"\bnamespace\b[^()=]*$", head)
-                stack.append("namespace" if is_namespace else "body")
+            stack.append(_kind_of_scope(clean[since : match.start()]) or "body")
         elif match[0] == "}" and stack:
             stack.pop()
         since = match.end()

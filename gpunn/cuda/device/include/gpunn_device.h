@@ -1,12 +1,7 @@
 // Included ahead of what CuPy compiles: what NVRTC has beside what the emulator knows of it.
 #pragma once
 
-#define CUDART_VERSION (1000 * __CUDACC_VER_MAJOR__ + 10 * __CUDACC_VER_MINOR__)
-
 #include "gpunn_emulator.h"
-
-enum cudaError { cudaSuccess = 0 };
-typedef enum cudaError cudaError_t;
 
 // The compiler makes one of these of every {a, b, c}, and wants it to be made like this.
 namespace std {

@@ -15,6 +15,7 @@
 
 #include "gpunn_emulator/qualifiers.h"
 #include "gpunn_emulator/vector_types.h"
+#include "gpunn_emulator/runtime_types.h"
 #include "gpunn_emulator/interface.h"
 #include "gpunn_emulator/traits.h"
 #include "gpunn_emulator/shifts.h"

@@ -55,6 +55,8 @@ GPUNN_HOOK void __tsan_write_range(char* p, std::size_t bytes) {
 
 GPUNN_MEMORY_HOOKS(__tsan_)
 GPUNN_MEMORY_HOOKS(__wrap_)
+GPUNN_HOOK void __tsan_vptr_update(char* p, void*) { checker.access(p, sizeof p, true, Manner::plain, GPUNN_PC); }
+GPUNN_HOOK void __tsan_vptr_read(char* p) { checker.access(p, sizeof p, false, Manner::plain, GPUNN_PC); }
 GPUNN_HOOK void __tsan_init() {}
 GPUNN_HOOK void __tsan_func_entry(void*) {}
 GPUNN_HOOK void __tsan_func_exit() {}

@@ -1,4 +1,5 @@
-// malloc, free, new and delete of kernels: memory of a heap that belongs to the GPU.
+// malloc, free, new and delete of kernels, with memory of a heap that belongs to the GPU, and what the host's C++ has in a
+// library that kernels are not linked to.
 #pragma once
 
 // The names that the linker sees are the runtime's: the process has other functions of the names here.
@@ -25,6 +26,9 @@ GPUNN_DELETE(operator delete[])
 GPUNN_DELETE(operator delete, , size_t)
 GPUNN_DELETE(operator delete[], , size_t)
 #endif
+
+// What a pure virtual function is.
+extern "C" __attribute__((visibility("hidden"), used)) void __cxa_pure_virtual() { gpunn_emulator::trap(); }
 
 // As templates they do not meet those of <new>.
 template <class T> __forceinline__ void* operator new(size_t, T* place) noexcept { return (void*)place; }

@@ -29,4 +29,5 @@
 #include "gpunn_emulator/simd.h"
 #include "gpunn_emulator/device_math.h"
 #include "gpunn_emulator/ptx_instructions.h"
+#include "gpunn_emulator/rounding.h"
 #include "gpunn_emulator/kernel_call.h"

@@ -1,12 +1,13 @@
-// malloc, free, new and delete of kernels, with memory of a heap that belongs to the GPU, and what the host's C++ has in a
-// library that kernels are not linked to.
+// malloc, free, new and delete of kernels, with memory of a heap that belongs to the GPU, and what the host's C++ has in
+// a library that kernels are not linked to.
 #pragma once
 
 // The names that the linker sees are the runtime's: the process has other functions of the names here.
 extern "C" void* malloc(size_t bytes) noexcept __asm__("gpunn_emulator_malloc");
 extern "C" void free(void* memory) noexcept __asm__("gpunn_emulator_free");
 
-extern "C" void* __nv_aligned_device_malloc(size_t bytes, size_t alignment) noexcept __asm__("gpunn_emulator_aligned_malloc");
+extern "C" void* __nv_aligned_device_malloc(size_t bytes, size_t alignment) noexcept
+    __asm__("gpunn_emulator_aligned_malloc");
 
 #ifdef __clang__
 #define GPUNN_NEW(name) void* name(size_t bytes) __asm__("gpunn_emulator_malloc");

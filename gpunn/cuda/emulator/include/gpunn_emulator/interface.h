@@ -114,4 +114,4 @@ unsigned long long nanoseconds_now();
 #define blockIdx (::gpunn_emulator::current.block->index)
 #define blockDim (::gpunn_emulator::current.block->block_dim)
 #define gridDim (::gpunn_emulator::current.block->grid_dim)
-#define warpSize 32
+constexpr int warpSize = 32;

@@ -472,6 +472,8 @@ write(gpunn_0, not_(read<b32>(gpunn_0))); result_of_constraint_r(gpunn_to_0, gpu
     for match in _KEYWORD.finditer(text):
         if not match["asm"] or match.start() < since:
             continue
+        if _NAMES_A_FUNCTION.match(text, match.end()) and _follows_declarator(text, match.start()):
+            continue
         statement = _statement(text, match.end(), places)
         if statement is None:
             continue
@@ -479,6 +481,22 @@ write(gpunn_0, not_(read<b32>(gpunn_0))); result_of_constraint_r(gpunn_to_0, gpu
         parts += text[since : match.start()], _Translation(statement, places, match.start(), number).text()
         since = statement.end
     return "".join([*parts, text[since:]])
+
+
+# What a declaration says of the name that the linker sees: headers of the C library have such.
+_NAMES_A_FUNCTION = re.compile(r'\s*(?:""\s*)*"[A-Za-z_]\w*"\s*\)')
+_CONTROL = re.compile(r"\b(?:if|while|for|switch)\s*\Z")
+
+
+def _follows_declarator(text: str, end: int) -> bool:
+    before = text[max(0, end - 2000) : end].rstrip()
+    if not before.endswith(")"):
+        return False
+    depth, at = 1, len(before) - 1
+    while depth and at:
+        at -= 1
+        depth += {")": 1, "(": -1}.get(before[at], 0)
+    return not depth and not _CONTROL.search(before[:at])
 
 
 class _Places:

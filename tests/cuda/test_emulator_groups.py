@@ -239,7 +239,7 @@ KERNEL = 'extern "C" __global__ void k(float* x) {\n  %s\n}'
             "^k.cu:3: nvcuda::wmma of less",
         ),
         ("__global__ void k(const CUtensorMap map) {}", r"^k.cu:1: tensor maps \(TMA\) are not emulated"),
-        (KERNEL % "other<<<1, 1>>>();", "^k.cu:2: launches from the source are not emulated"),
+        (KERNEL % "other<<<1, 1>>>();", "^k.cu:2: launches from a kernel are not emulated"),
         ("#include <cooperative_groups.h>\n" + KERNEL % "cooperative_groups::this_cluster();", "^k.cu:3: clusters of"),
         (
             "#include <cooperative_groups.h>\n" + KERNEL % "cooperative_groups::this_grid().sync();",

@@ -579,3 +579,73 @@ def test_numbers_side_by_side(check):
 def test_dynamic_shared_memory_of_a_size_is_refused():
     with pytest.raises(CompileError, match=r"^k.cu:2: extern __shared__ must declare one array without a size"):
         RawModule('extern "C" __global__ void k() {\n  __shared__ extern int s[4];\n}', filename="k.cu")
+
+
+# --- host code in the same file ---------------------------------------------------------------------------------------
+
+HOST = r"""#include <cstdio>
+#include <iostream>
+#include <vector>
+#include <memory>
+#include <cuda_runtime.h>
+#define CHECK(call) do { if ((call) != cudaSuccess) { fprintf(stderr, "%s {\n", cudaGetErrorString(call)); } } while (0)
+const int N = 64;
+static int verbose = 0;
+std::vector<float> history;
+typedef struct { float x, y; } Point;
+enum Mode { FAST, SLOW } mode = FAST;
+__constant__ float factor[2] = {1.5f, 2.0f};
+__device__ int counter;
+void launch(const float* x, float* y, int n);
+template <typename T> struct Buffer {
+    T* data;
+    std::vector<T> host;
+    Buffer(size_t n) : data(nullptr), host{n} { CHECK(cudaMalloc((void**)&data, n * sizeof(T))); }
+    ~Buffer() { cudaFree(data); }
+    __host__ __device__ T first() const { return data[0]; }
+};
+struct Vec { float v; __device__ Vec twice() const; float host_only() const; };
+Vec Vec::twice() const { return Vec{2 * v}; }
+float Vec::host_only() const { std::cout << v; return v; }
+constexpr int square(int n) { return n * n; }
+static __device__ __noinline__ float helper(float x) { return x * factor[1]; }
+namespace detail {
+float reference(float x) { return x * 2; }
+template <class T> __global__ void scale(T* x, T by) { x[threadIdx.x] *= by; }
+}
+extern "C" __global__ void k(float* y, const float* x, int n) {
+    int i = threadIdx.x;
+    if (i < n) y[i] = helper(x[i]) + Vec{1}.twice().v + square(3) + __LINE__ + (1 << i);
+    if (i == 0) atomicAdd(&counter, N);
+}
+void launch(const float* x, float* y, int n) {
+    k<<<(n + 31) / 32, 32>>>(y, x, n);
+    detail::scale<float><<<1, 32>>>(y, 2.0f);
+}
+int main(int argc, char** argv) {
+    std::vector<float> x(N, 1.0f), y(N);
+    auto p = std::make_unique<int>(3);
+    std::cerr << "not {" << '}' << detail::reference(x[0]) << std::endl;
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_host_code_is_left_out(check):
+    module = RawModule(HOST, name_expressions=["detail::scale<float>"], filename="k.cu", check=check)
+    x, y = np.arange(8, dtype=np.float32), np.zeros(8, np.float32)
+    module.get_function("k")((1,), (32,), (y, x, i32(8)))
+    module.get_function("detail::scale<float>")((1,), (8,), (y, np.float32(2)))
+    line = 1 + HOST[: HOST.index("__LINE__")].count("\n")
+    np.testing.assert_array_equal(y, 2 * (2 * x + 2 + 9 + line + 2.0 ** np.arange(8)))
+
+
+def test_what_is_for_the_host_is_not_there_for_a_kernel():
+    code = "int twice(int n) { return 2 * n; }\nint offset = 3;\n__global__ void k(int* y) {\n  y[0] = %s;\n}\n"
+    code += "int main() { k<<<1, 1>>>(nullptr); }\n"
+    for used, name in (("twice(1)", "twice"), ("offset", "offset")):
+        with pytest.raises(CompileError, match=f"^k.cu:4: .*{name}"):
+            RawModule(code % used, filename="k.cu")
+    with pytest.raises(CompileError, match="^k.cu:2: launches from a kernel are not emulated"):
+        RawModule('extern "C" __global__ void k(int* y) {\n  k<<<1, 1>>>(y);\n}', filename="k.cu")

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from gpunn.cuda import cache
 from gpunn.cuda.compilation import compiling
-from gpunn.cuda.emulator import ptx, shifts, translation
+from gpunn.cuda.emulator import host_code, ptx, shifts, translation
 from gpunn.cuda.emulator.assembly import with_gaps
 from gpunn.errors import CompileError
 
@@ -178,6 +178,8 @@ def load(
     compiler = host_compiler()
     runtime_path, runtime = load_runtime(compiler, check, count)
     flags, includes = _flags(compiler, options, check, arch, count)
+    if "<<<" in code:
+        flags.append(host_code.FLAG)
     text = _marked(code, name_expressions, filename)
     preprocessed = None
     if includes:  # only the preprocessed text knows what was in the included files
@@ -370,6 +372,8 @@ def _compiled(
 ) -> bytes:
     header, kernel_text = translation.split(preprocessed, filename, known)
     expressions, kernel_text = translation.take_exports(kernel_text)
+    if host_code.FLAG in flags:
+        kernel_text = host_code.left_out(kernel_text, (f"{INCLUDE}/", f"{LIBCUDACXX}/"))
     kernel_text = ptx.translate(kernel_text)
     translation.refuse(kernel_text)
     names = [*dict.fromkeys([*expressions, *translation.kernel_names(kernel_text)])]

@@ -84,7 +84,7 @@ _REFUSED = (
         r"\bcuda\s*::\s*(?:std\s*::\s*)?(?:barrier|pipeline|latch|counting_semaphore|binary_semaphore)\b",
         "barriers, pipelines, latches and semaphores of libcu++ are not emulated",
     ),
-    (("<<<",), r"<<<", "launches from the source are not emulated: keep host code in a file of its own"),
+    (("<<<",), r"<<<", "launches from a kernel are not emulated"),
 )
 
 
@@ -112,10 +112,9 @@ def lower(text: str) -> str:
 
 
 _DYNAMIC_SHARED = re.compile(
-    rf"(?:\b(?:volatile|const)\s+|(?:{_ATTRIBUTE})\s*)*"
-    r"(?:\bextern\b[^;{}]*?\b__gpunn_shared__\b|\b__gpunn_shared__\b[^;{}]*?\bextern\b)[^;{}]*;",
-    re.DOTALL,
+    r"(?:\bextern\b[^;{}]*?\b__gpunn_shared__\b|\b__gpunn_shared__\b[^;{}]*?\bextern\b)[^;{}]*;"
 )
+_WORDS_BEFORE = re.compile(r"(?:\b(?:volatile|const)\s+|__attribute__\s*\(\((?:[^()]|\([^()]*\))*\)\)\s*)+\Z")
 
 
 def _dynamic_shared_to_pointers(text: str) -> str:
@@ -132,7 +131,10 @@ def _dynamic_shared_to_pointers(text: str) -> str:
     edits: list[tuple[int, int, str]] = []
     at_file_scope: list[tuple[int, str, str]] = []
     for match in found:
-        declaration = re.sub(rf"\b(?:extern|__gpunn_shared__)\b|{_ATTRIBUTE}|;", " ", match[0], flags=re.DOTALL)
+        before = _WORDS_BEFORE.search(clean[max(0, match.start() - 200) : match.start()])
+        begin = match.start() - len(before[0] if before else "")
+        whole = clean[begin : match.end()]
+        declaration = re.sub(rf"\b(?:extern|__gpunn_shared__)\b|{_ATTRIBUTE}|;", " ", whole, flags=re.DOTALL)
         array = re.fullmatch(r"(.*?)(\w+)\s*\[\s*\]\s*", " ".join(declaration.split()))
         if not array:
             file, line = _position(text, match.start())
@@ -140,11 +142,11 @@ def _dynamic_shared_to_pointers(text: str) -> str:
                 f"{file}:{line}: extern __shared__ must declare one array without a size, got {match[0].strip()!r}"
             )
         kind, name = array[1].strip(), array[2]
-        pointer, lines = f"{kind}* {name} = gpunn_emulator::dynamic_shared<{kind}>();", "\n" * match[0].count("\n")
+        pointer, lines = f"{kind}* {name} = gpunn_emulator::dynamic_shared<{kind}>();", "\n" * whole.count("\n")
         if "body" in scopes[match.start()]:
-            edits.append((match.start(), match.end(), pointer + lines))
+            edits.append((begin, match.end(), pointer + lines))
         else:
-            edits.append((match.start(), match.end(), lines))
+            edits.append((begin, match.end(), lines))
             at_file_scope.append((match.end(), name, pointer))
     if at_file_scope:
         edits += _pointers_in_functions(text, clean, at_file_scope)
@@ -158,9 +160,11 @@ def _pointers_in_functions(
 ) -> Iterator[tuple[int, int, str]]:
     """Give each function the pointers that it names: ``declared`` says from where on there is which."""
     functions = [*_functions(clean)]
-    rest = clean
+    parts, at = [], 0
     for function in functions:
-        rest = rest[: function.begin] + " " * (function.end - function.begin) + rest[function.end :]
+        parts += [clean[at : function.begin], " " * (function.end - function.begin)]
+        at = function.end
+    rest = "".join([*parts, clean[at:]])
     found = 1
     while found:
         rest, found = re.subn(r"\([^()]*\)", lambda match: " " * len(match[0]), rest)
@@ -204,7 +208,7 @@ def _functions(clean: str) -> Iterator[_Function]:
                 yield _Function(head, begin, match.start(), any(around) or bool(re.search(r"::\s*~?\w+\s*\(", head)))
         elif match[0] == "{":
             head, begin = clean[since : match.start()], match.end()
-            if kind := _kind_of_scope(head):
+            if kind := kind_of_scope(head):
                 around.append(kind == "class")
             else:
                 depth = 1
@@ -213,7 +217,7 @@ def _functions(clean: str) -> Iterator[_Function]:
         since = match.end()
 
 
-def _kind_of_scope(head: str) -> str:
+def kind_of_scope(head: str) -> str:
     """What begins with a brace behind ``head``: see :func:`_scopes`; nothing for a body."""
     if not any(word in head for word in ('"C"', "namespace", "class", "struct", "union")):
         return ""
@@ -245,7 +249,7 @@ def _scopes(clean: str, positions: list[int]) -> Iterator[tuple[int, tuple[str, 
         while waiting and waiting[0] < match.start():
             yield waiting.pop(0), tuple(stack)
         if match[0] == "{":
-            stack.append(_kind_of_scope(clean[since : match.start()]) or "body")
+            stack.append(kind_of_scope(clean[since : match.start()]) or "body")
         elif match[0] == "}" and stack:
             stack.pop()
         since = match.end()

@@ -325,7 +325,8 @@ def test_shifts_and_sums_that_a_gpu_defines_are_a_warning(checked):
     ("code", "found"),
     [
         ("1 << n", ["<<"]),
-        ("1 << 31; x >> 0u; x >> 7ull; x <<= 5;", []),
+        ("1 << 31; x >> 0u; x >> 7ull; x <<= 5; x << (8); x >> ((31u)) | 1", []),
+        ("1 << (32); x >> (3) + n; x << (3 + n)", ["<<", ">>", "<<"]),
         ("1 << 32; x >> 3 + n; x << 3.5; x << 1'0", ["<<", ">>", "<<", "<<"]),
         ("A<A<int>> x; A<A<A<int>>> y; f<A<int>>(n); B::template g<A<int>>(n)", []),
         ("f<(n >> k)>(x >> (k)); v[n >> k]; {a >> b;}", [">>", ">>", ">>", ">>"]),

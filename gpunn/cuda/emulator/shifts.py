@@ -13,8 +13,9 @@ from collections.abc import Iterator
 
 _OPERATOR = re.compile(r"(\boperator\s*)?(<<=|>>=|<<|>{2,})")
 
-# By a plain number below 32, with nothing of a higher precedence behind it.
-_PLAIN = re.compile(r"\s*(?:[12]?\d|3[01])[uUlL]*(?![\w.']|\s*[-+*/%])")
+# By a plain number below 32, with nothing of a higher precedence behind it. Macros leave parentheses around it.
+_NUMBER = r"\s*(?:[12]?\d|3[01])[uUlL]*"
+_PLAIN = re.compile(rf"(?:{_NUMBER}|\s*\({_NUMBER}\s*\)|\s*\(\s*\({_NUMBER}\s*\)\s*\))(?![\w.']|\s*[-+*/%])")
 
 # Behind >>: what cannot begin an operand, and what cannot follow a template's arguments.
 _NO_OPERAND = re.compile(r"\s*(?:[,;)\]}{>=?:|^/%.<&]|\Z)")

@@ -8,6 +8,7 @@
 #include <new>
 
 #include "floats.h"
+#include "heap.h"
 
 namespace gpunn_emulator {
 
@@ -105,6 +106,7 @@ void Checker::end_launch() {
         region.free_cells();
     }
     regions_.clear();
+    heap_region_.free_cells();
     for (auto& each : held_)
         for (Region& region : each.second.shared) region.free_cells();
     held_.clear();
@@ -593,9 +595,11 @@ void Checker::compare_and_swap(const char* address, std::size_t bytes, const voi
     if (!worker_ || !worker_->fiber()) return;
     Region* region = find(address, bytes);
     if (!region || !region->cells || std::memcmp(address, compare, bytes)) return;
-    const Cell& cell = region->cell_of((std::size_t)(address - region->begin));
     const Fiber& fiber = *worker_->fiber();
-    if (is_here(cell.read_interval) && was_read_by(cell, fiber)) compared_places_.insert(cell.read_place);
+    for (std::size_t i = 0; i < bytes; i += region->unit) {  // a pair of halves may have been read one by one
+        const Cell& cell = region->cell_of((std::size_t)(address - region->begin) + i);
+        if (is_here(cell.read_interval) && was_read_by(cell, fiber)) compared_places_.insert(cell.read_place);
+    }
 }
 
 bool Checker::was_read_by(const Cell& cell, const Fiber& fiber) const {
@@ -606,6 +610,7 @@ bool Checker::was_read_by(const Cell& cell, const Fiber& fiber) const {
 // --- one access ------------------------------------------------------------------------------------------
 
 Region* Checker::find(const char* address, std::size_t bytes) {
+    if (heap.holds(address)) return find_on_heap(address, bytes);
     auto holds = [=](const Region& region) {
         return address >= region.begin && address < region.end && bytes <= (std::size_t)(region.end - address);
     };
@@ -620,6 +625,27 @@ Region* Checker::find(const char* address, std::size_t bytes) {
     for (auto region = end_of_buffers; region != regions_.end(); ++region)
         if (holds(*region)) return &*region;
     return nullptr;
+}
+
+Region* Checker::find_on_heap(const char* address, std::size_t bytes) {
+    const char* begin;
+    const Heap::Allocation* found = heap.at_or_before(address, begin);
+    if (!found || !found->live || address + bytes > begin + found->bytes) return nullptr;
+    if (!heap_region_.cells) {
+        heap_buffer_ = Buffer{heap.begin(), Heap::capacity, -1, (int)Access::write, heap.written(), nullptr};
+        heap_region_ = Region{Space::heap,   heap.begin(),  heap.begin() + Heap::capacity, nullptr, -1,
+                              Access::write, nullptr, 0, &heap_buffer_, Span{Heap::capacity, 0}};
+        heap_region_.cells = map_cells(heap_region_.cell_count());
+    }
+    return &heap_region_;
+}
+
+// What others did where the memory was before came earlier, and nothing of it is left.
+void Checker::allocated(char* memory, std::size_t bytes) {
+    std::size_t begin = (std::size_t)(memory - heap.begin());
+    for (std::size_t i = begin; i < begin + bytes; i++) heap.written()[i / 8] &= (unsigned char)~(1u << i % 8);
+    for (std::size_t i = begin; heap_region_.cells && i < begin + bytes; i += heap_region_.unit)
+        heap_region_.cell_of(i) = Cell{};
 }
 
 // Keeps what outlives the launch: which bytes it touched, and which of the memory have ever been written.
@@ -637,7 +663,7 @@ void Checker::touch(Region& region, std::size_t offset, std::size_t bytes, bool 
     if (!unwritten || unwritten < bytes) return;  // padding of a struct may be left as it was
     Report report = worker_->describe(Kind::uninitialised, pc);
     report.argument = buffer.argument;
-    report.byte = (long long)offset;
+    if (region.space != Space::heap) report.byte = (long long)offset;
     char what[80];
     name(what, sizeof what, region, offset);
     std::snprintf(report.message, sizeof report.message, "read of %s, which nobody has written", what);
@@ -927,6 +953,12 @@ void Checker::name(char* text, std::size_t capacity, const Region& region, std::
     case Space::static_shared: std::snprintf(text, capacity, "static shared memory byte %zu", byte); break;
     case Space::dynamic_shared: std::snprintf(text, capacity, "dynamic shared memory byte %zu", byte); break;
     case Space::device_variable: std::snprintf(text, capacity, "a __device__ variable"); break;
+    case Space::heap:
+        const char* begin;
+        const Heap::Allocation* found = heap.at_or_before(region.begin + byte, begin);
+        std::snprintf(text, capacity, "byte %zu of %zu from malloc", (std::size_t)(region.begin + byte - begin),
+                      found->bytes);
+        break;
     }
 }
 
@@ -935,7 +967,8 @@ void Checker::report_race(const Touch& access, const Cell& cell, std::size_t byt
     std::uint32_t place = earlier == Earlier::read ? cell.read_place : cell.write_place;
     Report report = worker_->describe(Kind::race, access.pc);
     report.argument = access.region->argument;
-    report.byte = access.region->space == Space::device_variable ? -1 : (long long)byte;
+    bool is_array = access.region->space != Space::device_variable && access.region->space != Space::heap;
+    report.byte = is_array ? (long long)byte : -1;
     std::uint64_t number = block_numbers_[turn_of(interval)];
     const unsigned* grid = launch_->request.grid;
     unsigned block[3] = {(unsigned)(number % grid[0]), (unsigned)(number / grid[0] % grid[1]),
@@ -1066,8 +1099,22 @@ bool Checker::holds_unset(const char* address, std::size_t bytes) const {
     return false;
 }
 
+void Checker::report_beyond_allocation(const char* address, std::size_t bytes, bool write, const void* pc) {
+    Report report = worker_->describe(Kind::out_of_bounds, pc);
+    const char *begin, *access = write ? "write" : "read";
+    const Heap::Allocation* found = heap.at_or_before(address, begin);
+    if (!found)
+        std::snprintf(report.message, sizeof report.message, "%s of %zu bytes at %p, which malloc has not given", access,
+                      bytes, (const void*)address);
+    else
+        std::snprintf(report.message, sizeof report.message, "%s of %zu bytes at byte %zu of %zu from malloc%s", access,
+                      bytes, (std::size_t)(address - begin), found->bytes, found->live ? "" : ", which were freed");
+    worker_->fail(report);
+}
+
 // The access itself must not happen, so the block ends here.
 void Checker::report_out_of_bounds(const char* address, std::size_t bytes, bool write, const void* pc) {
+    if (heap.holds(address)) report_beyond_allocation(address, bytes, write, pc);
     Report report = worker_->describe(Kind::out_of_bounds, pc);
     const Region* nearest = nullptr;
     const long long far_away = 1 << 20;

@@ -32,7 +32,7 @@ struct Cell {
 // with each other.
 enum class Manner { plain, strong, atomic };
 
-enum class Space { argument, static_shared, dynamic_shared, device_variable };
+enum class Space { argument, static_shared, dynamic_shared, device_variable, heap };
 
 struct Region {
     Space space;
@@ -116,6 +116,7 @@ public:
     void lane_is_missing(unsigned lane, unsigned source, bool shifted) const;
     void shift_is_empty(unsigned delta, int width, const void* pc) const;
     void compare_and_swap(const char* address, std::size_t bytes, const void* compare);
+    void allocated(char* memory, std::size_t bytes);  // by malloc
 
 private:
     // On that of the running thread, where most accesses go: this is what a hook does first.
@@ -207,6 +208,7 @@ private:
     void forget_syncs();
     void add_region(Space space, char* begin, std::size_t bytes, int argument);
     Region* find(const char* address, std::size_t bytes);
+    Region* find_on_heap(const char* address, std::size_t bytes);
     void touch(Region& region, std::size_t offset, std::size_t bytes, bool write, const void* pc);
     void tell_touched(const Region& region) const;
     bool is_threads_own(const char* address, std::size_t bytes) const;
@@ -246,6 +248,7 @@ private:
     [[noreturn]] void report_forbidden(const Touch& access);
     [[noreturn]] void report_out_of_bounds(const char* address, std::size_t bytes, bool write,
                                            const void* pc);
+    [[noreturn]] void report_beyond_allocation(const char* address, std::size_t bytes, bool write, const void* pc);
     void name(char* text, std::size_t capacity, const Region& region, std::size_t byte) const;
 
     Clocks clocks_;
@@ -256,6 +259,8 @@ private:
     const Launch* launch_ = nullptr;
     std::vector<Region> regions_;  // the buffers come first, by their addresses
     std::size_t buffers_ = 0;
+    Buffer heap_buffer_{};
+    Region heap_region_{};  // all of it; without cells as long as nothing of it is touched
     const Variables* variables_ = nullptr;
     std::uint32_t interval_ = 0, last_interval_ = 0;  // of the block, of all
     std::uint32_t block_interval_ = 0, turn_ = 0;     // its first interval; how many blocks have begun before it

@@ -547,6 +547,8 @@ GPUNN_HOOK void __tsan_write_range(char* p, std::size_t bytes) { note_access(p, 
 GPUNN_COPY_HOOKS(__tsan_)
 GPUNN_COPY_HOOKS(__wrap_)  // what clang's code calls in the place of memcpy, see ../build.py
 
+GPUNN_HOOK void __tsan_vptr_update(char* p, void*) { note_access(p, sizeof p, true, GPUNN_PC); }
+GPUNN_HOOK void __tsan_vptr_read(char* p) { note_access(p, sizeof p, false, GPUNN_PC); }
 GPUNN_HOOK void __tsan_init() {}
 GPUNN_HOOK void __tsan_func_entry(void* caller) {
     without_exceptions([&] { counter.enter_function(caller); });

@@ -37,7 +37,17 @@ enum class Kind : int {
 };
 
 // Why a mistake changes nothing. The order of this list is that of report.HARMLESS.
-enum class Harmless : int { no, same_value, compared_and_swapped, if_unused, others_returned, if_computed, if_own };
+enum class Harmless : int {
+    no,
+    same_value,
+    compared_and_swapped,
+    if_unused,
+    others_returned,
+    if_computed,
+    if_own,
+    wraps,
+    shifts_all,
+};
 
 const int most_callers = 6;
 

@@ -19,7 +19,6 @@
 #undef blockIdx
 #undef blockDim
 #undef gridDim
-#undef warpSize
 
 #include "context.h"
 #include "launch.h"

@@ -19,7 +19,6 @@ __forceinline__ void __nanosleep(unsigned) { ::gpunn_emulator::yield(); }
 
 __forceinline__ long long clock64() { return (long long)::gpunn_emulator::nanoseconds_now(); }
 __forceinline__ int clock() { return (int)::gpunn_emulator::nanoseconds_now(); }
-__forceinline__ unsigned long long __globaltimer() { return ::gpunn_emulator::nanoseconds_now(); }
 
 __forceinline__ void __trap() { ::gpunn_emulator::trap(); }
 

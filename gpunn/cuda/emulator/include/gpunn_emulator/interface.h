@@ -169,6 +169,7 @@ void note_missing_lane(unsigned lane, unsigned source, bool shifted);
 void note_empty_shift(unsigned delta, int width);
 void note_compare_and_swap(const void* address, size_t bytes, const void* compare);
 void note_fence();
+void note_shift(int bits);
 #ifdef GPUNN_EMULATOR_COUNT
 void note_matrix_row(const void* row);
 #endif
@@ -187,4 +188,4 @@ unsigned long long nanoseconds_now();
 #define blockIdx (::gpunn_emulator::current.block->index)
 #define blockDim (::gpunn_emulator::current.block->block_dim)
 #define gridDim (::gpunn_emulator::current.block->grid_dim)
-#define warpSize 32
+constexpr int warpSize = 32;

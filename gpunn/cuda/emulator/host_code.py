@@ -6,6 +6,7 @@ kernel may use them: one that does is told by the compiler. All else keeps its l
 
 from __future__ import annotations
 
+import itertools
 import re
 
 from gpunn.cuda.emulator import translation
@@ -72,7 +73,7 @@ def _own(text: str, known: tuple[str, ...]) -> str:
     clean = translation.without_literals(text)
     parts, at = [], 0
     markers = [*_MARKER.finditer(text)]
-    for marker, after in zip(markers, [*markers[1:], None], strict=True):
+    for marker, after in itertools.zip_longest(markers, markers[1:]):
         if _SYSTEM in marker[2].split() or marker[1].startswith(known):
             end = after.start() if after else len(text)
             parts += [clean[at : marker.end()], re.sub(r"[^\n]", " ", clean[marker.end() : end])]

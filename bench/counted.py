@@ -30,6 +30,7 @@ from gpunn.cuda.compiler import nvrtc_version
 from gpunn.cuda.emulator import sass
 from gpunn.cuda.emulator.cards import CARDS
 from gpunn.cuda.emulator.counting import Kernel
+from gpunn.cuda.emulator.tensor_maps import TensorMap
 from gpunn.files import write_atomically
 from gpunn.observer import Observer, Run
 from gpunn.ops import optimizer, recurrent
@@ -96,6 +97,7 @@ def _step(step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _LAYER = ((2, 64, 14, 14), (128, 64, 3, 3), (128,))
+_LAYER_IN_GROUPS = ((2, 64, 14, 14), (128, 32, 3, 3), (128,))
 _FIRST = ((1, 3, 57, 57), (32, 3, 11, 11), (32,))
 _CHANNELS = ((2, 16, 28, 28), (16, 1, 3, 3), (16,))
 _PARAMETERS = ((50_000,),) * 5
@@ -118,6 +120,7 @@ CASES = [
     Case("11×11/4 to 32 channels", _FIRST, _convolution(stride=4)),
     Case("3×3 to 128 channels, tf32", _LAYER, _convolution(padding=1), precision="tf32"),
     Case("3×3 to 128 channels, bf16", _LAYER, _convolution(padding=1), precision="bf16"),
+    Case("3×3 to 128 channels in groups, bf16", _LAYER_IN_GROUPS, _convolution(padding=1, groups=2), precision="bf16"),
     Case("3×3 to 128 channels, fp16 arrays", _LAYER, _convolution(padding=1), "float16"),
     Case("11×11/4 to 32 channels, bf16", _FIRST, _convolution(stride=4), precision="bf16"),
     Case("3×3", _CHANNELS, _convolution(padding=1, groups=16)),
@@ -159,6 +162,7 @@ REMARKS = {
     "conv2d_backward_x": _TILES,
     "conv2d_forward": _TILES,
     "conv_mma_backward_w": _TILES,
+    "conv_hopper_forward": "boxes of x overlap, and each tile of pixels takes all filters: L2 has them again",
     "conv_mma_pack": "planes that begin within a sector",
     "conv_mma_product": _TILES,
     "cross_entropy_backward": "goes over each row twice: L1 or L2 has it again",
@@ -237,7 +241,8 @@ class _Counting(Observer):
                 run(grid, block, given)
                 return
             counted = {}
-            for card in CARDS:
+            only = source.only_architecture(source.flatten(file))
+            for card in [name for name, card in CARDS.items() if only in (None, card.arch)]:
                 with cuda.count(card) as count:
                     run(grid, block, given)
                 (counted[card],) = count.kernels
@@ -258,6 +263,7 @@ def least_bytes(file: str, kernel: str, args: Sequence[Any]) -> int:
     written: dict[int, int] = {}
     restricted: set[int] = set()
     for parameter, given in zip(declared[1].split(","), args, strict=False):
+        given = given.array if isinstance(given, TensorMap) else given
         if not backend.is_array(given):
             continue
         place, only_read, restrict = given.ctypes.data, "const " in parameter, "__restrict__" in parameter
@@ -335,7 +341,7 @@ Arrays are float32 where the case names no other type; the shape is that of the 
 _RESOURCES = """
 ## Instructions and resources
 
-- instructions of all warps, and their kinds, where they are 3% or more: compiled for sm_90 with no loop unrolled. So
+- instructions of all warps, and their kinds, where they are 3% or more: compiled for sm_90a with no loop unrolled. So
   integers, moves and branches are more than on a GPU, and arrays that lie in registers are in local memory
 - for each architecture: registers of a thread, bytes spilled, and the share of a multiprocessor's warps that can be
   resident, as the kernel is compiled for use
@@ -390,13 +396,24 @@ def _resources(row: Row) -> list[str]:
     number = sum(row.instructions.values())
     shares = {kind: each / number for kind, each in row.instructions.items()}
     kinds = ", ".join(f"{kind} {share:.0%}" for kind, share in shares.items() if share >= 0.03)
-    used = (f"{on.registers}, {on.spill_bytes}, {on.occupancy:.0%}" for on in row.cards.values())
-    return [str(number), kinds, *used]
+    return [
+        str(number),
+        kinds,
+        *_for_each_card(row, lambda on: f"{on.registers}, {on.spill_bytes}, {on.occupancy:.0%}"),
+    ]
 
 
 def _times(row: Row) -> list[str]:
-    slowest = (max(on.times.items(), key=lambda each: each[1]) for on in row.cards.values())
-    return [f"{seconds * 1e6:.2f} µs, {part}" for part, seconds in slowest]
+    def slowest(on: OnCard) -> str:
+        part, seconds = max(on.times.items(), key=lambda each: each[1])
+        return f"{seconds * 1e6:.2f} µs, {part}"
+
+    return _for_each_card(row, slowest)
+
+
+def _for_each_card(row: Row, cell: Callable[[OnCard], str]) -> list[str]:
+    """Cells of a row; empty where the kernel is not for the card."""
+    return [cell(row.cards[card]) if card in row.cards else "" for card in CARDS]
 
 
 def main(prefix: str) -> None:

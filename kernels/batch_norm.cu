@@ -102,10 +102,11 @@ __device__ __forceinline__ V merge_block(V own) {
   values[threadIdx.x] = own;
   for (int half = WORKERS / 2; half > 0; half /= 2) {
     __syncthreads();
-    if (own_worker() >= half) continue;
-    const V other = values[threadIdx.x + half * CHANNELS];
-    merge(own, other);
-    values[threadIdx.x] = own;
+    if (own_worker() < half) {
+      const V other = values[threadIdx.x + half * CHANNELS];
+      merge(own, other);
+      values[threadIdx.x] = own;
+    }
   }
   return own;
 }

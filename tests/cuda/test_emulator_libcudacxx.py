@@ -67,6 +67,14 @@ extern "C" __global__ void sums(int* x, float* f, unsigned char* bytes, unsigned
   if (threadIdx.x == 0) x[blockIdx.x] = total;
 }
 
+// Which memory an address is of.
+extern "C" __global__ void spaces(int* x, int* y) {
+  __shared__ int shared;
+  int local;
+  int* all[] = {x, &shared, &local};
+  for (int i = 0; i < 3; i++) y[i] = __isGlobal(all[i]) + 2 * __isShared(all[i]) + 4 * __isLocal(all[i]);
+}
+
 // One thread hands a number to the next: each waits for its turn.
 extern "C" __global__ void relay(int* x) {
   __shared__ cuda::atomic<int, cuda::thread_scope_block> turn;
@@ -107,6 +115,12 @@ def test_sums_of_atomics(module):
     assert (x.tolist(), f.tolist(), counted.tolist()) == ([780, 780, 780], [60], [30, 30, 30, 30])
     first = y.min()  # the variable lives on between launches
     np.testing.assert_array_equal(np.sort(y), np.arange(first, first + 120))
+
+
+def test_memory_of_an_address(module):
+    y = np.zeros(3, np.int32)
+    module.get_function("spaces")((1,), (1,), (np.zeros(1, np.int32), y))
+    assert y.tolist() == [1, 2, 4]
 
 
 def test_who_waits_lets_the_others_run(module):

@@ -105,8 +105,7 @@ class Compiler:
         code = _IN_STEP.sub(r"__syncwarp(); \g<0> __syncwarp();", code)
         major, minor = divmod(self._version // 10, 100)
         options = [o for o in options if not any(part in o for part in _CUDA_FOLDERS)]
-        flags = [f"-I{INCLUDE}", f"-I{build.INCLUDE}", "-include", "gpunn_device.h"]
-        flags.append("-DCCCL_DISABLE_NVFP8_SUPPORT")  # libcu++ would ask for e8m0, which is not emulated
+        flags = [f"-I{INCLUDE}", "-include", "gpunn_device.h"]
         flags += [f"-D__CUDACC_VER_MAJOR__={major}", f"-D__CUDACC_VER_MINOR__={minor}"]
         if re.search(r"\bcuda\b", code):
             flags.append("-DGPUNN_SOURCE_SAYS_CUDA")

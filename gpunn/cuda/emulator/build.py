@@ -25,6 +25,7 @@ from gpunn.errors import CompileError
 
 HERE = Path(__file__).parent
 INCLUDE = HERE / "include"
+"""Headers that stand for CUDA's, and a few that go ahead of those of NVIDIA's libcu++ and Thrust."""
 LIBCUDACXX = HERE / "libcudacxx"
 """Headers that stand for those of libcu++, where the source does not bring them along."""
 HEADERS = "<gpunn_emulator>"
@@ -126,6 +127,12 @@ _CLANG_COUNT_FLAGS = (
 )
 _CLANG_WRAPS = ("-Wl,--wrap=memcpy", "-Wl,--wrap=memmove", "-Wl,--wrap=memset")
 """So that hooks are told of them, too."""
+
+_CCCL = '/cuda/__cccl_config"'
+"""In the preprocessed text: the source brings NVIDIA's own libcu++, CUB or Thrust along."""
+# CUB has classes in which a name means first a template and then one type of it. From GCC 13 on that can be allowed
+# alone.
+_GCC_CCCL_FLAGS = ("-Wno-error=changes-meaning", "-fpermissive")
 
 # NVRTC options that mean nothing on a CPU.
 _IGNORED_OPTIONS = re.compile(
@@ -328,10 +335,10 @@ def _preprocess(compiler: Compiler, text: str, flags: Sequence[str], filename: s
 
     In the place of CUDA's headers that are not emulated stand empty ones, with a word that says so.
     """
-    header = ["-I", str(INCLUDE), "-include", "gpunn_emulator.h"]
+    header = ["-include", "gpunn_emulator.h"]
     with tempfile.TemporaryDirectory() as folder:
         header += ["-idirafter", str(LIBCUDACXX), "-idirafter", folder]
-        command = [compiler.command, "-E", "-fno-working-directory", *flags, *header, "-x", "c++", "-"]
+        command = [compiler.command, "-E", "-fno-working-directory", f"-I{INCLUDE}", *flags, *header, "-x", "c++", "-"]
         for _ in range(_MOST_ABSENT):
             try:
                 return run_compiler(command, text, filename, folder).replace(folder, "<not emulated>")
@@ -381,6 +388,8 @@ def _compiled(
     check = "-DGPUNN_EMULATOR_CHECK" in flags
     flags = [flag for flag in flags if not flag.startswith(("-D", "-U"))]  # macros are expanded
     flags.append(f"-ffile-prefix-map={INCLUDE}={HEADERS}")
+    if _CCCL in preprocessed and not compiler.is_clang:
+        flags.append(next(filter(functools.partial(_takes, compiler), _GCC_CCCL_FLAGS)))
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "kernel.so"
         # Debug information names the source as it was given, not in a folder that is gone soon.

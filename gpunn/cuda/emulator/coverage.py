@@ -124,12 +124,14 @@ def declared(header: str) -> dict[str, Names]:
 # --- the headers ------------------------------------------------------------------------------------------------------
 
 
+# Headers that no kernel names: the emulator's parts, and what goes ahead of headers of NVIDIA's own libraries.
+_OWN = re.compile(r"(^|/)gpunn_|^bits/|^cub/|^thrust/|^version$|/__cccl/")
+
+
 def _headers(with_content: bool) -> list[str]:
     paths = [path for path in build.INCLUDE.rglob("*") if path.is_file()]
     names = {path.relative_to(build.INCLUDE).as_posix(): path.read_text(encoding="utf-8") for path in paths}
-    public = {
-        name: text for name, text in names.items() if not name.startswith(("gpunn_", "bits/")) and "/gpunn_" not in name
-    }
+    public = {name: text for name, text in names.items() if not _OWN.search(name)}
     return sorted(name for name, text in public.items() if bool(_content(text)) == with_content)
 
 

@@ -45,6 +45,9 @@ HARMLESS = (
     "harmless if no other block uses it",
 )
 
+# Of NVIDIA's CUB: it reads from shared memory what no thread has written, and does not use it.
+_READS_IN_VAIN = "cub/block/block_merge_sort.cuh"
+
 Index = tuple[int, int, int]
 
 
@@ -144,6 +147,8 @@ def readable(raw: Sequence[RawReport], kernel: str, library: Path, base: int, hi
         file, line = path[0] if path else (None, None)
         if report.file and not report.file.decode().startswith(hidden):
             file, line = report.file.decode(), report.line
+        if KINDS[report.kind] == "uninitialised" and file and file.endswith(_READS_IN_VAIN):
+            continue
         message, byte = _with_variable(report.message.decode(errors="replace"), report.byte, library)
         other = next(iter(calls(report.other_pc)), None)
         if other:

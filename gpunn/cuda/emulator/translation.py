@@ -83,11 +83,6 @@ _REFUSED = (
         "the kernel has no CUtensorMap; kernels/hopper.cuh has it, and copies of tensors that are emulated",
     ),
     (("cluster",), r"\b(?:this_cluster|cluster_group|__cluster_dims__)\b", "clusters of blocks are not emulated"),
-    (
-        ("barrier", "pipeline", "latch", "semaphore"),
-        r"\bcuda\s*::\s*(?:std\s*::\s*)?(?:barrier|pipeline|latch|counting_semaphore|binary_semaphore)\b",
-        "barriers, pipelines, latches and semaphores of libcu++ are not emulated",
-    ),
     (("<<<",), r"<<<", "launches from the source are not emulated: keep host code in a file of its own"),
 )
 
@@ -97,8 +92,21 @@ def refusals() -> list[str]:
     return [why for _, _, why in _REFUSED]
 
 
+# Headers of what the host starts, which NVRTC does not take either.
+_ALGORITHMS = re.compile(
+    r'^# \d+ "[^"\n]*/(?:cub/device/device_\w+\.cuh|thrust/system/detail/generic/select_system\.h)"', re.MULTILINE
+)
+
+
 def refuse(text: str) -> None:
     """Raise CompileError, with file and line, for what cannot be emulated."""
+    of_the_host = _ALGORITHMS.search(text) if "/cub/device/" in text or "/select_system.h" in text else None
+    if of_the_host:
+        file, line = _including(text, of_the_host.start())
+        raise CompileError(
+            f"{file}:{line}: algorithms of CUB and Thrust that the host starts are not emulated:"
+            " include only what a kernel calls, such as <cub/block/block_reduce.cuh> or <thrust/pair.h>"
+        )
     suspected = [(pattern, why) for words, pattern, why in _REFUSED if any(word in text for word in words)]
     if not suspected:
         return
@@ -116,9 +124,14 @@ def refuse(text: str) -> None:
 _SHARED = "__attribute__((used)) thread_local"
 
 
+# CUDA takes alignas among the words of a declaration, where C++ does not.
+_ALIGNED_SHARED = re.compile(r"(\b__gpunn_shared__\s+)alignas\s*\(([^()]*(?:\([^()]*\)[^()]*)*)\)")
+
+
 def lower(text: str) -> str:
     """The text as C++."""
     text = _constants_to_their_section(_dynamic_shared_to_pointers(text))
+    text = _ALIGNED_SHARED.sub(r"\1__attribute__((aligned(\2)))", text)
     return text.replace("__gpunn_shared__", _SHARED).replace("__gpunn_global__", "")
 
 
@@ -202,6 +215,14 @@ def _scopes(clean: str, positions: list[int]) -> Iterator[tuple[int, tuple[str, 
         elif match[0] == "}" and stack:
             stack.pop()
         since = match.end()
+
+
+def _including(text: str, offset: int) -> tuple[str, int]:
+    """The file that ``text`` begins with, and the line there that includes what is at the offset."""
+    markers = [*_MARKER.finditer(text, 0, offset)]
+    last = max(i for i, marker in enumerate(markers) if marker[2] == markers[0][2])
+    until = markers[last + 1].start() if last + 1 < len(markers) else offset
+    return markers[0][2], int(markers[last][1]) + text.count("\n", markers[last].end(), until)
 
 
 def _position(text: str, offset: int) -> tuple[str, int]:

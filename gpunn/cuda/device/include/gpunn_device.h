@@ -1,34 +1,8 @@
 // Included ahead of what CuPy compiles: what NVRTC has beside what the emulator knows of it.
 #pragma once
 
-#define CUDART_VERSION (1000 * __CUDACC_VER_MAJOR__ + 10 * __CUDACC_VER_MINOR__)
-
 #include "gpunn_emulator.h"
-
-enum cudaError { cudaSuccess = 0 };
-typedef enum cudaError cudaError_t;
-
-// The compiler makes one of these of every {a, b, c}, and wants it to be made like this.
-namespace std {
-template <class T> class initializer_list {
-  public:
-    typedef T value_type;
-    typedef const T& reference;
-    typedef const T& const_reference;
-    typedef size_t size_type;
-    typedef const T* iterator;
-    typedef const T* const_iterator;
-    constexpr initializer_list() noexcept : first(nullptr), count(0) {}
-    constexpr size_t size() const noexcept { return count; }
-    constexpr const T* begin() const noexcept { return first; }
-    constexpr const T* end() const noexcept { return first + count; }
-
-  private:
-    const T* first;
-    size_t count;
-    constexpr initializer_list(const T* first, size_t count) : first(first), count(count) {}
-};
-}  // namespace std
+#include "gpunn_emulator/cccl.h"
 
 namespace gpunn_device {
 inline bool loaded(bool& x) { return reinterpret_cast<unsigned char&>(x) != 0; }
@@ -47,7 +21,3 @@ template <class T, class N> inline auto shifted_right(T x, N n) -> decltype(x >>
     return (unsigned long long)n < 8 * sizeof(x >> n) ? x >> n : -(x < 0);
 }
 }  // namespace gpunn_device
-
-// Kernels may ask the GPU for memory; here that is refused where one does, and may be named where none does.
-extern "C" __attribute__((error("malloc in a kernel is not emulated"))) void* malloc(size_t);
-extern "C" void free(void*);

@@ -26,3 +26,6 @@
 #include "gpunn_emulator/device_math.h"
 #include "gpunn_emulator/ptx_instructions.h"
 #include "gpunn_emulator/kernel_call.h"
+#if __has_include(<cuda/__cccl_config>)
+#include "gpunn_emulator/cccl.h"
+#endif

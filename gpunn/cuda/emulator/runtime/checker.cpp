@@ -320,6 +320,12 @@ void Checker::release(unsigned column) {
     for (unsigned c = 0; c < clocks_.used; c++) to[c] = std::max(to[c], known[c]);
 }
 
+// Order by fences and atomics holds for what is ordered by stamps, too.
+void Checker::learn_by_clocks(const Seen& seen) {
+    std::uint32_t* known = clocks_.of(worker_->fiber()->number);
+    for (const auto& [thread, fence] : seen.fences) known[thread] = std::max(known[thread], fence.stamp);
+}
+
 // The copies that the phase waited for are complete too.
 void Checker::complete(unsigned column) {
     std::size_t at = (std::size_t)(column + Clocks::extra_columns - clocks_.columns) * clocks_.columns;
@@ -520,20 +526,27 @@ void Checker::shift_is_empty(unsigned delta, int width, const void* pc) const {
 
 void Checker::Seen::add(unsigned thread, const Moment& fence) {
     interval = std::max(interval, fence.interval);
-    std::uint32_t& time = times[thread];
-    time = std::max(time, fence.time);
+    Moment& known = fences[thread];
+    known.time = std::max(known.time, fence.time);
+    known.stamp = std::max(known.stamp, fence.stamp);
 }
 
 void Checker::Seen::add(const Seen& other) {
-    for (const auto& [thread, time] : other.times) add(thread, {other.interval, time});
+    for (const auto& [thread, fence] : other.fences) add(thread, {other.interval, fence.time, fence.stamp});
 }
 
 bool Checker::Seen::holds(std::uint32_t write_interval, unsigned thread, std::uint32_t time) const {
-    auto found = times.find(thread);
-    return write_interval < interval || (found != times.end() && time < found->second);
+    auto found = fences.find(thread);
+    return write_interval < interval || (found != fences.end() && time < found->second.time);
 }
 
-void Checker::fence() { fences_[worker_->fiber()->number] = {interval_, ++time_}; }
+bool Checker::Seen::holds_warp(unsigned warp) const {
+    return std::any_of(fences.begin(), fences.end(), [=](const auto& each) { return each.first / warp_size == warp; });
+}
+
+void Checker::fence() {
+    fences_[worker_->fiber()->number] = {interval_, ++time_, clocks_.on ? ++clocks_.now : 0};
+}
 
 // Who touches an atomic variable after a fence shows to those who touch it later what was before the fence: its own
 // writes, and those that a barrier of the block has ordered before. Fences that such a barrier came after count as well.
@@ -552,7 +565,11 @@ void Checker::synchronising(const char* address, std::size_t bytes, bool write, 
             const Shown& shown = point.shown[reader.taken];
             if (shown.turn != turn_) seen_blocks_[shown.turn].add(shown.seen);
         }
-        if (reader.own) seen_threads_[thread].add(point.shown[reader.own - 1].seen);
+        if (reader.own) {
+            const Seen& own = point.shown[reader.own - 1].seen;
+            seen_threads_[thread].add(own);
+            if (clocks_.on) learn_by_clocks(own);
+        }
     }
     if (!write || fences_.empty()) return;
     // What another block may have taken in stays as it is.
@@ -799,8 +816,13 @@ bool Checker::read_is_ordered(const Cell& cell) const {
     if (cell.read_interval < grid_interval_) return true;
     if (cell.read_by_many_blocks && seen_blocks_.empty()) return false;
     if (cell.read_interval == interval_ && cell.read_by_many_warps) {
-        for (unsigned rest = cell.read_lanes; rest; rest &= rest - 1)
-            if (!knows_warp(*worker_->fiber(), (unsigned)__builtin_ctz(rest), cell.read_sync)) return false;
+        auto seen = seen_threads_.find(me());
+        for (unsigned rest = cell.read_lanes; rest; rest &= rest - 1) {
+            unsigned warp = (unsigned)__builtin_ctz(rest);
+            if (knows_warp(*worker_->fiber(), warp, cell.read_sync)) continue;
+            // Which of its lanes have read is not known: who has seen one of them is forgiven.
+            if (seen == seen_threads_.end() || !seen->second.holds_warp(warp)) return false;
+        }
         return true;
     }
     for (unsigned rest = cell.read_lanes; rest; rest &= rest - 1)

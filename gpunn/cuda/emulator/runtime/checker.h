@@ -153,18 +153,19 @@ private:
     };
 
     struct Moment {
-        std::uint32_t interval, time;
+        std::uint32_t interval, time, stamp;  // stamp: of Clocks, 0 before they are on
     };
 
     // What the threads of one block wrote that others are sure to see: all of earlier intervals, and of each thread what
     // was before its fence.
     struct Seen {
         std::uint32_t interval = 0;
-        std::unordered_map<unsigned, std::uint32_t> times;
+        std::unordered_map<unsigned, Moment> fences;
 
         void add(unsigned thread, const Moment& fence);
         void add(const Seen& other);
         bool holds(std::uint32_t write_interval, unsigned thread, std::uint32_t time) const;
+        bool holds_warp(unsigned warp) const;
     };
 
     // What a block has shown at an atomic variable up to a stint of its own, and up to which interval the fences of all its
@@ -218,6 +219,7 @@ private:
     bool is_constant(const Touch& access) const;
     std::size_t in_library(const Touch& access) const;
     void start_clocks();
+    void learn_by_clocks(const Seen& seen);
     void meet_by_clocks(unsigned first_warp, unsigned warps, unsigned lanes);
     std::uint32_t* row(const Region& region, std::size_t byte) const;
     bool ordered_by_clocks(const Region& region, std::size_t byte, unsigned thread) const;

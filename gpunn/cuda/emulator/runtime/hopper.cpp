@@ -399,6 +399,10 @@ void Worker::bulk_load(BulkCopy copy, const void* map, unsigned rank, const int*
 #ifdef GPUNN_EMULATOR_COUNT
     count_global(copy, false);
 #endif
+    start_load(copy);
+}
+
+void Worker::start_load(const BulkCopy& copy) {
     std::memset(copy.shared, 0xff, copy.bytes);
     bool room = true;
     try {
@@ -408,6 +412,31 @@ void Worker::bulk_load(BulkCopy copy, const void* map, unsigned rank, const int*
     }
     if (!room) fail_for_memory("a bulk copy", "no memory");
     progress();
+}
+
+// Of libcu++'s memcpy_async: the phase lacks the bytes from now on.
+void Worker::async_barrier_copy(BulkCopy copy, const void* caller) {
+    leave_if_asked();
+    copy.thread = fiber_->number;
+    copy.caller = caller;
+    change_bytes(mbarrier(copy.barrier, "a copy", caller), copy.bytes, caller);
+#ifdef GPUNN_EMULATOR_CHECK
+    checker.access(copy.global, copy.bytes, false, Manner::plain, caller);
+    checker.bulk_copy_starts(copy.shared, copy.bytes, caller);
+#endif
+#ifdef GPUNN_EMULATOR_COUNT
+    note_access(copy.global, copy.bytes, false, caller);
+    note_access(copy.shared, copy.bytes, true, caller);
+#endif
+    start_load(copy);
+}
+
+void Worker::check_copy(const void* to, const void* from, std::size_t bytes, unsigned alignment, unsigned multiple,
+                        const void* caller) {
+    check_aligned(to, alignment, "the target of an asynchronous copy", caller);
+    check_aligned(from, alignment, "the source of an asynchronous copy", caller);
+    if (bytes % multiple)
+        misuse(caller, "an asynchronous copy of %zu bytes, said to be a multiple of %u", bytes, multiple);
 }
 
 // Lets the copies to an mbarrier arrive: as late as it can be, when a thread waits for them.
@@ -731,6 +760,19 @@ bool mbarrier_wait(void* barrier, unsigned long long state, bool is_parity) {
     return worker->mbarrier_wait((std::uint64_t*)barrier, state, is_parity, __builtin_return_address(0));
 }
 void fence_proxy(bool of_inits_only) { worker->fence_proxy(of_inits_only); }
+
+void async_barrier_copy(void* shared, const void* from, std::size_t bytes, void* barrier) {
+    BulkCopy copy{};
+    copy.shared = (char*)shared;
+    copy.global = (char*)from;
+    copy.bytes = (unsigned)bytes;
+    copy.barrier = (std::uint64_t*)barrier;
+    worker->async_barrier_copy(copy, __builtin_return_address(0));
+}
+
+void check_copy(const void* to, const void* from, std::size_t bytes, unsigned alignment, unsigned multiple) {
+    worker->check_copy(to, from, bytes, alignment, multiple, __builtin_return_address(0));
+}
 
 void bulk_load(void* shared, const void* global, unsigned bytes, void* barrier) {
     BulkCopy copy{};

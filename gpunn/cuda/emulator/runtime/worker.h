@@ -234,6 +234,10 @@ public:
     bool mbarrier_wait(std::uint64_t* address, std::uint64_t state, bool is_parity, const void* caller);
     void fence_proxy(bool of_inits_only);
     void bulk_load(BulkCopy copy, const void* map, unsigned rank, const int* coordinates, const void* caller);
+    void async_barrier_copy(BulkCopy copy, const void* caller);
+    void start_load(const BulkCopy& copy);
+    void check_copy(const void* to, const void* from, std::size_t bytes, unsigned alignment, unsigned multiple,
+                    const void* caller);
     void bulk_store(BulkCopy copy, const void* map, unsigned rank, const int* coordinates, const void* caller);
     void bulk_commit() { fiber_->committed_stores++; }
     void bulk_wait(unsigned newest, bool of_reads);

@@ -1,35 +1,20 @@
 // Stands for CUDA's header of this name.
 #pragma once
 #include "../cooperative_groups.h"
-#include "../gpunn_emulator/aligned_size.h"
+#include "../gpunn_emulator/copies.h"
 
 namespace gpunn_emulator {
-
-// What CUDA takes for the alignment of both sides: what a size promises, or what the type has.
-template <class T> struct alignment_of { static constexpr unsigned value = alignof(T) < 16 ? alignof(T) : 16; };
-template <> struct alignment_of<void> { static constexpr unsigned value = 1; };
-template <class Size, class T> struct copy_size {
-    static_assert(is_integer<Size>::value, "memcpy_async takes a size that is an integer or a cuda::aligned_size_t");
-    static constexpr unsigned alignment = alignment_of<T>::value;
-};
-template <template <size_t> class Aligned, size_t ALIGNMENT, class T> struct copy_size<Aligned<ALIGNMENT>, T> {
-    static constexpr unsigned alignment = ALIGNMENT < 16 ? ALIGNMENT : 16;
-};
 
 template <class Group> struct can_copy { static constexpr bool value = exchanges<Group>::value; };
 template <> struct can_copy<cooperative_groups::thread_block> { static constexpr bool value = true; };
 
-// Which thread copies what is not told by CUDA. Here each has neighbouring bytes. Of a size that is no multiple of the
-// alignment, the rest is not copied, as in CUDA.
+// Of a size that is no multiple of the alignment, the rest is not copied, as in CUDA.
 template <class Group>
-__forceinline__ void copy_share(const Group& group, void* to, const void* from, size_t bytes, unsigned alignment) {
+__forceinline__ void copy_of_group(const Group& group, void* to, const void* from, size_t bytes, unsigned alignment) {
     static_assert(can_copy<Group>::value, "memcpy_async takes a thread_block, thread_block_tile or coalesced_group");
-    check_aligned(to, alignment, "the target of an asynchronous copy");
-    check_aligned(from, alignment, "the source of an asynchronous copy");
+    check_copy(to, from, 0, alignment, 1);
     if (alignment >= 4) bytes -= bytes % alignment;
-    size_t threads = group.size(), share = ((bytes + threads - 1) / threads + 15) / 16 * 16;
-    size_t begin = share * group.thread_rank(), rest = begin < bytes ? bytes - begin : 0;
-    if (rest) async_memory_copy((char*)to + begin, (const char*)from + begin, rest < share ? rest : share);
+    copy_share(group, to, from, bytes);
     async_commit();
 }
 
@@ -39,7 +24,7 @@ namespace cooperative_groups {
 
 template <class Group, class T, class Size>
 __forceinline__ void memcpy_async(const Group& group, T* to, const T* from, const Size& bytes) {
-    ::gpunn_emulator::copy_share(group, to, from, (size_t)bytes, ::gpunn_emulator::copy_size<Size, T>::alignment);
+    ::gpunn_emulator::copy_of_group(group, to, from, (size_t)bytes, ::gpunn_emulator::copy_size<Size, T>::alignment);
 }
 
 // Sizes in elements: the smaller one counts.
@@ -47,7 +32,7 @@ template <class Group, class T, class ToSize, class FromSize>
 __forceinline__ void memcpy_async(const Group& group, T* to, const ToSize& to_size, const T* from,
                                   const FromSize& from_size) {
     size_t elements = (size_t)to_size < (size_t)from_size ? (size_t)to_size : (size_t)from_size;
-    ::gpunn_emulator::copy_share(group, to, from, elements * sizeof(T), ::gpunn_emulator::copy_size<ToSize, T>::alignment);
+    ::gpunn_emulator::copy_of_group(group, to, from, elements * sizeof(T), ::gpunn_emulator::copy_size<ToSize, T>::alignment);
 }
 
 // All but the newest copies of the thread have arrived.

@@ -2,11 +2,11 @@
 #pragma once
 
 // Macros, so that every place in the source has a number of its own: the compiler may merge two calls that
-// look the same, and the check for divergent barriers would then miss them.
-#define __syncthreads() ((void)::gpunn_emulator::block_barrier(0, __COUNTER__))
-#define __syncthreads_count(predicate) (::gpunn_emulator::block_barrier((predicate) != 0, __COUNTER__).count)
-#define __syncthreads_and(predicate) (::gpunn_emulator::block_barrier((predicate) != 0, __COUNTER__).all)
-#define __syncthreads_or(predicate) (::gpunn_emulator::block_barrier((predicate) != 0, __COUNTER__).any)
+// look the same, and the check for divergent barriers would then miss them. Each may have :: before it.
+#define __syncthreads() gpunn_emulator::block_barrier(0, __COUNTER__).ignore()
+#define __syncthreads_count(predicate) gpunn_emulator::block_barrier((predicate) != 0, __COUNTER__).count
+#define __syncthreads_and(predicate) gpunn_emulator::block_barrier((predicate) != 0, __COUNTER__).all
+#define __syncthreads_or(predicate) gpunn_emulator::block_barrier((predicate) != 0, __COUNTER__).any
 
 __forceinline__ void __syncwarp(unsigned mask = 0xffffffffu) { ::gpunn_emulator::warp_barrier(mask); }
 

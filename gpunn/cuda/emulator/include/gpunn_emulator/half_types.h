@@ -92,7 +92,7 @@ inline unsigned short to_ushort(float x) { return to_integer<unsigned short>(x, 
         unsigned short __x;                                                                                            \
         name() = default;                                                                                              \
         __forceinline__ constexpr name(name##_raw raw) : __x(raw.x) {}                                                 \
-        __forceinline__ operator name##_raw() const { return {__x}; }                                                  \
+        __forceinline__ operator name##_raw() const volatile { return {__x}; }                                         \
         members                                                                                                        \
     };                                                                                                                 \
     struct __attribute__((aligned(4))) pair {                                                                          \

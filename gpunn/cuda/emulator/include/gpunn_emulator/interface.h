@@ -76,6 +76,7 @@ typedef void (*TileOperation)(void** payloads, unsigned threads);
 
 struct Vote {
     int any, all, count;
+    inline __attribute__((always_inline)) void ignore() const {}
 };
 
 // `site` numbers the places in the source: two threads are at the same barrier only if both that and the
@@ -96,9 +97,12 @@ void yield();
 void async_copy(void* shared, const void* global, unsigned bytes, unsigned source_bytes);
 // Any number of bytes, from anywhere to anywhere.
 void async_memory_copy(void* to, const void* from, size_t bytes);
+// The phase that an mbarrier is in is complete only after the copy.
+void async_barrier_copy(void* shared, const void* from, size_t bytes, void* barrier);
 void async_commit();
 void async_wait(unsigned newest);
 void check_aligned(const void* address, unsigned bytes, const char* what);
+void check_copy(const void* to, const void* from, size_t bytes, unsigned alignment, unsigned multiple);
 
 // Textures and surfaces; see texture.h. The order of the shapes is that of texture.SHAPES on the Python side.
 enum class TextureShape : int { linear, one, two, three, one_layered, two_layered, cube, cube_layered };

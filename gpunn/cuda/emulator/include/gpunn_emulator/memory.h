@@ -23,6 +23,7 @@ GPUNN_STORE(__stwt)
 inline size_t __cvta_generic_to_shared(const void* address) { return gpunn_emulator::shared_address(address); }
 inline void* __cvta_shared_to_generic(size_t address) { return gpunn_emulator::shared_pointer((unsigned)address); }
 inline size_t __cvta_generic_to_global(const void* address) { return (size_t)address; }
+inline void* __cvta_global_to_generic(size_t address) { return (void*)address; }
 
 extern "C" void* memcpy(void*, const void*, size_t) noexcept;
 extern "C" void* memset(void*, int, size_t) noexcept;

@@ -853,5 +853,12 @@ inline u32 number_in_block() {
 }  // namespace ptx
 }  // namespace gpunn_emulator
 
+inline unsigned __isShared(const void* address) { return gpunn_emulator::ptx::is_shared((size_t)address); }
+inline unsigned __isClusterShared(const void* address) { return __isShared(address); }  // a cluster is one block
+inline unsigned __isLocal(const void* address) { return gpunn_emulator::ptx::is_local((size_t)address); }
+__attribute__((error("__isConstant is not emulated"))) unsigned __isConstant(const void* address);
+__attribute__((error("__isGridConstant is not emulated"))) unsigned __isGridConstant(const void* address);
+inline unsigned __isGlobal(const void* address) { return gpunn_emulator::ptx::is_global((size_t)address); }
+
 #include "hopper_instructions.h"
 #include "tensor_cores.h"

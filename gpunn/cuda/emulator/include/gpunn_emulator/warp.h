@@ -158,8 +158,7 @@ __forceinline__ unsigned __ballot_sync(unsigned mask, int predicate) {
 
 __forceinline__ int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
 __forceinline__ int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, !predicate) == 0; }
-#define __activemask() \
-    (::gpunn_emulator::active_mask(__COUNTER__))  // a macro for the reason told in barriers.h
+#define __activemask() gpunn_emulator::active_mask(__COUNTER__)  // a macro for the reason told in barriers.h
 
 template <class T> __forceinline__ unsigned __match_any_sync(unsigned mask, T value) {
     gpunn_emulator::Match<T> payload{value, 0};

@@ -818,8 +818,8 @@ row("an LSTM with the stride of another row", "out-of-bounds",
     name="lstm_forward", slow=True)  # fmt: skip
 row("thinning that looks at the word behind a row", "out-of-bounds",
     Edit("skeleton.cu", "DTYPE=unsigned char, INDEX=int, THREADS=128", "k < K - 1 ?", "k < K ?"),
-    lambda k: k(1, 128, (np.zeros(6, np.uint32), np.zeros(6, np.uint32), np.zeros(64, np.uint8), ints(), i32(6), i32(3),
-                         i32(2), i32(0))), name="skeleton_thin")  # fmt: skip
+    lambda k: k(1, 128, (np.zeros(6, np.uint32), np.zeros(6, np.uint32), np.zeros(8, np.uint32), ints(), i32(6), i32(3),
+                         i32(2))), name="skeleton_thin")  # fmt: skip
 
 
 # --- the test ---------------------------------------------------------------------------------------------------------

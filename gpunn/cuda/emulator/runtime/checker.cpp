@@ -568,9 +568,9 @@ void Checker::synchronising(const char* address, std::size_t bytes, bool write, 
             if (shown.turn != turn_) seen_blocks_[shown.turn].add(shown.seen);
         }
         if (reader.own) {
-            const Seen& seen = point.shown[reader.own - 1].seen;
-            seen_threads_[thread].add(seen);
-            if (clocks_.on) learn_by_clocks(seen);
+            const Seen& own = point.shown[reader.own - 1].seen;
+            seen_threads_[thread].add(own);
+            if (clocks_.on) learn_by_clocks(own);
         }
     }
     if (!write || fences_.empty()) return;

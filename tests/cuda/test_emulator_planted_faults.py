@@ -646,12 +646,20 @@ __global__ void KERNEL(const int* x, int* y) {
 row("a shift by as many bits as there are", "shift", """
 __global__ void KERNEL(const int* x, int* y) {
     y[0] = x[0] << x[1];  // fault
-}""", NUMBERS(7, 2), NUMBERS(7, 32))  # fmt: skip
+}""", NUMBERS(7, 2), NUMBERS(7, 32), warns=True)  # fmt: skip
 
 row("a signed overflow", "integer-overflow", """
 __global__ void KERNEL(const int* x, int* y) {
     y[0] = x[0] * x[1];  // fault
-}""", NUMBERS(70000, 2), NUMBERS(70000, 70000))  # fmt: skip
+}""", NUMBERS(70000, 2), NUMBERS(70000, 70000), warns=True)  # fmt: skip
+
+row("a flag that nobody sets", "deadlock", """
+__global__ void KERNEL(volatile int* flag, int* y) {
+    if (threadIdx.x == 0)
+        while (!flag[0]) {  // fault
+        }
+    y[threadIdx.x] = 1;
+}""", lambda k: k(1, 32, (ints() + 1, ints(32))), lambda k: k(1, 32, (ints(), ints(32))), slow=True)  # fmt: skip
 
 row("an assertion that fails", "assert", """
 __global__ void KERNEL(const int* x, int* y) {

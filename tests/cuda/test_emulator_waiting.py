@@ -148,12 +148,11 @@ def test_a_lock_that_threads_of_blocks_hold_while_others_run(module):
 
 def test_threads_that_wait_for_nobody_run_in_order_however_long(module):
     """Ticks of the timer, 20 ms apart, find each in the midst of its loop."""
-    y, threads = np.zeros(4, i32), np.arange(4)
-    begin = time.monotonic()
-    module.get_function("order_of_threads")(
-        1, 4, (np.zeros(1, i32), y, i32(500_000 if module._check or module._count else 15_000_000))
-    )
-    assert time.monotonic() - begin > 4 * 0.02
+    threads, rounds, seconds = np.arange(4), 250_000, 0.0
+    while seconds < 2 * 4 * 0.02:
+        rounds, y, begin = 2 * rounds, np.zeros(4, i32), time.monotonic()
+        module.get_function("order_of_threads")(1, 4, (np.zeros(1, i32), y, i32(rounds)))
+        seconds = time.monotonic() - begin
     again = np.zeros(4, i32)
     module.get_function("order_of_threads")(1, 4, (np.zeros(1, i32), again, i32(1)))
     np.testing.assert_array_equal(y, again)

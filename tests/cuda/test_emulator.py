@@ -1132,7 +1132,7 @@ def test_structures_shared_with_the_runtime_have_its_sizes():
     from gpunn.cuda.emulator import buffers, module, report, texture
 
     assert ctypes.sizeof(report.RawReport) == 392
-    assert ctypes.sizeof(module._Request) == 96
+    assert ctypes.sizeof(module._Request) == 112
     assert ctypes.sizeof(texture._Texture) == 112
     assert ctypes.sizeof(module._LibraryPlace) == 56
     assert ctypes.sizeof(buffers.RawBuffer) == 40

@@ -766,18 +766,17 @@ def test_an_in_place_stencil_races(right):
     assert {r.line for r in reports} == {line_of("y[i] = x[i] + (i + 1 < n")}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "kind"),
-    [
-        ({"b": (1, 0, 3)}, "division"),
-        ({"b": (1, 33, 3)}, "shift"),
-        ({"a": (7, 2**31 - 1, 9)}, "integer-overflow"),
-        ({"n": 4}, "out-of-bounds"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "kind"), [({"b": (1, 0, 3)}, "division"), ({"n": 4}, "out-of-bounds")])
 def test_whole_numbers_that_go_wrong(right, arguments, kind):
     reports = mistakes(launch_whole_numbers, right, **arguments)
     assert (kind, line_of("a[i] / b[i]")) in places(reports)
+
+
+@pytest.mark.parametrize(("arguments", "kind"), [({"b": (1, 33, 3)}, "shift"), ({"a": (7, 2**31 - 1, 9)}, "integer-o")])
+def test_whole_numbers_that_only_a_gpu_defines(right, arguments, kind):
+    line = line_of("a[i] / b[i]")
+    with pytest.warns(CheckWarning, match=rf"whole_numbers: {kind}.*: kernels.cu:{line}: .*; harmless: a GPU"):
+        launch_whole_numbers(right, **arguments)
 
 
 def test_too_little_dynamic_shared_memory(right):

@@ -715,7 +715,6 @@ extern "C" __global__ void k(int* x) {
     ("code", "message"),
     [
         ("cg::thread_group all = cg::this_grid();", "a thread_group that stands for a grid is not emulated"),
-        ("cg::sync(cg::this_grid());", "barriers across the blocks of a grid are not emulated"),
         ("cg::reduce_update_async(tile, *x, 1, cg::plus<int>());", "reduce_update_async is not emulated: call reduce"),
         ("cg::inclusive_scan_update(tile, *x, 1);", "inclusive_scan_update is not emulated"),
         ("cg::exclusive_scan_update(tile, *x, 1, cg::plus<int>());", "exclusive_scan_update is not emulated"),

@@ -728,7 +728,7 @@ extern "C" __global__ void registers(unsigned* y, unsigned long long* z) {
     READ("warpid"); READ("nwarpid"); READ("lanemask_eq"); READ("lanemask_lt"); READ("lanemask_le"); READ("lanemask_gt");
     READ("lanemask_ge"); READ("dynamic_smem_size"); READ("total_smem_size");
     unsigned long long before, after, timer;
-    asm volatile("mov.u64 %0, %%clock64; mov.u64 %1, %%clock64; mov.u64 %2, %%globaltimer;"
+    asm volatile("mov.u64 %0, %%clock64; mov.u64 %1, %clock64; mov.u64 %2, %globaltimer;"
                  : "=l"(before), "=l"(after), "=l"(timer));
     z[blockIdx.x * 64 + t] = (after >= before) + 2 * (timer > 0);
 }

@@ -646,12 +646,20 @@ __global__ void KERNEL(const int* x, int* y) {
 row("a shift by as many bits as there are", "shift", """
 __global__ void KERNEL(const int* x, int* y) {
     y[0] = x[0] << x[1];  // fault
-}""", NUMBERS(7, 2), NUMBERS(7, 32))  # fmt: skip
+}""", NUMBERS(7, 2), NUMBERS(7, 32), warns=True)  # fmt: skip
 
 row("a signed overflow", "integer-overflow", """
 __global__ void KERNEL(const int* x, int* y) {
     y[0] = x[0] * x[1];  // fault
-}""", NUMBERS(70000, 2), NUMBERS(70000, 70000))  # fmt: skip
+}""", NUMBERS(70000, 2), NUMBERS(70000, 70000), warns=True)  # fmt: skip
+
+row("a flag that nobody sets", "deadlock", """
+__global__ void KERNEL(volatile int* flag, int* y) {
+    if (threadIdx.x == 0)
+        while (!flag[0]) {  // fault
+        }
+    y[threadIdx.x] = 1;
+}""", lambda k: k(1, 32, (ints() + 1, ints(32))), lambda k: k(1, 32, (ints(), ints(32))), slow=True)  # fmt: skip
 
 row("an assertion that fails", "assert", """
 __global__ void KERNEL(const int* x, int* y) {
@@ -818,8 +826,8 @@ row("an LSTM with the stride of another row", "out-of-bounds",
     name="lstm_forward", slow=True)  # fmt: skip
 row("thinning that looks at the word behind a row", "out-of-bounds",
     Edit("skeleton.cu", "DTYPE=unsigned char, INDEX=int, THREADS=128", "k < K - 1 ?", "k < K ?"),
-    lambda k: k(1, 128, (np.zeros(6, np.uint32), np.zeros(6, np.uint32), np.zeros(64, np.uint8), ints(), i32(6), i32(3),
-                         i32(2), i32(0))), name="skeleton_thin")  # fmt: skip
+    lambda k: k(1, 128, (np.zeros(6, np.uint32), np.zeros(6, np.uint32), np.zeros(8, np.uint32), ints(), i32(6), i32(3),
+                         i32(2))), name="skeleton_thin")  # fmt: skip
 
 
 # --- the test ---------------------------------------------------------------------------------------------------------

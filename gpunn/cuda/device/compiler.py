@@ -48,9 +48,6 @@ _MARK = f'\nextern "C" {build.PUBLIC} char gpunn_any_threads = 1;\n'
 # only be 0 or 1.
 _ELEMENT = re.compile(r"(\bconst \w+ &?\w+(?:\(| = )\(?)(_raw_\w+\[_\w*ind\.get\(\)\])")
 
-# CuPy's shifts. On a GPU nothing is left of a number shifted by its width; C++ leaves that open.
-_SHIFT = re.compile(r"\bout0 = in0 (<<|>>) in1\b")
-_SHIFTS = {"<<": "out0 = gpunn_device::shifted_left(in0, in1)", ">>": "out0 = gpunn_device::shifted_right(in0, in1)"}
 
 # CuPy's partition counts on lanes of a warp that run in lock step, and says so nowhere.
 _IN_STEP = re.compile(r"\bbitonic_sort_step<[^;]*;")
@@ -101,7 +98,6 @@ class Compiler:
                 raise build.OptionError(f"nvrtc: error: invalid value for --gpu-architecture, got {option!r}")
         if "CArray<bool," in code:
             code = _ELEMENT.sub(r"\1gpunn_device::loaded(\2)", code)
-        code = _SHIFT.sub(lambda shift: _SHIFTS[shift[1]], code)
         code = _IN_STEP.sub(r"__syncwarp(); \g<0> __syncwarp();", code)
         major, minor = divmod(self._version // 10, 100)
         options = [o for o in options if not any(part in o for part in _CUDA_FOLDERS)]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from gpunn.cuda import cache
 from gpunn.cuda.compilation import compiling
-from gpunn.cuda.emulator import ptx, translation
+from gpunn.cuda.emulator import host_code, ptx, shifts, translation
 from gpunn.cuda.emulator.assembly import with_gaps
 from gpunn.errors import CompileError
 
@@ -53,6 +53,10 @@ _BASE_FLAGS = (
     # Set no errno and raise no floating-point exception, as on the GPU. Neither changes a value.
     "-fno-math-errno",
     "-fno-trapping-math",
+    "-fno-exceptions",  # of which kernels have none, and which would leave a function where a hook is told of it
+    *("-fno-builtin-malloc", "-fno-builtin-free"),  # a GPU's heap is another one
+    "-fno-rtti",  # nor have they any of this, whose runtime would be missing
+    "-fcheck-new",  # new may return null; clang knows it from version 16 on
 )
 
 _GCC_FLAGS = (
@@ -106,7 +110,6 @@ _COUNT_FLAGS = (
     "-fwrapv",
     # Hooks for accesses and for basic blocks: our own (runtime/counter.cpp).
     "-fsanitize=thread",
-    "-fno-exceptions",  # they too would leave a function, which a hook is told of
 )
 
 # What is asked for twice is loaded once, as on a GPU, but a float4 stays one access: what would take it apart is off.
@@ -188,6 +191,8 @@ def load(
     runtime_path, runtime = load_runtime(compiler, check, count)
     flags, includes = _flags(compiler, options, check, arch, count)
     flags += ["-ftrapping-math"] if floats else []
+    if "<<<" in code:
+        flags.append(host_code.FLAG)
     text = _marked(code, name_expressions, filename)
     preprocessed = None
     if includes:  # only the preprocessed text knows what was in the included files
@@ -381,9 +386,13 @@ def _compiled(
 ) -> bytes:
     header, kernel_text = translation.split(preprocessed, filename, known)
     expressions, kernel_text = translation.take_exports(kernel_text)
+    translation.refuse_algorithms(kernel_text)
+    if host_code.FLAG in flags:
+        kernel_text = host_code.left_out(kernel_text, (f"{INCLUDE}/", f"{LIBCUDACXX}/"))
     kernel_text = ptx.translate(kernel_text)
     translation.refuse(kernel_text)
     names = [*dict.fromkeys([*expressions, *translation.kernel_names(kernel_text)])]
+    kernel_text = shifts.rewrite(kernel_text, translation.without_literals(kernel_text), header)
     text = translation.lower(kernel_text) + _exports(names)
     check = "-DGPUNN_EMULATOR_CHECK" in flags
     flags = [flag for flag in flags if not flag.startswith(("-D", "-U"))]  # macros are expanded
@@ -402,7 +411,14 @@ def _compiled(
         command += ["-S", "-o", str(library.with_suffix(".s"))] if check else ["-shared", "-x", "none", *libraries]
 
         def compiled(text: str, *include: str) -> bytes:
-            run_compiler([*command, *include], text, filename, folder)
+            try:
+                run_compiler([*command, *include], text, filename, folder)
+            except CompileError as error:
+                if "inlining failed in call to 'always_inline'" not in str(error):
+                    raise
+                # Of a function that calls itself, where nvcc takes the word for advice.
+                text = text.replace("inline __attribute__((always_inline))", "inline")
+                run_compiler([*command, *include], text, filename, folder)
             if check:
                 assembly = library.with_suffix(".s")
                 assembly.write_bytes(with_gaps(assembly.read_bytes().decode("latin-1")).encode("latin-1"))
@@ -530,7 +546,7 @@ def load_runtime(compiler: Compiler, check: bool, count: bool = False) -> tuple[
         more = ["counter.cpp"]
     # For tests of what other processors than x86-64 and aarch64 use.
     flags += ["-DGPUNN_EMULATOR_UCONTEXT"] if os.environ.get("GPUNN_EMULATOR_UCONTEXT") else []
-    names = ["context.cpp", "worker.cpp", "hopper.cpp", "launch.cpp", "texture.cpp", *more]
+    names = ["context.cpp", "worker.cpp", "hopper.cpp", "launch.cpp", "heap.cpp", "texture.cpp", *more]
     signals = _signals(compiler)
     inputs = [*flags, *(str(RUNTIME / name) for name in names), str(signals), "-lrt"]
     place = cache_path("runtime", "", flags, compiler, signals.name)

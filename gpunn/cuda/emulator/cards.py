@@ -37,6 +37,23 @@ class Card:
     warps: int
     blocks: int
 
+    def blocks_at_once(self, threads: int, shared_bytes: int) -> int:
+        """How many blocks of so many threads and bytes of shared memory it has room for; registers are not looked at.
+
+        >>> card("H200").blocks_at_once(1024, 0), card("H200").blocks_at_once(128, 100 << 10)
+        (264, 264)
+        """
+        return self.multiprocessors * self.blocks_of_multiprocessor(threads, shared_bytes)
+
+    def blocks_of_multiprocessor(self, threads: int, shared_bytes: int) -> int:
+        """The same of one multiprocessor."""
+        by_warps, by_shared = self.warps // -(-threads // _WARP), self.shared_bytes // (shared_bytes + _RESERVED_BYTES)
+        return min(self.blocks, by_warps, by_shared)
+
+
+_WARP = 32
+_RESERVED_BYTES = 1 << 10
+"""Of shared memory, for each block: CUDA C++ Programming Guide, from compute capability 8.0 on."""
 
 CARDS = {
     card.name: card
@@ -68,3 +85,12 @@ def card(name: str) -> Card:
     if name not in CARDS:
         raise ArgumentError(f"count: card must be one of {', '.join(CARDS)}, got {name!r}")
     return CARDS[name]
+
+
+def card_of(arch: int) -> Card:
+    """The card whose ``__CUDA_ARCH__`` that is, and the H200 where there is none.
+
+    >>> card_of(860).name, card_of(750).name
+    ('RTX 3060', 'H200')
+    """
+    return next((each for each in CARDS.values() if each.arch == f"sm_{arch // 10}"), CARDS["H200"])

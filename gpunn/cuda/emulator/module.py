@@ -15,7 +15,7 @@ import numpy as np
 
 from gpunn.cuda.emulator import build, counting, sass
 from gpunn.cuda.emulator.buffers import Buffers, RawBuffer
-from gpunn.cuda.emulator.cards import card
+from gpunn.cuda.emulator.cards import card, card_of
 from gpunn.cuda.emulator.report import CheckError, CheckWarning, RawReport, Report, readable
 from gpunn.cuda.emulator.symbols import variables
 from gpunn.cuda.emulator.tensor_maps import TENSOR_MAP_BYTES, TensorMap
@@ -59,10 +59,15 @@ class RawModule:
         arch: the value of ``__CUDA_ARCH__``.
         count: count what kernels do, see :func:`gpunn.cuda.emulator.count`. Outside of that their attribute ``counts``
             has it, for the card "H200". Slow. Blocks run in their own order then.
+        enable_cooperative_groups: launches are cooperative: their blocks are all there at the same time, and
+            ``this_grid().sync()`` waits for all of them. More blocks than a card of ``arch`` has room for, by its
+            threads, blocks and shared memory, are a LaunchError.
 
     ``__device__`` variables keep their values as long as the process lives, and modules of the same source share them.
-    Threads of a block take turns on one host thread, so a kernel that waits for another one in a loop has to call
-    ``__nanosleep`` in it.
+    Threads of a block take turns on one host thread. One that waits for another in a loop is found and interrupted,
+    which takes some 50 ms; ``__nanosleep`` in the loop gives the turn away at once. Where all threads of a block wait,
+    another block takes its place, as long as a card of ``arch`` has room for both; where all threads of all blocks wait
+    in loops, for what nobody brings, that is reported after five seconds.
 
     >>> code = '''
     ... template <class T> __global__ void scale(T* x, T factor, int n) {
@@ -87,11 +92,14 @@ class RawModule:
         order: Order = "forward",
         arch: int = 900,
         count: bool = False,
+        enable_cooperative_groups: bool = False,
     ) -> None:
         if check and count:
             raise ArgumentError("emulator: a kernel is checked or counted, got check=True and count=True")
         self._floats = _float_code(check)
-        self._source = _Source(code, tuple(options), tuple(name_expressions or ()), filename, arch)
+        self._source = _Source(
+            code, tuple(options), tuple(name_expressions or ()), filename, arch, enable_cooperative_groups
+        )
         self._library = self._source.load(bool(check), count, bool(self._floats))
         self._count = count
         self._filename = filename
@@ -170,8 +178,17 @@ class RawKernel:
         check: Check = False,
         order: Order = "forward",
         count: bool = False,
+        enable_cooperative_groups: bool = False,
     ) -> None:
-        module = RawModule(code, options, filename=filename, check=check, order=order, count=count)
+        module = RawModule(
+            code,
+            options,
+            filename=filename,
+            check=check,
+            order=order,
+            count=count,
+            enable_cooperative_groups=enable_cooperative_groups,
+        )
         found = module.get_function(name)
         self._bind(found._library, name, bool(check), found._order, module._source, count)
         self._floats = module._floats
@@ -190,6 +207,10 @@ class RawKernel:
         number = library.kernels[name]
         self._entry = ctypes.cast(library.code[f"gpunn_call_{number}"], ctypes.c_void_p)
         self._place = _place_of(library, self._entry)
+        self._card = card_of(source.arch)
+        self._rooms: dict[tuple[tuple[int, int, int], int], int] = {}
+        # Of the only kernel that may use it; which of several do is not known.
+        self._static_shared = self._place.shared_bytes if len(library.kernels) == 1 else 0
         self._parameters = _parameters(library.code[f"gpunn_describe_{number}"])
         self._pack = struct.Struct(_packing(self._parameters)).pack
         self._alignment = max((parameter.alignment for parameter in self._parameters), default=1)
@@ -234,6 +255,8 @@ class RawKernel:
         place = ctypes.pointer(self._place)
         request = _Request(self._entry, packed, grid3, block3, shared_mem, order, self._floats, seed, place)
         request.textures = TABLE
+        request.blocks_at_once = self._blocks_at_once(grid3, block3, shared_mem)
+        request.cooperative = self._source.cooperative
         if buffers:
             request.buffers, request.buffer_count = buffers.raw, len(buffers.raw)
         request.handles_signals = threading.current_thread() is threading.main_thread()
@@ -308,6 +331,20 @@ class RawKernel:
             f" got shared_mem={shared_mem}, max_dynamic_shared_size_bytes={self._max_dynamic_shared_size_bytes}"
         )
 
+    def _blocks_at_once(self, grid: tuple[int, int, int], block: tuple[int, int, int], shared_mem: int) -> int:
+        room = self._rooms.get((block, shared_mem))
+        threads, shared = block[0] * block[1] * block[2], self._static_shared + shared_mem
+        if room is None:
+            room = self._rooms[block, shared_mem] = self._card.blocks_at_once(threads, shared)
+        if self._source.cooperative and (blocks := grid[0] * grid[1] * grid[2]) > room:
+            each = self._card.blocks_of_multiprocessor(threads, shared)
+            raise LaunchError(
+                f"{self.name}: the blocks of a cooperative launch must be there at once, of {threads} threads and"
+                f" {shared} bytes of shared memory at most {room} on the {self._card.name}, {each} on each of its"
+                f" {self._card.multiprocessors} multiprocessors, got {blocks}"
+            )
+        return room
+
     def _checked_copies(self, args: Sequence[Any], values: list[Any]) -> Buffers:
         """Replace the addresses of arrays by those of copies that stand alone in memory; not those behind handles."""
         arrays = {
@@ -352,6 +389,7 @@ class _Source:
     names: tuple[str, ...]
     filename: str
     arch: int
+    cooperative: bool
 
     def load(self, check: bool, count: bool, floats: bool = False) -> build.Library:
         return build.load(self.code, self.options, self.names, self.filename, check, self.arch, count, floats)
@@ -591,4 +629,6 @@ class _Request(ctypes.Structure):
         ("buffer_count", ctypes.c_int),
         ("handles_signals", ctypes.c_int),
         ("textures", ctypes.c_void_p),
+        ("blocks_at_once", ctypes.c_uint64),
+        ("cooperative", ctypes.c_int),
     )

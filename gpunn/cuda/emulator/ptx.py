@@ -551,6 +551,8 @@ write(gpunn_0, not_(read<b32>(gpunn_0))); result_of_constraint_r(gpunn_to_0, gpu
     for match in _KEYWORD.finditer(text):
         if not match["asm"] or match.start() < since:
             continue
+        if _NAMES_A_FUNCTION.match(text, match.end()) and _follows_declarator(text, match.start()):
+            continue
         statement = _statement(text, match.end(), places)
         if statement is None:
             continue
@@ -558,6 +560,22 @@ write(gpunn_0, not_(read<b32>(gpunn_0))); result_of_constraint_r(gpunn_to_0, gpu
         parts += text[since : match.start()], _Translation(statement, places, match.start(), number).text()
         since = statement.end
     return "".join([*parts, text[since:]])
+
+
+# What a declaration says of the name that the linker sees: headers of the C library have such.
+_NAMES_A_FUNCTION = re.compile(r'\s*(?:""\s*)*"[A-Za-z_]\w*"\s*\)')
+_CONTROL = re.compile(r"\b(?:if|while|for|switch)\s*\Z")
+
+
+def _follows_declarator(text: str, end: int) -> bool:
+    before = text[max(0, end - 2000) : end].rstrip()
+    if not before.endswith(")"):
+        return False
+    depth, at = 1, len(before) - 1
+    while depth and at:
+        at -= 1
+        depth += {")": 1, "(": -1}.get(before[at], 0)
+    return not depth and not _CONTROL.search(before[:at])
 
 
 class _Places:
@@ -708,7 +726,7 @@ def _closing(text: str, opening: int) -> int:
 # --- instructions -----------------------------------------------------------------------------------------------------
 
 _OPCODE = re.compile(r"[A-Za-z]\w*(?:\s*\.\s*\w+(?:::\w+)*)*")
-_NAME = re.compile(r"%%[A-Za-z_$][\w$]*(?:\.[A-Za-z]\w*)?|[A-Za-z_$][\w$]*")
+_NAME = re.compile(r"%%?[A-Za-z_$][\w$]*(?:\.[A-Za-z]\w*)?|[A-Za-z_$][\w$]*")
 _LABEL = re.compile(r"[A-Za-z_$%][\w$%=]*\s*:(?!:)")
 _BLANK = re.compile(r"(?:\s|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
 _NUMBER = re.compile(
@@ -881,14 +899,14 @@ class _Translation:
             return
         kind = found[1]
         while True:
-            name = self._take(_NAME)
+            name = self._take_name()
             if not name:
                 raise self._error(self._at, f"a register's name is missing after .reg .{kind}")
             count = self._take(re.compile(r"<\s*(\d+)\s*>"))
             for i in range(int(count[1]) if count else 1):
                 variable = f"gpunn_register_{self._declared}"
                 self._declared += 1
-                self._scopes[-1][f"{name[0]}{i}" if count else name[0]] = variable, _REGISTER_BITS[kind]
+                self._scopes[-1][f"{name}{i}" if count else name] = variable, _REGISTER_BITS[kind]
                 self._out.append(f"{_PTX}{'pred' if kind == 'pred' else f'b{_REGISTER_BITS[kind]}'} {variable}; ")
             if not self._takes(","):
                 break
@@ -969,15 +987,18 @@ class _Translation:
             if kind == "n":
                 return _Operand("constant", f"gpunn_{i}")
             return _Operand("register", f"gpunn_{i}", _CONSTRAINTS[kind], negated=negated)
-        if name := self._take(_NAME):
-            return self._named(name[0], negated)
-        if re.match(r"%[A-Za-z]", self._source[self._at :]):
-            raise _Malformed("a register's name begins with %% in an asm statement")
+        if name := self._take_name():
+            return self._named(name, negated)
         raise _Malformed(f"an operand is missing before '{self._source[self._at : self._at + 10].strip()}'")
 
     def _closes(self, character: str) -> None:
         if not self._takes(character):
             raise _Malformed(f"{character} is missing")
+
+    def _take_name(self) -> str:
+        """The name that follows; where %% begins one, NVRTC takes % as well."""
+        found = self._take(_NAME)
+        return re.sub("^%(?!%)", "%%", found[0]) if found else ""
 
     def _named(self, name: str, negated: bool) -> _Operand:
         for scope in reversed(self._scopes):

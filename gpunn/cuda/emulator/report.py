@@ -43,6 +43,8 @@ HARMLESS = (
     "harmless: a barrier does not wait for them",
     "harmless if the kernel computes that number",
     "harmless if no other block uses it",
+    "harmless: a GPU wraps around, which C++ leaves undefined",
+    "harmless: a GPU shifts all bits out, which C++ leaves undefined",
 )
 
 # Of NVIDIA's CUB: it reads from shared memory what no thread has written, and does not use it.
@@ -68,8 +70,8 @@ class Report:
         callers: where the function that made it was called, file and line, the last call first.
         harmless: whether it changes no result: threads race to write the value that was there, a loop of ``atomicCAS``
             begins with a plain read, a lane shifts a value up or down from beyond the mask, threads have returned
-            before a barrier, or it may: what is written is just the number that marks variables nobody has set, or an
-            address that no other block uses.
+            before a barrier, a signed integer wraps around, or it may: what is written is just the number that marks
+            variables nobody has set, or an address that no other block uses.
     """
 
     kind: str

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from gpunn.errors import CompileError
 
@@ -61,7 +62,7 @@ def kernel_names(text: str) -> list[str]:
     >>> kernel_names('extern "C" __gpunn_global__ void scale(float* x) { x[0] *= 2; }')
     ['scale']
     """
-    clean = _without_literals(text)
+    clean = without_literals(text)
     scopes = _scopes(clean, [match.start() for match in re.finditer("__gpunn_global__", clean)])
     names = []
     for position, scope in scopes:
@@ -83,7 +84,7 @@ _REFUSED = (
         "the kernel has no CUtensorMap; kernels/hopper.cuh has it, and copies of tensors that are emulated",
     ),
     (("cluster",), r"\b(?:this_cluster|cluster_group|__cluster_dims__)\b", "clusters of blocks are not emulated"),
-    (("<<<",), r"<<<", "launches from the source are not emulated: keep host code in a file of its own"),
+    (("<<<",), r"<<<", "launches from a kernel are not emulated"),
 )
 
 
@@ -98,8 +99,8 @@ _ALGORITHMS = re.compile(
 )
 
 
-def refuse(text: str) -> None:
-    """Raise CompileError, with file and line, for what cannot be emulated."""
+def refuse_algorithms(text: str) -> None:
+    """Raise CompileError, with file and line, for headers of what the host starts: other errors follow from them."""
     of_the_host = _ALGORITHMS.search(text) if "/cub/device/" in text or "/select_system.h" in text else None
     if of_the_host:
         file, line = _including(text, of_the_host.start())
@@ -107,10 +108,14 @@ def refuse(text: str) -> None:
             f"{file}:{line}: algorithms of CUB and Thrust that the host starts are not emulated:"
             " include only what a kernel calls, such as <cub/block/block_reduce.cuh> or <thrust/pair.h>"
         )
+
+
+def refuse(text: str) -> None:
+    """Raise CompileError, with file and line, for what cannot be emulated."""
     suspected = [(pattern, why) for words, pattern, why in _REFUSED if any(word in text for word in words)]
     if not suspected:
         return
-    clean = _without_literals(text)
+    clean = without_literals(text)
     if re.search(r"\bstruct\b[^;{}]*\bCUtensorMap\s*\{", clean):
         suspected = [each for each in suspected if "CUtensorMap" not in each[0]]
     matches = [(match, why) for pattern, why in suspected if (match := re.search(pattern, clean))]
@@ -147,7 +152,7 @@ def _constants_to_their_section(text: str) -> str:
     mark = "__gpunn_constant__"
     if mark not in text:
         return text
-    clean = _without_literals(text)
+    clean = without_literals(text)
     for start, scope in reversed([*_scopes(clean, [match.start() for match in re.finditer(mark, clean)])]):
         before, after = re.split(r"[;{}]", clean[:start])[-1], re.match(r"[^;{=(\[]*", clean[start:])
         declared = before + (after[0] if after else "")
@@ -157,35 +162,124 @@ def _constants_to_their_section(text: str) -> str:
     return text
 
 
+_DYNAMIC_SHARED = re.compile(
+    r"(?:\bextern\b[^;{}]*?\b__gpunn_shared__\b|\b__gpunn_shared__\b[^;{}]*?\bextern\b)[^;{}]*;"
+)
+_WORDS_BEFORE = re.compile(r"(?:\b(?:volatile|const)\s+|__attribute__\s*\(\((?:[^()]|\([^()]*\))*\)\)\s*)+\Z")
+
+
 def _dynamic_shared_to_pointers(text: str) -> str:
-    """Turn every ``extern __shared__ T name[];`` into a name for the dynamic shared memory of the launch."""
+    """Turn every ``extern __shared__ T name[];`` into a pointer to the dynamic shared memory of the launch.
+
+    Its words stand in any order. At file scope there is no block yet whose memory a pointer could name: there the
+    functions that name it get the pointer, around what they had.
+    """
     if "__gpunn_shared__" not in text:
         return text
-    clean = _without_literals(text)
-    found = [*re.finditer(r"\bextern\b([^;{}]*?)\b__gpunn_shared__\b([^;{}]*);", clean)]
+    clean = without_literals(text)
+    found = [*_DYNAMIC_SHARED.finditer(clean)]
     scopes = dict(_scopes(clean, [match.start() for match in found]))
-    for match in reversed(found):
-        declaration = re.sub(_ATTRIBUTE, " ", f"{match[1]} {match[2]}", flags=re.DOTALL)
+    edits: list[tuple[int, int, str]] = []
+    at_file_scope: list[tuple[int, str, str]] = []
+    for match in found:
+        before = _WORDS_BEFORE.search(clean[max(0, match.start() - 200) : match.start()])
+        begin = match.start() - len(before[0] if before else "")
+        whole = clean[begin : match.end()]
+        declaration = re.sub(rf"\b(?:extern|__gpunn_shared__)\b|{_ATTRIBUTE}|;", " ", whole, flags=re.DOTALL)
         array = re.fullmatch(r"(.*?)(\w+)\s*\[\s*\]\s*", " ".join(declaration.split()))
-        file, line = _position(text, match.start())
         if not array:
+            file, line = _position(text, match.start())
             raise CompileError(
                 f"{file}:{line}: extern __shared__ must declare one array without a size, got {match[0].strip()!r}"
             )
         kind, name = array[1].strip(), array[2]
-        memory = f"gpunn_emulator::dynamic_shared<{kind}>()"
-        lines = "\n" * match[0].count("\n")
+        pointer, lines = f"{kind}* {name} = gpunn_emulator::dynamic_shared<{kind}>();", "\n" * whole.count("\n")
         if "body" in scopes[match.start()]:
-            replacement = f"{kind}* {name} = {memory};{lines}"
+            edits.append((begin, match.end(), pointer + lines))
         else:
-            # At file scope there is no block yet whose memory a pointer could name.
-            after = line + match[0].count("\n")
-            replacement = f'\n#undef {name}\n#define {name} ({memory})\n# {after} "{file}"\n'
-        text = text[: match.start()] + replacement + text[match.end() :]
+            edits.append((begin, match.end(), lines))
+            at_file_scope.append((match.end(), name, pointer))
+    if at_file_scope:
+        edits += _pointers_in_functions(text, clean, at_file_scope)
+    for begin, end, replacement in sorted(edits, reverse=True):
+        text = text[:begin] + replacement + text[end:]
     return text
 
 
-def _without_literals(text: str) -> str:
+def _pointers_in_functions(
+    text: str, clean: str, declared: list[tuple[int, str, str]]
+) -> Iterator[tuple[int, int, str]]:
+    """Give each function the pointers that it names: ``declared`` says from where on there is which."""
+    functions = [*_functions(clean)]
+    parts, at = [], 0
+    for function in functions:
+        parts += [clean[at : function.begin], " " * (function.end - function.begin)]
+        at = function.end
+    rest = "".join([*parts, clean[at:]])
+    found = 1
+    while found:
+        rest, found = re.subn(r"\([^()]*\)", lambda match: " " * len(match[0]), rest)
+    rest = _DYNAMIC_SHARED.sub(lambda match: " " * len(match[0]), rest)
+    members = set()
+    for name in {name for _, name, _ in declared}:
+        for other in re.finditer(rf"\b{name}\b", rest):
+            if "class" not in dict(_scopes(clean, [other.start()]))[other.start()]:
+                file, line = _position(text, other.start())
+                raise CompileError(f"{file}:{line}: '{name}' is also the name of an extern __shared__ array")
+            members.add(name)
+    for function in functions:
+        for name, pointer in {name: pointer for place, name, pointer in declared if place <= function.begin}.items():
+            used = re.compile(rf"(?<!\.)(?<!->)(?<!::)\b{name}\b").search(clean, function.begin, function.end)
+            is_parameter = re.search(rf"\b{name}\b", function.head)
+            if used and not is_parameter and not (function.is_member and name in members):
+                yield function.begin, function.begin, f"{pointer} {{"
+                yield function.end, function.end, "}"
+
+
+class _Function(NamedTuple):
+    head: str
+    begin: int  # within its braces
+    end: int
+    is_member: bool
+
+
+def _functions(clean: str) -> Iterator[_Function]:
+    """Each function that has a body, but for those within others.
+
+    >>> code = "struct A { int f() { if (1) { } } int n[2] = {1, 2}; }; int A::g() { } void h(int (&x)[4]) { }"
+    >>> [(code[each.begin : each.end], each.is_member) for each in _functions(code)]
+    [(' if (1) { } ', True), (' ', True), (' ', False)]
+    """
+    since, begin, depth, head = 0, 0, 0, ""
+    around: list[bool] = []  # whether it is a class
+    for match in re.finditer(r"[;{}]", clean):
+        if depth:
+            depth += {"{": 1, "}": -1}.get(match[0], 0)
+            if not depth and re.search(r"\)[^=]*$", head):
+                yield _Function(head, begin, match.start(), any(around) or bool(re.search(r"::\s*~?\w+\s*\(", head)))
+        elif match[0] == "{":
+            head, begin = clean[since : match.start()], match.end()
+            if kind := kind_of_scope(head):
+                around.append(kind == "class")
+            else:
+                depth = 1
+        elif match[0] == "}" and around:
+            around.pop()
+        since = match.end()
+
+
+def kind_of_scope(head: str) -> str:
+    """What begins with a brace behind ``head``: see :func:`_scopes`; nothing for a body."""
+    if not any(word in head for word in ('"C"', "namespace", "class", "struct", "union")):
+        return ""
+    head = re.sub(_ATTRIBUTE, " ", head, flags=re.DOTALL)
+    if re.search(r'\bextern\s*"C"\s*$', head):
+        return "extern C"
+    found = re.search(r"\b(namespace|class|struct|union)\b[^()=]*$", head)
+    return ("namespace" if found[1] == "namespace" else "class") if found else ""
+
+
+def without_literals(text: str) -> str:
     """The text, of the same length, with blanks for line markers and for what is inside quotes, except ``"C"``."""
 
     def blank(match: re.Match[str]) -> str:
@@ -198,7 +292,7 @@ def _without_literals(text: str) -> str:
 
 
 def _scopes(clean: str, positions: list[int]) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """For each position the braces around it: ``"extern C"``, ``"namespace"`` or ``"body"``, outermost first."""
+    """The braces around each position, outermost first: ``"extern C"``, ``"namespace"``, ``"class"`` or ``"body"``."""
     stack: list[str] = []
     since = 0
     waiting = list(positions)
@@ -206,12 +300,7 @@ def _scopes(clean: str, positions: list[int]) -> Iterator[tuple[int, tuple[str, 
         while waiting and waiting[0] < match.start():
             yield waiting.pop(0), tuple(stack)
         if match[0] == "{":
-            head = clean[since : match.start()]
-            if '"C"' in head and re.search(r'\bextern\s*"C"\s*$', head):
-                stack.append("extern C")
-            else:
-                is_namespace = "namespace" in head and re.search(r"\bnamespace\b[^()=]*$", head)
-                stack.append("namespace" if is_namespace else "body")
+            stack.append(kind_of_scope(clean[since : match.start()]) or "body")
         elif match[0] == "}" and stack:
             stack.pop()
         since = match.end()

@@ -246,3 +246,36 @@ def test_handles_of_other_processes_are_refused_by_the_emulated_device():
         pytest.skip("of the emulated device")
     with pytest.raises(cupy.cuda.runtime.CUDARuntimeError, match="NotSupported.*emulated device"):
         cupy.cuda.runtime.ipcGetMemHandle(cupy.zeros(3).data.ptr)
+
+
+GRID = """
+#include <cooperative_groups.h>
+extern "C" __global__ void turns(int* x, int* y) {
+  auto grid = cooperative_groups::this_grid();
+  const int n = grid.size(), i = grid.thread_rank();
+  y[i] = x[(i + 1) % n];
+  grid.sync();
+  x[i] = 10 * y[(i + 1) % n] + grid.is_valid();
+}
+"""
+
+
+def test_blocks_of_a_cooperative_launch_wait_for_each_other():
+    module = cupy.RawModule(code=GRID, enable_cooperative_groups=True)
+    x = cupy.arange(96, dtype=np.int32)
+    module.get_function("turns")((3,), (32,), (x, cupy.zeros_like(x)))
+    np.testing.assert_array_equal(cupy.asnumpy(x), 10 * np.roll(np.arange(96), -2) + 1)
+
+
+def test_more_blocks_than_can_be_there_at_once():
+    kernel = cupy.RawKernel(GRID, "turns", enable_cooperative_groups=True)
+    x = cupy.zeros(1, np.int32)
+    multiprocessors = cupy.cuda.Device().attributes["MultiProcessorCount"]
+    blocks = 2 * multiprocessors + 1
+    with pytest.raises(UserWarning, match=f"will be reduced from {blocks} to {blocks - 1}"):
+        kernel((blocks,), (1024,), (x, x))
+    with pytest.raises(DriverError, match="COOPERATIVE_LAUNCH_TOO_LARGE: too many blocks in cooperative") as caught:
+        cupy.cuda.driver.launchCooperativeKernel(kernel.kernel.ptr, blocks, 1, 1, 1024, 1, 1, 0, 0, 0)
+    if device.running():
+        each = f"has room for 2 on each of its {multiprocessors} multiprocessors"
+        assert str(caught.value).endswith(f": turns: {blocks} blocks, of which the card {each}")

@@ -149,7 +149,7 @@ print(int(cupy.argsort(x[:100])[3]))
 
 FAILING = """
 import cupy
-kernel = cupy.RawKernel('extern "C" __global__ void f(int* x) { %s }', "f")
+kernel = cupy.RawKernel('#include <cooperative_groups.h>\\nextern "C" __global__ void f(int* x) { %s }', "f")
 x = cupy.arange(8, dtype="i4")
 for _ in range(2):
     try: kernel((1,), (4,), (x,)); cupy.cuda.Device().synchronize()
@@ -162,6 +162,11 @@ for _ in range(2):
     [
         ("__trap();", "CUDA_ERROR_LAUNCH_FAILED: unspecified launch failure", "f: trap:"),
         ("*(int*)0 = 1;", "CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access was encountered", "f: fault:"),
+        (
+            "cooperative_groups::this_grid().sync();",
+            "CUDA_ERROR_LAUNCH_FAILED: unspecified launch failure",
+            "in a launch that is not cooperative: make the kernel with enable_cooperative_groups=True",
+        ),
         ("assert(x[0] == 5);", "CUDA_ERROR_ASSERT: device-side assert triggered", "assertion failed: x[0] == 5"),
     ],
 )

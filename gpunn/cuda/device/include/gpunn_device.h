@@ -13,11 +13,4 @@ inline bool loaded(bool&& x) {  // a copy, of which the compiler would know that
     return byte != 0;
 }
 template <class T> inline T loaded(T&& x) { return static_cast<T&&>(x); }
-
-template <class T, class N> inline auto shifted_left(T x, N n) -> decltype(x << n) {
-    return (unsigned long long)n < 8 * sizeof(x << n) ? x << n : 0;
-}
-template <class T, class N> inline auto shifted_right(T x, N n) -> decltype(x >> n) {
-    return (unsigned long long)n < 8 * sizeof(x >> n) ? x >> n : -(x < 0);
-}
 }  // namespace gpunn_device

@@ -110,7 +110,7 @@ const std::string& last_report() { return report; }
 const char* error_text(int error) {
     thread_local std::string text;
     text = word(error).text;
-    if (is_of_launch(error)) {
+    if (is_of_launch(error) || error == cooperative_too_large) {
         Lock lock;
         if (!report.empty()) text += ": " + report;
     }

@@ -211,7 +211,7 @@ int touches_of(const std::vector<emulator::Buffer>& buffers) {
 }
 
 int run(Function* function, int on, const unsigned grid[3], const unsigned block[3], unsigned dynamic_shared,
-        const std::vector<char>& arguments) {
+        const std::vector<char>& arguments, bool cooperative) {
     emulator::Request request{};
     // Where their types may lie: host code moves a struct of 64 bytes' alignment as one.
     std::vector<char> room(arguments.size() + function->alignment);
@@ -225,6 +225,9 @@ int run(Function* function, int on, const unsigned grid[3], const unsigned block
     request.library = &function->library;
     request.handles_signals = getpid() == gettid();
     request.textures = textures();
+    int threads = (int)(block[0] * block[1] * block[2]);
+    request.blocks_at_once = (std::uint64_t)blocks_of(function, threads, dynamic_shared) * card().multiprocessors;
+    request.cooperative = cooperative;
     std::vector<emulator::Buffer> buffers;
     std::vector<emulator::Touched> touched;
     if (settings.check) {
@@ -365,9 +368,11 @@ int function_set_attribute(Function* function, int attribute, int value) {
 
 int blocks_of(Function* function, int threads, std::size_t dynamic_shared) {
     if (threads < 1 || threads > 1024) return 0;
-    int blocks = std::min(card().blocks_per_multiprocessor, card().threads_per_multiprocessor / threads);
+    int whole_warps = (threads + 31) / 32 * 32;
+    int blocks = std::min(card().blocks_per_multiprocessor, card().threads_per_multiprocessor / whole_warps);
     std::size_t shared = (std::size_t)function->static_shared + dynamic_shared;
     if (shared > (std::size_t)card().shared_per_block) return 0;
+    shared += card().capability >= 80 ? 1024 : 0;  // which CUDA keeps for each block
     return shared ? std::min(blocks, card().shared_per_multiprocessor / (int)shared) : blocks;
 }
 
@@ -381,8 +386,12 @@ int launch(Function* function, const unsigned grid[3], const unsigned block[3], 
     if (threads > 1024 || dynamic_shared > (unsigned)function->largest_dynamic) return invalid_value;
     if (cooperative) {
         std::uint64_t blocks = (std::uint64_t)grid[0] * grid[1] * grid[2];
-        std::uint64_t at_once = (std::uint64_t)blocks_of(function, (int)threads, dynamic_shared) * card().multiprocessors;
-        if (blocks > at_once) return cooperative_too_large;
+        int each = blocks_of(function, (int)threads, dynamic_shared), multiprocessors = card().multiprocessors;
+        if (blocks > (std::uint64_t)each * multiprocessors) {
+            set_report(function->name + ": " + std::to_string(blocks) + " blocks, of which the card has room for " +
+                       std::to_string(each) + " on each of its " + std::to_string(multiprocessors) + " multiprocessors");
+            return cooperative_too_large;
+        }
     }
     Stream* stream = stream_of(stream_handle);
     if (!stream || stream->device != current_device()) return invalid_handle;
@@ -398,7 +407,7 @@ int launch(Function* function, const unsigned grid[3], const unsigned block[3], 
     }
     int on = stream->device;
     return enqueue(stream_handle, function->name.c_str(), [=, arguments = std::move(arguments)] {
-        return run(function, on, sizes.data(), sizes.data() + 3, dynamic_shared, arguments);
+        return run(function, on, sizes.data(), sizes.data() + 3, dynamic_shared, arguments, cooperative);
     });
 }
 

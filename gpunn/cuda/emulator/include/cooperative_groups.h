@@ -8,7 +8,21 @@ namespace cooperative_groups {
 
 class grid_group {
 public:
-    __attribute__((error("barriers across the blocks of a grid are not emulated"))) void sync() const;
+    __forceinline__ static bool is_valid() { return ::gpunn_emulator::current.block->is_cooperative; }
+    // Which lines they are called from tells barriers apart, as those of blocks.
+    __forceinline__ void sync(int line = __builtin_LINE()) const {
+        ::gpunn_emulator::grid_barrier(::gpunn_emulator::Barrier::grid, -line);
+    }
+
+    typedef unsigned arrival_token;
+    __forceinline__ arrival_token barrier_arrive(int line = __builtin_LINE()) const {
+        ::gpunn_emulator::grid_barrier(::gpunn_emulator::Barrier::grid_arrival, -line);
+        return 0;
+    }
+    __forceinline__ void barrier_wait(arrival_token&&, int line = __builtin_LINE()) const {
+        ::gpunn_emulator::grid_barrier(::gpunn_emulator::Barrier::grid_wait, -line);
+    }
+
     __forceinline__ static unsigned long long block_rank() {
         return blockIdx.x + (unsigned long long)gridDim.x * (blockIdx.y + (unsigned long long)gridDim.y * blockIdx.z);
     }
@@ -31,8 +45,6 @@ public:
 };
 
 __forceinline__ grid_group this_grid() { return grid_group(); }
-
-__attribute__((error("barriers across the blocks of a grid are not emulated"))) void sync(const grid_group&);
 
 }  // namespace cooperative_groups
 

@@ -8,6 +8,7 @@
 #include <new>
 
 #include "floats.h"
+#include "heap.h"
 
 namespace gpunn_emulator {
 
@@ -74,13 +75,15 @@ void Region::split_for(std::size_t offset, std::size_t bytes) {
 
 void Region::free_cells() {
     unmap_cells(cells, cell_count());
+    if (rows) munmap(rows, bytes_of_rows(*this));
     cells = nullptr;
+    rows = nullptr;
 }
 
 void Checker::begin_launch(const Launch& launch) {
     launch_ = &launch;
-    interval_ = 0;
-    turn_ = 0;
+    interval_ = last_interval_ = grid_interval_ = 0;
+    turn_ = stint_ = 0;
     unset_was_read_ = false;
     const Request& request = launch.request;
     for (int i = 0; i < request.buffer_count; i++) {
@@ -98,13 +101,16 @@ void Checker::begin_launch(const Launch& launch) {
 
 void Checker::end_launch() {
     for (Region& region : regions_) {
-        if (region.rows) munmap(region.rows, bytes_of_rows(region));
         if (!region.cells) continue;
         if (region.buffer && region.buffer->touched) tell_touched(region);
         region.free_cells();
     }
     regions_.clear();
-    first_intervals_.clear();
+    heap_region_.free_cells();
+    for (auto& each : held_)
+        for (Region& region : each.second.shared) region.free_cells();
+    held_.clear();
+    intervals_.clear();
     block_numbers_.clear();
     sync_points_.clear();
     suspects_.clear();
@@ -127,23 +133,92 @@ void Checker::begin_block(Worker& worker) {
         add_region(Space::static_shared, worker.static_shared(), library.shared_bytes, -1);
         variables_ = &variables_of(library.base);
     }
+    map_shared_cells();
     asking_ = max_threads;
     clocks_.on = false;
     clocks_.readers.clear();
     proxy_fences_.assign(max_threads, 0);
+    turn_ = (std::uint32_t)block_numbers_.size();
+    block_numbers_.push_back(worker.block_number());
+    stint_++;
     new_interval();
     block_interval_ = interval_;
-    turn_ = (std::uint32_t)first_intervals_.size();
-    first_intervals_.push_back(interval_);
-    block_numbers_.push_back(worker.block_number());
+    no_other_since_ = true;
     fences_.clear();
     seen_threads_.clear();
     seen_blocks_.clear();
 }
 
+void Checker::map_shared_cells() {
+    for (Region& region : regions_)
+        if (is_shared(region) && !region.cells) region.cells = map_cells(region.cell_count());
+}
+
+void Checker::hold_block() {
+    settle_store();
+    Held& held = held_[worker_->block_number()];
+    held.interval = interval_;
+    held.block_interval = block_interval_;
+    held.turn = turn_;
+    held.synced_warps = synced_warps_;
+    held.sync = sync_;
+    if (synced_warps_) {
+        held.known.assign(&known_[0][0][0], &known_[0][0][0] + sizeof known_ / sizeof known_[0][0][0]);
+        held.known_warps.assign(&known_warps_[0][0], &known_warps_[0][0] + sizeof known_warps_ / sizeof known_warps_[0][0]);
+    }
+    std::swap(held.clocks, clocks_);
+    held.proxy_fences.swap(proxy_fences_);
+    held.fences.swap(fences_);
+    held.seen_blocks.swap(seen_blocks_);
+    held.seen_threads.swap(seen_threads_);
+    for (Region& region : regions_) {
+        if (!is_shared(region)) continue;
+        held.shared.push_back(region);
+        region.cells = nullptr;
+        region.rows = nullptr;
+    }
+}
+
+void Checker::resume_block() {
+    settle_store();
+    auto found = held_.find(worker_->block_number());
+    Held held = std::move(found->second);
+    held_.erase(found);
+    interval_ = held.interval;
+    block_interval_ = held.block_interval;
+    turn_ = held.turn;
+    stint_++;
+    no_other_since_ = intervals_.back().turn == turn_ && intervals_.back().first == block_interval_;
+    forget_syncs();
+    synced_warps_ = held.synced_warps;
+    sync_ = held.sync;
+    std::copy(held.known.begin(), held.known.end(), &known_[0][0][0]);
+    std::copy(held.known_warps.begin(), held.known_warps.end(), &known_warps_[0][0]);
+    clocks_ = std::move(held.clocks);
+    proxy_fences_ = std::move(held.proxy_fences);
+    fences_ = std::move(held.fences);
+    seen_blocks_ = std::move(held.seen_blocks);
+    seen_threads_ = std::move(held.seen_threads);
+    for (Region& region : regions_) {
+        if (!is_shared(region)) continue;
+        region.free_cells();
+        auto same = std::find_if(held.shared.begin(), held.shared.end(),
+                                 [&](const Region& each) { return each.space == region.space; });
+        region = *same;
+    }
+}
+
 void Checker::new_interval() {
     settle_store();
-    interval_++;
+    interval_ = ++last_interval_;
+    if (intervals_.empty() || intervals_.back().turn != turn_) {
+        intervals_.push_back({interval_, turn_});
+        no_other_since_ = false;
+    }
+    forget_syncs();
+}
+
+void Checker::forget_syncs() {
     sync_ = 0;
     for (; synced_warps_; synced_warps_ &= synced_warps_ - 1) {
         unsigned warp = (unsigned)__builtin_ctz(synced_warps_);
@@ -364,7 +439,7 @@ void Checker::async_read(const char* address, std::size_t bytes, const AsyncRead
         check_byte(access, cell, i, raced);
         std::uint32_t* stamps = row(*region, i);
         if (!stamps) continue;
-        bool fenced = cell.write_interval < block_interval_ || cell.write_async;
+        bool fenced = !is_here(cell.write_interval) || cell.write_async;
         for (unsigned who : {(unsigned)cell.write_thread, thread}) {
             if (fenced) break;
             fenced = stamps[2] < clocks_.block_begin ? cell.write_interval <= proxy_fences_[who]
@@ -487,19 +562,26 @@ void Checker::synchronising(const char* address, std::size_t bytes, bool write, 
     auto found = sync_points_.find(address);
     if (found != sync_points_.end()) {
         SyncPoint& point = found->second;
-        if (point.turn != turn_) point.taken = 0;
-        point.turn = turn_;
-        for (; point.taken < point.shown.size() && point.shown[point.taken].turn != turn_; point.taken++)
-            seen_blocks_[point.shown[point.taken].turn].add(point.shown[point.taken].seen);
-        if (point.shown.back().turn == turn_) {
-            seen_threads_[thread].add(point.shown.back().seen);
-            if (clocks_.on) learn_by_clocks(point.shown.back().seen);
+        SyncPoint::Reader& reader = point.readers[turn_];
+        for (; reader.taken < point.shown.size(); reader.taken++) {
+            const Shown& shown = point.shown[reader.taken];
+            if (shown.turn != turn_) seen_blocks_[shown.turn].add(shown.seen);
+        }
+        if (reader.own) {
+            const Seen& own = point.shown[reader.own - 1].seen;
+            seen_threads_[thread].add(own);
+            if (clocks_.on) learn_by_clocks(own);
         }
     }
     if (!write || fences_.empty()) return;
-    std::vector<Shown>& shown = sync_points_[address].shown;
-    if (shown.empty() || shown.back().turn != turn_) shown.push_back({turn_, {}, 0});
-    Shown& own = shown.back();
+    // What another block may have taken in stays as it is.
+    SyncPoint& point = sync_points_[address];
+    std::size_t& place = point.readers[turn_].own;
+    if (!place) point.shown.push_back({turn_, stint_, {}, 0});
+    else if (point.shown[place - 1].stint != stint_) point.shown.push_back(Shown(point.shown[place - 1]));
+    if (!place || point.shown[place - 1].stint != stint_) place = point.shown.size();
+    Shown& own = point.shown[place - 1];
+    own.stint = stint_;
     auto fence = fences_.find(thread);
     if (fence != fences_.end()) own.seen.add(thread, fence->second);
     if (own.interval == interval_) return;
@@ -513,9 +595,11 @@ void Checker::compare_and_swap(const char* address, std::size_t bytes, const voi
     if (!worker_ || !worker_->fiber()) return;
     Region* region = find(address, bytes);
     if (!region || !region->cells || std::memcmp(address, compare, bytes)) return;
-    const Cell& cell = region->cell_of((std::size_t)(address - region->begin));
     const Fiber& fiber = *worker_->fiber();
-    if (cell.read_interval >= block_interval_ && was_read_by(cell, fiber)) compared_places_.insert(cell.read_place);
+    for (std::size_t i = 0; i < bytes; i += region->unit) {  // a pair of halves may have been read one by one
+        const Cell& cell = region->cell_of((std::size_t)(address - region->begin) + i);
+        if (is_here(cell.read_interval) && was_read_by(cell, fiber)) compared_places_.insert(cell.read_place);
+    }
 }
 
 bool Checker::was_read_by(const Cell& cell, const Fiber& fiber) const {
@@ -526,6 +610,7 @@ bool Checker::was_read_by(const Cell& cell, const Fiber& fiber) const {
 // --- one access ------------------------------------------------------------------------------------------
 
 Region* Checker::find(const char* address, std::size_t bytes) {
+    if (heap.holds(address)) return find_on_heap(address, bytes);
     auto holds = [=](const Region& region) {
         return address >= region.begin && address < region.end && bytes <= (std::size_t)(region.end - address);
     };
@@ -540,6 +625,27 @@ Region* Checker::find(const char* address, std::size_t bytes) {
     for (auto region = end_of_buffers; region != regions_.end(); ++region)
         if (holds(*region)) return &*region;
     return nullptr;
+}
+
+Region* Checker::find_on_heap(const char* address, std::size_t bytes) {
+    const char* begin;
+    const Heap::Allocation* found = heap.at_or_before(address, begin);
+    if (!found || !found->live || address + bytes > begin + found->bytes) return nullptr;
+    if (!heap_region_.cells) {
+        heap_buffer_ = Buffer{heap.begin(), Heap::capacity, -1, (int)Access::write, heap.written(), nullptr};
+        heap_region_ = Region{Space::heap,   heap.begin(),  heap.begin() + Heap::capacity, nullptr, -1,
+                              Access::write, nullptr, 0, &heap_buffer_, Span{Heap::capacity, 0}};
+        heap_region_.cells = map_cells(heap_region_.cell_count());
+    }
+    return &heap_region_;
+}
+
+// What others did where the memory was before came earlier, and nothing of it is left.
+void Checker::allocated(char* memory, std::size_t bytes) {
+    std::size_t begin = (std::size_t)(memory - heap.begin());
+    for (std::size_t i = begin; i < begin + bytes; i++) heap.written()[i / 8] &= (unsigned char)~(1u << i % 8);
+    for (std::size_t i = begin; heap_region_.cells && i < begin + bytes; i += heap_region_.unit)
+        heap_region_.cell_of(i) = Cell{};
 }
 
 // Keeps what outlives the launch: which bytes it touched, and which of the memory have ever been written.
@@ -557,7 +663,7 @@ void Checker::touch(Region& region, std::size_t offset, std::size_t bytes, bool 
     if (!unwritten || unwritten < bytes) return;  // padding of a struct may be left as it was
     Report report = worker_->describe(Kind::uninitialised, pc);
     report.argument = buffer.argument;
-    report.byte = (long long)offset;
+    if (region.space != Space::heap) report.byte = (long long)offset;
     char what[80];
     name(what, sizeof what, region, offset);
     std::snprintf(report.message, sizeof report.message, "read of %s, which nobody has written", what);
@@ -599,6 +705,7 @@ void Checker::access_memory(const char* address, std::size_t bytes, bool write, 
         if (address >= library.image_begin && address + bytes <= library.image_end) return;  // its constants
         report_out_of_bounds(address, bytes, write, pc);
     }
+    worker_->take_turns_if_asked(pc);  // not within an atomic operation, which touches its own variables too
     region->split_for((std::size_t)(address - region->begin), bytes);
     std::uint32_t place = (std::uint32_t)((const char*)pc - launch_->request.library->base);
     Touch access{region, (std::size_t)(address - region->begin), bytes, write, manner, pc, place};
@@ -608,6 +715,7 @@ void Checker::access_memory(const char* address, std::size_t bytes, bool write, 
     }
     if (passes_a_variable(access)) report_beyond_variable(access);
     if (region->allowed > Access::read) report_forbidden(access);
+    if (write) worker_->about_to_write(address, bytes);
     if (write && region->allowed == Access::read) report_read_only(access);
     if (write && is_constant(access)) report_read_only(access);
     if (is_shared(*region) && !write) check_initialised(access);
@@ -671,7 +779,7 @@ void Checker::coherent(const char* address, std::size_t bytes, const void* pc) {
 
 void Checker::check_byte(const Touch& access, Cell& cell, std::size_t byte, bool& raced) {
     // What an earlier block did in shared memory is gone.
-    bool from_here = std::max(cell.write_interval, cell.read_interval) >= block_interval_;
+    bool from_here = is_here(cell.write_interval) || is_here(cell.read_interval);
     if (!from_here && is_shared(*access.region)) cell = Cell{};
     bool was_written = cell.write_interval, was_read = cell.read_interval, strong = access.manner != Manner::plain;
     if (was_written && !raced && cell.copy_under_way) {
@@ -681,7 +789,7 @@ void Checker::check_byte(const Touch& access, Cell& cell, std::size_t byte, bool
     std::uint32_t* stamps = row(*access.region, byte);
     if (was_written && !raced && !(strong && cell.write_strong) &&
         !ordered(cell.write_interval, cell.write_thread, cell.write_sync, cell.write_time) &&
-        !(cell.write_interval >= block_interval_ && ordered_by_clocks(*access.region, byte, cell.write_thread))) {
+        !(is_here(cell.write_interval) && ordered_by_clocks(*access.region, byte, cell.write_thread))) {
         raced = true;
         report_race(access, cell, byte, Earlier::write, cell.write_thread);
     }
@@ -690,15 +798,14 @@ void Checker::check_byte(const Touch& access, Cell& cell, std::size_t byte, bool
         raced = true;
         report_race(access, cell, byte, Earlier::read, (unsigned)reader);
     }
-    bool by_clocks = clocks_.on && cell.read_interval >= block_interval_ &&
+    bool by_clocks = clocks_.on && is_here(cell.read_interval) &&
                      (stamps || ordered_by_clocks(*access.region, byte, last_reader(cell)));
     if (was_read && access.write && !raced && !(strong && cell.read_strong) && !by_clocks && !read_is_ordered(cell)) {
         raced = true;
         // Of several readers, one that is not the writer.
         unsigned me = this->me();
         unsigned lanes = cell.read_by_many_warps ? bit(cell.read_lane) : cell.read_lanes;
-        if (cell.read_warp == me / warp_size && cell.read_interval >= block_interval_ &&
-            (lanes & (lanes - 1)))
+        if (cell.read_warp == me / warp_size && is_here(cell.read_interval) && (lanes & (lanes - 1)))
             lanes &= ~bit(me % warp_size);
         report_race(access, cell, byte, Earlier::read, cell.read_warp * warp_size + (unsigned)__builtin_ctz(lanes));
     }
@@ -708,9 +815,15 @@ void Checker::check_byte(const Touch& access, Cell& cell, std::size_t byte, bool
     else if (stamps) mark_read(stamps, me());
 }
 
+// Whether an interval is one of the block that runs.
+bool Checker::is_here(std::uint32_t interval) const {
+    return interval >= block_interval_ && (no_other_since_ || turn_of(interval) == turn_);
+}
+
 // Whether an earlier access is certain to come before what the running thread does now.
 bool Checker::ordered(std::uint32_t interval, unsigned thread, unsigned sync, std::uint32_t time) const {
-    if (interval < block_interval_) {
+    if (interval < grid_interval_) return true;
+    if (!is_here(interval)) {
         auto seen = seen_blocks_.find(turn_of(interval));
         return seen != seen_blocks_.end() && seen->second.holds(interval, thread, time);
     }
@@ -726,8 +839,9 @@ bool Checker::ordered(std::uint32_t interval, unsigned thread, unsigned sync, st
 }
 
 bool Checker::read_is_ordered(const Cell& cell) const {
+    if (cell.read_interval < grid_interval_) return true;
     if (cell.read_by_many_blocks && seen_blocks_.empty()) return false;
-    if (cell.read_interval >= interval_ && cell.read_by_many_warps) {
+    if (cell.read_interval == interval_ && cell.read_by_many_warps) {
         auto seen = seen_threads_.find(me());
         for (unsigned rest = cell.read_lanes; rest; rest &= rest - 1) {
             unsigned warp = (unsigned)__builtin_ctz(rest);
@@ -757,10 +871,14 @@ void Checker::record_write(Cell& cell, bool strong, std::size_t bytes, std::uint
 
 void Checker::record_read(Cell& cell, bool strong, std::uint32_t place) const {
     const Fiber& fiber = *worker_->fiber();
+    if (cell.read_interval < grid_interval_) {
+        cell.read_interval = 0;
+        cell.read_by_many_blocks = false;
+    }
     bool from_here = cell.read_interval == interval_;
-    bool others_are_ordered = !from_here && cell.read_interval >= block_interval_ && !cell.read_by_many_blocks;
+    bool others_are_ordered = !from_here && is_here(cell.read_interval) && !cell.read_by_many_blocks;
     cell.read_strong = strong && (!cell.read_interval || cell.read_strong || others_are_ordered);
-    if (cell.read_interval && cell.read_interval < block_interval_) cell.read_by_many_blocks = true;
+    if (cell.read_interval && !is_here(cell.read_interval)) cell.read_by_many_blocks = true;
     if (!from_here) cell.read_by_many_warps = false;
     bool many = cell.read_by_many_warps;
     // Who is ordered before this read needs not be kept: a write after this one is after those too.
@@ -794,7 +912,7 @@ void Checker::record_read(Cell& cell, bool strong, std::uint32_t place) const {
 void Checker::check_initialised(const Touch& access) const {
     const std::size_t word = 4, half = 8, longest_vector = 16;
     auto cell = [&](std::size_t i) -> const Cell& { return access.region->cell_of(access.offset + i); };
-    auto written = [&](std::size_t i) { return cell(i).write_interval >= block_interval_; };
+    auto written = [&](std::size_t i) { return is_here(cell(i).write_interval); };
     std::size_t unwritten_words = 0, words = 0, first_unwritten = 0;
     for (std::size_t i = 0; i < access.bytes; words++) {
         bool any = false;
@@ -820,8 +938,9 @@ void Checker::check_initialised(const Touch& access) const {
 // --- reports ---------------------------------------------------------------------------------------------
 
 std::uint32_t Checker::turn_of(std::uint32_t interval) const {
-    auto after = std::upper_bound(first_intervals_.begin(), first_intervals_.end(), interval);
-    return (std::uint32_t)(after - first_intervals_.begin()) - 1;
+    auto after = std::upper_bound(intervals_.begin(), intervals_.end(), interval,
+                                  [](std::uint32_t one, const Intervals& each) { return one < each.first; });
+    return (after - 1)->turn;
 }
 
 // The Python side puts the variable's own name in the place of "static shared memory"; see report.py.
@@ -834,6 +953,12 @@ void Checker::name(char* text, std::size_t capacity, const Region& region, std::
     case Space::static_shared: std::snprintf(text, capacity, "static shared memory byte %zu", byte); break;
     case Space::dynamic_shared: std::snprintf(text, capacity, "dynamic shared memory byte %zu", byte); break;
     case Space::device_variable: std::snprintf(text, capacity, "a __device__ variable"); break;
+    case Space::heap:
+        const char* begin;
+        const Heap::Allocation* found = heap.at_or_before(region.begin + byte, begin);
+        std::snprintf(text, capacity, "byte %zu of %zu from malloc", (std::size_t)(region.begin + byte - begin),
+                      found->bytes);
+        break;
     }
 }
 
@@ -842,7 +967,8 @@ void Checker::report_race(const Touch& access, const Cell& cell, std::size_t byt
     std::uint32_t place = earlier == Earlier::read ? cell.read_place : cell.write_place;
     Report report = worker_->describe(Kind::race, access.pc);
     report.argument = access.region->argument;
-    report.byte = access.region->space == Space::device_variable ? -1 : (long long)byte;
+    bool is_array = access.region->space != Space::device_variable && access.region->space != Space::heap;
+    report.byte = is_array ? (long long)byte : -1;
     std::uint64_t number = block_numbers_[turn_of(interval)];
     const unsigned* grid = launch_->request.grid;
     unsigned block[3] = {(unsigned)(number % grid[0]), (unsigned)(number / grid[0] % grid[1]),
@@ -857,7 +983,7 @@ void Checker::report_race(const Touch& access, const Cell& cell, std::size_t byt
 
     char what[80], who[100];
     name(what, sizeof what, *access.region, byte);
-    bool same_block = interval >= block_interval_;
+    bool same_block = is_here(interval);
     if (is_async)
         std::snprintf(who, sizeof who, "%s, for which nobody has waited in between",
                       clocks_.what[thread - (clocks_.columns - Clocks::extra_columns)]);
@@ -973,8 +1099,22 @@ bool Checker::holds_unset(const char* address, std::size_t bytes) const {
     return false;
 }
 
+void Checker::report_beyond_allocation(const char* address, std::size_t bytes, bool write, const void* pc) {
+    Report report = worker_->describe(Kind::out_of_bounds, pc);
+    const char *begin, *access = write ? "write" : "read";
+    const Heap::Allocation* found = heap.at_or_before(address, begin);
+    if (!found)
+        std::snprintf(report.message, sizeof report.message, "%s of %zu bytes at %p, which malloc has not given", access,
+                      bytes, (const void*)address);
+    else
+        std::snprintf(report.message, sizeof report.message, "%s of %zu bytes at byte %zu of %zu from malloc%s", access,
+                      bytes, (std::size_t)(address - begin), found->bytes, found->live ? "" : ", which were freed");
+    worker_->fail(report);
+}
+
 // The access itself must not happen, so the block ends here.
 void Checker::report_out_of_bounds(const char* address, std::size_t bytes, bool write, const void* pc) {
+    if (heap.holds(address)) report_beyond_allocation(address, bytes, write, pc);
     Report report = worker_->describe(Kind::out_of_bounds, pc);
     const Region* nearest = nullptr;
     const long long far_away = 1 << 20;

@@ -12,7 +12,7 @@ namespace gpunn_emulator {
 
 // What is known of one word, or of a part of it where parts are accessed by themselves. Time is counted in intervals: a
 // new one begins with every block and at every block barrier, so two accesses of a block are ordered when their
-// intervals differ. Inside an interval, lanes of a warp are ordered by __syncwarp, and warps by barriers of tiles: `sync`
+// intervals differ, and any two when a barrier across the grid lies between. Inside an interval, lanes of a warp are ordered by __syncwarp, and warps by barriers of tiles: `sync`
 // counts both.
 struct Cell {
     std::uint32_t write_interval, read_interval;  // 0: never
@@ -32,7 +32,7 @@ struct Cell {
 // with each other.
 enum class Manner { plain, strong, atomic };
 
-enum class Space { argument, static_shared, dynamic_shared, device_variable };
+enum class Space { argument, static_shared, dynamic_shared, device_variable, heap };
 
 struct Region {
     Space space;
@@ -81,7 +81,10 @@ public:
     void settle();  // when all blocks have run
     void end_launch();
     void begin_block(Worker& worker);
+    void hold_block();  // that runs, for another one to begin or go on
+    void resume_block();
     void block_barrier();
+    void grid_barrier() { grid_interval_ = last_interval_ + 1; }  // opens, and has not yet opened in any block
     void warp_barrier(unsigned warp, unsigned lanes);
     void tile_barrier(unsigned first_warp, unsigned warps);
     void lane_joins_collective(Worker& worker, const Fiber& fiber, const Warp& warp);
@@ -113,6 +116,7 @@ public:
     void lane_is_missing(unsigned lane, unsigned source, bool shifted) const;
     void shift_is_empty(unsigned delta, int width, const void* pc) const;
     void compare_and_swap(const char* address, std::size_t bytes, const void* compare);
+    void allocated(char* memory, std::size_t bytes);  // by malloc
 
 private:
     // On that of the running thread, where most accesses go: this is what a hook does first.
@@ -165,26 +169,52 @@ private:
         bool holds_warp(unsigned warp) const;
     };
 
-    // What a block has shown at an atomic variable, and up to which interval the fences of all its threads are in that.
+    // What a block has shown at an atomic variable up to a stint of its own, and up to which interval the fences of all its
+    // threads are in that.
     struct Shown {
-        std::uint32_t turn;
+        std::uint32_t turn, stint;
         Seen seen;
         std::uint32_t interval;
     };
 
     struct SyncPoint {
+        // Of a block: what it has taken in of what others have shown, and its own place there, counted from 1.
+        struct Reader {
+            std::size_t taken = 0, own = 0;
+        };
         std::vector<Shown> shown;
-        std::uint32_t turn = 0;  // of the block that has taken in the first `taken` of them
-        std::size_t taken = 0;
+        std::unordered_map<std::uint32_t, Reader> readers;  // by their turns
+    };
+
+    // Intervals that a block began with none of another block between.
+    struct Intervals {
+        std::uint32_t first, turn;
+    };
+
+    // What is known of the threads of a block that is held, and of its shared memory.
+    struct Held {
+        std::uint32_t interval, block_interval, turn, synced_warps;
+        std::uint16_t sync;
+        std::vector<std::uint16_t> known, known_warps;  // if warps are synced
+        Clocks clocks;
+        std::vector<std::uint32_t> proxy_fences;
+        std::unordered_map<unsigned, Moment> fences;
+        std::unordered_map<std::uint32_t, Seen> seen_blocks;
+        std::unordered_map<unsigned, Seen> seen_threads;
+        std::vector<Region> shared;
     };
 
     void new_interval();
+    void forget_syncs();
     void add_region(Space space, char* begin, std::size_t bytes, int argument);
     Region* find(const char* address, std::size_t bytes);
+    Region* find_on_heap(const char* address, std::size_t bytes);
     void touch(Region& region, std::size_t offset, std::size_t bytes, bool write, const void* pc);
     void tell_touched(const Region& region) const;
     bool is_threads_own(const char* address, std::size_t bytes) const;
 
+    void map_shared_cells();
+    bool is_here(std::uint32_t interval) const;
     bool ordered(std::uint32_t interval, unsigned thread, unsigned sync, std::uint32_t time) const;
     bool read_is_ordered(const Cell& cell) const;
     bool passes_a_variable(const Touch& access) const;
@@ -218,6 +248,7 @@ private:
     [[noreturn]] void report_forbidden(const Touch& access);
     [[noreturn]] void report_out_of_bounds(const char* address, std::size_t bytes, bool write,
                                            const void* pc);
+    [[noreturn]] void report_beyond_allocation(const char* address, std::size_t bytes, bool write, const void* pc);
     void name(char* text, std::size_t capacity, const Region& region, std::size_t byte) const;
 
     Clocks clocks_;
@@ -228,10 +259,17 @@ private:
     const Launch* launch_ = nullptr;
     std::vector<Region> regions_;  // the buffers come first, by their addresses
     std::size_t buffers_ = 0;
+    Buffer heap_buffer_{};
+    Region heap_region_{};  // all of it; without cells as long as nothing of it is touched
     const Variables* variables_ = nullptr;
-    std::uint32_t interval_ = 0, block_interval_ = 0, turn_ = 0;
-    std::vector<std::uint32_t> first_intervals_;  // of the blocks run so far
-    std::vector<std::uint64_t> block_numbers_;
+    std::uint32_t interval_ = 0, last_interval_ = 0;  // of the block, of all
+    std::uint32_t block_interval_ = 0, turn_ = 0;     // its first interval; how many blocks have begun before it
+    std::uint32_t grid_interval_ = 0;  // those before are ordered before what any thread does now
+    std::uint32_t stint_ = 0;          // counts how often another block has begun or gone on
+    std::vector<Intervals> intervals_;
+    bool no_other_since_ = true;                // this block began
+    std::vector<std::uint64_t> block_numbers_;  // by turns
+    std::unordered_map<std::uint64_t, Held> held_;
 
     std::uint16_t next_sync();
     bool knows_warp(const Fiber& fiber, unsigned warp, unsigned sync) const;

@@ -39,6 +39,8 @@ bool map_stack(Stack& stack, std::size_t number) {
     return false;
 }
 
+void unmap_stack(const Stack& stack) { munmap(stack.low - guard_bytes, guard_bytes + stack_bytes); }
+
 bool overflows(const Stack& stack, const void* address) {
     return (const char*)address < stack.low && (const char*)address >= stack.low - guard_bytes;
 }

@@ -35,6 +35,8 @@ void start_context(Context& context, const Stack& stack, void (*entry)());
 // errno why, if it cannot be had.
 bool map_stack(Stack& stack, std::size_t number);
 
+void unmap_stack(const Stack& stack);
+
 // Whether an address is in the part below a stack that cannot be touched.
 bool overflows(const Stack& stack, const void* address);
 

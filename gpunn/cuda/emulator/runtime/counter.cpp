@@ -102,6 +102,26 @@ void Counter::begin_block(Worker& worker) {
     for (unsigned i = 0; i < worker.thread_count(); i++) paths_[i] = Path{};
 }
 
+void Counter::exchange(Block& held) {
+    std::swap_ranges(std::begin(warps_), std::end(warps_), held.warps);
+    std::swap_ranges(held.paths.begin(), held.paths.end(), paths_);
+    std::swap_ranges(std::begin(cache_log_), std::end(cache_log_), held.cache_log);
+    std::swap(logged_, held.logged);
+}
+
+void Counter::hold_block() {
+    Block& held = held_[worker_->block_number()];
+    held.paths.resize(worker_->thread_count());
+    exchange(held);
+}
+
+void Counter::resume_block() {
+    block_barrier();
+    auto held = held_.find(worker_->block_number());
+    exchange(held->second);
+    held_.erase(held);
+}
+
 void Counter::block_barrier() {
     for (unsigned w = 0; w * warp_size < worker_->thread_count(); w++) converge(w);
     use_cache();
@@ -144,6 +164,7 @@ void Counter::end_launch() {
     for (Path& path : paths_) path = Path{};
     for (auto& log : cache_log_) log.clear();
     logged_ = 0;
+    held_.clear();
     addresses_.clear();
     free_addresses_.clear();
     pages_.clear();
@@ -169,7 +190,7 @@ void Counter::block(const void* pc) {
     }
     path.previous = pc;
     act(place_of(pc, Action::block, Space::none, 0, 0, nullptr), 0);
-    pause_if_ahead(path);
+    pause_if_ahead(path, pc);
 }
 
 void Counter::Path::find_context() {
@@ -210,10 +231,16 @@ void Counter::leave_function() {
     path.depths.pop_back();
 }
 
-void Counter::pause_if_ahead(Path& path) {
+void Counter::name_callers(Report& report) const {
+    const std::vector<const void*>& callers = paths_[worker_->fiber()->number].callers;
+    int most = std::min((int)callers.size(), most_callers);
+    std::copy(callers.rbegin(), callers.rbegin() + most, report.callers);
+}
+
+void Counter::pause_if_ahead(Path& path, const void* pc) {
     if (++path.since_pause < most_ahead) return;
     path.since_pause = 0;
-    worker_->yield();
+    worker_->yield(pc);
 }
 
 unsigned Counter::place_of(const void* pc, Action action, Space space, unsigned bytes, unsigned part,
@@ -427,7 +454,8 @@ void Counter::access(const char* address, std::size_t bytes, Action action, cons
     while (bytes % part_bytes || (std::uintptr_t)address % part_bytes) part_bytes /= 2;
     for (std::size_t done = 0; done < bytes; done += part_bytes)
         access_part(address + done, (unsigned)part_bytes, (unsigned)(done / part_bytes), action, space, pc);
-    pause_if_ahead(paths_[worker_->fiber()->number]);
+    pause_if_ahead(paths_[worker_->fiber()->number], pc);
+    if (action != Action::load) worker_->about_to_write(address, bytes);
 }
 
 // In sectors.
@@ -519,6 +547,8 @@ GPUNN_HOOK void __tsan_write_range(char* p, std::size_t bytes) { note_access(p, 
 GPUNN_COPY_HOOKS(__tsan_)
 GPUNN_COPY_HOOKS(__wrap_)  // what clang's code calls in the place of memcpy, see ../build.py
 
+GPUNN_HOOK void __tsan_vptr_update(char* p, void*) { note_access(p, sizeof p, true, GPUNN_PC); }
+GPUNN_HOOK void __tsan_vptr_read(char* p) { note_access(p, sizeof p, false, GPUNN_PC); }
 GPUNN_HOOK void __tsan_init() {}
 GPUNN_HOOK void __tsan_func_entry(void* caller) {
     without_exceptions([&] { counter.enter_function(caller); });

@@ -71,6 +71,8 @@ public:
     void settle();  // when all blocks have run
     void end_launch();
     void begin_block(Worker& worker);
+    void hold_block();  // that runs, for another one to begin or go on
+    void resume_block();
     void block_barrier();
     void converge(unsigned warp);  // all its lanes have come together
 
@@ -81,6 +83,8 @@ public:
     void bulk_access(const char* address, std::size_t bytes, bool write, const void* pc);
     void barrier(const void* pc);
     void collective(WarpOperation operation, const void* pc);
+    // Where the calls are that the running thread is in.
+    void name_callers(Report& report) const;
     // While the runtime computes for several lanes at once, nothing is one lane's doing.
     void suspend(bool suspended) { suspended_ = suspended; }
 
@@ -161,12 +165,21 @@ private:
         unsigned place;
         bool write;
     };
+    // What is known of a block, and not yet counted.
+    struct Block {
+        WarpCount warps[max_threads / warp_size];
+        std::vector<Path> paths;
+        std::vector<CacheAccess> cache_log[max_threads / warp_size];
+        std::size_t logged = 0;
+    };
+
+    void exchange(Block& held);
 
     unsigned place_of(const void* pc, Action action, Space space, unsigned bytes, unsigned part,
                       const void* operation);
     void act(unsigned place, std::uint64_t address);
     void access_part(const char* address, unsigned bytes, unsigned part, Action action, Space space, const void* pc);
-    void pause_if_ahead(Path& path);
+    void pause_if_ahead(Path& path, const void* pc);
     void retire(unsigned warp, unsigned place, Group& group);
     void retire_old(unsigned warp);
     void count_global(PlaceCount& count, unsigned warp, unsigned place, const Group& group);
@@ -189,6 +202,7 @@ private:
     std::vector<int> free_addresses_;
     std::vector<CacheAccess> cache_log_[max_threads / warp_size];
     std::size_t logged_ = 0;
+    std::unordered_map<std::uint64_t, Block> held_;
     Cache cache_;
     struct Page {
         std::uint64_t read[2], written[2];  // one bit for each sector of 4 KiB

@@ -55,6 +55,8 @@ GPUNN_HOOK void __tsan_write_range(char* p, std::size_t bytes) {
 
 GPUNN_MEMORY_HOOKS(__tsan_)
 GPUNN_MEMORY_HOOKS(__wrap_)
+GPUNN_HOOK void __tsan_vptr_update(char* p, void*) { checker.access(p, sizeof p, true, Manner::plain, GPUNN_PC); }
+GPUNN_HOOK void __tsan_vptr_read(char* p) { checker.access(p, sizeof p, false, Manner::plain, GPUNN_PC); }
 GPUNN_HOOK void __tsan_init() {}
 GPUNN_HOOK void __tsan_func_entry(void*) {}
 GPUNN_HOOK void __tsan_func_exit() {}
@@ -83,6 +85,7 @@ Report describe(Kind kind, const Place& place, const void* pc) {
 
 void report_overflow(const Place& place, const char* operation, const void* pc) {
     Report report = describe(Kind::integer_overflow, place, pc);
+    report.harmless = (int)Harmless::wraps;
     std::snprintf(report.message, sizeof report.message, "the result of %s does not fit its signed type",
                   operation);
     worker->add(report);
@@ -138,6 +141,17 @@ GPUNN_HOOK void __ubsan_handle_shift_out_of_bounds(const Place* place, void*, lo
                   "shift by %ld, which is not less than the type's bits", count);
     worker->add(report);
 }
+
+namespace gpunn_emulator {
+
+void note_shift(int bits) {
+    Report report = worker->describe(Kind::shift, GPUNN_PC);
+    report.harmless = (int)Harmless::shifts_all;
+    std::snprintf(report.message, sizeof report.message, "shift by %d, which is not less than the type's bits", bits);
+    worker->add(report);
+}
+
+}  // namespace gpunn_emulator
 
 #define GPUNN_OVERFLOW_HOOK(name, operation)                                             \
     GPUNN_HOOK void __ubsan_handle_##name##_overflow(const Place* place, void*, void*) { \

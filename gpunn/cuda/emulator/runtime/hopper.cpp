@@ -191,7 +191,7 @@ void Worker::mbarrier_init(std::uint64_t* address, unsigned count, const void* c
     checker.access((const char*)address, sizeof *address, true, Manner::plain, caller);
 #endif
     *address = word_of(*found);
-    polls_in_vain_ = 0;
+    progress();
 }
 
 void Worker::mbarrier_inval(std::uint64_t* address, const void* caller) {
@@ -221,7 +221,7 @@ Mbarrier& Worker::mbarrier(std::uint64_t* address, const char* operation, const 
 }
 
 void Worker::complete_if_due(Mbarrier& barrier) {
-    polls_in_vain_ = 0;
+    progress();
     if (!barrier.pending && !barrier.bytes) {
         barrier.phase++;
         barrier.pending = barrier.expected;
@@ -411,7 +411,7 @@ void Worker::start_load(const BulkCopy& copy) {
         room = false;
     }
     if (!room) fail_for_memory("a bulk copy", "no memory");
-    polls_in_vain_ = 0;
+    progress();
 }
 
 // Of libcu++'s memcpy_async: the phase lacks the bytes from now on.
@@ -656,7 +656,7 @@ void Worker::warpgroup_product(WarpgroupProduct& product, const void* caller) {
         warps_[w].in_warpgroup = 0;
         ready_warps_ |= bit(w);
     }
-    polls_in_vain_ = 0;
+    progress();
 }
 
 void Worker::run_product(unsigned first_fiber) {

@@ -6,7 +6,6 @@
 #include <sched.h>
 #include <sys/syscall.h>
 #include <time.h>
-#include <ucontext.h>
 #include <unistd.h>
 
 #include <cfenv>
@@ -65,6 +64,32 @@ std::uint64_t Launch::place(std::uint64_t turn) const {
     return (std::uint64_t)(((unsigned __int128)turn * stride_ + offset_) % block_count);
 }
 
+std::uint64_t Launch::arrive_at_grid() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    std::uint64_t turn = grid_turn_ + 1;
+    changes_++;
+    if (++arrived_ < block_count) return turn;
+    arrived_ = 0;
+    grid_turn_ = turn;
+    grid_turns_.notify_all();
+    return turn;
+}
+
+void Launch::wait_for_grid(std::uint64_t turn, std::chrono::milliseconds most) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    grid_turns_.wait_for(lock, most, [=] { return grid_turn_ >= turn || stopped_; });
+}
+
+void Launch::note_ended(bool given_up) {
+    if (given_up) given_up_ = true;
+    ended_++;
+}
+
+bool Launch::grid_is_hopeless() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return ended_ && arrived_ + ended_ == block_count;
+}
+
 void Launch::add(const Report& report) {
     std::lock_guard<std::mutex> lock(mutex_);
 #ifdef GPUNN_EMULATOR_CHECK
@@ -113,31 +138,13 @@ void return_worker(Worker* worker) {
 
 // --- signals ---------------------------------------------------------------------------------------------
 
-// Where the signal came.
-struct Place {
-    const void *instruction, *stack_pointer;
-};
-
-Place place_of(void* context) {
-#if defined(__x86_64__)
-    const greg_t* registers = ((ucontext_t*)context)->uc_mcontext.gregs;
-    return {(const void*)registers[REG_RIP], (const void*)registers[REG_RSP]};
-#elif defined(__aarch64__)
-    const mcontext_t& machine = ((ucontext_t*)context)->uc_mcontext;
-    return {(const void*)machine.pc, (const void*)machine.sp};
-#else
-    (void)context;
-    return {nullptr, nullptr};
-#endif
-}
-
 // A fault in a kernel ends the launch with a report. A fault anywhere else is not ours.
 bool handle_fault(int signal, siginfo_t* info, void* context) {
     if (!worker || !worker->runs_kernel()) return false;
 #ifdef GPUNN_EMULATOR_CHECK
     if (signal == SIGFPE && handle_float_exception(*info, context)) return true;
 #endif
-    Place place = place_of(context);
+    Interruption place = interruption_of(context);
     const char* pc = (const char*)place.instruction;
     Report report = worker->describe(signal == SIGFPE ? Kind::division : Kind::fault, pc ? pc + 1 : nullptr);
     const char* format = "invalid access at address %p";
@@ -161,9 +168,18 @@ public:
     }
     void start() {
         if (!made_) make();
-        set(20 * 1000 * 1000);
+        runs_ = true;
+        set(often_ ? often : seldom, often_ ? often : seldom);
     }
-    void stop() { set(0); }
+    void stop() {
+        set(0, 0);
+        runs_ = false;
+    }
+    void be_seldom() { often_ = false; }
+    void after(long nanoseconds) {
+        often_ = true;
+        if (runs_) set(nanoseconds, often);
+    }
     void forget() { made_ = false; }  // a child of this process has no timers
 
 private:
@@ -174,29 +190,25 @@ private:
         event.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
         made_ = timer_create(CLOCK_MONOTONIC, &event, &timer_) == 0;
     }
-    void set(long nanoseconds) {
-        itimerspec often{};
-        often.it_value.tv_nsec = often.it_interval.tv_nsec = nanoseconds;
-        if (made_) timer_settime(timer_, 0, &often, nullptr);
+    void set(long first, long then) {
+        itimerspec times{};
+        times.it_value.tv_nsec = first;
+        times.it_interval.tv_nsec = then;
+        if (made_) timer_settime(timer_, 0, &times, nullptr);
     }
 
+    static const long seldom = 20 * 1000 * 1000, often = 250 * 1000;  // ns
+
     timer_t timer_;
-    bool made_ = false;
+    bool made_ = false, runs_ = false, often_ = false;
 };
 
 thread_local Ticking ticking;
 
 class Ticks {
 public:
-    explicit Ticks(bool wanted) : wanted_(wanted) {
-        if (wanted_) ticking.start();
-    }
-    ~Ticks() {
-        if (wanted_) ticking.stop();
-    }
-
-private:
-    bool wanted_;
+    Ticks() { ticking.start(); }
+    ~Ticks() { ticking.stop(); }
 };
 
 // --- a launch on its host threads ------------------------------------------------------------------------
@@ -236,9 +248,13 @@ public:
     // Returns false before the end now and then: the next call continues where this one stopped.
     bool go_on() {
         HostFloats floats;
-        Ticks ticks(launch.request.handles_signals);
-        interrupted_ = 0;
-        return work();
+        Ticks ticks;
+        do {
+            went_on_ = Clock::now();
+            interrupted_ = 0;
+            if (work()) return true;
+        } while (!launch.request.handles_signals);
+        return false;
     }
 
     // Ends it, wherever it is: only the reports are left.
@@ -264,7 +280,7 @@ public:
 
     Launch launch;
 
-    static const SignalTarget target, helper_target;
+    static const SignalTarget target;
 
 private:
     typedef std::chrono::steady_clock Clock;
@@ -286,6 +302,7 @@ private:
             if (interrupted_) return false;
 #endif
         if (!begun_) begin();
+        else if (worker_) call_helpers_if_long();  // the first block may wait for another
         if (worker_ && !worker_->work([this] { call_helpers_if_long(); })) return false;
 #ifdef GPUNN_EMULATOR_WATCH
         if (worker_) watcher.settle();
@@ -300,12 +317,14 @@ private:
 
     void begin() {
         begun_ = true;
+        ticking.be_seldom();
 #ifdef GPUNN_EMULATOR_WATCH
         watch_runs = true;
         watcher.begin_launch(launch);
 #endif
         worker_ = borrow_worker();
         if (!worker_->begin(launch, 1)) throw std::bad_alloc();
+        if (launch.request.cooperative) call_helpers_if_long();
     }
 
     void give_worker_back() {
@@ -315,14 +334,16 @@ private:
         worker_ = nullptr;
     }
 
-    // In a signal handler of the thread that called.
-    static void interrupt(void* context);
+    // In a signal handler of one of its host threads.
+    static void tick(void* context);
 
 #ifdef GPUNN_EMULATOR_WATCH
     void call_helpers_if_long() {}
 #else
     void call_helpers_if_long() {
-        if (called_ || launch.block_count < 2 || Clock::now() - start_ < std::chrono::microseconds(30)) return;
+        if (called_ || launch.block_count < 2) return;
+        // All blocks of a cooperative launch are begun before the first one ends.
+        if (!launch.request.cooperative && Clock::now() - start_ < std::chrono::microseconds(30)) return;
         called_ = true;
         // Signals meant for the process are Python's to handle, in its own thread.
         sigset_t all, before;
@@ -344,38 +365,38 @@ private:
         } catch (const std::bad_alloc&) {
         }
         pthread_sigmask(SIG_SETMASK, &before, nullptr);
+        std::uint64_t workers = helpers_.size() + 1;
+        if (launch.request.cooperative) launch.set_share((launch.block_count + workers - 1) / workers);
     }
 
     // What a helper does. One that cannot be had takes no block: the others do the work.
     void help(std::size_t stacks) {
-        gpunn_signals_set_target(&helper_target);
+        gpunn_signals_set_target(&target);
+        Ticks ticks;
         Worker* mine = nullptr;
+        bool has_begun = false;
         try {
             mine = borrow_worker();
         } catch (const std::bad_alloc&) {
         }
         if (mine) {
-            if (mine->begin(launch, stacks)) {
+            has_begun = mine->begin(launch, stacks);
+            if (has_begun) {
                 mine->work([] {});
                 mine->end();
             }
             return_worker(mine);
         }
+        if (!has_begun) launch.set_share(launch.block_count);
         std::lock_guard<std::mutex> lock(helpers_mutex_);
         busy_helpers_--;
         helper_ends_.notify_one();
     }
 
-    // In a signal handler of a helper.
-    static void interrupt_helper(void* context);
-
     // Returns true when all have ended, false after a moment.
     bool wait_for_helpers() {
         std::unique_lock<std::mutex> lock(helpers_mutex_);
-        if (helper_ends_.wait_for(lock, pause, [this] { return busy_helpers_ == 0; })) return true;
-        if (launch.is_stopped())
-            for (std::thread& helper : helpers_) pthread_kill(helper.native_handle(), interrupting);
-        return false;
+        return helper_ends_.wait_for(lock, pause, [this] { return busy_helpers_ == 0; });
     }
 
     bool called_ = false;
@@ -385,7 +406,7 @@ private:
     unsigned busy_helpers_ = 0;
 #endif
 
-    Clock::time_point start_;
+    Clock::time_point start_, went_on_;
     Worker* worker_ = nullptr;
     bool begun_ = false, closed_ = false;
     volatile sig_atomic_t interrupted_ = 0;
@@ -397,27 +418,13 @@ private:
 // The launch that this host thread is in, if there is one.
 __thread Run* running __attribute__((tls_model("initial-exec")));
 
-const SignalTarget Run::target{handle_fault, interrupt, SI_TIMER};
+const SignalTarget Run::target{handle_fault, tick, SI_TIMER};
 
-// A kernel can be left where it runs its own code, which holds no lock of anybody's; elsewhere it is asked to leave.
-void leave(const void* pc) {
-    if (worker->runs_kernels_own_code(pc)) worker->leave();
-    else worker->ask_to_leave();
+void Run::tick(void* context) {
+    bool leaves = running && Clock::now() - running->went_on_ >= std::chrono::milliseconds(15);
+    if (leaves) running->interrupted_ = 1;
+    if (worker) worker->tick(context, leaves);
 }
-
-void Run::interrupt(void* context) {
-    if (!running) return;
-    running->interrupted_ = 1;
-    if (worker) leave(place_of(context).instruction);
-}
-
-#ifndef GPUNN_EMULATOR_WATCH
-const SignalTarget Run::helper_target{handle_fault, interrupt_helper, SI_TKILL};
-
-void Run::interrupt_helper(void* context) {
-    if (worker && worker->is_stopped()) leave(place_of(context).instruction);
-}
-#endif
 
 // A fork copies the locks as they are; holding them meanwhile means that the child finds them free. A launch may
 // last, so its lock is made anew in the child, with what it guards: the thread that held it does not exist there.
@@ -490,8 +497,11 @@ int look_at_object(dl_phdr_info* info, std::size_t, void* data) {
 
 }  // namespace
 
+void tick_after(long nanoseconds) { ticking.after(nanoseconds); }
+
 unsigned long long nanoseconds_now() {
     worker->leave_if_asked();
+    worker->look_at_time();  // who does that waits for it
     return (unsigned long long)std::chrono::duration_cast<std::chrono::nanoseconds>(
                std::chrono::steady_clock::now().time_since_epoch())
         .count();

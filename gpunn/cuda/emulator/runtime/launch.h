@@ -1,7 +1,10 @@
 // What a launch asks for, and what it found: the structures that the Python side shares (../module.py,
 // ../report.py).
 #pragma once
+#include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
@@ -34,7 +37,17 @@ enum class Kind : int {
 };
 
 // Why a mistake changes nothing. The order of this list is that of report.HARMLESS.
-enum class Harmless : int { no, same_value, compared_and_swapped, if_unused, others_returned, if_computed, if_own };
+enum class Harmless : int {
+    no,
+    same_value,
+    compared_and_swapped,
+    if_unused,
+    others_returned,
+    if_computed,
+    if_own,
+    wraps,
+    shifts_all,
+};
 
 const int most_callers = 6;
 
@@ -119,9 +132,11 @@ struct Request {
     int buffer_count;
     int handles_signals;  // this host thread, so that the launch has to return now and then
     const Texture* const* textures;  // texture_slots of them, null where there is none; or null
+    std::uint64_t blocks_at_once;    // how many a GPU has room for
+    int cooperative;                 // all of them are there at once, and barriers across the grid work
 };
 
-static_assert(sizeof(Request) == 96 && sizeof(Texture) == 112, "the Python side must follow");
+static_assert(sizeof(Request) == 112 && sizeof(Texture) == 112, "the Python side must follow");
 
 // What gpunn_emulator_launch and gpunn_emulator_resume return instead of a number of reports.
 enum class Outcome : int {
@@ -138,8 +153,37 @@ public:
 
     // The number of a block that nobody has taken yet, or -1.
     std::int64_t take_block();
+    std::uint64_t blocks_to_come() const { return block_count - std::min(next_.load(), block_count); }
     void stop() { stopped_ = true; }
     bool is_stopped() const { return stopped_; }
+
+    // The workers of the launch count themselves, and those of them whose threads only wait in loops.
+    void count_workers(int more) { changes_++, workers_ += more; }
+    void count_stuck(int more) { stuck_ += more, changes_++; }
+    bool all_are_stuck() const { return stuck_ == workers_; }
+    std::uint64_t changes() const { return changes_; }
+
+    // Blocks that have begun, and wait for others while their workers run those.
+    void count_held(int more) { held_ += more; }
+    int held() const { return held_; }
+    bool has_room() const {
+        return request.cooperative || (std::uint64_t)(held_ + workers_) <= request.blocks_at_once;
+    }
+    // How many blocks of a cooperative launch a worker may hold: they are to be spread over the workers.
+    std::size_t share() const { return share_; }
+    void set_share(std::uint64_t blocks) { share_ = (std::size_t)blocks; }
+
+    // The barrier across the grid. Who arrives is told at which turn of it the wait is over.
+    std::uint64_t arrive_at_grid();
+    std::uint64_t grid_turn() const { return grid_turn_; }
+    void wait_for_grid(std::uint64_t turn, std::chrono::milliseconds most);
+    // Of a cooperative launch: a block has ended, by a mistake if it was given up.
+    void note_ended(bool given_up);
+    // Of the blocks that have not come to the barrier all have ended.
+    bool grid_is_hopeless();
+    std::uint64_t ended() const { return ended_; }
+    bool has_given_up() const { return given_up_; }
+
     void add(const Report& report);
 
     const Request& request;
@@ -151,6 +195,14 @@ private:
 
     std::atomic<std::uint64_t> next_{0};
     std::atomic<bool> stopped_{false};
+    std::atomic<int> workers_{0}, stuck_{0};
+    std::atomic<std::uint64_t> changes_{0};
+    std::atomic<int> held_{0};
+    std::atomic<std::size_t> share_{~std::size_t(0)};
+    std::atomic<std::uint64_t> grid_turn_{0}, ended_{0};
+    std::atomic<bool> given_up_{false};
+    std::uint64_t arrived_ = 0;
+    std::condition_variable grid_turns_;
     std::mutex mutex_;
     std::uint64_t stride_ = 1, offset_ = 0;
 };

@@ -2,11 +2,15 @@
 
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
+#include <unwind.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cfenv>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <new>
@@ -52,6 +56,8 @@ const std::size_t signal_stack_bytes = 64 * 1024;
 
 std::atomic<std::size_t> mapped_stacks{0};
 
+const long short_turn = 25 * 1000;  // ns, of a thread that is known to wait in a loop
+
 // Each is two mappings, of which a process may have 65,530 by default; half of them are for others.
 std::size_t most_stacks() {
     static const std::size_t most = [] {
@@ -78,7 +84,9 @@ struct TlsIndex {
 
 extern "C" void* __tls_get_addr(TlsIndex*);
 
-Worker::Worker() : fibers_(new Fiber[max_threads]()), signal_stack_(new char[signal_stack_bytes]) {
+Worker::Worker() : signal_stack_(new char[signal_stack_bytes]) {
+    fibers_.reset(new Fiber[max_threads]());
+    fiber_room_ = max_threads;
     stacks_.reserve(max_threads);
     free_stacks_.reserve(max_threads);
     dynamic_end_ = map_dynamic_shared();
@@ -118,7 +126,15 @@ bool Worker::begin(Launch& launch, std::size_t expected_stacks) {
     launch_ = &launch;
     worker = this;
     current.block = &block_;
+    if (fiber_room_ < max_threads) {  // blocks were held in the last launch
+        fibers_.reset(new (std::nothrow) Fiber[max_threads]());
+        thread_count_ = 0;
+        if (!fibers_) return false;
+        fiber_room_ = max_threads;
+    }
+    sightings_.reset();
     lay_out_threads(dim3(request.block[0], request.block[1], request.block[2]));
+    block_.is_cooperative = request.cooperative;
     block_.grid_dim = dim3(request.grid[0], request.grid[1], request.grid[2]);
     std::size_t alignment = dynamic_shared_alignment(request.dynamic_shared_bytes);
     std::size_t rounded = (request.dynamic_shared_bytes + alignment - 1) & ~(alignment - 1);
@@ -126,7 +142,12 @@ bool Worker::begin(Launch& launch, std::size_t expected_stacks) {
     block_.dynamic_shared_bytes = request.dynamic_shared_bytes;
     lay_out_window();
     stacks_needed_ = 0;
-    asked_to_leave_ = 0;
+    was_put_aside_ = false;
+    asked_to_leave_ = asked_to_take_turns_ = 0;
+    takes_turns_ = false;
+    written_ = nullptr;
+    std::fegetenv(&floats_);
+    launch.count_workers(1);
     stack_t stack{};
     stack.ss_sp = signal_stack_.get();
     stack.ss_size = signal_stack_bytes;
@@ -139,7 +160,11 @@ void Worker::end() {
     // Pages of stacks may be among those that this launch has touched first, if it touched many.
     if (stacks_needed_ > 1 && page_faults() - page_faults_ > 2 * (long)stacks_needed_)
         for (const Stack& stack : stacks_) trim_stack(stack);
+    for (; stacks_.size() > max_threads; stacks_.pop_back(), mapped_stacks--) unmap_stack(stacks_.back());
+    drop_held();
     suspended_ = nullptr;
+    set_stuck(false);
+    launch_->count_workers(-1);
     worker = nullptr;
     current = Current{};
     launch_ = nullptr;
@@ -149,17 +174,19 @@ void Worker::lay_out_threads(dim3 dim) {
     dim3 old = block_.block_dim;
     if (thread_count_ && old.x == dim.x && old.y == dim.y && old.z == dim.z) return;
     block_.block_dim = dim;
-    thread_count_ = 0;
-    for (unsigned z = 0; z < dim.z; z++)
-        for (unsigned y = 0; y < dim.y; y++)
-            for (unsigned x = 0; x < dim.x; x++) {
-                Fiber& fiber = fibers_[thread_count_];
-                fiber.index = uint3{x, y, z};
-                fiber.number = thread_count_;
-                fiber.lane = thread_count_ % warp_size;
-                fiber.warp = thread_count_ / warp_size;
-                thread_count_++;
-            }
+    thread_count_ = dim.x * dim.y * dim.z;
+    lay_out_fibers();
+}
+
+void Worker::lay_out_fibers() {
+    const dim3& dim = block_.block_dim;
+    for (unsigned i = 0; i < thread_count_; i++) {
+        Fiber& fiber = fibers_[i];
+        fiber.index = uint3{i % dim.x, i / dim.x % dim.y, i / dim.x / dim.y};
+        fiber.number = i;
+        fiber.lane = i % warp_size;
+        fiber.warp = i / warp_size;
+    }
 }
 
 void Worker::fill_shared_memory() {
@@ -167,16 +194,22 @@ void Worker::fill_shared_memory() {
     fill(block_.dynamic_shared, block_.dynamic_shared_bytes);
 }
 
+void Worker::set_block(std::uint64_t number) {
+    const unsigned* grid = launch_->request.grid;
+    block_number_ = number;
+    block_.index.x = (unsigned)(number % grid[0]);
+    block_.index.y = (unsigned)(number / grid[0] % grid[1]);
+    block_.index.z = (unsigned)(number / grid[0] / grid[1]);
+}
+
 void Worker::start_block(std::uint64_t number) {
     const Request& request = launch_->request;
-    block_number_ = number;
-    block_.index.x = (unsigned)(number % request.grid[0]);
-    block_.index.y = (unsigned)(number / request.grid[0] % request.grid[1]);
-    block_.index.z = (unsigned)(number / request.grid[0] / request.grid[1]);
+    set_block(number);
     fill_shared_memory();
 
     live_threads_ = thread_count_;
-    waiting_at_barrier_ = 0;
+    waiting_at_barrier_ = waiting_at_grid_ = 0;
+    pause_ = Pause::none;
     yes_ = no_ = 0;
     ready_warps_ = 0;
     for (unsigned w = 0; w * warp_size < thread_count_; w++) {
@@ -197,10 +230,11 @@ void Worker::start_block(std::uint64_t number) {
         fibers_[i].committed_stores = fibers_[i].committed_products = 0;
         fibers_[i].has_fenced_registers = false;
     }
-    polls_in_vain_ = 0;
     mbarriers_.clear();
     loads_.clear();
-    free_stacks_ = stacks_;
+    if (held_.empty()) free_stacks_ = stacks_;
+    in_operation_ = false;
+    progress();
     // Seeded by the block's number, so that a shuffled launch does not depend on which worker runs which
     // block.
     random_ = mixed(request.seed * 0x9e3779b97f4a7c15u + number + 1) | 1;
@@ -229,6 +263,144 @@ void Worker::go_on() {
     fiber_ = nullptr;
 }
 
+// --- blocks that wait for others -------------------------------------------------------------------------
+
+// Makes a block the one to go on with: a new one while those that were put aside wait for it, and else the one that has
+// waited longest. Returns false if all have ended. None is made so if all wait for blocks of other workers.
+bool Worker::next_block() {
+    if (is_stopped()) drop_held();
+    else if ((held_.empty() || was_put_aside_) && begin_next()) return true;
+    else if (resume_next() || begin_next()) return true;
+    if (held_.empty()) return false;
+    wait_for_others();
+    return true;
+}
+
+bool Worker::begin_next() {
+    if (!held_.empty() && !has_room()) return false;
+    std::int64_t block = launch_->take_block();
+    if (block < 0) return false;
+    start_block((std::uint64_t)block);
+    return true;
+}
+
+// Whether a block may begin beside those that are held.
+bool Worker::has_room() {
+    if (held_.size() >= launch_->share() || !launch_->has_room() || !fibers_) return false;
+    std::size_t missing = thread_count_ - std::min((std::size_t)thread_count_, free_stacks_.size());
+    if (mapped_stacks + missing > most_stacks()) return false;
+    try {
+        std::size_t needed = stacks_.size() + missing;
+        if (stacks_.capacity() < needed) stacks_.reserve(2 * needed);
+        free_stacks_.reserve(stacks_.capacity());
+    } catch (const std::bad_alloc&) {
+        return false;
+    }
+    return !free_stacks_.empty() || add_stack();
+}
+
+bool Worker::resume_next() {
+    auto next = std::find_if(held_.begin(), held_.end(), [&](const HeldBlock& held) {
+        return held.run.pause_ == Pause::in_loops || held.run.grid_turn_ <= launch_->grid_turn();
+    });
+    if (next == held_.end()) return false;
+    static_cast<BlockRun&>(*this) = std::move(next->run);
+    set_block(block_number_);
+#ifdef GPUNN_EMULATOR_WATCH
+    watcher.resume_block();
+#endif
+    std::copy(next->static_shared.begin(), next->static_shared.end(), block_.static_shared);
+    std::copy(next->dynamic_shared.begin(), next->dynamic_shared.end(), block_.dynamic_shared);
+    held_.erase(next);
+    launch_->count_held(-1);
+    if (pause_ == Pause::at_grid) {
+        open_barrier();
+        make_current(*next_runnable());
+    } else {
+        // Each of its threads looks whether its wait is over. The turn is that of the one that comes next.
+        for (unsigned w = 0; w * warp_size < thread_count_; w++)
+            turns_before_pause_ += (unsigned)__builtin_popcount(warps_[w].ready);
+        make_current(fibers_[warp_turn_ * warp_size + lane_turn_]);
+        tick_after(short_turn);
+    }
+    pause_ = Pause::none;
+    if (!fiber_->started && free_stacks_.empty() && !add_stack()) {
+        report_no_stacks(memory_failure());
+        fiber_ = nullptr;
+        return false;
+    }
+    if (!fiber_->started) give_stack(*fiber_);
+    suspended_ = fiber_;
+    fiber_ = nullptr;
+    return true;
+}
+
+// After a block has ended, or has given its place away.
+void Worker::end_turn() {
+    turns_before_pause_ = 0;
+    was_put_aside_ = pause_ != Pause::none;
+    if (was_put_aside_) return put_aside();
+    if (block_.is_cooperative) launch_->note_ended(live_threads_ > 0);
+    if (!held_.empty()) release_stacks();
+}
+
+void Worker::put_aside() {
+    launch_->count_held(1);
+    try {
+        held_.emplace_back();
+        HeldBlock& held = held_.back();
+        held.static_shared.assign(block_.static_shared, block_.static_shared + block_.static_shared_bytes);
+        held.dynamic_shared.assign(block_.dynamic_shared, block_.dynamic_shared + block_.dynamic_shared_bytes);
+#ifdef GPUNN_EMULATOR_WATCH
+        watcher.hold_block();
+#endif
+        held.run = std::move(static_cast<BlockRun&>(*this));
+    } catch (const std::bad_alloc&) {
+        report_no_stacks("no memory");
+        return;
+    }
+    fibers_.reset(new (std::nothrow) Fiber[thread_count_]());  // without, no further block begins, see has_room()
+    fiber_room_ = fibers_ ? thread_count_ : 0;
+    if (fibers_) lay_out_fibers();
+}
+
+void Worker::drop_held() {
+    launch_->count_held(-(int)held_.size());
+    held_.clear();
+}
+
+// Those of a block that has ended: of its last thread, and of those that it was given up with.
+void Worker::release_stacks() {
+    for (unsigned i = 0; i < thread_count_; i++) {
+        Fiber& fiber = fibers_[i];
+        if (!fiber.started || !fiber.stack.low) continue;
+        free_stacks_.push_back(fiber.stack);
+        fiber.stack = Stack{};
+    }
+}
+
+// All blocks of this worker are at a barrier across the grid.
+void Worker::wait_for_others() {
+    const std::chrono::milliseconds most{5};
+    if (is_stopped()) return;
+    if (launch_->blocks_to_come() && held_.size() < launch_->share())
+        return report_no_stacks("a process may have so many mappings, see vm.max_map_count");
+    if (launch_->grid_is_hopeless()) return report_grid_deadlock();
+    set_stuck(true);
+    launch_->wait_for_grid(held_.front().run.grid_turn_, most);
+    if (held_.front().run.grid_turn_ <= launch_->grid_turn()) set_stuck(false);
+}
+
+void Worker::report_no_stacks(const char* why) {
+    Report report = describe(Kind::resources, nullptr);
+    std::snprintf(report.message, sizeof report.message,
+                  "there is no room for more than %d of its %llu blocks at once: %s", launch_->held(),
+                  (unsigned long long)launch_->block_count, why);
+    add(report);
+    launch_->stop();
+}
+
+// Returns when work() is called again; if the launch is stopped, gives the block up instead.
 void Worker::leave() {
     asked_to_leave_ = 0;
     int rounding = std::fegetround();  // a kernel may have been interrupted where it rounds in another way
@@ -323,15 +495,19 @@ bool Worker::add_stack() {
     return true;
 }
 
-// Runs other fibers until this one, which the caller has taken out of `ready`, may continue.
-void Worker::wait(Fiber& fiber) {
-    leave_if_asked();
-    Fiber* next = next_runnable();
+// Leaves a fiber for the next one, and returns when it is continued.
+inline void Worker::change(Fiber& fiber, Fiber* next) {
     if (next == &fiber) return;
-    if (!next) stop_block();
+    if (!next) return switch_context(fiber.context, scheduler_);  // the block waits for others, or cannot go on
     make_current(*next);
     if (!next->started) give_stack(*next);
     switch_context(fiber.context, next->context);
+}
+
+// Runs other fibers until this one, which the caller has taken out of `ready`, may continue.
+void Worker::wait(Fiber& fiber) {
+    leave_if_asked();
+    change(fiber, next_runnable());
 }
 
 void Worker::fiber_main() {
@@ -346,9 +522,11 @@ void Worker::fiber_main() {
         if (!next->started) {  // it can start right here
             next->stack = finished.stack;
             next->started = true;
+            finished.stack = Stack{};
             continue;
         }
         self.free_stacks_.push_back(finished.stack);
+        finished.stack = Stack{};
         switch_context(finished.context, next->context);
     }
 }
@@ -361,6 +539,7 @@ void Worker::exit_thread() {
     make_current(*next);
     if (!next->started) give_stack(*next);
     free_stacks_.push_back(finished.stack);
+    finished.stack = Stack{};
     switch_context(finished.context, next->context);
     __builtin_unreachable();
 }
@@ -371,7 +550,7 @@ void Worker::finish(Fiber& fiber) {
     warp.live &= ~bit(fiber.lane);
     warp.ready &= ~bit(fiber.lane);
     live_threads_--;
-    polls_in_vain_ = 0;
+    progress();
     finish_stores(fiber);
     // Lanes may be waiting for this one, which will not come any more.
     for (unsigned waiting = warp.in_collective; waiting; waiting &= waiting - 1) {
@@ -391,9 +570,10 @@ void Worker::stop_block() {
 }
 
 // The other lanes of the warp get a turn, and then the other warps: the thread that this one waits for may be anywhere.
-void Worker::yield() {
+void Worker::yield(const void* caller) {
+    take_turns_if_asked(caller);
     Fiber& fiber = *fiber_;
-    if (ready_warps_ == bit(fiber.warp) && warps_[fiber.warp].ready == bit(fiber.lane)) resume_pollers();
+    if (is_alone(fiber)) resume_pollers();
     unsigned ready = warps_[fiber.warp].ready, others = ready_warps_ & ~bit(fiber.warp), to_come = 0;
     switch ((Order)launch_->request.order) {
     case Order::forward: to_come = ready & ~(bit(fiber.lane) | (bit(fiber.lane) - 1)); break;
@@ -406,6 +586,267 @@ void Worker::yield() {
         lane_turn_ = launch_->request.order == (int)Order::forward ? 31 : 0;
     }
     wait(fiber);
+}
+
+// Whether no other thread can run.
+bool Worker::is_alone(const Fiber& fiber) const {
+    for (unsigned w = 0; w * warp_size < thread_count_; w++)
+        if (warps_[w].ready & ~(w == fiber.warp ? bit(fiber.lane) : 0)) return false;
+    return true;
+}
+
+// The next one that can run, in the order of the launch or that of threads; the last one of all is the fiber itself.
+Fiber* Worker::one_after(const Fiber& fiber) {
+    unsigned step = launch_->request.order == (int)Order::reverse ? thread_count_ - 1 : 1, i = fiber.number;
+    do i = (i + step) % thread_count_;
+    while (!(warps_[i / warp_size].ready >> (i % warp_size) & 1));
+    warp_turn_ = i / warp_size;
+    lane_turn_ = i % warp_size;
+    return &fibers_[i];
+}
+
+// --- threads that wait in a loop -------------------------------------------------------------------------
+
+// A thread that waits in a loop gives others a turn at the next tick, every thread after a longer time: it may wait in
+// a loop that counts. Only what waits is interrupted in that time, so what does not runs in the order of the launch.
+const std::int64_t longest_turn = 2000 * 1000 * 1000ll, longest_wait = 5000 * 1000 * 1000ll,
+                   look_every = 1000 * 1000;  // ns
+
+bool Sightings::see(std::uint64_t state, std::uint64_t happened) {
+    if (happened_ != happened) {
+        happened_ = happened;
+        count_ = 0;
+        repeated_ = 0;
+    }
+    bool known = false;
+    for (unsigned i = 0; i < std::min(count_, most) && !known; i++) known = states_[i] == state;
+    if (!known) states_[count_++ % most] = state;
+    repeated_ = std::min(std::max(0, repeated_ + (known ? 1 : -1)), 2 * enough);  // it may compute from now on
+    showed_ |= known;
+    return known;
+}
+
+Interruption interruption_of(const void* context) {
+#if defined(__x86_64__)
+    const greg_t* registers = ((const ucontext_t*)context)->uc_mcontext.gregs;
+    return {(const void*)registers[REG_RIP], (const void*)registers[REG_RSP]};
+#elif defined(__aarch64__)
+    const mcontext_t& machine = ((const ucontext_t*)context)->uc_mcontext;
+    return {(const void*)machine.pc, (const void*)machine.sp};
+#else
+    (void)context;
+    return {nullptr, nullptr};
+#endif
+}
+
+namespace {
+
+std::int64_t now_in_nanoseconds() {
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000ll + now.tv_nsec;
+}
+
+std::uint64_t hash_of(std::uint64_t hash, const void* memory, std::size_t bytes) {
+    std::uint64_t word;
+    for (std::size_t i = 0; i + sizeof word <= bytes; i += sizeof word) {
+        std::memcpy(&word, (const char*)memory + i, sizeof word);
+        hash = mixed(hash + word);
+    }
+    return hash;
+}
+
+// Of the variables of the functions that run: those on the stack's end.
+std::uint64_t hash_of_stack(std::uint64_t hash, const Stack& stack, const char* end) {
+    const std::size_t red_zone = 128, enough = 4096;
+    const char *low = end - red_zone, *high = end + enough;
+    if (low < stack.low || end >= stack.high) return hash;
+    return hash_of(hash, low, (std::size_t)(std::min(high, (const char*)stack.high) - low));
+}
+
+#ifndef GPUNN_EMULATOR_WATCH
+// Of everything but memory that the interrupted code goes on from.
+std::uint64_t state_of(const void* context, const Stack& stack) {
+    const mcontext_t& machine = ((const ucontext_t*)context)->uc_mcontext;
+    std::uint64_t hash = 0;
+#if defined(__x86_64__)
+    hash = hash_of(hash, machine.gregs, (REG_RIP + 1) * sizeof machine.gregs[0]);
+    if (machine.fpregs) hash = hash_of(hash, machine.fpregs->_xmm, sizeof machine.fpregs->_xmm);
+#elif defined(__aarch64__)
+    hash = hash_of(hash, machine.regs, sizeof machine.regs);
+    hash = hash_of(hash, &machine.pc, sizeof machine.pc);
+    hash = hash_of(hash, machine.__reserved, sizeof(fpsimd_context));  // which is there first
+#else
+    (void)machine;
+#endif
+    return hash_of_stack(hash, stack, (const char*)interruption_of(context).stack_pointer);
+}
+#endif
+
+struct StateSearch {
+    const Library& library;
+    const Stack& stack;
+    std::uint64_t hash;
+};
+
+_Unwind_Reason_Code look_at_frame(_Unwind_Context* frame, void* data) {
+    StateSearch& search = *(StateSearch*)data;
+    const void* pc = (const void*)_Unwind_GetIP(frame);
+    if (pc < search.library.image_begin || pc >= search.library.image_end) return _URC_NO_REASON;
+    search.hash = mixed((std::uint64_t)pc);
+#if defined(__x86_64__)
+    for (int i : {3, 6, 12, 13, 14, 15}) search.hash = mixed(search.hash + _Unwind_GetGR(frame, i));
+#elif defined(__aarch64__)
+    for (int i = 19; i <= 29; i++) search.hash = mixed(search.hash + _Unwind_GetGR(frame, i));
+#endif
+    // What the kernel has on its stack begins here, and below it is a call.
+    search.hash = hash_of_stack(search.hash, search.stack, (const char*)_Unwind_GetCFA(frame) + 128);
+    return _URC_END_OF_STACK;
+}
+
+// The same where the kernel has called: the registers that a call preserves, as they were then.
+std::uint64_t state_of_caller(const Library& library, const Stack& stack) {
+    StateSearch search{library, stack, 0};
+    _Unwind_Backtrace(look_at_frame, &search);
+    return search.hash;
+}
+
+}  // namespace
+
+void Worker::tick(void* context, bool leaves) {
+    const void* pc = interruption_of(context).instruction;
+    bool interruptible = runs_kernels_own_code(pc);
+    asked_to_take_turns_ = 1;
+    if (runs_kernel() && happened_before_ != happened_) set_stuck(false);
+    if (leaves || is_stopped()) {
+        if (interruptible) leave();
+        else asked_to_leave_ = 1;
+    }
+#ifndef GPUNN_EMULATOR_WATCH
+    // Who watches lets turns change, so that an atomic operation and what is noted of it stay together.
+    if (!interruptible || in_operation_) return;
+    asked_to_take_turns_ = 0;
+    Fiber& fiber = *fiber_;
+    if (!watch(state_of(context, fiber.stack), (const char*)pc + 1)) return;
+    std::fesetenv(&floats_);
+    pass_on(fiber);
+#endif
+}
+
+void Worker::settle_write() {
+    if (written_ && std::memcmp(written_, before_, written_bytes_)) progress();
+    written_ = nullptr;
+}
+
+void Worker::take_turns(const void* pc) {
+    asked_to_take_turns_ = 0;
+    settle_write();
+    Fiber& fiber = *fiber_;
+    if (watch(state_of_caller(*launch_->request.library, fiber.stack), pc)) pass_on(fiber);
+}
+
+// Gives a fiber a turn after this one, a short one if it is known to wait in a loop; where all of the block do, another
+// block.
+void Worker::pass_on(Fiber& fiber) {
+    const long turn = 250 * 1000;
+    // Who asked which lanes are active need not wait for one that is in a loop.
+    for (unsigned w = 0; w * warp_size < thread_count_; w++)
+        while (warps_[w].gathering) {
+            resolve_active_mask(warps_[w], w * warp_size);
+            ready_warps_ |= bit(w);
+        }
+    if (turns_before_pause_) {
+        turns_before_pause_--;
+    } else if (may_give_place() && only_waits_in_loops(*this, Sightings::once)) {
+        one_after(fiber);
+        pause_ = Pause::in_loops;
+        return switch_context(fiber.context, scheduler_);
+    }
+    if (is_alone(fiber)) resume_pollers();
+    Fiber* next = one_after(fiber);
+    const Sightings* sightings = sightings_[next->number].get();
+    tick_after(sightings && sightings->showed_waiting() ? short_turn : turn);
+    change(fiber, next);
+}
+
+// Keeps in which state a tick has found the running thread; returns whether it is to give others a turn.
+bool Worker::watch(std::uint64_t state, const void* pc) {
+    Fiber& fiber = *fiber_;
+    std::int64_t now = now_in_nanoseconds();
+    if (happened_before_ != happened_ || watched_ != &fiber) {
+        happened_before_ = happened_;
+        watched_ = &fiber;
+        watched_since_ = now;
+    }
+    if (!sightings_) sightings_.reset(new (std::nothrow) std::unique_ptr<Sightings>[thread_count_]);
+    if (!sightings_) return false;
+    std::unique_ptr<Sightings>& sightings = sightings_[fiber.number];
+    if (!sightings) sightings.reset(new (std::nothrow) Sightings());
+    bool waits = sightings && sightings->see(state, happened_);
+    takes_turns_ |= waits || now - watched_since_ > longest_turn;
+    if (now - looked_ > look_every) {
+        looked_ = now;
+        report_if_stuck(now, pc);
+    }
+    return takes_turns_;
+}
+
+// Whether each thread that can run was seen to wait, so many times more than not.
+bool Worker::only_waits_in_loops(const BlockRun& run, int times) const {
+    for (unsigned w = 0; w * warp_size < thread_count_; w++) {
+        if (run.warps_[w].gathering) return false;
+        for (unsigned rest = run.warps_[w].ready; rest; rest &= rest - 1) {
+            const Sightings* sightings = run.sightings_ ? run.sightings_[w * warp_size + first(rest)].get() : nullptr;
+            if (!sightings || !sightings->show_waiting(happened_, times)) return false;
+        }
+    }
+    return true;
+}
+
+bool Worker::is_stuck() const {
+    auto waits = [&](const HeldBlock& held) {
+        if (held.run.pause_ == Pause::at_grid) return held.run.grid_turn_ > launch_->grid_turn();
+        return only_waits_in_loops(held.run, Sightings::enough);
+    };
+    return only_waits_in_loops(*this, Sightings::enough) && std::all_of(held_.begin(), held_.end(), waits);
+}
+
+void Worker::set_stuck(bool stuck) {
+    if (stuck_.exchange(stuck) != stuck) launch_->count_stuck(stuck ? 1 : -1);
+}
+
+// Ends the launch when nobody has done anything but wait for some time.
+void Worker::report_if_stuck(std::int64_t now, const void* pc) {
+    set_stuck(is_stuck());
+    std::uint64_t changes = launch_->changes();
+    if (!stuck_ || !launch_->all_are_stuck() || changes_ != changes) {
+        changes_ = changes;
+        stuck_since_ = now;
+        return;
+    }
+    if (now - stuck_since_ < longest_wait) return;
+    unsigned loops = 0, at_barrier = 0, in_collective = 0;
+    for (unsigned w = 0; w * warp_size < thread_count_; w++) {
+        loops += (unsigned)__builtin_popcount(warps_[w].ready);
+        at_barrier += (unsigned)__builtin_popcount(warps_[w].at_barrier);
+        in_collective += (unsigned)__builtin_popcount(warps_[w].in_collective);
+    }
+    Report report = describe(Kind::deadlock, pc);
+#ifdef GPUNN_EMULATOR_COUNT
+    counter.name_callers(report);
+#endif
+    int length = std::snprintf(report.message, sizeof report.message,
+                               "waits in a loop for what nobody brings, for %d seconds: %u threads of the block wait in "
+                               "loops, %u at a block barrier, %u in a warp operation, %u have returned",
+                               (int)(longest_wait / 1000000000), loops, at_barrier, in_collective,
+                               thread_count_ - live_threads_);
+    if (std::uint64_t blocks = launch_->blocks_to_come())
+        std::snprintf(report.message + length, sizeof report.message - (std::size_t)length,
+                      "; %llu blocks begin when others end, a GPU has room for %llu", (unsigned long long)blocks,
+                      (unsigned long long)launch_->request.blocks_at_once);
+    add(report);
+    launch_->stop();
+    stop_block();
 }
 
 // --- barriers --------------------------------------------------------------------------------------------
@@ -451,9 +892,11 @@ void find_callers(const Stack& stack, const void* frame, const Library& library,
 }  // namespace
 #endif
 
-Vote Worker::block_barrier(int predicate, int site, const void* caller, const void* frame) {
+__attribute__((always_inline)) inline void Worker::come_to_barrier(Barrier barrier, int site, const void* caller,
+                                                                   const void* frame) {
     Fiber& fiber = *fiber_;
     Warp& warp = warps_[fiber.warp];
+    fiber.barrier = barrier;
     fiber.site = site;
     fiber.caller = caller;
 #ifdef GPUNN_EMULATOR_COUNT
@@ -467,9 +910,25 @@ Vote Worker::block_barrier(int predicate, int site, const void* caller, const vo
     warp.ready &= ~bit(fiber.lane);
     warp.at_barrier |= bit(fiber.lane);
     waiting_at_barrier_++;
-    (predicate ? yes_ : no_)++;
     wait(fiber);
+}
+
+Vote Worker::block_barrier(int predicate, int site, const void* caller, const void* frame) {
+    (predicate ? yes_ : no_)++;
+    come_to_barrier(Barrier::block, site, caller, frame);
     return vote_;
+}
+
+void Worker::grid_barrier(Barrier barrier, int site, const void* caller, const void* frame) {
+    if (!block_.is_cooperative) {
+        Report report = describe(Kind::trap, caller);
+        std::snprintf(report.message, sizeof report.message,
+                      "a barrier across the grid in a launch that is not cooperative: make the kernel with "
+                      "enable_cooperative_groups=True");
+        fail(report);
+    }
+    waiting_at_grid_++;
+    come_to_barrier(barrier, site, caller, frame);
 }
 
 // Lets the threads at the barrier continue if all that have not returned are there, which is what CUDA waits
@@ -483,10 +942,28 @@ bool Worker::release_barrier() {
 #ifdef GPUNN_EMULATOR_CHECK
     if (live_threads_ < thread_count_) note_returned();
 #endif
+    if (waiting_at_grid_ && !pass_grid_barrier()) return false;
+    open_barrier();
+    return true;
+}
+
+// Returns false if other blocks are yet to come.
+bool Worker::pass_grid_barrier() {
+    Barrier barrier = one_at_barrier().barrier;
+    if (barrier != Barrier::grid_wait) grid_turn_ = launch_->arrive_at_grid();
+    bool over = grid_turn_ <= launch_->grid_turn();
+#ifdef GPUNN_EMULATOR_CHECK
+    if (over && barrier != Barrier::grid_wait) checker.grid_barrier();
+#endif
+    if (!over && barrier != Barrier::grid_arrival) pause_ = Pause::at_grid;
+    return pause_ == Pause::none;
+}
+
+void Worker::open_barrier() {
+    progress();
     vote_ = Vote{yes_ > 0, no_ == 0, yes_};
     yes_ = no_ = 0;
-    waiting_at_barrier_ = 0;
-    polls_in_vain_ = 0;
+    waiting_at_barrier_ = waiting_at_grid_ = 0;
     for (unsigned w = 0; w * warp_size < thread_count_; w++) {
         Warp& warp = warps_[w];
         warp.ready = warp.at_barrier;
@@ -499,15 +976,18 @@ bool Worker::release_barrier() {
 #ifdef GPUNN_EMULATOR_WATCH
     watcher.block_barrier();
 #endif
-    return true;
+}
+
+const Fiber& Worker::one_at_barrier() const {
+    unsigned i = 0;
+    while (!(warps_[i / warp_size].at_barrier >> (i % warp_size) & 1)) i++;
+    return fibers_[i];
 }
 
 #ifdef GPUNN_EMULATOR_CHECK
 // A barrier waits for those that have not returned; CUDA promises no more than that all may come to it.
 void Worker::note_returned() {
-    unsigned i = 0;
-    while (!(warps_[i / warp_size].at_barrier >> (i % warp_size) & 1)) i++;
-    fiber_ = &fibers_[i];
+    fiber_ = const_cast<Fiber*>(&one_at_barrier());
     Report report = describe(Kind::divergent_barrier, fiber_->caller);
     report.harmless = (int)Harmless::others_returned;
     std::snprintf(report.message, sizeof report.message, "%u threads of the block have returned before this barrier",
@@ -517,13 +997,19 @@ void Worker::note_returned() {
 #endif
 
 bool Worker::same_barrier() {
-#ifdef GPUNN_EMULATOR_CHECK
+#ifndef GPUNN_EMULATOR_CHECK
+    if (!waiting_at_grid_) return true;  // which barrier of the block it is matters to who checks
+#endif
     const Fiber* one = nullptr;
     for (unsigned i = 0; i < thread_count_; i++) {
         Fiber& fiber = fibers_[i];
         if (!(warps_[fiber.warp].at_barrier >> fiber.lane & 1)) continue;
         if (!one) one = &fiber;
-        if (fiber.site == one->site && fiber.call_path == one->call_path) continue;
+#ifdef GPUNN_EMULATOR_CHECK
+        if (fiber.barrier == one->barrier && fiber.site == one->site && fiber.call_path == one->call_path) continue;
+#else
+        if (fiber.barrier == one->barrier) continue;
+#endif
         fiber_ = &fiber;
         Report report = describe(Kind::divergent_barrier, fiber.caller);
         report.has_other = 1;
@@ -534,8 +1020,23 @@ bool Worker::same_barrier() {
         add(report);
         return false;
     }
-#endif
     return true;
+}
+
+// The barrier across the grid that a block is at will not open. Where a block was given up, its own report is enough.
+void Worker::report_grid_deadlock() {
+    launch_->stop();
+    if (launch_->has_given_up()) return;
+    BlockRun& run = held_.front().run;
+    set_block(run.block_number_);
+    std::swap(static_cast<BlockRun&>(*this), run);
+    fiber_ = const_cast<Fiber*>(&one_at_barrier());
+    Report report = describe(Kind::deadlock, fiber_->caller);
+    std::snprintf(report.message, sizeof report.message,
+                  "waits at a barrier across the grid, before which %llu of its %llu blocks have returned",
+                  (unsigned long long)launch_->ended(), (unsigned long long)launch_->block_count);
+    fiber_ = nullptr;
+    add(report);
 }
 
 Report Worker::describe_deadlock() {
@@ -611,16 +1112,20 @@ bool Worker::try_collective(Warp& warp, unsigned first_fiber, const Fiber& askin
         }
         payloads[first(rest)] = other.payload;
     }
+    if (asking.operation) {
+        in_operation_ = true;
 #ifdef GPUNN_EMULATOR_COUNT
-    counter.suspend(true);
+        counter.suspend(true);
 #endif
-    if (asking.operation) asking.operation(payloads, lanes);
+        asking.operation(payloads, lanes);
 #ifdef GPUNN_EMULATOR_COUNT
-    counter.suspend(false);
+        counter.suspend(false);
 #endif
+        in_operation_ = false;
+    }
+    progress();
     warp.in_collective &= ~lanes;
     warp.ready |= lanes;
-    polls_in_vain_ = 0;
 #ifdef GPUNN_EMULATOR_CHECK
     if (!asking.operation) checker.warp_barrier(asking.warp, lanes);
 #endif
@@ -668,7 +1173,12 @@ bool Worker::try_tile(const Fiber& asking) {
         }
         payloads[i] = members[i].payload;
     }
-    if (asking.operation) asking.operation(payloads, asking.tile);
+    if (asking.operation) {
+        in_operation_ = true;
+        asking.operation(payloads, asking.tile);
+        in_operation_ = false;
+    }
+    progress();
     for (unsigned w = first_warp; w < first_warp + warps; w++) {
         warps_[w].in_collective = 0;
         warps_[w].ready = ~0u;
@@ -795,6 +1305,10 @@ Vote block_barrier(int predicate, int site) {
     return worker->block_barrier(predicate, site, __builtin_return_address(0), __builtin_frame_address(0));
 }
 
+void grid_barrier(Barrier barrier, int site) {
+    worker->grid_barrier(barrier, site, __builtin_return_address(0), __builtin_frame_address(0));
+}
+
 void check_barrier(unsigned threads) {
     if (threads == worker->thread_count()) return;
     Report report = worker->describe(Kind::divergent_barrier, __builtin_return_address(0));
@@ -818,7 +1332,7 @@ void tile_collective(unsigned threads, void* payload, TileOperation operation) {
 
 unsigned active_mask(int site) { return worker->active_mask(site, __builtin_return_address(0)); }
 
-void yield() { worker->yield(); }
+void yield() { worker->yield(__builtin_return_address(0)); }
 
 void exit_thread() { worker->exit_thread(); }
 

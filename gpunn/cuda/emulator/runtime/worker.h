@@ -3,8 +3,13 @@
 #pragma once
 #include <signal.h>
 
+#include <algorithm>
+#include <atomic>
+#include <cfenv>
 #include <cstdint>
+#include <cstring>
 #include <deque>
+#include <list>
 #include <memory>
 #include <vector>
 
@@ -14,7 +19,6 @@
 #undef blockIdx
 #undef blockDim
 #undef gridDim
-#undef warpSize
 
 #include "context.h"
 #include "launch.h"
@@ -30,6 +34,26 @@ struct AsyncCopy {
     unsigned bytes, source_bytes;
     unsigned group;
     bool anywhere;  // not only from global to shared memory
+};
+
+// The states in which ticks have found a thread since something last happened. One that waits in a loop is found in few
+// states, again and again; one that computes never is in the same state twice.
+class Sightings {
+public:
+    // `happened` counts what has happened; returns whether the state was seen before.
+    bool see(std::uint64_t state, std::uint64_t happened);
+    bool show_waiting(std::uint64_t happened, int times) const { return happened == happened_ && repeated_ >= times; }
+    bool showed_waiting() const { return showed_; }
+
+    static const int once = 1, enough = 4;
+
+private:
+    static const unsigned most = 64;
+    std::uint64_t states_[most];
+    std::uint64_t happened_ = 0;
+    unsigned count_ = 0;
+    int repeated_ = 0;  // how many more were seen before than were not, of the last ones
+    bool showed_ = false;
 };
 
 // A 64-bit object in shared memory whose phases threads and asynchronous copies complete; see hopper.cpp.
@@ -76,6 +100,7 @@ struct Fiber : ThreadView {
     unsigned number;  // in its block, x fastest
     unsigned warp;
     bool started;
+    Barrier barrier;
     Stack stack;
     Context context;
     // What it waits for, if it does.
@@ -106,7 +131,35 @@ struct Warp {
 
 const unsigned warps_of_warpgroup = 4;
 
-class Worker {
+// Why a block gives its place on its worker to another one before its end.
+enum class Pause { none, at_grid, in_loops };
+
+// What each block has of its own.
+struct BlockRun {
+    std::unique_ptr<Fiber[]> fibers_;
+    unsigned live_threads_ = 0, waiting_at_barrier_ = 0, waiting_at_grid_ = 0;
+    unsigned ready_warps_ = 0, warp_turn_ = 0, lane_turn_ = 0;
+    std::uint64_t random_ = 1;
+    int yes_ = 0, no_ = 0;
+    Vote vote_{};
+    unsigned polls_in_vain_ = 0;  // rounds in which every thread that could run asked, and nothing else happened
+    Warp warps_[max_threads / warp_size];
+    std::deque<Mbarrier> mbarriers_;
+    std::vector<BulkCopy> loads_;  // to shared memory, under way, oldest first
+    std::uint64_t block_number_ = 0;
+    unsigned fiber_room_ = 0;
+    std::unique_ptr<std::unique_ptr<Sightings>[]> sightings_;  // of threads, once a tick has found one
+    Pause pause_ = Pause::none;
+    std::uint64_t grid_turn_ = 0;  // of the barrier across the grid, where its wait is over
+};
+
+// A block that waits for others. They find the addresses of its shared memory taken: what it holds is kept here.
+struct HeldBlock {
+    BlockRun run;
+    std::vector<char> static_shared, dynamic_shared;
+};
+
+class Worker : BlockRun {
 public:
     // Throws std::bad_alloc if there is no memory for it.
     Worker();
@@ -117,39 +170,53 @@ public:
     bool begin(Launch& launch, std::size_t expected_stacks);
     void end();
 
-    // Takes blocks until there are none left; `after_block` is called after each. Returns false if it was suspended:
-    // the next call continues there.
+    // Takes blocks until there are none left; `after_block` is called after each, and when one waits for others.
+    // Returns false if it was suspended: the next call continues there.
     template <class AfterBlock> bool work(AfterBlock after_block) {
         for (;;) {
             if (!suspended_) {
                 if (asked_to_leave_) return asked_to_leave_ = 0, false;
-                std::int64_t block = launch_->take_block();
-                if (block < 0) return true;
-                start_block((std::uint64_t)block);
+                if (!next_block()) return true;
+                if (!suspended_) continue;  // all wait for blocks of other workers
             }
             go_on();
             if (suspended_) return false;
+            end_turn();
             after_block();
         }
     }
-    // Leaves the kernel for the call of work() it runs in, and returns when that is called again; if the launch is
-    // stopped, gives the block up instead. Called where a kernel calls, or in a signal handler that has interrupted
-    // the kernel's own code.
-    void leave();
-    // Has that done when the kernel next calls, or the block ends.
-    void ask_to_leave() { asked_to_leave_ = 1; }
+    // In the handler of a signal that comes now and then: lets another thread run if this one waits in a loop, and
+    // leaves the kernel for the call of work() it runs in if `leaves`. A kernel can be interrupted where it runs its
+    // own code, which holds no lock of anybody's; elsewhere it does that when it next calls.
+    void tick(void* context, bool leaves);
     void leave_if_asked() {
         if (asked_to_leave_) leave();
     }
+    // Where a thread that waits in a loop calls.
+    void take_turns_if_asked(const void* pc) {
+        if (asked_to_take_turns_) take_turns(pc);
+    }
+    // What changes memory does more than wait. Told by who watches, for their hooks do not see all registers.
+    void about_to_write(const char* address, std::size_t bytes) {
+        if (!takes_turns_) return;
+        settle_write();
+        written_ = address;
+        written_bytes_ = std::min(bytes, sizeof before_);
+        std::memcpy(before_, address, written_bytes_);
+    }
+    // Something happened that a thread may have waited for.
+    void progress() { happened_++, polls_in_vain_ = 0; }
+    void look_at_time() { happened_++; }
 
     // How many stacks a block has needed in this launch.
     std::size_t stacks_needed() const { return stacks_needed_; }
 
     Vote block_barrier(int predicate, int site, const void* caller, const void* frame);
     void warp_collective(unsigned mask, void* payload, WarpOperation operation, const void* caller);
+    void grid_barrier(Barrier barrier, int site, const void* caller, const void* frame);
     void tile_collective(unsigned threads, void* payload, TileOperation operation, const void* caller);
     unsigned active_mask(int site, const void* caller);
-    void yield();
+    void yield(const void* caller);
     // Ends the running thread where it is.
     [[noreturn]] void exit_thread();
 
@@ -202,8 +269,23 @@ private:
     static void fiber_main();
 
     void lay_out_threads(dim3 block_dim);
+    void lay_out_fibers();
     void start_block(std::uint64_t number);
+    void set_block(std::uint64_t number);
     void go_on();
+
+    bool next_block();
+    bool begin_next();
+    bool resume_next();
+    void end_turn();
+    void put_aside();
+    void drop_held();
+    void release_stacks();
+    bool has_room();
+    void wait_for_others();
+    void report_no_stacks(const char* why);
+    void report_grid_deadlock();
+    bool is_stuck() const;
     bool add_stack();
     void fill_shared_memory();
     static char* map_dynamic_shared();
@@ -213,10 +295,26 @@ private:
     void make_current(Fiber& fiber);
     void give_stack(Fiber& fiber);
     void wait(Fiber& fiber);
+    void change(Fiber& fiber, Fiber* next);
+    void leave();
+    bool is_alone(const Fiber& fiber) const;
+    Fiber* one_after(const Fiber& fiber);
+    void take_turns(const void* pc);
+    void settle_write();
+    bool watch(std::uint64_t state, const void* pc);
+    void pass_on(Fiber& fiber);
+    bool may_give_place() const { return !held_.empty() || launch_->blocks_to_come(); }
+    bool only_waits_in_loops(const BlockRun& run, int times) const;
+    void set_stuck(bool stuck);
+    void report_if_stuck(std::int64_t now, const void* pc);
     void finish(Fiber& fiber);
     unsigned choose(unsigned candidates, unsigned after);
 
+    void come_to_barrier(Barrier barrier, int site, const void* caller, const void* frame);
     bool release_barrier();
+    bool pass_grid_barrier();
+    void open_barrier();
+    const Fiber& one_at_barrier() const;
     bool same_barrier();
     void note_returned();
     bool try_collective(Warp& warp, unsigned first_fiber, const Fiber& asking);
@@ -240,23 +338,30 @@ private:
 
     Launch* launch_ = nullptr;
     BlockView block_{};
-    std::uint64_t block_number_ = 0;
     char* dynamic_end_ = nullptr;  // dynamic shared memory ends at a page that must not be touched
 
-    std::unique_ptr<Fiber[]> fibers_;
-    Warp warps_[max_threads / warp_size];
-    unsigned thread_count_ = 0, live_threads_ = 0, waiting_at_barrier_ = 0;
-    unsigned ready_warps_ = 0, warp_turn_ = 0, lane_turn_ = 0, yields_ = 0;
-    std::uint64_t random_ = 1;
-    int yes_ = 0, no_ = 0;
-    Vote vote_{};
-    unsigned polls_in_vain_ = 0;  // rounds in which every thread that could run asked, and nothing else happened
-    std::deque<Mbarrier> mbarriers_;
-    std::vector<BulkCopy> loads_;  // to shared memory, under way, oldest first
+    unsigned thread_count_ = 0;
+    std::list<HeldBlock> held_;  // the one that has waited longest comes first
+    bool was_put_aside_ = false;
+    unsigned turns_before_pause_ = 0;
 
     Fiber* fiber_ = nullptr;      // the one that runs, or null outside kernels
     Fiber* suspended_ = nullptr;  // the one that was left by leave()
-    volatile sig_atomic_t asked_to_leave_ = 0;
+    volatile sig_atomic_t asked_to_leave_ = 0, asked_to_take_turns_ = 0;
+    bool in_operation_ = false;  // a warp's: the kernel's own code, which the runtime has called
+
+    // What ticks have found.
+    std::uint64_t happened_ = 0, happened_before_ = 0;
+    const Fiber* watched_ = nullptr;
+    std::int64_t watched_since_ = 0, looked_ = 0, stuck_since_ = 0;
+    bool takes_turns_ = false;  // from when a thread was first found waiting in a loop, to the end of the launch
+    std::atomic<bool> stuck_{false};
+    std::uint64_t changes_ = 0;  // of who is stuck, when stuck_since_ was set
+    const char* written_ = nullptr;  // what a thread was about to write, and what was there before
+    std::size_t written_bytes_ = 0;
+    char before_[16];
+    std::fenv_t floats_;         // the host's: a signal handler has rounding modes of its own
+
     Context scheduler_;
     std::vector<Stack> stacks_, free_stacks_;
     std::size_t stacks_needed_ = 0;
@@ -264,6 +369,15 @@ private:
     stack_t previous_signal_stack_{};
     std::unique_ptr<char[]> signal_stack_;
 };
+
+// When this host thread's worker is called by its timer: after so many nanoseconds, and often from then on.
+void tick_after(long nanoseconds);
+
+// Where a signal came.
+struct Interruption {
+    const void *instruction, *stack_pointer;
+};
+Interruption interruption_of(const void* context);
 
 // The worker of this host thread, or null.
 extern __thread Worker* worker __attribute__((tls_model("initial-exec")));

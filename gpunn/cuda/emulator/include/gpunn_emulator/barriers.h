@@ -14,12 +14,11 @@ __forceinline__ void __threadfence_block() { ::gpunn_emulator::note_fence(); }
 __forceinline__ void __threadfence() { ::gpunn_emulator::note_fence(); }
 __forceinline__ void __threadfence_system() { ::gpunn_emulator::note_fence(); }
 
-// A thread that waits for another one has to let it run: threads of a block take turns on one host thread.
+// Threads of a block take turns on one host thread: the one that is waited for may run at once.
 __forceinline__ void __nanosleep(unsigned) { ::gpunn_emulator::yield(); }
 
 __forceinline__ long long clock64() { return (long long)::gpunn_emulator::nanoseconds_now(); }
 __forceinline__ int clock() { return (int)::gpunn_emulator::nanoseconds_now(); }
-__forceinline__ unsigned long long __globaltimer() { return ::gpunn_emulator::nanoseconds_now(); }
 
 __forceinline__ void __trap() { ::gpunn_emulator::trap(); }
 

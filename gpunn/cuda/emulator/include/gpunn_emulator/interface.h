@@ -18,6 +18,7 @@ struct BlockView {
     char *static_shared, *dynamic_shared;
     size_t static_shared_bytes, dynamic_shared_bytes;
     unsigned static_window, dynamic_window;  // where they begin in the window of shared memory
+    bool is_cooperative;
 };
 
 struct Current {
@@ -81,6 +82,9 @@ struct Vote {
 // `site` numbers the places in the source: two threads are at the same barrier only if both that and the
 // calls that led there agree.
 GPUNN_ONE_CALL Vote block_barrier(int predicate, int site);
+// The same of all blocks of a cooperative launch, or a half of it: all threads of the block come to each half.
+enum class Barrier : unsigned char { block, grid, grid_arrival, grid_wait };
+GPUNN_ONE_CALL void grid_barrier(Barrier barrier, int site);
 void check_barrier(unsigned threads);  // ends the block if that is not all of it
 void warp_barrier(unsigned mask);
 void warp_collective(unsigned mask, void* payload, WarpOperation operation);
@@ -165,6 +169,7 @@ void note_missing_lane(unsigned lane, unsigned source, bool shifted);
 void note_empty_shift(unsigned delta, int width);
 void note_compare_and_swap(const void* address, size_t bytes, const void* compare);
 void note_fence();
+void note_shift(int bits);
 #ifdef GPUNN_EMULATOR_COUNT
 void note_matrix_row(const void* row);
 #endif
@@ -183,4 +188,4 @@ unsigned long long nanoseconds_now();
 #define blockIdx (::gpunn_emulator::current.block->index)
 #define blockDim (::gpunn_emulator::current.block->block_dim)
 #define gridDim (::gpunn_emulator::current.block->grid_dim)
-#define warpSize 32
+constexpr int warpSize = 32;

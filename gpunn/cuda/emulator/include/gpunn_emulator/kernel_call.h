@@ -5,11 +5,14 @@ extern "C" int snprintf(char*, size_t, const char*, ...) noexcept;
 
 namespace gpunn_emulator {
 
+template <class T> constexpr auto known_size(int) -> decltype((int)sizeof(T)) { return (int)sizeof(T); }
+template <class T> constexpr int known_size(...) { return 0; }
+
 // What a scalar or an array element is: b(ool), i(nteger), u(nsigned), f(loat), a(ddress), or s: a struct, of which
-// only the size is known. `void` and plain `char` stand for bytes of any kind.
+// only the size is known. `void`, a struct that is not defined and plain `char` stand for bytes of any kind.
 template <class T> struct kind {
     static constexpr char code = 's';
-    static constexpr int bytes = sizeof(T);
+    static constexpr int bytes = known_size<T>(0);
 };
 template <> struct kind<void> {
     static constexpr char code = 's';

@@ -8,23 +8,28 @@
 #define __global__ __gpunn_global__
 #define __shared__ __gpunn_shared__
 
+#ifdef GPUNN_EMULATOR_HOST_CODE  // ../../host_code.py reads these, too
+#define __device__ __gpunn_device__
+#define __noinline__ __gpunn_noinline__
+#else
 #define __device__
-#define __managed__
+#define __noinline__ __attribute__((noinline))
+#endif
+#define __managed__ __device__
 #define __host__
 // "used": the compiler would take for zero what only the host writes.
 #ifdef GPUNN_EMULATOR_COUNT
-#define __constant__ __attribute__((used, section("gpunn_constant")))  // to tell it from global memory
+#define __constant__ __device__ __attribute__((used, section("gpunn_constant")))  // to tell it from global memory
 #elif defined(GPUNN_EMULATOR_CHECK)
-#define __constant__ __gpunn_constant__
+#define __constant__ __device__ __gpunn_constant__
 #else
-#define __constant__ __attribute__((used))
+#define __constant__ __device__ __attribute__((used))
 #endif
 #define __grid_constant__
 #define __launch_bounds__(...)
 // Also what the headers give to kernels wherever a report could come from inside it: once inlined, the debug
 // information names the kernel's own line.
 #define __forceinline__ inline __attribute__((always_inline))
-#define __noinline__ __attribute__((noinline))
 #ifndef __clang__
 #define __builtin_assume(expression) ((void)0)
 #endif

@@ -34,7 +34,7 @@ template <class T> __forceinline__ T from_lane(unsigned mask, T value, unsigned 
 }
 
 template <class T> __forceinline__ T shuffle(unsigned mask, T value, unsigned source, bool shifted = false) {
-    static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8,
+    static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8 || is_integer<T>::value,
                   "shuffles take types of 2, 4 or 8 bytes");
     return from_lane(mask, value, source, shifted);
 }
@@ -202,9 +202,14 @@ GPUNN_REDUCE_SIGNED(max, Max)
 #define __any(predicate) __any_sync(__activemask(), predicate)
 #define __all(predicate) __all_sync(__activemask(), predicate)
 #else
-#define GPUNN_WITHOUT_MASK(name)                                                                                 \
-    template <class T, class... Rest>                                                                            \
-    __attribute__((error(#name " has no mask, which sm_70 and later need: use " #name "_sync"))) T name(T, Rest...);
+namespace gpunn_emulator {
+struct AnyArgument {  // so that a function of the source's own comes first
+    template <class T> AnyArgument(const T&) {}
+};
+}  // namespace gpunn_emulator
+#define GPUNN_WITHOUT_MASK(name)                                                                           \
+    __attribute__((error(#name " has no mask, which sm_70 and later need: use " #name "_sync"))) int name( \
+        gpunn_emulator::AnyArgument, gpunn_emulator::AnyArgument = 0, gpunn_emulator::AnyArgument = 0);
 GPUNN_WITHOUT_MASK(__shfl)
 GPUNN_WITHOUT_MASK(__shfl_up)
 GPUNN_WITHOUT_MASK(__shfl_down)

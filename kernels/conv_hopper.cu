@@ -14,13 +14,13 @@
 // Maps, in the order of NumPy's shapes:
 //   x (N, H, W, C)        box (1, 8 sh, 16 sw, 64), element strides (1, sh, sw, 1), swizzle 128
 //   w (K, KH * KW, C)     box (FILTERS, 1, 64), swizzle 128
-// Blocks: (N tiles of rows tiles of columns, tiles of filters) of 288 threads, with STAGES * (128 + FILTERS) * 128 bytes
+// Blocks: (N tiles of rows tiles of columns, tiles of filters) of 9 warps, with STAGES * (128 + FILTERS) * 128 bytes
 // of dynamic shared memory. Bytes moved: x once for each tap and tile of filters, w once for each tile of pixels, both
 // from L2 but for the first time; y written once.
 //
 // Architecture: sm_90a
-// Specialisation: DTYPE=float, FILTERS=128, STAGES=3
-// Specialisation: DTYPE=bfloat16_bits, FILTERS=64, STAGES=3
+// Specialisation: DTYPE=float, FILTERS=128, STAGES=3, THREADS=288
+// Specialisation: DTYPE=bfloat16_bits, FILTERS=64, STAGES=3, THREADS=288
 #ifndef DTYPE
 #error "define DTYPE, the type of b and y: float or bfloat16_bits"
 #endif
@@ -30,16 +30,19 @@
 #ifndef STAGES
 #error "define STAGES, the places of the ring"
 #endif
+#ifndef THREADS
+#error "define THREADS, of a block: 288"
+#endif
 #include "element.cuh"
 #include "hopper.cuh"
 
 typedef DTYPE T;
 
-extern "C" __global__ void __launch_bounds__(288)
+extern "C" __global__ void __launch_bounds__(THREADS)
     conv_hopper_forward(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap w,
                         const T* __restrict__ b, T* __restrict__ y, int has_bias, int relu, int C, int K, int KH, int KW,
                         int OH, int OW, int sh, int sw, int ph, int pw) {
-  constexpr int ROWS = 8, COLUMNS = 16, DEPTH = 64, WARPS = 8, PIXELS_BYTES = ROWS * COLUMNS * 128;
+  constexpr int ROWS = 8, COLUMNS = 16, DEPTH = 64, WARPS = THREADS / 32 - 1, PIXELS_BYTES = ROWS * COLUMNS * 128;
   constexpr int PLACE_BYTES = PIXELS_BYTES + FILTERS * 128;
   extern __shared__ __align__(1024) unsigned char boxes[];
   __shared__ unsigned long long full[STAGES], empty[STAGES];

@@ -575,7 +575,7 @@ def test_wgmma_with_a_in_registers(products, name, n, transposed, sign, rng):
 
 # --- a convolution: tensor maps, a ring of mbarriers and wgmma together -----------------------------------------------
 
-CONV = "#define DTYPE float\n#define FILTERS 64\n#define STAGES 3\n"
+CONV = "#define DTYPE float\n#define FILTERS 64\n#define STAGES 3\n#define THREADS 288\n"
 CONV += (source.kernels_folder() / "conv_hopper.cu").read_text()
 CONV_SHARED = 3 * (8 * 16 + 64) * 128
 

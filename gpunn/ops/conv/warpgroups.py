@@ -56,7 +56,7 @@ def forward(plan: Plan, x: Array, w: Array, b: Array | None, relu: bool) -> Arra
     bias = y if b is None else xp.ascontiguousarray(b)  # the kernel does not read it if has_bias is 0
     numbers = (b is not None, relu, channels, filters, *taps, *plan.out, down, across, top, left)
     grid = (images * -(-plan.out[0] // _ROWS) * -(-plan.out[1] // _COLUMNS), -(-filters // rows))
-    macros: dict[str, Any] = {"DTYPE": setting.dtype, "FILTERS": rows, "STAGES": _STAGES}
+    macros: dict[str, Any] = {"DTYPE": setting.dtype, "FILTERS": rows, "STAGES": _STAGES, "THREADS": _THREADS}
     shared = _STAGES * (_ROWS * _COLUMNS + rows) * 2 * _DEPTH
     args = [*maps, bias, y, *map(np.int32, numbers)]
     cuda.launch("conv_hopper.cu", "conv_hopper_forward", macros, grid, (_THREADS,), args, shared)

@@ -214,7 +214,7 @@ extern "C" __global__ void handed_on(int* y) {
     __syncthreads();
     if (threadIdx.x == 0) free(p);
 }
-extern "C" __global__ void writes_beyond(int* y) { int* p = (int*)malloc(4); p[1] = 3; y[0] = p[1]; }
+extern "C" __global__ void writes_beyond(int* y) { int* p = (int*)malloc(4 * gridDim.x); p[1] = 3; y[0] = p[1]; }
 extern "C" __global__ void reads_freed(int* y) { int* p = (int*)malloc(4); p[0] = 3; free(p); y[0] = p[0]; }
 extern "C" __global__ void frees_twice(int* y) { int* p = (int*)malloc(4); free(p); free(p); y[0] = 1; }
 extern "C" __global__ void frees_inside(int* y) { char* p = (char*)malloc(4); free(p + 1); y[0] = 1; }

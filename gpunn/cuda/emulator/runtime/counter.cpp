@@ -214,7 +214,10 @@ void Counter::enter_function(const void* caller) {
     if (!counts()) return;
     Path& path = paths_[worker_->fiber()->number];
     path.callers.push_back(path.previous);
-    path.loops.push_back(Loop{caller, nullptr, 0});
+    // The runtime starts a kernel from more than one place.
+    const Library& library = *launch_->request.library;
+    bool is_kernels = caller >= library.image_begin && caller < library.image_end;
+    path.loops.push_back(Loop{is_kernels ? caller : nullptr, nullptr, 0});
     path.find_context();
     path.depths.push_back(path.loops.size());
     path.previous = nullptr;

@@ -50,7 +50,7 @@ def test_what_a_training_step_launches_is_among_what_is_needed(monkeypatch):
     monkeypatch.setattr(
         launch,
         "_emulated",
-        lambda file, kernel, options, how: (launched.add((file, options)), emulated(file, kernel, options, how))[1],
+        lambda file, kernel, options, *how: (launched.add((file, options)), emulated(file, kernel, options, *how))[1],
     )
     monkeypatch.delenv("GPUNN_CACHE_DIR")
     model = lenet(generator=backend.random_generator(0))

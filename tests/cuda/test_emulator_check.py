@@ -1081,18 +1081,3 @@ def test_the_lists_of_kinds_agree():
     body = header[header.index("enum class Kind") :].split("{")[1].split("}")[0]
     names = [name.strip().replace("_", "-") for name in body.split(",") if name.strip()]
     assert [name.replace("assertion", "assert") for name in names] == [*report.KINDS]
-
-
-@pytest.mark.skipif(not which("clang++"), reason="clang++ is not installed")
-def test_clang_finds_the_same(monkeypatch):
-    monkeypatch.setenv("CXX", "clang++")
-    c, expected = multiply(TILE_MATMUL)
-    np.testing.assert_allclose(c, expected, rtol=1e-5, atol=1e-5)
-    lines = TILE_MATMUL.splitlines(keepends=True)
-    lines[LAST_BARRIER - 1] = "\n"
-    assert ("race", WRITE_A) in places(only(mistakes(multiply, "".join(lines)), "race"))
-    two = "if (y < 4) __syncthreads(); else __syncthreads();"
-    assert places(mistakes(multiply, changed("__syncthreads();", two))) == {("divergent-barrier", FIRST_BARRIER)}
-    module = RawModule(KERNELS, filename="kernels.cu", check=True)
-    for launch in CLEAN:
-        launch(module)

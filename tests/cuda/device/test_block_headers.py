@@ -137,7 +137,7 @@ def test_blocks_of_several_dimensions_and_loads():
         np.testing.assert_array_equal(z.get(), np.where(places < 50, places, -1))
 
 
-SLOW = ["bool", "int8", "float16", "float64", "complex64", "complex128", "uint64"]
+SLOW = ["bool", "float16", "complex128", "uint64"]
 
 
 @pytest.mark.parametrize("reductions", [["cub"], []])

@@ -7,6 +7,7 @@ name expression.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -48,6 +49,47 @@ def split(preprocessed: str, filename: str, known: tuple[str, ...] = ()) -> tupl
     if _MARKS.search(joined, start):
         return plain
     return joined, f'# {own[1]} "{filename}"\n{preprocessed[own.end() :]}'
+
+
+def without_unused(header: str, text: str, files: tuple[str, ...]) -> str:
+    """The header without those of ``files`` of which neither the text nor the rest of the header names a function.
+
+    >>> header = 'int a;\\n# 1 "g/simd.h" 1\\ninline int __vadd2(int x) { return x; }\\n# 2 "all.h" 2\\nint b;\\n'
+    >>> without_unused(header, "int c = __vadd2(1);", ("g/simd.h",)) == header
+    True
+    >>> without_unused(header, "int c;", ("g/simd.h",))
+    'int a;\\n# 2 "all.h"\\nint b;\\n'
+    """
+    words = set(_WORD.findall(text))
+    left_out = [part for part, declared in _parts_of(header, files) if not declared & words]
+    for begin, end, after in reversed(left_out):
+        header = header[:begin] + after + header[end:]
+    return header
+
+
+_WORD = re.compile(r"[A-Za-z_]\w*")
+_DECLARED = re.compile(r"\binline\s+(?:[\w:<>*&]+\s+)+?(\w+)\s*\(")
+
+
+@functools.lru_cache(16)
+def _parts_of(header: str, files: tuple[str, ...]) -> list[tuple[tuple[int, int, str], set[str]]]:
+    """Where each of the files lies in the header, with what says where it goes on, and the functions that it declares.
+
+    Not of a file of which another header names a function; those in its own folder do without it.
+    """
+    markers = [*_MARKER.finditer(header)]
+    folders = {file.rpartition("/")[0] for file in files}
+    elsewhere: set[str] = set()
+    spans = []
+    for i, marker in enumerate(markers):
+        end = markers[i + 1].start() if i + 1 < len(markers) else len(header)
+        if marker[2].rpartition("/")[0] not in folders:
+            elsewhere.update(_WORD.findall(header, marker.end(), end))
+        elif marker[1] == "1" and marker[2] in files:
+            after = next(other for other in markers[i:] if other[2] != marker[2])
+            spans.append((marker.start(), after.end(), f'# {after[1]} "{after[2]}"\n'))
+    found = [(span, set(_DECLARED.findall(header, span[0], span[1]))) for span in spans]
+    return [(span, declared) for span, declared in found if not declared & elsewhere]
 
 
 def take_exports(text: str) -> tuple[list[str], str]:

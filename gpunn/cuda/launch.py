@@ -6,7 +6,7 @@ import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from gpunn.observer import observers
 
 if TYPE_CHECKING:
     from gpunn.cuda.emulator import Count
+    from gpunn.cuda.emulator.module import Check
 
 C_TYPES = {"float32": "float", "float64": "double"}
 """The dtypes that every kernel takes, with their names in CUDA C++."""
@@ -29,7 +30,7 @@ HALF_TYPES = {"float16": "float16_bits", "bfloat16": "bfloat16_bits"}
 
 @dataclass(frozen=True)
 class Emulation:
-    check: bool | Literal["nan", "infinity"]
+    check: Check
     order: str | int
     arch: str
 
@@ -38,9 +39,7 @@ _emulation: Setting[Emulation | None] = Setting("emulation", None)
 
 
 @context
-def emulate(
-    check: bool | Literal["nan", "infinity"] = False, order: str | int = "forward", arch: str = "sm_90a"
-) -> Iterator[None]:
+def emulate(check: Check = False, order: str | int = "forward", arch: str = "sm_90a") -> Iterator[None]:
     """Within this context NumPy arrays go through the CUDA kernels, run by the emulator on the CPU.
 
     ``check=True`` watches every memory access (see :mod:`gpunn.cuda.emulator`), ``"nan"`` and ``"infinity"`` also what

@@ -34,26 +34,31 @@ def forward(x: Array, groups: int, weight: Array | None, bias: Array | None, eps
     length = pixels if pixels <= _LONGEST else part_length(pixels, _LONGEST)
     if not length:
         return group_rows.forward(x, groups, weight, bias, eps)
-    y, means, variances = layer_onednn.forward(x.reshape(-1, length), None, None, _EPS)
-    means, variances = (a.reshape(n * groups, -1).astype(np.float64) for a in (means, variances))
+    y, of_parts = np.empty(x.shape, x.dtype), np.empty((2, x.size // length), x.dtype)
+    parts = y.reshape(-1, length)
+    layer_onednn.normalise(x.reshape(parts.shape), _EPS, parts, *of_parts)
+    wide = of_parts.astype(np.float64).reshape(2, n * groups, -1)
     with np.errstate(all="ignore"):
-        mean = means.sum(1, keepdims=True) / means.shape[1]
-        means -= mean
-        var = (variances.sum(1, keepdims=True) + np.vecdot(means, means)[:, None]) / means.shape[1]
-        invstd = 1 / np.sqrt(var + eps)
-        scale, shift = ((a * invstd).reshape(n, c, -1) for a in (np.sqrt(variances + _EPS), means))
+        of_groups = wide.sum(2) / wide.shape[2]
+        mean, var = of_groups
+        wide[0] -= mean[:, None]
+        var += np.vecdot(wide[0], wide[0]) / wide.shape[2]
+        wide[1] += _EPS
+        np.sqrt(wide[1], out=wide[1])
+        wide /= np.sqrt(var + eps)[:, None]
+        shift, scale = affine = wide.reshape(2, n, c, -1)
         if weight is not None:
-            scale *= weight[:, None]
-            shift *= weight[:, None]
+            affine *= weight[:, None]
         if bias is not None:
             shift += bias[:, None]
-        finite = math.isfinite(var.sum()) and math.isfinite(scale.sum())
+        finite = math.isfinite(var.sum() + scale.sum())
+        shift, scale = affine.astype(x.dtype).reshape(2, -1)
+        mean, var = of_groups.astype(x.dtype).reshape(2, n, groups)
     if not finite:
         return group_rows.forward(x, groups, weight, bias, eps)
-    parts = y.reshape(1, -1, length)
-    rescale(parts, scale.reshape(-1), shift.reshape(-1), parts)
-    mean, var = (a.astype(x.dtype).reshape(n, groups) for a in (mean, var))
-    return y.reshape(x.shape), mean, var
+    images = parts[None]
+    rescale(images, scale, shift, images)
+    return y, mean, var
 
 
 def backward(

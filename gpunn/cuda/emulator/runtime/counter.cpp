@@ -115,7 +115,8 @@ void Counter::hold_block() {
     exchange(held);
 }
 
-void Counter::resume_block() {
+void Counter::resume_block(Worker& worker) {
+    worker_ = &worker;
     block_barrier();
     auto held = held_.find(worker_->block_number());
     exchange(held->second);

@@ -296,6 +296,7 @@ void Worker::fence_proxy(bool of_inits_only) {
     for (Mbarrier& barrier : mbarriers_)
         if (barrier.initialiser == fiber_->number) barrier.fenced = true;
 #ifdef GPUNN_EMULATOR_CHECK
+    checker.fence_of_cluster();
     if (!of_inits_only) checker.fence_proxy();
 #else
     (void)of_inits_only;

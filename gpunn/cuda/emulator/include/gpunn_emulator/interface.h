@@ -18,7 +18,10 @@ struct BlockView {
     char *static_shared, *dynamic_shared;
     size_t static_shared_bytes, dynamic_shared_bytes;
     unsigned static_window, dynamic_window;  // where they begin in the window of shared memory
-    bool is_cooperative;
+    bool is_cooperative, is_explicit_cluster;
+    dim3 cluster_dim;
+    uint3 cluster_index;  // of the block in its cluster
+    unsigned cluster_rank, cluster_size;
 };
 
 struct Current {
@@ -85,6 +88,12 @@ GPUNN_ONE_CALL Vote block_barrier(int predicate, int site);
 // The same of all blocks of a cooperative launch, or a half of it: all threads of the block come to each half.
 enum class Barrier : unsigned char { block, grid, grid_arrival, grid_wait };
 GPUNN_ONE_CALL void grid_barrier(Barrier barrier, int site);
+// Of the cluster: each thread arrives, and waits for those that have not returned. One that arrives without `releases`
+// shows nothing of what it has written.
+void cluster_arrive(bool releases);
+void cluster_wait();
+unsigned cluster_rank_of(const void* address);  // of shared memory
+void* cluster_map(const void* address, unsigned rank);
 void check_barrier(unsigned threads);  // ends the block if that is not all of it
 void warp_barrier(unsigned mask);
 void warp_collective(unsigned mask, void* payload, WarpOperation operation);

@@ -114,6 +114,7 @@ void Checker::end_launch() {
         for (Region& region : each.second.shared) region.free_cells();
     held_.clear();
     remote_uses_.clear();
+    brought_.clear();
     intervals_.clear();
     block_numbers_.clear();
     sync_points_.clear();
@@ -172,6 +173,7 @@ void Checker::begin_cluster(const Cluster& cluster) {
     cluster_interval_ = 0;
     has_met_ = fenced_ = false;
     remote_uses_.clear();
+    brought_.clear();
 }
 
 void Checker::cluster_barrier(bool releases) {
@@ -410,14 +412,49 @@ void Checker::learn_by_clocks(const Seen& seen) {
 }
 
 // The copies that the phase waited for are complete too.
-void Checker::complete(unsigned column) {
-    std::size_t at = (std::size_t)(column + Clocks::extra_columns - clocks_.columns) * clocks_.columns;
-    clocks_.arriving[at + column] = ++clocks_.now;
-    std::copy_n(clocks_.arriving.begin() + (std::ptrdiff_t)at, clocks_.columns,
-                clocks_.completed.begin() + (std::ptrdiff_t)at);
+void Checker::complete(const Worker& home, const void* barrier, unsigned column) {
+    auto held = held_.find(home.block_number());
+    if (&home != worker_ && held == held_.end()) return;  // it has returned
+    Clocks& clocks = &home == worker_ ? clocks_ : held->second.clocks;
+    std::size_t at = (std::size_t)(column + Clocks::extra_columns - clocks.columns) * clocks.columns;
+    clocks.arriving[at + column] = ++clocks.now;
+    std::copy_n(clocks.arriving.begin() + (std::ptrdiff_t)at, clocks.columns,
+                clocks.completed.begin() + (std::ptrdiff_t)at);
+    auto brought = brought_.find(barrier);
+    if (brought == brought_.end()) return;
+    for (const auto& [turn, seen] : brought->second.arriving) brought->second.completed[turn].add(seen);
+    brought->second.arriving.clear();
 }
 
-void Checker::acquire(unsigned column) {
+// With what other threads of its block have done before a barrier of a warp, a tile or an mbarrier that it was at: when
+// exactly is not known, which forgives mistakes.
+void Checker::release_to(const void* barrier) {
+    bool room = true;
+    try {
+        const Fiber& fiber = *worker_->fiber();
+        Seen& mine = brought_[barrier].arriving[turn_];
+        Moment now{interval_, ++time_, 0};
+        auto knows = [&](unsigned other) {
+            unsigned warp = other / warp_size;
+            if (other == fiber.number) return true;
+            if (clocks_.on && clocks_.of(fiber.number)[other] > clocks_.interval_begin) return true;
+            if (other >= worker_->thread_count()) return false;
+            return warp == fiber.warp ? known_[warp][fiber.lane][other % warp_size] > 0 : known_warps_[fiber.warp][warp] > 0;
+        };
+        for (unsigned other = 0; other < (clocks_.on ? clocks_.used : worker_->thread_count()); other++)
+            if (knows(other)) mine.add(other, now);
+        for (const auto& [turn, seen] : seen_blocks_) brought_[barrier].arriving[turn].add(seen);
+    } catch (const std::bad_alloc&) {
+        room = false;
+    }
+    if (!room) worker_->fail_for_memory("what is known of an mbarrier", "no memory");
+}
+
+void Checker::acquire(const void* barrier, unsigned column) {
+    auto brought = brought_.find(barrier);
+    if (brought != brought_.end())
+        for (const auto& [turn, seen] : brought->second.completed)
+            if (turn != turn_) seen_blocks_[turn].add(seen);
     const std::uint32_t* from = clocks_.completed.data();
     from += (std::size_t)(column + Clocks::extra_columns - clocks_.columns) * clocks_.columns;
     std::uint32_t* known = clocks_.of(worker_->fiber()->number);
@@ -1037,6 +1074,14 @@ std::uint32_t Checker::turn_of(std::uint32_t interval) const {
 }
 
 // The Python side puts the variable's own name in the place of "static shared memory"; see report.py.
+// Of a block of the cluster, which need not have begun.
+uint3 Checker::index_of(const Worker& other) const {
+    const BlockView &mine = worker_->block(), &its = other.block();
+    return {mine.index.x - mine.cluster_index.x + its.cluster_index.x,
+            mine.index.y - mine.cluster_index.y + its.cluster_index.y,
+            mine.index.z - mine.cluster_index.z + its.cluster_index.z};
+}
+
 void Checker::name(char* text, std::size_t capacity, const Region& region, std::size_t byte) const {
     switch (region.space) {
     case Space::argument:
@@ -1054,7 +1099,7 @@ void Checker::name(char* text, std::size_t capacity, const Region& region, std::
         break;
     }
     if (!region.owner || region.owner == worker_) return;
-    const uint3& block = region.owner->block().index;
+    const uint3 block = index_of(*region.owner);
     std::size_t length = std::strlen(text);
     std::snprintf(text + length, capacity - length, " of block (%u,%u,%u)", block.x, block.y, block.z);
 }

@@ -106,8 +106,10 @@ public:
     // Of Hopper. A column is for one mbarrier or one asynchronous reader.
     unsigned add_column(const char* what);
     void release(unsigned column);
-    void complete(unsigned column);
-    void acquire(unsigned column);
+    // Of an mbarrier: at one of another block what the thread knows is kept by the barrier's address.
+    void release_to(const void* barrier);
+    void complete(const Worker& home, const void* barrier, unsigned column);
+    void acquire(const void* barrier, unsigned column);
     void fence_proxy();
     void bulk_copy_starts(const char* shared, std::size_t bytes, const void* pc);
     void bulk_copy_arrives(const char* shared, std::size_t bytes, unsigned column);
@@ -179,6 +181,11 @@ private:
         std::uint32_t turn, stint;
         Seen seen;
         std::uint32_t interval;
+    };
+
+    // What threads of other blocks have brought to an mbarrier, by the turns of their blocks.
+    struct Brought {
+        std::unordered_map<std::uint32_t, Seen> arriving, completed;
     };
 
     struct SyncPoint {
@@ -270,6 +277,7 @@ private:
     [[noreturn]] void report_out_of_bounds(const char* address, std::size_t bytes, bool write,
                                            const void* pc);
     [[noreturn]] void report_beyond_allocation(const char* address, std::size_t bytes, bool write, const void* pc);
+    uint3 index_of(const Worker& other) const;
     void name(char* text, std::size_t capacity, const Region& region, std::size_t byte) const;
 
     Clocks clocks_;
@@ -291,6 +299,7 @@ private:
     std::int64_t cluster_number_ = -1;
     bool has_met_ = false, fenced_ = false;  // since it began; since the last barrier
     std::unordered_map<std::uint64_t, RemoteUse> remote_uses_;
+    std::unordered_map<const void*, Brought> brought_;
     std::uint32_t stint_ = 0;          // counts how often another block has begun or gone on
     std::vector<Intervals> intervals_;
     bool no_other_since_ = true;                // this block began

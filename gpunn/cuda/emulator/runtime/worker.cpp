@@ -398,7 +398,7 @@ bool Worker::next_of_cluster() {
     const std::chrono::milliseconds most{5};
     if (!cluster_->wait_for_turn(block_.cluster_rank, most)) return true;
     happened_before_turn_ = happened_;
-    if (!is_stopped() && pause_ != Pause::none) {
+    if (!is_stopped() && cluster_->stage(block_.cluster_rank) == Cluster::Stage::begun) {
         if (!resume_in_cluster()) end_turn();
         return true;
     }
@@ -1539,6 +1539,27 @@ unsigned owner_of(const void* address, const char* what, const void* caller, con
 unsigned cluster_rank_of(const void* address) {
     const BlockView* owner;
     return owner_of(address, "the rank", __builtin_return_address(0), owner);
+}
+
+bool is_cluster_shared(const void* address) {
+    const Cluster* cluster = worker->cluster();
+    return worker->holds_shared(address) || (cluster && cluster->rank_of(address) < cluster->size());
+}
+
+unsigned cluster_address(const void* address) {
+    unsigned found = shared_address(address);
+    const Cluster* cluster = worker->cluster();
+    for (unsigned rank = 0; !found && cluster && rank < cluster->size(); rank++)
+        if (unsigned there = address_in(cluster->worker(rank).block(), address))
+            found = (rank + 1) * cluster_window + there;
+    return found;
+}
+
+char* cluster_pointer(unsigned address) {
+    unsigned rank = address / cluster_window - 1;
+    if (address < cluster_window) return shared_pointer(address);
+    if (!worker->cluster() || rank >= worker->cluster()->size()) return nullptr;
+    return pointer_in(worker->cluster()->worker(rank).block(), address % cluster_window);
 }
 
 void* cluster_map(const void* address, unsigned rank) {

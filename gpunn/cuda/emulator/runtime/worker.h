@@ -84,6 +84,7 @@ struct BulkCopy {
     std::uint64_t* barrier;  // of a copy to shared memory
     unsigned thread;
     unsigned group;  // of a copy from shared memory
+    std::vector<char> sent;  // what it brings from the shared memory of another block, or from registers
     AsyncRead read;
     const void* caller;
 };
@@ -246,7 +247,10 @@ public:
     std::uint64_t mbarrier_arrive(std::uint64_t* address, const MbarrierArrival& arrival, const void* caller);
     bool mbarrier_wait(std::uint64_t* address, std::uint64_t state, bool is_parity, const void* caller);
     void fence_proxy(bool of_inits_only);
-    void bulk_load(BulkCopy copy, const void* map, unsigned rank, const int* coordinates, const void* caller);
+    void bulk_load(BulkCopy copy, const void* map, unsigned rank, const int* coordinates, unsigned blocks,
+                   const void* caller);
+    void bulk_send(BulkCopy copy, const void* caller);
+    void async_store(BulkCopy copy, const void* value, const void* caller);
     void async_barrier_copy(BulkCopy copy, const void* caller);
     void start_load(const BulkCopy& copy);
     void check_copy(const void* to, const void* from, std::size_t bytes, unsigned alignment, unsigned multiple,
@@ -352,7 +356,11 @@ private:
     void poll(const void* caller);
     bool resume_pollers();
     bool describe_waits();
+    Worker& home_of(const void* address);
     Mbarrier& mbarrier(std::uint64_t* address, const char* operation, const void* caller);
+    void begin_load(const BulkCopy& copy, bool by_proxy, const void* caller);
+    void send(BulkCopy copy, const void* value, bool by_proxy, const void* caller);
+    void check_in_shared(const BulkCopy& copy, const char* shared, const void* caller);
     void change_bytes(Mbarrier& barrier, std::int64_t change, const void* caller);
     void complete_if_due(Mbarrier& barrier);
     void deliver(Mbarrier& barrier);

@@ -17,9 +17,19 @@ inline dim3 __clusterIdx() {
     return dim3(blockIdx.x / size.x, blockIdx.y / size.y, blockIdx.z / size.z);
 }
 
-__forceinline__ void __cluster_barrier_arrive() { ::gpunn_emulator::cluster_arrive(true); }
-__forceinline__ void __cluster_barrier_arrive_relaxed() { ::gpunn_emulator::cluster_arrive(false); }
-__forceinline__ void __cluster_barrier_wait() { ::gpunn_emulator::cluster_wait(); }
+// What a kernel calls last must come back to it, or a report would name no line of it.
+__forceinline__ void __cluster_barrier_arrive() {
+    ::gpunn_emulator::cluster_arrive(true);
+    asm volatile("");
+}
+__forceinline__ void __cluster_barrier_arrive_relaxed() {
+    ::gpunn_emulator::cluster_arrive(false);
+    asm volatile("");
+}
+__forceinline__ void __cluster_barrier_wait() {
+    ::gpunn_emulator::cluster_wait();
+    asm volatile("");
+}
 __forceinline__ void __threadfence_cluster() { ::gpunn_emulator::note_fence(); }
 
 __forceinline__ unsigned __cluster_query_shared_rank(const void* address) {

@@ -367,3 +367,194 @@ def test_threads_that_have_returned_are_not_waited_for(module):
     y = np.zeros((4, 32), i32)
     module.get_function("returning")((4,), (32,), (y,))
     np.testing.assert_array_equal(y.sum(1), [32, 16, 32, 16])
+
+
+# --- what is counted --------------------------------------------------------------------------------------------------
+
+
+def test_accesses_to_other_blocks_count_as_shared_memory():
+    code = """extern "C" __global__ void __cluster_dims__(2) k(float* y) {
+      __shared__ float mine[64];
+      mine[threadIdx.x] = threadIdx.x;
+      mine[32 + threadIdx.x] = 32 + threadIdx.x;
+      __cluster_barrier_arrive();
+      __cluster_barrier_wait();
+      float* its = (float*)__cluster_map_shared_rank(mine, __clusterRelativeBlockRank() ^ 1);
+      y[32 * blockIdx.x + threadIdx.x] = its[2 * threadIdx.x % 64];
+      __cluster_barrier_arrive();
+      __cluster_barrier_wait();
+    }"""
+    kernel, y = RawKernel(code, "k", count=True), np.zeros(64, f32)
+    kernel((2,), (32,), (y,))
+    lines = {each.line: each for each in kernel.counts.kernel("k").lines}
+    here, far = lines[3], lines[8]  # of two blocks: to every second word of the other one's memory
+    assert (here.shared_stores, here.wavefronts, here.loads) == (2, 2, 0)
+    assert (far.shared_loads, far.wavefronts, far.least_wavefronts, far.loads, far.stores) == (2, 4, 2, 0, 2)
+    assert lines[6].block_barriers == 2
+    np.testing.assert_array_equal(y, np.tile(2 * np.arange(32) % 64, 2))
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+PLAIN = 'extern "C" __global__ void k(int* y) { y[0] = 1; }'
+OF_TWO = PLAIN.replace("void k", "void __cluster_dims__(2) k")
+
+
+def launched(code, grid, cluster=None, allowed=False, **more):
+    kernel = RawModule(code, **more).get_function("k")
+    kernel.non_portable_cluster_size_allowed = allowed
+    kernel(grid, (1,), (np.zeros(1, i32),), cluster=cluster)
+
+
+def test_sizes_of_clusters_that_are_refused():
+    with pytest.raises(LaunchError, match=r"k: the grid must be a multiple of the cluster \(2, 1, 1\), got \(3, 1, 1\)"):
+        launched(OF_TWO, (3,))
+    with pytest.raises(LaunchError, match=r"at most 8 blocks, or 16 with non_portable_cluster_size_allowed = True, got"):
+        launched(PLAIN, (32,), cluster=16)
+    with pytest.raises(LaunchError, match=r"at most 8 blocks, or 16 with non_portable_cluster_size_allowed = True, got"):
+        launched(PLAIN, (32, 4), cluster=(4, 4))
+    launched(PLAIN, (32, 4), cluster=(4, 4), allowed=True)
+    with pytest.raises(LaunchError, match=r"a cluster has at most 16 blocks, got \(32, 1, 1\)"):
+        launched(PLAIN, (32,), cluster=32, allowed=True)
+    with pytest.raises(LaunchError, match=r"its __cluster_dims__ are \(2, 1, 1\), got cluster=4"):
+        launched(OF_TWO, (8,), cluster=4)
+    launched(OF_TWO, (8,), cluster=2)
+    with pytest.raises(LaunchError, match=r"cluster must be 1 to 3 sizes from 1 to \(8, 1, 1\), got 9"):
+        launched(PLAIN, (8,), cluster=9)
+
+
+def test_clusters_need_an_architecture_that_has_them():
+    with pytest.raises(LaunchError, match=r"need compute capability 9.0, got cluster=2 for arch=800"):
+        launched(PLAIN, (2,), cluster=2, arch=800)
+    with pytest.raises(CompileError, match=r"kernel.cu:1: clusters of blocks need compute capability 9.0: give arch=900"):
+        launched(OF_TWO, (2,), arch=800)
+    group = "#include <cooperative_groups.h>\n" + PLAIN.replace("y[0]", "cooperative_groups::this_cluster().sync(); y[0]")
+    with pytest.raises(CompileError, match=r"kernel.cu:2: clusters of blocks need compute capability 9.0: give arch=900"):
+        launched(group, (2,), arch=800)
+
+
+def test_clusters_in_a_cooperative_launch_are_refused():
+    with pytest.raises(LaunchError, match="clusters in a cooperative launch are not emulated"):
+        launched(OF_TWO, (2,), enable_cooperative_groups=True)
+
+
+def test_groups_and_sizes_that_are_refused():
+    with pytest.raises(CompileError, match=r"kernel.cu:1: __cluster_dims__ takes 1 to 3 sizes, got 1, 1, 2, 1"):
+        RawModule(OF_TWO.replace("(2)", "(1, 1, 2, 1)"))
+    code = """#include <cooperative_groups.h>
+    extern "C" __global__ void k() { cooperative_groups::thread_group all = cooperative_groups::this_cluster(); all.sync(); }"""
+    with pytest.raises(CompileError, match=r"kernel.cu:2: .*a thread_group that stands for a cluster is not emulated"):
+        RawModule(code)
+    with pytest.raises(CompileError, match=r"kernel.cu:1: .*__cluster_map_shared_multicast is not emulated"):
+        RawModule(PLAIN.replace("y[0]", "__cluster_map_shared_multicast(y, 3); y[0]"))
+
+
+def test_sizes_of_clusters_come_from_templates_macros_and_namespaces():
+    code = """
+    namespace sizes { constexpr int wide = 2;
+      template <int N, class T> __global__ void __launch_bounds__(32) __cluster_dims__(N * wide, (N > 1 ? 2 : 1)) k(T* y) {
+        y[blockIdx.y * gridDim.x + blockIdx.x] = T(10 * __clusterDim().x + __clusterDim().y);
+      }
+    }
+    #define SIZE 1, 1, 2
+    __cluster_dims__(SIZE) __global__ void deep(int* y) { y[blockIdx.z] = __clusterSizeInBlocks(); }
+    """
+    module = RawModule(code, name_expressions=["sizes::k<1, int>", "sizes::k<2, float>", "deep"])
+    for name, dtype, value in (("sizes::k<1, int>", i32, 21), ("sizes::k<2, float>", f32, 42)):
+        y = np.zeros((2, 4), dtype)
+        module.get_function(name)((4, 2), (1,), (y,))
+        np.testing.assert_array_equal(y, value)
+    y = np.zeros(4, i32)
+    module.get_function("deep")((1, 1, 4), (1,), (y,))
+    np.testing.assert_array_equal(y, 2)
+
+
+def test_the_command_line_gives_the_size_of_a_cluster(tmp_path, capsys):
+    file = tmp_path / "k.cu"
+    file.write_text('extern "C" __global__ void k(int* y) { y[blockIdx.x] = __clusterRelativeBlockRank(); }')
+    words = ["run", str(file), "--kernel", "k", "--grid", "4", "--arg", "int32[4]", "--cluster"]
+    assert __main__.main([*words, "2"]) == 0
+    assert "[0 1 0 1]" in capsys.readouterr().out
+    assert __main__.main([*words, "3"]) == 2
+    assert "the grid must be a multiple of the cluster (3, 1, 1)" in capsys.readouterr().err
+
+
+# --- what is misused --------------------------------------------------------------------------------------------------
+
+MISUSED = r"""
+typedef unsigned u32;
+__device__ u32 other(const void* p) {
+  u32 to, at = (u32)__cvta_generic_to_shared(p);
+  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(to) : "r"(at), "r"(__clusterRelativeBlockRank() ^ 1));
+  return to;
+}
+__device__ void meet() {
+  __cluster_barrier_arrive();
+  __cluster_barrier_wait();
+}
+#define BARRIER __shared__ unsigned long long barrier; __shared__ __align__(16) int x[4]; \
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], 1; fence.mbarrier_init.release.cluster;" \
+               :: "r"((u32)__cvta_generic_to_shared(&barrier)) : "memory"); meet();
+extern "C" __global__ void __cluster_dims__(2) rank(int* y) {
+  __shared__ int x;
+  y[blockIdx.x] = *(int*)__cluster_map_shared_rank(&x, 2);
+}
+extern "C" __global__ void __cluster_dims__(2) global(int* y) { y[blockIdx.x] = __cluster_query_shared_rank(y); }
+extern "C" __global__ void __cluster_dims__(2) waits(int* y) {
+  __cluster_barrier_wait();
+  y[0] = 1;
+}
+extern "C" __global__ void __cluster_dims__(2) mask(int* y) {
+  BARRIER
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], 16, [%2], %3;"
+    :: "r"((u32)__cvta_generic_to_shared(x)), "l"(y), "r"((u32)__cvta_generic_to_shared(&barrier)), "h"((short)5));
+  meet();
+}
+extern "C" __global__ void __cluster_dims__(2) apart(int* y) {
+  BARRIER
+  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];"
+    :: "r"(other(x)), "r"(1), "r"((u32)__cvta_generic_to_shared(&barrier)) : "memory");
+}
+extern "C" __global__ void __cluster_dims__(2) own(int* y) {
+  BARRIER
+  asm volatile("ld.shared.u32 %0, [%1];" : "=r"(y[0]) : "r"(other(x)));
+}
+extern "C" __global__ void __cluster_dims__(2) never(int* y) {
+  BARRIER
+  u32 done = 0;
+  while (!done && blockIdx.x % 2)
+    asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], 0; selp.u32 %0, 1, 0, p; }"
+                 : "=r"(done) : "r"((u32)__cvta_generic_to_shared(&barrier)) : "memory");
+  meet();
+}
+"""
+
+
+@pytest.fixture(scope="module", params=[{}, {"check": True}], ids=str)
+def misused(request):
+    return RawModule(MISUSED, filename="misused.cu", **request.param)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("rank", "out-of-bounds: misused.cu:17: .* a mapping to block 2 of a cluster, which has 2"),
+        ("global", "out-of-bounds: misused.cu:19: .* the rank of 0x[0-9a-f]+, which is in no shared memory of the cluster"),
+        ("waits", "divergent-barrier: misused.cu:21: .* waits at a barrier of the cluster, at which it has not arrived"),
+        ("mask", "misuse: misused.cu:26: .* a copy to the blocks 0x5 of a cluster, which has 2"),
+        ("apart", "misuse: misused.cu:32: .* a copy to the shared memory of one block and the mbarrier of another"),
+        ("own", "(fault|out-of-bounds): misused.cu:37: "),
+        ("never", "deadlock: misused.cu:43: .* it waits for ever for phase 0 of an mbarrier"),
+    ],
+)
+def test_what_is_misused_is_told(misused, name, message):
+    with pytest.raises((LaunchError, CheckError), match=message):
+        misused.get_function(name)((4,), (1,), (np.zeros(8, i32),))
+
+
+def test_a_kernel_goes_on_after_one_that_was_given_up(misused):
+    for _ in range(3):
+        with pytest.raises(KernelError):
+            misused.get_function("never")((4,), (1,), (np.zeros(8, i32),))
+        with pytest.raises(KernelError):
+            misused.get_function("mask")((4,), (1,), (np.zeros(8, i32),))

@@ -76,7 +76,7 @@ void Cluster::choose_next(unsigned after) {
     auto can_go_on = [&](unsigned rank) {
         const Member& member = members_[rank];
         if (member.stage != Stage::begun) return member.stage == Stage::to_begin;
-        return hopeless_ || member.worker->can_go_on(in_vain_ < most_rounds_in_vain * size());
+        return member.worker->can_go_on(in_vain_ < most_rounds_in_vain * size());
     };
     unsigned step = launch_.request.order == (int)Order::reverse ? size() - 1 : 1;
     if (launch_.request.order == (int)Order::shuffled) {
@@ -86,10 +86,14 @@ void Cluster::choose_next(unsigned after) {
         after = (unsigned)((random_ >> 32) % size());
     }
     turn_ = ~0u;
-    for (unsigned i = 0; i < 2 * size() && turn_ == ~0u; i++) {
+    for (unsigned i = 0; i < size() && turn_ == ~0u; i++) {
         after = (after + step) % size();
         if (can_go_on(after)) turn_ = after;
-        else if (i + 1 == size()) hopeless_ = true;
+    }
+    hopeless_ = turn_ == ~0u;
+    for (unsigned rank = 0; hopeless_ && rank < size(); rank++) {
+        if (members_[rank].stage != Stage::begun) continue;
+        if (turn_ == ~0u || members_[rank].worker->hangs_more_than(*members_[turn_].worker)) turn_ = rank;
     }
     turns_.notify_all();
 }

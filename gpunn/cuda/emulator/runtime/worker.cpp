@@ -463,6 +463,15 @@ bool Worker::waits_for_cluster() const {
     return false;
 }
 
+unsigned Worker::hanging() const {
+    unsigned most = 0;
+    for (unsigned w = 0; w * warp_size < thread_count_; w++) {
+        const Warp& warp = warps_[w];
+        most = std::max(most, warp.polling ? 2u : warp.at_barrier | warp.in_collective | warp.in_warpgroup ? 1u : 0u);
+    }
+    return most;
+}
+
 bool Worker::may_give_place() const {
     return cluster_ ? cluster_->others_are_there(block_.cluster_rank) : !held_.empty() || launch_->blocks_to_come();
 }

@@ -286,6 +286,8 @@ public:
     Cluster* cluster() const { return cluster_; }
     // Of a block of a cluster that has given its turn away; `asks` is whether threads that ask for an mbarrier may.
     bool can_go_on(bool asks) const;
+    // Whether its threads hang in something else than the barrier of the cluster, which is the better lead.
+    bool hangs_more_than(const Worker& other) const { return hanging() > other.hanging(); }
 
 private:
     static void fiber_main();
@@ -305,6 +307,7 @@ private:
     void end_turn_in_cluster();
     void go_on_in_loops();
     bool waits_for_cluster() const;
+    unsigned hanging() const;
     void open_cluster_barrier();
     void complete_cluster_barrier();
     void describe_cluster_wait();

@@ -264,7 +264,8 @@ extern "C" __global__ void __cluster_dims__(2) warps(int* y) {
   __syncthreads();
   if (!warp) __cluster_barrier_arrive();
   __cluster_barrier_wait();
-  if (threadIdx.x < 2) y[2 * blockIdx.x + threadIdx.x] = cluster.map_shared_rank(mine, cluster.block_rank() ^ 1)[threadIdx.x];
+  int* its = cluster.map_shared_rank(mine, cluster.block_rank() ^ 1);
+  if (threadIdx.x < 2) y[2 * blockIdx.x + threadIdx.x] = its[threadIdx.x];
   cluster.sync();
 }
 """
@@ -407,11 +408,17 @@ def launched(code, grid, cluster=None, allowed=False, **more):
 
 
 def test_sizes_of_clusters_that_are_refused():
-    with pytest.raises(LaunchError, match=r"k: the grid must be a multiple of the cluster \(2, 1, 1\), got \(3, 1, 1\)"):
+    with pytest.raises(
+        LaunchError, match=r"k: the grid must be a multiple of the cluster \(2, 1, 1\), got \(3, 1, 1\)"
+    ):
         launched(OF_TWO, (3,))
-    with pytest.raises(LaunchError, match=r"at most 8 blocks, or 16 with non_portable_cluster_size_allowed = True, got"):
+    with pytest.raises(
+        LaunchError, match=r"at most 8 blocks, or 16 with non_portable_cluster_size_allowed = True, got"
+    ):
         launched(PLAIN, (32,), cluster=16)
-    with pytest.raises(LaunchError, match=r"at most 8 blocks, or 16 with non_portable_cluster_size_allowed = True, got"):
+    with pytest.raises(
+        LaunchError, match=r"at most 8 blocks, or 16 with non_portable_cluster_size_allowed = True, got"
+    ):
         launched(PLAIN, (32, 4), cluster=(4, 4))
     launched(PLAIN, (32, 4), cluster=(4, 4), allowed=True)
     with pytest.raises(LaunchError, match=r"a cluster has at most 16 blocks, got \(32, 1, 1\)"):
@@ -426,10 +433,16 @@ def test_sizes_of_clusters_that_are_refused():
 def test_clusters_need_an_architecture_that_has_them():
     with pytest.raises(LaunchError, match=r"need compute capability 9.0, got cluster=2 for arch=800"):
         launched(PLAIN, (2,), cluster=2, arch=800)
-    with pytest.raises(CompileError, match=r"kernel.cu:1: clusters of blocks need compute capability 9.0: give arch=900"):
+    with pytest.raises(
+        CompileError, match=r"kernel.cu:1: clusters of blocks need compute capability 9.0: give arch=900"
+    ):
         launched(OF_TWO, (2,), arch=800)
-    group = "#include <cooperative_groups.h>\n" + PLAIN.replace("y[0]", "cooperative_groups::this_cluster().sync(); y[0]")
-    with pytest.raises(CompileError, match=r"kernel.cu:2: clusters of blocks need compute capability 9.0: give arch=900"):
+    group = "#include <cooperative_groups.h>\n" + PLAIN.replace(
+        "y[0]", "cooperative_groups::this_cluster().sync(); y[0]"
+    )
+    with pytest.raises(
+        CompileError, match=r"kernel.cu:2: clusters of blocks need compute capability 9.0: give arch=900"
+    ):
         launched(group, (2,), arch=800)
 
 
@@ -442,8 +455,9 @@ def test_groups_and_sizes_that_are_refused():
     with pytest.raises(CompileError, match=r"kernel.cu:1: __cluster_dims__ takes 1 to 3 sizes, got 1, 1, 2, 1"):
         RawModule(OF_TWO.replace("(2)", "(1, 1, 2, 1)"))
     code = """#include <cooperative_groups.h>
-    extern "C" __global__ void k() { cooperative_groups::thread_group all = cooperative_groups::this_cluster(); all.sync(); }"""
-    with pytest.raises(CompileError, match=r"kernel.cu:2: .*a thread_group that stands for a cluster is not emulated"):
+    namespace cg = cooperative_groups;
+    extern "C" __global__ void k() { cg::thread_group all = cg::this_cluster(); all.sync(); }"""
+    with pytest.raises(CompileError, match=r"kernel.cu:3: .*a thread_group that stands for a cluster is not emulated"):
         RawModule(code)
     with pytest.raises(CompileError, match=r"kernel.cu:1: .*__cluster_map_shared_multicast is not emulated"):
         RawModule(PLAIN.replace("y[0]", "__cluster_map_shared_multicast(y, 3); y[0]"))
@@ -452,7 +466,8 @@ def test_groups_and_sizes_that_are_refused():
 def test_sizes_of_clusters_come_from_templates_macros_and_namespaces():
     code = """
     namespace sizes { constexpr int wide = 2;
-      template <int N, class T> __global__ void __launch_bounds__(32) __cluster_dims__(N * wide, (N > 1 ? 2 : 1)) k(T* y) {
+      template <int N, class T>
+      __global__ void __launch_bounds__(32) __cluster_dims__(N * wide, (N > 1 ? 2 : 1)) k(T* y) {
         y[blockIdx.y * gridDim.x + blockIdx.x] = T(10 * __clusterDim().x + __clusterDim().y);
       }
     }
@@ -506,7 +521,8 @@ extern "C" __global__ void __cluster_dims__(2) waits(int* y) {
 }
 extern "C" __global__ void __cluster_dims__(2) mask(int* y) {
   BARRIER
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], 16, [%2], %3;"
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster"
+    " [%0], [%1], 16, [%2], %3;"
     :: "r"((u32)__cvta_generic_to_shared(x)), "l"(y), "r"((u32)__cvta_generic_to_shared(&barrier)), "h"((short)5));
   meet();
 }
@@ -539,12 +555,18 @@ def misused(request):
     ("name", "message"),
     [
         ("rank", "out-of-bounds: misused.cu:17: .* a mapping to block 2 of a cluster, which has 2"),
-        ("global", "out-of-bounds: misused.cu:19: .* the rank of 0x[0-9a-f]+, which is in no shared memory of the cluster"),
-        ("waits", "divergent-barrier: misused.cu:21: .* waits at a barrier of the cluster, at which it has not arrived"),
+        (
+            "global",
+            "out-of-bounds: misused.cu:19: .* the rank of 0x[0-9a-f]+, which is in no shared memory of the cluster",
+        ),
+        (
+            "waits",
+            "divergent-barrier: misused.cu:21: .* waits at a barrier of the cluster, at which it has not arrived",
+        ),
         ("mask", "misuse: misused.cu:26: .* a copy to the blocks 0x5 of a cluster, which has 2"),
-        ("apart", "misuse: misused.cu:32: .* a copy to the shared memory of one block and the mbarrier of another"),
-        ("own", "(fault|out-of-bounds): misused.cu:37: "),
-        ("never", "deadlock: misused.cu:43: .* it waits for ever for phase 0 of an mbarrier"),
+        ("apart", "misuse: misused.cu:33: .* a copy to the shared memory of one block and the mbarrier of another"),
+        ("own", "(fault|out-of-bounds): misused.cu:38: "),
+        ("never", "deadlock: misused.cu:44: .* it waits for ever for phase 0 of an mbarrier"),
     ],
 )
 def test_what_is_misused_is_told(misused, name, message):

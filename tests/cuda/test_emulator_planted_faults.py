@@ -946,16 +946,16 @@ __global__ void KERNEL(int* y) {{
     {MEET}
     auto wait = [](unsigned barrier, unsigned parity) {{
         for (unsigned done = 0; !done;)
-            asm volatile("{{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }}"
-                         : "=r"(done) : "r"(barrier), "r"(parity) : "memory");
+            asm volatile("{{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;"
+                         "selp.u32 %0, 1, 0, p; }}" : "=r"(done) : "r"(barrier), "r"(parity) : "memory");
     }};
     for (int round = 0; round < 3; round++) {{
         if (threadIdx.x == 0) {{
             asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], 16;" :: "r"(at) : "memory");
               // right: if (round && blockIdx.x % 2 == 0) wait(free, (round - 1) & 1);
             if (blockIdx.x % 2 == 0)
-                asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], "  // fault
-                             "[%1], 16, [%2], %3;" :: "r"((unsigned)__cvta_generic_to_shared(mine)), "l"(y + 64),
+                asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes"  // fault
+                             ".multicast::cluster [%0], [%1], 16, [%2], %3;" :: "r"((unsigned)__cvta_generic_to_shared(mine)), "l"(y + 64),
                              "r"(at), "h"((unsigned short)3) : "memory");
             wait(at, round & 1);
             y[2 * blockIdx.x + round % 2] = mine[round];

@@ -481,7 +481,9 @@ def _exports(names: Sequence[str], with_clusters: set[str]) -> str:
 def _cluster(name: str, with_clusters: set[str]) -> str:
     """Where the sizes of the kernel's clusters are, see translation.clusters_to_variables."""
     found = re.fullmatch(r"((?:\w*\s*::\s*)*)(\w+)\s*(<.*>)?", name)
-    return f"{found[1]}gpunn_cluster_of_{found[2]}{found[3] or ''}" if found and found[2] in with_clusters else "nullptr"
+    return (
+        f"{found[1]}gpunn_cluster_of_{found[2]}{found[3] or ''}" if found and found[2] in with_clusters else "nullptr"
+    )
 
 
 # --- the errors of the compiler ---------------------------------------------------------------------------------------

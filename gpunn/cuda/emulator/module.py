@@ -243,8 +243,8 @@ class RawKernel:
     ) -> None:
         """Run the kernel: ``grid`` blocks of ``block`` threads, with ``shared_mem`` bytes of dynamic shared memory.
 
-        ``cluster`` says how many blocks are in a cluster, where the kernel has no ``__cluster_dims__``: 8 at most, or 16
-        if the attribute ``non_portable_cluster_size_allowed`` was set. It must divide the grid.
+        ``cluster`` says how many blocks are in a cluster, where the kernel has no ``__cluster_dims__``: 8 at most, or
+        16 if the attribute ``non_portable_cluster_size_allowed`` was set. It must divide the grid.
         """
         grid3, block3 = self._sizes("grid", grid, _LARGEST_GRID), self._sizes("block", block, _LARGEST_BLOCK)
         if block3[0] * block3[1] * block3[2] > _LARGEST_BLOCK_THREADS:
@@ -346,9 +346,7 @@ class RawKernel:
             f" got shared_mem={shared_mem}, max_dynamic_shared_size_bytes={self._max_dynamic_shared_size_bytes}"
         )
 
-    def _cluster_sizes(
-        self, grid: tuple[int, int, int], given: int | Sequence[int] | None
-    ) -> tuple[int, int, int]:
+    def _cluster_sizes(self, grid: tuple[int, int, int], given: int | Sequence[int] | None) -> tuple[int, int, int]:
         """Of the clusters of a launch; zeros where there are none."""
         cluster = self._cluster or (0, 0, 0)
         if given is not None:

@@ -373,7 +373,11 @@ def _fill_bulk_copies() -> None:
     _row(f"{bulk} {load}", "[D] [global] u32 [D] b64?", "gpunn_emulator::bulk_load({0}, {1}, {2}, {3}, 0)")
     places = f"[{_CLUSTER}] [global] u32 [{_CLUSTER}] u16 b64?"
     _row(f"{bulk} {multicast}", places, "bulk_multicast")
-    _row(f"{bulk} {_CLUSTER} shared::cta {complete}", f"[{_CLUSTER}] [shared] u32 [{_CLUSTER}]", "gpunn_emulator::bulk_send")
+    _row(
+        f"{bulk} {_CLUSTER} shared::cta {complete}",
+        f"[{_CLUSTER}] [shared] u32 [{_CLUSTER}]",
+        "gpunn_emulator::bulk_send",
+    )
     stored = "b32/b64/u32/u64/s32/s64/f32/f64"
     for count in ("", "v2 ", "v4 "):
         row = f"st async ?weak {_CLUSTER} {complete} {count}T={stored}"

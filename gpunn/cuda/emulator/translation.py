@@ -167,7 +167,9 @@ def refuse(text: str) -> None:
 
 
 _CLUSTER = re.compile(r"\b__gpunn_cluster_dims__\s*\(((?:[^()]|\([^()]*\))*)\)")
-_CLUSTER_WORDS = re.compile(r"\b(?:this_cluster|cluster_group|__gpunn_cluster_dims__|__cluster\w+|__threadfence_cluster)\b")
+_CLUSTER_WORDS = re.compile(
+    r"\b(?:this_cluster|cluster_group|__gpunn_cluster_dims__|__cluster\w+|__threadfence_cluster)\b"
+)
 _TEMPLATE = re.compile(r"template\s*<(?:[^<>]|<(?:[^<>]|<[^<>]*>)*>)*>\s*")
 
 
@@ -181,9 +183,9 @@ def refuse_clusters(text: str) -> None:
 def clusters_to_variables(text: str) -> tuple[set[str], str]:
     """The kernels that have ``__cluster_dims__``, and the text with its sizes in a variable beside each of them.
 
-    >>> code = "template <int N> __gpunn_global__ void __gpunn_cluster_dims__(N, 2) k() { }"
+    >>> code = "template <int N> void __gpunn_cluster_dims__(N, 2) k() { }"
     >>> print(*clusters_to_variables(code))
-    {'k'} template <int N> constexpr unsigned gpunn_cluster_of_k[3] = {N, 2, 1}; template <int N> __gpunn_global__ void  k() { }
+    {'k'} template <int N> constexpr unsigned gpunn_cluster_of_k[3] = {N, 2, 1}; template <int N> void  k() { }
     """
     names: set[str] = set()
     if "__gpunn_cluster_dims__" not in text:

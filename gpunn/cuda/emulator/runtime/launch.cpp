@@ -372,7 +372,10 @@ private:
         called_ = true;
         unsigned wanted = core_count() - 1;
         if (launch.cluster_size > 1) {
-            while (clusters_.size() <= wanted && launch.blocks_to_come()) begin_cluster(false);
+            const unsigned* block = launch.request.block;
+            std::size_t threads = (std::size_t)launch.cluster_size * block[0] * block[1] * block[2];
+            std::size_t most = std::min<std::size_t>(wanted + 1, most_stacks() / threads);
+            while (clusters_.size() < most && launch.blocks_to_come()) begin_cluster(false);
             return;
         }
         SignalsElsewhere signals;

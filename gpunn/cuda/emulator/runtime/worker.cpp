@@ -59,19 +59,6 @@ std::atomic<std::size_t> mapped_stacks{0};
 
 const long short_turn = 25 * 1000;  // ns, of a thread that is known to wait in a loop
 
-// Each is two mappings, of which a process may have 65,530 by default; half of them are for others.
-std::size_t most_stacks() {
-    static const std::size_t most = [] {
-        std::size_t mappings = 65530;
-        if (std::FILE* file = std::fopen("/proc/sys/vm/max_map_count", "r")) {
-            if (std::fscanf(file, "%zu", &mappings) != 1) mappings = 65530;
-            std::fclose(file);
-        }
-        return mappings / 4;
-    }();
-    return most;
-}
-
 long page_faults() {
     rusage usage;
     return getrusage(RUSAGE_THREAD, &usage) ? 0 : usage.ru_minflt;
@@ -84,6 +71,18 @@ struct TlsIndex {
 }  // namespace
 
 extern "C" void* __tls_get_addr(TlsIndex*);
+
+std::size_t most_stacks() {
+    static const std::size_t most = [] {
+        std::size_t mappings = 65530;
+        if (std::FILE* file = std::fopen("/proc/sys/vm/max_map_count", "r")) {
+            if (std::fscanf(file, "%zu", &mappings) != 1) mappings = 65530;
+            std::fclose(file);
+        }
+        return mappings / 4;
+    }();
+    return most;
+}
 
 Worker::Worker() : signal_stack_(new char[signal_stack_bytes]) {
     fibers_.reset(new Fiber[max_threads]());
@@ -171,7 +170,8 @@ void Worker::end() {
     // Pages of stacks may be among those that this launch has touched first, if it touched many.
     if (stacks_needed_ > 1 && page_faults() - page_faults_ > 2 * (long)stacks_needed_)
         for (const Stack& stack : stacks_) trim_stack(stack);
-    for (; stacks_.size() > max_threads; stacks_.pop_back(), mapped_stacks--) unmap_stack(stacks_.back());
+    std::size_t kept = max_threads / launch_->cluster_size;
+    for (; stacks_.size() > kept; stacks_.pop_back(), mapped_stacks--) unmap_stack(stacks_.back());
     drop_held();
     suspended_ = nullptr;
     cluster_ = nullptr;

@@ -410,6 +410,9 @@ private:
     std::unique_ptr<char[]> signal_stack_;
 };
 
+// Each is two mappings, of which a process may have 65,530 by default; half of them are for others.
+std::size_t most_stacks();
+
 // When this host thread's worker is called by its timer: after so many nanoseconds, and often from then on.
 void tick_after(long nanoseconds);
 

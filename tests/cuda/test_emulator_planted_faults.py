@@ -955,7 +955,8 @@ __global__ void KERNEL(int* y) {{
               // right: if (round && blockIdx.x % 2 == 0) wait(free, (round - 1) & 1);
             if (blockIdx.x % 2 == 0)
                 asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes"  // fault
-                             ".multicast::cluster [%0], [%1], 16, [%2], %3;" :: "r"((unsigned)__cvta_generic_to_shared(mine)), "l"(y + 64),
+                             ".multicast::cluster [%0], [%1], 16, [%2], %3;"
+                             :: "r"((unsigned)__cvta_generic_to_shared(mine)), "l"(y + 64),
                              "r"(at), "h"((unsigned short)3) : "memory");
             wait(at, round & 1);
             y[2 * blockIdx.x + round % 2] = mine[round];

@@ -1012,10 +1012,7 @@ KERNEL = 'extern "C" __global__ void k(float* x, unsigned* u) {\n  %s\n}'
             'asm("add.s32 %0, %0, 1;"\n\n"tcgen05.wait::ld;" : "+r"(u[0]));',
             "k.cu:4: inline PTX 'tcgen05.wait::ld' is not",
         ),
-        (
-            'asm("mov.u32 %0, %%cluster_ctaid.x;" : "=r"(u[0]));',
-            "k.cu:2: inline PTX '%cluster_ctaid.x' is not emulated",
-        ),
+        ('asm("mov.u32 %0, %%envreg0;" : "=r"(u[0]));', "k.cu:2: inline PTX '%envreg0' is not emulated"),
         ('asm("add.sat.u32 %0, %0, 1;" : "+r"(u[0]));', "k.cu:2: inline PTX 'add.sat.u32' is not emulated"),
         ('asm("L: add.u32 %0, %0, 1; bra L;" : "+r"(u[0]));', "k.cu:2: inline PTX the label 'L:' is not emulated"),
         ('asm("add.s32 %0, %0;" : "+r"(u[0]));', "k.cu:2: inline PTX: 'add.s32' has too few operands"),

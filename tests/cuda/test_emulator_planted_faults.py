@@ -830,6 +830,144 @@ row("thinning that looks at the word behind a row", "out-of-bounds",
                          i32(2))), name="skeleton_thin")  # fmt: skip
 
 
+# --- clusters of blocks -----------------------------------------------------------------------------------------------
+
+# What the rows begin and end with: the shared memory of the other one of two blocks, and a barrier of both.
+PAIR = """
+__global__ void KERNEL(int* y) {
+    __shared__ int mine[32];
+    const int i = threadIdx.x;
+    int* its = (int*)__cluster_map_shared_rank(mine, __clusterRelativeBlockRank() ^ 1);
+    mine[i] = i;
+    __cluster_barrier_arrive(); __cluster_barrier_wait();"""
+MEET = "__cluster_barrier_arrive(); __cluster_barrier_wait();"
+
+
+def pairs(kernel):
+    kernel(4, 32, (ints(128),), cluster=2)
+
+
+row("a cell of the other block read with a barrier of the block alone between", "race", PAIR + f"""
+    its[i] = 2 * i;
+    __syncthreads();  // right: {MEET}
+    y[32 * blockIdx.x + i] = mine[i];  // fault
+    {MEET}
+}}""", pairs, says="no barrier of the cluster between")  # fmt: skip
+
+row("the end of a block whose shared memory is still read", "out-of-bounds", PAIR + f"""
+    y[32 * blockIdx.x + i] = its[i];  // fault
+      // right: {MEET}
+}}""", pairs, says="no barrier of the cluster comes after it")  # fmt: skip
+
+row("the end of a block that an earlier one reads, and not the other way round", "out-of-bounds", PAIR + f"""
+    if (blockIdx.x == 1) y[i] = its[i];  // fault
+      // right: {MEET}
+}}""", pairs, says="no barrier of the cluster comes after it")  # fmt: skip
+
+row("shared memory of a block that may not have begun", "out-of-bounds", f"""
+__global__ void KERNEL(int* y) {{
+    __shared__ int mine[32];
+    const int i = threadIdx.x;
+    int* its = (int*)__cluster_map_shared_rank(mine, __clusterRelativeBlockRank() ^ 1);
+      // right: {MEET}
+    its[i] = i;  // fault
+    {MEET}
+    y[32 * blockIdx.x + i] = mine[i];
+}}""", pairs, says="may not have begun")  # fmt: skip
+
+row("a read beyond the end of another block's array", "out-of-bounds", PAIR + f"""
+    y[32 * blockIdx.x + i] = its[i + 1];  // fault, right: y[32 * blockIdx.x + i] = its[i];
+    {MEET}
+}}""", pairs)  # fmt: skip
+
+row("a word of another block's array that it has not written", "uninitialised", f"""
+__global__ void KERNEL(int* y) {{
+    __shared__ int mine[33];
+    const int i = threadIdx.x;
+    mine[i] = i;
+    {MEET}
+    const int* its = (int*)__cluster_map_shared_rank(mine, __clusterRelativeBlockRank() ^ 1);
+    y[32 * blockIdx.x + i] = its[i + 1];  // fault, right: y[32 * blockIdx.x + i] = its[i];
+    {MEET}
+}}""", pairs, says="of block")  # fmt: skip
+
+row("a barrier of the cluster that half of the threads come to", "deadlock", PAIR + f"""
+    y[32 * blockIdx.x + i] = its[i];
+    if (i < 16) {{  // right:
+        {MEET}  // fault
+    }} else __syncthreads();  // right:
+}}""", pairs, says="of this block 16 wait at a block barrier")  # fmt: skip
+
+row("an arrival at the cluster's barrier with no wait for the last one", "divergent-barrier", PAIR + f"""
+    y[32 * blockIdx.x + i] = its[i];
+    __cluster_barrier_arrive();  // right:
+    {MEET}  // fault
+}}""", pairs, says="arrives twice")  # fmt: skip
+
+row("data behind a barrier of the cluster that is relaxed", "race", PAIR + f"""
+    its[i] = 2 * i;
+    __cluster_barrier_arrive_relaxed();  // right: __cluster_barrier_arrive();
+    __cluster_barrier_wait();
+    y[32 * blockIdx.x + i] = mine[i];  // fault
+    {MEET}
+}}""", pairs)  # fmt: skip
+
+row("a message to another block's mbarrier sent before its data", "race", f"""
+__global__ void KERNEL(int* y) {{
+    __shared__ int mine;
+    __shared__ unsigned long long full;
+    unsigned at = (unsigned)__cvta_generic_to_shared(&full), rank = __clusterRelativeBlockRank(), to, done = 0;
+    int* its = (int*)__cluster_map_shared_rank(&mine, rank ^ 1);
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(to) : "r"(at), "r"(rank ^ 1));
+    if (threadIdx.x == 0) asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" :: "r"(at) : "memory");
+    {MEET}
+    if (threadIdx.x == 0) {{
+          // right: *its = 5;
+        asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" :: "r"(to) : "memory");
+        *its = 5;  // fault, right:
+        while (!done)
+            asm volatile("{{ .reg .pred p; mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], 0;"
+                         "selp.u32 %0, 1, 0, p; }}" : "=r"(done) : "r"(at) : "memory");
+        y[blockIdx.x] = mine;  // fault
+    }}
+    {MEET}
+}}""", pairs)  # fmt: skip
+
+row("a copy to all blocks before they have read the last one", "race", f"""
+__global__ void KERNEL(int* y) {{
+    __shared__ __align__(128) int mine[4];
+    __shared__ unsigned long long full, empty;
+    unsigned at = (unsigned)__cvta_generic_to_shared(&full), free = (unsigned)__cvta_generic_to_shared(&empty), to;
+    if (threadIdx.x == 0) {{
+        asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" :: "r"(at) : "memory");
+        asm volatile("mbarrier.init.shared::cta.b64 [%0], 2;" :: "r"(free) : "memory");
+        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    }}
+    {MEET}
+    auto wait = [](unsigned barrier, unsigned parity) {{
+        for (unsigned done = 0; !done;)
+            asm volatile("{{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;"
+                         "selp.u32 %0, 1, 0, p; }}" : "=r"(done) : "r"(barrier), "r"(parity) : "memory");
+    }};
+    for (int round = 0; round < 3; round++) {{
+        if (threadIdx.x == 0) {{
+            asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], 16;" :: "r"(at) : "memory");
+              // right: if (round && blockIdx.x % 2 == 0) wait(free, (round - 1) & 1);
+            if (blockIdx.x % 2 == 0)
+                asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes"  // fault
+                             ".multicast::cluster [%0], [%1], 16, [%2], %3;"
+                             :: "r"((unsigned)__cvta_generic_to_shared(mine)), "l"(y + 64),
+                             "r"(at), "h"((unsigned short)3) : "memory");
+            wait(at, round & 1);
+            y[2 * blockIdx.x + round % 2] = mine[round];
+            asm("mapa.shared::cluster.u32 %0, %1, 0;" : "=r"(to) : "r"(free));
+            asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" :: "r"(to) : "memory");
+        }}
+    }}
+    {MEET}
+}}""", pairs)  # fmt: skip
+
+
 # --- the test ---------------------------------------------------------------------------------------------------------
 
 _MARKS = re.compile(r"^(?P<code>.*?)\s*// (?P<fault>fault)?(?:, )?(?:right: ?(?P<right>.*))?$")

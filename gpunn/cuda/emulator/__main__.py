@@ -53,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         begin = time.perf_counter()
         with warnings.catch_warnings(record=True) as told, counting as counted:
             warnings.simplefilter("always", CheckWarning)
-            kernel(_sizes(given.grid), _sizes(given.block), values, shared_mem=given.shared)
+            cluster = _sizes(given.cluster) if given.cluster else None
+            kernel(_sizes(given.grid), _sizes(given.block), values, shared_mem=given.shared, cluster=cluster)
         seconds = time.perf_counter() - begin
     except CheckError as error:
         print("\n".join(str(report) for report in error.reports))
@@ -97,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--kernel", required=True, metavar="NAME", help='extern "C", or a template: scale<float>')
     parser.add_argument("--grid", default="1", metavar="X[,Y[,Z]]", help="blocks (1)")
     parser.add_argument("--block", default="1", metavar="X[,Y[,Z]]", help="threads of a block (1)")
+    parser.add_argument("--cluster", metavar="X[,Y[,Z]]", help="blocks of a cluster (what __cluster_dims__ says)")
     parser.add_argument("--shared", type=int, default=0, metavar="BYTES", help="dynamic shared memory (0)")
     parser.add_argument(
         "--arg", action="append", default=[], metavar="ARGUMENT", help=f"one for each parameter: {FORMS}"

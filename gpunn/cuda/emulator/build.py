@@ -396,9 +396,12 @@ def _compiled(
         kernel_text = host_code.left_out(kernel_text, (f"{INCLUDE}/", f"{LIBCUDACXX}/"))
     kernel_text = ptx.translate(kernel_text)
     translation.refuse(kernel_text)
+    if any(flag.startswith("-D__CUDA_ARCH__=") and int(flag[16:]) < 900 for flag in flags):
+        translation.refuse_clusters(kernel_text)
+    clusters, kernel_text = translation.clusters_to_variables(kernel_text)
     names = [*dict.fromkeys([*expressions, *translation.kernel_names(kernel_text)])]
     kernel_text = shifts.rewrite(kernel_text, translation.without_literals(kernel_text), header)
-    text = translation.lower(kernel_text) + _exports(names)
+    text = translation.lower(kernel_text) + _exports(names, clusters)
     check = "-DGPUNN_EMULATOR_CHECK" in flags
     flags = [flag for flag in flags if not flag.startswith(("-D", "-U"))]  # macros are expanded
     flags.append(f"-ffile-prefix-map={INCLUDE}={HEADERS}")
@@ -460,18 +463,27 @@ def _compiled_ahead(compiler: Compiler, header: str, flags: Sequence[str]) -> Pa
         return _ahead[path]
 
 
-def _exports(names: Sequence[str]) -> str:
-    """For each kernel a function that takes packed arguments, and one that describes its parameters."""
+def _exports(names: Sequence[str], with_clusters: set[str]) -> str:
+    """For each kernel a function that takes packed arguments, one that describes its parameters, and its cluster."""
     public = f'extern "C" {PUBLIC}'
     lines = [
         f"{public} void gpunn_call_{i}(const char* arguments) {{ gpunn_emulator::call_kernel(&{name}, arguments); }} "
         f"{public} int gpunn_describe_{i}(char* text, int capacity) "
-        f"{{ return gpunn_emulator::describe_kernel(&{name}, text, capacity); }}"
+        f"{{ return gpunn_emulator::describe_kernel(&{name}, text, capacity); }} "
+        f"{public} const unsigned* gpunn_cluster_{i}() {{ return {_cluster(name, with_clusters)}; }}"
         for i, name in enumerate(names)
     ]
     joined = "\\n".join(names).replace('"', '\\"')
     head = f'\n{public} const char* gpunn_kernel_names;\nconst char* gpunn_kernel_names = "{joined}";\n'
     return head + f'# 1 "{_EXPORTS_FILE}"\n' + "\n".join(lines) + "\n"
+
+
+def _cluster(name: str, with_clusters: set[str]) -> str:
+    """Where the sizes of the kernel's clusters are, see translation.clusters_to_variables."""
+    found = re.fullmatch(r"((?:\w*\s*::\s*)*)(\w+)\s*(<.*>)?", name)
+    return (
+        f"{found[1]}gpunn_cluster_of_{found[2]}{found[3] or ''}" if found and found[2] in with_clusters else "nullptr"
+    )
 
 
 # --- the errors of the compiler ---------------------------------------------------------------------------------------
@@ -551,7 +563,7 @@ def load_runtime(compiler: Compiler, check: bool, count: bool = False) -> tuple[
         more = ["counter.cpp"]
     # For tests of what other processors than x86-64 and aarch64 use.
     flags += ["-DGPUNN_EMULATOR_UCONTEXT"] if os.environ.get("GPUNN_EMULATOR_UCONTEXT") else []
-    names = ["context.cpp", "worker.cpp", "hopper.cpp", "launch.cpp", "heap.cpp", "texture.cpp", *more]
+    names = ["context.cpp", "worker.cpp", "cluster.cpp", "hopper.cpp", "launch.cpp", "heap.cpp", "texture.cpp", *more]
     signals = _signals(compiler)
     inputs = [*flags, *(str(RUNTIME / name) for name in names), str(signals), "-lrt"]
     place = cache_path("runtime", "", flags, compiler, signals.name)

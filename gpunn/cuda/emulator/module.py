@@ -212,9 +212,11 @@ class RawKernel:
         # Of the only kernel that may use it; which of several do is not known.
         self._static_shared = self._place.shared_bytes if len(library.kernels) == 1 else 0
         self._parameters = _parameters(library.code[f"gpunn_describe_{number}"])
+        self._cluster = _cluster_of(library.code[f"gpunn_cluster_{number}"])
         self._pack = struct.Struct(_packing(self._parameters)).pack
         self._alignment = max((parameter.alignment for parameter in self._parameters), default=1)
         self._max_dynamic_shared_size_bytes = _DEFAULT_DYNAMIC_SHARED_BYTES
+        self.non_portable_cluster_size_allowed = False
 
     @property
     def max_dynamic_shared_size_bytes(self) -> int:
@@ -231,16 +233,27 @@ class RawKernel:
         self._max_dynamic_shared_size_bytes = limit
 
     def __call__(
-        self, grid: int | Sequence[int], block: int | Sequence[int], args: Sequence[Any], *, shared_mem: int = 0
+        self,
+        grid: int | Sequence[int],
+        block: int | Sequence[int],
+        args: Sequence[Any],
+        *,
+        shared_mem: int = 0,
+        cluster: int | Sequence[int] | None = None,
     ) -> None:
-        """Run the kernel: ``grid`` blocks of ``block`` threads, with ``shared_mem`` bytes of dynamic shared memory."""
+        """Run the kernel: ``grid`` blocks of ``block`` threads, with ``shared_mem`` bytes of dynamic shared memory.
+
+        ``cluster`` says how many blocks are in a cluster, where the kernel has no ``__cluster_dims__``: 8 at most, or
+        16 if the attribute ``non_portable_cluster_size_allowed`` was set. It must divide the grid.
+        """
         grid3, block3 = self._sizes("grid", grid, _LARGEST_GRID), self._sizes("block", block, _LARGEST_BLOCK)
         if block3[0] * block3[1] * block3[2] > _LARGEST_BLOCK_THREADS:
             raise LaunchError(f"{self.name}: a block may have at most 1024 threads, got {block3}")
         self._check_shared(shared_mem)
+        cluster3 = self._cluster_sizes(grid3, cluster)
         into = counting.counting() or self.counts
         if into and self._counted is not self:
-            self._counted_twin()(grid3, block3, args, shared_mem=shared_mem)
+            self._counted_twin()(grid3, block3, args, shared_mem=shared_mem, cluster=cluster)
             return
         parameters = self._parameters
         if len(args) != len(parameters):
@@ -257,6 +270,7 @@ class RawKernel:
         request.textures = TABLE
         request.blocks_at_once = self._blocks_at_once(grid3, block3, shared_mem)
         request.cooperative = self._source.cooperative
+        request.cluster = cluster3
         if buffers:
             request.buffers, request.buffer_count = buffers.raw, len(buffers.raw)
         request.handles_signals = threading.current_thread() is threading.main_thread()
@@ -292,6 +306,7 @@ class RawKernel:
                     )
             self._counted = twin
         self._counted._max_dynamic_shared_size_bytes = self._max_dynamic_shared_size_bytes
+        self._counted.non_portable_cluster_size_allowed = self.non_portable_cluster_size_allowed
         return self._counted
 
     def _run(self, request: _Request) -> list[RawReport]:
@@ -330,6 +345,30 @@ class RawKernel:
             f"{self.name}: dynamic shared memory must be at most max_dynamic_shared_size_bytes,"
             f" got shared_mem={shared_mem}, max_dynamic_shared_size_bytes={self._max_dynamic_shared_size_bytes}"
         )
+
+    def _cluster_sizes(self, grid: tuple[int, int, int], given: int | Sequence[int] | None) -> tuple[int, int, int]:
+        """Of the clusters of a launch; zeros where there are none."""
+        cluster = self._cluster or (0, 0, 0)
+        if given is not None:
+            cluster = self._sizes("cluster", given, grid)
+            if self._cluster and cluster != self._cluster:
+                raise LaunchError(f"{self.name}: its __cluster_dims__ are {self._cluster}, got cluster={given}")
+        if not any(cluster):
+            return cluster
+        if self._source.arch < 900:
+            raise LaunchError(
+                f"{self.name}: clusters of blocks need compute capability 9.0, got cluster={given} for"
+                f" arch={self._source.arch}"
+            )
+        blocks, most = cluster[0] * cluster[1] * cluster[2], 16 if self.non_portable_cluster_size_allowed else 8
+        if not 1 <= blocks <= most:
+            why = "" if most == 16 else ", or 16 with non_portable_cluster_size_allowed = True"
+            raise LaunchError(f"{self.name}: a cluster has at most {most} blocks{why}, got {cluster}")
+        if any(size % of for size, of in zip(grid, cluster, strict=True)):
+            raise LaunchError(f"{self.name}: the grid must be a multiple of the cluster {cluster}, got {grid}")
+        if self._source.cooperative and blocks > 1:
+            raise LaunchError(f"{self.name}: clusters in a cooperative launch are not emulated, got {cluster}")
+        return cluster
 
     def _blocks_at_once(self, grid: tuple[int, int, int], block: tuple[int, int, int], shared_mem: int) -> int:
         room = self._rooms.get((block, shared_mem))
@@ -567,6 +606,13 @@ def _parameters(describe: Callable[[Any, int], int]) -> list[_Parameter]:
     return [_Parameter(word) for word in text.value.decode().split()]
 
 
+def _cluster_of(sizes: Any) -> tuple[int, int, int] | None:
+    """The ``__cluster_dims__`` of a kernel."""
+    sizes.restype = ctypes.POINTER(ctypes.c_uint)
+    found = sizes()
+    return (found[0], found[1], found[2]) if found else None
+
+
 def _packing(parameters: Sequence[_Parameter]) -> str:
     """The format of the argument buffer."""
     packing, at = "=", 0
@@ -631,4 +677,5 @@ class _Request(ctypes.Structure):
         ("textures", ctypes.c_void_p),
         ("blocks_at_once", ctypes.c_uint64),
         ("cooperative", ctypes.c_int),
+        ("cluster", ctypes.c_uint * 3),
     )

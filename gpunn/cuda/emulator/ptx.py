@@ -23,6 +23,7 @@ _PTX = "gpunn_emulator::ptx::"
 # `Z?ftz` is true or false.
 #
 # Operands, those written before `=`: a type, `~T` if the register may be wider, `4*T` or `V*T` for so many in braces,
+# `@A` for a register that has an address in the space A,
 # `[A]` for an address in the space A, `[A,2*s32]` for one with coordinates, `#4/8` for one of these numbers, `&4*f32`
 # for variables of the kernel, of which the function gets the addresses, `a|b` for two that are written, `b64?` for one
 # that may be missing and means nothing to the function, `b|pred?` for one that may.
@@ -43,6 +44,7 @@ _LOGIC = "and/or/xor"
 _DIRECTED = "rz/rm/rp"
 _SCOPES = "cta/cluster/gpu/sys"
 _SHARED = "shared/shared::cta"
+_CLUSTER = "shared::cluster"
 
 
 def _row(modifiers: str, operands: str, function: str) -> None:
@@ -63,7 +65,9 @@ def _fill_moves() -> None:
     _row("cvta ?to global/local/const/param u64", "u64 = u64", "mov")
     _row(f"cvta {_SHARED} u64", "u64 = u64", "to_generic")
     _row(f"cvta to {_SHARED} u64", "u64 = u64", "to_shared")
-    _row("isspacep S=shared/shared::cta/global/local", "pred = u64", "is_{S}")
+    _row(f"cvta {_CLUSTER} u64", "u64 = u64", "cluster_to_generic")
+    _row(f"cvta to {_CLUSTER} u64", "u64 = u64", "to_cluster")
+    _row(f"isspacep S={_SHARED}/{_CLUSTER}/global/local", "pred = u64", "is_{S}")
     _row(f"selp T={_ANY}/f16/bf16", "T = T T pred", "selp")
     _row(f"slct T={_ANY} s32", "T = T T s32", "slct")
     _row(f"slct Z?ftz T={_ANY} f32", "T = T T f32", "fslct<{Z}>")
@@ -218,7 +222,7 @@ def _fill_conversions() -> None:
 
 
 def _fill_memory() -> None:
-    spaces = f"A?global/{_SHARED}/local/const/param=generic"
+    spaces = f"A?global/{_SHARED}/{_CLUSTER}/local/const/param=generic"
     hints = "?L1::evict_normal/L1::evict_unchanged/L1::evict_first/L1::evict_last/L1::no_allocate "
     hints += "?L2::evict_normal/L2::evict_first/L2::evict_last ?L2::cache_hint"
     fetched = "?L2::64B/L2::128B/L2::256B"
@@ -241,7 +245,7 @@ def _fill_memory() -> None:
     policy = f"createpolicy fractional {priorities} ?L2::evict_first/L2::evict_unchanged b64"
     _row(policy, "b64 = f32?", "0ull")
 
-    order = f"M?relaxed/acquire/release/acq_rel= ?{_SCOPES} A?global/{_SHARED}=generic"
+    order = f"M?relaxed/acquire/release/acq_rel= ?{_SCOPES} A?global/{_SHARED}/{_CLUSTER}=generic"
     for change, kinds in (
         ("add", "u32/s32/u64/s64/f32/f64"),
         ("min/max", "u32/s32/u64/s64"),
@@ -296,6 +300,13 @@ def _fill_warps_and_blocks() -> None:
     _row("fence proxy async global", "", "gpunn_emulator::note_fence()")
     _row("fence proxy async ?shared::cta/shared::cluster", "", "gpunn_emulator::fence_proxy(false)")
     _row("fence mbarrier_init release cluster", "", "gpunn_emulator::fence_proxy(true)")
+    _row("barrier cluster arrive ?release ?aligned", "", "cluster_arrive(true)")
+    _row("barrier cluster arrive relaxed ?aligned", "", "cluster_arrive(false)")
+    _row("barrier cluster wait ?acquire ?aligned", "", "cluster_wait()")
+    _row(f"mapa A={_CLUSTER} T=u32/u64", "T = @A u32", "mapa_shared")
+    _row("mapa u64", "u64 = u64 u32", "mapa")
+    _row(f"getctarank A={_CLUSTER} T=u32/u64", "u32 = @A", "getctarank((u64){0})")
+    _row("getctarank u64", "u32 = u64", "getctarank")
     _row("trap", "", "gpunn_emulator::trap()")
     _row("exit", "", "gpunn_emulator::exit_thread()")
     _row("nanosleep u32", "u32", "gpunn_emulator::yield()")
@@ -329,9 +340,10 @@ def _fill_matrices() -> None:
 
 
 def _fill_mbarriers() -> None:
-    space = f"A?{_SHARED}/shared::cluster=generic b64"
-    _row(f"mbarrier init {space}", "[A] u32", "gpunn_emulator::mbarrier_init")
-    _row(f"mbarrier inval {space}", "[A]", "gpunn_emulator::mbarrier_inval")
+    own = f"A?{_SHARED}=generic b64"
+    space = f"A?{_SHARED}/{_CLUSTER}=generic b64"
+    _row(f"mbarrier init {own}", "[A] u32", "gpunn_emulator::mbarrier_init")
+    _row(f"mbarrier inval {own}", "[A]", "gpunn_emulator::mbarrier_inval")
     for name, drops in (("arrive", "false"), ("arrive_drop", "true")):
         arrives = f"?release/relaxed ?cta/cluster {space}"
         _row(f"mbarrier {name} {arrives}", "b64 = [A]", f"mbarrier_arrive<{drops}>({{0}}, 1, 0)")
@@ -344,7 +356,7 @@ def _fill_mbarriers() -> None:
     for name in ("test_wait", "try_wait"):
         for parity, state, flag in (("", "b64", "false"), ("parity", "u32", "true")):
             waits = f"gpunn_emulator::mbarrier_wait({{0}}, {{1}}, {flag})"
-            asks = f"mbarrier {name} {parity} ?acquire/relaxed ?cta/cluster {space}"
+            asks = f"mbarrier {name} {parity} ?acquire/relaxed ?cta/cluster {own}"
             _row(asks, f"pred = [A] {state}", waits)
             if name == "try_wait":
                 _row(asks, f"pred = [A] {state} u32", f"({{2}}, {waits})")
@@ -353,15 +365,31 @@ def _fill_mbarriers() -> None:
 
 def _fill_bulk_copies() -> None:
     hint = "?L2::cache_hint"
-    load = f"D=shared::cluster/shared::cta global ?tile mbarrier::complete_tx::bytes {hint}"
+    complete = "mbarrier::complete_tx::bytes"
+    load = f"D={_CLUSTER}/shared::cta global ?tile {complete} {hint}"
+    multicast = f"{_CLUSTER} global ?tile {complete} multicast::cluster {hint}"
     store = f"global shared::cta ?tile bulk_group {hint}"
     bulk = "cp async bulk"
-    _row(f"{bulk} {load}", "[D] [global] u32 [shared] b64?", "gpunn_emulator::bulk_load")
+    _row(f"{bulk} {load}", "[D] [global] u32 [D] b64?", "gpunn_emulator::bulk_load({0}, {1}, {2}, {3}, 0)")
+    places = f"[{_CLUSTER}] [global] u32 [{_CLUSTER}] u16 b64?"
+    _row(f"{bulk} {multicast}", places, "bulk_multicast")
+    _row(
+        f"{bulk} {_CLUSTER} shared::cta {complete}",
+        f"[{_CLUSTER}] [shared] u32 [{_CLUSTER}]",
+        "gpunn_emulator::bulk_send",
+    )
+    stored = "b32/b64/u32/u64/s32/s64/f32/f64"
+    for count in ("", "v2 ", "v4 "):
+        row = f"st async ?weak {_CLUSTER} {complete} {count}T={stored}"
+        vector = {"": "T", "v2 ": "2*T", "v4 ": "4*T"}[count]
+        _row(row, f"[{_CLUSTER}] {vector} [{_CLUSTER}]", "st_async")
     _row(f"{bulk} {store}", "[global] [shared] u32 b64?", "gpunn_emulator::bulk_store")
     _row(f"{bulk} prefetch L2 global {hint}", "[global] u32 b64?", "(void)({0}), (void)({1})")
     for rank in range(1, 6):
         box = f"[generic,{rank}*s32]"
-        _row(f"{bulk} tensor {rank}d {load}", f"[D] {box} [shared] b64?", "tensor_load")
+        _row(f"{bulk} tensor {rank}d {load}", f"[D] {box} [D] b64?", "tensor_load")
+        places = f"[{_CLUSTER}] {box} [{_CLUSTER}] u16 b64?"
+        _row(f"{bulk} tensor {rank}d {multicast}", places, "tensor_multicast")
         _row(f"{bulk} tensor {rank}d {store}", f"{box} [shared] b64?", "tensor_store")
         _row(f"{bulk} prefetch tensor {rank}d L2 global ?tile {hint}", f"{box} b64?", "tensor_prefetch")
     _row(f"{bulk} commit_group", "", "gpunn_emulator::bulk_commit()")
@@ -415,6 +443,9 @@ _SPECIAL = {
     "smid": ("0u", 32),
     "nsmid": ("1u", 32),
     "gridid": ("0ull", 64),
+    "cluster_ctarank": (f"{_BLOCK}cluster_rank", 32),
+    "cluster_nctarank": (f"{_BLOCK}cluster_size", 32),
+    "is_explicit_cluster": (f"{_BLOCK}is_explicit_cluster", 1),
     "clock": (f"(unsigned){_CLOCK}", 32),
     "clock_hi": (f"(unsigned)({_CLOCK} >> 32)", 32),
     "clock64": (_CLOCK, 64),
@@ -430,6 +461,10 @@ _SPECIAL = {
             ("ntid", f"{_BLOCK}block_dim."),
             ("ctaid", f"{_BLOCK}index."),
             ("nctaid", f"{_BLOCK}grid_dim."),
+            ("cluster_ctaid", f"{_BLOCK}cluster_index."),
+            ("cluster_nctaid", f"{_BLOCK}cluster_dim."),
+            ("clusterid", f"{_PTX}cluster_index()."),
+            ("nclusterid", f"{_PTX}clusters_of_grid()."),
         )
         for axis in "xyz"
     },
@@ -1109,7 +1144,9 @@ class _Translation:
 
 
 def _word(value: str) -> str:
-    return f"{value}_" if value in ("and", "or", "xor") else value.replace("shared::cta", "shared")
+    if value in ("and", "or", "xor"):
+        return f"{value}_"
+    return value.replace("shared::cta", "shared").replace("::", "_")
 
 
 def _elements(kind: str, names: dict[str, str]) -> tuple[int, str, str]:
@@ -1168,6 +1205,8 @@ def _argument(operand: _Operand, kind: str, names: dict[str, str]) -> str:
             raise _Misfit("needs an address and coordinates in brackets")
         address, vector = operand.parts
         return f"{_address(address, space)}, {_argument(vector, coordinates, names).replace('Vector<', 'List<', 1)}"
+    if kind.startswith("@"):
+        return _address(_Operand("address", "", parts=(operand,)), names[kind[1:]])
     if kind.startswith("#"):
         allowed = [int(size) for size in kind[1:].split("/")]
         if operand.kind == "constant" or (operand.kind == "integer" and operand.value in allowed):
@@ -1214,8 +1253,8 @@ def _address(operand: _Operand, space: str) -> str:
     base, *rest = operand.parts
     if base.kind not in ("register", "special") or base.bits not in (32, 64):
         raise _Misfit("needs a register that has the address")
-    window = "shared" if space.startswith("shared") else "generic"
-    if base.bits == 32 and window != "shared":
+    window = "cluster" if space == _CLUSTER else "shared" if space.startswith("shared") else "generic"
+    if base.bits == 32 and window == "generic":
         raise _Misfit("has a register of 32 bits for an address of 64")
     terms = [base.text]
     for term in rest:

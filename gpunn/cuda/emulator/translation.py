@@ -125,7 +125,6 @@ _REFUSED = (
         r"\bCUtensorMap\b(?!\s*\{)",
         "the kernel has no CUtensorMap; kernels/hopper.cuh has it, and copies of tensors that are emulated",
     ),
-    (("cluster",), r"\b(?:this_cluster|cluster_group|__cluster_dims__)\b", "clusters of blocks are not emulated"),
     (("<<<",), r"<<<", "launches from a kernel are not emulated"),
 )
 
@@ -165,6 +164,64 @@ def refuse(text: str) -> None:
         match, why = min(matches, key=lambda found: found[0].start())
         file, line = _position(text, match.start())
         raise CompileError(f"{file}:{line}: {why}")
+
+
+_CLUSTER = re.compile(r"\b__gpunn_cluster_dims__\s*\(((?:[^()]|\([^()]*\))*)\)")
+_CLUSTER_WORDS = re.compile(
+    r"\b(?:this_cluster|cluster_group|__gpunn_cluster_dims__|__cluster\w+|__threadfence_cluster)\b"
+)
+_TEMPLATE = re.compile(r"template\s*<(?:[^<>]|<(?:[^<>]|<[^<>]*>)*>)*>\s*")
+
+
+def refuse_clusters(text: str) -> None:
+    """Raise CompileError, with file and line, for clusters on architectures that have none."""
+    if "cluster" in text and (found := _CLUSTER_WORDS.search(without_literals(text))):
+        file, line = _position(text, found.start())
+        raise CompileError(f"{file}:{line}: clusters of blocks need compute capability 9.0: give arch=900")
+
+
+def clusters_to_variables(text: str) -> tuple[set[str], str]:
+    """The kernels that have ``__cluster_dims__``, and the text with its sizes in a variable beside each of them.
+
+    >>> code = "template <int N> void __gpunn_cluster_dims__(N, 2) k() { }"
+    >>> print(*clusters_to_variables(code))
+    {'k'} template <int N> constexpr unsigned gpunn_cluster_of_k[3] = {N, 2, 1}; template <int N> void  k() { }
+    """
+    names: set[str] = set()
+    if "__gpunn_cluster_dims__" not in text:
+        return names, text
+    clean = without_literals(text)
+    edits = []
+    for match in _CLUSTER.finditer(clean):
+        edits.append((match.start(), match.end(), ""))
+        begin = max(clean.rfind(end, 0, match.start()) for end in ";{}") + 1
+        begin += len(clean[begin:]) - len(clean[begin:].lstrip())
+        named = re.match(rf"(?:{_ATTRIBUTE}|[\w\s:*&])*?\b(\w+)\s*\(", clean[match.end() :], re.DOTALL)
+        if not named or named[1] in names:
+            continue
+        names.add(named[1])
+        sizes = [size.strip() for size in _at_commas(match[1])]
+        if len(sizes) > 3:
+            file, line = _position(text, match.start())
+            raise CompileError(f"{file}:{line}: __cluster_dims__ takes 1 to 3 sizes, got {match[1]}")
+        template = _TEMPLATE.match(clean, begin)
+        variable = f"constexpr unsigned gpunn_cluster_of_{named[1]}[3] = {{{', '.join([*sizes, '1', '1'][:3])}}}; "
+        edits.append((begin, begin, (template[0] if template else "") + variable))
+    for begin, end, replacement in sorted(edits, reverse=True):
+        text = text[:begin] + replacement + text[end:]
+    return names, text
+
+
+def _at_commas(text: str) -> list[str]:
+    """What is between the commas that are in no brackets."""
+    depth, parts = 0, [""]
+    for character in text:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if character == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
 
 
 # "used": the compiler would take for zero what no line of the source writes, and the emulator fills it with NaN.

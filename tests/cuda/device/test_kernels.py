@@ -267,6 +267,32 @@ def test_blocks_of_a_cooperative_launch_wait_for_each_other():
     np.testing.assert_array_equal(cupy.asnumpy(x), 10 * np.roll(np.arange(96), -2) + 1)
 
 
+CLUSTERS = r"""
+#include <cooperative_groups.h>
+extern "C" __global__ void __cluster_dims__(2) swap(int* y) {
+  __shared__ int mine[32];
+  auto cluster = cooperative_groups::this_cluster();
+  mine[threadIdx.x] = 32 * blockIdx.x + threadIdx.x;
+  cluster.sync();
+  y[32 * blockIdx.x + threadIdx.x] = cluster.map_shared_rank(mine, cluster.block_rank() ^ 1)[threadIdx.x];
+  cluster.sync();
+}
+"""
+
+
+def test_blocks_of_a_cluster_read_each_others_shared_memory():
+    if int(cupy.cuda.Device().compute_capability) < 90:
+        pytest.skip("the device has no clusters")
+    y = cupy.zeros((4, 32), np.int32)
+    kernel = cupy.RawKernel(CLUSTERS, "swap")
+    kernel((4,), (32,), (y,))
+    np.testing.assert_array_equal(cupy.asnumpy(y), np.arange(128).reshape(4, 32)[[1, 0, 3, 2]])
+    with pytest.raises(DriverError, match="CUDA_ERROR_INVALID_CLUSTER_SIZE") as caught:
+        kernel((3,), (32,), (y,))
+    if device.running():
+        assert str(caught.value).endswith(": swap: clusters of 2 x 1 x 1 blocks, which do not divide the grid")
+
+
 def test_more_blocks_than_can_be_there_at_once():
     kernel = cupy.RawKernel(GRID, "turns", enable_cooperative_groups=True)
     x = cupy.zeros(1, np.int32)

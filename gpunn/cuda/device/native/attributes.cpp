@@ -59,6 +59,7 @@ const Word words[] = {
     {launch_failure, "cudaErrorLaunchFailure", "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
     {cooperative_too_large, "cudaErrorCooperativeLaunchTooLarge", "CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE",
      "too many blocks in cooperative launch"},
+    {invalid_cluster_size, "cudaErrorInvalidClusterSize", "CUDA_ERROR_INVALID_CLUSTER_SIZE", "invalid cluster size"},
     {not_permitted, "cudaErrorNotPermitted", "CUDA_ERROR_NOT_PERMITTED", "operation not permitted"},
     {not_supported, "cudaErrorNotSupported", "CUDA_ERROR_NOT_SUPPORTED",
      "operation not supported (by the emulated device)"},
@@ -110,7 +111,7 @@ const std::string& last_report() { return report; }
 const char* error_text(int error) {
     thread_local std::string text;
     text = word(error).text;
-    if (is_of_launch(error) || error == cooperative_too_large) {
+    if (is_of_launch(error) || error == cooperative_too_large || error == invalid_cluster_size) {
         Lock lock;
         if (!report.empty()) text += ": " + report;
     }

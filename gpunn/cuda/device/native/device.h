@@ -61,6 +61,7 @@ enum Error : int {
     capture_implicit = 906,
     captured_event = 907,
     capture_wrong_thread = 908,
+    invalid_cluster_size = 912,
 };
 
 GPUNN_SHARED const char* error_name(int error);         // as "cudaErrorInvalidValue"

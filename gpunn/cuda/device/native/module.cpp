@@ -29,6 +29,7 @@ struct Function {
     emulator::Library library{};
     int static_shared = 0;  // known where it is the only kernel of its module
     int largest_dynamic = 0;
+    const unsigned* cluster = nullptr;  // its __cluster_dims__
 };
 
 struct Module {
@@ -228,6 +229,7 @@ int run(Function* function, int on, const unsigned grid[3], const unsigned block
     int threads = (int)(block[0] * block[1] * block[2]);
     request.blocks_at_once = (std::uint64_t)blocks_of(function, threads, dynamic_shared) * card().multiprocessors;
     request.cooperative = cooperative;
+    if (function->cluster) std::memcpy(request.cluster, function->cluster, sizeof request.cluster);
     std::vector<emulator::Buffer> buffers;
     std::vector<emulator::Touched> touched;
     if (settings.check) {
@@ -311,6 +313,8 @@ int module_function(Module* module, const char* name, Function** out) {
     function.name = name;
     function.entry = (void (*)(const char*))dlsym(module->library, ("gpunn_call_" + number).c_str());
     auto describe = (int (*)(char*, int))dlsym(module->library, ("gpunn_describe_" + number).c_str());
+    auto cluster = (const unsigned* (*)())dlsym(module->library, ("gpunn_cluster_" + number).c_str());
+    if (cluster) function.cluster = cluster();
     std::string text(8192, '\0');
     while (describe(text.data(), (int)text.size()) >= (int)text.size()) text.resize(2 * text.size());
     char passing, kind;
@@ -384,6 +388,16 @@ int launch(Function* function, const unsigned grid[3], const unsigned block[3], 
         if (!grid[i] || grid[i] > largest_grid[i] || !block[i] || block[i] > largest_block[i]) return invalid_value;
     unsigned threads = block[0] * block[1] * block[2];
     if (threads > 1024 || dynamic_shared > (unsigned)function->largest_dynamic) return invalid_value;
+    if (const unsigned* cluster = function->cluster) {
+        std::string size = std::to_string(cluster[0]) + " x " + std::to_string(cluster[1]) + " x " + std::to_string(cluster[2]);
+        const char* why = nullptr;
+        if (!cluster[0] || !cluster[1] || !cluster[2] || cluster[0] * cluster[1] * cluster[2] > 8)
+            why = " blocks, a cluster has 8 at most";
+        else if (grid[0] % cluster[0] || grid[1] % cluster[1] || grid[2] % cluster[2])
+            why = " blocks, which do not divide the grid";
+        else if (cooperative) why = " blocks in a cooperative launch, which is not emulated";
+        if (why) return set_report(function->name + ": clusters of " + size + why), invalid_cluster_size;
+    }
     if (cooperative) {
         std::uint64_t blocks = (std::uint64_t)grid[0] * grid[1] * grid[2];
         int each = blocks_of(function, (int)threads, dynamic_shared), multiprocessors = card().multiprocessors;

@@ -20,6 +20,7 @@
 #include "gpunn_emulator/traits.h"
 #include "gpunn_emulator/shifts.h"
 #include "gpunn_emulator/barriers.h"
+#include "gpunn_emulator/clusters.h"
 #include "gpunn_emulator/warp.h"
 #include "gpunn_emulator/atomics.h"
 #include "gpunn_emulator/memory.h"

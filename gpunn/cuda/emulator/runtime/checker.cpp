@@ -7,6 +7,7 @@
 #include <cstring>
 #include <new>
 
+#include "cluster.h"
 #include "floats.h"
 #include "heap.h"
 
@@ -84,6 +85,8 @@ void Checker::begin_launch(const Launch& launch) {
     launch_ = &launch;
     interval_ = last_interval_ = grid_interval_ = 0;
     turn_ = stint_ = 0;
+    cluster_begin_ = cluster_interval_ = 0;
+    cluster_number_ = -1;
     unset_was_read_ = false;
     const Request& request = launch.request;
     for (int i = 0; i < request.buffer_count; i++) {
@@ -110,6 +113,8 @@ void Checker::end_launch() {
     for (auto& each : held_)
         for (Region& region : each.second.shared) region.free_cells();
     held_.clear();
+    remote_uses_.clear();
+    brought_.clear();
     intervals_.clear();
     block_numbers_.clear();
     sync_points_.clear();
@@ -125,14 +130,11 @@ void Checker::add_region(Space space, char* begin, std::size_t bytes, int argume
 }
 
 void Checker::begin_block(Worker& worker) {
-    if (!worker_) {
-        worker_ = &worker;
-        const BlockView& block = worker.block();
-        add_region(Space::dynamic_shared, block.dynamic_shared, block.dynamic_shared_bytes, -1);
-        const Library& library = *launch_->request.library;
-        add_region(Space::static_shared, worker.static_shared(), library.shared_bytes, -1);
-        variables_ = &variables_of(library.base);
-    }
+    settle_store();
+    if (worker.cluster()) begin_cluster(*worker.cluster());
+    else if (!worker_) add_shared_regions(worker);
+    variables_ = &variables_of(launch_->request.library->base);
+    worker_ = &worker;
     map_shared_cells();
     asking_ = max_threads;
     clocks_.on = false;
@@ -147,6 +149,85 @@ void Checker::begin_block(Worker& worker) {
     fences_.clear();
     seen_threads_.clear();
     seen_blocks_.clear();
+}
+
+void Checker::add_shared_regions(const Worker& worker) {
+    const BlockView& block = worker.block();
+    add_region(Space::dynamic_shared, block.dynamic_shared, block.dynamic_shared_bytes, -1);
+    regions_.back().owner = &worker;
+    add_region(Space::static_shared, block.static_shared, block.static_shared_bytes, -1);
+    regions_.back().owner = &worker;
+}
+
+// Called by each of its blocks; the first one begins it.
+void Checker::begin_cluster(const Cluster& cluster) {
+    if (cluster.number() == cluster_number_) return;
+    for (unsigned rank = 0; !worker_ && rank < cluster.size(); rank++) add_shared_regions(cluster.worker(rank));
+    for (Region& region : regions_) {
+        if (!region.rows) continue;
+        munmap(region.rows, bytes_of_rows(region));
+        region.rows = nullptr;
+    }
+    cluster_number_ = cluster.number();
+    cluster_begin_ = last_interval_ + 1;
+    cluster_interval_ = 0;
+    has_met_ = fenced_ = false;
+    remote_uses_.clear();
+    brought_.clear();
+}
+
+void Checker::cluster_barrier(bool releases) {
+    has_met_ = true;
+    if (releases || fenced_) {
+        if (worker_->cluster()) cluster_interval_ = last_interval_ + 1;
+        block_barrier();
+    }
+    fenced_ = false;
+}
+
+// What another block reads or writes here is to come before the end.
+void Checker::end_block() {
+    settle_store();
+    for (const auto& [key, use] : remote_uses_) {
+        if (use.region->owner != worker_ || is_past(use.interval)) continue;
+        auto seen = seen_blocks_.find(use.turn);
+        if (seen != seen_blocks_.end() && seen->second.holds(use.interval, use.thread, use.time)) continue;
+        report_remote(use, "which may have returned by then: no barrier of the cluster comes after it");
+    }
+}
+
+// Keeps that a thread accesses the shared memory of another block; returns false if it may not.
+bool Checker::use_remotely(const Touch& access) {
+    const Cluster& cluster = *worker_->cluster();
+    const Fiber& fiber = *worker_->fiber();
+    const Worker& owner = *access.region->owner;
+    unsigned rank = owner.block().cluster_rank;
+    RemoteUse use{access.region, access.offset, access.write, turn_, interval_, time_, fiber.number,
+                  worker_->block().index, fiber.index, access.pc};
+    if (cluster.stage(rank) == Cluster::Stage::ended) {
+        report_remote(use, "which has returned: no barrier of the cluster comes after it");
+        return false;
+    }
+    if (!has_met_ && seen_blocks_.empty()) {
+        report_remote(use, "which may not have begun: no barrier of the cluster comes before it");
+        return false;
+    }
+    remote_uses_[(std::uint64_t)turn_ << 32 | rank << 16 | fiber.number] = use;
+    return true;
+}
+
+void Checker::report_remote(const RemoteUse& use, const char* why) const {
+    Report report = worker_->describe(Kind::out_of_bounds, use.pc);
+    report.byte = (long long)use.byte;
+    std::memcpy(report.block, &use.block, sizeof report.block);
+    std::memcpy(report.thread, &use.index, sizeof report.thread);
+    char what[100];
+    name(what, sizeof what, *use.region, use.byte);
+    const uint3& block = worker_->block().index;
+    char where[40] = "";
+    if (use.region->owner == worker_) std::snprintf(where, sizeof where, " of block (%u,%u,%u)", block.x, block.y, block.z);
+    std::snprintf(report.message, sizeof report.message, "%s of %s%s, %s", use.write ? "write" : "read", what, where, why);
+    worker_->add(report);
 }
 
 void Checker::map_shared_cells() {
@@ -172,15 +253,16 @@ void Checker::hold_block() {
     held.seen_blocks.swap(seen_blocks_);
     held.seen_threads.swap(seen_threads_);
     for (Region& region : regions_) {
-        if (!is_shared(region)) continue;
+        if (!is_shared(region) || worker_->cluster()) continue;
         held.shared.push_back(region);
         region.cells = nullptr;
         region.rows = nullptr;
     }
 }
 
-void Checker::resume_block() {
+void Checker::resume_block(Worker& worker) {
     settle_store();
+    worker_ = &worker;
     auto found = held_.find(worker_->block_number());
     Held held = std::move(found->second);
     held_.erase(found);
@@ -200,12 +282,13 @@ void Checker::resume_block() {
     seen_blocks_ = std::move(held.seen_blocks);
     seen_threads_ = std::move(held.seen_threads);
     for (Region& region : regions_) {
-        if (!is_shared(region)) continue;
+        if (!is_shared(region) || worker.cluster()) continue;
         region.free_cells();
         auto same = std::find_if(held.shared.begin(), held.shared.end(),
                                  [&](const Region& each) { return each.space == region.space; });
         region = *same;
     }
+    if (interval_ < cluster_interval_) block_barrier();
 }
 
 void Checker::new_interval() {
@@ -263,7 +346,7 @@ void Checker::start_clocks() {
     clocks.threads = worker_->thread_count();
     clocks.columns = (clocks.threads + 31) / 32 * 32 + Clocks::extra_columns;
     for (Region& region : regions_) {
-        if (!is_shared(region) || region.rows || region.begin == region.end) continue;
+        if (region.owner != worker_ || region.rows || region.begin == region.end) continue;
         region.row_length = clocks.row_length();
         void* memory = mmap(nullptr, bytes_of_rows(region), PROT_READ | PROT_WRITE,
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -329,14 +412,49 @@ void Checker::learn_by_clocks(const Seen& seen) {
 }
 
 // The copies that the phase waited for are complete too.
-void Checker::complete(unsigned column) {
-    std::size_t at = (std::size_t)(column + Clocks::extra_columns - clocks_.columns) * clocks_.columns;
-    clocks_.arriving[at + column] = ++clocks_.now;
-    std::copy_n(clocks_.arriving.begin() + (std::ptrdiff_t)at, clocks_.columns,
-                clocks_.completed.begin() + (std::ptrdiff_t)at);
+void Checker::complete(const Worker& home, const void* barrier, unsigned column) {
+    auto held = held_.find(home.block_number());
+    if (&home != worker_ && held == held_.end()) return;  // it has returned
+    Clocks& clocks = &home == worker_ ? clocks_ : held->second.clocks;
+    std::size_t at = (std::size_t)(column + Clocks::extra_columns - clocks.columns) * clocks.columns;
+    clocks.arriving[at + column] = ++clocks.now;
+    std::copy_n(clocks.arriving.begin() + (std::ptrdiff_t)at, clocks.columns,
+                clocks.completed.begin() + (std::ptrdiff_t)at);
+    auto brought = brought_.find(barrier);
+    if (brought == brought_.end()) return;
+    for (const auto& [turn, seen] : brought->second.arriving) brought->second.completed[turn].add(seen);
+    brought->second.arriving.clear();
 }
 
-void Checker::acquire(unsigned column) {
+// With what other threads of its block have done before a barrier of a warp, a tile or an mbarrier that it was at: when
+// exactly is not known, which forgives mistakes.
+void Checker::release_to(const void* barrier) {
+    bool room = true;
+    try {
+        const Fiber& fiber = *worker_->fiber();
+        Seen& mine = brought_[barrier].arriving[turn_];
+        Moment now{interval_, ++time_, 0};
+        auto knows = [&](unsigned other) {
+            unsigned warp = other / warp_size;
+            if (other == fiber.number) return true;
+            if (clocks_.on && clocks_.of(fiber.number)[other] > clocks_.interval_begin) return true;
+            if (other >= worker_->thread_count()) return false;
+            return warp == fiber.warp ? known_[warp][fiber.lane][other % warp_size] > 0 : known_warps_[fiber.warp][warp] > 0;
+        };
+        for (unsigned other = 0; other < (clocks_.on ? clocks_.used : worker_->thread_count()); other++)
+            if (knows(other)) mine.add(other, now);
+        for (const auto& [turn, seen] : seen_blocks_) brought_[barrier].arriving[turn].add(seen);
+    } catch (const std::bad_alloc&) {
+        room = false;
+    }
+    if (!room) worker_->fail_for_memory("what is known of an mbarrier", "no memory");
+}
+
+void Checker::acquire(const void* barrier, unsigned column) {
+    auto brought = brought_.find(barrier);
+    if (brought != brought_.end())
+        for (const auto& [turn, seen] : brought->second.completed)
+            if (turn != turn_) seen_blocks_[turn].add(seen);
     const std::uint32_t* from = clocks_.completed.data();
     from += (std::size_t)(column + Clocks::extra_columns - clocks_.columns) * clocks_.columns;
     std::uint32_t* known = clocks_.of(worker_->fiber()->number);
@@ -362,7 +480,7 @@ void Checker::learn(const AsyncRead& read) {
 }
 
 std::uint32_t* Checker::row(const Region& region, std::size_t byte) const {
-    return clocks_.on && region.rows ? region.row_of(byte) : nullptr;
+    return clocks_.on && region.rows && region.owner == worker_ ? region.row_of(byte) : nullptr;
 }
 
 // Of a write by another thread. Of global memory nobody knows when it was written: who knows the thread is forgiven.
@@ -547,6 +665,7 @@ bool Checker::Seen::holds_warp(unsigned warp) const {
 }
 
 void Checker::fence() {
+    fenced_ = true;
     fences_[worker_->fiber()->number] = {interval_, ++time_, clocks_.on ? ++clocks_.now : 0};
 }
 
@@ -664,7 +783,7 @@ void Checker::touch(Region& region, std::size_t offset, std::size_t bytes, bool 
     Report report = worker_->describe(Kind::uninitialised, pc);
     report.argument = buffer.argument;
     if (region.space != Space::heap) report.byte = (long long)offset;
-    char what[80];
+    char what[100];
     name(what, sizeof what, region, offset);
     std::snprintf(report.message, sizeof report.message, "read of %s, which nobody has written", what);
     worker_->add(report);
@@ -715,6 +834,7 @@ void Checker::access_memory(const char* address, std::size_t bytes, bool write, 
     }
     if (passes_a_variable(access)) report_beyond_variable(access);
     if (region->allowed > Access::read) report_forbidden(access);
+    if (region->owner && region->owner != worker_ && !use_remotely(access)) return;
     if (write) worker_->about_to_write(address, bytes);
     if (write && region->allowed == Access::read) report_read_only(access);
     if (write && is_constant(access)) report_read_only(access);
@@ -767,7 +887,7 @@ void Checker::coherent(const char* address, std::size_t bytes, const void* pc) {
         Report report = worker_->describe(Kind::texture, pc);
         report.argument = region->argument;
         report.byte = (long long)i;
-        char what[80];
+        char what[100];
         name(what, sizeof what, *region, i);
         std::snprintf(report.message, sizeof report.message,
                       "read of %s, which this launch has written: a texture or surface may return what was there before",
@@ -779,7 +899,7 @@ void Checker::coherent(const char* address, std::size_t bytes, const void* pc) {
 
 void Checker::check_byte(const Touch& access, Cell& cell, std::size_t byte, bool& raced) {
     // What an earlier block did in shared memory is gone.
-    bool from_here = is_here(cell.write_interval) || is_here(cell.read_interval);
+    bool from_here = is_of_cluster(cell.write_interval) || is_of_cluster(cell.read_interval);
     if (!from_here && is_shared(*access.region)) cell = Cell{};
     bool was_written = cell.write_interval, was_read = cell.read_interval, strong = access.manner != Manner::plain;
     if (was_written && !raced && cell.copy_under_way) {
@@ -820,9 +940,19 @@ bool Checker::is_here(std::uint32_t interval) const {
     return interval >= block_interval_ && (no_other_since_ || turn_of(interval) == turn_);
 }
 
+// Or one of those of its cluster: one cluster runs at a time.
+bool Checker::is_of_cluster(std::uint32_t interval) const {
+    return worker_->cluster() ? interval >= cluster_begin_ : is_here(interval);
+}
+
+// Whether a barrier of the grid or the cluster has ordered what was then.
+bool Checker::is_past(std::uint32_t interval) const {
+    return interval < grid_interval_ || (interval >= cluster_begin_ && interval < cluster_interval_);
+}
+
 // Whether an earlier access is certain to come before what the running thread does now.
 bool Checker::ordered(std::uint32_t interval, unsigned thread, unsigned sync, std::uint32_t time) const {
-    if (interval < grid_interval_) return true;
+    if (is_past(interval)) return true;
     if (!is_here(interval)) {
         auto seen = seen_blocks_.find(turn_of(interval));
         return seen != seen_blocks_.end() && seen->second.holds(interval, thread, time);
@@ -839,7 +969,7 @@ bool Checker::ordered(std::uint32_t interval, unsigned thread, unsigned sync, st
 }
 
 bool Checker::read_is_ordered(const Cell& cell) const {
-    if (cell.read_interval < grid_interval_) return true;
+    if (is_past(cell.read_interval)) return true;
     if (cell.read_by_many_blocks && seen_blocks_.empty()) return false;
     if (cell.read_interval == interval_ && cell.read_by_many_warps) {
         auto seen = seen_threads_.find(me());
@@ -871,7 +1001,7 @@ void Checker::record_write(Cell& cell, bool strong, std::size_t bytes, std::uint
 
 void Checker::record_read(Cell& cell, bool strong, std::uint32_t place) const {
     const Fiber& fiber = *worker_->fiber();
-    if (cell.read_interval < grid_interval_) {
+    if (is_past(cell.read_interval)) {
         cell.read_interval = 0;
         cell.read_by_many_blocks = false;
     }
@@ -912,7 +1042,7 @@ void Checker::record_read(Cell& cell, bool strong, std::uint32_t place) const {
 void Checker::check_initialised(const Touch& access) const {
     const std::size_t word = 4, half = 8, longest_vector = 16;
     auto cell = [&](std::size_t i) -> const Cell& { return access.region->cell_of(access.offset + i); };
-    auto written = [&](std::size_t i) { return is_here(cell(i).write_interval); };
+    auto written = [&](std::size_t i) { return is_of_cluster(cell(i).write_interval); };
     std::size_t unwritten_words = 0, words = 0, first_unwritten = 0;
     for (std::size_t i = 0; i < access.bytes; words++) {
         bool any = false;
@@ -929,7 +1059,7 @@ void Checker::check_initialised(const Touch& access) const {
     if (access.bytes == longest_vector && unwritten_words == 1 && is_number(first_unwritten < half ? half : 0)) return;
     Report report = worker_->describe(Kind::uninitialised, access.pc);
     report.byte = (long long)(access.offset + first_unwritten);
-    char what[80];
+    char what[100];
     name(what, sizeof what, *access.region, access.offset + first_unwritten);
     std::snprintf(report.message, sizeof report.message, "read of %s, which no thread has written", what);
     worker_->add(report);
@@ -944,6 +1074,14 @@ std::uint32_t Checker::turn_of(std::uint32_t interval) const {
 }
 
 // The Python side puts the variable's own name in the place of "static shared memory"; see report.py.
+// Of a block of the cluster, which need not have begun.
+uint3 Checker::index_of(const Worker& other) const {
+    const BlockView &mine = worker_->block(), &its = other.block();
+    return {mine.index.x - mine.cluster_index.x + its.cluster_index.x,
+            mine.index.y - mine.cluster_index.y + its.cluster_index.y,
+            mine.index.z - mine.cluster_index.z + its.cluster_index.z};
+}
+
 void Checker::name(char* text, std::size_t capacity, const Region& region, std::size_t byte) const {
     switch (region.space) {
     case Space::argument:
@@ -960,6 +1098,10 @@ void Checker::name(char* text, std::size_t capacity, const Region& region, std::
                       found->bytes);
         break;
     }
+    if (!region.owner || region.owner == worker_) return;
+    const uint3 block = index_of(*region.owner);
+    std::size_t length = std::strlen(text);
+    std::snprintf(text + length, capacity - length, " of block (%u,%u,%u)", block.x, block.y, block.z);
 }
 
 void Checker::report_race(const Touch& access, const Cell& cell, std::size_t byte, Earlier earlier, unsigned thread) {
@@ -981,10 +1123,11 @@ void Checker::report_race(const Touch& access, const Cell& cell, std::size_t byt
     if (is_async && earlier == Earlier::write) place = 0;  // a copy that has arrived
     report.other_pc = place ? launch_->request.library->base + place : nullptr;
 
-    char what[80], who[100];
+    char what[100], who[120];
     name(what, sizeof what, *access.region, byte);
     bool same_block = is_here(interval);
-    if (is_async)
+    if (is_async && !is_here(interval)) std::snprintf(who, sizeof who, "an asynchronous copy of another block");
+    else if (is_async)
         std::snprintf(who, sizeof who, "%s, for which nobody has waited in between",
                       clocks_.what[thread - (clocks_.columns - Clocks::extra_columns)]);
     else if (earlier == Earlier::unfenced_write)
@@ -993,6 +1136,9 @@ void Checker::report_race(const Touch& access, const Cell& cell, std::size_t byt
     else if (earlier == Earlier::copy)
         std::snprintf(who, sizeof who, "thread (%u,%u,%u), which has not waited for it", other.x, other.y,
                       other.z);
+    else if (!same_block && access.region->owner)
+        std::snprintf(who, sizeof who, "block (%u,%u,%u) thread (%u,%u,%u) with no barrier of the cluster between", block[0],
+                      block[1], block[2], other.x, other.y, other.z);
     else if (same_block)
         std::snprintf(who, sizeof who, "thread (%u,%u,%u) with no barrier between", other.x, other.y,
                       other.z);
@@ -1136,7 +1282,7 @@ void Checker::report_out_of_bounds(const char* address, std::size_t bytes, bool 
     long long offset = address - nearest->begin;
     report.argument = nearest->argument;
     report.byte = offset >= 0 ? offset : -1;
-    char what[80];
+    char what[100];
     if (nearest->space == Space::argument && nearest->argument >= 0)
         std::snprintf(what, sizeof what, "argument %d", nearest->argument);
     else if (nearest->space == Space::argument) std::snprintf(what, sizeof what, "an allocation");
@@ -1181,7 +1327,7 @@ void Checker::report_forbidden(const Touch& access) {
     Report report = worker_->describe(Kind::out_of_bounds, access.pc);
     report.argument = access.region->argument;
     report.byte = (long long)access.offset;
-    char what[80];
+    char what[100];
     name(what, sizeof what, *access.region, access.offset);
     std::snprintf(report.message, sizeof report.message, "%s of %s, %s", access.write ? "write" : "read", what,
                   access.region->allowed == Access::freed

@@ -45,6 +45,7 @@ struct Region {
     Buffer* buffer = nullptr;
     Span touched = {};  // in this launch
     unsigned unit = 4;  // the bytes that a cell is for
+    const Worker* owner = nullptr;  // of shared memory
 
     std::size_t bytes() const { return (std::size_t)(end - begin); }
     std::size_t cell_count() const { return (bytes() + unit - 1) / unit; }
@@ -82,9 +83,12 @@ public:
     void end_launch();
     void begin_block(Worker& worker);
     void hold_block();  // that runs, for another one to begin or go on
-    void resume_block();
+    void resume_block(Worker& worker);
     void block_barrier();
     void grid_barrier() { grid_interval_ = last_interval_ + 1; }  // opens, and has not yet opened in any block
+    void cluster_barrier(bool releases);  // the same of the cluster of the block that runs
+    void fence_of_cluster() { fenced_ = true; }
+    void end_block();  // of a cluster, that runs
     void warp_barrier(unsigned warp, unsigned lanes);
     void tile_barrier(unsigned first_warp, unsigned warps);
     void lane_joins_collective(Worker& worker, const Fiber& fiber, const Warp& warp);
@@ -102,8 +106,10 @@ public:
     // Of Hopper. A column is for one mbarrier or one asynchronous reader.
     unsigned add_column(const char* what);
     void release(unsigned column);
-    void complete(unsigned column);
-    void acquire(unsigned column);
+    // Of an mbarrier: at one of another block what the thread knows is kept by the barrier's address.
+    void release_to(const void* barrier);
+    void complete(const Worker& home, const void* barrier, unsigned column);
+    void acquire(const void* barrier, unsigned column);
     void fence_proxy();
     void bulk_copy_starts(const char* shared, std::size_t bytes, const void* pc);
     void bulk_copy_arrives(const char* shared, std::size_t bytes, unsigned column);
@@ -177,6 +183,11 @@ private:
         std::uint32_t interval;
     };
 
+    // What threads of other blocks have brought to an mbarrier, by the turns of their blocks.
+    struct Brought {
+        std::unordered_map<std::uint32_t, Seen> arriving, completed;
+    };
+
     struct SyncPoint {
         // Of a block: what it has taken in of what others have shown, and its own place there, counted from 1.
         struct Reader {
@@ -204,9 +215,24 @@ private:
         std::vector<Region> shared;
     };
 
+    // The last access of a thread to the shared memory of another block of its cluster.
+    struct RemoteUse {
+        const Region* region;
+        std::size_t byte;
+        bool write;
+        std::uint32_t turn, interval, time;
+        unsigned thread;
+        uint3 block, index;
+        const void* pc;
+    };
+
     void new_interval();
     void forget_syncs();
     void add_region(Space space, char* begin, std::size_t bytes, int argument);
+    void add_shared_regions(const Worker& worker);
+    void begin_cluster(const Cluster& cluster);
+    bool use_remotely(const Touch& access);
+    void report_remote(const RemoteUse& use, const char* why) const;
     Region* find(const char* address, std::size_t bytes);
     Region* find_on_heap(const char* address, std::size_t bytes);
     void touch(Region& region, std::size_t offset, std::size_t bytes, bool write, const void* pc);
@@ -215,6 +241,8 @@ private:
 
     void map_shared_cells();
     bool is_here(std::uint32_t interval) const;
+    bool is_past(std::uint32_t interval) const;
+    bool is_of_cluster(std::uint32_t interval) const;
     bool ordered(std::uint32_t interval, unsigned thread, unsigned sync, std::uint32_t time) const;
     bool read_is_ordered(const Cell& cell) const;
     bool passes_a_variable(const Touch& access) const;
@@ -249,6 +277,7 @@ private:
     [[noreturn]] void report_out_of_bounds(const char* address, std::size_t bytes, bool write,
                                            const void* pc);
     [[noreturn]] void report_beyond_allocation(const char* address, std::size_t bytes, bool write, const void* pc);
+    uint3 index_of(const Worker& other) const;
     void name(char* text, std::size_t capacity, const Region& region, std::size_t byte) const;
 
     Clocks clocks_;
@@ -265,6 +294,12 @@ private:
     std::uint32_t interval_ = 0, last_interval_ = 0;  // of the block, of all
     std::uint32_t block_interval_ = 0, turn_ = 0;     // its first interval; how many blocks have begun before it
     std::uint32_t grid_interval_ = 0;  // those before are ordered before what any thread does now
+    // Of the cluster: its first interval, and that of its last barrier, which orders as that of the grid does.
+    std::uint32_t cluster_begin_ = 0, cluster_interval_ = 0;
+    std::int64_t cluster_number_ = -1;
+    bool has_met_ = false, fenced_ = false;  // since it began; since the last barrier
+    std::unordered_map<std::uint64_t, RemoteUse> remote_uses_;
+    std::unordered_map<const void*, Brought> brought_;
     std::uint32_t stint_ = 0;          // counts how often another block has begun or gone on
     std::vector<Intervals> intervals_;
     bool no_other_since_ = true;                // this block began

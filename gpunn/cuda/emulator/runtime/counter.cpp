@@ -1,5 +1,7 @@
 #include "counter.h"
 
+#include "cluster.h"
+
 #include <algorithm>
 #include <cstring>
 #include <new>
@@ -115,7 +117,8 @@ void Counter::hold_block() {
     exchange(held);
 }
 
-void Counter::resume_block() {
+void Counter::resume_block(Worker& worker) {
+    worker_ = &worker;
     block_barrier();
     auto held = held_.find(worker_->block_number());
     exchange(held->second);
@@ -437,6 +440,8 @@ Space Counter::space_of(const char* address) const {
     const BlockView& block = worker_->block();
     if (inside(block.dynamic_shared, block.dynamic_shared_bytes)) return Space::shared;
     if (library.shared_bytes && inside(worker_->static_shared(), library.shared_bytes)) return Space::shared;
+    // That of the other blocks of a cluster counts as a block's own.
+    if (worker_->cluster() && worker_->cluster()->rank_of(address) < worker_->cluster()->size()) return Space::shared;
     if (address >= settings_.constants_begin && address < settings_.constants_end) return Space::none;
     if (address >= library.data_begin && address < library.data_end) return Space::global;
     if (inside(fiber.stack.low, (std::size_t)(fiber.stack.high - fiber.stack.low)) ||

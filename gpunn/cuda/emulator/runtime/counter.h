@@ -72,7 +72,7 @@ public:
     void end_launch();
     void begin_block(Worker& worker);
     void hold_block();  // that runs, for another one to begin or go on
-    void resume_block();
+    void resume_block(Worker& worker);
     void block_barrier();
     void converge(unsigned warp);  // all its lanes have come together
 

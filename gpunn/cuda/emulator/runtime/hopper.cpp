@@ -5,7 +5,7 @@
 #include <cstring>
 #include <new>
 
-#include "worker.h"
+#include "cluster.h"
 
 #ifdef GPUNN_EMULATOR_CHECK
 #include "checker.h"
@@ -203,11 +203,17 @@ void Worker::mbarrier_inval(std::uint64_t* address, const void* caller) {
     *address = ~0ull;
 }
 
+// The worker of the block in whose shared memory that is.
+Worker& Worker::home_of(const void* address) {
+    unsigned rank = cluster_ && !holds_shared(address) ? cluster_->rank_of(address) : block_.cluster_rank;
+    return cluster_ && rank < cluster_->size() ? cluster_->worker(rank) : *this;
+}
+
 Mbarrier& Worker::mbarrier(std::uint64_t* address, const char* operation, const void* caller) {
     check_aligned(address, 8, "an mbarrier", caller);
-    auto found =
-        std::find_if(mbarriers_.begin(), mbarriers_.end(), [=](Mbarrier& each) { return each.address == address; });
-    if (found == mbarriers_.end()) {
+    std::deque<Mbarrier>& all = home_of(address).mbarriers_;
+    auto found = std::find_if(all.begin(), all.end(), [=](Mbarrier& each) { return each.address == address; });
+    if (found == all.end()) {
         Report report = describe(Kind::uninitialised, caller);
         std::snprintf(report.message, sizeof report.message, "%s of an mbarrier that is not initialised", operation);
         fail(report);
@@ -226,7 +232,7 @@ void Worker::complete_if_due(Mbarrier& barrier) {
         barrier.phase++;
         barrier.pending = barrier.expected;
 #ifdef GPUNN_EMULATOR_CHECK
-        checker.complete(barrier.column);
+        checker.complete(*this, barrier.address, barrier.column);
 #endif
         for (unsigned i = 0; i < thread_count_; i++) {
             Fiber& fiber = fibers_[i];
@@ -250,6 +256,7 @@ void Worker::change_bytes(Mbarrier& barrier, std::int64_t change, const void* ca
 std::uint64_t Worker::mbarrier_arrive(std::uint64_t* address, const MbarrierArrival& arrival, const void* caller) {
     leave_if_asked();
     Mbarrier& barrier = mbarrier(address, arrival.count ? "arrive" : "a change of the bytes", caller);
+    Worker& home = home_of(address);
     std::uint64_t state = word_of(barrier);
     change_bytes(barrier, arrival.bytes, caller);
     if (arrival.count > barrier.pending)
@@ -261,14 +268,16 @@ std::uint64_t Worker::mbarrier_arrive(std::uint64_t* address, const MbarrierArri
     }
     barrier.pending -= arrival.count;
 #ifdef GPUNN_EMULATOR_CHECK
-    if (arrival.count) checker.release(barrier.column);
+    if (&home != this) checker.release_to(address);
+    else if (arrival.count) checker.release(barrier.column);
 #endif
-    complete_if_due(barrier);
+    home.complete_if_due(barrier);
     return state;
 }
 
 bool Worker::mbarrier_wait(std::uint64_t* address, std::uint64_t state, bool is_parity, const void* caller) {
     leave_if_asked();
+    if (&home_of(address) != this) misuse(caller, "a wait for an mbarrier of another block: it can only be told to arrive");
     Mbarrier* barrier = &mbarrier(address, "a wait", caller);
     std::uint64_t phase =
         is_parity ? (barrier->phase & 1) == (state & 1) ? barrier->phase : barrier->phase - 1 : state >> 40;
@@ -287,7 +296,7 @@ bool Worker::mbarrier_wait(std::uint64_t* address, std::uint64_t state, bool is_
         is_complete = complete();
     }
 #ifdef GPUNN_EMULATOR_CHECK
-    if (is_complete) checker.acquire(barrier->column);
+    if (is_complete) checker.acquire(address, barrier->column);
 #endif
     return is_complete;
 }
@@ -296,6 +305,7 @@ void Worker::fence_proxy(bool of_inits_only) {
     for (Mbarrier& barrier : mbarriers_)
         if (barrier.initialiser == fiber_->number) barrier.fenced = true;
 #ifdef GPUNN_EMULATOR_CHECK
+    checker.fence_of_cluster();
     if (!of_inits_only) checker.fence_proxy();
 #else
     (void)of_inits_only;
@@ -325,20 +335,29 @@ void Worker::prepare(BulkCopy& copy, const void* map, unsigned rank, const int* 
         if (!copy.bytes || copy.bytes % 16)
             misuse(caller, "a bulk copy of %u bytes, which is no multiple of 16", copy.bytes);
     }
-    const char* last = copy.shared + copy.bytes - 1;
-    if (!is_shared(copy.shared) || !is_shared(last) || is_static_shared(copy.shared) != is_static_shared(last)) {
-        Report report = describe(Kind::out_of_bounds, caller);
-        std::snprintf(report.message, sizeof report.message,
-                      "a bulk copy of %u bytes, at %p of which is not all shared memory", copy.bytes,
-                      (void*)copy.shared);
-        fail(report);
-    }
+    check_in_shared(copy, copy.shared, caller);
+}
+
+void Worker::check_in_shared(const BulkCopy& copy, const char* shared, const void* caller) {
+    const char* last = shared + copy.bytes - 1;
+    const BlockView& block = home_of(shared).block_;
+    auto is_inside = [&](const char* memory, std::size_t bytes) { return shared >= memory && last < memory + bytes; };
+    if (is_inside(block.static_shared, block.static_shared_bytes)) return;
+    if (is_inside(block.dynamic_shared, block.dynamic_shared_bytes)) return;
+    Report report = describe(Kind::out_of_bounds, caller);
+    std::snprintf(report.message, sizeof report.message,
+                  "a bulk copy of %u bytes, at %p of which is not all shared memory", copy.bytes, (const void*)shared);
+    fail(report);
 }
 
 namespace {
 
 // Brings the bytes of the copy from one memory to the other.
 void move(const BulkCopy& copy) {
+    if (!copy.sent.empty()) {
+        std::memcpy(copy.shared, copy.sent.data(), copy.bytes);
+        return;
+    }
     if (!copy.is_tensor) {
         copy.barrier ? std::memcpy(copy.shared, copy.global, copy.bytes)
                      : std::memcpy(copy.global, copy.shared, copy.bytes);
@@ -385,21 +404,80 @@ void count_global(const BulkCopy& copy, bool write) {
 
 }  // namespace
 
-void Worker::bulk_load(BulkCopy copy, const void* map, unsigned rank, const int* coordinates, const void* caller) {
+void Worker::bulk_load(BulkCopy copy, const void* map, unsigned rank, const int* coordinates, unsigned blocks,
+                       const void* caller) {
     prepare(copy, map, rank, coordinates, caller);
-    const Mbarrier& barrier = mbarrier(copy.barrier, "a copy", caller);
 #ifdef GPUNN_EMULATOR_CHECK
-    if (!barrier.fenced)
-        tell(Kind::race, caller,
-             "a copy is given an mbarrier that is initialised with no fence.mbarrier_init or fence.proxy.async after "
-             "it");
     check_global(copy, false);
-    checker.bulk_copy_starts(copy.shared, copy.bytes, caller);
 #endif
 #ifdef GPUNN_EMULATOR_COUNT
     count_global(copy, false);
 #endif
-    start_load(copy);
+    if (!blocks) return begin_load(copy, true, caller);
+    if ((blocks & 0xffff) >> block_.cluster_size)
+        misuse(caller, "a copy to the blocks 0x%x of a cluster, which has %u", blocks & 0xffff, block_.cluster_size);
+    char* shared = copy.shared;
+    std::uint64_t* barrier = copy.barrier;
+    for (unsigned to = 0; to < block_.cluster_size; to++) {
+        if (!(blocks >> to & 1)) continue;
+        copy.shared = (char*)cluster_map(shared, to);
+        copy.barrier = (std::uint64_t*)cluster_map(barrier, to);
+        begin_load(copy, true, caller);
+    }
+}
+
+void Worker::begin_load(const BulkCopy& copy, bool by_proxy, const void* caller) {
+    const Mbarrier& barrier = mbarrier(copy.barrier, "a copy", caller);
+    if (&home_of(copy.barrier) != &home_of(copy.shared))
+        misuse(caller, "a copy to the shared memory of one block and the mbarrier of another");
+#ifdef GPUNN_EMULATOR_CHECK
+    if (by_proxy && !barrier.fenced)
+        tell(Kind::race, caller,
+             "a copy is given an mbarrier that is initialised with no fence.mbarrier_init or fence.proxy.async after "
+             "it");
+    checker.bulk_copy_starts(copy.shared, copy.bytes, caller);
+#else
+    (void)barrier, (void)by_proxy;
+#endif
+    home_of(copy.barrier).start_load(copy);
+}
+
+// The source is read at once, which is as soon as it can be.
+void Worker::bulk_send(BulkCopy copy, const void* caller) {
+    leave_if_asked();
+    copy.caller = caller;
+    copy.thread = fiber_->number;
+    check_aligned(copy.shared, 16, "the target of a bulk copy", caller);
+    check_aligned(copy.global, 16, "the source of a bulk copy", caller);
+    if (!copy.bytes || copy.bytes % 16) misuse(caller, "a bulk copy of %u bytes, which is no multiple of 16", copy.bytes);
+    check_in_shared(copy, copy.global, caller);
+    check_in_shared(copy, copy.shared, caller);
+#ifdef GPUNN_EMULATOR_CHECK
+    AsyncRead read = checker.begin_async_read(fiber_->number);
+    checker.async_read(copy.global, copy.bytes, read, fiber_->number, caller);
+    checker.learn(read);
+#endif
+    send(copy, copy.global, true, caller);
+}
+
+void Worker::async_store(BulkCopy copy, const void* value, const void* caller) {
+    leave_if_asked();
+    copy.caller = caller;
+    copy.thread = fiber_->number;
+    check_in_shared(copy, copy.shared, caller);
+    check_aligned(copy.shared, copy.bytes, "the target of an asynchronous store", caller);
+    send(copy, value, false, caller);
+}
+
+void Worker::send(BulkCopy copy, const void* value, bool by_proxy, const void* caller) {
+    bool room = true;
+    try {
+        copy.sent.assign((const char*)value, (const char*)value + copy.bytes);
+    } catch (const std::bad_alloc&) {
+        room = false;
+    }
+    if (!room) fail_for_memory("an asynchronous store", "no memory");
+    begin_load(copy, by_proxy, caller);
 }
 
 void Worker::start_load(const BulkCopy& copy) {
@@ -774,13 +852,28 @@ void check_copy(const void* to, const void* from, std::size_t bytes, unsigned al
     worker->check_copy(to, from, bytes, alignment, multiple, __builtin_return_address(0));
 }
 
-void bulk_load(void* shared, const void* global, unsigned bytes, void* barrier) {
+void bulk_load(void* shared, const void* global, unsigned bytes, void* barrier, unsigned blocks) {
     BulkCopy copy{};
     copy.shared = (char*)shared;
     copy.global = (char*)global;
     copy.bytes = bytes;
     copy.barrier = (std::uint64_t*)barrier;
-    worker->bulk_load(copy, nullptr, 0, nullptr, __builtin_return_address(0));
+    worker->bulk_load(copy, nullptr, 0, nullptr, blocks, __builtin_return_address(0));
+}
+void bulk_send(void* shared, const void* own, unsigned bytes, void* barrier) {
+    BulkCopy copy{};
+    copy.shared = (char*)shared;
+    copy.global = (char*)own;
+    copy.bytes = bytes;
+    copy.barrier = (std::uint64_t*)barrier;
+    worker->bulk_send(copy, __builtin_return_address(0));
+}
+void async_store(void* shared, const void* value, unsigned bytes, void* barrier) {
+    BulkCopy copy{};
+    copy.shared = (char*)shared;
+    copy.bytes = bytes;
+    copy.barrier = (std::uint64_t*)barrier;
+    worker->async_store(copy, value, __builtin_return_address(0));
 }
 void bulk_store(void* global, const void* shared, unsigned bytes) {
     BulkCopy copy{};
@@ -789,11 +882,11 @@ void bulk_store(void* global, const void* shared, unsigned bytes) {
     copy.bytes = bytes;
     worker->bulk_store(copy, nullptr, 0, nullptr, __builtin_return_address(0));
 }
-void tensor_load(void* shared, const void* map, unsigned rank, const int* coordinates, void* barrier) {
+void tensor_load(void* shared, const void* map, unsigned rank, const int* coordinates, void* barrier, unsigned blocks) {
     BulkCopy copy{};
     copy.shared = (char*)shared;
     copy.barrier = (std::uint64_t*)barrier;
-    worker->bulk_load(copy, map, rank, coordinates, __builtin_return_address(0));
+    worker->bulk_load(copy, map, rank, coordinates, blocks, __builtin_return_address(0));
 }
 void tensor_store(const void* map, unsigned rank, const int* coordinates, const void* shared) {
     BulkCopy copy{};

@@ -18,6 +18,7 @@
 #include <system_error>
 #include <thread>
 
+#include "cluster.h"
 #include "floats.h"
 #include "signals.h"
 #include "worker.h"
@@ -36,20 +37,23 @@ const std::size_t most_reports = 16;
 #endif
 
 Launch::Launch(const Request& request)
-    : request(request), block_count((std::uint64_t)request.grid[0] * request.grid[1] * request.grid[2]) {
+    : request(request),
+      cluster_size(std::max(1u, request.cluster[0] * request.cluster[1] * request.cluster[2])),
+      block_count((std::uint64_t)request.grid[0] * request.grid[1] * request.grid[2]),
+      taken_together_(block_count / cluster_size) {
     reports.reserve(most_reports);
     if (request.order != (int)Order::shuffled) return;
     // A stride that shares no factor with the count visits every block once.
     std::uint64_t scattered = request.seed * 0x9e3779b97f4a7c15u;
-    offset_ = (scattered >> 32) % block_count;
-    stride_ = (scattered & 0xffffffff) % block_count;
-    while (std::gcd(stride_, block_count) != 1) stride_ = stride_ % block_count + 1;
+    offset_ = (scattered >> 32) % taken_together_;
+    stride_ = (scattered & 0xffffffff) % taken_together_;
+    while (std::gcd(stride_, taken_together_) != 1) stride_ = stride_ % taken_together_ + 1;
 }
 
 std::int64_t Launch::take_block() {
     if (stopped_.load(std::memory_order_relaxed)) return -1;
     std::uint64_t turn = next_.fetch_add(1, std::memory_order_relaxed);
-    return turn < block_count ? (std::int64_t)place(turn) : -1;
+    return turn < taken_together_ ? (std::int64_t)place(turn) : -1;
 }
 
 std::uint64_t Launch::place(std::uint64_t turn) const {
@@ -58,10 +62,10 @@ std::uint64_t Launch::place(std::uint64_t turn) const {
 #endif
     switch ((Order)request.order) {
     case Order::forward: return turn;
-    case Order::reverse: return block_count - 1 - turn;
+    case Order::reverse: return taken_together_ - 1 - turn;
     case Order::shuffled: break;
     }
-    return (std::uint64_t)(((unsigned __int128)turn * stride_ + offset_) % block_count);
+    return (std::uint64_t)(((unsigned __int128)turn * stride_ + offset_) % taken_together_);
 }
 
 std::uint64_t Launch::arrive_at_grid() {
@@ -262,10 +266,9 @@ public:
         if (closed_) return;
         closed_ = true;
         launch.stop();
-#ifndef GPUNN_EMULATOR_WATCH
+        if (worker_ && !clusters_.empty() && clusters_[0].is_turn_of(0)) clusters_[0].leave(0);
         while (!wait_for_helpers()) {}
         for (std::thread& helper : helpers_) helper.join();
-#endif
         give_worker_back();
         gpunn_signals_clear_target();
         gpunn_signals_release();
@@ -308,10 +311,8 @@ private:
         if (worker_) watcher.settle();
 #endif
         give_worker_back();
-#ifndef GPUNN_EMULATOR_WATCH
         while (!wait_for_helpers())
             if (interrupted_) return false;
-#endif
         return true;
     }
 
@@ -323,7 +324,8 @@ private:
         watcher.begin_launch(launch);
 #endif
         worker_ = borrow_worker();
-        if (!worker_->begin(launch, 1)) throw std::bad_alloc();
+        if (launch.cluster_size > 1) return begin_cluster(true);
+        else if (!worker_->begin(launch, 1)) throw std::bad_alloc();
         if (launch.request.cooperative) call_helpers_if_long();
     }
 
@@ -337,40 +339,84 @@ private:
     // In a signal handler of one of its host threads.
     static void tick(void* context);
 
+    // Host threads for the blocks of a cluster: this one for the first if `is_first`, and helpers.
+    void begin_cluster(bool is_first) {
+        clusters_.emplace_back(launch);
+        Cluster& cluster = clusters_.back();
+        SignalsElsewhere signals;
+        bool room = true;
+        try {
+            std::lock_guard<std::mutex> lock(helpers_mutex_);
+            for (unsigned rank = is_first; rank < launch.cluster_size; rank++) {
+                helpers_.emplace_back([this, &cluster, rank] { help(1, &cluster, rank); });
+                busy_helpers_++;
+            }
+        } catch (const std::exception&) {
+            room = false;
+        }
+        if (room && (!is_first || worker_->begin(launch, 1, &cluster, 0))) return;
+        cluster.give_up();
+        if (!is_first) return;
+        return_worker(worker_);
+        worker_ = nullptr;
+        throw std::bad_alloc();
+    }
+
 #ifdef GPUNN_EMULATOR_WATCH
     void call_helpers_if_long() {}
 #else
     void call_helpers_if_long() {
-        if (called_ || launch.block_count < 2) return;
+        if (called_ || launch.block_count <= launch.cluster_size) return;
         // All blocks of a cooperative launch are begun before the first one ends.
         if (!launch.request.cooperative && Clock::now() - start_ < std::chrono::microseconds(30)) return;
         called_ = true;
-        // Signals meant for the process are Python's to handle, in its own thread.
-        sigset_t all, before;
-        sigfillset(&all);
-        for (int signal : {SIGSEGV, SIGBUS, SIGFPE, interrupting}) sigdelset(&all, signal);
-        pthread_sigmask(SIG_SETMASK, &all, &before);
         unsigned wanted = core_count() - 1;
+        if (launch.cluster_size > 1) {
+            const unsigned* block = launch.request.block;
+            std::size_t threads = (std::size_t)launch.cluster_size * block[0] * block[1] * block[2];
+            std::size_t most = std::min<std::size_t>(wanted + 1, most_stacks() / threads);
+            while (clusters_.size() < most && launch.blocks_to_come()) begin_cluster(false);
+            return;
+        }
+        SignalsElsewhere signals;
         if (wanted > launch.block_count - 1) wanted = (unsigned)launch.block_count - 1;
         try {
             std::lock_guard<std::mutex> lock(helpers_mutex_);
             helpers_.reserve(wanted);
             std::size_t stacks = worker_->stacks_needed();
             while (helpers_.size() < wanted) {
-                helpers_.emplace_back([this, stacks] { help(stacks); });
+                helpers_.emplace_back([this, stacks] { help(stacks, nullptr, 0); });
                 busy_helpers_++;
             }
         } catch (const std::system_error&) {
             // No more threads to be had: those that are there do the work.
         } catch (const std::bad_alloc&) {
         }
-        pthread_sigmask(SIG_SETMASK, &before, nullptr);
         std::uint64_t workers = helpers_.size() + 1;
         if (launch.request.cooperative) launch.set_share((launch.block_count + workers - 1) / workers);
     }
 
+    bool called_ = false;
+#endif
+
+    // Signals meant for the process are Python's to handle, in its own thread; helpers that are started meanwhile have
+    // those of kernels alone.
+    class SignalsElsewhere {
+    public:
+        SignalsElsewhere() {
+            sigset_t all;
+            sigfillset(&all);
+            for (int signal : {SIGSEGV, SIGBUS, SIGFPE, interrupting}) sigdelset(&all, signal);
+            pthread_sigmask(SIG_SETMASK, &all, &before_);
+        }
+        ~SignalsElsewhere() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+    private:
+        sigset_t before_;
+    };
+
     // What a helper does. One that cannot be had takes no block: the others do the work.
-    void help(std::size_t stacks) {
+    void help(std::size_t stacks, Cluster* cluster, unsigned rank) {
         gpunn_signals_set_target(&target);
         Ticks ticks;
         Worker* mine = nullptr;
@@ -380,17 +426,30 @@ private:
         } catch (const std::bad_alloc&) {
         }
         if (mine) {
-            has_begun = mine->begin(launch, stacks);
+            has_begun = mine->begin(launch, stacks, cluster, rank);
             if (has_begun) {
                 mine->work([] {});
                 mine->end();
             }
             return_worker(mine);
         }
-        if (!has_begun) launch.set_share(launch.block_count);
+        if (!has_begun && cluster) do_without(*cluster);
+        else if (!has_begun) launch.set_share(launch.block_count);
         std::lock_guard<std::mutex> lock(helpers_mutex_);
         busy_helpers_--;
         helper_ends_.notify_one();
+    }
+
+    // One of its host threads cannot be had. The first cluster is the one that must be.
+    void do_without(Cluster& cluster) {
+        cluster.give_up();
+        if (&cluster != &clusters_.front()) return;
+        Report report{};
+        report.kind = (int)Kind::resources;
+        report.argument = -1;
+        report.byte = -1;
+        std::snprintf(report.message, sizeof report.message, "there is no memory for the blocks of a cluster");
+        launch.add(report);
     }
 
     // Returns true when all have ended, false after a moment.
@@ -399,12 +458,11 @@ private:
         return helper_ends_.wait_for(lock, pause, [this] { return busy_helpers_ == 0; });
     }
 
-    bool called_ = false;
+    std::deque<Cluster> clusters_;
     std::mutex helpers_mutex_;
     std::condition_variable helper_ends_;
     std::vector<std::thread> helpers_;
     unsigned busy_helpers_ = 0;
-#endif
 
     Clock::time_point start_, went_on_;
     Worker* worker_ = nullptr;

@@ -134,9 +134,10 @@ struct Request {
     const Texture* const* textures;  // texture_slots of them, null where there is none; or null
     std::uint64_t blocks_at_once;    // how many a GPU has room for
     int cooperative;                 // all of them are there at once, and barriers across the grid work
+    unsigned cluster[3];             // blocks of a cluster, or zeros: none was asked for
 };
 
-static_assert(sizeof(Request) == 112 && sizeof(Texture) == 112, "the Python side must follow");
+static_assert(sizeof(Request) == 120 && sizeof(Texture) == 112, "the Python side must follow");
 
 // What gpunn_emulator_launch and gpunn_emulator_resume return instead of a number of reports.
 enum class Outcome : int {
@@ -151,9 +152,9 @@ class Launch {
 public:
     explicit Launch(const Request& request);
 
-    // The number of a block that nobody has taken yet, or -1.
+    // The number of a block that nobody has taken yet, or of a cluster where blocks come in clusters; or -1.
     std::int64_t take_block();
-    std::uint64_t blocks_to_come() const { return block_count - std::min(next_.load(), block_count); }
+    std::uint64_t blocks_to_come() const { return (taken_together_ - std::min(next_.load(), taken_together_)) * cluster_size; }
     void stop() { stopped_ = true; }
     bool is_stopped() const { return stopped_; }
 
@@ -187,6 +188,7 @@ public:
     void add(const Report& report);
 
     const Request& request;
+    const unsigned cluster_size;  // 1: there are no clusters
     const std::uint64_t block_count;
     std::vector<Report> reports;
 
@@ -204,6 +206,7 @@ private:
     std::uint64_t arrived_ = 0;
     std::condition_variable grid_turns_;
     std::mutex mutex_;
+    std::uint64_t taken_together_;  // how many blocks or clusters there are to take
     std::uint64_t stride_ = 1, offset_ = 0;
 };
 

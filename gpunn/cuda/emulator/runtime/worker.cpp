@@ -15,6 +15,7 @@
 #include <cstring>
 #include <new>
 
+#include "cluster.h"
 #include "floats.h"
 #include "watcher.h"
 
@@ -58,19 +59,6 @@ std::atomic<std::size_t> mapped_stacks{0};
 
 const long short_turn = 25 * 1000;  // ns, of a thread that is known to wait in a loop
 
-// Each is two mappings, of which a process may have 65,530 by default; half of them are for others.
-std::size_t most_stacks() {
-    static const std::size_t most = [] {
-        std::size_t mappings = 65530;
-        if (std::FILE* file = std::fopen("/proc/sys/vm/max_map_count", "r")) {
-            if (std::fscanf(file, "%zu", &mappings) != 1) mappings = 65530;
-            std::fclose(file);
-        }
-        return mappings / 4;
-    }();
-    return most;
-}
-
 long page_faults() {
     rusage usage;
     return getrusage(RUSAGE_THREAD, &usage) ? 0 : usage.ru_minflt;
@@ -83,6 +71,18 @@ struct TlsIndex {
 }  // namespace
 
 extern "C" void* __tls_get_addr(TlsIndex*);
+
+std::size_t most_stacks() {
+    static const std::size_t most = [] {
+        std::size_t mappings = 65530;
+        if (std::FILE* file = std::fopen("/proc/sys/vm/max_map_count", "r")) {
+            if (std::fscanf(file, "%zu", &mappings) != 1) mappings = 65530;
+            std::fclose(file);
+        }
+        return mappings / 4;
+    }();
+    return most;
+}
 
 Worker::Worker() : signal_stack_(new char[signal_stack_bytes]) {
     fibers_.reset(new Fiber[max_threads]());
@@ -116,7 +116,7 @@ void Worker::lay_out_window() {
     block_.dynamic_window = place_at((unsigned)behind_static, block_.dynamic_shared);
 }
 
-bool Worker::begin(Launch& launch, std::size_t expected_stacks) {
+bool Worker::begin(Launch& launch, std::size_t expected_stacks, Cluster* cluster, unsigned rank) {
     while (stacks_.size() < expected_stacks)
         if ((stacks_.size() && mapped_stacks > most_stacks()) || !add_stack()) return false;
     const Request& request = launch.request;
@@ -136,6 +136,15 @@ bool Worker::begin(Launch& launch, std::size_t expected_stacks) {
     lay_out_threads(dim3(request.block[0], request.block[1], request.block[2]));
     block_.is_cooperative = request.cooperative;
     block_.grid_dim = dim3(request.grid[0], request.grid[1], request.grid[2]);
+    block_.is_explicit_cluster = request.cluster[0] != 0;
+    block_.cluster_dim = dim3(1, 1, 1);
+    if (block_.is_explicit_cluster) block_.cluster_dim = dim3(request.cluster[0], request.cluster[1], request.cluster[2]);
+    block_.cluster_size = launch.cluster_size;
+    block_.cluster_rank = rank;
+    const dim3& size = block_.cluster_dim;
+    block_.cluster_index = uint3{rank % size.x, rank / size.x % size.y, rank / size.x / size.y};
+    cluster_ = cluster;
+    pause_ = Pause::none;
     std::size_t alignment = dynamic_shared_alignment(request.dynamic_shared_bytes);
     std::size_t rounded = (request.dynamic_shared_bytes + alignment - 1) & ~(alignment - 1);
     block_.dynamic_shared = dynamic_end_ - rounded;
@@ -148,6 +157,7 @@ bool Worker::begin(Launch& launch, std::size_t expected_stacks) {
     written_ = nullptr;
     std::fegetenv(&floats_);
     launch.count_workers(1);
+    if (cluster) cluster->join(rank, *this);
     stack_t stack{};
     stack.ss_sp = signal_stack_.get();
     stack.ss_size = signal_stack_bytes;
@@ -160,9 +170,11 @@ void Worker::end() {
     // Pages of stacks may be among those that this launch has touched first, if it touched many.
     if (stacks_needed_ > 1 && page_faults() - page_faults_ > 2 * (long)stacks_needed_)
         for (const Stack& stack : stacks_) trim_stack(stack);
-    for (; stacks_.size() > max_threads; stacks_.pop_back(), mapped_stacks--) unmap_stack(stacks_.back());
+    std::size_t kept = max_threads / launch_->cluster_size;
+    for (; stacks_.size() > kept; stacks_.pop_back(), mapped_stacks--) unmap_stack(stacks_.back());
     drop_held();
     suspended_ = nullptr;
+    cluster_ = nullptr;
     set_stuck(false);
     launch_->count_workers(-1);
     worker = nullptr;
@@ -215,7 +227,7 @@ void Worker::start_block(std::uint64_t number) {
     for (unsigned w = 0; w * warp_size < thread_count_; w++) {
         unsigned lanes = thread_count_ - w * warp_size;
         unsigned mask = lanes >= warp_size ? ~0u : bit(lanes) - 1;
-        warps_[w] = Warp{mask, mask, 0, 0, 0, 0, 0};
+        warps_[w] = Warp{mask, mask, 0, 0, 0, 0, 0, 0};
         ready_warps_ |= bit(w);
     }
     for (unsigned i = 0; i < thread_count_; i++) {
@@ -229,7 +241,10 @@ void Worker::start_block(std::uint64_t number) {
         fibers_[i].reads.clear();
         fibers_[i].committed_stores = fibers_[i].committed_products = 0;
         fibers_[i].has_fenced_registers = false;
+        fibers_[i].has_arrived = false;
     }
+    alone_ = ClusterBarrier{};
+    alone_.threads = thread_count_;
     mbarriers_.clear();
     loads_.clear();
     if (held_.empty()) free_stacks_ = stacks_;
@@ -268,6 +283,7 @@ void Worker::go_on() {
 // Makes a block the one to go on with: a new one while those that were put aside wait for it, and else the one that has
 // waited longest. Returns false if all have ended. None is made so if all wait for blocks of other workers.
 bool Worker::next_block() {
+    if (cluster_) return next_of_cluster();
     if (is_stopped()) drop_held();
     else if ((held_.empty() || was_put_aside_) && begin_next()) return true;
     else if (resume_next() || begin_next()) return true;
@@ -307,7 +323,7 @@ bool Worker::resume_next() {
     static_cast<BlockRun&>(*this) = std::move(next->run);
     set_block(block_number_);
 #ifdef GPUNN_EMULATOR_WATCH
-    watcher.resume_block();
+    watcher.resume_block(*this);
 #endif
     std::copy(next->static_shared.begin(), next->static_shared.end(), block_.static_shared);
     std::copy(next->dynamic_shared.begin(), next->dynamic_shared.end(), block_.dynamic_shared);
@@ -317,11 +333,7 @@ bool Worker::resume_next() {
         open_barrier();
         make_current(*next_runnable());
     } else {
-        // Each of its threads looks whether its wait is over. The turn is that of the one that comes next.
-        for (unsigned w = 0; w * warp_size < thread_count_; w++)
-            turns_before_pause_ += (unsigned)__builtin_popcount(warps_[w].ready);
-        make_current(fibers_[warp_turn_ * warp_size + lane_turn_]);
-        tick_after(short_turn);
+        go_on_in_loops();
     }
     pause_ = Pause::none;
     if (!fiber_->started && free_stacks_.empty() && !add_stack()) {
@@ -335,9 +347,18 @@ bool Worker::resume_next() {
     return true;
 }
 
+// Each of the threads looks whether its wait is over. The turn is that of the one that comes next.
+void Worker::go_on_in_loops() {
+    for (unsigned w = 0; w * warp_size < thread_count_; w++)
+        turns_before_pause_ += (unsigned)__builtin_popcount(warps_[w].ready);
+    make_current(fibers_[warp_turn_ * warp_size + lane_turn_]);
+    tick_after(short_turn);
+}
+
 // After a block has ended, or has given its place away.
 void Worker::end_turn() {
     turns_before_pause_ = 0;
+    if (cluster_) return end_turn_in_cluster();
     was_put_aside_ = pause_ != Pause::none;
     if (was_put_aside_) return put_aside();
     if (block_.is_cooperative) launch_->note_ended(live_threads_ > 0);
@@ -368,6 +389,186 @@ void Worker::drop_held() {
     launch_->count_held(-(int)held_.size());
     held_.clear();
 }
+
+// --- blocks of a cluster ---------------------------------------------------------------------------------
+
+// Makes the block of the cluster the one to go on with, or a new one; returns false if there are none left. None is made
+// so if it is another one's turn, or if nothing has come of what it waits for.
+bool Worker::next_of_cluster() {
+    const std::chrono::milliseconds most{5};
+    if (!cluster_->wait_for_turn(block_.cluster_rank, most)) return true;
+    happened_before_turn_ = happened_;
+    if (!is_stopped() && cluster_->stage(block_.cluster_rank) == Cluster::Stage::begun) {
+        if (!resume_in_cluster()) end_turn();
+        return true;
+    }
+    std::int64_t number = is_stopped() ? -1 : cluster_->next_block(block_.cluster_rank);
+    if (number < 0) return cluster_->leave(block_.cluster_rank), false;
+    set_stuck(false);
+    start_block((std::uint64_t)number);
+    return true;
+}
+
+bool Worker::resume_in_cluster() {
+    Pause before = pause_;
+    pause_ = Pause::none;
+    turns_before_pause_ = 0;
+#ifdef GPUNN_EMULATOR_WATCH
+    watcher.resume_block(*this);
+#endif
+    if (cluster_->is_hopeless()) {
+        describe_cluster_wait();
+        return false;
+    }
+    if (before == Pause::in_loops) {
+        go_on_in_loops();
+    } else {
+        set_stuck(false);
+        polls_in_vain_ = 0;
+        Fiber* next = next_runnable();
+        if (!next) return false;
+        make_current(*next);
+    }
+    if (!fiber_->started) give_stack(*fiber_);
+    suspended_ = fiber_;
+    fiber_ = nullptr;
+    return true;
+}
+
+void Worker::end_turn_in_cluster() {
+    Cluster::Left left = pause_ != Pause::none ? Cluster::Left::to_go_on
+                         : live_threads_       ? Cluster::Left::given_up
+                                               : Cluster::Left::ended;
+#ifdef GPUNN_EMULATOR_CHECK
+    if (left == Cluster::Left::ended) checker.end_block();
+#endif
+#ifdef GPUNN_EMULATOR_WATCH
+    if (left == Cluster::Left::to_go_on) watcher.hold_block();
+#endif
+    if (pause_ != Pause::in_loops) set_stuck(true);
+    cluster_->pass_turn(block_.cluster_rank, left, happened_ != happened_before_turn_);
+}
+
+bool Worker::can_go_on(bool asks) const {
+    if (pause_ == Pause::in_loops || ready_warps_) return true;
+    for (unsigned w = 0; asks && w * warp_size < thread_count_; w++)
+        if (warps_[w].polling) return true;
+    return false;
+}
+
+// Whether other blocks may bring what threads wait for.
+bool Worker::waits_for_cluster() const {
+    for (unsigned w = 0; w * warp_size < thread_count_; w++)
+        if (warps_[w].at_cluster | warps_[w].polling) return true;
+    return false;
+}
+
+unsigned Worker::hanging() const {
+    unsigned most = 0;
+    for (unsigned w = 0; w * warp_size < thread_count_; w++) {
+        const Warp& warp = warps_[w];
+        most = std::max(most, warp.polling ? 2u : warp.at_barrier | warp.in_collective | warp.in_warpgroup ? 1u : 0u);
+    }
+    return most;
+}
+
+bool Worker::may_give_place() const {
+    return cluster_ ? cluster_->others_are_there(block_.cluster_rank) : !held_.empty() || launch_->blocks_to_come();
+}
+
+bool Worker::holds_shared(const void* address) const {
+    return (std::size_t)((const char*)address - block_.static_shared) < block_.static_shared_bytes ||
+           (std::size_t)((const char*)address - block_.dynamic_shared) < block_.dynamic_shared_bytes;
+}
+
+ClusterBarrier& Worker::cluster_barrier() { return cluster_ ? cluster_->barrier : alone_; }
+
+void Worker::cluster_arrive(bool releases, const void* caller) {
+    leave_if_asked();
+    if (fiber_->has_arrived) {
+        Report report = describe(Kind::divergent_barrier, caller);
+        std::snprintf(report.message, sizeof report.message,
+                      "arrives twice at a barrier of the cluster, with no wait for it between");
+        fail(report);
+    }
+    ClusterBarrier& barrier = cluster_barrier();
+    fiber_->has_arrived = true;
+    fiber_->cluster_turn = barrier.turn + 1;
+    barrier.arrived++;
+    barrier.releases |= releases;
+    progress();
+    complete_cluster_barrier();
+}
+
+void Worker::cluster_wait(const void* caller) {
+    Fiber& fiber = *fiber_;
+    if (!fiber.has_arrived) {
+        Report report = describe(Kind::divergent_barrier, caller);
+        std::snprintf(report.message, sizeof report.message,
+                      "waits at a barrier of the cluster, at which it has not arrived");
+        fail(report);
+    }
+#ifdef GPUNN_EMULATOR_COUNT
+    counter.barrier(caller);
+#endif
+    fiber.has_arrived = false;
+    if (fiber.cluster_turn <= cluster_barrier().turn) return leave_if_asked();
+    Warp& warp = warps_[fiber.warp];
+    fiber.caller = caller;
+    warp.ready &= ~bit(fiber.lane);
+    warp.at_cluster |= bit(fiber.lane);
+    wait(fiber);
+}
+
+// Opens the barrier if all threads of the cluster that have not returned have arrived, which is what CUDA waits for.
+void Worker::complete_cluster_barrier() {
+    ClusterBarrier& barrier = cluster_barrier();
+    if (!barrier.arrived || barrier.arrived < barrier.threads) return;
+    barrier.arrived = 0;
+    barrier.turn++;
+#ifdef GPUNN_EMULATOR_CHECK
+    checker.cluster_barrier(barrier.releases);
+#endif
+    barrier.releases = false;
+    if (!cluster_) return open_cluster_barrier();
+    for (unsigned rank = 0; rank < cluster_->size(); rank++)
+        if (cluster_->stage(rank) == Cluster::Stage::begun) cluster_->worker(rank).open_cluster_barrier();
+}
+
+void Worker::open_cluster_barrier() {
+    for (unsigned w = 0; w * warp_size < thread_count_; w++) {
+        Warp& warp = warps_[w];
+        if (!warp.at_cluster) continue;
+        warp.ready |= warp.at_cluster;
+        warp.at_cluster = 0;
+        ready_warps_ |= bit(w);
+    }
+}
+
+// Nothing that the cluster does can end the waits of this block.
+void Worker::describe_cluster_wait() {
+    if (describe_waits()) return;
+    unsigned at_barrier = 0, in_collective = 0;
+    const Fiber* example = nullptr;
+    for (unsigned i = 0; i < thread_count_; i++) {
+        const Warp& warp = warps_[i / warp_size];
+        if (warp.at_cluster >> (i % warp_size) & 1 && !example) example = &fibers_[i];
+        at_barrier += warp.at_barrier >> (i % warp_size) & 1;
+        in_collective += warp.in_collective >> (i % warp_size) & 1;
+    }
+    if (!example) return;
+    fiber_ = const_cast<Fiber*>(example);
+    Report report = describe(Kind::deadlock, example->caller);
+    const ClusterBarrier& barrier = cluster_barrier();
+    std::snprintf(report.message, sizeof report.message,
+                  "waits at a barrier of the cluster, at which %u of its %u threads have arrived; of this block %u wait at "
+                  "a block barrier, %u in an operation of a warp or a tile",
+                  barrier.arrived, barrier.threads, at_barrier, in_collective);
+    fiber_ = nullptr;
+    add(report);
+}
+
+// --- stacks ----------------------------------------------------------------------------------------------
 
 // Those of a block that has ended: of its last thread, and of those that it was given up with.
 void Worker::release_stacks() {
@@ -460,8 +661,12 @@ Fiber* Worker::next_runnable() {
             lane_turn_ = launch_->request.order == (int)Order::forward ? 31 : 0;
         } else if (live_threads_ == 0) {
             return nullptr;
-        } else if (waiting_at_barrier_ < live_threads_ && polls_in_vain_ < most_polls_in_vain && resume_pollers()) {
+        } else if (waiting_at_barrier_ < live_threads_ && polls_in_vain_ < (cluster_ ? 2 : most_polls_in_vain) &&
+                   resume_pollers()) {
             polls_in_vain_++;
+        } else if (cluster_ && waits_for_cluster()) {
+            pause_ = Pause::in_cluster;
+            return nullptr;
         } else if (!release_barrier()) {
             return nullptr;
         }
@@ -552,6 +757,10 @@ void Worker::finish(Fiber& fiber) {
     live_threads_--;
     progress();
     finish_stores(fiber);
+    ClusterBarrier& barrier = cluster_barrier();
+    barrier.threads--;
+    if (fiber.has_arrived && fiber.cluster_turn > barrier.turn) barrier.arrived--;
+    complete_cluster_barrier();
     // Lanes may be waiting for this one, which will not come any more.
     for (unsigned waiting = warp.in_collective; waiting; waiting &= waiting - 1) {
         const Fiber& other = fibers_[first_fiber + first(waiting)];
@@ -1040,7 +1249,7 @@ void Worker::report_grid_deadlock() {
 }
 
 Report Worker::describe_deadlock() {
-    unsigned at_barrier = 0, in_collective = 0, in_warpgroup = 0, at_mbarrier = 0;
+    unsigned at_barrier = 0, in_collective = 0, in_warpgroup = 0, at_mbarrier = 0, at_cluster = 0;
     const Fiber *example = nullptr, *in_example = nullptr;
     for (unsigned i = 0; i < thread_count_; i++) {
         const Fiber& fiber = fibers_[i];
@@ -1048,6 +1257,7 @@ Report Worker::describe_deadlock() {
         bool collective = warp.in_collective >> fiber.lane & 1;
         at_barrier += warp.at_barrier >> fiber.lane & 1;
         at_mbarrier += warp.polling >> fiber.lane & 1;
+        at_cluster += warp.at_cluster >> fiber.lane & 1;
         if (warp.in_warpgroup >> fiber.lane & 1 && !in_warpgroup++) in_example = &fiber;
         // The lanes that hang in a collective are the better lead: the others wait for them.
         if (collective && !in_collective++) example = &fiber;
@@ -1055,12 +1265,13 @@ Report Worker::describe_deadlock() {
     if (!example) example = in_example;
     for (unsigned i = 0; i < thread_count_ && !example; i++) {
         const Warp& warp = warps_[i / warp_size];
-        if ((warp.at_barrier | warp.polling) >> (i % warp_size) & 1) example = &fibers_[i];
+        if ((warp.at_barrier | warp.polling | warp.at_cluster) >> (i % warp_size) & 1) example = &fibers_[i];
     }
     fiber_ = const_cast<Fiber*>(example);
     Report report = describe(Kind::deadlock, example->caller);
     char more[80] = "";
-    if (at_mbarrier || in_warpgroup)
+    if (at_cluster) std::snprintf(more, sizeof more, "%u at a barrier of the cluster, ", at_cluster);
+    else if (at_mbarrier || in_warpgroup)
         std::snprintf(more, sizeof more, "%u for an mbarrier, %u in wgmma, ", at_mbarrier, in_warpgroup);
     std::snprintf(report.message, sizeof report.message,
                   "no thread of the block can go on: %u wait at a block barrier, %u in an operation of a warp or a tile, "
@@ -1307,6 +1518,72 @@ Vote block_barrier(int predicate, int site) {
 
 void grid_barrier(Barrier barrier, int site) {
     worker->grid_barrier(barrier, site, __builtin_return_address(0), __builtin_frame_address(0));
+}
+
+void cluster_arrive(bool releases) { worker->cluster_arrive(releases, __builtin_return_address(0)); }
+
+void cluster_wait() { worker->cluster_wait(__builtin_return_address(0)); }
+
+namespace {
+
+// The rank of the block in whose shared memory that is, with the block.
+unsigned owner_of(const void* address, const char* what, const void* caller, const BlockView*& owner) {
+    const Cluster* cluster = worker->cluster();
+    unsigned rank = worker->block().cluster_rank, size = worker->block().cluster_size;
+    owner = &worker->block();
+    if (worker->holds_shared(address)) return rank;
+    rank = cluster ? cluster->rank_of(address) : size;
+    if (rank == size) {
+        Report report = worker->describe(Kind::out_of_bounds, caller);
+        std::snprintf(report.message, sizeof report.message, "%s of %p, which is in no shared memory of the cluster", what,
+                      address);
+        worker->fail(report);
+    }
+    owner = &cluster->worker(rank).block();
+    return rank;
+}
+
+}  // namespace
+
+unsigned cluster_rank_of(const void* address) {
+    const BlockView* owner;
+    return owner_of(address, "the rank", __builtin_return_address(0), owner);
+}
+
+bool is_cluster_shared(const void* address) {
+    const Cluster* cluster = worker->cluster();
+    return worker->holds_shared(address) || (cluster && cluster->rank_of(address) < cluster->size());
+}
+
+unsigned cluster_address(const void* address) {
+    unsigned found = shared_address(address);
+    const Cluster* cluster = worker->cluster();
+    for (unsigned rank = 0; !found && cluster && rank < cluster->size(); rank++)
+        if (unsigned there = address_in(cluster->worker(rank).block(), address))
+            found = (rank + 1) * cluster_window + there;
+    return found;
+}
+
+char* cluster_pointer(unsigned address) {
+    unsigned rank = address / cluster_window - 1;
+    if (address < cluster_window) return shared_pointer(address);
+    if (!worker->cluster() || rank >= worker->cluster()->size()) return nullptr;
+    return pointer_in(worker->cluster()->worker(rank).block(), address % cluster_window);
+}
+
+void* cluster_map(const void* address, unsigned rank) {
+    const BlockView *from, *to = &worker->block();
+    owner_of(address, "a mapping", __builtin_return_address(0), from);
+    if (rank >= to->cluster_size) {
+        Report report = worker->describe(Kind::out_of_bounds, __builtin_return_address(0));
+        std::snprintf(report.message, sizeof report.message, "a mapping to block %u of a cluster, which has %u", rank,
+                      to->cluster_size);
+        worker->fail(report);
+    }
+    if (rank != to->cluster_rank) to = &worker->cluster()->worker(rank).block();
+    std::size_t offset = (std::size_t)((const char*)address - from->static_shared);
+    if (offset < from->static_shared_bytes) return to->static_shared + offset;
+    return to->dynamic_shared + ((const char*)address - from->dynamic_shared);
 }
 
 void check_barrier(unsigned threads) {

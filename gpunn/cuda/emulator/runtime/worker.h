@@ -84,6 +84,7 @@ struct BulkCopy {
     std::uint64_t* barrier;  // of a copy to shared memory
     unsigned thread;
     unsigned group;  // of a copy from shared memory
+    std::vector<char> sent;  // what it brings from the shared memory of another block, or from registers
     AsyncRead read;
     const void* caller;
 };
@@ -94,6 +95,15 @@ struct Accumulators {
     std::vector<float> values;
     unsigned group;
     const void* caller;
+};
+
+class Cluster;
+
+// A barrier of a cluster: how many threads of it have not returned, and how many of them have arrived in this turn.
+struct ClusterBarrier {
+    unsigned threads = 0, arrived = 0;
+    std::uint64_t turn = 0;
+    bool releases = false;  // somebody who has arrived shows what it has written
 };
 
 struct Fiber : ThreadView {
@@ -121,18 +131,20 @@ struct Fiber : ThreadView {
     std::vector<AsyncRead> reads;        // of products under way
     unsigned committed_products;
     bool has_fenced_registers;
+    bool has_arrived;  // at the barrier of the cluster, in this turn of it, and has not waited
+    std::uint64_t cluster_turn;
 };
 
-// One bit per lane. A live lane is in exactly one of the last six.
+// One bit per lane. A live lane is in exactly one of the last seven.
 struct Warp {
     unsigned live;
-    unsigned ready, at_barrier, in_collective, gathering, polling, in_warpgroup;
+    unsigned ready, at_barrier, in_collective, gathering, polling, in_warpgroup, at_cluster;
 };
 
 const unsigned warps_of_warpgroup = 4;
 
 // Why a block gives its place on its worker to another one before its end.
-enum class Pause { none, at_grid, in_loops };
+enum class Pause { none, at_grid, in_loops, in_cluster };
 
 // What each block has of its own.
 struct BlockRun {
@@ -151,6 +163,7 @@ struct BlockRun {
     std::unique_ptr<std::unique_ptr<Sightings>[]> sightings_;  // of threads, once a tick has found one
     Pause pause_ = Pause::none;
     std::uint64_t grid_turn_ = 0;  // of the barrier across the grid, where its wait is over
+    ClusterBarrier alone_;         // of a block that is alone in its cluster
 };
 
 // A block that waits for others. They find the addresses of its shared memory taken: what it holds is kept here.
@@ -167,7 +180,7 @@ public:
 
     // Between these two this host thread is the worker's. At least one stack is mapped at once, or as many as are
     // likely to be needed; false is returned if they cannot be had, or are more than the process should map.
-    bool begin(Launch& launch, std::size_t expected_stacks);
+    bool begin(Launch& launch, std::size_t expected_stacks, Cluster* cluster = nullptr, unsigned rank = 0);
     void end();
 
     // Takes blocks until there are none left; `after_block` is called after each, and when one waits for others.
@@ -214,6 +227,8 @@ public:
     Vote block_barrier(int predicate, int site, const void* caller, const void* frame);
     void warp_collective(unsigned mask, void* payload, WarpOperation operation, const void* caller);
     void grid_barrier(Barrier barrier, int site, const void* caller, const void* frame);
+    void cluster_arrive(bool releases, const void* caller);
+    void cluster_wait(const void* caller);
     void tile_collective(unsigned threads, void* payload, TileOperation operation, const void* caller);
     unsigned active_mask(int site, const void* caller);
     void yield(const void* caller);
@@ -232,7 +247,10 @@ public:
     std::uint64_t mbarrier_arrive(std::uint64_t* address, const MbarrierArrival& arrival, const void* caller);
     bool mbarrier_wait(std::uint64_t* address, std::uint64_t state, bool is_parity, const void* caller);
     void fence_proxy(bool of_inits_only);
-    void bulk_load(BulkCopy copy, const void* map, unsigned rank, const int* coordinates, const void* caller);
+    void bulk_load(BulkCopy copy, const void* map, unsigned rank, const int* coordinates, unsigned blocks,
+                   const void* caller);
+    void bulk_send(BulkCopy copy, const void* caller);
+    void async_store(BulkCopy copy, const void* value, const void* caller);
     void async_barrier_copy(BulkCopy copy, const void* caller);
     void start_load(const BulkCopy& copy);
     void check_copy(const void* to, const void* from, std::size_t bytes, unsigned alignment, unsigned multiple,
@@ -264,6 +282,12 @@ public:
     const BlockView& block() const { return block_; }
     std::uint64_t block_number() const { return block_number_; }
     char* static_shared() const { return block_.static_shared; }
+    bool holds_shared(const void* address) const;
+    Cluster* cluster() const { return cluster_; }
+    // Of a block of a cluster that has given its turn away; `asks` is whether threads that ask for an mbarrier may.
+    bool can_go_on(bool asks) const;
+    // Whether its threads hang in something else than the barrier of the cluster, which is the better lead.
+    bool hangs_more_than(const Worker& other) const { return hanging() > other.hanging(); }
 
 private:
     static void fiber_main();
@@ -278,6 +302,16 @@ private:
     bool begin_next();
     bool resume_next();
     void end_turn();
+    bool next_of_cluster();
+    bool resume_in_cluster();
+    void end_turn_in_cluster();
+    void go_on_in_loops();
+    bool waits_for_cluster() const;
+    unsigned hanging() const;
+    void open_cluster_barrier();
+    void complete_cluster_barrier();
+    void describe_cluster_wait();
+    ClusterBarrier& cluster_barrier();
     void put_aside();
     void drop_held();
     void release_stacks();
@@ -303,7 +337,7 @@ private:
     void settle_write();
     bool watch(std::uint64_t state, const void* pc);
     void pass_on(Fiber& fiber);
-    bool may_give_place() const { return !held_.empty() || launch_->blocks_to_come(); }
+    bool may_give_place() const;
     bool only_waits_in_loops(const BlockRun& run, int times) const;
     void set_stuck(bool stuck);
     void report_if_stuck(std::int64_t now, const void* pc);
@@ -325,7 +359,11 @@ private:
     void poll(const void* caller);
     bool resume_pollers();
     bool describe_waits();
+    Worker& home_of(const void* address);
     Mbarrier& mbarrier(std::uint64_t* address, const char* operation, const void* caller);
+    void begin_load(const BulkCopy& copy, bool by_proxy, const void* caller);
+    void send(BulkCopy copy, const void* value, bool by_proxy, const void* caller);
+    void check_in_shared(const BulkCopy& copy, const char* shared, const void* caller);
     void change_bytes(Mbarrier& barrier, std::int64_t change, const void* caller);
     void complete_if_due(Mbarrier& barrier);
     void deliver(Mbarrier& barrier);
@@ -343,6 +381,8 @@ private:
     unsigned thread_count_ = 0;
     std::list<HeldBlock> held_;  // the one that has waited longest comes first
     bool was_put_aside_ = false;
+    Cluster* cluster_ = nullptr;  // where there are several blocks in it
+    std::uint64_t happened_before_turn_ = 0;
     unsigned turns_before_pause_ = 0;
 
     Fiber* fiber_ = nullptr;      // the one that runs, or null outside kernels
@@ -369,6 +409,9 @@ private:
     stack_t previous_signal_stack_{};
     std::unique_ptr<char[]> signal_stack_;
 };
+
+// Each is two mappings, of which a process may have 65,530 by default; half of them are for others.
+std::size_t most_stacks();
 
 // When this host thread's worker is called by its timer: after so many nanoseconds, and often from then on.
 void tick_after(long nanoseconds);

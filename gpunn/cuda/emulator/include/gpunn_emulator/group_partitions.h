@@ -37,6 +37,9 @@ template <unsigned SIZE> __forceinline__ void meet(const large_tile<SIZE>& tile)
 __forceinline__ void meet(const coalesced_group& group) { group.any(0); }
 __forceinline__ void meet(const cooperative_groups::thread_block&) {}
 __forceinline__ void meet(const cooperative_groups::grid_group&) {}
+#if __CUDA_ARCH__ >= 900
+__forceinline__ void meet(const cooperative_groups::cluster_group&) {}
+#endif
 
 template <class Group> struct exchanges { static constexpr bool value = false; };
 template <> struct exchanges<coalesced_group> { static constexpr bool value = true; };

@@ -4,13 +4,41 @@
 namespace gpunn_emulator {
 namespace ptx {
 
+// What calls at the end of a kernel must come back, or a report would name no line of it.
+__forceinline__ void cluster_arrive(bool releases) {
+    gpunn_emulator::cluster_arrive(releases);
+    asm volatile("");
+}
+__forceinline__ void cluster_wait() {
+    gpunn_emulator::cluster_wait();
+    asm volatile("");
+}
+
+// Shared memory of the cluster: addresses of 32 bits, and generic ones.
+inline u32 mapa_shared(char* address, u32 rank) { return cluster_address(cluster_map(address, rank)); }
+inline u64 mapa(u64 address, u32 rank) { return (u64)cluster_map((const void*)address, rank); }
+inline u32 getctarank(u64 address) { return cluster_rank_of((const void*)address); }
+template <class T> __forceinline__ void st_async(char* shared, T value, char* barrier) {
+    async_store(shared, &value, sizeof value, barrier);
+}
+
+// Tells a mask of blocks from none.
+const unsigned every_block = 1u << 31;
+__forceinline__ void bulk_multicast(char* shared, const char* global, u32 bytes, char* barrier, u16 blocks) {
+    bulk_load(shared, global, bytes, barrier, blocks | every_block);
+}
+
 template <bool drops> __forceinline__ b64 mbarrier_arrive(char* barrier, u32 count, s64 bytes) {
     return gpunn_emulator::mbarrier_arrive(barrier, {count, bytes, drops});
 }
 
 template <unsigned rank>
 __forceinline__ void tensor_load(char* shared, const char* map, List<s32, rank> at, char* barrier) {
-    gpunn_emulator::tensor_load(shared, map, rank, at.elements, barrier);
+    gpunn_emulator::tensor_load(shared, map, rank, at.elements, barrier, 0);
+}
+template <unsigned rank>
+__forceinline__ void tensor_multicast(char* shared, const char* map, List<s32, rank> at, char* barrier, u16 blocks) {
+    gpunn_emulator::tensor_load(shared, map, rank, at.elements, barrier, blocks | every_block);
 }
 template <unsigned rank> __forceinline__ void tensor_store(const char* map, List<s32, rank> at, const char* shared) {
     gpunn_emulator::tensor_store(map, rank, at.elements, shared);

@@ -18,7 +18,10 @@ struct BlockView {
     char *static_shared, *dynamic_shared;
     size_t static_shared_bytes, dynamic_shared_bytes;
     unsigned static_window, dynamic_window;  // where they begin in the window of shared memory
-    bool is_cooperative;
+    bool is_cooperative, is_explicit_cluster;
+    dim3 cluster_dim;
+    uint3 cluster_index;  // of the block in its cluster
+    unsigned cluster_rank, cluster_size;
 };
 
 struct Current {
@@ -42,8 +45,7 @@ inline bool is_shared(const void* address) {
     const BlockView& block = *current.block;
     return is_static_shared(address) || (size_t)((const char*)address - block.dynamic_shared) < block.dynamic_shared_bytes;
 }
-inline unsigned shared_address(const void* address) {
-    const BlockView& block = *current.block;
+inline unsigned address_in(const BlockView& block, const void* address) {
     const char *p = (const char*)address, *from = block.static_shared - window_margin;
     if (block.static_shared_bytes && (size_t)(p - from) < block.static_shared_bytes + 2 * window_margin)
         return block.static_window + (unsigned)(p - block.static_shared);
@@ -51,13 +53,17 @@ inline unsigned shared_address(const void* address) {
     bool is_dynamic = (size_t)(p - from) < block.dynamic_shared_bytes + 2 * window_margin;
     return is_dynamic ? block.dynamic_window + (unsigned)(p - block.dynamic_shared) : 0;
 }
-inline char* shared_pointer(unsigned address) {
-    const BlockView& block = *current.block;
-    if (!address) return nullptr;
+inline unsigned shared_address(const void* address) { return address_in(*current.block, address); }
+// Of each block of a cluster there is a window. A block's own addresses are those of its window of shared memory, behind
+// it lie those of all ranks.
+const unsigned cluster_window = 1u << 24;
+inline char* pointer_in(const BlockView& block, unsigned address) {
+    if (!address || address >= cluster_window) return nullptr;
     return block.static_shared_bytes && address < block.dynamic_window - window_margin
                ? block.static_shared + (int)(address - block.static_window)
                : block.dynamic_shared + (int)(address - block.dynamic_window);
 }
+inline char* shared_pointer(unsigned address) { return pointer_in(*current.block, address); }
 
 // Every lane of a warp brings the address of its own payload; the last one to arrive runs the operation on
 // all of them. `lanes` are those that take part: the mask without lanes that have returned or never existed.
@@ -85,6 +91,15 @@ GPUNN_ONE_CALL Vote block_barrier(int predicate, int site);
 // The same of all blocks of a cooperative launch, or a half of it: all threads of the block come to each half.
 enum class Barrier : unsigned char { block, grid, grid_arrival, grid_wait };
 GPUNN_ONE_CALL void grid_barrier(Barrier barrier, int site);
+// Of the cluster: each thread arrives, and waits for those that have not returned. One that arrives without `releases`
+// shows nothing of what it has written.
+void cluster_arrive(bool releases);
+void cluster_wait();
+unsigned cluster_rank_of(const void* address);  // of shared memory
+void* cluster_map(const void* address, unsigned rank);
+bool is_cluster_shared(const void* address);
+unsigned cluster_address(const void* address);
+char* cluster_pointer(unsigned address);
 void check_barrier(unsigned threads);  // ends the block if that is not all of it
 void warp_barrier(unsigned mask);
 void warp_collective(unsigned mask, void* payload, WarpOperation operation);
@@ -149,9 +164,12 @@ void mbarrier_inval(void* barrier);
 unsigned long long mbarrier_arrive(void* barrier, const MbarrierArrival& arrival);
 bool mbarrier_wait(void* barrier, unsigned long long state, bool is_parity);
 void fence_proxy(bool of_inits_only);
-void bulk_load(void* shared, const void* global, unsigned bytes, void* barrier);
+// To the shared memory at that place in each block of the mask, 0: in the block of the address; and from shared memory.
+void bulk_load(void* shared, const void* global, unsigned bytes, void* barrier, unsigned blocks);
+void bulk_send(void* shared, const void* own, unsigned bytes, void* barrier);
+void async_store(void* shared, const void* value, unsigned bytes, void* barrier);
 void bulk_store(void* global, const void* shared, unsigned bytes);
-void tensor_load(void* shared, const void* map, unsigned rank, const int* coordinates, void* barrier);
+void tensor_load(void* shared, const void* map, unsigned rank, const int* coordinates, void* barrier, unsigned blocks);
 void tensor_store(const void* map, unsigned rank, const int* coordinates, const void* shared);
 void bulk_commit();
 void bulk_wait(unsigned newest, bool of_reads);

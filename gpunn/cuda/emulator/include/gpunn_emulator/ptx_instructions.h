@@ -705,12 +705,19 @@ inline char* shared_pointer(u64 address) {
     if (address >> 32) return (char*)(size_t)(u32)address;  // not of shared memory: nothing lies there
     return gpunn_emulator::shared_pointer((u32)address);
 }
+inline char* cluster_pointer(u64 address) {
+    if (address >> 32) return (char*)(size_t)(u32)address;
+    return gpunn_emulator::cluster_pointer((u32)address);
+}
+inline u64 cluster_to_generic(u64 address) { return (u64)cluster_pointer(address); }
+inline u64 to_cluster(u64 address) { return gpunn_emulator::cluster_address((const void*)address); }
 inline u64 to_generic(u64 address) { return (u64)shared_pointer(address); }
 inline u64 to_shared(u64 address) { return shared_address((const void*)address); }
 inline char* generic_pointer(u64 address) { return (char*)address; }
 inline bool is_shared(u64 address) { return gpunn_emulator::is_shared((const void*)address); }
+inline bool is_shared_cluster(u64 address) { return gpunn_emulator::is_cluster_shared((const void*)address); }
 inline bool is_local(u64 address) { return gpunn_emulator::is_local((const void*)address); }
-inline bool is_global(u64 address) { return !is_shared(address) && !is_local(address); }
+inline bool is_global(u64 address) { return !is_shared_cluster(address) && !is_local(address); }
 
 template <class T> __forceinline__ T ld(const char* address) { return *(const T*)address; }
 template <class T> __forceinline__ void st(char* address, T value) { *(T*)address = value; }
@@ -844,6 +851,15 @@ __forceinline__ int all_threads(u32 count) {
     check_barrier(count);
     return 0;
 }
+inline uint3 cluster_index() {
+    const BlockView& block = *current.block;
+    return {block.index.x / block.cluster_dim.x, block.index.y / block.cluster_dim.y, block.index.z / block.cluster_dim.z};
+}
+inline uint3 clusters_of_grid() {
+    const BlockView& block = *current.block;
+    return {block.grid_dim.x / block.cluster_dim.x, block.grid_dim.y / block.cluster_dim.y,
+            block.grid_dim.z / block.cluster_dim.z};
+}
 inline u32 number_in_block() {
     const uint3& thread = current.thread->index;
     const dim3& block = current.block->block_dim;
@@ -854,7 +870,7 @@ inline u32 number_in_block() {
 }  // namespace gpunn_emulator
 
 inline unsigned __isShared(const void* address) { return gpunn_emulator::ptx::is_shared((size_t)address); }
-inline unsigned __isClusterShared(const void* address) { return __isShared(address); }  // a cluster is one block
+inline unsigned __isClusterShared(const void* address) { return gpunn_emulator::is_cluster_shared(address); }
 inline unsigned __isLocal(const void* address) { return gpunn_emulator::ptx::is_local((size_t)address); }
 __attribute__((error("__isConstant is not emulated"))) unsigned __isConstant(const void* address);
 __attribute__((error("__isGridConstant is not emulated"))) unsigned __isGridConstant(const void* address);

@@ -26,6 +26,7 @@
 #define __constant__ __device__ __attribute__((used))
 #endif
 #define __grid_constant__
+#define __cluster_dims__(...) __gpunn_cluster_dims__(__VA_ARGS__)
 #define __launch_bounds__(...)
 // Also what the headers give to kernels wherever a report could come from inside it: once inlined, the debug
 // information names the kernel's own line.

@@ -4,12 +4,18 @@
 namespace cooperative_groups {
 
 class grid_group;
+#if __CUDA_ARCH__ >= 900
+class cluster_group;
+#endif
 
 // A block, or lanes of a warp: which of them is known when the kernel runs.
 class thread_group {
 public:
     thread_group(const thread_group&) = default;
     __attribute__((error("a thread_group that stands for a grid is not emulated"))) thread_group(const grid_group&);
+#if __CUDA_ARCH__ >= 900
+    __attribute__((error("a thread_group that stands for a cluster is not emulated"))) thread_group(const cluster_group&);
+#endif
     thread_group& operator=(const thread_group&) = delete;  // nor has CUDA's
 
     __forceinline__ void sync(int line = __builtin_LINE()) const;

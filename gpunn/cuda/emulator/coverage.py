@@ -125,7 +125,7 @@ def declared(header: str) -> dict[str, Names]:
 
 
 # Headers that no kernel names: the emulator's parts, and what goes ahead of headers of NVIDIA's own libraries.
-_OWN = re.compile(r"(^|/)gpunn_|^bits/|^cub/|^thrust/|^version$|/__cccl/")
+_OWN = re.compile(r"(^|/)gpunn_|^bits/|^cub/|^thrust/|^(?:iostream|version)$|/__cccl/")
 
 
 def _headers(with_content: bool) -> list[str]:

@@ -90,6 +90,27 @@ def test_count_tells_what_a_card_would_do(source, capsys, tmp_path):
     np.testing.assert_array_equal(np.load(file), np.arange(64) + 1)
 
 
+@pytest.mark.parametrize("mode", ["run", "check", "count"])
+def test_a_cooperative_launch(capsys, tmp_path, mode):
+    file = tmp_path / "turned.cu"
+    file.write_text("""#include <cooperative_groups.h>
+    extern "C" __global__ void turned(const int* x, int* y, int* z) {
+        auto grid = cooperative_groups::this_grid();
+        int i = grid.thread_rank(), n = grid.size();
+        y[i] = x[i] + 1;
+        grid.sync();
+        z[i] = y[n - 1 - i];
+    }""")
+    command = [mode, str(file), "--kernel", "turned", "--grid", "3", "--block", "4", "--arg", "int32[12]=arange"]
+    command += ["--arg", "int32[12]", "--arg", "int32[12]", "--out", f"2={tmp_path / 'z.npy'}"]
+    assert main([*command, "--cooperative"]) == 0
+    assert "turned" in capsys.readouterr().out
+    np.testing.assert_array_equal(np.load(tmp_path / "z.npy"), np.arange(12, 0, -1))
+    assert main(command) == (1 if mode == "check" else 2)
+    told = capsys.readouterr()
+    assert "a barrier across the grid in a launch that is not cooperative" in told.out + told.err
+
+
 @pytest.mark.parametrize("words", [["--card", "A100"], ["--json"]])
 @pytest.mark.parametrize("mode", ["run", "check"])
 def test_only_count_has_a_card(source, capsys, mode, words):

@@ -51,6 +51,22 @@ extern "C" __global__ void wide(float4* y, int stride) {
   y[T] = f;  // @store4
 }
 
+// Lane t asks for the elements at places[t]: those below 0 for none.
+extern "C" __global__ void placed(const int* places, float* y) {
+  __shared__ float2 twos[64];
+  __shared__ float4 fours[64];
+  for (int i = T; i < 64; i += 32) twos[i] = make_float2(i, i), fours[i] = make_float4(i, i, i, i);
+  __syncthreads();
+  int place = places[T];
+  if (place >= 0) {
+    float2 two = twos[place];  // @two_in
+    float4 four = fours[place];  // @four_in
+    y[T] = two.x + two.y + four.x + four.y + four.z + four.w;
+    twos[place] = make_float2(1, 2);  // @two_out
+    fours[place] = make_float4(1, 2, 3, 4);  // @four_out
+  }
+}
+
 extern "C" __global__ void broadcast(const float* x, float* y) {
   __shared__ float s[32];
   s[T] = x[0];  // @global0
@@ -182,6 +198,15 @@ extern "C" __global__ void tensor(const unsigned short* x, float* y) {
   y[T] = d[0];
 }
 
+extern "C" __global__ void rows_in_pairs(float* y) {
+  __shared__ __align__(128) unsigned short s[128];
+  for (int i = T; i < 128; i += 32) s[i] = i;
+  __syncwarp();
+  unsigned a[4];
+  ldmatrix<4>(a, s + 8 * (T / 2));
+  y[T] = a[0] + a[1] + a[2] + a[3];
+}
+
 extern "C" __global__ void two_arrays(float* y) {
   __shared__ float a[32], b[32];
   a[T] = b[T] = T;
@@ -298,6 +323,40 @@ def test_wide_loads_are_served_in_halves_and_quarters(counted, stride):
     assert (lines["store4"].stores, lines["store4"].sectors) == (1, 16)
 
 
+LANES = np.arange(32)
+
+
+@pytest.mark.parametrize(
+    ("places", "two", "four", "two_out", "four_out"),
+    [
+        # One element for all: the two halves are served together, and so are two quarters of each half.
+        (0 * LANES, (1, 1), (2, 2), (2, 2), (4, 4)),
+        # In pairs of neighbours, and of lanes two apart: 16 elements. Of 16 bytes, 8 for each half of the warp.
+        (LANES // 2, (1, 1), (2, 2), (2, 2), (4, 4)),
+        (LANES // 4 * 2 + LANES % 2, (1, 1), (2, 2), (2, 2), (4, 4)),
+        # The same element every four lanes, or for a whole quarter: of the second, lanes do agree in pairs.
+        (LANES % 4, (2, 2), (4, 4), (2, 2), (4, 4)),
+        (LANES // 8, (1, 1), (2, 2), (2, 2), (4, 4)),
+        # Half of the pairs are neighbours, half are two apart.
+        (np.where(LANES < 16, LANES // 2, LANES // 4 * 2 + LANES % 2), (2, 2), (2, 2), (2, 2), (4, 4)),
+        # Pairs, of which one lane asks for another element: nothing is served together, of 16 bytes in its half.
+        (np.where(LANES == 5, 44, LANES // 2), (2, 2), (3, 3), (2, 2), (4, 4)),
+        # Pairs, with the elements of a half in two banks: 16 of 2 words, then 2 times 8 of 4 words.
+        (LANES // 2 * 4 % 64, (4, 1), (8, 2), (4, 2), (8, 4)),
+        # One lane of each quarter: it has no lane to agree with.
+        (np.where(LANES % 8 == 3, LANES // 8, -1), (1, 1), (2, 2), (2, 2), (4, 4)),
+        (np.where(LANES < 8, 0, -1), (1, 1), (1, 1), (1, 1), (1, 1)),
+        (np.where(LANES == 31, 0, -1), (1, 1), (1, 1), (1, 1), (1, 1)),
+    ],
+)  # fmt: skip
+def test_lanes_that_ask_for_the_same_words(counted, places, two, four, two_out, four_out):
+    lines, _ = counted("placed", 1, 32, (places.astype(np.int32), floats(32)))
+    found = [
+        (lines[name].wavefronts, lines[name].least_wavefronts) for name in ("two_in", "four_in", "two_out", "four_out")
+    ]
+    assert found == [two, four, two_out, four_out]
+
+
 def test_a_broadcast_is_free(counted):
     lines, _ = counted("broadcast", 1, 32, (floats(1), floats(32)))
     assert (lines["global0"].loads, lines["global0"].sectors, lines["global0"].least_sectors) == (1, 1, 1)
@@ -410,6 +469,12 @@ def test_copies_matrices_and_tensor_cores(counted):
     (product,) = (line for line in inside if line.operations)
     assert product.operations == {"16 bit": 2 * 16 * 8 * 16}
     assert kernel.times["16 bit"] == pytest.approx(4096 / 989.5e12 * 132)
+
+
+def test_each_matrix_is_a_turn_also_where_rows_are_the_same(counted):
+    _, kernel = counted("rows_in_pairs", 1, 32, (floats(32),))
+    (matrix,) = (line for line in kernel.lines if line.matrix_loads)
+    assert (matrix.shared_loads, matrix.wavefronts, matrix.least_wavefronts) == (1, 4, 4)
 
 
 HOPPER = r"""

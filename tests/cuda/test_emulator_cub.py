@@ -2,6 +2,7 @@
 
 import importlib.util
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ CODE = r"""
 #include <cuda/barrier>
 #include <cuda/functional>
 #include <thrust/pair.h>
+#include <thrust/random.h>
 #include <thrust/tuple.h>
 
 extern "C" __global__ void warps(const int* x, int* sums, int* largest, int* scans, int count) {
@@ -153,6 +155,34 @@ extern "C" __global__ void thrust_types(int* y) {
   cuda::std::swap(thrust::get<0>(t), thrust::get<2>(t));
   y[threadIdx.x] = thrust::get<0>(t) + 10 * thrust::get<1>(t) + 1000 * thrust::get<2>(t);
 }
+
+template <class Engine> __device__ unsigned long long far(Engine engine, int steps) {
+  engine.discard(steps);
+  return engine();
+}
+extern "C" __global__ void engines(unsigned long long* y) {
+  y[0] = far(thrust::minstd_rand(), 9999);
+  y[1] = far(thrust::minstd_rand0(), 9999);
+  y[2] = far(thrust::taus88(), 9999);
+  y[3] = far(thrust::ranlux24(), 9999);
+  y[4] = far(thrust::ranlux48(), 9999);
+}
+extern "C" __global__ void distributions(unsigned* raw, float* real, double* normal, int* whole) {
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  thrust::default_random_engine engine(i + 1), same = engine;
+  thrust::uniform_real_distribution<float> uniform(-1.0f, 3.0f);
+  thrust::normal_distribution<double> gauss(10.0, 2.0);
+  thrust::uniform_int_distribution<int> die(1, 6);
+  for (int k = 0; k < 3; k++) raw[3 * i + k] = same();
+  real[i] = uniform(engine);
+  normal[i] = gauss(engine);
+  whole[i] = die(engine);
+}
+extern "C" __global__ void narrow_limits(float* y) {
+  y[0] = (float)cuda::std::numeric_limits<__nv_fp8_e4m3>::max();
+  y[1] = (float)cuda::std::numeric_limits<__nv_fp6_e3m2>::max();
+  y[2] = (float)cuda::std::numeric_limits<__nv_fp4_e2m1>::max();
+}
 """
 
 REDUCES = [f"reduce<cub::BLOCK_REDUCE_{how}>" for how in ("RAKING", "WARP_REDUCTIONS")]
@@ -251,6 +281,46 @@ def test_pairs_and_tuples_of_thrust(run):
     y = np.zeros(5, np.int32)
     run("thrust_types", y, threads=5)
     np.testing.assert_array_equal(y, 7 + 10 * np.arange(5) + 4000)
+
+
+def test_engines_of_thrust(run):
+    """The 10000th numbers: those of the C++ standard, but for the last three, which are of Thrust's documentation."""
+    y = np.zeros(5, np.uint64)
+    run("engines", y, threads=1)
+    assert y.tolist() == [399268537, 1043618065, 3535848941, 9901578, 88229545517833]
+
+
+def test_distributions_of_thrust(run):
+    n, last = 64, 2**31 - 2
+    raw, real, normal, whole = np.zeros((n, 3), np.uint32), np.zeros(n, np.float32), np.zeros(n), np.zeros(n, np.int32)
+    run("distributions", raw, real, normal, whole)
+    numbers = np.arange(1, n + 1)[:, None] * np.array([48271, 48271**2 % (last + 1), 48271**3 % (last + 1)])
+    np.testing.assert_array_equal(raw, numbers % (last + 1))
+    fractions = (raw - 1.0) / (last - 1)
+    np.testing.assert_allclose(real, -1 + 4 * fractions[:, 0], atol=1e-6)
+    inverse = [NormalDist(10, 2).inv_cdf(fraction) for fraction in fractions[:, 1] + 0.5 / (last - 1)]
+    np.testing.assert_allclose(normal, inverse, atol=1e-6)
+    np.testing.assert_array_equal(whole, 1 + np.floor(6 * fractions[:, 2]))
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_host_code_beside_thrust_is_left_out(check):
+    code = """
+    #include <iostream>
+    #include <thrust/random.h>
+    __global__ void draw(unsigned* x, unsigned seed) { x[0] = thrust::minstd_rand(seed)(); }
+    int main() { unsigned* x; draw<<<1, 1>>>(x, 3); std::cout << 1 << std::endl; }
+    """
+    x = np.zeros(1, np.uint32)
+    module = RawModule(code, OPTIONS, ["draw"], filename="cub.cu", check=check)
+    module.get_function("draw")((1,), (1,), (x, np.uint32(3)))
+    assert x[0] == 3 * 48271
+
+
+def test_limits_of_narrow_floats(run):
+    y = np.zeros(3, np.float32)
+    run("narrow_limits", y, threads=1)
+    assert y.tolist() == [448, 28, 6]
 
 
 REUSED = r"""

@@ -243,7 +243,12 @@ KERNEL = 'extern "C" __global__ void k(float* x) {\n  %s\n}'
         ("#include <cooperative_groups.h>\n" + KERNEL % "cooperative_groups::this_cluster();", "^k.cu:3: clusters of"),
         (
             "#include <cub/cub.cuh>\n" + KERNEL % "cub::BlockReduce<float, 32> reduce;",
-            r"^k.cu:3: [^\n]*cub(.*\n)*Nothing of these headers is emulated, which may be why: <cub/cub.cuh>$",
+            r"^k.cu:3: [^\n]*cub(.*\n)*Nothing of these headers is emulated, which may be why: <cub/cub.cuh>\n"
+            r"NVIDIA's own CUB and Thrust are taken where the options name their folders: -I.../cub, -I.../thrust and",
+        ),
+        (
+            "#include <thrust/random.h>\n" + KERNEL % "thrust::minstd_rand engine;",
+            r"^k.cu:3: [^\n]*thrust(.*\n)*Nothing .*: <thrust/random.h>\nNVIDIA's own CUB and Thrust are taken where",
         ),
         (
             "#include <cuda.h>\n#include <cufft.h>\n" + KERNEL % "cufftComplex c;",

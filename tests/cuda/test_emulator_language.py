@@ -196,6 +196,7 @@ extern "C" __global__ void exhausts(int* y) {
 #ifdef NEW_CHECKS
     y[3] = new Pair(1, 2) == nullptr;
 #endif
+    y[4] = malloc(0) == nullptr;
     free(all);
 }
 __device__ Pair* kept;
@@ -412,8 +413,8 @@ def test_memory_lives_longer_than_a_launch(run, module):
 
 
 def test_a_full_heap_gives_null(run):
-    assert run("exhausts", np.zeros(4, i32), threads=1).tolist() == [1, 0, 1, 0 if CLANG else 1]
-    assert run("exhausts", np.zeros(4, i32), threads=1)[0] == 1  # all of it was given back
+    assert run("exhausts", np.zeros(5, i32), threads=1).tolist() == [1, 0, 1, 0 if CLANG else 1, 1]
+    assert run("exhausts", np.zeros(5, i32), threads=1)[0] == 1  # all of it was given back
 
 
 @pytest.mark.parametrize(

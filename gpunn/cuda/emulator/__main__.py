@@ -101,6 +101,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cluster", metavar="X[,Y[,Z]]", help="blocks of a cluster (what __cluster_dims__ says)")
     parser.add_argument("--shared", type=int, default=0, metavar="BYTES", help="dynamic shared memory (0)")
     parser.add_argument(
+        "--cooperative", action="store_true", help="a cooperative launch, enable_cooperative_groups=True of RawKernel"
+    )
+    parser.add_argument(
         "--arg", action="append", default=[], metavar="ARGUMENT", help=f"one for each parameter: {FORMS}"
     )
     parser.add_argument("--order", default="forward", help="of threads and blocks: forward, reverse or a seed")
@@ -123,7 +126,16 @@ def _module(given: argparse.Namespace, order: int | str) -> RawModule:
     if given.floats and given.mode != "check":
         fail(ArgumentError, "emulator", "--floats needs check in the place of run", floats=given.floats)
     check, counts = given.mode == "check" and (given.floats or True), given.mode == "count"
-    return RawModule(code, options, templates, filename=given.file.name, check=check, order=order, count=counts)
+    return RawModule(
+        code,
+        options,
+        templates,
+        filename=given.file.name,
+        enable_cooperative_groups=given.cooperative,
+        check=check,
+        order=order,
+        count=counts,
+    )
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -371,9 +371,22 @@ def _compile_kernels(
     except CompileError as error:
         if not absent:
             raise
-        headers = ", ".join(f"<{name}>" for name in absent)
-        raise CompileError(f"{error}\nNothing of these headers is emulated, which may be why: {headers}") from None
+        told = f"Nothing of these headers is emulated, which may be why: {', '.join(f'<{name}>' for name in absent)}"
+        if any(name.startswith(("cub/", "thrust/")) for name in absent):
+            told += f"\n{_WHERE_CCCL_IS}"
+        raise CompileError(f"{error}\n{told}") from None
 
+
+def _cccl_folders(preprocessed: str) -> list[str]:
+    """Where the CUB, Thrust and libcu++ lie that the source brings along, in one of the two ways they are laid out."""
+    found = re.search(rf'^# \d+ "([^"\n]*?)(?:/libcudacxx)?{_CCCL}', preprocessed, re.MULTILINE)
+    return [f"{found[1]}/{name}/" for name in ("cub", "thrust", "libcudacxx", "cuda", "nv")] if found else []
+
+
+_WHERE_CCCL_IS = (
+    "NVIDIA's own CUB and Thrust are taken where the options name their folders: -I.../cub, -I.../thrust and"
+    " -I.../libcudacxx in cupy/_core/include/cupy/_cccl of CuPy, or the include folder of nvidia-cuda-cccl-cu12"
+)
 
 # Headers of many functions, of which most kernels use none: a tenth of the time of a small one.
 _SELDOM_USED = tuple(f"{INCLUDE}/gpunn_emulator/{name}.h" for name in ("simd", "rounding"))
@@ -393,7 +406,8 @@ def _compiled(
     expressions, kernel_text = translation.take_exports(kernel_text)
     translation.refuse_algorithms(kernel_text)
     if host_code.FLAG in flags:
-        kernel_text = host_code.left_out(kernel_text, (f"{INCLUDE}/", f"{LIBCUDACXX}/"))
+        for_the_gpu = (f"{INCLUDE}/", f"{LIBCUDACXX}/", *_cccl_folders(preprocessed))
+        kernel_text = host_code.left_out(kernel_text, for_the_gpu)
     kernel_text = ptx.translate(kernel_text)
     translation.refuse(kernel_text)
     if any(flag.startswith("-D__CUDA_ARCH__=") and int(flag[16:]) < 900 for flag in flags):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _SECTOR = 32  # bytes
 
 # `enum class Action` of runtime/counter.h.
-_BLOCK, _LOAD, _STORE, _ATOMIC, _BLOCK_BARRIER, _WARP_BARRIER, _COLLECTIVE = range(7)
+_BLOCK, _LOAD, _STORE, _ATOMIC, _BLOCK_BARRIER, _WARP_BARRIER, _COLLECTIVE, _MATRIX_ROW = range(8)
 _GLOBAL, _SHARED = 1, 2  # of `enum class Space`
 
 # What collectives are called in include/gpunn_emulator; a product of tensor cores has a multiply-add for each of
@@ -395,6 +395,7 @@ _ACCESSES = {
     (_LOAD, _SHARED): "shared_loads",
     (_STORE, _SHARED): "shared_stores",
     (_ATOMIC, _SHARED): "shared_atomics",
+    (_MATRIX_ROW, _SHARED): "shared_loads",
 }
 
 

@@ -7,6 +7,7 @@ types and macros that a kernel can name.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import re
 import tempfile
@@ -75,9 +76,9 @@ def page() -> str:
         "",
         "## Headers",
         "",
-        *_wrapped("There, with what is listed below or of the C++ library's names: ", _quoted(own)),
-        *_wrapped("There, with content that is always declared: ", _quoted(_headers(with_content=False))),
-        *_wrapped("The host's C++ library, under `cuda::std`: ", _quoted(_cuda_std())),
+        *_wrapped("These declare what is listed below, or what the C++ library's header does: ", _quoted(own)),
+        *_wrapped("What these have is declared without them: ", _quoted(_headers(with_content=False))),
+        *_wrapped("These have the host's C++ library in the namespace `cuda::std`: ", _quoted(_cuda_std())),
         *_wrapped("", [_ABSENT]),
         "## Always declared",
         "",
@@ -89,7 +90,7 @@ def page() -> str:
         lines += [f"### `{name}`", "", *_names(names)] if _names(names) else []
     lines += ["## Inline PTX", "", _PTX_WORDS, "", "| instruction | modifiers |", "|---|---|", *_instructions()]
     lines += ["", *_wrapped("Special registers: ", _quoted(f"%{name}" for name in ptx.special_registers()))]
-    lines += ["## Refused with a sentence", "", *(f"- {sentence}" for sentence in translation.refusals())]
+    lines += ["## Refused, and what the error says", "", *(f"- {sentence}" for sentence in translation.refusals())]
     lines += [f"- `{name}`: {why}" for name, why in sorted(_refused([*always.values(), *own.values()]).items())]
     lines += ["", "## Kinds of reports of check mode", "", *_wrapped("", _quoted(report.KINDS))]
     lines += ["A `CheckWarning` says which of these it is:", ""]
@@ -98,10 +99,10 @@ def page() -> str:
 
 
 _ABSENT = (
-    "Any other header of CUDA's may be included. A name of it that is used is an error of the compiler, with a list of "
-    "these headers."
+    "Any other header of CUDA's may be included. Who uses a name that it has gets an error of the compiler, which "
+    "lists the headers that are not emulated."
 )
-_PTX_WORDS = "`[.x]` may be missing, `{x,y}` is one of them."
+_PTX_WORDS = "`[.x]` may be left out; of `.{x,y}` one is written."
 
 
 def declared(header: str) -> dict[str, Names]:
@@ -125,7 +126,7 @@ def declared(header: str) -> dict[str, Names]:
 
 
 # Headers that no kernel names: the emulator's parts, and what goes ahead of headers of NVIDIA's own libraries.
-_OWN = re.compile(r"(^|/)gpunn_|^bits/|^cub/|^thrust/|^version$|/__cccl/")
+_OWN = re.compile(r"(^|/)gpunn_|^bits/|^cub/|^thrust/|^(?:iostream|version)$|/__cccl/")
 
 
 def _headers(with_content: bool) -> list[str]:
@@ -310,8 +311,44 @@ def _refused(all_names: Sequence[Names]) -> dict[str, str]:
 
 def _instructions() -> Iterator[str]:
     for name, variants in sorted(ptx.instructions().items()):
-        written = dict.fromkeys("".join(map(_modifier, modifiers)) for modifiers in variants)
-        yield f"| `{name}` | {', '.join(_quoted(filter(None, written)))} |"
+        merged = _merged([tuple(map(_modifier, modifiers)) for modifiers in variants])
+        yield f"| `{name}` | {', '.join(_quoted(filter(None, map(''.join, merged))))} |"
+
+
+def _merged(variants: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Those that differ in one modifier written as one.
+
+    >>> _merged([(".sync", ".x1"), (".sync", ".x2"), (".sync", ".x1", ".trans"), (".sync", ".x2", ".trans")])
+    [('.sync', '.{x1,x2}'), ('.sync', '.{x1,x2}', '.trans')]
+    """
+    for place in range(max(map(len, variants))):
+        alike: dict[tuple[tuple[str, ...], tuple[str, ...] | None], list[tuple[str, ...]]] = {}
+        for words in variants:
+            # Else one that may be left out, or several already.
+            is_one = place < len(words) and re.fullmatch(r"\.[\w:]+", words[place])
+            alike.setdefault((words[:place], words[place + 1 :]) if is_one else (words, None), []).append(words)
+        variants = [
+            words if after is None else (*words[:place], _alternatives([each[place][1:] for each in found]), *after)
+            for (_, after), found in alike.items()
+            for words in found[:1]
+        ]
+    return list(variants)
+
+
+def _alternatives(values: Sequence[str]) -> str:
+    """
+    >>> _alternatives(["f16"]), _alternatives(["f16", "bf16"]), _alternatives([f"m64n{n}k8" for n in range(8, 264, 8)])
+    ('.f16', '.{f16,bf16}', '.{m64n8k8,m64n16k8,...,m64n256k8}')
+    """
+    values = [*dict.fromkeys(values)]
+    parts = [re.split(r"(\d+)", value) for value in values]
+    if len(values) > 5 and len({len(each) for each in parts}) == 1:
+        differ = [column for column in zip(*parts, strict=True) if len(set(column)) > 1]
+        if len(differ) == 1 and all(number.isdigit() for number in differ[0]):
+            numbers = [int(number) for number in differ[0]]
+            if len({after - before for before, after in itertools.pairwise(numbers)}) == 1:
+                values = [*values[:2], "...", values[-1]]
+    return f".{values[0]}" if len(values) == 1 else f".{{{','.join(values)}}}"
 
 
 def _modifier(word: str) -> str:

@@ -1,36 +1,30 @@
-// Stands for CUDA's header of this name: numbers of 8 bits, of which one, two or four are stored together. All are
-// numbers of half precision too.
+// Stands for CUDA's header of this name.
 #pragma once
-#include "cuda_bf16.h"
+#include "gpunn_emulator/narrow_floats.h"
 
 typedef unsigned char __nv_fp8_storage_t;
 typedef unsigned short __nv_fp8x2_storage_t;
 typedef unsigned int __nv_fp8x4_storage_t;
 typedef enum __nv_saturation_t { __NV_NOSAT, __NV_SATFINITE } __nv_saturation_t;
 typedef enum __nv_fp8_interpretation_t { __NV_E4M3, __NV_E5M2 } __nv_fp8_interpretation_t;
+#define __CUDA_FP8_TYPES_EXIST__
 
 namespace gpunn_emulator {
 
-inline float from_fp8(unsigned char bits, __nv_fp8_interpretation_t kind) {
-    if (kind == __NV_E5M2) return half_to_float((unsigned short)(bits << 8));  // the upper half of a half
-    if ((bits & 0x7f) == 0x7f) return __builtin_nanf("");
-    float value = half_to_float((unsigned short)((bits & 0x7f) << 7)) * 256;  // of exponents that are 8 too small
-    return bits & 0x80 ? -value : value;
+inline narrow_format format_of(__nv_fp8_interpretation_t kind) {
+    return kind == __NV_E4M3 ? narrow_format{3, -6, 0x7e, 0x80} : narrow_format{2, -14, 0x7b, 0x80};
+}
+inline float from_fp8(int bits, __nv_fp8_interpretation_t kind) {
+    return kind == __NV_E4M3 && (bits & 0x7f) == 0x7f ? __builtin_nanf("") : from_narrow(bits, format_of(kind));
 }
 
 }  // namespace gpunn_emulator
 
 inline __nv_fp8_storage_t __nv_cvt_double_to_fp8(double x, __nv_saturation_t saturate, __nv_fp8_interpretation_t kind) {
-    const int digits = kind == __NV_E4M3 ? 3 : 2, lowest = kind == __NV_E4M3 ? -6 : -14;
-    const int largest = kind == __NV_E4M3 ? 0x7e : 0x7b, beyond = kind == __NV_E4M3 ? 0x7f : 0x7c;
+    const gpunn_emulator::narrow_format format = gpunn_emulator::format_of(kind);
     if (x != x) return 0x7f;
-    double magnitude = fabs(x);
-    int bits = beyond;
-    if (magnitude < 0x1p17) {
-        int exponent = max(magnitude > 0 ? ilogb(magnitude) : lowest, lowest);
-        bits = ((exponent - lowest) << digits) + (int)rint(scalbn(magnitude, digits - exponent));
-    }
-    if (bits > largest) bits = saturate == __NV_SATFINITE ? largest : beyond;
+    int bits = gpunn_emulator::to_narrow(x, format, cudaRoundNearest);
+    if (bits > format.largest) bits = saturate == __NV_SATFINITE ? format.largest : format.largest + 1;
     return (__nv_fp8_storage_t)(bits | (__builtin_signbit(x) ? 0x80 : 0));
 }
 inline __nv_fp8_storage_t __nv_cvt_float_to_fp8(float x, __nv_saturation_t saturate, __nv_fp8_interpretation_t kind) {
@@ -69,76 +63,70 @@ inline __half2_raw __nv_cvt_fp8x2_to_halfraw2(__nv_fp8x2_storage_t x, __nv_fp8_i
             __nv_cvt_fp8_to_halfraw((__nv_fp8_storage_t)(x >> 8), kind).x};
 }
 
-// Every conversion is explicit, and a number that is too large becomes the largest.
-#define GPUNN_FP8_FROM(name, from, value)                                                                        \
-    explicit name(from x) : __x(__nv_cvt_double_to_fp8(value, __NV_SATFINITE, kind)) {}
-#define GPUNN_FP8_TO(to, clamped)                                                                                \
-    __forceinline__ explicit operator to() const { return gpunn_emulator::clamped(gpunn_emulator::from_fp8(__x, kind)); }
-#define GPUNN_FP8(kind_name, interpretation)                                                                     \
-    struct __attribute__((aligned(1))) __nv_fp8_##kind_name {                                                    \
-        __nv_fp8_storage_t __x;                                                                                  \
-        static constexpr __nv_fp8_interpretation_t kind = interpretation;                                        \
-        __nv_fp8_##kind_name() = default;                                                                        \
-        GPUNN_FP8_FROM(__nv_fp8_##kind_name, __half, __half2float(x))                                            \
-        GPUNN_FP8_FROM(__nv_fp8_##kind_name, __nv_bfloat16, __bfloat162float(x))                                 \
-        GPUNN_FP8_FROM(__nv_fp8_##kind_name, float, x)                                                           \
-        GPUNN_FP8_FROM(__nv_fp8_##kind_name, double, x)                                                          \
-        GPUNN_FP8_FROM(__nv_fp8_##kind_name, short, x)                                                           \
-        GPUNN_FP8_FROM(__nv_fp8_##kind_name, unsigned short, x)                                                  \
-        GPUNN_FP8_FROM(__nv_fp8_##kind_name, int, x)                                                             \
-        GPUNN_FP8_FROM(__nv_fp8_##kind_name, unsigned, x)                                                        \
-        GPUNN_FP8_FROM(__nv_fp8_##kind_name, long, (double)x)                                                    \
-        GPUNN_FP8_FROM(__nv_fp8_##kind_name, unsigned long, (double)x)                                           \
-        GPUNN_FP8_FROM(__nv_fp8_##kind_name, long long, (double)x)                                               \
-        GPUNN_FP8_FROM(__nv_fp8_##kind_name, unsigned long long, (double)x)                                      \
-        __forceinline__ explicit operator float() const { return gpunn_emulator::from_fp8(__x, kind); }          \
-        __forceinline__ explicit operator double() const { return gpunn_emulator::from_fp8(__x, kind); }         \
-        __forceinline__ explicit operator __half() const { return __float2half((float)*this); }                  \
-        __forceinline__ explicit operator __nv_bfloat16() const { return __float2bfloat16((float)*this); }       \
-        __forceinline__ explicit operator bool() const { return (__x & 0x7f) != 0; }                             \
-        GPUNN_FP8_TO(char, to_schar)                                                                             \
-        GPUNN_FP8_TO(signed char, to_schar)                                                                      \
-        GPUNN_FP8_TO(unsigned char, to_uchar)                                                                    \
-        GPUNN_FP8_TO(short, to_short)                                                                            \
-        GPUNN_FP8_TO(unsigned short, to_ushort)                                                                  \
-        GPUNN_FP8_TO(int, to_int)                                                                                \
-        GPUNN_FP8_TO(unsigned, to_uint)                                                                          \
-        GPUNN_FP8_TO(long, to_longlong)                                                                          \
-        GPUNN_FP8_TO(unsigned long, to_ulonglong)                                                                \
-        GPUNN_FP8_TO(long long, to_longlong)                                                                     \
-        GPUNN_FP8_TO(unsigned long long, to_ulonglong)                                                           \
-    };                                                                                                           \
-    struct __attribute__((aligned(2))) __nv_fp8x2_##kind_name {                                                  \
-        __nv_fp8x2_storage_t __x;                                                                                \
-        __nv_fp8x2_##kind_name() = default;                                                                      \
-        explicit __nv_fp8x2_##kind_name(double2 x)                                                               \
-            : __x(__nv_cvt_double2_to_fp8x2(x, __NV_SATFINITE, interpretation)) {}                               \
-        explicit __nv_fp8x2_##kind_name(float2 x) : __nv_fp8x2_##kind_name(double2{x.x, x.y}) {}                 \
-        explicit __nv_fp8x2_##kind_name(__half2 x) : __nv_fp8x2_##kind_name(__half22float2(x)) {}                \
-        explicit __nv_fp8x2_##kind_name(__nv_bfloat162 x) : __nv_fp8x2_##kind_name(__bfloat1622float2(x)) {}     \
-        __forceinline__ explicit operator __half2() const { return __nv_cvt_fp8x2_to_halfraw2(__x, interpretation); } \
-        __forceinline__ explicit operator float2() const { return __half22float2((__half2)*this); }              \
-    };                                                                                                           \
-    struct __attribute__((aligned(4))) __nv_fp8x4_##kind_name {                                                  \
-        __nv_fp8x4_storage_t __x;                                                                                \
-        __nv_fp8x4_##kind_name() = default;                                                                      \
-        __nv_fp8x4_##kind_name(__nv_fp8x2_##kind_name low, __nv_fp8x2_##kind_name high)                          \
-            : __x(low.__x | (unsigned)high.__x << 16) {}                                                         \
-        explicit __nv_fp8x4_##kind_name(double4 x)                                                               \
-            : __nv_fp8x4_##kind_name(__nv_fp8x2_##kind_name(double2{x.x, x.y}),                                  \
-                                     __nv_fp8x2_##kind_name(double2{x.z, x.w})) {}                               \
-        explicit __nv_fp8x4_##kind_name(float4 x) : __nv_fp8x4_##kind_name(double4{x.x, x.y, x.z, x.w}) {}       \
-        explicit __nv_fp8x4_##kind_name(__half2 low, __half2 high)                                               \
-            : __nv_fp8x4_##kind_name(__nv_fp8x2_##kind_name(low), __nv_fp8x2_##kind_name(high)) {}               \
-        explicit __nv_fp8x4_##kind_name(__nv_bfloat162 low, __nv_bfloat162 high)                                 \
-            : __nv_fp8x4_##kind_name(__nv_fp8x2_##kind_name(low), __nv_fp8x2_##kind_name(high)) {}               \
-        __forceinline__ explicit operator float4() const {                                                       \
-            float2 low = __half22float2(__nv_cvt_fp8x2_to_halfraw2((__nv_fp8x2_storage_t)__x, interpretation));  \
-            float2 high =                                                                                        \
-                __half22float2(__nv_cvt_fp8x2_to_halfraw2((__nv_fp8x2_storage_t)(__x >> 16), interpretation));   \
-            return {low.x, low.y, high.x, high.y};                                                               \
-        }                                                                                                        \
-    };
+// --- powers of two, by which others are scaled: 8 bits of an exponent, and no sign ------------------------------------
 
-GPUNN_FP8(e4m3, __NV_E4M3)
-GPUNN_FP8(e5m2, __NV_E5M2)
+inline __nv_fp8_storage_t __nv_cvt_float_to_e8m0(float x, __nv_saturation_t saturate, cudaRoundMode rounding) {
+    assert(rounding == cudaRoundZero || rounding == cudaRoundPosInf);
+    unsigned bits = gpunn_emulator::bit_cast<unsigned>(x) & 0x7fffffff;
+    if (x != x) return 0xff;
+    if (bits <= 0x400000) return 0;  // 2^-127
+    unsigned exponent = bits >> 23;
+    if (rounding == cudaRoundPosInf && (bits & 0x7fffff) != 0) exponent++;
+    return (__nv_fp8_storage_t)(exponent == 0xff && saturate == __NV_SATFINITE ? 0xfe : exponent);
+}
+// CUDA's makes a float of the double first, so that one beyond all floats is no infinity where it is rounded down.
+inline __nv_fp8_storage_t __nv_cvt_double_to_e8m0(double x, __nv_saturation_t saturate, cudaRoundMode rounding) {
+    return __nv_cvt_float_to_e8m0(gpunn_emulator::to_odd(x), saturate, rounding);
+}
+inline __nv_fp8_storage_t __nv_cvt_bfloat16raw_to_e8m0(__nv_bfloat16_raw x, __nv_saturation_t saturate,
+                                                       cudaRoundMode rounding) {
+    return __nv_cvt_float_to_e8m0(__bfloat162float(x), saturate, rounding);
+}
+inline __nv_fp8x2_storage_t __nv_cvt_double2_to_e8m0x2(double2 x, __nv_saturation_t saturate, cudaRoundMode rounding) {
+    int high = __nv_cvt_double_to_e8m0(x.y, saturate, rounding) << 8;
+    return (__nv_fp8x2_storage_t)(__nv_cvt_double_to_e8m0(x.x, saturate, rounding) | high);
+}
+inline __nv_fp8x2_storage_t __nv_cvt_float2_to_e8m0x2(float2 x, __nv_saturation_t saturate, cudaRoundMode rounding) {
+    return __nv_cvt_double2_to_e8m0x2({x.x, x.y}, saturate, rounding);
+}
+inline __nv_fp8x2_storage_t __nv_cvt_bfloat162raw_to_e8m0x2(__nv_bfloat162_raw x, __nv_saturation_t saturate,
+                                                            cudaRoundMode rounding) {
+    return __nv_cvt_float2_to_e8m0x2(__bfloat1622float2(x), saturate, rounding);
+}
+inline __nv_bfloat16_raw __nv_cvt_e8m0_to_bf16raw(__nv_fp8_storage_t x) {
+    return {(unsigned short)(x == 0xff ? 0x7fff : x == 0 ? 0x40 : x << 7)};
+}
+inline __nv_bfloat162_raw __nv_cvt_e8m0x2_to_bf162raw(__nv_fp8x2_storage_t x) {
+    return {__nv_cvt_e8m0_to_bf16raw((__nv_fp8_storage_t)x).x, __nv_cvt_e8m0_to_bf16raw((__nv_fp8_storage_t)(x >> 8)).x};
+}
+
+// --- the types --------------------------------------------------------------------------------------------------------
+
+namespace gpunn_emulator {
+
+struct stored_in_bytes {
+    typedef __nv_fp8_storage_t storage;
+    typedef __nv_fp8x2_storage_t pair_storage;
+    typedef __nv_fp8x4_storage_t quad_storage;
+    static const int bits = 8;
+};
+template <__nv_fp8_interpretation_t kind> struct fp8 : stored_in_bytes {
+    static storage from_double(double x) { return __nv_cvt_double_to_fp8(x, __NV_SATFINITE, kind); }
+    static float to_float(unsigned x) { return from_fp8((int)x, kind); }
+};
+struct e8m0 : stored_in_bytes {
+    static storage from_double(double x) { return __nv_cvt_double_to_e8m0(x, __NV_SATFINITE, cudaRoundPosInf); }
+    static float to_float(unsigned x) { return __bfloat162float(__nv_cvt_e8m0_to_bf16raw((storage)x)); }
+};
+
+}  // namespace gpunn_emulator
+
+GPUNN_NARROW_TYPES(__nv_fp8_e4m3, __nv_fp8x2_e4m3, __nv_fp8x4_e4m3, gpunn_emulator::fp8<__NV_E4M3>)
+GPUNN_NARROW_TYPES(__nv_fp8_e5m2, __nv_fp8x2_e5m2, __nv_fp8x4_e5m2, gpunn_emulator::fp8<__NV_E5M2>)
+GPUNN_NARROW_TYPE(__nv_fp8_e8m0, narrow_float, gpunn_emulator::e8m0)
+struct __nv_fp8x2_e8m0 : gpunn_emulator::narrow_pair<gpunn_emulator::e8m0> {
+    __nv_fp8x2_e8m0() = default;
+    using narrow_pair::narrow_pair;
+    __forceinline__ explicit operator __nv_bfloat162() const { return __nv_cvt_e8m0x2_to_bf162raw(__x); }
+};
+GPUNN_NARROW_TYPE(__nv_fp8x4_e8m0, narrow_quad, gpunn_emulator::e8m0)

@@ -362,7 +362,8 @@ void Counter::count_global(PlaceCount& count, unsigned warp, unsigned place, con
     }
     count.sectors += m;
     count.least_sectors += (asked + sector_bytes - 1) / sector_bytes;
-    bool reads = count.action != (int)Action::store, writes = count.action != (int)Action::load;
+    bool is_store = count.action == (int)Action::store, reads = !is_store;
+    bool writes = is_store || count.action == (int)Action::atomic;
     for (unsigned i = 0; i < m; i++) {
         Page& page = pages_[sectors[i] / sectors_of_page];
         unsigned at = sectors[i] % sectors_of_page;
@@ -375,27 +376,46 @@ void Counter::count_global(PlaceCount& count, unsigned warp, unsigned place, con
     if (logged_ > most_logged) use_cache();
 }
 
-// The hardware serves a warp at once, a half or a quarter of it where a lane asks for 8 or 16 bytes. Each bank gives
-// one word a turn, to all lanes that ask for it.
-void Counter::count_shared(PlaceCount& count, const Group& group) const {
-    const std::uint64_t* addresses = addresses_[(std::size_t)group.addresses].of;
-    unsigned lanes = count.bytes > 8 ? 8 : count.bytes > 4 ? 16 : 32;
-    for (unsigned first = 0; first < warp_size; first += lanes) {
-        std::uint64_t words[4 * warp_size];
-        unsigned n = 0;
-        for (unsigned lane = first; lane < first + lanes; lane++) {
-            if (!(group.mask >> lane & 1)) continue;
-            for (std::uint64_t at = addresses[lane] / 4; at <= (addresses[lane] + count.bytes - 1) / 4; at++)
-                words[n++] = at;
-        }
-        if (!n) continue;
-        n = sort_unique(words, n);
-        unsigned of_bank[banks] = {}, degree = 0;
-        for (unsigned i = 0; i < n; i++) degree = std::max(degree, ++of_bank[words[i] % banks]);
-        count.wavefronts += degree;
-        count.least_wavefronts++;
-        count.worst_degree = std::max<std::uint64_t>(count.worst_degree, degree);
+// Whether lanes whose numbers differ in one bit ask for one address, where both are on.
+static bool agree(const std::uint64_t* addresses, unsigned lanes, unsigned bit) {
+    for (unsigned rest = lanes; rest; rest &= rest - 1) {
+        unsigned lane = (unsigned)__builtin_ctz(rest), other = lane ^ bit;
+        if (lanes >> other & 1 && addresses[lane] != addresses[other]) return false;
     }
+    return true;
+}
+
+// The hardware serves a warp at once, a half or a quarter of it where a lane asks for 8 or 16 bytes. Of loads it serves
+// two of these parts together where lanes agree in pairs, those beside each other or those two apart: README.md has the
+// source.
+void Counter::count_shared(PlaceCount& count, const Group& group) const {
+    const Addresses& addresses = addresses_[(std::size_t)group.addresses];
+    if (count.bytes <= 4) return serve(count, addresses, group.mask);
+    const unsigned lanes = count.bytes > 8 ? 8 : 16, part = (1u << lanes) - 1;
+    for (unsigned first = 0; first < warp_size; first += 2 * lanes) {
+        unsigned low = group.mask & part << first, high = group.mask & part << (first + lanes);
+        bool together = count.action == (int)Action::load &&
+                        (agree(addresses.of, low | high, 1) || agree(addresses.of, low | high, 2));
+        serve(count, addresses, together ? low | high : low);
+        if (!together) serve(count, addresses, high);
+    }
+}
+
+// Each bank gives one word a turn, to all lanes that ask for it.
+void Counter::serve(PlaceCount& count, const Addresses& addresses, unsigned lanes) const {
+    if (!lanes) return;
+    std::uint64_t words[4 * warp_size];
+    unsigned n = 0;
+    for (unsigned rest = lanes; rest; rest &= rest - 1) {
+        std::uint64_t address = addresses.of[__builtin_ctz(rest)];
+        for (std::uint64_t at = address / 4; at <= (address + count.bytes - 1) / 4; at++) words[n++] = at;
+    }
+    n = sort_unique(words, n);
+    unsigned of_bank[banks] = {}, degree = 0;
+    for (unsigned i = 0; i < n; i++) degree = std::max(degree, ++of_bank[words[i] % banks]);
+    count.wavefronts += degree;
+    count.least_wavefronts++;
+    count.worst_degree = std::max<std::uint64_t>(count.worst_degree, degree);
 }
 
 void Counter::count_collisions(PlaceCount& count, const Group& group) const {
@@ -463,7 +483,7 @@ void Counter::access(const char* address, std::size_t bytes, Action action, cons
     for (std::size_t done = 0; done < bytes; done += part_bytes)
         access_part(address + done, (unsigned)part_bytes, (unsigned)(done / part_bytes), action, space, pc);
     pause_if_ahead(paths_[worker_->fiber()->number], pc);
-    if (action != Action::load) worker_->about_to_write(address, bytes);
+    if (action == Action::store || action == Action::atomic) worker_->about_to_write(address, bytes);
 }
 
 // In sectors.
@@ -510,7 +530,7 @@ void note_compare_and_swap(const void*, std::size_t, const void*) {}
 
 void note_matrix_row(const void* row) {
     const void* caller = __builtin_return_address(0);
-    without_exceptions([&] { counter.access((const char*)row, 16, Action::load, caller); });
+    without_exceptions([&] { counter.access((const char*)row, 16, Action::matrix_row, caller); });
 }
 
 }  // namespace gpunn_emulator

@@ -15,7 +15,7 @@
 namespace gpunn_emulator {
 
 // The order of these lists is that of ../counting.py.
-enum class Action : int { block, load, store, atomic, block_barrier, warp_barrier, collective };
+enum class Action : int { block, load, store, atomic, block_barrier, warp_barrier, collective, matrix_row };
 enum class Space : int { none, global, shared };
 
 // What the warps of a launch did at one place. An action is one instruction of a warp.
@@ -184,6 +184,7 @@ private:
     void retire_old(unsigned warp);
     void count_global(PlaceCount& count, unsigned warp, unsigned place, const Group& group);
     void count_shared(PlaceCount& count, const Group& group) const;
+    void serve(PlaceCount& count, const Addresses& addresses, unsigned lanes) const;
     void count_collisions(PlaceCount& count, const Group& group) const;
     void use_cache();
     Space space_of(const char* address) const;

@@ -31,6 +31,7 @@ void* mapped(std::size_t bytes) {
     return memory == MAP_FAILED ? nullptr : memory;
 }
 
+// A child must not find the mutex locked by a thread that it has not.
 const int fork_handlers = pthread_atfork([] { heap.mutex.lock(); }, [] { heap.mutex.unlock(); },
                                          [] { heap.mutex.unlock(); });
 
@@ -53,8 +54,8 @@ char* Heap::find_room(char* from, std::size_t bytes, std::size_t alignment) {
         if (place + bytes + gap <= each->first) break;
         place = aligned_up(each->first + each->second.bytes + gap, alignment);
     }
-    std::size_t left = place < begin_ + capacity ? (std::size_t)(begin_ + capacity - place) : 0;
-    return bytes <= left ? place : nullptr;
+    char* end = begin_ + capacity;
+    return place < end && bytes <= (std::size_t)(end - place) ? place : nullptr;
 }
 
 char* Heap::allocate(std::size_t bytes, std::size_t alignment) {

@@ -3,7 +3,6 @@
 #pragma once
 
 #define __CUDA_ARCH_LIST__ __CUDA_ARCH__
-#define CCCL_DISABLE_NVFP8_SUPPORT 1  // libcu++ would ask for e8m0, which is not emulated
 
 typedef long clock_t;
 enum cudaSharedMemConfig {

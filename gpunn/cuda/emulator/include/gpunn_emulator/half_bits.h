@@ -29,7 +29,8 @@ inline float half_to_float(unsigned short bits) {
     unsigned sign = (unsigned)(bits & 0x8000) << 16, magnitude = bits & 0x7fff;
     if (magnitude >= 0x7c00) return bit_cast<float>(sign | 0x7f800000 | (magnitude & 0x3ff) << 13);
     // Multiplying by 2^112 sets the exponent right for normal and denormal numbers alike.
-    return bit_cast<float>(sign | bit_cast<unsigned>(bit_cast<float>(magnitude << 13) * 0x1p112f));
+    const float factor = bit_cast<float>(0x77800000u);  // which C++11 has no literal for
+    return bit_cast<float>(sign | bit_cast<unsigned>(bit_cast<float>(magnitude << 13) * factor));
 }
 
 #endif

@@ -87,7 +87,7 @@ _CHECK_FLAGS = (
 _MARK_UNSET = "-ftrivial-auto-var-init=pattern"
 """Variables that the source does not set hold what the checker knows; from GCC 12 and clang 8 on."""
 
-# That also asks for calls to be neither merged nor copied; clang has attributes for it (interface.h).
+# That also asks for calls to be neither merged nor copied: of a function with a barrier in it, too.
 _GCC_CHECK_FLAGS = (
     f"-fsanitize={_CHECKS},bounds-strict",
     "--param=tsan-instrument-func-entry-exit=0",
@@ -102,6 +102,10 @@ _CLANG_CHECK_FLAGS = (
     *("-mllvm", "-tsan-instrument-func-entry-exit=0"),
     *("-mllvm", "-tsan-instrument-atomics=0"),  # our own are watched already, see atomics.h
     *("-mllvm", "-tsan-instrument-read-before-write=1"),  # x += 1 also reads x, which nobody may have written
+    *("-Xclang", "-fconvergent-functions"),  # no copy of a call for the threads that come to it from one branch
+    *("-mllvm", "-disable-tail-duplicate", "-mllvm", "-tail-dup-placement=0"),
+    *("-mllvm", "-simplifycfg-hoist-common=0", "-mllvm", "-simplifycfg-sink-common=0"),
+    *("-mllvm", "-enable-tail-merge=0"),
 )
 
 _COUNT_FLAGS = (

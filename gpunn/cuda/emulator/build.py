@@ -342,7 +342,8 @@ def run_compiler(command: Sequence[str], text: str | None, filename: str, folder
 def _preprocess(compiler: Compiler, text: str, flags: Sequence[str], filename: str) -> str:
     """The source with macros expanded: only then can one see which kernels are in it.
 
-    In the place of CUDA's headers that are not emulated stand empty ones, with a word that says so.
+    In the place of CUDA's headers that are not emulated stand empty ones, with a word that says so. What NVRTC knows of
+    ``std`` without a header gets its own.
     """
     header = ["-include", "gpunn_emulator.h"]
     with tempfile.TemporaryDirectory() as folder:
@@ -350,7 +351,10 @@ def _preprocess(compiler: Compiler, text: str, flags: Sequence[str], filename: s
         command = [compiler.command, "-E", "-fno-working-directory", f"-I{INCLUDE}", *flags, *header, "-x", "c++", "-"]
         for _ in range(_MOST_ABSENT):
             try:
-                return run_compiler(command, text, filename, folder).replace(folder, "<not emulated>")
+                expanded = run_compiler(command, text, filename, folder)
+                if _KNOWN_TO_NVRTC.search(expanded) and "/move.h" not in expanded:
+                    expanded = run_compiler([*command, "-include", "utility"], text, filename, folder)
+                return expanded.replace(folder, "<not emulated>")
             except _AbsentHeader as error:
                 path = Path(folder, error.header)
                 if path.exists():
@@ -358,6 +362,9 @@ def _preprocess(compiler: Compiler, text: str, flags: Sequence[str], filename: s
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(f"#pragma once\n#pragma {_ABSENT_MARK} {error.header}\n")
         raise CompileError(f"{filename}: it includes more than {_MOST_ABSENT} headers of CUDA that are not emulated")
+
+
+_KNOWN_TO_NVRTC = re.compile(r"\bstd\s*::\s*(?:move|forward|initializer_list)\b")
 
 
 def _compile_kernels(

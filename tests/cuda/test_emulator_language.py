@@ -651,3 +651,21 @@ def test_what_is_for_the_host_is_not_there_for_a_kernel():
             RawModule(code % used, filename="k.cu")
     with pytest.raises(CompileError, match="^k.cu:2: launches from a kernel are not emulated"):
         RawModule('extern "C" __global__ void k(int* y) {\n  k<<<1, 1>>>(y);\n}', filename="k.cu")
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_what_nvrtc_knows_of_std_needs_no_header(check):
+    code = """
+template <class T> __device__ T last(std::initializer_list<T> of) { return *(of.end() - 1); }
+template <class T> __device__ int taken(T&&) { return 1; }
+template <class T> __device__ int taken(T&) { return 2; }
+template <class T> __device__ int passed_on(T&& v) { return taken(std::forward<T>(v)); }
+extern "C" __global__ void k(int* y) {
+    int x = 4;
+    y[0] = passed_on(x);
+    y[1] = passed_on(std::move(x));
+    y[2] = last({5, 6, 7});
+}"""
+    y = np.zeros(3, i32)
+    RawModule(code, check=check).get_function("k")((1,), (1,), (y,))
+    assert y.tolist() == [2, 1, 7]

@@ -87,7 +87,7 @@ _CHECK_FLAGS = (
 _MARK_UNSET = "-ftrivial-auto-var-init=pattern"
 """Variables that the source does not set hold what the checker knows; from GCC 12 and clang 8 on."""
 
-# That also asks for calls to be neither merged nor copied; clang has attributes for it (interface.h).
+# That also asks for calls to be neither merged nor copied: of a function with a barrier in it, too.
 _GCC_CHECK_FLAGS = (
     f"-fsanitize={_CHECKS},bounds-strict",
     "--param=tsan-instrument-func-entry-exit=0",
@@ -102,6 +102,10 @@ _CLANG_CHECK_FLAGS = (
     *("-mllvm", "-tsan-instrument-func-entry-exit=0"),
     *("-mllvm", "-tsan-instrument-atomics=0"),  # our own are watched already, see atomics.h
     *("-mllvm", "-tsan-instrument-read-before-write=1"),  # x += 1 also reads x, which nobody may have written
+    *("-Xclang", "-fconvergent-functions"),  # no copy of a call for the threads that come to it from one branch
+    *("-mllvm", "-disable-tail-duplicate", "-mllvm", "-tail-dup-placement=0"),
+    *("-mllvm", "-simplifycfg-hoist-common=0", "-mllvm", "-simplifycfg-sink-common=0"),
+    *("-mllvm", "-enable-tail-merge=0"),
 )
 
 _COUNT_FLAGS = (
@@ -338,7 +342,8 @@ def run_compiler(command: Sequence[str], text: str | None, filename: str, folder
 def _preprocess(compiler: Compiler, text: str, flags: Sequence[str], filename: str) -> str:
     """The source with macros expanded: only then can one see which kernels are in it.
 
-    In the place of CUDA's headers that are not emulated stand empty ones, with a word that says so.
+    In the place of CUDA's headers that are not emulated stand empty ones, with a word that says so. What NVRTC knows of
+    ``std`` without a header gets its own.
     """
     header = ["-include", "gpunn_emulator.h"]
     with tempfile.TemporaryDirectory() as folder:
@@ -346,7 +351,10 @@ def _preprocess(compiler: Compiler, text: str, flags: Sequence[str], filename: s
         command = [compiler.command, "-E", "-fno-working-directory", f"-I{INCLUDE}", *flags, *header, "-x", "c++", "-"]
         for _ in range(_MOST_ABSENT):
             try:
-                return run_compiler(command, text, filename, folder).replace(folder, "<not emulated>")
+                expanded = run_compiler(command, text, filename, folder)
+                if _KNOWN_TO_NVRTC.search(expanded) and "/move.h" not in expanded:
+                    expanded = run_compiler([*command, "-include", "utility"], text, filename, folder)
+                return expanded.replace(folder, "<not emulated>")
             except _AbsentHeader as error:
                 path = Path(folder, error.header)
                 if path.exists():
@@ -354,6 +362,9 @@ def _preprocess(compiler: Compiler, text: str, flags: Sequence[str], filename: s
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(f"#pragma once\n#pragma {_ABSENT_MARK} {error.header}\n")
         raise CompileError(f"{filename}: it includes more than {_MOST_ABSENT} headers of CUDA that are not emulated")
+
+
+_KNOWN_TO_NVRTC = re.compile(r"\bstd\s*::\s*(?:move|forward|initializer_list)\b")
 
 
 def _compile_kernels(

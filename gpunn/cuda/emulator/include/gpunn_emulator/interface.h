@@ -73,7 +73,7 @@ typedef void (*WarpOperation)(void** payloads, unsigned lanes);
 typedef void (*TileOperation)(void** payloads, unsigned threads);
 
 // Calls of these must neither be merged nor copied, or they are no longer one for one those of the source.
-// What GCC has for that are flags, see ../../build.py.
+// What GCC has for that are flags, as has clang for calls of functions that call these; see ../../build.py.
 #ifdef __clang__
 #define GPUNN_ONE_CALL __attribute__((nomerge, noduplicate))
 #else

@@ -230,17 +230,13 @@ KERNEL = 'extern "C" __global__ void k(float* x) {\n  %s\n}'
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        (
-            KERNEL % 'asm volatile("barrier.cluster.arrive;");',
-            "^k.cu:2: inline PTX 'barrier.cluster.arrive' is not emul",
-        ),
+        (KERNEL % 'asm volatile("bar.arrive 0, 32;");', "^k.cu:2: inline PTX 'bar.arrive' is not emul"),
         (
             "#include <mma.h>\n" + KERNEL % "nvcuda::wmma::experimental::precision::u4 u;",
             "^k.cu:3: nvcuda::wmma of less",
         ),
         ("__global__ void k(const CUtensorMap map) {}", r"^k.cu:1: the kernel has no CUtensorMap; .*hopper.cuh"),
         (KERNEL % "other<<<1, 1>>>();", "^k.cu:2: launches from a kernel are not emulated"),
-        ("#include <cooperative_groups.h>\n" + KERNEL % "cooperative_groups::this_cluster();", "^k.cu:3: clusters of"),
         (
             "#include <cub/cub.cuh>\n" + KERNEL % "cub::BlockReduce<float, 32> reduce;",
             r"^k.cu:3: [^\n]*cub(.*\n)*Nothing of these headers is emulated, which may be why: <cub/cub.cuh>\n"

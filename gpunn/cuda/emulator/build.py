@@ -20,7 +20,7 @@ from pathlib import Path
 from gpunn.cuda import cache
 from gpunn.cuda.compilation import compiling
 from gpunn.cuda.emulator import host_code, ptx, shifts, translation
-from gpunn.cuda.emulator.assembly import with_gaps
+from gpunn.cuda.emulator.assembly import with_gaps, with_stack_tests
 from gpunn.errors import CompileError
 
 HERE = Path(__file__).parent
@@ -426,7 +426,10 @@ def _compiled(
                 run_compiler([*command, *include], text, filename, folder)
             if check:
                 assembly = library.with_suffix(".s")
-                assembly.write_bytes(with_gaps(assembly.read_bytes().decode("latin-1")).encode("latin-1"))
+                text = with_gaps(assembly.read_bytes().decode("latin-1"))
+                if not compiler.is_clang:  # which keeps most local arrays in registers
+                    text = with_stack_tests(text)
+                assembly.write_bytes(text.encode("latin-1"))
                 run_compiler([compiler.command, "-shared", str(assembly), *libraries], None, filename, folder)
             return library.read_bytes()
 

@@ -19,18 +19,21 @@ struct Cell {
     std::uint32_t read_lanes;  // of warp read_warp, in read_interval; of many warps: which warps
     std::uint32_t write_place, read_place;        // in the library, of the last one; 0: not known
     std::uint32_t write_time;
-    std::uint16_t write_thread, read_warp;
     std::uint16_t write_sync, read_sync;
+    unsigned write_thread : 11;
+    unsigned read_warp : 5;
+    unsigned read_lane : 5;                 // of read_warp, the last one; of many warps only
     bool write_strong : 1, write_long : 1;  // of 8 bytes or more
     bool read_by_many_warps : 1, read_by_many_blocks : 1, read_strong : 1;
-    unsigned char read_lane : 5;  // of read_warp, the last one; of many warps only
-    bool write_async : 1;         // write_thread is a column of Clocks
-    bool copy_under_way : 1;      // write_thread has started an asynchronous copy to here and has not waited for it
+    bool write_async : 1;     // write_thread is a column of Clocks
+    bool copy_under_way : 1;  // write_thread has started an asynchronous copy to here and has not waited for it
 };
 
+static_assert(sizeof(Cell) == 32, "half a cache line");
+
 // How memory is accessed. Strong accesses (volatile, relaxed, acquire and release of PTX) and atomic operations do not race
-// with each other.
-enum class Manner { plain, strong, atomic };
+// with each other. An update depends on what was there before; an exchange need not.
+enum class Manner { plain, strong, atomic, atomic_update };
 
 enum class Space { argument, static_shared, dynamic_shared, device_variable, heap };
 
@@ -44,13 +47,18 @@ struct Region {
     std::size_t row_length = 0;
     Buffer* buffer = nullptr;
     Span touched = {};  // in this launch
-    unsigned unit = 4;  // the bytes that a cell is for
+    unsigned unit_bits = 2;
 
     std::size_t bytes() const { return (std::size_t)(end - begin); }
-    std::size_t cell_count() const { return (bytes() + unit - 1) / unit; }
-    Cell& cell_of(std::size_t offset) const { return cells[offset / unit]; }
-    std::uint32_t* row_of(std::size_t offset) const { return rows + offset / unit * unit * row_length; }
-    void split_for(std::size_t offset, std::size_t bytes);
+    std::size_t unit() const { return (std::size_t)1 << unit_bits; }  // the bytes that a cell is for
+    std::size_t cell_count() const { return (bytes() + unit() - 1) >> unit_bits; }
+    Cell& cell_of(std::size_t offset) const { return cells[offset >> unit_bits]; }
+    std::uint32_t* row_of(std::size_t offset) const { return rows + (offset & ~(unit() - 1)) * row_length; }
+    // Makes the cells small enough for an access to be some whole ones.
+    void split_for(std::size_t offset, std::size_t bytes) {
+        if ((offset | bytes) & (unit() - 1)) split((unsigned)__builtin_ctzll(offset | bytes));
+    }
+    void split(unsigned bits);
     void free_cells();
 };
 
@@ -90,9 +98,7 @@ public:
     void lane_joins_collective(Worker& worker, const Fiber& fiber, const Warp& warp);
     void lane_left_collective(Worker& worker, const Fiber& waiting, const Fiber& gone);
 
-    void access(const char* address, std::size_t bytes, bool write, Manner manner, const void* pc) {
-        if (!is_on_stack(address)) access_memory(address, bytes, write, manner, pc);
-    }
+    void access(const char* address, std::size_t bytes, bool write, Manner manner, const void* pc);
     // Of a texture; and that what a texture or a surface reads was not written by this launch.
     void fetch(const char* address, std::size_t bytes, const void* pc);
     void coherent(const char* address, std::size_t bytes, const void* pc);
@@ -112,20 +118,13 @@ public:
     void learn(const AsyncRead& read);
     void fence();
     // Who writes here after a fence shows what was before the fence to who reads or writes here later.
-    void synchronising(const char* address, std::size_t bytes, bool write, bool reads, Manner manner, const void* pc);
+    void synchronising(const char* address, std::size_t bytes, bool write, Manner manner, const void* pc);
     void lane_is_missing(unsigned lane, unsigned source, bool shifted) const;
     void shift_is_empty(unsigned delta, int width, const void* pc) const;
     void compare_and_swap(const char* address, std::size_t bytes, const void* compare);
     void allocated(char* memory, std::size_t bytes);  // by malloc
 
 private:
-    // On that of the running thread, where most accesses go: this is what a hook does first.
-    bool is_on_stack(const char* address) const {
-        const Fiber* fiber = worker_ ? worker_->fiber() : nullptr;
-        return fiber && (std::size_t)(address - fiber->stack.low) < (std::size_t)(fiber->stack.high - fiber->stack.low);
-    }
-    void access_memory(const char* address, std::size_t bytes, bool write, Manner manner, const void* pc);
-
     struct Touch {
         Region* region;
         std::size_t offset, bytes;
@@ -133,6 +132,21 @@ private:
         Manner manner;
         const void* pc;
         std::uint32_t place;  // of pc in the library
+
+        bool is_strong() const { return manner != Manner::plain; }
+        bool is_atomic() const { return manner >= Manner::atomic; }
+    };
+
+    // A buffer or a variable that an access was in. All that can be wrong with the next one there is that it races, reads
+    // what nobody has written, or writes what may only be read.
+    struct Extent {
+        const char* begin;
+        std::size_t bytes;  // 0: more can be wrong
+        Region* region;
+
+        bool holds(const char* address, std::size_t count) const {
+            return count <= bytes && (std::size_t)(address - begin) <= bytes - count;
+        }
     };
 
     // A plain read beside atomic operations, which is a race unless its value goes to atomicCAS.
@@ -209,17 +223,22 @@ private:
     void add_region(Space space, char* begin, std::size_t bytes, int argument);
     Region* find(const char* address, std::size_t bytes);
     Region* find_on_heap(const char* address, std::size_t bytes);
-    void touch(Region& region, std::size_t offset, std::size_t bytes, bool write, const void* pc);
+    Extent extent_of(const char* address, std::size_t bytes, bool write, const void* pc);
+    void touch(const Touch& access, bool write);
+    void note_written(const Touch& access, bool write);
     void tell_touched(const Region& region) const;
     bool is_threads_own(const char* address, std::size_t bytes) const;
 
     void map_shared_cells();
-    bool is_here(std::uint32_t interval) const;
+    // Whether an interval is one of the block that runs.
+    bool is_here(std::uint32_t interval) const {
+        return interval >= block_interval_ && (no_other_since_ || turn_of(interval) == turn_);
+    }
     bool ordered(std::uint32_t interval, unsigned thread, unsigned sync, std::uint32_t time) const;
+    bool ordered_in_interval(unsigned thread, unsigned sync, std::uint32_t time) const;
     bool read_is_ordered(const Cell& cell) const;
-    bool passes_a_variable(const Touch& access) const;
     bool is_constant(const Touch& access) const;
-    std::size_t in_library(const Touch& access) const;
+    std::size_t in_library(const Region& region, std::size_t offset) const;
     void start_clocks();
     void learn_by_clocks(const Seen& seen);
     void meet_by_clocks(unsigned first_warp, unsigned warps, unsigned lanes);
@@ -229,17 +248,22 @@ private:
     void mark_read(std::uint32_t* row, unsigned column) const;
     void mark_write(std::uint32_t* row) const;
     unsigned me() const { return asking_ < max_threads ? asking_ : worker_->fiber()->number; }
-    void check_byte(const Touch& access, Cell& cell, std::size_t byte, bool& raced);
+    void check_cell(const Touch& access, Cell& cell, std::size_t byte, bool& raced);
+    bool find_race(const Touch& access, const Cell& cell, std::size_t byte, std::uint32_t* stamps);
     void record_read(Cell& cell, bool strong, std::uint32_t place) const;
     void record_write(Cell& cell, bool strong, std::size_t bytes, std::uint32_t place) const;
-    void check_initialised(const Touch& access) const;
+    bool is_initialised(const Touch& access) const;
+    void check_padding(const Touch& access) const;
 
     std::uint32_t turn_of(std::uint32_t interval) const;
     enum class Earlier { read, write, copy, unfenced_write };
     void report_race(const Touch& access, const Cell& cell, std::size_t byte, Earlier earlier, unsigned thread);
     void suspect(const Report& report, std::uint32_t read_place);
     void begin_store(const Touch& access);
-    void settle_store();
+    void settle_store() {
+        if (store_.bytes) end_store();
+    }
+    void end_store();
     Report describe_store(Kind kind, Harmless harmless) const;
     bool holds_unset(const char* address, std::size_t bytes) const;
     bool holds_shared_address(const char* address, std::size_t bytes) const;
@@ -257,11 +281,13 @@ private:
 
     Worker* worker_ = nullptr;
     const Launch* launch_ = nullptr;
+    const char* base_ = nullptr;  // of its library
     std::vector<Region> regions_;  // the buffers come first, by their addresses
     std::size_t buffers_ = 0;
     Buffer heap_buffer_{};
     Region heap_region_{};  // all of it; without cells as long as nothing of it is touched
     const Variables* variables_ = nullptr;
+    Extent extents_[256] = {};  // of accesses, by their places
     std::uint32_t interval_ = 0, last_interval_ = 0;  // of the block, of all
     std::uint32_t block_interval_ = 0, turn_ = 0;     // its first interval; how many blocks have begun before it
     std::uint32_t grid_interval_ = 0;  // those before are ordered before what any thread does now
@@ -288,7 +314,7 @@ private:
     bool unset_was_read_ = false;  // memory holds, of its own, what marks variables that nobody has set
 
     std::unordered_map<const char*, SyncPoint> sync_points_;
-    std::uint32_t time_ = 0;  // counts accesses
+    std::uint32_t time_ = 0;  // counts fences
     std::unordered_map<unsigned, Moment> fences_;          // of each thread of this block, the last one
     std::unordered_map<std::uint32_t, Seen> seen_blocks_;  // by their turn
     std::unordered_map<unsigned, Seen> seen_threads_;      // of this block, by who sees them

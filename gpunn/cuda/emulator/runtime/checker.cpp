@@ -92,8 +92,9 @@ void Checker::begin_launch(const Launch& launch) {
     buffers_ = regions_.size();
     std::sort(regions_.begin(), regions_.end(), [](const Region& a, const Region& b) { return a.begin < b.begin; });
     const Library& library = *request.library;
-    add_region(Space::device_variable, library.data_begin,
-               (std::size_t)(library.data_end - library.data_begin), -1);
+    regions_.push_back(
+        Region{Space::device_variable, library.data_begin, library.data_end, nullptr, -1, Access::write});
+    regions_.back().cells = map_cells(regions_.back().cell_count());
 }
 
 void Checker::end_launch() {
@@ -104,8 +105,9 @@ void Checker::end_launch() {
     }
     regions_.clear();
     heap_region_.free_cells();
+    for (Region& region : shared_) region.free_cells();
     for (auto& each : held_)
-        for (Region& region : each.second.shared) region.free_cells();
+        for (Region& region : each.second.shared_) region.free_cells();
     held_.clear();
     intervals_.clear();
     block_numbers_.clear();
@@ -117,21 +119,19 @@ void Checker::end_launch() {
     std::fill(std::begin(extents_), std::end(extents_), Extent{});
 }
 
-void Checker::add_region(Space space, char* begin, std::size_t bytes, int argument) {
-    regions_.push_back(Region{space, begin, begin + bytes, nullptr, argument, Access::write});
-    regions_.back().cells = map_cells(regions_.back().cell_count());
-}
-
 void Checker::begin_block(Worker& worker) {
     if (!worker_) {
         worker_ = &worker;
         const BlockView& block = worker.block();
-        add_region(Space::dynamic_shared, block.dynamic_shared, block.dynamic_shared_bytes, -1);
         const Library& library = *launch_->request.library;
-        add_region(Space::static_shared, worker.static_shared(), library.shared_bytes, -1);
+        char *dynamic_end = block.dynamic_shared + block.dynamic_shared_bytes, *begin = worker.static_shared();
+        shared_[0] = Region{Space::dynamic_shared, block.dynamic_shared, dynamic_end, nullptr, -1, Access::write};
+        shared_[1] = Region{Space::static_shared, begin, begin + library.shared_bytes, nullptr, -1, Access::write};
         variables_ = &variables_of(library.base);
     }
-    map_shared_cells();
+    for (Region& region : shared_)
+        if (!region.cells) region.cells = map_cells(region.cell_count());
+    if (!syncs_) syncs_.reset(new Syncs());
     asking_ = max_threads;
     clocks_.on = false;
     clocks_.readers.clear();
@@ -147,31 +147,10 @@ void Checker::begin_block(Worker& worker) {
     seen_blocks_.clear();
 }
 
-void Checker::map_shared_cells() {
-    for (Region& region : regions_)
-        if (is_shared(region) && !region.cells) region.cells = map_cells(region.cell_count());
-}
-
 void Checker::hold_block() {
     settle_store();
-    Held& held = held_[worker_->block_number()];
-    held.interval = interval_;
-    held.block_interval = block_interval_;
-    held.turn = turn_;
-    held.synced_warps = synced_warps_;
-    held.sync = sync_;
-    if (synced_warps_) {
-        held.known.assign(&known_[0][0][0], &known_[0][0][0] + sizeof known_ / sizeof known_[0][0][0]);
-        held.known_warps.assign(&known_warps_[0][0], &known_warps_[0][0] + sizeof known_warps_ / sizeof known_warps_[0][0]);
-    }
-    std::swap(held.clocks, clocks_);
-    held.proxy_fences.swap(proxy_fences_);
-    held.fences.swap(fences_);
-    held.seen_blocks.swap(seen_blocks_);
-    held.seen_threads.swap(seen_threads_);
-    for (Region& region : regions_) {
-        if (!is_shared(region)) continue;
-        held.shared.push_back(region);
+    held_[worker_->block_number()] = std::move(static_cast<CheckedBlock&>(*this));
+    for (Region& region : shared_) {
         region.cells = nullptr;
         region.rows = nullptr;
     }
@@ -179,31 +158,12 @@ void Checker::hold_block() {
 
 void Checker::resume_block() {
     settle_store();
+    for (Region& region : shared_) region.free_cells();
     auto found = held_.find(worker_->block_number());
-    Held held = std::move(found->second);
+    static_cast<CheckedBlock&>(*this) = std::move(found->second);
     held_.erase(found);
-    interval_ = held.interval;
-    block_interval_ = held.block_interval;
-    turn_ = held.turn;
     stint_++;
     no_other_since_ = intervals_.back().turn == turn_ && intervals_.back().first == block_interval_;
-    forget_syncs();
-    synced_warps_ = held.synced_warps;
-    sync_ = held.sync;
-    std::copy(held.known.begin(), held.known.end(), &known_[0][0][0]);
-    std::copy(held.known_warps.begin(), held.known_warps.end(), &known_warps_[0][0]);
-    clocks_ = std::move(held.clocks);
-    proxy_fences_ = std::move(held.proxy_fences);
-    fences_ = std::move(held.fences);
-    seen_blocks_ = std::move(held.seen_blocks);
-    seen_threads_ = std::move(held.seen_threads);
-    for (Region& region : regions_) {
-        if (!is_shared(region)) continue;
-        region.free_cells();
-        auto same = std::find_if(held.shared.begin(), held.shared.end(),
-                                 [&](const Region& each) { return each.space == region.space; });
-        region = *same;
-    }
 }
 
 void Checker::new_interval() {
@@ -220,8 +180,8 @@ void Checker::forget_syncs() {
     sync_ = 0;
     for (; synced_warps_; synced_warps_ &= synced_warps_ - 1) {
         unsigned warp = (unsigned)__builtin_ctz(synced_warps_);
-        std::memset(known_[warp], 0, sizeof known_[warp]);
-        std::memset(known_warps_[warp], 0, sizeof known_warps_[warp]);
+        std::memset(syncs_->lanes[warp], 0, sizeof syncs_->lanes[warp]);
+        std::memset(syncs_->warps[warp], 0, sizeof syncs_->warps[warp]);
     }
 }
 
@@ -244,13 +204,13 @@ void Checker::warp_barrier(unsigned warp, unsigned lanes) {
     synced_warps_ |= bit(warp);
     std::uint16_t together[warp_size] = {};
     for (unsigned rest = lanes; rest; rest &= rest - 1) {
-        const std::uint16_t* known = known_[warp][__builtin_ctz(rest)];
+        const std::uint16_t* known = syncs_->lanes[warp][__builtin_ctz(rest)];
         for (unsigned i = 0; i < warp_size; i++) together[i] = std::max(together[i], known[i]);
     }
     for (unsigned i = 0; i < warp_size; i++)
         if (lanes >> i & 1) together[i] = now;
     for (unsigned rest = lanes; rest; rest &= rest - 1)
-        std::memcpy(known_[warp][__builtin_ctz(rest)], together, sizeof together);
+        std::memcpy(syncs_->lanes[warp][__builtin_ctz(rest)], together, sizeof together);
     if (clocks_.on) meet_by_clocks(warp, 1, lanes);
 }
 
@@ -260,8 +220,8 @@ void Checker::start_clocks() {
     Clocks& clocks = clocks_;
     clocks.threads = worker_->thread_count();
     clocks.columns = (clocks.threads + 31) / 32 * 32 + Clocks::extra_columns;
-    for (Region& region : regions_) {
-        if (!is_shared(region) || region.rows || region.begin == region.end) continue;
+    for (Region& region : shared_) {
+        if (region.rows || region.begin == region.end) continue;
         region.row_length = clocks.row_length();
         void* memory = mmap(nullptr, bytes_of_rows(region), PROT_READ | PROT_WRITE,
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -460,20 +420,20 @@ void Checker::tile_barrier(unsigned first_warp, unsigned warps) {
     const unsigned most_warps = max_threads / warp_size;
     std::uint16_t together[most_warps] = {};
     for (unsigned w = first_warp; w < first_warp + warps; w++)
-        for (unsigned v = 0; v < most_warps; v++) together[v] = std::max(together[v], known_warps_[w][v]);
+        for (unsigned v = 0; v < most_warps; v++) together[v] = std::max(together[v], syncs_->warps[w][v]);
     std::fill(together + first_warp, together + first_warp + warps, now);
     for (unsigned w = first_warp; w < first_warp + warps; w++) {
         synced_warps_ |= bit(w);
-        std::memcpy(known_warps_[w], together, sizeof together);
-        std::fill(&known_[w][0][0], &known_[w][0][0] + warp_size * warp_size, now);
+        std::memcpy(syncs_->warps[w], together, sizeof together);
+        std::fill(&syncs_->lanes[w][0][0], &syncs_->lanes[w][0][0] + warp_size * warp_size, now);
     }
     if (clocks_.on) meet_by_clocks(first_warp, warps, ~0u);
 }
 
 // Whether what a warp did when there were `sync` barriers comes before what the fiber does now.
 bool Checker::knows_warp(const Fiber& fiber, unsigned warp, unsigned sync) const {
-    if (warp != fiber.warp) return sync < known_warps_[fiber.warp][warp];
-    const std::uint16_t* known = known_[warp][fiber.lane];
+    if (warp != fiber.warp) return sync < syncs_->warps[fiber.warp][warp];
+    const std::uint16_t* known = syncs_->lanes[warp][fiber.lane];
     return std::all_of(known, known + warp_size, [=](unsigned each) { return sync < each; });
 }
 
@@ -523,23 +483,23 @@ void Checker::shift_is_empty(unsigned delta, int width, const void* pc) const {
 
 // --- order through atomics -------------------------------------------------------------------------------
 
-void Checker::Seen::add(unsigned thread, const Moment& fence) {
+void Seen::add(unsigned thread, const Moment& fence) {
     interval = std::max(interval, fence.interval);
     Moment& known = fences[thread];
     known.time = std::max(known.time, fence.time);
     known.stamp = std::max(known.stamp, fence.stamp);
 }
 
-void Checker::Seen::add(const Seen& other) {
+void Seen::add(const Seen& other) {
     for (const auto& [thread, fence] : other.fences) add(thread, {other.interval, fence.time, fence.stamp});
 }
 
-bool Checker::Seen::holds(std::uint32_t write_interval, unsigned thread, std::uint32_t time) const {
+bool Seen::holds(std::uint32_t write_interval, unsigned thread, std::uint32_t time) const {
     auto found = fences.find(thread);
     return write_interval < interval || (found != fences.end() && time < found->second.time);
 }
 
-bool Checker::Seen::holds_warp(unsigned warp) const {
+bool Seen::holds_warp(unsigned warp) const {
     return std::any_of(fences.begin(), fences.end(), [=](const auto& each) { return each.first / warp_size == warp; });
 }
 
@@ -615,9 +575,9 @@ Region* Checker::find(const char* address, std::size_t bytes) {
         if (!region.cells) region.cells = map_cells(region.cell_count());
         return &region;
     }
-    for (auto region = end_of_buffers; region != regions_.end(); ++region)
-        if (holds(*region)) return &*region;
-    return nullptr;
+    for (Region& region : shared_)
+        if (holds(region)) return &region;
+    return holds(regions_[buffers_]) ? &regions_[buffers_] : nullptr;
 }
 
 Region* Checker::find_on_heap(const char* address, std::size_t bytes) {
@@ -839,7 +799,8 @@ bool Checker::ordered_in_interval(unsigned thread, unsigned sync, std::uint32_t 
     if (thread >= max_threads) return false;  // a column of Clocks
     unsigned warp = me / warp_size;
     unsigned other = thread / warp_size;
-    if (sync < (other == warp ? known_[warp][me % warp_size][thread % warp_size] : known_warps_[warp][other])) return true;
+    const std::uint16_t* lanes = syncs_->lanes[warp][me % warp_size];
+    if (sync < (other == warp ? lanes[thread % warp_size] : syncs_->warps[warp][other])) return true;
     auto seen = seen_threads_.find(me);
     return seen != seen_threads_.end() && seen->second.holds(interval_, thread, time);
 }
@@ -901,7 +862,7 @@ bool Checker::read_is_ordered(const Cell& cell) const {
     } else if (from_here) {
         for (unsigned rest = synced ? cell.read_lanes : 0; rest; rest &= rest - 1) {
             unsigned lane = (unsigned)__builtin_ctz(rest);
-            if (cell.read_sync < known_[fiber.warp][fiber.lane][lane]) cell.read_lanes &= ~bit(lane);
+            if (cell.read_sync < syncs_->lanes[fiber.warp][fiber.lane][lane]) cell.read_lanes &= ~bit(lane);
         }
         cell.read_lanes |= bit(fiber.lane);
     } else {
@@ -1090,8 +1051,8 @@ bool Checker::holds_shared_address(const char* address, std::size_t bytes) const
     const char* word;
     for (std::size_t i = 0; i + sizeof word <= bytes; i += sizeof word) {
         std::memcpy(&word, address + i, sizeof word);
-        for (std::size_t k = buffers_; k < regions_.size(); k++)
-            if (is_shared(regions_[k]) && word >= regions_[k].begin && word < regions_[k].end) return true;
+        for (const Region& region : shared_)
+            if (word >= region.begin && word < region.end) return true;
     }
     return false;
 }
@@ -1131,13 +1092,15 @@ void Checker::report_out_of_bounds(const char* address, std::size_t bytes, bool 
     const Region* nearest = nullptr;
     const long long far_away = 1 << 20;
     long long smallest = far_away;
-    for (const Region& region : regions_) {
-        if (region.begin == region.end || region.space == Space::device_variable) continue;
+    auto look_at = [&](const Region& region) {
+        if (region.begin == region.end || region.space == Space::device_variable) return;
         long long distance = address < region.begin ? region.begin - address : address + bytes - region.end;
-        if (distance >= smallest) continue;
+        if (distance >= smallest) return;
         smallest = distance;
         nearest = &region;
-    }
+    };
+    std::for_each(regions_.begin(), regions_.end(), look_at);
+    std::for_each(shared_, shared_ + 2, look_at);
     const char* access = write ? "write" : "read";
     if (!nearest) {
         std::snprintf(report.message, sizeof report.message,

@@ -1,6 +1,7 @@
 // Watches every access of a kernel. Check mode only, and there one host thread runs all blocks.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -83,7 +84,46 @@ struct Clocks {
     const std::uint32_t* of(unsigned thread) const { return known.data() + (std::size_t)thread * columns; }
 };
 
-class Checker {
+struct Moment {
+    std::uint32_t interval, time, stamp;  // stamp: of Clocks, 0 before they are on
+};
+
+// What the threads of one block wrote that others are sure to see: all of earlier intervals, and of each thread what
+// was before its fence.
+struct Seen {
+    std::uint32_t interval = 0;
+    std::unordered_map<unsigned, Moment> fences;
+
+    void add(unsigned thread, const Moment& fence);
+    void add(const Seen& other);
+    bool holds(std::uint32_t write_interval, unsigned thread, std::uint32_t time) const;
+    bool holds_warp(unsigned warp) const;
+};
+
+// What barriers of warps and of tiles order within an interval.
+struct Syncs {
+    // lanes[w][a][b]: accesses of lane b of warp w with a smaller sync are ordered before what lane a does now.
+    std::uint16_t lanes[max_threads / warp_size][warp_size][warp_size];
+    // warps[w][v]: accesses of warp v with a smaller sync are ordered before what warp w does now.
+    std::uint16_t warps[max_threads / warp_size][max_threads / warp_size];
+};
+
+// What is known of the block that runs, or of one that is held: of its shared memory and of its threads.
+struct CheckedBlock {
+    Region shared_[2] = {};                          // dynamic and static
+    std::uint32_t interval_ = 0;
+    std::uint32_t block_interval_ = 0, turn_ = 0;    // its first interval; how many blocks have begun before it
+    std::uint16_t sync_ = 0;                         // how many there were in this interval
+    std::uint32_t synced_warps_ = 0;                 // those that took part in one
+    std::unique_ptr<Syncs> syncs_;
+    Clocks clocks_;
+    std::vector<std::uint32_t> proxy_fences_;              // of threads: the interval, for writes from before the clocks
+    std::unordered_map<unsigned, Moment> fences_;          // of each thread of this block, the last one
+    std::unordered_map<std::uint32_t, Seen> seen_blocks_;  // by their turn
+    std::unordered_map<unsigned, Seen> seen_threads_;      // of this block, by who sees them
+};
+
+class Checker : CheckedBlock {
 public:
     void begin_launch(const Launch& launch);
     void settle();  // when all blocks have run
@@ -167,22 +207,6 @@ private:
         char before[16];
     };
 
-    struct Moment {
-        std::uint32_t interval, time, stamp;  // stamp: of Clocks, 0 before they are on
-    };
-
-    // What the threads of one block wrote that others are sure to see: all of earlier intervals, and of each thread what
-    // was before its fence.
-    struct Seen {
-        std::uint32_t interval = 0;
-        std::unordered_map<unsigned, Moment> fences;
-
-        void add(unsigned thread, const Moment& fence);
-        void add(const Seen& other);
-        bool holds(std::uint32_t write_interval, unsigned thread, std::uint32_t time) const;
-        bool holds_warp(unsigned warp) const;
-    };
-
     // What a block has shown at an atomic variable up to a stint of its own, and up to which interval the fences of all its
     // threads are in that.
     struct Shown {
@@ -205,22 +229,8 @@ private:
         std::uint32_t first, turn;
     };
 
-    // What is known of the threads of a block that is held, and of its shared memory.
-    struct Held {
-        std::uint32_t interval, block_interval, turn, synced_warps;
-        std::uint16_t sync;
-        std::vector<std::uint16_t> known, known_warps;  // if warps are synced
-        Clocks clocks;
-        std::vector<std::uint32_t> proxy_fences;
-        std::unordered_map<unsigned, Moment> fences;
-        std::unordered_map<std::uint32_t, Seen> seen_blocks;
-        std::unordered_map<unsigned, Seen> seen_threads;
-        std::vector<Region> shared;
-    };
-
     void new_interval();
     void forget_syncs();
-    void add_region(Space space, char* begin, std::size_t bytes, int argument);
     Region* find(const char* address, std::size_t bytes);
     Region* find_on_heap(const char* address, std::size_t bytes);
     Extent extent_of(const char* address, std::size_t bytes, bool write, const void* pc);
@@ -229,7 +239,6 @@ private:
     void tell_touched(const Region& region) const;
     bool is_threads_own(const char* address, std::size_t bytes) const;
 
-    void map_shared_cells();
     // Whether an interval is one of the block that runs.
     bool is_here(std::uint32_t interval) const {
         return interval >= block_interval_ && (no_other_since_ || turn_of(interval) == turn_);
@@ -275,8 +284,6 @@ private:
     [[noreturn]] void report_beyond_allocation(const char* address, std::size_t bytes, bool write, const void* pc);
     void name(char* text, std::size_t capacity, const Region& region, std::size_t byte) const;
 
-    Clocks clocks_;
-    std::vector<std::uint32_t> proxy_fences_;  // of threads: the interval, for writes from before the clocks
     unsigned asking_ = max_threads;  // the thread that the running one asks for, if it is another
 
     Worker* worker_ = nullptr;
@@ -288,25 +295,17 @@ private:
     Region heap_region_{};  // all of it; without cells as long as nothing of it is touched
     const Variables* variables_ = nullptr;
     Extent extents_[256] = {};  // of accesses, by their places
-    std::uint32_t interval_ = 0, last_interval_ = 0;  // of the block, of all
-    std::uint32_t block_interval_ = 0, turn_ = 0;     // its first interval; how many blocks have begun before it
+    std::uint32_t last_interval_ = 0;  // of all blocks
     std::uint32_t grid_interval_ = 0;  // those before are ordered before what any thread does now
     std::uint32_t stint_ = 0;          // counts how often another block has begun or gone on
     std::vector<Intervals> intervals_;
     bool no_other_since_ = true;                // this block began
     std::vector<std::uint64_t> block_numbers_;  // by turns
-    std::unordered_map<std::uint64_t, Held> held_;
+    std::unordered_map<std::uint64_t, CheckedBlock> held_;
 
     std::uint16_t next_sync();
     bool knows_warp(const Fiber& fiber, unsigned warp, unsigned sync) const;
     bool was_read_by(const Cell& cell, const Fiber& fiber) const;
-
-    std::uint16_t sync_ = 0;        // how many there were in this interval
-    std::uint32_t synced_warps_ = 0;  // those that took part in one
-    // known_[w][a][b]: accesses of lane b with a smaller sync are ordered before what lane a does now.
-    std::uint16_t known_[max_threads / warp_size][warp_size][warp_size];
-    // known_warps_[w][v]: accesses of warp v with a smaller sync are ordered before what warp w does now.
-    std::uint16_t known_warps_[max_threads / warp_size][max_threads / warp_size];
 
     std::vector<Suspect> suspects_;
     std::unordered_set<std::uint32_t> compared_places_;  // of reads whose value went to atomicCAS
@@ -315,9 +314,6 @@ private:
 
     std::unordered_map<const char*, SyncPoint> sync_points_;
     std::uint32_t time_ = 0;  // counts fences
-    std::unordered_map<unsigned, Moment> fences_;          // of each thread of this block, the last one
-    std::unordered_map<std::uint32_t, Seen> seen_blocks_;  // by their turn
-    std::unordered_map<unsigned, Seen> seen_threads_;      // of this block, by who sees them
 };
 
 extern Checker checker;

@@ -11,6 +11,9 @@
 #include "floats.h"
 #include "heap.h"
 
+// What each access goes through becomes one function.
+#define GPUNN_INLINE [[gnu::always_inline]] inline
+
 namespace gpunn_emulator {
 
 Checker checker;
@@ -389,7 +392,7 @@ void Checker::async_read(const char* address, std::size_t bytes, const AsyncRead
     std::uint32_t place = (std::uint32_t)((const char*)pc - base_);
     Touch access{region, (std::size_t)(address - region->begin), bytes, false, Manner::plain, pc, place};
     region->split_for(access.offset, bytes);
-    if (!is_initialised(access)) check_padding(access);
+    if (!is_initialised(access)) report_unless_padding(access);
     bool raced = false;
     for (std::size_t i = access.offset; i < access.offset + bytes; i += region->unit()) {
         Cell& cell = region->cell_of(i);
@@ -647,8 +650,9 @@ bool Checker::is_threads_own(const char* address, std::size_t bytes) const {
     auto inside = [&](const void* begin, const void* end) {
         return address >= (const char*)begin && address + bytes <= (const char*)end;
     };
-    return inside(fiber.stack.low, fiber.stack.high) || inside((const ThreadView*)&fiber, (const ThreadView*)&fiber + 1) ||
-           inside(&current, &current + 1) || inside(&worker_->block(), &worker_->block() + 1);
+    const ThreadView* view = &fiber;
+    return inside(fiber.stack.low, fiber.stack.high) || inside(view, view + 1) || inside(&current, &current + 1) ||
+           inside(&worker_->block(), &worker_->block() + 1);
 }
 
 void Checker::access(const char* address, std::size_t bytes, bool write, Manner manner, const void* pc) {
@@ -671,7 +675,7 @@ void Checker::access(const char* address, std::size_t bytes, bool write, Manner 
         if (region->allowed == Access::read || is_constant(access)) report_read_only(access);
     }
     if (is_shared(*region) && (!write || manner == Manner::atomic_update) && !is_initialised(access))
-        check_padding(access);
+        report_unless_padding(access);
     if (region->buffer) {
         if (access.is_atomic()) touch(access, false);
         touch(access, write);
@@ -683,7 +687,7 @@ void Checker::access(const char* address, std::size_t bytes, bool write, Manner 
         check_cell(access, region->cell_of(access.offset + i), access.offset + i, raced);
 }
 
-// Of an access that is wrong where it is, the block ends here. One without a region is nobody's business.
+// Where an access is. If it must not be there, the block ends here. Without a region: it is not to be watched.
 Checker::Extent Checker::extent_of(const char* address, std::size_t bytes, bool write, const void* pc) {
     Region* region = find(address, bytes);
     if (!region) {
@@ -697,8 +701,8 @@ Checker::Extent Checker::extent_of(const char* address, std::size_t bytes, bool 
     if (region->space == Space::heap) return {nullptr, 0, region};
     if (!is_static && region->space != Space::device_variable) return {region->begin, region->bytes(), region};
     if (is_static && std::binary_search(variables_->guards.begin(), variables_->guards.end(), access.offset)) return {};
-    // Between two variables lies room that belongs to none, see ../assembly.py. What the compiler keeps of its own among
-    // those of the device has no name, and does not begin in that room.
+    // Between two variables lies room that belongs to none, see ../assembly.py. What the compiler keeps of its own
+    // among those of the device has no name, and does not begin in that room.
     std::size_t first = is_static ? 0 : in_library(*region, 0), at = first + access.offset;
     const std::vector<Span>& variables = is_static ? variables_->shared : variables_->device;
     const Span* variable = variable_before(variables, at);
@@ -719,12 +723,12 @@ bool Checker::is_constant(const Touch& access) const {
 }
 
 void Checker::fetch(const char* address, std::size_t bytes, const void* pc) {
-    coherent(address, bytes, pc);
+    check_coherent(address, bytes, pc);
     access(address, bytes, false, Manner::plain, pc);
 }
 
 // The caches of textures and surfaces do not see writes of the launch they serve.
-void Checker::coherent(const char* address, std::size_t bytes, const void* pc) {
+void Checker::check_coherent(const char* address, std::size_t bytes, const void* pc) {
     Region* region = find(address, bytes);
     if (!region) return;
     std::size_t offset = (std::size_t)(address - region->begin);
@@ -743,7 +747,7 @@ void Checker::coherent(const char* address, std::size_t bytes, const void* pc) {
     }
 }
 
-[[gnu::always_inline]] inline void Checker::check_cell(const Touch& access, Cell& cell, std::size_t byte, bool& raced) {
+GPUNN_INLINE void Checker::check_cell(const Touch& access, Cell& cell, std::size_t byte, bool& raced) {
     // What an earlier block did in shared memory is gone.
     if (is_shared(*access.region) && !is_here(cell.write_interval) && !is_here(cell.read_interval)) cell = Cell{};
     std::uint32_t* stamps = row(*access.region, byte);
@@ -754,8 +758,8 @@ void Checker::coherent(const char* address, std::size_t bytes, const void* pc) {
     else if (stamps) mark_read(stamps, me());
 }
 
-// Reports it, too.
-[[gnu::always_inline]] inline bool Checker::find_race(const Touch& access, const Cell& cell, std::size_t byte, std::uint32_t* stamps) {
+// Reports the race that an access makes, if there is one.
+GPUNN_INLINE bool Checker::find_race(const Touch& access, const Cell& cell, std::size_t byte, std::uint32_t* stamps) {
     bool strong = access.is_strong();
     if (cell.write_interval && cell.copy_under_way) {
         report_race(access, cell, byte, Earlier::copy, cell.write_thread);
@@ -825,7 +829,7 @@ bool Checker::read_is_ordered(const Cell& cell) const {
     return true;
 }
 
-[[gnu::always_inline]] inline void Checker::record_write(Cell& cell, bool strong, std::size_t bytes, std::uint32_t place) const {
+GPUNN_INLINE void Checker::record_write(Cell& cell, bool strong, std::size_t bytes, std::uint32_t place) const {
     const Fiber& fiber = *worker_->fiber();
     cell = Cell{};  // later accesses that are ordered after this write are ordered after the reads before it
     cell.write_interval = interval_;
@@ -837,7 +841,7 @@ bool Checker::read_is_ordered(const Cell& cell) const {
     cell.write_time = time_;
 }
 
-[[gnu::always_inline]] inline void Checker::record_read(Cell& cell, bool strong, std::uint32_t place) const {
+GPUNN_INLINE void Checker::record_read(Cell& cell, bool strong, std::uint32_t place) const {
     const Fiber& fiber = *worker_->fiber();
     if (cell.read_interval < grid_interval_) {
         cell.read_interval = 0;
@@ -874,7 +878,7 @@ bool Checker::read_is_ordered(const Cell& cell) const {
     cell.read_place = place;
 }
 
-[[gnu::always_inline]] inline bool Checker::is_initialised(const Touch& access) const {
+GPUNN_INLINE bool Checker::is_initialised(const Touch& access) const {
     for (std::size_t i = access.offset; i < access.offset + access.bytes; i += access.region->unit())
         if (!is_here(access.region->cell_of(i).write_interval)) return false;
     return true;
@@ -883,7 +887,7 @@ bool Checker::read_is_ordered(const Cell& cell) const {
 // A struct may have padding that nobody writes. So one written byte is enough for a word, one word for an access longer
 // than any vector, and half of 16 bytes if it is one number: what is aligned to it may have a word of padding beside it.
 // What is left: such padding beside two numbers of a word each is reported.
-void Checker::check_padding(const Touch& access) const {
+void Checker::report_unless_padding(const Touch& access) const {
     const std::size_t word = 4, half = 8, longest_vector = 16;
     auto cell = [&](std::size_t i) -> const Cell& { return access.region->cell_of(access.offset + i); };
     auto written = [&](std::size_t i) { return is_here(cell(i).write_interval); };

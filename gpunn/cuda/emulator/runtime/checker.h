@@ -12,14 +12,14 @@
 namespace gpunn_emulator {
 
 // What is known of one word, or of a part of it where parts are accessed by themselves. Time is counted in intervals: a
-// new one begins with every block and at every block barrier, so two accesses of a block are ordered when their
-// intervals differ, and any two when a barrier across the grid lies between. Inside an interval, lanes of a warp are ordered by __syncwarp, and warps by barriers of tiles: `sync`
-// counts both.
+// new one begins with every block and at every block barrier. So two accesses of a block are ordered when their
+// intervals differ, and those of two blocks when a barrier across the grid lies between. Inside an interval, lanes of a
+// warp are ordered by __syncwarp, and warps by barriers of tiles: `sync` counts both.
 struct Cell {
     std::uint32_t write_interval, read_interval;  // 0: never
     std::uint32_t read_lanes;  // of warp read_warp, in read_interval; of many warps: which warps
     std::uint32_t write_place, read_place;        // in the library, of the last one; 0: not known
-    std::uint32_t write_time;
+    std::uint32_t write_time;  // how many fences there were before
     std::uint16_t write_sync, read_sync;
     unsigned write_thread : 11;
     unsigned read_warp : 5;
@@ -32,8 +32,8 @@ struct Cell {
 
 static_assert(sizeof(Cell) == 32, "half a cache line");
 
-// How memory is accessed. Strong accesses (volatile, relaxed, acquire and release of PTX) and atomic operations do not race
-// with each other. An update depends on what was there before; an exchange need not.
+// How memory is accessed. Strong accesses (volatile, relaxed, acquire and release of PTX) and atomic operations do not
+// race with each other. An atomic update depends on what was there before; others, as atomicExch, need not.
 enum class Manner { plain, strong, atomic, atomic_update };
 
 enum class Space { argument, static_shared, dynamic_shared, device_variable, heap };
@@ -47,11 +47,11 @@ struct Region {
     std::uint32_t* rows = nullptr;  // of shared memory, see Clocks; one for each cell, at the place of its first byte
     std::size_t row_length = 0;
     Buffer* buffer = nullptr;
-    Span touched = {};  // in this launch
-    unsigned unit_bits = 2;
+    Span touched = {};       // in this launch
+    unsigned unit_bits = 2;  // a cell is for 1 << unit_bits bytes
 
     std::size_t bytes() const { return (std::size_t)(end - begin); }
-    std::size_t unit() const { return (std::size_t)1 << unit_bits; }  // the bytes that a cell is for
+    std::size_t unit() const { return (std::size_t)1 << unit_bits; }
     std::size_t cell_count() const { return (bytes() + unit() - 1) >> unit_bits; }
     Cell& cell_of(std::size_t offset) const { return cells[offset >> unit_bits]; }
     std::uint32_t* row_of(std::size_t offset) const { return rows + (offset & ~(unit() - 1)) * row_length; }
@@ -59,7 +59,7 @@ struct Region {
     void split_for(std::size_t offset, std::size_t bytes) {
         if ((offset | bytes) & (unit() - 1)) split((unsigned)__builtin_ctzll(offset | bytes));
     }
-    void split(unsigned bits);
+    void split(unsigned bits);  // makes it the new unit_bits
     void free_cells();
 };
 
@@ -110,14 +110,14 @@ struct Syncs {
 
 // What is known of the block that runs, or of one that is held: of its shared memory and of its threads.
 struct CheckedBlock {
-    Region shared_[2] = {};                          // dynamic and static
+    Region shared_[2] = {};  // dynamic and static
     std::uint32_t interval_ = 0;
-    std::uint32_t block_interval_ = 0, turn_ = 0;    // its first interval; how many blocks have begun before it
-    std::uint16_t sync_ = 0;                         // how many there were in this interval
-    std::uint32_t synced_warps_ = 0;                 // those that took part in one
+    std::uint32_t block_interval_ = 0, turn_ = 0;  // its first interval; how many blocks have begun before it
+    std::uint16_t sync_ = 0;                       // how many there were in this interval
+    std::uint32_t synced_warps_ = 0;               // those that took part in one
     std::unique_ptr<Syncs> syncs_;
     Clocks clocks_;
-    std::vector<std::uint32_t> proxy_fences_;              // of threads: the interval, for writes from before the clocks
+    std::vector<std::uint32_t> proxy_fences_;  // of threads: the interval, for writes from before the clocks
     std::unordered_map<unsigned, Moment> fences_;          // of each thread of this block, the last one
     std::unordered_map<std::uint32_t, Seen> seen_blocks_;  // by their turn
     std::unordered_map<unsigned, Seen> seen_threads_;      // of this block, by who sees them
@@ -129,7 +129,7 @@ public:
     void settle();  // when all blocks have run
     void end_launch();
     void begin_block(Worker& worker);
-    void hold_block();  // that runs, for another one to begin or go on
+    void hold_block();  // the one that runs, for another one to begin or go on
     void resume_block();
     void block_barrier();
     void grid_barrier() { grid_interval_ = last_interval_ + 1; }  // opens, and has not yet opened in any block
@@ -138,10 +138,11 @@ public:
     void lane_joins_collective(Worker& worker, const Fiber& fiber, const Warp& warp);
     void lane_left_collective(Worker& worker, const Fiber& waiting, const Fiber& gone);
 
+    // Looks for all that can be wrong with an access, and keeps what later ones are to be compared with.
     void access(const char* address, std::size_t bytes, bool write, Manner manner, const void* pc);
-    // Of a texture; and that what a texture or a surface reads was not written by this launch.
-    void fetch(const char* address, std::size_t bytes, const void* pc);
-    void coherent(const char* address, std::size_t bytes, const void* pc);
+    void fetch(const char* address, std::size_t bytes, const void* pc);  // of a texture
+    // Reports a read by a texture or a surface of what this launch has written.
+    void check_coherent(const char* address, std::size_t bytes, const void* pc);
     void async_copy_starts(const AsyncCopy& copy, const void* pc);
     void async_copy_arrives(const AsyncCopy& copy);
 
@@ -177,11 +178,11 @@ private:
         bool is_atomic() const { return manner >= Manner::atomic; }
     };
 
-    // A buffer or a variable that an access was in. All that can be wrong with the next one there is that it races, reads
-    // what nobody has written, or writes what may only be read.
+    // A buffer or a variable that an access was in. Who finds the next one there need not look at the regions: it may
+    // still race, read what nobody has written, or write what may only be read.
     struct Extent {
         const char* begin;
-        std::size_t bytes;  // 0: more can be wrong
+        std::size_t bytes;  // 0: look again
         Region* region;
 
         bool holds(const char* address, std::size_t count) const {
@@ -262,7 +263,10 @@ private:
     void record_read(Cell& cell, bool strong, std::uint32_t place) const;
     void record_write(Cell& cell, bool strong, std::size_t bytes, std::uint32_t place) const;
     bool is_initialised(const Touch& access) const;
-    void check_padding(const Touch& access) const;
+    void report_unless_padding(const Touch& access) const;
+    std::uint16_t next_sync();
+    bool knows_warp(const Fiber& fiber, unsigned warp, unsigned sync) const;
+    bool was_read_by(const Cell& cell, const Fiber& fiber) const;
 
     std::uint32_t turn_of(std::uint32_t interval) const;
     enum class Earlier { read, write, copy, unfenced_write };
@@ -288,13 +292,13 @@ private:
 
     Worker* worker_ = nullptr;
     const Launch* launch_ = nullptr;
-    const char* base_ = nullptr;  // of its library
-    std::vector<Region> regions_;  // the buffers come first, by their addresses
+    const char* base_ = nullptr;   // of its library
+    std::vector<Region> regions_;  // the buffers by their addresses, then the variables of the device
     std::size_t buffers_ = 0;
     Buffer heap_buffer_{};
     Region heap_region_{};  // all of it; without cells as long as nothing of it is touched
     const Variables* variables_ = nullptr;
-    Extent extents_[256] = {};  // of accesses, by their places
+    Extent extents_[256] = {};         // where accesses were last, by their places in the kernel
     std::uint32_t last_interval_ = 0;  // of all blocks
     std::uint32_t grid_interval_ = 0;  // those before are ordered before what any thread does now
     std::uint32_t stint_ = 0;          // counts how often another block has begun or gone on
@@ -302,10 +306,6 @@ private:
     bool no_other_since_ = true;                // this block began
     std::vector<std::uint64_t> block_numbers_;  // by turns
     std::unordered_map<std::uint64_t, CheckedBlock> held_;
-
-    std::uint16_t next_sync();
-    bool knows_warp(const Fiber& fiber, unsigned warp, unsigned sync) const;
-    bool was_read_by(const Cell& cell, const Fiber& fiber) const;
 
     std::vector<Suspect> suspects_;
     std::unordered_set<std::uint32_t> compared_places_;  // of reads whose value went to atomicCAS

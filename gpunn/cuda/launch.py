@@ -19,7 +19,7 @@ from gpunn.observer import observers
 
 if TYPE_CHECKING:
     from gpunn.cuda.emulator import Count
-    from gpunn.cuda.emulator.module import Check
+    from gpunn.cuda.emulator.mode import Check
 
 C_TYPES = {"float32": "float", "float64": "double"}
 """The dtypes that every kernel takes, with their names in CUDA C++."""

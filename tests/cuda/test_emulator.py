@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from gpunn.cuda.emulator import RawKernel, RawModule, build
+from gpunn.cuda.emulator.mode import Mode
 from gpunn.errors import ArgumentError, CompileError, LaunchError
 
 i32, f32 = np.int32, np.float32
@@ -1132,7 +1133,7 @@ def test_structures_shared_with_the_runtime_have_its_sizes():
     from gpunn.cuda.emulator import buffers, module, report, texture
 
     assert ctypes.sizeof(report.RawReport) == 392
-    assert ctypes.sizeof(module._Request) == 112
+    assert ctypes.sizeof(module._Request) == 120
     assert ctypes.sizeof(texture._Texture) == 112
     assert ctypes.sizeof(module._LibraryPlace) == 56
     assert ctypes.sizeof(buffers.RawBuffer) == 40
@@ -1176,7 +1177,7 @@ def test_headers_that_change_seldom_are_compiled_ahead(tmp_path, monkeypatch, so
 
     def library(body):
         code = source + f'__device__ int last() {{ return 0; }} extern "C" __global__ void f() {{ {body} }}'
-        return build.compile_library(code, options, [], "k.cu", False, 900, known=(f"{tmp_path}/known/",))
+        return build.compile_library(code, options, [], "k.cu", Mode.FAST, 900, known=(f"{tmp_path}/known/",))
 
     names = [Path(file).stem for file in files if f'"{Path(file).name}"' in source]
     calls = "".join(f"{name}();" for name in [*names, "last"] if name != "kernel")

@@ -172,7 +172,7 @@ def test_a_barrier_in_halves(module):
 
 def test_what_a_grid_says_of_itself(forward):
     for cooperative in (True, False):
-        module = forward if cooperative else RawModule(CODE, filename="k.cu", check=forward._check)
+        module = forward if cooperative else RawModule(CODE, filename="k.cu", check=forward._source.mode.checks)
         y = np.zeros((3 * 2, 4 * 2, 14), u64)
         module.get_function("facts")((3, 2), (4, 2), (y,))
         for block in range(6):

@@ -283,7 +283,7 @@ def test_bulk_loads_arrive_at_the_wait(copies, rng):
     x = rng.integers(0, 2**32, 96, dtype=u32)
     for module in copies:
         y, before = np.zeros(96, u32), np.zeros(32, u32)
-        checked = module._check
+        checked = module._source.mode.checks
         launch(module, "load_two", 1, 32, x, y, None if checked else before, i32(192), shared=384)
         np.testing.assert_array_equal(y, x)
         if not checked:

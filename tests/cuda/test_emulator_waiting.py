@@ -125,7 +125,7 @@ def test_a_thread_waits_in_a_loop_for_another(module):
 
 def test_a_thread_waits_for_a_volatile_variable(module):
     waits, y = module.get_function("waits_for_volatile"), np.zeros(48, i32)
-    if module._check:  # nothing orders the two
+    if module._source.mode.checks:  # nothing orders the two
         with pytest.raises(CheckError) as caught:
             waits(1, 48, (np.zeros(1, i32), y))
         assert {report.kind for report in caught.value.reports} == {"race"}

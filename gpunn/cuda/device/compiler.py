@@ -10,6 +10,7 @@ import traceback
 from pathlib import Path
 
 from gpunn.cuda.emulator import build
+from gpunn.cuda.emulator.mode import Mode
 from gpunn.errors import CompileError
 
 HERE = Path(__file__).parent
@@ -63,8 +64,8 @@ COMPILE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, *[ctypes.c_char_p] * 4
 class Compiler:
     """Compiles what NVRTC is given, for the device in ``library`` (native/nvrtc.cpp)."""
 
-    def __init__(self, library: ctypes.CDLL, check: bool, card: int, version: int) -> None:
-        self._library, self._check, self._card, self._version = library, check, card, version
+    def __init__(self, library: ctypes.CDLL, mode: Mode, card: int, version: int) -> None:
+        self._library, self._mode, self._card, self._version = library, mode, card, version
         library.gpunn_device_set_result.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p]
         self._called = COMPILE(self._compile)  # lives as long as this object
         library.gpunn_device_set_compiler(self._called)
@@ -115,7 +116,7 @@ class Compiler:
             whole, arch = not _VARIABLES.search(_INCLUDES.sub("", code) + " ".join(options)), 10 * self._card
 
             def compiled(code: str) -> bytes:
-                return build.compile_library(code, options, expressions, name, self._check, arch, flags, known, whole)
+                return build.compile_library(code, options, expressions, name, self._mode, arch, flags, known, whole)
 
             if marked := _for_any_threads(code, " ".join(options)):
                 with contextlib.suppress(CompileError):  # it changes the loop's counter, or is wrong either way

@@ -22,6 +22,7 @@ from gpunn.cuda.device.compiler import Compiler
 from gpunn.cuda.device.settings import Settings
 from gpunn.cuda.device.wheel import Wheel, check_interface
 from gpunn.cuda.emulator import build
+from gpunn.cuda.emulator.mode import Mode
 from gpunn.cuda.emulator.report import RawReport, readable
 
 _VERSIONS = {12: 12090, 13: 13000}  # of CUDA, by the wheel's major one
@@ -37,7 +38,8 @@ class Running:
         self.identity = f"{libraries.identity()}{'-check' if settings.check else ''}-sm_{settings.card}"
         places = libraries.built(wheel.cuda)
         self._library = libraries.load(places)
-        _, runtime = build.load_runtime(build.host_compiler(), settings.check)
+        mode = Mode.of(settings.check)
+        _, runtime = build.load_runtime(build.host_compiler(), mode)
         self._tell = _TELL(self._told)
         calls = ("launch", "resume", "report", "end", "find_library")
         self._library.gpunn_device_connect(
@@ -58,7 +60,7 @@ class Running:
         atexit.register(self._finish)
         before, after = self._library.gpunn_device_before_fork, self._library.gpunn_device_after_fork
         os.register_at_fork(before=before, after_in_parent=after)
-        self._compiler = Compiler(self._library, settings.check, settings.card, version)
+        self._compiler = Compiler(self._library, mode, settings.card, version)
         # What was compiled for this device is no CUDA anywhere else.
         os.environ["CUPY_CACHE_DIR"] = str(libraries.folder_of(f"cupy-{self.identity}"))
         sys.meta_path.insert(0, _Modules(places["runtime"]))

@@ -20,7 +20,8 @@ from pathlib import Path
 from gpunn.cuda import cache
 from gpunn.cuda.compilation import compiling
 from gpunn.cuda.emulator import host_code, ptx, shifts, translation
-from gpunn.cuda.emulator.assembly import with_gaps
+from gpunn.cuda.emulator.assembly import with_gaps, with_stack_tests
+from gpunn.cuda.emulator.mode import Mode
 from gpunn.errors import CompileError
 
 HERE = Path(__file__).parent
@@ -178,23 +179,12 @@ class Library:
 
 
 def load(
-    code: str,
-    options: Sequence[str],
-    name_expressions: Sequence[str],
-    filename: str,
-    check: bool,
-    arch: int,
-    count: bool = False,
-    floats: bool = False,
+    code: str, options: Sequence[str], name_expressions: Sequence[str], filename: str, mode: Mode, arch: int
 ) -> Library:
-    """Compile ``code``, unless the cache has it, and load it.
-
-    ``floats`` keeps every operation on floats where the source has it, so that the processor may stop there.
-    """
+    """Compile ``code``, unless the cache has it, and load it."""
     compiler = host_compiler()
-    runtime_path, runtime = load_runtime(compiler, check, count)
-    flags, includes = _flags(compiler, options, check, arch, count)
-    flags += ["-ftrapping-math"] if floats else []
+    runtime_path, runtime = load_runtime(compiler, mode)
+    flags, includes = _flags(compiler, options, mode, arch)
     if "<<<" in code:
         flags.append(host_code.FLAG)
     text = _marked(code, name_expressions, filename)
@@ -219,7 +209,7 @@ def compile_library(
     options: Sequence[str],
     name_expressions: Sequence[str],
     filename: str,
-    check: bool,
+    mode: Mode,
     arch: int,
     headers: Sequence[str] = (),
     known: tuple[str, ...] = (),
@@ -232,8 +222,8 @@ def compile_library(
     variables and functions of the source: what they do not use is left out early.
     """
     compiler = host_compiler()
-    runtime_path, _ = load_runtime(compiler, check)
-    flags, includes = _flags(compiler, options, check, arch)
+    runtime_path, _ = load_runtime(compiler, mode)
+    flags, includes = _flags(compiler, options, mode, arch)
     expanded = _preprocess(compiler, _marked(code, name_expressions, filename), [*headers, *flags, *includes], filename)
     return _compile_kernels(compiler, expanded, flags, runtime_path, filename, known, whole)
 
@@ -271,22 +261,22 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "LC_ALL": "C"}  # messages that can be parsed
 
 
-def _flags(
-    compiler: Compiler, options: Sequence[str], check: bool, arch: int, count: bool = False
-) -> tuple[list[str], list[str]]:
+def _flags(compiler: Compiler, options: Sequence[str], mode: Mode, arch: int) -> tuple[list[str], list[str]]:
     """All flags that a source is compiled with, and ``-I``."""
     flags, includes = _user_flags(options)
     architecture = [f"-D__CUDA_ARCH__={arch}", *(["-D__CUDA_ARCH_FEAT_SM90_ALL"] if arch == 900 else [])]
-    return [*flags, *architecture, *_mode_flags(compiler, check, count)], includes
+    return [*flags, *architecture, *_mode_flags(compiler, mode)], includes
 
 
-def _mode_flags(compiler: Compiler, check: bool, count: bool) -> list[str]:
+def _mode_flags(compiler: Compiler, mode: Mode) -> list[str]:
     flags = [*_BASE_FLAGS, *([] if compiler.is_clang else _GCC_FLAGS)]
-    if count:
+    if mode is Mode.COUNT:
         return [*flags, *_COUNT_FLAGS, *(_CLANG_COUNT_FLAGS if compiler.is_clang else _GCC_COUNT_FLAGS)]
-    if not check:
+    if mode is Mode.FAST:
         return [*flags, *_FAST_FLAGS, *([] if compiler.is_clang else _GCC_FAST_FLAGS)]
     marks = [_MARK_UNSET] if _takes(compiler, _MARK_UNSET) else []
+    # Every operation on floats stays where the source has it, so that the processor may stop there.
+    marks += ["-ftrapping-math"] if mode.floats else []
     return [*flags, *_CHECK_FLAGS, *marks, *(_CLANG_CHECK_FLAGS if compiler.is_clang else _GCC_CHECK_FLAGS)]
 
 
@@ -454,7 +444,10 @@ def _compiled(
                 run_compiler([*command, *include], text, filename, folder)
             if check:
                 assembly = library.with_suffix(".s")
-                assembly.write_bytes(with_gaps(assembly.read_bytes().decode("latin-1")).encode("latin-1"))
+                text = with_gaps(assembly.read_bytes().decode("latin-1"))
+                if not compiler.is_clang:  # which keeps most local arrays in registers
+                    text = with_stack_tests(text)
+                assembly.write_bytes(text.encode("latin-1"))
                 run_compiler([compiler.command, "-shared", str(assembly), *libraries], None, filename, folder)
             return library.read_bytes()
 
@@ -574,16 +567,16 @@ def _readable_errors(output: str, filename: str) -> str:
 _RUNTIME_FLAGS = ("-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-w", "-pthread")
 
 
-def load_runtime(compiler: Compiler, check: bool, count: bool = False) -> tuple[Path, ctypes.CDLL]:
+def load_runtime(compiler: Compiler, mode: Mode) -> tuple[Path, ctypes.CDLL]:
     """The runtime of one mode, to link to and loaded."""
     flags = [*_RUNTIME_FLAGS, "-march=native"]
     more: list[str] = []
-    if check or count:
+    if mode is not Mode.FAST:
         flags.append("-DGPUNN_EMULATOR_WATCH")
-    if check:
+    if mode.checks:
         flags += ["-DGPUNN_EMULATOR_CHECK", "-fno-omit-frame-pointer"]
         more = ["checker.cpp", "floats.cpp", "hooks.cpp", "variables.cpp"]
-    if count:
+    if mode is Mode.COUNT:
         flags.append("-DGPUNN_EMULATOR_COUNT")
         more = ["counter.cpp"]
     # For tests of what other processors than x86-64 and aarch64 use.

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import ctypes
-import platform
 import struct
 import threading
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from gpunn.cuda.emulator import build, counting, sass
 from gpunn.cuda.emulator.buffers import Buffers, RawBuffer
 from gpunn.cuda.emulator.cards import card, card_of
+from gpunn.cuda.emulator.mode import Check, Mode
 from gpunn.cuda.emulator.report import CheckError, CheckWarning, RawReport, Report, readable
 from gpunn.cuda.emulator.symbols import variables
 from gpunn.cuda.emulator.tensor_maps import TENSOR_MAP_BYTES, TensorMap
@@ -39,7 +39,6 @@ _NOT_RUN = {
 _HINT = "memory that a kernel reaches by pointers in a struct or an array is to be named, see emulator.reachable"
 
 Order = str | int
-Check = bool | Literal["nan", "infinity"]
 
 
 class RawModule:
@@ -94,16 +93,9 @@ class RawModule:
         count: bool = False,
         enable_cooperative_groups: bool = False,
     ) -> None:
-        if check and count:
-            raise ArgumentError("emulator: a kernel is checked or counted, got check=True and count=True")
-        self._floats = _float_code(check)
-        self._source = _Source(
-            code, tuple(options), tuple(name_expressions or ()), filename, arch, enable_cooperative_groups
-        )
-        self._library = self._source.load(bool(check), count, bool(self._floats))
-        self._count = count
-        self._filename = filename
-        self._check = bool(check)
+        names, mode = tuple(name_expressions or ()), Mode.of(check, count)
+        self._source = _Source(code, tuple(options), names, filename, mode, arch, enable_cooperative_groups)
+        self._library = self._source.load()
         self._order = _order_code(order)
 
     def get_function(self, name: str) -> RawKernel:
@@ -111,12 +103,11 @@ class RawModule:
         wanted = " ".join(name.split())
         if wanted not in self._library.kernels:
             raise CompileError(
-                f'{self._filename}: no kernel {name!r}: it must be extern "C", or among name_expressions;'
+                f'{self._source.filename}: no kernel {name!r}: it must be extern "C", or among name_expressions;'
                 f" found {sorted(self._library.kernels)}"
             )
         kernel = RawKernel.__new__(RawKernel)
-        kernel._bind(self._library, wanted, self._check, self._order, self._source, self._count)
-        kernel._floats = self._floats
+        kernel._bind(self._library, wanted, self._order, self._source)
         return kernel
 
     def get_global(self, name: str) -> np.ndarray[Any, Any]:
@@ -139,7 +130,7 @@ class RawModule:
         known = {found: (start, size) for found, start, size in variables(self._library.path, shared=False)}
         if name not in known:
             raise CompileError(
-                f"{self._filename}: no __device__ or __constant__ variable {name!r}; found {sorted(known)}"
+                f"{self._source.filename}: no __device__ or __constant__ variable {name!r}; found {sorted(known)}"
             )
         start, size = known[name]
         place = _place_of(self._library, ctypes.cast(self._library.code.gpunn_kernel_names, ctypes.c_void_p))
@@ -166,8 +157,6 @@ class RawKernel:
     array([1., 1., 1., 1.], dtype=float32)
     """
 
-    _floats = 0
-
     def __init__(
         self,
         code: str,
@@ -190,18 +179,14 @@ class RawKernel:
             enable_cooperative_groups=enable_cooperative_groups,
         )
         found = module.get_function(name)
-        self._bind(found._library, name, bool(check), found._order, module._source, count)
-        self._floats = module._floats
+        self._bind(found._library, name, found._order, module._source)
 
-    def _bind(
-        self, library: build.Library, name: str, check: bool, order: tuple[int, int], source: _Source, count: bool
-    ) -> None:
+    def _bind(self, library: build.Library, name: str, order: tuple[int, int], source: _Source) -> None:
         self.name = name
-        self.counts = counting.Count(card("H200")) if count else None
+        self.counts = counting.Count(card("H200")) if source.mode is Mode.COUNT else None
         self._source = source
-        self._counted: RawKernel | None = self if count else None
+        self._counted: RawKernel | None = self if source.mode is Mode.COUNT else None
         self._library = library
-        self._check = check
         self._order = order
         self._launch, self._end = library.runtime.gpunn_emulator_launch, library.runtime.gpunn_emulator_end
         number = library.kernels[name]
@@ -262,11 +247,12 @@ class RawKernel:
             parameter.convert(self.name, i, value)
             for i, (parameter, value) in enumerate(zip(parameters, args, strict=True))
         ]
-        buffers = self._checked_copies(args, values) if self._check or into else None
+        buffers = self._checked_copies(args, values) if self._source.mode.checks or into else None
         packed = _aligned(self._pack(*values), self._alignment)
         order, seed = self._order
         place = ctypes.pointer(self._place)
-        request = _Request(self._entry, packed, grid3, block3, shared_mem, order, self._floats, seed, place)
+        floats = self._source.mode.floats
+        request = _Request(self._entry, packed, grid3, block3, shared_mem, order, floats, seed, place)
         request.textures = TABLE
         request.blocks_at_once = self._blocks_at_once(grid3, block3, shared_mem)
         request.cooperative = self._source.cooperative
@@ -292,12 +278,13 @@ class RawKernel:
 
     def _counted_twin(self) -> RawKernel:
         """This kernel, compiled for counts."""
-        if self._check:
+        if self._source.mode.checks:
             raise LaunchError(f"{self.name}: a kernel made with check=True is not counted; make it without")
         if self._counted is None:
-            library = self._source.load(check=False, count=True)
+            source = replace(self._source, mode=Mode.COUNT)
+            library = source.load()
             twin = RawKernel.__new__(RawKernel)
-            twin._bind(library, self.name, False, self._order, self._source, count=True)
+            twin._bind(library, self.name, self._order, source)
             for name, start, _ in variables(library.path, shared=False):
                 if twin._place.data_begin <= twin._place.base + start < twin._place.data_end:
                     raise LaunchError(
@@ -414,7 +401,7 @@ class RawKernel:
             return
         if all(report.kind == "resources" for report in reports):
             raise LaunchError(str(reports[0]))
-        if self._check:
+        if self._source.mode.checks:
             raise CheckError(reports)
         raise LaunchError(f"{reports[0]}; run it with check=True to find where it begins")
 
@@ -427,31 +414,15 @@ class _Source:
     options: tuple[str, ...]
     names: tuple[str, ...]
     filename: str
+    mode: Mode
     arch: int
     cooperative: bool
 
-    def load(self, check: bool, count: bool, floats: bool = False) -> build.Library:
-        return build.load(self.code, self.options, self.names, self.filename, check, self.arch, count, floats)
+    def load(self) -> build.Library:
+        return build.load(self.code, self.options, self.names, self.filename, self.mode, self.arch)
 
     def program(self, into: counting.Count) -> sass.Program:
         return sass.program(self.code, self.options, self.names, self.filename, into.card.arch)
-
-
-# --- what is watched of floats ---
-
-
-def _float_code(check: Check) -> int:
-    """Bits of runtime/floats.h."""
-    if isinstance(check, bool):
-        return 0
-    if check not in ("nan", "infinity"):
-        raise ArgumentError(f'emulator: check must be True, False, "nan" or "infinity", got check={check!r}')
-    if platform.machine() not in ("x86_64", "AMD64"):
-        raise ArgumentError(
-            f"emulator: check={check!r} needs an x86-64 processor, which can stop at an operation; this one is"
-            f" {platform.machine()}: use check=True"
-        )
-    return 1 if check == "nan" else 3
 
 
 # --- orders -----------------------------------------------------------------------------------------------------------

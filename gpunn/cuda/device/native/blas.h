@@ -28,7 +28,7 @@ struct Half {
     std::uint16_t bits;
     Half() = default;
     explicit Half(float x) {
-#ifdef __FLT16_MANT_DIG__
+#if defined(__FLT16_MANT_DIG__) && (defined(__x86_64__) || defined(__clang__) || __GNUC__ >= 13)
         const _Float16 half = (_Float16)x;
         std::memcpy(&bits, &half, 2);
 #else
@@ -45,7 +45,7 @@ struct Half {
 #endif
     }
     operator float() const {
-#ifdef __FLT16_MANT_DIG__
+#if defined(__FLT16_MANT_DIG__) && (defined(__x86_64__) || defined(__clang__) || __GNUC__ >= 13)
         _Float16 half;
         std::memcpy(&half, &bits, 2);
         return (float)half;

@@ -5,11 +5,15 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <iterator>
 #include <new>
 
 #include "cluster.h"
 #include "floats.h"
 #include "heap.h"
+
+// What each access goes through becomes one function.
+#define GPUNN_INLINE [[gnu::always_inline]] inline
 
 namespace gpunn_emulator {
 
@@ -51,15 +55,10 @@ bool is_shared(const Region& region) {
 
 // --- what the launch may touch ---------------------------------------------------------------------------
 
-// Makes the cells small enough for an access to be some whole ones.
-void Region::split_for(std::size_t offset, std::size_t bytes) {
-    unsigned small = unit;
-    while ((offset | bytes) % small) small /= 2;
-    if (small == unit) return;
-    unsigned parts = unit / small, old_unit = unit;
-    std::size_t old_count = cell_count();
+void Region::split(unsigned bits) {
+    std::size_t old_unit = unit(), parts = old_unit >> bits, old_count = cell_count();
     Cell* old = cells;
-    unit = small;
+    unit_bits = bits;
     cells = map_cells(cell_count());
     std::size_t first = buffer ? touched.begin / old_unit : 0;
     std::size_t last = buffer ? std::min(old_count, touched.end / old_unit + 1) : old_count;
@@ -69,7 +68,7 @@ void Region::split_for(std::size_t offset, std::size_t bytes) {
     for (std::size_t i = 0; rows && i < old_count; i++) {
         const std::uint32_t* row = row_of(i * old_unit);
         if (!std::any_of(row, row + Clocks::head, [](std::uint32_t word) { return word; })) continue;
-        for (std::size_t k = i * old_unit + unit; k < (i + 1) * old_unit && k < this->bytes(); k += unit)
+        for (std::size_t k = i * old_unit + unit(); k < (i + 1) * old_unit && k < bytes(); k += unit())
             std::copy(row, row + row_length, row_of(k));
     }
 }
@@ -83,6 +82,7 @@ void Region::free_cells() {
 
 void Checker::begin_launch(const Launch& launch) {
     launch_ = &launch;
+    base_ = launch.request.library->base;
     interval_ = last_interval_ = grid_interval_ = 0;
     turn_ = stint_ = 0;
     cluster_begin_ = cluster_interval_ = 0;
@@ -98,8 +98,9 @@ void Checker::begin_launch(const Launch& launch) {
     buffers_ = regions_.size();
     std::sort(regions_.begin(), regions_.end(), [](const Region& a, const Region& b) { return a.begin < b.begin; });
     const Library& library = *request.library;
-    add_region(Space::device_variable, library.data_begin,
-               (std::size_t)(library.data_end - library.data_begin), -1);
+    regions_.push_back(
+        Region{Space::device_variable, library.data_begin, library.data_end, nullptr, -1, Access::write});
+    regions_.back().cells = map_cells(regions_.back().cell_count());
 }
 
 void Checker::end_launch() {
@@ -110,8 +111,10 @@ void Checker::end_launch() {
     }
     regions_.clear();
     heap_region_.free_cells();
+    for (Region& region : shared()) region.free_cells();
+    cluster_shared_.clear();
     for (auto& each : held_)
-        for (Region& region : each.second.shared) region.free_cells();
+        for (Region& region : each.second.shared_) region.free_cells();
     held_.clear();
     remote_uses_.clear();
     brought_.clear();
@@ -122,20 +125,18 @@ void Checker::end_launch() {
     compared_places_.clear();
     store_.bytes = 0;
     worker_ = nullptr;
-}
-
-void Checker::add_region(Space space, char* begin, std::size_t bytes, int argument) {
-    regions_.push_back(Region{space, begin, begin + bytes, nullptr, argument, Access::write});
-    regions_.back().cells = map_cells(regions_.back().cell_count());
+    std::fill(std::begin(extents_), std::end(extents_), Extent{});
 }
 
 void Checker::begin_block(Worker& worker) {
     settle_store();
     if (worker.cluster()) begin_cluster(*worker.cluster());
-    else if (!worker_) add_shared_regions(worker);
-    variables_ = &variables_of(launch_->request.library->base);
+    else if (!worker_) set_shared(shared_, worker);
     worker_ = &worker;
-    map_shared_cells();
+    variables_ = &variables_of(launch_->request.library->base);
+    for (Region& region : shared())
+        if (!region.cells) region.cells = map_cells(region.cell_count());
+    if (!syncs_) syncs_.reset(new Syncs());
     asking_ = max_threads;
     clocks_.on = false;
     clocks_.readers.clear();
@@ -151,19 +152,24 @@ void Checker::begin_block(Worker& worker) {
     seen_blocks_.clear();
 }
 
-void Checker::add_shared_regions(const Worker& worker) {
+void Checker::set_shared(Region* both, const Worker& worker) {
     const BlockView& block = worker.block();
-    add_region(Space::dynamic_shared, block.dynamic_shared, block.dynamic_shared_bytes, -1);
-    regions_.back().owner = &worker;
-    add_region(Space::static_shared, block.static_shared, block.static_shared_bytes, -1);
-    regions_.back().owner = &worker;
+    char *dynamic_begin = block.dynamic_shared, *static_begin = block.static_shared;
+    both[0] = Region{Space::dynamic_shared, dynamic_begin, dynamic_begin + block.dynamic_shared_bytes, nullptr, -1,
+                     Access::write};
+    both[1] = Region{Space::static_shared, static_begin, static_begin + block.static_shared_bytes, nullptr, -1,
+                     Access::write};
+    both[0].owner = both[1].owner = &worker;
 }
 
 // Called by each of its blocks; the first one begins it.
 void Checker::begin_cluster(const Cluster& cluster) {
     if (cluster.number() == cluster_number_) return;
-    for (unsigned rank = 0; !worker_ && rank < cluster.size(); rank++) add_shared_regions(cluster.worker(rank));
-    for (Region& region : regions_) {
+    if (cluster_shared_.empty()) {
+        cluster_shared_.resize(2 * cluster.size());
+        for (unsigned rank = 0; rank < cluster.size(); rank++) set_shared(&cluster_shared_[2 * rank], cluster.worker(rank));
+    }
+    for (Region& region : cluster_shared_) {
         if (!region.rows) continue;
         munmap(region.rows, bytes_of_rows(region));
         region.rows = nullptr;
@@ -230,31 +236,10 @@ void Checker::report_remote(const RemoteUse& use, const char* why) const {
     worker_->add(report);
 }
 
-void Checker::map_shared_cells() {
-    for (Region& region : regions_)
-        if (is_shared(region) && !region.cells) region.cells = map_cells(region.cell_count());
-}
-
 void Checker::hold_block() {
     settle_store();
-    Held& held = held_[worker_->block_number()];
-    held.interval = interval_;
-    held.block_interval = block_interval_;
-    held.turn = turn_;
-    held.synced_warps = synced_warps_;
-    held.sync = sync_;
-    if (synced_warps_) {
-        held.known.assign(&known_[0][0][0], &known_[0][0][0] + sizeof known_ / sizeof known_[0][0][0]);
-        held.known_warps.assign(&known_warps_[0][0], &known_warps_[0][0] + sizeof known_warps_ / sizeof known_warps_[0][0]);
-    }
-    std::swap(held.clocks, clocks_);
-    held.proxy_fences.swap(proxy_fences_);
-    held.fences.swap(fences_);
-    held.seen_blocks.swap(seen_blocks_);
-    held.seen_threads.swap(seen_threads_);
-    for (Region& region : regions_) {
-        if (!is_shared(region) || worker_->cluster()) continue;
-        held.shared.push_back(region);
+    held_[worker_->block_number()] = std::move(static_cast<CheckedBlock&>(*this));
+    for (Region& region : shared_) {
         region.cells = nullptr;
         region.rows = nullptr;
     }
@@ -263,31 +248,12 @@ void Checker::hold_block() {
 void Checker::resume_block(Worker& worker) {
     settle_store();
     worker_ = &worker;
+    for (Region& region : shared_) region.free_cells();
     auto found = held_.find(worker_->block_number());
-    Held held = std::move(found->second);
+    static_cast<CheckedBlock&>(*this) = std::move(found->second);
     held_.erase(found);
-    interval_ = held.interval;
-    block_interval_ = held.block_interval;
-    turn_ = held.turn;
     stint_++;
     no_other_since_ = intervals_.back().turn == turn_ && intervals_.back().first == block_interval_;
-    forget_syncs();
-    synced_warps_ = held.synced_warps;
-    sync_ = held.sync;
-    std::copy(held.known.begin(), held.known.end(), &known_[0][0][0]);
-    std::copy(held.known_warps.begin(), held.known_warps.end(), &known_warps_[0][0]);
-    clocks_ = std::move(held.clocks);
-    proxy_fences_ = std::move(held.proxy_fences);
-    fences_ = std::move(held.fences);
-    seen_blocks_ = std::move(held.seen_blocks);
-    seen_threads_ = std::move(held.seen_threads);
-    for (Region& region : regions_) {
-        if (!is_shared(region) || worker.cluster()) continue;
-        region.free_cells();
-        auto same = std::find_if(held.shared.begin(), held.shared.end(),
-                                 [&](const Region& each) { return each.space == region.space; });
-        region = *same;
-    }
     if (interval_ < cluster_interval_) block_barrier();
 }
 
@@ -305,8 +271,8 @@ void Checker::forget_syncs() {
     sync_ = 0;
     for (; synced_warps_; synced_warps_ &= synced_warps_ - 1) {
         unsigned warp = (unsigned)__builtin_ctz(synced_warps_);
-        std::memset(known_[warp], 0, sizeof known_[warp]);
-        std::memset(known_warps_[warp], 0, sizeof known_warps_[warp]);
+        std::memset(syncs_->lanes[warp], 0, sizeof syncs_->lanes[warp]);
+        std::memset(syncs_->warps[warp], 0, sizeof syncs_->warps[warp]);
     }
 }
 
@@ -329,13 +295,13 @@ void Checker::warp_barrier(unsigned warp, unsigned lanes) {
     synced_warps_ |= bit(warp);
     std::uint16_t together[warp_size] = {};
     for (unsigned rest = lanes; rest; rest &= rest - 1) {
-        const std::uint16_t* known = known_[warp][__builtin_ctz(rest)];
+        const std::uint16_t* known = syncs_->lanes[warp][__builtin_ctz(rest)];
         for (unsigned i = 0; i < warp_size; i++) together[i] = std::max(together[i], known[i]);
     }
     for (unsigned i = 0; i < warp_size; i++)
         if (lanes >> i & 1) together[i] = now;
     for (unsigned rest = lanes; rest; rest &= rest - 1)
-        std::memcpy(known_[warp][__builtin_ctz(rest)], together, sizeof together);
+        std::memcpy(syncs_->lanes[warp][__builtin_ctz(rest)], together, sizeof together);
     if (clocks_.on) meet_by_clocks(warp, 1, lanes);
 }
 
@@ -345,7 +311,7 @@ void Checker::start_clocks() {
     Clocks& clocks = clocks_;
     clocks.threads = worker_->thread_count();
     clocks.columns = (clocks.threads + 31) / 32 * 32 + Clocks::extra_columns;
-    for (Region& region : regions_) {
+    for (Region& region : shared()) {
         if (region.owner != worker_ || region.rows || region.begin == region.end) continue;
         region.row_length = clocks.row_length();
         void* memory = mmap(nullptr, bytes_of_rows(region), PROT_READ | PROT_WRITE,
@@ -415,7 +381,7 @@ void Checker::learn_by_clocks(const Seen& seen) {
 void Checker::complete(const Worker& home, const void* barrier, unsigned column) {
     auto held = held_.find(home.block_number());
     if (&home != worker_ && held == held_.end()) return;  // it has returned
-    Clocks& clocks = &home == worker_ ? clocks_ : held->second.clocks;
+    Clocks& clocks = &home == worker_ ? clocks_ : held->second.clocks_;
     std::size_t at = (std::size_t)(column + Clocks::extra_columns - clocks.columns) * clocks.columns;
     clocks.arriving[at + column] = ++clocks.now;
     std::copy_n(clocks.arriving.begin() + (std::ptrdiff_t)at, clocks.columns,
@@ -439,7 +405,7 @@ void Checker::release_to(const void* barrier) {
             if (other == fiber.number) return true;
             if (clocks_.on && clocks_.of(fiber.number)[other] > clocks_.interval_begin) return true;
             if (other >= worker_->thread_count()) return false;
-            return warp == fiber.warp ? known_[warp][fiber.lane][other % warp_size] > 0 : known_warps_[fiber.warp][warp] > 0;
+            return warp == fiber.warp ? syncs_->lanes[warp][fiber.lane][other % warp_size] > 0 : syncs_->warps[fiber.warp][warp] > 0;
         };
         for (unsigned other = 0; other < (clocks_.on ? clocks_.used : worker_->thread_count()); other++)
             if (knows(other)) mine.add(other, now);
@@ -525,16 +491,16 @@ void Checker::bulk_copy_starts(const char* shared, std::size_t bytes, const void
     access(shared, bytes, true, Manner::plain, pc);
     Region* target = find(shared, bytes);
     std::size_t first = (std::size_t)(shared - target->begin);
-    for (std::size_t i = first; i < first + bytes; i += target->unit) target->cell_of(i).copy_under_way = true;
+    for (std::size_t i = first; i < first + bytes; i += target->unit()) target->cell_of(i).copy_under_way = true;
 }
 
 void Checker::bulk_copy_arrives(const char* shared, std::size_t bytes, unsigned column) {
     Region* target = find(shared, bytes);
     std::size_t first = (std::size_t)(shared - target->begin);
-    for (std::size_t i = first; i < first + bytes; i += target->unit) {
+    for (std::size_t i = first; i < first + bytes; i += target->unit()) {
         Cell& cell = target->cell_of(i);
         record_write(cell, false, bytes, 0);
-        cell.write_thread = (std::uint16_t)column;
+        cell.write_thread = column;
         cell.write_async = true;
         if (std::uint32_t* stamps = row(*target, i)) mark_write(stamps);
     }
@@ -546,15 +512,14 @@ void Checker::async_read(const char* address, std::size_t bytes, const AsyncRead
     asking_ = thread;
     Region* region = find(address, bytes);
     if (!region) report_out_of_bounds(address, bytes, false, pc);
-    std::uint32_t place = (std::uint32_t)((const char*)pc - launch_->request.library->base);
+    std::uint32_t place = (std::uint32_t)((const char*)pc - base_);
     Touch access{region, (std::size_t)(address - region->begin), bytes, false, Manner::plain, pc, place};
     region->split_for(access.offset, bytes);
-    time_++;
-    check_initialised(access);
+    if (!is_initialised(access)) report_unless_padding(access);
     bool raced = false;
-    for (std::size_t i = access.offset; i < access.offset + bytes; i += region->unit) {
+    for (std::size_t i = access.offset; i < access.offset + bytes; i += region->unit()) {
         Cell& cell = region->cell_of(i);
-        check_byte(access, cell, i, raced);
+        check_cell(access, cell, i, raced);
         std::uint32_t* stamps = row(*region, i);
         if (!stamps) continue;
         bool fenced = !is_here(cell.write_interval) || cell.write_async;
@@ -581,20 +546,20 @@ void Checker::tile_barrier(unsigned first_warp, unsigned warps) {
     const unsigned most_warps = max_threads / warp_size;
     std::uint16_t together[most_warps] = {};
     for (unsigned w = first_warp; w < first_warp + warps; w++)
-        for (unsigned v = 0; v < most_warps; v++) together[v] = std::max(together[v], known_warps_[w][v]);
+        for (unsigned v = 0; v < most_warps; v++) together[v] = std::max(together[v], syncs_->warps[w][v]);
     std::fill(together + first_warp, together + first_warp + warps, now);
     for (unsigned w = first_warp; w < first_warp + warps; w++) {
         synced_warps_ |= bit(w);
-        std::memcpy(known_warps_[w], together, sizeof together);
-        std::fill(&known_[w][0][0], &known_[w][0][0] + warp_size * warp_size, now);
+        std::memcpy(syncs_->warps[w], together, sizeof together);
+        std::fill(&syncs_->lanes[w][0][0], &syncs_->lanes[w][0][0] + warp_size * warp_size, now);
     }
     if (clocks_.on) meet_by_clocks(first_warp, warps, ~0u);
 }
 
 // Whether what a warp did when there were `sync` barriers comes before what the fiber does now.
 bool Checker::knows_warp(const Fiber& fiber, unsigned warp, unsigned sync) const {
-    if (warp != fiber.warp) return sync < known_warps_[fiber.warp][warp];
-    const std::uint16_t* known = known_[warp][fiber.lane];
+    if (warp != fiber.warp) return sync < syncs_->warps[fiber.warp][warp];
+    const std::uint16_t* known = syncs_->lanes[warp][fiber.lane];
     return std::all_of(known, known + warp_size, [=](unsigned each) { return sync < each; });
 }
 
@@ -644,23 +609,23 @@ void Checker::shift_is_empty(unsigned delta, int width, const void* pc) const {
 
 // --- order through atomics -------------------------------------------------------------------------------
 
-void Checker::Seen::add(unsigned thread, const Moment& fence) {
+void Seen::add(unsigned thread, const Moment& fence) {
     interval = std::max(interval, fence.interval);
     Moment& known = fences[thread];
     known.time = std::max(known.time, fence.time);
     known.stamp = std::max(known.stamp, fence.stamp);
 }
 
-void Checker::Seen::add(const Seen& other) {
+void Seen::add(const Seen& other) {
     for (const auto& [thread, fence] : other.fences) add(thread, {other.interval, fence.time, fence.stamp});
 }
 
-bool Checker::Seen::holds(std::uint32_t write_interval, unsigned thread, std::uint32_t time) const {
+bool Seen::holds(std::uint32_t write_interval, unsigned thread, std::uint32_t time) const {
     auto found = fences.find(thread);
     return write_interval < interval || (found != fences.end() && time < found->second.time);
 }
 
-bool Checker::Seen::holds_warp(unsigned warp) const {
+bool Seen::holds_warp(unsigned warp) const {
     return std::any_of(fences.begin(), fences.end(), [=](const auto& each) { return each.first / warp_size == warp; });
 }
 
@@ -671,11 +636,7 @@ void Checker::fence() {
 
 // Who touches an atomic variable after a fence shows to those who touch it later what was before the fence: its own
 // writes, and those that a barrier of the block has ordered before. Fences that such a barrier came after count as well.
-void Checker::synchronising(const char* address, std::size_t bytes, bool write, bool reads, Manner manner,
-                            const void* pc) {
-    Region* region = find(address, bytes);
-    if (write && reads && region && is_shared(*region))
-        check_initialised({region, (std::size_t)(address - region->begin), bytes, true, manner, pc, 0});
+void Checker::synchronising(const char* address, std::size_t bytes, bool write, Manner manner, const void* pc) {
     access(address, bytes, write, manner, pc);
     unsigned thread = worker_->fiber()->number;
     auto found = sync_points_.find(address);
@@ -715,7 +676,7 @@ void Checker::compare_and_swap(const char* address, std::size_t bytes, const voi
     Region* region = find(address, bytes);
     if (!region || !region->cells || std::memcmp(address, compare, bytes)) return;
     const Fiber& fiber = *worker_->fiber();
-    for (std::size_t i = 0; i < bytes; i += region->unit) {  // a pair of halves may have been read one by one
+    for (std::size_t i = 0; i < bytes; i += region->unit()) {  // a pair of halves may have been read one by one
         const Cell& cell = region->cell_of((std::size_t)(address - region->begin) + i);
         if (is_here(cell.read_interval) && was_read_by(cell, fiber)) compared_places_.insert(cell.read_place);
     }
@@ -741,9 +702,9 @@ Region* Checker::find(const char* address, std::size_t bytes) {
         if (!region.cells) region.cells = map_cells(region.cell_count());
         return &region;
     }
-    for (auto region = end_of_buffers; region != regions_.end(); ++region)
-        if (holds(*region)) return &*region;
-    return nullptr;
+    for (Region& region : shared())
+        if (holds(region)) return &region;
+    return holds(regions_[buffers_]) ? &regions_[buffers_] : nullptr;
 }
 
 Region* Checker::find_on_heap(const char* address, std::size_t bytes) {
@@ -763,24 +724,29 @@ Region* Checker::find_on_heap(const char* address, std::size_t bytes) {
 void Checker::allocated(char* memory, std::size_t bytes) {
     std::size_t begin = (std::size_t)(memory - heap.begin());
     for (std::size_t i = begin; i < begin + bytes; i++) heap.written()[i / 8] &= (unsigned char)~(1u << i % 8);
-    for (std::size_t i = begin; heap_region_.cells && i < begin + bytes; i += heap_region_.unit)
+    for (std::size_t i = begin; heap_region_.cells && i < begin + bytes; i += heap_region_.unit())
         heap_region_.cell_of(i) = Cell{};
 }
 
 // Keeps what outlives the launch: which bytes it touched, and which of the memory have ever been written.
-void Checker::touch(Region& region, std::size_t offset, std::size_t bytes, bool write, const void* pc) {
-    Buffer& buffer = *region.buffer;
-    region.touched.begin = std::min(region.touched.begin, offset);
-    region.touched.end = std::max(region.touched.end, offset + bytes);
-    if (!buffer.written) return;
-    std::size_t unwritten = 0;
+inline void Checker::touch(const Touch& access, bool write) {
+    Region& region = *access.region;
+    region.touched.begin = std::min(region.touched.begin, access.offset);
+    region.touched.end = std::max(region.touched.end, access.offset + access.bytes);
+    if (region.buffer->written) note_written(access, write);
+}
+
+void Checker::note_written(const Touch& access, bool write) {
+    const Region& region = *access.region;
+    const Buffer& buffer = *region.buffer;
+    std::size_t unwritten = 0, offset = access.offset, bytes = access.bytes;
     for (std::size_t i = offset; i < offset + bytes; i++) {
         unsigned char& eight = buffer.written[i / 8];
         if (write) eight |= (unsigned char)(1u << i % 8);
         else unwritten += !(eight >> i % 8 & 1);
     }
     if (!unwritten || unwritten < bytes) return;  // padding of a struct may be left as it was
-    Report report = worker_->describe(Kind::uninitialised, pc);
+    Report report = worker_->describe(Kind::uninitialised, access.pc);
     report.argument = buffer.argument;
     if (region.space != Space::heap) report.byte = (long long)offset;
     char what[100];
@@ -792,97 +758,106 @@ void Checker::touch(Region& region, std::size_t offset, std::size_t bytes, bool 
 // Reads before a write of the same bytes are not known any more: who is in order with the write is with them.
 void Checker::tell_touched(const Region& region) const {
     auto add = [&](std::vector<Span>& spans, std::size_t begin) {
-        std::size_t end = std::min(begin + region.unit, region.bytes());
+        std::size_t end = std::min(begin + region.unit(), region.bytes());
         if (!spans.empty() && spans.back().end == begin) spans.back().end = end;
         else spans.push_back({begin, end});
     };
-    for (std::size_t i = region.touched.begin; i < region.touched.end; i += region.unit) {
+    for (std::size_t i = region.touched.begin; i < region.touched.end; i += region.unit()) {
         if (region.cell_of(i).write_interval) add(region.buffer->touched->wrote, i);
         if (region.cell_of(i).read_interval) add(region.buffer->touched->read, i);
     }
 }
 
-// The indices of the running thread, which kernels read more than any array.
+// The stack and the indices of the running thread.
 bool Checker::is_threads_own(const char* address, std::size_t bytes) const {
     const Fiber& fiber = *worker_->fiber();
     auto inside = [&](const void* begin, const void* end) {
         return address >= (const char*)begin && address + bytes <= (const char*)end;
     };
-    return inside((const ThreadView*)&fiber, (const ThreadView*)&fiber + 1) ||
-           inside(&current, &current + 1) || inside(&worker_->block(), &worker_->block() + 1);
+    const ThreadView* view = &fiber;
+    return inside(fiber.stack.low, fiber.stack.high) || inside(view, view + 1) || inside(&current, &current + 1) ||
+           inside(&worker_->block(), &worker_->block() + 1);
 }
 
-void Checker::access_memory(const char* address, std::size_t bytes, bool write, Manner manner, const void* pc) {
+void Checker::access(const char* address, std::size_t bytes, bool write, Manner manner, const void* pc) {
     if (!worker_ || !worker_->fiber() || !bytes) return;
     worker_->leave_if_asked();
     if (floats_pass) watch_floats(launch_->request.floats);
-    if (is_threads_own(address, bytes)) return;
+    Extent& extent = extents_[(std::uintptr_t)pc % (sizeof extents_ / sizeof *extents_)];
+    bool is_known = extent.holds(address, bytes);
+    if (!is_known && is_threads_own(address, bytes)) return;
     settle_store();
-    Region* region = find(address, bytes);
-    if (!region) {
-        const Library& library = *launch_->request.library;
-        if (address >= library.image_begin && address + bytes <= library.image_end) return;  // its constants
-        report_out_of_bounds(address, bytes, write, pc);
-    }
+    if (!is_known) extent = extent_of(address, bytes, write, pc);
+    Region* region = extent.region;
+    if (!region) return;
     worker_->take_turns_if_asked(pc);  // not within an atomic operation, which touches its own variables too
-    region->split_for((std::size_t)(address - region->begin), bytes);
-    std::uint32_t place = (std::uint32_t)((const char*)pc - launch_->request.library->base);
+    std::uint32_t place = (std::uint32_t)((const char*)pc - base_);
     Touch access{region, (std::size_t)(address - region->begin), bytes, write, manner, pc, place};
-    time_++;
-    if (region->space == Space::static_shared) {
-        if (std::binary_search(variables_->guards.begin(), variables_->guards.end(), access.offset)) return;
+    region->split_for(access.offset, bytes);
+    if (write) {
+        worker_->about_to_write(address, bytes);
+        if (region->allowed == Access::read || is_constant(access)) report_read_only(access);
     }
-    if (passes_a_variable(access)) report_beyond_variable(access);
-    if (region->allowed > Access::read) report_forbidden(access);
     if (region->owner && region->owner != worker_ && !use_remotely(access)) return;
-    if (write) worker_->about_to_write(address, bytes);
-    if (write && region->allowed == Access::read) report_read_only(access);
-    if (write && is_constant(access)) report_read_only(access);
-    if (is_shared(*region) && !write) check_initialised(access);
+    if (is_shared(*region) && (!write || manner == Manner::atomic_update) && !is_initialised(access))
+        report_unless_padding(access);
     if (region->buffer) {
-        if (manner == Manner::atomic) touch(*region, access.offset, bytes, false, pc);
-        touch(*region, access.offset, bytes, write, pc);
+        if (access.is_atomic()) touch(access, false);
+        touch(access, write);
     }
     if (!write) unset_was_read_ |= holds_unset(address, bytes);
     else if (manner == Manner::plain && bytes <= sizeof store_.before) begin_store(access);
     bool raced = false;
-    for (std::size_t i = 0; i < bytes; i += region->unit)
-        check_byte(access, region->cell_of(access.offset + i), access.offset + i, raced);
+    for (std::size_t i = 0; i < bytes; i += region->unit())
+        check_cell(access, region->cell_of(access.offset + i), access.offset + i, raced);
 }
 
-// Between two variables lies room that belongs to none, see ../assembly.py.
-bool Checker::passes_a_variable(const Touch& access) const {
-    if (access.region->space == Space::static_shared) {
-        const Span* variable = variable_before(variables_->shared, access.offset);
-        return !variables_->shared.empty() && (!variable || access.offset + access.bytes > variable->end);
+// Where an access is. If it must not be there, the block ends here. Without a region: it is not to be watched.
+Checker::Extent Checker::extent_of(const char* address, std::size_t bytes, bool write, const void* pc) {
+    Region* region = find(address, bytes);
+    if (!region) {
+        const Library& library = *launch_->request.library;
+        if (address >= library.image_begin && address + bytes <= library.image_end) return {};  // its constants
+        report_out_of_bounds(address, bytes, write, pc);
     }
-    if (access.region->space != Space::device_variable) return false;
-    // What the compiler keeps there of its own has no name, and does not begin in a gap.
-    std::size_t offset = in_library(access);
-    const Span* variable = variable_before(variables_->device, offset);
-    return variable && offset + access.bytes > variable->end && offset < variable->end + gap_bytes;
+    Touch access{region, (std::size_t)(address - region->begin), bytes, write, Manner::plain, pc, 0};
+    if (region->allowed > Access::read) report_forbidden(access);
+    bool is_static = region->space == Space::static_shared;
+    if (region->space == Space::heap) return {nullptr, 0, region};
+    if (!is_static && region->space != Space::device_variable) return {region->begin, region->bytes(), region};
+    if (is_static && std::binary_search(variables_->guards.begin(), variables_->guards.end(), access.offset)) return {};
+    // Between two variables lies room that belongs to none, see ../assembly.py. What the compiler keeps of its own
+    // among those of the device has no name, and does not begin in that room.
+    std::size_t first = is_static ? 0 : in_library(*region, 0), at = first + access.offset;
+    const std::vector<Span>& variables = is_static ? variables_->shared : variables_->device;
+    const Span* variable = variable_before(variables, at);
+    if (variable && at + bytes <= variable->end)
+        return {region->begin + (variable->begin - first), variable->end - variable->begin, region};
+    if (is_static ? !variables.empty() : variable && at < variable->end + gap_bytes) report_beyond_variable(access);
+    return {nullptr, 0, region};
 }
 
-std::size_t Checker::in_library(const Touch& access) const {
-    return (std::size_t)(access.region->begin - launch_->request.library->base) + access.offset;
+std::size_t Checker::in_library(const Region& region, std::size_t offset) const {
+    return (std::size_t)(region.begin - base_) + offset;
 }
 
 bool Checker::is_constant(const Touch& access) const {
-    std::size_t offset = access.region->space == Space::device_variable ? in_library(access) : 0;
+    if (access.region->space != Space::device_variable) return false;
+    std::size_t offset = in_library(*access.region, access.offset);
     return offset >= variables_->constant.begin && offset < variables_->constant.end;
 }
 
 void Checker::fetch(const char* address, std::size_t bytes, const void* pc) {
-    coherent(address, bytes, pc);
+    check_coherent(address, bytes, pc);
     access(address, bytes, false, Manner::plain, pc);
 }
 
 // The caches of textures and surfaces do not see writes of the launch they serve.
-void Checker::coherent(const char* address, std::size_t bytes, const void* pc) {
+void Checker::check_coherent(const char* address, std::size_t bytes, const void* pc) {
     Region* region = find(address, bytes);
     if (!region) return;
     std::size_t offset = (std::size_t)(address - region->begin);
-    for (std::size_t i = offset; i < offset + bytes; i += region->unit) {
+    for (std::size_t i = offset; i < offset + bytes; i += region->unit()) {
         if (!region->cell_of(i).write_interval) continue;
         Report report = worker_->describe(Kind::texture, pc);
         report.argument = region->argument;
@@ -897,80 +872,73 @@ void Checker::coherent(const char* address, std::size_t bytes, const void* pc) {
     }
 }
 
-void Checker::check_byte(const Touch& access, Cell& cell, std::size_t byte, bool& raced) {
+GPUNN_INLINE void Checker::check_cell(const Touch& access, Cell& cell, std::size_t byte, bool& raced) {
     // What an earlier block did in shared memory is gone.
     bool from_here = is_of_cluster(cell.write_interval) || is_of_cluster(cell.read_interval);
-    if (!from_here && is_shared(*access.region)) cell = Cell{};
-    bool was_written = cell.write_interval, was_read = cell.read_interval, strong = access.manner != Manner::plain;
-    if (was_written && !raced && cell.copy_under_way) {
-        raced = true;
-        report_race(access, cell, byte, Earlier::copy, cell.write_thread);
-    }
+    if (is_shared(*access.region) && !from_here) cell = Cell{};
     std::uint32_t* stamps = row(*access.region, byte);
-    if (was_written && !raced && !(strong && cell.write_strong) &&
-        !ordered(cell.write_interval, cell.write_thread, cell.write_sync, cell.write_time) &&
-        !(is_here(cell.write_interval) && ordered_by_clocks(*access.region, byte, cell.write_thread))) {
-        raced = true;
-        report_race(access, cell, byte, Earlier::write, cell.write_thread);
-    }
-    int reader = stamps && access.write && !strong ? unordered_reader(stamps) : -1;
-    if (reader >= 0 && !raced) {
-        raced = true;
-        report_race(access, cell, byte, Earlier::read, (unsigned)reader);
-    }
-    bool by_clocks = clocks_.on && is_here(cell.read_interval) &&
-                     (stamps || ordered_by_clocks(*access.region, byte, last_reader(cell)));
-    if (was_read && access.write && !raced && !(strong && cell.read_strong) && !by_clocks && !read_is_ordered(cell)) {
-        raced = true;
-        // Of several readers, one that is not the writer.
-        unsigned me = this->me();
-        unsigned lanes = cell.read_by_many_warps ? bit(cell.read_lane) : cell.read_lanes;
-        if (cell.read_warp == me / warp_size && is_here(cell.read_interval) && (lanes & (lanes - 1)))
-            lanes &= ~bit(me % warp_size);
-        report_race(access, cell, byte, Earlier::read, cell.read_warp * warp_size + (unsigned)__builtin_ctz(lanes));
-    }
-    if (access.write) record_write(cell, strong, access.bytes, access.place);
-    else record_read(cell, strong, access.place);
+    if (!raced) raced = find_race(access, cell, byte, stamps);
+    if (access.write) record_write(cell, access.is_strong(), access.bytes, access.place);
+    else record_read(cell, access.is_strong(), access.place);
     if (stamps && access.write) mark_write(stamps);
     else if (stamps) mark_read(stamps, me());
 }
 
-// Whether an interval is one of the block that runs.
-bool Checker::is_here(std::uint32_t interval) const {
-    return interval >= block_interval_ && (no_other_since_ || turn_of(interval) == turn_);
-}
-
-// Or one of those of its cluster: one cluster runs at a time.
-bool Checker::is_of_cluster(std::uint32_t interval) const {
-    return worker_->cluster() ? interval >= cluster_begin_ : is_here(interval);
-}
-
-// Whether a barrier of the grid or the cluster has ordered what was then.
-bool Checker::is_past(std::uint32_t interval) const {
-    return interval < grid_interval_ || (interval >= cluster_begin_ && interval < cluster_interval_);
+// Reports the race that an access makes, if there is one.
+GPUNN_INLINE bool Checker::find_race(const Touch& access, const Cell& cell, std::size_t byte, std::uint32_t* stamps) {
+    bool strong = access.is_strong();
+    if (cell.write_interval && cell.copy_under_way) {
+        report_race(access, cell, byte, Earlier::copy, cell.write_thread);
+        return true;
+    }
+    if (cell.write_interval && !(strong && cell.write_strong) &&
+        !ordered(cell.write_interval, cell.write_thread, cell.write_sync, cell.write_time) &&
+        !(is_here(cell.write_interval) && ordered_by_clocks(*access.region, byte, cell.write_thread))) {
+        report_race(access, cell, byte, Earlier::write, cell.write_thread);
+        return true;
+    }
+    if (!access.write) return false;
+    int reader = stamps && !strong ? unordered_reader(stamps) : -1;
+    if (reader >= 0) {
+        report_race(access, cell, byte, Earlier::read, (unsigned)reader);
+        return true;
+    }
+    bool by_clocks = clocks_.on && is_here(cell.read_interval) &&
+                     (stamps || ordered_by_clocks(*access.region, byte, last_reader(cell)));
+    if (!cell.read_interval || (strong && cell.read_strong) || by_clocks || read_is_ordered(cell)) return false;
+    // Of several readers, one that is not the writer.
+    unsigned me = this->me();
+    unsigned lanes = cell.read_by_many_warps ? bit(cell.read_lane) : cell.read_lanes;
+    if (cell.read_warp == me / warp_size && is_here(cell.read_interval) && (lanes & (lanes - 1)))
+        lanes &= ~bit(me % warp_size);
+    report_race(access, cell, byte, Earlier::read, cell.read_warp * warp_size + (unsigned)__builtin_ctz(lanes));
+    return true;
 }
 
 // Whether an earlier access is certain to come before what the running thread does now.
-bool Checker::ordered(std::uint32_t interval, unsigned thread, unsigned sync, std::uint32_t time) const {
+inline bool Checker::ordered(std::uint32_t interval, unsigned thread, unsigned sync, std::uint32_t time) const {
     if (is_past(interval)) return true;
-    if (!is_here(interval)) {
-        auto seen = seen_blocks_.find(turn_of(interval));
-        return seen != seen_blocks_.end() && seen->second.holds(interval, thread, time);
-    }
-    if (interval < interval_) return true;
+    if (is_here(interval)) return interval < interval_ || ordered_in_interval(thread, sync, time);
+    auto seen = seen_blocks_.find(turn_of(interval));
+    return seen != seen_blocks_.end() && seen->second.holds(interval, thread, time);
+}
+
+bool Checker::ordered_in_interval(unsigned thread, unsigned sync, std::uint32_t time) const {
     unsigned me = this->me();
     if (thread == me) return true;
     if (thread >= max_threads) return false;  // a column of Clocks
     unsigned warp = me / warp_size;
     unsigned other = thread / warp_size;
-    if (sync < (other == warp ? known_[warp][me % warp_size][thread % warp_size] : known_warps_[warp][other])) return true;
+    const std::uint16_t* lanes = syncs_->lanes[warp][me % warp_size];
+    if (sync < (other == warp ? lanes[thread % warp_size] : syncs_->warps[warp][other])) return true;
     auto seen = seen_threads_.find(me);
-    return seen != seen_threads_.end() && seen->second.holds(interval, thread, time);
+    return seen != seen_threads_.end() && seen->second.holds(interval_, thread, time);
 }
 
 bool Checker::read_is_ordered(const Cell& cell) const {
     if (is_past(cell.read_interval)) return true;
     if (cell.read_by_many_blocks && seen_blocks_.empty()) return false;
+    if (!cell.read_by_many_blocks && cell.read_interval < interval_ && is_here(cell.read_interval)) return true;
     if (cell.read_interval == interval_ && cell.read_by_many_warps) {
         auto seen = seen_threads_.find(me());
         for (unsigned rest = cell.read_lanes; rest; rest &= rest - 1) {
@@ -987,11 +955,11 @@ bool Checker::read_is_ordered(const Cell& cell) const {
     return true;
 }
 
-void Checker::record_write(Cell& cell, bool strong, std::size_t bytes, std::uint32_t place) const {
+GPUNN_INLINE void Checker::record_write(Cell& cell, bool strong, std::size_t bytes, std::uint32_t place) const {
     const Fiber& fiber = *worker_->fiber();
     cell = Cell{};  // later accesses that are ordered after this write are ordered after the reads before it
     cell.write_interval = interval_;
-    cell.write_thread = (std::uint16_t)fiber.number;
+    cell.write_thread = fiber.number;
     cell.write_sync = sync_;
     cell.write_strong = strong;
     cell.write_long = bytes >= 8;
@@ -999,7 +967,7 @@ void Checker::record_write(Cell& cell, bool strong, std::size_t bytes, std::uint
     cell.write_time = time_;
 }
 
-void Checker::record_read(Cell& cell, bool strong, std::uint32_t place) const {
+GPUNN_INLINE void Checker::record_read(Cell& cell, bool strong, std::uint32_t place) const {
     const Fiber& fiber = *worker_->fiber();
     if (is_past(cell.read_interval)) {
         cell.read_interval = 0;
@@ -1010,36 +978,42 @@ void Checker::record_read(Cell& cell, bool strong, std::uint32_t place) const {
     cell.read_strong = strong && (!cell.read_interval || cell.read_strong || others_are_ordered);
     if (cell.read_interval && !is_here(cell.read_interval)) cell.read_by_many_blocks = true;
     if (!from_here) cell.read_by_many_warps = false;
-    bool many = cell.read_by_many_warps;
+    bool many = cell.read_by_many_warps, synced = synced_warps_ >> fiber.warp & 1;
     // Who is ordered before this read needs not be kept: a write after this one is after those too.
     if (from_here && (many || cell.read_warp != fiber.warp)) {
         unsigned warps = many ? cell.read_lanes : bit(cell.read_warp);
-        for (unsigned rest = warps; rest; rest &= rest - 1) {
+        for (unsigned rest = synced ? warps : 0; rest; rest &= rest - 1) {
             unsigned warp = (unsigned)__builtin_ctz(rest);
             if (knows_warp(fiber, warp, cell.read_sync)) warps &= ~bit(warp);
         }
         cell.read_by_many_warps = warps;
         cell.read_lanes = warps ? warps | bit(fiber.warp) : bit(fiber.lane);
-        cell.read_lane = (unsigned char)fiber.lane;
+        cell.read_lane = fiber.lane;
     } else if (from_here) {
-        for (unsigned rest = cell.read_lanes; rest; rest &= rest - 1) {
+        for (unsigned rest = synced ? cell.read_lanes : 0; rest; rest &= rest - 1) {
             unsigned lane = (unsigned)__builtin_ctz(rest);
-            if (cell.read_sync < known_[fiber.warp][fiber.lane][lane]) cell.read_lanes &= ~bit(lane);
+            if (cell.read_sync < syncs_->lanes[fiber.warp][fiber.lane][lane]) cell.read_lanes &= ~bit(lane);
         }
         cell.read_lanes |= bit(fiber.lane);
     } else {
         cell.read_lanes = bit(fiber.lane);
     }
     cell.read_interval = interval_;
-    cell.read_warp = (std::uint16_t)fiber.warp;
+    cell.read_warp = fiber.warp;
     cell.read_sync = sync_;
     cell.read_place = place;
+}
+
+GPUNN_INLINE bool Checker::is_initialised(const Touch& access) const {
+    for (std::size_t i = access.offset; i < access.offset + access.bytes; i += access.region->unit())
+        if (!is_of_cluster(access.region->cell_of(i).write_interval)) return false;
+    return true;
 }
 
 // A struct may have padding that nobody writes. So one written byte is enough for a word, one word for an access longer
 // than any vector, and half of 16 bytes if it is one number: what is aligned to it may have a word of padding beside it.
 // What is left: such padding beside two numbers of a word each is reported.
-void Checker::check_initialised(const Touch& access) const {
+void Checker::report_unless_padding(const Touch& access) const {
     const std::size_t word = 4, half = 8, longest_vector = 16;
     auto cell = [&](std::size_t i) -> const Cell& { return access.region->cell_of(access.offset + i); };
     auto written = [&](std::size_t i) { return is_of_cluster(cell(i).write_interval); };
@@ -1121,7 +1095,7 @@ void Checker::report_race(const Touch& access, const Cell& cell, std::size_t byt
     std::memcpy(report.other_block, block, sizeof block);
     std::memcpy(report.other_thread, &other, sizeof report.other_thread);
     if (is_async && earlier == Earlier::write) place = 0;  // a copy that has arrived
-    report.other_pc = place ? launch_->request.library->base + place : nullptr;
+    report.other_pc = place ? base_ + place : nullptr;
 
     char what[100], who[120];
     name(what, sizeof what, *access.region, byte);
@@ -1150,7 +1124,7 @@ void Checker::report_race(const Touch& access, const Cell& cell, std::size_t byt
                                                   : " written";
     std::snprintf(report.message, sizeof report.message, "%s of %s%s by %s", access.write ? "write" : "read",
                   what, verb, who);
-    if (earlier == Earlier::read && access.manner == Manner::atomic) {
+    if (earlier == Earlier::read && access.is_atomic()) {
         suspect(report, place);
     } else if (earlier == Earlier::write && cell.write_strong && !access.write) {
         suspect(report, access.place);
@@ -1191,9 +1165,8 @@ void Checker::begin_store(const Touch& access) {
 }
 
 // Called before the next access, barrier or end: until then nothing but the store has changed its memory.
-void Checker::settle_store() {
+void Checker::end_store() {
     std::size_t bytes = store_.bytes;
-    if (!bytes) return;
     store_.bytes = 0;
     if (store_.raced) {
         if (!std::memcmp(store_.address, store_.before, bytes)) store_.race.harmless = (int)Harmless::same_value;
@@ -1220,12 +1193,12 @@ Report Checker::describe_store(Kind kind, Harmless harmless) const {
     return report;
 }
 
-bool Checker::holds_shared_address(const char* address, std::size_t bytes) const {
+bool Checker::holds_shared_address(const char* address, std::size_t bytes) {
     const char* word;
     for (std::size_t i = 0; i + sizeof word <= bytes; i += sizeof word) {
         std::memcpy(&word, address + i, sizeof word);
-        for (std::size_t k = buffers_; k < regions_.size(); k++)
-            if (is_shared(regions_[k]) && word >= regions_[k].begin && word < regions_[k].end) return true;
+        for (const Region& region : shared())
+            if (word >= region.begin && word < region.end) return true;
     }
     return false;
 }
@@ -1265,13 +1238,15 @@ void Checker::report_out_of_bounds(const char* address, std::size_t bytes, bool 
     const Region* nearest = nullptr;
     const long long far_away = 1 << 20;
     long long smallest = far_away;
-    for (const Region& region : regions_) {
-        if (region.begin == region.end || region.space == Space::device_variable) continue;
+    auto look_at = [&](const Region& region) {
+        if (region.begin == region.end || region.space == Space::device_variable) return;
         long long distance = address < region.begin ? region.begin - address : address + bytes - region.end;
-        if (distance >= smallest) continue;
+        if (distance >= smallest) return;
         smallest = distance;
         nearest = &region;
-    }
+    };
+    std::for_each(regions_.begin(), regions_.end(), look_at);
+    std::for_each(shared().begin(), shared().end(), look_at);
     const char* access = write ? "write" : "read";
     if (!nearest) {
         std::snprintf(report.message, sizeof report.message,
@@ -1298,7 +1273,7 @@ void Checker::report_out_of_bounds(const char* address, std::size_t bytes, bool 
 void Checker::report_beyond_variable(const Touch& access) {
     Report report = worker_->describe(Kind::out_of_bounds, access.pc);
     bool shared = access.region->space == Space::static_shared;
-    std::size_t byte = shared ? access.offset : in_library(access);
+    std::size_t byte = shared ? access.offset : in_library(*access.region, access.offset);
     report.byte = (long long)byte;
     const char* memory = shared ? "static shared memory" : "device memory";
     std::snprintf(report.message, sizeof report.message, "%s of %zu bytes at %s byte %zu, beyond the end of a variable",
@@ -1310,7 +1285,7 @@ void Checker::report_read_only(const Touch& access) const {
     Report report = worker_->describe(Kind::read_only_write, access.pc);
     report.argument = access.region->argument;
     if (access.region->space == Space::device_variable) {
-        std::size_t byte = in_library(access);
+        std::size_t byte = in_library(*access.region, access.offset);
         report.byte = (long long)byte;
         std::snprintf(report.message, sizeof report.message,
                       "write to device memory byte %zu, which is constant memory", byte);
@@ -1353,13 +1328,13 @@ void Checker::async_copy_starts(const AsyncCopy& copy, const void* pc) {
     }
     if (!target) return;
     target->split_for((std::size_t)(copy.shared - target->begin), copy.bytes);
-    for (unsigned i = 0; i < copy.bytes; i += target->unit)
+    for (unsigned i = 0; i < copy.bytes; i += target->unit())
         target->cell_of((std::size_t)(copy.shared - target->begin) + i).copy_under_way = true;
 }
 
 void Checker::async_copy_arrives(const AsyncCopy& copy) {
     Region* target = find(copy.shared, copy.bytes);
-    for (unsigned i = 0; target && i < copy.bytes; i += target->unit) {
+    for (unsigned i = 0; target && i < copy.bytes; i += target->unit()) {
         std::size_t byte = (std::size_t)(copy.shared - target->begin) + i;
         record_write(target->cell_of(byte), false, copy.bytes, 0);
         if (std::uint32_t* stamps = row(*target, byte)) mark_write(stamps);
@@ -1380,11 +1355,10 @@ void note_empty_shift(unsigned delta, int width) {
 
 namespace {
 
-void note_synchronising(const void* address, std::size_t bytes, bool write, bool reads, Manner manner,
-                        const void* caller) {
+void note_synchronising(const void* address, std::size_t bytes, bool write, Manner manner, const void* caller) {
     bool room = true;
     try {
-        checker.synchronising((const char*)address, bytes, write, reads, manner, caller);
+        checker.synchronising((const char*)address, bytes, write, manner, caller);
     } catch (const std::bad_alloc&) {
         room = false;
     }
@@ -1394,11 +1368,11 @@ void note_synchronising(const void* address, std::size_t bytes, bool write, bool
 }  // namespace
 
 void note_atomic(const void* address, std::size_t bytes, const void* caller, bool reads) {
-    note_synchronising(address, bytes, true, reads, Manner::atomic, caller);
+    note_synchronising(address, bytes, true, reads ? Manner::atomic_update : Manner::atomic, caller);
 }
 
 void note_strong(const void* address, std::size_t bytes, bool write, const void* caller) {
-    note_synchronising(address, bytes, write, false, Manner::strong, caller);
+    note_synchronising(address, bytes, write, Manner::strong, caller);
 }
 
 void note_compare_and_swap(const void* address, std::size_t bytes, const void* compare) {

@@ -18,6 +18,12 @@ const std::size_t stack_bytes = (512 + 64) * 1024;
 // spreads the tops of stacks over the sets of the second-level cache: without it a barrier takes half as long again.
 const std::size_t guard_bytes = stack_bytes + (std::size_t)sysconf(_SC_PAGESIZE);
 
+// Above a stack nothing lies either: kernels take it for their own so far above their stack pointer, see
+// ../assembly.py.
+const std::size_t near_bytes = 64 * 1024;
+
+const std::size_t mapped_bytes = guard_bytes + stack_bytes + near_bytes;
+
 const std::size_t trimmed_bytes = stack_bytes - 16 * 1024;
 
 // Stacks start at different places of a page: all at the same place, the tops of a thousand stacks would
@@ -28,18 +34,18 @@ const std::size_t colours = 16, colour_bytes = 192;
 
 bool map_stack(Stack& stack, std::size_t number) {
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    void* memory = mmap(nullptr, guard_bytes + stack_bytes, PROT_NONE, flags, -1, 0);
+    void* memory = mmap(nullptr, mapped_bytes, PROT_NONE, flags, -1, 0);
     if (memory == MAP_FAILED) return false;
     stack.low = (char*)memory + guard_bytes;
     stack.high = stack.low + stack_bytes - number % colours * colour_bytes;
     if (mprotect(stack.low, stack_bytes, PROT_READ | PROT_WRITE) == 0) return true;
     int reason = errno;
-    munmap(memory, guard_bytes + stack_bytes);
+    munmap(memory, mapped_bytes);
     errno = reason;
     return false;
 }
 
-void unmap_stack(const Stack& stack) { munmap(stack.low - guard_bytes, guard_bytes + stack_bytes); }
+void unmap_stack(const Stack& stack) { munmap(stack.low - guard_bytes, mapped_bytes); }
 
 bool overflows(const Stack& stack, const void* address) {
     return (const char*)address < stack.low && (const char*)address >= stack.low - guard_bytes;

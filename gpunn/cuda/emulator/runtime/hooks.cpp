@@ -12,14 +12,14 @@ using namespace gpunn_emulator;
 
 // --- every access to memory that another thread could reach ----------------------------------------------
 
-#define GPUNN_ACCESS_HOOKS(bytes)                                                                     \
-    GPUNN_HOOK void __tsan_read##bytes(char* p) { checker.access(p, bytes, false, Manner::plain, GPUNN_PC); } \
-    GPUNN_HOOK void __tsan_write##bytes(char* p) { checker.access(p, bytes, true, Manner::plain, GPUNN_PC); } \
-    GPUNN_HOOK void __tsan_unaligned_read##bytes(char* p) {                                           \
-        checker.access(p, bytes, false, Manner::plain, GPUNN_PC);                                             \
-    }                                                                                                 \
-    GPUNN_HOOK void __tsan_unaligned_write##bytes(char* p) {                                          \
-        checker.access(p, bytes, true, Manner::plain, GPUNN_PC);                                              \
+#define GPUNN_ACCESS_HOOKS(bytes)                                                                                     \
+    GPUNN_HOOK void __tsan_read##bytes(char* p) { checker.access(p, bytes, false, Manner::plain, GPUNN_PC); }         \
+    GPUNN_HOOK void __tsan_write##bytes(char* p) { checker.access(p, bytes, true, Manner::plain, GPUNN_PC); }         \
+    GPUNN_HOOK void __tsan_unaligned_read##bytes(char* p) {                                                           \
+        checker.access(p, bytes, false, Manner::plain, GPUNN_PC);                                                     \
+    }                                                                                                                 \
+    GPUNN_HOOK void __tsan_unaligned_write##bytes(char* p) {                                                          \
+        checker.access(p, bytes, true, Manner::plain, GPUNN_PC);                                                      \
     }
 
 GPUNN_ACCESS_HOOKS(1)
@@ -37,20 +37,20 @@ GPUNN_HOOK void __tsan_write_range(char* p, std::size_t bytes) {
 
 // What clang calls for copies of structs, too: before its version 15 the plain functions, which ../build.py has the
 // linker wrap.
-#define GPUNN_MEMORY_HOOKS(prefix)                                                             \
-    GPUNN_HOOK void* prefix##memcpy(char* to, const char* from, std::size_t bytes) {           \
-        checker.access(from, bytes, false, Manner::plain, GPUNN_PC);                            \
-        checker.access(to, bytes, true, Manner::plain, GPUNN_PC);                               \
-        return std::memcpy(to, from, bytes);                                                   \
-    }                                                                                          \
-    GPUNN_HOOK void* prefix##memmove(char* to, const char* from, std::size_t bytes) {          \
-        checker.access(from, bytes, false, Manner::plain, GPUNN_PC);                            \
-        checker.access(to, bytes, true, Manner::plain, GPUNN_PC);                               \
-        return std::memmove(to, from, bytes);                                                  \
-    }                                                                                          \
-    GPUNN_HOOK void* prefix##memset(char* to, int value, std::size_t bytes) {                  \
-        checker.access(to, bytes, true, Manner::plain, GPUNN_PC);                               \
-        return std::memset(to, value, bytes);                                                  \
+#define GPUNN_MEMORY_HOOKS(prefix)                                                                                    \
+    GPUNN_HOOK void* prefix##memcpy(char* to, const char* from, std::size_t bytes) {                                  \
+        checker.access(from, bytes, false, Manner::plain, GPUNN_PC);                                                  \
+        checker.access(to, bytes, true, Manner::plain, GPUNN_PC);                                                     \
+        return std::memcpy(to, from, bytes);                                                                          \
+    }                                                                                                                 \
+    GPUNN_HOOK void* prefix##memmove(char* to, const char* from, std::size_t bytes) {                                 \
+        checker.access(from, bytes, false, Manner::plain, GPUNN_PC);                                                  \
+        checker.access(to, bytes, true, Manner::plain, GPUNN_PC);                                                     \
+        return std::memmove(to, from, bytes);                                                                         \
+    }                                                                                                                 \
+    GPUNN_HOOK void* prefix##memset(char* to, int value, std::size_t bytes) {                                         \
+        checker.access(to, bytes, true, Manner::plain, GPUNN_PC);                                                     \
+        return std::memset(to, value, bytes);                                                                         \
     }
 
 GPUNN_MEMORY_HOOKS(__tsan_)
@@ -153,9 +153,9 @@ void note_shift(int bits) {
 
 }  // namespace gpunn_emulator
 
-#define GPUNN_OVERFLOW_HOOK(name, operation)                                             \
-    GPUNN_HOOK void __ubsan_handle_##name##_overflow(const Place* place, void*, void*) { \
-        report_overflow(*place, operation, GPUNN_PC);                                    \
+#define GPUNN_OVERFLOW_HOOK(name, operation)                                                                          \
+    GPUNN_HOOK void __ubsan_handle_##name##_overflow(const Place* place, void*, void*) {                              \
+        report_overflow(*place, operation, GPUNN_PC);                                                                 \
     }
 
 GPUNN_OVERFLOW_HOOK(add, "+")

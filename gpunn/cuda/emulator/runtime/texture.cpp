@@ -300,7 +300,7 @@ void* surface_address(const char* function, unsigned long long surface, TextureS
     }
     char* address = address_of(t, 0, y, z) + x;
 #ifdef GPUNN_EMULATOR_CHECK
-    if (!write) checker.coherent(address, bytes, pc);
+    if (!write) checker.check_coherent(address, bytes, pc);
 #else
     (void)write;
 #endif

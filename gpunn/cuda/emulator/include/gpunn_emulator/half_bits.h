@@ -3,7 +3,8 @@
 
 namespace gpunn_emulator {
 
-#ifdef __FLT16_MANT_DIG__  // the compiler knows _Float16 on this machine
+// Whether the compiler knows _Float16 on this machine: on aarch64 g++ defines the macro before it does, in version 13.
+#if defined(__FLT16_MANT_DIG__) && (defined(__x86_64__) || defined(__clang__) || __GNUC__ >= 13)
 
 inline unsigned short float_to_half(float x) {
     return x != x ? 0x7fff : bit_cast<unsigned short>((_Float16)x);

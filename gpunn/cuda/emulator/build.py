@@ -342,7 +342,8 @@ def _preprocess(compiler: Compiler, text: str, flags: Sequence[str], filename: s
         for _ in range(_MOST_ABSENT):
             try:
                 expanded = run_compiler(command, text, filename, folder)
-                if _KNOWN_TO_NVRTC.search(expanded) and "/move.h" not in expanded:
+                has_its_own = "/move.h" in expanded or "gpunn_emulator/cccl.h" in expanded
+                if not has_its_own and _KNOWN_TO_NVRTC.search(expanded):
                     expanded = run_compiler([*command, "-include", "utility"], text, filename, folder)
                 return expanded.replace(folder, "<not emulated>")
             except _AbsentHeader as error:

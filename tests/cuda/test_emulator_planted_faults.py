@@ -912,6 +912,16 @@ row("data behind a barrier of the cluster that is relaxed", "race", PAIR + f"""
     {MEET}
 }}""", pairs)  # fmt: skip
 
+row("a word that another cluster has read, before a barrier that orders this one alone", "race", f"""
+__global__ void KERNEL(int* y) {{
+    const bool first = threadIdx.x == 0;
+    int sum = 0;
+    if (first) sum = y[0];
+    {MEET}
+    if (first && blockIdx.x == 2) y[0] = sum + 1;  // fault, right: if (first && blockIdx.x == 2) y[100] = sum + 1;
+    if (first) y[32 + blockIdx.x] = sum;
+}}""", pairs)  # fmt: skip
+
 row("a message to another block's mbarrier sent before its data", "race", f"""
 __global__ void KERNEL(int* y) {{
     __shared__ int mine;

@@ -176,6 +176,7 @@ void Checker::begin_cluster(const Cluster& cluster) {
     }
     cluster_number_ = cluster.number();
     cluster_begin_ = last_interval_ + 1;
+    cluster_turn_ = (std::uint32_t)block_numbers_.size();
     cluster_interval_ = 0;
     has_met_ = fenced_ = false;
     remote_uses_.clear();
@@ -214,7 +215,8 @@ bool Checker::use_remotely(const Touch& access) {
         report_remote(use, "which has returned: no barrier of the cluster comes after it");
         return false;
     }
-    if (!has_met_ && seen_blocks_.empty()) {
+    auto is_of_cluster = [this](const auto& seen) { return seen.first >= cluster_turn_; };
+    if (!has_met_ && std::none_of(seen_blocks_.begin(), seen_blocks_.end(), is_of_cluster)) {
         report_remote(use, "which may not have begun: no barrier of the cluster comes before it");
         return false;
     }

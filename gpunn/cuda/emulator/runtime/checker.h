@@ -350,6 +350,7 @@ private:
     std::uint32_t grid_interval_ = 0;  // those before are ordered before what any thread does now
     // Of the cluster: its first interval, and that of its last barrier, which orders as that of the grid does.
     std::uint32_t cluster_begin_ = 0, cluster_interval_ = 0;
+    std::uint32_t cluster_turn_ = 0;  // of the block that began first
     std::int64_t cluster_number_ = -1;
     std::vector<Region> cluster_shared_;  // dynamic and static, of each of its blocks
     bool has_met_ = false, fenced_ = false;  // since it began; since the last barrier

@@ -785,6 +785,9 @@ def test_python_ints_arrive_in_integers_of_every_size(numbers):
         ((1,), (1025,), "my_kernel: block must be"),
         ((1,), (1, 1, 65), "my_kernel: block must be"),
         ((1,), (), "my_kernel: block must be"),
+        (1.5, (4,), r"my_kernel: grid must be 1 to 3 integers, got 1.5"),
+        ((1,), (4, 2.0), r"my_kernel: block must be 1 to 3 integers, got \(4, 2.0\)"),
+        ((1,), "4", "my_kernel: block must be 1 to 3 integers, got '4'"),
         ((1,), (64, 32), r"^my_kernel: a block may have at most 1024 threads, got \(64, 32, 1\)$"),
     ],
 )

@@ -248,6 +248,20 @@ extern "C" __global__ void __cluster_dims__(4) flags(int* y) {
   cluster.sync();
 }
 // Threads that have returned are not waited for.
+// Pointers behind the last element, of both kinds of shared memory; here the dynamic one has no bytes.
+extern "C" __global__ void __cluster_dims__(2) ends(int* y) {
+  __shared__ int mine[4];
+  extern __shared__ int none[];
+  auto cluster = cg::this_cluster();
+  if (threadIdx.x < 4) mine[threadIdx.x] = blockIdx.x + threadIdx.x;
+  cluster.sync();
+  const int *at = cluster.map_shared_rank(mine, cluster.block_rank() ^ 1),
+            *end = cluster.map_shared_rank(mine + 4, cluster.block_rank() ^ 1);
+  if (threadIdx.x == 0)
+    for (; at < end; at++) y[blockIdx.x] += *at;
+  if (cluster.query_shared_rank(none) != cluster.block_rank() || !cluster.map_shared_rank(none, 0)) y[blockIdx.x] = -1;
+  cluster.sync();
+}
 extern "C" __global__ void __cluster_dims__(2) returning(int* y) {
   auto cluster = cg::this_cluster();
   if (cluster.block_rank() && threadIdx.x >= 16) return;
@@ -370,6 +384,12 @@ def test_threads_that_have_returned_are_not_waited_for(module):
     np.testing.assert_array_equal(y.sum(1), [32, 16, 32, 16])
 
 
+def test_pointers_behind_shared_memory_may_be_mapped(module):
+    y = np.zeros(2, i32)
+    module.get_function("ends")((2,), (4,), (y,))
+    assert y.tolist() == [1 + 2 + 3 + 4, 0 + 1 + 2 + 3]
+
+
 # --- what is counted --------------------------------------------------------------------------------------------------
 
 
@@ -428,6 +448,9 @@ def test_sizes_of_clusters_that_are_refused():
     launched(OF_TWO, (8,), cluster=2)
     with pytest.raises(LaunchError, match=r"cluster must be 1 to 3 sizes from 1 to \(8, 1, 1\), got 9"):
         launched(PLAIN, (8,), cluster=9)
+    with pytest.raises(LaunchError, match=r"cluster must be 1 to 3 integers, got 2.0"):
+        launched(PLAIN, (8,), cluster=2.0)
+    launched(PLAIN, np.int64(8), cluster=np.int64(2))
 
 
 def test_clusters_need_an_architecture_that_has_them():
@@ -572,6 +595,26 @@ def misused(request):
 def test_what_is_misused_is_told(misused, name, message):
     with pytest.raises((LaunchError, CheckError), match=message):
         misused.get_function(name)((4,), (1,), (np.zeros(8, i32),))
+
+
+# What is known of a race at the very end, when the block that made it has ended.
+def test_races_that_are_told_last():
+    code = """__device__ void meet() { __cluster_barrier_arrive(); __cluster_barrier_wait(); }
+    extern "C" __global__ void __cluster_dims__(2) looks(int* y) {
+      if (blockIdx.x % 2) atomicAdd(y, 1);
+      else y[1 + blockIdx.x] = y[0];  // a race, unless the value goes to atomicCAS
+      meet();
+    }
+    extern "C" __global__ void __cluster_dims__(2) ends(int* y) {
+      if (threadIdx.x == 31) y[0] = blockIdx.x + 1;
+      if (threadIdx.x == 31 && blockIdx.x % 2) __trap();
+      meet();
+    }"""
+    module = RawModule(code, filename="last.cu", check=True)
+    for name, kinds in (("looks", ["race"]), ("ends", ["race", "trap"])):
+        with pytest.raises(CheckError) as error:
+            module.get_function(name)((2,), (32,), (np.zeros(8, i32),))
+        assert sorted({report.kind for report in error.value.reports}) == kinds
 
 
 def test_a_kernel_goes_on_after_one_that_was_given_up(misused):

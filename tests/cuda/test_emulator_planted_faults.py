@@ -912,6 +912,27 @@ row("data behind a barrier of the cluster that is relaxed", "race", PAIR + f"""
     {MEET}
 }}""", pairs)  # fmt: skip
 
+row("a word that another cluster has read, before a barrier that orders this one alone", "race", f"""
+__global__ void KERNEL(int* y) {{
+    const bool first = threadIdx.x == 0;
+    int sum = 0;
+    if (first) sum = y[0];
+    {MEET}
+    if (first && blockIdx.x == 2) y[0] = sum + 1;  // fault, right: if (first && blockIdx.x == 2) y[100] = sum + 1;
+    if (first) y[32 + blockIdx.x] = sum;
+}}""", pairs)  # fmt: skip
+
+row("shared memory of a block that may not have begun, after an atomic that another cluster did", "out-of-bounds", f"""
+__global__ void KERNEL(int* y) {{
+    __shared__ int mine;
+    int* its = (int*)__cluster_map_shared_rank(&mine, __clusterRelativeBlockRank() ^ 1);
+    __threadfence();
+    if (threadIdx.x == 0) atomicAdd(y, 1);
+      // right: {MEET}
+    if (threadIdx.x == 0 && blockIdx.x >= 2) *its = 1;  // fault
+    {MEET}
+}}""", pairs, says="may not have begun")  # fmt: skip
+
 row("a message to another block's mbarrier sent before its data", "race", f"""
 __global__ void KERNEL(int* y) {{
     __shared__ int mine;

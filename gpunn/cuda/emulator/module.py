@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -318,11 +319,14 @@ class RawKernel:
         return reports
 
     def _sizes(self, what: str, sizes: int | Sequence[int], largest: tuple[int, int, int]) -> tuple[int, int, int]:
-        given = (sizes,) if isinstance(sizes, int) else tuple(sizes)
+        try:
+            given = tuple(index(size) for size in sizes) if np.iterable(sizes) else (index(sizes),)
+        except TypeError:
+            raise LaunchError(f"{self.name}: {what} must be 1 to 3 integers, got {sizes!r}") from None
         x, y, z = (*given, 1, 1)[:3] if 1 <= len(given) <= 3 else (0, 0, 0)
         if not (1 <= x <= largest[0] and 1 <= y <= largest[1] and 1 <= z <= largest[2]):
             raise LaunchError(f"{self.name}: {what} must be 1 to 3 sizes from 1 to {largest}, got {sizes}")
-        return int(x), int(y), int(z)
+        return x, y, z
 
     def _check_shared(self, shared_mem: int) -> None:
         total = shared_mem

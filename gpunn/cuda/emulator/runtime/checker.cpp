@@ -80,7 +80,7 @@ void Region::free_cells() {
     rows = nullptr;
 }
 
-void Checker::begin_launch(const Launch& launch) {
+void Checker::begin_launch(Launch& launch) {
     launch_ = &launch;
     base_ = launch.request.library->base;
     interval_ = last_interval_ = grid_interval_ = 0;
@@ -176,6 +176,7 @@ void Checker::begin_cluster(const Cluster& cluster) {
     }
     cluster_number_ = cluster.number();
     cluster_begin_ = last_interval_ + 1;
+    cluster_turn_ = (std::uint32_t)block_numbers_.size();
     cluster_interval_ = 0;
     has_met_ = fenced_ = false;
     remote_uses_.clear();
@@ -214,7 +215,8 @@ bool Checker::use_remotely(const Touch& access) {
         report_remote(use, "which has returned: no barrier of the cluster comes after it");
         return false;
     }
-    if (!has_met_ && seen_blocks_.empty()) {
+    auto is_of_cluster = [this](const auto& seen) { return seen.first >= cluster_turn_; };
+    if (!has_met_ && std::none_of(seen_blocks_.begin(), seen_blocks_.end(), is_of_cluster)) {
         report_remote(use, "which may not have begun: no barrier of the cluster comes before it");
         return false;
     }
@@ -936,7 +938,7 @@ bool Checker::ordered_in_interval(unsigned thread, unsigned sync, std::uint32_t 
 }
 
 bool Checker::read_is_ordered(const Cell& cell) const {
-    if (is_past(cell.read_interval)) return true;
+    if (is_past(cell.read_interval) && !cell.read_by_many_clusters) return true;
     if (cell.read_by_many_blocks && seen_blocks_.empty()) return false;
     if (!cell.read_by_many_blocks && cell.read_interval < interval_ && is_here(cell.read_interval)) return true;
     if (cell.read_interval == interval_ && cell.read_by_many_warps) {
@@ -969,7 +971,8 @@ GPUNN_INLINE void Checker::record_write(Cell& cell, bool strong, std::size_t byt
 
 GPUNN_INLINE void Checker::record_read(Cell& cell, bool strong, std::uint32_t place) const {
     const Fiber& fiber = *worker_->fiber();
-    if (is_past(cell.read_interval)) {
+    if (cell.read_interval && cell.read_interval < cluster_begin_) cell.read_by_many_clusters = true;
+    if (is_past(cell.read_interval) && !cell.read_by_many_clusters) {
         cell.read_interval = 0;
         cell.read_by_many_blocks = false;
     }
@@ -1110,6 +1113,8 @@ void Checker::report_race(const Touch& access, const Cell& cell, std::size_t byt
     else if (earlier == Earlier::copy)
         std::snprintf(who, sizeof who, "thread (%u,%u,%u), which has not waited for it", other.x, other.y,
                       other.z);
+    else if (earlier == Earlier::read && cell.read_by_many_blocks && same_block && seen_blocks_.empty())
+        std::snprintf(who, sizeof who, "several blocks, and nothing orders two of them");
     else if (!same_block && access.region->owner)
         std::snprintf(who, sizeof who, "block (%u,%u,%u) thread (%u,%u,%u) with no barrier of the cluster between", block[0],
                       block[1], block[2], other.x, other.y, other.z);
@@ -1150,7 +1155,7 @@ void Checker::settle() {
     settle_store();
     for (Suspect& each : suspects_) {
         if (compared_places_.count(each.read_place)) each.report.harmless = (int)Harmless::compared_and_swapped;
-        worker_->add(each.report);
+        launch_->add(each.report);  // the worker may have ended
     }
 }
 

@@ -25,7 +25,7 @@ struct Cell {
     unsigned read_warp : 5;
     unsigned read_lane : 5;                 // of read_warp, the last one; of many warps only
     bool write_strong : 1, write_long : 1;  // of 8 bytes or more
-    bool read_by_many_warps : 1, read_by_many_blocks : 1, read_strong : 1;
+    bool read_by_many_warps : 1, read_by_many_blocks : 1, read_by_many_clusters : 1, read_strong : 1;
     bool write_async : 1;     // write_thread is a column of Clocks
     bool copy_under_way : 1;  // write_thread has started an asynchronous copy to here and has not waited for it
 };
@@ -126,8 +126,11 @@ struct CheckedBlock {
 
 class Checker : CheckedBlock {
 public:
-    void begin_launch(const Launch& launch);
+    void begin_launch(Launch& launch);
     void settle();  // when all blocks have run
+    void settle_store() {
+        if (store_.bytes) end_store();
+    }
     void end_launch();
     void begin_block(Worker& worker);
     void hold_block();  // the one that runs, for another one to begin or go on
@@ -319,9 +322,6 @@ private:
     void report_race(const Touch& access, const Cell& cell, std::size_t byte, Earlier earlier, unsigned thread);
     void suspect(const Report& report, std::uint32_t read_place);
     void begin_store(const Touch& access);
-    void settle_store() {
-        if (store_.bytes) end_store();
-    }
     void end_store();
     Report describe_store(Kind kind, Harmless harmless) const;
     bool holds_unset(const char* address, std::size_t bytes) const;
@@ -338,7 +338,7 @@ private:
     unsigned asking_ = max_threads;  // the thread that the running one asks for, if it is another
 
     Worker* worker_ = nullptr;
-    const Launch* launch_ = nullptr;
+    Launch* launch_ = nullptr;
     const char* base_ = nullptr;   // of its library
     std::vector<Region> regions_;  // the buffers by their addresses, then the variables of the device
     std::size_t buffers_ = 0;
@@ -350,6 +350,7 @@ private:
     std::uint32_t grid_interval_ = 0;  // those before are ordered before what any thread does now
     // Of the cluster: its first interval, and that of its last barrier, which orders as that of the grid does.
     std::uint32_t cluster_begin_ = 0, cluster_interval_ = 0;
+    std::uint32_t cluster_turn_ = 0;  // of the block that began first
     std::int64_t cluster_number_ = -1;
     std::vector<Region> cluster_shared_;  // dynamic and static, of each of its blocks
     bool has_met_ = false, fenced_ = false;  // since it began; since the last barrier

@@ -441,6 +441,7 @@ void Worker::end_turn_in_cluster() {
                                                : Cluster::Left::ended;
 #ifdef GPUNN_EMULATOR_CHECK
     if (left == Cluster::Left::ended) checker.end_block();
+    if (left == Cluster::Left::given_up) checker.settle_store();
 #endif
 #ifdef GPUNN_EMULATOR_WATCH
     if (left == Cluster::Left::to_go_on) watcher.hold_block();
@@ -479,6 +480,12 @@ bool Worker::may_give_place() const {
 bool Worker::holds_shared(const void* address) const {
     return (std::size_t)((const char*)address - block_.static_shared) < block_.static_shared_bytes ||
            (std::size_t)((const char*)address - block_.dynamic_shared) < block_.dynamic_shared_bytes;
+}
+
+// A pointer behind the last element may be mapped, and the begin of dynamic shared memory that has no bytes.
+bool Worker::shared_ends_at(const void* address) const {
+    return address == block_.dynamic_shared + block_.dynamic_shared_bytes ||
+           (block_.static_shared_bytes && address == block_.static_shared + block_.static_shared_bytes);
 }
 
 ClusterBarrier& Worker::cluster_barrier() { return cluster_ ? cluster_->barrier : alone_; }
@@ -1531,7 +1538,7 @@ unsigned owner_of(const void* address, const char* what, const void* caller, con
     const Cluster* cluster = worker->cluster();
     unsigned rank = worker->block().cluster_rank, size = worker->block().cluster_size;
     owner = &worker->block();
-    if (worker->holds_shared(address)) return rank;
+    if (worker->holds_shared(address) || worker->shared_ends_at(address)) return rank;
     rank = cluster ? cluster->rank_of(address) : size;
     if (rank == size) {
         Report report = worker->describe(Kind::out_of_bounds, caller);
@@ -1581,8 +1588,8 @@ void* cluster_map(const void* address, unsigned rank) {
         worker->fail(report);
     }
     if (rank != to->cluster_rank) to = &worker->cluster()->worker(rank).block();
-    std::size_t offset = (std::size_t)((const char*)address - from->static_shared);
-    if (offset < from->static_shared_bytes) return to->static_shared + offset;
+    std::size_t offset = (std::size_t)((const char*)address - from->static_shared), bytes = from->static_shared_bytes;
+    if (bytes && offset <= bytes) return to->static_shared + offset;
     return to->dynamic_shared + ((const char*)address - from->dynamic_shared);
 }
 

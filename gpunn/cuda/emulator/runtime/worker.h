@@ -283,6 +283,7 @@ public:
     std::uint64_t block_number() const { return block_number_; }
     char* static_shared() const { return block_.static_shared; }
     bool holds_shared(const void* address) const;
+    bool shared_ends_at(const void* address) const;
     Cluster* cluster() const { return cluster_; }
     // Of a block of a cluster that has given its turn away; `asks` is whether threads that ask for an mbarrier may.
     bool can_go_on(bool asks) const;

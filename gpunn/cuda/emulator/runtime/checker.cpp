@@ -1050,7 +1050,6 @@ std::uint32_t Checker::turn_of(std::uint32_t interval) const {
     return (after - 1)->turn;
 }
 
-// The Python side puts the variable's own name in the place of "static shared memory"; see report.py.
 // Of a block of the cluster, which need not have begun.
 uint3 Checker::index_of(const Worker& other) const {
     const BlockView &mine = worker_->block(), &its = other.block();
@@ -1059,6 +1058,7 @@ uint3 Checker::index_of(const Worker& other) const {
             mine.index.z - mine.cluster_index.z + its.cluster_index.z};
 }
 
+// The Python side puts the variable's own name in the place of "static shared memory"; see report.py.
 void Checker::name(char* text, std::size_t capacity, const Region& region, std::size_t byte) const {
     switch (region.space) {
     case Space::argument:

@@ -120,27 +120,9 @@ void Worker::misuse(const void* caller, const char* format, ...) {
 // --- mbarriers -------------------------------------------------------------------------------------------
 
 // Lets others run until something happens, or nothing else can run.
-void Worker::poll(const void* caller) {
-    Fiber& fiber = *fiber_;
-    Warp& warp = warps_[fiber.warp];
-    fiber.caller = caller;
-    warp.ready &= ~bit(fiber.lane);
-    warp.polling |= bit(fiber.lane);
-    wait(fiber);
-}
+void Worker::poll(const void* caller) { wait_among(&Warp::polling, caller); }
 
-bool Worker::resume_pollers() {
-    bool any = false;
-    for (unsigned w = 0; w * warp_size < thread_count_; w++) {
-        Warp& warp = warps_[w];
-        if (!warp.polling) continue;
-        any = true;
-        warp.ready |= warp.polling;
-        warp.polling = 0;
-        ready_warps_ |= bit(w);
-    }
-    return any;
-}
+bool Worker::resume_pollers() { return make_ready(&Warp::polling); }
 
 // Tells of each place where threads wait for an mbarrier for ever, if there is one.
 bool Worker::describe_waits() {

@@ -325,7 +325,7 @@ private:
 #endif
         worker_ = borrow_worker();
         if (launch.cluster_size > 1) return begin_cluster(true);
-        else if (!worker_->begin(launch, 1)) throw std::bad_alloc();
+        if (!worker_->begin(launch, 1)) throw std::bad_alloc();
         if (launch.request.cooperative) call_helpers_if_long();
     }
 

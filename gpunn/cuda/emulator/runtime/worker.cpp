@@ -520,11 +520,31 @@ void Worker::cluster_wait(const void* caller) {
 #endif
     fiber.has_arrived = false;
     if (fiber.cluster_turn <= cluster_barrier().turn) return leave_if_asked();
+    wait_among(&Warp::at_cluster, caller);
+}
+
+// The running thread waits, and counts among those lanes of its warp.
+void Worker::wait_among(unsigned Warp::*lanes, const void* caller) {
+    Fiber& fiber = *fiber_;
     Warp& warp = warps_[fiber.warp];
     fiber.caller = caller;
     warp.ready &= ~bit(fiber.lane);
-    warp.at_cluster |= bit(fiber.lane);
+    warp.*lanes |= bit(fiber.lane);
     wait(fiber);
+}
+
+// Those lanes of all warps go on; returns whether there are any.
+bool Worker::make_ready(unsigned Warp::*lanes) {
+    bool any = false;
+    for (unsigned w = 0; w * warp_size < thread_count_; w++) {
+        Warp& warp = warps_[w];
+        if (!(warp.*lanes)) continue;
+        any = true;
+        warp.ready |= warp.*lanes;
+        warp.*lanes = 0;
+        ready_warps_ |= bit(w);
+    }
+    return any;
 }
 
 // Opens the barrier if all threads of the cluster that have not returned have arrived, which is what CUDA waits for.
@@ -537,19 +557,9 @@ void Worker::complete_cluster_barrier() {
     checker.cluster_barrier(barrier.releases);
 #endif
     barrier.releases = false;
-    if (!cluster_) return open_cluster_barrier();
+    if (!cluster_) return (void)make_ready(&Warp::at_cluster);
     for (unsigned rank = 0; rank < cluster_->size(); rank++)
-        if (cluster_->stage(rank) == Cluster::Stage::begun) cluster_->worker(rank).open_cluster_barrier();
-}
-
-void Worker::open_cluster_barrier() {
-    for (unsigned w = 0; w * warp_size < thread_count_; w++) {
-        Warp& warp = warps_[w];
-        if (!warp.at_cluster) continue;
-        warp.ready |= warp.at_cluster;
-        warp.at_cluster = 0;
-        ready_warps_ |= bit(w);
-    }
+        if (cluster_->stage(rank) == Cluster::Stage::begun) cluster_->worker(rank).make_ready(&Warp::at_cluster);
 }
 
 // Nothing that the cluster does can end the waits of this block.
@@ -1412,12 +1422,8 @@ bool Worker::try_tile(const Fiber& asking) {
 // place before any of them can continue.
 unsigned Worker::active_mask(int site, const void* caller) {
     Fiber& fiber = *fiber_;
-    Warp& warp = warps_[fiber.warp];
     fiber.site = site;
-    fiber.caller = caller;
-    warp.ready &= ~bit(fiber.lane);
-    warp.gathering |= bit(fiber.lane);
-    wait(fiber);
+    wait_among(&Warp::gathering, caller);
     return fiber.mask;
 }
 

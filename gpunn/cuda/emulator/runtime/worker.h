@@ -309,7 +309,6 @@ private:
     void go_on_in_loops();
     bool waits_for_cluster() const;
     unsigned hanging() const;
-    void open_cluster_barrier();
     void complete_cluster_barrier();
     void describe_cluster_wait();
     ClusterBarrier& cluster_barrier();
@@ -330,6 +329,8 @@ private:
     void make_current(Fiber& fiber);
     void give_stack(Fiber& fiber);
     void wait(Fiber& fiber);
+    void wait_among(unsigned Warp::*lanes, const void* caller);
+    bool make_ready(unsigned Warp::*lanes);
     void change(Fiber& fiber, Fiber* next);
     void leave();
     bool is_alone(const Fiber& fiber) const;

@@ -40,7 +40,13 @@ def pooling_forward(x: Array, y: Array, ksize: Settings, stride: Settings, pad: 
 def pooling_backward(
     x: Array, y: Array, gy: Array, ksize: Settings, stride: Settings, pad: Settings, mode: int
 ) -> Array:
-    """The gradient with respect to x, from gy, that with respect to y; of equal maxima the first has all of it."""
+    """The gradient with respect to x, from gy, that with respect to y; of equal maxima the first has all of it.
+
+    >>> import numpy as np
+    >>> x, y, gy = np.array([[[[3.0, 1.0, 4.0, 4.0]]]]), np.empty((1, 1, 1, 2)), np.array([[[[5.0, 6.0]]]])
+    >>> pooling_backward(x, y, gy, (1, 2), (1, 2), (0, 0), CUDNN_POOLING_MAX).tolist()
+    [[[[5.0, 0.0, 6.0, 0.0]]]]
+    """
     op = "cudnn.pooling_backward"
     with on_device(op, x=x, y=y, gy=gy):
         plan = _plan(op, x, y, ksize, stride, pad, mode)

@@ -107,6 +107,14 @@ def rnn_backward_data(
 
     The values are those that :func:`rnn_forward_training` put into ``reserve_space``, whatever hx, cx, w, xs and ys
     hold now.
+
+    >>> import numpy as np
+    >>> states, one = DropoutStates(None, 0), np.ones((1, 1, 1))
+    >>> xs, w, how = np.ones((3, 1)), np.array([1.0, 1.0, 0.0, 0.0]), (states, CUDNN_UNIDIRECTIONAL, CUDNN_RNN_RELU)
+    >>> space, hy, _, ys = rnn_forward_training(*how, one, None, w, xs, [1, 1, 1])
+    >>> dhx, _, dxs = rnn_backward_data(*how, one, None, w, xs, ys, space, one, None, 0 * ys, [1, 1, 1])
+    >>> dxs.ravel().tolist(), rnn_backward_weights(*how, xs, one, ys, w, space, [1, 1, 1]).tolist()
+    ([1.0, 1.0, 1.0], [3.0, 6.0, 3.0, 3.0])
     """
     op = "cudnn.rnn_backward_data"
     with on_device(op, hx=hx, dhy=dhy, dcy=dcy, dys=dys):

@@ -9,7 +9,8 @@ from gpunn import checkpoint, data, functional, models, nn, optim, plot, profile
 from gpunn.interop import cudnn, onnx
 
 PLACES = [
-    functional, nn, nn.init, optim, optim.schedule, models, data, train, checkpoint, cudnn, onnx, profiler, plot, report,
+    functional, nn, nn.init, optim, optim.schedule, models, data, train, checkpoint, cudnn, onnx, profiler, plot,
+    report,
 ]  # fmt: skip
 
 

@@ -66,6 +66,7 @@ METHODS = {
 
 # A value of Python, a copy elsewhere, booleans and indices, or the graph itself.
 WITHOUT_GRADIENT = {
+    "__cuda_array_interface__", "__dlpack__", "__dlpack_device__",
     "__and__", "__array__", "__bool__", "__eq__", "__float__", "__ge__", "__gt__", "__hash__", "__init__", "__int__",
     "__invert__", "__le__", "__len__", "__lt__", "__ne__", "__or__", "__rand__", "__repr__", "__ror__", "__rxor__",
     "__setitem__", "__xor__", "all", "any", "argmax", "argmin", "detach", "device", "dtype", "item", "ndim", "numpy",

@@ -445,30 +445,6 @@ def tensor(data: Any, requires_grad: bool = False, dtype: Any = None, device: st
     return Tensor(array, requires_grad) if shared else wrapped(array, requires_grad)
 
 
-def from_dlpack(x: Any, /, *, device: str | None = None, copy: bool | None = None) -> Tensor:
-    """A Tensor in the memory of an array of another library: of PyTorch, JAX, CuPy, NumPy, or anything with DLPack.
-
-    It lies where x lies, unless ``device`` names another, to which it is copied; ``copy=True`` copies in any case, and
-    ``copy=False`` refuses to. Its dtype is that of x. The other way it goes by the same protocol:
-    ``torch.from_dlpack(t)``, ``numpy.from_dlpack(t)``, where t requires no gradient (``t.detach()``).
-
-    >>> x = np.arange(3.0)
-    >>> t = from_dlpack(x)
-    >>> x[0] = 7
-    >>> t
-    tensor([7., 1., 2.])
-
-    Raises what :func:`gpunn.backend.from_dlpack` does, and ExportError where ``copy=False`` cannot be.
-    """
-    array = backend.from_dlpack(x)
-    here = asarray(array, device=device)
-    rule = "another device can be reached only by a copy"
-    check(here is array or copy is not False, ExportError, "from_dlpack", rule, device=device, copy=copy)
-    if here is array and not copy:
-        return Tensor(array)
-    return wrapped(copy_of(array) if here is array else here)
-
-
 def wrapped(array: Array, requires_grad: bool = False) -> Tensor:
     """A Tensor of an array that nobody else holds, or whose holders tell when they change it."""
     made = Tensor.__new__(Tensor)
@@ -533,3 +509,27 @@ def _raw_index(x: Tensor, index: Any) -> Any:
     index = copied(index, x)
     get_array_module(x.data, index)
     return index
+
+
+def from_dlpack(x: Any, /, *, device: str | None = None, copy: bool | None = None) -> Tensor:
+    """A Tensor in the memory of an array of another library: of PyTorch, JAX, CuPy, NumPy, or anything with DLPack.
+
+    It lies where x lies, unless ``device`` names another, to which it is copied; ``copy=True`` copies in any case, and
+    ``copy=False`` refuses to. Its dtype is that of x. The other way it goes by the same protocol:
+    ``torch.from_dlpack(t)``, ``numpy.from_dlpack(t)``, where t requires no gradient (``t.detach()``).
+
+    >>> x = np.arange(3.0)
+    >>> t = from_dlpack(x)
+    >>> x[0] = 7
+    >>> t
+    tensor([7., 1., 2.])
+
+    Raises what :func:`gpunn.backend.from_dlpack` does, and ExportError where ``copy=False`` cannot be.
+    """
+    array = backend.from_dlpack(x)
+    here = asarray(array, device=device)
+    rule = "another device can be reached only by a copy"
+    check(here is array or copy is not False, ExportError, "from_dlpack", rule, device=device, copy=copy)
+    if here is array and not copy:
+        return Tensor(array)
+    return wrapped(copy_of(array) if here is array else here)

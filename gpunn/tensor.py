@@ -121,7 +121,7 @@ class Tensor(Node):
         self, *, stream: Any = None, max_version: tuple[int, int] | None = None,
         dl_device: tuple[int, int] | None = None, copy: bool | None = None,
     ) -> Any:  # fmt: skip
-        array, settings = self._exported("__dlpack__"), {"max_version": max_version, "dl_device": dl_device}
+        array, settings = exported("__dlpack__", self), {"max_version": max_version, "dl_device": dl_device}
         if copy and dl_device in (None, array.__dlpack_device__()):
             array, copy = copy_of(array), None  # CuPy's own does not copy on a GPU
         rule = "other libraries do not take negative strides: export a copy()"
@@ -137,14 +137,7 @@ class Tensor(Node):
     def __cuda_array_interface__(self) -> dict[str, Any]:
         if get_array_module(self._data) is np:
             raise AttributeError("the array of this Tensor is NumPy's: it has no __cuda_array_interface__")
-        return self._exported("__cuda_array_interface__").__cuda_array_interface__  # type: ignore[no-any-return]
-
-    def _exported(self, op: str) -> Array:
-        """The array, which others hold from now on, who do not tell when they change it."""
-        rule = "what requires a gradient is not handed to other libraries: detach() it first"
-        check(not self.requires_grad, ExportError, op, rule, shape=self.shape)
-        self._memory[1] = True
-        return self._data
+        return exported("__cuda_array_interface__", self).__cuda_array_interface__  # type: ignore[no-any-return]
 
     def detach(self) -> Tensor:
         """A tensor on the same data that no gradient passes through."""
@@ -533,3 +526,11 @@ def from_dlpack(x: Any, /, *, device: str | None = None, copy: bool | None = Non
     if here is array and not copy:
         return Tensor(array)
     return wrapped(copy_of(array) if here is array else here)
+
+
+def exported(op: str, x: Tensor) -> Array:
+    """The array of ``x``, which others hold from now on, who do not tell when they change it."""
+    rule = "what requires a gradient is not handed to other libraries: detach() it first"
+    check(not x.requires_grad, ExportError, op, rule, shape=x.shape)
+    x._memory[1] = True
+    return x.data

@@ -11,7 +11,7 @@ from runners import CUPY, moved
 import gpunn
 from gpunn import backend, tensor
 from gpunn import functional as F
-from gpunn.errors import ArgumentError, DtypeError, GraphError, ShapeError
+from gpunn.errors import ArgumentError, DeviceError, DtypeError, GraphError, ShapeError
 from gpunn.interop import cudnn
 
 TUNING = {"auto_tune": True, "tensor_core": "auto"}
@@ -323,6 +323,22 @@ def test_what_does_not_fit_is_refused_in_words(call, kind, words):
     with pytest.raises(kind, match=words) as error:
         call()
     assert str(error.value).startswith(("cudnn.", "conv2d:", "dropout:"))
+
+
+@pytest.mark.gpu
+def test_arrays_of_two_devices(rng):
+    if backend.gpu_count() < 2:
+        pytest.skip("there is one GPU")
+    x, w = rng.standard_normal((1, 2, 4, 4)), rng.standard_normal((3, 2, 3, 3))
+    first, second = (backend.to_gpu(x, device) for device in ("gpu:0", "gpu:1"))
+    w1, y1 = (backend.to_gpu(a, "gpu:1") for a in (w, np.empty((1, 3, 2, 2))))
+    convolve(x=second, w=w1, y=y1)  # where they lie, not on the current device
+    assert backend.device_of(cudnn.activation_forward(y1, cudnn.CUDNN_ACTIVATION_RELU)) == "gpu:1"
+    same(y1, F.conv2d(x, w))
+    with pytest.raises(DeviceError, match="arrays must be on one device, got x='gpu:0', W='gpu:1', y='gpu:1'"):
+        convolve(x=first, w=w1, y=y1)
+    with pytest.raises(DeviceError, match="arrays must all be NumPy's or all be CuPy's"):
+        convolve(x=x, w=w1, y=y1)
 
 
 def test_what_is_not_there_is_said():

@@ -15,12 +15,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 
 from gpunn.context import Setting, context
-from gpunn.errors import ArgumentError, DeviceError, DtypeError, ExportError, PackageError, ShapeError, check, fail
+from gpunn.errors import (
+    ArgumentError,
+    DeviceError,
+    DtypeError,
+    ExportError,
+    GpunnError,
+    PackageError,
+    ShapeError,
+    check,
+    fail,
+)
 
 Array: TypeAlias = Any
 """A ``numpy.ndarray`` or a ``cupy.ndarray``; static types cannot tell them apart without importing CuPy."""
@@ -99,7 +109,7 @@ def check_array(op: str, **named: Any) -> None:
         if type(x) is np.ndarray and x.dtype in _NATIVE:
             continue
         if not is_array(x):
-            fail(DtypeError, op, f"{name} must be a NumPy or CuPy array", type=type(x).__name__)
+            fail_on_type(DtypeError, op, f"{name} must be a NumPy or CuPy array", x)
         if not _holds_numbers(x.dtype):
             fail(DtypeError, op, f"{name} must hold numbers", dtype=str(x.dtype))
         if type(x) is not np.ndarray and isinstance(x, np.matrix | np.ma.MaskedArray):
@@ -107,6 +117,19 @@ def check_array(op: str, **named: Any) -> None:
         if not x.dtype.isnative:
             rule = f"{name} must have this machine's byte order: {name}.astype({x.dtype.name!r})"
             fail(DtypeError, op, rule, dtype=x.dtype.str)
+
+
+def fail_on_type(kind: type[GpunnError], op: str, rule: str, x: object) -> NoReturn:
+    """Raise ``kind`` for the type of ``x``; for an array of another library with the way to take it.
+
+    >>> fail_on_type(DtypeError, "abs", "x must be an array", "1.0")
+    Traceback (most recent call last):
+    gpunn.errors.DtypeError: abs: x must be an array, got type='str'
+    """
+    library, name = type(x).__module__.partition(".")[0], type(x).__name__
+    if not hasattr(x, "__dlpack__") or library == "gpunn":
+        fail(kind, op, rule, type=name)
+    fail(kind, op, f"{rule}; gpunn.from_dlpack takes those of other libraries", type=f"{library}.{name}")
 
 
 def operands(op: str, optional: Mapping[str, Array | None] | None = None, /, **arrays: Array) -> Any:

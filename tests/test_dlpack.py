@@ -131,6 +131,16 @@ def test_pytorchs_refusals_are_passed_on():
         from_dlpack(torch.ones(2, 2).to_sparse())
 
 
+def test_functions_name_the_library_of_arrays_that_they_do_not_take():
+    named = r"; gpunn.from_dlpack takes those of other libraries, got type='\w+.On'"
+    with pytest.raises(DtypeError, match=f"relu: x must be a NumPy or CuPy array{named}"):
+        F.relu(On((1, 0)))
+    with pytest.raises(DtypeError, match=f"multiply: operands must be arrays or numbers{named}"):
+        tensor([1.0]) * On((1, 0))
+    with pytest.raises(DtypeError, match="relu: x must be a NumPy or CuPy array, got type='Tensor'"):
+        gpunn.ops.activation.relu(tensor([1.0]))
+
+
 @pytest.mark.skipif(not backend.why_no_gpu(), reason="a GPU is here")
 def test_memory_of_a_gpu_that_is_not_here():
     with pytest.raises(DeviceError, match="from_dlpack: x lies on a GPU: "):

@@ -269,6 +269,40 @@ def test_recurrent_nets_drop_between_layers_in_training_alone(put, name):
     assert hy.shape == h.shape
 
 
+@pytest.mark.parametrize("name", RECURRENT)
+@pytest.mark.parametrize("directions", [1, 2])
+def test_padded_sequences_are_computed_as_packed_ones(put, rng, name, directions):
+    mode, gates = RECURRENT[name]
+    lengths, _, w, *_ = drawn_recurrent(rng, gates, directions, 2)
+    lengths, steps = np.array([2, 4, 1, 4]), 5
+    h, c, gh, gc = rng.standard_normal((4, 2 * directions, 4, 2))
+    x, gy = rng.standard_normal((steps, 4, 3)), rng.standard_normal((steps, 4, 2 * directions))
+    order = [1, 3, 0, 2]  # longest first
+    inside = [(step, n) for step in range(4) for n in order if step < lengths[n]]
+    sizes = [4, 3, 2, 2]
+
+    def rows(a):
+        return np.stack([a[at] for at in inside])
+
+    how = (cudnn.DropoutStates(None, 0), directions - 1, mode)
+    w0, h0, x0, gh0, gy0 = put(w, h[:, order], rows(x), gh[:, order], rows(gy))
+    w1, h1, x1, gh1, gy1 = put(w, h, x, gh, gy)
+    c0, c1, gc0, gc1 = put(c[:, order], c, gc[:, order], gc) if name == "LSTM" else [None] * 4
+    space, *right = cudnn.rnn_forward_training(*how, h0, c0, w0, x0, sizes)
+    right += cudnn.rnn_backward_data(*how, h0, c0, w0, x0, right[2], space, gh0, gc0, gy0, sizes)
+    right.append(cudnn.rnn_backward_weights(*how, x0, h0, right[2], w0, space, sizes))
+    space, *given = cudnn.rnn_forward_training_ex(*how, h1, c1, w1, x1, lengths)
+    same(cudnn.rnn_forward_inference_ex(*how, h1, c1, w1, x1, lengths)[2], given[2])
+    given += cudnn.rnn_backward_data_ex(*how, h1, c1, w1, x1, given[2], space, gh1, gc1, gy1, lengths)
+    given.append(cudnn.rnn_backward_weights_ex(*how, x1, h1, given[2], w1, space, lengths))
+    for number, (actual, expected) in enumerate(zip(given, right, strict=True)):
+        assert (actual is None) == (expected is None) == (name != "LSTM" and number in (1, 4))
+        if actual is not None:
+            actual = backend.to_cpu(actual)
+            same({2: rows, 5: rows, 6: np.copy}.get(number, lambda a: a[:, order])(actual), expected)
+            assert number not in (2, 5) or not actual[lengths[0] :, 0].any()
+
+
 X, W = np.ones((1, 2, 4, 4), np.float32), np.ones((3, 2, 3, 3), np.float32)
 Y = np.empty((1, 3, 2, 2), np.float32)
 
@@ -300,6 +334,11 @@ REFUSED = [
     (lambda: normalize([np.ones(3, "f4")] * 4), ShapeError, r"gamma must have 2 elements, got shape=\(3,\)"),
     (lambda: cudnn.batch_normalization_backward(X, X, X, X, None, 1e-5, True, 1), ArgumentError, "must both be arrays"),
     (lambda: cudnn.DropoutStates(None, 0).forward(None, X, 1.5), ArgumentError, "p must be a probability"),
+    (
+        lambda: cudnn.rnn_forward_inference_ex(None, 0, 3, None, None, None, X[0], [4, 5]),
+        ArgumentError,
+        "4 numbers from",
+    ),
     (lambda: recur(np.ones(7)), ShapeError, r"w must have 36 elements, got shape=\(7,\)"),
 ]
 
@@ -310,6 +349,10 @@ def pool(mode):
 
 def normalize(of_channels):
     cudnn.batch_normalization_forward_inference(X, *of_channels, 1e-5, True, cudnn.CUDNN_BATCHNORM_SPATIAL)
+
+
+def pad(lengths):
+    cudnn.rnn_forward_inference_ex(None, 0, cudnn.CUDNN_GRU, None, None, None, X[0], lengths)
 
 
 def recur(w):

@@ -23,6 +23,12 @@ from gpunn.interop.cudnn.normalization import (
     batch_normalization_forward_training,
     batch_normalization_forward_training_ex,
 )
+from gpunn.interop.cudnn.padded import (
+    rnn_backward_data_ex,
+    rnn_backward_weights_ex,
+    rnn_forward_inference_ex,
+    rnn_forward_training_ex,
+)
 from gpunn.interop.cudnn.pointwise import activation_backward, activation_forward, softmax_backward, softmax_forward
 from gpunn.interop.cudnn.pooling import pooling_backward, pooling_forward
 from gpunn.interop.cudnn.recurrent import (
@@ -49,9 +55,13 @@ __all__ = [
     "pooling_backward",
     "pooling_forward",
     "rnn_backward_data",
+    "rnn_backward_data_ex",
     "rnn_backward_weights",
+    "rnn_backward_weights_ex",
     "rnn_forward_inference",
+    "rnn_forward_inference_ex",
     "rnn_forward_training",
+    "rnn_forward_training_ex",
     "set_max_workspace_size",
     "softmax_backward",
     "softmax_forward",

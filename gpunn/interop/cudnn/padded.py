@@ -95,7 +95,7 @@ def rnn_backward_data_ex(
     hx: Array, cx: Array | None, w: Array, xs: Array, ys: Array, reserve_space: ReserveSpace,
     dhy: Array, dcy: Array | None, dys: Array, lengths: Any,
 ) -> tuple[Any, Any, Array]:  # fmt: skip
-    """:func:`rnn_backward_data` of padded sequences."""
+    """:func:`rnn_backward_data` of padded sequences, as :func:`rnn_forward_training_ex` takes and gives them."""
     with on_device("cudnn.rnn_backward_data_ex", xs=xs):
         pack = _Packing("cudnn.rnn_backward_data_ex", xs, lengths)
         given = pack.sorted(hx), pack.sorted(cx), w, pack.rows(xs), pack.rows(ys), reserve_space
@@ -108,5 +108,5 @@ def rnn_backward_weights_ex(
     states: DropoutStates, direction_mode: int, rnn_mode: int,
     xs: Array, hx: Array, ys: Array, w: Array, reserve_space: ReserveSpace, lengths: Any,
 ) -> Array:  # fmt: skip
-    """The gradient with respect to w, of the last :func:`rnn_backward_data_ex`; see :func:`rnn_forward_inference_ex`."""
+    """:func:`rnn_backward_weights` of padded sequences, as :func:`rnn_forward_inference_ex` takes them."""
     return rnn_backward_weights(states, direction_mode, rnn_mode, xs, hx, ys, w, reserve_space, lengths)

@@ -40,6 +40,7 @@ from gpunn.functional.array import (
     stack,
     where,
 )
+from gpunn.functional.attention import scaled_dot_product_attention
 from gpunn.functional.block import bias_relu_lrn_pool, bias_relu_pool_lrn
 from gpunn.functional.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from gpunn.functional.device import to_device
@@ -173,6 +174,7 @@ __all__ = [
     "relu",
     "rnn",
     "rnn_cell",
+    "scaled_dot_product_attention",
     "selu",
     "sigmoid",
     "silu",

@@ -1,6 +1,6 @@
 """Power-average pooling over windows of one, two or three axes, forward and backward.
 
-    y[n,c,o] = (sum of x^p over the window at o)^(1/p)                  gx = x^(p-1) * sum of gy y^(1-p) over the windows
+    y[n,c,o] = (sum of x^p over the window at o)^(1/p)               gx = x^(p-1) * sum of gy y^(1-p) over the windows
 
 It is average pooling between two powers. p = 1 gives sums, p = 2 lengths; the larger p, the nearer the maximum. x^p and
 not |x|^p: with an odd p a sum may be negative, and y then NaN, as in PyTorch. Where y is 0 the gradient is 0. A window

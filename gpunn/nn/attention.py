@@ -138,9 +138,7 @@ class MultiheadAttention(Module):
             k, v = F.concatenate([k, *more_keys]), F.concatenate([v, *more_values])
             mask = None if mask is None else F.pad(mask, (0, len(k) - source))
         q, k, v = (self._by_head(x) for x in (q, k, v))
-        weights = attention_weights(
-            op, q, k, None if mask is None else Tensor(mask), hidden=nan if need_weights else 0.0
-        )
+        weights = attention_weights(op, q, k, mask, hidden=nan if need_weights else 0.0)
         weights = F.dropout(weights, self.dropout, self.training and self.dropout > 0, self.generator)
         y = F.matmul(weights, v).transpose((2, 0, 1, 3)).reshape(length, examples, self.embed_dim)
         y = self.out_proj(y)

@@ -74,7 +74,8 @@ def _checked(
 ) -> tuple[Size, Size]:
     check_rank(op, "x", x_shape, rank)
     kernel, out = integers(op, "kernel_size", kernel_size, 1, rank), integers(op, "output_size", output_size, 1, rank)
-    check_shape(op, "samples", samples, (*x_shape[:2], rank))
+    fits = samples.shape[1:] == (x_shape[1], rank) and len(samples) >= x_shape[0]
+    check(fits, ShapeError, op, f"samples must have shape {(*x_shape[:2], rank)}, or more rows", shape=samples.shape)
     room = all(k + o - 1 <= length for k, o, length in zip(kernel, out, x_shape[2:], strict=True))
     rule = "x must have at least kernel_size + output_size - 1 elements along each axis"
     check(room, ShapeError, op, rule, shape=x_shape, kernel_size=kernel, output_size=out)
@@ -86,7 +87,11 @@ def _positions(x_shape: Size, kernel: Size, out: Size, samples: Array) -> Iterat
 
     In float16 the numbers of the windows would not be whole.
     """
-    xp, rank, wide = get_array_module(samples), len(out), samples.astype(accumulation_dtype(samples.dtype))
+    xp, rank, wide = (
+        get_array_module(samples),
+        len(out),
+        samples[: x_shape[0]].astype(accumulation_dtype(samples.dtype)),
+    )
     starts = []
     for axis, (length, size, count) in enumerate(zip(x_shape[2:], kernel, out, strict=True)):
         u = wide[:, :, 1 - axis if rank == 2 else axis, None]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backend import Array, check_array, get_array_module, operands
+from gpunn.backend import Array, accumulation_dtype, check_array, get_array_module, operands
 from gpunn.errors import ArgumentError, DtypeError, ShapeError, check, check_number
 from gpunn.functional.activation import softmax
 from gpunn.functional.array import matmul, where
@@ -47,9 +47,14 @@ def scaled_dot_product_attention(
     rule = "query, key and value must have at least 2 dimensions, (..., length, E)"
     shapes = {"query": q.shape, "key": k.shape, "value": v.shape}
     check(min(map(len, shapes.values())) >= 2, ShapeError, _OP, rule, **shapes)
+    mask = None if attn_mask is None else _as_tensor(_OP, "attn_mask", attn_mask)
+    dtype, sums = q.dtype, accumulation_dtype(q.dtype)
+    if sums != dtype:  # half types lose too much where the scores are large
+        if mask is not None and mask.dtype == dtype:
+            mask = mask.astype(sums)
+        q, k, v = (x.astype(sums) for x in (q, k, v))
     if enable_gqa:
         k, v = (_for_each_head(name, x, q) for name, x in (("key", k), ("value", v)))
-    mask = None if attn_mask is None else _as_tensor(_OP, "attn_mask", attn_mask)
     if is_causal:
         check(mask is None, ArgumentError, _OP, "attn_mask must be None where is_causal is True", is_causal=True)
         mask = Tensor(_causal(q, k))
@@ -57,6 +62,7 @@ def scaled_dot_product_attention(
     if dropout_p:
         weights = dropout(weights, dropout_p, True, generator)
     y: Any = matmul(weights, v)
+    y = y.astype(dtype) if sums != dtype else y
     return y if any(isinstance(x, Tensor) for x in (query, key, value, attn_mask)) else y.data
 
 

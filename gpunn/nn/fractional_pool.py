@@ -8,12 +8,14 @@ from typing import Any
 from gpunn import functional as F
 from gpunn.errors import ArgumentError, check
 from gpunn.functional.fractional_pool import Ratio
-from gpunn.nn.module import Module
+from gpunn.functional.record import raw
+from gpunn.nn.module import Buffer, Module
 from gpunn.ops.shared.window import Sizes
 
 
 class _FractionalMaxPool(Module):
     _pool: Callable[..., Any]
+    _places = (("_random_samples", Buffer),)
 
     def __init__(
         self,
@@ -27,7 +29,8 @@ class _FractionalMaxPool(Module):
         rule = "either output_size or output_ratio must be given"
         check(one, ArgumentError, type(self).__name__, rule, output_size=output_size, output_ratio=output_ratio)
         self.kernel_size, self.output_size, self.output_ratio = kernel_size, output_size, output_ratio
-        self.return_indices, self._random_samples = return_indices, _random_samples
+        self.return_indices = return_indices
+        self._random_samples = None if _random_samples is None else Buffer(raw(_random_samples))
 
     def forward(self, x: Any) -> Any:
         sizes = self.kernel_size, self.output_size, self.output_ratio

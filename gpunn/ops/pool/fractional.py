@@ -41,10 +41,10 @@ def fractional_max_pool(
     op = f"fractional_max_pool{rank}d"
     operands(op, x=x, samples=samples)
     kernel, out = _checked(op, rank, x.shape, kernel_size, output_size, samples)
-    xp, flat = get_array_module(x), x.reshape(*x.shape[:2], -1)
+    xp, flat = get_array_module(x), x.reshape(*x.shape[:2], prod(x.shape[2:]))
     y = index = None
     for at in _positions(x.shape, kernel, out, samples):
-        seen = xp.take_along_axis(flat, at.reshape(*x.shape[:2], -1), 2).reshape(at.shape)
+        seen = xp.take_along_axis(flat, at.reshape(*x.shape[:2], prod(out)), 2).reshape(at.shape)
         if y is None:
             y, index = seen, at
         else:
@@ -65,7 +65,9 @@ def fractional_max_pool_backward(
     planes, acc = prod(x_shape[:2]), accumulation_dtype(gy.dtype)
     gx, row = xp.zeros((planes, prod(x_shape[2:])), acc), xp.arange(planes)[:, None]
     for at in _positions(x_shape, kernel, out, samples):
-        gx[row, at.reshape(planes, -1)] += xp.where(index == at, gy.astype(acc), acc.type(0)).reshape(planes, -1)
+        gx[row, at.reshape(planes, prod(out))] += xp.where(index == at, gy.astype(acc), acc.type(0)).reshape(
+            planes, prod(out)
+        )
     return gx.reshape(x_shape).astype(gy.dtype, copy=False)
 
 

@@ -130,7 +130,7 @@ def output_sizes(
         check(not recompute_scale_factor, ArgumentError, op, rule, recompute_scale_factor=recompute_scale_factor)
         return integers(op, "size", size, 1, rank), (None,) * rank
     factors = tuple(scale_factor) if isinstance(scale_factor, tuple | list) else (scale_factor,) * rank
-    check(len(factors) == rank, ArgumentError, op, f"scale_factor must be one, or {rank} of them", got=factors)
+    check(len(factors) == rank, ArgumentError, op, f"scale_factor must be one, or {rank} of them", scale_factor=factors)
     for factor in factors:
         check_number(op, scale_factor=factor)
         if not (isfinite(factor) and factor > 0):

@@ -92,9 +92,8 @@ def test_matches_pytorch(run_xp):
     for seed in range(60):
         rng = np.random.default_rng(seed)
         kernel, stride, dilation, padding = (tuple(map(int, rng.integers(least, 4, 2))) for least in (1, 1, 1, 0))
-        image = tuple(
-            d * (k - 1) + 1 + int(more) for d, k, more in zip(dilation, kernel, rng.integers(0, 5, 2), strict=True)
-        )
+        more = map(int, rng.integers(0, 5, 2))
+        image = tuple(d * (k - 1) + 1 + m for d, k, m in zip(dilation, kernel, more, strict=True))
         shape = tuple(map(int, rng.integers(1, 4, seed % 2 + 1)))
         settings = {"kernel_size": kernel, "dilation": dilation, "padding": padding, "stride": stride}
         x = rng.standard_normal((*shape, *image))

@@ -89,7 +89,7 @@ REFUSED = {
     "room": (lambda: F.fractional_max_pool2d(X, 3, 4), ShapeError, r"at least kernel_size \+ output_size - 1 elements"),
     "rank": (lambda: F.fractional_max_pool3d(X[0], 3, 4), ShapeError, "x must have 5 dimensions, or 4 without a batch"),
     "samples": (
-        lambda: F.fractional_max_pool2d(X, 2, 3, _random_samples=X[0]), ShapeError, r"samples must have shape \(2, 3, 2\)",
+        lambda: F.fractional_max_pool2d(X, 2, 3, _random_samples=X[0]), ShapeError, r"samples must have shape \(2, 3, 2",
     ),
     "dtype": (
         lambda: F.fractional_max_pool2d(X, 2, 3, _random_samples=np.ones((2, 3, 2), np.float32)), DtypeError,
@@ -114,10 +114,11 @@ def test_matches_pytorch(run_xp, rank):
         kernel, out = (tuple(map(int, rng.integers(1, 4, rank))) for _ in range(2))
         shape = tuple(map(int, rng.integers(1, 4, 1 + seed % 2)))
         samples = rng.random(((1, *shape)[-2:][0], shape[-1], rank))
-        shape += tuple(k + o - 1 + int(more) for k, o, more in zip(kernel, out, rng.integers(0, 9, rank), strict=True))
+        # PyTorch's 3-D form, unlike its 2-D form and its documentation, wants an element more than there must be.
+        more = map(int, rng.integers(rank - 2, 9, rank))
+        shape += tuple(k + o - 1 + m for k, o, m in zip(kernel, out, more, strict=True))
         x, settings = rng.standard_normal(shape), {"kernel_size": kernel, "output_size": out, "return_indices": True}
-        ours, theirs = agreement.both(torch, f"fractional_max_pool{rank}d", **settings)
-        agreement.assert_agrees(
-            run_xp, torch, lambda v, u: ours(v, _random_samples=u), lambda v, u: theirs(v, _random_samples=u), [x],
-            [samples], where=f"{seed=} {shape} {settings}",
-        )  # fmt: skip
+        both = agreement.both(torch, f"fractional_max_pool{rank}d", **settings)
+        by_position = [lambda v, u, function=function: function(v, _random_samples=u) for function in both]
+        where = f"{seed=} {shape} {settings}"
+        agreement.assert_agrees(run_xp, torch, *by_position, [x], [samples], where=where)

@@ -20,20 +20,19 @@ CASES = pytest.mark.parametrize(("shape", "kernel", "stride", "p"), AWKWARD.valu
 
 
 @CASES
-def test_forward_is_the_loop_and_backward_the_difference(run, shape, kernel, stride, p, rng):
+def test_forward_is_the_loop_and_backward_the_difference(run_xp, shape, kernel, stride, p, rng):
     plan = ops.lp_plan(len(shape) - 2, shape, kernel, stride)
     x, win = rng.uniform(0.1, 2.0, shape), plan.window
     y = np.zeros(plan.y_shape)
-    for at, elements in oracles.windows_nd(
-        plan.image, plan.out, win.kernel, win.stride, (0,) * plan.rank, win.dilation
-    ):
+    zeros, ones = (0,) * plan.rank, (1,) * plan.rank
+    for at, elements in oracles.windows_nd(plan.image, plan.out, win.kernel, win.stride, zeros, ones):
         y[(..., *at)] = sum(x[(..., *position)] ** p for _, position in elements) ** (1 / p)
     for dtype in (np.float16, np.float32, np.float64):
-        found = run(ops.lp_pool, plan, x.astype(dtype), p)
+        found = run_xp(ops.lp_pool, plan, x.astype(dtype), p)
         assert found.dtype == dtype
         oracles.assert_close(found, y, 32)
     oracles.assert_gradient(
-        lambda v: run(ops.lp_pool, plan, v, p), lambda gy: run(ops.lp_pool_backward, plan, gy, x, y, p), x, rng
+        lambda v: run_xp(ops.lp_pool, plan, v, p), lambda gy: run_xp(ops.lp_pool_backward, plan, gy, x, y, p), x, rng
     )
 
 
@@ -57,7 +56,7 @@ def test_errors_name_rule_and_values():
 
 @pytest.mark.peer("lp_pool1d", "lp_pool2d", "lp_pool3d")
 @pytest.mark.parametrize("rank", [1, 2, 3])
-def test_matches_pytorch(run, rank):
+def test_matches_pytorch(run_xp, rank):
     torch = pytest.importorskip("torch")
     for seed in range(50):
         rng = np.random.default_rng(seed)
@@ -71,6 +70,6 @@ def test_matches_pytorch(run, rank):
         if rank == 1 and np.isinf(p):
             del settings["stride"]  # PyTorch's lp_pool1d hands it on as a list of none
         both = agreement.both(torch, f"lp_pool{rank}d", **settings)
-        agreement.assert_agrees(run, torch, *both, [x], where=f"{seed=} {shape} {settings}")
+        agreement.assert_agrees(run_xp, torch, *both, [x], where=f"{seed=} {shape} {settings}")
         y = getattr(nn, f"LPPool{rank}d")(**settings)(x)
         np.testing.assert_array_equal(y, getattr(F, f"lp_pool{rank}d")(x, **settings))

@@ -49,6 +49,9 @@ def scaled_dot_product_attention(
     check(min(map(len, shapes.values())) >= 2, ShapeError, _OP, rule, **shapes)
     mask = None if attn_mask is None else _as_tensor(_OP, "attn_mask", attn_mask)
     dtype, sums = q.dtype, accumulation_dtype(q.dtype)
+    if mask is not None:
+        rule = "attn_mask must be of booleans, or of the dtype of query"
+        check(mask.dtype in (bool, dtype), DtypeError, _OP, rule, attn_mask=str(mask.dtype), query=str(dtype))
     if sums != dtype:  # half types lose too much where the scores are large
         if mask is not None and mask.dtype == dtype:
             mask = mask.astype(sums)
@@ -83,12 +86,7 @@ def attention_weights(
     rule = f"attn_mask must broadcast to (..., {length}, {source})"
     fits = all(given in (1, wanted) for given, wanted in zip(mask.shape[-2:], (length, source), strict=False))
     check(fits, ShapeError, op, rule, shape=mask.shape)
-    if mask.dtype == bool:
-        scores = where(mask, scores, -inf)
-    else:
-        rule = "attn_mask must be of booleans, or of the dtype of query"
-        check(mask.dtype == q.dtype, DtypeError, op, rule, attn_mask=str(mask.dtype), query=str(q.dtype))
-        scores = scores + mask
+    scores = where(mask, scores, -inf) if mask.dtype == bool else scores + mask
     if not source:
         return scores
     blind = scores.data.max(-1, keepdims=True) == -inf  # softmax would make NaN of it, and its gradient, too

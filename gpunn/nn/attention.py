@@ -104,8 +104,8 @@ class MultiheadAttention(Module):
     ) -> tuple[Any, Any]:
         """The result, and with ``need_weights`` the weights (N, L, S), the mean of the heads, else None.
 
-        Masks are of booleans, True where a query must *not* look, or of floats that are added: ``key_padding_mask``
-        (N, S) or (S,), ``attn_mask`` (L, S), or (N num_heads, L, S) for each head. Without
+        Masks are of booleans, True where a query must *not* look, or of floats that are added and get no gradient:
+        ``key_padding_mask`` (N, S) or (S,), ``attn_mask`` (L, S), or (N num_heads, L, S) for each head. Without
         ``average_attn_weights`` the weights are (N, num_heads, L, S). ``is_causal`` says that attn_mask, which must be
         given, is the causal one; nothing depends on it. A query that may look at no key gets NaN with ``need_weights``,
         and zeros before the last projection without: PyTorch's ways.
@@ -130,9 +130,8 @@ class MultiheadAttention(Module):
         agree = k.shape[:2] == v.shape[:2] and k.shape[1] == examples
         rule = "query, key and value must have one batch, key and value one length"
         check(agree, ShapeError, op, rule, query=query.shape, key=key.shape, value=value.shape)
+        mask = self._mask(q, (length, source), examples, key_padding_mask, attn_mask)
         q, k, v = self._projected(q, k, v, same)
-        shape = length, source
-        mask = self._mask(q, shape, examples, key_padding_mask, attn_mask)
         more_keys, more_values = self._more(k, self.bias_k), self._more(v, self.bias_v)
         if more_keys:
             k, v = F.concatenate([k, *more_keys]), F.concatenate([v, *more_values])
@@ -160,8 +159,8 @@ class MultiheadAttention(Module):
 
     def _more(self, x: Tensor, bias: Parameter | None) -> list[Any]:
         """What comes behind the keys, or the values, x (S, N, E): rows (1, N, E)."""
-        rows: list[Any] = [] if bias is None else [bias.repeat(x.shape[1], 1)]
-        return [*rows, get_array_module(x.data).zeros((1, *x.shape[1:]), x.dtype)] if self.add_zero_attn else rows
+        zeros = F.pad(x[:0], (0, 0, 0, 0, 0, 1))
+        return ([] if bias is None else [zeros + bias]) + ([zeros] if self.add_zero_attn else [])
 
     def _by_head(self, x: Tensor) -> Tensor:
         """x (length, N, E) as (N, num_heads, length, E / num_heads)."""

@@ -89,7 +89,7 @@ REFUSED = {
     "room": (lambda: F.fractional_max_pool2d(X, 3, 4), ShapeError, r"at least kernel_size \+ output_size - 1 elements"),
     "rank": (lambda: F.fractional_max_pool3d(X[0], 3, 4), ShapeError, "x must have 5 dimensions, or 4 without a batch"),
     "samples": (
-        lambda: F.fractional_max_pool2d(X, 2, 3, _random_samples=X[0]), ShapeError, r"samples must have shape \(2, 3, 2",
+        lambda: F.fractional_max_pool2d(X, 2, 3, _random_samples=X[0]), ShapeError, r"samples must have shape \(2, 3, 2"
     ),
     "dtype": (
         lambda: F.fractional_max_pool2d(X, 2, 3, _random_samples=np.ones((2, 3, 2), np.float32)), DtypeError,

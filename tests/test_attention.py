@@ -127,6 +127,8 @@ def test_what_a_layer_holds():
     assert list(own.state_dict()) == ["in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias"]
     weights = [f"{name}_proj_weight" for name in "qkv"]
     assert list(other.state_dict()) == [*weights, "bias_k", "bias_v", "out_proj.weight"]
+    with pytest.raises(TypeError, match="MultiheadAttention: bias_k can become another Parameter or None"):
+        own.bias_k = np.zeros((1, 1, 6))
     assert not own.in_proj_bias.data.any()
     assert not own.out_proj.bias.data.any()
     bound = np.sqrt(6 / (6 + 18))

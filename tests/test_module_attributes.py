@@ -19,7 +19,6 @@ LAYERS = {
     "LSTM": lambda: nn.LSTM(2, 2),
     "GRUCell": lambda: nn.GRUCell(2, 2),
     "Embedding": lambda: nn.Embedding(2, 2),
-    "MultiheadAttention": lambda: nn.MultiheadAttention(2, 1, add_bias_kv=True),
 }
 WITHOUT = {
     "Linear": lambda: nn.Linear(2, 2, bias=False),
@@ -31,7 +30,6 @@ WITHOUT = {
     "InstanceNorm1d": lambda: nn.InstanceNorm1d(2),
     "Bilinear": lambda: nn.Bilinear(2, 2, 2, bias=False),
     "GRUCell": lambda: nn.GRUCell(2, 2, bias=False),
-    "MultiheadAttention": lambda: nn.MultiheadAttention(2, 1, add_bias_kv=False),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 from typing import Any
 
@@ -52,6 +53,9 @@ def lp_pool3d(x: X, norm_type: float, kernel_size: Sizes, stride: Stride = None,
     return _lp_pool(3, x, norm_type, kernel_size, stride, ceil_mode)
 
 
+_MAX: tuple[Callable[..., Any], ...] = max_pool1d, max_pool2d, max_pool3d
+
+
 def _lp_pool(rank: int, x: Any, p: float, kernel_size: Sizes, stride: Stride, ceil_mode: bool) -> Any:
     op, xd = f"lp_pool{rank}d", raw(x)
     check_array(op, x=xd)
@@ -59,7 +63,7 @@ def _lp_pool(rank: int, x: Any, p: float, kernel_size: Sizes, stride: Stride, ce
         y = _lp_pool(rank, (x if isinstance(x, Tensor) else xd)[None], p, kernel_size, stride, ceil_mode)
         return y[0]
     if p in (inf, -inf):
-        sign, pool = 1 if p > 0 else -1, (max_pool1d, max_pool2d, max_pool3d)[rank - 1]
+        sign, pool = 1 if p > 0 else -1, _MAX[rank - 1]
         return sign * pool(sign * abs(x), kernel_size, stride, 0, 1, ceil_mode)
     plan = ops.lp_plan(rank, xd.shape, kernel_size, stride, ceil_mode)
     y = ops.lp_pool(plan, xd, p)

@@ -26,11 +26,11 @@ def pixel_shuffle(x: X, upscale_factor: int) -> X:
     """
     op, image = "pixel_shuffle", _images("pixel_shuffle", x)
     r = integer(op, "upscale_factor", upscale_factor, 1)
-    *_, channels, height, width = x.shape
+    *_, channels, height, width = image.shape
     rule = "upscale_factor**2 must divide the channels"
     check(channels % r**2 == 0, ShapeError, op, rule, upscale_factor=r, channels=channels)
-    y = image.reshape(prod(x.shape[:-3]), channels // r**2, r, r, height, width).transpose((0, 1, 4, 2, 5, 3))
-    return y.reshape(*x.shape[:-3], channels // r**2, height * r, width * r)
+    y = image.reshape(prod(image.shape[:-3]), channels // r**2, r, r, height, width).transpose((0, 1, 4, 2, 5, 3))
+    return y.reshape(*image.shape[:-3], channels // r**2, height * r, width * r)
 
 
 def pixel_unshuffle(x: X, downscale_factor: int) -> X:
@@ -42,11 +42,11 @@ def pixel_unshuffle(x: X, downscale_factor: int) -> X:
     """
     op, image = "pixel_unshuffle", _images("pixel_unshuffle", x)
     r = integer(op, "downscale_factor", downscale_factor, 1)
-    *_, channels, height, width = x.shape
+    *_, channels, height, width = image.shape
     whole = height % r == width % r == 0
-    check(whole, ShapeError, op, "downscale_factor must divide H and W", downscale_factor=r, shape=x.shape)
-    y = image.reshape(prod(x.shape[:-3]), channels, height // r, r, width // r, r).transpose((0, 1, 3, 5, 2, 4))
-    return y.reshape(*x.shape[:-3], channels * r**2, height // r, width // r)
+    check(whole, ShapeError, op, "downscale_factor must divide H and W", downscale_factor=r, shape=image.shape)
+    y = image.reshape(prod(image.shape[:-3]), channels, height // r, r, width // r, r).transpose((0, 1, 3, 5, 2, 4))
+    return y.reshape(*image.shape[:-3], channels * r**2, height // r, width // r)
 
 
 def channel_shuffle(x: X, groups: int) -> X:

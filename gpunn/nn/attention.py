@@ -152,8 +152,10 @@ class MultiheadAttention(Module):
         if weight is not None and same:
             q, k, v = F.split(F.linear(q, weight, bias), e, -1)
             return q, k, v
-        each = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight) if weight is None else F.split(weight, e)
-        biases = (None,) * 3 if bias is None else F.split(bias, e)
+        each: Any = (
+            (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight) if weight is None else F.split(weight, e)
+        )
+        biases: Any = (None,) * 3 if bias is None else F.split(bias, e)
         q, k, v = (F.linear(x, w, b) for x, w, b in zip((q, k, v), each, biases, strict=True))
         return q, k, v
 

@@ -129,7 +129,7 @@ def output_sizes(
         rule = "recompute_scale_factor belongs to scale_factor, not to size"
         check(not recompute_scale_factor, ArgumentError, op, rule, recompute_scale_factor=recompute_scale_factor)
         return integers(op, "size", size, 1, rank), (None,) * rank
-    factors = tuple(scale_factor) if isinstance(scale_factor, tuple | list) else (scale_factor,) * rank
+    factors: Any = tuple(scale_factor) if isinstance(scale_factor, tuple | list) else (scale_factor,) * rank
     check(len(factors) == rank, ArgumentError, op, f"scale_factor must be one, or {rank} of them", scale_factor=factors)
     for factor in factors:
         check_number(op, scale_factor=factor)

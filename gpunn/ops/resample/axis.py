@@ -25,6 +25,7 @@ and those that an element lacks point behind the last one, at a zero.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Literal
@@ -184,7 +185,7 @@ def _keys(d: Array, a: float) -> Array:
 
 
 _WEIGHT = {"linear": _triangle, "cubic": _keys}
-_ROUND = {
+_ROUND: dict[str, Callable[[Array], Array]] = {
     "floor": np.floor,
     "ceil": np.ceil,
     "round_prefer_floor": lambda c: np.ceil(c - c.dtype.type(0.5)),

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backend import Array, accumulation_dtype, get_array_module, operands
+from gpunn.backend import Array, accumulation_dtype, get_array_module, operands, where
 from gpunn.errors import ShapeError, check
 from gpunn.ops.pool.geometry import check_place
 from gpunn.ops.shared.checks import Size, check_rank, check_shape, integers
@@ -49,7 +49,7 @@ def fractional_max_pool(
             y, index = seen, at
         else:
             better = (seen > y) | (seen != seen)
-            y, index = xp.where(better, seen, y), xp.where(better, at, index)
+            y, index = where(better, seen, y), where(better, at, index)
     return y, index
 
 

@@ -27,6 +27,7 @@ def scaled_dot_product_attention(
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
+    *,
     generator: np.random.Generator | None = None,
 ) -> Y:
     """``softmax(scale Q K^T + mask) V`` for Q (..., L, E), K (..., S, E), V (..., S, Ev): (..., L, Ev).
@@ -89,8 +90,11 @@ def attention_weights(
     scores = where(mask, scores, -inf) if mask.dtype == bool else scores + mask
     if not source:
         return scores
-    blind = scores.data.max(-1, keepdims=True) == -inf  # softmax would make NaN of it, and its gradient, too
-    return where(blind, hidden, softmax(where(blind, 0.0, scores)))
+    open_to = mask.data if mask.dtype == bool else mask.data > -inf
+    blind = ~open_to.any(-1, keepdims=True)
+    if type(blind) is np.ndarray and not blind.any():  # on a GPU nobody waits for the answer
+        return softmax(scores)
+    return where(blind, hidden, softmax(where(blind, 0.0, scores)))  # softmax would make NaN of it, and its gradient
 
 
 def _as_tensor(op: str, name: str, x: Any) -> Tensor:

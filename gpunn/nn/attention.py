@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from math import nan
+from math import inf, nan
 from typing import Any
 
 import numpy as np
 
 from gpunn import functional as F
-from gpunn.backend import Array, check_array, get_array_module, is_floating, operands
+from gpunn.backend import Array, check_array, get_array_module, is_floating, operands, where
 from gpunn.errors import ArgumentError, DtypeError, ShapeError, check, check_sizes
 from gpunn.functional.attention import attention_weights
 from gpunn.functional.record import raw
@@ -198,8 +198,7 @@ def _additive(op: str, name: str, mask: Any, q: Tensor) -> Array:
     """A mask of booleans or floats as one of floats."""
     array = _array(op, mask)
     if array.dtype == bool:
-        xp = get_array_module(array)
-        return xp.where(array, q.dtype.type(-np.inf), q.dtype.type(0))
+        return where(array, -inf, get_array_module(array).zeros(array.shape, q.dtype))
     fits = is_floating(array.dtype) and array.dtype == q.dtype
     rule = f"{name} must be of booleans, or of the dtype of query"
     check(fits, DtypeError, op, rule, mask=str(array.dtype), query=str(q.dtype))

@@ -14,6 +14,7 @@ from gpunn.ops.array.pad import PadMode
 class _Pad(Module):
     _mode: PadMode
     _dimensions: int
+    _value = 0.0
 
     def __init__(self, padding: int | tuple[int, ...]) -> None:
         count = 2 * self._dimensions
@@ -26,10 +27,7 @@ class _Pad(Module):
         rule = f"x must have {self._dimensions + 1} or {self._dimensions + 2} dimensions, channels first"
         fits = x.ndim - self._dimensions in (1, 2)
         check(fits, ShapeError, type(self).__name__, rule, shape=x.shape)
-        return F.pad(x, self.padding, self._mode, self._fill())
-
-    def _fill(self) -> float:
-        return 0.0
+        return F.pad(x, self.padding, self._mode, self._value)
 
 
 class _ConstantPad(_Pad):
@@ -37,10 +35,7 @@ class _ConstantPad(_Pad):
 
     def __init__(self, padding: int | tuple[int, ...], value: float) -> None:
         super().__init__(padding)
-        self.value = value
-
-    def _fill(self) -> float:
-        return self.value
+        self.value = self._value = value
 
 
 class ConstantPad1d(_ConstantPad):

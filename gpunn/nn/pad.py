@@ -14,7 +14,7 @@ from gpunn.ops.array.pad import PadMode
 class _Pad(Module):
     _mode: PadMode
     _dimensions: int
-    _value = 0.0
+    value = 0.0
 
     def __init__(self, padding: int | tuple[int, ...]) -> None:
         count = 2 * self._dimensions
@@ -27,7 +27,7 @@ class _Pad(Module):
         rule = f"x must have {self._dimensions + 1} or {self._dimensions + 2} dimensions, channels first"
         fits = x.ndim - self._dimensions in (1, 2)
         check(fits, ShapeError, type(self).__name__, rule, shape=x.shape)
-        return F.pad(x, self.padding, self._mode, self._value)
+        return F.pad(x, self.padding, self._mode, self.value)
 
 
 class _ConstantPad(_Pad):
@@ -35,7 +35,7 @@ class _ConstantPad(_Pad):
 
     def __init__(self, padding: int | tuple[int, ...], value: float) -> None:
         super().__init__(padding)
-        self.value = self._value = value
+        self.value = value
 
 
 class ConstantPad1d(_ConstantPad):

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import floor, isfinite
+from math import floor, inf, isfinite
 from typing import Any, Literal
 
 from gpunn.backend import Array, accumulation_dtype, operands
@@ -78,18 +78,23 @@ def plan(
     (1, 1, 8, 8)
     """
     out, factors = output_sizes(x_shape, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias)
-    settings: dict[str, Any] = {"antialias": antialias, "a": -0.5 if antialias else -0.75}
+    kind: Kind = "nearest" if mode not in _SMOOTH else "cubic" if mode == "bicubic" else "linear"
+    settings: dict[str, Any] = {}
     if mode == "nearest":
         settings = {"coordinates": "asymmetric", "rounding": "floor"}
     elif mode == "nearest-exact":
         settings = {"rounding": "round_prefer_ceil"}
+    elif antialias:
+        settings = {"antialias": True, "exclude_outside": True, "a": -0.5}
     elif align_corners:
-        settings["coordinates"] = "align_corners"
-    kind: Kind = "nearest" if mode not in _SMOOTH else "cubic" if mode == "bicubic" else "linear"
-    keeps = kind == "linear" or antialias  # an axis of the same size as it is, whatever the factor: PyTorch's rule
+        settings = {"coordinates": "align_corners"}
     tables = []
     for length, count, factor in zip(x_shape[2:], out, factors, strict=True):
-        scale = None if keeps and count == length else factor
+        scale = factor
+        if count == length and (kind == "linear" or antialias):
+            scale = None  # an axis of the same size is left as it is, whatever the factor
+        elif align_corners:  # what is smoothed keeps the coordinates of half pixels
+            scale = (count - 1) / (length - 1) if antialias and count > 1 < length else inf if antialias else None
         tables.append(table(length, count, kind, accumulation_dtype(dtype), scale=scale, **settings))
     return Plan(x_shape, (*x_shape[:2], *out), tuple(tables))
 

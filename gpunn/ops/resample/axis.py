@@ -8,6 +8,8 @@ The o-th of O elements of y lies at ``c`` among the L elements of x, with ``s`` 
     pytorch_half_pixel     the same, and 0 if O = 1         align_corners    o (L - 1) / (O - 1), and 0 if O = 1
     half_pixel_symmetric   the same as half_pixel, moved so that the middles of x and y coincide where s L is no integer
 
+and s L in place of O in align_corners, if a scale is given.
+
 ``nearest`` takes the element at c, rounded by ``floor``, ``ceil``, ``round_prefer_floor`` or ``round_prefer_ceil``;
 ``linear`` weighs the two around c by ``max(0, 1 - |d|)``, where d is their distance from it; ``cubic`` the four around
 it by
@@ -15,8 +17,8 @@ it by
     (a + 2) |d|^3 - (a + 3) |d|^2 + 1   for |d| <= 1,        a (|d|^3 - 5 |d|^2 + 8 |d| - 4)   for |d| < 2.
 
 What lies outside counts as the outermost element, or with ``exclude_outside`` not at all, the other weights divided by
-their sum. With ``antialias``, where y is smaller, d is counted in elements of y, outside is excluded. Coordinates are
-computed in the dtype of the sums, for ``nearest``, where rounding decides, in float32, as PyTorch does. Sources: Keys
+their sum. With ``antialias``, where y is smaller, d is counted in elements of y. Coordinates are computed in the dtype
+of the sums, for ``nearest``, where rounding decides, in float32, as PyTorch does. Sources: Keys
 1981, "Cubic convolution interpolation for digital image processing"; the coordinates: the ONNX operator Resize.
 
 The gradient is a table too, with the roles of x and y exchanged. There the elements have different numbers of weights,
@@ -28,6 +30,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from math import ceil
 from typing import Any, Literal
 
 import numpy as np
@@ -122,29 +125,30 @@ def table(
     if size == length and scale is None:
         return Table(length, np.arange(length)[None], None)
     step = _step(length, size, dtype if kind != "nearest" else np.dtype(np.float32), scale, coordinates)
-    if antialias and kind != "nearest":
-        return _antialiased(length, size, kind, step, a)
     center = _center(length, size, step, scale, coordinates)
     if kind == "nearest":
         return Table(length, np.clip(_ROUND[rounding](center).astype(np.int64), 0, length - 1)[None], None)
-    if kind == "linear" and not exclude_outside:
+    if kind == "linear" and not exclude_outside and not antialias:
         center = np.clip(center, 0, length - 1)
-    reach = {"linear": 1, "cubic": 2}[kind]
+    spread = max(step, dtype.type(1)) if antialias else dtype.type(1)
+    reach = ceil({"linear": 1, "cubic": 2}[kind] * spread)
     first = np.minimum(np.floor(center), length - 1)
     taps = np.arange(1 - reach, 1 + reach, dtype=dtype)[:, None]
-    weight = _WEIGHT[kind](taps - (center - first), a)
+    weight = _WEIGHT[kind]((taps - (center - first)) / spread, a)
     index = (first + taps).astype(np.int64)
     if exclude_outside:
         weight[(index < 0) | (index >= length)] = 0
+    if exclude_outside or antialias:
         weight /= weight.sum(0)
     return Table(length, np.clip(index, 0, length - 1), weight)
 
 
 def _step(length: int, size: int, dtype: Any, scale: float | None, coordinates: Coordinates) -> Any:
     """The elements of x for each of y."""
-    if coordinates == "align_corners":
-        return dtype.type((length - 1) / (size - 1) if size > 1 else 0.0)
-    return dtype.type(length / size if scale is None else 1.0 / scale)
+    if coordinates != "align_corners":
+        return dtype.type(length / size if scale is None else 1.0 / scale)
+    count = size if scale is None else scale * length
+    return dtype.type((length - 1) / (count - 1) if size > 1 and count != 1 else 0.0)
 
 
 def _center(length: int, size: int, step: Any, scale: float | None, coordinates: Coordinates) -> Array:
@@ -158,20 +162,6 @@ def _center(length: int, size: int, step: Any, scale: float | None, coordinates:
     if coordinates == "half_pixel_symmetric" and scale is not None:
         center += step.dtype.type(length / 2 * (1 - size / (scale * length)))
     return center
-
-
-def _antialiased(length: int, size: int, kind: Kind, step: Any, a: float) -> Table:
-    """Weights by the distance in elements of y, where these are larger than those of x."""
-    half, wide = step.dtype.type(0.5), max(step, step.dtype.type(1))
-    support = wide * {"linear": 1, "cubic": 2}[kind]
-    center = step * (np.arange(size, dtype=step.dtype) + half)
-    first = np.maximum((center - support + half).astype(np.int64), 0)
-    end = np.minimum((center + support + half).astype(np.int64), length)
-    index = first + np.arange((end - first).max())[:, None]
-    weight = _WEIGHT[kind]((index - center + half).astype(step.dtype) / wide, a)
-    weight[index >= end] = 0
-    weight /= weight.sum(0)
-    return Table(length, np.minimum(index, length - 1), weight)
 
 
 def _triangle(d: Array, a: float) -> Array:

@@ -24,7 +24,7 @@ def weight_of(kind, d, a):
 def center_of(o, length, size, coordinates, scale):
     s = size / length if scale is None else scale
     if coordinates == "align_corners":
-        return o * (length - 1) / (size - 1) if size > 1 else 0.0
+        return o * (length - 1) / (s * length - 1) if size > 1 else 0.0
     if coordinates == "asymmetric":
         return o / s
     if coordinates == "pytorch_half_pixel" and size == 1:

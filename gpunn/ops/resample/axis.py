@@ -17,9 +17,10 @@ it by
     (a + 2) |d|^3 - (a + 3) |d|^2 + 1   for |d| <= 1,        a (|d|^3 - 5 |d|^2 + 8 |d| - 4)   for |d| < 2.
 
 What lies outside counts as the outermost element, or with ``exclude_outside`` not at all, the other weights divided by
-their sum. With ``antialias``, where y is smaller, d is counted in elements of y. Coordinates are computed in the dtype
-of the sums, for ``nearest``, where rounding decides, in float32, as PyTorch does. Sources: Keys
-1981, "Cubic convolution interpolation for digital image processing"; the coordinates: the ONNX operator Resize.
+their sum. With ``antialias``, where y is smaller, d is counted in elements of y, and weights are divided by their sum.
+Coordinates are computed in the dtype of the sums, for ``nearest``, where rounding decides, in float32, as PyTorch does.
+Sources: Keys 1981, "Cubic convolution interpolation for digital image processing"; the coordinates: the ONNX operator
+Resize.
 
 The gradient is a table too, with the roles of x and y exchanged. There the elements have different numbers of weights,
 and those that an element lacks point behind the last one, at a zero.

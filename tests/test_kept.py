@@ -47,6 +47,8 @@ CASES = {
     "take": (lambda w, i: w.take(i, 1), W, LABELS),
     "embedding": (lambda w, i: F.embedding(i, w), floats(3, 2), LABELS),
     "einsum": (lambda w, x: F.einsum("ij,ij->i", w, x), W, X),
+    "prelu, x": (lambda w, x: F.prelu(x - 0.5, w), floats(3), X),
+    "prelu, weight": (F.prelu, W - 0.5, floats(3)),
     "bilinear": (lambda w, x, z: F.bilinear(x, z, w), floats(2, 3, 3), X, W),
     "cosine_similarity": (lambda w, x: F.cosine_similarity(w, x), W, X),
     "layer_norm": (lambda w, x: F.layer_norm(x, 3, w), floats(3), X),

@@ -88,6 +88,8 @@ FUNCTIONS = {
     "pad, reflected": (lambda x: F.pad(x, (1, 2, 3, 0), "reflect"), [IMAGES]),
     "dropout1d": (lambda x: F.dropout1d(x, 0.3, generator=random_generator(1)), [(2, 5, 3)]),
     "dropout3d": (lambda x: F.dropout3d(x, 0.3, generator=random_generator(1)), [(2, 5, 1, 3, 2)]),
+    "alpha_dropout": (lambda x: F.alpha_dropout(x, 0.3, True, generator=random_generator(1)), [(5, 7)]),
+    "feature_alpha_dropout": (lambda x: F.feature_alpha_dropout(x, 0.3, True, generator=random_generator(1)), [IMAGES]),
     "relu": (F.relu, [(3, 4)]),
     "leaky_relu": (lambda x: F.leaky_relu(x, 0.2), [(3, 4)]),
     "hardsigmoid": (F.hardsigmoid, [(3, 4)]),

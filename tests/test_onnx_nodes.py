@@ -100,6 +100,8 @@ LAYERS = {
     "Dropout1d": (nn.Dropout1d, SIGNAL),
     "Dropout2d": (nn.Dropout2d, MAPS),
     "Dropout3d": (nn.Dropout3d, VOLUME),
+    "AlphaDropout": (nn.AlphaDropout, MAPS),
+    "FeatureAlphaDropout": (nn.FeatureAlphaDropout, MAPS),
     "ZeroPad2d": (lambda: nn.ZeroPad2d((1, 0, -2, 3)), MAPS),
     "ReflectionPad1d": (lambda: nn.ReflectionPad1d((3, 1)), SIGNAL),
     "ReflectionPad2d": (lambda: nn.ReflectionPad2d((3, 1, 0, 2)), MAPS),
@@ -292,7 +294,9 @@ NO_TRANSLATION = {
     "rrelu", "softmin", "softshrink", "softsign", "tanhshrink", "threshold",
 }  # fmt: skip
 # They call what has a translation.
-OF_OTHERS = {"rnn_cell", "split", "dropout", "dropout1d", "dropout2d", "dropout3d"}
+OF_OTHERS = {
+    "alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "rnn_cell", "split",
+}  # fmt: skip
 
 
 def test_what_has_no_translation():

@@ -38,6 +38,7 @@ from gpunn.functional.activation import (
     tanhshrink,
     threshold,
 )
+from gpunn.functional.alpha_dropout import alpha_dropout, feature_alpha_dropout
 from gpunn.functional.array import (
     abs,
     clip,
@@ -107,6 +108,7 @@ __all__ = [
     "adaptive_max_pool1d",
     "adaptive_max_pool2d",
     "adaptive_max_pool3d",
+    "alpha_dropout",
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
@@ -136,6 +138,7 @@ __all__ = [
     "elu",
     "embedding",
     "exp",
+    "feature_alpha_dropout",
     "gelu",
     "global_avg_pool1d",
     "global_avg_pool2d",

@@ -31,6 +31,7 @@ from gpunn.nn.activation import (
     Tanhshrink,
     Threshold,
 )
+from gpunn.nn.alpha_dropout import AlphaDropout, FeatureAlphaDropout
 from gpunn.nn.container import Identity, ModuleList, Sequential
 from gpunn.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from gpunn.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
@@ -122,6 +123,7 @@ __all__ = [
     "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
     "AdaptiveMaxPool3d",
+    "AlphaDropout",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
@@ -149,6 +151,7 @@ __all__ = [
     "Dropout2d",
     "Dropout3d",
     "Embedding",
+    "FeatureAlphaDropout",
     "Flatten",
     "GRUCell",
     "GlobalAvgPool1d",

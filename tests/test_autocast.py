@@ -29,7 +29,9 @@ IN_FLOAT32 = {
     "l1_loss", "huber_loss", "smooth_l1_loss", "hinge_embedding_loss", "multi_margin_loss", "cosine_embedding_loss",
     "cosine_similarity", "softmax", "log_softmax", "logsumexp", "batch_norm", "layer_norm", "group_norm",
     "instance_norm", "local_response_norm", "exp", "log", "sqrt", "softplus", "sigmoid",
-    "logsigmoid", "softmin", "gumbel_softmax",
+    "logsigmoid", "softmin", "gumbel_softmax", "normalize", "pairwise_distance", "rms_norm", "margin_ranking_loss",
+    "triplet_margin_loss", "triplet_margin_with_distance_loss", "soft_margin_loss", "multilabel_margin_loss",
+    "multilabel_soft_margin_loss", "poisson_nll_loss", "gaussian_nll_loss", "ctc_loss",
     "__pow__", "__rpow__", "__ipow__", "sum", "mean", "prod", "var", "std", "cumsum",
 }  # fmt: skip
 # float64 arrays beside the argument, or a cast to float64.

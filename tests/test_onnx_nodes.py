@@ -149,7 +149,8 @@ def test_layer(name, tmp_path):
 # Layers of other inputs than one array of floats; they are tested by themselves.
 ELSEWHERE = {"Bilinear", "CosineSimilarity", "Embedding"}
 NOT_TRANSLATED = {
-    "CELU", "GLU", "Hardshrink", "Hardswish", "Hardtanh", "LogSigmoid", "Mish", "PReLU", "RReLU", "ReLU6", "Softmin",
+    "CELU", "GLU", "Hardshrink", "Hardswish", "Hardtanh", "LogSigmoid", "Mish", "PReLU", "PairwiseDistance",
+    "RMSNorm", "RReLU", "ReLU6", "Softmin",
     "Softshrink", "Softsign", "Tanhshrink", "Threshold",
 }  # fmt: skip
 NO_LAYERS = {"Module", "ModuleList", "Parameter", "Buffer", "PackedSequence"}
@@ -287,11 +288,14 @@ def test_every_function_is_watched_by_its_own_code():
 LOSSES = {
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_embedding_loss", "cross_entropy",
     "hinge_embedding_loss", "huber_loss", "kl_div", "l1_loss", "mse_loss", "multi_margin_loss", "nll_loss",
-    "smooth_l1_loss",
+    "smooth_l1_loss", "margin_ranking_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss",
+    "soft_margin_loss", "multilabel_margin_loss", "multilabel_soft_margin_loss", "poisson_nll_loss",
+    "gaussian_nll_loss", "ctc_loss",
 }  # fmt: skip
 NO_TRANSLATION = {
-    "celu", "glu", "gumbel_softmax", "hardshrink", "hardswish", "hardtanh", "logsigmoid", "mish", "prelu", "relu6",
-    "rrelu", "softmin", "softshrink", "softsign", "tanhshrink", "threshold",
+    "celu", "glu", "gumbel_softmax", "hardshrink", "hardswish", "hardtanh", "logsigmoid", "mish", "normalize",
+    "pairwise_distance", "prelu", "relu6", "rms_norm", "rrelu", "softmin", "softshrink", "softsign", "tanhshrink",
+    "threshold",
 }  # fmt: skip
 # They call what has a translation.
 OF_OTHERS = {

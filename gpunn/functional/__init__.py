@@ -60,6 +60,7 @@ from gpunn.functional.array import (
 from gpunn.functional.block import bias_relu_lrn_pool, bias_relu_pool_lrn
 from gpunn.functional.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from gpunn.functional.device import to_device
+from gpunn.functional.distance import normalize, pairwise_distance
 from gpunn.functional.dropout import dropout, dropout1d, dropout2d, dropout3d
 from gpunn.functional.image import skeletonize
 from gpunn.functional.linear import bilinear, cosine_similarity, embedding, linear
@@ -68,16 +69,25 @@ from gpunn.functional.loss import (
     binary_cross_entropy_with_logits,
     cosine_embedding_loss,
     cross_entropy,
+    ctc_loss,
+    gaussian_nll_loss,
     hinge_embedding_loss,
     huber_loss,
     kl_div,
     l1_loss,
+    margin_ranking_loss,
     mse_loss,
     multi_margin_loss,
+    multilabel_margin_loss,
+    multilabel_soft_margin_loss,
     nll_loss,
+    poisson_nll_loss,
     smooth_l1_loss,
+    soft_margin_loss,
+    triplet_margin_loss,
+    triplet_margin_with_distance_loss,
 )
-from gpunn.functional.norm import batch_norm, group_norm, instance_norm, layer_norm, local_response_norm
+from gpunn.functional.norm import batch_norm, group_norm, instance_norm, layer_norm, local_response_norm, rms_norm
 from gpunn.functional.pool import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -130,6 +140,7 @@ __all__ = [
     "cosine_embedding_loss",
     "cosine_similarity",
     "cross_entropy",
+    "ctc_loss",
     "dropout",
     "dropout1d",
     "dropout2d",
@@ -139,6 +150,7 @@ __all__ = [
     "embedding",
     "exp",
     "feature_alpha_dropout",
+    "gaussian_nll_loss",
     "gelu",
     "global_avg_pool1d",
     "global_avg_pool2d",
@@ -170,6 +182,7 @@ __all__ = [
     "logsumexp",
     "lstm",
     "lstm_cell",
+    "margin_ranking_loss",
     "matmul",
     "max_pool1d",
     "max_pool2d",
@@ -179,12 +192,18 @@ __all__ = [
     "mish",
     "mse_loss",
     "multi_margin_loss",
+    "multilabel_margin_loss",
+    "multilabel_soft_margin_loss",
     "nll_loss",
+    "normalize",
     "one_hot",
     "pad",
+    "pairwise_distance",
+    "poisson_nll_loss",
     "prelu",
     "relu",
     "relu6",
+    "rms_norm",
     "rnn",
     "rnn_cell",
     "rrelu",
@@ -193,6 +212,7 @@ __all__ = [
     "silu",
     "skeletonize",
     "smooth_l1_loss",
+    "soft_margin_loss",
     "softmax",
     "softmin",
     "softplus",
@@ -205,5 +225,7 @@ __all__ = [
     "tanhshrink",
     "threshold",
     "to_device",
+    "triplet_margin_loss",
+    "triplet_margin_with_distance_loss",
     "where",
 ]

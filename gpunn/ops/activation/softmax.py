@@ -63,7 +63,7 @@ def softmin(x: Array, axis: int = -1) -> Array:
     [1.0, 0.0]
     """
     operands("softmin", x=x)
-    return softmax(-x, _checked("softmin", x, axis))
+    return softmax(-x, axis_of("softmin", x, axis))
 
 
 def softmin_backward(gy: Array, y: Array, axis: int = -1) -> Array:

@@ -139,7 +139,7 @@ CASES = {
         lambda: F.local_response_norm(IMAGES, 5, alpha=-1), ArgumentError, "must be at least 0, got alpha=-1, k=1.0",
     ),
     "momentum": (
-        lambda: F.batch_norm(ROWS, training=True, momentum=2), ArgumentError, "momentum must be from 0 to 1, got mom",
+        lambda: F.batch_norm(ROWS, training=True, momentum="2"), ArgumentError, "momentum must be a number, got mom",
     ),
     "running mean": (
         lambda: F.instance_norm(SIGNALS, [1, 2, 3, 4]), DtypeError, "running_mean must be a NumPy or CuPy array",

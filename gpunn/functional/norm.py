@@ -43,7 +43,7 @@ def batch_norm(
     xd, wd, bd = kept(x, weight, bias)
     statistics = {"running_mean": raw(running_mean), "running_var": raw(running_var)}
     check_array("batch_norm", **{name: a for name, a in statistics.items() if a is not None})
-    check_momentum("batch_norm", momentum)
+    check_number("batch_norm", momentum=momentum)
     if training:
         check_running("batch_norm", statistics)
         mean, var = _statistics(xd)
@@ -82,12 +82,6 @@ def check_running(op: str, statistics: dict[str, Any]) -> None:
     for name, running in statistics.items():
         if running is not None and not is_floating(running.dtype):
             fail(DtypeError, op, f"{name} must be floats in training", dtype=str(running.dtype))
-
-
-def check_momentum(op: str, momentum: float) -> None:
-    """Check that ``momentum`` is a number from 0 to 1."""
-    check_number(op, momentum=momentum)
-    check(0 <= momentum <= 1, ArgumentError, op, "momentum must be from 0 to 1", momentum=momentum)
 
 
 def move(running: Any, batch: Any, momentum: float) -> None:
@@ -140,8 +134,7 @@ def instance_norm(
         return batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
     xd = raw(x)
     operands("instance_norm", x=xd)
-    check_momentum("instance_norm", momentum)
-    check_number("instance_norm", eps=eps)
+    check_number("instance_norm", eps=eps, momentum=momentum)
     check(eps >= 0, ArgumentError, "instance_norm", "eps must be at least 0", eps=eps)
     rule = "x must have at least the 3 dimensions (N, C, L)"
     check(xd.ndim >= 3, ShapeError, "instance_norm", rule, shape=xd.shape)

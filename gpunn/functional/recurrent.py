@@ -10,7 +10,7 @@ from gpunn.casting import in_half
 from gpunn.errors import ArgumentError, ShapeError, check
 from gpunn.functional.activation import relu, tanh
 from gpunn.functional.linear import linear
-from gpunn.functional.record import Input, X, Y, differentiable, kept, raw
+from gpunn.functional.record import Input, X, Y, alone, differentiable, kept, lifted, raw
 from gpunn.ops import recurrent as ops
 from gpunn.ops.array import indexing
 from gpunn.ops.recurrent import Inputs, Sizes, Weights, reset_before
@@ -29,6 +29,8 @@ def rnn_cell(
     5.0
     """
     _check_nonlinearity("rnn_cell", nonlinearity)
+    if _is_alone(x):
+        return alone(rnn_cell, x, lifted(h), w_ih, w_hh, b_ih, b_hh, nonlinearity)
     _check("rnn_cell", 1, x, h, w_ih, w_hh)
     total: Any = linear(x, w_ih, b_ih)
     total = total + linear(h, w_hh, b_hh)
@@ -50,6 +52,8 @@ def lstm_cell(
     (0.482, 2.0)
     """
     h, c = state
+    if _is_alone(x):
+        return alone(lstm_cell, x, (lifted(h), lifted(c)), w_ih, w_hh, b_ih, b_hh)
     _check("lstm_cell", 4, x, h, w_ih, w_hh)
     gates: Any = linear(x, w_ih, b_ih)
     gates = gates + linear(h, w_hh, b_hh)
@@ -72,6 +76,8 @@ def gru_cell(
     >>> gru_cell(np.ones((1, 2)), np.full((1, 1), 4.0), np.zeros((3, 2)), np.zeros((3, 1))).item()
     2.0
     """
+    if _is_alone(x):
+        return alone(gru_cell, x, lifted(h), w_ih, w_hh, b_ih, b_hh, reset_after)
     _check("gru_cell", 3, x, h, w_ih, w_hh)
     x_gates = linear(x, w_ih, b_ih)
     if not reset_after:
@@ -88,6 +94,11 @@ def _gru_cell_reset_before(x_gates: Any, h: Any, w_hh: Any, b_hh: Any) -> Any:
     y, rz, n = reset_before.gru_cell(xg, hd, w, b)
     inputs = (x_gates, h, w_hh, b_hh)
     return differentiable(y, inputs, lambda gy, needs: reset_before.gru_cell_backward(gy, hd, w, rz, n, needs))
+
+
+def _is_alone(x: Any) -> bool:
+    """Whether x is the input of one example, (in,)."""
+    return getattr(x, "ndim", 0) == 1
 
 
 def _check_nonlinearity(op: str, nonlinearity: str) -> None:

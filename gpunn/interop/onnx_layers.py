@@ -8,6 +8,7 @@ that they do not), and normalisation over an even number of channels is written 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -99,10 +100,14 @@ def max_pool(
 
 
 def avg_pool(
-    g: Graph, x: Value, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool
-) -> Name:
+    g: Graph, x: Value, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool,
+    divisor_override: int | None = None,
+) -> Name:  # fmt: skip
     win, out = _windows(g, x, kernel_size, stride, padding, 1, ceil_mode)
     attributes = {"strides": win.stride, "pads": _both_ends(win), "kernel_shape": win.kernel}
+    if divisor_override is not None:
+        y = g.node("AveragePool", x, count_include_pad=1, **attributes)
+        return g.node("Mul", y, g.like(np.array(prod(win.kernel) / divisor_override), x))
     y = g.node("AveragePool", x, count_include_pad=int(count_include_pad), **attributes)
     if not count_include_pad:
         return y

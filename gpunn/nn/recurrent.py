@@ -35,9 +35,9 @@ class _Cell(Module):
         return {"w_ih": self.weight_ih, "w_hh": self.weight_hh, "b_ih": self.bias_ih, "b_hh": self.bias_hh}
 
     def _zeros(self, x: Any) -> Any:
-        op = type(self).__name__
-        check(x.ndim == 2, ShapeError, op, "x must have the dimensions (N, input_size)", shape=x.shape)
-        return get_array_module(raw(x)).zeros((len(x), self.hidden_size), x.dtype)
+        rule = "x must have the dimensions (N, input_size) or (input_size,)"
+        check(x.ndim in (1, 2), ShapeError, type(self).__name__, rule, shape=x.shape)
+        return get_array_module(raw(x)).zeros((*x.shape[:-1], self.hidden_size), x.dtype)
 
 
 class RNNCell(_Cell):
@@ -182,7 +182,7 @@ class _Recurrent(Module):
                 last.append(ends)
             rows = outputs[0] if len(outputs) == 1 else F.concatenate(outputs, -1)
             if self.dropout and layer < self.num_layers - 1:
-                rows = F.dropout(rows, self.dropout, self.training, self.generator)
+                rows = F.dropout(rows, self.dropout, self.training, generator=self.generator)
         ended = tuple(_stacked(ends) for ends in zip(*last, strict=True))
         if back is not None:
             ended = tuple(pick(state, back, 1) for state in ended)

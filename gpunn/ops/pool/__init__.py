@@ -79,6 +79,8 @@ def max_pool_indices(plan: Plan, place: Array) -> Array:
 def avg_pool(plan: Plan, x: Array) -> Array:
     """The means (N, C, *out); the divisor counts the padding if asked, the overhang of ``ceil_mode`` never.
 
+    With ``divisor_override`` in the plan it is that number, for all windows.
+
     >>> x = np.array([[[3.0, 1.0, 2.0, 4.0]]])
     >>> avg_pool(avg_plan(1, x.shape, 2), x).tolist()
     [[[2.0, 3.0]]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -28,12 +29,14 @@ class Plan(OverWindows):
     window: Window
     count_include_pad: bool = False
     """Whether a mean counts the padding."""
+    divisor: int | None = None
+    """What sums are divided by to be called means; None: by the number of elements of each window."""
 
     @cached_property
     def on_one_row(self) -> Plan:
         """That of signals as one of images of one row."""
         shapes = on_one_row(self.x_shape), on_one_row(self.y_shape)
-        return Plan(self.op, *shapes, self.window.on_one_row(), self.count_include_pad)
+        return Plan(self.op, *shapes, self.window.on_one_row(), self.count_include_pad, self.divisor)
 
     @cached_property
     def place_dtype(self) -> np.dtype[Any]:
@@ -73,6 +76,7 @@ def avg_plan(
     padding: Sizes = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
+    divisor_override: int | None = None,
 ) -> Plan:
     """The plan of average pooling over ``rank`` axes; it raises what :func:`max_plan` does.
 
@@ -81,7 +85,11 @@ def avg_plan(
     """
     op = f"avg_pool{rank}d"
     check_rank(op, "x", x_shape, rank)
-    return Plan(op, x_shape, *_geometry(op, x_shape, kernel_size, stride, padding, 1, ceil_mode), count_include_pad)
+    divides = divisor_override is None or (isinstance(divisor_override, Integral) and divisor_override != 0)
+    rule = "divisor_override must be None or an integer other than 0"
+    check(divides, ArgumentError, op, rule, divisor_override=divisor_override)
+    geometry = _geometry(op, x_shape, kernel_size, stride, padding, 1, ceil_mode)
+    return Plan(op, x_shape, *geometry, count_include_pad, divisor_override)
 
 
 def _geometry(

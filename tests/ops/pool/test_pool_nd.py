@@ -176,7 +176,7 @@ def test_errors_about_gradients():
 def test_layers_are_their_function(rng):
     for rank in (1, 2, 3):
         x = rng.standard_normal((2, 3, *(7,) * rank)).astype(np.float32)
-        y = getattr(nn, f"MaxPool{rank}d")(2, 3, 1, 2, True)(x)
+        y = getattr(nn, f"MaxPool{rank}d")(2, 3, 1, 2, ceil_mode=True)(x)
         np.testing.assert_array_equal(y, getattr(F, f"max_pool{rank}d")(x, 2, 3, 1, 2, True))
         y = getattr(nn, f"AvgPool{rank}d")(2, 3, 1, True, False)(x)
         np.testing.assert_array_equal(y, getattr(F, f"avg_pool{rank}d")(x, 2, 3, 1, True, False))

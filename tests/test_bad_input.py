@@ -34,6 +34,7 @@ CALLS = {
     **{f"{kind}_pool{x.ndim - 2}d": (x, 2) for x in BY_RANK for kind in ("max", "avg")},
     **{f"adaptive_{kind}_pool{x.ndim - 2}d": (x, 2) for x in BY_RANK for kind in ("max", "avg")},
     **{f"global_{kind}_pool{x.ndim - 2}d": (x,) for x in BY_RANK for kind in ("max", "avg")},
+    **{f"max_unpool{x.ndim - 2}d": (x, np.zeros(x.shape, int), 2) for x in BY_RANK},
     **{f"dropout{x.ndim - 2}d": (x,) for x in BY_RANK},
     **{f"bias_relu_{order}": (IMAGES, ones(4)) for order in ("pool_lrn", "lrn_pool")},
     "layer_norm": (ROWS, (4,)), "group_norm": (SIGNALS, 2), "instance_norm": (SIGNALS,),

@@ -100,6 +100,9 @@ LAYERS = {
     "Dropout2d": (nn.Dropout2d, MAPS),
     "Dropout3d": (nn.Dropout3d, VOLUME),
     "ZeroPad2d": (lambda: nn.ZeroPad2d((1, 0, -2, 3)), MAPS),
+    "ReflectionPad1d, less": (lambda: nn.ReflectionPad1d((-7, 4)), SIGNAL),
+    "ReplicationPad1d, less": (lambda: nn.ReplicationPad1d((12, -13)), SIGNAL),
+    "CircularPad1d, less": (lambda: nn.CircularPad1d((-3, 2)), SIGNAL),
     "ReflectionPad1d": (lambda: nn.ReflectionPad1d((3, 1)), SIGNAL),
     "ReflectionPad2d": (lambda: nn.ReflectionPad2d((3, 1, 0, 2)), MAPS),
     "ReflectionPad3d": (lambda: nn.ReflectionPad3d(2), VOLUME),
@@ -146,11 +149,12 @@ def test_layer(name, tmp_path):
 # Layers of other inputs than one array of floats; they are tested by themselves.
 ELSEWHERE = {"Bilinear", "CosineSimilarity", "Embedding"}
 NO_LAYERS = {"Module", "ModuleList", "Parameter", "Buffer", "PackedSequence"}
+WITHOUT_TRANSLATION = {"MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d"}
 
 
 def test_the_table_of_layers_is_whole():
     classes = {n for n in nn.__all__ if inspect.isclass(getattr(nn, n)) and not n.endswith("Loss")}
-    assert {name.split(",")[0] for name in LAYERS} | ELSEWHERE == classes - NO_LAYERS
+    assert {name.split(",")[0] for name in LAYERS} | ELSEWHERE | WITHOUT_TRANSLATION == classes - NO_LAYERS
 
 
 def test_embedding(tmp_path):
@@ -282,11 +286,12 @@ LOSSES = {
     "hinge_embedding_loss", "huber_loss", "kl_div", "l1_loss", "mse_loss", "multi_margin_loss", "nll_loss",
     "smooth_l1_loss",
 }  # fmt: skip
+UNPOOLS = {"max_unpool1d", "max_unpool2d", "max_unpool3d"}
 OF_OTHERS = {"rnn_cell", "split", "dropout", "dropout1d", "dropout2d", "dropout3d"}  # they call what has a translation
 
 
 def test_what_has_no_translation():
-    assert set(F.__all__) - set(TRANSLATIONS) == LOSSES | OF_OTHERS | {"skeletonize"}
+    assert set(F.__all__) - set(TRANSLATIONS) == LOSSES | OF_OTHERS | UNPOOLS | {"skeletonize"}
 
 
 POOLS = [

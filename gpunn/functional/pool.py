@@ -5,14 +5,15 @@ An x without the axis N of the batch gives a y (and indices) without it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, overload
 
-from gpunn.functional.record import X, alone, differentiable, raw
+from gpunn.functional.record import X, alone, copied, differentiable, lifted, raw
 from gpunn.ops import pool as ops
 from gpunn.ops.pool import Stride
 from gpunn.ops.pool import adaptive as bins
 from gpunn.ops.pool import global_pool as whole
+from gpunn.ops.pool import unpool as places
 from gpunn.ops.pool.adaptive import OutputSize
 from gpunn.ops.shared.checks import shapes_of
 from gpunn.ops.shared.window import Pair, Sizes
@@ -191,6 +192,72 @@ def _avg_pool(itself: Callable[..., Any], rank: int, x: Any, *settings: Any) -> 
         return alone(itself, x, *settings)
     plan = ops.avg_plan(rank, shape, *settings)
     return differentiable(ops.avg_pool(plan, xd), (x,), lambda gy, _: (ops.avg_pool_backward(plan, gy),))
+
+
+def max_unpool1d(
+    x: X,
+    indices: Any,
+    kernel_size: Sizes,
+    stride: Stride = None,
+    padding: Sizes = 0,
+    output_size: Sequence[int] | None = None,
+) -> X:
+    """The maxima x (N, C, L) of windows put back where :func:`max_pool1d` found them, and 0 elsewhere.
+
+    ``indices`` are those that it gave; the last of several that are equal wins. y has
+    ``(L - 1) * stride - 2 * padding + kernel_size`` elements a channel, or ``output_size``, which differs from that by
+    less than the stride; it may also be the whole shape of y.
+
+    >>> import numpy as np
+    >>> y, indices = max_pool1d(np.array([[[3.0, 1.0, 2.0, 4.0]]]), 2, return_indices=True)
+    >>> max_unpool1d(y, indices, 2).tolist()
+    [[[3.0, 0.0, 0.0, 4.0]]]
+    """
+    return _max_unpool(max_unpool1d, 1, x, indices, kernel_size, stride, padding, output_size)
+
+
+def max_unpool2d(
+    x: X,
+    indices: Any,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    output_size: Sequence[int] | None = None,
+) -> X:
+    """:func:`max_unpool1d` of images x (N, C, H, W); ``indices`` count the elements of flattened planes.
+
+    >>> import numpy as np
+    >>> max_unpool2d(np.array([[[[7.0]]]]), np.array([[[[1]]]]), 2).tolist()
+    [[[[0.0, 7.0], [0.0, 0.0]]]]
+    """
+    return _max_unpool(max_unpool2d, 2, x, indices, kernel_size, stride, padding, output_size)
+
+
+def max_unpool3d(
+    x: X,
+    indices: Any,
+    kernel_size: Sizes,
+    stride: Stride = None,
+    padding: Sizes = 0,
+    output_size: Sequence[int] | None = None,
+) -> X:
+    """:func:`max_unpool1d` of volumes x (N, C, D, H, W); ``indices`` count the elements of flattened volumes.
+
+    >>> import numpy as np
+    >>> max_unpool3d(np.array([[[[[7.0]]]]]), np.array([[[[[1]]]]]), (1, 1, 2)).tolist()
+    [[[[[0.0, 7.0]]]]]
+    """
+    return _max_unpool(max_unpool3d, 3, x, indices, kernel_size, stride, padding, output_size)
+
+
+def _max_unpool(itself: Callable[..., Any], rank: int, x: Any, indices: Any, *settings: Any) -> Any:
+    xd = raw(x)
+    (shape,) = shapes_of(f"max_unpool{rank}d", x=xd)
+    if len(shape) == rank + 1:
+        return alone(itself, x, lifted(indices), *settings)
+    plan, index = places.plan(rank, shape, *settings), copied(indices, x)
+    y = places.max_unpool(plan, xd, index)
+    return differentiable(y, (x,), lambda gy, _: (places.max_unpool_backward(plan, gy, index),))
 
 
 def global_avg_pool1d(x: X) -> X:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gpunn import functional as F
@@ -65,6 +65,53 @@ class MaxPool3d(_MaxPool):
     """
 
     _pool = F.max_pool3d
+
+
+class _MaxUnpool(Module):
+    _unpool: Callable[..., Any]
+
+    def __init__(self, kernel_size: Sizes, stride: Stride = None, padding: Sizes = 0) -> None:
+        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
+
+    def forward(self, x: Any, indices: Any, output_size: Sequence[int] | None = None) -> Any:
+        return type(self)._unpool(x, indices, self.kernel_size, self.stride, self.padding, output_size)
+
+
+class MaxUnpool1d(_MaxUnpool):
+    """Puts maxima (N, C, L) back where :class:`MaxPool1d` found them, and 0 elsewhere.
+
+    It is called with the maxima, the indices, and ``output_size`` where pooling left a rest; see
+    :func:`gpunn.functional.max_unpool1d`.
+
+    >>> import numpy as np
+    >>> y, indices = MaxPool1d(2, return_indices=True)(np.array([[[3.0, 1.0, 2.0, 4.0, 0.0]]]))
+    >>> MaxUnpool1d(2)(y, indices, (5,)).tolist()
+    [[[3.0, 0.0, 0.0, 4.0, 0.0]]]
+    """
+
+    _unpool = F.max_unpool1d
+
+
+class MaxUnpool2d(_MaxUnpool):
+    """:class:`MaxUnpool1d` for images (N, C, H, W).
+
+    >>> import numpy as np
+    >>> MaxUnpool2d(2)(np.ones((1, 6, 14, 14), np.float32), np.zeros((1, 6, 14, 14), int)).shape
+    (1, 6, 28, 28)
+    """
+
+    _unpool = F.max_unpool2d
+
+
+class MaxUnpool3d(_MaxUnpool):
+    """:class:`MaxUnpool1d` for volumes (N, C, D, H, W).
+
+    >>> import numpy as np
+    >>> MaxUnpool3d(2)(np.ones((1, 6, 4, 4, 4), np.float32), np.zeros((1, 6, 4, 4, 4), int)).shape
+    (1, 6, 8, 8, 8)
+    """
+
+    _unpool = F.max_unpool3d
 
 
 class _AvgPool(Module):

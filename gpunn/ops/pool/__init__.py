@@ -11,7 +11,8 @@ functions take the plan first. Source: LeCun et al. 1998, "Gradient-based learni
 overlapping: Krizhevsky et al. 2012, "ImageNet classification with deep convolutional neural networks", 3.4.
 
 :mod:`gpunn.ops.pool.ways` has the table of the ways to compute, :mod:`gpunn.ops.pool.global_pool` and
-:mod:`gpunn.ops.pool.adaptive` have pooling over whole planes, and over bins.
+:mod:`gpunn.ops.pool.adaptive` have pooling over whole planes, and over bins, :mod:`gpunn.ops.pool.unpool` the way back
+from the maxima.
 """
 
 from __future__ import annotations

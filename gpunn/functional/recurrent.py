@@ -143,11 +143,13 @@ def rnn(
 def lstm(
     x: Input[Y], state: tuple[Input[Y], Input[Y]] | None, w_ih: Input[Y], w_hh: Input[Y],
     b_ih: Input[Y] | None = None, b_hh: Input[Y] | None = None,
-    batch_sizes: Sequence[int] | None = None, reverse: bool = False,
+    batch_sizes: Sequence[int] | None = None, reverse: bool = False, w_hr: Input[Y] | None = None,
 ) -> tuple[Y, tuple[Y, Y]]:  # fmt: skip
     """The steps of :func:`gpunn.functional.lstm_cell` from ``state = (h, c)``: all h_t, and the last ``(h, c)``.
 
-    Shapes are those of :func:`gpunn.functional.rnn`, with 4 H rows of weights and biases, in the order i, f, g, o.
+    Shapes are those of :func:`gpunn.functional.rnn`, with 4 H rows of weights and biases, in the order i, f, g, o. With
+    ``w_hr`` (P, H) each h is the product ``W_hr h`` of the cell's: h, and all h_t, have P elements and c has H, and w_hh
+    is (4 H, P).
 
     >>> import numpy as np
     >>> y, (h, c) = lstm(np.ones((2, 1, 3)), None, np.ones((4, 3)), np.ones((4, 1)))
@@ -155,6 +157,8 @@ def lstm(
     ((2, 1, 1), 0.93, 1.9)
     """
     rows, sizes = _rows("lstm", x, batch_sizes, reverse)
+    if w_hr is not None:
+        return _projected(x, rows, state, [w_ih, w_hh, b_ih, b_hh, w_hr], sizes)
     h, c = (_zeros("lstm", rows, sizes, w_hh), _zeros("lstm", rows, sizes, w_hh)) if state is None else state
     both = _sequence("lstm", rows, [h, c], [w_ih, w_hh, b_ih, b_hh], sizes)
     end = len(rows) + len(raw(h))
@@ -190,6 +194,22 @@ def _sequence(cell: str, rows: Any, states: list[Any], weights: list[Any], sizes
     inputs = Inputs(cell, xd, others[: len(states)], Weights(*others[len(states) :]), sizes)
     out, saved = ops.sequence(inputs)
     return differentiable(out, given, lambda gy, needs: ops.sequence_backward(inputs, gy, out, saved, needs))
+
+
+def _projected(x: Any, rows: Any, state: Any, weights: list[Any], sizes: Sizes) -> Any:
+    """All h_t, and the last (h, c), of an LSTM with the projection that comes last in ``weights``."""
+    widths = weights[1], weights[-1]
+    h, c = tuple(_zeros("lstm", rows, sizes, w) for w in widths) if state is None else state
+    given = rows, h, c, *weights
+    xd, hd, cd, *others, w_hr = kept(*given)
+    inputs = Inputs("lstm projected", xd, [hd, cd], Weights(*others), sizes)
+    out, saved = ops.projected(inputs, w_hr)
+
+    def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
+        return ops.projected_backward(inputs, w_hr, gy, out, saved, needs)
+
+    y, *last = ops.parts(differentiable(out, given, backward), inputs)
+    return y if x.ndim == 2 else y.reshape(*x.shape[:2], -1), tuple(last)
 
 
 def _rows(op: str, x: Any, batch_sizes: Sequence[int] | None, reverse: bool) -> tuple[Any, Sizes]:

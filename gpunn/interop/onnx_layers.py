@@ -237,9 +237,12 @@ _ORDER = {"RNN": [0], "LSTM": [0, 3, 1, 2], "GRU": [1, 0, 2]}
 
 def _recurrent(
     g: Graph, op: str, x: Value | Name, states: Sequence[Value | None], w_ih: Value, w_hh: Value, b_ih: Value | None,
-    b_hh: Value | None, reverse: bool = False, batch_sizes: Any = None, **attributes: Any,
+    b_hh: Value | None, reverse: bool = False, batch_sizes: Any = None, w_hr: Value | None = None,
+    **attributes: Any,
 ) -> list[Name]:  # fmt: skip
     """All outputs (T, N, H), and the last of each state (N, H)."""
+    if w_hr is not None:
+        g.refuse("a projection of h has no translation", w_hr="given")
     if batch_sizes is not None:
         g.refuse("sequences must be of one length, not packed", batch_sizes="given")
     weights = [_gates(g.weight(w, what), op) for w, what in ((w_ih, "w_ih"), (w_hh, "w_hh"))]

@@ -223,7 +223,7 @@ def test_listing_is_nested_and_shows_settings():
         f"    (conv): Conv2d(weight=(4, 2, 3, 3), bias=(4,), stride=1, padding=1, {last}",
         "    (head): Sequential(",
         "      (0): ReLU()",
-        "      (1): Flatten()",
+        "      (1): Flatten(start_dim=1, end_dim=-1)",
         "      (2): Linear(weight=(3, 100), bias=(3,))",
         "    )",
         "  )",

@@ -8,12 +8,11 @@ from typing import Any
 from gpunn.backend import accumulation_dtype, check_array, get_array_module, is_floating, operands
 from gpunn.casting import in_float32, widened
 from gpunn.errors import ArgumentError, DtypeError, ShapeError, check, check_number, fail
-from gpunn.functional.record import Input, X, Y, differentiable, kept, raw
+from gpunn.functional.record import Input, X, Y, differentiable, kept, mark_changed, raw
 from gpunn.ops import norm as ops
 from gpunn.ops.norm import AlphaMode
 from gpunn.ops.shared.checks import check_shape, shapes_of
 from gpunn.ops.shared.window import Sizes
-from gpunn.tensor import Tensor
 
 
 def batch_norm(
@@ -90,8 +89,7 @@ def move(running: Any, batch: Any, momentum: float) -> None:
         return
     values = raw(running)
     values[...] = (1 - momentum) * values + momentum * batch
-    if isinstance(running, Tensor):
-        running.mark_changed()
+    mark_changed(running)
 
 
 def group_norm(

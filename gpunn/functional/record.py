@@ -11,7 +11,7 @@ from gpunn.backend import Array, plain
 from gpunn.graph import copied, kept, raw
 from gpunn.tensor import Backward, Tensor, record, wrapped
 
-__all__ = ["Input", "X", "Y", "alone", "copied", "differentiable", "kept", "lifted", "raw"]
+__all__ = ["Input", "X", "Y", "alone", "copied", "differentiable", "kept", "lifted", "mark_changed", "raw"]
 
 X = TypeVar("X")
 """A Tensor, or an array of NumPy or CuPy: what a function of one array takes and gives back."""
@@ -63,6 +63,21 @@ def differentiable(y: Array, inputs: Sequence[Any], backward: Backward) -> Any:
         return [g for x, g in zip(inputs, each, strict=True) if x is not None]
 
     return record(y, parents, of_parents if len(parents) < len(inputs) else backward)
+
+
+def mark_changed(x: Any) -> None:
+    """Say that the array of ``x`` was changed in place, if x is a Tensor: a gradient that needs the old is refused.
+
+    >>> from gpunn import tensor
+    >>> x = tensor([1.0], requires_grad=True)
+    >>> y = x * x
+    >>> mark_changed(x)
+    >>> y.backward()
+    Traceback (most recent call last):
+    gpunn.errors.GraphError: backward: an array of this graph was changed in place after it was computed with, got ...
+    """
+    if isinstance(x, Tensor):
+        x.mark_changed()
 
 
 def lifted(x: Any, axis: int = 0) -> Any:

@@ -148,8 +148,7 @@ def lstm(
     """The steps of :func:`gpunn.functional.lstm_cell` from ``state = (h, c)``: all h_t, and the last ``(h, c)``.
 
     Shapes are those of :func:`gpunn.functional.rnn`, with 4 H rows of weights and biases, in the order i, f, g, o. With
-    ``w_hr`` (P, H) each h is the product ``W_hr h`` of the cell's: h, and all h_t, have P elements and c has H, and w_hh
-    is (4 H, P).
+    ``w_hr`` (P, H) each h is the product ``W_hr h`` of the cell's: all h have P elements, c has H, w_hh is (4 H, P).
 
     >>> import numpy as np
     >>> y, (h, c) = lstm(np.ones((2, 1, 3)), None, np.ones((4, 3)), np.ones((4, 1)))

@@ -66,7 +66,11 @@ def conv_transpose(
     return y if b is None else g.node("Add", y, g.node("Reshape", b, g.integers(-1, *[1] * rank)))
 
 
-def embedding(g: Graph, indices: Value, weight: Value, padding_idx: int | None) -> Name:
+def embedding(
+    g: Graph, indices: Value, weight: Value, padding_idx: int | None, max_norm: float | None = None, **_: Any
+) -> Name:
+    if max_norm is not None:
+        g.refuse("a largest norm changes the weights, which has no translation", max_norm=max_norm)
     return g.node("Gather", weight, indices, axis=0)
 
 

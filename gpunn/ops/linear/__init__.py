@@ -9,7 +9,7 @@ Each file has the rules and the sources.
 from gpunn.ops.linear.affine import linear, linear_backward_b, linear_backward_w, linear_backward_x
 from gpunn.ops.linear.bilinear import bilinear, bilinear_backward_w, bilinear_backward_x1
 from gpunn.ops.linear.cosine import cosine_similarity, cosine_similarity_backward_x1
-from gpunn.ops.linear.embedding import embedding, embedding_backward
+from gpunn.ops.linear.embedding import embedding, embedding_backward, embedding_renorm
 
 __all__ = [
     "bilinear",
@@ -19,6 +19,7 @@ __all__ = [
     "cosine_similarity_backward_x1",
     "embedding",
     "embedding_backward",
+    "embedding_renorm",
     "linear",
     "linear_backward_b",
     "linear_backward_w",

@@ -4,9 +4,10 @@
     (z_t, c_t) = the cell of :mod:`gpunn.ops.recurrent.cell`;  h_t = z_t W_hr^T
 
 x is (S, in), its rows in the order of :mod:`gpunn.ops.recurrent.rows`; W_ih is (4H, in), W_hh (4H, P), W_hr (P, H),
-the biases are (4H,), h0 is (N, P), c0 (N, H). Forward gives one flat array, in which :func:`parts` finds all h_t (S, P),
-the last h (N, P) and the last c (N, H), and what backward wants back. float16 is computed in float32. Source: Sak, Senior and Beaufays 2014, "Long short-term memory recurrent neural network architectures for large scale
-acoustic modeling".
+the biases are (4H,), h0 is (N, P), c0 (N, H). Forward gives one flat array, in which :func:`parts` finds all h_t
+(S, P), the last h (N, P) and the last c (N, H), and what backward wants back. float16 is computed in float32. Source:
+Sak, Senior and Beaufays 2014, "Long short-term memory recurrent neural network architectures for large scale acoustic
+modeling".
 """
 
 from __future__ import annotations

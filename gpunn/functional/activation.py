@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpunn.casting import in_float32
-from gpunn.functional.record import X, differentiable, raw
+from gpunn.functional.record import X, alone, differentiable, raw
 from gpunn.graph import is_recorded
 from gpunn.ops import activation as ops
 from gpunn.ops.activation.smooth import Approximate
@@ -127,12 +127,14 @@ def selu(x: X) -> X:
 
 @in_float32
 def softmax(x: X, axis: int = -1) -> X:
-    """``exp(x[i]) / sum_j exp(x[j])`` along ``axis``.
+    """``exp(x[i]) / sum_j exp(x[j])`` along ``axis``; 1 for an x without axes.
 
     >>> import numpy as np
     >>> softmax(np.array([0.0, 0.0])).tolist()
     [0.5, 0.5]
     """
+    if getattr(x, "ndim", 1) == 0:
+        return alone(softmax, x, axis)  # type: ignore[no-any-return]
     y = ops.softmax(raw(x), axis)
     return differentiable(y, (x,), lambda gy, _: (ops.softmax_backward(gy, y, axis),))
 
@@ -145,5 +147,7 @@ def log_softmax(x: X, axis: int = -1) -> X:
     >>> log_softmax(np.array([0.0, 0.0])).round(4).tolist()
     [-0.6931, -0.6931]
     """
+    if getattr(x, "ndim", 1) == 0:
+        return alone(log_softmax, x, axis)  # type: ignore[no-any-return]
     y = ops.log_softmax(raw(x), axis)
     return differentiable(y, (x,), lambda gy, _: (ops.log_softmax_backward(gy, y, axis),))

@@ -9,7 +9,7 @@ from typing import Any
 from gpunn.backend import Array
 from gpunn.casting import in_float32, in_half
 from gpunn.errors import ArgumentError, check, check_number
-from gpunn.functional.record import Input, Y, copied, differentiable, kept, mark_changed, raw
+from gpunn.functional.record import Input, Y, alone, copied, differentiable, kept, lifted, mark_changed, raw
 from gpunn.ops import linear as ops
 from gpunn.ops.linear.affine import linear_backward_b
 
@@ -59,11 +59,15 @@ def bilinear(x1: Input[Y], x2: Input[Y], w: Input[Y], b: Input[Y] | None = None)
 def cosine_similarity(x1: Input[Y], x2: Input[Y], axis: int = 1, eps: float = 1e-8) -> Y:
     """``(a . b) / (max(|a|, eps) max(|b|, eps))`` of the vectors of x1 and x2 along ``axis``; shapes broadcast.
 
+    Two numbers without axes are vectors of one element.
+
     >>> import numpy as np
     >>> cosine_similarity(np.array([[3.0, 0.0]]), np.array([[5.0, 0.0]])).tolist()
     [1.0]
     """
     a, b = kept(x1, x2)
+    if getattr(a, "ndim", 1) == getattr(b, "ndim", 1) == 0:
+        return alone(cosine_similarity, x1, lifted(x2), axis, eps)  # type: ignore[no-any-return]
 
     def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
         return (

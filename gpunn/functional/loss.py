@@ -34,7 +34,7 @@ def cross_entropy(
     0.6931
     """
     if _is_row(x):
-        return alone(cross_entropy, x, lifted(target), weight, ignore_index, reduction, label_smoothing)
+        return alone(cross_entropy, x, _of_row(target), weight, ignore_index, reduction, label_smoothing)
     xd, td = kept(x, target)
     settings = (copied(weight, x, target), ignore_index, reduction, label_smoothing)
 
@@ -106,7 +106,7 @@ def nll_loss(
     0.1054
     """
     if _is_row(x):
-        return alone(nll_loss, x, lifted(target), weight, ignore_index, reduction)
+        return alone(nll_loss, x, _of_row(target), weight, ignore_index, reduction)
     xd, settings = raw(x), (copied(target, x), copied(weight, x), ignore_index, reduction)
     return differentiable(ops.nll_loss(xd, *settings), (x,), lambda gy, _: (ops.nll_loss_backward(gy, xd, *settings),))
 
@@ -159,7 +159,7 @@ def multi_margin_loss(
     0.325
     """
     if _is_row(x):
-        return alone(multi_margin_loss, x, lifted(target), p, margin, weight, reduction)
+        return alone(multi_margin_loss, x, _of_row(target), p, margin, weight, reduction)
     xd, settings = raw(x), (copied(target, x), p, margin, copied(weight, x), reduction)
     y = ops.multi_margin_loss(xd, *settings)
     return differentiable(y, (x,), lambda gy, _: (ops.multi_margin_loss_backward(gy, xd, *settings),))
@@ -230,6 +230,13 @@ def smooth_l1_loss(x: Input[Y], target: Input[Y], reduction: Reduction = "mean",
     4.0
     """
     return _of_difference(ops.smooth_l1_loss, ops.smooth_l1_loss_backward, x, target, reduction, beta)
+
+
+def _of_row(target: Any) -> Any:
+    """The target of one row as that of a batch: of a class () or (1,), or of probabilities (C,)."""
+    array = raw(target)
+    one = getattr(array, "shape", None) == (1,) and array.dtype.kind in "iu"
+    return target if one else lifted(target)
 
 
 def _is_row(x: Any) -> bool:

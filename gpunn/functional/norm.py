@@ -133,7 +133,6 @@ def instance_norm(
     xd = raw(x)
     operands("instance_norm", x=xd)
     check_number("instance_norm", eps=eps, momentum=momentum)
-    check(eps >= 0, ArgumentError, "instance_norm", "eps must be at least 0", eps=eps)
     rule = "x must have at least the 3 dimensions (N, C, L)"
     check(xd.ndim >= 3, ShapeError, "instance_norm", rule, shape=xd.shape)
     count = prod(xd.shape[2:])

@@ -20,7 +20,7 @@ from math import prod
 from types import ModuleType
 
 from gpunn.backend import Array, accumulation_dtype, operands
-from gpunn.errors import ArgumentError, ShapeError, check, check_number
+from gpunn.errors import ShapeError, check, check_number
 from gpunn.ops.norm import layer_kernel, layer_onednn, layer_rows
 from gpunn.ops.shared.checks import Size, check_shape, integer
 from gpunn.ops.shared.routes import route
@@ -90,7 +90,6 @@ def _normalized(op: str, x_shape: Size, normalized_shape: Sizes, eps: float) -> 
     fits = 1 <= len(shape) <= len(x_shape) and x_shape[-len(shape) :] == shape
     check(fits, ShapeError, op, rule, x=x_shape, normalized_shape=shape)
     check_number(op, eps=eps)
-    check(eps >= 0, ArgumentError, op, "eps must be at least 0", eps=eps)
     return shape
 
 

@@ -16,7 +16,7 @@ from gpunn.ops.shared.checks import Size, check_rank, check_shape, integers
 from gpunn.ops.shared.plans import OverWindows, planned
 from gpunn.ops.shared.window import Sizes, Window, on_one_row, output_size, window
 
-Stride = Sizes | None  # None: the size of the window
+Stride = Sizes | None  # None, or (): the size of the window
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +96,7 @@ def _geometry(
     op: str, x_shape: Size, kernel_size: Sizes, stride: Stride, padding: Sizes, dilation: Sizes, ceil_mode: bool
 ) -> tuple[Size, Window]:
     """The shape of y, and the window."""
-    rank, stride = len(x_shape) - 2, kernel_size if stride is None else stride
+    rank, stride = len(x_shape) - 2, kernel_size if stride is None or stride == () else stride
     win = window(op, kernel_size, stride, integers(op, "padding", padding, 0, rank), dilation, rank)
     useful = all(2 * pad <= extent for (pad, _), extent in zip(win.pads, win.extent(), strict=True))
     rule = "padding must be at most half of the window's extent"

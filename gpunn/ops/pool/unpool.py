@@ -58,7 +58,7 @@ def plan(
     op = f"max_unpool{rank}d"
     check_rank(op, "x", x_shape, rank)
     kernel = integers(op, "kernel_size", kernel_size, 1, rank)
-    step = kernel if stride is None else integers(op, "stride", stride, 1, rank)
+    step = kernel if stride is None or stride == () else integers(op, "stride", stride, 1, rank)
     pads = integers(op, "padding", padding, 0, rank)
     spans = zip(x_shape[2:], kernel, step, pads, strict=True)
     natural = tuple((n - 1) * apart - 2 * pad + extent for n, extent, apart, pad in spans)

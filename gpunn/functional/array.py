@@ -116,9 +116,8 @@ def abs(x: X) -> X:
 def pad(x: X, pads: tuple[int, ...], mode: PadMode = "constant", value: float = 0.0) -> X:
     """x with elements added along its last axes: ``pads`` is (left, right), or (left, right, top, bottom), and so on.
 
-    ``mode`` is ``"constant"`` (``value``), ``"reflect"`` (mirrored at the outermost element), ``"replicate"`` (the
-    outermost element) or ``"circular"`` (from the other end). Negative pads take away; with ``"circular"`` before the
-    rest goes round.
+    ``mode`` is ``"constant"`` (``value``; negative pads take away), ``"reflect"`` (mirrored at the outermost element),
+    ``"replicate"`` (the outermost element) or ``"circular"`` (from the other end).
 
     >>> import numpy as np
     >>> pad(np.array([[1.0, 2.0, 3.0]]), (2, 1), "reflect").tolist()

@@ -13,7 +13,7 @@ from __future__ import annotations
 from numbers import Integral
 from typing import Any, Literal
 
-from gpunn.backend import Array, accumulation_dtype, get_array_module, operands
+from gpunn.backend import Array, accumulation_dtype, operands
 from gpunn.errors import ArgumentError, ShapeError, check, check_number
 from gpunn.ops.shared.checks import check_shape
 
@@ -21,9 +21,7 @@ PadMode = Literal["constant", "reflect", "replicate", "circular"]
 
 
 def pad(x: Array, pads: tuple[int, ...], mode: PadMode = "constant", value: float = 0.0) -> Array:
-    """x with ``pads`` elements added; a negative number takes away.
-
-    What is copied is of the whole x, but with ``"circular"`` of what negative pads leave of it, as in PyTorch.
+    """x with ``pads`` elements added; with a constant a negative number takes away.
 
     >>> import numpy as np
     >>> pad(np.array([[1.0, 2.0, 3.0]]), (2, 1), "reflect").tolist()
@@ -56,7 +54,7 @@ def pad_backward(gy: Array, shape: tuple[int, ...], pads: tuple[int, ...], mode:
         return gx
     g = gy.astype(accumulation_dtype(gy.dtype), copy=False)
     for axis, before, after in axes[::-1]:
-        g = xp.moveaxis(_fold(xp.moveaxis(g, axis, 0), mode, shape[axis], before, after), 0, axis)
+        g = xp.moveaxis(_fold(xp.moveaxis(g, axis, 0), mode, before, after), 0, axis)
     return xp.ascontiguousarray(g).astype(gy.dtype, copy=False)
 
 
@@ -65,35 +63,23 @@ def _sources(xp: Any, mode: str, length: int, before: int, after: int) -> Array:
     place = xp.arange(-before, length + after)
     if mode == "reflect":
         return (length - 1) - abs((length - 1) - abs(place))
-    if mode == "replicate":
-        return xp.clip(place, 0, length - 1)
-    first, end = _kept(length, before, after)
-    return first + (place - first) % max(end - first, 1)
+    return xp.clip(place, 0, length - 1) if mode == "replicate" else place % length
 
 
-def _kept(length: int, before: int, after: int) -> tuple[int, int]:
-    """First and end of the elements that negative pads leave."""
-    first = max(0, -before)
-    return first, max(first, length + min(0, after))
-
-
-def _fold(g: Array, mode: str, length: int, before: int, after: int) -> Array:
+def _fold(g: Array, mode: str, before: int, after: int) -> Array:
     """The gradient of the first axis without its pads, from that with them."""
-    begin, end = -before, length + after  # of g, counted as the elements of x are
-    core = get_array_module(g).zeros((length, *g.shape[1:]), g.dtype)
-    first, stop = _kept(length, before, after)
-    core[first:stop] = g[first - begin : stop - begin]
-    left, right = g[: max(0, min(0, end) - begin)], g[max(0, max(length, begin) - begin) :]
+    length = len(g) - before - after
+    core = g[before : before + length].copy()
+    left, right = g[:before], g[before + length :]
     if mode == "reflect":
-        core[before + 1 - len(left) : before + 1] += left[::-1]
-        last = 2 * length - 1 - end
-        core[last : last + len(right)] += right[::-1]
+        core[1 : before + 1] += left[::-1]
+        core[length - 1 - after : length - 1] += right[::-1]
     elif mode == "replicate":
         core[:1] += left.sum(0)
         core[-1:] += right.sum(0)
     else:
-        core[stop - len(left) : stop] += left
-        core[first : first + len(right)] += right
+        core[length - before :] += left
+        core[:after] += right
     return core
 
 
@@ -109,6 +95,9 @@ def _overlap(shape: tuple[int, ...], axes: list[tuple[int, int, int]]) -> tuple[
         inner[axis] = slice(max(0, -before), shape[axis] + min(0, after))
         outer[axis] = slice(max(0, before), shape[axis] + before + min(0, after))
     return tuple(inner), tuple(outer)
+
+
+_LONGEST = {"reflect": ("less than", 1), "circular": ("at most", 0)}
 
 
 def _axes(op: str, shape: tuple[int, ...], pads: Any, mode: str, value: float) -> list[tuple[int, int, int]]:
@@ -128,26 +117,14 @@ def _axes(op: str, shape: tuple[int, ...], pads: Any, mode: str, value: float) -
         if mode == "constant":
             room = length + before + after >= 0 and min(before, after) >= -length
             check(room, ShapeError, op, "pads must not take away more than there is", pads=(before, after), size=length)
-        elif before or after:
-            _check_source(op, mode, length, before, after)
+        else:
+            positive = min(before, after) >= 0
+            check(positive, ArgumentError, op, f'mode="{mode}" needs pads of at least 0', pads=(before, after))
+            word, less = _LONGEST.get(mode, ("", 0))
+            fits = not word or max(before, after) <= length - less or before == after == 0
+            check(fits, ShapeError, op, f'mode="{mode}" needs pads {word} the size', pads=(before, after), size=length)
+            rule = f'mode="{mode}" needs an element to copy'
+            check(length > 0 or before == after == 0, ShapeError, op, rule, pads=(before, after), size=length)
         if before or after:
             axes.append((axis, before, after))
     return axes
-
-
-def _check_source(op: str, mode: str, length: int, before: int, after: int) -> None:
-    """Check that there are the elements to copy, and that some are left."""
-    pads = (before, after)
-    check(length > 0, ShapeError, op, f'mode="{mode}" needs an element to copy', pads=pads, size=length)
-    first, end = _kept(length, before, after)
-    if mode == "reflect":
-        check(
-            max(pads) < length, ShapeError, op, 'mode="reflect" needs pads less than the size', pads=pads, size=length
-        )
-    if mode == "circular":
-        rule = 'mode="circular" needs pads at most the size, less what is taken away'
-        check(max(0, *pads) <= end - first, ShapeError, op, rule, pads=pads, size=length)
-    else:
-        left = length + before + after
-        rule = f'mode="{mode}" must leave an element'
-        check(left > 0, ShapeError, op, rule, pads=pads, size=length)

@@ -17,9 +17,6 @@ CASES = {
     "reflect": ((3, 4, 5), (2, 4, 3, 1), "reflect"),
     "reflect, three axes": ((2, 2, 3, 5), (1, 3, 2, 0, 1, 1), "reflect"),
     "reflect, one element": ((2, 1), (0, 0), "reflect"),
-    "reflect, cropping": ((5, 4, 4), (-4, 3, 2, -5, -1, -2), "reflect"),
-    "replicate, cropping": ((2, 4), (-6, 7, 4, -3), "replicate"),
-    "circular, cropping": ((5, 4), (-1, 3, 2, -3), "circular"),
     "replicate": ((3, 4, 5), (2, 7, 9, 1), "replicate"),
     "replicate, one element": ((1, 1), (3, 0, 0, 2), "replicate"),
     "circular": ((3, 4, 5), (5, 2, 3, 4), "circular"),
@@ -41,9 +38,6 @@ def source(place, length, mode):
 
 def naive(x, pads, mode, value=0.0):
     both = [(0, 0)] * (x.ndim - len(pads) // 2) + list(zip(pads[::2], pads[1::2], strict=True))[::-1]
-    if mode == "circular":  # what is left goes round
-        x = x[tuple(slice(max(0, -a), n + min(0, b)) for n, (a, b) in zip(x.shape, both, strict=True))]
-        both = [(max(0, a), max(0, b)) for a, b in both]
     y = np.empty([n + before + after for n, (before, after) in zip(x.shape, both, strict=True)])
     for place in np.ndindex(y.shape):
         index = tuple(source(p - before, n, mode) for p, n, (before, _) in zip(place, x.shape, both, strict=True))
@@ -103,14 +97,12 @@ def test_errors_name_rule_and_values():
         ops.pad(x, (1,) * 6)
     with pytest.raises(ShapeError, match=r'mode="reflect" needs pads less than the size, got pads=\(0, 3\), size=3'):
         ops.pad(x, (0, 3), "reflect")
-    with pytest.raises(
-        ShapeError, match=r'mode="circular" needs pads at most the size, less what .* got pads=\(4, 0\), size=3'
-    ):
+    with pytest.raises(ShapeError, match=r'mode="circular" needs pads at most the size, got pads=\(4, 0\), size=3'):
         ops.pad(x, (4, 0), "circular")
     with pytest.raises(ShapeError, match=r'mode="replicate" needs an element to copy, got pads=\(1, 0\), size=0'):
         ops.pad(x[:, :0], (1, 0), "replicate")
-    with pytest.raises(ShapeError, match=r'mode="replicate" must leave an element, got pads=\(-5, 2\), size=3'):
-        ops.pad(x, (-5, 2), "replicate")
+    with pytest.raises(ArgumentError, match=r'mode="replicate" needs pads of at least 0, got pads=\(-1, 2\)'):
+        ops.pad(x, (-1, 2), "replicate")
     with pytest.raises(ShapeError, match=r"pads must not take away more than there is, got pads=\(-2, -2\), size=3"):
         ops.pad(x, (-2, -2))
     with pytest.raises(ArgumentError, match='value belongs to mode="constant", got value=2.0'):
@@ -128,9 +120,10 @@ def test_matches_pytorch(run_xp, mode):
     for seed in range(50):
         rng = np.random.default_rng(seed)
         axes = int(rng.integers(1, 4))
-        x = rng.standard_normal((*rng.integers(1, 3, 2), *rng.integers(3, 6, axes)))
-        most = {"reflect": -1, "circular": -2}.get(mode, 3)
-        pads = [int(rng.integers(-1, n + most + 1)) for n in x.shape[:1:-1] for _ in range(2)]
+        x = rng.standard_normal((*rng.integers(1, 3, 2), *rng.integers(2, 6, axes)))
+        least = -1 if mode == "constant" else 0
+        most = {"reflect": -1, "circular": 0}.get(mode, 3)
+        pads = [int(rng.integers(least, n + most + 1)) for n in x.shape[:1:-1] for _ in range(2)]
         settings = {"value": float(rng.normal())} if mode == "constant" else {}
         agreement.assert_agrees(
             run_xp, torch,

@@ -45,6 +45,7 @@ CASES = {
     "index": (lambda w, i: w[:, i] * 2, W, LABELS),
     "indices": (lambda w, i, j: w[i, j], W, ints(0, 1), LABELS),
     "take": (lambda w, i: w.take(i, 1), W, LABELS),
+    "max_unpool1d": (lambda w, i: F.max_unpool1d(w, i, 2), floats(1, 2, 2), np.array([[[0, 3], [2, 1]]])),
     "embedding": (lambda w, i: F.embedding(i, w), floats(3, 2), LABELS),
     "einsum": (lambda w, x: F.einsum("ij,ij->i", w, x), W, X),
     "prelu, x": (lambda w, x: F.prelu(x - 0.5, w), floats(3), X),

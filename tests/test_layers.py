@@ -214,7 +214,7 @@ def test_dropout_of_channels_in_other_dimensions(name, shape):
     images = F.dropout2d(x.reshape(3, 8, -1, 1), 0.5, generator=random_generator(3))
     np.testing.assert_array_equal(y, images.reshape(shape))
     assert set(y.reshape(24, -1).mean(1)) == {0.0, 2.0}
-    np.testing.assert_array_equal(layer(0.5, random_generator(3))(x), y)
+    np.testing.assert_array_equal(layer(0.5, generator=random_generator(3))(x), y)
     np.testing.assert_array_equal(layer(0.5).eval()(x), x)
     leaf = tensor(x, requires_grad=True)
     function(leaf, 0.5, generator=random_generator(3)).sum().backward()

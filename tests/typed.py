@@ -161,6 +161,7 @@ def tensors(t: Tensor, p: Parameter, a: Array, index: Array, labels: Any, wanted
     assert_type(F.adaptive_max_pool1d(t, 2), Tensor)
     assert_type(F.adaptive_max_pool2d(t, (2, None)), Tensor)
     assert_type(F.adaptive_max_pool3d(t, 2), Tensor)
+    assert_type(F.max_unpool1d(t, a, 2), Tensor)
     assert_type(F.avg_pool2d(t, 2), Tensor)
     assert_type(F.rnn_cell(t, a, p, p, p, p), Tensor)
     assert_type(F.lstm_cell(a, (a, a), p, p), tuple[Tensor, Tensor])

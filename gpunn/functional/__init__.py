@@ -111,6 +111,9 @@ from gpunn.functional.pool import (
     max_pool1d,
     max_pool2d,
     max_pool3d,
+    max_unpool1d,
+    max_unpool2d,
+    max_unpool3d,
 )
 from gpunn.functional.recurrent import gru, gru_cell, lstm, lstm_cell, rnn, rnn_cell
 from gpunn.functional.resample import interpolate
@@ -201,6 +204,9 @@ __all__ = [
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
     "maximum",
     "minimum",
     "mish",

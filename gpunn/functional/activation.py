@@ -10,7 +10,7 @@ import numpy as np
 from gpunn.backend import Array, default_generator, operands
 from gpunn.casting import in_float32, in_half
 from gpunn.functional.dropout import draw_key
-from gpunn.functional.record import Input, X, Y, differentiable, kept, raw
+from gpunn.functional.record import Input, X, Y, alone, differentiable, kept, raw
 from gpunn.graph import is_recorded
 from gpunn.ops import activation as ops
 from gpunn.ops.activation.smooth import Approximate
@@ -318,12 +318,14 @@ def rrelu(
 
 @in_float32
 def softmax(x: X, axis: int = -1) -> X:
-    """``exp(x[i]) / sum_j exp(x[j])`` along ``axis``.
+    """``exp(x[i]) / sum_j exp(x[j])`` along ``axis``; 1 for an x without axes.
 
     >>> import numpy as np
     >>> softmax(np.array([0.0, 0.0])).tolist()
     [0.5, 0.5]
     """
+    if getattr(x, "ndim", 1) == 0:
+        return alone(softmax, x, axis)  # type: ignore[no-any-return]
     y = ops.softmax(raw(x), axis)
     return differentiable(y, (x,), lambda gy, _: (ops.softmax_backward(gy, y, axis),))
 
@@ -336,6 +338,8 @@ def log_softmax(x: X, axis: int = -1) -> X:
     >>> log_softmax(np.array([0.0, 0.0])).round(4).tolist()
     [-0.6931, -0.6931]
     """
+    if getattr(x, "ndim", 1) == 0:
+        return alone(log_softmax, x, axis)  # type: ignore[no-any-return]
     y = ops.log_softmax(raw(x), axis)
     return differentiable(y, (x,), lambda gy, _: (ops.log_softmax_backward(gy, y, axis),))
 

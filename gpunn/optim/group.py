@@ -52,11 +52,11 @@ def plain(value: Any) -> Any:
 
 def setting(name: str, value: Any) -> Any:
     """``value`` of the setting ``name`` as :func:`plain` makes it; a learning rate may be an array of one element."""
-    value = plain(value)
+    value = plain(value.numpy() if isinstance(value, Tensor) else value)
     return value[0] if name == "lr" and isinstance(value, tuple) and len(value) == 1 else value
 
 
-_GATHERED = ("_flat", "_gradient", "_layouts", "_views", "slices")
+_GATHERED = ("_flat", "_gradient", "_views", "slices")
 
 
 class Part(NamedTuple):
@@ -133,6 +133,7 @@ class Group:
         self._regularised = [regularise(name, p) for name, p in named]
         self.steps = [0] * len(named)
         self.states: dict[str, Array] = {}
+        self._layouts: dict[str, list[slice]] = {}  # of the states that are not of the parameters' shapes
 
     def device(self) -> AbstractContextManager[None]:
         """A context in which the device of the parameters is the current one."""
@@ -146,7 +147,6 @@ class Group:
         self._gradient = xp.zeros(self._flat.shape, self.state_dtype)
         ends = np.cumsum([p.size for p in self.parameters]).tolist()
         self.slices = [slice(end - p.size, end) for end, p in zip(ends, self.parameters, strict=True)]
-        self._layouts: dict[str, list[slice]] = {}  # of the states that are not of the parameters' shapes
         self._views = [self._flat[s].reshape(p.shape) for s, p in zip(self.slices, self.parameters, strict=True)]
         for parameter, view in zip(self.parameters, self._views, strict=True):
             parameter.hold(view)

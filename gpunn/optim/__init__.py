@@ -11,7 +11,7 @@
 [0.75, -0.5]
 """
 
-from gpunn.optim import schedule
+from gpunn.optim import lr_scheduler, schedule
 from gpunn.optim.adadelta import Adadelta
 from gpunn.optim.adafactor import Adafactor
 from gpunn.optim.adagrad import Adagrad
@@ -52,5 +52,6 @@ __all__ = [
     "Rprop",
     "clip_grad_norm",
     "clip_grad_value",
+    "lr_scheduler",
     "schedule",
 ]

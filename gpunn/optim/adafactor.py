@@ -26,7 +26,7 @@ class Adafactor(Optimizer):
 
     >>> from gpunn.testing import descent
     >>> descent(Adafactor, lr=0.1)
-    [0.9, 0.8129, 0.7362]
+    [0.9, 0.8142, 0.7399]
     """
 
     def __init__(

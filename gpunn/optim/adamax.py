@@ -17,7 +17,7 @@ class Adamax(Optimizer):
 
     >>> from gpunn.testing import descent
     >>> descent(Adamax, lr=0.1)
-    [0.9, 0.8051, 0.7153]
+    [0.9, 0.8052, 0.7155]
     """
 
     def __init__(

@@ -149,7 +149,7 @@ class PolynomialLR(Schedule):
         super().__init__(optimizer, last_epoch)
 
     def rate(self, t: int, base: float) -> float:
-        return base * (1 - min(t, self._length) / self._length) ** self._power
+        return float(base * (1 - min(t, self._length) / self._length) ** self._power)
 
 
 Factor = Callable[[int], float]

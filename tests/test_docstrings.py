@@ -5,10 +5,25 @@ from types import FunctionType
 
 import pytest
 
-from gpunn import checkpoint, data, functional, models, nn, optim, plot, profiler, report, train
+from gpunn import checkpoint, data, functional, interop, models, nn, optim, plot, profiler, report, train
 from gpunn.interop import onnx
 
-PLACES = [functional, nn, nn.init, optim, optim.schedule, models, data, train, checkpoint, onnx, profiler, plot, report]
+PLACES = [
+    functional,
+    nn,
+    nn.init,
+    optim,
+    optim.schedule,
+    models,
+    data,
+    train,
+    checkpoint,
+    interop,
+    onnx,
+    profiler,
+    plot,
+    report,
+]
 
 
 def public(place):

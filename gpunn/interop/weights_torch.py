@@ -16,15 +16,15 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-from typing import IO, Any, NoReturn
+from typing import IO, Any, Literal, NoReturn
 
 import numpy as np
 
 from gpunn.backend import half_dtype
 from gpunn.data.reading import PathLike, bad_file
 
-_LONGEST = 8 << 20
-"""Bytes of a pickle: hundreds of thousands of tensors, and no more than a few seconds and 500 MB however it is made."""
+_LONGEST = 2 << 20
+"""Bytes of a pickle: over ten thousand tensors, and however it is made it takes no more than 2 s and 300 MB."""
 
 _DTYPES = {
     "DoubleStorage": "f8", "FloatStorage": "f4", "HalfStorage": "f2", "LongStorage": "i8", "IntStorage": "i4",
@@ -86,7 +86,7 @@ class Archive:
                 bad_file(path, "a TorchScript file, which holds code: save model.state_dict() with torch.save")
             self._folder = folder
             order = self._read("byteorder") if f"{folder}byteorder" in self._members else b"little"
-            self._order = ">" if order == b"big" else "<"
+            self._order: Literal["<", ">"] = ">" if order == b"big" else "<"
             if self._members[f"{folder}data.pkl"].file_size > _LONGEST:
                 bad_file(path, f"the pickle is longer than {_LONGEST} bytes")
             self.content = _Pickle(path).load(self._read("data.pkl"))

@@ -318,8 +318,6 @@ def test_a_function_without_translation_is_named_with_its_layer(path):
     norm = nn.BatchNorm1d(6)
     by_batch = Of(lambda x: F.batch_norm(x, norm.running_mean, norm.running_var, training=True))
     refused(path, nn.Sequential(norm, by_batch), X, r"batch_norm in 1 \(Of\): running statistics that change")
-    pool = Of(lambda x: F.adaptive_max_pool1d(x.reshape(-1, 2, 3), 2, return_indices=True)[0])
-    refused(path, pool, X, "adaptive_max_pool1d in Of: the places of the maxima")
     refused(path, Of(lambda x: x[x.data > 0].sum()), X, "(settings|sizes|computed from the input)")
     refused(path, Of(lambda x: x[:, tensor(X[0] > 0) & (x[0] > -9)]), X, "a mask, which gives a size, must be a const")
 

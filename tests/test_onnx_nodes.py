@@ -362,6 +362,13 @@ def test_places_of_maxima(rank, tmp_path):
         check_export(tmp_path / "m.onnx", model, [shape], batches=(2, 3), run_by=RUN_BY[1:])
 
 
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_places_of_maxima_of_bins(rank, tmp_path):
+    pool, shape = getattr(F, f"adaptive_max_pool{rank}d"), (2, 7, 6, 5)[: 1 + rank]
+    model = Of(lambda x: pool(tensor(x), (3, 2, 4)[:rank], return_indices=True))
+    check_export(tmp_path / "m.onnx", model, [shape], batches=(2, 3))
+
+
 def test_statistics_of_the_batch(tmp_path):
     for layer, shape in ((nn.BatchNorm2d(4, 0.3, track_running_stats=False), MAPS),
                          (nn.BatchNorm1d(9, affine=False, track_running_stats=False, relu=True), (9,))):  # fmt: skip

@@ -401,6 +401,31 @@ def test_keras_in_order_and_flattened():
     close(run(other, X), keras_run(arrays, X))
 
 
+def test_flax_and_mlx():
+    """The same network: two collections in Flax, places in a Sequential in MLX."""
+    net, arrays = keras_net()
+    flax = {"params": {}, "batch_stats": {"BatchNorm_0": {}}}
+    words = {"gamma": "scale", "beta": "bias", "moving_mean": "mean", "moving_variance": "var"}
+    mlx = {}
+    for name, array in arrays.items():
+        layer, leaf = name.split("/")
+        kind, number = layer.partition("_")[::2] if layer[0] != "b" else ("batch", "")
+        title = {"conv2d": "Conv", "dense": "Dense", "batch": "BatchNorm"}[kind] + f"_{number or 0}"
+        stats = flax["batch_stats" if leaf.startswith("moving") else "params"].setdefault(title, {})
+        stats[words.get(leaf, leaf)] = array
+        place = {"conv2d": 0, "conv2d_1": 3, "dense": 7, "dense_1": 9, "dense_2": 10}.get(layer, 1)
+        words_mlx = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+        turned = np.moveaxis(array, -1, 0) if leaf == "kernel" else array
+        mlx[f"layers.{place}.{words_mlx.get(leaf, leaf.replace('kernel', 'weight'))}"] = turned
+    for tree, library in ((flax, "flax"), (mlx, "mlx")):
+        net = keras_net()[0]
+        load_state(net, tree, library)
+        close(run(net, X), keras_run(arrays, X))
+    other = Functional(keras_net()[0])
+    load_state(other, mlx, "mlx", example=X)
+    close(run(other, X), keras_run(arrays, X))
+
+
 def test_an_order_that_is_not_known():
     """Flax sorts names: encoder and decoder have equal shapes, and which comes first nobody knows."""
     net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))

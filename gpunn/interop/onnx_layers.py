@@ -129,9 +129,11 @@ def avg_pool(
     return y if (share == 1).all() else g.node("Mul", y, g.like(share, x))
 
 
-def adaptive_pool(g: Graph, x: Value, output_size: Any, return_indices: bool = False, *, reduce: str) -> Name:
+def adaptive_pool(
+    g: Graph, x: Value, output_size: Any, return_indices: bool = False, *, reduce: str
+) -> Name | list[Name]:
     if return_indices:
-        g.refuse("the places of the maxima have no translation", return_indices=True)
+        return _adaptive_places(g, x)
     y, out = g.name(x), g.results[0]
     for axis, (n, bins) in enumerate(zip(x.shape[2:], out.shape[2:], strict=True), 2):
         if bins == 1:
@@ -142,6 +144,27 @@ def adaptive_pool(g: Graph, x: Value, output_size: Any, return_indices: bool = F
             parts = [g.slice(y, [axis], [start], [end]) for start, end in edges]
             y = g.node("Concat", *(g.node(reduce, part, g.integers(axis), keepdims=1) for part in parts), axis=axis)
     return y
+
+
+def _adaptive_places(g: Graph, x: Value) -> list[Name]:
+    """The maxima of bins and where they lie in x, axis by axis, the last one first: so the first of equal ones wins."""
+    g.need_fixed(x, range(2, x.ndim))
+    y, places, step = g.name(x), "", 1
+    for axis in reversed(range(2, x.ndim)):
+        n, bins = x.shape[axis], g.results[0].shape[axis]
+        maxima, found = [], []
+        for start, end in ((i * n // bins, -(-(i + 1) * n // bins)) for i in range(bins)):
+            part = g.slice(y, [axis], [start], [end])
+            first = g.node("ArgMax", part, axis=axis, keepdims=1)
+            maxima.append(g.node("GatherElements", part, first, axis=axis))
+            here = g.node("Mul", g.node("Add", first, g.integers(start)), g.integers(step))
+            if places:
+                behind = g.node("GatherElements", g.slice(places, [axis], [start], [end]), first, axis=axis)
+                here = g.node("Add", here, behind)
+            found.append(here)
+        y, places = g.node("Concat", *maxima, axis=axis), g.node("Concat", *found, axis=axis)
+        step *= n
+    return [y, places]
 
 
 def global_pool(g: Graph, x: Value, *, op: str) -> Name:

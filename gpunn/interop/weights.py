@@ -162,7 +162,7 @@ class _Load:
             path = _dotted(group.path)
             wanted = self.names.get(path)
             for name in (wanted,) if wanted is not None else (path, path[common:]):
-                slot = next((slot for slot in places if slot.path == name), None)
+                slot = next((slot for slot in places if name in (slot.path, _dotted(slot.path))), None)
                 if slot is not None and all(slot is not other for other, _ in pairs):
                     pairs.append((slot, group))
                     break

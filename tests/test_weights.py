@@ -395,10 +395,55 @@ def test_keras_in_order_and_flattened():
     load_state(net, arrays, "keras")
     close(run(net, X), keras_run(arrays, X))
     other = Functional(keras_net()[0])
-    with pytest.raises(ArgumentError, match="whether 'layers.7.weight' is flattened .* pass example="):
+    with pytest.raises(
+        ArgumentError, match="whether the layer of 'layers.7.weight' reads flattened maps.* pass example="
+    ):
         load_state(other, arrays, "keras")
     load_state(other, arrays, "keras", example=X)
     close(run(other, X), keras_run(arrays, X))
+
+
+class Heads(nn.Module):
+    """Two dense layers on the same maps, one on their means, and what ``mixes`` makes of them."""
+
+    def __init__(self, mixes=None):
+        self.mean, self.conv = nn.Linear(6, 2), nn.Conv2d(3, 6, 2)
+        self.norm, self.a, self.b = nn.BatchNorm1d(6 * 12), nn.Linear(6 * 12, 3), nn.Linear(6 * 12, 4)
+        self.behind, self.mixes = nn.Linear(3, 6), mixes
+
+    def forward(self, x):
+        maps = F.relu(self.conv(x))
+        flat = self.norm(F.tanh(maps.reshape(len(x), -1)))
+        flat = flat if self.mixes is None else self.mixes(flat)
+        return F.concatenate([self.behind(self.a(flat)), self.b(flat), self.mean(maps.mean((2, 3)))], 1)
+
+
+def test_what_reads_flattened_maps():
+    """Every layer that does, also a normalisation, and no other; what is not known is refused."""
+    sizes = {"conv": (2, 2, 3, 6), "a": (72, 3), "b": (72, 4), "behind": (3, 6), "mean": (6, 2)}
+    w = {f"{name}/kernel": 0.2 * drawn(*shape) for name, shape in sizes.items()}
+    w |= {f"{name}/bias": drawn(shape[-1]) for name, shape in sizes.items()}
+    w |= {f"norm/{leaf}": np.abs(drawn(72, seed=k)) for k, leaf in enumerate(
+        ("gamma", "beta", "moving_mean", "moving_variance"))}  # fmt: skip
+    maps = np.maximum(correlated(last(WIDE), w["conv/kernel"]) + w["conv/bias"], 0)
+    norm = normed(*(w[f"norm/{k}"] for k in ("moving_mean", "moving_variance", "gamma", "beta")))
+    flat = norm(np.tanh(maps.reshape(2, -1)))
+
+    def dense(name, x):
+        return x @ w[f"{name}/kernel"] + w[f"{name}/bias"]
+
+    heads = [dense("behind", dense("a", flat)), dense("b", flat), dense("mean", maps.mean((1, 2)))]
+    net = Heads()
+    load_state(net, w, "keras", example=WIDE)
+    close(run(net, WIDE), np.concatenate(heads, 1))
+    with pytest.raises(ArgumentError, match="whether the layer of 'mean.weight' reads"):
+        load_state(net, w, "keras")
+    for mixes, words in (
+        (lambda x: x[:, ::-1], "mixed by Tensor.__getitem__ in Heads"),
+        (lambda x: F.concatenate([x, 0 * x], 1)[:, :72], "mixed by concatenate"),
+    ):
+        with pytest.raises(ArgumentError, match=words):
+            load_state(Heads(mixes), w, "keras", example=WIDE)
 
 
 def test_flax_and_mlx():

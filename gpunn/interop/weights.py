@@ -11,13 +11,12 @@ import numpy as np
 
 from gpunn.backend import is_array, to_cpu
 from gpunn.checkpoint import differences
-from gpunn.errors import ArgumentError, FileError, GraphError, check
+from gpunn.errors import ArgumentError, FileError, check
 from gpunn.functional.record import raw
-from gpunn.interop.onnx_nodes import TRANSLATIONS
-from gpunn.interop.trace import Call, Value, leaves, trace
 from gpunn.interop.weights_files import below, flat, read_arrays
 from gpunn.interop.weights_layers import LIBRARIES, Group, Slot, each_kind, flattened, numbers_in, slots
-from gpunn.nn import Flatten, Linear, Module, Sequential
+from gpunn.interop.weights_maps import dense_names, in_sequence, traced
+from gpunn.nn import Module
 
 Source = Literal["torch", "keras", "flax", "mlx", "chainer"]
 
@@ -59,10 +58,11 @@ def load_state(
     tell the order (``Conv_0``, ``Conv_1``; a mapping of Keras's is in order). ``key`` names the part of the file that
     holds the weights: an entry of a dict (``"state_dict"``), or the first part of names.
 
-    Where channels are last, the first dense layer behind flattened maps has its inputs in another order. It is found in
-    a Sequential; for other models pass ``example``, an input, which runs once. Floats become the model's floats. What a
-    file does not hold is the model's affair: eps (1e-3 in Keras), momentum, and of local response normalisation alpha
-    (``alpha_mode="sum"`` in TensorFlow and Chainer, which do not divide it by the size), bias (here k) and beta.
+    Where channels are last, a dense layer behind flattened maps has its inputs in another order. It is found in a
+    Sequential; for other models with convolutions pass ``example``, an input to run on. Floats become the model's
+    floats. What a file does not hold is the model's affair: eps (1e-3 in Keras), momentum, and of local response
+    normalisation alpha (``alpha_mode="sum"`` in TensorFlow and Chainer, which do not divide it by the size), bias (here
+    k) and beta.
 
     All names that are missing, unknown or of another shape are listed in one error, and the model is as it was. With
     ``strict=False`` what fits is loaded, and the lists are returned.
@@ -198,20 +198,17 @@ class _Load:
     # ---- maps that are flattened -------------------------------------------------------------------------------
 
     def _unflatten(self, found: dict[str, Any], places: list[Slot], example: Any) -> None:
-        """Put the inputs of dense layers that read flattened maps in gpunn's order, channels first."""
-        dense = {slot.names["weight"]: slot for slot in places if slot.kind == "linear" and "weight" in slot.names}
-        if example is not None:
-            channels = _traced(self.model, example)
-        else:
-            channels = _in_sequence(self.model)
-            for name, count in _behind_maps(places).items():
-                if name not in channels and count != self.own[name].shape[1] and name in found:
-                    rule = "is flattened from maps of several channels, and of how many the model does not tell"
-                    self.fail(f"whether {name!r} {rule}: pass example=, an input of the model")
-        for name, count in channels.items():
-            array = found.get(name)
-            if name in dense and array is not None and array.shape == self.own[name].shape:
-                found[name] = flattened(array, count)
+        """Put the inputs of layers that read flattened maps in gpunn's order, channels first."""
+        if not any(slot.kind.startswith("conv") for slot in places):
+            return
+        channels = in_sequence(self.model) if example is None else traced(self.model, example)
+        for slot in places:
+            for name in dense_names(slot):
+                if slot.kind == "linear" and name in found and name not in channels:
+                    how = "pass example=, an input of the model" if example is None else "the example does not reach it"
+                    self.fail(f"whether the layer of {name!r} reads flattened maps, and of what shape, is open: {how}")
+                if channels.get(name) and name in found and found[name].shape == self.own[name].shape:
+                    found[name] = flattened(found[name], channels[name])
 
     # ---- into the model ----------------------------------------------------------------------------------------
 
@@ -266,78 +263,7 @@ def _as(array: Any, own: Any) -> Any:
     floats = [dtype.kind == "f" or dtype.name == "bfloat16" for dtype in (array.dtype, own.dtype)]
     if all(floats):
         with np.errstate(over="ignore", invalid="ignore"):
-            return array.astype(own.dtype)
+            return array.astype(own.dtype, copy=False)
     if array.dtype.kind in "iu" and own.dtype.kind in "iu" and (array == array.astype(own.dtype)).all():
         return array.astype(own.dtype)
     return array
-
-
-# ---- which dense layers read maps ----------------------------------------------------------------------------------
-
-
-def _in_sequence(model: Module) -> dict[str, int]:
-    """The channels of the maps before a Flatten in a Sequential, by the weight of the dense layer behind it."""
-    found: dict[str, int] = {}
-    for path, module in model.named_modules():
-        channels = flat_channels = 0
-        for name, layer in module.named_children() if isinstance(module, Sequential) else ():
-            if isinstance(layer, Flatten):
-                flat_channels = channels
-            elif isinstance(layer, Linear):
-                if flat_channels:
-                    found[f"{path}.{name}.weight" if path else f"{name}.weight"] = flat_channels
-                channels = flat_channels = 0
-            elif any(layer.named_children()):
-                channels = 0
-            else:
-                own = [slot for slot in slots(layer) if slot.kind.startswith("conv")]
-                channels = _out_channels(own[0]) if own else channels
-    return found
-
-
-def _out_channels(slot: Slot) -> int:
-    weight: Any = slot.module.weight  # type: ignore[attr-defined]
-    transposed = slot.kind.startswith("conv_transpose")
-    return int(weight.shape[1] * slot.module.groups if transposed else weight.shape[0])  # type: ignore[attr-defined]
-
-
-def _behind_maps(places: list[Slot]) -> dict[str, int]:
-    """The dense layers that are defined behind a convolution, with its channels."""
-    found = {}
-    channels = 0
-    for slot in places:
-        if slot.kind.startswith("conv"):
-            channels = _out_channels(slot)
-        elif slot.kind == "linear" and channels:
-            found[slot.names["weight"]], channels = channels, 0
-    return found
-
-
-def _traced(model: Module, example: Any) -> dict[str, int]:
-    """The channels of the maps that each dense layer's input was flattened from, followed on an input."""
-    inputs = example if isinstance(example, tuple | list) else [example]
-    try:
-        calls = trace(model, inputs, TRANSLATIONS).calls
-    except GraphError as error:
-        raise ArgumentError(f"load_state: what the model does with the example cannot be followed: {error}") from error
-    makers = {id(value): call for call in calls for value in call.results}
-    found = {}
-    for call in calls:
-        if call.function == "linear" and call.arguments["w"].name:
-            channels = _channels_before(call.arguments["x"], makers)
-            if channels:
-                found[call.arguments["w"].name] = channels
-    return found
-
-
-def _channels_before(value: Value, makers: dict[int, Call]) -> int:
-    """The channels of the maps that a matrix was made of by a reshape and by functions that keep its shape."""
-    while (call := makers.get(id(value))) is not None:
-        given = [leaf for leaf in leaves(call.arguments) if isinstance(leaf, Value) and leaf.array is None]
-        if call.function == "Tensor.reshape" and given[0].ndim > 2 and value.ndim == 2:
-            return int(given[0].shape[1])
-        same = [each for each in given if each.shape == value.shape]
-        if not same:
-            return 0
-        value = same[0]
-    return 0

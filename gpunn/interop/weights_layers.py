@@ -147,13 +147,13 @@ def _rows(array: Any, wide: bool) -> Any:
 
 
 def flattened(weight: Any, channels: int) -> Any:
-    """A dense kernel (out, in) for maps flattened channels first, from one for maps with the channels last.
+    """Weights (..., inputs) for maps flattened channels first, from those for maps with the channels last.
 
     >>> flattened(np.arange(6)[None], 2).tolist()  # three places of two channels each
     [[0, 2, 4, 1, 3, 5]]
     """
-    out, size = weight.shape
-    return weight.reshape(out, size // channels, channels).transpose(0, 2, 1).reshape(out, size)
+    places = weight.reshape(*weight.shape[:-1], -1, channels)
+    return places.swapaxes(-1, -2).reshape(weight.shape)
 
 
 # ---- Keras ---------------------------------------------------------------------------------------------------------

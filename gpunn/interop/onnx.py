@@ -14,7 +14,9 @@ from typing import Any
 import gpunn
 from gpunn.errors import ArgumentError, FileError, check
 from gpunn.files import write_atomically
+from gpunn.interop.onnx_backend import backend_class
 from gpunn.interop.onnx_graph import Graph, Name, package
+from gpunn.interop.onnx_import import OnnxModel, load
 from gpunn.interop.onnx_nodes import TRANSLATIONS
 from gpunn.interop.trace import Call, Trace, Value, leaves, trace
 from gpunn.nn import Module, PackedSequence
@@ -24,6 +26,13 @@ OPSET = 18
 
 LARGEST = 2**31 - 1
 """Bytes in a file: protobuf, its format, has no more."""
+
+
+def __getattr__(name: str) -> Any:
+    """``Backend``, which needs the package onnx: it comes when it is first asked for."""
+    if name == "Backend":
+        return backend_class()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def export(

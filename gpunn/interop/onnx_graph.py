@@ -14,14 +14,16 @@ Name = str
 """Of an array in the graph; empty for an input that a node goes without."""
 
 
-def package() -> Any:
+def package(op: str = "export") -> Any:
     """The package ``onnx``; raises PackageError, with the command that mends it, where it is not installed."""
     try:
         import onnx
+        import onnx.backend.base
         import onnx.helper
+        import onnx.inliner
         import onnx.numpy_helper
     except ImportError as error:
-        raise PackageError(f'export: ONNX files are written by onnx ({error}): pip install "gpunn[onnx]"') from error
+        raise PackageError(f'{op}: ONNX files need the package onnx ({error}): pip install "gpunn[onnx]"') from error
     return onnx
 
 

@@ -16,7 +16,8 @@ from gpunn.errors import ArgumentError, FileError, check
 from gpunn.files import write_atomically
 from gpunn.interop.onnx_backend import backend_class
 from gpunn.interop.onnx_graph import Graph, Name, package
-from gpunn.interop.onnx_import import OnnxModel, load
+from gpunn.interop.onnx_import import OnnxModel as OnnxModel
+from gpunn.interop.onnx_import import load as load
 from gpunn.interop.onnx_nodes import TRANSLATIONS
 from gpunn.interop.trace import Call, Trace, Value, leaves, trace
 from gpunn.nn import Module, PackedSequence

@@ -31,7 +31,7 @@ def backend_class() -> Any:
     """
     base = package("import").backend.base
 
-    class Prepared(base.BackendRep):  # type: ignore[misc]
+    class Prepared(base.BackendRep):  # type: ignore[misc, name-defined]
         """A model that runs on NumPy arrays."""
 
         def __init__(self, model: OnnxModel, device: str) -> None:
@@ -45,13 +45,13 @@ def backend_class() -> Any:
                 y = self.model(*arrays)
             return tuple(to_cpu(each.data) for each in (y if isinstance(y, tuple) else (y,)))
 
-    class Backend(base.Backend):  # type: ignore[misc]
+    class Backend(base.Backend):  # type: ignore[misc, name-defined]
         """Runs ONNX models with gpunn."""
 
         @classmethod
         def prepare(cls, model: Any, device: str = "CPU", **settings: Any) -> Prepared:
             check(cls.supports_device(device), ArgumentError, "prepare", "there must be such a device", device=device)
-            return Prepared(OnnxModel(_content(model)).eval(), _ours(device))
+            return Prepared(OnnxModel(_content(model), as_written=True).eval(), _ours(device))
 
         @classmethod
         def run_model(cls, model: Any, inputs: Any, device: str = "CPU", **settings: Any) -> tuple[Any, ...]:
@@ -66,7 +66,7 @@ def backend_class() -> Any:
                 (name, np.asarray(x)) for name, x in zip(node.input, inputs, strict=False) if name and x is not None
             ]
             model = _alone(node, given, settings.get("opset_version"))
-            return cls.run_model(model, [x for _, x in given], device)  # type: ignore[no-any-return]
+            return cls.run_model(model, [x for _, x in given], device)
 
         @classmethod
         def is_compatible(cls, model: Any, device: str = "CPU", **settings: Any) -> bool:

@@ -116,12 +116,6 @@ class Graph:
         """A constant vector of int64, in which ONNX gives sizes and axes."""
         return self.constant(np.array(numbers, np.int64))
 
-    def weight(self, value: Value | None, what: str) -> np.ndarray[Any, Any] | None:
-        """The array of a parameter that is needed in another form than it has."""
-        if value is not None and value.array is None:
-            self.refuse(f"{what} must be a parameter or a constant, not computed", shape=value.shape)
-        return None if value is None else value.array
-
     # ---- shapes ---------------------------------------------------------------------------------------------------
 
     def count_examples(self, of: Name) -> None:

@@ -10,7 +10,8 @@ of any size, are numbers here when they are needed.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Set
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,12 +66,14 @@ class _Plan:
     held: dict[str, str]
     last: list[tuple[str, ...]]
     """The arrays that nothing needs after each node."""
+    as_written: bool
+    """Whether nodes that the file has in training are so, whatever mode the module is in."""
 
 
 class OnnxModel(Module):
     """A graph of ONNX operators as a module, made by :func:`load`."""
 
-    def __init__(self, content: Content) -> None:
+    def __init__(self, content: Content, as_written: bool = False) -> None:
         held, constants = {}, {}
         for name, array in content.arrays.items():
             kind = _kind(name, array, content.nodes)
@@ -82,15 +85,8 @@ class OnnxModel(Module):
                 own += "_"
             setattr(self, own, kind(array))
             held[name] = own
-        used = set(content.outputs)
-        last: list[tuple[str, ...]] = []
-        for node in reversed(content.nodes):
-            names = {*node.inputs, *node.outputs} - used - {""}
-            last.append(tuple(names - constants.keys() - held.keys()))
-            used |= names
-        self._plan = _Plan(
-            content.path, content.inputs, content.outputs, content.nodes, constants, held, last[::-1]
-        )  # fmt: skip
+        nodes, last = _needed(content, constants.keys() | held.keys())
+        self._plan = _Plan(content.path, content.inputs, content.outputs, nodes, constants, held, last, as_written)
 
     @property
     def input_names(self) -> list[str]:
@@ -113,12 +109,31 @@ class OnnxModel(Module):
         for end, x in zip(plan.inputs, inputs, strict=True):
             values[end.name] = _given(plan.path, end, x, sizes)
         for node, gone in zip(plan.nodes, plan.last, strict=True):
-            results = _run(node, [values[name] if name else None for name in node.inputs], self.training)
-            values.update(zip(node.outputs, results, strict=False))
+            step = Step(node, self.training, plan.as_written)
+            results = _run(step, [values[name] if name else None for name in node.inputs])
+            values.update((name, y) for name, y in zip(node.outputs, results, strict=False) if name)
             for name in gone:
                 values.pop(name, None)
         outputs = [values[name] if isinstance(values[name], Tensor) else wrapped(values[name]) for name in plan.outputs]
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+
+def _needed(content: Content, kept: Set[str]) -> tuple[list[Node], list[tuple[str, ...]]]:
+    """The nodes that the outputs depend on, with the results that are used, and what nothing needs after each of them.
+
+    What is ``kept`` does not go.
+    """
+    used = set(content.outputs)
+    nodes: list[Node] = []
+    last: list[tuple[str, ...]] = []
+    for node in reversed(content.nodes):
+        if used.isdisjoint(node.outputs):
+            continue
+        nodes.append(replace(node, outputs=tuple(name if name in used else "" for name in node.outputs)))
+        new = set(node.inputs) - used - {""}
+        last.append(tuple(new - kept))
+        used |= new
+    return nodes[::-1], last[::-1]
 
 
 def _kind(name: str, array: np.ndarray[Any, Any], nodes: list[Node]) -> type[Parameter | Buffer] | None:
@@ -146,10 +161,11 @@ def _given(path: str, end: End, x: Any, sizes: dict[str, int]) -> Tensor:
     return x if isinstance(x, Tensor) else Tensor(array)
 
 
-def _run(node: Node, inputs: list[Any], training: bool) -> Any:
+def _run(step: Step, inputs: list[Any]) -> Any:
     """The results of a node; its errors say which one it is."""
+    node = step.node
     try:
-        return _results(Step(node, training), inputs)
+        return _results(step, inputs)
     except GpunnError as error:
         if str(error).startswith(node.where):
             raise

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import reduce as fold
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -104,15 +104,15 @@ def where(step: Step, condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return F.where(condition, a, b)
 
 
-def cast(step: Step, x: Tensor, to: int, **how: Any) -> Tensor:
+def cast(step: Step, x: Any, to: int, **how: Any) -> Any:
     return converted(x, step.dtype(to))
 
 
-def cast_like(step: Step, x: Tensor, like: Tensor, **how: Any) -> Tensor:
+def cast_like(step: Step, x: Any, like: Any, **how: Any) -> Any:
     return converted(x, like.dtype)
 
 
-def converted(x: Any, dtype: np.dtype[Any]) -> Any:
+def converted(x: Tensor, dtype: np.dtype[Any]) -> Tensor:
     """``x`` in ``dtype``."""
     with np.errstate(all="ignore"):
         return x.astype(dtype)
@@ -176,7 +176,7 @@ def mish(step: Step, x: Tensor) -> Tensor:
     return x * F.tanh(F.softplus(x))
 
 
-def gelu(step: Step, x: Tensor, approximate: str = "none") -> Tensor:
+def gelu(step: Step, x: Tensor, approximate: Literal["none", "tanh"] = "none") -> Tensor:
     return F.gelu(x, approximate)
 
 
@@ -184,7 +184,7 @@ def swish(step: Step, x: Tensor, alpha: float = 1.0) -> Tensor:
     return F.silu(x) if alpha == 1 else x * F.sigmoid(x * alpha)
 
 
-def along(function: Callable[[Any, int], Any]) -> Callable[..., Any]:
+def along(function: Callable[[Any, int], Tensor]) -> Callable[..., Any]:
     """An operator along an axis; before version 13 along that and all behind it, as one."""
 
     def operator(step: Step, x: Tensor, axis: int | None = None) -> Tensor:
@@ -282,10 +282,9 @@ def extreme_index(which: str) -> Callable[..., Any]:
     """Where the largest or the smallest lies, ``"argmax"`` or ``"argmin"``."""
 
     def operator(step: Step, x: Tensor, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Tensor:
-        if not select_last_index:
-            return getattr(x, which)(axis, bool(keepdims))
-        turned = x[around(x, axis, slice(None, None, -1))]
-        return x.shape[axis] - 1 - getattr(turned, which)(axis, bool(keepdims))
+        turned = x[around(x, axis, slice(None, None, -1))] if select_last_index else x
+        places: Tensor = getattr(turned, which)(axis, bool(keepdims))
+        return x.shape[axis] - 1 - places if select_last_index else places
 
     return operator
 
@@ -362,8 +361,8 @@ def host_reduced(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def host_clip(step: Step, x: Any, min: Any = None, max: Any = None) -> Any:
-    bounds = [None if bound is None else np.asarray(bound, x.dtype) for bound in (min, max)]
-    return np.clip(x, *bounds) if bounds != [None, None] else x
+    low, high = (None if bound is None else np.asarray(bound, x.dtype) for bound in (min, max))
+    return x if low is high is None else np.clip(x, low, high)
 
 
 def host_concat(step: Step, *xs: Any, axis: int) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -184,7 +184,7 @@ class _Reader:
         kinds = self.onnx.AttributeProto
         if attribute.type == kinds.TENSOR:
             return self.array(attribute.t, f"{where}: the attribute {attribute.name!r}", prefix="")
-        plain = {kinds.FLOAT: float, kinds.INT: int, kinds.FLOATS: list, kinds.INTS: list, kinds.STRING: bytes.decode,
+        plain: dict[int, Callable[[Any], Any]] = {kinds.FLOAT: float, kinds.INT: int, kinds.FLOATS: list, kinds.INTS: list, kinds.STRING: bytes.decode,
                  kinds.STRINGS: lambda texts: [each.decode() for each in texts]}  # fmt: skip
         rule = f"attributes of the kind of {attribute.name!r} cannot be imported"
         check(attribute.type in plain, FileError, where, rule, type=attribute.type)
@@ -242,14 +242,14 @@ class _Reader:
         tensor = end.type.tensor_type
         shape = None
         if tensor.HasField("shape"):
-            sizes = {"dim_value": lambda size: size.dim_value, "dim_param": lambda size: size.dim_param}
-            shape = tuple(sizes.get(size.WhichOneof("value"), lambda _: None)(size) for size in tensor.shape.dim)
+            known = ((size, size.WhichOneof("value")) for size in tensor.shape.dim)
+            shape = tuple(getattr(size, what) if what else None for size, what in known)
         return End(end.name, self._dtype(tensor.elem_type, f"the input {end.name!r}"), shape)
 
     def _dtype(self, number: int, what: str) -> np.dtype[Any]:
-        helper, wanted = self.onnx.helper, None
+        wanted: np.dtype[Any] | None = None
         if number in self.onnx.TensorProto.DataType.values() and number != self.onnx.TensorProto.UNDEFINED:
-            wanted = np.dtype(helper.tensor_dtype_to_np_dtype(number))
+            wanted = np.dtype(self.onnx.helper.tensor_dtype_to_np_dtype(number))
         if wanted is None or wanted.name not in DTYPES:
             fail(FileError, f"{self.path}: {what}", "its dtype is not supported", data_type=number)
         return wanted

@@ -265,14 +265,15 @@ def batch_norm(
 ) -> Any:  # fmt: skip
     """The momentum is the share of the old statistics that stays."""
     step.need(spatial == 1, "statistics of each pixel cannot be imported", spatial=spatial)
-    given = [each.astype(x.dtype) if each.dtype != x.dtype else each for each in (scale, bias)]
-    if not training_mode and not any(map(step.wants, range(1, 5))):
-        return F.batch_norm(x, mean, var, *given, step.training, 1 - momentum, epsilon)
-    y = F.batch_norm(x, None, None, *given, training=True, eps=epsilon)
+    w, b = (each.astype(x.dtype) if each.dtype != x.dtype else each for each in (scale, bias))
+    if not (training_mode and step.as_written):
+        y = F.batch_norm(x, mean, var, w, b, step.training, 1 - momentum, epsilon)
+        return [y, mean, var, mean, var]
+    y = F.batch_norm(x, None, None, w, b, training=True, eps=epsilon)
     axes = tuple(axis for axis in range(x.ndim) if axis != 1)
     wide = x.detach().astype(mean.dtype)
-    each = [old * momentum + new * (1 - momentum) for old, new in ((mean, wide.mean(axes)), (var, wide.var(axes)))]
-    return [y, *(each if step.version >= 14 else [*each, wide.mean(axes), wide.var(axes)])]
+    moved = [old * momentum + new * (1 - momentum) for old, new in ((mean, wide.mean(axes)), (var, wide.var(axes)))]
+    return [y, *moved]
 
 
 def instance_norm(step: Step, x: Tensor, scale: Tensor, bias: Tensor, epsilon: float = 1e-5) -> Tensor:
@@ -334,7 +335,7 @@ def mean_variance_norm(step: Step, x: Tensor, axes: Sequence[int] = (0, 2, 3)) -
 
 def dropout(step: Step, x: Tensor, ratio: Any = 0.5, training_mode: Any = None, seed: int | None = None) -> Any:
     p = float(number(ratio))
-    active = step.training or (training_mode is not None and bool(number(training_mode)))
+    active = step.training or (step.as_written and training_mode is not None and bool(number(training_mode)))
     xp = module_of(x)
     if not step.wants(1):
         return F.dropout(x, p) if active else x
@@ -427,16 +428,16 @@ def _layer(
 ) -> list[Tensor]:  # fmt: skip
     """All outputs (T, N, H) and the last of each state (N, H)."""
     rows = r.shape[0]
-    biases = [None, None] if b is None else [_reordered(op, b[:rows]), _reordered(op, b[rows:])]
-    weights = [_reordered(op, w), _reordered(op, r), *biases]
+    b_ih, b_hh = (None, None) if b is None else (_reordered(op, b[:rows]), _reordered(op, b[rows:]))
+    weights = _reordered(op, w), _reordered(op, r), b_ih, b_hh
     if op == "LSTM":
         zeros = wrapped(module_of(x).zeros((x.shape[1], r.shape[1]), x.dtype))
-        state = None if states == [None, None] else tuple(zeros if each is None else each for each in states)
-        y, (h, c) = F.lstm(x, state, *weights, reverse=reverse)
+        h, c = (zeros if each is None else each for each in states)
+        y, (h, c) = F.lstm(x, (h, c), *weights, None, reverse)
         return [y, h, c]
     if op == "GRU":
-        return list(F.gru(x, states[0], *weights, reset_after, reverse=reverse))
-    return list(F.rnn(x, states[0], *weights, activation.lower(), reverse=reverse))
+        return list(F.gru(x, states[0], *weights, reset_after, None, reverse))
+    return list(F.rnn(x, states[0], *weights, activation.lower(), None, reverse))
 
 
 def _functions(

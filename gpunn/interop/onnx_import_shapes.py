@@ -6,6 +6,7 @@ CPU and Tensors alike.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import accumulate
 from math import ceil, floor, prod
 from typing import Any
@@ -133,11 +134,9 @@ def cut(step: Step, x: Any, starts: Any, ends: Any, axes: Any = None, steps: Any
     along = axes_from(range(len(first)) if axes is None else axes, x.ndim)
     by = [1] * len(first) if steps is None else numbers(steps)
     index = [slice(None)] * x.ndim
-    for axis, start, end, step_ in zip(along, first, last, by, strict=True):
-        n = x.shape[axis]
-        if step_ < 0 and end < -n:
-            end = None  # beyond the first element
-        index[axis] = slice(start, end, step_)
+    for axis, start, end, stride in zip(along, first, last, by, strict=True):
+        beyond = stride < 0 and end < -x.shape[axis]  # the first element is the last one to be taken
+        index[axis] = slice(start, None if beyond else end, stride)
     return x[tuple(index)]
 
 
@@ -355,7 +354,7 @@ def _floats(setting: Any) -> list[float]:
     return [float(number) for number in np.ravel(raw(setting))]
 
 
-_NEAREST = {
+_NEAREST: dict[str, Callable[[Any], Any]] = {
     "round_prefer_floor": lambda at: np.ceil(at - 0.5),
     "round_prefer_ceil": lambda at: np.floor(at + 0.5),
     "floor": np.floor,

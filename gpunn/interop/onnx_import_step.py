@@ -23,6 +23,8 @@ class Step:
     node: Node
     training: bool
     """Whether the module is in training."""
+    as_written: bool
+    """Whether the node is in training if the file has it so."""
 
     @property
     def version(self) -> int:
@@ -37,7 +39,7 @@ class Step:
         except (KeyError, TypeError, ValueError):
             self.fail("this dtype is not known", data_type=number)
         self.need(wanted.name in DTYPES, "this dtype is not supported", dtype=str(wanted))
-        return wanted
+        return wanted  # type: ignore[no-any-return]
 
     def wants(self, place: int) -> bool:
         """Whether the result at ``place`` is used."""

@@ -61,10 +61,13 @@ def backend_class() -> Any:
         def run_node(
             cls, node: Any, inputs: Any, device: str = "CPU", outputs_info: Any = None, **settings: Any
         ) -> tuple[Any, ...]:
-            """The outputs of one node; ``opset_version`` says which version of the operators it is of."""
-            given = [
-                (name, np.asarray(x)) for name, x in zip(node.input, inputs, strict=False) if name and x is not None
-            ]
+            """The outputs of one node; ``opset_version`` says which version of the operators it is of.
+
+            ``inputs`` are all of the node's, None for one that it goes without, or those alone that it has.
+            """
+            names = [name for name in node.input if name or len(inputs) == len(node.input)]
+            pairs = zip(names, inputs, strict=True)
+            given = [(name, np.asarray(x)) for name, x in pairs if name and x is not None]
             model = _alone(node, given, settings.get("opset_version"))
             return cls.run_model(model, [x for _, x in given], device)
 

@@ -22,6 +22,7 @@ def package(op: str = "export") -> Any:
         import onnx.helper
         import onnx.inliner
         import onnx.numpy_helper
+        import onnx.shape_inference
     except ImportError as error:
         raise PackageError(f'{op}: ONNX files need the package onnx ({error}): pip install "gpunn[onnx]"') from error
     return onnx

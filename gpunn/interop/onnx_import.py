@@ -20,7 +20,7 @@ from gpunn.backend import asarray, is_array, is_floating
 from gpunn.errors import ArgumentError, DtypeError, GpunnError, GraphError, ShapeError, check
 from gpunn.functional.record import raw
 from gpunn.interop.onnx_import_file import Content, End, Node, read
-from gpunn.interop.onnx_import_operators import HOST, OPERATORS, SETTINGS, STATISTICS
+from gpunn.interop.onnx_import_operators import HOST, OPERATORS, SETTINGS, STATISTICS, UNLEARNED
 from gpunn.interop.onnx_import_step import Step
 from gpunn.nn import Buffer, Module, Parameter
 from gpunn.tensor import Tensor, wrapped
@@ -143,7 +143,7 @@ def _kind(name: str, array: np.ndarray[Any, Any], nodes: list[Node]) -> type[Par
         return None
     if any(place in STATISTICS.get(op, ()) for op, place in places):
         return Buffer
-    settings = all(place in SETTINGS.get(op, ()) for op, place in places)
+    settings = all(place in (*SETTINGS.get(op, ()), *UNLEARNED.get(op, ())) for op, place in places)
     return None if settings or array.ndim == 0 else Parameter
 
 

@@ -90,13 +90,18 @@ def read(path: str | os.PathLike[str], operators: Container[str]) -> Content:
 
 def parsed(model: Any, path: str, folder: Path | None, operators: Container[str]) -> Content:
     """The content of a model that was read from ``path``; arrays in other files must lie in ``folder``."""
-    return _Reader(package("import"), path, folder, operators).content(model)
+    try:
+        return _Reader(package("import"), path, folder, operators).content(model)
+    except (LookupError, TypeError, UnicodeError) as error:  # names that are no texts
+        raise FileError(f"{path}: the model is damaged: {error}") from error
 
 
 class _Reader:
     def __init__(self, onnx: Any, path: str, folder: Path | None, operators: Container[str]) -> None:
         self.onnx, self.path, self.folder, self.operators = onnx, path, folder, operators
         self.opset = 0
+        self.context = onnx.checker.C.CheckerContext()
+        self.context.ir_version = onnx.IR_VERSION
 
     def content(self, model: Any) -> Content:
         self._check_versions(model)
@@ -129,6 +134,7 @@ class _Reader:
         rule = f"the version of the operators (opset) must be one, from {OLDEST} to {newest}"
         self._require(len(set(own)) == 1 and OLDEST <= own[0] <= newest, rule, opset=own)
         self.opset = own[0]
+        self.context.opset_imports = {"": self.opset}
 
     def _without_functions(self, model: Any) -> Any:
         """The model with each call of a function of its own replaced by what the function does."""
@@ -178,14 +184,20 @@ class _Reader:
         attributes = {each.name: self._attribute(each, where) for each in node.attribute}
         unknown = sorted(attributes.keys() - schema.attributes.keys())
         check(not unknown, FileError, where, "the operator has no such attributes", attributes=unknown)
+        try:
+            self.onnx.checker.check_node(node, self.context)
+        except Exception as error:
+            raise FileError(f"{where}: {' '.join(str(error).split())}") from error
         return Node(where, node.op_type, schema.since_version, tuple(node.input), tuple(node.output), attributes)
 
     def _attribute(self, attribute: Any, where: str) -> Any:
         kinds = self.onnx.AttributeProto
         if attribute.type == kinds.TENSOR:
             return self.array(attribute.t, f"{where}: the attribute {attribute.name!r}", prefix="")
-        plain: dict[int, Callable[[Any], Any]] = {kinds.FLOAT: float, kinds.INT: int, kinds.FLOATS: list, kinds.INTS: list, kinds.STRING: bytes.decode,
-                 kinds.STRINGS: lambda texts: [each.decode() for each in texts]}  # fmt: skip
+        plain: dict[int, Callable[[Any], Any]] = {
+            kinds.FLOAT: float, kinds.INT: int, kinds.FLOATS: list, kinds.INTS: list, kinds.STRING: bytes.decode,
+            kinds.STRINGS: lambda texts: [each.decode() for each in texts],
+        }  # fmt: skip
         rule = f"attributes of the kind of {attribute.name!r} cannot be imported"
         check(attribute.type in plain, FileError, where, rule, type=attribute.type)
         try:
@@ -196,6 +208,8 @@ class _Reader:
     def _check_names(self, nodes: list[Node], known: set[str], outputs: list[str]) -> None:
         """Check that what each node takes is made before it, and by one alone."""
         made = {name for node in nodes for name in node.outputs}
+        texts = all(isinstance(name, str) for name in known | made)
+        self._require(texts, "the model is damaged: names must be texts in UTF-8")
         for node in nodes:
             for name in node.inputs:
                 if name and name not in known:
@@ -230,7 +244,7 @@ class _Reader:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                self.onnx.checker.check_model(model, full_check=True)
+                self.onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
         except Exception as error:
             raise FileError(f"{self.path}: {' '.join(str(error).split())}") from error
 

@@ -52,6 +52,9 @@ SETTINGS: dict[str, tuple[int, ...]] = {
 STATISTICS = {"BatchNormalization": (3, 4)}
 """Which inputs of an operator are running statistics."""
 
+UNLEARNED = {"NegativeLogLikelihoodLoss": (2,), "SoftmaxCrossEntropyLoss": (2,)}
+"""Which other inputs of an operator are not learned: the weights of classes."""
+
 OPERATORS: dict[str, Callable[..., Any]] = {
     # element by element
     "Abs": unary(F.abs),

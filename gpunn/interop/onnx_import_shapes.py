@@ -254,7 +254,7 @@ def pad(step: Step, x: Tensor, pads: Any, value: Any = None, axes: Any = None, m
     step.need(len(ends) == 2 * len(along), "there must be two pads for each axis", pads=ends, shape=x.shape)
     each = {axis: (ends[place], ends[place + len(along)]) for place, axis in enumerate(along)}
     added = [n for axis in range(x.ndim - 1, -1, -1) for n in each.get(axis, (0, 0))]
-    fill = 0 if value is None or value.size == 0 else number(value)
+    fill = 0 if value is None or not np.size(raw(value)) else number(value)
     modes = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
     step.need(mode in modes, "this mode is not known", mode=mode)
     if mode != "constant" and min(ends, default=0) < 0:
@@ -315,12 +315,12 @@ def resize(
     along = tuple(range(x.ndim)) if axes is None else axes_from(axes, x.ndim)
     how = coordinate_transformation_mode or ("asymmetric" if step.version == 10 else "half_pixel")
     pick = nearest_mode or ("floor" if step.version == 10 else "round_prefer_floor")
-    corners = [0.0] * len(along) + [1.0] * len(along) if roi is None or not raw(roi).size else _floats(roi)
-    if scales is not None and raw(scales).size:
+    corners = [0.0] * len(along) + [1.0] * len(along) if roi is None or not np.size(raw(roi)) else _floats(roi)
+    if scales is not None and np.size(raw(scales)):
         factors = _floats(scales)
         out = [floor(x.shape[axis] * factor) for axis, factor in zip(along, factors, strict=True)]
     else:
-        step.need(sizes is not None and raw(sizes).size > 0, "scales or sizes must be given")
+        step.need(sizes is not None and np.size(raw(sizes)) > 0, "scales or sizes must be given")
         out = numbers(sizes)
         factors = [n / x.shape[axis] for axis, n in zip(along, out, strict=True)]
         if keep_aspect_ratio_policy != "stretch":

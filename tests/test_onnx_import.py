@@ -78,11 +78,11 @@ def _dtypes(case: Any) -> set[str]:
     return {str(helper.tensor_dtype_to_np_dtype(end)) if end else "none" for end in ends}
 
 
-def _passes(case: Any) -> bool:
+def _passes(case: Any, device: str = "CPU") -> bool:
     given, expected = ([_array(x) for x in arrays] for arrays in case.data_sets[0])
     try:
         with np.errstate(all="ignore"):
-            results = interop.Backend.run_model(case.model, given)
+            results = interop.Backend.run_model(case.model, given, device)
     except (FileError, GraphError, ArgumentError, DtypeError, ShapeError):
         return False
     assert [(y.dtype, y.shape) for y in results] == [(y.dtype, y.shape) for y in expected], case.name
@@ -105,6 +105,12 @@ def test_the_cases_of_onnx() -> None:
     assert len(FAIL) < 0.02 * len(found)
     missing = OPERATORS.keys() - {op for case in found for op in _operators(case)}
     assert missing == {"GlobalLpPool"}  # onnx has no case of it
+
+
+@pytest.mark.gpu
+def test_the_cases_of_layers_on_a_gpu() -> None:
+    found = [case for case in cases() if _operators(case) & EMULATED and case.name not in FAIL]
+    assert [case.name for case in found if not _passes(case, "CUDA")] == []
 
 
 @pytest.mark.slow
@@ -376,32 +382,56 @@ def _one(op: str, arrays: dict[str, Any], opset: int, outputs: int = 1, **attrib
 
 
 X = drawn((2, 3, 4), 5)
-TWICE = {
-    "Squeeze": ("Unsqueeze", (X[:, None]), [{"axes": [1]}, 11], [{"axes": np.array([1])}, 13]),
-    "Clip": ("Clip", X.clip(-0.5, 0.5), [{"min": -0.5, "max": 0.5}, 7], [{"min": np.array(-0.5), "max": np.array(0.5)}, 13]),
-    "Pad": ("Pad", np.pad(X, ((0, 0), (0, 0), (1, 2)), constant_values=3), [{"pads": [0, 0, 1, 0, 0, 2], "value": 3.0}, 7],
-            [{"pads": np.array([0, 0, 1, 0, 0, 2]), "value": np.array(3.0)}, 13]),
-    "Slice": ("Slice", X[:, 1:], [{"starts": [1], "ends": [9], "axes": [1]}, 7],
-              [{"starts": np.array([1]), "ends": np.array([9]), "axes": np.array([1])}, 13]),
-    "TopK": ("TopK", -np.sort(-X)[..., :2], [{"k": 2}, 7], [{"k": np.array([2])}, 11]),
-    "Split": ("Split", X[..., :1], [{"split": [1, 3], "axis": 2}, 7], [{"split": np.array([1, 3])}, 13, {"axis": 2}]),
-    "ReduceSum": ("ReduceSum", X.sum(1), [{"axes": [1], "keepdims": 0}, 7], [{"axes": np.array([1])}, 13, {"keepdims": 0}]),
-    "ReduceMax": ("ReduceMax", X.max(1), [{"axes": [1], "keepdims": 0}, 13], [{"axes": np.array([1])}, 20, {"keepdims": 0}]),
-    "Dropout": ("Dropout", X, [{"ratio": 0.3}, 7], [{"ratio": np.array(0.3)}, 13]),
-    "Upsample": ("Upsample", X.repeat(2, 2), [{"scales": [1.0, 1.0, 2.0]}, 7], [{"scales": np.array([1.0, 1.0, 2.0])}, 9]),
-    "Softmax": ("Softmax", (lambda e: e / e.sum((1, 2), keepdims=True))(np.exp(X)), [{}, 11]),
-    "a later Softmax": ("Softmax", (lambda e: e / e.sum(2, keepdims=True))(np.exp(X)), [{}, 13]),
+
+
+def _softmax(axes: Any) -> np.ndarray:
+    return np.exp(X) / np.exp(X).sum(axes, keepdims=True)
+
+
+PADS = [0, 0, 1, 0, 0, 2]
+TWICE: dict[str, tuple[str, np.ndarray, list[tuple[int, dict[str, Any], dict[str, Any]]]]] = {
+    "Unsqueeze": ("Unsqueeze", X[:, None], [(11, {}, {"axes": [1]}), (13, {"axes": np.array([1])}, {})]),
+    "Clip": (
+        "Clip", X.clip(-0.5, 0.5),
+        [(7, {}, {"min": -0.5, "max": 0.5}), (13, {"min": np.array(-0.5), "max": np.array(0.5)}, {})],
+    ),
+    "Pad": (
+        "Pad", np.pad(X, ((0, 0), (0, 0), (1, 2)), constant_values=3),
+        [(7, {}, {"pads": PADS, "value": 3.0}), (13, {"pads": np.array(PADS), "value": np.array(3.0)}, {})],
+    ),
+    "Slice": (
+        "Slice", X[:, 1:],
+        [(7, {}, {"starts": [1], "ends": [9], "axes": [1]}),
+         (13, {"starts": np.array([1]), "ends": np.array([9]), "axes": np.array([1])}, {})],
+    ),
+    "TopK": ("TopK", -np.sort(-X)[..., :2], [(7, {}, {"k": 2}), (11, {"k": np.array([2])}, {})]),
+    "Split": (
+        "Split", X[..., :1],
+        [(7, {}, {"split": [1, 3], "axis": 2}), (13, {"split": np.array([1, 3])}, {"axis": 2})],
+    ),
+    "ReduceSum": (
+        "ReduceSum", X.sum(1),
+        [(7, {}, {"axes": [1], "keepdims": 0}), (13, {"axes": np.array([1])}, {"keepdims": 0})],
+    ),
+    "ReduceMax": (
+        "ReduceMax", X.max(1),
+        [(13, {}, {"axes": [1], "keepdims": 0}), (20, {"axes": np.array([1])}, {"keepdims": 0})],
+    ),
+    "Dropout": ("Dropout", X, [(7, {}, {"ratio": 0.3}), (13, {"ratio": np.array(0.3)}, {})]),
+    "Upsample": (
+        "Upsample", X.repeat(2, 2),
+        [(7, {}, {"scales": [1.0, 1.0, 2.0]}), (9, {"scales": np.array([1.0, 1.0, 2.0])}, {})],
+    ),
+    "Resize": ("Resize", X.repeat(2, 2), [(10, {"scales": np.array([1.0, 1.0, 2.0])}, {})]),
+    "Softmax of all axes behind one": ("Softmax", _softmax((1, 2)), [(11, {}, {})]),
+    "Softmax": ("Softmax", _softmax(2), [(13, {}, {})]),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", TWICE)
 def test_what_was_an_attribute_and_is_an_input(name: str) -> None:
-    op, expected, *ways = TWICE[name]
-    for settings, opset, *others in ways:
-        inputs = {key: value for key, value in settings.items() if isinstance(value, np.ndarray)}
-        attributes = {key: value for key, value in settings.items() if key not in inputs} | (
-            others[0] if others else {}
-        )
+    op, expected, ways = TWICE[name]
+    for opset, inputs, attributes in ways:
         model = _one(op, inputs, opset, 2 if op in ("TopK", "Split") else 1, **attributes)
         if op == "TopK":
             model.graph.output[1].type.tensor_type.elem_type = TensorProto.INT64
@@ -549,9 +579,10 @@ _node = helper.make_node
 
 
 def _if() -> Any:
-    branch = helper.make_graph([_node("Constant", [], ["b"], value_float=1.0)], "b", [], [helper.make_tensor_value_info("b", F32, [])])  # fmt: skip
-    return graph([_node("If", ["c"], ["y"], name="choice", then_branch=branch, else_branch=branch)], {}, ["y"],
-                 {"c": np.array(True)})  # fmt: skip
+    made = helper.make_tensor_value_info("b", F32, [])
+    branch = helper.make_graph([_node("Constant", [], ["b"], value_float=1.0)], "b", [], [made])
+    node = _node("If", ["c"], ["y"], name="choice", then_branch=branch, else_branch=branch)
+    return graph([node], {}, ["y"], {"c": np.array(True)})
 
 
 def _changed(model: Any, change: Callable[[Any], object]) -> Any:
@@ -563,8 +594,30 @@ def _small(*nodes: Any, arrays: dict[str, Any] | None = None, **settings: Any) -
     return graph(nodes or [_node("Neg", ["x"], ["y"])], {"x": (2, 3)}, ["y"], arrays or {}, **settings)
 
 
-def _weighted() -> Any:
-    return _small(_node("Add", ["x", "w"], ["y"], name="sum"), arrays={"w": np.ones(3)})
+def _weighted(dtype: Any = np.float32) -> Any:
+    return _small(_node("Add", ["x", "w"], ["y"], name="sum"), arrays={"w": np.ones(3, dtype)})
+
+
+def _first(model: Any) -> Any:
+    return model.graph.initializer[0]
+
+
+def _circle() -> Any:
+    add = _node("Add", ["x", "b"], ["a"], name="first")
+    return _small(add, _node("Neg", ["a"], ["b"]), _node("Neg", ["b"], ["y"]))
+
+
+def _sized(size: int) -> Any:
+    return _changed(_weighted(), lambda m: _first(m).dims.__setitem__(0, size))
+
+
+def _lacking(model: Any) -> None:
+    _first(model).ClearField("raw_data")
+    _first(model).float_data.append(1.0)
+
+
+def _sequence(model: Any) -> None:
+    model.graph.input[0].CopyFrom(helper.make_tensor_sequence_value_info("x", F32, None))
 
 
 BAD: dict[str, tuple[Callable[[], Any], str]] = {
@@ -573,49 +626,33 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "an old opset": (lambda: _small(opset=6), r"\(opset\) must be one, from 7 to \d+, got opset=\[6\]"),
     "a future opset": (lambda: _small(opset=99), r"\(opset\) must be one, from 7 to \d+, got opset=\[99\]"),
     "a future format": (lambda: _changed(_small(), lambda m: setattr(m, "ir_version", 99)), "version of the format"),
-    "a cycle": (
-        lambda: _small(_node("Add", ["x", "b"], ["a"], name="first"), _node("Neg", ["a"], ["b"]), _node("Neg", ["b"], ["y"])),
-        r"node 'first' \(Add\): its input 'b' is made only behind it: nodes must be in order, without cycles",
-    ),
-    "a missing input": (lambda: _small(_node("Add", ["x", "w"], ["y"])), r"number 0 \(Add\): its input 'w' is missing"),
+    "a cycle": (_circle, r"node 'first' \(Add\): its input 'b' is made only behind it: .* without cycles"),
+    "no input": (lambda: _small(_node("Add", ["x", "w"], ["y"])), r"number 0 \(Add\): its input 'w' is missing"),
     "a missing output": (lambda: _small(_node("Neg", ["x"], ["z"])), r"outputs of the graph .* got missing=\['y'\]"),
-    "made twice": (lambda: _small(*[_node("Neg", ["x"], ["y"])] * 2), r"node number 1 \(Neg\): each array must be made"),
-    "an unknown operator": (lambda: _small(_node("Gone", ["x"], ["y"])), r"\(Gone\): there is no such operator in version 18"),
-    "one not imported": (lambda: _small(_node("Det", ["x"], ["y"])), r"\(Det\): this operator cannot be imported"),
-    "one taken out": (lambda: _small(_node("Upsample", ["x", "w"], ["y"]), arrays={"w": np.ones(2)}), "taken out before version 18"),
-    "another domain": (lambda: _small(_node("Neg", ["x"], ["y"], domain="com.other")), r"\(Neg\): .* domain 'com.other'"),
+    "twice": (lambda: _small(*[_node("Neg", ["x"], ["y"])] * 2), r"node number 1 \(Neg\): each array must be"),
+    "unknown": (lambda: _small(_node("Gone", ["x"], ["y"])), r"\(Gone\): there is no such operator in version 18"),
+    "not imported": (lambda: _small(_node("Det", ["x"], ["y"])), r"\(Det\): this operator cannot be imported"),
+    "taken out": (lambda: _small(_node("Upsample", ["x", "x"], ["y"])), r"\(Upsample\): .* taken out before"),
+    "another domain": (lambda: _small(_node("Neg", ["x"], ["y"], domain="own")), r"\(Neg\): .* domain 'own'"),
     "a graph inside": (_if, r"node 'choice' \(If\): nodes with graphs inside \(If, Loop, Scan\) cannot be imported"),
-    "an unknown attribute": (lambda: _small(_node("Neg", ["x"], ["y"], speed=3)), r"\(Neg\): .* attributes=\['speed'\]"),
-    "too many inputs": (lambda: _small(_node("Neg", ["x", "x"], ["y"])), r"model.onnx: .*Neg.*input size 2"),
-    "mixed dtypes": (
-        lambda: _small(_node("Add", ["x", "w"], ["y"], name="sum"), arrays={"w": np.ones(3, np.int64)}), "model.onnx: .*Add.*sum",
+    "an attribute": (lambda: _small(_node("Neg", ["x"], ["y"], speed=3)), r"\(Neg\): .* attributes=\['speed'\]"),
+    "too many inputs": (lambda: _small(_node("Neg", ["x", "x"], ["y"])), r"node number 0 \(Neg\): .*input size 2"),
+    "mixed dtypes": (lambda: _weighted(np.int64), r"model.onnx: .*op_type:Add, node name: sum"),
+    "mixed shapes": (
+        lambda: _small(_node("Gemm", ["x", "w"], ["y"], name="gemm"), arrays={"w": np.ones((4, 5))}),
+        "model.onnx: .*op_type:Gemm, node name: gemm",
     ),
-    "shapes that do not fit": (
-        lambda: _small(_node("Gemm", ["x", "w"], ["y"], name="gemm"), arrays={"w": np.ones((4, 5))}), "model.onnx: .*Gemm",
-    ),
-    "sizes that lie": (
-        lambda: _changed(_weighted(), lambda m: m.graph.initializer[0].dims.__setitem__(0, 2**40)),
-        r"the initialiser 'w': its bytes must be those of 1099511627776 elements of float32, got bytes=12",
-    ),
-    "a size below 0": (
-        lambda: _changed(_weighted(), lambda m: m.graph.initializer[0].dims.__setitem__(0, -3)), "'w': sizes must be at least 0",
-    ),
-    "numbers that lack": (
-        lambda: _changed(_weighted(), lambda m: (m.graph.initializer[0].ClearField("raw_data"),
-                                                 m.graph.initializer[0].float_data.append(1.0))),
-        r"the initialiser 'w': it must hold as many numbers as its sizes say, got numbers=1, sizes=\(3,\)",
-    ),
+    "sizes that lie": (lambda: _sized(2**40), r"'w': its bytes must be those of 1099511627776 elements of float32"),
+    "a size below 0": (lambda: _sized(-3), "the initialiser 'w': sizes must be at least 0"),
+    "numbers that lack": (lambda: _changed(_weighted(), _lacking), "'w': it must hold as many numbers as its sizes say"),
     "texts": (
-        lambda: _changed(_weighted(), lambda m: setattr(m.graph.initializer[0], "data_type", TensorProto.STRING)),
+        lambda: _changed(_weighted(), lambda m: setattr(_first(m), "data_type", TensorProto.STRING)),
         "the initialiser 'w': its dtype is not supported",
     ),
     "a name twice": (
-        lambda: _changed(_weighted(), lambda m: m.graph.initializer.append(m.graph.initializer[0])), "a name of its own",
+        lambda: _changed(_weighted(), lambda m: m.graph.initializer.append(_first(m))), "a name of its own",
     ),
-    "a sequence": (
-        lambda: _changed(_small(), lambda m: m.graph.input[0].CopyFrom(helper.make_tensor_sequence_value_info("x", F32, None))),
-        "the input 'x' must be an array, got value='sequence_type'",
-    ),
+    "a sequence": (lambda: _changed(_small(), _sequence), "the input 'x' must be an array, got value='sequence_type'"),
 }  # fmt: skip
 
 

@@ -1,6 +1,8 @@
-"""Models as ONNX files, which other programs run; see :mod:`gpunn.interop.onnx_nodes` for what can be translated.
+"""Models as ONNX files: written for other programs by :func:`export`, and read by :func:`load` from what those wrote.
 
-The file needs nothing of gpunn. Source of the format: https://onnx.ai/onnx/intro/concepts.html
+:mod:`gpunn.interop.onnx_nodes` has what can be written, :mod:`gpunn.interop.onnx_import_operators` what can be read;
+``Backend`` runs models behind the interface of the package onnx (``onnx.backend.base.Backend``). A file needs nothing
+of gpunn. Source of the format: https://onnx.ai/onnx/intro/concepts.html
 """
 
 from __future__ import annotations

@@ -70,9 +70,12 @@ def remainder(step: Step, a: Tensor, b: Tensor, fmod: int = 0) -> Tensor:
     """What is left of a, with the sign of b, or that of a with ``fmod``."""
     x, y = kept(a, b)
     xp = get_array_module(x, y)
-    left = (xp.fmod if fmod else xp.mod)(x, y)
     if not is_floating(x.dtype):
-        return wrapped(left)
+        return wrapped((xp.fmod if fmod else xp.mod)(x, y))
+    left = xp.fmod(x, y)
+    if not fmod:  # CuPy's own mod differs from NumPy's at infinities
+        other = (left != 0) & ((left < 0) != (y < 0))
+        left = xp.where(other, left + y, xp.where(left == 0, xp.copysign(left, y), left))
 
     def backward(g: Any, _: Any) -> Any:
         times = xp.trunc(x / y) if fmod else xp.floor(x / y)

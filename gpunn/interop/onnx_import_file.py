@@ -284,7 +284,7 @@ class _Reader:
         rule = f"its bytes must be those of {count} elements of {dtype}"
         check(len(content) == count * dtype.itemsize, FileError, where, rule, bytes=len(content), sizes=dims)
         self._check_small(dims, where)
-        return np.frombuffer(content, dtype.newbyteorder("<")).astype(dtype).reshape(dims)
+        return np.frombuffer(content, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(dims)
 
     def _check_small(self, dims: tuple[int, ...], where: str) -> None:
         rule = "sizes beside one of 0 must be below 2**31"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gpunn import functional as F
-from gpunn.backend import asarray, get_array_module, is_floating
+from gpunn.backend import asarray, get_array_module, is_floating, to_cpu
 from gpunn.errors import GraphError, fail
 from gpunn.functional.record import copied, differentiable, kept, raw
 from gpunn.interop.onnx_import_arrays import along_axis
@@ -202,10 +202,14 @@ def _scattered(step: Step, x: Tensor, index: tuple[Any, ...], updates: Tensor, r
     data, new = kept(x, updates)
     index = tuple(copied(part, x, updates) for part in index)
     y = data.copy()
+    ways = {"add": xp.add, "max": xp.maximum, "min": xp.minimum}
     if reduction == "none":
         y[index] = new
+    elif reduction == "mul":  # CuPy has no such product
+        host = to_cpu(y)
+        np.multiply.at(host, tuple(map(to_cpu, index)), to_cpu(new))
+        y = xp.asarray(host)
     else:
-        ways = {"add": xp.add, "mul": xp.multiply, "max": xp.maximum, "min": xp.minimum}
         ways[reduction].at(y, index, new)
 
     def backward(gy: Any, _: Any) -> Any:

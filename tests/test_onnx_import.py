@@ -644,7 +644,7 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "sizes that lie": (lambda: _sized(2**40), r"'w': its bytes must be those of 1099511627776 elements of float32"),
     "a size below 0": (lambda: _sized(-3), "the initialiser 'w': sizes must be at least 0"),
-    "numbers that lack": (lambda: _changed(_weighted(), _lacking), "'w': it must hold as many numbers as its sizes say"),
+    "numbers that lack": (lambda: _changed(_weighted(), _lacking), "'w': it must hold as many numbers as"),
     "texts": (
         lambda: _changed(_weighted(), lambda m: setattr(_first(m), "data_type", TensorProto.STRING)),
         "the initialiser 'w': its dtype is not supported",

@@ -170,7 +170,7 @@ def _run(step: Step, inputs: list[Any]) -> Any:
         if str(error).startswith(node.where):
             raise
         raise type(error)(f"{node.where}: {error}") from error
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError) as error:
         raise GraphError(f"{node.where}: it cannot be computed: {error}") from error
 
 

@@ -424,7 +424,8 @@ def test_statistics_of_the_batch(tmp_path):
 NO_TRANSLATION = {
     "celu", "ctc_loss", "fold", "fractional_max_pool2d", "fractional_max_pool3d", "gaussian_nll_loss", "glu",
     "gumbel_softmax", "hardshrink", "hardswish", "hardtanh", "interpolate", "logsigmoid", "lp_pool1d", "lp_pool2d",
-    "lp_pool3d", "margin_ranking_loss", "max_unpool1d", "max_unpool2d", "max_unpool3d", "mish", "multilabel_margin_loss",
+    "lp_pool3d", "margin_ranking_loss", "max_unpool1d", "max_unpool2d", "max_unpool3d", "mish",
+    "multilabel_margin_loss",
     "multilabel_soft_margin_loss", "normalize", "pairwise_distance", "poisson_nll_loss", "prelu", "relu6", "rms_norm",
     "rrelu", "skeletonize", "soft_margin_loss", "softmin", "softshrink", "softsign", "tanhshrink", "threshold",
     "triplet_margin_loss", "triplet_margin_with_distance_loss", "unfold",

@@ -6,6 +6,8 @@ returns a Tensor that :meth:`gpunn.Tensor.backward` can go back through.
 >>> import numpy as np, gpunn.functional as F
 >>> F.relu(np.array([-1.0, 2.0]))
 array([0., 2.])
+
+Arguments may be named as PyTorch names them: ``input=`` for ``x=``, ``dim=`` for ``axis=`` (:mod:`gpunn.spelling`).
 """
 
 from gpunn.functional.activation import (
@@ -82,6 +84,7 @@ from gpunn.functional.pool import (
     max_pool3d,
 )
 from gpunn.functional.recurrent import gru, gru_cell, lstm, lstm_cell, rnn, rnn_cell
+from gpunn.spelling import spelled
 
 __all__ = [
     "abs",
@@ -172,3 +175,7 @@ __all__ = [
     "to_device",
     "where",
 ]
+
+for _name in __all__:
+    globals()[_name] = spelled(globals()[_name])
+    globals()[_name].__module__ = __name__  # where pickle finds it

@@ -13,6 +13,7 @@ from gpunn.backend import Array, asarray, check_device, device_context, device_o
 from gpunn.errors import ArgumentError, DtypeError, ShapeError, check
 from gpunn.graph import copy_of
 from gpunn.observer import Observer, observers
+from gpunn.spelling import translated
 from gpunn.tensor import Tensor, no_grad
 
 
@@ -144,6 +145,8 @@ class Module:
         run: Callable[..., Any] = self.forward
         for observer in observers.get():
             run = observer.around_module(self, run)
+        if settings:
+            settings = translated(getattr(self.forward, "__func__", self.forward), settings)
         return run(*args, **settings)
 
     def __repr__(self) -> str:

@@ -248,7 +248,7 @@ class Group:
     def _part(self, first: int, end: int, steps: int, stays: int | None) -> Part:
         where = slice(self.slices[first].start, self.slices[end - 1].stop)
         states = {name: state[where] for name, state in self.states.items()}
-        sizes = [p.size for p in self.parameters[first:end]]
+        sizes = [p.numel() for p in self.parameters[first:end]]
         own: Any = None if stays is None else self.parameters[stays].grad
         g = self._gradient[where] if own is None else own.reshape(-1)
         return Part(self._flat[where], g, states, steps, sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
@@ -43,6 +44,36 @@ def permutation(x: Array, axes: Sequence[int]) -> tuple[tuple[int, ...], tuple[i
     order = axes_of("transpose", x, tuple(axes)) if axes else tuple(range(x.ndim))[::-1]
     check(len(order) == x.ndim, ShapeError, "transpose", "each axis must be given once", axis=order, shape=x.shape)
     return order, tuple(sorted(range(x.ndim), key=order.__getitem__))
+
+
+def flattened(op: str, shape: Sequence[int], start_dim: int, end_dim: int) -> list[int]:
+    """``shape`` with the axes from ``start_dim`` to ``end_dim`` as one.
+
+    >>> flattened("flatten", (2, 3, 4), 1, -1)
+    [2, 12]
+    """
+    ndim = max(1, len(shape))
+    first, last = (_place(op, name, dim, ndim) for name, dim in (("start_dim", start_dim), ("end_dim", end_dim)))
+    rule = "start_dim must not come after end_dim"
+    check(first <= last, ShapeError, op, rule, start_dim=start_dim, end_dim=end_dim, shape=tuple(shape))
+    return [*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :]]
+
+
+def unsqueezed(op: str, shape: Sequence[int], dim: int) -> list[int]:
+    """``shape`` with an axis of size 1 more, which is number ``dim`` of the result.
+
+    >>> unsqueezed("unsqueeze", (2, 3), -1)
+    [2, 3, 1]
+    """
+    place = _place(op, "dim", dim, len(shape) + 1)
+    return [*shape[:place], 1, *shape[place:]]
+
+
+def _place(op: str, name: str, axis: Any, ndim: int) -> int:
+    """``axis``, of ``ndim`` axes, counted from 0."""
+    valid = isinstance(axis, Integral) and -ndim <= int(axis) < ndim
+    check(valid, ShapeError, op, f"{name} must be an axis, {-ndim} to {ndim - 1}", **{name: axis})
+    return int(axis) % ndim
 
 
 def spread(g: Array, shape: tuple[int, ...], axis: Axis, keepdims: bool) -> Array:

@@ -9,10 +9,12 @@ PyTorch's that do not mean anything else (``view``, ``permute``, ``dim=`` for ``
 from __future__ import annotations
 
 import operator
+import typing
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
+from functools import wraps
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -41,6 +43,28 @@ from gpunn.ops.array.shape import Axis
 from gpunn.spelling import spelled
 
 __all__ = ["Backward", "Tensor", "no_grad", "record", "tensor"]
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+_UNLIKE = {
+    "max": "PyTorch's max(dim) gives values and indices: here max(axis) and argmax(axis), or topk",
+    "min": "PyTorch's min(dim) gives values and indices: here min(axis) and argmin(axis), or topk",
+    "std": "PyTorch's std(dim) divides by n - 1: here std(axis, ddof=1), and by n without ddof",
+    "var": "PyTorch's var(dim) divides by n - 1: here var(axis, ddof=1), and by n without ddof",
+}
+
+
+def _without_dim(method: Method) -> Method:
+    """``method``, which refuses ``dim``: who writes it means what PyTorch's method gives, and this one does not."""
+
+    @wraps(method)
+    def refusing(*args: Any, **settings: Any) -> Any:
+        if "dim" in settings:
+            fail(ArgumentError, method.__name__, _UNLIKE[method.__name__], dim=settings["dim"])
+        return method(*args, **settings)
+
+    return typing.cast(Method, refusing)
 
 
 class Count(int):
@@ -582,32 +606,32 @@ class Tensor(Node):
         y = reduction.prod(x, axis, keepdims)
         return self._result(y, lambda gy: reduction.prod_backward(gy, x, axis, keepdims))
 
-    def max(self, axis: Axis = None, keepdims: bool = False, *, dim: None = None) -> Tensor:
+    @_without_dim
+    def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """The largest element; several equal ones share the gradient evenly."""
-        _only_axis("max", dim)
         x = self._data
         y = reduction.max(x, axis, keepdims)
         return self._result(y, lambda gy: reduction.extremum_backward(gy, x, y, axis, keepdims))
 
-    def min(self, axis: Axis = None, keepdims: bool = False, *, dim: None = None) -> Tensor:
+    @_without_dim
+    def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """The smallest element; several equal ones share the gradient evenly."""
-        _only_axis("min", dim)
         x = self._data
         y = reduction.min(x, axis, keepdims)
         return self._result(y, lambda gy: reduction.extremum_backward(gy, x, y, axis, keepdims))
 
+    @_without_dim
     @in_float32
-    def var(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False, *, dim: None = None) -> Tensor:
+    def var(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
         """The variance; the divisor is n - ``ddof``, n as with an ndarray (PyTorch's default is n - 1)."""
-        _only_axis("var", dim)
         x = self._data
         y = reduction.var(x, axis, ddof, keepdims)
         return self._result(y, lambda gy: reduction.var_backward(gy, x, axis, ddof, keepdims))
 
+    @_without_dim
     @in_float32
-    def std(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False, *, dim: None = None) -> Tensor:
+    def std(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
         """The square root of :meth:`var`; its gradient is 0 where all elements are equal."""
-        _only_axis("std", dim)
         x = self._data
         y = reduction.std(x, axis, ddof, keepdims)
         return self._result(y, lambda gy: reduction.std_backward(gy, x, y, axis, ddof, keepdims))
@@ -693,24 +717,6 @@ def tensor(data: Any, requires_grad: bool = False, dtype: Any = None, device: st
     new = isinstance(data, Real | np.generic | list | tuple)  # of anything else the memory may be another's
     shared = not new and (array is data or not is_array(data) or getattr(array, "base", None) is not None)
     return Tensor(array, requires_grad) if shared else wrapped(array, requires_grad)
-
-
-def _only_axis(method: str, dim: Any) -> None:
-    """Refuse ``dim``: who writes it means what PyTorch's method gives."""
-    if dim is not None:
-        fail(ArgumentError, method, _UNLIKE[method], dim=dim)
-
-
-_UNLIKE = {
-    **{
-        name: f"PyTorch's {name}(dim) gives values and indices: here {name}(axis) and arg{name}(axis), or topk"
-        for name in ("max", "min")
-    },
-    **{
-        name: f"PyTorch's {name}(dim) divides by n - 1: here {name}(axis, ddof=1), and by n without ddof"
-        for name in ("var", "std")
-    },
-}
 
 
 def wrapped(array: Array, requires_grad: bool = False) -> Tensor:

@@ -220,9 +220,28 @@ def concatenate(arrays: Any, axis: int = 0) -> Any:
     >>> concatenate([np.array([1, 2]), np.array([3])]).tolist()
     [1, 2, 3]
     """
-    parts = _raw("concatenate", arrays)
-    y, shapes = ops.concatenate(parts, axis), [part.shape for part in parts]
+    return _concatenated("concatenate", arrays, axis)
+
+
+def _concatenated(op: str, arrays: Any, axis: int) -> Any:
+    parts = _raw(op, arrays)
+    y, shapes = ops.concatenate(parts, axis, op), [part.shape for part in parts]
     return differentiable(y, arrays, lambda gy, _: ops.concatenate_backward(gy, shapes, axis))
+
+
+@overload
+def cat(arrays: Sequence[Input[Y]], axis: int = 0) -> Y: ...
+@overload
+def cat(arrays: Sequence[Any], axis: int = 0) -> Tensor: ...
+@in_widest
+def cat(arrays: Any, axis: int = 0) -> Any:
+    """:func:`concatenate`, under PyTorch's name.
+
+    >>> import numpy as np
+    >>> cat([np.array([1, 2]), np.array([3])]).tolist()
+    [1, 2, 3]
+    """
+    return _concatenated("cat", arrays, axis)
 
 
 @overload

@@ -92,6 +92,8 @@ def diagonal_places(op: str, x: Array, offset: int, axis1: int, axis2: int) -> t
     check_array(op, x=x)
     check(isinstance(offset, Integral), ArgumentError, op, "offset must be an integer", offset=offset)
     check(x.ndim >= 2, ShapeError, op, "there must be two axes at least", shape=x.shape)
+    whole = isinstance(axis1, Integral) and isinstance(axis2, Integral)
+    check(whole, ShapeError, op, "axes must be integers", axis1=axis1, axis2=axis2)
     first, second = axes_of(op, x, (axis1, axis2))
     return first, second
 

@@ -118,3 +118,12 @@ def nonzero(x: Array) -> tuple[Array, ...]:
     check_array("nonzero", x=x)
     check(x.ndim > 0, ShapeError, "nonzero", "there must be dimensions", shape=x.shape)
     return tuple(index.astype(np.int64, copy=False) for index in x.nonzero())
+
+
+def rows(indices: tuple[Array, ...]) -> Array:
+    """The indices of :func:`nonzero` as rows, one for each element.
+
+    >>> rows(nonzero(np.array([[0, 5], [6, 0]]))).tolist()
+    [[0, 1], [1, 0]]
+    """
+    return get_array_module(*indices).stack(indices, 1)

@@ -84,20 +84,20 @@ def spread(g: Array, shape: tuple[int, ...], axis: Axis, keepdims: bool) -> Arra
     return xp.broadcast_to(g, shape)
 
 
-def concatenate(arrays: Sequence[Array], axis: int = 0) -> Array:
+def concatenate(arrays: Sequence[Array], axis: int = 0, op: str = "concatenate") -> Array:
     """The arrays one after another along ``axis``; their other axes must be equal.
 
     >>> concatenate([np.array([1, 2]), np.array([3])]).tolist()
     [1, 2, 3]
     """
-    xp = _joined("concatenate", arrays)
+    xp = _joined(op, arrays)
     first = arrays[0]
-    check(first.ndim > 0, ShapeError, "concatenate", "arrays must have dimensions; use stack", shape=first.shape)
-    along = axis_of("concatenate", first, axis)
+    check(first.ndim > 0, ShapeError, op, "arrays must have dimensions; use stack", shape=first.shape)
+    along = axis_of(op, first, axis)
     rests = {(a.ndim, a.shape[:along], a.shape[along + 1 :]) for a in arrays}
     shapes = [a.shape for a in arrays]
     rule = "shapes may differ along axis only"
-    check(len(rests) == 1, ShapeError, "concatenate", rule, axis=axis, shapes=shapes)
+    check(len(rests) == 1, ShapeError, op, rule, axis=axis, shapes=shapes)
     return xp.concatenate(list(arrays), along)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from functools import wraps
 from numbers import Real
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -259,17 +259,23 @@ class Tensor(Node):
     def __imatmul__(self, other: Any) -> Tensor:
         return self._not_a_leaf("@").__matmul__(other)
 
-    def add(self, other: Any) -> Tensor:
-        return self.__add__(other)
+    def add(self, other: Any, alpha: float = 1) -> Tensor:
+        return self.__add__(other if alpha == 1 else other * alpha)
 
-    def sub(self, other: Any) -> Tensor:
-        return self.__sub__(other)
+    def sub(self, other: Any, alpha: float = 1) -> Tensor:
+        return self.__sub__(other if alpha == 1 else other * alpha)
 
     def mul(self, other: Any) -> Tensor:
         return self.__mul__(other)
 
-    def div(self, other: Any) -> Tensor:
-        return self.__truediv__(other)
+    def div(self, other: Any, rounding_mode: Literal["floor", "trunc"] | None = None) -> Tensor:
+        if rounding_mode is None:
+            return self.__truediv__(other)
+        known = rounding_mode in ("floor", "trunc")
+        rule = 'rounding_mode is "floor", "trunc" or None'
+        check(known, ArgumentError, "div", rule, rounding_mode=rounding_mode)
+        y = self.__truediv__(other)
+        return y._result(elementary.elementary(rounding_mode, y._data), lambda gy: gy * 0)
 
     def pow(self, exponent: Any) -> Tensor:
         return self**exponent  # type: ignore[no-any-return]
@@ -393,9 +399,24 @@ class Tensor(Node):
         x = self if axis is not None else self.reshape(-1)
         return x._at(_raw_index(x, indexing.take_index(x.data, raw(indices), axis)))
 
-    def clip(self, min: float | None = None, max: float | None = None) -> Tensor:
+    def clip(self, min: Any = None, max: Any = None) -> Tensor:
+        if is_array(raw(min)) or is_array(raw(max)):
+            return self._clip_between(min, max)
         x = self._data
         return self._result(selection.clip(x, min, max), lambda gy: selection.clip_backward(gy, x, min, max))
+
+    def _clip_between(self, *bounds: Any) -> Tensor:
+        x, low, high = selection.bounded("clip", *kept(self, *bounds))
+        pairs = list(zip((self, *bounds), (x, low, high), strict=True))
+        parents = [given if isinstance(given, Tensor) else wrapped(a) for given, a in pairs if a is not None]
+
+        def backward(gy: Array, needs: tuple[bool, ...]) -> list[Array | None]:
+            given = iter(needs)
+            each = tuple(a is not None and next(given) for _, a in pairs)
+            gradients = selection.clip_between_backward(gy, x, low, high, each)
+            return [g for g, (_, a) in zip(gradients, pairs, strict=True) if a is not None]
+
+        return record(selection.clip_between(x, low, high), parents, backward)
 
     def astype(self, dtype: Any) -> Tensor:
         old, dtype = self.dtype, np.dtype(dtype).newbyteorder("=")
@@ -549,11 +570,12 @@ class Tensor(Node):
         """The sum of the :meth:`diagonal`."""
         return self.diagonal(offset, axis1, axis2).sum(-1)
 
-    def masked_fill(self, mask: Any, value: float) -> Tensor:
-        """``value`` where ``mask`` (booleans, of a shape that broadcasts to this one) holds."""
-        chosen = copied(mask, self)
-        y = layout.masked_fill(self._data, chosen, value)
-        return self._result(y, lambda gy: layout.masked_fill(gy, chosen, 0))
+    def masked_fill(self, mask: Any, value: Any) -> Tensor:
+        """``value``, a number or an array, where ``mask`` (booleans) holds, else this; the shapes broadcast."""
+        chosen, (x, v) = copied(mask, self, value), arithmetic.pair("masked_fill", self._data, raw(value))
+        layout.check_mask("masked_fill", x, chosen)
+        y = selection.where(chosen, v, x)
+        return _joint(value, v, self, x, y, lambda gy, v, x, needs: selection.where_backward(gy, chosen, v, x, needs))
 
     def swapaxes(self, axis1: int, axis2: int) -> Tensor:
         a, b = (shaping.axis_of("swapaxes", self._data, axis) for axis in (axis1, axis2))

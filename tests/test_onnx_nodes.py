@@ -207,7 +207,7 @@ FUNCTIONS = {
     "arithmetic on an array": lambda x: x * W[:, 0] + W.T,
     "argmax": lambda x: (x.argmax(1), x.argmax(-1, keepdims=True), x.argmin(2)),
     "astype": lambda x: (x.astype(np.float64) * 2, x.astype(np.int32), (x > 0).astype(np.float32)),
-    "clip": lambda x: x.clip(-0.5, 0.5) + F.clip(x, min=0.1) + F.clip(x, max=0.2),
+    "clip": lambda x: x.clip(-0.5, 0.5) + F.clip(x, min=0.1) + F.clip(x, max=0.2) + F.clip(x, x / 2, 0.4),
     "comparisons": lambda x: (x > 0, x >= 0.5, x < x * x, x <= 0.1, x == x, x != 0.0),
     "concatenate": lambda x: F.concatenate([x, 2 * x], -1),
     "copy": lambda x: x.copy(),

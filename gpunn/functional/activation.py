@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gpunn.casting import in_float32
-from gpunn.functional.record import X, differentiable, raw
+from gpunn.functional.record import X, differentiable, in_dtype, raw
 from gpunn.graph import is_recorded
 from gpunn.ops import activation as ops
 from gpunn.ops.activation.smooth import Approximate
@@ -126,24 +128,28 @@ def selu(x: X) -> X:
 
 
 @in_float32
-def softmax(x: X, axis: int = -1) -> X:
-    """``exp(x[i]) / sum_j exp(x[j])`` along ``axis``.
+def softmax(x: X, axis: int = -1, dtype: Any = None) -> X:
+    """``exp(x[i]) / sum_j exp(x[j])`` along ``axis``; ``dtype`` is that to compute in, and of the result.
 
     >>> import numpy as np
     >>> softmax(np.array([0.0, 0.0])).tolist()
     [0.5, 0.5]
     """
+    if dtype is not None:
+        return softmax(in_dtype(x, dtype), axis)
     y = ops.softmax(raw(x), axis)
     return differentiable(y, (x,), lambda gy, _: (ops.softmax_backward(gy, y, axis),))
 
 
 @in_float32
-def log_softmax(x: X, axis: int = -1) -> X:
-    """The logarithm of :func:`softmax`.
+def log_softmax(x: X, axis: int = -1, dtype: Any = None) -> X:
+    """The logarithm of :func:`softmax`; ``dtype`` is that to compute in, and of the result.
 
     >>> import numpy as np
     >>> log_softmax(np.array([0.0, 0.0])).round(4).tolist()
     [-0.6931, -0.6931]
     """
+    if dtype is not None:
+        return log_softmax(in_dtype(x, dtype), axis)
     y = ops.log_softmax(raw(x), axis)
     return differentiable(y, (x,), lambda gy, _: (ops.log_softmax_backward(gy, y, axis),))

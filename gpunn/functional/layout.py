@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from gpunn.backend import Array, asarray, cast, check_array, default_generator, device_of, get_array_module, is_floating
+from gpunn.backend import (
+    Array,
+    asarray,
+    cast,
+    check_array,
+    default_generator,
+    device_of,
+    get_array_module,
+    is_array,
+    is_floating,
+)
 from gpunn.casting import in_widest
-from gpunn.errors import ArgumentError, DtypeError, ShapeError, check
+from gpunn.errors import ArgumentError, DtypeError, ShapeError, check, check_number
 from gpunn.functional.array import einsum, split
 from gpunn.functional.order import by_tensor
 from gpunn.functional.record import Input, X, Y, copied, differentiable, kept, raw
-from gpunn.ops.array import indexing, vector
+from gpunn.ops.array import indexing, selection, vector
 from gpunn.ops.array import layout as ops
-from gpunn.ops.array.arithmetic import agreeing, unbroadcast
+from gpunn.ops.array.arithmetic import agreeing, pair, unbroadcast
 from gpunn.ops.array.shape import axes_of, axis_of, unsqueezed
 from gpunn.ops.shared.checks import integer
 from gpunn.tensor import Tensor, wrapped
@@ -231,16 +241,19 @@ def roll(x: X, shifts: int | Sequence[int], axis: int | Sequence[int] | None = N
 # ---- by masks and indices --------------------------------------------------------------------------------------------
 
 
-def masked_fill(x: X, mask: Any, value: float) -> X:
-    """``value`` where ``mask`` (booleans, of a shape that broadcasts to that of x) holds, else x.
+@in_widest
+def masked_fill(x: Input[Y], mask: Any, value: Input[Y] | float) -> Y:
+    """``value``, a number or an array, where ``mask`` (booleans) holds, else x; the shapes broadcast.
 
     >>> import numpy as np
     >>> masked_fill(np.array([1.0, 2.0]), np.array([True, False]), 9.0).tolist()
     [9.0, 2.0]
     """
-    chosen = copied(mask, x)
-    y = ops.masked_fill(raw(x), chosen, value)
-    return differentiable(y, (x,), lambda gy, _: (ops.masked_fill(gy, chosen, 0),))
+    chosen, (xd, v) = copied(mask, x, value), pair("masked_fill", raw(x), raw(value))
+    inputs = (value if is_array(raw(value)) else v, x)
+    ops.check_mask("masked_fill", xd, chosen)
+    y = selection.where(chosen, v, xd)
+    return differentiable(y, inputs, lambda gy, needs: selection.where_backward(gy, chosen, v, xd, needs))
 
 
 def masked_select(x: X, mask: Any) -> X:
@@ -366,66 +379,65 @@ def cross(a: Input[Y], b: Input[Y], axis: int = -1) -> Y:
 # ---- filled ----------------------------------------------------------------------------------------------------------
 
 
-def full_like(x: X, fill_value: float, dtype: Any = None) -> X:
-    """``fill_value`` in the shape, dtype and device of x, or in ``dtype``; no gradient passes.
+def full_like(x: X, fill_value: float, dtype: Any = None, device: str | None = None) -> X:
+    """``fill_value`` in the shape of x, of its dtype and on its device, unless others are given; no gradient passes.
 
     >>> import numpy as np
     >>> full_like(np.zeros(2), 7).tolist()
     [7.0, 7.0]
     """
-    return _filled("full_like", x, lambda xp, xd: xp.full(xd.shape, fill_value, xd.dtype if dtype is None else dtype))
+    check_number("full_like", fill_value=fill_value)
+    return _made("full_like", x, dtype, device, lambda shape: np.full(shape, fill_value))
 
 
-def zeros_like(x: X, dtype: Any = None) -> X:
-    """Zeros in the shape, dtype and device of x, or in ``dtype``.
+def zeros_like(x: X, dtype: Any = None, device: str | None = None) -> X:
+    """Zeros in the shape of x, of its dtype and on its device, unless others are given.
 
     >>> import numpy as np
     >>> zeros_like(np.ones(2)).tolist()
     [0.0, 0.0]
     """
-    return _filled("zeros_like", x, lambda xp, xd: xp.zeros(xd.shape, xd.dtype if dtype is None else dtype))
+    return _made("zeros_like", x, dtype, device, np.zeros)
 
 
-def ones_like(x: X, dtype: Any = None) -> X:
-    """Ones in the shape, dtype and device of x, or in ``dtype``.
+def ones_like(x: X, dtype: Any = None, device: str | None = None) -> X:
+    """Ones in the shape of x, of its dtype and on its device, unless others are given.
 
     >>> import numpy as np
     >>> ones_like(np.zeros(2)).tolist()
     [1.0, 1.0]
     """
-    return _filled("ones_like", x, lambda xp, xd: xp.ones(xd.shape, xd.dtype if dtype is None else dtype))
+    return _made("ones_like", x, dtype, device, np.ones)
 
 
-def rand_like(x: X, generator: np.random.Generator | None = None) -> X:
-    """Numbers from 0 to 1, evenly distributed, in the shape, dtype and device of x; drawn on the CPU.
+def rand_like(x: X, dtype: Any = None, device: str | None = None, generator: np.random.Generator | None = None) -> X:
+    """Numbers from 0 to 1, evenly distributed, in the shape of x, of its dtype and on its device or those given.
+
+    They are drawn on the CPU.
 
     >>> import numpy as np
     >>> bool((rand_like(np.zeros(9)) < 1).all())
     True
     """
-    return _drawn("rand_like", x, lambda shape: (generator or default_generator()).random(shape))
+    return _made("rand_like", x, dtype, device, lambda shape: (generator or default_generator()).random(shape), True)
 
 
-def randn_like(x: X, generator: np.random.Generator | None = None) -> X:
-    """Normally distributed numbers of mean 0 and variance 1 in the shape, dtype and device of x; drawn on the CPU.
+def randn_like(x: X, dtype: Any = None, device: str | None = None, generator: np.random.Generator | None = None) -> X:
+    """Normally distributed numbers of mean 0 and variance 1, as :func:`rand_like` gives even ones.
 
     >>> import numpy as np
     >>> randn_like(np.zeros((2, 3))).shape
     (2, 3)
     """
-    return _drawn("randn_like", x, lambda shape: (generator or default_generator()).standard_normal(shape))
+    draw = (generator or default_generator()).standard_normal
+    return _made("randn_like", x, dtype, device, draw, True)
 
 
-def _drawn(op: str, x: Any, draw: Any) -> Any:
-    def fill(xp: Any, xd: Array) -> Array:
-        check(is_floating(xd.dtype), DtypeError, op, "x must be a floating array", dtype=str(xd.dtype))
-        return asarray(cast(np.asarray(draw(xd.shape)), xd.dtype), device_of(xd))
-
-    return _filled(op, x, fill)
-
-
-def _filled(op: str, x: Any, fill: Any) -> Any:
+def _made(op: str, x: Any, dtype: Any, device: str | None, make: Callable[..., Any], floats: bool = False) -> Any:
     xd = raw(x)
     check_array(op, x=xd)
-    y = fill(get_array_module(xd), xd)
+    wanted = np.dtype(xd.dtype if dtype is None else dtype)
+    if floats:
+        check(is_floating(wanted), DtypeError, op, "the dtype must be a floating one", dtype=str(wanted))
+    y = asarray(cast(make(xd.shape), wanted), device_of(xd) if device is None else device)
     return wrapped(y) if isinstance(x, Tensor) else y

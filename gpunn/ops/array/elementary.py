@@ -64,8 +64,8 @@ def _erfc(xp: Any, x: Array) -> Array:
 
 def _beyond(xp: Any, x: Array) -> Array:
     """``erfc(x)`` for x of at least 0: twice the probability beyond ``sqrt(2) x``."""
-    exponential, r = tail(xp, xp.minimum(x * math.sqrt(2), 1e3))
-    return 2 * exponential * r
+    exponential, r = tail(xp, xp.minimum(x * math.sqrt(2), 1e3).reshape(-1))  # it writes into arrays, not numbers
+    return (2 * exponential * r).reshape(x.shape)
 
 
 RULES = {

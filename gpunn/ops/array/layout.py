@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from gpunn.backend import Array, accumulation_dtype, check_array, device_of, get_array_module, where
-from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError, check, check_number, fail
+from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError, check, fail
 from gpunn.ops.array.indexing import check_range
 from gpunn.ops.array.order import places
 from gpunn.ops.array.shape import axes_of, axis_of
@@ -121,33 +121,10 @@ def expanded(op: str, shape: tuple[int, ...], sizes: Sequence[Any]) -> tuple[int
     return wanted
 
 
-def masked_fill(x: Array, mask: Array, value: float) -> Array:
-    """``value`` where ``mask`` holds, else x; of its gradient 0 there.
-
-    >>> masked_fill(np.array([1.0, 2.0]), np.array([True, False]), 9.0).tolist()
-    [9.0, 2.0]
-    """
-    check_array("masked_fill", x=x)
-    _check_mask("masked_fill", x, mask)
-    _broadcasts("masked_fill", mask.shape, x.shape)
-    check_number("masked_fill", value=value)
-    exact = x.dtype.kind not in "biu" or x.dtype.type(value) == value
-    check(exact, DtypeError, "masked_fill", "value must be of x's dtype", value=value, dtype=str(x.dtype))
-    return where(mask, get_array_module(x).asarray(value, x.dtype), x)
-
-
-def _broadcasts(op: str, shape: tuple[int, ...], to: tuple[int, ...]) -> None:
-    try:
-        fits = np.broadcast_shapes(shape, to) == to
-    except ValueError:
-        fits = False
-    check(fits, ShapeError, op, "mask must broadcast to the shape of x", mask=shape, x=to)
-
-
 def masked_index(x: Array, mask: Array) -> tuple[tuple[int, ...], Array]:
     """The shape of x and mask broadcast together, and the mask in it."""
     check_array("masked_select", x=x)
-    _check_mask("masked_select", x, mask)
+    check_mask("masked_select", x, mask)
     try:
         shape = np.broadcast_shapes(x.shape, mask.shape)
     except ValueError:
@@ -155,7 +132,8 @@ def masked_index(x: Array, mask: Array) -> tuple[tuple[int, ...], Array]:
     return shape, get_array_module(x).broadcast_to(mask, shape)
 
 
-def _check_mask(op: str, x: Array, mask: Array) -> None:
+def check_mask(op: str, x: Array, mask: Array) -> None:
+    """Check that ``mask`` is an array of booleans, on the device of x."""
     check_array(op, mask=mask)
     check(mask.dtype == np.bool_, DtypeError, op, "mask must hold booleans", dtype=str(mask.dtype))
     _one_device(op, x=x, mask=mask)
@@ -178,12 +156,16 @@ def select_index(x: Array, axis: int, indices: Array) -> tuple[Any, ...]:
 
 def gather_index(op: str, x: Array, axis: int, indices: Array) -> tuple[Array, ...]:
     """The index of the elements of x that ``indices`` names along ``axis``: of as many axes, none of them longer."""
+    check_array(op, x=x, indices=indices)
+    if not x.ndim and not indices.ndim:  # an element of a number without dimensions: itself
+        _checked(op, x.reshape(1), axis, indices)
+        return ()
     place = _checked(op, x, axis, indices)
     within = indices.ndim == x.ndim and all(
         a == place or n <= own for a, (n, own) in enumerate(zip(indices.shape, x.shape, strict=True))
     )
     rule = "indices must have the axes of x, none longer but axis"
-    check(within or not indices.size, ShapeError, op, rule, indices=indices.shape, x=x.shape)
+    check(within, ShapeError, op, rule, indices=indices.shape, x=x.shape)
     return places(get_array_module(x), indices, place)
 
 
@@ -191,7 +173,6 @@ def _checked(op: str, x: Array, axis: int, indices: Array) -> int:
     check_array(op, x=x, indices=indices)
     check(indices.dtype.kind in "iu", DtypeError, op, "indices must be integers", dtype=str(indices.dtype))
     _one_device(op, x=x, indices=indices)
-    check(x.ndim > 0, ShapeError, op, "x must have dimensions", shape=x.shape)
     place = axis_of(op, x, axis)
     check_range(op, indices, place, x.shape)
     return place

@@ -91,22 +91,29 @@ def topk(x: Array, k: int, axis: int = -1, largest: bool = True) -> tuple[Array,
 
 
 def searchsorted(x: Array, v: Any, side: Side = "left") -> Array:
-    """The index in the sorted vector x at which each of ``v`` would be put: before the elements equal to it, or after.
+    """The index at which each of ``v`` would be put in the sorted x: before the elements equal to it, or after.
+
+    x is a vector, or has a row, along the last axis, for each row of v.
 
     >>> searchsorted(np.array([1.0, 2.0, 2.0]), np.array([2.0, 5.0]), "right").tolist()
     [3, 3]
     """
-    check_array("searchsorted", x=x)
+    op = "searchsorted"
+    check_array(op, x=x)
     xp = get_array_module(x)
-    check(x.ndim == 1, ShapeError, "searchsorted", "the sorted sequence must be a vector", shape=x.shape)
-    check(side in ("left", "right"), ArgumentError, "searchsorted", 'side is "left" or "right"', side=side)
     values = xp.asarray(v, x.dtype) if isinstance(v, int | float) else v
-    check_array("searchsorted", v=values)
+    check_array(op, v=values)
     here, there = device_of(x), device_of(values)
-    check(here == there, DeviceError, "searchsorted", "both must be on one device", x=here, v=there)
-    same = x.dtype == values.dtype
-    check(same, DtypeError, "searchsorted", "both must have one dtype", x=str(x.dtype), v=str(values.dtype))
-    return xp.asarray(xp.searchsorted(x, values, side)).astype(np.int64, copy=False)
+    check(here == there, DeviceError, op, "both must be on one device", x=here, v=there)
+    check(side in ("left", "right"), ArgumentError, op, 'side is "left" or "right"', side=side)
+    check(x.dtype == values.dtype, DtypeError, op, "both must have one dtype", x=str(x.dtype), v=str(values.dtype))
+    if x.ndim == 1:
+        return xp.asarray(xp.searchsorted(x, values, side)).astype(np.int64, copy=False)
+    fits = x.ndim > 1 and x.shape[:-1] == values.shape[:-1]
+    check(fits, ShapeError, op, "x must be a vector, or have rows for those of v", x=x.shape, v=values.shape)
+    row, each = x[..., None, :], values[..., None]
+    before = row < each if side == "left" else row <= each
+    return (before | ((each != each) & (row == row))).sum(-1).astype(np.int64, copy=False)
 
 
 def nonzero(x: Array) -> tuple[Array, ...]:

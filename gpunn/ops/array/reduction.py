@@ -18,7 +18,7 @@ import numpy as np
 
 from gpunn.backend import Array, accumulation_dtype, get_array_module, is_floating, operands
 from gpunn.errors import ArgumentError, ShapeError, check
-from gpunn.ops.array.shape import Axis, axes_of, axis_of, spread
+from gpunn.ops.array.shape import Axis, axes_of, spread
 
 
 def sum(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
@@ -166,12 +166,15 @@ def cumsum(x: Array, axis: int | None = None) -> Array:
     """
     if axis is not None:
         axes_of("cumsum", x, axis)
-    return _narrow(x.cumsum(axis, dtype=_wide(x)), x)
+    y = x.cumsum(axis if x.ndim else None, dtype=_wide(x))
+    return _narrow(y if axis is None else y.reshape(x.shape), x)
 
 
 def cumsum_backward(gy: Array, shape: tuple[int, ...], axis: int | None) -> Array:
     """The sum of ``gy`` from each element on."""
     xp, along = get_array_module(gy), 0 if axis is None else axis
+    if not gy.ndim:
+        return gy
     return xp.flip(cumsum(xp.flip(gy, along), along), along).reshape(shape)
 
 
@@ -181,8 +184,10 @@ def cumprod(x: Array, axis: int | None = None) -> Array:
     >>> cumprod(np.array([2.0, 3.0, 4.0])).tolist()
     [2.0, 6.0, 24.0]
     """
-    along = None if axis is None else axis_of("cumprod", x, axis)
-    return _narrow(x.cumprod(along, dtype=_wide(x)), x)
+    if axis is not None:
+        axes_of("cumprod", x, axis)
+    y = x.cumprod(axis if x.ndim else None, dtype=_wide(x))
+    return _narrow(y if axis is None else y.reshape(x.shape), x)
 
 
 def cumprod_backward(gy: Array, x: Array, axis: int | None) -> Array:
@@ -192,6 +197,8 @@ def cumprod_backward(gy: Array, x: Array, axis: int | None) -> Array:
     products that leave it out, up to the second one.
     """
     xp, last = get_array_module(gy), -1 if axis is None else axis
+    if not gy.ndim:
+        return gy
     rows = xp.moveaxis((x.reshape(-1) if axis is None else x).astype(_wide(x), copy=False), last, -1)
     g = xp.moveaxis(gy.astype(_wide(gy), copy=False), last, -1)
     zero = rows == 0

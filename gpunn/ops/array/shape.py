@@ -21,12 +21,16 @@ def axes_of(op: str, x: Array, axis: Any) -> tuple[int, ...]:
     >>> axes_of("sum", np.ones((2, 3, 4)), (-1, 0))
     (2, 0)
 
+    A number without dimensions counts as one element along axis 0, as in PyTorch.
+
     Raises ShapeError for an axis that x does not have, or that is given twice.
     """
     if axis is None:
         return tuple(range(x.ndim))
     given = axis if isinstance(axis, tuple | list) else (axis,)
     valid = all(isinstance(a, Integral) and -x.ndim <= a < x.ndim for a in given)
+    if not valid and not x.ndim and all(isinstance(a, Integral) and a in (0, -1) for a in given):
+        return ()
     check(valid, ShapeError, op, "axis must be one of x's", axis=axis, shape=x.shape)
     axes = tuple(int(a) % x.ndim for a in given)
     check(len(set(axes)) == len(axes), ShapeError, op, "each axis must be given once", axis=axis, shape=x.shape)
@@ -36,6 +40,7 @@ def axes_of(op: str, x: Array, axis: Any) -> tuple[int, ...]:
 def axis_of(op: str, x: Array, axis: Any) -> int:
     """``axis``, an integer, as an axis of ``x``, counted from 0; see :func:`axes_of`."""
     check(isinstance(axis, Integral), ShapeError, op, "axis must be an integer", axis=axis, shape=x.shape)
+    check(x.ndim > 0, ShapeError, op, "axis must be one of x's", axis=axis, shape=x.shape)
     return axes_of(op, x, axis)[0]
 
 
@@ -79,7 +84,7 @@ def _place(op: str, name: str, axis: Any, ndim: int) -> int:
 def spread(g: Array, shape: tuple[int, ...], axis: Axis, keepdims: bool) -> Array:
     """``g``, the gradient of a sum over ``axis``, broadcast back to the ``shape`` that was reduced."""
     xp = get_array_module(g)
-    if axis is not None and not keepdims:
+    if axis is not None and not keepdims and shape:
         g = xp.expand_dims(g, axis)
     return xp.broadcast_to(g, shape)
 

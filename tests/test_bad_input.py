@@ -53,7 +53,8 @@ CALLS = {
     "embedding": (CLASSES, ones(5, 3)), "pad": (ROWS, (1, 1)), "einsum": ("ij,kj", ROWS, ROWS),
     **dict.fromkeys((
         "mse_loss", "l1_loss", "huber_loss", "smooth_l1_loss", "binary_cross_entropy", "cosine_similarity", "kl_div",
-        "binary_cross_entropy_with_logits", "maximum", "minimum",
+        "binary_cross_entropy_with_logits", "maximum", "minimum", "atan2", "fmod", "hypot", "logaddexp", "remainder",
+        "pow",
     ), (ROWS, ROWS)),
     **dict.fromkeys(("cross_entropy", "nll_loss", "multi_margin_loss"), (ROWS, CLASSES)),
     "matmul": (ROWS, ones(4, 2)), "where": (ROWS > 0, ROWS, ROWS), "clip": (ROWS, 0.0, 1.0),
@@ -64,6 +65,14 @@ CALLS = {
     "multilabel_soft_margin_loss": (ROWS, ROWS), "poisson_nll_loss": (ROWS, ROWS), "gaussian_nll_loss": (ROWS,) * 3,
     **dict.fromkeys(("triplet_margin_loss", "triplet_margin_with_distance_loss"), (ROWS,) * 3),
     "ctc_loss": (ones(5, 3, 4), CLASSES[:, None] + 1, [5, 5, 5], [1, 1, 1]),
+    "lerp": (ROWS, ROWS, ROWS), "cat": ([ROWS, ROWS],), "reshape": (ROWS, (4, 3)), "unsqueeze": (ROWS, 1),
+    "permute": (ROWS, (1, 0)), "swapaxes": (ROWS, 0, 1), "movedim": (ROWS, 0, 1), "broadcast_to": (ROWS, (2, 3, 4)),
+    "tile": (ROWS, (1, 2)), "chunk": (ROWS, 2), "flip": (ROWS, 0), "roll": (ROWS, 1), "topk": (ROWS, 2),
+    "masked_fill": (ROWS, ROWS > 0, 1.0), "masked_select": (ROWS, ROWS > 0), "index_select": (ROWS, 0, CLASSES),
+    "gather": (ROWS, 0, CLASSES[:, None]), "scatter": (ROWS, 0, CLASSES[:, None], ROWS),
+    "scatter_add": (ROWS, 0, CLASSES[:, None], ROWS), "dot": (ROWS[0], ROWS[0]), "outer": (ROWS[0], ROWS[0]),
+    "cross": (ROWS[:, :3], ROWS[:, :3]), "full_like": (ROWS, 1.0), "cumsum": (ROWS, 0), "cumprod": (ROWS, 0),
+    "searchsorted": (ROWS[0], ROWS), "atanh": (ROWS / 2,),
     "one_hot": (CLASSES,), "skeletonize": (ROWS > 0,), "to_device": (ROWS, "cpu"),
 }  # fmt: skip
 

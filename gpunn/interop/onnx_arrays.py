@@ -54,11 +54,16 @@ def elu(g: Graph, x: Value, alpha: float) -> Name:
     return g.node("Elu", x, alpha=alpha)
 
 
-def softmax(g: Graph, x: Value, axis: int, *, op: str) -> Name:
+def softmax(g: Graph, x: Value, axis: int, dtype: Any, *, op: str) -> Name:
     return g.node(op, x, axis=axis)
 
 
-def clip(g: Graph, x: Value, min: float | None, max: float | None) -> Name:
+def clip(g: Graph, x: Value, min: Any, max: Any) -> Name:
+    if isinstance(min, Value) or isinstance(max, Value):
+        y = g.name(x)
+        for op, bound in (("Max", min), ("Min", max)):
+            y = y if bound is None else g.node(op, y, _operand(g, bound, x))
+        return y
     return g.node("Clip", x, None if min is None else g.like(min, x), None if max is None else g.like(max, x))
 
 
@@ -235,6 +240,8 @@ def repeat(g: Graph, x: Value, repeats: Any, axis: int | None) -> Name:
 
 def pad(g: Graph, x: Value, pads: Sequence[int], mode: str, value: float) -> Name:
     each = [(x.ndim - 1 - number, int(pads[2 * number]), int(pads[2 * number + 1])) for number in range(len(pads) // 2)]
+    if mode != "constant" and min((0, *pads)) < 0:
+        g.refuse(f'mode="{mode}" needs pads of at least 0', pads=pads)
     if mode == "circular":
         y = g.name(x)
         for axis, before, after in each:

@@ -50,6 +50,10 @@ CASES = {
     "einsum": (lambda w, x: F.einsum("ij,ij->i", w, x), W, X),
     "bilinear": (lambda w, x, z: F.bilinear(x, z, w), floats(2, 3, 3), X, W),
     "cosine_similarity": (lambda w, x: F.cosine_similarity(w, x), W, X),
+    "attention": (lambda w, k, v: F.scaled_dot_product_attention(w, k, v), W, X, floats(2, 3, seed=2)),
+    "attention, mask": (F.scaled_dot_product_attention, W, X, floats(2, 3, seed=2), np.array([[True, False]] * 2)),
+    "fractional_max_pool2d": (
+        lambda w, u: F.fractional_max_pool2d(w, 2, 3, _random_samples=u), floats(1, 1, 7, 6), floats(1, 1, 2)),
     "layer_norm": (lambda w, x: F.layer_norm(x, 3, w), floats(3), X),
     "group_norm": (lambda w, x: F.group_norm(x, 3, w), floats(3), floats(2, 3, 2)),
     "batch_norm": (lambda w, x: F.batch_norm(x, weight=w, training=True), floats(3), X),

@@ -40,10 +40,13 @@ from gpunn.functional.array import (
     stack,
     where,
 )
+from gpunn.functional.attention import scaled_dot_product_attention
 from gpunn.functional.block import bias_relu_lrn_pool, bias_relu_pool_lrn
 from gpunn.functional.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from gpunn.functional.device import to_device
 from gpunn.functional.dropout import dropout, dropout1d, dropout2d, dropout3d
+from gpunn.functional.fold import fold, unfold
+from gpunn.functional.fractional_pool import fractional_max_pool2d, fractional_max_pool3d
 from gpunn.functional.image import skeletonize
 from gpunn.functional.linear import bilinear, cosine_similarity, embedding, linear
 from gpunn.functional.loss import (
@@ -60,6 +63,7 @@ from gpunn.functional.loss import (
     nll_loss,
     smooth_l1_loss,
 )
+from gpunn.functional.lp_pool import lp_pool1d, lp_pool2d, lp_pool3d
 from gpunn.functional.norm import batch_norm, group_norm, instance_norm, layer_norm, local_response_norm
 from gpunn.functional.pool import (
     adaptive_avg_pool1d,
@@ -85,6 +89,8 @@ from gpunn.functional.pool import (
     max_unpool3d,
 )
 from gpunn.functional.recurrent import gru, gru_cell, lstm, lstm_cell, rnn, rnn_cell
+from gpunn.functional.resample import interpolate
+from gpunn.functional.shuffle import channel_shuffle, pixel_shuffle, pixel_unshuffle
 
 __all__ = [
     "abs",
@@ -103,6 +109,7 @@ __all__ = [
     "bilinear",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "channel_shuffle",
     "clip",
     "concatenate",
     "conv1d",
@@ -122,6 +129,9 @@ __all__ = [
     "elu",
     "embedding",
     "exp",
+    "fold",
+    "fractional_max_pool2d",
+    "fractional_max_pool3d",
     "gelu",
     "global_avg_pool1d",
     "global_avg_pool2d",
@@ -136,6 +146,7 @@ __all__ = [
     "hinge_embedding_loss",
     "huber_loss",
     "instance_norm",
+    "interpolate",
     "kl_div",
     "l1_loss",
     "layer_norm",
@@ -145,6 +156,9 @@ __all__ = [
     "log",
     "log_softmax",
     "logsumexp",
+    "lp_pool1d",
+    "lp_pool2d",
+    "lp_pool3d",
     "lstm",
     "lstm_cell",
     "matmul",
@@ -161,9 +175,12 @@ __all__ = [
     "nll_loss",
     "one_hot",
     "pad",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "relu",
     "rnn",
     "rnn_cell",
+    "scaled_dot_product_attention",
     "selu",
     "sigmoid",
     "silu",
@@ -176,5 +193,6 @@ __all__ = [
     "stack",
     "tanh",
     "to_device",
+    "unfold",
     "where",
 ]

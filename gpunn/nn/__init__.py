@@ -15,9 +15,12 @@ from gpunn.nn.activation import (
     Softplus,
     Tanh,
 )
+from gpunn.nn.attention import MultiheadAttention
 from gpunn.nn.container import Identity, ModuleList, Sequential
 from gpunn.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from gpunn.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
+from gpunn.nn.fold import Fold, Unfold
+from gpunn.nn.fractional_pool import FractionalMaxPool2d, FractionalMaxPool3d
 from gpunn.nn.linear import Bilinear, CosineSimilarity, Embedding, Flatten, Linear, Unflatten
 from gpunn.nn.loss import (
     BCELoss,
@@ -33,6 +36,7 @@ from gpunn.nn.loss import (
     NLLLoss,
     SmoothL1Loss,
 )
+from gpunn.nn.lp_pool import LPPool1d, LPPool2d, LPPool3d
 from gpunn.nn.module import Buffer, Module, Parameter
 from gpunn.nn.norm import (
     BatchNorm1d,
@@ -49,13 +53,18 @@ from gpunn.nn.pad import (
     CircularPad1d,
     CircularPad2d,
     CircularPad3d,
+    ConstantPad1d,
+    ConstantPad2d,
+    ConstantPad3d,
     ReflectionPad1d,
     ReflectionPad2d,
     ReflectionPad3d,
     ReplicationPad1d,
     ReplicationPad2d,
     ReplicationPad3d,
+    ZeroPad1d,
     ZeroPad2d,
+    ZeroPad3d,
 )
 from gpunn.nn.pool import (
     AdaptiveAvgPool1d,
@@ -93,6 +102,15 @@ from gpunn.nn.recurrent import (
     pad_packed_sequence,
     pad_sequence,
 )
+from gpunn.nn.resample import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d
+from gpunn.nn.shuffle import ChannelShuffle, PixelShuffle, PixelUnshuffle
+from gpunn.nn.transformer import (
+    Transformer,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
 
 __all__ = [
     "ELU",
@@ -117,9 +135,13 @@ __all__ = [
     "BatchNorm3d",
     "Bilinear",
     "Buffer",
+    "ChannelShuffle",
     "CircularPad1d",
     "CircularPad2d",
     "CircularPad3d",
+    "ConstantPad1d",
+    "ConstantPad2d",
+    "ConstantPad3d",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -135,6 +157,9 @@ __all__ = [
     "Dropout3d",
     "Embedding",
     "Flatten",
+    "Fold",
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
     "GRUCell",
     "GlobalAvgPool1d",
     "GlobalAvgPool2d",
@@ -152,6 +177,9 @@ __all__ = [
     "InstanceNorm3d",
     "KLDivLoss",
     "L1Loss",
+    "LPPool1d",
+    "LPPool2d",
+    "LPPool3d",
     "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
@@ -168,9 +196,12 @@ __all__ = [
     "Module",
     "ModuleList",
     "MultiMarginLoss",
+    "MultiheadAttention",
     "NLLLoss",
     "PackedSequence",
     "Parameter",
+    "PixelShuffle",
+    "PixelUnshuffle",
     "RNNCell",
     "ReLU",
     "ReflectionPad1d",
@@ -186,8 +217,19 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Tanh",
+    "Transformer",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "Unflatten",
+    "Unfold",
+    "Upsample",
+    "UpsamplingBilinear2d",
+    "UpsamplingNearest2d",
+    "ZeroPad1d",
     "ZeroPad2d",
+    "ZeroPad3d",
     "init",
     "pack_padded_sequence",
     "pack_sequence",

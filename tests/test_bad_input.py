@@ -47,6 +47,8 @@ CALLS = {
     "rnn": (ones(3, 2, 4), *cell(1, ones(2, 3))), "gru": (ones(3, 2, 4), *cell(3, ones(2, 3))),
     "lstm": (ones(3, 2, 4), *cell(4, None)), "lstm_cell": (ones(2, 4), *cell(4, (ones(2, 3), ones(2, 3)))),
     "rnn_cell": (ones(2, 4), *cell(1, ones(2, 3))), "gru_cell": (ones(2, 4), *cell(3, ones(2, 3))),
+    "alpha_dropout": (ROWS, 0.5, True), "feature_alpha_dropout": (ROWS, 0.5, True), "threshold": (ROWS, 0.5, 0.0),
+    "prelu": (ROWS, ones(4)),
     "linear": (ROWS, ones(5, 4)), "bilinear": (ROWS, ones(3, 2), ones(5, 4, 2)),
     "embedding": (CLASSES, ones(5, 3)), "pad": (ROWS, (1, 1)), "einsum": ("ij,kj", ROWS, ROWS),
     **dict.fromkeys((
@@ -57,6 +59,11 @@ CALLS = {
     "matmul": (ROWS, ones(4, 2)), "where": (ROWS > 0, ROWS, ROWS), "clip": (ROWS, 0.0, 1.0),
     "concatenate": ([ROWS, ROWS],), "stack": ([ROWS, ROWS],), "split": (ROWS, 2),
     "hinge_embedding_loss": (ones(3), SIGNS), "cosine_embedding_loss": (ROWS, ROWS, SIGNS),
+    "rms_norm": (ROWS, 4), "pairwise_distance": (ROWS, ROWS), "soft_margin_loss": (ones(3), SIGNS),
+    "margin_ranking_loss": (ones(3), ones(3), SIGNS), "multilabel_margin_loss": (ones(3), CLASSES),
+    "multilabel_soft_margin_loss": (ROWS, ROWS), "poisson_nll_loss": (ROWS, ROWS), "gaussian_nll_loss": (ROWS,) * 3,
+    **dict.fromkeys(("triplet_margin_loss", "triplet_margin_with_distance_loss"), (ROWS,) * 3),
+    "ctc_loss": (ones(5, 3, 4), CLASSES[:, None] + 1, [5, 5, 5], [1, 1, 1]),
     "one_hot": (CLASSES,), "skeletonize": (ROWS > 0,), "to_device": (ROWS, "cpu"),
 }  # fmt: skip
 

@@ -32,7 +32,7 @@ def dropout(
     ops.check_flag("dropout", inplace)
     if not training:
         return x
-    key = ops.dropout_key(raw(x), lambda: _draw_key(generator))
+    key = ops.dropout_key(raw(x), lambda: draw_key(generator))
     keep = ops.dropout_mask(raw(x), p, key)
     y = ops.dropout(raw(x), p, key, keep=keep)
     return differentiable(y, (x,), lambda gy, _: (ops.dropout_backward(gy, p, key, keep=keep),))
@@ -56,11 +56,12 @@ def dropout2d(
     xd = raw(x)
     if getattr(xd, "ndim", 4) == 3:
         return dropout1d(x, p, generator=generator)
-    key = ops.dropout_key(xd, lambda: _draw_key(generator))
+    key = ops.dropout_key(xd, lambda: draw_key(generator))
     return differentiable(ops.dropout2d(xd, p, key), (x,), lambda gy, _: (ops.dropout2d_backward(gy, p, key),))
 
 
-def _draw_key(generator: np.random.Generator | None) -> int:
+def draw_key(generator: np.random.Generator | None) -> int:
+    """A key of 64 bits from ``generator``, or from the one that :func:`gpunn.manual_seed` seeds."""
     return int((generator or default_generator()).integers(2**64, dtype=np.uint64))
 
 

@@ -199,3 +199,20 @@ def local_response_norm(
     plan = ops.lrn_plan(*shapes_of("local_response_norm", x=xd), size, alpha, beta, k, alpha_mode)
     y = ops.local_response_norm(plan, xd)
     return differentiable(y, (x,), lambda gy, _: (ops.local_response_norm_backward(plan, gy, xd),))
+
+
+@in_float32
+def rms_norm(x: Input[Y], normalized_shape: Sizes, weight: Input[Y] | None = None, eps: float | None = None) -> Y:
+    """``weight x / sqrt(mean(x^2) + eps)`` for each row of x (..., *normalized_shape).
+
+    A row is what the last axes hold; weight is of ``normalized_shape``. Without ``eps`` it is the distance from 1 to
+    the next number of the dtype, for float16 of float32.
+
+    >>> import numpy as np
+    >>> rms_norm(np.array([[1.0, 7.0]]), 2).round(4).tolist()
+    [[0.2, 1.4]]
+    """
+    xd, wd = kept(x, weight)
+    y = ops.rms_norm(xd, normalized_shape, wd, eps)
+    settings = (xd, normalized_shape, wd, eps)
+    return differentiable(y, (x, weight), lambda gy, _: ops.rms_norm_backward(gy, *settings))

@@ -218,11 +218,11 @@ class _Run(Observer):
 
 
 def _arguments(frame: FrameType) -> dict[str, Any]:
-    """The arguments of a function that begins, by name; the tensor of a method is called x."""
+    """The arguments of a function that begins, by name; the tensor of a method is called x; but ``inplace``."""
     code, given = frame.f_code, frame.f_locals
     flags = bool(code.co_flags & inspect.CO_VARARGS) + bool(code.co_flags & inspect.CO_VARKEYWORDS)
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + flags]
-    return {"x" if name == "self" else name: given[name] for name in names}
+    return {"x" if name == "self" else name: given[name] for name in names if name != "inplace"}
 
 
 def _caller(frame: FrameType) -> str:

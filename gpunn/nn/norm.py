@@ -256,3 +256,31 @@ class LocalResponseNorm(Module):
 
     def forward(self, x: Any) -> Any:
         return F.local_response_norm(x, self.size, self.alpha, self.beta, self.k, self.alpha_mode)
+
+
+class RMSNorm(Module):
+    """Divides each row of (..., *normalized_shape) by the root of its mean square; the shape stays.
+
+    Parameter, of ``normalized_shape``: ``weight``, unless ``elementwise_affine=False``.
+
+    >>> RMSNorm(2)(np.float32([[1, 7]])).data.round(4).tolist()
+    [[0.20000000298023224, 1.399999976158142]]
+    """
+
+    _places = (("weight", Parameter),)
+
+    def __init__(
+        self,
+        normalized_shape: Sizes,
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        *,
+        dtype: Any = np.float32,
+    ) -> None:
+        given = normalized_shape if isinstance(normalized_shape, tuple | list) else (normalized_shape,)
+        self.normalized_shape = tuple(integer("RMSNorm", "normalized_shape", size, 1) for size in given)
+        self.eps = eps
+        self.weight = Parameter(np.ones(self.normalized_shape, dtype)) if elementwise_affine else None
+
+    def forward(self, x: Any) -> Any:
+        return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)

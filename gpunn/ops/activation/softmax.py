@@ -54,6 +54,22 @@ def softmax_backward(gy: Array, y: Array, axis: int = -1) -> Array:
     return _along(xp, block, axis, gy, y)
 
 
+def softmin(x: Array, axis: int = -1) -> Array:
+    """:func:`softmax` of -x.
+
+    >>> import numpy as np
+    >>> softmin(np.array([0.0, 1000.0])).tolist()
+    [1.0, 0.0]
+    """
+    operands("softmin", x=x)
+    return softmax(-x, axis_of("softmin", x, axis))
+
+
+def softmin_backward(gy: Array, y: Array, axis: int = -1) -> Array:
+    """The negative of :func:`softmax_backward`."""
+    return -softmax_backward(gy, y, axis)
+
+
 def log_softmax(x: Array, axis: int = -1) -> Array:
     """The logarithm of :func:`softmax`, exact where the probability itself would round to 0.
 

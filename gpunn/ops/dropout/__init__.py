@@ -15,6 +15,7 @@ as 1, 2, 3".
 
 The ways to compute are :mod:`gpunn.ops.dropout.kernel`, which reads the key from memory (:func:`dropout_key` puts it
 there, and in a captured step a new one before each replay), and :mod:`gpunn.ops.dropout.drawn`.
+:mod:`gpunn.ops.dropout.alpha`, which stands on them, drops elements to a low value and keeps mean and variance.
 """
 
 from __future__ import annotations

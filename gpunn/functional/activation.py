@@ -325,7 +325,7 @@ def softmax(x: X, axis: int = -1) -> X:
     [0.5, 0.5]
     """
     if getattr(x, "ndim", 1) == 0:
-        return alone(softmax, x, axis)  # type: ignore[no-any-return]
+        return alone(softmax, x, axis)
     y = ops.softmax(raw(x), axis)
     return differentiable(y, (x,), lambda gy, _: (ops.softmax_backward(gy, y, axis),))
 
@@ -339,7 +339,7 @@ def log_softmax(x: X, axis: int = -1) -> X:
     [-0.6931, -0.6931]
     """
     if getattr(x, "ndim", 1) == 0:
-        return alone(log_softmax, x, axis)  # type: ignore[no-any-return]
+        return alone(log_softmax, x, axis)
     y = ops.log_softmax(raw(x), axis)
     return differentiable(y, (x,), lambda gy, _: (ops.log_softmax_backward(gy, y, axis),))
 

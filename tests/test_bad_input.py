@@ -38,6 +38,7 @@ CALLS = {
     **{f"dropout{x.ndim - 2}d": (x,) for x in BY_RANK},
     **{f"lp_pool{x.ndim - 2}d": (x, 2, 2) for x in BY_RANK},
     **{f"fractional_max_pool{x.ndim - 2}d": (x, 1, 2) for x in BY_RANK[1:]},
+    "grid_sample": (IMAGES, ones(2, 3, 4, 2)), "affine_grid": (ones(2, 2, 3), (2, 1, 3, 4)),
     "interpolate": (IMAGES, 3), "unfold": (IMAGES, 2), "fold": (ones(2, 4, 9), 4, 2),
     "pixel_shuffle": (IMAGES, 2), "pixel_unshuffle": (ones(2, 3, 4, 6), 2), "channel_shuffle": (IMAGES, 2),
     "scaled_dot_product_attention": (ROWS, ROWS, ones(3, 2)),

@@ -55,6 +55,12 @@ FUNCTIONS = {
     "interpolate": (lambda x: F.interpolate(x, (4, 9), mode="bicubic"), [IMAGES]),
     "interpolate, nearest": (lambda x: F.interpolate(x, scale_factor=1.5), [VOLUMES]),
     "interpolate, area": (lambda x: F.interpolate(x, 4, mode="area"), [SIGNALS]),
+    "grid_sample": (F.grid_sample, [IMAGES, (2, 3, 4, 2)]),
+    "grid_sample, bicubic": (
+        lambda x, grid: F.grid_sample(x, grid, "bicubic", "reflection", True), [IMAGES, (2, 3, 4, 2)],
+    ),
+    "grid_sample, volumes": (lambda x, grid: F.grid_sample(x, grid, "bilinear", "border"), [VOLUMES, (2, 1, 3, 2, 3)]),
+    "affine_grid": (lambda theta: F.affine_grid(theta, (2, 1, 3, 4)), [(2, 2, 3)]),
     "unfold": (lambda x: F.unfold(x, (3, 2), 1, 1, 2), [IMAGES]),
     "fold": (lambda x: F.fold(x, (5, 4), (3, 2), 1, 1, 2), [(2, 12, 9)]),
     "pixel_shuffle": (lambda x: F.pixel_shuffle(x, 2), [IMAGES]),

@@ -67,6 +67,8 @@ CASES = {
     "cosine_similarity": (lambda w, x: F.cosine_similarity(w, x), W, X),
     "attention": (lambda w, k, v: F.scaled_dot_product_attention(w, k, v), W, X, floats(2, 3, seed=2)),
     "attention, mask": (F.scaled_dot_product_attention, W, X, floats(2, 3, seed=2), np.array([[True, False]] * 2)),
+    "grid_sample, grid": (F.grid_sample, floats(1, 2, 3, 4), floats(1, 2, 2, 2)),
+    "grid_sample, x": (lambda g, x: F.grid_sample(x, g), floats(1, 2, 2, 2), floats(1, 2, 3, 4)),
     "fractional_max_pool2d": (
         lambda w, u: F.fractional_max_pool2d(w, 2, 3, _random_samples=u), floats(1, 1, 7, 6), floats(1, 1, 2)),
     "layer_norm": (lambda w, x: F.layer_norm(x, 3, w), floats(3), X),

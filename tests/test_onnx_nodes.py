@@ -423,7 +423,8 @@ def test_statistics_of_the_batch(tmp_path):
 
 NO_TRANSLATION = {
     "celu", "ctc_loss", "fold", "fractional_max_pool2d", "fractional_max_pool3d", "gaussian_nll_loss", "glu",
-    "gumbel_softmax", "hardshrink", "hardswish", "hardtanh", "interpolate", "logsigmoid", "lp_pool1d", "lp_pool2d",
+    "grid_sample", "gumbel_softmax", "hardshrink", "hardswish", "hardtanh", "interpolate", "logsigmoid", "lp_pool1d",
+    "lp_pool2d",
     "lp_pool3d", "margin_ranking_loss", "max_unpool1d", "max_unpool2d", "max_unpool3d", "mish",
     "multilabel_margin_loss",
     "multilabel_soft_margin_loss", "normalize", "pairwise_distance", "poisson_nll_loss", "prelu", "relu6", "rms_norm",
@@ -442,7 +443,8 @@ OF_ARRAYS = {
 }  # fmt: skip
 # They call what has a translation.
 OF_OTHERS = {
-    "alpha_dropout", "channel_shuffle", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout",
+    "affine_grid", "alpha_dropout", "channel_shuffle", "dropout", "dropout1d", "dropout2d", "dropout3d",
+    "feature_alpha_dropout",
     "pixel_shuffle", "pixel_unshuffle", "rnn_cell", "scaled_dot_product_attention", "split",
 }  # fmt: skip
 

@@ -208,7 +208,7 @@ from gpunn.functional.pool import (
     max_unpool3d,
 )
 from gpunn.functional.recurrent import gru, gru_cell, lstm, lstm_cell, rnn, rnn_cell
-from gpunn.functional.resample import interpolate
+from gpunn.functional.resample import affine_grid, grid_sample, interpolate
 from gpunn.functional.shuffle import channel_shuffle, pixel_shuffle, pixel_unshuffle
 from gpunn.spelling import spelled
 
@@ -222,6 +222,7 @@ __all__ = [
     "adaptive_max_pool1d",
     "adaptive_max_pool2d",
     "adaptive_max_pool3d",
+    "affine_grid",
     "alpha_dropout",
     "amax",
     "amin",
@@ -296,6 +297,7 @@ __all__ = [
     "global_max_pool2d",
     "global_max_pool3d",
     "glu",
+    "grid_sample",
     "group_norm",
     "gru",
     "gru_cell",

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from math import ceil
 from typing import Any, Literal
 
@@ -169,13 +169,21 @@ def _triangle(d: Array, a: float) -> Array:
     return np.maximum(0, 1 - abs(d))
 
 
-def _keys(d: Array, a: float) -> Array:
+def keys(xp: Any, d: Array, a: float) -> Array:
+    """The weight of the cubic at the distance ``d``."""
     d = abs(d)
     near, far = ((a + 2) * d - (a + 3)) * d * d + 1, ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
-    return np.where(d <= 1, near, np.where(d < 2, far, 0))
+    return xp.where(d <= 1, near, xp.where(d < 2, far, xp.zeros_like(d)))
 
 
-_WEIGHT = {"linear": _triangle, "cubic": _keys}
+def keys_slope(xp: Any, d: Array, a: float) -> Array:
+    """The slope of :func:`keys` with respect to ``d``, which has a sign."""
+    sign, d = xp.sign(d), abs(d)
+    near, far = (3 * (a + 2) * d - 2 * (a + 3)) * d, (3 * a * d - 10 * a) * d + 8 * a
+    return sign * xp.where(d <= 1, near, xp.where(d < 2, far, xp.zeros_like(d)))
+
+
+_WEIGHT: dict[str, Callable[[Array, float], Array]] = {"linear": _triangle, "cubic": partial(keys, np)}
 _ROUND: dict[str, Callable[[Array], Array]] = {
     "floor": np.floor,
     "ceil": np.ceil,

@@ -242,6 +242,7 @@ FUNCTIONS = {
     "repeat": lambda x: (x.repeat(2, 1), x.repeat(3, 0), x.repeat(2)),
     "reshape": lambda x: (x.reshape(-1, 4), x.reshape(len(x), -1), x.reshape(1, *x.shape), x.reshape(3, 4, -1)),
     "reshape, two axes grow": lambda x: (x.sum(2) @ x.sum(2).T).reshape(len(x), 1, len(x)),
+    "softmax of another dtype": lambda x: F.softmax(x, 1, dtype=np.float64) + F.log_softmax(x > 0, dtype=np.float64),
     "split": lambda x: F.split(x, [1, 3], -1) + F.split(x, 2, 1),
     "squeeze": lambda x: x.sum(1, keepdims=True).squeeze(1),
     "stack": lambda x: (F.stack([x, x * 2], 1), F.stack([x, x], -1)),

@@ -38,7 +38,7 @@ from gpunn.functional.activation import (
     tanhshrink,
     threshold,
 )
-from gpunn.functional.alpha_dropout import alpha_dropout, feature_alpha_dropout
+from gpunn.functional.alpha import alpha_dropout, feature_alpha_dropout
 from gpunn.functional.array import (
     abs,
     clip,

@@ -5,9 +5,11 @@ The argument ``inplace`` is PyTorch's, and has no effect: nothing is ever comput
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from gpunn.backend import Array, default_generator, operands
+from gpunn.backend import Array, check_array, default_generator, operands
 from gpunn.casting import in_float32, in_half
 from gpunn.functional.dropout import draw_key
 from gpunn.functional.record import Input, X, Y, differentiable, kept, raw
@@ -317,37 +319,43 @@ def rrelu(
 
 
 @in_float32
-def softmax(x: X, axis: int = -1) -> X:
-    """``exp(x[i]) / sum_j exp(x[j])`` along ``axis``.
+def softmax(x: X, axis: int = -1, *, dtype: Any = None) -> X:
+    """``exp(x[i]) / sum_j exp(x[j])`` along ``axis``; of x as ``dtype``, if one is given.
 
     >>> import numpy as np
     >>> softmax(np.array([0.0, 0.0])).tolist()
     [0.5, 0.5]
     """
+    if dtype is not None:
+        x = _cast("softmax", x, dtype)
     y = ops.softmax(raw(x), axis)
     return differentiable(y, (x,), lambda gy, _: (ops.softmax_backward(gy, y, axis),))
 
 
 @in_float32
-def log_softmax(x: X, axis: int = -1) -> X:
-    """The logarithm of :func:`softmax`.
+def log_softmax(x: X, axis: int = -1, *, dtype: Any = None) -> X:
+    """The logarithm of :func:`softmax`; of x as ``dtype``, if one is given.
 
     >>> import numpy as np
     >>> log_softmax(np.array([0.0, 0.0])).round(4).tolist()
     [-0.6931, -0.6931]
     """
+    if dtype is not None:
+        x = _cast("log_softmax", x, dtype)
     y = ops.log_softmax(raw(x), axis)
     return differentiable(y, (x,), lambda gy, _: (ops.log_softmax_backward(gy, y, axis),))
 
 
 @in_float32
-def softmin(x: X, axis: int = -1) -> X:
-    """``exp(-x[i]) / sum_j exp(-x[j])`` along ``axis``: :func:`softmax` of -x.
+def softmin(x: X, axis: int = -1, *, dtype: Any = None) -> X:
+    """``exp(-x[i]) / sum_j exp(-x[j])`` along ``axis``: :func:`softmax` of -x; of x as ``dtype``, if one is given.
 
     >>> import numpy as np
     >>> softmin(np.array([0.0, 1000.0])).tolist()
     [1.0, 0.0]
     """
+    if dtype is not None:
+        x = _cast("softmin", x, dtype)
     y = ops.softmin(raw(x), axis)
     return differentiable(y, (x,), lambda gy, _: (ops.softmin_backward(gy, y, axis),))
 
@@ -369,3 +377,8 @@ def gumbel_softmax(
     y = ops.gumbel_softmax(xd, ops.gumbel_noise(xd, generator or default_generator()), tau, axis)
     shown = ops.only_largest(y, axis) if hard else y
     return differentiable(shown, (x,), lambda gy, _: (ops.gumbel_softmax_backward(gy, y, tau, axis),))
+
+
+def _cast(op: str, x: Any, dtype: Any) -> Any:
+    check_array(op, x=raw(x))
+    return x.astype(dtype)

@@ -53,8 +53,8 @@ def elu(g: Graph, x: Value, alpha: float) -> Name:
     return g.node("Elu", x, alpha=alpha)
 
 
-def softmax(g: Graph, x: Value, axis: int, *, op: str) -> Name:
-    return g.node(op, x, axis=axis)
+def softmax(g: Graph, x: Value, axis: int, dtype: Any, *, op: str) -> Name:
+    return g.node(op, x if dtype is None else g.cast(x, g.results[0].dtype), axis=axis)
 
 
 def clip(g: Graph, x: Value, min: float | None, max: float | None) -> Name:

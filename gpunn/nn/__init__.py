@@ -31,7 +31,7 @@ from gpunn.nn.activation import (
     Tanhshrink,
     Threshold,
 )
-from gpunn.nn.alpha_dropout import AlphaDropout, FeatureAlphaDropout
+from gpunn.nn.alpha import AlphaDropout, FeatureAlphaDropout
 from gpunn.nn.container import Identity, ModuleList, Sequential
 from gpunn.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from gpunn.nn.distance import PairwiseDistance

@@ -34,7 +34,13 @@ CALLS = {
     **{f"{kind}_pool{x.ndim - 2}d": (x, 2) for x in BY_RANK for kind in ("max", "avg")},
     **{f"adaptive_{kind}_pool{x.ndim - 2}d": (x, 2) for x in BY_RANK for kind in ("max", "avg")},
     **{f"global_{kind}_pool{x.ndim - 2}d": (x,) for x in BY_RANK for kind in ("max", "avg")},
+    **{f"max_unpool{x.ndim - 2}d": (x, np.zeros(x.shape, int), 2) for x in BY_RANK},
     **{f"dropout{x.ndim - 2}d": (x,) for x in BY_RANK},
+    **{f"lp_pool{x.ndim - 2}d": (x, 2, 2) for x in BY_RANK},
+    **{f"fractional_max_pool{x.ndim - 2}d": (x, 1, 2) for x in BY_RANK[1:]},
+    "interpolate": (IMAGES, 3), "unfold": (IMAGES, 2), "fold": (ones(2, 4, 9), 4, 2),
+    "pixel_shuffle": (IMAGES, 2), "pixel_unshuffle": (ones(2, 3, 4, 6), 2), "channel_shuffle": (IMAGES, 2),
+    "scaled_dot_product_attention": (ROWS, ROWS, ones(3, 2)),
     **{f"bias_relu_{order}": (IMAGES, ones(4)) for order in ("pool_lrn", "lrn_pool")},
     "layer_norm": (ROWS, (4,)), "group_norm": (SIGNALS, 2), "instance_norm": (SIGNALS,),
     "batch_norm": (ROWS, ones(4), ones(4)), "local_response_norm": (IMAGES, 5), "dropout": (ROWS,),
@@ -146,7 +152,7 @@ CASES = {
         lambda: F.local_response_norm(IMAGES, 5, alpha=-1), ArgumentError, "must be at least 0, got alpha=-1, k=1.0",
     ),
     "momentum": (
-        lambda: F.batch_norm(ROWS, training=True, momentum=2), ArgumentError, "momentum must be from 0 to 1, got mom",
+        lambda: F.batch_norm(ROWS, training=True, momentum="2"), ArgumentError, "momentum must be a number, got mom",
     ),
     "running mean": (
         lambda: F.instance_norm(SIGNALS, [1, 2, 3, 4]), DtypeError, "running_mean must be a NumPy or CuPy array",

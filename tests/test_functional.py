@@ -37,6 +37,41 @@ FUNCTIONS = {
     "adaptive_max_pool1d": (lambda x: F.adaptive_max_pool1d(x, 3), [SIGNALS]),
     "adaptive_max_pool2d": (lambda x: F.adaptive_max_pool2d(x, (4, None)), [IMAGES]),
     "adaptive_max_pool3d": (lambda x: F.adaptive_max_pool3d(x, 2), [VOLUMES]),
+    "lp_pool1d": (lambda x: F.lp_pool1d(x * x + 0.1, 3, 3, 2), [SIGNALS]),
+    "lp_pool2d": (lambda x: F.lp_pool2d(x, 2, (2, 3), 1), [IMAGES]),
+    "lp_pool3d": (lambda x: F.lp_pool3d(x, 2, 2, 1), [VOLUMES]),
+    "fractional_max_pool2d": (
+        lambda x: F.fractional_max_pool2d(
+            x, 2, 3, _random_samples=beside(x, [[[0.3, 0.7]] * 4] * 2)[0].astype(x.dtype)
+        ),
+        [IMAGES],
+    ),
+    "fractional_max_pool3d": (
+        lambda x: F.fractional_max_pool3d(
+            x, (2, 1, 1), 2, _random_samples=beside(x, [[[0.3, 0.7, 0.1]] * 4] * 2)[0].astype(x.dtype)
+        ),
+        [VOLUMES],
+    ),
+    "interpolate": (lambda x: F.interpolate(x, (4, 9), mode="bicubic"), [IMAGES]),
+    "interpolate, nearest": (lambda x: F.interpolate(x, scale_factor=1.5), [VOLUMES]),
+    "interpolate, area": (lambda x: F.interpolate(x, 4, mode="area"), [SIGNALS]),
+    "unfold": (lambda x: F.unfold(x, (3, 2), 1, 1, 2), [IMAGES]),
+    "fold": (lambda x: F.fold(x, (5, 4), (3, 2), 1, 1, 2), [(2, 12, 9)]),
+    "pixel_shuffle": (lambda x: F.pixel_shuffle(x, 2), [IMAGES]),
+    "pixel_unshuffle": (lambda x: F.pixel_unshuffle(x, 2), [(2, 3, 4, 6)]),
+    "channel_shuffle": (lambda x: F.channel_shuffle(x, 2), [IMAGES]),
+    "scaled_dot_product_attention": (F.scaled_dot_product_attention, [(2, 4, 3, 5), (2, 4, 6, 5), (2, 4, 6, 2)]),
+    "scaled_dot_product_attention, causal": (
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.3, enable_gqa=True),
+        [(2, 4, 3, 5), (2, 2, 6, 5), (2, 2, 6, 2)],
+    ),
+    "scaled_dot_product_attention, mask": (
+        lambda q, k, v, m: F.scaled_dot_product_attention(q, k, v, m, 0.3, generator=random_generator(1)),
+        [(3, 5), (6, 5), (6, 2), (3, 6)],
+    ),
+    "max_unpool1d": (lambda x: F.max_unpool1d(x, *beside(x, [[[1, 4, 2], [5, 0, 3]]]), 2), [(1, 2, 3)]),
+    "max_unpool2d": (lambda x: F.max_unpool2d(x, *beside(x, [[[7, 2]]]), 2), [(1, 1, 2)]),
+    "max_unpool3d": (lambda x: F.max_unpool3d(x, *beside(x, [[[[3, 9]]]]), 2, 3), [(1, 1, 1, 2)]),
     "global_avg_pool1d": (F.global_avg_pool1d, [SIGNALS]),
     "global_avg_pool3d": (F.global_avg_pool3d, [VOLUMES]),
     "global_max_pool1d": (F.global_max_pool1d, [SIGNALS]),
@@ -60,6 +95,14 @@ FUNCTIONS = {
     "global_max_pool2d": (F.global_max_pool2d, [IMAGES]),
     "rnn": (lambda *a: F.rnn(*a)[0], [(3, 2, 4), (2, 3), (3, 4), (3, 3), (3,), (3,)]),
     "lstm": (lambda x, h, c, *w: F.lstm(x, (h, c), *w)[0], [(3, 2, 4), (2, 3), (2, 3), (12, 4), (12, 3), (12,), (12,)]),
+    "lstm projected": (
+        lambda x, h, c, w, *more: F.lstm(x, (h, c), w, *more[:-1], w_hr=more[-1])[0],
+        [(3, 2, 4), (2, 2), (2, 3), (12, 4), (12, 2), (12,), (12,), (2, 3)],
+    ),
+    "avg_pool2d, another divisor": (lambda x: F.avg_pool2d(x, 3, 2, 1, divisor_override=5), [IMAGES]),
+    "embedding, by frequency": (
+        lambda w: F.embedding(beside(w, [[0, 4], [3, 1]])[0], w, scale_grad_by_freq=True), [(5, 3)],
+    ),
     "gru": (lambda *a: F.gru(*a)[1], [(3, 2, 4), (2, 3), (9, 4), (9, 3), (9,), (9,)]),
     "gru reset before": (
         lambda *a: F.gru(*a, reset_after=False, reverse=True)[0],

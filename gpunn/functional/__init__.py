@@ -57,11 +57,14 @@ from gpunn.functional.array import (
     stack,
     where,
 )
+from gpunn.functional.attention import scaled_dot_product_attention
 from gpunn.functional.block import bias_relu_lrn_pool, bias_relu_pool_lrn
 from gpunn.functional.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from gpunn.functional.device import to_device
 from gpunn.functional.distance import normalize, pairwise_distance
 from gpunn.functional.dropout import dropout, dropout1d, dropout2d, dropout3d
+from gpunn.functional.fold import fold, unfold
+from gpunn.functional.fractional_pool import fractional_max_pool2d, fractional_max_pool3d
 from gpunn.functional.image import skeletonize
 from gpunn.functional.linear import bilinear, cosine_similarity, embedding, linear
 from gpunn.functional.loss import (
@@ -87,6 +90,7 @@ from gpunn.functional.loss import (
     triplet_margin_loss,
     triplet_margin_with_distance_loss,
 )
+from gpunn.functional.lp_pool import lp_pool1d, lp_pool2d, lp_pool3d
 from gpunn.functional.norm import batch_norm, group_norm, instance_norm, layer_norm, local_response_norm, rms_norm
 from gpunn.functional.pool import (
     adaptive_avg_pool1d,
@@ -107,8 +111,13 @@ from gpunn.functional.pool import (
     max_pool1d,
     max_pool2d,
     max_pool3d,
+    max_unpool1d,
+    max_unpool2d,
+    max_unpool3d,
 )
 from gpunn.functional.recurrent import gru, gru_cell, lstm, lstm_cell, rnn, rnn_cell
+from gpunn.functional.resample import interpolate
+from gpunn.functional.shuffle import channel_shuffle, pixel_shuffle, pixel_unshuffle
 
 __all__ = [
     "abs",
@@ -129,6 +138,7 @@ __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "celu",
+    "channel_shuffle",
     "clip",
     "concatenate",
     "conv1d",
@@ -150,6 +160,9 @@ __all__ = [
     "embedding",
     "exp",
     "feature_alpha_dropout",
+    "fold",
+    "fractional_max_pool2d",
+    "fractional_max_pool3d",
     "gaussian_nll_loss",
     "gelu",
     "global_avg_pool1d",
@@ -170,6 +183,7 @@ __all__ = [
     "hinge_embedding_loss",
     "huber_loss",
     "instance_norm",
+    "interpolate",
     "kl_div",
     "l1_loss",
     "layer_norm",
@@ -180,6 +194,9 @@ __all__ = [
     "log_softmax",
     "logsigmoid",
     "logsumexp",
+    "lp_pool1d",
+    "lp_pool2d",
+    "lp_pool3d",
     "lstm",
     "lstm_cell",
     "margin_ranking_loss",
@@ -187,6 +204,9 @@ __all__ = [
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
     "maximum",
     "minimum",
     "mish",
@@ -199,6 +219,8 @@ __all__ = [
     "one_hot",
     "pad",
     "pairwise_distance",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "poisson_nll_loss",
     "prelu",
     "relu",
@@ -207,6 +229,7 @@ __all__ = [
     "rnn",
     "rnn_cell",
     "rrelu",
+    "scaled_dot_product_attention",
     "selu",
     "sigmoid",
     "silu",
@@ -227,5 +250,6 @@ __all__ = [
     "to_device",
     "triplet_margin_loss",
     "triplet_margin_with_distance_loss",
+    "unfold",
     "where",
 ]

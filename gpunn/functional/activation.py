@@ -12,7 +12,7 @@ import numpy as np
 from gpunn.backend import Array, check_array, default_generator, operands
 from gpunn.casting import in_float32, in_half
 from gpunn.functional.dropout import draw_key
-from gpunn.functional.record import Input, X, Y, differentiable, kept, raw
+from gpunn.functional.record import Input, X, Y, alone, differentiable, kept, raw
 from gpunn.graph import is_recorded
 from gpunn.ops import activation as ops
 from gpunn.ops.activation.smooth import Approximate
@@ -320,7 +320,7 @@ def rrelu(
 
 @in_float32
 def softmax(x: X, axis: int = -1, *, dtype: Any = None) -> X:
-    """``exp(x[i]) / sum_j exp(x[j])`` along ``axis``; of x as ``dtype``, if one is given.
+    """``exp(x[i]) / sum_j exp(x[j])`` along ``axis``, 1 for an x without axes; of x as ``dtype``, if one is given.
 
     >>> import numpy as np
     >>> softmax(np.array([0.0, 0.0])).tolist()
@@ -328,6 +328,8 @@ def softmax(x: X, axis: int = -1, *, dtype: Any = None) -> X:
     """
     if dtype is not None:
         x = _cast("softmax", x, dtype)
+    if getattr(x, "ndim", 1) == 0:
+        return alone(softmax, x, axis)
     y = ops.softmax(raw(x), axis)
     return differentiable(y, (x,), lambda gy, _: (ops.softmax_backward(gy, y, axis),))
 
@@ -342,6 +344,8 @@ def log_softmax(x: X, axis: int = -1, *, dtype: Any = None) -> X:
     """
     if dtype is not None:
         x = _cast("log_softmax", x, dtype)
+    if getattr(x, "ndim", 1) == 0:
+        return alone(log_softmax, x, axis)
     y = ops.log_softmax(raw(x), axis)
     return differentiable(y, (x,), lambda gy, _: (ops.log_softmax_backward(gy, y, axis),))
 
@@ -356,6 +360,8 @@ def softmin(x: X, axis: int = -1, *, dtype: Any = None) -> X:
     """
     if dtype is not None:
         x = _cast("softmin", x, dtype)
+    if getattr(x, "ndim", 1) == 0:
+        return alone(softmin, x, axis)
     y = ops.softmin(raw(x), axis)
     return differentiable(y, (x,), lambda gy, _: (ops.softmin_backward(gy, y, axis),))
 

@@ -13,7 +13,7 @@ from gpunn.casting import in_float32
 from gpunn.errors import ArgumentError, ShapeError, check, check_number
 from gpunn.functional.array import minimum
 from gpunn.functional.distance import pairwise_distance
-from gpunn.functional.record import Input, Y, copied, differentiable, kept, raw
+from gpunn.functional.record import Input, Y, alone, copied, differentiable, kept, lifted, raw
 from gpunn.graph import is_recorded
 from gpunn.ops import loss as ops
 from gpunn.ops.loss.likelihood import BatchReduction
@@ -31,13 +31,15 @@ def cross_entropy(
 ) -> Y:
     """``-log softmax(x[n])[target[n]]``, averaged over the rows of the logits x (N, C) or (N, C, d1, ...).
 
-    ``target`` (N, d1, ...) holds integer classes, or probabilities in the shape of x. ``weight`` (C,) scales the
-    classes, a constant; the mean is then a weighted one. Rows whose target is ``ignore_index`` do not count.
-    ``label_smoothing`` takes that share of the target and spreads it over all classes.
+    ``target`` (N, d1, ...) holds integer classes, or probabilities in the shape of x; a single row x (C,) has one ().
+    ``weight`` (C,) scales the classes, a constant; the mean is then a weighted one. Rows whose target is
+    ``ignore_index`` do not count. ``label_smoothing`` takes that share of the target and spreads it over all classes.
 
     >>> round(float(cross_entropy(np.zeros((1, 2)), np.array([0]))), 4)
     0.6931
     """
+    if _is_row(x):
+        return alone(cross_entropy, x, _of_row(target), weight, ignore_index, reduction, label_smoothing)
     xd, td = kept(x, target)
     settings = (copied(weight, x, target), ignore_index, reduction, label_smoothing)
 
@@ -98,11 +100,15 @@ def nll_loss(
 ) -> Y:
     """``-x[n, target[n]]`` of logarithms of probabilities x (N, C) or (N, C, d1, ...); target (N, d1, ...).
 
+    A single row x (C,) has one target ().
+
     The mean is weighted by the ``weight`` (C,) of the target classes, a constant.
 
     >>> round(float(nll_loss(np.log([[0.1, 0.9]]), np.array([1]))), 4)
     0.1054
     """
+    if _is_row(x):
+        return alone(nll_loss, x, _of_row(target), weight, ignore_index, reduction)
     xd, settings = raw(x), (copied(target, x), copied(weight, x), ignore_index, reduction)
     return differentiable(ops.nll_loss(xd, *settings), (x,), lambda gy, _: (ops.nll_loss_backward(gy, xd, *settings),))
 
@@ -145,11 +151,14 @@ def multi_margin_loss(
 ) -> Y:
     """``sum_{c != t} max(0, margin - x[n, t] + x[n, c])^p / C`` with t = target[n], for x (N, C) and classes (N,).
 
-    ``weight`` (C,) multiplies the loss of its class, a constant; the mean divides by N all the same.
+    A single row x (C,) has one class (). ``weight`` (C,) multiplies the loss of its class, a constant; the mean divides
+    by N all the same.
 
     >>> round(float(multi_margin_loss(np.array([[0.1, 0.2, 0.4, 0.8]]), np.array([3]))), 4)
     0.325
     """
+    if _is_row(x):
+        return alone(multi_margin_loss, x, _of_row(target), p, margin, weight, reduction)
     xd, settings = raw(x), (copied(target, x), p, margin, copied(weight, x), reduction)
     y = ops.multi_margin_loss(xd, *settings)
     return differentiable(y, (x,), lambda gy, _: (ops.multi_margin_loss_backward(gy, xd, *settings),))
@@ -220,6 +229,18 @@ def smooth_l1_loss(x: Input[Y], target: Input[Y], reduction: Reduction = "mean",
     4.0
     """
     return _of_difference(ops.smooth_l1_loss, ops.smooth_l1_loss_backward, x, target, reduction, beta)
+
+
+def _of_row(target: Any) -> Any:
+    """The target of one row as that of a batch: of a class () or (1,), or of probabilities (C,)."""
+    array = raw(target)
+    one = getattr(array, "shape", None) == (1,) and array.dtype.kind in "iu"
+    return target if one else lifted(target)
+
+
+def _is_row(x: Any) -> bool:
+    """Whether x is the scores of one example, (C,)."""
+    return getattr(x, "ndim", 0) == 1
 
 
 def _of_difference(

@@ -32,10 +32,13 @@ from gpunn.nn.activation import (
     Threshold,
 )
 from gpunn.nn.alpha import AlphaDropout, FeatureAlphaDropout
+from gpunn.nn.attention import MultiheadAttention
 from gpunn.nn.container import Identity, ModuleList, Sequential
 from gpunn.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from gpunn.nn.distance import PairwiseDistance
 from gpunn.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
+from gpunn.nn.fold import Fold, Unfold
+from gpunn.nn.fractional_pool import FractionalMaxPool2d, FractionalMaxPool3d
 from gpunn.nn.linear import Bilinear, CosineSimilarity, Embedding, Flatten, Linear, Unflatten
 from gpunn.nn.loss import (
     BCELoss,
@@ -60,6 +63,7 @@ from gpunn.nn.loss import (
     TripletMarginLoss,
     TripletMarginWithDistanceLoss,
 )
+from gpunn.nn.lp_pool import LPPool1d, LPPool2d, LPPool3d
 from gpunn.nn.module import Buffer, Module, Parameter
 from gpunn.nn.norm import (
     BatchNorm1d,
@@ -77,13 +81,18 @@ from gpunn.nn.pad import (
     CircularPad1d,
     CircularPad2d,
     CircularPad3d,
+    ConstantPad1d,
+    ConstantPad2d,
+    ConstantPad3d,
     ReflectionPad1d,
     ReflectionPad2d,
     ReflectionPad3d,
     ReplicationPad1d,
     ReplicationPad2d,
     ReplicationPad3d,
+    ZeroPad1d,
     ZeroPad2d,
+    ZeroPad3d,
 )
 from gpunn.nn.pool import (
     AdaptiveAvgPool1d,
@@ -104,6 +113,9 @@ from gpunn.nn.pool import (
     MaxPool1d,
     MaxPool2d,
     MaxPool3d,
+    MaxUnpool1d,
+    MaxUnpool2d,
+    MaxUnpool3d,
 )
 from gpunn.nn.recurrent import (
     GRU,
@@ -117,6 +129,15 @@ from gpunn.nn.recurrent import (
     pack_sequence,
     pad_packed_sequence,
     pad_sequence,
+)
+from gpunn.nn.resample import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d
+from gpunn.nn.shuffle import ChannelShuffle, PixelShuffle, PixelUnshuffle
+from gpunn.nn.transformer import (
+    Transformer,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
 )
 
 __all__ = [
@@ -146,9 +167,13 @@ __all__ = [
     "Bilinear",
     "Buffer",
     "CTCLoss",
+    "ChannelShuffle",
     "CircularPad1d",
     "CircularPad2d",
     "CircularPad3d",
+    "ConstantPad1d",
+    "ConstantPad2d",
+    "ConstantPad3d",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -165,6 +190,9 @@ __all__ = [
     "Embedding",
     "FeatureAlphaDropout",
     "Flatten",
+    "Fold",
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
     "GRUCell",
     "GaussianNLLLoss",
     "GlobalAvgPool1d",
@@ -186,6 +214,9 @@ __all__ = [
     "InstanceNorm3d",
     "KLDivLoss",
     "L1Loss",
+    "LPPool1d",
+    "LPPool2d",
+    "LPPool3d",
     "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
@@ -198,17 +229,23 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
     "Mish",
     "Module",
     "ModuleList",
     "MultiLabelMarginLoss",
     "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
+    "MultiheadAttention",
     "NLLLoss",
     "PReLU",
     "PackedSequence",
     "PairwiseDistance",
     "Parameter",
+    "PixelShuffle",
+    "PixelUnshuffle",
     "PoissonNLLLoss",
     "RMSNorm",
     "RNNCell",
@@ -235,10 +272,21 @@ __all__ = [
     "Tanh",
     "Tanhshrink",
     "Threshold",
+    "Transformer",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "TripletMarginLoss",
     "TripletMarginWithDistanceLoss",
     "Unflatten",
+    "Unfold",
+    "Upsample",
+    "UpsamplingBilinear2d",
+    "UpsamplingNearest2d",
+    "ZeroPad1d",
     "ZeroPad2d",
+    "ZeroPad3d",
     "init",
     "pack_padded_sequence",
     "pack_sequence",

@@ -11,7 +11,7 @@ from gpunn.ops.linear.affine import linear, linear_backward_b, linear_backward_w
 from gpunn.ops.linear.bilinear import bilinear, bilinear_backward_w, bilinear_backward_x1
 from gpunn.ops.linear.cosine import cosine_similarity, cosine_similarity_backward_x1
 from gpunn.ops.linear.distance import normalize, normalize_backward, pairwise_distance, pairwise_distance_backward
-from gpunn.ops.linear.embedding import embedding, embedding_backward
+from gpunn.ops.linear.embedding import embedding, embedding_backward, embedding_renorm
 
 __all__ = [
     "bilinear",
@@ -21,6 +21,7 @@ __all__ = [
     "cosine_similarity_backward_x1",
     "embedding",
     "embedding_backward",
+    "embedding_renorm",
     "linear",
     "linear_backward_b",
     "linear_backward_w",

@@ -20,7 +20,7 @@ from math import prod
 from types import ModuleType
 
 from gpunn.backend import Array, accumulation_dtype, operands
-from gpunn.errors import ArgumentError, ShapeError, check, check_number
+from gpunn.errors import ShapeError, check, check_number
 from gpunn.ops.norm import layer_kernel, layer_onednn, layer_rows
 from gpunn.ops.shared.checks import Size, check_shape, integer
 from gpunn.ops.shared.routes import route
@@ -86,7 +86,6 @@ def _normalized(op: str, x_shape: Size, normalized_shape: Sizes, eps: float) -> 
     """``normalized_shape`` as a tuple; checks the arguments of both directions."""
     shape = row_shape(op, x_shape, normalized_shape)
     check_number(op, eps=eps)
-    check(eps >= 0, ArgumentError, op, "eps must be at least 0", eps=eps)
     return shape
 
 

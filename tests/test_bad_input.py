@@ -51,7 +51,8 @@ CALLS = {
     "alpha_dropout": (ROWS, 0.5, True), "feature_alpha_dropout": (ROWS, 0.5, True), "threshold": (ROWS, 0.5, 0.0),
     "prelu": (ROWS, ones(4)),
     "linear": (ROWS, ones(5, 4)), "bilinear": (ROWS, ones(3, 2), ones(5, 4, 2)),
-    "embedding": (CLASSES, ones(5, 3)), "pad": (ROWS, (1, 1)), "einsum": ("ij,kj", ROWS, ROWS),
+    "embedding": (CLASSES, ones(5, 3)), "embedding_bag": (CLASSES, ones(5, 3), np.array([0, 1])),
+    "pad": (ROWS, (1, 1)), "einsum": ("ij,kj", ROWS, ROWS),
     **dict.fromkeys((
         "mse_loss", "l1_loss", "huber_loss", "smooth_l1_loss", "binary_cross_entropy", "cosine_similarity", "kl_div",
         "binary_cross_entropy_with_logits", "maximum", "minimum", "atan2", "fmod", "hypot", "logaddexp", "remainder",

@@ -133,6 +133,13 @@ FUNCTIONS = {
     "bilinear": (F.bilinear, [(3, 4), (3, 2), (5, 4, 2), (5,)]),
     "bilinear without bias": (F.bilinear, [(3, 4), (3, 2), (5, 4, 2)]),
     "embedding": (lambda w: F.embedding(beside(w, [[0, 4], [4, 4]])[0], w, 1), [(5, 3)]),
+    "embedding_bag": (
+        lambda w, each: F.embedding_bag(
+            beside(w, [[0, 4], [4, 4]])[0], w, mode="sum", per_sample_weights=each, padding_idx=1,
+        ), [(5, 3), (2, 2)],
+    ),
+    "embedding_bag, means": (lambda w: F.embedding_bag(*beside(w, [0, 4, 4]), w, *beside(w, [0, 2, 2])), [(5, 3)]),
+    "embedding_bag, maxima": (lambda w: F.embedding_bag(beside(w, [[0, 4, 4]])[0], w, mode="max"), [(5, 3)]),
     "pad": (lambda x: F.pad(x, (1, 2, -1, 0), value=2.0), [IMAGES]),
     "pad, reflected": (lambda x: F.pad(x, (1, 2, 3, 0), "reflect"), [IMAGES]),
     "dropout1d": (lambda x: F.dropout1d(x, 0.3, generator=random_generator(1)), [(2, 5, 3)]),

@@ -47,6 +47,9 @@ CASES = {
     "take": (lambda w, i: w.take(i, 1), W, LABELS),
     "max_unpool1d": (lambda w, i: F.max_unpool1d(w, i, 2), floats(1, 2, 2), np.array([[[0, 3], [2, 1]]])),
     "embedding": (lambda w, i: F.embedding(i, w), floats(3, 2), LABELS),
+    "embedding_bag": (
+        lambda w, i, offsets, each: F.embedding_bag(i, w, offsets, mode="sum", per_sample_weights=each),
+        floats(3, 2), LABELS, ints(0, 1), floats(2)),
     "einsum": (lambda w, x: F.einsum("ij,ij->i", w, x), W, X),
     "prelu, x": (lambda w, x: F.prelu(x - 0.5, w), floats(3), X),
     "prelu, weight": (F.prelu, W - 0.5, floats(3)),

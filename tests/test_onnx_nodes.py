@@ -170,7 +170,7 @@ ELSEWHERE = {
 }  # fmt: skip
 UNTRANSLATED = {
     "Upsample", "UpsamplingNearest2d", "UpsamplingBilinear2d", "Unfold", "Fold", "LPPool1d", "LPPool2d", "LPPool3d",
-    "FractionalMaxPool2d", "FractionalMaxPool3d",
+    "FractionalMaxPool2d", "FractionalMaxPool3d", "EmbeddingBag",
     "CELU", "GLU", "Hardshrink", "Hardswish", "Hardtanh", "LogSigmoid", "Mish", "PReLU", "PairwiseDistance",
     "RMSNorm", "RReLU", "ReLU6", "Softmin",
     "Softshrink", "Softsign", "Tanhshrink", "Threshold",
@@ -303,6 +303,7 @@ FUNCTIONS = {
     "repeat": lambda x: (x.repeat(2, 1), x.repeat(3, 0), x.repeat(2)),
     "reshape": lambda x: (x.reshape(-1, 4), x.reshape(len(x), -1), x.reshape(1, *x.shape), x.reshape(3, 4, -1)),
     "reshape, two axes grow": lambda x: (x.sum(2) @ x.sum(2).T).reshape(len(x), 1, len(x)),
+    "softmax of another dtype": lambda x: F.softmax(x, 1, dtype=np.float64) + F.log_softmax(x > 0, dtype=np.float64),
     "split": lambda x: F.split(x, [1, 3], -1) + F.split(x, 2, 1),
     "squeeze": lambda x: x.sum(1, keepdims=True).squeeze(1),
     "stack": lambda x: (F.stack([x, x * 2], 1), F.stack([x, x], -1)),
@@ -358,6 +359,8 @@ SCORES = {
 WEIGHTS = np.float32([0.5, 2, 1, 0.3, 1.5])
 PAIRS = {
     "mse_loss": F.mse_loss, "l1_loss": F.l1_loss, "huber_loss": partial(F.huber_loss, delta=0.6),
+    "l1_loss, weights": lambda x, t, reduction: F.l1_loss(x, t, reduction, F.sigmoid(x)),
+    "huber_loss, weights": lambda x, t, reduction: F.huber_loss(x, t, reduction, 0.6, F.sigmoid(x)),
     "smooth_l1_loss": partial(F.smooth_l1_loss, beta=0.6), "smooth_l1_loss, 0": partial(F.smooth_l1_loss, beta=0.0),
     "binary_cross_entropy_with_logits": lambda x, t, reduction: F.binary_cross_entropy_with_logits(
         x, F.sigmoid(t), WEIGHTS, reduction),
@@ -422,9 +425,9 @@ def test_statistics_of_the_batch(tmp_path):
 
 
 NO_TRANSLATION = {
-    "celu", "ctc_loss", "fold", "fractional_max_pool2d", "fractional_max_pool3d", "gaussian_nll_loss", "glu",
-    "grid_sample", "gumbel_softmax", "hardshrink", "hardswish", "hardtanh", "interpolate", "logsigmoid", "lp_pool1d",
-    "lp_pool2d",
+    "celu", "ctc_loss", "embedding_bag", "fold", "fractional_max_pool2d", "fractional_max_pool3d", "gaussian_nll_loss",
+    "glu", "grid_sample", "gumbel_softmax", "hardshrink", "hardswish", "hardtanh", "interpolate", "logsigmoid",
+    "lp_pool1d", "lp_pool2d",
     "lp_pool3d", "margin_ranking_loss", "max_unpool1d", "max_unpool2d", "max_unpool3d", "mish",
     "multilabel_margin_loss",
     "multilabel_soft_margin_loss", "normalize", "pairwise_distance", "poisson_nll_loss", "prelu", "relu6", "rms_norm",

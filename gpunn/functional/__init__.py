@@ -40,6 +40,7 @@ from gpunn.functional.activation import (
     tanhshrink,
     threshold,
 )
+from gpunn.functional.alpha import alpha_dropout, feature_alpha_dropout
 from gpunn.functional.alpha_dropout import alpha_dropout, feature_alpha_dropout
 from gpunn.functional.array import (
     abs,
@@ -61,6 +62,7 @@ from gpunn.functional.array import (
     where,
 )
 from gpunn.functional.attention import scaled_dot_product_attention
+from gpunn.functional.bag import embedding_bag
 from gpunn.functional.block import bias_relu_lrn_pool, bias_relu_pool_lrn
 from gpunn.functional.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from gpunn.functional.device import to_device
@@ -273,6 +275,7 @@ __all__ = [
     "einsum",
     "elu",
     "embedding",
+    "embedding_bag",
     "erf",
     "erfc",
     "exp",

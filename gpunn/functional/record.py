@@ -44,9 +44,9 @@ Input: TypeAlias = Plain | Recorded[Y]
 """An array or a Tensor, argument of a function that returns Y: arrays leave Y open, a Tensor decides it."""
 
 
-def in_dtype(x: X, dtype: Any) -> X:
+def in_dtype(x: X, dtype: Any, op: str = "astype") -> X:
     """``x``, an array or a Tensor, in ``dtype``; itself if it is in that one."""
-    check_array("astype", x=raw(x))
+    check_array(op, x=raw(x))
     given: Any = x
     return x if raw(x).dtype == np.dtype(dtype) else given.astype(np.dtype(dtype))
 

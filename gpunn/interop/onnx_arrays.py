@@ -55,7 +55,7 @@ def elu(g: Graph, x: Value, alpha: float) -> Name:
 
 
 def softmax(g: Graph, x: Value, axis: int, dtype: Any, *, op: str) -> Name:
-    return g.node(op, x, axis=axis)
+    return g.node(op, x if dtype is None else g.cast(x, g.results[0].dtype), axis=axis)
 
 
 def clip(g: Graph, x: Value, min: Any, max: Any) -> Name:

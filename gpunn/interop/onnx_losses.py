@@ -14,7 +14,7 @@ from gpunn.interop.onnx_graph import Graph, Name
 from gpunn.interop.trace import Value
 
 
-def _reduced(g: Graph, losses: Name, reduction: str) -> Name:
+def _reduced(g: Graph, losses: Name | Value, reduction: str) -> Name:
     if reduction == "none":
         return losses
     return g.node("ReduceMean" if reduction == "mean" else "ReduceSum", losses, keepdims=0)
@@ -32,23 +32,29 @@ def _rest(g: Graph, x: Name | Value, like: Value) -> Name:
 # ---- of differences -------------------------------------------------------------------------------------------------
 
 
-def mse_loss(g: Graph, x: Value, target: Value, reduction: str) -> Name:
+def mse_loss(g: Graph, x: Value, target: Value, reduction: str, weight: Value | None) -> Name:
     d = g.node("Sub", x, target)
-    return _reduced(g, g.node("Mul", d, d), reduction)
+    return _weighted_mean(g, g.node("Mul", d, d), reduction, weight)
 
 
-def l1_loss(g: Graph, x: Value, target: Value, reduction: str) -> Name:
-    return _reduced(g, g.node("Abs", g.node("Sub", x, target)), reduction)
+def l1_loss(g: Graph, x: Value, target: Value, reduction: str, weight: Value | None) -> Name:
+    return _weighted_mean(g, g.node("Abs", g.node("Sub", x, target)), reduction, weight)
+
+
+def _weighted_mean(g: Graph, losses: Name, reduction: str, weight: Value | None) -> Name:
+    if weight is None or reduction != "mean":
+        return _reduced(g, _weighted(g, losses, weight), reduction)
+    return g.node("Div", *(_reduced(g, each, "sum") for each in (_weighted(g, losses, weight), weight)))
 
 
 def smooth_l1_loss(g: Graph, x: Value, target: Value, reduction: str, beta: float) -> Name:
     if beta == 0:
-        return l1_loss(g, x, target, reduction)
+        return l1_loss(g, x, target, reduction, None)
     return _reduced(g, _bent(g, x, target, beta, 1 / beta), reduction)
 
 
-def huber_loss(g: Graph, x: Value, target: Value, reduction: str, delta: float) -> Name:
-    return _reduced(g, _bent(g, x, target, delta, 1), reduction)
+def huber_loss(g: Graph, x: Value, target: Value, reduction: str, delta: float, weight: Value | None) -> Name:
+    return _reduced(g, _weighted(g, _bent(g, x, target, delta, 1), weight), reduction)
 
 
 def _bent(g: Graph, x: Value, target: Value, corner: float, scale: float) -> Name:

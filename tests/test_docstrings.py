@@ -6,24 +6,12 @@ from types import FunctionType
 import pytest
 
 from gpunn import checkpoint, data, functional, interop, models, nn, optim, plot, profiler, report, train
-from gpunn.interop import onnx
+from gpunn.interop import cudnn, onnx, torch
 
 PLACES = [
-    functional,
-    nn,
-    nn.init,
-    optim,
-    optim.schedule,
-    models,
-    data,
-    train,
-    checkpoint,
-    interop,
-    onnx,
-    profiler,
-    plot,
-    report,
-]
+    functional, nn, nn.init, optim, optim.schedule, models, data, train, checkpoint, interop, cudnn, onnx, torch,
+    profiler, plot, report,
+]  # fmt: skip
 
 
 def public(place):

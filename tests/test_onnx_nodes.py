@@ -96,10 +96,29 @@ LAYERS = {
     "SELU": (nn.SELU, MAPS),
     "Softmax": (lambda: nn.Softmax(1), MAPS),
     "LogSoftmax": (nn.LogSoftmax, MAPS),
+    "Softmax2d": (nn.Softmax2d, MAPS),
     "Dropout": (nn.Dropout, MAPS),
     "Dropout1d": (nn.Dropout1d, SIGNAL),
     "Dropout2d": (nn.Dropout2d, MAPS),
     "Dropout3d": (nn.Dropout3d, VOLUME),
+    "PixelShuffle": (lambda: nn.PixelShuffle(2), MAPS),
+    "PixelUnshuffle": (lambda: nn.PixelUnshuffle(2), (3, 4, 6)),
+    "ChannelShuffle": (lambda: nn.ChannelShuffle(2), VOLUME),
+    "TransformerEncoderLayer": (lambda: nn.TransformerEncoderLayer(9, 3, 12, batch_first=True), SIGNAL),
+    "TransformerEncoderLayer, first": (
+        lambda: nn.TransformerEncoderLayer(9, 3, 12, 0.5, "gelu", batch_first=True, norm_first=True, bias=False),
+        SIGNAL,
+    ),
+    "TransformerEncoder": (
+        lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(9, 3, 12), 2, nn.LayerNorm(9)), SIGNAL,
+    ),
+    "ConstantPad1d": (lambda: nn.ConstantPad1d((3, -1), 0.5), SIGNAL),
+    "ConstantPad2d": (lambda: nn.ConstantPad2d((1, 0, -2, 3), 2.0), MAPS),
+    "ConstantPad3d": (lambda: nn.ConstantPad3d(1, 0.5), VOLUME),
+    "ZeroPad1d": (lambda: nn.ZeroPad1d((3, -1)), SIGNAL),
+    "ZeroPad3d": (lambda: nn.ZeroPad3d(1), VOLUME),
+    "AlphaDropout": (nn.AlphaDropout, MAPS),
+    "FeatureAlphaDropout": (nn.FeatureAlphaDropout, MAPS),
     "ZeroPad2d": (lambda: nn.ZeroPad2d((1, 0, -2, 3)), MAPS),
     "ReflectionPad1d": (lambda: nn.ReflectionPad1d((3, 1)), SIGNAL),
     "ReflectionPad2d": (lambda: nn.ReflectionPad2d((3, 1, 0, 2)), MAPS),
@@ -145,13 +164,40 @@ def test_layer(name, tmp_path):
 
 
 # Layers of other inputs than one array of floats; they are tested by themselves.
-ELSEWHERE = {"Bilinear", "CosineSimilarity", "Embedding"}
+ELSEWHERE = {
+    "Bilinear", "CosineSimilarity", "Embedding", "MultiheadAttention", "TransformerDecoderLayer", "TransformerDecoder",
+    "Transformer",
+}  # fmt: skip
+UNTRANSLATED = {
+    "Upsample", "UpsamplingNearest2d", "UpsamplingBilinear2d", "Unfold", "Fold", "LPPool1d", "LPPool2d", "LPPool3d",
+    "FractionalMaxPool2d", "FractionalMaxPool3d",
+    "CELU", "GLU", "Hardshrink", "Hardswish", "Hardtanh", "LogSigmoid", "Mish", "PReLU", "PairwiseDistance",
+    "RMSNorm", "RReLU", "ReLU6", "Softmin",
+    "Softshrink", "Softsign", "Tanhshrink", "Threshold",
+}  # fmt: skip
 NO_LAYERS = {"Module", "ModuleList", "Parameter", "Buffer", "PackedSequence"}
+WITHOUT_TRANSLATION = {"MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d"}
 
 
 def test_the_table_of_layers_is_whole():
     classes = {n for n in nn.__all__ if inspect.isclass(getattr(nn, n)) and not n.endswith("Loss")}
-    assert {name.split(",")[0] for name in LAYERS} | ELSEWHERE == classes - NO_LAYERS
+    translated = classes - NO_LAYERS - UNTRANSLATED
+    assert {name.split(",")[0] for name in LAYERS} | ELSEWHERE | WITHOUT_TRANSLATION == translated
+
+
+class Attends(nn.Module):
+    def __init__(self):
+        self.attention = nn.MultiheadAttention(9, 3, add_bias_kv=True, add_zero_attn=True, batch_first=True)
+
+    def forward(self, q, k):
+        y, weights = self.attention(q, k, k, attn_mask=np.eye(4, 5) > 0)
+        return F.concatenate([y, weights], -1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [Attends, lambda: nn.Transformer(9, 3, 1, 1, 12, batch_first=True)])
+def test_attention_to_another_input(make, tmp_path):
+    check_export(tmp_path / "m.onnx", trained(make()), [(4, 9), (5, 9)], run_by=run_by("attention"))
 
 
 def test_embedding(tmp_path):
@@ -375,11 +421,31 @@ def test_statistics_of_the_batch(tmp_path):
         check_export(tmp_path / "m.onnx", trained(layer), [shape], batches=(2, 5))
 
 
-OF_OTHERS = {"rnn_cell", "split", "dropout", "dropout1d", "dropout2d", "dropout3d"}  # they call what has a translation
+LOSSES = {
+    "margin_ranking_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss",
+    "soft_margin_loss", "multilabel_margin_loss", "multilabel_soft_margin_loss", "poisson_nll_loss",
+    "gaussian_nll_loss", "ctc_loss",
+}  # fmt: skip
+NO_TRANSLATION = {
+    "celu", "glu", "gumbel_softmax", "hardshrink", "hardswish", "hardtanh", "logsigmoid", "mish", "normalize",
+    "pairwise_distance", "prelu", "relu6", "rms_norm", "rrelu", "softmin", "softshrink", "softsign", "tanhshrink",
+    "threshold",
+}  # fmt: skip
+# They call what has a translation.
+OF_OTHERS = {
+    "alpha_dropout", "channel_shuffle", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout",
+    "pixel_shuffle", "pixel_unshuffle", "rnn_cell", "scaled_dot_product_attention", "split",
+}  # fmt: skip
+IMAGES = {
+    "interpolate", "unfold", "fold", "lp_pool1d", "lp_pool2d", "lp_pool3d", "fractional_max_pool2d",
+    "fractional_max_pool3d",
+}  # fmt: skip
+UNPOOLS = {"max_unpool1d", "max_unpool2d", "max_unpool3d"}
 
 
 def test_what_has_no_translation():
-    assert set(F.__all__) - set(TRANSLATIONS) == OF_OTHERS | {"skeletonize"}
+    untranslated = LOSSES | OF_OTHERS | IMAGES | NO_TRANSLATION | UNPOOLS | {"skeletonize"}
+    assert set(F.__all__) - set(TRANSLATIONS) == untranslated
 
 
 POOLS = [

@@ -1,4 +1,5 @@
-"""Models for and from other programs: :mod:`gpunn.interop.onnx` writes ONNX files, ``load_state`` reads weights."""
+"""Other libraries: their weights (:func:`load_state`), models as ONNX files (:mod:`gpunn.interop.onnx`), functions
+among PyTorch's (:mod:`gpunn.interop.torch`), and the calls that CuPy had of cuDNN (:mod:`gpunn.interop.cudnn`)."""
 
 from gpunn.interop.weights import load_state
 

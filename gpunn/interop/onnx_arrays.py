@@ -240,18 +240,22 @@ def pad(g: Graph, x: Value, pads: Sequence[int], mode: str, value: float) -> Nam
         for axis, before, after in each:
             g.need_fixed(x, [axis])
             n = x.shape[axis]
-            ends = [g.slice(y, [axis], [n - before], [n])] if before else []
-            ends += [y] + ([g.slice(y, [axis], [0], [after])] if after else [])
+            if min(before, after) < 0:
+                y, n = g.slice(y, [axis], [max(0, -before)], [n + min(0, after)]), n + min(0, before) + min(0, after)
+            ends = [g.slice(y, [axis], [n - before], [n])] if before > 0 else []
+            ends += [y] + ([g.slice(y, [axis], [0], [after])] if after > 0 else [])
             y = g.node("Concat", *ends, axis=axis)
         return y
     word = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}[mode]
     fill = g.like(value, x) if mode == "constant" else None
     y, added = g.name(x), [[0] * x.ndim, [0] * x.ndim]
     for axis, before, after in each:
+        added[0][axis], added[1][axis] = max(0, before), max(0, after)
+    y = g.node("Pad", y, g.integers(*added[0], *added[1]), fill, mode=word)
+    for axis, before, after in each:
         if min(before, after) < 0:  # not every program takes negative pads
             y = g.slice(y, [axis], [max(0, -before)], [after if after < 0 else _LAST])
-        added[0][axis], added[1][axis] = max(0, before), max(0, after)
-    return g.node("Pad", y, g.integers(*added[0], *added[1]), fill, mode=word)
+    return y
 
 
 def getitem(g: Graph, x: Value, index: Any) -> Name:

@@ -8,6 +8,7 @@ that they do not), and normalisation over an even number of channels is written 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from operator import le
 from typing import Any
 
@@ -66,7 +67,11 @@ def conv_transpose(
     return y if b is None else g.node("Add", y, g.node("Reshape", b, g.integers(-1, *[1] * rank)))
 
 
-def embedding(g: Graph, indices: Value, weight: Value, padding_idx: int | None) -> Name:
+def embedding(
+    g: Graph, indices: Value, weight: Value, padding_idx: int | None, max_norm: float | None = None, **_: Any
+) -> Name:
+    if max_norm is not None:
+        g.refuse("a largest norm changes the weights, which has no translation", max_norm=max_norm)
     return g.node("Gather", weight, indices, axis=0)
 
 
@@ -113,10 +118,14 @@ def max_pool(
 
 
 def avg_pool(
-    g: Graph, x: Value, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool
-) -> Name:
+    g: Graph, x: Value, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool,
+    divisor_override: int | None = None,
+) -> Name:  # fmt: skip
     win, out = _windows(g, x, kernel_size, stride, padding, 1, ceil_mode)
     attributes = {"strides": win.stride, "pads": _both_ends(win), "kernel_shape": win.kernel}
+    if divisor_override is not None:
+        y = g.node("AveragePool", x, count_include_pad=1, **attributes)
+        return g.node("Mul", y, g.like(np.array(prod(win.kernel) / divisor_override), x))
     y = g.node("AveragePool", x, count_include_pad=int(count_include_pad), **attributes)
     if not count_include_pad or not ceil_mode:
         return y
@@ -286,9 +295,12 @@ _ORDER = {"RNN": [0], "LSTM": [0, 3, 1, 2], "GRU": [1, 0, 2]}
 
 def _recurrent(
     g: Graph, op: str, x: Value | Name, states: Sequence[Value | None], w_ih: Value, w_hh: Value, b_ih: Value | None,
-    b_hh: Value | None, reverse: bool = False, batch_sizes: Any = None, **attributes: Any,
+    b_hh: Value | None, reverse: bool = False, batch_sizes: Any = None, w_hr: Value | None = None,
+    **attributes: Any,
 ) -> list[Name]:  # fmt: skip
     """All outputs (T, N, H), and the last of each state (N, H)."""
+    if w_hr is not None:
+        g.refuse("a projection of h has no translation", w_hr="given")
     if batch_sizes is not None:
         g.refuse("sequences must be of one length, not packed", batch_sizes="given")
     weights = [_gates(g.weight(w, what), op) for w, what in ((w_ih, "w_ih"), (w_hh, "w_hh"))]

@@ -32,23 +32,30 @@ def _rest(g: Graph, x: Name | Value, like: Value) -> Name:
 # ---- of differences -------------------------------------------------------------------------------------------------
 
 
-def mse_loss(g: Graph, x: Value, target: Value, reduction: str) -> Name:
+def mse_loss(g: Graph, x: Value, target: Value, reduction: str, weight: Value | None) -> Name:
     d = g.node("Sub", x, target)
-    return _reduced(g, g.node("Mul", d, d), reduction)
+    return _by_weights(g, g.node("Mul", d, d), weight, reduction)
 
 
-def l1_loss(g: Graph, x: Value, target: Value, reduction: str) -> Name:
-    return _reduced(g, g.node("Abs", g.node("Sub", x, target)), reduction)
+def l1_loss(g: Graph, x: Value, target: Value, reduction: str, weight: Value | None) -> Name:
+    return _by_weights(g, g.node("Abs", g.node("Sub", x, target)), weight, reduction)
+
+
+def _by_weights(g: Graph, losses: Name, weight: Value | None, reduction: str) -> Name:
+    """Times weights, by whose sum the mean divides."""
+    if weight is None or reduction != "mean":
+        return _reduced(g, _weighted(g, losses, weight), reduction)
+    return g.node("Div", _reduced(g, g.node("Mul", losses, weight), "sum"), _reduced(g, g.name(weight), "sum"))
 
 
 def smooth_l1_loss(g: Graph, x: Value, target: Value, reduction: str, beta: float) -> Name:
     if beta == 0:
-        return l1_loss(g, x, target, reduction)
+        return l1_loss(g, x, target, reduction, None)
     return _reduced(g, _bent(g, x, target, beta, 1 / beta), reduction)
 
 
-def huber_loss(g: Graph, x: Value, target: Value, reduction: str, delta: float) -> Name:
-    return _reduced(g, _bent(g, x, target, delta, 1), reduction)
+def huber_loss(g: Graph, x: Value, target: Value, reduction: str, delta: float, weight: Value | None) -> Name:
+    return _reduced(g, _weighted(g, _bent(g, x, target, delta, 1), weight), reduction)
 
 
 def _bent(g: Graph, x: Value, target: Value, corner: float, scale: float) -> Name:

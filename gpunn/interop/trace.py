@@ -221,7 +221,9 @@ class _Run(Observer):
         inner = self.calls[call.first_call :]
         known = call.function in self.known
         told = all(id(array) in self.values for array in made) and all(each.known for each in inner)
-        if not made or (told and not known):
+        # What the function records has its name too, but other arguments.
+        calls_itself = any((e.function, *e.arguments) == (call.function, *call.arguments) for e in inner)
+        if not made or (told and (calls_itself or not known)):
             return
         del self.calls[call.first_call :]
         follows = any(isinstance(value, Value) and value.follows_input for value in leaves(call.arguments))
@@ -232,11 +234,11 @@ class _Run(Observer):
 
 
 def _arguments(frame: FrameType) -> dict[str, Any]:
-    """The arguments of a function that begins, by name; the tensor of a method is called x."""
+    """The arguments of a function that begins, by name; the tensor of a method is called x; but ``inplace``."""
     code, given = frame.f_code, frame.f_locals
     flags = bool(code.co_flags & inspect.CO_VARARGS) + bool(code.co_flags & inspect.CO_VARKEYWORDS)
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + flags]
-    return {"x" if name == "self" else name: given[name] for name in names}
+    return {"x" if name == "self" else name: given[name] for name in names if name != "inplace"}
 
 
 def _caller(frame: FrameType) -> str:
@@ -280,10 +282,11 @@ def trace(
 ) -> Trace:  # fmt: skip
     """Follow ``model(*inputs)`` in evaluation mode; each of ``inputs`` is an array, or a list or tuple of them.
 
-    A call of a function in ``known`` is one call of the trace, whatever it calls itself. Any other call is replaced by
-    the calls inside it, if all of those are in ``known`` and their results include everything that it returns; else it
-    is one call too. With ``grows`` axis 0 of every input counts the examples. ``dynamic`` names, for each of the arrays
-    of the input, axes that may have other sizes; those of one name have one size.
+    A call of a function in ``known`` is one call of the trace, whatever it calls, but for one that calls itself, as for
+    an input without a batch. That, and any other call, is replaced by the calls inside it, if all of those are in
+    ``known`` and their results include everything that it returns; else it is one call too. With ``grows`` axis 0 of
+    every input counts the examples. ``dynamic`` names, for each of the arrays of the input, axes that may have other
+    sizes; those of one name have one size.
 
     >>> from gpunn import nn
     >>> found = trace(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), [np.ones((2, 2, 2), np.float32)], {"linear"})

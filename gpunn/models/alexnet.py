@@ -228,7 +228,7 @@ class TwoTowerAlexNet(nn.Module):
         results = []
         for x, generator in zip(xs, generators, strict=True):
             with device_context(raw(x)):
-                results.append(F.dropout(x, self.dropout, self.training, generator))
+                results.append(F.dropout(x, self.dropout, self.training, generator=generator))
         return results
 
 

@@ -379,9 +379,11 @@ def test_changes_in_place_are_refused(path):
     refused(path, Of(forward), X, "a change in place cannot be followed, made in Of")
 
 
-def test_recurrent_weights_must_be_known(path):
-    gru = Of(lambda x: F.gru_cell(x, x[:, :2], F.relu(drawn((6, 6), 0)) + x.sum() * 0, drawn((6, 2), 1)))
-    refused(path, gru, X, "gru_cell in Of: w_ih must be a parameter or a constant")
+def test_recurrent_weights_may_be_computed(path):
+    w, b = drawn((6, 6), 0), drawn((6,), 2)
+    for b_ih, b_hh in ((None, None), (b, None), (b, F.relu(tensor(b)))):
+        gru = Of(lambda x, *b: F.gru_cell(x, x[:, :2], F.relu(tensor(w)), drawn((6, 2), 1), *b))
+        check_export(path, Of(lambda x, b=(b_ih, b_hh), gru=gru: gru(x, *b)), [(6,)])
 
 
 def test_settings_are_checked(path):

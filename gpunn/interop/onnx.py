@@ -1,6 +1,8 @@
-"""Models as ONNX files, which other programs run; see :mod:`gpunn.interop.onnx_nodes` for what can be translated.
+"""Models as ONNX files: written for other programs by :func:`export`, and read by :func:`load` from what those wrote.
 
-The file needs nothing of gpunn. Source of the format: https://onnx.ai/onnx/intro/concepts.html
+:mod:`gpunn.interop.onnx_nodes` has what can be written, :mod:`gpunn.interop.onnx_import_operators` what can be read;
+``Backend`` runs models behind the interface of the package onnx (``onnx.backend.base.Backend``). A file needs nothing
+of gpunn. Source of the format: https://onnx.ai/onnx/intro/concepts.html
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ import gpunn
 from gpunn.errors import ArgumentError, FileError, check
 from gpunn.files import write_atomically
 from gpunn.functional.record import raw
+from gpunn.interop.onnx_backend import backend_class
 from gpunn.interop.onnx_graph import Graph, Name, package
+from gpunn.interop.onnx_import import OnnxModel as OnnxModel
+from gpunn.interop.onnx_import import load as load
 from gpunn.interop.onnx_nodes import TRANSLATIONS
 from gpunn.interop.trace import Call, Trace, Value, leaves, trace
 from gpunn.nn import Module, PackedSequence
@@ -27,6 +32,13 @@ OPSET = 18
 
 LARGEST = 2**31 - 1
 """Bytes in a file: protobuf, its format, has no more."""
+
+
+def __getattr__(name: str) -> Any:
+    """``Backend``, which needs the package onnx: it comes when it is first asked for."""
+    if name == "Backend":
+        return backend_class()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def export(

@@ -15,14 +15,17 @@ Name = str
 """Of an array in the graph; empty for an input that a node goes without."""
 
 
-def package() -> Any:
+def package(op: str = "export") -> Any:
     """The package ``onnx``; raises PackageError, with the command that mends it, where it is not installed."""
     try:
         import onnx
+        import onnx.backend.base
         import onnx.helper
+        import onnx.inliner
         import onnx.numpy_helper
+        import onnx.shape_inference
     except ImportError as error:
-        raise PackageError(f'export: ONNX files are written by onnx ({error}): pip install "gpunn[onnx]"') from error
+        raise PackageError(f'{op}: ONNX files need the package onnx ({error}): pip install "gpunn[onnx]"') from error
     return onnx
 
 
@@ -116,12 +119,6 @@ class Graph:
     def integers(self, *numbers: int) -> Name:
         """A constant vector of int64, in which ONNX gives sizes and axes."""
         return self.constant(np.array(numbers, np.int64))
-
-    def weight(self, value: Value | None, what: str) -> np.ndarray[Any, Any] | None:
-        """The array of a parameter that is needed in another form than it has."""
-        if value is not None and value.array is None:
-            self.refuse(f"{what} must be a parameter or a constant, not computed", shape=value.shape)
-        return None if value is None else value.array
 
     # ---- shapes ---------------------------------------------------------------------------------------------------
 

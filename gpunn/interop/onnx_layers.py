@@ -303,23 +303,31 @@ def _recurrent(
         g.refuse("a projection of h has no translation", w_hr="given")
     if batch_sizes is not None:
         g.refuse("sequences must be of one length, not packed", batch_sizes="given")
-    weights = [_gates(g.weight(w, what), op) for w, what in ((w_ih, "w_ih"), (w_hh, "w_hh"))]
+    weights = [_gates(g, w, op) for w in (w_ih, w_hh)]
     biases = None
     if b_ih is not None or b_hh is not None:
-        zeros = np.zeros(w_ih.shape[0], w_ih.dtype)
-        each = [g.weight(b, what) for b, what in ((b_ih, "b_ih"), (b_hh, "b_hh"))]
-        biases = g.constant(np.concatenate([_gates(zeros if b is None else b, op) for b in each])[None])
+        zeros = Value((w_ih.shape[0],), w_ih.dtype, np.zeros(w_ih.shape[0], w_ih.dtype))
+        each = [_gates(g, zeros if b is None else b, op) for b in (b_ih, b_hh)]
+        if any(isinstance(part, str) for part in each):
+            named = [part if isinstance(part, str) else g.constant(part) for part in each]
+            biases = _step(g, g.node("Concat", *named, axis=0))
+        else:
+            biases = g.constant(np.concatenate(each)[None])
     first = [None if state is None else g.node("Unsqueeze", state, g.integers(0)) for state in states]
-    inputs = [x, *(g.constant(w[None]) for w in weights), biases, None, *first]
+    inputs = [x, *(_step(g, w) if isinstance(w, str) else g.constant(w[None]) for w in weights), biases, None, *first]
     direction = "reverse" if reverse else "forward"
     y, *last = g.nodes_of(op, 1 + len(states), *inputs, hidden_size=w_hh.shape[1], direction=direction, **attributes)
     return [g.node("Squeeze", y, g.integers(1)), *(g.node("Squeeze", state, g.integers(0)) for state in last)]
 
 
-def _gates(a: Any, op: str) -> np.ndarray[Any, Any]:
-    """The rows of a weight or bias in ONNX's order."""
-    parts = np.split(a, len(_ORDER[op]))
-    return np.concatenate([parts[place] for place in _ORDER[op]])
+def _gates(g: Graph, value: Value, op: str) -> Any:
+    """The rows of a weight or bias in ONNX's order: an array, or the name of what is computed."""
+    order = _ORDER[op]
+    if value.array is not None:
+        parts = np.split(value.array, len(order))
+        return np.concatenate([parts[place] for place in order])
+    rows = value.shape[0] // len(order)
+    return g.node("Concat", *(g.slice(value, [0], [at * rows], [at * rows + rows]) for at in order), axis=0)
 
 
 def rnn(g: Graph, x: Value, h: Value | None, nonlinearity: str, **how: Any) -> list[Name]:
@@ -334,8 +342,8 @@ def gru(g: Graph, x: Value, h: Value | None, reset_after: bool, **how: Any) -> l
     return _recurrent(g, "GRU", x, [h], linear_before_reset=int(reset_after), **how)
 
 
-def _step(g: Graph, x: Value) -> Name:
-    """One step as a sequence."""
+def _step(g: Graph, x: Value | Name) -> Name:
+    """One step as a sequence, or the weights of one direction as those of all."""
     return g.node("Unsqueeze", x, g.integers(0))
 
 

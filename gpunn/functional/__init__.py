@@ -41,7 +41,6 @@ from gpunn.functional.activation import (
     threshold,
 )
 from gpunn.functional.alpha import alpha_dropout, feature_alpha_dropout
-from gpunn.functional.alpha_dropout import alpha_dropout, feature_alpha_dropout
 from gpunn.functional.array import (
     abs,
     cat,

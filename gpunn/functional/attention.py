@@ -64,7 +64,7 @@ def scaled_dot_product_attention(
         mask = Tensor(_causal(q, k))
     weights = attention_weights(_OP, q, k, mask, scale, hidden=0.0)
     if dropout_p:
-        weights = dropout(weights, dropout_p, True, generator)
+        weights = dropout(weights, dropout_p, generator=generator)
     y: Any = matmul(weights, v)
     y = y.astype(dtype) if sums != dtype else y
     return y if any(isinstance(x, Tensor) for x in (query, key, value, attn_mask)) else y.data

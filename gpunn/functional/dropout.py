@@ -84,7 +84,7 @@ def dropout3d(
 
     >>> import gpunn
     >>> dropout3d(np.ones((1, 3, 1, 1, 2)), 0.5, generator=gpunn.backend.random_generator(0)).tolist()
-    [[[[[2.0, 2.0]], [[0.0, 0.0]], [[0.0, 0.0]]]]]
+    [[[[[2.0, 2.0]]], [[[0.0, 0.0]]], [[[0.0, 0.0]]]]]
     """
     return _dropout_channels(dropout3d, 5, x, p, training, inplace, generator)
 

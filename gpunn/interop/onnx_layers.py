@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from operator import le
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,13 @@ def embedding(
 def _windows(
     g: Graph, x: Value, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
 ) -> tuple[Window, tuple[int, ...]]:
-    """The window with the padding at the end that lets the last one end inside it, and the size of the output."""
+    """The window with the padding at the end that lets the last one end inside it, and the size of the output.
+
+    Where sizes are open the padding is what was asked for.
+    """
+    if not ceil_mode and any(map(x.varies, range(2, x.ndim))):
+        plan = _plan(x, kernel_size, stride, padding, dilation, ceil_mode)
+        return plan.window, plan.out
     g.need_fixed(x, range(2, x.ndim))
     plan = _plan(x, kernel_size, stride, padding, dilation, ceil_mode)
     win, out = plan.window, plan.out
@@ -95,12 +102,19 @@ def _plan(x: Value, *settings: Any) -> Plan:
 def max_pool(
     g: Graph, x: Value, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool,
     return_indices: bool,
-) -> Name:  # fmt: skip
-    if return_indices:
-        g.refuse("the places of the maxima have no translation", return_indices=True)
-    win, _ = _windows(g, x, kernel_size, stride, padding, dilation, ceil_mode)
-    attributes = {"strides": win.stride, "pads": _both_ends(win), "dilations": win.dilation}
-    return g.node("MaxPool", x, kernel_shape=win.kernel, **attributes)
+) -> Name | list[Name]:  # fmt: skip
+    asked = _plan(x, kernel_size, stride, padding, dilation, ceil_mode).window
+    # ONNX lets a window start in the padding at the end; where there is none, and no window starts behind x, we agree.
+    agrees = not any(sum(asked.pads, ())) and all(map(le, asked.stride, asked.kernel))
+    overhang = ceil_mode and agrees and any(map(x.varies, range(2, x.ndim)))
+    win, _ = _windows(g, x, kernel_size, stride, padding, dilation, ceil_mode and not overhang)
+    attributes: dict[str, Any] = {"strides": win.stride, "pads": _both_ends(win), "dilations": win.dilation}
+    attributes |= {"ceil_mode": 1} if overhang else {}
+    if not return_indices:
+        return g.node("MaxPool", x, kernel_shape=win.kernel, **attributes)
+    y, places = g.nodes_of("MaxPool", 2, x, kernel_shape=win.kernel, **attributes)
+    sizes = g.node("Concat", *(g.size_of(x, axis) for axis in range(2, x.ndim)), axis=0)
+    return [y, g.node("Mod", places, g.node("ReduceProd", sizes, keepdims=1))]  # of all images to those of its own
 
 
 def avg_pool(
@@ -113,7 +127,7 @@ def avg_pool(
         y = g.node("AveragePool", x, count_include_pad=1, **attributes)
         return g.node("Mul", y, g.like(np.array(prod(win.kernel) / divisor_override), x))
     y = g.node("AveragePool", x, count_include_pad=int(count_include_pad), **attributes)
-    if not count_include_pad:
+    if not count_include_pad or not ceil_mode:
         return y
     # It was divided by all elements of the window, but what lies beyond the padding that was asked for does not count.
     asked, share = _plan(x, kernel_size, stride, padding, 1, ceil_mode).window.pads, np.ones(out)
@@ -124,19 +138,42 @@ def avg_pool(
     return y if (share == 1).all() else g.node("Mul", y, g.like(share, x))
 
 
-def adaptive_pool(g: Graph, x: Value, output_size: Any, return_indices: bool = False, *, reduce: str) -> Name:
+def adaptive_pool(
+    g: Graph, x: Value, output_size: Any, return_indices: bool = False, *, reduce: str
+) -> Name | list[Name]:
     if return_indices:
-        g.refuse("the places of the maxima have no translation", return_indices=True)
-    g.need_fixed(x, range(2, x.ndim))
-    y, out = g.name(x), g.results[0].shape[2:]
-    for axis, (n, bins) in enumerate(zip(x.shape[2:], out, strict=True), 2):
+        return _adaptive_places(g, x)
+    y, out = g.name(x), g.results[0]
+    for axis, (n, bins) in enumerate(zip(x.shape[2:], out.shape[2:], strict=True), 2):
         if bins == 1:
             y = g.node(reduce, y, g.integers(axis), keepdims=1)
-        elif bins != n:
+        elif out.sizes(axis) != x.sizes(axis):
+            g.need_fixed(x, [axis])
             edges = [(i * n // bins, -(-(i + 1) * n // bins)) for i in range(bins)]
             parts = [g.slice(y, [axis], [start], [end]) for start, end in edges]
             y = g.node("Concat", *(g.node(reduce, part, g.integers(axis), keepdims=1) for part in parts), axis=axis)
     return y
+
+
+def _adaptive_places(g: Graph, x: Value) -> list[Name]:
+    """The maxima of bins and where they lie in x, axis by axis, the last one first: so the first of equal ones wins."""
+    g.need_fixed(x, range(2, x.ndim))
+    y, places, step = g.name(x), "", 1
+    for axis in reversed(range(2, x.ndim)):
+        n, bins = x.shape[axis], g.results[0].shape[axis]
+        maxima, found = [], []
+        for start, end in ((i * n // bins, -(-(i + 1) * n // bins)) for i in range(bins)):
+            part = g.slice(y, [axis], [start], [end])
+            first = g.node("ArgMax", part, axis=axis, keepdims=1)
+            maxima.append(g.node("GatherElements", part, first, axis=axis))
+            here = g.node("Mul", g.node("Add", first, g.integers(start)), g.integers(step))
+            if places:
+                behind = g.node("GatherElements", g.slice(places, [axis], [start], [end]), first, axis=axis)
+                here = g.node("Add", here, behind)
+            found.append(here)
+        y, places = g.node("Concat", *maxima, axis=axis), g.node("Concat", *found, axis=axis)
+        step *= n
+    return [y, places]
 
 
 def global_pool(g: Graph, x: Value, *, op: str) -> Name:
@@ -150,14 +187,34 @@ def batch_norm(
     g: Graph, x: Value, running_mean: Value, running_var: Value, weight: Value | None, bias: Value | None,
     training: bool, momentum: float, eps: float, relu: bool,
 ) -> Name:  # fmt: skip
-    if training:
-        g.refuse("the statistics of a batch have no translation; export in evaluation", training=True)
     g.need_fixed(x, [1])
+    if training:
+        if running_mean is not None:
+            g.refuse("running statistics that change have no translation; export in evaluation", training=True)
+        return _by_batch(g, x, weight, bias, eps, relu)
     channels = x.shape[1:2]
     scale = weight or g.like(np.ones(channels), x)
     y = g.node("BatchNormalization", x, scale, bias or g.like(np.zeros(channels), x), running_mean, running_var,
                epsilon=eps)  # fmt: skip
     return g.node("Relu", y) if relu else y
+
+
+def _by_batch(g: Graph, x: Value, weight: Value | None, bias: Value | None, eps: float, relu: bool) -> Name:
+    """Normalised by the statistics of the batch: ``(x - mean) / sqrt(var + eps)`` of each channel."""
+    axes = g.integers(0, *range(2, x.ndim))
+    away = g.node("Sub", x, g.node("ReduceMean", x, axes, keepdims=1))
+    var = g.node("ReduceMean", g.node("Mul", away, away), axes, keepdims=1)
+    y = g.node("Div", away, g.node("Sqrt", g.node("Add", var, g.like(eps, x))))
+    y = _scaled(g, y, weight, bias, x.ndim - 2)
+    return g.node("Relu", y) if relu else y
+
+
+def _scaled(g: Graph, y: Name, weight: Value | None, bias: Value | None, rank: int) -> Name:
+    """``y`` times a weight and plus a bias of each channel."""
+    for op, each in (("Mul", weight), ("Add", bias)):
+        if each is not None:
+            y = g.node(op, y, g.node("Reshape", each, g.integers(-1, *(1,) * rank)))
+    return y
 
 
 def instance_norm(
@@ -174,14 +231,11 @@ def instance_norm(
 
 
 def group_norm(g: Graph, x: Value, num_groups: int, weight: Value | None, bias: Value | None, eps: float) -> Name:
-    g.need_fixed(x, range(1, x.ndim))
+    g.need_fixed(x, [1])
     rows = g.node("Reshape", x, g.integers(0, num_groups, -1))
     ones, zeros = g.like(np.ones(num_groups), x), g.like(np.zeros(num_groups), x)
     y = g.reshape(g.node("InstanceNormalization", rows, ones, zeros, epsilon=eps), g.results[0])
-    for op, each in (("Mul", weight), ("Add", bias)):
-        if each is not None:
-            y = g.node(op, y, g.node("Reshape", each, g.integers(-1, *(1,) * (x.ndim - 2))))
-    return y
+    return _scaled(g, y, weight, bias, x.ndim - 2)
 
 
 def layer_norm(g: Graph, x: Value, normalized_shape: Any, weight: Value | None, bias: Value | None, eps: float) -> Name:
@@ -194,7 +248,7 @@ def lrn(g: Graph, x: Value, size: int, alpha: float, beta: float, k: float, alph
     settings = x, size, alpha, beta, k, alpha_mode
     if x.ndim == 4:
         return _normalised_channels(g, g.name(x), *settings)
-    g.need_fixed(x, range(1, x.ndim))
+    g.need_fixed(x, [1])
     maps = g.node("Reshape", x, g.integers(0, x.shape[1], -1, 1))
     return g.reshape(_normalised_channels(g, maps, *settings), x)
 

@@ -138,7 +138,7 @@ class MultiheadAttention(Module):
             mask = None if mask is None else F.pad(mask, (0, len(k) - source))
         q, k, v = (self._by_head(x) for x in (q, k, v))
         weights = attention_weights(op, q, k, mask, hidden=nan if need_weights else 0.0)
-        weights = F.dropout(weights, self.dropout, self.training and self.dropout > 0, self.generator)
+        weights = F.dropout(weights, self.dropout, self.training and self.dropout > 0, generator=self.generator)
         y = F.matmul(weights, v).transpose((2, 0, 1, 3)).reshape(length, examples, self.embed_dim)
         y = self.out_proj(y)
         y = y.reshape(length, self.embed_dim) if not batched else y.swapaxes(0, 1) if self.batch_first else y

@@ -18,6 +18,7 @@ from gpunn.nn.activation import (
 from gpunn.nn.container import Identity, ModuleList, Sequential
 from gpunn.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from gpunn.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
+from gpunn.nn.holders import ModuleDict, ParameterDict, ParameterList
 from gpunn.nn.linear import Bilinear, CosineSimilarity, Embedding, Flatten, Linear, Unflatten
 from gpunn.nn.loss import (
     BCELoss,
@@ -160,11 +161,14 @@ __all__ = [
     "MaxPool2d",
     "MaxPool3d",
     "Module",
+    "ModuleDict",
     "ModuleList",
     "MultiMarginLoss",
     "NLLLoss",
     "PackedSequence",
     "Parameter",
+    "ParameterDict",
+    "ParameterList",
     "RNNCell",
     "ReLU",
     "ReflectionPad1d",

@@ -1,6 +1,6 @@
 """Layers and containers: modules that hold parameters and call :mod:`gpunn.functional`."""
 
-from gpunn.nn import init
+from gpunn.nn import init, utils
 from gpunn.nn.activation import (
     ELU,
     GELU,
@@ -191,4 +191,5 @@ __all__ = [
     "pack_sequence",
     "pad_packed_sequence",
     "pad_sequence",
+    "utils",
 ]

@@ -80,6 +80,7 @@ class ModuleDict(_Keyed[Module]):
 class ParameterDict(_Keyed[Parameter]):
     """A dict of parameters; arrays and tensors become parameters.
 
+    >>> import numpy as np
     >>> from gpunn import nn
     >>> scales = nn.ParameterDict({"in": np.ones(3, np.float32), "out": np.ones(2, np.float32)})
     >>> [(name, p.shape) for name, p in scales.named_parameters()]
@@ -102,6 +103,7 @@ class ParameterDict(_Keyed[Parameter]):
 class ParameterList(Module):
     """A list of parameters; arrays and tensors become parameters.
 
+    >>> import numpy as np
     >>> from gpunn import nn
     >>> steps = nn.ParameterList([np.ones(2, np.float32)]).append(np.zeros(1, np.float32))
     >>> len(steps), [name for name, _ in steps.named_parameters()], steps[-1].data.tolist()

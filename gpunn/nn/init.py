@@ -202,7 +202,8 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """The factor by which weights before ``nonlinearity`` are larger, to make up for what it takes from the signal.
 
     1 for ``"linear"``, ``"conv1d"`` to ``"conv_transpose3d"`` and ``"sigmoid"``, 5/3 for ``"tanh"``, sqrt(2) for
-    ``"relu"``, 3/4 for ``"selu"``, and ``sqrt(2 / (1 + param^2))`` for ``"leaky_relu"``, param its slope, 0.01 if not given.
+    ``"relu"``, 3/4 for ``"selu"``, and ``sqrt(2 / (1 + param^2))`` for ``"leaky_relu"``, param its slope, 0.01 if not
+    given.
 
     >>> round(calculate_gain("relu"), 4)
     1.4142

@@ -22,13 +22,16 @@ EPS = {"fp16": 2**-10, "bf16": 2**-7}
 
 IN_HALF = {
     "linear", "bilinear", "matmul", "einsum", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
-    "conv_transpose3d", "rnn", "lstm", "gru", "rnn_cell", "lstm_cell", "gru_cell", "__matmul__", "__imatmul__",
+    "conv_transpose3d", "prelu", "rnn", "lstm", "gru", "rnn_cell", "lstm_cell", "gru_cell", "__matmul__", "__imatmul__",
 }  # fmt: skip
 IN_FLOAT32 = {
     "cross_entropy", "binary_cross_entropy", "binary_cross_entropy_with_logits", "nll_loss", "kl_div", "mse_loss",
     "l1_loss", "huber_loss", "smooth_l1_loss", "hinge_embedding_loss", "multi_margin_loss", "cosine_embedding_loss",
     "cosine_similarity", "softmax", "log_softmax", "logsumexp", "batch_norm", "layer_norm", "group_norm",
     "instance_norm", "local_response_norm", "exp", "log", "sqrt", "softplus", "sigmoid",
+    "logsigmoid", "softmin", "gumbel_softmax", "normalize", "pairwise_distance", "rms_norm", "margin_ranking_loss",
+    "triplet_margin_loss", "triplet_margin_with_distance_loss", "soft_margin_loss", "multilabel_margin_loss",
+    "multilabel_soft_margin_loss", "poisson_nll_loss", "gaussian_nll_loss", "ctc_loss",
     "__pow__", "__rpow__", "__ipow__", "sum", "mean", "prod", "var", "std", "cumsum",
 }  # fmt: skip
 # float64 arrays beside the argument, or a cast to float64.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from gpunn import backend, cuda, errors, ops
 from gpunn.backend import manual_seed
 from gpunn.casting import autocast
-from gpunn.tensor import Tensor, no_grad, tensor
+from gpunn.tensor import Tensor, from_dlpack, no_grad, tensor
 
 if TYPE_CHECKING:
     from gpunn import functional, nn, optim, testing
@@ -20,6 +20,7 @@ __all__ = [
     "backend",
     "cuda",
     "errors",
+    "from_dlpack",
     "functional",
     "manual_seed",
     "nn",

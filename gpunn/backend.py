@@ -15,12 +15,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 
 from gpunn.context import Setting, context
-from gpunn.errors import ArgumentError, DeviceError, DtypeError, PackageError, ShapeError, check, fail
+from gpunn.errors import (
+    ArgumentError,
+    DeviceError,
+    DtypeError,
+    ExportError,
+    GpunnError,
+    PackageError,
+    ShapeError,
+    check,
+    fail,
+)
 
 Array: TypeAlias = Any
 """A ``numpy.ndarray`` or a ``cupy.ndarray``; static types cannot tell them apart without importing CuPy."""
@@ -84,7 +94,8 @@ def check_not_masked(x: Any) -> None:
         fail(DtypeError, "array", "a masked array must be filled first: x.filled(value)", shape=x.shape)
 
 
-_NO_NUMBERS = frozenset("OSUmM")  # the kinds of objects, texts and times
+def _holds_numbers(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind not in "OSUmM" and dtype.type is not np.void  # objects, texts, times; records and bare bytes
 
 
 def check_array(op: str, **named: Any) -> None:
@@ -98,14 +109,27 @@ def check_array(op: str, **named: Any) -> None:
         if type(x) is np.ndarray and x.dtype in _NATIVE:
             continue
         if not is_array(x):
-            fail(DtypeError, op, f"{name} must be a NumPy or CuPy array", type=type(x).__name__)
-        if x.dtype.kind in _NO_NUMBERS:
+            fail_on_type(DtypeError, op, f"{name} must be a NumPy or CuPy array", x)
+        if not _holds_numbers(x.dtype):
             fail(DtypeError, op, f"{name} must hold numbers", dtype=str(x.dtype))
         if type(x) is not np.ndarray and isinstance(x, np.matrix | np.ma.MaskedArray):
             fail(DtypeError, op, f"{name} must be a plain array", type=type(x).__name__)
         if not x.dtype.isnative:
             rule = f"{name} must have this machine's byte order: {name}.astype({x.dtype.name!r})"
             fail(DtypeError, op, rule, dtype=x.dtype.str)
+
+
+def fail_on_type(kind: type[GpunnError], op: str, rule: str, x: object) -> NoReturn:
+    """Raise ``kind`` for the type of ``x``; for an array of another library with the way to take it.
+
+    >>> fail_on_type(DtypeError, "abs", "x must be an array", "1.0")
+    Traceback (most recent call last):
+    gpunn.errors.DtypeError: abs: x must be an array, got type='str'
+    """
+    library, name = type(x).__module__.partition(".")[0], type(x).__name__
+    if not hasattr(x, "__dlpack__") or library == "gpunn":
+        fail(kind, op, rule, type=name)
+    fail(kind, op, f"{rule}; gpunn.from_dlpack takes those of other libraries", type=f"{library}.{name}")
 
 
 def operands(op: str, optional: Mapping[str, Array | None] | None = None, /, **arrays: Array) -> Any:
@@ -411,22 +435,69 @@ def asarray(x: Any, device: str | None = None, dtype: Any = None) -> Array:
     Raises DtypeError for what holds no numbers, ShapeError for nested lists of different lengths.
     """
     x = plain(x)
+    if not is_array(x) and _lies_on_gpu(x):
+        x = from_dlpack(x)
     if not is_array(x):
-        bare = not isinstance(x, np.generic)
+        bare = not isinstance(x, np.generic) and not hasattr(x, "__dlpack__")
         try:
             given, x = x, np.asarray(x)
         except ValueError as error:
             fail(ShapeError, "asarray", "lists within a list must have one length", error=str(error))
+        except (TypeError, RuntimeError) as error:  # PyTorch's for tensors that have a graph, or no dtype of NumPy's
+            fail(DtypeError, "asarray", "data must be what NumPy takes", type=type(x).__name__, error=str(error))
         if bare and dtype is None and x.dtype == np.float64:
             dtype = np.float32
         device = device or default_device()
-        if x.dtype.kind in _NO_NUMBERS:
+        if not _holds_numbers(x.dtype):
             fail(DtypeError, "asarray", "data must be numbers", data=given)
-    elif x.dtype.kind in _NO_NUMBERS:
+    elif not _holds_numbers(x.dtype):
         fail(DtypeError, "asarray", "data must be numbers", dtype=str(x.dtype))
     if device is not None:
         x = to_cpu(x) if check_device(device) == "cpu" else to_gpu(x, device)
     return x if dtype is None else cast(x, np.dtype(dtype).newbyteorder("="))
+
+
+_ON_CPU, _ON_GPU = (1, 3), (2, 13)
+"""DLPack's device types: memory of the CPU, ordinary or pinned; of a GPU, its own or managed."""
+
+
+def _lies_on_gpu(x: Any) -> bool:
+    return hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] in _ON_GPU
+
+
+def from_dlpack(x: Any) -> Array:
+    """The array of another library as NumPy's or CuPy's, in the same memory, by the protocol DLPack.
+
+    CuPy's current stream waits for what that library has under way. Arrays that are read-only there are so here.
+
+    >>> x = np.arange(3.0)
+    >>> bool(np.shares_memory(from_dlpack(x), x))
+    True
+
+    Raises DtypeError for what has no ``__dlpack__``, ExportError where the library refuses, as PyTorch does for tensors
+    that require a gradient, DeviceError for memory of other devices, or of a GPU without CuPy. Source:
+    https://data-apis.org/array-api/latest/design_topics/data_interchange.html
+    """
+    op = "from_dlpack"
+    taken = hasattr(x, "__dlpack__") and hasattr(x, "__dlpack_device__")
+    check(taken, DtypeError, op, "x must have __dlpack__ and __dlpack_device__", type=type(x).__name__)
+    check_not_masked(x)
+    kind, index = x.__dlpack_device__()
+    known = kind in _ON_CPU or kind in _ON_GPU
+    check(known, DeviceError, op, "x must lie in the memory of the CPU or of a CUDA device", device=(int(kind), index))
+    library: Any = np
+    if kind in _ON_GPU:
+        library, reason = _cupy_or_reason()
+        check(library is not None, DeviceError, op, f"x lies on a GPU: {reason}")
+    try:
+        array = library.from_dlpack(x)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, ExportError):
+            raise
+        raise ExportError(f"{op}: {type(x).__name__} cannot be taken as it is: {error}") from error
+    if not _holds_numbers(array.dtype):
+        fail(DtypeError, op, "x must hold numbers", dtype=str(array.dtype))
+    return array
 
 
 # ---- random numbers ------------------------------------------------------------------------------------------------

@@ -39,6 +39,10 @@ class DeviceError(GpunnError, RuntimeError):
     """A device is missing, or arrays of different devices were mixed."""
 
 
+class ExportError(GpunnError, BufferError):
+    """An array cannot be handed to another library, or taken from it, as it is."""
+
+
 class GraphError(GpunnError, RuntimeError):
     """The recorded graph cannot give the gradient that was asked for."""
 

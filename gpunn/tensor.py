@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from gpunn import backend
 from gpunn.backend import (
     Array,
     asarray,
@@ -33,7 +34,7 @@ from gpunn.backend import (
     to_cpu,
 )
 from gpunn.casting import in_float32, in_half, in_widest
-from gpunn.errors import ArgumentError, DtypeError, GraphError, ShapeError, check, fail
+from gpunn.errors import ArgumentError, DtypeError, ExportError, GraphError, ShapeError, check, fail
 from gpunn.graph import Backward, Node, copied, copy_of, is_recording, kept, no_grad, raw
 from gpunn.ops.activation import pointwise
 from gpunn.ops.array import arithmetic, elementary, indexing, layout, order, reduction, selection
@@ -42,7 +43,7 @@ from gpunn.ops.array import shape as shaping
 from gpunn.ops.array.shape import Axis
 from gpunn.spelling import spelled
 
-__all__ = ["Backward", "Tensor", "no_grad", "record", "tensor"]
+__all__ = ["Backward", "Tensor", "from_dlpack", "no_grad", "record", "tensor"]
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -188,6 +189,30 @@ class Tensor(Node):
     def numpy(self) -> np.ndarray[Any, Any]:
         """A copy of the data as a NumPy array."""
         return np.array(to_cpu(self._data))
+
+    # ---- for other libraries: the memory of the array, without a copy ------------------------------------------------
+
+    def __dlpack__(
+        self, *, stream: Any = None, max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None, copy: bool | None = None,
+    ) -> Any:  # fmt: skip
+        array, settings = exported("__dlpack__", self), {"max_version": max_version, "dl_device": dl_device}
+        if copy and dl_device in (None, array.__dlpack_device__()):
+            array, copy = copy_of(array), None  # CuPy's own does not copy on a GPU
+        rule = "other libraries do not take negative strides: export a copy()"
+        check(min(array.strides, default=0) >= 0, ExportError, "__dlpack__", rule, strides=array.strides)
+        given = {name: value for name, value in (settings | {"copy": copy}).items() if value is not None}
+        with backend.device_context(array):
+            return array.__dlpack__(stream=stream, **given)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._data.__dlpack_device__()  # type: ignore[no-any-return]
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        if get_array_module(self._data) is np:
+            raise AttributeError("the array of this Tensor is NumPy's: it has no __cuda_array_interface__")
+        return exported("__cuda_array_interface__", self).__cuda_array_interface__  # type: ignore[no-any-return]
 
     def detach(self) -> Tensor:
         """A tensor on the same data that no gradient passes through."""
@@ -805,3 +830,35 @@ def _raw_index(x: Tensor, index: Any) -> Any:
     index = copied(index, x)
     get_array_module(x.data, index)
     return index
+
+
+def from_dlpack(x: Any, /, *, device: str | None = None, copy: bool | None = None) -> Tensor:
+    """A Tensor in the memory of an array of another library: of PyTorch, JAX, CuPy, NumPy, or anything with DLPack.
+
+    It lies where x lies, unless ``device`` names another, to which it is copied; ``copy=True`` copies in any case, and
+    ``copy=False`` refuses to. Its dtype is that of x. The other way it goes by the same protocol:
+    ``torch.from_dlpack(t)``, ``numpy.from_dlpack(t)``, where t requires no gradient (``t.detach()``).
+
+    >>> x = np.arange(3.0)
+    >>> t = from_dlpack(x)
+    >>> x[0] = 7
+    >>> t
+    tensor([7., 1., 2.])
+
+    Raises what :func:`gpunn.backend.from_dlpack` does, and ExportError where ``copy=False`` cannot be.
+    """
+    array = backend.from_dlpack(x)
+    here = asarray(array, device=device)
+    rule = "another device can be reached only by a copy"
+    check(here is array or copy is not False, ExportError, "from_dlpack", rule, device=device, copy=copy)
+    if here is array and not copy:
+        return Tensor(array)
+    return wrapped(copy_of(array) if here is array else here)
+
+
+def exported(op: str, x: Tensor) -> Array:
+    """The array of ``x``, which others hold from now on, who do not tell when they change it."""
+    rule = "what requires a gradient is not handed to other libraries: detach() it first"
+    check(not x.requires_grad, ExportError, op, rule, shape=x.shape)
+    x._memory[1] = True
+    return x.data

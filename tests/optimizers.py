@@ -16,9 +16,9 @@ from gpunn import optim
 # ---- the rules ------------------------------------------------------------------------------------------------------
 
 
-def sgd_step(p, g, v=0.0, lr=0.0, momentum=0.0, nesterov=False, weight_decay=0.0):
+def sgd_step(p, g, v=0.0, lr=0.0, momentum=0.0, nesterov=False, weight_decay=0.0, dampening=0.0):
     g += weight_decay * p
-    velocity = momentum * v + g
+    velocity = momentum * v + (1 - dampening) * g
     p -= lr * (g + momentum * velocity if nesterov else velocity)
     return (p, velocity) if momentum else (p,)
 
@@ -30,25 +30,38 @@ def moments(g, m, v, steps, betas):
     return m, v, m / (1 - betas[0] ** steps), v / (1 - betas[1] ** steps)
 
 
-def adam_step(p, g, m, v, steps, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, decoupled=False):
-    if decoupled:
-        p -= lr * weight_decay * p
-    else:
-        g += weight_decay * p
+def decayed(p, g, lr, weight_decay, decoupled):
+    """p and the gradient before a step."""
+    return (p - lr * weight_decay * p, g) if decoupled else (p, g + weight_decay * p)
+
+
+def adam_step(
+    p, g, m, v, *largest, steps, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, decoupled=False,
+    amsgrad=False, decoupled_weight_decay=False,
+):  # fmt: skip
+    p, g = decayed(p, g, lr, weight_decay, decoupled or decoupled_weight_decay)
     m, v, mean, square = moments(g, m, v, steps, betas)
-    return p - lr * mean / (math.sqrt(square) + eps), m, v
+    if amsgrad:
+        largest = [max(*largest, v)]
+        square = largest[0] / (1 - betas[1] ** steps)
+    return p - lr * mean / (math.sqrt(square) + eps), m, v, *largest
 
 
-def nadam_step(p, g, m, v, steps, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, momentum_decay=4e-3):
-    g += weight_decay * p
+def nadam_step(
+    p, g, m, v, steps, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, momentum_decay=4e-3,
+    decoupled_weight_decay=False,
+):  # fmt: skip
+    p, g = decayed(p, g, lr, weight_decay, decoupled_weight_decay)
     m, v, _, square = moments(g, m, v, steps, betas)
     mus = [betas[0] * (1 - 0.5 * 0.96 ** (t * momentum_decay)) for t in range(1, steps + 2)]
     mean = mus[-1] * m / (1 - math.prod(mus)) + (1 - mus[-2]) * g / (1 - math.prod(mus[:-1]))
     return p - lr * mean / (math.sqrt(square) + eps), m, v
 
 
-def radam_step(p, g, m, v, steps, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
-    g += weight_decay * p
+def radam_step(
+    p, g, m, v, steps, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, decoupled_weight_decay=False
+):
+    p, g = decayed(p, g, lr, weight_decay, decoupled_weight_decay)
     m, v, mean, _ = moments(g, m, v, steps, betas)
     most = 2 / (1 - betas[1]) - 1
     length = most - 2 * steps * betas[1] ** steps / (1 - betas[1] ** steps)
@@ -56,6 +69,19 @@ def radam_step(p, g, m, v, steps, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_
         mean *= math.sqrt((length - 4) * (length - 2) * most / ((most - 4) * (most - 2) * length))
         mean *= math.sqrt(1 - betas[1] ** steps) / (math.sqrt(v) + eps)
     return p - lr * mean, m, v
+
+
+def adamax_step(p, g, m, u, steps, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+    g += weight_decay * p
+    m, u = betas[0] * m + (1 - betas[0]) * g, max(betas[1] * u, abs(g) + eps)
+    return p - lr / (1 - betas[0] ** steps) * m / u, m, u
+
+
+def asgd_step(p, g, eta, average, steps, lr=1e-2, lambd=1e-4, alpha=0.75, t0=1e6, weight_decay=0.0):
+    eta, g = (lr if steps == 1 else eta), g + weight_decay * p
+    p = (1 - lambd * eta) * p - eta * g
+    average += (p - average) / max(1, steps - 1 - t0)
+    return p, lr / (1 + lambd * lr * steps) ** alpha, average
 
 
 def lamb_step(p, g, m, v, steps, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.01):
@@ -135,12 +161,14 @@ ROWS = [
         needed_by={"velocity": "momentum"}, half={"momentum": 0.9},
     ),
     Row(
-        optim.Adam, adam_step, ("mean", "square"),
+        optim.Adam, adam_step, ("mean", "square", "largest"),
         {
             "adam": {"lr": 0.05},
             "adam with weight decay": {"lr": 0.05, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.1},
+            "amsgrad": {"lr": 0.05, "betas": (0.8, 0.9), "weight_decay": 0.1, "amsgrad": True},
         },
-        {"adam": {"lr": 0.02, "l2": 0.01}}, counts=True,
+        {"adam": {"lr": 0.02, "l2": 0.01}, "amsgrad": {"lr": 0.02, "amsgrad": True}}, counts=True,
+        needed_by={"largest": "amsgrad"},
     ),
     Row(
         optim.RMSprop, rmsprop_step, ("square", "mean", "velocity"),
@@ -166,6 +194,7 @@ ROWS = [
             "nadam": {"lr": 0.05},
             "nadam with weight decay": {"lr": 0.05, "betas": (0.85, 0.99), "weight_decay": 0.1},
             "nadam with another momentum decay": {"lr": 0.05, "eps": 1e-4, "momentum_decay": 0.1},
+            "nadam decoupled": {"lr": 0.05, "weight_decay": 0.3, "decoupled_weight_decay": True},
         },
         {"nadam": {"lr": 0.01}}, counts=True, captured={"lr": 0.05},
     ),
@@ -175,6 +204,7 @@ ROWS = [
             "radam": {"lr": 0.05},
             "radam with weight decay": {"lr": 0.05, "betas": (0.8, 0.95), "eps": 1e-4, "weight_decay": 0.1},
             "radam, never rectified": {"lr": 0.05, "betas": (0.8, 0.6)},
+            "radam decoupled": {"lr": 0.05, "weight_decay": 0.3, "decoupled_weight_decay": True},
         },
         {"radam": {"lr": 0.01, "betas": (0.9, 0.9)}}, counts=True, captured={"lr": 0.05},
     ),
@@ -195,6 +225,19 @@ ROWS = [
             "adadelta with weight decay": {"lr": 0.7, "rho": 0.8, "eps": 1e-4, "weight_decay": 0.1},
         },
         {"adadelta": {"lr": 0.5}}, captured={"lr": 0.5},
+    ),
+    Row(
+        optim.Adamax, adamax_step, ("mean", "largest"),
+        {"adamax": {"lr": 0.05}, "adamax with weight decay": {"lr": 0.05, "betas": (0.8, 0.9), "weight_decay": 0.1}},
+        {"adamax": {"lr": 0.01}}, counts=True,
+    ),
+    Row(
+        optim.ASGD, asgd_step, ("eta", "average"),
+        {
+            "asgd": {"lr": 0.05},
+            "asgd with decays": {"lr": 0.05, "lambd": 0.1, "alpha": 0.5, "t0": 10, "weight_decay": 0.1},
+        },
+        {}, counts=True,
     ),
     Row(
         optim.LAMB, lamb_step, ("mean", "square"),

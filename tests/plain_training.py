@@ -212,7 +212,8 @@ def clipped_norm(gradients, limit, kind):
 def moved(kind, p, g, states, steps, settings):
     """A parameter and its states after step number ``steps`` of the optimizer ``kind``."""
     row = BY_NAME[kind]
-    given = {name: value for name, value in settings.items() if name not in ("l1", "l2", "initial_accumulator_value")}
+    others = ("l1", "l2", "maximize", "initial_accumulator_value")
+    given = {name: value for name, value in settings.items() if name not in others}
     given |= row.told | ({"steps": steps} if row.counts else {})
     p, g = np.float64(p), np.float64(g)
     if p.ndim > 1:

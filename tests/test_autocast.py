@@ -22,7 +22,7 @@ EPS = {"fp16": 2**-10, "bf16": 2**-7}
 
 IN_HALF = {
     "linear", "bilinear", "matmul", "einsum", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
-    "conv_transpose3d", "rnn", "lstm", "gru", "rnn_cell", "lstm_cell", "gru_cell", "__matmul__", "__imatmul__",
+    "conv_transpose3d", "prelu", "rnn", "lstm", "gru", "rnn_cell", "lstm_cell", "gru_cell", "__matmul__", "__imatmul__",
     "dot", "outer",
 }  # fmt: skip
 IN_FLOAT32 = {
@@ -30,6 +30,9 @@ IN_FLOAT32 = {
     "l1_loss", "huber_loss", "smooth_l1_loss", "hinge_embedding_loss", "multi_margin_loss", "cosine_embedding_loss",
     "cosine_similarity", "softmax", "log_softmax", "logsumexp", "batch_norm", "layer_norm", "group_norm",
     "instance_norm", "local_response_norm", "exp", "log", "sqrt", "softplus", "sigmoid",
+    "logsigmoid", "softmin", "gumbel_softmax", "normalize", "pairwise_distance", "rms_norm", "margin_ranking_loss",
+    "triplet_margin_loss", "triplet_margin_with_distance_loss", "soft_margin_loss", "multilabel_margin_loss",
+    "multilabel_soft_margin_loss", "poisson_nll_loss", "gaussian_nll_loss", "ctc_loss",
     "__pow__", "__rpow__", "__ipow__", "sum", "mean", "prod", "var", "std", "cumsum",
     "acos", "asin", "cosh", "sinh", "tan", "expm1", "log1p", "log2", "log10", "reciprocal", "rsqrt", "pow", "norm",
     "cumprod", "trace",

@@ -34,13 +34,21 @@ CALLS = {
     **{f"{kind}_pool{x.ndim - 2}d": (x, 2) for x in BY_RANK for kind in ("max", "avg")},
     **{f"adaptive_{kind}_pool{x.ndim - 2}d": (x, 2) for x in BY_RANK for kind in ("max", "avg")},
     **{f"global_{kind}_pool{x.ndim - 2}d": (x,) for x in BY_RANK for kind in ("max", "avg")},
+    **{f"max_unpool{x.ndim - 2}d": (x, np.zeros(x.shape, int), 2) for x in BY_RANK},
     **{f"dropout{x.ndim - 2}d": (x,) for x in BY_RANK},
+    **{f"lp_pool{x.ndim - 2}d": (x, 2, 2) for x in BY_RANK},
+    **{f"fractional_max_pool{x.ndim - 2}d": (x, 1, 2) for x in BY_RANK[1:]},
+    "interpolate": (IMAGES, 3), "unfold": (IMAGES, 2), "fold": (ones(2, 4, 9), 4, 2),
+    "pixel_shuffle": (IMAGES, 2), "pixel_unshuffle": (ones(2, 3, 4, 6), 2), "channel_shuffle": (IMAGES, 2),
+    "scaled_dot_product_attention": (ROWS, ROWS, ones(3, 2)),
     **{f"bias_relu_{order}": (IMAGES, ones(4)) for order in ("pool_lrn", "lrn_pool")},
     "layer_norm": (ROWS, (4,)), "group_norm": (SIGNALS, 2), "instance_norm": (SIGNALS,),
     "batch_norm": (ROWS, ones(4), ones(4)), "local_response_norm": (IMAGES, 5), "dropout": (ROWS,),
     "rnn": (ones(3, 2, 4), *cell(1, ones(2, 3))), "gru": (ones(3, 2, 4), *cell(3, ones(2, 3))),
     "lstm": (ones(3, 2, 4), *cell(4, None)), "lstm_cell": (ones(2, 4), *cell(4, (ones(2, 3), ones(2, 3)))),
     "rnn_cell": (ones(2, 4), *cell(1, ones(2, 3))), "gru_cell": (ones(2, 4), *cell(3, ones(2, 3))),
+    "alpha_dropout": (ROWS, 0.5, True), "feature_alpha_dropout": (ROWS, 0.5, True), "threshold": (ROWS, 0.5, 0.0),
+    "prelu": (ROWS, ones(4)),
     "linear": (ROWS, ones(5, 4)), "bilinear": (ROWS, ones(3, 2), ones(5, 4, 2)),
     "embedding": (CLASSES, ones(5, 3)), "pad": (ROWS, (1, 1)), "einsum": ("ij,kj", ROWS, ROWS),
     **dict.fromkeys((
@@ -60,6 +68,11 @@ CALLS = {
     "scatter_add": (ROWS, 0, CLASSES[:, None], ROWS), "dot": (ROWS[0], ROWS[0]), "outer": (ROWS[0], ROWS[0]),
     "cross": (ROWS[:, :3], ROWS[:, :3]), "full_like": (ROWS, 1.0), "cumsum": (ROWS, 0), "cumprod": (ROWS, 0),
     "searchsorted": (ROWS[0], ROWS), "atanh": (ROWS / 2,),
+    "rms_norm": (ROWS, 4), "pairwise_distance": (ROWS, ROWS), "soft_margin_loss": (ones(3), SIGNS),
+    "margin_ranking_loss": (ones(3), ones(3), SIGNS), "multilabel_margin_loss": (ones(3), CLASSES),
+    "multilabel_soft_margin_loss": (ROWS, ROWS), "poisson_nll_loss": (ROWS, ROWS), "gaussian_nll_loss": (ROWS,) * 3,
+    **dict.fromkeys(("triplet_margin_loss", "triplet_margin_with_distance_loss"), (ROWS,) * 3),
+    "ctc_loss": (ones(5, 3, 4), CLASSES[:, None] + 1, [5, 5, 5], [1, 1, 1]),
     "one_hot": (CLASSES,), "skeletonize": (ROWS > 0,), "to_device": (ROWS, "cpu"),
 }  # fmt: skip
 
@@ -148,7 +161,7 @@ CASES = {
         lambda: F.local_response_norm(IMAGES, 5, alpha=-1), ArgumentError, "must be at least 0, got alpha=-1, k=1.0",
     ),
     "momentum": (
-        lambda: F.batch_norm(ROWS, training=True, momentum=2), ArgumentError, "momentum must be from 0 to 1, got mom",
+        lambda: F.batch_norm(ROWS, training=True, momentum="2"), ArgumentError, "momentum must be a number, got mom",
     ),
     "running mean": (
         lambda: F.instance_norm(SIGNALS, [1, 2, 3, 4]), DtypeError, "running_mean must be a NumPy or CuPy array",

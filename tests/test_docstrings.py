@@ -5,10 +5,13 @@ from types import FunctionType
 
 import pytest
 
-from gpunn import checkpoint, data, functional, models, nn, optim, plot, profiler, report, train
-from gpunn.interop import onnx
+from gpunn import checkpoint, data, functional, interop, models, nn, optim, plot, profiler, report, train
+from gpunn.interop import cudnn, onnx, torch
 
-PLACES = [functional, nn, nn.init, optim, optim.schedule, models, data, train, checkpoint, onnx, profiler, plot, report]
+PLACES = [
+    functional, nn, nn.init, optim, optim.schedule, models, data, train, checkpoint, interop, cudnn, onnx, torch,
+    profiler, plot, report,
+]  # fmt: skip
 
 
 def public(place):

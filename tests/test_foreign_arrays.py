@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+from runners import Runner
+from test_functional import FUNCTIONS
 
 import gpunn
 from gpunn import Tensor, backend, cuda, nn, tensor
 from gpunn import functional as F
 from gpunn.data import ArrayDataset, DataLoader, default_collate
-from gpunn.errors import DtypeError
+from gpunn.errors import DtypeError, GpunnError, LaunchError
 from gpunn.train import predict
 
 VALUES = [[1.0, 2.0], [3.0, 4.0]]
@@ -19,8 +21,36 @@ def as_matrix():
     return sparse.csr_matrix(PLAIN).todense()
 
 
+def unaligned(x):
+    """The elements begin one byte behind where an element may."""
+    y = np.frombuffer(b" " + x.tobytes(), np.uint8)[1:].view(x.dtype).reshape(x.shape)
+    assert not y.flags.aligned or not x.size
+    return y
+
+
+def read_only(x):
+    y = x.copy()
+    y.flags.writeable = False
+    return y
+
+
+def backwards(x):
+    order = (slice(None, None, -1),) * x.ndim
+    return np.asarray(np.asarray(x[order]).copy()[order])
+
+
+def with_gaps(x):
+    whole = np.empty([2 * n for n in x.shape], x.dtype)
+    y = np.asarray(whole[(slice(None, None, 2),) * x.ndim])
+    y[...] = x
+    return y
+
+
+LAID = [unaligned, read_only, backwards, with_gaps, np.asfortranarray]
 MEANT = {
     "matrix": as_matrix,
+    "read-only": lambda: read_only(PLAIN),
+    "backwards": lambda: backwards(PLAIN),
     "other byte order": lambda: PLAIN.astype(PLAIN.dtype.newbyteorder("S")),
     "subclass": lambda: PLAIN.view(type("Named", (np.ndarray,), {})),
 }
@@ -79,6 +109,35 @@ def test_it_counts_as_the_array_that_it_is(make, do):
         np.testing.assert_array_equal(actual, right)
 
 
+def with_gradients(function, arrays, lay):
+    """What a function gives of tensors on arrays, and their gradients, all laid out in one way."""
+    leaves = [tensor(lay(a)) for a in arrays]
+    for leaf in leaves:
+        leaf.requires_grad = True
+    y = function(*leaves)
+    gy = np.random.default_rng(0).standard_normal(y.shape).astype(y.dtype)
+    y.backward(lay(gy) if y.ndim else np.asarray(gy))
+    return [y.data, *(leaf.grad for leaf in leaves)]
+
+
+@pytest.mark.parametrize("engine", ["numpy", "onednn", "emulated"])
+@pytest.mark.parametrize("lay", LAID)
+def test_every_function_takes_arrays_however_they_lie(lay, engine):
+    if engine == "emulated" and lay is unaligned:
+        with pytest.raises(LaunchError, match="arrays must begin at a multiple of their element size"):
+            emulated(unaligned(PLAIN))
+        return
+    run = Runner(engine)
+    for function, shapes in FUNCTIONS.values():
+        rng = np.random.default_rng(0)
+        arrays = [np.asarray(rng.standard_normal(shape), np.float32) for shape in shapes]
+        results = [
+            run(lambda *_, f=function, a=arrays, lay=lay: tuple(with_gradients(f, a, lay))) for lay in (lay, np.copy)
+        ]
+        for actual, right in zip(*results, strict=True):
+            np.testing.assert_allclose(actual, right, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("do", [do for name, do in DONE.items() if " of a dtype" not in name and name != "astype"])
 def test_a_masked_array_is_refused(do):
     masked = np.ma.masked_array(PLAIN, PLAIN > 3)
@@ -97,6 +156,13 @@ def test_scikit_learns_estimators_refuse_masked_arrays():
             model.fit(*given)
     with pytest.raises(DtypeError, match="a masked array must be filled first"):
         model.fit(PLAIN, y).predict(masked)
+
+
+def test_records_and_bare_bytes_are_no_numbers():
+    for x in (np.zeros(2, [("a", "f4")]), np.zeros(2, "V3")):
+        for do in (lambda x: tensor(x), lambda x: gpunn.from_dlpack(x), lambda x: F.relu(x)):
+            with pytest.raises(GpunnError, match="must hold numbers|must be numbers|cannot be taken as it is"):
+                do(x)
 
 
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")

@@ -37,6 +37,41 @@ FUNCTIONS = {
     "adaptive_max_pool1d": (lambda x: F.adaptive_max_pool1d(x, 3), [SIGNALS]),
     "adaptive_max_pool2d": (lambda x: F.adaptive_max_pool2d(x, (4, None)), [IMAGES]),
     "adaptive_max_pool3d": (lambda x: F.adaptive_max_pool3d(x, 2), [VOLUMES]),
+    "lp_pool1d": (lambda x: F.lp_pool1d(x * x + 0.1, 3, 3, 2), [SIGNALS]),
+    "lp_pool2d": (lambda x: F.lp_pool2d(x, 2, (2, 3), 1), [IMAGES]),
+    "lp_pool3d": (lambda x: F.lp_pool3d(x, 2, 2, 1), [VOLUMES]),
+    "fractional_max_pool2d": (
+        lambda x: F.fractional_max_pool2d(
+            x, 2, 3, _random_samples=beside(x, [[[0.3, 0.7]] * 4] * 2)[0].astype(x.dtype)
+        ),
+        [IMAGES],
+    ),
+    "fractional_max_pool3d": (
+        lambda x: F.fractional_max_pool3d(
+            x, (2, 1, 1), 2, _random_samples=beside(x, [[[0.3, 0.7, 0.1]] * 4] * 2)[0].astype(x.dtype)
+        ),
+        [VOLUMES],
+    ),
+    "interpolate": (lambda x: F.interpolate(x, (4, 9), mode="bicubic"), [IMAGES]),
+    "interpolate, nearest": (lambda x: F.interpolate(x, scale_factor=1.5), [VOLUMES]),
+    "interpolate, area": (lambda x: F.interpolate(x, 4, mode="area"), [SIGNALS]),
+    "unfold": (lambda x: F.unfold(x, (3, 2), 1, 1, 2), [IMAGES]),
+    "fold": (lambda x: F.fold(x, (5, 4), (3, 2), 1, 1, 2), [(2, 12, 9)]),
+    "pixel_shuffle": (lambda x: F.pixel_shuffle(x, 2), [IMAGES]),
+    "pixel_unshuffle": (lambda x: F.pixel_unshuffle(x, 2), [(2, 3, 4, 6)]),
+    "channel_shuffle": (lambda x: F.channel_shuffle(x, 2), [IMAGES]),
+    "scaled_dot_product_attention": (F.scaled_dot_product_attention, [(2, 4, 3, 5), (2, 4, 6, 5), (2, 4, 6, 2)]),
+    "scaled_dot_product_attention, causal": (
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.3, enable_gqa=True),
+        [(2, 4, 3, 5), (2, 2, 6, 5), (2, 2, 6, 2)],
+    ),
+    "scaled_dot_product_attention, mask": (
+        lambda q, k, v, m: F.scaled_dot_product_attention(q, k, v, m, 0.3, generator=random_generator(1)),
+        [(3, 5), (6, 5), (6, 2), (3, 6)],
+    ),
+    "max_unpool1d": (lambda x: F.max_unpool1d(x, *beside(x, [[[1, 4, 2], [5, 0, 3]]]), 2), [(1, 2, 3)]),
+    "max_unpool2d": (lambda x: F.max_unpool2d(x, *beside(x, [[[7, 2]]]), 2), [(1, 1, 2)]),
+    "max_unpool3d": (lambda x: F.max_unpool3d(x, *beside(x, [[[[3, 9]]]]), 2, 3), [(1, 1, 1, 2)]),
     "global_avg_pool1d": (F.global_avg_pool1d, [SIGNALS]),
     "global_avg_pool3d": (F.global_avg_pool3d, [VOLUMES]),
     "global_max_pool1d": (F.global_max_pool1d, [SIGNALS]),
@@ -60,6 +95,14 @@ FUNCTIONS = {
     "global_max_pool2d": (F.global_max_pool2d, [IMAGES]),
     "rnn": (lambda *a: F.rnn(*a)[0], [(3, 2, 4), (2, 3), (3, 4), (3, 3), (3,), (3,)]),
     "lstm": (lambda x, h, c, *w: F.lstm(x, (h, c), *w)[0], [(3, 2, 4), (2, 3), (2, 3), (12, 4), (12, 3), (12,), (12,)]),
+    "lstm projected": (
+        lambda x, h, c, w, *more: F.lstm(x, (h, c), w, *more[:-1], w_hr=more[-1])[0],
+        [(3, 2, 4), (2, 2), (2, 3), (12, 4), (12, 2), (12,), (12,), (2, 3)],
+    ),
+    "avg_pool2d, another divisor": (lambda x: F.avg_pool2d(x, 3, 2, 1, divisor_override=5), [IMAGES]),
+    "embedding, by frequency": (
+        lambda w: F.embedding(beside(w, [[0, 4], [3, 1]])[0], w, scale_grad_by_freq=True), [(5, 3)],
+    ),
     "gru": (lambda *a: F.gru(*a)[1], [(3, 2, 4), (2, 3), (9, 4), (9, 3), (9,), (9,)]),
     "gru reset before": (
         lambda *a: F.gru(*a, reset_after=False, reverse=True)[0],
@@ -88,6 +131,8 @@ FUNCTIONS = {
     "pad, reflected": (lambda x: F.pad(x, (1, 2, 3, 0), "reflect"), [IMAGES]),
     "dropout1d": (lambda x: F.dropout1d(x, 0.3, generator=random_generator(1)), [(2, 5, 3)]),
     "dropout3d": (lambda x: F.dropout3d(x, 0.3, generator=random_generator(1)), [(2, 5, 1, 3, 2)]),
+    "alpha_dropout": (lambda x: F.alpha_dropout(x, 0.3, True, generator=random_generator(1)), [(5, 7)]),
+    "feature_alpha_dropout": (lambda x: F.feature_alpha_dropout(x, 0.3, True, generator=random_generator(1)), [IMAGES]),
     "relu": (F.relu, [(3, 4)]),
     "leaky_relu": (lambda x: F.leaky_relu(x, 0.2), [(3, 4)]),
     "hardsigmoid": (F.hardsigmoid, [(3, 4)]),
@@ -97,6 +142,14 @@ FUNCTIONS = {
     "elu": (lambda x: F.elu(x, 0.7), [(3, 4)]),
     "selu": (F.selu, [(3, 4)]),
     "sigmoid": (F.sigmoid, [(3, 4)]),
+    **{name: (getattr(F, name), [(3, 4)]) for name in (
+        "hardtanh", "relu6", "hardswish", "hardshrink", "softshrink", "softsign", "tanhshrink", "logsigmoid", "mish",
+        "celu", "glu", "softmin",
+    )},
+    "threshold": (lambda x: F.threshold(x, 0.3, 0.3), [(3, 4)]),
+    "prelu": (F.prelu, [(3, 4), (4,)]),
+    "rrelu": (lambda x: F.rrelu(x, training=True, generator=random_generator(1)), [(3, 4)]),
+    "gumbel_softmax": (lambda x: F.gumbel_softmax(x, 2.0, generator=random_generator(1)), [(3, 4)]),
     "tanh": (F.tanh, [(3, 4)]),
     "softmax": (lambda x: F.softmax(x, 0), [(3, 4)]),
     "log_softmax": (F.log_softmax, [(3, 4)]),
@@ -126,6 +179,24 @@ FUNCTIONS = {
     "binary_cross_entropy_with_logits": (
         lambda x, t: F.binary_cross_entropy_with_logits(x, F.sigmoid(t)),
         [(3, 4)] * 2,
+    ),
+    "normalize": (F.normalize, [(3, 4)]),
+    "pairwise_distance": (F.pairwise_distance, [(3, 4), (4,)]),
+    "rms_norm": (lambda x, w: F.rms_norm(x, 4, w), [(3, 4), (4,)]),
+    "margin_ranking_loss": (lambda a, b: F.margin_ranking_loss(a, b, *beside(a, [1, -1, 1]), 0.7), [(3,)] * 2),
+    "triplet_margin_loss": (lambda *x: F.triplet_margin_loss(*x, 5.0, swap=True), [(3, 4)] * 3),
+    "triplet_margin_with_distance_loss": (
+        lambda *x: F.triplet_margin_with_distance_loss(*x, lambda a, b: ((a - b) ** 2).sum(1), 50.0), [(3, 4)] * 3,
+    ),
+    "soft_margin_loss": (lambda x: F.soft_margin_loss(x, *beside(x, [1, -1, 1])), [(3,)]),
+    "multilabel_margin_loss": (
+        lambda x: F.multilabel_margin_loss(x, *beside(x, [[0, 3, -1, 1], [2, -1, -1, -1]])), [(2, 4)],
+    ),
+    "multilabel_soft_margin_loss": (F.multilabel_soft_margin_loss, [(3, 4)] * 2),
+    "poisson_nll_loss": (lambda x, t: F.poisson_nll_loss(x, t * t, full=True), [(3, 4)] * 2),
+    "gaussian_nll_loss": (lambda x, t, v: F.gaussian_nll_loss(x, t, v * v + 0.1, True), [(3, 4), (4,), (3, 1)]),
+    "ctc_loss": (
+        lambda x: F.ctc_loss(F.log_softmax(x), *beside(x, [[1, 1], [2, 0]]), [5, 3], [2, 1], 3), [(5, 2, 4)],
     ),
     "hinge_embedding_loss": (lambda x: F.hinge_embedding_loss(x, *beside(x, [1, -1, 1])), [(3,)]),
     "multi_margin_loss": (lambda x: F.multi_margin_loss(x, *beside(x, [0, 3, 1])), [(3, 4)]),

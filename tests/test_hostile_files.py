@@ -21,7 +21,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import weights_case
 from data_case import damaged
+from test_weights import BAD
 
 from gpunn import nn, plot
 from gpunn.backend import random_generator
@@ -29,6 +31,7 @@ from gpunn.checkpoint import Checkpoints, load_checkpoint, load_weights, save_ch
 from gpunn.data import NpyDataset, read_cifar10, read_cifar100, read_csv, read_idx, read_npy, read_npz
 from gpunn.data.image_files import ImageFiles
 from gpunn.errors import GpunnError
+from gpunn.interop import load_state
 from gpunn.recipes import digits
 from gpunn.recipes.catalogue import begun
 from gpunn.recipes.inputs import digit_images, points
@@ -347,6 +350,39 @@ def test_weights(trial: Trial, tmp_path: Path) -> None:
     save_weights(nn.Linear(3, 2), tmp_path / "right")
     right = (tmp_path / "right").read_bytes()
     trial("weights", TENSORS | some(right, 70, 120), weights)
+
+
+def test_weights_of_others(trial: Trial, tmp_path: Path) -> None:
+    """safetensors, and PyTorch's files with damage to the archive, to the pickle alone, and code in it."""
+
+    def load(path: Path) -> None:
+        load_state(nn.Linear(3, 2), path)
+
+    save_weights(nn.Linear(3, 2), tmp_path / "right")
+    trial("safetensors", TENSORS | some((tmp_path / "right").read_bytes(), 300, 120), load, ".safetensors")
+    arrays = {"weight": np.ones((2, 3), np.float32), "bias": np.zeros(2, np.float32)}
+    right = weights_case.pt(arrays)
+    trial("pt", some(right, 150), load, ".pt")
+    entries = {name: weights_case.tensor(str(key), "FloatStorage", array.size, array.shape, (3, 1)[-array.ndim :])
+               for key, (name, array) in enumerate(arrays.items())}  # fmt: skip
+    storages = {"0": bytes(24), "1": bytes(8)}
+    pickles = some(weights_case.pickled(entries), 150)
+    pickles |= {
+        "2 million dicts": b"}" * (2 << 20),
+        "tuples in tuples": b")" + b"\x85" * 1_000_000 + b".",
+        "a list of itself": b"]q\0h\0a.",
+        "a tensor in a list of itself": b"}X\1\0\0\0a]q\0h\0as.",
+        "2^40 tuples": b")" + b"2\x86" * 40 + b".",
+        "2^40 tuples as a key": b"})" + b"q\0h\0\x86" * 40 + b"K\1s.",
+        "2^40 tuples as a size": b"ctorch._utils\n_rebuild_tensor_v2\n(K\0K\0)" + b"q\0h\0\x86" * 40 + b"NNtR.",
+        "a number of 1 MB": b"\x8b\0\0\x10\0" + b"\xff" * (1 << 20) + b".",
+        "digits": b"L" + b"9" * 1_000_000 + b"L\n.",
+        "a text of 2^60 bytes": b"\x8d" + struct.pack("<Q", 2**60) + b"x",
+        "a memo beyond": b"Nr\xff\xff\xff\xffh\0.",
+        "marks": b"(" * 1_000_000 + b"t" * 1_000_000 + b".",
+    }
+    trial("pickle", {n: weights_case.archive(p, storages) for n, p in pickles.items()}, load, ".pt")
+    trial("no weights", {name: content for name, (content, _) in BAD.items()}, load, ".pt")
 
 
 def signed(text: str, arrays: dict[str, Any] | None = None, body: bytes = b"") -> bytes:

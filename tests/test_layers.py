@@ -18,8 +18,28 @@ LAYERS = {
     "SELU": (nn.SELU(), F.selu),
     "Softmax": (nn.Softmax(1), lambda v: F.softmax(v, 1)),
     "LogSoftmax": (nn.LogSoftmax(1), lambda v: F.log_softmax(v, 1)),
+    "CELU": (nn.CELU(0.7), lambda v: F.celu(v, 0.7)),
+    "GLU": (nn.GLU(1), lambda v: F.glu(v, 1)),
+    "Hardshrink": (nn.Hardshrink(0.7), lambda v: F.hardshrink(v, 0.7)),
+    "Hardswish": (nn.Hardswish(True), F.hardswish),
+    "Hardtanh": (nn.Hardtanh(-0.3, 0.4), lambda v: F.hardtanh(v, -0.3, 0.4)),
+    "LogSigmoid": (nn.LogSigmoid(), F.logsigmoid),
+    "Mish": (nn.Mish(), F.mish),
+    "RReLU": (nn.RReLU(0.2, 0.2), lambda v: F.leaky_relu(v, 0.2)),
+    "ReLU6": (nn.ReLU6(True), F.relu6),
+    "Softmax2d": (nn.Softmax2d(), lambda v: F.softmax(v, 1)),
+    "Softmin": (nn.Softmin(1), lambda v: F.softmin(v, 1)),
+    "Softshrink": (nn.Softshrink(0.7), lambda v: F.softshrink(v, 0.7)),
+    "Softsign": (nn.Softsign(), F.softsign),
+    "Tanhshrink": (nn.Tanhshrink(), F.tanhshrink),
+    "Threshold": (nn.Threshold(0.2, 0.7), lambda v: F.threshold(v, 0.2, 0.7)),
     "Identity": (nn.Identity(), lambda v: v),
     "Unflatten": (nn.Unflatten(-1, (3, -1)), lambda v: v.reshape(2, 4, 5, 3, 2)),
+    "ConstantPad1d": (nn.ConstantPad1d((1, 2), 0.5), lambda v: F.pad(v, (1, 2), value=0.5), (2, 3, 6)),
+    "ConstantPad2d": (nn.ConstantPad2d((1, -2, 3, 0), 2), lambda v: F.pad(v, (1, -2, 3, 0), value=2)),
+    "ConstantPad3d": (nn.ConstantPad3d(1, -1.0), lambda v: F.pad(v, (1,) * 6, value=-1.0), (1, 2, 3, 4, 5)),
+    "ZeroPad1d": (nn.ZeroPad1d((1, -2)), lambda v: F.pad(v, (1, -2)), (2, 3, 6)),
+    "ZeroPad3d": (nn.ZeroPad3d(1), lambda v: F.pad(v, (1,) * 6), (1, 2, 3, 4, 5)),
     "ZeroPad2d": (nn.ZeroPad2d((1, -2, 3, 0)), lambda v: F.pad(v, (1, -2, 3, 0))),
     "ReflectionPad1d": (nn.ReflectionPad1d((1, 2)), lambda v: F.pad(v, (1, 2), "reflect"), (2, 3, 6)),
     "ReflectionPad2d": (nn.ReflectionPad2d(2), lambda v: F.pad(v, (2,) * 4, "reflect")),
@@ -194,7 +214,7 @@ def test_dropout_of_channels_in_other_dimensions(name, shape):
     images = F.dropout2d(x.reshape(3, 8, -1, 1), 0.5, generator=random_generator(3))
     np.testing.assert_array_equal(y, images.reshape(shape))
     assert set(y.reshape(24, -1).mean(1)) == {0.0, 2.0}
-    np.testing.assert_array_equal(layer(0.5, random_generator(3))(x), y)
+    np.testing.assert_array_equal(layer(0.5, generator=random_generator(3))(x), y)
     np.testing.assert_array_equal(layer(0.5).eval()(x), x)
     leaf = tensor(x, requires_grad=True)
     function(leaf, 0.5, generator=random_generator(3)).sum().backward()

@@ -45,7 +45,7 @@ def test_layers_are_their_functions(rng):
     expected = F.conv2d(x, conv.weight.data, conv.bias.data, (2, 1), (1, 0), (1, 2), 2)
     np.testing.assert_array_equal(conv(x).data, expected)
     for layer, function in (
-        (nn.MaxPool2d(3, 2, 1, 2, True), lambda v: F.max_pool2d(v, 3, 2, 1, 2, True)),
+        (nn.MaxPool2d(3, 2, 1, 2, ceil_mode=True), lambda v: F.max_pool2d(v, 3, 2, 1, 2, True)),
         (nn.AvgPool2d(3, 2, 1, True, False), lambda v: F.avg_pool2d(v, 3, 2, 1, True, False)),
         (nn.LocalResponseNorm(3, 0.1, 0.6, 2.0, "sum"), lambda v: F.local_response_norm(v, 3, 0.1, 0.6, 2.0, "sum")),
         (nn.GlobalAvgPool2d(), F.global_avg_pool2d),
@@ -223,13 +223,13 @@ def test_listing_is_nested_and_shows_settings():
         f"    (conv): Conv2d(weight=(4, 2, 3, 3), bias=(4,), stride=1, padding=1, {last}",
         "    (head): Sequential(",
         "      (0): ReLU()",
-        "      (1): Flatten()",
+        "      (1): Flatten(start_dim=1, end_dim=-1)",
         "      (2): Linear(weight=(3, 100), bias=(3,))",
         "    )",
         "  )",
         ")",
     ]
-    assert repr(nn.Dropout(0.25, gpunn.backend.random_generator(0))) == "Dropout(p=0.25)"
+    assert repr(nn.Dropout(0.25, generator=gpunn.backend.random_generator(0))) == "Dropout(p=0.25, inplace=False)"
     assert repr(nn.Sequential()) == "Sequential()"
 
 

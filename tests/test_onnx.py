@@ -19,8 +19,9 @@ from gpunn.errors import ArgumentError, FileError, GraphError, PackageError
 from gpunn.functional.record import differentiable, raw
 from gpunn.interop import onnx as interop
 from gpunn.interop.onnx import export
-from gpunn.interop.trace import trace
+from gpunn.interop.trace import leaves, trace
 from gpunn.observer import observers
+from gpunn.tensor import no_grad
 
 SMALL = {"size": 67, "channels": (4, 8, 8, 8, 4), "hidden": 16}
 
@@ -172,7 +173,7 @@ def test_the_model_and_the_hook_stay_as_they_were(path):
 
 def test_what_the_outputs_do_not_need_is_left_out(path):
     def forward(x):
-        F.l1_loss(x, x)  # no translation
+        F.dropout(x, 0.5)  # no translation
         return F.relu(x)
 
     export(Of(forward), np.ones((2, 3), np.float32), path)
@@ -211,6 +212,91 @@ def test_plain_arrays_inside_a_model_are_followed_through_functions(path):
     check_export(path, Of(lambda x: F.relu(raw(F.linear(x, drawn((4, 3), 0))))), [(3,)])
 
 
+# ---- sizes that stay open -------------------------------------------------------------------------------------------
+
+OPEN = {"input": {2: "H", 3: "W"}}
+
+
+class Halves(nn.Module):
+    """Down by a pooling, up by a transposed convolution, and beside what was before: two maps of one size."""
+
+    def __init__(self):
+        self.first, self.up = nn.Conv2d(2, 3, 3, padding=1), nn.ConvTranspose2d(3, 3, 2, 2)
+        self.norm = nn.GroupNorm(3, 3)
+
+    def forward(self, x):
+        maps = F.relu(self.norm(self.first(x)))
+        both = F.concatenate([maps, self.up(F.max_pool2d(maps, 2))], 1)
+        n, c, h, w = both.shape
+        scores = F.softmax(both.reshape(n, c, h * w), -1)
+        return scores.transpose(0, 2, 1).reshape(n, h, w, c) + np.ones((h, w, 1), np.float32), both.mean((2, 3))
+
+
+IMAGES_OF_ANY_SIZE = {
+    "resnet18": (lambda: models.resnet18(5, width=4), (3, 35, 40), (1, 7, 30)),
+    "squeezenet": (lambda: models.squeezenet(5), (3, 33, 40), (2, 5, 31)),
+    "halves": (Halves, (2, 8, 8), (2, 4, 10)),
+    "signals of channels": (lambda: nn.Sequential(
+        nn.Conv2d(2, 4, 3, 2, padding="valid"), nn.LocalResponseNorm(3), nn.AvgPool2d(3, 2, 1), nn.BatchNorm2d(4),
+        nn.ReflectionPad2d(1), nn.AdaptiveAvgPool2d((1, None))), (2, 12, 12), (3, 9)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", IMAGES_OF_ANY_SIZE)
+def test_images_of_any_size(name, path):
+    make, (channels, *size), more = IMAGES_OF_ANY_SIZE[name]
+    model = make()
+    export(model, drawn((2, channels, *size), 0), path, dynamic_axes=OPEN)
+    onnx.checker.check_model(str(path), full_check=True)
+    sizes = [d.dim_param or d.dim_value for d in onnx.load(path).graph.input[0].type.tensor_type.shape.dim]
+    assert sizes == ["N", channels, "H", "W"]
+    for n, h in enumerate(more, 1):
+        x = drawn((n, channels, size[0] + h // 2 * 2, size[1] + 2 * h), n)
+        with no_grad(), model.evaluating():
+            expected = [raw(y) for y in leaves(model(x))]
+        for got, y in zip(RUN_BY[-1](path, {"input": x}), expected, strict=True):
+            np.testing.assert_allclose(got, y, rtol=2e-5, atol=1e-5 * float(np.abs(y).max()))
+
+
+def test_names_of_open_sizes(path):
+    export(Halves(), drawn((2, 2, 8, 8), 0), path, dynamic_axes=OPEN)
+    ends = [[d.dim_param or d.dim_value for d in y.type.tensor_type.shape.dim] for y in onnx.load(path).graph.output]
+    assert ends == [["N", "H", "W", 6], ["N", 6]]
+    steps = nn.LSTM(4, 3, batch_first=True)
+    export(steps, drawn((2, 5, 4), 0), path, dynamic_axes={"input": {1: "T"}})
+    for got, y in zip(
+        RUN_BY[-1](path, {"input": drawn((3, 9, 4), 1)}), leaves(steps(drawn((3, 9, 4), 1))), strict=True
+    ):
+        np.testing.assert_allclose(got, raw(y), rtol=2e-5, atol=1e-6)
+    export(Of(lambda a, b: a @ b), (drawn((3, 4), 0), drawn((4, 5), 1)), path, dynamic_batch=False,
+           dynamic_axes={"input": {0: "A", 1: "B"}, "input_1": {0: "B"}})  # fmt: skip
+    ends = [[d.dim_param or d.dim_value for d in y.type.tensor_type.shape.dim] for y in onnx.load(path).graph.output]
+    assert ends == [["A", 5]]
+
+
+def test_sizes_that_cannot_stay_open(path):
+    images = drawn((2, 2, 8, 8), 0)
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(128, 3))
+    refused(path, flat, images, r"the model does not take inputs of the shapes \[\(2, 2, 40, 72\)\]", dynamic_axes=OPEN)
+    bins = nn.AdaptiveAvgPool2d(3)
+    refused(
+        path, bins, images, "adaptive_avg_pool2d in Adapt.*it needs sizes that dynamic_axes leaves", dynamic_axes=OPEN
+    )
+    windows = nn.AvgPool2d(3, 2, 1, ceil_mode=True)
+    refused(path, windows, images, "it needs sizes that dynamic_axes leaves", dynamic_axes=OPEN)
+    whole = Of(lambda x: F.avg_pool2d(x, x.shape[2:]))
+    refused(
+        path, whole, images, "sizes along dynamic axes may not decide the settings of avg_pool2d", dynamic_axes=OPEN
+    )
+    for axes, words in (
+        ({"image": {2: "H"}}, r"dynamic_axes is for the inputs \['input'\], got unknown=\['image'\]"),
+        ({"input": {0: "H"}}, "must be axes from 1 to 3 with their names, got axis=0"),
+        ({"input": {4: "H"}}, "must be axes from 1 to 3 with their names, got axis=4"),
+        ({"input": {1: "H", 2: "H"}}, r"axes of one name must have one size, got name='H', sizes=\(2, 8\)"),
+    ):
+        refused(path, bins, images, words, ArgumentError, dynamic_axes=axes)
+
+
 # ---- what is refused ------------------------------------------------------------------------------------------------
 
 
@@ -225,15 +311,15 @@ X = np.linspace(-1, 1, 12, dtype=np.float32).reshape(2, 6)
 
 
 def test_a_function_without_translation_is_named_with_its_layer(path):
-    net = nn.Sequential(nn.Linear(6, 3), nn.Sequential(Of(lambda x: F.l1_loss(x, x, "none"))))
-    refused(path, net, X, r"export: l1_loss in 1\.0 \(Of\): it has no translation")
+    net = nn.Sequential(nn.Linear(6, 4), nn.Sequential(Of(lambda x: F.skeletonize(x.reshape(-1, 2, 2)))))
+    refused(path, net, X, r"export: skeletonize in 1\.0 \(Of\): it has no translation")
     drops = Of(lambda x: F.dropout(x, 0.5))
     refused(path, drops, X, "dropout in Of: it has no translation")
-    refused(path, Of(lambda x: F.batch_norm(x, training=True)), X, "batch_norm in Of: the statistics of a batch")
-    pool = Of(lambda x: F.max_pool1d(x.reshape(-1, 2, 3), 2, return_indices=True)[0])
-    refused(path, pool, X, "max_pool1d in Of: the places of the maxima")
+    norm = nn.BatchNorm1d(6)
+    by_batch = Of(lambda x: F.batch_norm(x, norm.running_mean, norm.running_var, training=True))
+    refused(path, nn.Sequential(norm, by_batch), X, r"batch_norm in 1 \(Of\): running statistics that change")
     refused(path, Of(lambda x: x[x.data > 0].sum()), X, "(settings|sizes|computed from the input)")
-    refused(path, Of(lambda x: x[:, np.array([True, False] * 3)]), X, "an index must be integers and slices")
+    refused(path, Of(lambda x: x[:, tensor(X[0] > 0) & (x[0] > -9)]), X, "a mask, which gives a size, must be a const")
 
 
 def test_a_function_of_the_users_own_is_named(path):
@@ -293,9 +379,11 @@ def test_changes_in_place_are_refused(path):
     refused(path, Of(forward), X, "a change in place cannot be followed, made in Of")
 
 
-def test_recurrent_weights_must_be_known(path):
-    gru = Of(lambda x: F.gru_cell(x, x[:, :2], F.relu(drawn((6, 6), 0)) + x.sum() * 0, drawn((6, 2), 1)))
-    refused(path, gru, X, "gru_cell in Of: w_ih must be a parameter or a constant")
+def test_recurrent_weights_may_be_computed(path):
+    w, b = drawn((6, 6), 0), drawn((6,), 2)
+    for b_ih, b_hh in ((None, None), (b, None), (b, F.relu(tensor(b)))):
+        gru = Of(lambda x, *b: F.gru_cell(x, x[:, :2], F.relu(tensor(w)), drawn((6, 2), 1), *b))
+        check_export(path, Of(lambda x, b=(b_ih, b_hh), gru=gru: gru(x, *b)), [(6,)])
 
 
 def test_settings_are_checked(path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -95,10 +96,29 @@ LAYERS = {
     "SELU": (nn.SELU, MAPS),
     "Softmax": (lambda: nn.Softmax(1), MAPS),
     "LogSoftmax": (nn.LogSoftmax, MAPS),
+    "Softmax2d": (nn.Softmax2d, MAPS),
     "Dropout": (nn.Dropout, MAPS),
     "Dropout1d": (nn.Dropout1d, SIGNAL),
     "Dropout2d": (nn.Dropout2d, MAPS),
     "Dropout3d": (nn.Dropout3d, VOLUME),
+    "PixelShuffle": (lambda: nn.PixelShuffle(2), MAPS),
+    "PixelUnshuffle": (lambda: nn.PixelUnshuffle(2), (3, 4, 6)),
+    "ChannelShuffle": (lambda: nn.ChannelShuffle(2), VOLUME),
+    "TransformerEncoderLayer": (lambda: nn.TransformerEncoderLayer(9, 3, 12, batch_first=True), SIGNAL),
+    "TransformerEncoderLayer, first": (
+        lambda: nn.TransformerEncoderLayer(9, 3, 12, 0.5, "gelu", batch_first=True, norm_first=True, bias=False),
+        SIGNAL,
+    ),
+    "TransformerEncoder": (
+        lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(9, 3, 12), 2, nn.LayerNorm(9)), SIGNAL,
+    ),
+    "ConstantPad1d": (lambda: nn.ConstantPad1d((3, -1), 0.5), SIGNAL),
+    "ConstantPad2d": (lambda: nn.ConstantPad2d((1, 0, -2, 3), 2.0), MAPS),
+    "ConstantPad3d": (lambda: nn.ConstantPad3d(1, 0.5), VOLUME),
+    "ZeroPad1d": (lambda: nn.ZeroPad1d((3, -1)), SIGNAL),
+    "ZeroPad3d": (lambda: nn.ZeroPad3d(1), VOLUME),
+    "AlphaDropout": (nn.AlphaDropout, MAPS),
+    "FeatureAlphaDropout": (nn.FeatureAlphaDropout, MAPS),
     "ZeroPad2d": (lambda: nn.ZeroPad2d((1, 0, -2, 3)), MAPS),
     "ReflectionPad1d": (lambda: nn.ReflectionPad1d((3, 1)), SIGNAL),
     "ReflectionPad2d": (lambda: nn.ReflectionPad2d((3, 1, 0, 2)), MAPS),
@@ -144,13 +164,40 @@ def test_layer(name, tmp_path):
 
 
 # Layers of other inputs than one array of floats; they are tested by themselves.
-ELSEWHERE = {"Bilinear", "CosineSimilarity", "Embedding"}
+ELSEWHERE = {
+    "Bilinear", "CosineSimilarity", "Embedding", "MultiheadAttention", "TransformerDecoderLayer", "TransformerDecoder",
+    "Transformer",
+}  # fmt: skip
+UNTRANSLATED = {
+    "Upsample", "UpsamplingNearest2d", "UpsamplingBilinear2d", "Unfold", "Fold", "LPPool1d", "LPPool2d", "LPPool3d",
+    "FractionalMaxPool2d", "FractionalMaxPool3d",
+    "CELU", "GLU", "Hardshrink", "Hardswish", "Hardtanh", "LogSigmoid", "Mish", "PReLU", "PairwiseDistance",
+    "RMSNorm", "RReLU", "ReLU6", "Softmin",
+    "Softshrink", "Softsign", "Tanhshrink", "Threshold",
+}  # fmt: skip
 NO_LAYERS = {"Module", "ModuleList", "Parameter", "Buffer", "PackedSequence"}
+WITHOUT_TRANSLATION = {"MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d"}
 
 
 def test_the_table_of_layers_is_whole():
     classes = {n for n in nn.__all__ if inspect.isclass(getattr(nn, n)) and not n.endswith("Loss")}
-    assert {name.split(",")[0] for name in LAYERS} | ELSEWHERE == classes - NO_LAYERS
+    translated = classes - NO_LAYERS - UNTRANSLATED
+    assert {name.split(",")[0] for name in LAYERS} | ELSEWHERE | WITHOUT_TRANSLATION == translated
+
+
+class Attends(nn.Module):
+    def __init__(self):
+        self.attention = nn.MultiheadAttention(9, 3, add_bias_kv=True, add_zero_attn=True, batch_first=True)
+
+    def forward(self, q, k):
+        y, weights = self.attention(q, k, k, attn_mask=np.eye(4, 5) > 0)
+        return F.concatenate([y, weights], -1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [Attends, lambda: nn.Transformer(9, 3, 1, 1, 12, batch_first=True)])
+def test_attention_to_another_input(make, tmp_path):
+    check_export(tmp_path / "m.onnx", trained(make()), [(4, 9), (5, 9)], run_by=run_by("attention"))
 
 
 def test_embedding(tmp_path):
@@ -218,6 +265,28 @@ FUNCTIONS = {
     "flatten": lambda x: x.flatten() * 2,
     "getitem": lambda x: (x[:, 1], x[..., -1], x[:, 1:, ::2], x[:, ::-1], x[:, None, 0, ..., None], x[:, :, -3:-1]),
     "getitem, array": lambda x: (x[:, np.array([2, 0, 2])], x[:, :, np.array([[0, 1], [3, -1]])]),
+    "getitem, lists": lambda x: (x[:, [2, 0]], x[:, [1], None, ::2], x[:, -1, [0, 3, -1]], x[None, :, :, [[0], [1]]]),
+    "getitem, masks": lambda x: (
+        x[:, np.array([True, False, True])],
+        x[..., [False, True, True, False]],
+        x[:, drawn(SHAPE, 3) > 0],
+        x[:, [False] * 3],
+    ),
+    "getitem, several arrays": lambda x: (
+        x[:, [0, 2], [1, 3]],
+        x[:, np.array([[0], [2]]), np.array([1, -1])],
+        x[[0], :, [1, 3]],
+        x[:1, None, [0, 2], [1, 3]],
+        x[0, :, [1, 3]],
+        x[0, None, [1, 2]],
+        x[[0, 0], :, None],
+        x[:, [2, 1], None, [0, 1]],
+        x[None, 0, ..., [1, 3], None],
+    ),
+    "getitem, indices of the input": lambda x: (
+        x[(x[:, 0, 0] > 0).astype(int) * 0, 1],
+        x[:, (x[0, :2, 0] > 0).astype(int)],
+    ),
     "getitem, steps back": lambda x: x[:, 2:0:-1, -1::-2],
     "logic": lambda x: (~(x > 0), (x > 0) & (x < 1), (x > 1) | (x < 0), (x > 0) ^ (x > 1)),
     "logsumexp": lambda x: F.logsumexp(x, 1) + F.logsumexp(x, 1, keepdims=True)[:, 0],
@@ -277,12 +346,95 @@ def test_every_function_is_watched_by_its_own_code():
     assert {"Tensor.__add__", "Tensor.__rsub__", "Tensor.__getitem__", "Tensor.reshape"} <= names
 
 
-LOSSES = {
-    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_embedding_loss", "cross_entropy",
-    "hinge_embedding_loss", "huber_loss", "kl_div", "l1_loss", "mse_loss", "multi_margin_loss", "nll_loss",
-    "smooth_l1_loss",
+SCORES = {
+    "cross_entropy": lambda x, t, r: F.cross_entropy(x, t, reduction=r),
+    "cross_entropy, weights": lambda x, t, r: F.cross_entropy(x, t, WEIGHTS, reduction=r),
+    "cross_entropy, an ignored class": lambda x, t, r: F.cross_entropy(x, t, WEIGHTS, 2, r),
+    "cross_entropy, smoothed": lambda x, t, r: F.cross_entropy(x, t, WEIGHTS, 2, r, 0.2),
+    "cross_entropy, smoothed alike": lambda x, t, r: F.cross_entropy(x, t, None, -100, r, 0.2),
+    "nll_loss": lambda x, t, r: F.nll_loss(F.log_softmax(x, 1), t, reduction=r),
+    "nll_loss, weights": lambda x, t, r: F.nll_loss(x, t, WEIGHTS, 1, r),
+}
+WEIGHTS = np.float32([0.5, 2, 1, 0.3, 1.5])
+PAIRS = {
+    "mse_loss": F.mse_loss, "l1_loss": F.l1_loss, "huber_loss": partial(F.huber_loss, delta=0.6),
+    "smooth_l1_loss": partial(F.smooth_l1_loss, beta=0.6), "smooth_l1_loss, 0": partial(F.smooth_l1_loss, beta=0.0),
+    "binary_cross_entropy_with_logits": lambda x, t, reduction: F.binary_cross_entropy_with_logits(
+        x, F.sigmoid(t), WEIGHTS, reduction),
+    "binary_cross_entropy_with_logits, answers": lambda x, t, reduction: F.binary_cross_entropy_with_logits(
+        x, F.sigmoid(t), None, reduction, WEIGHTS),
+    "binary_cross_entropy": lambda x, t, reduction: F.binary_cross_entropy(
+        F.sigmoid(x), F.sigmoid(t), WEIGHTS, reduction),
+    "kl_div": lambda x, t, reduction: F.kl_div(x, F.relu(t), reduction),
+    "kl_div, logarithms": lambda x, t, reduction: F.kl_div(x, t, reduction, True),
+    "cross_entropy, probabilities": lambda x, t, reduction: F.cross_entropy(
+        x, F.softmax(t, 1), WEIGHTS, reduction=reduction, label_smoothing=0.1),
 }  # fmt: skip
-OF_OTHERS = {"rnn_cell", "split", "dropout", "dropout1d", "dropout2d", "dropout3d"}  # they call what has a translation
+REDUCTIONS = ("mean", "sum", "none")
+
+
+@pytest.mark.parametrize("name", [*SCORES, *PAIRS])
+def test_losses(name, tmp_path):
+    for reduction in (*REDUCTIONS, *["batchmean"] * name.startswith("kl_div")):
+        if name in SCORES:
+            model, dtypes = Of(lambda x, t, r=reduction: SCORES[name](tensor(x), t, r)), [np.float32, np.int64]
+            for shapes in ([(5,), ()], [(5, 3, 2), (3, 2)]):
+                check_export(tmp_path / "m.onnx", model, shapes, dtypes, batches=(3, 4), run_by=RUN_BY[1:])
+        else:
+            model = Of(lambda x, t, r=reduction: PAIRS[name](tensor(x), t, reduction=r))
+            check_export(tmp_path / "m.onnx", model, [(5,), (5,)], batches=(3, 1))
+
+
+def test_losses_of_margins(tmp_path):
+    for reduction in REDUCTIONS:
+        for p in (1, 2):
+            model = Of(lambda x, t, p=p, r=reduction: F.multi_margin_loss(tensor(x), t, p, 0.7, WEIGHTS, r))
+            check_export(tmp_path / "m.onnx", model, [(5,), ()], [np.float32, np.int64], batches=(3, 4))
+        hinge = Of(lambda x, t, r=reduction: F.hinge_embedding_loss(tensor(x), F.where(t > 0, 1, -1), 0.7, r))
+        check_export(tmp_path / "m.onnx", hinge, [(5,), (5,)], batches=(3, 1))
+        angles = Of(lambda a, b, t, r=reduction: F.cosine_embedding_loss(tensor(a), b, F.where(t > 0, 1, -1), 0.1, r))
+        check_export(tmp_path / "m.onnx", angles, [(5,), (5,), ()], batches=(3, 1))
+    given = Of(lambda x, t: F.hinge_embedding_loss(tensor(x), t))  # the second run may not make up other answers
+    check_export(tmp_path / "m.onnx", given, [(5,), (5,)], [np.float32, np.float32], batches=(3,),
+                 make=lambda x: np.where(x > 0, 1, -1).astype(x.dtype))  # fmt: skip
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_places_of_maxima(rank, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pool, shape = getattr(F, f"max_pool{rank}d"), (2, 9, 7, 6)[: 1 + rank]
+    for settings in ((3, 2, 1), (2, 1, 0, 2), (2, 2, 0, 1, True)):
+        model = Of(lambda x, s=settings: pool(tensor(x), *s, return_indices=True))
+        check_export(tmp_path / "m.onnx", model, [shape], batches=(2, 3), run_by=RUN_BY[1:])
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_places_of_maxima_of_bins(rank, tmp_path):
+    pool, shape = getattr(F, f"adaptive_max_pool{rank}d"), (2, 7, 6, 5)[: 1 + rank]
+    model = Of(lambda x: pool(tensor(x), (3, 2, 4)[:rank], return_indices=True))
+    check_export(tmp_path / "m.onnx", model, [shape], batches=(2, 3))
+
+
+def test_statistics_of_the_batch(tmp_path):
+    for layer, shape in ((nn.BatchNorm2d(4, 0.3, track_running_stats=False), MAPS),
+                         (nn.BatchNorm1d(9, affine=False, track_running_stats=False, relu=True), (9,))):  # fmt: skip
+        check_export(tmp_path / "m.onnx", trained(layer), [shape], batches=(2, 5))
+
+
+NO_TRANSLATION = {
+    "celu", "ctc_loss", "fold", "fractional_max_pool2d", "fractional_max_pool3d", "gaussian_nll_loss", "glu",
+    "gumbel_softmax", "hardshrink", "hardswish", "hardtanh", "interpolate", "logsigmoid", "lp_pool1d", "lp_pool2d",
+    "lp_pool3d", "margin_ranking_loss", "max_unpool1d", "max_unpool2d", "max_unpool3d", "mish",
+    "multilabel_margin_loss",
+    "multilabel_soft_margin_loss", "normalize", "pairwise_distance", "poisson_nll_loss", "prelu", "relu6", "rms_norm",
+    "rrelu", "skeletonize", "soft_margin_loss", "softmin", "softshrink", "softsign", "tanhshrink", "threshold",
+    "triplet_margin_loss", "triplet_margin_with_distance_loss", "unfold",
+}  # fmt: skip
+# They call what has a translation.
+OF_OTHERS = {
+    "alpha_dropout", "channel_shuffle", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout",
+    "pixel_shuffle", "pixel_unshuffle", "rnn_cell", "scaled_dot_product_attention", "split",
+}  # fmt: skip
 
 
 # Of arrays in general: many of them call what has a translation.
@@ -299,7 +451,7 @@ OF_ARRAYS = {
 
 
 def test_what_has_no_translation():
-    assert set(F.__all__) - set(TRANSLATIONS) == LOSSES | OF_OTHERS | OF_ARRAYS | {"skeletonize"}
+    assert set(F.__all__) - set(TRANSLATIONS) == OF_OTHERS | NO_TRANSLATION | OF_ARRAYS
 
 
 POOLS = [

@@ -131,12 +131,16 @@ def test_errors_name_rule_and_values():
         optim.SGD([tensor([1.0])], lr=0.1)
     with pytest.raises(ArgumentError, match=r"one dtype, got dtypes=\['float32', 'float64'\]"):
         optim.SGD([p, tensor(np.ones(1), requires_grad=True)], lr=0.1)
-    with pytest.raises(ArgumentError, match="RMSprop: alpha must be at least 0 and less than 1.0, got alpha=1"):
-        optim.RMSprop([p], alpha=1)
+    with pytest.raises(ArgumentError, match="RMSprop: alpha must be at least 0 and finite, got alpha=-1"):
+        optim.RMSprop([p], alpha=-1)
     with pytest.raises(ArgumentError, match="RMSprop: eps must be at least 0 and finite, got eps=-1"):
         optim.RMSprop([p], eps=-1)
-    with pytest.raises(ArgumentError, match="RMSprop: momentum must be at least 0 and less than 1.0, got momentum=2"):
-        optim.RMSprop([p], momentum=2)
+    with pytest.raises(ArgumentError, match="RMSprop: momentum must be at least 0 and finite, got momentum=-2"):
+        optim.RMSprop([p], momentum=-2)
+    with pytest.raises(ArgumentError, match="SGD: nesterov takes no dampening, got dampening=0.5"):
+        optim.SGD([p], momentum=0.9, nesterov=True, dampening=0.5)
+    with pytest.raises(ArgumentError, match="Adam: a step cannot be differentiated, as gradients are first-order"):
+        optim.Adam([p], differentiable=True)
     optimizer = optim.SGD([p], lr=0.1)
     p.data = np.ones(1, np.float32)
     with pytest.raises(ArgumentError, match="moved or replaced after the optimizer was made.*got parameter='0'"):

@@ -45,8 +45,10 @@ def test_names_come_from_named_parameters_in_groups_too():
     model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
     assert optim.Adam(model.named_parameters()).groups[0].names == ["0.weight", "0.bias", "2.weight", "2.bias"]
     named = list(model.named_parameters())
-    adam = optim.Adam([{"params": (pair for pair in named[:1])}, {"params": model[2].parameters()}])
-    assert [group.names for group in adam.groups] == [["0.weight"], ["1", "2"]]
+    adam = optim.Adam([{"params": (pair for pair in named[:1])}, {"params": named[2:]}])
+    assert [group.names for group in adam.groups] == [["0.weight"], ["2.weight", "2.bias"]]
+    sgd = optim.SGD([{"params": model[0].weight}, {"params": model[2].parameters()}])
+    assert [group.names for group in sgd.groups] == [["0"], ["1", "2"]]
 
 
 def test_a_setting_is_checked_when_it_changes_and_is_a_python_number():
@@ -106,7 +108,8 @@ def test_what_is_refused_before_anything_is_moved(kind):
         ([], "there must be at least one parameter"),
         ([{"params": [p]}, {"params": []}], "there must be at least one parameter, got group=1"),
         (p, r"parameters must be a list of them, or of \(name, parameter\), not a tensor"),
-        ([{"params": p}], "parameters must be a list"),
+        ([("w", p), leaf(2)], "names must be given to all parameters, or to none"),
+        ([{"params": [("w", p)]}, {"params": [leaf(2)]}], "names must be given to all parameters, or to none"),
         ([p, np.ones(1)], "tensors with requires_grad=True, got parameter='1', type='ndarray'"),
         ([("w", p), ("v", tensor([1.0]))], "tensors with requires_grad=True, got parameter='v', type='Tensor'"),
         ([("w", p), ("v", p)], "each parameter must be given once, got parameter='w', again='v'"),
@@ -117,7 +120,7 @@ def test_what_is_refused_before_anything_is_moved(kind):
         ([{"params": [p], "speed": 1}], r"a group has the settings lr, .*, got group=0, unknown=\['speed'\]"),
         ([{"params": [p], "lr": -2}], "lr must be at least 0 and finite, got lr=-2"),
         ([p, leaf(np.nan)], "parameters must be finite, without NaN, got parameter='1'"),
-        ([{"params": [p]}, {"params": [("w", leaf(1, -np.inf))]}], "without NaN, got parameter='w'"),
+        ([{"params": [("v", p)]}, {"params": [("w", leaf(1, -np.inf))]}], "without NaN, got parameter='w'"),
     ):
         with pytest.raises(ArgumentError, match=f"{name}: .*{message}"):
             kind(parameters)
@@ -126,7 +129,7 @@ def test_what_is_refused_before_anything_is_moved(kind):
 
 def test_ranges_of_each_setting():
     for kind, wrong, message in (
-        (optim.Adadelta, {"rho": 1.0}, "Adadelta: rho must be at least 0 and less than 1.0, got rho=1.0"),
+        (optim.Adadelta, {"rho": 1.1}, "Adadelta: rho must be from 0 to 1, got rho=1.1"),
         (optim.Adagrad, {"lr_decay": -1}, "Adagrad: lr_decay must be at least 0"),
         (optim.Adagrad, {"initial_accumulator_value": -1}, "Adagrad: initial_accumulator_value must be at least 0"),
         (optim.NAdam, {"momentum_decay": -1}, "NAdam: momentum_decay must be at least 0"),
@@ -265,8 +268,9 @@ def test_the_state_has_names_and_is_a_copy():
     sgd.step()
     state = sgd.state_dict()
     assert {name: value for name, value in state.items() if name != "parameters.w.velocity"} == {
-        "groups.0.lr": 0.5, "groups.0.momentum": 0.5, "groups.0.nesterov": False, "groups.0.weight_decay": 0.0,
-        "groups.0.l1": 0.0, "groups.0.l2": 0.0, "groups.0.initial_lr": 0.5, "parameters.w.steps": 1,
+        "groups.0.lr": 0.5, "groups.0.momentum": 0.5, "groups.0.dampening": 0.0, "groups.0.weight_decay": 0.0,
+        "groups.0.nesterov": False, "groups.0.l1": 0.0, "groups.0.l2": 0.0, "groups.0.maximize": False,
+        "groups.0.initial_lr": 0.5, "parameters.w.steps": 1,
     }  # fmt: skip
     sgd.step()
     assert state["parameters.w.velocity"].tolist() == [[1, 1]]

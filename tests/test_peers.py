@@ -85,11 +85,14 @@ def test_what_accompanies_an_optimizer_is_compared_with_pytorch(compared, name):
     assert (name == "Schedule") != (compared.get(name, 0) >= 50)  # the base class
 
 
-def test_every_optimizer_is_compared_with_pytorch():
+def test_every_optimizer_is_compared_with_pytorch(compared):
     told = {row.make.__name__ for row in ROWS if row.in_pytorch}  # each follows PyTorch's over fifty steps
     # PyTorch has no LAMB: ops/optimizer/test_optimizer.py and test_optim.py compare it with its formula.
     alone = {row.make.__name__ for row in ROWS if not row.in_pytorch}
-    assert set(classes(optim, optim.Optimizer)) - told == {"Optimizer"} | alone
+    # What the table cannot hold, a state for several elements for instance, has PyTorch's samples.
+    by_samples = {"Adafactor", "LBFGS", "Muon", "Rprop"}
+    assert set(classes(optim, optim.Optimizer)) - told == {"Optimizer"} | alone | by_samples
+    assert by_samples < compared.keys()
 
 
 @pytest.mark.peer

@@ -1,4 +1,6 @@
+import inspect
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -31,6 +33,26 @@ FORMULAS = {
     "ExponentialLR": (lambda o: schedule.ExponentialLR(o, 0.9), lambda t: 0.9**t),
     "LinearLR": (lambda o: schedule.LinearLR(o, 0.0, 0.8, 4), lambda t: 0.8 * min(t, 4) / 4),
     "CosineAnnealingLR": (lambda o: schedule.CosineAnnealingLR(o, 6), lambda t: (1 + math.cos(math.pi * t / 6)) / 2),
+    "ConstantLR": (lambda o: schedule.ConstantLR(o, 0.5, 3), lambda t: 0.5 if t < 3 else 1),
+    "PolynomialLR": (lambda o: schedule.PolynomialLR(o, 8, 2.0), lambda t: (1 - min(t, 8) / 8) ** 2),
+    "LambdaLR": (lambda o: schedule.LambdaLR(o, [lambda t: 1 / (1 + t)] * 2), lambda t: 1 / (1 + t)),
+    "MultiplicativeLR": (
+        lambda o: schedule.MultiplicativeLR(o, lambda t: t / (1 + t)), lambda t: 1 / (1 + t),
+    ),
+    "CosineAnnealingWarmRestarts": (
+        lambda o: schedule.CosineAnnealingWarmRestarts(o, 2, 2),
+        lambda t: (1 + math.cos(math.pi * (t / 2 if t < 2 else (t - 2) / 4 if t < 6 else (t - 6) / 8))) / 2,
+    ),
+    "ChainedScheduler": (
+        lambda o: schedule.ChainedScheduler([schedule.ConstantLR(o, 0.5, 3), schedule.ExponentialLR(o, 0.9)]),
+        lambda t: (0.5 if t < 3 else 1) * 0.9**t,
+    ),
+    "MultiplicativeLR behind another": (
+        lambda o: schedule.SequentialLR(
+            o, [schedule.ExponentialLR(o, 0.5), schedule.MultiplicativeLR(o, lambda t: 0.5 if t else 2)], [4]
+        ),
+        lambda t: 0.5 ** min(t, 3) if t < 4 else 0.25 * 0.5 ** (t - 4),
+    ),
     "SequentialLR": (
         lambda o: schedule.SequentialLR(
             o, [schedule.LinearLR(o, 0.0, total_iters=4), schedule.ExponentialLR(o, 0.5)], [4]
@@ -51,7 +73,15 @@ def test_values_are_those_of_the_formula_for_every_group(make_schedule, formula)
 def test_one_cycle_goes_up_and_down_and_the_momentum_against_it():
     sgd = make(9.0, 9.0, momentum=0.5)
     cycle = schedule.OneCycleLR(
-        sgd, [1.0, 2.0], 11, 0.5, "linear", div_factor=10, final_div_factor=2, base_momentum=0.8, max_momentum=0.9
+        sgd,
+        [1.0, 2.0],
+        11,
+        pct_start=0.5,
+        anneal_strategy="linear",
+        div_factor=10,
+        final_div_factor=2,
+        base_momentum=0.8,
+        max_momentum=0.9,
     )
     momenta = [sgd.groups[0]["momentum"]]
     found = [[group["lr"] for group in sgd.groups]]
@@ -73,6 +103,32 @@ def test_one_cycle_goes_up_and_down_and_the_momentum_against_it():
     assert cycle.steps == 11
 
 
+def test_a_cycle_of_rates_moves_the_momentum_of_each_group():
+    sgd = make(9.0, 9.0, momentum=0.5)
+    cycle = schedule.CyclicLR(sgd, [1, 2], 5, 2, 1, base_momentum=0.5, max_momentum=[0.75, 1.0])
+    found, momenta = [], []
+    for _ in range(5):
+        found.append([group["lr"] for group in sgd.groups])
+        momenta.append([group["momentum"] for group in sgd.groups])
+        cycle.step()
+    np.testing.assert_allclose(found, [[1, 2], [3, 3.5], [5, 5], [1, 2], [3, 3.5]])
+    np.testing.assert_allclose(momenta, [[0.75, 1], [0.625, 0.75], [0.5, 0.5], [0.75, 1], [0.625, 0.75]])
+
+
+def test_a_schedule_may_begin_later_and_wants_all_groups():
+    sgd = make(1.0)
+    late = schedule.ExponentialLR(sgd, 0.5, last_epoch=1)
+    assert (late.last_epoch, late.get_last_lr(), late.base_lrs) == (2, [0.25], [1.0])
+    sgd.add_param_group({"params": [tensor([1.0], requires_grad=True)]})
+    with pytest.raises(ArgumentError, match="a group was added to the optimizer after the schedule was made"):
+        late.step()
+    assert late.last_epoch == 2
+    epochs = schedule.OneCycleLR(make(momentum=0.9), 1.0, epochs=3, steps_per_epoch=4)
+    rates(epochs.optimizer, epochs, 12)
+    with pytest.raises(ArgumentError, match="total_steps was too few, got step=13, total_steps=12"):
+        epochs.step()
+
+
 def test_one_cycle_of_adam_moves_its_first_beta():
     adam = make(kind=optim.Adam)
     schedule.OneCycleLR(adam, 0.1, 10)
@@ -87,7 +143,7 @@ def test_extreme_settings_stay_in_range():
                 for strategy in ("cos", "linear"):
                     sgd = make(momentum=0.9)
                     cycle = schedule.OneCycleLR(
-                        sgd, 1.0, total, share, strategy, final_div_factor=1e30, three_phase=three_phase
+                        sgd, 1.0, total, None, None, share, strategy, final_div_factor=1e30, three_phase=three_phase
                     )
                     found = rates(sgd, cycle, total - 1)
                     assert ((found >= 0) & (found <= 1)).all()
@@ -251,7 +307,8 @@ def test_a_resumed_chain_gives_the_same_values():
 
 
 STATEFUL = {name: make_schedule for name, (make_schedule, _) in FORMULAS.items()} | {
-    "OneCycleLR": lambda o: schedule.OneCycleLR(o, [0.2, 0.3], 30, three_phase=True)
+    "OneCycleLR": lambda o: schedule.OneCycleLR(o, [0.2, 0.3], 30, three_phase=True),
+    "CyclicLR": lambda o: schedule.CyclicLR(o, [0.2, 0.3], 1.0, 4, 3, "exp_range", 0.9),
 }
 
 
@@ -340,11 +397,26 @@ def test_errors_name_rule_and_values():
         ),
         (lambda: s.OneCycleLR(sgd, [1, 2], 9), r"max_lr must be one number, or one for each of 1 groups"),
         (lambda: s.OneCycleLR(sgd, -1, 9), "OneCycleLR: max_lr must be at least 0"),
-        (lambda: s.OneCycleLR(sgd, 1, 9, 1.5), "pct_start must be from 0 to 1, got pct_start=1.5"),
+        (lambda: s.OneCycleLR(sgd, 1, 9, pct_start=1.5), "pct_start must be from 0 to 1, got pct_start=1.5"),
         (lambda: s.OneCycleLR(sgd, 1, 9, anneal_strategy="up"), "anneal_strategy must be one of cos, linear, got"),
         (lambda: s.OneCycleLR(sgd, 1, 9, div_factor=0), "div_factor must be above 0 and finite, got div_factor=0"),
-        (lambda: s.OneCycleLR(sgd, 1, 9, base_momentum=1), "base_momentum must be at least 0 and less than 1.0"),
-        (lambda: s.OneCycleLR(sgd, 1, 9, max_momentum=1), "max_momentum must be at least 0 and less than 1.0"),
+        (lambda: s.OneCycleLR(sgd, 1, 9, base_momentum=-1), "base_momentum must be at least 0"),
+        (lambda: s.OneCycleLR(sgd, 1, 9, max_momentum=[1, 2]), "max_momentum must be one number, or one for each of 1"),
+        (lambda: s.OneCycleLR(sgd, 1, epochs=3), "total_steps must be given, or both epochs and steps_per_epoch"),
+        (lambda: s.OneCycleLR(sgd, 1, epochs=0, steps_per_epoch=2), "epochs must be an integer of at least 1"),
+        (lambda: s.ConstantLR(sgd, 1.5), "ConstantLR: factor must be from 0 to 1, got factor=1.5"),
+        (lambda: s.PolynomialLR(sgd, 0), "PolynomialLR: total_iters must be an integer of at least 1"),
+        (lambda: s.LambdaLR(sgd, [abs, abs]), "LambdaLR: lr_lambda must be one function, or one for each of 1 groups"),
+        (lambda: s.CosineAnnealingWarmRestarts(sgd, 0), "T_0 must be an integer of at least 1, got T_0=0"),
+        (lambda: s.CosineAnnealingWarmRestarts(sgd, 1, 0), "T_mult must be an integer of at least 1, got T_mult=0"),
+        (lambda: s.CosineAnnealingWarmRestarts(sgd, 1).step(-1), "epoch must be at least 0"),
+        (lambda: s.CyclicLR(sgd, 1, 2, mode="up"), "CyclicLR: mode must be one of triangular, triangular2, exp_range"),
+        (lambda: s.CyclicLR(sgd, 1, 2, scale_mode="up"), "scale_mode must be one of cycle, iterations"),
+        (lambda: s.CyclicLR(sgd, 1, 2).step(), "CyclicLR: it would overwrite the rates of the schedules"),
+        (lambda: s.ChainedScheduler([]), "ChainedScheduler: a schedule is made for an optimizer"),
+        (lambda: s.ChainedScheduler([exponential, s.CyclicLR(sgd, 1, 2)]), "a cycle has rates of its own"),
+        (lambda: s.SequentialLR(sgd, [], []), "SequentialLR: milestones must increase"),
+        (lambda: s.ExponentialLR(sgd, 0.5, last_epoch=-2), "last_epoch must be an integer of at least -1"),
         (
             lambda: s.OneCycleLR(make(kind=optim.Adagrad), 1, 9),
             "cycle_momentum needs an optimizer with momentum or betas, got optimizer='Adagrad'",
@@ -395,6 +467,29 @@ def drawn(rng, name, of):
             "final_div_factor": float(rng.uniform(1, 1e5)),
             "three_phase": bool(rng.integers(2)),
         },
+        "ConstantLR": {"factor": float(rng.uniform(0.01, 1)), "total_iters": int(rng.integers(1, 120))},
+        "PolynomialLR": {"total_iters": int(rng.integers(1, 120)), "power": float(rng.uniform(0.3, 3))},
+        "LambdaLR": {"lr_lambda": [lambda t: gamma**t, lambda t: 1 / (1 + gamma * t)]},
+        "MultiplicativeLR": {"lr_lambda": lambda t: 1 - gamma / (2 + t)},
+        "CosineAnnealingWarmRestarts": {
+            "T_0": int(rng.integers(1, 30)),
+            "T_mult": int(rng.integers(1, 4)),
+            "eta_min": float(rng.uniform(0, 0.01)),
+        },
+        "CyclicLR": {
+            "base_lr": rng.uniform(0.01, 0.1, 2).tolist(),
+            "max_lr": rng.uniform(0.1, 1, 2).tolist(),
+            "step_size_up": int(rng.integers(1, 40)),
+            "step_size_down": None if rng.integers(2) else int(rng.integers(1, 40)),
+            "gamma": float(rng.uniform(0.9, 1)),
+            "cycle_momentum": bool(rng.integers(4)),
+            "base_momentum": float(rng.uniform(0.5, 0.8)),
+            "max_momentum": rng.uniform(0.8, 0.99, 2).tolist(),
+        }
+        | [
+            {"mode": ["triangular", "triangular2", "exp_range"][rng.integers(3)]},
+            {"scale_fn": lambda x: gamma ** (x / 10), "scale_mode": ["cycle", "iterations"][rng.integers(2)]},
+        ][rng.integers(2)],
     }[name]
     return arguments, lambda optimizer: getattr(of, name)(optimizer, **arguments)
 
@@ -423,10 +518,12 @@ def assert_same_course(ours, theirs, optimizer, peer, where, steps=100):
         np.testing.assert_allclose(actual, expected, **bounds, err_msg=f"{name} of each step and group, {where}")
 
 
-@pytest.mark.peer("StepLR", "MultiStepLR", "ExponentialLR", "LinearLR", "CosineAnnealingLR", "OneCycleLR")
-@pytest.mark.parametrize(
-    "name", ["StepLR", "MultiStepLR", "ExponentialLR", "LinearLR", "CosineAnnealingLR", "OneCycleLR"]
-)
+ALONE = ["StepLR", "MultiStepLR", "ExponentialLR", "LinearLR", "CosineAnnealingLR", "OneCycleLR", "ConstantLR"]
+ALONE += ["PolynomialLR", "LambdaLR", "MultiplicativeLR", "CosineAnnealingWarmRestarts", "CyclicLR"]
+
+
+@pytest.mark.peer(*ALONE)
+@pytest.mark.parametrize("name", ALONE)
 def test_a_hundred_steps_are_those_of_pytorch(name, rng):
     torch = pytest.importorskip("torch")
     for draw in range(50):
@@ -439,9 +536,9 @@ def test_a_hundred_steps_are_those_of_pytorch(name, rng):
 
 
 @pytest.mark.peer("SequentialLR")
-def test_chains_are_those_of_pytorch(rng):
+def test_schedules_one_after_the_other_are_those_of_pytorch(rng):
     torch = pytest.importorskip("torch")
-    names = ["StepLR", "MultiStepLR", "ExponentialLR", "LinearLR", "CosineAnnealingLR"]
+    names = [name for name in ALONE if name not in ("OneCycleLR", "CyclicLR")]  # whose rates PyTorch gives all others
     for draw in range(50):
         optimizer, peer = peers(torch, rng.uniform(0.05, 2, 2).tolist(), "SGD")
         chosen = rng.choice(names, 3).tolist()
@@ -483,14 +580,17 @@ def test_plateaus_are_those_of_pytorch(rng):
                 np.testing.assert_allclose(group["lr"], other["lr"], rtol=1e-12, err_msg=f"{draw=} {step=} {settings=}")
 
 
-@pytest.mark.peer("StepLR", "MultiStepLR", "ExponentialLR", "LinearLR", "CosineAnnealingLR", "ReduceLROnPlateau")
+FACTORS = ["StepLR", "MultiStepLR", "ExponentialLR", "LinearLR", "CosineAnnealingLR", "ConstantLR", "MultiplicativeLR"]
+"""What is a chain in PyTorch, too, where the others forget the rates that the schedules before them gave."""
+
+
+@pytest.mark.peer(*FACTORS, "PolynomialLR", "ReduceLROnPlateau")
 def test_several_schedules_of_one_optimizer_are_those_of_pytorch(rng):
     torch = pytest.importorskip("torch")
-    names = ["StepLR", "MultiStepLR", "ExponentialLR", "LinearLR", "CosineAnnealingLR"]
     for draw in range(50):
         optimizer, peer = peers(torch, rng.uniform(0.05, 2, 2).tolist(), "SGD")
         chosen, plateau = (
-            rng.choice(names, 2, replace=False).tolist(),
+            rng.choice([*FACTORS, "PolynomialLR"], 2, replace=False).tolist(),
             {"factor": 0.5, "patience": int(rng.integers(5))},
         )
         both, told = [], []
@@ -500,6 +600,8 @@ def test_several_schedules_of_one_optimizer_are_those_of_pytorch(rng):
                 arguments, make_part = drawn(generator, name, of)
                 if name == "CosineAnnealingLR":  # beyond T_max PyTorch's goes up from 0 and forgets the others
                     arguments |= {"T_max": 50, "eta_min": 0.0}
+                if name == "PolynomialLR":  # at total_iters the rate is 0, and stays so
+                    arguments |= {"total_iters": 50}
                 parts.append(make_part(each))
             told.append(arguments)
             both.append((parts, of.ReduceLROnPlateau(each, **plateau)))
@@ -512,3 +614,68 @@ def test_several_schedules_of_one_optimizer_are_those_of_pytorch(rng):
             for group, other in zip(optimizer.groups, peer.param_groups, strict=True):
                 where = f"{draw=} {step=} {chosen=} {told=}"
                 np.testing.assert_allclose(group["lr"], other["lr"], rtol=1e-9, atol=1e-12, err_msg=where)
+
+
+@pytest.mark.peer("ChainedScheduler")
+def test_chained_schedules_are_those_of_pytorch(rng):
+    torch = pytest.importorskip("torch")
+    for draw in range(50):
+        optimizer, peer = peers(torch, rng.uniform(0.05, 2, 2).tolist(), "SGD")
+        chosen = rng.choice(FACTORS, 3, replace=False).tolist()
+        both = []
+        for of, each in ((schedule, optimizer), (torch.optim.lr_scheduler, peer)):
+            generator, parts = np.random.default_rng(draw), []
+            for name in chosen:
+                arguments, make_part = drawn(generator, name, of)
+                if name == "CosineAnnealingLR":
+                    arguments |= {"T_max": 70, "eta_min": 0.0}
+                parts.append(make_part(each))
+            both.append(of.ChainedScheduler(parts, each))
+        assert_same_course(*both, optimizer, peer, f"{draw=} {chosen=}", steps=60)
+
+
+@pytest.mark.peer
+def test_the_namespace_and_the_arguments_are_those_of_pytorch():
+    torch = pytest.importorskip("torch")
+    others = {"LRScheduler", "ReduceLROnPlateau"}
+    assert set(torch.optim.lr_scheduler.__all__) == set(optim.lr_scheduler.__all__)
+    for name in set(optim.lr_scheduler.__all__) - others:
+        ours, theirs = (
+            {k: p.default for k, p in inspect.signature(getattr(of, name)).parameters.items()}
+            for of in (optim.lr_scheduler, torch.optim.lr_scheduler)
+        )
+        assert list(ours.items()) == list(theirs.items()), name
+
+
+@pytest.mark.peer
+def test_a_schedule_made_in_the_middle_goes_on_as_pytorchs_does(rng):
+    torch = pytest.importorskip("torch")
+    for name in ("LambdaLR", "CyclicLR", "OneCycleLR"):
+        optimizer, peer = peers(torch, [0.1, 0.2], "SGD")
+        arguments, _ = drawn(rng, name, schedule)
+        settings = arguments | ({"cycle_momentum": False} if name != "LambdaLR" else {})
+        getattr(torch.optim.lr_scheduler, name)(peer, **settings)  # which notes what a schedule begins with
+        ours = getattr(schedule, name)(optimizer, **settings, last_epoch=9)
+        theirs = getattr(torch.optim.lr_scheduler, name)(peer, **settings, last_epoch=9)
+        assert ours.last_epoch == theirs.last_epoch == 10
+        assert ours.get_last_lr() == [group["lr"] for group in optimizer.param_groups]
+        assert_same_course(ours, theirs, optimizer, peer, name, steps=20)
+
+
+@pytest.mark.peer
+def test_fractions_of_an_epoch_are_those_of_pytorch(rng):
+    torch = pytest.importorskip("torch")
+    for draw in range(20):
+        optimizer, peer = peers(torch, [0.1, 0.2], "SGD")
+        settings = {"T_0": int(rng.integers(1, 6)), "T_mult": int(rng.integers(1, 3)), "eta_min": 0.01}
+        ours = schedule.CosineAnnealingWarmRestarts(optimizer, **settings)
+        peer.step()
+        theirs = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(peer, **settings)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for epoch in [*np.arange(0, 12, 0.25).tolist(), None, None]:
+                for each in (ours, theirs):
+                    each.step() if epoch is None else each.step(epoch)
+                np.testing.assert_allclose(
+                    ours.get_last_lr(), theirs.get_last_lr(), rtol=1e-9, err_msg=f"{draw=} {epoch=}"
+                )

@@ -74,7 +74,7 @@ def batch_norm(kind, width, momentum):
 
 def dropout(p, stream):
     def make(how):
-        return nn.Dropout(p, how["generator"] if stream == "own" else None)
+        return nn.Dropout(p, generator=how["generator"] if stream == "own" else None)
 
     return "dropout", make, {"p": p, "stream": stream}
 

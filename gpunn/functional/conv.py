@@ -1,13 +1,16 @@
-"""Differentiable convolution; see :mod:`gpunn.ops.conv` for the formula and the rules."""
+"""Differentiable convolution; see :mod:`gpunn.ops.conv` for the formula and the rules.
+
+An x without the axis N of the batch gives a y without it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gpunn.backend import Array
 from gpunn.casting import in_half
-from gpunn.functional.record import Input, Y, differentiable, kept
+from gpunn.functional.record import Input, Y, alone, differentiable, kept
 from gpunn.ops import conv as ops
 from gpunn.ops.conv import transpose as transposed
 from gpunn.ops.shared.checks import shapes_of
@@ -35,7 +38,7 @@ def conv1d(
     >>> conv1d(np.arange(4.0).reshape(1, 1, 4), np.ones((1, 1, 3)), padding="same").tolist()
     [[[1.0, 3.0, 6.0, 5.0]]]
     """
-    return _conv(1, x, w, b, stride, padding, dilation, groups)
+    return _conv(conv1d, 1, x, w, b, stride, padding, dilation, groups)
 
 
 def conv2d(
@@ -59,7 +62,7 @@ def conv2d(
     >>> conv2d(np.ones((1, 1, 2, 2)), np.ones((1, 1, 2, 2)), np.array([0.5])).tolist()
     [[[[4.5]]]]
     """
-    return _conv(2, x, w, b, stride, padding, dilation, groups)
+    return _conv(conv2d, 2, x, w, b, stride, padding, dilation, groups)
 
 
 def conv3d(
@@ -79,13 +82,16 @@ def conv3d(
     >>> conv3d(np.ones((1, 1, 2, 2, 2)), np.ones((1, 1, 2, 2, 2)), np.array([0.5])).tolist()
     [[[[[8.5]]]]]
     """
-    return _conv(3, x, w, b, stride, padding, dilation, groups)
+    return _conv(conv3d, 3, x, w, b, stride, padding, dilation, groups)
 
 
 @in_half
-def _conv(rank: int, x: Any, w: Any, b: Any, *settings: Any) -> Any:
+def _conv(itself: Callable[..., Any], rank: int, x: Any, w: Any, b: Any, *settings: Any) -> Any:
     xd, wd, bd = kept(x, w, b)
-    plan = ops.plan(rank, *shapes_of(f"conv{rank}d", x=xd, w=wd), *settings)
+    shapes = shapes_of(f"conv{rank}d", x=xd, w=wd)
+    if len(shapes[0]) == rank + 1:
+        return alone(itself, x, w, b, *settings)
+    plan = ops.plan(rank, *shapes, *settings)
 
     def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
         return (
@@ -115,7 +121,7 @@ def conv_transpose1d(
     >>> conv_transpose1d(np.array([[[1.0, 2.0]]]), np.array([[[1.0, 10.0]]]), stride=2).tolist()
     [[[1.0, 10.0, 2.0, 20.0]]]
     """
-    return _conv_transpose(1, x, w, b, stride, padding, output_padding, groups, dilation)
+    return _conv_transpose(conv_transpose1d, 1, x, w, b, stride, padding, output_padding, groups, dilation)
 
 
 def conv_transpose2d(
@@ -134,7 +140,7 @@ def conv_transpose2d(
     >>> conv_transpose2d(np.ones((1, 1, 2, 2)), np.ones((1, 1, 2, 2))).tolist()
     [[[[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]]]
     """
-    return _conv_transpose(2, x, w, b, stride, padding, output_padding, groups, dilation)
+    return _conv_transpose(conv_transpose2d, 2, x, w, b, stride, padding, output_padding, groups, dilation)
 
 
 def conv_transpose3d(
@@ -153,13 +159,16 @@ def conv_transpose3d(
     >>> conv_transpose3d(np.ones((1, 2, 3, 3, 3)), np.ones((2, 4, 2, 2, 2)), stride=2).shape
     (1, 4, 6, 6, 6)
     """
-    return _conv_transpose(3, x, w, b, stride, padding, output_padding, groups, dilation)
+    return _conv_transpose(conv_transpose3d, 3, x, w, b, stride, padding, output_padding, groups, dilation)
 
 
 @in_half
-def _conv_transpose(rank: int, x: Any, w: Any, b: Any, *settings: Any) -> Any:
+def _conv_transpose(itself: Callable[..., Any], rank: int, x: Any, w: Any, b: Any, *settings: Any) -> Any:
     xd, wd, bd = kept(x, w, b)
-    plan = transposed.plan(rank, *shapes_of(f"conv_transpose{rank}d", x=xd, w=wd), *settings)
+    shapes = shapes_of(f"conv_transpose{rank}d", x=xd, w=wd)
+    if len(shapes[0]) == rank + 1:
+        return alone(itself, x, w, b, *settings)
+    plan = transposed.plan(rank, *shapes, *settings)
 
     def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
         return (

@@ -8,8 +8,8 @@ from typing import Any
 
 from gpunn.backend import Array
 from gpunn.casting import in_float32, in_half
-from gpunn.errors import ArgumentError, check
-from gpunn.functional.record import Input, Y, copied, differentiable, kept, raw
+from gpunn.errors import ArgumentError, check, check_number
+from gpunn.functional.record import Input, Y, alone, copied, differentiable, kept, lifted, mark_changed, raw
 from gpunn.ops import linear as ops
 from gpunn.ops.linear.affine import linear_backward_b
 
@@ -59,11 +59,15 @@ def bilinear(x1: Input[Y], x2: Input[Y], w: Input[Y], b: Input[Y] | None = None)
 def cosine_similarity(x1: Input[Y], x2: Input[Y], axis: int = 1, eps: float = 1e-8) -> Y:
     """``(a . b) / (max(|a|, eps) max(|b|, eps))`` of the vectors of x1 and x2 along ``axis``; shapes broadcast.
 
+    Two numbers without axes are vectors of one element.
+
     >>> import numpy as np
     >>> cosine_similarity(np.array([[3.0, 0.0]]), np.array([[5.0, 0.0]])).tolist()
     [1.0]
     """
     a, b = kept(x1, x2)
+    if getattr(a, "ndim", 1) == getattr(b, "ndim", 1) == 0:
+        return alone(cosine_similarity, x1, lifted(x2), axis, eps)  # type: ignore[no-any-return]
 
     def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
         return (
@@ -74,25 +78,36 @@ def cosine_similarity(x1: Input[Y], x2: Input[Y], axis: int = 1, eps: float = 1e
     return differentiable(ops.cosine_similarity(a, b, axis, eps), (x1, x2), backward)
 
 
-def embedding(indices: Any, weight: Input[Y], padding_idx: int | None = None) -> Y:
+def embedding(
+    indices: Any,
+    weight: Input[Y],
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Y:
     """The rows of weight (V, D) that the integers ``indices`` name: one more axis than indices, of D.
 
-    The row ``padding_idx`` (negative: counted from the end) gets no gradient.
+    The row ``padding_idx`` (negative: counted from the end) gets no gradient. With ``max_norm`` those of the rows named
+    that have a larger norm (of order ``norm_type``) are first scaled to it, **in weight itself**, as PyTorch does.
+    ``scale_grad_by_freq`` divides the gradient of a row by how often it is named. Gradients are whole arrays:
+    ``sparse=True`` is refused.
 
     >>> import numpy as np
     >>> embedding(np.array([2, 0]), np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])).tolist()
     [[4.0, 5.0], [0.0, 1.0]]
     """
-    index, y = copied(indices, weight), ops.embedding(raw(indices), raw(weight))
-    rows = raw(weight).shape[0]
+    index, wd = copied(indices, weight), raw(weight)
+    check_number("embedding", norm_type=norm_type)
+    check(not sparse, ArgumentError, "embedding", "gradients are whole arrays, so sparse must be False", sparse=sparse)
+    if max_norm is not None and ops.embedding_renorm(raw(indices), wd, max_norm, norm_type):
+        mark_changed(weight)
+    y, rows = ops.embedding(raw(indices), wd), wd.shape[0]
     if padding_idx is not None:
         rule = f"padding_idx must lie in {-rows} to {rows - 1}"
-        check(
-            isinstance(padding_idx, Integral) and -rows <= padding_idx < rows,
-            ArgumentError,
-            "embedding",
-            rule,
-            padding_idx=padding_idx,
-        )
+        inside = isinstance(padding_idx, Integral) and -rows <= padding_idx < rows
+        check(inside, ArgumentError, "embedding", rule, padding_idx=padding_idx)
         padding_idx %= rows
-    return differentiable(y, (weight,), lambda gy, _: (ops.embedding_backward(gy, index, rows, padding_idx),))
+    settings = rows, padding_idx, scale_grad_by_freq
+    return differentiable(y, (weight,), lambda gy, _: (ops.embedding_backward(gy, index, *settings),))

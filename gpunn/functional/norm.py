@@ -8,12 +8,11 @@ from typing import Any
 from gpunn.backend import accumulation_dtype, check_array, get_array_module, is_floating, operands
 from gpunn.casting import in_float32, widened
 from gpunn.errors import ArgumentError, DtypeError, ShapeError, check, check_number, fail
-from gpunn.functional.record import Input, X, Y, differentiable, kept, raw
+from gpunn.functional.record import Input, X, Y, differentiable, kept, mark_changed, raw
 from gpunn.ops import norm as ops
 from gpunn.ops.norm import AlphaMode
 from gpunn.ops.shared.checks import check_shape, shapes_of
 from gpunn.ops.shared.window import Sizes
-from gpunn.tensor import Tensor
 
 
 def batch_norm(
@@ -43,7 +42,7 @@ def batch_norm(
     xd, wd, bd = kept(x, weight, bias)
     statistics = {"running_mean": raw(running_mean), "running_var": raw(running_var)}
     check_array("batch_norm", **{name: a for name, a in statistics.items() if a is not None})
-    check_momentum("batch_norm", momentum)
+    check_number("batch_norm", momentum=momentum)
     if training:
         check_running("batch_norm", statistics)
         mean, var = _statistics(xd)
@@ -84,20 +83,13 @@ def check_running(op: str, statistics: dict[str, Any]) -> None:
             fail(DtypeError, op, f"{name} must be floats in training", dtype=str(running.dtype))
 
 
-def check_momentum(op: str, momentum: float) -> None:
-    """Check that ``momentum`` is a number from 0 to 1."""
-    check_number(op, momentum=momentum)
-    check(0 <= momentum <= 1, ArgumentError, op, "momentum must be from 0 to 1", momentum=momentum)
-
-
 def move(running: Any, batch: Any, momentum: float) -> None:
     """Change the running statistics, unless None, in place to ``(1 - momentum) running + momentum batch``."""
     if running is None:
         return
     values = raw(running)
     values[...] = (1 - momentum) * values + momentum * batch
-    if isinstance(running, Tensor):
-        running.mark_changed()
+    mark_changed(running)
 
 
 def group_norm(
@@ -140,9 +132,7 @@ def instance_norm(
         return batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
     xd = raw(x)
     operands("instance_norm", x=xd)
-    check_momentum("instance_norm", momentum)
-    check_number("instance_norm", eps=eps)
-    check(eps >= 0, ArgumentError, "instance_norm", "eps must be at least 0", eps=eps)
+    check_number("instance_norm", eps=eps, momentum=momentum)
     rule = "x must have at least the 3 dimensions (N, C, L)"
     check(xd.ndim >= 3, ShapeError, "instance_norm", rule, shape=xd.shape)
     count = prod(xd.shape[2:])
@@ -209,3 +199,20 @@ def local_response_norm(
     plan = ops.lrn_plan(*shapes_of("local_response_norm", x=xd), size, alpha, beta, k, alpha_mode)
     y = ops.local_response_norm(plan, xd)
     return differentiable(y, (x,), lambda gy, _: (ops.local_response_norm_backward(plan, gy, xd),))
+
+
+@in_float32
+def rms_norm(x: Input[Y], normalized_shape: Sizes, weight: Input[Y] | None = None, eps: float | None = None) -> Y:
+    """``weight x / sqrt(mean(x^2) + eps)`` for each row of x (..., *normalized_shape).
+
+    A row is what the last axes hold; weight is of ``normalized_shape``. Without ``eps`` it is the distance from 1 to
+    the next number of the dtype, for float16 of float32.
+
+    >>> import numpy as np
+    >>> rms_norm(np.array([[1.0, 7.0]]), 2).round(4).tolist()
+    [[0.2, 1.4]]
+    """
+    xd, wd = kept(x, weight)
+    y = ops.rms_norm(xd, normalized_shape, wd, eps)
+    settings = (xd, normalized_shape, wd, eps)
+    return differentiable(y, (x, weight), lambda gy, _: ops.rms_norm_backward(gy, *settings))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
-from gpunn.backend import Array, check_array
+from gpunn.backend import Array, check_array, plain
 from gpunn.graph import copied, kept, raw
 from gpunn.tensor import Backward, Tensor, record, wrapped
 
-__all__ = ["Input", "X", "Y", "copied", "differentiable", "in_dtype", "kept", "raw"]
+__all__ = [
+    "Input", "X", "Y", "alone", "copied", "differentiable", "in_dtype", "kept", "lifted", "mark_changed", "raw",
+]  # fmt: skip
 
 X = TypeVar("X")
 """A Tensor, or an array of NumPy or CuPy: what a function of one array takes and gives back."""
@@ -70,3 +72,46 @@ def differentiable(y: Array, inputs: Sequence[Any], backward: Backward) -> Any:
         return [g for x, g in zip(inputs, each, strict=True) if x is not None]
 
     return record(y, parents, of_parents if len(parents) < len(inputs) else backward)
+
+
+def mark_changed(x: Any) -> None:
+    """Say that the array of ``x`` was changed in place, if x is a Tensor: a gradient that needs the old is refused.
+
+    >>> from gpunn import tensor
+    >>> x = tensor([1.0], requires_grad=True)
+    >>> y = x * x
+    >>> mark_changed(x)
+    >>> y.backward()
+    Traceback (most recent call last):
+    gpunn.errors.GraphError: backward: an array of this graph was changed in place after it was computed with, got ...
+    """
+    if isinstance(x, Tensor):
+        x.mark_changed()
+
+
+def lifted(x: Any, axis: int = 0) -> Any:
+    """``x``, a Tensor or an array, as a batch of one: with an axis of size 1 at ``axis``; anything else as it is.
+
+    >>> lifted(np.zeros((3, 4))).shape, lifted(np.zeros((3, 4)), 1).shape
+    ((1, 3, 4), (3, 1, 4))
+    """
+    each = x if isinstance(x, Tensor) else plain(x)
+    return each.reshape(*each.shape[:axis], 1, *each.shape[axis:]) if hasattr(each, "reshape") else each
+
+
+def alone(function: Callable[..., Any], x: Any, *more: Any, **named: Any) -> Any:
+    """``function`` of the batch of ``x`` alone, without the axis of the batch; of each of several results alike.
+
+    A function of (N, C, ...) so takes (C, ...) too. It asks for that where it looks at the shape anyway, and passes
+    itself: for what follows calls (:mod:`gpunn.interop.trace`) it then is the reshapes and the call inside it.
+
+    >>> alone(lambda x, scale: x * scale, np.array([2.0, 3.0]), 2.0).tolist()
+    [4.0, 6.0]
+    """
+    y = function(lifted(x), *more, **named)
+    return tuple(map(_first, y)) if isinstance(y, tuple) else _first(y)
+
+
+def _first(y: Any) -> Any:
+    """The only example of ``y``; a number that is the loss of the whole batch as it is."""
+    return y.reshape(y.shape[1:])

@@ -10,7 +10,7 @@ from gpunn.casting import in_half
 from gpunn.errors import ArgumentError, ShapeError, check
 from gpunn.functional.activation import relu, tanh
 from gpunn.functional.linear import linear
-from gpunn.functional.record import Input, X, Y, differentiable, kept, raw
+from gpunn.functional.record import Input, X, Y, alone, differentiable, kept, lifted, raw
 from gpunn.ops import recurrent as ops
 from gpunn.ops.array import indexing
 from gpunn.ops.recurrent import Inputs, Sizes, Weights, reset_before
@@ -29,6 +29,8 @@ def rnn_cell(
     5.0
     """
     _check_nonlinearity("rnn_cell", nonlinearity)
+    if _is_alone(x):
+        return alone(rnn_cell, x, lifted(h), w_ih, w_hh, b_ih, b_hh, nonlinearity)
     _check("rnn_cell", 1, x, h, w_ih, w_hh)
     total: Any = linear(x, w_ih, b_ih)
     total = total + linear(h, w_hh, b_hh)
@@ -50,6 +52,8 @@ def lstm_cell(
     (0.482, 2.0)
     """
     h, c = state
+    if _is_alone(x):
+        return alone(lstm_cell, x, (lifted(h), lifted(c)), w_ih, w_hh, b_ih, b_hh)
     _check("lstm_cell", 4, x, h, w_ih, w_hh)
     gates: Any = linear(x, w_ih, b_ih)
     gates = gates + linear(h, w_hh, b_hh)
@@ -72,6 +76,8 @@ def gru_cell(
     >>> gru_cell(np.ones((1, 2)), np.full((1, 1), 4.0), np.zeros((3, 2)), np.zeros((3, 1))).item()
     2.0
     """
+    if _is_alone(x):
+        return alone(gru_cell, x, lifted(h), w_ih, w_hh, b_ih, b_hh, reset_after)
     _check("gru_cell", 3, x, h, w_ih, w_hh)
     x_gates = linear(x, w_ih, b_ih)
     if not reset_after:
@@ -88,6 +94,11 @@ def _gru_cell_reset_before(x_gates: Any, h: Any, w_hh: Any, b_hh: Any) -> Any:
     y, rz, n = reset_before.gru_cell(xg, hd, w, b)
     inputs = (x_gates, h, w_hh, b_hh)
     return differentiable(y, inputs, lambda gy, needs: reset_before.gru_cell_backward(gy, hd, w, rz, n, needs))
+
+
+def _is_alone(x: Any) -> bool:
+    """Whether x is the input of one example, (in,)."""
+    return getattr(x, "ndim", 0) == 1
 
 
 def _check_nonlinearity(op: str, nonlinearity: str) -> None:
@@ -132,11 +143,12 @@ def rnn(
 def lstm(
     x: Input[Y], state: tuple[Input[Y], Input[Y]] | None, w_ih: Input[Y], w_hh: Input[Y],
     b_ih: Input[Y] | None = None, b_hh: Input[Y] | None = None,
-    batch_sizes: Sequence[int] | None = None, reverse: bool = False,
+    batch_sizes: Sequence[int] | None = None, reverse: bool = False, w_hr: Input[Y] | None = None,
 ) -> tuple[Y, tuple[Y, Y]]:  # fmt: skip
     """The steps of :func:`gpunn.functional.lstm_cell` from ``state = (h, c)``: all h_t, and the last ``(h, c)``.
 
-    Shapes are those of :func:`gpunn.functional.rnn`, with 4 H rows of weights and biases, in the order i, f, g, o.
+    Shapes are those of :func:`gpunn.functional.rnn`, with 4 H rows of weights and biases, in the order i, f, g, o. With
+    ``w_hr`` (P, H) each h is the product ``W_hr h`` of the cell's: all h have P elements, c has H, w_hh is (4 H, P).
 
     >>> import numpy as np
     >>> y, (h, c) = lstm(np.ones((2, 1, 3)), None, np.ones((4, 3)), np.ones((4, 1)))
@@ -144,6 +156,8 @@ def lstm(
     ((2, 1, 1), 0.93, 1.9)
     """
     rows, sizes = _rows("lstm", x, batch_sizes, reverse)
+    if w_hr is not None:
+        return _projected(x, rows, state, [w_ih, w_hh, b_ih, b_hh, w_hr], sizes)
     h, c = (_zeros("lstm", rows, sizes, w_hh), _zeros("lstm", rows, sizes, w_hh)) if state is None else state
     both = _sequence("lstm", rows, [h, c], [w_ih, w_hh, b_ih, b_hh], sizes)
     end = len(rows) + len(raw(h))
@@ -179,6 +193,22 @@ def _sequence(cell: str, rows: Any, states: list[Any], weights: list[Any], sizes
     inputs = Inputs(cell, xd, others[: len(states)], Weights(*others[len(states) :]), sizes)
     out, saved = ops.sequence(inputs)
     return differentiable(out, given, lambda gy, needs: ops.sequence_backward(inputs, gy, out, saved, needs))
+
+
+def _projected(x: Any, rows: Any, state: Any, weights: list[Any], sizes: Sizes) -> Any:
+    """All h_t, and the last (h, c), of an LSTM with the projection that comes last in ``weights``."""
+    widths = weights[1], weights[-1]
+    h, c = tuple(_zeros("lstm", rows, sizes, w) for w in widths) if state is None else state
+    given = rows, h, c, *weights
+    xd, hd, cd, *others, w_hr = kept(*given)
+    inputs = Inputs("lstm projected", xd, [hd, cd], Weights(*others), sizes)
+    out, saved = ops.projected(inputs, w_hr)
+
+    def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
+        return ops.projected_backward(inputs, w_hr, gy, out, saved, needs)
+
+    y, *last = ops.parts(differentiable(out, given, backward), inputs)
+    return y if x.ndim == 2 else y.reshape(*x.shape[:2], -1), tuple(last)
 
 
 def _rows(op: str, x: Any, batch_sizes: Sequence[int] | None, reverse: bool) -> tuple[Any, Sizes]:

@@ -1,20 +1,28 @@
-"""Models as ONNX files, which other programs run; see :mod:`gpunn.interop.onnx_nodes` for what can be translated.
+"""Models as ONNX files: written for other programs by :func:`export`, and read by :func:`load` from what those wrote.
 
-The file needs nothing of gpunn. Source of the format: https://onnx.ai/onnx/intro/concepts.html
+:mod:`gpunn.interop.onnx_nodes` has what can be written, :mod:`gpunn.interop.onnx_import_operators` what can be read;
+``Backend`` runs models behind the interface of the package onnx (``onnx.backend.base.Backend``). A file needs nothing
+of gpunn. Source of the format: https://onnx.ai/onnx/intro/concepts.html
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import gpunn
 from gpunn.errors import ArgumentError, FileError, check
 from gpunn.files import write_atomically
+from gpunn.functional.record import raw
+from gpunn.interop.onnx_backend import backend_class
 from gpunn.interop.onnx_graph import Graph, Name, package
+from gpunn.interop.onnx_import import OnnxModel as OnnxModel
+from gpunn.interop.onnx_import import load as load
 from gpunn.interop.onnx_nodes import TRANSLATIONS
 from gpunn.interop.trace import Call, Trace, Value, leaves, trace
 from gpunn.nn import Module, PackedSequence
@@ -26,6 +34,13 @@ LARGEST = 2**31 - 1
 """Bytes in a file: protobuf, its format, has no more."""
 
 
+def __getattr__(name: str) -> Any:
+    """``Backend``, which needs the package onnx: it comes when it is first asked for."""
+    if name == "Backend":
+        return backend_class()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 def export(
     model: Module,
     example: Any,
@@ -35,6 +50,7 @@ def export(
     input_name: str = "input",
     output_name: str = "output",
     dynamic_batch: bool = True,
+    dynamic_axes: Mapping[str, Mapping[int, str]] | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
     """Write what ``model`` computes in evaluation to ``path``, an ONNX file.
@@ -42,7 +58,8 @@ def export(
     The model runs on ``example``, an array of any values like those it will get (a tuple for several inputs), and what
     it calls is followed: layers, functions of :mod:`gpunn.functional`, methods and operators of tensors. Other sizes
     than the example's need another export; but axis 0 of every input counts the examples, and may have any size later,
-    unless ``dynamic_batch`` is False.
+    unless ``dynamic_batch`` is False. ``dynamic_axes`` gives other axes of the inputs, by number, a name for a size
+    that may be any later: ``{"input": {2: "H", 3: "W"}}``. The model then runs on larger inputs, too.
 
     Several inputs are called ``input_name``, ``input_name_1`` and so on, outputs alike. ``metadata`` stands in the
     file: texts as they are, other values as JSON. Weights keep their names in the model. ``opset`` is the version of
@@ -69,8 +86,9 @@ def export(
     packed = isinstance(example, PackedSequence)
     check(not packed, ArgumentError, "export", "sequences must be of one length, not packed", type="PackedSequence")
     inputs = example if isinstance(example, tuple | list) else [example]
-    found = trace(model, inputs, TRANSLATIONS, dynamic_batch)
-    graph, ends = _translated(found, input_name, output_name, dynamic_batch)
+    dynamic = _dynamic(inputs, input_name, dynamic_batch, dynamic_axes or {})
+    found = trace(model, inputs, TRANSLATIONS, dynamic_batch, dynamic)
+    graph, ends = _translated(found, input_name, output_name, dynamic_batch, dynamic)
     content = _content(graph, ends, opset, type(model).__name__, texts)
     target = Path(path)
     if not target.parent.is_dir():
@@ -79,6 +97,28 @@ def export(
         write_atomically(target, content)
     except OSError as error:
         raise FileError(f"{target}: the model cannot be written: {error.strerror or error}") from error
+
+
+def _dynamic(
+    inputs: Any, input_name: str, dynamic_batch: bool, axes: Mapping[str, Mapping[int, str]]
+) -> list[Mapping[int, str]]:
+    """The names of dynamic axes for each array of the input."""
+    shapes = [tuple(np.shape(raw(x))) for x in leaves(inputs)]
+    names = _names(input_name, len(shapes))
+    unknown = sorted(axes.keys() - set(names))
+    check(not unknown, ArgumentError, "export", f"dynamic_axes is for the inputs {names}", unknown=unknown)
+    sizes: dict[str, int] = {}
+    for name, shape in zip(names, shapes, strict=True):
+        for axis, size in axes.get(name, {}).items():
+            inside = isinstance(axis, int) and int(dynamic_batch) <= axis < len(shape)
+            rule = (
+                f"dynamic_axes of {name!r} must be axes from {int(dynamic_batch)} to {len(shape) - 1} with their names"
+            )
+            check(inside and isinstance(size, str) and size != "N", ArgumentError, "export", rule, axis=axis, name=size)
+            rule = "axes of one name must have one size"
+            one = sizes.setdefault(size, shape[axis]) == shape[axis]
+            check(one, ArgumentError, "export", rule, name=size, sizes=(sizes[size], shape[axis]))
+    return [axes.get(name, {}) for name in names]
 
 
 def _text(name: object, value: Any) -> str:
@@ -90,7 +130,7 @@ def _text(name: object, value: Any) -> str:
 
 
 def _translated(
-    found: Trace, input_name: str, output_name: str, dynamic_batch: bool
+    found: Trace, input_name: str, output_name: str, dynamic_batch: bool, dynamic: Sequence[Mapping[int, str]]
 ) -> tuple[Graph, tuple[list[Any], list[Any]]]:
     """The graph, and the descriptions of its inputs and its outputs."""
     graph = Graph(found.examples)
@@ -112,7 +152,9 @@ def _translated(
     graph.call = None
     for value, name in zip(found.outputs, named, strict=True):
         graph.nodes.append(graph.onnx.helper.make_node("Identity", [graph.name(value)], [name], name=f"/{name}"))
-    ends = [[_described(graph, *each) for each in zip(values, names, strict=True)]
+    sizes = {value.sizes(axis): name for value, axes in zip(found.inputs, dynamic, strict=True)
+             for axis, name in axes.items()}  # fmt: skip
+    ends = [[_described(graph, sizes, *each) for each in zip(values, names, strict=True)]
             for values, names in ((found.inputs, given), (found.outputs, named))]  # fmt: skip
     return graph, (ends[0], ends[1])
 
@@ -131,12 +173,13 @@ def _needed(found: Trace) -> list[Call]:
     return needed[::-1]
 
 
-def _described(graph: Graph, value: Value, name: Name) -> Any:
+def _described(graph: Graph, names: Mapping[tuple[int, ...], str], value: Value, name: Name) -> Any:
     """The type and shape of an input or output; an axis that holds as many as there are examples is called N."""
-    sizes = [
-        size if not growth else "N" if (size, growth) == (graph.examples, 1) else None
-        for size, growth in zip(value.shape, value.growth, strict=True)
-    ]
+    sizes = []
+    for axis, (size, growth) in enumerate(zip(value.shape, value.growth, strict=True)):
+        counts = (size, growth) == (graph.examples, 1) and not value.varies(axis)
+        word = "N" if counts else names.get(value.sizes(axis)) if value.varies(axis) and not growth else None
+        sizes.append(size if value.fixed(axis) else word)
     helper = graph.onnx.helper
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), sizes)
 

@@ -6,6 +6,7 @@ How a translation looks says :mod:`gpunn.interop.onnx_nodes`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce as reduce_pairs
 from math import prod, sqrt
 from typing import Any
 
@@ -122,10 +123,11 @@ def _broadcast(x1: Value, x2: Value) -> Value:
     ndim = max(x1.ndim, x2.ndim)
     axes = []
     for place in range(-ndim, 0):
-        each = [(x.shape[place], x.growth[place]) for x in (x1, x2) if x.ndim >= -place]
-        axes.append(max(each, key=lambda pair: (pair[0] != 1 or pair[1] != 0, pair)))
-    sizes, growth = zip(*axes, strict=True)
-    return Value(tuple(sizes), x1.dtype, growth=tuple(growth))
+        each = [(x.sizes(place), x.growth[place]) for x in (x1, x2) if x.ndim >= -place]
+        axes.append(max(each, key=lambda pair: (pair[0] != (1,) * len(pair[0]) or pair[1] != 0, pair)))
+    sizes, growth = zip(*axes, strict=True) if axes else ((), ())
+    shape, *others = zip(*sizes, strict=True) if sizes else ((),) * (1 + len(x1.others))
+    return Value(tuple(shape), x1.dtype, growth=tuple(growth), others=tuple(others))
 
 
 # ---- products -------------------------------------------------------------------------------------------------------
@@ -159,8 +161,8 @@ def variance(g: Graph, x: Value, axis: Any, ddof: int, keepdims: bool) -> Name:
     y = g.node("ReduceMean", g.node("Mul", away, away), axes, keepdims=int(keepdims))
     if not ddof:
         return y
-    if any(x.growth[a] for a in reduced):
-        g.refuse("over the examples ddof must be 0", ddof=ddof)
+    if not all(map(x.fixed, reduced)):
+        g.refuse("over the examples and other axes of any size ddof must be 0", ddof=ddof)
     n = prod(x.shape[a] for a in reduced)
     return g.node("Mul", y, g.like(n / (n - ddof), x))
 
@@ -190,7 +192,7 @@ def truth(g: Graph, x: Value, axis: Any, keepdims: bool, *, op: str) -> Name:
 
 def reshape(g: Graph, x: Value, shape: Any) -> Name:
     y = g.results[0]
-    if (y.shape, y.growth) == (x.shape, x.growth):
+    if (y.shape, y.growth, y.others) == (x.shape, x.growth, x.others):
         return g.name(x)
     return g.reshape(x, g.results[0])
 
@@ -245,58 +247,129 @@ def pad(g: Graph, x: Value, pads: Sequence[int], mode: str, value: float) -> Nam
         for axis, before, after in each:
             g.need_fixed(x, [axis])
             n = x.shape[axis]
-            ends = [g.slice(y, [axis], [n - before], [n])] if before else []
-            ends += [y] + ([g.slice(y, [axis], [0], [after])] if after else [])
+            if min(before, after) < 0:
+                y, n = g.slice(y, [axis], [max(0, -before)], [n + min(0, after)]), n + min(0, before) + min(0, after)
+            ends = [g.slice(y, [axis], [n - before], [n])] if before > 0 else []
+            ends += [y] + ([g.slice(y, [axis], [0], [after])] if after > 0 else [])
             y = g.node("Concat", *ends, axis=axis)
         return y
     word = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}[mode]
     fill = g.like(value, x) if mode == "constant" else None
     y, added = g.name(x), [[0] * x.ndim, [0] * x.ndim]
     for axis, before, after in each:
+        added[0][axis], added[1][axis] = max(0, before), max(0, after)
+    y = g.node("Pad", y, g.integers(*added[0], *added[1]), fill, mode=word)
+    for axis, before, after in each:
         if min(before, after) < 0:  # not every program takes negative pads
             y = g.slice(y, [axis], [max(0, -before)], [after if after < 0 else _LAST])
-        added[0][axis], added[1][axis] = max(0, before), max(0, after)
-    return g.node("Pad", y, g.integers(*added[0], *added[1]), fill, mode=word)
+    return y
 
 
 def getitem(g: Graph, x: Value, index: Any) -> Name:
-    """Integers, slices, None and ``...``, and one array of integers."""
-    parts = index if isinstance(index, tuple) else (index,)
-    arrays = [part for part in parts if not isinstance(part, int | np.integer | slice | None) and part is not Ellipsis]
-    simple = all(isinstance(part, Value) and part.dtype.kind in "iu" for part in arrays)
-    whole = all(isinstance(part, Value) or part == slice(None) or part is Ellipsis for part in parts)
-    if not simple or (arrays and not (whole and len(arrays) == 1)):
-        g.refuse("an index must be integers and slices, or one array of integers beside full slices", index=index)
-    named = sum(part is not None and part is not Ellipsis for part in parts)
-    if not any(part is Ellipsis for part in parts):
-        parts = (*parts, Ellipsis)
-    y, axis, cut, dropped, added, place = g.name(x), 0, [], [], [], 0
-    for part in parts:
-        if part is Ellipsis:
-            axis, place = axis + x.ndim - named, place + x.ndim - named
-        elif part is None:
-            added.append(place)
-            place += 1
-        elif isinstance(part, Value):
-            y = g.node("Gather", y, part, axis=axis)
-            axis += 1
-        elif isinstance(part, slice):
+    """Integers, slices, None, ``...``, and arrays or lists of integers, or of truths that do not follow the input."""
+    parts = _parts(g, x, index)
+    y, axis, cut, arrays, dropped = g.name(x), 0, [], dict[int, Any](), dict[int, int]()
+    tokens: list[Any] = []  # the axes of the result: of x by number, None for a new one; "+" where those of arrays go
+    places = []
+    for place, part in enumerate(parts):
+        if part is None:
+            tokens.append(None)
+            continue
+        if isinstance(part, slice):
             if part != slice(None):
                 cut.append((axis, part))
-            axis, place = axis + 1, place + 1
+            tokens.append(axis)
+        elif isinstance(part, int):
+            dropped[axis] = part
+            places.append(place)
         else:
-            dropped.append((axis, int(part)))
-            axis += 1
+            arrays[axis] = part
+            places.append(place)
+        if not isinstance(part, slice) and "+" not in tokens:
+            tokens.append("+")
+        axis += 1
     if cut:
-        steps = [1 if part.step is None else part.step for _, part in cut]
-        starts = [part.start if part.start is not None else (0 if step > 0 else _LAST)
-                  for (_, part), step in zip(cut, steps, strict=True)]  # fmt: skip
-        ends = [part.stop if part.stop is not None else (_LAST if step > 0 else _FIRST)
-                for (_, part), step in zip(cut, steps, strict=True)]  # fmt: skip
-        y = g.slice(y, [axis for axis, _ in cut], starts, ends, steps)
-    for axis, number in dropped[::-1]:
-        y = g.node("Gather", y, g.constant(number, np.int64), axis=axis)
-    return g.node("Unsqueeze", y, g.integers(*added)) if added else y
+        y = _cut(g, y, cut)
+    added = [None] * max((part.ndim for part in arrays.values()), default=0)
+    beside = not arrays or places == list(range(places[0], places[-1] + 1))
+    at = tokens.index("+") if "+" in tokens and beside else 0
+    rest = [token for token in tokens if token != "+"]
+    if len(arrays) == 1 and not dropped:
+        ((of, each),) = arrays.items()
+        y = g.node("Gather", y, each, axis=of)
+    elif arrays:
+        kept = [axis for axis in range(x.ndim) if axis not in arrays and axis not in dropped]
+        y = _gathered(g, x, y, arrays | dropped, kept)
+        if at:  # the axes of the arrays come first, and belong behind some of the others
+            before, count = sum(token is not None for token in rest[:at]), len(added)
+            order = [count + axis for axis in range(before)] + list(range(count))
+            y = g.node("Transpose", y, perm=order + [count + axis for axis in range(before, len(kept))])
+    else:
+        for of in sorted(dropped, reverse=True):
+            y = g.node("Gather", y, g.constant(dropped[of], np.int64), axis=of)
+    whole = [*rest[:at], *("+" for _ in added), *rest[at:]]
+    new = [axis for axis, token in enumerate(whole) if token is None]
+    return g.node("Unsqueeze", y, g.integers(*new)) if new else y
+
+
+def _parts(g: Graph, x: Value, index: Any) -> list[Any]:
+    """What an index says of each axis: an int, a slice, or a Value of integers; and None for a new axis."""
+    parts: list[Any] = []
+    for part in index if isinstance(index, tuple) else (index,):
+        if part is None or part is Ellipsis or isinstance(part, slice):
+            parts.append(part)
+        elif isinstance(part, int | np.integer) and not isinstance(part, bool):
+            parts.append(int(part))
+        elif isinstance(part, Value) and part.dtype.kind in "iu":
+            parts.append(part)
+        else:
+            parts += _places(g, part)
+    named = sum(part is not None and part is not Ellipsis for part in parts)
+    whole = [slice(None)] * (x.ndim - named)
+    if not any(part is Ellipsis for part in parts):
+        return parts + whole
+    at = next(place for place, part in enumerate(parts) if part is Ellipsis)
+    return parts[:at] + whole + parts[at + 1 :]
+
+
+def _places(g: Graph, part: Any) -> list[Value]:
+    """A list, or a mask, as arrays of integers, one for each axis of it."""
+    rule = "an index must be integers, slices, or arrays of integers; a mask, which gives a size, must be a constant"
+    if isinstance(part, Value) and (part.array is None or not all(map(part.fixed, range(part.ndim)))):
+        g.refuse(rule, dtype=str(part.dtype), shape=part.shape)
+    array = part.array if isinstance(part, Value) else np.asarray(part)
+    assert array is not None
+    if array.dtype.kind not in "biu" and array.size:
+        g.refuse(rule, dtype=str(array.dtype))
+    found = np.nonzero(array) if array.dtype.kind == "b" else [array.astype(np.int64)]
+    return [_constant(each) for each in found]
+
+
+def _constant(array: Any) -> Value:
+    return Value(array.shape, array.dtype, array, growth=(0,) * array.ndim)
+
+
+def _cut(g: Graph, y: Name, cut: list[tuple[int, slice]]) -> Name:
+    steps = [1 if part.step is None else part.step for _, part in cut]
+    starts = [part.start if part.start is not None else (0 if step > 0 else _LAST)
+              for (_, part), step in zip(cut, steps, strict=True)]  # fmt: skip
+    ends = [part.stop if part.stop is not None else (_LAST if step > 0 else _FIRST)
+            for (_, part), step in zip(cut, steps, strict=True)]  # fmt: skip
+    return g.slice(y, [axis for axis, _ in cut], starts, ends, steps)
+
+
+def _gathered(g: Graph, x: Value, y: Name, arrays: dict[int, Any], kept: list[int]) -> Name:
+    """The elements at arrays of indices that are broadcast together, whose axes come first; then the ``kept`` axes."""
+    of = sorted(arrays)
+    each = [arrays[axis] if isinstance(arrays[axis], Value) else _constant(np.int64(arrays[axis])) for axis in of]
+    for part in each:  # constants were compared in all runs
+        part.others = part.others or (part.shape,) * len(x.others)
+    shape = reduce_pairs(_broadcast, each)
+    wide = [g.node("Expand", g.cast(part, np.dtype(np.int64)), g.shape_of(shape)) for part in each]
+    where = g.node("Concat", *(g.node("Unsqueeze", part, g.integers(-1)) for part in wide), axis=-1)
+    order = [*of, *kept]
+    rows = y if order == list(range(x.ndim)) else g.node("Transpose", y, perm=order)
+    return g.node("GatherND", rows, where)
 
 
 def take(g: Graph, x: Value, indices: Any, axis: int | None) -> Name:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -14,14 +15,17 @@ Name = str
 """Of an array in the graph; empty for an input that a node goes without."""
 
 
-def package() -> Any:
+def package(op: str = "export") -> Any:
     """The package ``onnx``; raises PackageError, with the command that mends it, where it is not installed."""
     try:
         import onnx
+        import onnx.backend.base
         import onnx.helper
+        import onnx.inliner
         import onnx.numpy_helper
+        import onnx.shape_inference
     except ImportError as error:
-        raise PackageError(f'export: ONNX files are written by onnx ({error}): pip install "gpunn[onnx]"') from error
+        raise PackageError(f'{op}: ONNX files need the package onnx ({error}): pip install "gpunn[onnx]"') from error
     return onnx
 
 
@@ -51,9 +55,11 @@ class Graph:
         fail(GraphError, "export", f"{where}: {rule}", **values)
 
     def need_fixed(self, x: Value, axes: Sequence[int]) -> None:
-        """Refuse ``x`` if its size along one of ``axes`` depends on the number of examples."""
+        """Refuse ``x`` if its size along one of ``axes`` depends on the number of examples or the input's sizes."""
         if any(x.growth[axis] for axis in axes):
             self.refuse("sizes may not depend on the number of examples but along axis 0", shape=x.shape)
+        if any(x.varies(axis) for axis in axes):
+            self.refuse("it needs sizes that dynamic_axes leaves open", shape=x.shape)
 
     # ---- names ----------------------------------------------------------------------------------------------------
 
@@ -114,12 +120,6 @@ class Graph:
         """A constant vector of int64, in which ONNX gives sizes and axes."""
         return self.constant(np.array(numbers, np.int64))
 
-    def weight(self, value: Value | None, what: str) -> np.ndarray[Any, Any] | None:
-        """The array of a parameter that is needed in another form than it has."""
-        if value is not None and value.array is None:
-            self.refuse(f"{what} must be a parameter or a constant, not computed", shape=value.shape)
-        return None if value is None else value.array
-
     # ---- shapes ---------------------------------------------------------------------------------------------------
 
     def count_examples(self, of: Name) -> None:
@@ -127,28 +127,49 @@ class Graph:
         self._examples = of
 
     def shape_of(self, value: Value) -> Name:
-        """The shape of ``value`` for the number of examples at hand, as a vector."""
-        if not any(value.growth):
+        """The shape of ``value`` for the sizes at hand, as a vector."""
+        axes = range(value.ndim)
+        if all(map(value.fixed, axes)):
             return self.integers(*value.shape)
+        return self.node("Concat", *map(partial(self.size_of, value), axes), axis=0)
+
+    def size_of(self, value: Value, axis: int) -> Name:
+        """The size of ``value`` along an axis for the sizes at hand, as a vector of one."""
+        size, growth = value.shape[axis], value.growth[axis]
+        if value.varies(axis):
+            like = self._like(value, axis)
+            if like is None:
+                self.refuse("how a size depends on those of the input is not known", sizes=value.sizes(axis))
+            return self.node("Shape", like[0], start=like[1], end=like[1] + 1)
+        if not growth:
+            return self.integers(size)
         count = self.node("Shape", self._examples, start=0, end=1)
-        sizes = []
-        for size, growth in zip(value.shape, value.growth, strict=True):
-            rest = size - growth * self.examples
-            grown = self.node("Mul", count, self.integers(growth)) if growth > 1 or growth < 0 else count
-            sizes.append((self.node("Add", grown, self.integers(rest)) if rest else grown) if growth else
-                         self.integers(size))  # fmt: skip
-        return self.node("Concat", *sizes, axis=0)
+        rest = size - growth * self.examples
+        grown = self.node("Mul", count, self.integers(growth)) if growth != 1 else count
+        return self.node("Add", grown, self.integers(rest)) if rest else grown
+
+    def _like(self, value: Value, axis: int) -> tuple[Value, int] | None:
+        """An array in the graph, and its axis whose size depends on the input alike."""
+        wanted = value.sizes(axis), value.growth[axis]
+        places = ((known, place) for known in self._values for place in range(known.ndim))
+        return next((each for each in places if (each[0].sizes(each[1]), each[0].growth[each[1]]) == wanted), None)
 
     def reshape(self, x: Value | Name, like: Value) -> Name:
         """``x`` in the shape of ``like``."""
-        if sum(map(bool, like.growth)) > 1 or 0 in like.shape:
+        fixed = list(map(like.fixed, range(like.ndim)))
+        if fixed.count(False) <= 1 and 0 not in like.shape:
+            sizes = (size if known else -1 for known, size in zip(fixed, like.shape, strict=True))
+            return self.node("Reshape", x, self.integers(*sizes))
+        new = [axis for axis in range(like.ndim) if like.varies(axis) and self._like(like, axis) is None]
+        if len(new) != 1 or 0 in like.shape:
             return self.node("Reshape", x, self.shape_of(like), allowzero=1)
-        sizes = (-1 if growth else size for size, growth in zip(like.shape, like.growth, strict=True))
-        return self.node("Reshape", x, self.integers(*sizes))
+        each = (self.integers(-1) if axis in new else self.size_of(like, axis) for axis in range(like.ndim))
+        return self.node("Reshape", x, self.node("Concat", *each, axis=0))
 
     def _expanded(self, value: Value) -> Name:
         kept = self.constant(value.array)
-        return self.node("Expand", kept, self.shape_of(value)) if any(value.growth) else kept
+        fixed = all(map(value.fixed, range(value.ndim)))
+        return kept if fixed else self.node("Expand", kept, self.shape_of(value))
 
     # ---- what several translations need ---------------------------------------------------------------------------
 

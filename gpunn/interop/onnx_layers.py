@@ -8,6 +8,8 @@ that they do not), and normalisation over an even number of channels is written 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
+from operator import le
 from typing import Any
 
 import numpy as np
@@ -65,7 +67,11 @@ def conv_transpose(
     return y if b is None else g.node("Add", y, g.node("Reshape", b, g.integers(-1, *[1] * rank)))
 
 
-def embedding(g: Graph, indices: Value, weight: Value, padding_idx: int | None) -> Name:
+def embedding(
+    g: Graph, indices: Value, weight: Value, padding_idx: int | None, max_norm: float | None = None, **_: Any
+) -> Name:
+    if max_norm is not None:
+        g.refuse("a largest norm changes the weights, which has no translation", max_norm=max_norm)
     return g.node("Gather", weight, indices, axis=0)
 
 
@@ -75,7 +81,13 @@ def embedding(g: Graph, indices: Value, weight: Value, padding_idx: int | None) 
 def _windows(
     g: Graph, x: Value, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
 ) -> tuple[Window, tuple[int, ...]]:
-    """The window with the padding at the end that lets the last one end inside it, and the size of the output."""
+    """The window with the padding at the end that lets the last one end inside it, and the size of the output.
+
+    Where sizes are open the padding is what was asked for.
+    """
+    if not ceil_mode and any(map(x.varies, range(2, x.ndim))):
+        plan = _plan(x, kernel_size, stride, padding, dilation, ceil_mode)
+        return plan.window, plan.out
     g.need_fixed(x, range(2, x.ndim))
     plan = _plan(x, kernel_size, stride, padding, dilation, ceil_mode)
     win, out = plan.window, plan.out
@@ -90,21 +102,32 @@ def _plan(x: Value, *settings: Any) -> Plan:
 def max_pool(
     g: Graph, x: Value, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool,
     return_indices: bool,
-) -> Name:  # fmt: skip
-    if return_indices:
-        g.refuse("the places of the maxima have no translation", return_indices=True)
-    win, _ = _windows(g, x, kernel_size, stride, padding, dilation, ceil_mode)
-    attributes = {"strides": win.stride, "pads": _both_ends(win), "dilations": win.dilation}
-    return g.node("MaxPool", x, kernel_shape=win.kernel, **attributes)
+) -> Name | list[Name]:  # fmt: skip
+    asked = _plan(x, kernel_size, stride, padding, dilation, ceil_mode).window
+    # ONNX lets a window start in the padding at the end; where there is none, and no window starts behind x, we agree.
+    agrees = not any(sum(asked.pads, ())) and all(map(le, asked.stride, asked.kernel))
+    overhang = ceil_mode and agrees and any(map(x.varies, range(2, x.ndim)))
+    win, _ = _windows(g, x, kernel_size, stride, padding, dilation, ceil_mode and not overhang)
+    attributes: dict[str, Any] = {"strides": win.stride, "pads": _both_ends(win), "dilations": win.dilation}
+    attributes |= {"ceil_mode": 1} if overhang else {}
+    if not return_indices:
+        return g.node("MaxPool", x, kernel_shape=win.kernel, **attributes)
+    y, places = g.nodes_of("MaxPool", 2, x, kernel_shape=win.kernel, **attributes)
+    sizes = g.node("Concat", *(g.size_of(x, axis) for axis in range(2, x.ndim)), axis=0)
+    return [y, g.node("Mod", places, g.node("ReduceProd", sizes, keepdims=1))]  # of all images to those of its own
 
 
 def avg_pool(
-    g: Graph, x: Value, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool
-) -> Name:
+    g: Graph, x: Value, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool,
+    divisor_override: int | None = None,
+) -> Name:  # fmt: skip
     win, out = _windows(g, x, kernel_size, stride, padding, 1, ceil_mode)
     attributes = {"strides": win.stride, "pads": _both_ends(win), "kernel_shape": win.kernel}
+    if divisor_override is not None:
+        y = g.node("AveragePool", x, count_include_pad=1, **attributes)
+        return g.node("Mul", y, g.like(np.array(prod(win.kernel) / divisor_override), x))
     y = g.node("AveragePool", x, count_include_pad=int(count_include_pad), **attributes)
-    if not count_include_pad:
+    if not count_include_pad or not ceil_mode:
         return y
     # It was divided by all elements of the window, but what lies beyond the padding that was asked for does not count.
     asked, share = _plan(x, kernel_size, stride, padding, 1, ceil_mode).window.pads, np.ones(out)
@@ -115,19 +138,42 @@ def avg_pool(
     return y if (share == 1).all() else g.node("Mul", y, g.like(share, x))
 
 
-def adaptive_pool(g: Graph, x: Value, output_size: Any, return_indices: bool = False, *, reduce: str) -> Name:
+def adaptive_pool(
+    g: Graph, x: Value, output_size: Any, return_indices: bool = False, *, reduce: str
+) -> Name | list[Name]:
     if return_indices:
-        g.refuse("the places of the maxima have no translation", return_indices=True)
-    g.need_fixed(x, range(2, x.ndim))
-    y, out = g.name(x), g.results[0].shape[2:]
-    for axis, (n, bins) in enumerate(zip(x.shape[2:], out, strict=True), 2):
+        return _adaptive_places(g, x)
+    y, out = g.name(x), g.results[0]
+    for axis, (n, bins) in enumerate(zip(x.shape[2:], out.shape[2:], strict=True), 2):
         if bins == 1:
             y = g.node(reduce, y, g.integers(axis), keepdims=1)
-        elif bins != n:
+        elif out.sizes(axis) != x.sizes(axis):
+            g.need_fixed(x, [axis])
             edges = [(i * n // bins, -(-(i + 1) * n // bins)) for i in range(bins)]
             parts = [g.slice(y, [axis], [start], [end]) for start, end in edges]
             y = g.node("Concat", *(g.node(reduce, part, g.integers(axis), keepdims=1) for part in parts), axis=axis)
     return y
+
+
+def _adaptive_places(g: Graph, x: Value) -> list[Name]:
+    """The maxima of bins and where they lie in x, axis by axis, the last one first: so the first of equal ones wins."""
+    g.need_fixed(x, range(2, x.ndim))
+    y, places, step = g.name(x), "", 1
+    for axis in reversed(range(2, x.ndim)):
+        n, bins = x.shape[axis], g.results[0].shape[axis]
+        maxima, found = [], []
+        for start, end in ((i * n // bins, -(-(i + 1) * n // bins)) for i in range(bins)):
+            part = g.slice(y, [axis], [start], [end])
+            first = g.node("ArgMax", part, axis=axis, keepdims=1)
+            maxima.append(g.node("GatherElements", part, first, axis=axis))
+            here = g.node("Mul", g.node("Add", first, g.integers(start)), g.integers(step))
+            if places:
+                behind = g.node("GatherElements", g.slice(places, [axis], [start], [end]), first, axis=axis)
+                here = g.node("Add", here, behind)
+            found.append(here)
+        y, places = g.node("Concat", *maxima, axis=axis), g.node("Concat", *found, axis=axis)
+        step *= n
+    return [y, places]
 
 
 def global_pool(g: Graph, x: Value, *, op: str) -> Name:
@@ -141,14 +187,34 @@ def batch_norm(
     g: Graph, x: Value, running_mean: Value, running_var: Value, weight: Value | None, bias: Value | None,
     training: bool, momentum: float, eps: float, relu: bool,
 ) -> Name:  # fmt: skip
-    if training:
-        g.refuse("the statistics of a batch have no translation; export in evaluation", training=True)
     g.need_fixed(x, [1])
+    if training:
+        if running_mean is not None:
+            g.refuse("running statistics that change have no translation; export in evaluation", training=True)
+        return _by_batch(g, x, weight, bias, eps, relu)
     channels = x.shape[1:2]
     scale = weight or g.like(np.ones(channels), x)
     y = g.node("BatchNormalization", x, scale, bias or g.like(np.zeros(channels), x), running_mean, running_var,
                epsilon=eps)  # fmt: skip
     return g.node("Relu", y) if relu else y
+
+
+def _by_batch(g: Graph, x: Value, weight: Value | None, bias: Value | None, eps: float, relu: bool) -> Name:
+    """Normalised by the statistics of the batch: ``(x - mean) / sqrt(var + eps)`` of each channel."""
+    axes = g.integers(0, *range(2, x.ndim))
+    away = g.node("Sub", x, g.node("ReduceMean", x, axes, keepdims=1))
+    var = g.node("ReduceMean", g.node("Mul", away, away), axes, keepdims=1)
+    y = g.node("Div", away, g.node("Sqrt", g.node("Add", var, g.like(eps, x))))
+    y = _scaled(g, y, weight, bias, x.ndim - 2)
+    return g.node("Relu", y) if relu else y
+
+
+def _scaled(g: Graph, y: Name, weight: Value | None, bias: Value | None, rank: int) -> Name:
+    """``y`` times a weight and plus a bias of each channel."""
+    for op, each in (("Mul", weight), ("Add", bias)):
+        if each is not None:
+            y = g.node(op, y, g.node("Reshape", each, g.integers(-1, *(1,) * rank)))
+    return y
 
 
 def instance_norm(
@@ -165,14 +231,11 @@ def instance_norm(
 
 
 def group_norm(g: Graph, x: Value, num_groups: int, weight: Value | None, bias: Value | None, eps: float) -> Name:
-    g.need_fixed(x, range(1, x.ndim))
+    g.need_fixed(x, [1])
     rows = g.node("Reshape", x, g.integers(0, num_groups, -1))
     ones, zeros = g.like(np.ones(num_groups), x), g.like(np.zeros(num_groups), x)
     y = g.reshape(g.node("InstanceNormalization", rows, ones, zeros, epsilon=eps), g.results[0])
-    for op, each in (("Mul", weight), ("Add", bias)):
-        if each is not None:
-            y = g.node(op, y, g.node("Reshape", each, g.integers(-1, *(1,) * (x.ndim - 2))))
-    return y
+    return _scaled(g, y, weight, bias, x.ndim - 2)
 
 
 def layer_norm(g: Graph, x: Value, normalized_shape: Any, weight: Value | None, bias: Value | None, eps: float) -> Name:
@@ -185,7 +248,7 @@ def lrn(g: Graph, x: Value, size: int, alpha: float, beta: float, k: float, alph
     settings = x, size, alpha, beta, k, alpha_mode
     if x.ndim == 4:
         return _normalised_channels(g, g.name(x), *settings)
-    g.need_fixed(x, range(1, x.ndim))
+    g.need_fixed(x, [1])
     maps = g.node("Reshape", x, g.integers(0, x.shape[1], -1, 1))
     return g.reshape(_normalised_channels(g, maps, *settings), x)
 
@@ -232,28 +295,39 @@ _ORDER = {"RNN": [0], "LSTM": [0, 3, 1, 2], "GRU": [1, 0, 2]}
 
 def _recurrent(
     g: Graph, op: str, x: Value | Name, states: Sequence[Value | None], w_ih: Value, w_hh: Value, b_ih: Value | None,
-    b_hh: Value | None, reverse: bool = False, batch_sizes: Any = None, **attributes: Any,
+    b_hh: Value | None, reverse: bool = False, batch_sizes: Any = None, w_hr: Value | None = None,
+    **attributes: Any,
 ) -> list[Name]:  # fmt: skip
     """All outputs (T, N, H), and the last of each state (N, H)."""
+    if w_hr is not None:
+        g.refuse("a projection of h has no translation", w_hr="given")
     if batch_sizes is not None:
         g.refuse("sequences must be of one length, not packed", batch_sizes="given")
-    weights = [_gates(g.weight(w, what), op) for w, what in ((w_ih, "w_ih"), (w_hh, "w_hh"))]
+    weights = [_gates(g, w, op) for w in (w_ih, w_hh)]
     biases = None
     if b_ih is not None or b_hh is not None:
-        zeros = np.zeros(w_ih.shape[0], w_ih.dtype)
-        each = [g.weight(b, what) for b, what in ((b_ih, "b_ih"), (b_hh, "b_hh"))]
-        biases = g.constant(np.concatenate([_gates(zeros if b is None else b, op) for b in each])[None])
+        zeros = Value((w_ih.shape[0],), w_ih.dtype, np.zeros(w_ih.shape[0], w_ih.dtype))
+        each = [_gates(g, zeros if b is None else b, op) for b in (b_ih, b_hh)]
+        if any(isinstance(part, str) for part in each):
+            named = [part if isinstance(part, str) else g.constant(part) for part in each]
+            biases = _step(g, g.node("Concat", *named, axis=0))
+        else:
+            biases = g.constant(np.concatenate(each)[None])
     first = [None if state is None else g.node("Unsqueeze", state, g.integers(0)) for state in states]
-    inputs = [x, *(g.constant(w[None]) for w in weights), biases, None, *first]
+    inputs = [x, *(_step(g, w) if isinstance(w, str) else g.constant(w[None]) for w in weights), biases, None, *first]
     direction = "reverse" if reverse else "forward"
     y, *last = g.nodes_of(op, 1 + len(states), *inputs, hidden_size=w_hh.shape[1], direction=direction, **attributes)
     return [g.node("Squeeze", y, g.integers(1)), *(g.node("Squeeze", state, g.integers(0)) for state in last)]
 
 
-def _gates(a: Any, op: str) -> np.ndarray[Any, Any]:
-    """The rows of a weight or bias in ONNX's order."""
-    parts = np.split(a, len(_ORDER[op]))
-    return np.concatenate([parts[place] for place in _ORDER[op]])
+def _gates(g: Graph, value: Value, op: str) -> Any:
+    """The rows of a weight or bias in ONNX's order: an array, or the name of what is computed."""
+    order = _ORDER[op]
+    if value.array is not None:
+        parts = np.split(value.array, len(order))
+        return np.concatenate([parts[place] for place in order])
+    rows = value.shape[0] // len(order)
+    return g.node("Concat", *(g.slice(value, [0], [at * rows], [at * rows + rows]) for at in order), axis=0)
 
 
 def rnn(g: Graph, x: Value, h: Value | None, nonlinearity: str, **how: Any) -> list[Name]:
@@ -268,8 +342,8 @@ def gru(g: Graph, x: Value, h: Value | None, reset_after: bool, **how: Any) -> l
     return _recurrent(g, "GRU", x, [h], linear_before_reset=int(reset_after), **how)
 
 
-def _step(g: Graph, x: Value) -> Name:
-    """One step as a sequence."""
+def _step(g: Graph, x: Value | Name) -> Name:
+    """One step as a sequence, or the weights of one direction as those of all."""
     return g.node("Unsqueeze", x, g.integers(0))
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from gpunn.interop import onnx_arrays as arrays
 from gpunn.interop import onnx_layers as layers
 from gpunn.interop.onnx_graph import Name
+from gpunn.interop.onnx_losses import LOSSES
 from gpunn.ops.activation.smooth import SELU_ALPHA, SELU_SCALE
 
 Result = Name | list[Name]
@@ -51,6 +52,7 @@ TRANSLATIONS: dict[str, Callable[..., Result]] = {
     **{f"adaptive_max_pool{rank}d": partial(layers.adaptive_pool, reduce="ReduceMax") for rank in (1, 2, 3)},
     **{f"global_avg_pool{rank}d": partial(layers.global_pool, op="GlobalAveragePool") for rank in (1, 2, 3)},
     **{f"global_max_pool{rank}d": partial(layers.global_pool, op="GlobalMaxPool") for rank in (1, 2, 3)},
+    **LOSSES,
     "Tensor.__getitem__": arrays.getitem,
     "Tensor.__invert__": arrays.invert,
     "Tensor.__ne__": arrays.unequal,

@@ -8,15 +8,17 @@ belongs to this thread alone. Arrays are known by identity.
 
 It runs twice, the second time on other values and on one example more. What then differs in size depends on the number
 of examples; what differs in value was computed from the input behind the tracer's back, and is an error: the trace
-would hold the values of this example for all others.
+would hold the values of this example for all others. Where other axes of the input may change their size, it runs on
+larger inputs, too.
 """
 
 from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import CodeType, FrameType
 from typing import Any
 
@@ -24,7 +26,7 @@ import numpy as np
 
 from gpunn import functional as F
 from gpunn.backend import asarray, device_context, device_of, is_array, to_cpu
-from gpunn.errors import ArgumentError, GraphError, check, fail
+from gpunn.errors import ArgumentError, GraphError, ShapeError, check, fail
 from gpunn.functional import recurrent
 from gpunn.functional.record import raw
 from gpunn.nn import Module
@@ -38,8 +40,9 @@ from gpunn.tensor import Tensor, no_grad, record
 class Value:
     """An array of the run: an input, a result, or a constant, which has its ``array``.
 
-    ``growth`` says by how much each axis is longer for one example more. A constant has size 1 along axes that grow
-    (its elements are equal along them), and ``shape`` says what it was.
+    ``growth`` says by how much each axis is longer for one example more, ``others`` the shapes in the runs on larger
+    inputs. A constant has size 1 along axes that grow or differ there (its elements are equal along them), and
+    ``shape`` says what it was.
     """
 
     shape: tuple[int, ...]
@@ -49,10 +52,23 @@ class Value:
     """Of a parameter or buffer, in the model; empty for others."""
     follows_input: bool = False
     growth: tuple[int, ...] = ()
+    others: tuple[tuple[int, ...], ...] = ()
 
     @property
     def ndim(self) -> int:
         return len(self.shape)
+
+    def sizes(self, axis: int) -> tuple[int, ...]:
+        """Of an axis in all runs with this number of examples: two axes whose sizes agree depend on the input alike."""
+        return (self.shape[axis], *(other[axis] for other in self.others))
+
+    def varies(self, axis: int) -> bool:
+        """Whether the size of an axis depends on that of another axis of the input than that of the examples."""
+        return len(set(self.sizes(axis))) > 1
+
+    def fixed(self, axis: int) -> bool:
+        """Whether an axis has the size that it had, always."""
+        return not self.growth[axis] and not self.varies(axis)
 
 
 @dataclass(eq=False)
@@ -208,7 +224,9 @@ class _Run(Observer):
         inner = self.calls[call.first_call :]
         known = call.function in self.known
         told = all(id(array) in self.values for array in made) and all(each.known for each in inner)
-        if not made or (told and not known):
+        # What the function records has its name too, but other arguments.
+        calls_itself = any((e.function, *e.arguments) == (call.function, *call.arguments) for e in inner)
+        if not made or (told and (calls_itself or not known)):
             return
         del self.calls[call.first_call :]
         follows = any(isinstance(value, Value) and value.follows_input for value in leaves(call.arguments))
@@ -219,11 +237,11 @@ class _Run(Observer):
 
 
 def _arguments(frame: FrameType) -> dict[str, Any]:
-    """The arguments of a function that begins, by name; the tensor of a method is called x."""
+    """The arguments of a function that begins, by name; the tensor of a method is called x; but ``inplace``."""
     code, given = frame.f_code, frame.f_locals
     flags = bool(code.co_flags & inspect.CO_VARARGS) + bool(code.co_flags & inspect.CO_VARKEYWORDS)
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + flags]
-    return {"x" if name == "self" else name: given[name] for name in names}
+    return {"x" if name == "self" else name: given[name] for name in names if name != "inplace"}
 
 
 def _caller(frame: FrameType) -> str:
@@ -261,12 +279,17 @@ def _run(model: Module, inputs: Sequence[Any], known: Container[str]) -> Trace:
 # ---- two runs -------------------------------------------------------------------------------------------------------
 
 
-def trace(model: Module, inputs: Sequence[Any], known: Container[str], grows: bool = True) -> Trace:
+def trace(
+    model: Module, inputs: Sequence[Any], known: Container[str], grows: bool = True,
+    dynamic: Sequence[Mapping[int, str]] = (),
+) -> Trace:  # fmt: skip
     """Follow ``model(*inputs)`` in evaluation mode; each of ``inputs`` is an array, or a list or tuple of them.
 
-    A call of a function in ``known`` is one call of the trace, whatever it calls itself. Any other call is replaced by
-    the calls inside it, if all of those are in ``known`` and their results include everything that it returns; else it
-    is one call too. With ``grows`` axis 0 of every input counts the examples.
+    A call of a function in ``known`` is one call of the trace, whatever it calls, but for one that calls itself, as for
+    an input without a batch. That, and any other call, is replaced by the calls inside it, if all of those are in
+    ``known`` and their results include everything that it returns; else it is one call too. With ``grows`` axis 0 of
+    every input counts the examples. ``dynamic`` names, for each of the arrays of the input, axes that may have other
+    sizes; those of one name have one size.
 
     >>> from gpunn import nn
     >>> found = trace(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), [np.ones((2, 2, 2), np.float32)], {"linear"})
@@ -288,41 +311,78 @@ def trace(model: Module, inputs: Sequence[Any], known: Container[str], grows: bo
         rule = "axis 0 of each input must count the examples, or pass dynamic_batch=False"
         check(fits, ArgumentError, "export", rule, shapes=shapes)
     one = _run(model, first, known)
-    _compare(one, _other_run(model, first, known, grows))
+    _compare(one, _other_run(model, first, known, grows), "the number of examples, or their values,", _grow)
+    if any(dynamic):
+        _compare_larger(one, model, first, known, dynamic)
     return one
 
 
 def _other_run(model: Module, first: Sequence[Any], known: Container[str], grows: bool) -> Trace:
-    try:
-        return _run(model, _each_leaf(first, lambda x: _other(x, grows)), known)
-    except (ArgumentError, IndexError):
-        if not any(x.dtype.kind in "iu" and not x.any() for x in leaves(first)):
-            raise
-    # They may be indices into a single row: then there are no others.
-    return _run(model, _each_leaf(first, lambda x: _other(x, grows, zeros_stay=True)), known)
+    """On other values; where the model refuses those, on the same ones elsewhere, first of integers, then of all."""
+    for kept in ("", "iu"):
+        try:
+            return _run(model, _each_leaf(first, partial(_other, grows=grows, kept=kept)), known)
+        except (ArgumentError, IndexError):
+            continue
+    return _run(model, _each_leaf(first, partial(_other, grows=grows, kept="iufb")), known)
 
 
-def _other(x: Any, grows: bool, zeros_stay: bool = False) -> Any:
-    """Other values in the range of those of ``x``, so that logarithms exist and indices name something."""
+def _other(x: Any, grows: bool, kept: str) -> Any:
+    """Other values in the range of those of ``x``, so that logarithms exist and indices name something.
+
+    An array of one of the kinds ``kept`` has those that there are, each at another place: they may be indices into a
+    single row, or answers of which there are two.
+    """
     host = to_cpu(x)
     rows = np.concatenate([host, host[:1]]) if grows else host
-    if rows.dtype.kind == "b":
+    if rows.dtype.kind in kept:
+        other = np.roll(rows, 1)
+    elif rows.dtype.kind == "b":
         other = ~rows
     elif rows.dtype.kind in "iu":
-        stays = zeros_stay and not rows.any()
-        other = rows if stays else np.where(rows > 0, rows - 1, rows + 1).astype(rows.dtype)
+        other = np.where(rows > 0, rows - 1, rows + 1).astype(rows.dtype)
     else:
         other = (rows / 2 + 0.25).astype(rows.dtype)
     return asarray(other, device=device_of(x))
 
 
-def _compare(one: Trace, two: Trace) -> None:
-    """Give the values of ``one`` their growth; ``two`` must differ from it by that alone."""
+def _compare_larger(
+    one: Trace, model: Module, first: Sequence[Any], known: Container[str], dynamic: Sequence[Mapping[int, str]]
+) -> None:
+    """Give the values of ``one`` their sizes for larger inputs, of which the second ones have odd sizes, if they may.
+
+    Each name has its own difference, a multiple of 32: networks halve their images up to five times.
+    """
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(n for axes in dynamic for n in axes.values()))}
+    for odd in (0, 1):
+        more = [{axis: 32 * (numbers[name] + 1) + odd * (2 * numbers[name] + 1) for axis, name in axes.items()}
+                for axes in dynamic]  # fmt: skip
+        larger = _each_leaf(first, partial(_larger, pending=iter(more)))
+        try:
+            found = _run(model, larger, known)
+        except (ArgumentError, ShapeError) as error:
+            if odd:  # only such sizes as the first ones
+                return
+            shapes = [x.shape for x in leaves(larger)]
+            raise GraphError(f"export: the model does not take inputs of the shapes {shapes}: {error}") from error
+        _compare(one, found, "sizes along dynamic axes", _resize)
+
+
+def _larger(x: Any, pending: Iterator[Mapping[int, int]]) -> Any:
+    """``x`` with so many more elements along axes as the next one says, its own from the start again."""
+    host = to_cpu(x)
+    for axis, count in next(pending).items():
+        host = np.take(host, np.arange(host.shape[axis] + count), axis, mode="wrap")
+    return asarray(host, device=device_of(x))
+
+
+def _compare(one: Trace, two: Trace, what: str, note: Callable[[Value, Value, str, str], None]) -> None:
+    """Compare the runs, which may differ in sizes alone; ``note`` writes those of ``two`` into values of ``one``."""
     for call, other in zip(one.calls, two.calls, strict=False):
-        rule = f"the number of examples, or their values, may not decide what {call.layer} calls"
+        rule = f"{what} may not decide what {call.layer} calls"
         same = (call.function, call.layer) == (other.function, other.layer)
         check(same, GraphError, "export", rule, first=call.function, then=other.function)
-    rule = "the number of examples, or their values, may not decide how many functions are called"
+    rule = f"{what} may not decide how many functions are called"
     check(len(one.calls) == len(two.calls), GraphError, "export", rule, first=len(one.calls), then=len(two.calls))
     pairs = [(*values, "the input") for values in zip(one.inputs, two.inputs, strict=True)]
     for call, other in zip(one.calls, two.calls, strict=True):
@@ -330,7 +390,7 @@ def _compare(one: Trace, two: Trace) -> None:
         given, others = list(leaves(call.arguments)), list(leaves(other.arguments))
         if call.function != "Tensor.reshape":  # that one is known by its result
             same = len(given) == len(others) and all(map(_same_setting, given, others))
-            rule = f"the number of examples, or their values, may not decide the settings of {where}"
+            rule = f"{what} may not decide the settings of {where}"
             differing = next(((a, b) for a, b in zip(given, others, strict=False) if not _same_setting(a, b)), ())
             check(same, GraphError, "export", rule, settings=differing)
         values, other_values = ([v for v in each if isinstance(v, Value)] for each in (given, others))
@@ -341,9 +401,9 @@ def _compare(one: Trace, two: Trace) -> None:
     for value, other_value, where in pairs:
         if id(value) not in partners:
             partners[id(value)] = other_value
-            _grow(value, other_value, where)
+            note(value, other_value, what, where)
         constant = value.array is not None and other_value.array is not None and not value.name
-        rule = f"the number of examples, or their values, may not decide which array {where} takes"
+        rule = f"{what} may not decide which array {where} takes"
         check(constant or partners[id(value)] is other_value, GraphError, "export", rule, shape=value.shape)
 
 
@@ -353,16 +413,31 @@ def _same_setting(a: Any, b: Any) -> bool:
     return a is b or (type(a) is type(b) and bool(a == b))
 
 
-def _grow(value: Value, other: Value, where: str) -> None:
+def _check_alike(value: Value, other: Value, what: str, where: str) -> None:
     same = value.name == other.name and (value.array is None) == (other.array is None)
-    rule = f"the number of examples, or their values, may not decide which array {where} takes"
+    rule = f"{what} may not decide which array {where} takes"
     check(same, GraphError, "export", rule, first=value.shape, then=other.shape)
-    rule = f"an array of {where} may not change its number of axes with that of the examples"
+    rule = f"an array of {where} may not change its number of axes"
     check(value.ndim == other.ndim, GraphError, "export", rule, first=value.shape, then=other.shape)
+
+
+def _grow(value: Value, other: Value, what: str, where: str) -> None:
+    _check_alike(value, other, what, where)
     value.growth = tuple(b - a for a, b in zip(value.shape, other.shape, strict=True))
+    _check_uniform(value, other, where)
+
+
+def _resize(value: Value, other: Value, what: str, where: str) -> None:
+    _check_alike(value, other, what, where)
+    value.others = (*value.others, other.shape)
+    _check_uniform(value, other, where)
+
+
+def _check_uniform(value: Value, other: Value, where: str) -> None:
+    """A constant is the same in both runs, and along axes whose size changes each element is the next."""
     if value.array is None or other.array is None or value.name:
         return
-    index = tuple(slice(0, 1) if grows else slice(None) for grows in value.growth)
+    index = tuple(slice(None) if value.fixed(axis) else slice(0, 1) for axis in range(value.ndim))
     kept, others = value.array[index], other.array[index]
     uniform = all(
         np.broadcast_to(part, whole.shape).tobytes() == whole.tobytes()

@@ -25,6 +25,10 @@ from gpunn.functional.record import raw
 from gpunn.nn import init
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
+_TORCHVISION = (
+    "features.0", "features.3", "features.6", "features.8", "features.10",
+    "classifier.1", "classifier.4", "classifier.6",
+)  # fmt: skip
 # Their biases start at 1: ReLU then sees positive inputs from the first step.
 _BIAS_ONE = {"conv2", "conv4", "conv5", "fc6", "fc7"}
 
@@ -33,15 +37,18 @@ class Response(nn.Module):
     """ReLU, max pooling 3/2 and local response normalisation (n 5, k 2, alpha 1e-4, beta 0.75) in one kernel.
 
     Each of ``towers`` equal runs of channels is normalised by itself. ``norm_before_pool`` is the paper's order.
+    Without ``normalize`` it is ReLU and pooling alone.
 
     >>> Response(towers=2)(np.ones((1, 96, 55, 55), np.float32)).shape
     (1, 96, 27, 27)
     """
 
-    def __init__(self, towers: int = 1, norm_before_pool: bool = False) -> None:
-        self.towers, self.norm_before_pool = towers, norm_before_pool
+    def __init__(self, towers: int = 1, norm_before_pool: bool = False, normalize: bool = True) -> None:
+        self.towers, self.norm_before_pool, self.normalize = towers, norm_before_pool, normalize
 
     def forward(self, x: Any) -> Any:
+        if not self.normalize:
+            return F.max_pool2d(F.relu(x), 3, 2)
         n, c, h, w = x.shape
         own = x.reshape(n * self.towers, c // self.towers, h, w)
         # The convolution before it has added the bias: the towers' biases differ.
@@ -60,13 +67,15 @@ class _Layers(nn.Module):
         share: int,
         *,
         norm_before_pool: bool = False,
+        normalize: bool = True,
         in_channels: int = 3,
         size: int = 227,
+        padding: int = 0,
         channels: Sequence[int] = (96, 256, 384, 384, 256),
         hidden: int = 4096,
         generator: np.random.Generator | None = None,
     ) -> None:
-        last = (size - 11) // 4 + 1
+        last = (size + 2 * padding - 11) // 4 + 1
         for _ in range(3):
             last = (last - 3) // 2 + 1
         check(last >= 1, ArgumentError, "alexnet", "size must be at least 67", size=size)
@@ -77,10 +86,10 @@ class _Layers(nn.Module):
         check(not any(c % towers for c in counts), ArgumentError, "alexnet", rule, counts=counts, towers=towers)
         c1, c2, c3, c4, c5, c6 = (count // share for count in counts)
         drawn: Any = {"generator": generator}
-        self.conv1 = nn.Conv2d(in_channels, c1, 11, stride=4, **drawn)
-        self.response1 = Response(groups, norm_before_pool)
+        self.conv1 = nn.Conv2d(in_channels, c1, 11, stride=4, padding=padding, **drawn)
+        self.response1 = Response(groups, norm_before_pool, normalize)
         self.conv2 = nn.Conv2d(c1, c2, 5, padding=2, groups=groups, **drawn)
-        self.response2 = Response(groups, norm_before_pool)
+        self.response2 = Response(groups, norm_before_pool, normalize)
         self.conv3 = nn.Conv2d(share * c2, c3, 3, padding=1, **drawn)
         self.conv4 = nn.Conv2d(c3, c4, 3, padding=1, groups=groups, **drawn)
         self.conv5 = nn.Conv2d(c4, c5, 3, padding=1, groups=groups, **drawn)
@@ -88,6 +97,11 @@ class _Layers(nn.Module):
         self.fc6 = nn.Linear(share * c5 * last**2, c6, **drawn)
         self.fc7 = nn.Linear(share * c6, c6, **drawn)
         self.fc8 = None if classes is None else nn.Linear(share * c6, classes, **drawn)
+
+    @property
+    def _torch_names(self) -> dict[str, str]:
+        """What torchvision calls the layers of the network without normalisation, for ``load_state``."""
+        return {} if self.response1.normalize else dict(zip(_TORCHVISION, LAYERS, strict=True))
 
     def first_maps(self, x: Any) -> Any:
         """Blocks 1 and 2."""
@@ -214,7 +228,7 @@ class TwoTowerAlexNet(nn.Module):
         results = []
         for x, generator in zip(xs, generators, strict=True):
             with device_context(raw(x)):
-                results.append(F.dropout(x, self.dropout, self.training, generator))
+                results.append(F.dropout(x, self.dropout, self.training, generator=generator))
         return results
 
 
@@ -271,8 +285,11 @@ def alexnet(
     weights).
 
     Other settings: ``dropout=0.5``, ``in_channels=3``, ``size=227``, ``channels=(96, 256, 384, 384, 256)``,
-    ``hidden=4096``, ``generator`` (draws the weights). As in the paper, weights have mean 0 and deviation 0.01, biases
-    are 1 in conv2, conv4, conv5, fc6 and fc7, else 0. It trains with momentum 0.9, weight decay 0.0005 and lr 0.01:
+    ``hidden=4096``, ``padding=0`` (of conv1), ``normalize=True`` (LRN), ``generator`` (draws the weights).
+    torchvision's network, whose weights :func:`gpunn.interop.load_state` takes, is ``alexnet(size=224, padding=2,
+    normalize=False, channels=(64, 192, 384, 256, 256))``. As in the paper, weights have mean 0 and deviation 0.01,
+    biases are 1 in conv2, conv4, conv5, fc6 and fc7, else 0. It trains with momentum 0.9, weight decay 0.0005 and
+    lr 0.01:
 
     >>> from gpunn import optim, tensor
     >>> net = alexnet(10, towers=2, size=67, channels=(4, 8, 8, 8, 4), hidden=16)

@@ -1,18 +1,28 @@
-"""Activation layers; see :mod:`gpunn.ops.activation` for the formulas."""
+"""Activation layers; see :mod:`gpunn.ops.activation` for the formulas.
+
+The argument ``inplace`` is PyTorch's, and has no effect: nothing is ever computed in the memory of x.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from gpunn import functional as F
-from gpunn.nn.module import Module
+from gpunn.errors import ShapeError, check, check_sizes
+from gpunn.nn.module import Module, Parameter
 from gpunn.ops.activation.smooth import Approximate
 
 
-class ReLU(Module):
+class _Plain(Module):
+    def __init__(self, inplace: bool = False) -> None:
+        """Without settings: ``inplace`` has no effect."""
+
+
+class ReLU(_Plain):
     """``max(x, 0)``, element by element.
 
-    >>> import numpy as np
     >>> ReLU()(np.array([-1.0, 2.0])).tolist()
     [0.0, 2.0]
     """
@@ -24,22 +34,20 @@ class ReLU(Module):
 class LeakyReLU(Module):
     """x where x > 0, else ``negative_slope x``, element by element.
 
-    >>> import numpy as np
     >>> LeakyReLU(0.1)(np.array([-1.0, 2.0])).tolist()
     [-0.1, 2.0]
     """
 
-    def __init__(self, negative_slope: float = 0.01) -> None:
+    def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         self.negative_slope = negative_slope
 
     def forward(self, x: Any) -> Any:
         return F.leaky_relu(x, self.negative_slope)
 
 
-class Hardsigmoid(Module):
+class Hardsigmoid(_Plain):
     """``x / 6 + 1/2``, cut off at 0 and 1, element by element.
 
-    >>> import numpy as np
     >>> Hardsigmoid()(np.array([-4.0, 0.0])).tolist()
     [0.0, 0.5]
     """
@@ -51,7 +59,6 @@ class Hardsigmoid(Module):
 class Sigmoid(Module):
     """``1 / (1 + exp(-x))``, element by element.
 
-    >>> import numpy as np
     >>> Sigmoid()(np.array([0.0])).tolist()
     [0.5]
     """
@@ -63,7 +70,6 @@ class Sigmoid(Module):
 class Tanh(Module):
     """The hyperbolic tangent, element by element.
 
-    >>> import numpy as np
     >>> Tanh()(np.array([0.0])).tolist()
     [0.0]
     """
@@ -72,10 +78,9 @@ class Tanh(Module):
         return F.tanh(x)
 
 
-class SiLU(Module):
+class SiLU(_Plain):
     """``x sigmoid(x)``, element by element; also called swish.
 
-    >>> import numpy as np
     >>> SiLU()(np.array([0.0, 2.0])).round(4).tolist()
     [0.0, 1.7616]
     """
@@ -87,7 +92,6 @@ class SiLU(Module):
 class GELU(Module):
     """``x Phi(x)``, Phi the normal distribution's, element by element; ``approximate="tanh"`` is the form with a tanh.
 
-    >>> import numpy as np
     >>> GELU()(np.array([0.0, 1.0])).round(4).tolist()
     [0.0, 0.8413]
     """
@@ -102,7 +106,6 @@ class GELU(Module):
 class Softplus(Module):
     """``log(1 + exp(beta x)) / beta``, and x itself where ``beta x > threshold``, element by element.
 
-    >>> import numpy as np
     >>> Softplus()(np.array([0.0, 1000.0])).round(4).tolist()
     [0.6931, 1000.0]
     """
@@ -117,22 +120,20 @@ class Softplus(Module):
 class ELU(Module):
     """x where x > 0, else ``alpha (exp(x) - 1)``, element by element.
 
-    >>> import numpy as np
     >>> ELU()(np.array([-1.0, 2.0])).round(4).tolist()
     [-0.6321, 2.0]
     """
 
-    def __init__(self, alpha: float = 1.0) -> None:
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         self.alpha = alpha
 
     def forward(self, x: Any) -> Any:
         return F.elu(x, self.alpha)
 
 
-class SELU(Module):
+class SELU(_Plain):
     """``1.0507 elu(x, 1.6733)``, element by element.
 
-    >>> import numpy as np
     >>> SELU()(np.array([-1.0, 2.0])).round(4).tolist()
     [-1.1113, 2.1014]
     """
@@ -141,10 +142,225 @@ class SELU(Module):
         return F.selu(x)
 
 
+class Hardtanh(Module):
+    """x, cut off at ``min_val`` and ``max_val``, element by element.
+
+    >>> Hardtanh()(np.array([-2.0, 0.5, 3.0])).tolist()
+    [-1.0, 0.5, 1.0]
+    """
+
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
+        self.min_val, self.max_val = min_val, max_val
+
+    def forward(self, x: Any) -> Any:
+        return F.hardtanh(x, self.min_val, self.max_val)
+
+
+class ReLU6(_Plain):
+    """x, cut off at 0 and 6, element by element.
+
+    >>> ReLU6()(np.array([-2.0, 0.5, 7.0])).tolist()
+    [0.0, 0.5, 6.0]
+    """
+
+    def forward(self, x: Any) -> Any:
+        return F.relu6(x)
+
+
+class Hardswish(_Plain):
+    """``x min(max(x + 3, 0), 6) / 6``, element by element.
+
+    >>> Hardswish()(np.array([0.0, 1.5, 4.0])).tolist()
+    [0.0, 1.125, 4.0]
+    """
+
+    def forward(self, x: Any) -> Any:
+        return F.hardswish(x)
+
+
+class Threshold(Module):
+    """x where x > ``threshold``, else ``value``, element by element.
+
+    >>> Threshold(0.5, 7.0)(np.array([-1.0, 0.5, 2.0])).tolist()
+    [7.0, 7.0, 2.0]
+    """
+
+    def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
+        self.threshold, self.value = threshold, value
+
+    def forward(self, x: Any) -> Any:
+        return F.threshold(x, self.threshold, self.value)
+
+
+class Hardshrink(Module):
+    """x where ``|x| > lambd``, else 0, element by element.
+
+    >>> Hardshrink()(np.array([-1.0, 0.25, 2.0])).tolist()
+    [-1.0, 0.0, 2.0]
+    """
+
+    def __init__(self, lambd: float = 0.5) -> None:
+        self.lambd = lambd
+
+    def forward(self, x: Any) -> Any:
+        return F.hardshrink(x, self.lambd)
+
+
+class Softshrink(Module):
+    """x, nearer to 0 by ``lambd``, element by element; 0 where it is nearer than that.
+
+    >>> Softshrink()(np.array([-1.0, 0.25, 2.0])).tolist()
+    [-0.5, 0.0, 1.5]
+    """
+
+    def __init__(self, lambd: float = 0.5) -> None:
+        self.lambd = lambd
+
+    def forward(self, x: Any) -> Any:
+        return F.softshrink(x, self.lambd)
+
+
+class Softsign(Module):
+    """``x / (1 + |x|)``, element by element.
+
+    >>> Softsign()(np.array([-1.0, 3.0])).tolist()
+    [-0.5, 0.75]
+    """
+
+    def forward(self, x: Any) -> Any:
+        return F.softsign(x)
+
+
+class Tanhshrink(Module):
+    """``x - tanh(x)``, element by element.
+
+    >>> Tanhshrink()(np.array([0.0, 1.0])).round(4).tolist()
+    [0.0, 0.2384]
+    """
+
+    def forward(self, x: Any) -> Any:
+        return F.tanhshrink(x)
+
+
+class LogSigmoid(Module):
+    """``-log(1 + exp(-x))``, element by element.
+
+    >>> LogSigmoid()(np.array([-1000.0, 0.0])).round(4).tolist()
+    [-1000.0, -0.6931]
+    """
+
+    def forward(self, x: Any) -> Any:
+        return F.logsigmoid(x)
+
+
+class Mish(_Plain):
+    """``x tanh(log(1 + exp(x)))``, element by element.
+
+    >>> Mish()(np.array([0.0, 1.0])).round(4).tolist()
+    [0.0, 0.8651]
+    """
+
+    def forward(self, x: Any) -> Any:
+        return F.mish(x)
+
+
+class CELU(Module):
+    """x where x > 0, else ``alpha (exp(x / alpha) - 1)``, element by element.
+
+    >>> CELU(2.0)(np.array([-1.0, 2.0])).round(4).tolist()
+    [-0.7869, 2.0]
+    """
+
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        self.alpha = alpha
+
+    def forward(self, x: Any) -> Any:
+        return F.celu(x, self.alpha)
+
+
+class GLU(Module):
+    """The first half of x along ``axis`` times the sigmoid of the second: half as long there.
+
+    >>> GLU()(np.array([1.0, 2.0, 0.0, 1000.0])).tolist()
+    [0.5, 2.0]
+    """
+
+    def __init__(self, axis: int = -1) -> None:
+        self.axis = axis
+
+    def forward(self, x: Any) -> Any:
+        return F.glu(x, self.axis)
+
+
+class PReLU(Module):
+    """x where x > 0, else ``weight x``: one learned slope, or one for each channel of x (N, num_parameters, ...).
+
+    Parameter: ``weight`` (num_parameters,), which starts as ``init``.
+
+    >>> PReLU()(np.float32([-1.0, 2.0])).tolist()
+    [-0.25, 2.0]
+    """
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, *, dtype: Any = np.float32) -> None:
+        check_sizes("PReLU", num_parameters=num_parameters)
+        self.num_parameters = num_parameters
+        self.weight = Parameter(np.full(num_parameters, init, dtype))
+
+    def forward(self, x: Any) -> Any:
+        return F.prelu(x, self.weight)
+
+
+class RReLU(Module):
+    """x where x > 0, else r x, in training with a random slope r for each element, from ``lower`` to ``upper``.
+
+    In evaluation r is their mean. ``generator`` is the default one unless given.
+
+    >>> RReLU(0.0, 0.5).eval()(np.array([-1.0, 2.0])).tolist()
+    [-0.25, 2.0]
+    """
+
+    def __init__(
+        self,
+        lower: float = 1 / 8,
+        upper: float = 1 / 3,
+        inplace: bool = False,
+        generator: np.random.Generator | None = None,
+    ) -> None:
+        self.lower, self.upper, self.generator = lower, upper, generator
+
+    def forward(self, x: Any) -> Any:
+        return F.rrelu(x, self.lower, self.upper, self.training, generator=self.generator)
+
+
+class Softmin(Module):
+    """``exp(-x[i]) / sum_j exp(-x[j])`` along ``axis``.
+
+    >>> Softmin()(np.array([0.0, 1000.0])).tolist()
+    [1.0, 0.0]
+    """
+
+    def __init__(self, axis: int = -1) -> None:
+        self.axis = axis
+
+    def forward(self, x: Any) -> Any:
+        return F.softmin(x, self.axis)
+
+
+class Softmax2d(Module):
+    """:class:`Softmax` over the channels of images (N, C, H, W), or (C, H, W), at each position.
+
+    >>> Softmax2d()(np.zeros((1, 2, 1, 1))).ravel().tolist()
+    [0.5, 0.5]
+    """
+
+    def forward(self, x: Any) -> Any:
+        check(x.ndim in (3, 4), ShapeError, "Softmax2d", "x must be (N, C, H, W) or (C, H, W)", shape=x.shape)
+        return F.softmax(x, -3)
+
+
 class Softmax(Module):
     """``exp(x[i]) / sum_j exp(x[j])`` along ``axis``.
 
-    >>> import numpy as np
     >>> Softmax()(np.array([1.0, 2.0, 3.0])).round(4).tolist()
     [0.09, 0.2447, 0.6652]
     """
@@ -159,7 +375,6 @@ class Softmax(Module):
 class LogSoftmax(Module):
     """The logarithm of :class:`Softmax`.
 
-    >>> import numpy as np
     >>> LogSoftmax()(np.array([0.0, 0.0])).round(4).tolist()
     [-0.6931, -0.6931]
     """

@@ -82,11 +82,14 @@ class ModuleList(_Layers):
 
 
 class Identity(Module):
-    """Returns what it gets.
+    """Returns what it gets, whatever it is made with: it may stand where a layer with settings stood.
 
-    >>> Identity()(3)
+    >>> Identity(54, bias=False)(3)
     3
     """
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
 
     def forward(self, x: Any) -> Any:
         return x

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, Literal
 
@@ -124,12 +124,14 @@ class _ConvTranspose(Module):
         groups: int = 1,
         bias: bool = True,
         dilation: Sizes = 1,
+        padding_mode: Literal["zeros"] = "zeros",
         *,
         generator: np.random.Generator | None = None,
         dtype: Any = np.float32,
     ) -> None:
         op = type(self).__name__
         check_channels(op, in_channels, out_channels, groups)
+        check(padding_mode == "zeros", ArgumentError, op, 'padding_mode must be "zeros"', padding_mode=padding_mode)
         kernel = integers(op, "kernel_size", kernel_size, 1, self._rank)
         fan_in = out_channels // groups * prod(kernel)  # of the weight's second axis: PyTorch's, though y's is another
         self.weight = uniform_fan_in((in_channels, out_channels // groups, *kernel), fan_in, generator, dtype)
@@ -137,15 +139,32 @@ class _ConvTranspose(Module):
         self.stride, self.padding, self.output_padding = stride, padding, output_padding
         self.groups, self.dilation = groups, dilation
 
-    def forward(self, x: Any) -> Any:
-        settings = self.stride, self.padding, self.output_padding, self.groups, self.dilation
+    def forward(self, x: Any, output_size: Sequence[int] | None = None) -> Any:
+        more = self.output_padding if output_size is None else self._more(x, output_size)
+        settings = self.stride, self.padding, more, self.groups, self.dilation
         return type(self)._spread(x, self.weight, self.bias, *settings)
+
+    def _more(self, x: Any, output_size: Sequence[int]) -> Sizes:
+        """The output padding by which y has ``output_size``."""
+        op, rank = type(self).__name__, self._rank
+        several = isinstance(output_size, tuple | list) and len(output_size) in (rank, x.ndim)
+        rule = f"output_size must have {rank} sizes, or all of y"
+        check(several, ArgumentError, op, rule, output_size=output_size)
+        asked = integers(op, "output_size", tuple(output_size[-rank:]), 1, rank)
+        win = window(op, self.weight.shape[2:], self.stride, self.padding, self.dilation, rank)
+        spans = zip(x.shape[-rank:], win.stride, win.pads, win.extent(), strict=True)
+        least = tuple((size - 1) * step - sum(pads) + extent for size, step, pads, extent in spans)
+        near = all(0 <= size - n < step for size, n, step in zip(asked, least, win.stride, strict=True))
+        rule = "output_size must be what the image gives, or larger by less than the stride"
+        check(near, ArgumentError, op, rule, output_size=asked, least=least, stride=win.stride)
+        return tuple(size - n for size, n in zip(asked, least, strict=True))
 
 
 class ConvTranspose1d(_ConvTranspose):
     """Transposed convolution of (N, in_channels, L) to (N, out_channels, OL).
 
-    Parameters: ``weight`` (in_channels, out_channels / groups, KL), ``bias`` (out_channels,).
+    Parameters: ``weight`` (in_channels, out_channels / groups, KL), ``bias`` (out_channels,). Any of these layers is
+    called with the input and, instead of the setting ``output_padding``, ``output_size``: the size that y shall have.
 
     >>> import numpy as np
     >>> ConvTranspose1d(8, 3, 4, stride=2, padding=1)(np.zeros((1, 8, 16), np.float32)).shape

@@ -1,4 +1,7 @@
-"""The dropout layers; see :mod:`gpunn.ops.dropout` for the formula and for which random bits decide."""
+"""The dropout layers; see :mod:`gpunn.ops.dropout` for the formula and for which random bits decide.
+
+``inplace`` is taken because PyTorch has it, and changes nothing: the input stays as it is.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,14 @@ import numpy as np
 
 from gpunn import functional as F
 from gpunn.nn.module import Module
-from gpunn.ops.dropout import check_probability
+from gpunn.ops.dropout import check_flag, check_probability
 
 
 class _Dropout(Module):
-    def __init__(self, p: float = 0.5, generator: np.random.Generator | None = None) -> None:
+    def __init__(self, p: float = 0.5, inplace: bool = False, *, generator: np.random.Generator | None = None) -> None:
         check_probability(type(self).__name__, p)
-        self.p, self.generator = p, generator
+        check_flag(type(self).__name__, inplace)
+        self.p, self.inplace, self.generator = p, inplace, generator
 
 
 class Dropout(_Dropout):
@@ -26,11 +30,13 @@ class Dropout(_Dropout):
     """
 
     def forward(self, x: Any) -> Any:
-        return F.dropout(x, self.p, self.training, self.generator)
+        return F.dropout(x, self.p, self.training, generator=self.generator)
 
 
 class Dropout2d(_Dropout):
     """:class:`Dropout` of whole channels of images (N, C, H, W): each plane is kept or zeroed as one.
+
+    An input of 3 dimensions is (N, C, L), as in PyTorch, and not one image.
 
     >>> y = Dropout2d(0.5)(np.ones((2, 8, 3, 3), np.float32))
     >>> set(np.unique(y.mean((2, 3)))) <= {0.0, 2.0}
@@ -38,26 +44,26 @@ class Dropout2d(_Dropout):
     """
 
     def forward(self, x: Any) -> Any:
-        return F.dropout2d(x, self.p, self.training, self.generator)
+        return F.dropout2d(x, self.p, self.training, generator=self.generator)
 
 
 class Dropout1d(_Dropout):
-    """:class:`Dropout2d` for sequences (N, C, L).
+    """:class:`Dropout2d` for sequences (N, C, L), or one (C, L).
 
     >>> Dropout1d(0.5)(np.ones((2, 8, 3), np.float32)).shape
     (2, 8, 3)
     """
 
     def forward(self, x: Any) -> Any:
-        return F.dropout1d(x, self.p, self.training, self.generator)
+        return F.dropout1d(x, self.p, self.training, generator=self.generator)
 
 
 class Dropout3d(_Dropout):
-    """:class:`Dropout2d` for volumes (N, C, D, H, W).
+    """:class:`Dropout2d` for volumes (N, C, D, H, W), or one (C, D, H, W).
 
     >>> Dropout3d(0.5)(np.ones((2, 8, 3, 2, 2), np.float32)).shape
     (2, 8, 3, 2, 2)
     """
 
     def forward(self, x: Any) -> Any:
-        return F.dropout3d(x, self.p, self.training, self.generator)
+        return F.dropout3d(x, self.p, self.training, generator=self.generator)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from math import prod
 from numbers import Integral
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from gpunn import functional as F
-from gpunn.backend import default_generator
+from gpunn.backend import asarray, default_generator
 from gpunn.errors import ArgumentError, ShapeError, check, check_sizes
+from gpunn.functional.record import raw
 from gpunn.nn.init import uniform_fan_in
 from gpunn.nn.module import Module, Parameter
+from gpunn.ops.shared.checks import check_shape
 
 
 class Linear(Module):
@@ -44,15 +47,24 @@ class Linear(Module):
 
 
 class Flatten(Module):
-    """(N, ...) to (N, everything else in one axis).
+    """The axes from ``start_dim`` to ``end_dim`` as one: (N, ...) to (N, everything else) unless others are given.
 
     >>> import numpy as np
-    >>> Flatten()(np.zeros((2, 3, 4, 5))).shape
-    (2, 60)
+    >>> Flatten()(np.zeros((2, 3, 4, 5))).shape, Flatten(0, -2)(np.zeros((2, 3, 4, 5))).shape
+    ((2, 60), (24, 5))
     """
 
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
+        self.start_dim, self.end_dim = start_dim, end_dim
+
     def forward(self, x: Any) -> Any:
-        return x.reshape(x.shape[0], int(np.prod(x.shape[1:])))
+        count = max(x.ndim, 1)
+        inside = -count <= min(self.start_dim, self.end_dim) and max(self.start_dim, self.end_dim) < count
+        first, last = self.start_dim % count, self.end_dim % count
+        rule = "start_dim and end_dim must be axes of x, in this order"
+        given = {"start_dim": self.start_dim, "end_dim": self.end_dim, "shape": x.shape}
+        check(inside and first <= last, ShapeError, "Flatten", rule, **given)
+        return x.reshape(*x.shape[:first], prod(x.shape[first : last + 1]), *x.shape[last + 1 :])
 
 
 class Unflatten(Module):
@@ -125,8 +137,9 @@ class CosineSimilarity(Module):
 class Embedding(Module):
     """A learned vector for each of ``num_embeddings`` integers: indices of any shape to that shape and (D,).
 
-    Parameter: ``weight`` (num_embeddings, embedding_dim), drawn from the standard normal distribution. The row
-    ``padding_idx`` starts as zeros and gets no gradient.
+    Parameter: ``weight`` (num_embeddings, embedding_dim), drawn from the standard normal distribution, or ``_weight``,
+    which ``_freeze`` keeps as it is (see :meth:`from_pretrained`). The row ``padding_idx`` starts as zeros and gets no
+    gradient; the other settings are those of :func:`gpunn.functional.embedding`.
 
     >>> Embedding(10, 3)(np.array([[1, 2], [4, 1]])).shape
     (2, 2, 3)
@@ -137,19 +150,48 @@ class Embedding(Module):
         num_embeddings: int,
         embedding_dim: int,
         padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+        _weight: Any = None,
+        _freeze: bool = False,
         *,
         generator: np.random.Generator | None = None,
         dtype: Any = np.float32,
     ) -> None:
-        check_sizes("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        op = "Embedding"
+        check_sizes(op, num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        check(not sparse, ArgumentError, op, "gradients are whole arrays, so sparse must be False", sparse=sparse)
         sizes = (num_embeddings, embedding_dim)
-        values = (generator or default_generator()).standard_normal(sizes).astype(dtype)
         if padding_idx is not None:
             rule = f"padding_idx must lie in {-num_embeddings} to {num_embeddings - 1}"
             inside = isinstance(padding_idx, Integral) and -num_embeddings <= padding_idx < num_embeddings
-            check(inside, ArgumentError, "Embedding", rule, padding_idx=padding_idx)
-            values[padding_idx] = 0
+            check(inside, ArgumentError, op, rule, padding_idx=padding_idx)
+        if _weight is None:
+            values = (generator or default_generator()).standard_normal(sizes).astype(dtype)
+            if padding_idx is not None:
+                values[padding_idx] = 0
+        else:
+            values = asarray(raw(_weight)).copy()
+            check_shape(op, "_weight", values, sizes)
         self.weight, self.padding_idx = Parameter(values), padding_idx
+        self.weight.requires_grad = not _freeze
+        self.max_norm, self.norm_type, self.scale_grad_by_freq = max_norm, norm_type, scale_grad_by_freq
+
+    @classmethod
+    def from_pretrained(cls, embeddings: Any, freeze: bool = True, *settings: Any, **named: Any) -> Self:
+        """A layer with the rows of ``embeddings`` (V, D), which training leaves as they are if ``freeze``.
+
+        The other settings are those from ``padding_idx`` on.
+
+        >>> Embedding.from_pretrained([[1.0, 2.0], [3.0, 4.0]])(np.array([1])).tolist()
+        [[3.0, 4.0]]
+        """
+        values = asarray(raw(embeddings))
+        check(values.ndim == 2, ShapeError, "Embedding", "embeddings must have 2 dimensions", shape=values.shape)
+        return cls(*values.shape, *settings, **named, _weight=values, _freeze=freeze)
 
     def forward(self, indices: Any) -> Any:
-        return F.embedding(indices, self.weight, self.padding_idx)
+        how = self.max_norm, self.norm_type, self.scale_grad_by_freq
+        return F.embedding(indices, self.weight, self.padding_idx, *how)

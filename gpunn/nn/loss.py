@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from gpunn import functional as F
@@ -221,3 +222,168 @@ class SmoothL1Loss(Module):
 
     def forward(self, x: Any, target: Any) -> Any:
         return F.smooth_l1_loss(x, target, self.reduction, self.beta)
+
+
+class MarginRankingLoss(Module):
+    """``max(0, margin - target (x1 - x2))``, averaged: target is 1 where x1 should be the larger, -1 where x2.
+
+    >>> import numpy as np
+    >>> float(MarginRankingLoss(0.5)(np.array([1.0]), np.array([2.0]), np.array([1])))
+    1.5
+    """
+
+    def __init__(self, margin: float = 0.0, reduction: Reduction = "mean") -> None:
+        self.margin = margin
+        self.reduction: Reduction = reduction
+
+    def forward(self, x1: Any, x2: Any, target: Any) -> Any:
+        return F.margin_ranking_loss(x1, x2, target, self.margin, self.reduction)
+
+
+class TripletMarginLoss(Module):
+    """``max(0, d(anchor, positive) - d(anchor, negative) + margin)``, averaged, with the p-distance d of vectors.
+
+    With ``swap`` the second distance is the smaller one of anchor and positive from negative.
+
+    >>> import numpy as np
+    >>> float(TripletMarginLoss(3.0, p=1)(np.zeros((1, 2)), np.ones((1, 2)), 2 * np.ones((1, 2))).round(4))
+    1.0
+    """
+
+    def __init__(
+        self, margin: float = 1.0, p: float = 2.0, eps: float = 1e-6, swap: bool = False, reduction: Reduction = "mean"
+    ) -> None:
+        self.margin, self.p, self.eps, self.swap = margin, p, eps, swap
+        self.reduction: Reduction = reduction
+
+    def forward(self, anchor: Any, positive: Any, negative: Any) -> Any:
+        return F.triplet_margin_loss(
+            anchor, positive, negative, self.margin, self.p, self.eps, self.swap, self.reduction
+        )
+
+
+class TripletMarginWithDistanceLoss(Module):
+    """:class:`TripletMarginLoss` with another distance of two arrays; None is the 2-distance.
+
+    >>> import numpy as np
+    >>> loss = TripletMarginWithDistanceLoss(lambda a, b: abs(a - b).max(-1), margin=3.0)
+    >>> float(loss(np.zeros((1, 1)), np.ones((1, 1)), np.full((1, 1), 2.0)))
+    2.0
+    """
+
+    def __init__(
+        self,
+        distance_function: Callable[[Any, Any], Any] | None = None,
+        margin: float = 1.0,
+        swap: bool = False,
+        reduction: Reduction = "mean",
+    ) -> None:
+        self.distance_function, self.margin, self.swap = distance_function, margin, swap
+        self.reduction: Reduction = reduction
+
+    def forward(self, anchor: Any, positive: Any, negative: Any) -> Any:
+        return F.triplet_margin_with_distance_loss(
+            anchor, positive, negative, self.distance_function, self.margin, self.swap, self.reduction
+        )
+
+
+class SoftMarginLoss(Module):
+    """``log(1 + exp(-target x))``, averaged; target is 1 or -1.
+
+    >>> import numpy as np
+    >>> round(float(SoftMarginLoss()(np.array([0.0]), np.array([1]))), 4)
+    0.6931
+    """
+
+    def __init__(self, reduction: Reduction = "mean") -> None:
+        self.reduction: Reduction = reduction
+
+    def forward(self, x: Any, target: Any) -> Any:
+        return F.soft_margin_loss(x, target, self.reduction)
+
+
+class MultiLabelMarginLoss(Module):
+    """``sum_{j in labels, i not} max(0, 1 - x[n, j] + x[n, i]) / C``, averaged; target lists labels up to its first -1.
+
+    >>> import numpy as np
+    >>> round(float(MultiLabelMarginLoss()(np.array([0.1, 0.2, 0.4, 0.8]), np.array([3, 0, -1, 1]))), 4)
+    0.85
+    """
+
+    def __init__(self, reduction: Reduction = "mean") -> None:
+        self.reduction: Reduction = reduction
+
+    def forward(self, x: Any, target: Any) -> Any:
+        return F.multilabel_margin_loss(x, target, self.reduction)
+
+
+class MultiLabelSoftMarginLoss(Module):
+    """The binary cross entropy of logits (N, C), averaged over the classes and then over the examples.
+
+    Buffer: ``weight`` (C,), if given.
+
+    >>> import numpy as np
+    >>> float(MultiLabelSoftMarginLoss()(np.array([[1000.0, -1000.0]]), np.array([[1, 1]])))
+    500.0
+    """
+
+    def __init__(self, weight: Any = None, reduction: Reduction = "mean") -> None:
+        self.weight = weight_buffer(weight)
+        self.reduction: Reduction = reduction
+
+    def forward(self, x: Any, target: Any) -> Any:
+        return F.multilabel_soft_margin_loss(x, target, self.weight, self.reduction)
+
+
+class PoissonNLLLoss(Module):
+    """The negative log-likelihood of counts, averaged, from the logarithms of their rates, or the rates themselves.
+
+    >>> import numpy as np
+    >>> float(PoissonNLLLoss()(np.array([0.0]), np.array([2.0])))
+    1.0
+    """
+
+    def __init__(
+        self, log_input: bool = True, full: bool = False, eps: float = 1e-8, reduction: Reduction = "mean"
+    ) -> None:
+        self.log_input, self.full, self.eps = log_input, full, eps
+        self.reduction: Reduction = reduction
+
+    def forward(self, x: Any, target: Any) -> Any:
+        return F.poisson_nll_loss(x, target, self.log_input, self.full, self.eps, self.reduction)
+
+
+class GaussianNLLLoss(Module):
+    """The negative log-likelihood of numbers under normal distributions of mean x and variance ``var``, averaged.
+
+    >>> import numpy as np
+    >>> float(GaussianNLLLoss()(np.array([3.0]), np.array([0.0]), np.array([1.0])))
+    4.5
+    """
+
+    def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: Reduction = "mean") -> None:
+        self.full, self.eps = full, eps
+        self.reduction: Reduction = reduction
+
+    def forward(self, x: Any, target: Any, var: Any) -> Any:
+        return F.gaussian_nll_loss(x, target, var, self.full, self.eps, self.reduction)
+
+
+class CTCLoss(Module):
+    """``-log`` of the probability of a sequence of labels over all alignments: :func:`gpunn.functional.ctc_loss`.
+
+    It follows a :class:`gpunn.nn.LogSoftmax` over the last axis of (T, N, C), or (T, C).
+
+    >>> import numpy as np
+    >>> float(CTCLoss()(np.log(np.full((1, 1, 2), 0.5)), np.array([[1]]), [1], [1]).round(4))
+    0.6931
+    """
+
+    def __init__(self, blank: int = 0, reduction: Reduction = "mean", zero_infinity: bool = False) -> None:
+        self.blank, self.zero_infinity = blank, zero_infinity
+        self.reduction: Reduction = reduction
+
+    def forward(self, log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any) -> Any:
+        return F.ctc_loss(
+            log_probs, targets, input_lengths, target_lengths, self.blank, self.reduction, self.zero_infinity
+        )

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import builtins
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 
-from gpunn.backend import Array, asarray, check_device, device_context, device_of, is_array
-from gpunn.errors import ArgumentError, DtypeError, ShapeError, check
-from gpunn.graph import copy_of
+from gpunn.backend import (
+    Array,
+    asarray,
+    cast,
+    check_array,
+    check_device,
+    device_context,
+    device_of,
+    get_array_module,
+    half_dtype,
+    is_array,
+    is_floating,
+)
+from gpunn.errors import ArgumentError, DtypeError, ShapeError, check, fail
+from gpunn.graph import copy_of, raw
+from gpunn.nn.hooks import Entry, Hook, Hooks, RemovableHandle
 from gpunn.observer import Observer, observers
 from gpunn.spelling import translated
 from gpunn.tensor import Tensor, no_grad
@@ -50,6 +64,13 @@ class Buffer(Tensor):
 
 
 Held = TypeVar("Held")
+
+
+class IncompatibleKeys(NamedTuple):
+    """The names that :meth:`Module.load_state_dict` missed in a state, and those that it found no place for."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
 
 
 def _each_once(named: Iterator[tuple[str, Held]]) -> Iterator[tuple[str, Held]]:
@@ -120,8 +141,11 @@ class Module:
     """
 
     training = True
-    _places: tuple[tuple[str, type[Tensor | Module]], ...] = ()  # what belongs where None is, by name
-    _called = False
+    _places: tuple[tuple[str, builtins.type[Tensor | Module]], ...] = ()  # what belongs where None is, by name
+    _transient: tuple[str, ...] = ()  # the buffers that are not saved
+    _module_hooks: Hooks | None = None
+    _looked_through = False  # whether it was looked through for what is not found
+    _called = False  # whether a call is that of forward alone: it was looked through, and has no hooks
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; TypeError for what would push a parameter, buffer or module out of the module's state."""
@@ -138,26 +162,174 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} must define forward")
 
     def __call__(self, *args: Any, **settings: Any) -> Any:
-        if not self._called:
-            self._check_found()
-            for module in self.modules():
-                vars(module)["_called"] = True
-        run: Callable[..., Any] = self.forward
+        run: Callable[..., Any] = self.forward if self._called else self._prepared()
         for observer in observers.get():
             run = observer.around_module(self, run)
         if settings:
             settings = translated(getattr(self.forward, "__func__", self.forward), settings)
         return run(*args, **settings)
 
+    def _prepared(self) -> Callable[..., Any]:
+        """What a call runs, of a module that has hooks or was not called before."""
+        if not self._looked_through:
+            self._check_found()
+            for module in self.modules():
+                vars(module)["_looked_through"], vars(module)["_called"] = True, not module._module_hooks
+        hooks = self._module_hooks
+        return (lambda *args, **settings: hooks.call(self, args, settings)) if hooks else self.forward
+
     def __repr__(self) -> str:
-        """The modules inside as a nested listing; a layer with its settings, parameters by their shapes."""
-        public = ((name, value) for name, value in vars(self).items() if name[0] != "_" and name != "training")
-        shown = [f"{name}={text}" for name, value in public if (text := _setting_text(value)) is not None]
-        lines = [f"{type(self).__name__}({', '.join(shown)}"]
+        """The modules inside as a nested listing; a layer with :meth:`extra_repr`."""
+        lines = [f"{type(self).__name__}({self.extra_repr()}"]
         lines += [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self.named_children()]
         return "\n  ".join(lines) + ("\n)" if len(lines) > 1 else ")")
 
+    def extra_repr(self) -> str:
+        """What the listing shows of the module itself: its settings, and parameters by their shapes."""
+        public = ((name, value) for name, value in vars(self).items() if name[0] != "_" and name != "training")
+        return ", ".join(f"{name}={text}" for name, value in public if (text := _setting_text(value)) is not None)
+
+    # ---- hooks ----------------------------------------------------------------------------------------------------
+
+    def register_forward_pre_hook(
+        self, hook: Hook, *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
+        """Have ``hook(module, args)`` called before :meth:`forward`; what it gives, if not None, takes args' place.
+
+        With ``with_kwargs`` it is ``hook(module, args, kwargs)``, and gives both or None. ``prepend`` has it run before
+        those that are there.
+
+        >>> from gpunn import nn
+        >>> layer = nn.Identity()
+        >>> _ = layer.register_forward_pre_hook(lambda module, args: args[0] + 1)
+        >>> layer(1)
+        2
+        """
+        return self._add_hook("before", hook, prepend, with_kwargs)
+
+    def register_forward_hook(self, hook: Hook, *, prepend: bool = False, with_kwargs: bool = False) -> RemovableHandle:
+        """Have ``hook(module, args, output)`` called after :meth:`forward`; what it gives, if not None, is the output.
+
+        With ``with_kwargs`` it is ``hook(module, args, kwargs, output)``.
+
+        >>> from gpunn import nn
+        >>> net, seen = nn.Sequential(nn.Linear(4, 3), nn.ReLU()), []
+        >>> handle = net[0].register_forward_hook(lambda module, args, output: seen.append(output.shape))
+        >>> _ = net(np.zeros((2, 4), np.float32))
+        >>> handle.remove()
+        >>> seen
+        [(2, 3)]
+        """
+        return self._add_hook("after", hook, prepend, with_kwargs)
+
+    def register_full_backward_hook(self, hook: Hook, prepend: bool = False) -> RemovableHandle:
+        """Have ``hook(module, grad_input, grad_output)`` called when the gradients of the module's inputs are known.
+
+        Both are tuples of raw arrays, one for each argument given by position, and one for each output; None for what
+        has no gradient. If the hook gives a tuple, it takes the place of ``grad_input``. The output is a tensor, or a
+        tuple or list of them.
+
+        >>> import gpunn
+        >>> layer, seen = gpunn.nn.Linear(2, 1), []
+        >>> handle = layer.register_full_backward_hook(lambda module, gx, gy: seen.append((gx[0].shape, gy[0].shape)))
+        >>> layer(gpunn.tensor([[1.0, 2.0]], requires_grad=True)).sum().backward()
+        >>> seen
+        [((1, 2), (1, 1))]
+        """
+        return self._add_hook("backward", hook, prepend)
+
+    def register_full_backward_pre_hook(self, hook: Hook, prepend: bool = False) -> RemovableHandle:
+        """Have ``hook(module, grad_output)`` called before the gradients of the module are computed.
+
+        If it gives a tuple, that takes the place of ``grad_output``; see :meth:`register_full_backward_hook`.
+        """
+        return self._add_hook("backward_before", hook, prepend)
+
+    def _add_hook(self, kind: str, hook: Hook, prepend: bool, with_kwargs: bool = False) -> RemovableHandle:
+        check(callable(hook), DtypeError, type(self).__name__, "a hook is a function", type=type(hook).__name__)
+        if self._module_hooks is None:
+            vars(self)["_module_hooks"] = Hooks()
+        vars(self)["_called"] = False
+        return RemovableHandle(getattr(self._module_hooks, kind), Entry(hook, with_kwargs), prepend)
+
     # ---- what it holds --------------------------------------------------------------------------------------------
+
+    def register_buffer(self, name: str, tensor: Tensor | Array | None, persistent: bool = True) -> None:
+        """Hold a :class:`Buffer` by that name; one that is not ``persistent`` is not in the :meth:`state_dict`.
+
+        >>> from gpunn import nn
+        >>> module = nn.Module()
+        >>> module.register_buffer("mean", np.zeros(3, np.float32))
+        >>> module.register_buffer("cache", np.zeros(9, np.float32), persistent=False)
+        >>> list(module.state_dict()), [name for name, _ in module.named_buffers()]
+        (['mean'], ['mean', 'cache'])
+        """
+        array = None if tensor is None else raw(tensor)
+        if array is not None:
+            check_array("register_buffer", tensor=array)
+        self._hold(name, Buffer, tensor if array is None or isinstance(tensor, Buffer) else Buffer(array))
+        vars(self)["_transient"] = (*(n for n in self._transient if n != name), *([] if persistent else [name]))
+
+    def register_parameter(self, name: str, param: Parameter | None) -> None:
+        """Hold a :class:`Parameter` by that name, or None in its place."""
+        self._hold(name, Parameter, param)
+
+    def add_module(self, name: str, module: Module | None) -> None:
+        """Hold a module by that name, or None in its place."""
+        self._hold(name, Module, module)
+
+    def register_module(self, name: str, module: Module | None) -> None:
+        """:meth:`add_module`, by its other name."""
+        self.add_module(name, module)
+
+    def _hold(self, name: str, kind: builtins.type[Any], value: Any) -> None:
+        op = type(self).__name__
+        check(isinstance(name, str) and name != "", ArgumentError, op, "a name is a string, not empty", name=name)
+        check("." not in name, ArgumentError, op, "a name has no dot", name=name)
+        fits = value is None or isinstance(value, kind)
+        check(fits, DtypeError, op, f"{name} must be a {kind.__name__} or None", type=type(value).__name__)
+        held = vars(self).get(name)
+        free = isinstance(held, kind) or dict(self._places).get(name) is kind or not hasattr(self, name)
+        check(free, ArgumentError, op, "there is such an attribute", name=name)
+        if value is None and held is None:
+            vars(self)["_places"] = (*self._places, (name, kind))
+        setattr(self, name, value)
+
+    def get_submodule(self, target: str) -> Module:
+        """The module of a dotted name, as :meth:`named_modules` gives them; itself for an empty one.
+
+        >>> from gpunn import nn
+        >>> nn.Sequential(nn.Sequential(nn.ReLU())).get_submodule("0.0")
+        ReLU()
+
+        Raises ArgumentError if there is none.
+        """
+        module = self
+        for part in target.split(".") if target else ():
+            inside = dict(module.named_children()).get(part)
+            if inside is None:
+                fail(ArgumentError, type(self).__name__, "there is no such module", target=target, part=part)
+            module = inside
+        return module
+
+    def get_parameter(self, target: str) -> Parameter:
+        """The parameter of a dotted name; ArgumentError if there is none."""
+        return self._get_held(Parameter, target)
+
+    def get_buffer(self, target: str) -> Buffer:
+        """The buffer of a dotted name; ArgumentError if there is none."""
+        return self._get_held(Buffer, target)
+
+    def _get_held(self, kind: builtins.type[Held], target: str) -> Held:
+        path, _, name = target.rpartition(".")
+        held = vars(self.get_submodule(path)).get(name)
+        if not isinstance(held, kind):
+            fail(ArgumentError, type(self).__name__, f"there is no such {kind.__name__.lower()}", target=target)
+        return held
+
+    def children(self) -> Iterator[Module]:
+        """The modules held directly, each once."""
+        return (module for _, module in _each_once(self.named_children()))
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules held directly, by attribute name, in the order in which they were set."""
@@ -168,27 +340,39 @@ class Module:
         for own, child in self.named_children():
             yield from child._walk(f"{name}.{own}" if name else own)
 
-    def named_modules(self) -> Iterator[tuple[str, Module]]:
-        """This module (its name is empty) and all inside it, with dotted names; one that is held twice comes once."""
-        return _each_once(self._walk())
+    def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
+        """This module, whose name is ``prefix``, and all inside it, with dotted names.
+
+        One that is held twice comes once if ``remove_duplicate``.
+        """
+        return _each_once(self._walk(prefix)) if remove_duplicate else self._walk(prefix)
 
     def modules(self) -> Iterator[Module]:
         """This module and all modules inside it, each once."""
         return (module for _, module in self.named_modules())
 
-    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
-        """All parameters with their dotted names; one that is held twice comes once."""
-        return _each_once(self._all_named(Parameter, prefix))
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
+        """All parameters with their dotted names, behind ``prefix`` and a dot if that is given.
 
-    def named_buffers(self, prefix: str = "") -> Iterator[tuple[str, Buffer]]:
-        """All buffers with their dotted names; one that is held twice comes once."""
-        return _each_once(self._all_named(Buffer, prefix))
+        Those of the modules inside only if ``recurse``; one that is held twice comes once if ``remove_duplicate``.
+        """
+        named = self._all_named(Parameter, prefix, recurse)
+        return _each_once(named) if remove_duplicate else named
 
-    def _all_named(self, kind: type[Held], prefix: str) -> Iterator[tuple[str, Held]]:
-        for path, module in self._walk():
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Buffer]]:
+        """All buffers with their dotted names, as :meth:`named_parameters` gives parameters."""
+        named = self._all_named(Buffer, prefix, recurse)
+        return _each_once(named) if remove_duplicate else named
+
+    def _all_named(self, kind: builtins.type[Held], prefix: str, recurse: bool = True) -> Iterator[tuple[str, Held]]:
+        for path, module in self._walk(prefix) if recurse else [(prefix, self)]:
             for name, value in vars(module).items():
                 if isinstance(value, kind):
-                    yield f"{prefix}{path}.{name}" if path else prefix + name, value
+                    yield f"{path}.{name}" if path else name, value
 
     def _check_found(self) -> None:
         """Refuse parameters, buffers and modules in plain lists and dicts: saving, training and moving miss them."""
@@ -202,29 +386,51 @@ class Module:
                     fits = id(held) in found
                     check(fits, DtypeError, type(self).__name__, rule, attribute=where, type=type(held).__name__)
 
-    def _state(self) -> dict[str, Tensor]:
+    def _all_held(self) -> dict[str, Tensor]:
         self._check_found()
         return {**dict(self.named_parameters()), **dict(self.named_buffers())}
 
-    def parameters(self) -> list[Parameter]:
-        """All parameters, each once."""
-        self._check_found()
-        return [parameter for _, parameter in self.named_parameters()]
+    def _state(self) -> dict[str, Tensor]:
+        """What is saved."""
+        held, unsaved = self._all_held(), set()
+        for path, module in self._walk():
+            unsaved |= {f"{path}.{name}" if path else name for name in module._transient}
+        return {name: each for name, each in held.items() if name not in unsaved} if unsaved else held
 
-    def state_dict(self) -> dict[str, Array]:
-        """A copy of the array of every parameter and every buffer, by name."""
+    def parameters(self, recurse: bool = True) -> list[Parameter]:
+        """All parameters, each once; without those of the modules inside unless ``recurse``."""
+        self._check_found()
+        return [parameter for _, parameter in self.named_parameters(recurse=recurse)]
+
+    def buffers(self, recurse: bool = True) -> list[Buffer]:
+        """All buffers, each once; without those of the modules inside unless ``recurse``."""
+        self._check_found()
+        return [buffer for _, buffer in self.named_buffers(recurse=recurse)]
+
+    def state_dict(self, *, prefix: str = "") -> dict[str, Array]:
+        """A copy of the array of every parameter and every buffer that is saved, by name, behind ``prefix``."""
         state = {}
         for name, held in self._state().items():
             with device_context(held.data):  # CuPy copies to the current device
-                state[name] = held.data.copy()
+                state[prefix + name] = held.data.copy()
         return state
 
-    def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Copy arrays into what has the same names here; if a name, shape or dtype differs, nothing is changed."""
-        own = self._state()
+    def load_state_dict(self, state_dict: Mapping[str, Array | Tensor], strict: bool = True) -> IncompatibleKeys:
+        """Copy arrays into what has the same names here; if a name, shape or dtype differs, nothing is changed.
+
+        With ``strict=False`` names may differ: what is not in both stays as it is. Returns the names that were missing,
+        and those that were not expected.
+
+        >>> from gpunn import nn
+        >>> nn.Linear(2, 1).load_state_dict({"weight": np.ones((1, 2), np.float32), "scale": 3}, strict=False)
+        IncompatibleKeys(missing_keys=['bias'], unexpected_keys=['scale'])
+        """
+        own, state = self._state(), {name: raw(value) for name, value in state_dict.items()}
         missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         rule = "the names must be those of the module's parameters and buffers"
-        check(not (missing or unknown), ArgumentError, "load_state_dict", rule, missing=missing, unknown=unknown)
+        fits = not (strict and (missing or unknown))
+        check(fits, ArgumentError, "load_state_dict", rule, missing=missing, unknown=unknown)
+        own = {name: held for name, held in own.items() if name in state}
         for name, held in own.items():
             array = state[name]
             fits = array.shape == held.shape
@@ -235,6 +441,7 @@ class Module:
             with device_context(held.data):
                 held.data[...] = asarray(state[name], device=held.device)
             held.mark_changed()
+        return IncompatibleKeys(missing, unknown)
 
     # ---- what it does ---------------------------------------------------------------------------------------------
 
@@ -272,10 +479,13 @@ class Module:
                     else:
                         module.training = mode
 
-    def zero_grad(self) -> None:
-        """Forget the gradients of all parameters."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters, or make them 0."""
         for _, parameter in self.named_parameters():
-            parameter.grad = None
+            if set_to_none:
+                parameter.grad = None
+            elif parameter.grad is not None:
+                parameter.grad = get_array_module(parameter.grad).zeros_like(parameter.grad)
 
     def requires_grad_(self, mode: bool = True) -> Self:
         """Let all parameters learn or, with False, freeze them: no gradient is computed, and the old one forgotten.
@@ -298,14 +508,59 @@ class Module:
         function(self)
         return self
 
-    def to(self, device: str) -> Self:
-        """Move all parameters and buffers to ``device``; make optimizers afterwards."""
-        device = check_device(device)
-        for held in self._state().values():
-            if device_of(held.data) != device:
-                held.hold(asarray(held.data, device=device))
+    def to(self, device: str | Any = None, dtype: Any = None) -> Self:
+        """Move all parameters and buffers to ``device``, and give those of floats the ``dtype``.
+
+        Either is enough, and a dtype may come alone: ``to(np.float64)``. Make optimizers afterwards.
+
+        >>> from gpunn import nn
+        >>> nn.Linear(3, 2).to(np.float64).weight.dtype
+        dtype('float64')
+        """
+        if device is not None and not isinstance(device, str):
+            rule = "to takes a device and a dtype"
+            check(dtype is None, ArgumentError, type(self).__name__, rule, device=device, dtype=dtype)
+            device, dtype = None, device
+        where = None if device is None else check_device(device)
+        kind = None if dtype is None else _float_dtype(type(self).__name__, dtype)
+        for held in self._all_held().values():
+            array = held.data
+            if where is not None and device_of(array) != where:
+                array = asarray(array, device=where)
+            if kind is not None and is_floating(array.dtype):
+                array = cast(array, kind)
+            if array is not held.data:
+                held.hold(array)
                 held.grad = None
         return self
+
+    def cpu(self) -> Self:
+        """``to("cpu")``."""
+        return self.to("cpu")
+
+    def cuda(self, device: int | None = None) -> Self:
+        """To the GPU, or the one of that number."""
+        return self.to("gpu" if device is None else f"gpu:{device}")
+
+    def float(self) -> Self:
+        """Parameters and buffers of floats in float32: ``to(np.float32)``."""
+        return self.to(np.float32)
+
+    def double(self) -> Self:
+        """Parameters and buffers of floats in float64."""
+        return self.to(np.float64)
+
+    def half(self) -> Self:
+        """Parameters and buffers of floats in float16."""
+        return self.to(np.float16)
+
+    def bfloat16(self) -> Self:
+        """Parameters and buffers of floats in bfloat16, of the package ``ml_dtypes``."""
+        return self.to(half_dtype("bfloat16", "bf16"))
+
+    def type(self, dst_type: Any) -> Self:
+        """Parameters and buffers of floats in ``dst_type``: ``to(dst_type)``."""
+        return self.to(dtype=dst_type)
 
     def _run(self, x: Array) -> list[tuple[Module, Any]]:
         """The modules that run on x, in evaluation mode, and their outputs; each behind those inside it."""
@@ -372,6 +627,15 @@ _evaluations_lock = threading.RLock()
 
 _HELD = (Parameter, Buffer, Module)
 _CONTAINERS = (list, tuple, set, frozenset, dict)
+
+
+def _float_dtype(op: str, dtype: Any) -> np.dtype[Any]:
+    try:
+        kind: np.dtype[Any] = np.dtype(dtype)
+    except TypeError:
+        fail(DtypeError, op, "dtype must be one of floats", dtype=dtype)
+    check(is_floating(kind), DtypeError, op, "dtype must be one of floats", dtype=str(kind))
+    return kind
 
 
 def _kind(value: Any) -> type[Tensor | Module] | None:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from gpunn import functional as F
-from gpunn.errors import ArgumentError, ShapeError, check, check_number, check_sizes
+from gpunn.errors import ShapeError, check, check_number, check_sizes
+from gpunn.functional.record import alone
 from gpunn.nn.module import Buffer, Module, Parameter
 from gpunn.ops.norm import AlphaMode
 from gpunn.ops.shared.checks import integer
@@ -27,16 +28,15 @@ class ChannelNorm(Module):
     )
 
     def __init__(
-        self, num_features: int, eps: float, momentum: float | None, affine: bool, track_running_stats: bool, dtype: Any
-    ) -> None:
+        self, num_features: int, eps: float, momentum: float | None, affine: bool, track_running_stats: bool,
+        dtype: Any, bias: bool,
+    ) -> None:  # fmt: skip
         op = type(self).__name__
         check_sizes(op, num_features=num_features)
         check_number(op, eps=eps, momentum=0 if momentum is None else momentum)
-        in_range = momentum is None or 0 <= momentum <= 1
-        check(in_range, ArgumentError, op, "momentum must be None or from 0 to 1", momentum=momentum)
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.weight = Parameter(np.ones(num_features, dtype)) if affine else None
-        self.bias = Parameter(np.zeros(num_features, dtype)) if affine else None
+        self.bias = Parameter(np.zeros(num_features, dtype)) if affine and bias else None
         self.running_mean = Buffer(np.zeros(num_features, dtype)) if track_running_stats else None
         self.running_var = Buffer(np.ones(num_features, dtype)) if track_running_stats else None
         self.num_batches_tracked = Buffer(np.zeros((), np.int64)) if track_running_stats else None
@@ -70,9 +70,10 @@ class _BatchNorm(ChannelNorm):
         track_running_stats: bool = True,
         relu: bool = False,
         *,
+        bias: bool = True,
         dtype: Any = np.float32,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype, bias)
         self.relu = relu
 
     def _normalize(self, x: Any, by_input: bool, momentum: float) -> Any:
@@ -83,10 +84,10 @@ class _BatchNorm(ChannelNorm):
 class BatchNorm1d(_BatchNorm):
     """Normalises each channel of (N, C) or (N, C, L); in training by the batch, in evaluation by running statistics.
 
-    Parameters: ``weight`` and ``bias`` (C,), unless ``affine=False``. Buffers: ``running_mean`` and ``running_var``
-    (C,) and ``num_batches_tracked``, unless ``track_running_stats=False``: then every batch is normalised by itself.
-    ``momentum=None`` makes the running statistics the mean over all batches; ``relu`` applies max(., 0) in the same
-    pass. A batch without values gives such a result, and is not counted.
+    Parameters: ``weight`` and ``bias`` (C,), unless ``affine=False``; ``bias=False`` leaves out that alone. Buffers:
+    ``running_mean`` and ``running_var`` (C,) and ``num_batches_tracked``, unless ``track_running_stats=False``: then
+    every batch is normalised by itself. ``momentum=None`` makes the running statistics the mean over all batches;
+    ``relu`` applies max(., 0) in the same pass. A batch without values gives such a result, and is not counted.
 
     >>> layer = BatchNorm1d(2, momentum=None)
     >>> _ = layer(np.float32([[1, 5], [3, 5]])), layer(np.float32([[3, 0], [5, 0]]))
@@ -123,7 +124,7 @@ class BatchNorm3d(_BatchNorm):
 class GroupNorm(Module):
     """Normalises each of ``num_groups`` runs of channels of each example of (N, num_channels, ...) by itself.
 
-    Parameters: ``weight`` and ``bias`` (num_channels,), unless ``affine=False``.
+    Parameters: ``weight`` and ``bias`` (num_channels,), unless ``affine=False``; ``bias=False`` leaves out that alone.
 
     >>> GroupNorm(2, 4, eps=0.0)(np.float32([[1, 3, 7, 5]])).data.tolist()
     [[-1.0, 1.0, 1.0, -1.0]]
@@ -132,15 +133,16 @@ class GroupNorm(Module):
     _places = (("weight", Parameter), ("bias", Parameter))
 
     def __init__(
-        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, *, dtype: Any = np.float32
-    ) -> None:
+        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, *, bias: bool = True,
+        dtype: Any = np.float32,
+    ) -> None:  # fmt: skip
         check_sizes("GroupNorm", num_groups=num_groups, num_channels=num_channels)
         rule = "num_groups must divide num_channels"
         divides = num_channels % num_groups == 0
         check(divides, ShapeError, "GroupNorm", rule, num_groups=num_groups, num_channels=num_channels)
         self.num_groups, self.num_channels, self.eps = num_groups, num_channels, eps
         self.weight = Parameter(np.ones(num_channels, dtype)) if affine else None
-        self.bias = Parameter(np.zeros(num_channels, dtype)) if affine else None
+        self.bias = Parameter(np.zeros(num_channels, dtype)) if affine and bias else None
 
     def forward(self, x: Any) -> Any:
         rule = f"x must have num_channels={self.num_channels} channels, (N, C, ...)"
@@ -157,9 +159,13 @@ class _InstanceNorm(ChannelNorm):
         affine: bool = False,
         track_running_stats: bool = False,
         *,
+        bias: bool = True,
         dtype: Any = np.float32,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype, bias)
+
+    def forward(self, x: Any) -> Any:
+        return alone(super().forward, x) if x.ndim == self._dimensions[0] - 1 else super().forward(x)
 
     def _normalize(self, x: Any, by_input: bool, momentum: float) -> Any:
         running = self.running_mean, self.running_var
@@ -167,12 +173,12 @@ class _InstanceNorm(ChannelNorm):
 
 
 class InstanceNorm1d(_InstanceNorm):
-    """Normalises each channel of each example of (N, C, L) by itself.
+    """Normalises each channel of each example of (N, C, L) by itself, or of one example (C, L).
 
-    Parameters with ``affine=True``: ``weight`` and ``bias`` (C,). Buffers with ``track_running_stats=True``:
-    ``running_mean`` and ``running_var`` (C,), by which evaluation then normalises, and ``num_batches_tracked``;
-    ``momentum=None`` makes the running statistics the mean over all batches. (PyTorch's layer has this buffer too, but
-    never counts in it.)
+    Parameters with ``affine=True``: ``weight`` and, unless ``bias=False``, ``bias`` (C,). Buffers with
+    ``track_running_stats=True``: ``running_mean`` and ``running_var`` (C,), by which evaluation then normalises, and
+    ``num_batches_tracked``; ``momentum=None`` makes the running statistics the mean over all batches. (PyTorch's layer
+    has this buffer too, but never counts in it.)
 
     >>> InstanceNorm1d(2, eps=0.0)(np.float32([[[1, 3], [7, 5]]])).tolist()
     [[[-1.0, 1.0], [1.0, -1.0]]]
@@ -250,3 +256,31 @@ class LocalResponseNorm(Module):
 
     def forward(self, x: Any) -> Any:
         return F.local_response_norm(x, self.size, self.alpha, self.beta, self.k, self.alpha_mode)
+
+
+class RMSNorm(Module):
+    """Divides each row of (..., *normalized_shape) by the root of its mean square; the shape stays.
+
+    Parameter, of ``normalized_shape``: ``weight``, unless ``elementwise_affine=False``.
+
+    >>> RMSNorm(2)(np.float32([[1, 7]])).data.round(4).tolist()
+    [[0.20000000298023224, 1.399999976158142]]
+    """
+
+    _places = (("weight", Parameter),)
+
+    def __init__(
+        self,
+        normalized_shape: Sizes,
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        *,
+        dtype: Any = np.float32,
+    ) -> None:
+        given = normalized_shape if isinstance(normalized_shape, tuple | list) else (normalized_shape,)
+        self.normalized_shape = tuple(integer("RMSNorm", "normalized_shape", size, 1) for size in given)
+        self.eps = eps
+        self.weight = Parameter(np.ones(self.normalized_shape, dtype)) if elementwise_affine else None
+
+    def forward(self, x: Any) -> Any:
+        return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)

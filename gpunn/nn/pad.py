@@ -14,6 +14,7 @@ from gpunn.ops.array.pad import PadMode
 class _Pad(Module):
     _mode: PadMode
     _dimensions: int
+    value = 0.0
 
     def __init__(self, padding: int | tuple[int, ...]) -> None:
         count = 2 * self._dimensions
@@ -26,7 +27,57 @@ class _Pad(Module):
         rule = f"x must have {self._dimensions + 1} or {self._dimensions + 2} dimensions, channels first"
         fits = x.ndim - self._dimensions in (1, 2)
         check(fits, ShapeError, type(self).__name__, rule, shape=x.shape)
-        return F.pad(x, self.padding, self._mode)
+        return F.pad(x, self.padding, self._mode, self.value)
+
+
+class _ConstantPad(_Pad):
+    _mode = "constant"
+
+    def __init__(self, padding: int | tuple[int, ...], value: float) -> None:
+        super().__init__(padding)
+        self.value = value
+
+
+class ConstantPad1d(_ConstantPad):
+    """Adds elements of ``value`` to sequences (N, C, L); ``padding`` is one integer or (left, right).
+
+    Negative numbers take elements away.
+
+    >>> import numpy as np
+    >>> ConstantPad1d((1, 2), 7.0)(np.array([[1.0, 2.0]])).tolist()
+    [[7.0, 1.0, 2.0, 7.0, 7.0]]
+    """
+
+    _dimensions = 1
+
+
+class ConstantPad2d(_ConstantPad):
+    """:class:`ConstantPad1d` for images (N, C, H, W); ``padding`` is one integer or (left, right, top, bottom)."""
+
+    _dimensions = 2
+
+
+class ConstantPad3d(_ConstantPad):
+    """:class:`ConstantPad1d` for volumes (N, C, D, H, W); ``padding`` is one integer or six, the last axis first."""
+
+    _dimensions = 3
+
+
+class ZeroPad1d(_Pad):
+    """Adds zeros to sequences (N, C, L); ``padding`` is one integer or (left, right).
+
+    >>> import numpy as np
+    >>> ZeroPad1d((1, 2))(np.array([[1.0, 2.0]])).tolist()
+    [[0.0, 1.0, 2.0, 0.0, 0.0]]
+    """
+
+    _mode, _dimensions = "constant", 1
+
+
+class ZeroPad3d(_Pad):
+    """:class:`ZeroPad1d` for volumes (N, C, D, H, W); ``padding`` is one integer or six, the last axis first."""
+
+    _mode, _dimensions = "constant", 3
 
 
 class ZeroPad2d(_Pad):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gpunn import functional as F
@@ -21,17 +21,21 @@ class _MaxPool(Module):
         stride: Stride = None,
         padding: Sizes = 0,
         dilation: Sizes = 1,
+        return_indices: bool = False,
         ceil_mode: bool = False,
     ) -> None:
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
-        self.dilation, self.ceil_mode = dilation, ceil_mode
+        self.dilation, self.return_indices, self.ceil_mode = dilation, return_indices, ceil_mode
 
     def forward(self, x: Any) -> Any:
-        return type(self)._pool(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+        settings = self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
+        return type(self)._pool(x, *settings, self.return_indices)
 
 
 class MaxPool1d(_MaxPool):
     """The maximum of each window of (N, C, L); ``stride`` is the window's size unless given.
+
+    ``return_indices``, of all layers of maxima, also returns where each maximum lies in its flattened plane.
 
     >>> import numpy as np
     >>> MaxPool1d(3, stride=2)(np.zeros((1, 6, 55), np.float32)).shape
@@ -63,6 +67,53 @@ class MaxPool3d(_MaxPool):
     _pool = F.max_pool3d
 
 
+class _MaxUnpool(Module):
+    _unpool: Callable[..., Any]
+
+    def __init__(self, kernel_size: Sizes, stride: Stride = None, padding: Sizes = 0) -> None:
+        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
+
+    def forward(self, x: Any, indices: Any, output_size: Sequence[int] | None = None) -> Any:
+        return type(self)._unpool(x, indices, self.kernel_size, self.stride, self.padding, output_size)
+
+
+class MaxUnpool1d(_MaxUnpool):
+    """Puts maxima (N, C, L) back where :class:`MaxPool1d` found them, and 0 elsewhere.
+
+    It is called with the maxima, the indices, and ``output_size`` where pooling left a rest; see
+    :func:`gpunn.functional.max_unpool1d`.
+
+    >>> import numpy as np
+    >>> y, indices = MaxPool1d(2, return_indices=True)(np.array([[[3.0, 1.0, 2.0, 4.0, 0.0]]]))
+    >>> MaxUnpool1d(2)(y, indices, (5,)).tolist()
+    [[[3.0, 0.0, 0.0, 4.0, 0.0]]]
+    """
+
+    _unpool = F.max_unpool1d
+
+
+class MaxUnpool2d(_MaxUnpool):
+    """:class:`MaxUnpool1d` for images (N, C, H, W).
+
+    >>> import numpy as np
+    >>> MaxUnpool2d(2)(np.ones((1, 6, 14, 14), np.float32), np.zeros((1, 6, 14, 14), int)).shape
+    (1, 6, 28, 28)
+    """
+
+    _unpool = F.max_unpool2d
+
+
+class MaxUnpool3d(_MaxUnpool):
+    """:class:`MaxUnpool1d` for volumes (N, C, D, H, W).
+
+    >>> import numpy as np
+    >>> MaxUnpool3d(2)(np.ones((1, 6, 4, 4, 4), np.float32), np.zeros((1, 6, 4, 4, 4), int)).shape
+    (1, 6, 8, 8, 8)
+    """
+
+    _unpool = F.max_unpool3d
+
+
 class _AvgPool(Module):
     _pool: Callable[..., Any]
 
@@ -77,9 +128,28 @@ class _AvgPool(Module):
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
         self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
 
+    def _settings(self) -> tuple[Any, ...]:
+        return self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad
+
     def forward(self, x: Any) -> Any:
-        settings = self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad
-        return type(self)._pool(x, *settings)
+        return type(self)._pool(x, *self._settings())
+
+
+class _DividingPool(_AvgPool):
+    def __init__(
+        self,
+        kernel_size: Sizes,
+        stride: Stride = None,
+        padding: Sizes = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding, ceil_mode, count_include_pad)
+        self.divisor_override = divisor_override
+
+    def _settings(self) -> tuple[Any, ...]:
+        return *super()._settings(), self.divisor_override
 
 
 class AvgPool1d(_AvgPool):
@@ -93,8 +163,10 @@ class AvgPool1d(_AvgPool):
     _pool = F.avg_pool1d
 
 
-class AvgPool2d(_AvgPool):
+class AvgPool2d(_DividingPool):
     """The mean of each window of (N, C, H, W); ``stride`` is the window's size unless given.
+
+    With ``divisor_override`` it is the sum of the window divided by that number.
 
     >>> import numpy as np
     >>> AvgPool2d(2)(np.zeros((1, 6, 28, 28), np.float32)).shape
@@ -104,8 +176,10 @@ class AvgPool2d(_AvgPool):
     _pool = F.avg_pool2d
 
 
-class AvgPool3d(_AvgPool):
+class AvgPool3d(_DividingPool):
     """The mean of each window of (N, C, D, H, W); ``stride`` is the window's size unless given.
+
+    With ``divisor_override`` it is the sum of the window divided by that number.
 
     >>> import numpy as np
     >>> AvgPool3d(2)(np.zeros((1, 6, 8, 8, 8), np.float32)).shape
@@ -231,7 +305,16 @@ class AdaptiveAvgPool3d(_AdaptivePool):
     _pool = F.adaptive_avg_pool3d
 
 
-class AdaptiveMaxPool1d(_AdaptivePool):
+class _AdaptiveMaxPool(_AdaptivePool):
+    def __init__(self, output_size: OutputSize, return_indices: bool = False) -> None:
+        super().__init__(output_size)
+        self.return_indices = return_indices
+
+    def forward(self, x: Any) -> Any:
+        return type(self)._pool(x, self.output_size, self.return_indices)
+
+
+class AdaptiveMaxPool1d(_AdaptiveMaxPool):
     """The maximum of each of ``output_size`` bins of (N, C, L); None stands for a size of the input.
 
     >>> import numpy as np
@@ -242,7 +325,7 @@ class AdaptiveMaxPool1d(_AdaptivePool):
     _pool = F.adaptive_max_pool1d
 
 
-class AdaptiveMaxPool2d(_AdaptivePool):
+class AdaptiveMaxPool2d(_AdaptiveMaxPool):
     """The maximum of each of ``output_size`` bins of (N, C, H, W); None stands for a size of the input.
 
     >>> import numpy as np
@@ -253,7 +336,7 @@ class AdaptiveMaxPool2d(_AdaptivePool):
     _pool = F.adaptive_max_pool2d
 
 
-class AdaptiveMaxPool3d(_AdaptivePool):
+class AdaptiveMaxPool3d(_AdaptiveMaxPool):
     """The maximum of each of ``output_size`` bins of (N, C, D, H, W); None stands for a size of the input.
 
     >>> import numpy as np

@@ -35,9 +35,9 @@ class _Cell(Module):
         return {"w_ih": self.weight_ih, "w_hh": self.weight_hh, "b_ih": self.bias_ih, "b_hh": self.bias_hh}
 
     def _zeros(self, x: Any) -> Any:
-        op = type(self).__name__
-        check(x.ndim == 2, ShapeError, op, "x must have the dimensions (N, input_size)", shape=x.shape)
-        return get_array_module(raw(x)).zeros((len(x), self.hidden_size), x.dtype)
+        rule = "x must have the dimensions (N, input_size) or (input_size,)"
+        check(x.ndim in (1, 2), ShapeError, type(self).__name__, rule, shape=x.shape)
+        return get_array_module(raw(x)).zeros((*x.shape[:-1], self.hidden_size), x.dtype)
 
 
 class RNNCell(_Cell):
@@ -117,7 +117,7 @@ class _Recurrent(Module):
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int, bias: bool, batch_first: bool, dropout: float,
-        bidirectional: bool, generator: np.random.Generator | None, dtype: Any,
+        bidirectional: bool, generator: np.random.Generator | None, dtype: Any, proj_size: int = 0,
     ) -> None:  # fmt: skip
         op = type(self).__name__
         check_sizes(op, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
@@ -128,14 +128,16 @@ class _Recurrent(Module):
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout, self.bidirectional = bias, batch_first, dropout, bidirectional
         self.generator = generator
-        self._names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if bias else 2]
-        rows, directions = self._gates * hidden_size, 1 + bidirectional
+        rows, directions, width = self._gates * hidden_size, 1 + bidirectional, proj_size or hidden_size
+        self._widths = dict(zip(self._states, (width, hidden_size), strict=False))
+        biases = ("bias_ih", "bias_hh") if bias else ()
+        self._names = ("weight_ih", "weight_hh", *biases, *(("weight_hr",) if proj_size else ()))
         for layer in range(num_layers):
-            inputs = hidden_size * directions if layer else input_size
+            inputs = width * directions if layer else input_size
+            shapes = {"weight_ih": (rows, inputs), "weight_hh": (rows, width), "weight_hr": (width, hidden_size)}
             for suffix in self._suffixes(layer):
                 for name in self._names:
-                    columns = {"weight_ih": (inputs,), "weight_hh": (hidden_size,)}.get(name, ())
-                    drawn = uniform_fan_in((rows, *columns), hidden_size, generator, dtype)
+                    drawn = uniform_fan_in(shapes.get(name, (rows,)), hidden_size, generator, dtype)
                     setattr(self, f"{name}_{suffix}", drawn)
 
     def _suffixes(self, layer: int) -> list[str]:
@@ -182,7 +184,7 @@ class _Recurrent(Module):
                 last.append(ends)
             rows = outputs[0] if len(outputs) == 1 else F.concatenate(outputs, -1)
             if self.dropout and layer < self.num_layers - 1:
-                rows = F.dropout(rows, self.dropout, self.training, self.generator)
+                rows = F.dropout(rows, self.dropout, self.training, generator=self.generator)
         ended = tuple(_stacked(ends) for ends in zip(*last, strict=True))
         if back is not None:
             ended = tuple(pick(state, back, 1) for state in ended)
@@ -197,12 +199,11 @@ class _Recurrent(Module):
         if states is None:
             return []
         layers = self.num_layers * (1 + self.bidirectional)
-        shape = (layers, self.hidden_size) if alone else (layers, n, self.hidden_size)
-        for name, state in zip(self._states, states, strict=True):
-            op = type(self).__name__
+        for (name, width), state in zip(self._widths.items(), states, strict=True):
+            op, shape = type(self).__name__, (layers, width) if alone else (layers, n, width)
             check_array(op, **{name: raw(state)})
             check(tuple(state.shape) == shape, ShapeError, op, f"{name} must have shape {shape}", shape=state.shape)
-        return [state.reshape(layers, n, self.hidden_size) for state in states]
+        return [state.reshape(layers, n, state.shape[-1]) for state in states]
 
 
 def _stacked(states: Sequence[Any]) -> Any:
@@ -263,7 +264,8 @@ class LSTM(_Recurrent):
     """Long short-term memory over sequences, in several layers; shapes and settings are those of :class:`RNN`.
 
     Returns ``(output, (h_n, c_n))``; the initial ``state`` is a pair ``(h, c)``, each (L D, N, H). The weights of
-    the four gates lie in the order i, f, g, o: ``weight_ih_lk`` (4H, in), and so on.
+    the four gates lie in the order i, f, g, o: ``weight_ih_lk`` (4H, in), and so on. With ``proj_size`` P > 0 each h is
+    projected to P elements by one more parameter, ``weight_hr_lk`` (P, H): output and h have P in the place of H.
 
     >>> output, (h, c) = LSTM(4, 3)(np.zeros((5, 2, 4), np.float32))
     >>> output.shape, h.shape, c.shape
@@ -275,10 +277,15 @@ class LSTM(_Recurrent):
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, batch_first: bool = False,
-        dropout: float = 0.0, bidirectional: bool = False, *,
+        dropout: float = 0.0, bidirectional: bool = False, proj_size: int = 0, *,
         generator: np.random.Generator | None = None, dtype: Any = np.float32,
     ) -> None:  # fmt: skip
-        settings = bias, batch_first, dropout, bidirectional, generator, dtype
+        check_sizes("LSTM", 0, proj_size=proj_size)
+        rule = "proj_size must be less than hidden_size"
+        smaller = not isinstance(hidden_size, int) or proj_size < max(hidden_size, 1)
+        check(smaller, ArgumentError, "LSTM", rule, proj_size=proj_size, hidden_size=hidden_size)
+        self.proj_size = proj_size
+        settings = bias, batch_first, dropout, bidirectional, generator, dtype, proj_size
         super().__init__(input_size, hidden_size, num_layers, *settings)
 
     def _one(self, x: Any, states: list[Any], **how: Any) -> tuple[Any, tuple[Any, ...]]:

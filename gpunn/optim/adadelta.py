@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Unpack
 
+from gpunn.errors import ArgumentError, check
 from gpunn.ops.optimizer import adadelta_step
 from gpunn.optim.group import Part, Settings
 from gpunn.optim.optimizer import Common, Optimizer, Parameters
@@ -20,11 +21,15 @@ class Adadelta(Optimizer):
     """
 
     def __init__(
-        self, parameters: Parameters, lr: float = 1.0, rho: float = 0.9, eps: float = 1e-6,
+        self, params: Parameters, lr: float = 1.0, rho: float = 0.9, eps: float = 1e-6,
         weight_decay: float = 0.0, **common: Unpack[Common],
     ) -> None:  # fmt: skip
         settings = {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(parameters, settings, **common)
+        super().__init__(params, settings, **common)
+
+    def check_settings(self, settings: Settings) -> None:
+        super().check_settings(settings)
+        check(settings["rho"] <= 1, ArgumentError, "Adadelta", "rho must be from 0 to 1", rho=settings["rho"])
 
     def states(self, settings: Settings) -> dict[str, float]:
         return {"square": 0.0, "change": 0.0}

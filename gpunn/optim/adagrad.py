@@ -21,7 +21,7 @@ class Adagrad(Optimizer):
     """
 
     def __init__(
-        self, parameters: Parameters, lr: float = 1e-2, lr_decay: float = 0.0, weight_decay: float = 0.0,
+        self, params: Parameters, lr: float = 1e-2, lr_decay: float = 0.0, weight_decay: float = 0.0,
         initial_accumulator_value: float = 0.0, eps: float = 1e-10, **common: Unpack[Common],
     ) -> None:  # fmt: skip
         settings = {
@@ -31,7 +31,7 @@ class Adagrad(Optimizer):
             "initial_accumulator_value": initial_accumulator_value,
             "eps": eps,
         }
-        super().__init__(parameters, settings, **common)
+        super().__init__(params, settings, **common)
 
     def states(self, settings: Settings) -> dict[str, float]:
         return {"sum": settings["initial_accumulator_value"]}

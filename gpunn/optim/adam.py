@@ -14,24 +14,37 @@ class Adam(Moments):
 
         m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  p -= lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
 
-    with ``g`` the gradient plus ``weight_decay p`` and t the number of steps. Source: Kingma and Ba 2015.
+    with ``g`` the gradient plus ``weight_decay p`` and t the number of steps. ``amsgrad`` has the largest v so far in
+    the place of v. ``decoupled_weight_decay`` makes it :class:`AdamW`. Sources: Kingma and Ba 2015; Reddi, Kale and
+    Kumar 2018 (amsgrad).
 
     >>> from gpunn.testing import descent
     >>> descent(Adam, lr=0.1)
     [0.9, 0.8004, 0.7016]
     """
 
-    _decoupled = False
-
     def __init__(
-        self, parameters: Parameters, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
-        weight_decay: float = 0.0, **common: Unpack[Common],
+        self, params: Parameters, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 0.0, amsgrad: bool = False, *, decoupled_weight_decay: bool = False,
+        **common: Unpack[Common],
     ) -> None:  # fmt: skip
-        settings = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(parameters, settings, **common)
+        settings = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "decoupled_weight_decay": decoupled_weight_decay,
+        }
+        super().__init__(params, settings, **common)
+
+    def states(self, settings: Settings) -> dict[str, float]:
+        return super().states(settings) | ({"largest": 0.0} if settings["amsgrad"] else {})
 
     def update(self, part: Part, settings: Settings) -> None:
-        adam_step(*moments(part), steps=part.steps, **settings, decoupled=self._decoupled)
+        numbers = settings["lr"], settings["betas"], settings["eps"], settings["weight_decay"]
+        decoupled = settings["decoupled_weight_decay"]
+        adam_step(*moments(part), part.steps, *numbers, decoupled, part.states.get("largest"))
 
 
 class AdamW(Adam):
@@ -44,10 +57,8 @@ class AdamW(Adam):
     [0.85, 0.7082, 0.575]
     """
 
-    _decoupled = True
-
     def __init__(
-        self, parameters: Parameters, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
-        weight_decay: float = 1e-2, **common: Unpack[Common],
+        self, params: Parameters, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 1e-2, amsgrad: bool = False, **common: Unpack[Common],
     ) -> None:  # fmt: skip
-        super().__init__(parameters, lr, betas, eps, weight_decay, **common)
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, decoupled_weight_decay=True, **common)

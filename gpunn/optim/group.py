@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from gpunn.tensor import Tensor
 Named = list[tuple[str, Tensor]]
 Settings = dict[str, Any]
 Predicate = Callable[[str, Tensor], bool]
+Shape = tuple[int, ...]
 
 
 def has_several_axes(name: str, parameter: Tensor) -> bool:
@@ -48,6 +50,12 @@ def plain(value: Any) -> Any:
     return tuple(numbers) if isinstance(numbers, list) else numbers
 
 
+def setting(name: str, value: Any) -> Any:
+    """``value`` of the setting ``name`` as :func:`plain` makes it; a learning rate may be an array of one element."""
+    value = plain(value.numpy() if isinstance(value, Tensor) else value)
+    return value[0] if name == "lr" and isinstance(value, tuple) and len(value) == 1 else value
+
+
 _GATHERED = ("_flat", "_gradient", "_views", "slices")
 
 
@@ -58,7 +66,13 @@ class Part(NamedTuple):
     g: Array
     states: dict[str, Array]
     steps: int
-    sizes: list[int]
+    shapes: list[Shape]
+
+    def pieces(self) -> Iterator[tuple[slice, Shape]]:
+        """Where each of the parameters lies in the part, and its shape."""
+        start = 0
+        for shape in self.shapes:
+            yield slice(start, start := start + math.prod(shape)), shape
 
 
 _LONG = 1 << 17  # elements of a gradient; a step of its own costs some microseconds
@@ -91,10 +105,16 @@ class Group:
     """
 
     def __init__(
-        self, op: str, named: Named, settings: Settings, regularise: Predicate, checked: Callable[[Settings], None]
+        self,
+        op: str,
+        named: Named,
+        settings: Settings,
+        regularise: Predicate,
+        checked: Callable[[Settings], None],
+        state_shape: Callable[[str, Shape], Shape | None],
     ) -> None:
-        self._op, self._checked = op, checked
-        self.settings = {name: plain(value) for name, value in settings.items()}
+        self._op, self._checked, self._state_shape = op, checked, state_shape
+        self.settings = {name: setting(name, value) for name, value in settings.items()}
         checked(self.settings)
         self.initial_lr: float = self.settings["lr"]
         self.chain: Chain | None = None  # of the schedules that were made since the user set the rate
@@ -113,6 +133,7 @@ class Group:
         self._regularised = [regularise(name, p) for name, p in named]
         self.steps = [0] * len(named)
         self.states: dict[str, Array] = {}
+        self._layouts: dict[str, list[slice]] = {}  # of the states that are not of the parameters' shapes
 
     def device(self) -> AbstractContextManager[None]:
         """A context in which the device of the parameters is the current one."""
@@ -148,6 +169,8 @@ class Group:
     # ---- settings -------------------------------------------------------------------------------------------------
 
     def __getitem__(self, name: str) -> Any:
+        if name in ("params", "initial_lr"):
+            return self.parameters if name == "params" else self.initial_lr
         self._check_name(name)
         return self.settings[name]
 
@@ -159,7 +182,7 @@ class Group:
     def schedule(self, name: str, value: Any) -> None:
         """Change a setting as a schedule does: ``initial_lr`` stays."""
         self._check_name(name)
-        changed = self.settings | {name: plain(value)}
+        changed = self.settings | {name: setting(name, value)}
         self._checked(changed)
         self.settings = changed
 
@@ -190,27 +213,69 @@ class Group:
 
     def states_for(self, wanted: dict[str, float]) -> dict[str, Array]:
         """The named states; new ones are filled with their value."""
-        xp = get_array_module(self._flat)
         return {
-            name: self.states[name] if name in self.states else xp.full_like(self._gradient, value)
+            name: self.states[name] if name in self.states else self._new_state(name, value)
             for name, value in wanted.items()
         }
 
-    def take_gradients(self) -> None:
-        """Copy the gradients into their buffer, but for those that stay where they are, and add those of l1 and l2."""
+    def _new_state(self, name: str, value: float) -> Array:
         xp = get_array_module(self._flat)
-        l1, l2 = self.settings["l1"], self.settings["l2"]
+        shapes = [self._state_shape(name, p.shape) for p in self.parameters]
+        if shapes == [p.shape for p in self.parameters]:
+            return xp.full_like(self._gradient, value)
+        sizes = [0 if shape is None else math.prod(shape) for shape in shapes]
+        ends = np.cumsum(sizes).tolist()
+        self._layouts[name] = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+        return xp.full(ends[-1], value, self.state_dtype)
+
+    def state_places(self, name: str) -> list[tuple[slice, Shape] | None]:
+        """Of each parameter where its state of that name lies, and its shape; None for one that has none."""
+        shapes = (self._state_shape(name, p.shape) for p in self.parameters)
+        places = zip(self._layouts.get(name, self.slices), shapes, strict=True)
+        return [None if shape is None else (where, shape) for where, shape in places]
+
+    def take_gradients(self) -> None:
+        """Copy the gradients into their buffer, but for those that stay where they are, and add those of l1 and l2.
+
+        With ``maximize`` they are turned round before.
+        """
+        xp = get_array_module(self._flat)
+        l1, l2, maximize = self.settings["l1"], self.settings["l2"], self.settings["maximize"]
         for number, (parameter, part) in enumerate(zip(self.parameters, self.slices, strict=True)):
             if parameter.grad is None or self._stays(number):
                 continue
             g = self._gradient[part]
             g[...] = parameter.grad.ravel()
+            if maximize:
+                xp.negative(g, out=g)
             if self._regularised[number]:
                 p = self._flat[part].astype(g.dtype, copy=False)
                 if l1:
                     g += l1 * xp.sign(p)
                 if l2:
                     g += 2 * l2 * p
+
+    # ---- all elements as one vector -------------------------------------------------------------------------------
+
+    def vector(self) -> Array:
+        """A copy of the parameters, one behind the other, in the dtype of the states."""
+        return self._flat.astype(self.state_dtype)
+
+    def gradient_vector(self) -> Array:
+        """A copy of the gradients, one behind the other, in the dtype of the states; 0 where there is none."""
+        vector = get_array_module(self._flat).zeros(self._flat.shape, self.state_dtype)
+        for parameter, part in zip(self.parameters, self.slices, strict=True):
+            if parameter.grad is not None:
+                vector[part] = parameter.grad.ravel()
+        return vector
+
+    def move_to(self, vector: Array) -> None:
+        """Give the parameters the values of ``vector``."""
+        self._flat[...] = vector
+        for parameter in self.parameters:
+            parameter.mark_changed()
+
+    # ---- a step of all --------------------------------------------------------------------------------------------
 
     def count_step(self) -> None:
         """Count the step of the parameters that have gradients, which it changes in place."""
@@ -226,8 +291,9 @@ class Group:
         if parameter.size < _LONG or type(g) is not np.ndarray or g.dtype != self.state_dtype:
             return False
         terms = self._regularised[number] and (self.settings["l1"] or self.settings["l2"])
+        changed = terms or self.settings["maximize"]
         # A view of parameters would change within the step.
-        return bool(g.flags.c_contiguous and not terms and not np.may_share_memory(g, self._flat))
+        return bool(g.flags.c_contiguous and not changed and not np.may_share_memory(g, self._flat))
 
     def parts(self) -> Iterator[Part]:
         """The longest stretches of the buffer whose parameters all have gradients and took the same number of steps.
@@ -248,7 +314,10 @@ class Group:
     def _part(self, first: int, end: int, steps: int, stays: int | None) -> Part:
         where = slice(self.slices[first].start, self.slices[end - 1].stop)
         states = {name: state[where] for name, state in self.states.items()}
-        sizes = [p.numel() for p in self.parameters[first:end]]
+        for name, places in self._layouts.items():
+            if name in states:
+                states[name] = self.states[name][places[first].start : places[end - 1].stop]
+        shapes = [p.shape for p in self.parameters[first:end]]
         own: Any = None if stays is None else self.parameters[stays].grad
         g = self._gradient[where] if own is None else own.reshape(-1)
-        return Part(self._flat[where], g, states, steps, sizes)
+        return Part(self._flat[where], g, states, steps, shapes)

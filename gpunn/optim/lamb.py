@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Unpack
 
 from gpunn.ops.optimizer.adam import lamb_step
@@ -22,11 +23,12 @@ class LAMB(Moments):
     """
 
     def __init__(
-        self, parameters: Parameters, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-6,
+        self, params: Parameters, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-6,
         weight_decay: float = 0.01, **common: Unpack[Common],
     ) -> None:  # fmt: skip
         settings = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(parameters, settings, **common)
+        super().__init__(params, settings, **common)
 
     def update(self, part: Part, settings: Settings) -> None:
-        lamb_step(*moments(part), steps=part.steps, sizes=part.sizes, **settings)
+        sizes = [math.prod(shape) for shape in part.shapes]
+        lamb_step(*moments(part), steps=part.steps, sizes=sizes, **settings)

@@ -15,7 +15,9 @@ class NAdam(Moments):
         p -= lr ((1 - mu_t) / (1 - mu_1 ... mu_t) g + mu_{t+1} / (1 - mu_1 ... mu_{t+1}) m) / (sqrt(V) + eps)
         mu_i = b1 (1 - 0.96^(i momentum_decay) / 2)
 
-    A change of ``betas`` between steps counts as if it had been so from the first. Source: Dozat 2016.
+    ``g`` is the gradient plus ``weight_decay p``, or with ``decoupled_weight_decay`` the gradient, before which
+    ``p -= lr weight_decay p``. A change of ``betas`` between steps counts as if it had been so from the first.
+    Source: Dozat 2016.
 
     >>> from gpunn.testing import descent
     >>> descent(NAdam, lr=0.1)
@@ -23,8 +25,9 @@ class NAdam(Moments):
     """
 
     def __init__(
-        self, parameters: Parameters, lr: float = 2e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
-        weight_decay: float = 0.0, momentum_decay: float = 4e-3, **common: Unpack[Common],
+        self, params: Parameters, lr: float = 2e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 0.0, momentum_decay: float = 4e-3, decoupled_weight_decay: bool = False,
+        **common: Unpack[Common],
     ) -> None:  # fmt: skip
         settings = {
             "lr": lr,
@@ -32,8 +35,10 @@ class NAdam(Moments):
             "eps": eps,
             "weight_decay": weight_decay,
             "momentum_decay": momentum_decay,
+            "decoupled_weight_decay": decoupled_weight_decay,
         }
-        super().__init__(parameters, settings, **common)
+        super().__init__(params, settings, **common)
 
     def update(self, part: Part, settings: Settings) -> None:
-        nadam_step(*moments(part), steps=part.steps, **settings)
+        names = ("lr", "betas", "eps", "weight_decay", "momentum_decay", "decoupled_weight_decay")
+        nadam_step(*moments(part), part.steps, *(settings[name] for name in names))

@@ -6,18 +6,30 @@ A step is then one kernel a group, or a few operations on long arrays, however m
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypedDict
 
-from gpunn.backend import Array, asarray
+from gpunn.backend import Array, asarray, get_array_module
 from gpunn.errors import ArgumentError, ShapeError, check, fail
-from gpunn.optim.group import Group, Named, Part, Predicate, Settings, has_several_axes, named_tensors, plain
+from gpunn.optim.group import (
+    Group,
+    Named,
+    Part,
+    Predicate,
+    Settings,
+    Shape,
+    has_several_axes,
+    named_tensors,
+    plain,
+    setting,
+)
 from gpunn.tensor import Tensor
 
 Parameters = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[Mapping[str, Any]]
 """Parameters, or (name, parameter) as ``model.named_parameters()`` gives them, or groups: see :class:`Optimizer`."""
 
-_BELOW = {"alpha": 1.0, "rho": 1.0, "momentum": 1.0}
+_LATER = ("maximize", "amsgrad", "dampening", "decoupled_weight_decay")
+"""Settings that states saved before there were these do not have: they were as the optimizer's defaults are."""
 
 
 class Common(TypedDict, total=False):
@@ -26,19 +38,28 @@ class Common(TypedDict, total=False):
     l1: float
     l2: float
     regularise: Predicate | None
+    maximize: bool
+    foreach: bool | None
+    fused: bool | None
+    capturable: bool
+    differentiable: bool
 
 
 class Optimizer:
-    """Moves ``parameters`` into flat buffers, of which each ``parameter.data`` becomes a view.
+    """Moves ``params`` into flat buffers, of which each ``parameter.data`` becomes a view.
 
-    ``parameters`` is a list of tensors, of (name, tensor), or of groups: dicts of ``"params"``, such a list, and of
-    settings of this group alone, such as ``"lr"``. Parameters without a name are named by their number. The groups are
+    ``params`` is a list of tensors, of (name, tensor), or of groups: dicts of ``"params"``, such a list, and of
+    settings of this group alone, such as ``"lr"``. Without names, parameters are named by their number. The groups are
     in ``groups``: ``optimizer.groups[0]["lr"] = 0.1`` changes a setting from the next step on, and
     ``optimizer.lr = 0.1`` the learning rate of all groups. Parameters without a gradient stay as they are in a step.
 
     ``l1`` and ``l2`` add the gradients of the terms ``l1 sum(|p|) + l2 sum(p^2)`` of the loss, ``l1 sign(p) + 2 l2 p``,
     for the parameters where ``regularise(name, parameter)`` is true; without it, for those of more than one axis: no
     biases, and no parameters of normalisation layers. ``weight_decay`` is for all parameters of a group.
+
+    ``maximize=True`` goes up instead of down: the gradients are turned round, and then what decays weights is added.
+    ``foreach``, ``fused`` and ``capturable``, which say how PyTorch computes a step, are taken and change nothing;
+    ``differentiable=True`` is refused, as gradients are first-order.
 
     ``copy.deepcopy((model, optimizer))`` and a pickle of both give a pair that trains as this one. An optimizer copied
     alone has copies of the parameters, which no model computes with: its first step, without a gradient, is refused.
@@ -61,35 +82,75 @@ class Optimizer:
 
     def __init__(
         self,
-        parameters: Parameters,
+        params: Parameters,
         settings: Settings,
         l1: float = 0.0,
         l2: float = 0.0,
         regularise: Predicate | None = None,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
     ) -> None:
         op = type(self).__name__
-        defaults = settings | {"l1": l1, "l2": l2}
-        self.defaults = {name: plain(value) for name, value in defaults.items()}
+        rule = "a step cannot be differentiated, as gradients are first-order"
+        check(not differentiable, ArgumentError, op, rule, differentiable=differentiable)
+        defaults = settings | {"l1": l1, "l2": l2, "maximize": maximize}
+        self.defaults = {name: setting(name, value) for name, value in defaults.items()}
         self.check_settings(self.defaults)
-        regularise = has_several_axes if regularise is None else regularise
-        self.groups = [
-            Group(op, named, self.defaults | own, regularise, self.check_settings)
-            for named, own in _groups(op, parameters, self.defaults)
+        self._regularise = has_several_axes if regularise is None else regularise
+        self.groups: list[Group] = []
+        self._add(_groups(op, params, self.defaults))
+
+    def _add(self, given: list[tuple[Named, Settings]]) -> None:
+        """Make groups of named parameters, and the settings that each has of its own."""
+        op = type(self).__name__
+        for named, _ in given:
+            self.check_parameters(named)
+        made = [
+            Group(op, named, self.defaults | own, self._regularise, self.check_settings, self.state_shape)
+            for named, own in given
         ]
-        for group in self.groups:
+        for group in made:
             with group.device():
                 group.gather()
                 group.keep_states(self.states(group.settings))
+        self.groups += made
+
+    def add_param_group(self, param_group: Mapping[str, Any]) -> None:
+        """Add a group: a dict of ``"params"``, and of settings of its own. Schedules are made afterwards.
+
+        >>> from gpunn import nn, optim
+        >>> one, other = nn.Linear(3, 2), nn.Linear(2, 1)
+        >>> sgd = optim.SGD(one.parameters(), lr=0.1)
+        >>> sgd.add_param_group({"params": other.parameters(), "lr": 0.01})
+        >>> [(group["lr"], group.names) for group in sgd.groups]
+        [(0.1, ['0', '1']), (0.01, ['2', '3'])]
+        """
+        op = type(self).__name__
+        fits = isinstance(param_group, Mapping)
+        check(fits, ArgumentError, op, "param_group must be a dict", type=type(param_group).__name__)
+        self._add(_groups(op, [param_group], self.defaults, self.groups))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._copied = [p.grad for group in self.groups for p in group.parameters]
+
+    @property
+    def param_groups(self) -> list[Group]:
+        """The ``groups``, by PyTorch's name."""
+        return self.groups
 
     # ---- what a subclass says -------------------------------------------------------------------------------------
 
     def states(self, settings: Settings) -> dict[str, float]:
         """The states that an optimizer with these settings keeps beside each parameter, and their first value."""
         raise NotImplementedError
+
+    def state_shape(self, kind: str, shape: Shape) -> Shape | None:
+        """The shape of a state beside a parameter of ``shape``; None if that has no such state."""
+        return shape
 
     def update(self, part: Part, settings: Settings) -> None:
         """Change ``part.p`` and ``part.states`` in place, given the subclass's settings and the gradients ``part.g``.
@@ -110,7 +171,10 @@ class Optimizer:
                 for beta in value:
                     check_range(op, "beta", beta, 1.0)
             else:
-                check_range(op, name, value, _BELOW.get(name, math.inf))
+                check_range(op, name, value)
+
+    def check_parameters(self, named: Named) -> None:
+        """Raise an error for parameters that the optimizer cannot move."""
 
     # ---- training -------------------------------------------------------------------------------------------------
 
@@ -127,20 +191,28 @@ class Optimizer:
         for group in self.groups:
             group["lr"] = value
 
-    def zero_grad(self) -> None:
-        """Forget the gradients, so that the next backward pass starts from none."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients, so that the next backward pass starts from none; or make them 0."""
         for group in self.groups:
             for parameter in group.parameters:
-                parameter.grad = None
+                if set_to_none:
+                    parameter.grad = None
+                elif parameter.grad is not None:
+                    parameter.grad = get_array_module(parameter.grad).zeros_like(parameter.grad)
 
-    def step(self) -> None:
-        """Update every parameter that has a gradient."""
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient.
+
+        ``closure``, if given, is called first: it computes the gradients, and what it gives, the loss, is returned.
+        """
+        loss = None if closure is None else closure()
         self._check_step()
         for group in self.groups:
             with group.device():
                 group.keep_states(self.states(group.settings))
                 group.take_gradients()
                 self._move(group)
+        return loss
 
     def repeat_step(self) -> None:
         """What the host does in :meth:`step`, before a CUDA graph that has captured a step is replayed.
@@ -187,24 +259,30 @@ class Optimizer:
             state |= {f"groups.{number}.{name}": value for name, value in settings.items()}
             with group.device():
                 states = group.states_for(self.states(group.settings))
-                for name, p, part, steps in zip(group.names, group.parameters, group.slices, group.steps, strict=True):
+                places = {kind: group.state_places(kind) for kind in states}
+                for position, (name, steps) in enumerate(zip(group.names, group.steps, strict=True)):
                     state[f"parameters.{name}.steps"] = steps
                     for kind, array in states.items():
-                        state[f"parameters.{name}.{kind}"] = array[part].reshape(p.shape).copy()
+                        if (place := places[kind][position]) is not None:
+                            state[f"parameters.{name}.{kind}"] = array[place[0]].reshape(place[1]).copy()
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume from a :meth:`state_dict` of the same optimizer of parameters of the same names, shapes and groups.
 
-        Numbers may be arrays, as files hold them. Raises ArgumentError or ShapeError if a name, shape, dtype or number
+        Numbers may be arrays, as files hold them. Settings that there were not when a state was saved are those of
+        now. Raises ArgumentError or ShapeError if a name, shape, dtype or number
         does not fit; nothing is changed then.
         """
         op = type(self).__name__
         settings = [self._settings_in(state, number, group) for number, group in enumerate(self.groups)]
         wanted = {f"groups.{number}.{name}" for number, read in enumerate(settings) for name in read}
+        wanted = {name for name in wanted if name in state or name.rpartition(".")[2] not in _LATER}
         for group, read in zip(self.groups, settings, strict=True):
-            kinds = self.states(read)
-            wanted |= {f"parameters.{name}.{kind}" for name in group.names for kind in ("steps", *kinds)}
+            wanted |= {f"parameters.{name}.steps" for name in group.names}
+            for name, p in zip(group.names, group.parameters, strict=True):
+                kinds = (kind for kind in self.states(read) if self.state_shape(kind, p.shape) is not None)
+                wanted |= {f"parameters.{name}.{kind}" for kind in kinds}
         check_names(op, wanted, state)
         for group, read in zip(self.groups, settings, strict=True):
             dtype = group.state_dtype
@@ -213,9 +291,12 @@ class Optimizer:
                 rule = f"steps of {name} must be an integer of at least 0"
                 check(isinstance(steps, int) and steps >= 0, ArgumentError, op, rule, steps=steps)
                 for kind in self.states(read):
+                    shape = self.state_shape(kind, parameter.shape)
+                    if shape is None:
+                        continue
                     array = state[f"parameters.{name}.{kind}"]
-                    rule = f"{kind} of {name} must have shape {parameter.shape}"
-                    check(array.shape == parameter.shape, ShapeError, op, rule, shape=array.shape)
+                    rule = f"{kind} of {name} must have shape {shape}"
+                    check(array.shape == shape, ShapeError, op, rule, shape=array.shape)
                     rule = f"{kind} of {name} must be {dtype}"
                     check(array.dtype == dtype, ArgumentError, op, rule, dtype=str(array.dtype))
         for group, read in zip(self.groups, settings, strict=True):
@@ -224,15 +305,17 @@ class Optimizer:
             group.steps = [plain(state[f"parameters.{name}.steps"]) for name in group.names]
             with group.device():
                 group.keep_states(self.states(read))
-                for name, parameter, part in zip(group.names, group.parameters, group.slices, strict=True):
-                    for kind, array in group.states.items():
-                        array[part] = asarray(state[f"parameters.{name}.{kind}"], device=parameter.device).ravel()
+                device = group.parameters[0].device
+                for kind, array in group.states.items():
+                    for name, place in zip(group.names, group.state_places(kind), strict=True):
+                        if place is not None:
+                            array[place[0]] = asarray(state[f"parameters.{name}.{kind}"], device=device).ravel()
 
     def _settings_in(self, state: Mapping[str, Any], number: int, group: Group) -> Settings:
         names = {name: f"groups.{number}.{name}" for name in (*group.settings, "initial_lr")}
-        missing = sorted(key for key in names.values() if key not in state)
+        missing = sorted(key for name, key in names.items() if key not in state and name not in _LATER)
         check(not missing, ArgumentError, type(self).__name__, _NAMES, missing=missing)
-        read = {name: plain(state[key]) for name, key in names.items()}
+        read = {name: plain(state[key]) if key in state else group[name] for name, key in names.items()}
         self.check_settings(read)
         return read
 
@@ -265,14 +348,25 @@ def check_range(op: str, name: str, value: float, below: float = math.inf) -> No
     check(number and 0 <= value < below, ArgumentError, op, rule, **{name: value})
 
 
-def _groups(op: str, parameters: Any, defaults: Settings) -> list[tuple[Named, Settings]]:
-    """The named parameters of each group, and the settings that it has of its own."""
+def check_numbers(op: str, settings: Settings, **lengths: int) -> list[tuple[float, ...]]:
+    """The named settings, checked to be that many finite numbers each."""
+    values = [settings[name] for name in lengths]
+    for (name, length), value in zip(lengths.items(), values, strict=True):
+        fits = isinstance(value, tuple) and len(value) == length
+        fits = fits and all(isinstance(number, int | float) and math.isfinite(number) for number in value)
+        check(fits, ArgumentError, op, f"{name} must be {length} numbers", **{name: value})
+    return values
+
+
+def _groups(op: str, parameters: Any, defaults: Settings, there: Iterable[Group] = ()) -> list[tuple[Named, Settings]]:
+    """The named parameters of each group, beside those ``there``, and the settings that it has of its own."""
     rule = "parameters must be a list of them, of (name, parameter), or of groups: for a module its parameters()"
     check(isinstance(parameters, Iterable), ArgumentError, op, rule, type=type(parameters).__name__)
     entries: Any = parameters if isinstance(parameters, Tensor) else list(parameters)
     grouped = not isinstance(entries, Tensor) and any(isinstance(entry, Mapping) for entry in entries)
     groups: list[tuple[Named, Settings]] = []
-    everything: Named = []
+    everything: Named = [pair for group in there for pair in zip(group.names, group.parameters, strict=True)]
+    with_names: set[bool] = set()
     for number, entry in enumerate(entries if grouped else [{"params": entries}]):
         holds = isinstance(entry, Mapping) and "params" in entry
         check(holds, ArgumentError, op, 'each group must be a dict with "params"', group=number)
@@ -280,7 +374,15 @@ def _groups(op: str, parameters: Any, defaults: Settings) -> list[tuple[Named, S
         unknown = sorted(own.keys() - defaults.keys())
         if unknown:
             fail(ArgumentError, op, f"a group has the settings {', '.join(defaults)}", group=number, unknown=unknown)
-        named = named_tensors(op, entry["params"], len(everything))
+        given = entry["params"]
+        if not isinstance(given, Tensor):
+            given = list(given)
+            with_names |= {isinstance(each, tuple) for each in given}
+        elif grouped:
+            given = [given]
+            with_names.add(False)
+        check(len(with_names) < 2, ArgumentError, op, "names must be given to all parameters, or to none", group=number)
+        named = named_tensors(op, given, len(everything))
         where = {"group": number} if grouped else {}
         check(bool(named), ArgumentError, op, "there must be at least one parameter", **where)
         everything += named

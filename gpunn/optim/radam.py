@@ -17,7 +17,8 @@ class RAdam(Moments):
         p -= lr r (m / (1 - b1^t)) sqrt(1 - b2^t) / (sqrt(v) + eps)  if n > 5, else  p -= lr m / (1 - b1^t)
         r = sqrt((n - 4) (n - 2) N / ((N - 4) (N - 2) n))
 
-    Source: Liu et al. 2020, "On the variance of the adaptive learning rate and beyond".
+    ``decoupled_weight_decay`` takes ``lr weight_decay p`` off p before, instead of adding ``weight_decay p`` to the
+    gradient. Source: Liu et al. 2020, "On the variance of the adaptive learning rate and beyond".
 
     >>> from gpunn.testing import descent
     >>> descent(RAdam, lr=0.1)
@@ -25,11 +26,18 @@ class RAdam(Moments):
     """
 
     def __init__(
-        self, parameters: Parameters, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
-        weight_decay: float = 0.0, **common: Unpack[Common],
+        self, params: Parameters, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 0.0, decoupled_weight_decay: bool = False, **common: Unpack[Common],
     ) -> None:  # fmt: skip
-        settings = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(parameters, settings, **common)
+        settings = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "decoupled_weight_decay": decoupled_weight_decay,
+        }
+        super().__init__(params, settings, **common)
 
     def update(self, part: Part, settings: Settings) -> None:
-        radam_step(*moments(part), steps=part.steps, **settings)
+        names = ("lr", "betas", "eps", "weight_decay", "decoupled_weight_decay")
+        radam_step(*moments(part), part.steps, *(settings[name] for name in names))

@@ -22,7 +22,7 @@ class RMSprop(Optimizer):
     """
 
     def __init__(
-        self, parameters: Parameters, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8,
+        self, params: Parameters, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8,
         weight_decay: float = 0.0, momentum: float = 0.0, centered: bool = False, **common: Unpack[Common],
     ) -> None:  # fmt: skip
         settings = {
@@ -33,7 +33,7 @@ class RMSprop(Optimizer):
             "momentum": momentum,
             "centered": centered,
         }
-        super().__init__(parameters, settings, **common)
+        super().__init__(params, settings, **common)
 
     def states(self, settings: Settings) -> dict[str, float]:
         mean = {"mean": 0.0} if settings["centered"] else {}

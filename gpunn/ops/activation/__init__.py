@@ -2,11 +2,29 @@
 
     pointwise     relu, leaky_relu, sigmoid, hardsigmoid, tanh: derivatives from the output, which is kept anyway
     smooth        silu, gelu, softplus, elu, selu: derivatives from the input
-    softmax       softmax and its logarithm
+    straight      hardtanh, hardswish, threshold, hardshrink, softshrink, prelu, rrelu: straight pieces
+    curved        softsign, tanhshrink, logsigmoid, mish, celu, glu
+    softmax       softmax, its logarithm, softmin
+    gumbel        draws from the classes that logits give
 
 Arrays of any shape; each file has the formulas and the sources.
 """
 
+from gpunn.ops.activation.curved import (
+    celu,
+    celu_backward,
+    glu,
+    glu_backward,
+    logsigmoid,
+    logsigmoid_backward,
+    mish,
+    mish_backward,
+    softsign,
+    softsign_backward,
+    tanhshrink,
+    tanhshrink_backward,
+)
+from gpunn.ops.activation.gumbel import gumbel_noise, gumbel_softmax, gumbel_softmax_backward, only_largest
 from gpunn.ops.activation.pointwise import (
     hardsigmoid,
     hardsigmoid_backward,
@@ -34,23 +52,73 @@ from gpunn.ops.activation.smooth import (
     softplus,
     softplus_backward,
 )
-from gpunn.ops.activation.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
+from gpunn.ops.activation.softmax import (
+    log_softmax,
+    log_softmax_backward,
+    softmax,
+    softmax_backward,
+    softmin,
+    softmin_backward,
+)
+from gpunn.ops.activation.straight import (
+    check_rrelu,
+    hardshrink,
+    hardshrink_backward,
+    hardswish,
+    hardswish_backward,
+    hardtanh,
+    hardtanh_backward,
+    prelu,
+    prelu_backward_weight,
+    prelu_backward_x,
+    rrelu,
+    rrelu_backward,
+    rrelu_slopes,
+    softshrink,
+    threshold,
+    threshold_backward,
+)
 
 __all__ = [
     "Approximate",
+    "celu",
+    "celu_backward",
+    "check_rrelu",
     "elu",
     "elu_backward",
     "gelu",
     "gelu_backward",
     "gelu_kept",
+    "glu",
+    "glu_backward",
+    "gumbel_noise",
+    "gumbel_softmax",
+    "gumbel_softmax_backward",
+    "hardshrink",
+    "hardshrink_backward",
     "hardsigmoid",
     "hardsigmoid_backward",
+    "hardswish",
+    "hardswish_backward",
+    "hardtanh",
+    "hardtanh_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "log_softmax",
     "log_softmax_backward",
+    "logsigmoid",
+    "logsigmoid_backward",
+    "mish",
+    "mish_backward",
+    "only_largest",
+    "prelu",
+    "prelu_backward_weight",
+    "prelu_backward_x",
     "relu",
     "relu_backward",
+    "rrelu",
+    "rrelu_backward",
+    "rrelu_slopes",
     "selu",
     "selu_backward",
     "sigmoid",
@@ -60,8 +128,17 @@ __all__ = [
     "silu_kept",
     "softmax",
     "softmax_backward",
+    "softmin",
+    "softmin_backward",
     "softplus",
     "softplus_backward",
+    "softshrink",
+    "softsign",
+    "softsign_backward",
     "tanh",
     "tanh_backward",
+    "tanhshrink",
+    "tanhshrink_backward",
+    "threshold",
+    "threshold_backward",
 ]

@@ -12,7 +12,6 @@ from math import prod
 from typing import Any
 
 from gpunn.backend import Array, accumulation_dtype, operands
-from gpunn.errors import ShapeError, check
 from gpunn.ops.activation import softmax_onednn
 from gpunn.ops.array.shape import axis_of
 from gpunn.ops.shared.checks import check_shape
@@ -27,7 +26,7 @@ def softmax(x: Array, axis: int = -1) -> Array:
     >>> softmax(np.array([1.0, 2.0, 3.0])).round(4).tolist()
     [0.09, 0.2447, 0.6652]
     """
-    xp, axis = operands("softmax", x=x), _checked("softmax", x, axis)
+    xp, axis = operands("softmax", x=x), axis_of("softmax", x, axis)
     if softmax_onednn.takes(x, axis) and (known := softmax_onednn.forward(x)) is not None:
         return known
 
@@ -55,6 +54,22 @@ def softmax_backward(gy: Array, y: Array, axis: int = -1) -> Array:
     return _along(xp, block, axis, gy, y)
 
 
+def softmin(x: Array, axis: int = -1) -> Array:
+    """:func:`softmax` of -x.
+
+    >>> import numpy as np
+    >>> softmin(np.array([0.0, 1000.0])).tolist()
+    [1.0, 0.0]
+    """
+    operands("softmin", x=x)
+    return softmax(-x, axis_of("softmin", x, axis))
+
+
+def softmin_backward(gy: Array, y: Array, axis: int = -1) -> Array:
+    """The negative of :func:`softmax_backward`."""
+    return -softmax_backward(gy, y, axis)
+
+
 def log_softmax(x: Array, axis: int = -1) -> Array:
     """The logarithm of :func:`softmax`, exact where the probability itself would round to 0.
 
@@ -62,7 +77,7 @@ def log_softmax(x: Array, axis: int = -1) -> Array:
     >>> log_softmax(np.array([0.0, 1000.0])).tolist()
     [-1000.0, 0.0]
     """
-    xp, axis = operands("log_softmax", x=x), _checked("log_softmax", x, axis)
+    xp, axis = operands("log_softmax", x=x), axis_of("log_softmax", x, axis)
 
     def block(y: Array, x: Array) -> None:
         xp.subtract(x, x.max(1, keepdims=True), out=y)
@@ -108,9 +123,3 @@ def _along(xp: Any, work: Callable[..., None], axis: int, *arrays: Array) -> Arr
 def _sums(xp: Any, a: Array) -> Array:
     """The sums of a (M, length, inner) along its axis: (M, 1, inner)."""
     return row_sums(xp, a[:, :, 0])[:, None, None] if a.shape[2] == 1 else a.sum(1, keepdims=True)
-
-
-def _checked(op: str, x: Array, axis: int) -> int:
-    axis = axis_of(op, x, axis)
-    check(x.shape[axis] > 0, ShapeError, op, "x must not be empty along axis", axis=axis, shape=x.shape)
-    return axis

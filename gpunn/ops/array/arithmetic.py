@@ -12,7 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backend import Array, accumulation_dtype, asarray, cast, device_of, get_array_module, is_array, is_floating
+from gpunn.backend import (
+    Array,
+    accumulation_dtype,
+    asarray,
+    cast,
+    device_of,
+    fail_on_type,
+    get_array_module,
+    is_array,
+    is_floating,
+)
 from gpunn.errors import DeviceError, DtypeError, ShapeError, check, fail
 from gpunn.ops.array.product import of_stacks, product
 
@@ -50,7 +60,7 @@ def _beside(op: str, value: Any, other: Any) -> Array:
     if is_array(value):
         return value
     if not isinstance(value, Real | np.generic | list | tuple):
-        fail(DtypeError, op, "operands must be arrays or numbers", type=type(value).__name__)
+        fail_on_type(DtypeError, op, "operands must be arrays or numbers", value)
     if not is_array(other):
         return asarray(value)
     whole = isinstance(value, int) and (other.dtype.kind != "b" or isinstance(value, bool))

@@ -15,6 +15,7 @@ as 1, 2, 3".
 
 The ways to compute are :mod:`gpunn.ops.dropout.kernel`, which reads the key from memory (:func:`dropout_key` puts it
 there, and in a captured step a new one before each replay), and :mod:`gpunn.ops.dropout.drawn`.
+:mod:`gpunn.ops.dropout.alpha`, which stands on them, drops elements to a low value and keeps mean and variance.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from gpunn.ops.shared.checks import check_image
 from gpunn.ops.shared.routes import route
 
 __all__ = [
+    "check_flag",
     "check_probability",
     "dropout",
     "dropout2d",
@@ -97,6 +99,13 @@ def dropout2d_backward(gy: Array, p: float, key: Key, offset: int = 0) -> Array:
     """The gradient with respect to x: gy through the same mask."""
     check_image("dropout2d_backward", "gy", gy)
     return _apply("dropout2d_backward", gy, p, key, offset, gy.shape[0] * gy.shape[1])
+
+
+def check_flag(op: str, inplace: object) -> None:
+    """Check that ``inplace`` is True or False: in its place stood a generator once."""
+    if inplace is not True and inplace is not False:
+        rule = "inplace must be True or False, and a generator has a name: generator="
+        check(False, ArgumentError, op, rule, inplace=inplace)
 
 
 def check_probability(op: str, p: float) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from gpunn import cuda
-from gpunn.backend import Array, accumulation_dtype, check_array, device_of, operands
-from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError, check, fail
+from gpunn.backend import Array, accumulation_dtype, check_array, device_of, get_array_module, operands
+from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError, check, check_number, fail
 from gpunn.ops.shared.checks import are_below, check_shape
 
 
@@ -47,12 +47,45 @@ def embedding(indices: Array, weight: Array) -> Array:
     return weight.take(indices, 0)
 
 
-def embedding_backward(gy: Array, indices: Array, rows: int, padding_idx: int | None = None) -> Array:
-    """The gradient with respect to weight, (rows, D); its row ``padding_idx`` stays 0."""
+def embedding_renorm(indices: Array, weight: Array, max_norm: float, norm_type: float = 2.0) -> bool:
+    """Scale the rows that ``indices`` name, where their norm is larger, to ``max_norm``, in place.
+
+    The norm of a row w is ``(sum_d |w[d]|^p)^(1/p)`` with p = ``norm_type``; for an infinite p the largest ``|w[d]|``.
+    Returns False if no row was changed, as the CPU knows.
+
+    >>> weight = np.array([[3.0, 4.0], [6.0, 8.0]])
+    >>> embedding_renorm(np.array([1, 1]), weight, 5.0), weight.round(4).tolist()
+    (True, [[3.0, 4.0], [3.0, 4.0]])
+    """
+    op = "embedding"
+    check_number(op, max_norm=max_norm, norm_type=norm_type)
+    check(max_norm >= 0, ArgumentError, op, "max_norm must be at least 0", max_norm=max_norm)
+    check(norm_type > 0, ArgumentError, op, "norm_type must be larger than 0", norm_type=norm_type)
+    flat = indices.reshape(-1)
+    rows = embedding(flat, weight)
+    xp, wide = get_array_module(weight), abs(rows.astype(accumulation_dtype(rows.dtype), copy=False))
+    norms = wide.max(1) if norm_type == np.inf else (wide**norm_type).sum(1) ** (1 / norm_type)
+    scale = xp.where(norms > max_norm, max_norm / (norms + _TINY), 1).astype(rows.dtype, copy=False)
+    if xp is np and not (norms > max_norm).any():
+        return False
+    weight[flat] = rows * scale[:, None]  # the rows that one index names several times are equal
+    return True
+
+
+_TINY = 1e-7  # added to a norm before it divides: PyTorch's
+
+
+def embedding_backward(
+    gy: Array, indices: Array, rows: int, padding_idx: int | None = None, scale_grad_by_freq: bool = False
+) -> Array:
+    """The gradient with respect to weight, (rows, D); its row ``padding_idx`` stays 0.
+
+    ``scale_grad_by_freq`` divides the gradient of each row by how often ``indices`` names it.
+    """
     op = "embedding_backward"
     xp = operands(op, gy=gy)
     check_shape(op, "gy", gy, (*indices.shape, *gy.shape[-1:]))
-    flat = indices.reshape(-1)
+    flat = flat_of_all = indices.reshape(-1)
     # NumPy sorts short integers in a time that does not grow with their number's logarithm.
     order = xp.argsort(flat.astype(np.uint16) if rows <= 1 << 16 else flat, kind="stable")
     flat = flat[order]
@@ -71,6 +104,8 @@ def embedding_backward(gy: Array, indices: Array, rows: int, padding_idx: int | 
         summed = g.take(order, 0).astype(out.dtype, copy=False)
         starts = _sum_runs(xp, begins, summed)
         out[flat[starts]] = summed.take(starts, 0)
+    if scale_grad_by_freq:
+        out /= xp.maximum(xp.bincount(flat_of_all.astype(np.int64), minlength=rows), 1).astype(out.dtype)[:, None]
     return out.astype(gy.dtype, copy=False)
 
 

@@ -3,6 +3,8 @@
     cross_entropy    -log softmax(x)[target]                    likelihood    -x[target], Kullback-Leibler divergence
     binary           -t log p - (1 - t) log(1 - p)              regression    |d|, d^2, Huber's, d = x - target
     margin           hinges on distances, class scores, angles
+    ctc              a sequence of labels, however aligned
+    ranking          an order, several labels at once           distribution  Poisson's, the normal one, of numbers
 
 Each file has the formulas, the shapes and the sources.
 """
@@ -21,6 +23,14 @@ from gpunn.ops.loss.cross_entropy import (
     cross_entropy_backward_target,
     cross_entropy_kept,
 )
+from gpunn.ops.loss.ctc import ctc_loss, ctc_loss_backward, ctc_loss_kept
+from gpunn.ops.loss.distribution import (
+    gaussian_nll_loss,
+    gaussian_nll_loss_backward,
+    poisson_nll_loss,
+    poisson_nll_loss_backward,
+    poisson_nll_loss_backward_target,
+)
 from gpunn.ops.loss.likelihood import (
     BatchReduction,
     kl_div,
@@ -36,6 +46,17 @@ from gpunn.ops.loss.margin import (
     hinge_embedding_loss_backward,
     multi_margin_loss,
     multi_margin_loss_backward,
+)
+from gpunn.ops.loss.ranking import (
+    margin_ranking_loss,
+    margin_ranking_loss_backward,
+    multilabel_margin_loss,
+    multilabel_margin_loss_backward,
+    multilabel_soft_margin_loss,
+    multilabel_soft_margin_loss_backward,
+    multilabel_soft_margin_loss_backward_target,
+    soft_margin_loss,
+    soft_margin_loss_backward,
 )
 from gpunn.ops.loss.regression import (
     huber_loss,
@@ -62,6 +83,11 @@ __all__ = [
     "cross_entropy_backward",
     "cross_entropy_backward_target",
     "cross_entropy_kept",
+    "ctc_loss",
+    "ctc_loss_backward",
+    "ctc_loss_kept",
+    "gaussian_nll_loss",
+    "gaussian_nll_loss_backward",
     "hinge_embedding_loss",
     "hinge_embedding_loss_backward",
     "huber_loss",
@@ -71,12 +97,24 @@ __all__ = [
     "kl_div_backward_target",
     "l1_loss",
     "l1_loss_backward",
+    "margin_ranking_loss",
+    "margin_ranking_loss_backward",
     "mse_loss",
     "mse_loss_backward",
     "multi_margin_loss",
     "multi_margin_loss_backward",
+    "multilabel_margin_loss",
+    "multilabel_margin_loss_backward",
+    "multilabel_soft_margin_loss",
+    "multilabel_soft_margin_loss_backward",
+    "multilabel_soft_margin_loss_backward_target",
     "nll_loss",
     "nll_loss_backward",
+    "poisson_nll_loss",
+    "poisson_nll_loss_backward",
+    "poisson_nll_loss_backward_target",
     "smooth_l1_loss",
     "smooth_l1_loss_backward",
+    "soft_margin_loss",
+    "soft_margin_loss_backward",
 ]

@@ -108,12 +108,10 @@ def _pair(op: str, x: Array, target: Array, reduction: str, log_target: bool) ->
     known = reduction in ("mean", "sum", "none", "batchmean")
     check(known, ArgumentError, op, 'reduction is "mean", "sum", "none" or "batchmean"', reduction=reduction)
     check(x.shape == target.shape, ShapeError, op, "x and target must have one shape", x=x.shape, target=target.shape)
-    batch = reduction == "batchmean"
-    check(x.ndim > 0 or not batch, ShapeError, op, '"batchmean" needs a first axis, that of the batch', shape=x.shape)
     if not log_target and (target < 0).any():
         check(False, ArgumentError, op, "probabilities must not be negative", least=float(target.min()))
     dtype = accumulation_dtype(x.dtype)
     wide, t = x.astype(dtype, copy=False), target.astype(dtype, copy=False)
     with np.errstate(divide="ignore"):
         p, log_p = (xp.exp(t), t) if log_target else (t, xp.log(t))
-    return xp, wide, p, log_p, len(x) if batch else x.size
+    return xp, wide, p, log_p, len(x) if reduction == "batchmean" and x.ndim else x.size

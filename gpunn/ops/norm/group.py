@@ -20,7 +20,7 @@ from math import prod
 from types import ModuleType
 
 from gpunn.backend import Array, accumulation_dtype, operands
-from gpunn.errors import ArgumentError, ShapeError, check, check_number
+from gpunn.errors import ShapeError, check, check_number
 from gpunn.ops.norm import group_kernel, group_onednn, group_rows
 from gpunn.ops.shared.checks import Size, check_shape, integer
 from gpunn.ops.shared.routes import route
@@ -77,5 +77,4 @@ def _checked(op: str, x_shape: Size, num_groups: int, eps: float) -> tuple[tuple
     rule = "num_groups must divide the channels"
     check(x_shape[1] % groups == 0, ShapeError, op, rule, num_groups=groups, channels=x_shape[1])
     check_number(op, eps=eps)
-    check(eps >= 0, ArgumentError, op, "eps must be at least 0", eps=eps)
     return (x_shape[0], x_shape[1], prod(x_shape[2:])), groups

@@ -20,7 +20,7 @@ from math import prod
 from types import ModuleType
 
 from gpunn.backend import Array, accumulation_dtype, operands
-from gpunn.errors import ArgumentError, ShapeError, check, check_number
+from gpunn.errors import ShapeError, check, check_number
 from gpunn.ops.norm import layer_kernel, layer_onednn, layer_rows
 from gpunn.ops.shared.checks import Size, check_shape, integer
 from gpunn.ops.shared.routes import route
@@ -48,7 +48,7 @@ def layer_norm(
     for name, array in (("weight", weight), ("bias", bias)):
         if array is not None:
             check_shape(op, name, array, shape)
-    rows, acc = _rows(x, shape), accumulation_dtype(x.dtype)
+    rows, acc = as_rows(x, shape), accumulation_dtype(x.dtype)
     if x.size == 0:
         return x.copy(), xp.zeros(len(rows), acc), xp.zeros(len(rows), acc)
     weight, bias = (None if a is None else a.reshape(-1) for a in (weight, bias))
@@ -72,28 +72,33 @@ def layer_norm_backward(
     check_shape(op, "gy", gy, x.shape)
     if weight is not None:
         check_shape(op, "weight", weight, shape)
-    rows = _rows(x, shape)
+    rows = as_rows(x, shape)
     check_shape(op, "mean", mean, rows.shape[:1])
     check_shape(op, "var", var, rows.shape[:1])
     if x.size == 0:
         return x.copy(), xp.zeros(shape, x.dtype), xp.zeros(shape, x.dtype)
     flat = None if weight is None else weight.reshape(-1)
-    gx, gw, gb = route(ROUTES, rows).backward(_rows(gy, shape), rows, mean, var, flat, eps)
+    gx, gw, gb = route(ROUTES, rows).backward(as_rows(gy, shape), rows, mean, var, flat, eps)
     return gx.reshape(x.shape), gw.reshape(shape).astype(x.dtype), gb.reshape(shape).astype(x.dtype)
 
 
 def _normalized(op: str, x_shape: Size, normalized_shape: Sizes, eps: float) -> Size:
     """``normalized_shape`` as a tuple; checks the arguments of both directions."""
+    shape = row_shape(op, x_shape, normalized_shape)
+    check_number(op, eps=eps)
+    return shape
+
+
+def row_shape(op: str, x_shape: Size, normalized_shape: Sizes) -> Size:
+    """``normalized_shape`` as a tuple, with which ``x_shape`` must end."""
     given = normalized_shape if isinstance(normalized_shape, tuple | list) else (normalized_shape,)
     shape = tuple(integer(op, "normalized_shape", size, 1) for size in given)
     rule = "x must end with normalized_shape, of one axis at least"
     fits = 1 <= len(shape) <= len(x_shape) and x_shape[-len(shape) :] == shape
     check(fits, ShapeError, op, rule, x=x_shape, normalized_shape=shape)
-    check_number(op, eps=eps)
-    check(eps >= 0, ArgumentError, op, "eps must be at least 0", eps=eps)
     return shape
 
 
-def _rows(x: Array, shape: Size) -> Array:
+def as_rows(x: Array, shape: Size) -> Array:
     """x as (rows, elements of a row)."""
     return x.reshape(prod(x.shape[: x.ndim - len(shape)]), prod(shape))

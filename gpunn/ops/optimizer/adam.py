@@ -1,17 +1,18 @@
 """One step of Adam and its kin on flat arrays, in place: p of parameters, g of their gradients, the running means m, v.
 
     all        m = b1 m + (1 - b1) G;  v = b2 v + (1 - b2) G^2;  M = m / (1 - b1^t);  V = v / (1 - b2^t)
-    adam       p -= lr M / (sqrt(V) + eps); decoupled: p -= lr weight_decay p before it, and G = g
+    adam       p -= lr M / (sqrt(V) + eps); amsgrad: the largest v so far in the place of v
     nadam      p -= lr ((1 - mu_t) / (1 - mu_1 ... mu_t) G + mu_{t+1} / (1 - mu_1 ... mu_{t+1}) m) / (sqrt(V) + eps),
                mu_i = b1 (1 - 0.96^(i momentum_decay) / 2)
     radam      p -= lr r M sqrt(1 - b2^t) / (sqrt(v) + eps), where the variance of 1 / sqrt(V) is finite, else p -= lr M
     lamb       d = M / (sqrt(V) + eps) + weight_decay p, with G = g;  p -= lr |p| / |d| d for each parameter by itself
 
-with ``G = g + weight_decay p`` and t the number of this step, from 1. Dtypes and results are as in
-:mod:`gpunn.ops.optimizer.rules`. Sources: Kingma and Ba 2015; Loshchilov and Hutter 2019 (decoupled weight decay);
+with ``G = g + weight_decay p``, or decoupled ``G = g`` and ``p -= lr weight_decay p`` before the step, and t the number
+of this step, from 1. Dtypes and results are as in :mod:`gpunn.ops.optimizer.rules`.
+Sources: Kingma and Ba 2015; Reddi, Kale and Kumar 2018 (amsgrad); Loshchilov and Hutter 2019 (decoupled weight decay);
 Dozat 2016 (nadam); Liu et al. 2020 (radam); You et al. 2020 (lamb).
 
-They are ways of :mod:`gpunn.ops.optimizer.rules`, too; lamb has no kernel.
+They are ways of :mod:`gpunn.ops.optimizer.rules`, too; lamb and amsgrad have no kernel.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from collections.abc import Sequence
 from gpunn import cuda
 from gpunn.backend import Array
 from gpunn.errors import ArgumentError, check
+from gpunn.ops.optimizer import arrays
 from gpunn.ops.optimizer.checks import check_step
 from gpunn.ops.optimizer.rules import ROUTES
 from gpunn.ops.shared.lengths import norm
@@ -41,11 +43,12 @@ def adam_step(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
     decoupled: bool = False,
+    largest: Array | None = None,
 ) -> tuple[Array, ...]:
     """Adam; m and v are the running means of the gradient and of its square, ``steps`` counts this step, from 1.
 
     ``decoupled`` shrinks the parameters by ``lr weight_decay`` instead of adding ``weight_decay p`` to the gradient
-    (AdamW).
+    (AdamW). With ``largest``, which becomes the larger of itself and v, that takes the place of v (amsgrad).
 
     >>> import numpy as np
     >>> p, m, v = np.array([1.0]), np.zeros(1), np.zeros(1)
@@ -53,10 +56,14 @@ def adam_step(
     >>> round(p.item(), 6)
     0.9
     """
-    check_step("adam_step", p, g, steps, m=m, v=v)
-    decay = (0.0, lr * weight_decay) if decoupled else (weight_decay, 0.0)
+    more = {} if largest is None else {"largest": largest}
+    check_step("adam_step", p, g, steps, m=m, v=v, **more)
     b1, b2 = betas
-    return _step(p, g, m, v, lr / (1 - b1**steps), 0.0, _root(b2, steps), betas, eps, *decay)
+    settings = lr / (1 - b1**steps), 0.0, _root(b2, steps), betas, eps, *_decay(lr, weight_decay, decoupled)
+    if largest is None:
+        return _step(p, g, m, v, *settings)
+    arrays.adam(p, g, m, v, *settings, largest)
+    return p, m, v, largest
 
 
 def nadam_step(
@@ -70,6 +77,7 @@ def nadam_step(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
     momentum_decay: float = 4e-3,
+    decoupled: bool = False,
 ) -> tuple[Array, ...]:
     """Adam that looks a step ahead, as Nesterov's momentum does; the arguments are those of :func:`adam_step`.
 
@@ -84,7 +92,7 @@ def nadam_step(
     now, ahead = (b1 * (1 - 0.5 * 0.96 ** (t * momentum_decay)) for t in (steps, steps + 1))
     product = b1**steps * _shrinkage(0.96**momentum_decay, steps)
     step, look = lr * ahead / (1 - product * ahead), lr * (1 - now) / (1 - product)
-    return _step(p, g, m, v, step, look, _root(b2, steps), betas, eps, weight_decay, 0.0)
+    return _step(p, g, m, v, step, look, _root(b2, steps), betas, eps, *_decay(lr, weight_decay, decoupled))
 
 
 def _shrinkage(q: float, steps: int) -> float:
@@ -106,6 +114,7 @@ def radam_step(
     betas: Betas = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 0.0,
+    decoupled: bool = False,
 ) -> tuple[Array, ...]:
     """Adam with its first steps rectified; the arguments are those of :func:`adam_step`.
 
@@ -117,13 +126,13 @@ def radam_step(
     """
     check_step("radam_step", p, g, steps, m=m, v=v)
     b1, b2 = betas
-    step = lr / (1 - b1**steps)
+    step, decay = lr / (1 - b1**steps), _decay(lr, weight_decay, decoupled)
     most = 2 / (1 - b2) - 1
     length = most - 2 * steps * b2**steps / (1 - b2**steps)
     if length <= 5:  # sqrt(v) / infinity + 1 divides by 1
-        return _step(p, g, m, v, step, 0.0, math.inf, betas, 1.0, weight_decay, 0.0)
+        return _step(p, g, m, v, step, 0.0, math.inf, betas, 1.0, *decay)
     rectified = math.sqrt((length - 4) * (length - 2) * most / ((most - 4) * (most - 2) * length))
-    return _step(p, g, m, v, step * rectified * _root(b2, steps), 0.0, 1.0, betas, eps, weight_decay, 0.0)
+    return _step(p, g, m, v, step * rectified * _root(b2, steps), 0.0, 1.0, betas, eps, *decay)
 
 
 def lamb_step(
@@ -165,6 +174,11 @@ def lamb_step(
         ratio = xp.where(scaled, length / xp.where(scaled, change, 1), 1).astype(m.dtype)
         p[part] = own + lr * ratio * moved
     return p, m, v
+
+
+def _decay(lr: float, weight_decay: float, decoupled: bool) -> tuple[float, float]:
+    """What of p is added to the gradient, and what is taken off p before the step."""
+    return (0.0, lr * weight_decay) if decoupled else (weight_decay, 0.0)
 
 
 def _root(b2: float, steps: int) -> float:

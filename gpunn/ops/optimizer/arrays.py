@@ -20,7 +20,7 @@ def in_chunks(update: Callable[..., None], p: Array, g: Array, *states: Array) -
 
     On a GPU there is one block.
     """
-    cuda.refuse_capture("optimizer", f"parameters of {p.dtype} have no kernel, and the settings would stay as they are")
+    cuda.refuse_capture("optimizer", f"this step of {p.dtype} has no kernel, and its settings would stay as they are")
 
     def block(part: slice) -> None:
         wide = p[part].astype(accumulation_dtype(p.dtype), copy=False)
@@ -116,12 +116,15 @@ def adadelta(p: Array, g: Array, s: Array, u: Array, lr: float, rho: float, eps:
 
 def adam(
     p: Array, g: Array, m: Array, v: Array, step: float, look: float, root: float, betas: tuple[float, float],
-    eps: float, weight_decay: float, decay: float,
+    eps: float, weight_decay: float, decay: float, largest: Array | None = None,
 ) -> None:  # fmt: skip
-    """``p -= decay p``, then ``p -= (step m + look G) / (sqrt(v) / root + eps)``, with the new m and v."""
+    """``p -= decay p``, then ``p -= (step m + look G) / (sqrt(v) / root + eps)``, with the new m and v.
+
+    ``largest``, if it is there, becomes the larger of itself and v, and takes the place of v.
+    """
     xp, (b1, b2) = get_array_module(p), betas
 
-    def update(p: Array, g: Array, m: Array, v: Array) -> None:
+    def update(p: Array, g: Array, m: Array, v: Array, largest: Array | None = None) -> None:
         if weight_decay:
             g = g + weight_decay * p
         if decay:
@@ -134,13 +137,15 @@ def adam(
         xp.multiply(m, step, out=moved)
         if look:
             moved += look * g
+        if largest is not None:
+            v = xp.maximum(largest, v, out=largest)
         divisor = xp.sqrt(v)
         divisor /= root
         divisor += eps
         moved /= divisor
         p -= moved
 
-    in_chunks(update, p, g, m, v)
+    in_chunks(update, p, g, m, v, *(() if largest is None else (largest,)))
 
 
 def _add_square(xp: Any, s: Array, share: float, g: Array) -> None:

@@ -11,7 +11,8 @@ functions take the plan first. Source: LeCun et al. 1998, "Gradient-based learni
 overlapping: Krizhevsky et al. 2012, "ImageNet classification with deep convolutional neural networks", 3.4.
 
 :mod:`gpunn.ops.pool.ways` has the table of the ways to compute, :mod:`gpunn.ops.pool.global_pool` and
-:mod:`gpunn.ops.pool.adaptive` have pooling over whole planes, and over bins.
+:mod:`gpunn.ops.pool.adaptive` have pooling over whole planes, and over bins, :mod:`gpunn.ops.pool.unpool` the way back
+from the maxima.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ def max_pool_indices(plan: Plan, place: Array) -> Array:
 
 def avg_pool(plan: Plan, x: Array) -> Array:
     """The means (N, C, *out); the divisor counts the padding if asked, the overhang of ``ceil_mode`` never.
+
+    With ``divisor_override`` in the plan it is that number, for all windows.
 
     >>> x = np.array([[[3.0, 1.0, 2.0, 4.0]]])
     >>> avg_pool(avg_plan(1, x.shape, 2), x).tolist()

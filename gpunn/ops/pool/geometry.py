@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from gpunn.ops.shared.checks import Size, check_rank, check_shape, integers
 from gpunn.ops.shared.plans import OverWindows, planned
 from gpunn.ops.shared.window import Sizes, Window, on_one_row, output_size, window
 
-Stride = Sizes | None  # None: the size of the window
+Stride = Sizes | None  # None, or (): the size of the window
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +29,14 @@ class Plan(OverWindows):
     window: Window
     count_include_pad: bool = False
     """Whether a mean counts the padding."""
+    divisor: int | None = None
+    """What sums are divided by to be called means; None: by the number of elements of each window."""
 
     @cached_property
     def on_one_row(self) -> Plan:
         """That of signals as one of images of one row."""
         shapes = on_one_row(self.x_shape), on_one_row(self.y_shape)
-        return Plan(self.op, *shapes, self.window.on_one_row(), self.count_include_pad)
+        return Plan(self.op, *shapes, self.window.on_one_row(), self.count_include_pad, self.divisor)
 
     @cached_property
     def place_dtype(self) -> np.dtype[Any]:
@@ -73,6 +76,7 @@ def avg_plan(
     padding: Sizes = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
+    divisor_override: int | None = None,
 ) -> Plan:
     """The plan of average pooling over ``rank`` axes; it raises what :func:`max_plan` does.
 
@@ -81,14 +85,18 @@ def avg_plan(
     """
     op = f"avg_pool{rank}d"
     check_rank(op, "x", x_shape, rank)
-    return Plan(op, x_shape, *_geometry(op, x_shape, kernel_size, stride, padding, 1, ceil_mode), count_include_pad)
+    divides = divisor_override is None or (isinstance(divisor_override, Integral) and divisor_override != 0)
+    rule = "divisor_override must be None or an integer other than 0"
+    check(divides, ArgumentError, op, rule, divisor_override=divisor_override)
+    geometry = _geometry(op, x_shape, kernel_size, stride, padding, 1, ceil_mode)
+    return Plan(op, x_shape, *geometry, count_include_pad, divisor_override)
 
 
 def _geometry(
     op: str, x_shape: Size, kernel_size: Sizes, stride: Stride, padding: Sizes, dilation: Sizes, ceil_mode: bool
 ) -> tuple[Size, Window]:
     """The shape of y, and the window."""
-    rank, stride = len(x_shape) - 2, kernel_size if stride is None else stride
+    rank, stride = len(x_shape) - 2, kernel_size if stride is None or stride == () else stride
     win = window(op, kernel_size, stride, integers(op, "padding", padding, 0, rank), dilation, rank)
     useful = all(2 * pad <= extent for (pad, _), extent in zip(win.pads, win.extent(), strict=True))
     rule = "padding must be at most half of the window's extent"

@@ -11,8 +11,8 @@ from gpunn.ops.shared.vector import vector
 
 
 def takes(plan: Plan, x: Array) -> bool:
-    """True for images where kernels run, of half types too."""
-    return plan.rank == 2 and cuda.takes(x, half=True)
+    """True for images where kernels run, of half types too, unless the divisor is the caller's."""
+    return plan.rank == 2 and plan.divisor is None and cuda.takes(x, half=True)
 
 
 def max_forward(plan: Plan, x: Array) -> tuple[Array, Array]:

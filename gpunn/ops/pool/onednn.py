@@ -34,6 +34,8 @@ def takes(plan: Plan, x: Array) -> bool:
 
 @lru_cache(4096)
 def _serves(plan: Plan) -> bool:
+    if plan.divisor is not None:
+        return False
     return onednn.job(prod(plan.x_shape) * _NANOSECONDS, _max_forward, *_settings(plan)) is not None
 
 

@@ -130,6 +130,8 @@ def _first_inside(xp: Any, size: Size, out: Size, win: Window) -> Array:
 
 def _divisor(xp: Any, plan: Plan, dtype: Any) -> Array:
     """The number of elements that each window is divided by, (*out)."""
+    if plan.divisor is not None:
+        return xp.full(plan.out, plan.divisor, dtype)
     divisor, win = xp.ones((), dtype), plan.window
     axes = zip(plan.image, plan.out, win.kernel, win.stride, win.pads, strict=True)
     for length, number, extent, step, (before, after) in axes:

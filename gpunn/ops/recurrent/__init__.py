@@ -3,6 +3,7 @@
     cell             LSTM and GRU, given what the matrix products gave          kernels/rnn_cell.cu
     reset_before     one step of the GRU that multiplies h by r before the product
     layer            one layer in one direction over the packed rows of a batch of sequences
+    projected        the same for an LSTM whose h is smaller than its c
 
 Each file has the formulas and the sources; :mod:`gpunn.ops.recurrent.rows` says how the rows of sequences lie. The ways
 to compute a sequence are :mod:`gpunn.ops.recurrent.onednn` and :mod:`gpunn.ops.recurrent.steps`.
@@ -19,6 +20,7 @@ from gpunn.ops.recurrent.cell import (
     lstm_cell_backward,
 )
 from gpunn.ops.recurrent.layer import sequence, sequence_backward
+from gpunn.ops.recurrent.projected import parts, projected, projected_backward
 from gpunn.ops.recurrent.rows import Inputs, Needs, Sizes, Weights
 
 __all__ = [
@@ -34,6 +36,9 @@ __all__ = [
     "gru_update_backward_n",
     "lstm_cell",
     "lstm_cell_backward",
+    "parts",
+    "projected",
+    "projected_backward",
     "sequence",
     "sequence_backward",
 ]

@@ -65,8 +65,11 @@ class Inputs(NamedTuple):
         states, weights = [wide(s) for s in self.states], Weights(*map(wide, self.weights))
         return self._replace(x=wide(self.x), states=states, weights=weights)
 
-    def check(self) -> None:
-        """Raise the error of an operation if shapes, dtypes or batch sizes do not fit together."""
+    def check(self, cells: int | None = None) -> None:
+        """Raise the error of an operation if shapes, dtypes or batch sizes do not fit together.
+
+        ``cells`` is the size of c and of the gates; None: that of h.
+        """
         x, weights, kind = self.x, self.weights, CELLS[self.cell]
         op, states = kind.op, dict(zip(("h0", "c0"), self.states, strict=False))
         biases = {"b_ih": weights.b_ih, "b_hh": weights.b_hh}
@@ -80,9 +83,10 @@ class Inputs(NamedTuple):
         fits = "batch_sizes must add up to the rows of x"
         check(sum(given) == len(x), ShapeError, op, fits, total=sum(given), rows=len(x))
         hidden = self.states[0].shape[1]
+        cells = hidden if cells is None else cells
         for name, state in states.items():
-            check_shape(op, name, state, (given[0], hidden))
-        rows = kind.gates * hidden
+            check_shape(op, name, state, (given[0], hidden if name == "h0" else cells))
+        rows = kind.gates * cells
         check_shape(op, "w_ih", weights.w_ih, (rows, x.shape[1]))
         check_shape(op, "w_hh", weights.w_hh, (rows, hidden))
         for name, bias in biases.items():
@@ -99,9 +103,10 @@ class Cell(NamedTuple):
 
 CELLS = {
     "tanh": Cell("rnn", 1), "relu": Cell("rnn", 1), "lstm": Cell("lstm", 4), "gru": Cell("gru", 3),
-    "gru before": Cell("gru", 3),
+    "gru before": Cell("gru", 3), "lstm projected": Cell("lstm", 4),
 }  # fmt: skip
-"""By name; that of the last resets h before its product, as :mod:`gpunn.ops.recurrent.reset_before` does."""
+"""By name; ``"gru before"`` resets h before its product, as :mod:`gpunn.ops.recurrent.reset_before` does, and
+``"lstm projected"`` is that of :mod:`gpunn.ops.recurrent.projected`."""
 
 
 def before(states: Array, first: Array, sizes: Sizes) -> Array:

@@ -66,7 +66,7 @@ def backward(inputs: Inputs, gout: Array, out: Array, saved: Any, needs: Needs) 
 
 def _rnn(inputs: Inputs) -> tuple[Array, None]:
     xp, (h0,), w = get_array_module(inputs.x), inputs.states, inputs.weights
-    gates, w_hh = _input_gates(inputs.x, w), _transposed(w.w_hh)
+    gates, w_hh = input_gates(inputs.x, w), transposed(w.w_hh)
     out = xp.empty((len(gates) + len(h0), h0.shape[1]), gates.dtype)
     y, last = out[: len(gates)], out[len(gates) :]
     h = h0[:0]
@@ -85,7 +85,7 @@ def _rnn(inputs: Inputs) -> tuple[Array, None]:
 
 def _lstm(inputs: Inputs) -> tuple[Array, tuple[Array, Array]]:
     xp, (h0, c0), w = get_array_module(inputs.x), inputs.states, inputs.weights
-    gates, w_hh, way = _input_gates(inputs.x, w), _transposed(w.w_hh), _cells(h0)
+    gates, w_hh, way = input_gates(inputs.x, w), transposed(w.w_hh), way_of_cells(h0)
     out = xp.empty((len(gates) + 2 * len(h0), h0.shape[1]), gates.dtype)
     y, (last_h, last_c) = out[: len(gates)], out[len(gates) :].reshape(2, *h0.shape)
     every_c = xp.empty_like(y)
@@ -102,7 +102,7 @@ def _lstm(inputs: Inputs) -> tuple[Array, tuple[Array, Array]]:
 
 def _gru(inputs: Inputs) -> tuple[Array, tuple[Array, Array]]:
     xp, (h0,), w = get_array_module(inputs.x), inputs.states, inputs.weights
-    x_gates, w_hh, way = linear(inputs.x, w.w_ih, w.b_ih), _transposed(w.w_hh), _cells(h0)
+    x_gates, w_hh, way = linear(inputs.x, w.w_ih, w.b_ih), transposed(w.w_hh), way_of_cells(h0)
     h_gates = xp.empty_like(x_gates)
     out = xp.empty((len(x_gates) + len(h0), h0.shape[1]), x_gates.dtype)
     y, last = out[: len(x_gates)], out[len(x_gates) :]
@@ -122,7 +122,12 @@ def _gru_before(inputs: Inputs) -> tuple[Array, tuple[Array, Array]]:
     """What is kept are the gates [r, z] (S, 2H), and n (S, H) before its tanh."""
     xp, (h0,), w = get_array_module(inputs.x), inputs.states, inputs.weights
     two = 2 * h0.shape[1]  # r and z; n lies behind them
-    gates, w_rz, w_n, way = _input_gates(inputs.x, w), _transposed(w.w_hh[:two]), _transposed(w.w_hh[two:]), _cells(h0)
+    gates, w_rz, w_n, way = (
+        input_gates(inputs.x, w),
+        transposed(w.w_hh[:two]),
+        transposed(w.w_hh[two:]),
+        way_of_cells(h0),
+    )
     every_rz, every_n = xp.ascontiguousarray(gates[:, :two]), xp.ascontiguousarray(gates[:, two:])
     out = xp.empty((len(gates) + len(h0), h0.shape[1]), gates.dtype)
     y, last = out[: len(gates)], out[len(gates) :]
@@ -138,18 +143,18 @@ def _gru_before(inputs: Inputs) -> tuple[Array, tuple[Array, Array]]:
     return out, (every_rz, every_n)
 
 
-def _cells(h0: Array) -> ModuleType:
+def way_of_cells(h0: Array) -> ModuleType:
     """The way to compute every step's cell; their arrays have been checked."""
     way: ModuleType = route(cells.ROUTES, h0)
     return way
 
 
-def _transposed(w: Array) -> Array:
+def transposed(w: Array) -> Array:
     """W^T, on NumPy in rows of its own: the product of a few rows with it is up to three times as fast."""
     return np.ascontiguousarray(w.T) if get_array_module(w) is np else w.T
 
 
-def _input_gates(x: Array, w: Weights) -> Array:
+def input_gates(x: Array, w: Weights) -> Array:
     """What every step's gates have from x and from the biases."""
     both = w.b_ih if w.b_hh is None else w.b_hh if w.b_ih is None else w.b_ih + w.b_hh
     return linear(x, w.w_ih, both)
@@ -175,7 +180,7 @@ def _rnn_backward(inputs: Inputs, gout: Array, y: Array, old: Array, saved: None
 
 
 def _lstm_backward(inputs: Inputs, gout: Array, y: Array, old: Array, saved: tuple[Array, Array]) -> _Gradients:
-    xp, w, (every_c, gates), way = get_array_module(gout), inputs.weights.w_hh, saved, _cells(gout)
+    xp, w, (every_c, gates), way = get_array_module(gout), inputs.weights.w_hh, saved, way_of_cells(gout)
     old_c = before(every_c, inputs.states[1], inputs.sizes)
     glast_h, glast_c = gout[len(y) :].reshape(2, -1, y.shape[1])
     ggates, gh0, gc0 = xp.empty_like(gates), xp.empty_like(glast_h), xp.empty_like(glast_c)
@@ -191,7 +196,7 @@ def _lstm_backward(inputs: Inputs, gout: Array, y: Array, old: Array, saved: tup
 
 
 def _gru_backward(inputs: Inputs, gout: Array, y: Array, old: Array, saved: tuple[Array, Array]) -> _Gradients:
-    xp, w, (x_gates, h_gates), way = get_array_module(gout), inputs.weights.w_hh, saved, _cells(gout)
+    xp, w, (x_gates, h_gates), way = get_array_module(gout), inputs.weights.w_hh, saved, way_of_cells(gout)
     glast = gout[len(y) :]
     of_x, of_h, gh0, gh = xp.empty_like(x_gates), xp.empty_like(h_gates), xp.empty_like(glast), glast[:0]
     for rows, n in inputs.sizes.steps(backward=True):
@@ -205,7 +210,7 @@ def _gru_backward(inputs: Inputs, gout: Array, y: Array, old: Array, saved: tupl
 
 
 def _gru_before_backward(inputs: Inputs, gout: Array, y: Array, old: Array, saved: tuple[Array, Array]) -> _Gradients:
-    xp, w, (every_rz, every_n), way = get_array_module(gout), inputs.weights.w_hh, saved, _cells(gout)
+    xp, w, (every_rz, every_n), way = get_array_module(gout), inputs.weights.w_hh, saved, way_of_cells(gout)
     two = every_rz.shape[1]
     ggates, glast = xp.empty((len(y), w.shape[0]), gout.dtype), gout[len(y) :]
     gh0, gh = xp.empty_like(glast), glast[:0]

@@ -40,12 +40,13 @@ def integer(op: str, name: str, value: object, least: int) -> int:
 
 
 def integers(op: str, name: str, value: object, least: int, rank: int) -> Size:
-    """``value`` as ``rank`` integers of at least ``least``; one integer stands for all.
+    """``value`` as ``rank`` integers of at least ``least``; one integer, or a tuple of one, stands for all.
 
     >>> integers("conv3d", "stride", 2, 1, rank=3)
     (2, 2, 2)
     """
     each: tuple[Any, ...] = tuple(value) if isinstance(value, tuple | list) else (value,) * rank
+    each = each * rank if len(each) == 1 else each
     if len(each) != rank or not all(_is_integer(v, least) for v in each):
         several = {1: "a tuple of one", 2: "a pair of them", 3: "three of them"}[rank]
         fail(ArgumentError, op, f"{name} must be an integer of at least {least}, or {several}", **{name: value})

@@ -12,7 +12,7 @@ import math
 from gpunn.backend import Array, accumulation_dtype, get_array_module
 
 
-def largest(x: Array, axis: int | None = None) -> Array:
+def largest(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
     """``max |x[i]|``, or NaN; 0 without elements. With ``axis``, along that one, which stays with size 1.
 
     >>> import numpy as np

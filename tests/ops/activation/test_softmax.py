@@ -52,8 +52,7 @@ def test_large_logits_do_not_overflow(run_xp):
 def test_errors_name_rule_and_values():
     with pytest.raises(ShapeError, match=r"softmax: axis must be one of x's, got axis=2, shape=\(3, 4\)"):
         ops.softmax(np.ones((3, 4)), 2)
-    with pytest.raises(ShapeError, match=r"log_softmax: x must not be empty along axis, got axis=1, shape=\(3, 0\)"):
-        ops.log_softmax(np.ones((3, 0)), 1)
+    assert ops.log_softmax(np.ones((3, 0)), 1).shape == ops.softmax(np.ones((0, 3)), 0).shape[::-1] == (3, 0)
     for backward in (ops.softmax_backward, ops.log_softmax_backward):
         with pytest.raises(ShapeError, match=rf"{backward.__name__}: gy must have shape \(3, 4\), got shape=\(4, 4\)"):
             backward(np.ones((4, 4), np.float32), np.ones((3, 4), np.float32))

@@ -4,7 +4,8 @@ import oracles
 import pytest
 
 from gpunn import functional as F
-from gpunn.errors import ArgumentError, DtypeError, ShapeError
+from gpunn import nn
+from gpunn.errors import ArgumentError, DtypeError, GraphError, ShapeError
 from gpunn.ops import linear as ops
 
 SHAPES = [(), (1,), (7,), (3, 5), (2, 3, 4), (0,), (2, 0), (257,)]
@@ -91,6 +92,54 @@ def test_errors_name_rule_and_values():
         ops.embedding_backward(np.ones((2, 2)), np.zeros(3, int), 5)
 
 
+@pytest.mark.parametrize("norm_type", [2.0, 1, 3.5, np.inf])
+def test_rows_are_scaled_to_the_largest_norm(run_xp, norm_type, rng):
+    weight, indices = rng.standard_normal((6, 3)).astype(np.float32), np.array([[0, 4], [4, 2]])
+
+    def scaled(w, i):
+        w = w.copy()
+        return F.embedding(i, w, None, 1.0, norm_type), w
+
+    y, after = run_xp(scaled, weight, indices)
+    norms = np.linalg.norm(weight.astype(float), norm_type, 1)
+    share = np.where(np.isin(np.arange(6), indices), np.minimum(1, 1 / norms), 1)
+    np.testing.assert_allclose(after, weight * share[:, None], rtol=1e-6)
+    np.testing.assert_array_equal(y, after[indices])
+
+
+def test_a_layer_with_a_largest_norm_is_called_twice(rng):
+    layer = nn.Embedding(5, 3, max_norm=0.5, scale_grad_by_freq=True, generator=rng)
+    twice = layer(np.array([0, 1, 1])), layer(np.array([1, 0]))
+    (twice[0] + twice[0]).sum().backward()  # the second call found nothing left to scale
+    np.testing.assert_array_equal(layer.weight.grad, [[2.0] * 3] * 2 + [[0.0] * 3] * 3)
+    assert np.linalg.norm(layer.weight.data[:2], axis=1).max() <= 0.5
+    layer(np.array([2, 3]))
+    with pytest.raises(GraphError, match="changed in place"):
+        twice[1].sum().backward()
+
+
+def test_rows_that_are_given(rng):
+    rows = rng.standard_normal((4, 3))
+    layer = nn.Embedding.from_pretrained(rows, padding_idx=1)
+    assert not layer.weight.requires_grad
+    assert nn.Embedding.from_pretrained(rows, freeze=False).weight.requires_grad
+    np.testing.assert_array_equal(layer(np.array([1, 3])).data, rows[[1, 3]])
+    with pytest.raises(ShapeError, match=r"Embedding: _weight must have shape \(5, 3\), got shape=\(4, 3\)"):
+        nn.Embedding(5, 3, _weight=rows)
+    with pytest.raises(ShapeError, match=r"Embedding: embeddings must have 2 dimensions, got shape=\(3,\)"):
+        nn.Embedding.from_pretrained(rows[0])
+
+
+def test_what_no_gradient_has():
+    weight, index = np.ones((5, 2)), np.array([0])
+    for call in (lambda: F.embedding(index, weight, sparse=True), lambda: nn.Embedding(5, 2, sparse=True)):
+        with pytest.raises(ArgumentError, match="gradients are whole arrays, so sparse must be False, got sparse=True"):
+            call()
+    for name, wrong in (("max_norm", -1.0), ("norm_type", 0.0)):
+        with pytest.raises(ArgumentError, match=f"embedding: {name} must be .*, got {name}={wrong}"):
+            F.embedding(index, weight, **{"max_norm": 1.0, name: wrong})
+
+
 @pytest.mark.peer("embedding")
 def test_matches_pytorch(run_xp):
     torch = pytest.importorskip("torch")
@@ -99,6 +148,7 @@ def test_matches_pytorch(run_xp):
         rows, size = rng.integers(1, 9, 2)
         weight, indices = rng.standard_normal((rows, size)), np.asarray(rng.integers(0, rows, rng.integers(0, 6, 2)))
         padding = int(rng.integers(-rows, rows)) if rng.random() < 0.5 else None
-        ours = lambda w, i, p=padding: F.embedding(i, w, p)  # noqa: E731
-        theirs = lambda w, i, p=padding: torch.nn.functional.embedding(i, w, p)  # noqa: E731
+        how = {"scale_grad_by_freq": bool(rng.random() < 0.5)}
+        ours = lambda w, i, p=padding, h=how: F.embedding(i, w, p, **h)  # noqa: E731
+        theirs = lambda w, i, p=padding, h=how: torch.nn.functional.embedding(i, w, p, **h)  # noqa: E731
         agreement.assert_agrees(run_xp, torch, ours, theirs, [weight], [indices], f"{seed=} {weight.shape} {padding=}")

@@ -340,8 +340,8 @@ def test_errors_name_rule_and_values(run):
         nn.BatchNorm1d(3)(x[:, :, None, None])
     with pytest.raises(ArgumentError, match="BatchNorm2d: num_features must be an integer of at least 1"):
         nn.BatchNorm2d(0)
-    with pytest.raises(ArgumentError, match="momentum must be None or from 0 to 1, got momentum=2"):
-        nn.BatchNorm2d(1, momentum=2)
+    with pytest.raises(ArgumentError, match="BatchNorm2d: momentum must be a number, got momentum='2'"):
+        nn.BatchNorm2d(1, momentum="2")
 
 
 LAYERS = {2: "BatchNorm1d", 3: "BatchNorm1d", 4: "BatchNorm2d", 5: "BatchNorm3d"}

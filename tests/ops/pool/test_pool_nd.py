@@ -5,7 +5,7 @@ import pytest
 from planned import pooling as ops
 
 import gpunn.functional as F
-from gpunn import nn
+from gpunn import nn, tensor
 from gpunn.errors import ArgumentError, DtypeError, ShapeError
 from gpunn.ops.shared.checks import integers
 from gpunn.ops.shared.window import output_size, window
@@ -176,10 +176,26 @@ def test_errors_about_gradients():
 def test_layers_are_their_function(rng):
     for rank in (1, 2, 3):
         x = rng.standard_normal((2, 3, *(7,) * rank)).astype(np.float32)
-        y = getattr(nn, f"MaxPool{rank}d")(2, 3, 1, 2, True)(x)
+        y = getattr(nn, f"MaxPool{rank}d")(2, 3, 1, 2, ceil_mode=True)(x)
         np.testing.assert_array_equal(y, getattr(F, f"max_pool{rank}d")(x, 2, 3, 1, 2, True))
         y = getattr(nn, f"AvgPool{rank}d")(2, 3, 1, True, False)(x)
         np.testing.assert_array_equal(y, getattr(F, f"avg_pool{rank}d")(x, 2, 3, 1, True, False))
+
+
+@pytest.mark.parametrize(("function", "layer"), [(F.avg_pool2d, nn.AvgPool2d), (F.avg_pool3d, nn.AvgPool3d)])
+def test_a_divisor_of_ones_own(run, function, layer, rng):
+    rank = int(function.__name__[-2])
+    x, share = rng.standard_normal((2, 3, *(5, 7, 6)[:rank])), 3**rank / 5
+    y = run(lambda x: function(x, 3, 2, 1, divisor_override=5), x)
+    np.testing.assert_allclose(y, function(x, 3, 2, 1) * share, rtol=1e-12)
+    np.testing.assert_allclose(layer(3, 2, 1, divisor_override=5)(x), y, rtol=1e-12)
+    own, other = (tensor(x, requires_grad=True, dtype=np.float64) for _ in range(2))
+    function(own, 3, 2, 1, divisor_override=-5).sum().backward()
+    (function(other, 3, 2, 1) * -share).sum().backward()
+    np.testing.assert_allclose(own.grad, other.grad, rtol=1e-12)
+    for wrong in (0, 1.5, "2"):
+        with pytest.raises(ArgumentError, match="divisor_override must be None or an integer other than 0, got"):
+            function(x, 3, divisor_override=wrong)
 
 
 @pytest.mark.peer("max_pool1d", "max_pool3d", "avg_pool1d", "avg_pool3d")
@@ -192,6 +208,7 @@ def test_matches_pytorch(run, name, rank):
         rng = np.random.default_rng(seed)
         shape, settings = random_case(rank, rng, dilated=maximum)
         settings |= {"return_indices": True} if maximum else {}
+        settings |= {"divisor_override": int(rng.integers(1, 9))} if not maximum and rank == 3 and seed % 2 else {}
         # PyTorch's index of a window of padding alone, which dilation can make, is no index.
         special = maximum and seed % 4 == 0 and set(settings["dilation"]) == {1}
         x = rng.choice(SPECIAL, shape) if special else draw(rng, shape)

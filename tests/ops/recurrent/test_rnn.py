@@ -220,6 +220,8 @@ def draw(seed, kind, small=False):
     lengths = rng.integers(1, most, rng.integers(1, most)).tolist()
     if form == "packed":
         lengths.sort(reverse=True)
+    if kind == "lstm" and settings["hidden_size"] > 1 and seed % 2:
+        settings["proj_size"] = int(rng.integers(settings["hidden_size"]))
     return rng, settings, form, lengths[:1] if form == "alone" else lengths, bool(rng.integers(3))
 
 
@@ -246,11 +248,12 @@ def compare(run, kind, seed, small=False):
     torch = pytest.importorskip("torch")
     rng, settings, form, lengths, has_state = draw(seed, kind, small)
     steps, n, most = max(lengths), len(lengths), settings["hidden_size"]
+    widths = settings.get("proj_size", 0) or most, most
     batch = (n, steps) if settings["batch_first"] else (steps, n)
     x = rng.standard_normal(((steps,) if form == "alone" else batch) + (settings["input_size"],))
     layers = settings["num_layers"] * (1 + settings["bidirectional"])
-    one = (layers, most) if form == "alone" else (layers, n, most)
-    given = [rng.standard_normal(one) for _ in range(2 if kind == "lstm" else 1)] if has_state else []
+    one = (layers,) if form == "alone" else (layers, n)
+    given = [rng.standard_normal((*one, w)) for w in widths[: 2 if kind == "lstm" else 1]] if has_state else []
 
     theirs = getattr(torch.nn, kind.upper())(**settings, dtype=torch.float64)
     leaves = [torch.tensor(a, requires_grad=True) for a in (x, *given)]
@@ -417,7 +420,7 @@ def test_cell_layers_refuse_bad_settings():
         nn.GRUCell(3, 0)
     with pytest.raises(ArgumentError, match="RNNCell: nonlinearity must be"):
         nn.RNNCell(3, 2, nonlinearity="gelu")
-    with pytest.raises(ShapeError, match=r"LSTMCell: x must have the dimensions \(N, input_size\), got shape=\(3,\)"):
-        nn.LSTMCell(3, 2)(np.ones(3, np.float32))
+    with pytest.raises(ShapeError, match=r"LSTMCell: x must have the dimensions \(N, input_size\) or \(input"):
+        nn.LSTMCell(3, 2)(np.ones((1, 1, 3), np.float32))
     assert nn.RNNCell(3, 2, nonlinearity="relu")(np.ones((1, 3), np.float32)).data.min() >= 0
     assert gpunn.nn.GRUCell(3, 2, reset_after=False)(np.ones((1, 3), np.float32)).shape == (1, 2)

@@ -1,0 +1,330 @@
+"""What stands in an ONNX file, checked before any of it runs: sizes, dtypes, names, operators, where data lies.
+
+A file is read whole, and its weights as they are: nothing in it is executed. Arrays that lie in other files are read
+from the model's folder alone. Model-local functions are put in the place of their calls. Source of the format:
+https://github.com/onnx/onnx/blob/main/docs/IR.md
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Container
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, NoReturn
+
+import numpy as np
+
+from gpunn.errors import FileError, check, fail
+from gpunn.files import open_file, read_file
+from gpunn.interop.onnx_graph import package
+
+OLDEST = 7
+"""Of the operators' versions that are read."""
+
+LARGEST = 2**31 - 1
+"""Bytes in a file: protobuf, its format, has no more."""
+
+DTYPES = {"bool", "float16", "bfloat16", "float32", "float64"} | {
+    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+}
+
+_MOST_NODES = 1_000_000
+_SMALL = 4096
+"""Bytes of an array that the check of types looks into: it may be the shape of another."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the graph: what it computes, and the names of the arrays that it takes and makes."""
+
+    where: str
+    """The file and the node, for errors."""
+    op: str
+    version: int
+    """Of the operator: the opset in which it became what it is here."""
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: dict[str, Any]
+
+    def fail(self, rule: str, **values: object) -> NoReturn:
+        fail(FileError, self.where, rule, **values)
+
+
+@dataclass(frozen=True)
+class End:
+    """An input of the graph; a size is a number, a name, or None where it is not known."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | str | None, ...] | None
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a file holds: the graph, and the arrays in it."""
+
+    path: str
+    inputs: list[End]
+    outputs: list[str]
+    nodes: list[Node]
+    arrays: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
+
+
+def read(path: str | os.PathLike[str], operators: Container[str]) -> Content:
+    """The content of the file ``path``, which may use ``operators``."""
+    onnx = package("import")
+    place = Path(path)
+    try:
+        content = read_file(place, most=LARGEST)
+    except OSError as error:
+        raise FileError(f"{place}: the model cannot be read: {error.strerror or error}") from error
+    try:
+        model = onnx.ModelProto.FromString(content)
+    except Exception as error:  # protobuf has several, by its implementation
+        raise FileError(f"{place}: this is not an ONNX file: {error}") from error
+    return parsed(model, str(place), place.parent, operators)
+
+
+def parsed(model: Any, path: str, folder: Path | None, operators: Container[str]) -> Content:
+    """The content of a model that was read from ``path``; arrays in other files must lie in ``folder``."""
+    try:
+        return _Reader(package("import"), path, folder, operators).content(model)
+    except (LookupError, TypeError, UnicodeError) as error:  # names that are no texts
+        raise FileError(f"{path}: the model is damaged: {error}") from error
+
+
+class _Reader:
+    def __init__(self, onnx: Any, path: str, folder: Path | None, operators: Container[str]) -> None:
+        self.onnx, self.path, self.folder, self.operators = onnx, path, folder, operators
+        self.opset = 0
+        self.context = onnx.checker.C.CheckerContext()
+        self.context.ir_version = onnx.IR_VERSION
+
+    def content(self, model: Any) -> Content:
+        self._check_versions(model)
+        model = self._without_functions(model)
+        graph = model.graph
+        self._require(len(graph.node) <= _MOST_NODES, f"there must be at most {_MOST_NODES} nodes", n=len(graph.node))
+        self._require(not graph.sparse_initializer, "sparse arrays are not supported")
+        arrays = {each.name: self.array(each, f"the initialiser {each.name!r}") for each in graph.initializer}
+        self._require(len(arrays) == len(graph.initializer), "each initialiser must have a name of its own")
+        nodes = [self._node(node, number) for number, node in enumerate(graph.node)]
+        inputs = [self._end(each) for each in graph.input if each.name not in arrays]
+        self._check_names(nodes, {each.name for each in inputs} | arrays.keys(), [each.name for each in graph.output])
+        self._check_types(model, arrays)
+        return Content(self.path, inputs, [each.name for each in graph.output], nodes, arrays)
+
+    def _require(self, holds: bool, rule: str, **values: object) -> None:
+        check(holds, FileError, self.path, rule, **values)
+
+    # ---- versions, functions --------------------------------------------------------------------------------------
+
+    def _check_versions(self, model: Any) -> None:
+        onnx = self.onnx
+        whole = model.HasField("graph") and len(model.opset_import) > 0
+        self._require(whole, "this is not an ONNX model: a graph and the version of its operators must be there")
+        known = 3 <= model.ir_version <= onnx.IR_VERSION
+        rule = f"the version of the format must be from 3 to {onnx.IR_VERSION}"
+        self._require(known, rule, ir_version=model.ir_version)
+        own = [each.version for each in model.opset_import if each.domain in ("", "ai.onnx")]
+        newest = onnx.defs.onnx_opset_version()
+        rule = f"the version of the operators (opset) must be one, from {OLDEST} to {newest}"
+        self._require(len(set(own)) == 1 and OLDEST <= own[0] <= newest, rule, opset=own)
+        self.opset = own[0]
+        self.context.opset_imports = {"": self.opset}
+
+    def _without_functions(self, model: Any) -> Any:
+        """The model with each call of a function of its own replaced by what the function does."""
+        if not model.functions:
+            return model
+        functions = {(each.domain, each.name): each for each in model.functions}
+        sizes: dict[tuple[str, str], int] = {}
+
+        def size(nodes: Any, above: tuple[tuple[str, str], ...]) -> int:
+            total = 0
+            for node in nodes:
+                key = node.domain, node.op_type
+                if key not in functions:
+                    total += 1
+                    continue
+                rule = f"the function {node.op_type!r} may not call itself"
+                self._require(key not in above and len(above) < 100, rule)
+                if key not in sizes:
+                    sizes[key] = size(functions[key].node, (*above, key))
+                total += sizes[key]
+            return total
+
+        count = size(model.graph.node, ())
+        self._require(count <= _MOST_NODES, f"there must be at most {_MOST_NODES} nodes", nodes=count)
+        try:
+            inlined = self.onnx.inliner.inline_local_functions(model)
+        except Exception as error:
+            raise FileError(f"{self.path}: the functions of the model cannot be put in place: {error}") from error
+        return inlined
+
+    # ---- nodes ----------------------------------------------------------------------------------------------------
+
+    def _node(self, node: Any, number: int) -> Node:
+        name = repr(node.name) if node.name else f"number {number}"
+        where = f"{self.path}: node {name} ({node.op_type})"
+        rule = f"the operators of the domain {node.domain!r} are not known"
+        check(node.domain in ("", "ai.onnx"), FileError, where, rule)
+        graphs = self.onnx.AttributeProto.GRAPH, self.onnx.AttributeProto.GRAPHS
+        inner = [each.name for each in node.attribute if each.type in graphs]
+        check(not inner, FileError, where, "nodes with graphs inside (If, Loop, Scan) cannot be imported", graphs=inner)
+        try:
+            schema = self.onnx.defs.get_schema(node.op_type, self.opset, "")
+        except Exception:
+            fail(FileError, where, f"there is no such operator in version {self.opset} of the operators")
+        check(node.op_type in self.operators, FileError, where, "this operator cannot be imported")
+        check(not schema.deprecated, FileError, where, f"this operator was taken out before version {self.opset}")
+        attributes = {each.name: self._attribute(each, where) for each in node.attribute}
+        unknown = sorted(attributes.keys() - schema.attributes.keys())
+        check(not unknown, FileError, where, "the operator has no such attributes", attributes=unknown)
+        try:
+            self.onnx.checker.check_node(node, self.context)
+        except Exception as error:
+            raise FileError(f"{where}: {' '.join(str(error).split())}") from error
+        return Node(where, node.op_type, schema.since_version, tuple(node.input), tuple(node.output), attributes)
+
+    def _attribute(self, attribute: Any, where: str) -> Any:
+        kinds = self.onnx.AttributeProto
+        if attribute.type == kinds.TENSOR:
+            return self.array(attribute.t, f"{where}: the attribute {attribute.name!r}", prefix="")
+        plain: dict[int, Callable[[Any], Any]] = {
+            kinds.FLOAT: float, kinds.INT: int, kinds.FLOATS: list, kinds.INTS: list, kinds.STRING: bytes.decode,
+            kinds.STRINGS: lambda texts: [each.decode() for each in texts],
+        }  # fmt: skip
+        rule = f"attributes of the kind of {attribute.name!r} cannot be imported"
+        check(attribute.type in plain, FileError, where, rule, type=attribute.type)
+        try:
+            return plain[attribute.type](self.onnx.helper.get_attribute_value(attribute))
+        except (ValueError, UnicodeDecodeError) as error:
+            raise FileError(f"{where}: the attribute {attribute.name!r} cannot be read: {error}") from error
+
+    def _check_names(self, nodes: list[Node], known: set[str], outputs: list[str]) -> None:
+        """Check that what each node takes is made before it, and by one alone."""
+        made = {name for node in nodes for name in node.outputs}
+        texts = all(isinstance(name, str) for name in known | made)
+        self._require(texts, "the model is damaged: names must be texts in UTF-8")
+        for node in nodes:
+            for name in node.inputs:
+                if name and name not in known:
+                    circle = (
+                        "made only behind it: nodes must be in order, without cycles" if name in made else "missing"
+                    )
+                    node.fail(f"its input {name!r} is {circle}")
+            twice = [name for name in node.outputs if name and name in known]
+            check(not twice, FileError, node.where, "each array must be made by one node alone", arrays=twice)
+            known |= set(node.outputs) - {""}
+        missing = [name for name in outputs if name not in known]
+        self._require(not missing and bool(outputs), "the outputs of the graph must be made by a node", missing=missing)
+
+    def _check_types(self, model: Any, arrays: dict[str, Any]) -> None:
+        """Check dtypes and shapes all through the graph, as far as they are known, by the package ``onnx``.
+
+        Large arrays are not copied for it: they become inputs of the same dtype and shape.
+        """
+        graph = model.graph
+        kept, given = [], {each.name for each in graph.input}
+        for each in graph.initializer:
+            if arrays[each.name].nbytes <= _SMALL and each.data_location == self.onnx.TensorProto.DEFAULT:
+                kept.append(each)
+            elif each.name not in given:
+                graph.input.append(self.onnx.helper.make_tensor_value_info(each.name, each.data_type, each.dims))
+        kept = [self.onnx.TensorProto.FromString(each.SerializeToString()) for each in kept]
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+        for node in graph.node:
+            if node.op_type == "MeanVarianceNormalization" and not node.attribute:
+                node.attribute.append(self.onnx.helper.make_attribute("axes", [0, 2, 3]))  # onnx forgets the default
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self.onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+        except Exception as error:
+            raise FileError(f"{self.path}: {' '.join(str(error).split())}") from error
+
+    # ---- arrays ---------------------------------------------------------------------------------------------------
+
+    def _end(self, end: Any) -> End:
+        kind = end.type.WhichOneof("value")
+        self._require(kind == "tensor_type", f"the input {end.name!r} must be an array", value=kind)
+        tensor = end.type.tensor_type
+        shape = None
+        if tensor.HasField("shape"):
+            known = ((size, size.WhichOneof("value")) for size in tensor.shape.dim)
+            shape = tuple(getattr(size, what) if what else None for size, what in known)
+        return End(end.name, self._dtype(tensor.elem_type, f"the input {end.name!r}"), shape)
+
+    def _dtype(self, number: int, what: str) -> np.dtype[Any]:
+        wanted: np.dtype[Any] | None = None
+        if number in self.onnx.TensorProto.DataType.values() and number != self.onnx.TensorProto.UNDEFINED:
+            wanted = np.dtype(self.onnx.helper.tensor_dtype_to_np_dtype(number))
+        if wanted is None or wanted.name not in DTYPES:
+            fail(FileError, f"{self.path}: {what}", "its dtype is not supported", data_type=number)
+        return wanted
+
+    def array(self, tensor: Any, what: str, prefix: str | None = None) -> np.ndarray[Any, Any]:
+        """The array that a tensor of the file holds, in its own dtype."""
+        where = f"{self.path}: {what}" if prefix is None else what
+        dtype, dims = self._dtype(tensor.data_type, what), tuple(tensor.dims)
+        fits = len(dims) <= 64 and all(size >= 0 for size in dims)
+        check(fits, FileError, where, "sizes must be at least 0, of at most 64 axes", sizes=dims[:64])
+        count = prod(dims)
+        if tensor.data_location == self.onnx.TensorProto.EXTERNAL:
+            content = self._external(tensor, count * dtype.itemsize, where)
+        elif tensor.HasField("raw_data"):
+            content = tensor.raw_data
+        else:
+            return self._typed(tensor, dtype, dims, where)
+        rule = f"its bytes must be those of {count} elements of {dtype}"
+        check(len(content) == count * dtype.itemsize, FileError, where, rule, bytes=len(content), sizes=dims)
+        self._check_small(dims, where)
+        return np.frombuffer(content, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(dims)
+
+    def _check_small(self, dims: tuple[int, ...], where: str) -> None:
+        rule = "sizes beside one of 0 must be below 2**31"
+        check(all(size < 2**31 for size in dims) or 0 not in dims, FileError, where, rule, sizes=dims)
+
+    def _typed(self, tensor: Any, dtype: np.dtype[Any], dims: tuple[int, ...], where: str) -> np.ndarray[Any, Any]:
+        """The array of a tensor that is written as numbers."""
+        field_name = self.onnx.helper.tensor_dtype_to_field(tensor.data_type)
+        held, rule = len(getattr(tensor, field_name)), "it must hold as many numbers as its sizes say"
+        check(held == prod(dims), FileError, where, rule, numbers=held, sizes=dims)
+        self._check_small(dims, where)
+        try:
+            return np.array(self.onnx.numpy_helper.to_array(tensor)).reshape(dims)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise FileError(f"{where}: its numbers cannot be read: {error}") from error
+
+    def _external(self, tensor: Any, size: int, where: str) -> bytes:
+        """Bytes of a file in the model's folder."""
+        entries = {each.key: each.value for each in tensor.external_data}
+        location = entries.get("location", "")
+        inside = bool(location) and "\0" not in location
+        for path in (PurePosixPath(location), PureWindowsPath(location)):
+            inside = inside and not (path.is_absolute() or path.anchor or ".." in path.parts)
+        rule = "its data must lie in a file in the model's folder"
+        if self.folder is None or not inside:
+            fail(FileError, where, rule, location=location)
+        try:
+            start, length = (int(entries.get(key, other)) for key, other in (("offset", 0), ("length", size)))
+        except ValueError:
+            fail(FileError, where, "offset and length must be integers", **entries)
+        check(length == size and start >= 0, FileError, where, f"its sizes need {size} bytes", **entries)
+        try:
+            with open_file(self.folder / location, self.folder) as file:
+                whole = os.fstat(file.fileno()).st_size
+                rule = f"the file of its data has no {size} bytes there"
+                check(start + size <= whole, FileError, where, rule, location=location, offset=start, bytes=whole)
+                file.seek(start)
+                return file.read(size)
+        except OSError as error:
+            if isinstance(error, FileError):
+                raise
+            reason = error.strerror or error
+            raise FileError(f"{where}: its data in {location!r} cannot be read: {reason}") from error

@@ -1,0 +1,425 @@
+"""ONNX's operators that make, move, take or put elements: shapes, indices, padding, resizing.
+
+How an operator looks says :mod:`gpunn.interop.onnx_import_operators`. Where it says so, a function takes arrays of the
+CPU and Tensors alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import accumulate
+from math import ceil, floor, prod
+from typing import Any
+
+import numpy as np
+
+from gpunn import functional as F
+from gpunn.backend import asarray, get_array_module, is_floating, to_cpu
+from gpunn.errors import GraphError, fail
+from gpunn.functional.record import copied, differentiable, kept, raw
+from gpunn.interop.onnx_import_arrays import along_axis
+from gpunn.interop.onnx_import_step import Step, around, axes_from, fixed, module_of, normal, number, numbers
+from gpunn.tensor import Tensor, wrapped
+
+# ---- arrays from nothing --------------------------------------------------------------------------------------------
+
+
+def constant(step: Step, **attributes: Any) -> Any:
+    """The array, number or numbers of the one attribute."""
+    (name, value), *_ = attributes.items()
+    kinds = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
+    step.need(name == "value" or name in kinds, "only numbers can be imported", attribute=name)
+    return value if name == "value" else np.array(value, kinds[name])
+
+
+def constant_of_shape(step: Step, shape: Any, value: Any = None) -> Any:
+    fill = np.zeros(1, np.float32) if value is None else value
+    return np.full(numbers(shape), fill.reshape(()), fill.dtype)
+
+
+def shape(step: Step, x: Any, start: int = 0, end: int | None = None) -> Any:
+    return np.array(x.shape[start:end], np.int64)
+
+
+def size(step: Step, x: Any) -> Any:
+    return np.array(x.size, np.int64)
+
+
+def span(step: Step, start: Any, limit: Any, delta: Any) -> Any:
+    first, last, by = map(number, (start, limit, delta))
+    count = max(0, ceil((last - first) / by))
+    return (np.arange(count) * by + first).astype(start.dtype)
+
+
+def eye_like(step: Step, x: Tensor, dtype: int | None = None, k: int = 0) -> Tensor:
+    wanted = x.dtype if dtype is None else step.dtype(dtype)
+    return wrapped(module_of(x).eye(*x.shape, k=k, dtype=wanted))
+
+
+# ---- shapes, of Tensors and of arrays on the CPU --------------------------------------------------------------------
+
+
+def reshape(step: Step, x: Any, shape: Any, allowzero: int = 0) -> Any:
+    wanted = numbers(shape)
+    if not allowzero:
+        step.need(0 not in wanted[x.ndim :], "a size of 0 copies one of the input's", shape=wanted, input=x.shape)
+        wanted = [x.shape[axis] if size == 0 else size for axis, size in enumerate(wanted)]
+    return x.reshape(tuple(wanted))
+
+
+def flatten(step: Step, x: Any, axis: int = 1) -> Any:
+    first = normal(axis, x.ndim)
+    return x.reshape(prod(x.shape[:first]), prod(x.shape[first:]))
+
+
+def transpose(step: Step, x: Any, perm: Any = None) -> Any:
+    return x.transpose(tuple(range(x.ndim))[::-1] if perm is None else tuple(perm))
+
+
+def squeeze(step: Step, x: Any, axes: Any = None) -> Any:
+    gone = [axis for axis, n in enumerate(x.shape) if n == 1] if axes is None else axes_from(axes, x.ndim)
+    wrong = [axis for axis in gone if x.shape[axis] != 1]
+    step.need(not wrong, "only axes of size 1 can go", axes=wrong, shape=x.shape)
+    return x.reshape(tuple(n for axis, n in enumerate(x.shape) if axis not in gone))
+
+
+def unsqueeze(step: Step, x: Any, axes: Any) -> Any:
+    ndim = x.ndim + len(numbers(axes))
+    added = axes_from(axes, ndim)
+    step.need(len(set(added)) == len(added), "axes must differ", axes=added)
+    left = iter(x.shape)
+    return x.reshape(tuple(1 if axis in added else next(left) for axis in range(ndim)))
+
+
+def expand(step: Step, x: Tensor, shape: Any) -> Tensor:
+    return broadcast(x, np.broadcast_shapes(x.shape, tuple(numbers(shape))))
+
+
+def broadcast(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """``x`` repeated along axes of size 1."""
+    if x.shape == shape:
+        return x
+    if not is_floating(x.dtype):
+        return wrapped(module_of(x).broadcast_to(x.data, shape).copy())
+    return x + wrapped(module_of(x).zeros(shape, x.dtype))
+
+
+def tile(step: Step, x: Tensor, repeats: Any) -> Tensor:
+    times = numbers(repeats)
+    pairs = list(zip(times, x.shape, strict=True))
+    rows = x.reshape([n for _, size in pairs for n in (1, size)])
+    return broadcast(rows, tuple(n for pair in pairs for n in pair)).reshape([count * n for count, n in pairs])
+
+
+def concat(step: Step, *xs: Tensor, axis: int) -> Tensor:
+    return F.concatenate(xs, axis)
+
+
+def split(step: Step, x: Any, split: Any = None, axis: int = 0, num_outputs: int | None = None) -> list[Any]:
+    count = num_outputs or len(step.node.outputs)
+    if split is None:
+        each = -(-x.shape[axis] // count)
+        sizes = [each] * (count - 1) + [x.shape[axis] - each * (count - 1)]
+    else:
+        sizes = numbers(split)
+    whole = sum(sizes) == x.shape[axis] and min(sizes) >= 0
+    step.need(whole, "the sizes of the parts must add up to that of the axis", sizes=sizes, shape=x.shape, axis=axis)
+    ends = list(accumulate(sizes))
+    return [x[around(x, axis, slice(end - n, end))] for n, end in zip(sizes, ends, strict=True)]
+
+
+def cut(step: Step, x: Any, starts: Any, ends: Any, axes: Any = None, steps: Any = None) -> Any:
+    """A slice along each of ``axes``."""
+    first, last = numbers(starts), numbers(ends)
+    along = axes_from(range(len(first)) if axes is None else axes, x.ndim)
+    by = [1] * len(first) if steps is None else numbers(steps)
+    index = [slice(None)] * x.ndim
+    for axis, start, end, stride in zip(along, first, last, by, strict=True):
+        beyond = stride < 0 and end < -x.shape[axis]  # the first element is the last one to be taken
+        index[axis] = slice(start, None if beyond else end, stride)
+    return x[tuple(index)]
+
+
+def identity(step: Step, x: Any) -> Any:
+    return x
+
+
+# ---- elements by their places ---------------------------------------------------------------------------------------
+
+
+def gather(step: Step, x: Tensor, indices: Tensor, axis: int = 0) -> Tensor:
+    return x.take(indices, axis)
+
+
+def _counted(indices: Any, n: int) -> Any:
+    """Indices from the first element; those below 0 count from the end."""
+    return get_array_module(indices).where(indices < 0, indices + n, indices)
+
+
+def _along(step: Step, x: Tensor, indices: Tensor, axis: int) -> tuple[Any, ...]:
+    along, places = normal(axis, x.ndim), indices.data
+    n = x.shape[along]
+    fits = bool(((places >= -n) & (places < n)).all())
+    step.need(fits and places.ndim == x.ndim, "each index must lie on the axis", axis=axis, shape=x.shape)
+    return along_axis(module_of(x), _counted(places, n).astype(np.int64), along)
+
+
+def gather_elements(step: Step, x: Tensor, indices: Tensor, axis: int = 0) -> Tensor:
+    return x[_along(step, x, indices, axis)]
+
+
+def _by_rows(step: Step, x: Tensor, indices: Tensor, batch: int = 0) -> tuple[Any, ...]:
+    """The index of an array whose last axis holds the places of elements or parts of ``x``."""
+    xp, places = module_of(x), indices.data
+    depth = places.shape[-1]
+    rule = "the last axis of the indices must be as long as what it names has axes, at most"
+    step.need(batch + depth <= x.ndim, rule, indices=indices.shape, shape=x.shape)
+    sizes = x.shape[batch : batch + depth]
+    columns = [places[..., number] for number in range(depth)]
+    fits = all(bool(((c >= -n) & (c < n)).all()) for c, n in zip(columns, sizes, strict=True))
+    step.need(fits, "each index must lie on its axis", shape=x.shape)
+    grid = xp.ogrid[tuple(slice(0, n) for n in places.shape[:-1])] if batch else []
+    return (*grid[:batch], *(_counted(c, n).astype(np.int64) for c, n in zip(columns, sizes, strict=True)))
+
+
+def gather_nd(step: Step, x: Tensor, indices: Tensor, batch_dims: int = 0) -> Tensor:
+    return x[_by_rows(step, x, indices, batch_dims)]
+
+
+def scatter_elements(
+    step: Step, x: Tensor, indices: Tensor, updates: Tensor, axis: int = 0, reduction: str = "none"
+) -> Tensor:
+    return _scattered(step, x, _along(step, x, indices, axis), updates, reduction)
+
+
+def scatter_nd(step: Step, x: Tensor, indices: Tensor, updates: Tensor, reduction: str = "none") -> Tensor:
+    return _scattered(step, x, _by_rows(step, x, indices), updates, reduction)
+
+
+def _scattered(step: Step, x: Tensor, index: tuple[Any, ...], updates: Tensor, reduction: str) -> Tensor:
+    """``x`` with ``updates`` put at ``index``, or combined with what is there."""
+    xp = module_of(x)
+    data, new = kept(x, updates)
+    index = tuple(copied(part, x, updates) for part in index)
+    y = data.copy()
+    ways = {"add": xp.add, "max": xp.maximum, "min": xp.minimum}
+    if reduction == "none":
+        y[index] = new
+    elif reduction == "mul":  # CuPy has no such product
+        host = to_cpu(y)
+        np.multiply.at(host, tuple(map(to_cpu, index)), to_cpu(new))
+        y = xp.asarray(host)
+    else:
+        ways[reduction].at(y, index, new)
+
+    def backward(gy: Any, _: Any) -> Any:
+        if reduction == "add":
+            return gy, gy[index]
+        if reduction == "mul":
+            fail(GraphError, step.node.where, "products of scattered elements have no gradient")
+        if reduction == "none":
+            untouched = gy.copy()
+            untouched[index] = 0
+            return untouched, gy[index]
+        return gy * (data == y), gy[index] * (new == y[index])
+
+    if not is_floating(x.dtype):
+        return wrapped(y)
+    result: Tensor = differentiable(y, (x, updates), backward)
+    return result
+
+
+def non_zero(xp: Any, x: Any) -> Any:
+    return xp.stack(xp.nonzero(xp.atleast_1d(x))).astype(np.int64)
+
+
+def one_hot(step: Step, indices: Tensor, depth: Any, values: Tensor, axis: int = -1) -> Tensor:
+    xp, n = module_of(indices), int(number(depth))
+    along = normal(axis, indices.ndim + 1)
+    places = _counted(indices.data, n)
+    hot = xp.expand_dims(places, along) == xp.arange(n).reshape(-1, *(1,) * (indices.ndim - along))
+    return F.where(wrapped(hot), fixed(values.data[1], indices), fixed(values.data[0], indices))
+
+
+def triangle(step: Step, x: Tensor, k: Any = None, upper: int = 1) -> Tensor:
+    xp = module_of(x)
+    at = 0 if k is None else int(number(k))
+    mask = xp.tri(*x.shape[-2:], at - 1 if upper else at, dtype=bool)
+    nothing = wrapped(xp.zeros((), x.dtype))
+    return F.where(wrapped(~mask if upper else mask), x, nothing)
+
+
+# ---- padding, blocks ------------------------------------------------------------------------------------------------
+
+
+def pad(step: Step, x: Tensor, pads: Any, value: Any = None, axes: Any = None, mode: str = "constant") -> Tensor:
+    along = tuple(range(x.ndim)) if axes is None else axes_from(axes, x.ndim)
+    ends = numbers(pads)
+    step.need(len(ends) == 2 * len(along), "there must be two pads for each axis", pads=ends, shape=x.shape)
+    each = {axis: (ends[place], ends[place + len(along)]) for place, axis in enumerate(along)}
+    added = [n for axis in range(x.ndim - 1, -1, -1) for n in each.get(axis, (0, 0))]
+    fill = 0 if value is None or not np.size(raw(value)) else number(value)
+    modes = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
+    step.need(mode in modes, "this mode is not known", mode=mode)
+    if mode != "constant" and min(ends, default=0) < 0:
+        x, added = x[_inner(x.shape, added)], [max(0, n) for n in added]
+    if not is_floating(x.dtype):
+        return wrapped(_padded(module_of(x), x.data, added, mode, fill))
+    while added[-2:] == [0, 0]:
+        del added[-2:]
+    return F.pad(x, tuple(added), modes[mode], fill)  # type: ignore[arg-type]
+
+
+def _inner(shape: tuple[int, ...], added: list[int]) -> tuple[slice, ...]:
+    """The index of what negative pads leave."""
+    pairs = zip(shape, added[-2::-2], added[::-2], strict=True)
+    return tuple(slice(max(0, -before), n + min(0, after)) for n, before, after in pairs)
+
+
+def _padded(xp: Any, x: Any, added: list[int], mode: str, fill: Any) -> Any:
+    """Integers or truths, padded; the pads are given from the last axis to the first."""
+    pads = [(max(0, added[at]), max(0, added[at + 1])) for at in range(len(added) - 2, -1, -2)]
+    return xp.pad(x[_inner(x.shape, added)], pads, mode, **({"constant_values": fill} if mode == "constant" else {}))
+
+
+def depth_to_space(step: Step, x: Tensor, blocksize: int, mode: str = "DCR") -> Tensor:
+    n, c, h, w = x.shape
+    b = blocksize
+    if mode == "DCR":
+        y = x.reshape(n, b, b, c // b**2, h, w).transpose(0, 3, 4, 1, 5, 2)
+    else:
+        y = x.reshape(n, c // b**2, b, b, h, w).transpose(0, 1, 4, 2, 5, 3)
+    return y.reshape(n, c // b**2, h * b, w * b)
+
+
+def space_to_depth(step: Step, x: Tensor, blocksize: int, mode: str = "DCR") -> Tensor:
+    n, c, h, w = x.shape
+    b = blocksize
+    order = (0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4)
+    y = x.reshape(n, c, h // b, b, w // b, b).transpose(order)
+    return y.reshape(n, c * b**2, h // b, w // b)
+
+
+# ---- resizing -------------------------------------------------------------------------------------------------------
+
+
+def upsample(step: Step, x: Tensor, scales: Any, mode: str = "nearest") -> Tensor:
+    return resize(step, x, None, scales, mode=mode, coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+
+
+def resize(
+    step: Step, x: Tensor, roi: Any = None, scales: Any = None, sizes: Any = None, mode: str = "nearest",
+    coordinate_transformation_mode: str | None = None, nearest_mode: str | None = None, cubic_coeff_a: float = -0.75,
+    exclude_outside: int = 0, extrapolation_value: float = 0.0, antialias: int = 0, axes: Any = None,
+    keep_aspect_ratio_policy: str = "stretch",
+) -> Tensor:  # fmt: skip
+    """Each axis by itself: every new element is a sum of old ones, with weights in a matrix."""
+    if step.version == 10:
+        roi, scales = None, roi
+    along = tuple(range(x.ndim)) if axes is None else axes_from(axes, x.ndim)
+    how = coordinate_transformation_mode or ("asymmetric" if step.version == 10 else "half_pixel")
+    pick = nearest_mode or ("floor" if step.version == 10 else "round_prefer_floor")
+    corners = [0.0] * len(along) + [1.0] * len(along) if roi is None or not np.size(raw(roi)) else _floats(roi)
+    if scales is not None and np.size(raw(scales)):
+        factors = _floats(scales)
+        out = [floor(x.shape[axis] * factor) for axis, factor in zip(along, factors, strict=True)]
+    else:
+        step.need(sizes is not None and np.size(raw(sizes)) > 0, "scales or sizes must be given")
+        out = numbers(sizes)
+        factors = [n / x.shape[axis] for axis, n in zip(along, out, strict=True)]
+        if keep_aspect_ratio_policy != "stretch":
+            factor = (min if keep_aspect_ratio_policy == "not_larger" else max)(factors)
+            factors = [factor] * len(along)
+            out = [floor(factor * x.shape[axis] + 0.5) for axis in along]
+    y, beyond = x, np.zeros((), bool)
+    for place, axis in enumerate(along):
+        n, m = x.shape[axis], out[place]
+        ends = corners[place], corners[place + len(along)]
+        if m == n and factors[place] == 1 and how != "tf_crop_and_resize":
+            continue
+        at = _coordinates(how, n, m, factors[place], ends)
+        if mode == "nearest":
+            places = np.clip(_NEAREST[pick](at), 0, n - 1).astype(np.int64)
+            y = y.take(asarray(places, device=x.device), axis)
+        else:
+            matrix = _weights(mode, at, n, factors[place], cubic_coeff_a, bool(exclude_outside), bool(antialias))
+            weights = fixed(matrix.T.astype(x.dtype), x)
+            moved = (y.swapaxes(axis, -1) @ weights).swapaxes(axis, -1)
+            y = moved
+        if how == "tf_crop_and_resize":
+            outside = (at < 0) | (at > n - 1)
+            beyond = beyond | outside.reshape(-1, *(1,) * (x.ndim - 1 - axis))
+    if beyond.any():
+        y = F.where(fixed(beyond, x), fixed(np.asarray(extrapolation_value, x.dtype), x), y)
+    return y
+
+
+def _floats(setting: Any) -> list[float]:
+    return [float(number) for number in np.ravel(raw(setting))]
+
+
+_NEAREST: dict[str, Callable[[Any], Any]] = {
+    "round_prefer_floor": lambda at: np.ceil(at - 0.5),
+    "round_prefer_ceil": lambda at: np.floor(at + 0.5),
+    "floor": np.floor,
+    "ceil": np.ceil,
+}
+
+
+def _coordinates(how: str, n: int, m: int, factor: float, ends: tuple[float, float]) -> Any:
+    """Where each of ``m`` new elements lies among ``n`` old ones."""
+    i = np.arange(m, dtype=np.float64)
+    if how == "align_corners":
+        return i * ((n - 1) / (factor * n - 1)) if m > 1 else i * 0
+    if how == "asymmetric":
+        return i / factor
+    if how == "tf_half_pixel_for_nn":
+        return (i + 0.5) / factor
+    if how == "tf_crop_and_resize":
+        start, end = ends
+        return start * (n - 1) + i * ((end - start) * (n - 1) / (m - 1)) if m > 1 else i + 0.5 * (start + end) * (n - 1)
+    if how == "pytorch_half_pixel" and m == 1:
+        return i * 0
+    at = (i + 0.5) / factor - 0.5
+    if how == "half_pixel_symmetric":
+        at = n / 2 * (1 - m / (factor * n)) + at
+    return at
+
+
+def _weights(mode: str, at: Any, n: int, factor: float, a: float, exclude: bool, antialias: bool) -> Any:
+    """The matrix (new, old) of an axis: how much of each old element each new one has."""
+    wide = min(1.0, factor) if antialias else 1.0
+    half = (1 if mode == "linear" else 2) / wide
+    matrix = np.zeros((len(at), n))
+    for row, x in enumerate(at):
+        taps = np.arange(ceil(x - half - 1e-9), floor(x + half + 1e-9) + 1)
+        shares = (_linear if mode == "linear" else _cubic)(np.abs(taps - x) * wide, a)
+        if exclude:
+            shares = np.where((taps >= 0) & (taps < n), shares, 0)
+        np.add.at(matrix[row], np.clip(taps, 0, n - 1), shares / shares.sum())
+    return matrix
+
+
+def _linear(t: Any, _: float) -> Any:
+    return np.maximum(0, 1 - t)
+
+
+def _cubic(t: Any, a: float) -> Any:
+    near = (a + 2) * t**3 - (a + 3) * t**2 + 1
+    far = a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a
+    return np.where(t <= 1, near, np.where(t < 2, far, 0))
+
+
+# ---- on the CPU, of constants and shapes ----------------------------------------------------------------------------
+
+
+def host_gather(step: Step, x: Any, indices: Any, axis: int = 0) -> Any:
+    return np.take(x, indices, axis)
+
+
+def host_expand(step: Step, x: Any, shape: Any) -> Any:
+    return np.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(numbers(shape)))).copy()
+
+
+def host_tile(step: Step, x: Any, repeats: Any) -> Any:
+    return np.tile(x, numbers(repeats))

@@ -300,7 +300,7 @@ class Tensor(Node):
         rule = 'rounding_mode is "floor", "trunc" or None'
         check(known, ArgumentError, "div", rule, rounding_mode=rounding_mode)
         y = self.__truediv__(other)
-        return y._result(elementary.elementary(rounding_mode, y._data), lambda gy: gy * 0)
+        return y._result(elementary.of_each(rounding_mode, y._data), lambda gy: gy * 0)
 
     def pow(self, exponent: Any) -> Tensor:
         return self**exponent  # type: ignore[no-any-return]

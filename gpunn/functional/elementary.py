@@ -14,8 +14,8 @@ from gpunn.tensor import Tensor, wrapped
 
 def _elementary(name: str, x: Any) -> Any:
     xd = raw(x)
-    y = ops.elementary(name, xd)
-    return differentiable(y, (x,), lambda gy, _: (ops.elementary_backward(name, gy, xd, y),))
+    y = ops.of_each(name, xd)
+    return differentiable(y, (x,), lambda gy, _: (ops.of_each_backward(name, gy, xd, y),))
 
 
 def _of_pair(name: str, a: Any, b: Any) -> Any:

@@ -98,10 +98,10 @@ RULES = {
 _OF_INTEGERS = ("ceil", "floor", "sign", "square", "trunc")
 
 
-def elementary(name: str, x: Array) -> Array:
+def of_each(name: str, x: Array) -> Array:
     """The function ``name`` of :data:`RULES` of each element.
 
-    >>> elementary("sin", np.array([0.0])).tolist()
+    >>> of_each("sin", np.array([0.0])).tolist()
     [0.0]
     """
     if name in _OF_INTEGERS:
@@ -113,8 +113,8 @@ def elementary(name: str, x: Array) -> Array:
     return cast(xp.asarray(RULES[name].value(xp, wide)), x.dtype)
 
 
-def elementary_backward(name: str, gy: Array, x: Array, y: Array) -> Array:
-    """``gy`` times the slope; y is what :func:`elementary` gave of x."""
+def of_each_backward(name: str, gy: Array, x: Array, y: Array) -> Array:
+    """``gy`` times the slope; y is what :func:`of_each` gave of x."""
     xp, dtype = operands(f"{name}_backward", gy=gy, x=x), accumulation_dtype(x.dtype)
     g, wide, value = (a.astype(dtype, copy=False) for a in (gy, x, y))
     return cast(xp.asarray(g * RULES[name].slope(xp, wide, value)), x.dtype)

@@ -38,6 +38,7 @@ CALLS = {
     **{f"dropout{x.ndim - 2}d": (x,) for x in BY_RANK},
     **{f"lp_pool{x.ndim - 2}d": (x, 2, 2) for x in BY_RANK},
     **{f"fractional_max_pool{x.ndim - 2}d": (x, 1, 2) for x in BY_RANK[1:]},
+    "grid_sample": (IMAGES, ones(2, 3, 4, 2)), "affine_grid": (ones(2, 2, 3), (2, 1, 3, 4)),
     "interpolate": (IMAGES, 3), "unfold": (IMAGES, 2), "fold": (ones(2, 4, 9), 4, 2),
     "pixel_shuffle": (IMAGES, 2), "pixel_unshuffle": (ones(2, 3, 4, 6), 2), "channel_shuffle": (IMAGES, 2),
     "scaled_dot_product_attention": (ROWS, ROWS, ones(3, 2)),
@@ -54,7 +55,8 @@ CALLS = {
     "pad": (ROWS, (1, 1)), "einsum": ("ij,kj", ROWS, ROWS),
     **dict.fromkeys((
         "mse_loss", "l1_loss", "huber_loss", "smooth_l1_loss", "binary_cross_entropy", "cosine_similarity", "kl_div",
-        "binary_cross_entropy_with_logits", "maximum", "minimum",
+        "binary_cross_entropy_with_logits", "maximum", "minimum", "atan2", "fmod", "hypot", "logaddexp", "remainder",
+        "pow",
     ), (ROWS, ROWS)),
     **dict.fromkeys(("cross_entropy", "nll_loss", "multi_margin_loss"), (ROWS, CLASSES)),
     "matmul": (ROWS, ones(4, 2)), "where": (ROWS > 0, ROWS, ROWS), "clip": (ROWS, 0.0, 1.0),
@@ -65,6 +67,14 @@ CALLS = {
     "multilabel_soft_margin_loss": (ROWS, ROWS), "poisson_nll_loss": (ROWS, ROWS), "gaussian_nll_loss": (ROWS,) * 3,
     **dict.fromkeys(("triplet_margin_loss", "triplet_margin_with_distance_loss"), (ROWS,) * 3),
     "ctc_loss": (ones(5, 3, 4), CLASSES[:, None] + 1, [5, 5, 5], [1, 1, 1]),
+    "lerp": (ROWS, ROWS, ROWS), "cat": ([ROWS, ROWS],), "reshape": (ROWS, (4, 3)), "unsqueeze": (ROWS, 1),
+    "permute": (ROWS, (1, 0)), "swapaxes": (ROWS, 0, 1), "movedim": (ROWS, 0, 1), "broadcast_to": (ROWS, (2, 3, 4)),
+    "tile": (ROWS, (1, 2)), "chunk": (ROWS, 2), "flip": (ROWS, 0), "roll": (ROWS, 1), "topk": (ROWS, 2),
+    "masked_fill": (ROWS, ROWS > 0, 1.0), "masked_select": (ROWS, ROWS > 0), "index_select": (ROWS, 0, CLASSES),
+    "gather": (ROWS, 0, CLASSES[:, None]), "scatter": (ROWS, 0, CLASSES[:, None], ROWS),
+    "scatter_add": (ROWS, 0, CLASSES[:, None], ROWS), "dot": (ROWS[0], ROWS[0]), "outer": (ROWS[0], ROWS[0]),
+    "cross": (ROWS[:, :3], ROWS[:, :3]), "full_like": (ROWS, 1.0), "cumsum": (ROWS, 0), "cumprod": (ROWS, 0),
+    "searchsorted": (ROWS[0], ROWS), "atanh": (ROWS / 2,),
     "one_hot": (CLASSES,), "skeletonize": (ROWS > 0,), "to_device": (ROWS, "cpu"),
 }  # fmt: skip
 

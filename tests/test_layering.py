@@ -14,7 +14,7 @@ import gpunn
 ROOT = Path(gpunn.__file__).parent
 FLOORS = [
     ["errors", "files", "observer"],
-    ["context"],
+    ["context", "spelling"],
     ["backend"],
     ["cuda", "cpu"],
     ["ops"],
@@ -22,7 +22,8 @@ FLOORS = [
     ["tensor"],
     ["functional"],
     ["testing"],
-    ["nn", "optim"],
+    ["optim"],
+    ["nn"],
     ["data", "checkpoint", "distributed", "profiler"],
     ["interop"],
     ["models", "train", "plot"],

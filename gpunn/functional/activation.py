@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backend import Array, check_array, default_generator, operands
+from gpunn.backend import Array, default_generator, operands
 from gpunn.casting import in_float32, in_half
 from gpunn.functional.dropout import draw_key
-from gpunn.functional.record import Input, X, Y, alone, differentiable, kept, raw
+from gpunn.functional.record import Input, X, Y, alone, differentiable, in_dtype, kept, raw
 from gpunn.graph import is_recorded
 from gpunn.ops import activation as ops
 from gpunn.ops.activation.smooth import Approximate
@@ -327,7 +327,7 @@ def softmax(x: X, axis: int = -1, *, dtype: Any = None) -> X:
     [0.5, 0.5]
     """
     if dtype is not None:
-        x = _cast("softmax", x, dtype)
+        x = in_dtype(x, dtype, "softmax")
     if getattr(x, "ndim", 1) == 0:
         return alone(softmax, x, axis)
     y = ops.softmax(raw(x), axis)
@@ -343,7 +343,7 @@ def log_softmax(x: X, axis: int = -1, *, dtype: Any = None) -> X:
     [-0.6931, -0.6931]
     """
     if dtype is not None:
-        x = _cast("log_softmax", x, dtype)
+        x = in_dtype(x, dtype, "log_softmax")
     if getattr(x, "ndim", 1) == 0:
         return alone(log_softmax, x, axis)
     y = ops.log_softmax(raw(x), axis)
@@ -359,7 +359,7 @@ def softmin(x: X, axis: int = -1, *, dtype: Any = None) -> X:
     [1.0, 0.0]
     """
     if dtype is not None:
-        x = _cast("softmin", x, dtype)
+        x = in_dtype(x, dtype, "softmin")
     if getattr(x, "ndim", 1) == 0:
         return alone(softmin, x, axis)
     y = ops.softmin(raw(x), axis)
@@ -383,8 +383,3 @@ def gumbel_softmax(
     y = ops.gumbel_softmax(xd, ops.gumbel_noise(xd, generator or default_generator()), tau, axis)
     shown = ops.only_largest(y, axis) if hard else y
     return differentiable(shown, (x,), lambda gy, _: (ops.gumbel_softmax_backward(gy, y, tau, axis),))
-
-
-def _cast(op: str, x: Any, dtype: Any) -> Any:
-    check_array(op, x=raw(x))
-    return x.astype(dtype)

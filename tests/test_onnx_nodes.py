@@ -596,6 +596,26 @@ def test_maxima_put_back(tmp_path):
         check_export(tmp_path / "m.onnx", Of(both), [shape], run_by=RUN_BY[1:])
 
 
+@pytest.mark.parametrize("opset", [18, 20])
+def test_samples_at_places(opset, tmp_path):
+    for mode in ("bilinear", "nearest", "bicubic"):
+        for padding, corners in (("zeros", True), ("border", False), ("reflection", True)):
+            model = Of(lambda x, at, s=(mode, padding, corners): F.grid_sample(tensor(x), tensor(at), *s))
+            check_export(tmp_path / "m.onnx", model, [MAPS, (3, 5, 2)], batches=(2,), run_by=RUN_BY[1:], opset=opset)
+    spread = Of(lambda x: F.grid_sample(tensor(x), F.affine_grid(AFFINE, (2, 4, 5, 3), False)))
+    check_export(tmp_path / "m.onnx", spread, [MAPS], batches=(2,), run_by=RUN_BY[1:], dynamic_batch=False)
+    volumes = Of(lambda x: F.grid_sample(tensor(x), tensor(drawn((2, 2, 3, 2, 3), 1))))
+    if opset == 20:
+        how = {"run_by": RUN_BY[1:], "dynamic_batch": False, "opset": opset}
+        check_export(tmp_path / "m.onnx", volumes, [VOLUME], batches=(2,), **how)
+    else:
+        with pytest.raises(GraphError, match="grid_sample in Of: volumes need opset=20, got opset=18"):
+            export(volumes, drawn((2, *VOLUME), 0), tmp_path / "m.onnx", dynamic_batch=False)
+
+
+AFFINE = drawn((2, 2, 3), 4)
+
+
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
 def test_antialias(mode, tmp_path):
     smaller = Of(lambda x: F.interpolate(tensor(x), (3, 4), mode=mode, antialias=True))
@@ -640,7 +660,7 @@ def test_statistics_of_the_batch(tmp_path):
 
 # Answers that are listed, all alignments, draws at random, and pixels that come and go.
 NO_TRANSLATION = {
-    "ctc_loss", "embedding_bag", "fractional_max_pool2d", "fractional_max_pool3d", "grid_sample", "gumbel_softmax",
+    "ctc_loss", "embedding_bag", "fractional_max_pool2d", "fractional_max_pool3d", "gumbel_softmax",
     "multilabel_margin_loss", "skeletonize",
 }  # fmt: skip
 # They call what has a translation.

@@ -344,11 +344,11 @@ def test_what_follows_from_the_input_is_not_exported_as_a_constant(path: Path) -
     """Places of maxima stay where they are if numbers grow alike, as in the runs of an export."""
     for nodes, arrays, words in (
         ([_node("Hardmax", ["x"], ["y"])], {}, ""),
-        ([_node("MaxPool", ["x"], ["z", "i"], kernel_shape=[2]), _node("Cast", ["i"], ["y"], to=F32)], {}, "was computed"),
+        ([_node("MaxPool", ["x"], ["z", "i"], kernel_shape=[2]), _node("Cast", ["i"], ["y"], to=F32)], {}, "computed"),
         ([_node("IsInf", ["x"], ["i"]), _node("Cast", ["i"], ["y"], to=F32)], {}, "untranslated in OnnxModel"),
         ([_node("ArgMax", ["x"], ["i"], axis=2), _node("OneHot", ["i", "n", "levels"], ["y"])],
          {"n": np.array(4), "levels": np.array([0.0, 2.0])}, ""),
-        ([_node("ArgMax", ["x"], ["i"], axis=2), _node("GatherND", ["x", "i"], ["y"], batch_dims=2)], {}, "was computed"),
+        ([_node("ArgMax", ["x"], ["i"], axis=2), _node("GatherND", ["x", "i"], ["y"], batch_dims=2)], {}, "computed"),
         ([_node("ReduceMax", ["x"], ["m"], keepdims=0), _node("Cast", ["m"], ["i"], to=TensorProto.INT64),
           _node("Reshape", ["i", "one"], ["k"]), _node("TopK", ["x", "k"], ["y", "z"])],
          {"one": np.array([1])}, "values of its input, as it does in OnnxModel"),

@@ -163,6 +163,8 @@ class ReLU6(_Plain):
     [0.0, 0.5, 6.0]
     """
 
+    min_val, max_val = 0.0, 6.0
+
     def forward(self, x: Any) -> Any:
         return F.relu6(x)
 
@@ -288,6 +290,11 @@ class GLU(Module):
     def __init__(self, axis: int = -1) -> None:
         self.axis = axis
 
+    @property
+    def dim(self) -> int:
+        """``axis``, by PyTorch's name."""
+        return self.axis
+
     def forward(self, x: Any) -> Any:
         return F.glu(x, self.axis)
 
@@ -342,6 +349,11 @@ class Softmin(Module):
     def __init__(self, axis: int = -1) -> None:
         self.axis = axis
 
+    @property
+    def dim(self) -> int:
+        """``axis``, by PyTorch's name."""
+        return self.axis
+
     def forward(self, x: Any) -> Any:
         return F.softmin(x, self.axis)
 
@@ -368,6 +380,11 @@ class Softmax(Module):
     def __init__(self, axis: int = -1) -> None:
         self.axis = axis
 
+    @property
+    def dim(self) -> int:
+        """``axis``, by PyTorch's name."""
+        return self.axis
+
     def forward(self, x: Any) -> Any:
         return F.softmax(x, self.axis)
 
@@ -381,6 +398,11 @@ class LogSoftmax(Module):
 
     def __init__(self, axis: int = -1) -> None:
         self.axis = axis
+
+    @property
+    def dim(self) -> int:
+        """``axis``, by PyTorch's name."""
+        return self.axis
 
     def forward(self, x: Any) -> Any:
         return F.log_softmax(x, self.axis)

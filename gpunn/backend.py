@@ -278,7 +278,7 @@ def chosen_matmul_precision() -> str:
 
 # ---- devices -------------------------------------------------------------------------------------------------------
 
-_DEVICE = re.compile(r"cpu|gpu(?::(\d+))?")
+_DEVICE = re.compile(r"cpu|(?:gpu|cuda)(?::(\d+))?")
 
 
 def _cupy_or_reason() -> tuple[Any, str]:
@@ -327,8 +327,19 @@ def _parse(device: str) -> int | None:
     return None if device == "cpu" else int(match[1] or 0)
 
 
+def is_device(name: str) -> bool:
+    """Whether ``name`` is that of a device, which may be missing.
+
+    >>> is_device("cuda:1"), is_device("float32")
+    (True, False)
+    """
+    return _DEVICE.fullmatch(name) is not None
+
+
 def check_device(device: str) -> str:
     """Return ``device`` in its full form (``"gpu"`` becomes ``"gpu:0"``) if it can be used here.
+
+    ``"cuda"``, PyTorch's name, is ``"gpu"``, and ``"cuda:1"`` is ``"gpu:1"``.
 
     >>> check_device("cpu")
     'cpu'

@@ -1,31 +1,85 @@
 """``Tensor``: an array that remembers how it was computed.
 
-A Tensor has the operators and methods that an ndarray has, with their names, arguments and defaults; every other
-function is in :mod:`gpunn.functional`. The way back through the graph is in :mod:`gpunn.graph`, the gradients are in
+A Tensor has the operators and methods that an ndarray has, with their names, arguments and defaults, and those of
+PyTorch's that do not mean anything else (``view``, ``permute``, ``dim=`` for ``axis=``); every other function is in
+:mod:`gpunn.functional`. The way back through the graph is in :mod:`gpunn.graph`, the gradients are in
 :mod:`gpunn.ops`.
 """
 
 from __future__ import annotations
 
 import operator
+import typing
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
+from functools import wraps
 from numbers import Real
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from gpunn import backend
-from gpunn.backend import Array, asarray, cast, device_of, get_array_module, is_array, is_floating, plain, to_cpu
+from gpunn.backend import (
+    Array,
+    asarray,
+    cast,
+    check_device,
+    device_of,
+    get_array_module,
+    half_dtype,
+    is_array,
+    is_device,
+    is_floating,
+    plain,
+    to_cpu,
+)
 from gpunn.casting import in_float32, in_half, in_widest
 from gpunn.errors import ArgumentError, DtypeError, ExportError, GraphError, ShapeError, check, fail
 from gpunn.graph import Backward, Node, copied, copy_of, is_recording, kept, no_grad, raw
-from gpunn.ops.array import arithmetic, indexing, reduction, selection
+from gpunn.ops.activation import pointwise
+from gpunn.ops.array import arithmetic, elementary, indexing, layout, order, reduction, selection
 from gpunn.ops.array import math as elementwise
 from gpunn.ops.array import shape as shaping
 from gpunn.ops.array.shape import Axis
+from gpunn.spelling import spelled
 
 __all__ = ["Backward", "Tensor", "from_dlpack", "no_grad", "record", "tensor"]
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+_UNLIKE = {
+    "max": "PyTorch's max(dim) gives values and indices: here max(axis) and argmax(axis), or topk",
+    "min": "PyTorch's min(dim) gives values and indices: here min(axis) and argmin(axis), or topk",
+    "std": "PyTorch's std(dim) divides by n - 1: here std(axis, ddof=1), and by n without ddof",
+    "var": "PyTorch's var(dim) divides by n - 1: here var(axis, ddof=1), and by n without ddof",
+}
+
+
+def _without_dim(method: Method) -> Method:
+    """``method``, which refuses ``dim``: who writes it means what PyTorch's method gives, and this one does not."""
+
+    @wraps(method)
+    def refusing(*args: Any, **settings: Any) -> Any:
+        if "dim" in settings:
+            fail(ArgumentError, method.__name__, _UNLIKE[method.__name__], dim=settings["dim"])
+        return method(*args, **settings)
+
+    return typing.cast(Method, refusing)
+
+
+class Count(int):
+    """The number of elements, as an ndarray's ``size`` gives it; called, as PyTorch's is, it gives the shape.
+
+    >>> x = tensor([[1.0, 2.0]])
+    >>> x.size, x.size(), x.size(0)
+    (2, (1, 2), 1)
+    """
+
+    shape: tuple[int, ...]
+
+    def __call__(self, dim: int | None = None) -> Any:
+        return self.shape if dim is None else self.shape[dim]
 
 
 class Tensor(Node):
@@ -65,8 +119,10 @@ class Tensor(Node):
         return self._data.ndim  # type: ignore[no-any-return]
 
     @property
-    def size(self) -> int:
-        return self._data.size  # type: ignore[no-any-return]
+    def size(self) -> Count:
+        count = Count(self._data.size)
+        count.shape = self._data.shape
+        return count
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -80,6 +136,14 @@ class Tensor(Node):
     def T(self) -> Tensor:
         return self.transpose()
 
+    def dim(self) -> int:
+        """The number of axes, :attr:`ndim`."""
+        return self.ndim
+
+    def numel(self) -> int:
+        """The number of elements, :attr:`size`."""
+        return int(self._data.size)
+
     def __len__(self) -> int:
         check(self.ndim > 0, ShapeError, "len", "a tensor without dimensions has no length")
         return len(self._data)
@@ -92,18 +156,29 @@ class Tensor(Node):
         return f"{text[:-1]}, requires_grad=True)" if self.requires_grad else text
 
     def __bool__(self) -> bool:
-        return bool(self._data)
+        return bool(self._only("bool"))
 
     def __float__(self) -> float:
-        return float(self._data)
+        return float(self._only("float"))
 
     def __int__(self) -> int:
-        return int(self._data)
+        return int(self._only("int"))
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return round(self._only("round"), digits)
+
+    def __format__(self, spec: str) -> str:
+        return format(self._only("format"), spec) if spec else str(self)
 
     def item(self) -> Any:
         """The only element, as a Python number."""
-        check(self.size == 1, ShapeError, "item", "there must be one element", shape=self.shape)
-        return self._data.item()
+        return self._only("item")
+
+    def _only(self, op: str) -> Any:
+        x = self._data
+        if x.size != 1:
+            fail(ShapeError, op, "there must be one element", shape=x.shape)
+        return x.item()
 
     def tolist(self) -> Any:
         return self._data.tolist()
@@ -209,6 +284,75 @@ class Tensor(Node):
     def __imatmul__(self, other: Any) -> Tensor:
         return self._not_a_leaf("@").__matmul__(other)
 
+    def add(self, other: Any, alpha: float = 1) -> Tensor:
+        return self.__add__(other if alpha == 1 else other * alpha)
+
+    def sub(self, other: Any, alpha: float = 1) -> Tensor:
+        return self.__sub__(other if alpha == 1 else other * alpha)
+
+    def mul(self, other: Any) -> Tensor:
+        return self.__mul__(other)
+
+    def div(self, other: Any, rounding_mode: Literal["floor", "trunc"] | None = None) -> Tensor:
+        if rounding_mode is None:
+            return self.__truediv__(other)
+        known = rounding_mode in ("floor", "trunc")
+        rule = 'rounding_mode is "floor", "trunc" or None'
+        check(known, ArgumentError, "div", rule, rounding_mode=rounding_mode)
+        y = self.__truediv__(other)
+        return y._result(elementary.of_each(rounding_mode, y._data), lambda gy: gy * 0)
+
+    def pow(self, exponent: Any) -> Tensor:
+        return self**exponent  # type: ignore[no-any-return]
+
+    def neg(self) -> Tensor:
+        return -self
+
+    def abs(self) -> Tensor:
+        return self.__abs__()
+
+    def matmul(self, other: Any) -> Tensor:
+        return self.__matmul__(other)
+
+    def dot(self, other: Any) -> Tensor:
+        """The sum of products over the last axis and the one before the last of ``other``, of at most two axes."""
+        ndim = getattr(other, "ndim", 0)
+        check(ndim <= 2, ShapeError, "dot", "other must have two axes at most; use einsum", shape=np.shape(raw(other)))
+        return self.__matmul__(other) if self.ndim and ndim else self.__mul__(other)
+
+    @in_float32
+    def exp(self) -> Tensor:
+        y = elementwise.exp(self._data)
+        return self._result(y, lambda gy: elementwise.exp_backward(gy, y))
+
+    @in_float32
+    def log(self) -> Tensor:
+        x = self._data
+        return self._result(elementwise.log(x), lambda gy: elementwise.log_backward(gy, x))
+
+    @in_float32
+    def sqrt(self) -> Tensor:
+        y = elementwise.sqrt(self._data)
+        return self._result(y, lambda gy: elementwise.sqrt_backward(gy, y))
+
+    @in_float32
+    def sigmoid(self) -> Tensor:
+        y = pointwise.sigmoid(self._data)
+        return self._result(y, lambda gy: pointwise.sigmoid_backward(gy, y))
+
+    def tanh(self) -> Tensor:
+        y = pointwise.tanh(self._data)
+        return self._result(y, lambda gy: pointwise.tanh_backward(gy, y))
+
+    def relu(self) -> Tensor:
+        y = pointwise.relu(self._data)
+        return self._result(y, lambda gy: pointwise.relu_backward(gy, y))
+
+    def round(self, decimals: int = 0) -> Tensor:
+        """The nearest number of ``decimals`` digits, of two the even one; its gradient is 0."""
+        y = elementary.round(self._data, decimals)
+        return self._result(y, lambda gy: gy * 0)
+
     # ---- comparisons, and logic on booleans -------------------------------------------------------------------------
 
     def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
@@ -247,9 +391,11 @@ class Tensor(Node):
     def __invert__(self) -> Tensor:
         return _logic("invert", lambda x, _: ~x, self, False)
 
+    @spelled
     def all(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         return wrapped(reduction.all(self._data, axis, keepdims))
 
+    @spelled
     def any(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         return wrapped(reduction.any(self._data, axis, keepdims))
 
@@ -273,13 +419,29 @@ class Tensor(Node):
         self._data[index] = new
         self.mark_changed()
 
+    @spelled
     def take(self, indices: Any, axis: int | None = None) -> Tensor:
         x = self if axis is not None else self.reshape(-1)
         return x._at(_raw_index(x, indexing.take_index(x.data, raw(indices), axis)))
 
-    def clip(self, min: float | None = None, max: float | None = None) -> Tensor:
+    def clip(self, min: Any = None, max: Any = None) -> Tensor:
+        if is_array(raw(min)) or is_array(raw(max)):
+            return self._clip_between(min, max)
         x = self._data
         return self._result(selection.clip(x, min, max), lambda gy: selection.clip_backward(gy, x, min, max))
+
+    def _clip_between(self, *bounds: Any) -> Tensor:
+        x, low, high = selection.bounded("clip", *kept(self, *bounds))
+        pairs = list(zip((self, *bounds), (x, low, high), strict=True))
+        parents = [given if isinstance(given, Tensor) else wrapped(a) for given, a in pairs if a is not None]
+
+        def backward(gy: Array, needs: tuple[bool, ...]) -> list[Array | None]:
+            given = iter(needs)
+            each = tuple(a is not None and next(given) for _, a in pairs)
+            gradients = selection.clip_between_backward(gy, x, low, high, each)
+            return [g for g, (_, a) in zip(gradients, pairs, strict=True) if a is not None]
+
+        return record(selection.clip_between(x, low, high), parents, backward)
 
     def astype(self, dtype: Any) -> Tensor:
         old, dtype = self.dtype, np.dtype(dtype).newbyteorder("=")
@@ -289,6 +451,75 @@ class Tensor(Node):
 
     def copy(self) -> Tensor:
         return self._result(self._data.copy(), lambda gy: gy)
+
+    def clone(self) -> Tensor:
+        """:meth:`copy`, under PyTorch's name."""
+        return self.copy()
+
+    def contiguous(self) -> Tensor:
+        """This tensor if its elements lie in order, else a copy whose do."""
+        return self if self._data.flags.c_contiguous else self.copy()
+
+    def fill(self, value: float) -> None:
+        """Make each element ``value``, in place."""
+        self[...] = value
+
+    @spelled
+    def sort(self, axis: int = -1) -> None:
+        """Sort the elements along ``axis``, in place, as an ndarray's; :func:`gpunn.functional.sort` gives others."""
+        self[...] = order.sort(self._data, axis)[0]
+
+    @spelled
+    def argsort(self, axis: int = -1) -> Tensor:
+        """The indices that would sort along ``axis``, equal elements in the order they have."""
+        return wrapped(order.argsort(self._data, axis))
+
+    def nonzero(self) -> tuple[Tensor, ...]:
+        """The indices of the elements that are not 0: an array for each axis, as an ndarray's."""
+        return tuple(wrapped(index) for index in order.nonzero(self._data))
+
+    def searchsorted(self, v: Any, side: order.Side = "left") -> Tensor:
+        """Where each of ``v`` belongs in this sorted vector: before what is equal to it, or ``"right"`` of it."""
+        return wrapped(order.searchsorted(self._data, raw(v), side))
+
+    # ---- elsewhere, and of another dtype --------------------------------------------------------------------------
+
+    def to(self, *targets: Any) -> Tensor:
+        """This tensor on a device (``"cpu"``, ``"gpu"``, ``"gpu:1"``, ``"cuda:1"``), of a dtype, or as another tensor.
+
+        >>> tensor([1.0]).to(np.float64).dtype
+        dtype('float64')
+        """
+        x = self
+        for target in targets:
+            if isinstance(target, Tensor):
+                x = x._to(target.device)._of(target.dtype)
+            elif isinstance(target, str) and is_device(target):
+                x = x._to(target)
+            else:
+                x = x._of(target)
+        return x
+
+    def cpu(self) -> Tensor:
+        """This tensor in the memory of the CPU."""
+        return self._to("cpu")
+
+    def cuda(self, device: str | int = 0) -> Tensor:
+        """This tensor on a GPU, by number or name."""
+        return self._to(device if isinstance(device, str) else f"gpu:{device}")
+
+    def _to(self, device: str) -> Tensor:
+        home, there = self.device, check_device(device)
+        if there == home:
+            return self
+        return self._result(asarray(self._data, device=there), lambda gy: asarray(gy, device=home))
+
+    def _of(self, dtype: Any) -> Tensor:
+        try:
+            wanted = np.dtype(dtype)
+        except TypeError:
+            fail(ArgumentError, "to", "a target is a device, a dtype of NumPy or a Tensor", target=dtype)
+        return self if wanted == self.dtype else self.astype(wanted)
 
     # ---- shape ----------------------------------------------------------------------------------------------------
 
@@ -306,18 +537,76 @@ class Tensor(Node):
     def ravel(self) -> Tensor:
         return self.reshape(-1)
 
-    def flatten(self) -> Tensor:
-        return self.reshape(-1).copy()
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+        """A copy with the axes from ``start_dim`` to ``end_dim`` as one."""
+        return self.reshape(shaping.flattened("flatten", self.shape, start_dim, end_dim)).copy()
 
     def transpose(self, *axes: Any) -> Tensor:
+        """The axes in another order, reversed by default: all of them are named.
+
+        ``transpose(0, 1)`` of a matrix would leave it as it is, and transpose it in PyTorch: it is an error, as two
+        axes of a tensor that has more of them are.
+        """
+        if len(axes) == 2 and self.ndim >= 2 and (self.ndim > 2 or (axes[0] in (0, -2) and axes[1] in (1, -1))):
+            rule = f"all axes are named, in their new order; to exchange two: swapaxes{axes}, .T or permute"
+            fail(ArgumentError, "transpose", rule, axes=axes, shape=self.shape)
         given = axes[0] if len(axes) == 1 and isinstance(axes[0], tuple | list) else axes
         order, inverse = shaping.permutation(self._data, given)
         return self._view(self._data.transpose(order), lambda gy: gy.transpose(inverse))
+
+    def permute(self, *dims: Any) -> Tensor:
+        """The axes in the order of ``dims``, which names all of them."""
+        given = dims[0] if len(dims) == 1 and isinstance(dims[0], tuple | list) else dims
+        check(len(given) == self.ndim, ShapeError, "permute", "each axis must be given", dims=given, shape=self.shape)
+        return self.transpose(tuple(given))
+
+    def t(self) -> Tensor:
+        """A matrix transposed; a vector or a number as it is."""
+        check(self.ndim <= 2, ShapeError, "t", "there must be two axes at most", shape=self.shape)
+        return self.transpose()
+
+    def view(self, *shape: Any) -> Tensor:
+        """:meth:`reshape`, under PyTorch's name: a copy only where the memory does not lie as the shape needs it."""
+        return self.reshape(*shape)
+
+    def unsqueeze(self, dim: int) -> Tensor:
+        """One axis more, of size 1, at ``dim``."""
+        return self.reshape(shaping.unsqueezed("unsqueeze", self.shape, dim))
+
+    def expand(self, *sizes: Any) -> Tensor:
+        """The elements repeated along axes of size 1, and along new ones in front; -1 leaves a size as it is."""
+        given = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else sizes
+        return self._broadcast(layout.expanded("expand", self.shape, given))
+
+    def _broadcast(self, shape: tuple[int, ...]) -> Tensor:
+        old, xp = self.shape, get_array_module(self._data)
+        # A copy: what is written to one element of a broadcast array shows in others.
+        return self._result(xp.broadcast_to(self._data, shape).copy(), lambda gy: arithmetic.unbroadcast(gy, old))
+
+    @spelled
+    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+        """The elements whose second index is ``offset`` more than the first, along a last axis of their own."""
+        old, places = self.shape, layout.diagonal_places("diagonal", self._data, offset, axis1, axis2)
+        y = self._data.diagonal(offset, *places)
+        return self._result(y.copy(), lambda gy: layout.diagonal_backward(gy, old, offset, *places))
+
+    @spelled
+    def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+        """The sum of the :meth:`diagonal`."""
+        return self.diagonal(offset, axis1, axis2).sum(-1)
+
+    def masked_fill(self, mask: Any, value: Any) -> Tensor:
+        """``value``, a number or an array, where ``mask`` (booleans) holds, else this; the shapes broadcast."""
+        chosen, (x, v) = copied(mask, self, value), arithmetic.pair("masked_fill", self._data, raw(value))
+        layout.check_mask("masked_fill", x, chosen)
+        y = selection.where(chosen, v, x)
+        return _joint(value, v, self, x, y, lambda gy, v, x, needs: selection.where_backward(gy, chosen, v, x, needs))
 
     def swapaxes(self, axis1: int, axis2: int) -> Tensor:
         a, b = (shaping.axis_of("swapaxes", self._data, axis) for axis in (axis1, axis2))
         return self._view(self._data.swapaxes(a, b), lambda gy: gy.swapaxes(a, b))
 
+    @spelled
     def squeeze(self, axis: Axis = None) -> Tensor:
         axes = shaping.axes_of("squeeze", self._data, axis)
         single = tuple(a for a in axes if self.shape[a] == 1)
@@ -342,6 +631,7 @@ class Tensor(Node):
 
     # ---- reductions -----------------------------------------------------------------------------------------------
 
+    @spelled
     @in_float32
     def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         old = self.shape
@@ -349,30 +639,35 @@ class Tensor(Node):
             reduction.sum(self._data, axis, keepdims), lambda gy: shaping.spread(gy, old, axis, keepdims)
         )
 
+    @spelled
     @in_float32
     def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         old = self.shape
         y = reduction.mean(self._data, axis, keepdims)
         return self._result(y, lambda gy: reduction.mean_backward(gy, old, axis, keepdims))
 
+    @spelled
     @in_float32
     def prod(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         x = self._data
         y = reduction.prod(x, axis, keepdims)
         return self._result(y, lambda gy: reduction.prod_backward(gy, x, axis, keepdims))
 
+    @_without_dim
     def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """The largest element; several equal ones share the gradient evenly."""
         x = self._data
         y = reduction.max(x, axis, keepdims)
         return self._result(y, lambda gy: reduction.extremum_backward(gy, x, y, axis, keepdims))
 
+    @_without_dim
     def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """The smallest element; several equal ones share the gradient evenly."""
         x = self._data
         y = reduction.min(x, axis, keepdims)
         return self._result(y, lambda gy: reduction.extremum_backward(gy, x, y, axis, keepdims))
 
+    @_without_dim
     @in_float32
     def var(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
         """The variance; the divisor is n - ``ddof``, n as with an ndarray (PyTorch's default is n - 1)."""
@@ -380,6 +675,7 @@ class Tensor(Node):
         y = reduction.var(x, axis, ddof, keepdims)
         return self._result(y, lambda gy: reduction.var_backward(gy, x, axis, ddof, keepdims))
 
+    @_without_dim
     @in_float32
     def std(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
         """The square root of :meth:`var`; its gradient is 0 where all elements are equal."""
@@ -387,15 +683,24 @@ class Tensor(Node):
         y = reduction.std(x, axis, ddof, keepdims)
         return self._result(y, lambda gy: reduction.std_backward(gy, x, y, axis, ddof, keepdims))
 
+    @spelled
     @in_float32
     def cumsum(self, axis: int | None = None) -> Tensor:
         old = self.shape
         return self._result(reduction.cumsum(self._data, axis), lambda gy: reduction.cumsum_backward(gy, old, axis))
 
+    @spelled
+    @in_float32
+    def cumprod(self, axis: int | None = None) -> Tensor:
+        x, y = self._data, reduction.cumprod(self._data, axis)
+        return self._result(y, lambda gy: reduction.cumprod_backward(gy, x, axis))
+
+    @spelled
     def argmax(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
         """The index of the first of the largest elements; it has no gradient."""
         return wrapped(reduction.argmax(self._data, axis, keepdims))
 
+    @spelled
     def argmin(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
         """The index of the first of the smallest elements; it has no gradient."""
         return wrapped(reduction.argmin(self._data, axis, keepdims))
@@ -415,6 +720,29 @@ class Tensor(Node):
         rule = f"the parameter p would stay as it was: write p[...] = p {sign} y within no_grad"
         check(self._operation is not None or not self.requires_grad, GraphError, f"{sign}=", rule, shape=self.shape)
         return self
+
+    # ---- PyTorch's names of dtypes, last: they hide Python's within the class --------------------------------------
+
+    def half(self) -> Tensor:
+        return self._of(np.float16)
+
+    def bfloat16(self) -> Tensor:
+        return self._of(half_dtype("bfloat16", "bf16"))
+
+    def double(self) -> Tensor:
+        return self._of(np.float64)
+
+    def long(self) -> Tensor:
+        return self._of(np.int64)
+
+    def float(self) -> Tensor:
+        return self._of(np.float32)
+
+    def int(self) -> Tensor:
+        return self._of(np.int32)
+
+    def bool(self) -> Tensor:
+        return self._of(np.bool_)
 
 
 def tensor(data: Any, requires_grad: bool = False, dtype: Any = None, device: str | None = None) -> Tensor:

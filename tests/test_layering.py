@@ -14,7 +14,7 @@ import gpunn
 ROOT = Path(gpunn.__file__).parent
 FLOORS = [
     ["errors", "files", "observer"],
-    ["context"],
+    ["context", "spelling"],
     ["backend"],
     ["cuda", "cpu"],
     ["ops"],

@@ -5,12 +5,14 @@ The argument ``inplace`` is PyTorch's, and has no effect: nothing is ever comput
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from gpunn.backend import Array, default_generator, operands
 from gpunn.casting import in_float32, in_half
 from gpunn.functional.dropout import draw_key
-from gpunn.functional.record import Input, X, Y, alone, differentiable, kept, raw
+from gpunn.functional.record import Input, X, Y, alone, differentiable, in_dtype, kept, raw
 from gpunn.graph import is_recorded
 from gpunn.ops import activation as ops
 from gpunn.ops.activation.smooth import Approximate
@@ -317,41 +319,49 @@ def rrelu(
 
 
 @in_float32
-def softmax(x: X, axis: int = -1) -> X:
-    """``exp(x[i]) / sum_j exp(x[j])`` along ``axis``; 1 for an x without axes.
+def softmax(x: X, axis: int = -1, *, dtype: Any = None) -> X:
+    """``exp(x[i]) / sum_j exp(x[j])`` along ``axis``, 1 for an x without axes; of x as ``dtype``, if one is given.
 
     >>> import numpy as np
     >>> softmax(np.array([0.0, 0.0])).tolist()
     [0.5, 0.5]
     """
+    if dtype is not None:
+        x = in_dtype(x, dtype, "softmax")
     if getattr(x, "ndim", 1) == 0:
-        return alone(softmax, x, axis)  # type: ignore[no-any-return]
+        return alone(softmax, x, axis)
     y = ops.softmax(raw(x), axis)
     return differentiable(y, (x,), lambda gy, _: (ops.softmax_backward(gy, y, axis),))
 
 
 @in_float32
-def log_softmax(x: X, axis: int = -1) -> X:
-    """The logarithm of :func:`softmax`.
+def log_softmax(x: X, axis: int = -1, *, dtype: Any = None) -> X:
+    """The logarithm of :func:`softmax`; of x as ``dtype``, if one is given.
 
     >>> import numpy as np
     >>> log_softmax(np.array([0.0, 0.0])).round(4).tolist()
     [-0.6931, -0.6931]
     """
+    if dtype is not None:
+        x = in_dtype(x, dtype, "log_softmax")
     if getattr(x, "ndim", 1) == 0:
-        return alone(log_softmax, x, axis)  # type: ignore[no-any-return]
+        return alone(log_softmax, x, axis)
     y = ops.log_softmax(raw(x), axis)
     return differentiable(y, (x,), lambda gy, _: (ops.log_softmax_backward(gy, y, axis),))
 
 
 @in_float32
-def softmin(x: X, axis: int = -1) -> X:
-    """``exp(-x[i]) / sum_j exp(-x[j])`` along ``axis``: :func:`softmax` of -x.
+def softmin(x: X, axis: int = -1, *, dtype: Any = None) -> X:
+    """``exp(-x[i]) / sum_j exp(-x[j])`` along ``axis``: :func:`softmax` of -x; of x as ``dtype``, if one is given.
 
     >>> import numpy as np
     >>> softmin(np.array([0.0, 1000.0])).tolist()
     [1.0, 0.0]
     """
+    if dtype is not None:
+        x = in_dtype(x, dtype, "softmin")
+    if getattr(x, "ndim", 1) == 0:
+        return alone(softmin, x, axis)
     y = ops.softmin(raw(x), axis)
     return differentiable(y, (x,), lambda gy, _: (ops.softmin_backward(gy, y, axis),))
 

@@ -34,12 +34,17 @@ def matmul(a: Input[Y], b: Input[Y]) -> Y:
 def einsum(equation: str, *operands: Input[Y]) -> Y:
     """The sum of products that ``equation`` names: each axis has a letter, those not in the result are summed over.
 
-    A letter may occur once in each operand (no diagonals), and there is no ellipsis.
+    A letter that comes twice in an operand names its diagonal, ``...`` stands for all axes without a letter, which
+    broadcast, and an axis of size 1 broadcasts too.
 
     >>> import numpy as np
     >>> einsum("ij,jk->ik", np.ones((2, 3)), np.ones((3, 1))).tolist()
     [[3.0], [3.0]]
+    >>> einsum("...ii->...", np.array([[1.0, 2.0], [3.0, 4.0]])).tolist()
+    5.0
     """
+    if len(operands) == 1 and isinstance(operands[0], list | tuple):
+        operands = tuple(operands[0])
     arrays = kept(*operands)
     y = ops.einsum(equation, *arrays)
     result = differentiable(y, operands, lambda gy, needs: ops.einsum_backward(gy, equation, arrays, needs))
@@ -116,8 +121,8 @@ def abs(x: X) -> X:
 def pad(x: X, pads: tuple[int, ...], mode: PadMode = "constant", value: float = 0.0) -> X:
     """x with elements added along its last axes: ``pads`` is (left, right), or (left, right, top, bottom), and so on.
 
-    ``mode`` is ``"constant"`` (``value``; negative pads take away), ``"reflect"`` (mirrored at the outermost element),
-    ``"replicate"`` (the outermost element) or ``"circular"`` (from the other end).
+    ``mode`` is ``"constant"`` (``value``), ``"reflect"`` (mirrored at the outermost element), ``"replicate"`` (the
+    outermost element) or ``"circular"`` (from the other end). Negative pads take elements away.
 
     >>> import numpy as np
     >>> pad(np.array([[1.0, 2.0, 3.0]]), (2, 1), "reflect").tolist()
@@ -190,17 +195,27 @@ def minimum(a: Input[Y] | float, b: Input[Y] | float) -> Y:
     return differentiable(ops.minimum(x, y), inputs, lambda gy, needs: ops.minimum_backward(gy, x, y, needs))
 
 
-def clip(x: X, min: float | None = None, max: float | None = None) -> X:
-    """``x`` with what is below ``min`` raised to it and what is above ``max`` lowered to it; numbers, or None.
+def clip(x: Input[Y], min: Input[Y] | float | None = None, max: Input[Y] | float | None = None) -> Y:
+    """``x`` with what is below ``min`` raised to it and what is above ``max`` lowered to it; numbers, arrays or None.
 
-    The gradient is 1 from bound to bound, the bounds included, and 0 outside.
+    The gradient is 1 from bound to bound, the bounds included, and 0 outside: there it is that of the bound, if that is
+    an array. The shapes broadcast. Where min is above max, which arrays may be, the result is max.
 
     >>> import numpy as np
     >>> clip(np.array([-2.0, 0.5, 3.0]), 0, 1).tolist()
     [0.0, 0.5, 1.0]
+    >>> clip(np.array([-2.0, 0.5, 3.0]), max=np.array([0.0, 1.0, 2.0])).tolist()
+    [-2.0, 0.5, 2.0]
     """
-    xd = raw(x)
-    return differentiable(ops.clip(xd, min, max), (x,), lambda gy, _: (ops.clip_backward(gy, xd, min, max),))
+    least: Any = raw(min)
+    most: Any = raw(max)
+    if not is_array(least) and not is_array(most):
+        xd = raw(x)
+        return differentiable(ops.clip(xd, least, most), (x,), lambda gy, _: (ops.clip_backward(gy, xd, least, most),))
+    xd, low, high = ops.bounded("clip", *kept(x, min, max))
+    inputs = (x, min if is_array(least) else low, max if is_array(most) else high)
+    y = ops.clip_between(xd, low, high)
+    return differentiable(y, inputs, lambda gy, needs: ops.clip_between_backward(gy, xd, low, high, needs))
 
 
 def _input(x: Any, array: Any) -> Any:
@@ -220,9 +235,28 @@ def concatenate(arrays: Any, axis: int = 0) -> Any:
     >>> concatenate([np.array([1, 2]), np.array([3])]).tolist()
     [1, 2, 3]
     """
-    parts = _raw("concatenate", arrays)
-    y, shapes = ops.concatenate(parts, axis), [part.shape for part in parts]
+    return _concatenated("concatenate", arrays, axis)
+
+
+def _concatenated(op: str, arrays: Any, axis: int) -> Any:
+    parts = _raw(op, arrays)
+    y, shapes = ops.concatenate(parts, axis, op), [part.shape for part in parts]
     return differentiable(y, arrays, lambda gy, _: ops.concatenate_backward(gy, shapes, axis))
+
+
+@overload
+def cat(arrays: Sequence[Input[Y]], axis: int = 0) -> Y: ...
+@overload
+def cat(arrays: Sequence[Any], axis: int = 0) -> Tensor: ...
+@in_widest
+def cat(arrays: Any, axis: int = 0) -> Any:
+    """:func:`concatenate`, under PyTorch's name.
+
+    >>> import numpy as np
+    >>> cat([np.array([1, 2]), np.array([3])]).tolist()
+    [1, 2, 3]
+    """
+    return _concatenated("cat", arrays, axis)
 
 
 @overload

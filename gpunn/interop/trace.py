@@ -120,7 +120,10 @@ def _each_leaf(tree: Any, change: Callable[[Any], Any]) -> Any:
 
 # ---- one run --------------------------------------------------------------------------------------------------------
 
-_LOOKS = tuple(f"Tensor.{name}" for name in ("__bool__", "__float__", "__int__", "item", "tolist", "numpy"))
+_LOOKS = tuple(
+    f"Tensor.{name}"
+    for name in ("__bool__", "__float__", "__format__", "__int__", "__round__", "item", "tolist", "numpy")
+)
 
 
 def _watched() -> dict[CodeType, str]:

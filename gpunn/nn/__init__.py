@@ -31,8 +31,9 @@ from gpunn.nn.activation import (
     Tanhshrink,
     Threshold,
 )
-from gpunn.nn.alpha_dropout import AlphaDropout, FeatureAlphaDropout
+from gpunn.nn.alpha import AlphaDropout, FeatureAlphaDropout
 from gpunn.nn.attention import MultiheadAttention
+from gpunn.nn.bag import EmbeddingBag
 from gpunn.nn.container import Identity, ModuleList, Sequential
 from gpunn.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from gpunn.nn.distance import PairwiseDistance
@@ -189,6 +190,7 @@ __all__ = [
     "Dropout2d",
     "Dropout3d",
     "Embedding",
+    "EmbeddingBag",
     "FeatureAlphaDropout",
     "Flatten",
     "Fold",

@@ -27,6 +27,7 @@ from gpunn.errors import ArgumentError, DtypeError, ShapeError, check, fail
 from gpunn.graph import copy_of, raw
 from gpunn.nn.hooks import Entry, Hook, Hooks, RemovableHandle
 from gpunn.observer import Observer, observers
+from gpunn.spelling import translated
 from gpunn.tensor import Tensor, no_grad
 
 
@@ -164,6 +165,8 @@ class Module:
         run: Callable[..., Any] = self.forward if self._called else self._prepared()
         for observer in observers.get():
             run = observer.around_module(self, run)
+        if settings:
+            settings = translated(getattr(self.forward, "__func__", self.forward), settings)
         return run(*args, **settings)
 
     def _prepared(self) -> Callable[..., Any]:

@@ -3,6 +3,7 @@
     along one axis, for x = 1 2 3 and 2 elements on both sides:
     constant: v v 1 2 3 v v        reflect: 3 2 1 2 3 2 1        replicate: 1 1 1 2 3 3 3        circular: 2 3 1 2 3 1 2
 
+A negative pad takes elements away: from what the other pad has made, but for circular, which goes round what is left.
 The pads are given from the last axis to the first, two numbers each: (left, right), (left, right, top, bottom), and so
 on. One axis after the other is gathered; backward, what lies in the pads is added to what it was copied from, axis by
 axis in the opposite order, the left pad before the right one: the same bits in every run. float16 is summed in float32.
@@ -21,13 +22,17 @@ PadMode = Literal["constant", "reflect", "replicate", "circular"]
 
 
 def pad(x: Array, pads: tuple[int, ...], mode: PadMode = "constant", value: float = 0.0) -> Array:
-    """x with ``pads`` elements added; with a constant a negative number takes away.
+    """x with ``pads`` elements added; a negative number takes away.
 
     >>> import numpy as np
     >>> pad(np.array([[1.0, 2.0, 3.0]]), (2, 1), "reflect").tolist()
     [[3.0, 2.0, 1.0, 2.0, 3.0, 2.0]]
     """
     xp = operands("pad", x=x)
+    if mode != "constant" and (steps := _steps("pad", pads, mode)):
+        for step_pads, step_mode in steps:
+            x = pad(x, step_pads, step_mode, value if step_mode == mode else 0.0)
+        return x
     axes = _axes("pad", x.shape, pads, mode, value)
     if mode == "constant":
         y = xp.full(_padded(x.shape, axes), value, x.dtype)
@@ -45,6 +50,10 @@ def pad_backward(gy: Array, shape: tuple[int, ...], pads: tuple[int, ...], mode:
     """The gradient with respect to x, of ``shape``."""
     op = "pad_backward"
     xp = operands(op, gy=gy)
+    if mode != "constant" and (steps := _steps(op, pads, mode)):
+        (first, first_mode), (last, last_mode) = steps
+        between = _padded(shape, _axes(op, shape, first, first_mode, 0.0))
+        return pad_backward(pad_backward(gy, between, last, last_mode), shape, first, first_mode)
     axes = _axes(op, shape, pads, mode, 0.0)
     check_shape(op, "gy", gy, _padded(shape, axes))
     if mode == "constant":
@@ -56,6 +65,15 @@ def pad_backward(gy: Array, shape: tuple[int, ...], pads: tuple[int, ...], mode:
     for axis, before, after in axes[::-1]:
         g = xp.moveaxis(_fold(xp.moveaxis(g, axis, 0), mode, before, after), 0, axis)
     return xp.ascontiguousarray(g).astype(gy.dtype, copy=False)
+
+
+def _steps(op: str, pads: Any, mode: str) -> list[tuple[tuple[int, ...], Any]]:
+    """What pads that are negative in part mean, one after another; nothing, if none is."""
+    numbers = isinstance(pads, tuple | list) and all(isinstance(p, Integral) for p in pads)
+    if not numbers or min(pads, default=0) >= 0:
+        return []
+    more, less = (tuple(max(0, int(p)) for p in pads), mode), (tuple(min(0, int(p)) for p in pads), "constant")
+    return [less, more] if mode == "circular" else [more, less]
 
 
 def _sources(xp: Any, mode: str, length: int, before: int, after: int) -> Array:
@@ -118,8 +136,6 @@ def _axes(op: str, shape: tuple[int, ...], pads: Any, mode: str, value: float) -
             room = length + before + after >= 0 and min(before, after) >= -length
             check(room, ShapeError, op, "pads must not take away more than there is", pads=(before, after), size=length)
         else:
-            positive = min(before, after) >= 0
-            check(positive, ArgumentError, op, f'mode="{mode}" needs pads of at least 0', pads=(before, after))
             word, less = _LONGEST.get(mode, ("", 0))
             fits = not word or max(before, after) <= length - less or before == after == 0
             check(fits, ShapeError, op, f'mode="{mode}" needs pads {word} the size', pads=(before, after), size=length)

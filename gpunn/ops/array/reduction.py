@@ -166,13 +166,53 @@ def cumsum(x: Array, axis: int | None = None) -> Array:
     """
     if axis is not None:
         axes_of("cumsum", x, axis)
-    return _narrow(x.cumsum(axis, dtype=_wide(x)), x)
+    y = x.cumsum(axis if x.ndim else None, dtype=_wide(x))
+    return _narrow(y if axis is None else y.reshape(x.shape), x)
 
 
 def cumsum_backward(gy: Array, shape: tuple[int, ...], axis: int | None) -> Array:
     """The sum of ``gy`` from each element on."""
     xp, along = get_array_module(gy), 0 if axis is None else axis
+    if not gy.ndim:
+        return gy
     return xp.flip(cumsum(xp.flip(gy, along), along), along).reshape(shape)
+
+
+def cumprod(x: Array, axis: int | None = None) -> Array:
+    """The products of the elements up to each one, along ``axis``, or of the flattened array.
+
+    >>> cumprod(np.array([2.0, 3.0, 4.0])).tolist()
+    [2.0, 6.0, 24.0]
+    """
+    if axis is not None:
+        axes_of("cumprod", x, axis)
+    y = x.cumprod(axis if x.ndim else None, dtype=_wide(x))
+    return _narrow(y if axis is None else y.reshape(x.shape), x)
+
+
+def cumprod_backward(gy: Array, x: Array, axis: int | None) -> Array:
+    """The sum, from each element on, of ``gy`` times the product of the others up to there.
+
+    That is of ``gy y / x``. From the first 0 on it is 0; of the first 0 itself, it is the sum of ``gy`` times the
+    products that leave it out, up to the second one.
+    """
+    xp, last = get_array_module(gy), -1 if axis is None else axis
+    if not gy.ndim:
+        return gy
+    rows = xp.moveaxis((x.reshape(-1) if axis is None else x).astype(_wide(x), copy=False), last, -1)
+    g = xp.moveaxis(gy.astype(_wide(gy), copy=False), last, -1)
+    zero = rows == 0
+    zeros = zero.cumsum(-1)
+    first = zero & (zeros == 1)
+    nonzero = xp.where(zero, 1, rows).astype(rows.dtype, copy=False)
+    before = _from_the_end(g * rows.cumprod(-1)) / nonzero
+    at = _from_the_end(g * xp.where(first, 1, rows).astype(rows.dtype, copy=False).cumprod(-1))
+    gx = xp.where(zeros == 0, before, xp.where(first, at, 0))
+    return xp.moveaxis(gx, -1, last).reshape(x.shape).astype(gy.dtype, copy=False)
+
+
+def _from_the_end(g: Array) -> Array:
+    return g[..., ::-1].cumsum(-1)[..., ::-1]
 
 
 def logsumexp(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:

@@ -2,8 +2,8 @@
 
 Where two elements are equal, ``maximum`` and ``minimum`` give half of the gradient to each, as a maximum over an axis
 does (:mod:`gpunn.ops.array.reduction`). ``clip`` has the gradient 1 from bound to bound, the bounds included, and 0
-outside. Where one of them gives NaN, the elements that it may come from all have the whole gradient, so that nothing
-hides it.
+outside, where a bound that is an array has it. Where one of them gives NaN, the elements that it may come from all have
+the whole gradient, so that nothing hides it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from gpunn import backend
 from gpunn.backend import Array, cast, check_array, device_of, get_array_module, is_floating
 from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError, check, fail
-from gpunn.ops.array.arithmetic import Gradients, unbroadcast
+from gpunn.ops.array.arithmetic import Gradients, pair, unbroadcast
 
 
 def where(condition: Array, a: Array, b: Array) -> Array:
@@ -113,7 +113,7 @@ def _bounds(x: Array, *bounds: float | None) -> list[Any]:
     check_array("clip", x=x)
     low, high = bounds
     numbers = all(bound is None or isinstance(bound, Real) for bound in bounds)
-    rule = "bounds must be numbers; use maximum and minimum for arrays"
+    rule = "bounds must be numbers or arrays"
     check(numbers, DtypeError, "clip", rule, min=low, max=high)
     check(low is not None or high is not None, ArgumentError, "clip", "one of the bounds must be given")
     if low is not None and high is not None:
@@ -124,3 +124,36 @@ def _bounds(x: Array, *bounds: float | None) -> list[Any]:
     whole = all(bound is None or isinstance(bound, Integral) for bound in bounds)
     check(whole, DtypeError, "clip", "bounds of integers must be integers", min=low, max=high, dtype=str(x.dtype))
     return [None if bound is None else int(bound) for bound in bounds]
+
+
+def bounded(op: str, x: Array, low: Any, high: Any) -> tuple[Array, Array | None, Array | None]:
+    """x and its bounds as arrays of one device, one dtype, and shapes that broadcast; None stays None."""
+    check_array(op, x=x)
+    low, high = (None if bound is None else pair(op, x, bound)[1] for bound in (low, high))
+    if low is not None and high is not None:
+        pair(op, low, high)
+    return x, low, high
+
+
+def clip_between(x: Array, low: Array | None, high: Array | None) -> Array:
+    """:func:`clip` with bounds for each element; ``high`` where they cross.
+
+    >>> clip_between(np.array([1.0, 5.0]), np.array([2.0, 2.0]), np.array([3.0, 3.0])).tolist()
+    [2.0, 3.0]
+    """
+    y = x if low is None else maximum(x, low)
+    return y if high is None else minimum(y, high)
+
+
+def clip_between_backward(
+    gy: Array, x: Array, low: Array | None, high: Array | None, needs: tuple[bool, ...]
+) -> list[Array | None]:
+    """``gy`` to x where it lies between the bounds, to ``high`` above it or where they cross, else to ``low``."""
+    never = get_array_module(gy).zeros((), bool)
+    below = never if low is None else x < low
+    above = never if high is None else (x > high) if low is None else (x > high) | (low > high)
+    shares = (~(below | above), below & ~above, above)
+    return [
+        unbroadcast(gy * share, a.shape) if need and a is not None else None
+        for share, a, need in zip(shares, (x, low, high), needs, strict=True)
+    ]

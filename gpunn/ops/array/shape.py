@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
@@ -20,12 +21,16 @@ def axes_of(op: str, x: Array, axis: Any) -> tuple[int, ...]:
     >>> axes_of("sum", np.ones((2, 3, 4)), (-1, 0))
     (2, 0)
 
+    A number without dimensions counts as one element along axis 0, as in PyTorch.
+
     Raises ShapeError for an axis that x does not have, or that is given twice.
     """
     if axis is None:
         return tuple(range(x.ndim))
     given = axis if isinstance(axis, tuple | list) else (axis,)
     valid = all(isinstance(a, Integral) and -x.ndim <= a < x.ndim for a in given)
+    if not valid and not x.ndim and all(isinstance(a, Integral) and a in (0, -1) for a in given):
+        return ()
     check(valid, ShapeError, op, "axis must be one of x's", axis=axis, shape=x.shape)
     axes = tuple(int(a) % x.ndim for a in given)
     check(len(set(axes)) == len(axes), ShapeError, op, "each axis must be given once", axis=axis, shape=x.shape)
@@ -35,6 +40,7 @@ def axes_of(op: str, x: Array, axis: Any) -> tuple[int, ...]:
 def axis_of(op: str, x: Array, axis: Any) -> int:
     """``axis``, an integer, as an axis of ``x``, counted from 0; see :func:`axes_of`."""
     check(isinstance(axis, Integral), ShapeError, op, "axis must be an integer", axis=axis, shape=x.shape)
+    check(x.ndim > 0, ShapeError, op, "axis must be one of x's", axis=axis, shape=x.shape)
     return axes_of(op, x, axis)[0]
 
 
@@ -45,28 +51,58 @@ def permutation(x: Array, axes: Sequence[int]) -> tuple[tuple[int, ...], tuple[i
     return order, tuple(sorted(range(x.ndim), key=order.__getitem__))
 
 
+def flattened(op: str, shape: Sequence[int], start_dim: int, end_dim: int) -> list[int]:
+    """``shape`` with the axes from ``start_dim`` to ``end_dim`` as one.
+
+    >>> flattened("flatten", (2, 3, 4), 1, -1)
+    [2, 12]
+    """
+    ndim = max(1, len(shape))
+    first, last = (_place(op, name, dim, ndim) for name, dim in (("start_dim", start_dim), ("end_dim", end_dim)))
+    rule = "start_dim must not come after end_dim"
+    check(first <= last, ShapeError, op, rule, start_dim=start_dim, end_dim=end_dim, shape=tuple(shape))
+    return [*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :]]
+
+
+def unsqueezed(op: str, shape: Sequence[int], dim: int) -> list[int]:
+    """``shape`` with an axis of size 1 more, which is number ``dim`` of the result.
+
+    >>> unsqueezed("unsqueeze", (2, 3), -1)
+    [2, 3, 1]
+    """
+    place = _place(op, "dim", dim, len(shape) + 1)
+    return [*shape[:place], 1, *shape[place:]]
+
+
+def _place(op: str, name: str, axis: Any, ndim: int) -> int:
+    """``axis``, of ``ndim`` axes, counted from 0."""
+    valid = isinstance(axis, Integral) and -ndim <= int(axis) < ndim
+    check(valid, ShapeError, op, f"{name} must be an axis, {-ndim} to {ndim - 1}", **{name: axis})
+    return int(axis) % ndim
+
+
 def spread(g: Array, shape: tuple[int, ...], axis: Axis, keepdims: bool) -> Array:
     """``g``, the gradient of a sum over ``axis``, broadcast back to the ``shape`` that was reduced."""
     xp = get_array_module(g)
-    if axis is not None and not keepdims:
+    if axis is not None and not keepdims and shape:
         g = xp.expand_dims(g, axis)
     return xp.broadcast_to(g, shape)
 
 
-def concatenate(arrays: Sequence[Array], axis: int = 0) -> Array:
+def concatenate(arrays: Sequence[Array], axis: int = 0, op: str = "concatenate") -> Array:
     """The arrays one after another along ``axis``; their other axes must be equal.
 
     >>> concatenate([np.array([1, 2]), np.array([3])]).tolist()
     [1, 2, 3]
     """
-    xp = _joined("concatenate", arrays)
+    xp = _joined(op, arrays)
     first = arrays[0]
-    check(first.ndim > 0, ShapeError, "concatenate", "arrays must have dimensions; use stack", shape=first.shape)
-    along = axis_of("concatenate", first, axis)
+    check(first.ndim > 0, ShapeError, op, "arrays must have dimensions; use stack", shape=first.shape)
+    along = axis_of(op, first, axis)
     rests = {(a.ndim, a.shape[:along], a.shape[along + 1 :]) for a in arrays}
     shapes = [a.shape for a in arrays]
     rule = "shapes may differ along axis only"
-    check(len(rests) == 1, ShapeError, "concatenate", rule, axis=axis, shapes=shapes)
+    check(len(rests) == 1, ShapeError, op, rule, axis=axis, shapes=shapes)
     return xp.concatenate(list(arrays), along)
 
 

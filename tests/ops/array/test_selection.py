@@ -26,6 +26,12 @@ def draw_bounds(rng):
     return [x], {"min": None if rng.random() < 0.2 else low, "max": high}
 
 
+def draw_array_bounds(rng):
+    """Bounds that may cross, near none of the elements or each other."""
+    (x, low), _ = draw_pair(rng)
+    return [x, low, array_case.distinct(rng, low.shape) + 0.0015], {}
+
+
 def at_each(function):
     def loop(*arrays, **settings):
         arrays = np.broadcast_arrays(*settings.pop("conditions", ()), *arrays)
@@ -52,6 +58,15 @@ CASES = {
     "maximum": Case(draw_pair, F.maximum, at_each(max), lambda t, a, b: t.maximum(a, b)),
     "minimum": Case(draw_pair, F.minimum, at_each(min), lambda t, a, b: t.minimum(a, b)),
     "clip": Case(draw_bounds, F.clip, at_each(clipped), lambda t, x, min, max: t.clamp(x, min, max)),
+    "clip by arrays": Case(
+        draw_array_bounds,
+        lambda x, low, high: F.clip(x, low, high),
+        at_each(lambda v, low, high: min(max(v, low), high)),
+        lambda t, x, low, high: t.clamp(x, low, high),
+    ),
+    "clip by an array, as a method": Case(
+        draw_pair, lambda x, low: x.clip(low), at_each(max), lambda t, x, low: t.clamp(x, low)
+    ),
     "clip as a method": Case(draw_bounds, Tensor.clip, at_each(clipped), lambda t, x, min, max: x.clamp(min, max)),
 }
 (
@@ -129,10 +144,12 @@ def test_errors_name_rule_and_values():
         F.clip(x)
     with pytest.raises(ArgumentError, match="clip: min must not be above max, got min=2, max=1"):
         F.clip(x, 2, 1)
-    with pytest.raises(
-        DtypeError, match="clip: bounds must be numbers; use maximum and minimum for arrays, got min=arr"
-    ):
-        tensor(x).clip(x)
+    with pytest.raises(DtypeError, match="clip: bounds must be numbers or arrays, got min='a', max=None"):
+        tensor(x).clip("a")
+    with pytest.raises(DtypeError, match="clip: operands must have one dtype, got a='float64', b='float32'"):
+        F.clip(x, np.ones(3, np.float32))
+    with pytest.raises(ShapeError, match=r"clip: shapes must broadcast, got a=\(2, 3\), b=\(2,\)"):
+        tensor(x).clip(max=np.ones(2))
     with pytest.raises(
         DtypeError, match="clip: bounds of integers must be integers, got min=0.5, max=None, dtype='int"
     ):

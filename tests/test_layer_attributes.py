@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gpunn import nn
+from gpunn.spelling import translated
 
 MADE = {
     "Linear": [((4, 3), {}), ((4, 3), {"bias": False})],
@@ -113,3 +114,25 @@ def test_sizes_follow_the_weight():
     assert (conv.stride, conv.padding, conv.dilation, conv.groups) == ((1, 1), (0, 0), (1, 1), 2)
     embedding = nn.Embedding(7, 3)
     assert (embedding.num_embeddings, embedding.embedding_dim) == (7, 3)
+
+
+def test_arguments_have_pytorchs_names_too():
+    assert nn.Softmax(dim=1).dim == nn.LogSoftmax(dim=1).axis == nn.Softmin(dim=1).dim == nn.GLU(dim=1).dim == 1
+    assert nn.CosineSimilarity(dim=-1).axis == -1
+    assert nn.PairwiseDistance(keepdim=True).keepdims
+    assert nn.Unflatten(dim=1, unflattened_size=(2, 3)).sizes == (2, 3)
+    with pytest.raises(TypeError, match="'axis' and 'dim', which are two names of one argument"):
+        nn.Softmax(axis=1, dim=1)
+
+
+@pytest.mark.peer
+def test_arguments_are_those_of_pytorch():
+    torch = pytest.importorskip("torch")
+    out_of_use = {"self", "device", "dtype", "size_average", "reduce", "min_value", "max_value", "args", "kwargs"}
+    for name in nn.__all__:
+        ours, theirs = getattr(nn, name), getattr(torch.nn, name, None)
+        if not inspect.isclass(ours) or theirs is None:
+            continue
+        known = {**inspect.signature(ours.__init__).parameters}
+        wanted = dict.fromkeys(inspect.signature(theirs.__init__).parameters.keys() - out_of_use)
+        assert known.keys() >= translated(ours.__init__, wanted).keys(), name

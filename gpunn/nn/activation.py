@@ -13,6 +13,7 @@ from gpunn import functional as F
 from gpunn.errors import ShapeError, check, check_sizes
 from gpunn.nn.module import Module, Parameter
 from gpunn.ops.activation.smooth import Approximate
+from gpunn.spelling import spelled
 
 
 class _Plain(Module):
@@ -287,6 +288,7 @@ class GLU(Module):
     [0.5, 2.0]
     """
 
+    @spelled
     def __init__(self, axis: int = -1) -> None:
         self.axis = axis
 
@@ -346,6 +348,7 @@ class Softmin(Module):
     [1.0, 0.0]
     """
 
+    @spelled
     def __init__(self, axis: int = -1) -> None:
         self.axis = axis
 
@@ -377,6 +380,7 @@ class Softmax(Module):
     [0.09, 0.2447, 0.6652]
     """
 
+    @spelled
     def __init__(self, axis: int = -1) -> None:
         self.axis = axis
 
@@ -396,6 +400,7 @@ class LogSoftmax(Module):
     [-0.6931, -0.6931]
     """
 
+    @spelled
     def __init__(self, axis: int = -1) -> None:
         self.axis = axis
 

@@ -15,6 +15,7 @@ from gpunn.functional.record import raw
 from gpunn.nn.init import uniform_fan_in
 from gpunn.nn.module import Module, Parameter
 from gpunn.ops.shared.checks import check_shape
+from gpunn.spelling import spelled
 
 
 class Linear(Module):
@@ -85,6 +86,7 @@ class Unflatten(Module):
     (2, 3, 4, 5)
     """
 
+    @spelled
     def __init__(self, axis: int, sizes: tuple[int, ...]) -> None:
         self.axis, self.sizes = axis, tuple(sizes)
 
@@ -162,6 +164,7 @@ class CosineSimilarity(Module):
     [1.0]
     """
 
+    @spelled
     def __init__(self, axis: int = 1, eps: float = 1e-8) -> None:
         self.axis, self.eps = axis, eps
 

@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -546,6 +547,45 @@ def test_data_in_other_files_of_the_folder(path: Path, tmp_path_factory: pytest.
             load(path)
 
 
+def test_arrays_in_other_files_take_no_more_than_these_have(path: Path) -> None:
+    (path.parent / "w.bin").write_bytes(bytes(16))
+    (path.parent / "same.bin").symlink_to("w.bin")
+    for count in (2, 3):
+        _outside(path, "w.bin")
+        model = onnx.load(path, load_external_data=False)
+        for number in range(1, count):
+            again = model.graph.initializer.add()
+            again.CopyFrom(model.graph.initializer[0])
+            again.name, again.external_data[0].value = f"w{number}", "same.bin"
+        path.write_bytes(model.SerializeToString())
+        if count == 2:
+            assert load(path)(np.ones(4, np.float32)).data.tolist() == [1] * 4
+    with pytest.raises(FileError, match=r"model\.onnx: the initialiser 'w2': .*not take more than twice its bytes"):
+        load(path)
+
+
+NAMES = ("_plan", "_torch_names", "__class__", "input_names", "forward", "forward_", "training", "_a.b", "_", "\u00e9")
+
+
+def test_weights_may_have_any_name(path: Path) -> None:
+    """Also those of the module's own attributes, and of weights renamed for them; thousands do not take long."""
+    for names in ([*NAMES], [f"w{number}" for number in range(4000)]):
+        links = ["x", *(f"{len(names)}:{number}" for number in range(1, len(names))), "y"]
+        nodes = [_node("Add", [link, name], [then])
+                 for (link, then), name in zip(itertools.pairwise(links), names, strict=True)]  # fmt: skip
+        write(path, nodes, {"x": ("N", 2)}, ["y"], {name: np.full(2, 2.0) for name in names})
+        begin = time.process_time()
+        model = load(path)
+        assert time.process_time() - begin < 3
+        x = drawn((3, 2), 0)
+        _assert_close(_outputs(model.train(), [x]), [x + 2 * len(names)])
+        own = [name for name, _ in model.named_parameters()]
+        assert len(own) == len(names)
+        assert "_a.b" in own or names[0] == "w0"
+    write(path, [_node("Add", ["x", name], ["y"]) for name in NAMES[:1]], {"x": ("N", 2)}, ["y"], {"_plan": np.ones(2)})
+    check_import(path, load(path), [x])
+
+
 def _with_functions(*bodies: tuple[str, str, int]) -> Any:
     """A model that calls the first of its functions, each of a name, what it calls, and how often."""
     ops = [helper.make_opsetid("", 18), helper.make_opsetid("own", 1)]
@@ -764,6 +804,17 @@ def test_a_file_that_is_none(path: Path) -> None:
         load(path)
     with pytest.raises(FileError, match="the model cannot be read: Is a directory"):
         load(path.parent)
+    path.write_bytes(b"")
+    for first, words in (
+        (b"\0", "this is not an ONNX file, got first="),
+        (b"\x08", "it must have at most 2147483647 bytes"),
+    ):
+        path.write_bytes(first)
+        os.truncate(path, 3 << 30)  # holds nothing, and must not be read
+        begin = time.process_time()
+        with pytest.raises(FileError, match=rf"model\.onnx: {words}"):
+            load(path)
+        assert time.process_time() - begin < 1
 
 
 def test_errors_while_it_runs_name_the_node(path: Path) -> None:

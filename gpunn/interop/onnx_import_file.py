@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from math import prod
@@ -18,7 +19,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from gpunn.errors import FileError, check, fail
-from gpunn.files import open_file, read_file
+from gpunn.files import open_file
 from gpunn.interop.onnx_graph import package
 
 OLDEST = 7
@@ -85,9 +86,14 @@ def read(path: str | os.PathLike[str], operators: Container[str]) -> Content:
     onnx = package("import")
     place = Path(path)
     try:
-        content = read_file(place, most=LARGEST)
-    except OSError as error:
-        raise FileError(f"{place}: the model cannot be read: {error.strerror or error}") from error
+        with open_file(place) as file:
+            size, first = os.fstat(file.fileno()).st_size, file.read(1)
+            begins = not first or first[0] in {_tag(field) for field in onnx.ModelProto.DESCRIPTOR.fields}
+            check(begins, FileError, str(place), "this is not an ONNX file", first=first)
+            check(size <= LARGEST, FileError, str(place), f"it must have at most {LARGEST} bytes", bytes=size)
+            content = first + file.read()
+    except (MemoryError, OSError) as error:
+        raise FileError(f"{place}: the model cannot be read: {_reason(error)}") from error
     try:
         model = onnx.ModelProto.FromString(content)
     except Exception as error:  # protobuf has several, by its implementation
@@ -107,6 +113,7 @@ class _Reader:
     def __init__(self, onnx: Any, path: str, folder: Path | None, operators: Container[str]) -> None:
         self.onnx, self.path, self.folder, self.operators = onnx, path, folder, operators
         self.opset = 0
+        self.taken: Counter[str] = Counter()
         self.context = onnx.checker.C.CheckerContext()
         self.context.ir_version = onnx.IR_VERSION
 
@@ -380,13 +387,27 @@ class _Reader:
                 whole = os.fstat(file.fileno()).st_size
                 rule = f"the file of its data has no {size} bytes there"
                 check(start + size <= whole, FileError, where, rule, location=location, offset=start, bytes=whole)
+                place = os.path.realpath(self.folder / location)
+                self.taken[place] += size
+                rule = "arrays that lie in one file may not take more than twice its bytes"
+                check(self.taken[place] <= 2 * whole, FileError, where, rule, location=location, bytes=whole)
                 file.seek(start)
                 return file.read(size)
         except FileError:
             raise
         except (MemoryError, OSError) as error:
-            reason = getattr(error, "strerror", None) or str(error) or "it does not fit into memory"
-            raise FileError(f"{where}: its data in {location!r} cannot be read: {reason}") from error
+            raise FileError(f"{where}: its data in {location!r} cannot be read: {_reason(error)}") from error
+
+
+def _tag(field: Any) -> int:
+    """The first byte of a field of a message."""
+    wire = {field.TYPE_STRING: 2, field.TYPE_BYTES: 2, field.TYPE_MESSAGE: 2}.get(field.type, 0)
+    tag = field.number << 3 | wire
+    return tag if tag < 128 else tag & 127 | 128  # type: ignore[no-any-return]
+
+
+def _reason(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error) or "it does not fit into memory"
 
 
 def _size(size: Any) -> int | str | None:

@@ -525,6 +525,30 @@ def test_floats_become_the_models():
         load_state(net, {"weight": drawn(3, 2), "bias": np.zeros(3, np.int64)})
 
 
+class Tied(nn.Module):
+    def __init__(self):
+        self.embedding, self.out = nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)
+        self.out.weight = self.embedding.weight
+
+
+def test_weights_of_several_names():
+    """PyTorch writes all of them, safetensors any one."""
+    w = drawn(5, 3)
+    for names in (("embedding.weight", "out.weight"), ("embedding.weight",), ("out.weight",)):
+        model = Tied()
+        assert load_state(model, dict.fromkeys(names, w)) == ([], [], [])
+        close(model.out.weight.data, w)
+        assert model.out.weight is model.embedding.weight
+    differing = {"embedding.weight": w, "out.weight": w + 1}
+    words = "'out.weight' and 'embedding.weight' are one here, and differ"
+    with pytest.raises(ArgumentError, match=words):
+        load_state(model, differing)
+    assert load_state(model, differing, strict=False).mismatched == [words]
+    layer = nn.Linear(3, 5, bias=False)
+    load_state(layer, {"module.weight": w}, names={"module": ""})
+    close(layer.weight.data, w)
+
+
 def test_wrong_settings(tmp_path):
     with pytest.raises(ArgumentError, match="from_ must be torch, keras, flax, mlx, chainer, got from_='caffe'"):
         load_state(nn.Linear(2, 3), {}, "caffe")
@@ -717,7 +741,7 @@ def bad_pt():
         "no end": (weights_case.archive(b"\x80\x02}", {}), "the pickle"),
         "an old file": (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "before 1.6"),
         "a pickle": (pickle.dumps({"x": Danger()}), "nothing is unpickled"),
-        "TorchScript": (zipped({"a/data.pkl": b"}.", "a/constants.pkl": b"]."}), "TorchScript"),
+        "TorchScript": (zipped({"a/data.pkl": b"}.", "a/constants.pkl": b"]."}, zipfile.ZIP_DEFLATED), "TorchScript"),
         "another zip file": (zipped({"a.txt": b"hello"}), "without a data.pkl"),
         "packed": (zipped({"a/data.pkl": b"}." + bytes(1000)}, zipfile.ZIP_DEFLATED), "packed members"),
         "a long pickle": (zipped({"a/data.pkl": b"]" * (3 << 20)}), "longer than"),
@@ -855,6 +879,15 @@ def test_embedding_both_directions_and_checkpoints_of_pytorch(tmp_path):
     torch.save(peer.state_dict(), path, _use_new_zipfile_serialization=False)
     with pytest.raises(FileError, match="before 1.6"):
         load_state(own, path)
+
+
+@pytest.mark.peer
+def test_a_mapping_of_pytorchs_tensors():
+    torch = pytest.importorskip("torch")
+    theirs, ours = torch.nn.Linear(3, 2), nn.Linear(3, 2)
+    for named in (dict(theirs.named_parameters()), theirs.state_dict(), theirs.bfloat16().state_dict()):
+        load_state(ours, named)
+        close(ours.weight.data, named["weight"].detach().float().numpy())
 
 
 @pytest.mark.peer

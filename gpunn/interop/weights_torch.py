@@ -85,8 +85,6 @@ class Archive:
             folder = next((name[: -len("data.pkl")] for name in self._members if name.endswith("/data.pkl")), None)
             if folder is None:
                 bad_file(path, "a zip archive without a data.pkl: torch.save did not write it")
-            if f"{folder}constants.pkl" in self._members:
-                bad_file(path, "a TorchScript file, which holds code: save model.state_dict() with torch.save")
             self._folder = folder
             order = self._read("byteorder") if f"{folder}byteorder" in self._members else b"little"
             self._order: Literal["<", ">"] = ">" if order == b"big" else "<"
@@ -98,6 +96,8 @@ class Archive:
 
     def _found(self, size: int) -> dict[str, zipfile.ZipInfo]:
         members = {info.filename: info for info in self._zip.infolist()}
+        if any(name.endswith("/constants.pkl") for name in members):
+            bad_file(self.path, "a TorchScript file, which holds code: save model.state_dict() with torch.save")
         packed = any(info.compress_type != zipfile.ZIP_STORED for info in members.values())
         declared = sum(info.file_size for info in self._zip.infolist())
         if packed or declared > size:

@@ -669,7 +669,7 @@ class Tensor(Node):
 
     @_without_dim
     @in_float32
-    def var(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
+    def var(self, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
         """The variance; the divisor is n - ``ddof``, n as with an ndarray (PyTorch's default is n - 1)."""
         x = self._data
         y = reduction.var(x, axis, ddof, keepdims)
@@ -677,7 +677,7 @@ class Tensor(Node):
 
     @_without_dim
     @in_float32
-    def std(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
+    def std(self, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
         """The square root of :meth:`var`; its gradient is 0 where all elements are equal."""
         x = self._data
         y = reduction.std(x, axis, ddof, keepdims)

@@ -331,7 +331,7 @@ def softmax(x: X, axis: int = -1, dtype: Any = None) -> X:
     if dtype is not None:
         return softmax(in_dtype(x, dtype), axis)
     if getattr(x, "ndim", 1) == 0:
-        return alone(softmax, x, axis)  # type: ignore[no-any-return]
+        return alone(softmax, x, axis)
     y = ops.softmax(raw(x), axis)
     return differentiable(y, (x,), lambda gy, _: (ops.softmax_backward(gy, y, axis),))
 
@@ -347,19 +347,23 @@ def log_softmax(x: X, axis: int = -1, dtype: Any = None) -> X:
     if dtype is not None:
         return log_softmax(in_dtype(x, dtype), axis)
     if getattr(x, "ndim", 1) == 0:
-        return alone(log_softmax, x, axis)  # type: ignore[no-any-return]
+        return alone(log_softmax, x, axis)
     y = ops.log_softmax(raw(x), axis)
     return differentiable(y, (x,), lambda gy, _: (ops.log_softmax_backward(gy, y, axis),))
 
 
 @in_float32
-def softmin(x: X, axis: int = -1) -> X:
+def softmin(x: X, axis: int = -1, dtype: Any = None) -> X:
     """``exp(-x[i]) / sum_j exp(-x[j])`` along ``axis``: :func:`softmax` of -x.
 
     >>> import numpy as np
     >>> softmin(np.array([0.0, 1000.0])).tolist()
     [1.0, 0.0]
     """
+    if dtype is not None:
+        return softmin(in_dtype(x, dtype), axis)
+    if getattr(x, "ndim", 1) == 0:
+        return alone(softmin, x, axis)
     y = ops.softmin(raw(x), axis)
     return differentiable(y, (x,), lambda gy, _: (ops.softmin_backward(gy, y, axis),))
 

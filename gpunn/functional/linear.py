@@ -67,7 +67,7 @@ def cosine_similarity(x1: Input[Y], x2: Input[Y], axis: int = 1, eps: float = 1e
     """
     a, b = kept(x1, x2)
     if getattr(a, "ndim", 1) == getattr(b, "ndim", 1) == 0:
-        return alone(cosine_similarity, x1, lifted(x2), axis, eps)  # type: ignore[no-any-return]
+        return alone(cosine_similarity, x1, lifted(x2), axis, eps)
 
     def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
         return (

@@ -223,6 +223,7 @@ def gradients_agree(own, theirs, inputs, torch, where, **settings):
             close(a.grad, b.grad.numpy())
 
 
+@pytest.mark.peer("MultiheadAttention")
 @pytest.mark.parametrize("seed", range(30))
 def test_heads_are_pytorchs(seed):
     torch = pytest.importorskip("torch")
@@ -247,6 +248,7 @@ def test_heads_are_pytorchs(seed):
 
 
 @pytest.mark.filterwarnings("ignore:enable_nested_tensor is True:UserWarning")
+@pytest.mark.peer("TransformerEncoderLayer", "TransformerDecoderLayer", "Transformer")
 @pytest.mark.parametrize("seed", range(12))
 def test_the_layers_of_a_transformer_are_pytorchs(seed):
     torch = pytest.importorskip("torch")

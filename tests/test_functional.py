@@ -55,6 +55,12 @@ FUNCTIONS = {
     "interpolate": (lambda x: F.interpolate(x, (4, 9), mode="bicubic"), [IMAGES]),
     "interpolate, nearest": (lambda x: F.interpolate(x, scale_factor=1.5), [VOLUMES]),
     "interpolate, area": (lambda x: F.interpolate(x, 4, mode="area"), [SIGNALS]),
+    "grid_sample": (F.grid_sample, [IMAGES, (2, 3, 4, 2)]),
+    "grid_sample, bicubic": (
+        lambda x, grid: F.grid_sample(x, grid, "bicubic", "reflection", True), [IMAGES, (2, 3, 4, 2)],
+    ),
+    "grid_sample, volumes": (lambda x, grid: F.grid_sample(x, grid, "bilinear", "border"), [VOLUMES, (2, 1, 3, 2, 3)]),
+    "affine_grid": (lambda theta: F.affine_grid(theta, (2, 1, 3, 4)), [(2, 2, 3)]),
     "unfold": (lambda x: F.unfold(x, (3, 2), 1, 1, 2), [IMAGES]),
     "fold": (lambda x: F.fold(x, (5, 4), (3, 2), 1, 1, 2), [(2, 12, 9)]),
     "pixel_shuffle": (lambda x: F.pixel_shuffle(x, 2), [IMAGES]),
@@ -127,6 +133,13 @@ FUNCTIONS = {
     "bilinear": (F.bilinear, [(3, 4), (3, 2), (5, 4, 2), (5,)]),
     "bilinear without bias": (F.bilinear, [(3, 4), (3, 2), (5, 4, 2)]),
     "embedding": (lambda w: F.embedding(beside(w, [[0, 4], [4, 4]])[0], w, 1), [(5, 3)]),
+    "embedding_bag": (
+        lambda w, each: F.embedding_bag(
+            beside(w, [[0, 4], [4, 4]])[0], w, mode="sum", per_sample_weights=each, padding_idx=1,
+        ), [(5, 3), (2, 2)],
+    ),
+    "embedding_bag, means": (lambda w: F.embedding_bag(*beside(w, [0, 4, 4]), w, *beside(w, [0, 2, 2])), [(5, 3)]),
+    "embedding_bag, maxima": (lambda w: F.embedding_bag(beside(w, [[0, 4, 4]])[0], w, mode="max"), [(5, 3)]),
     "pad": (lambda x: F.pad(x, (1, 2, -1, 0), value=2.0), [IMAGES]),
     "pad, reflected": (lambda x: F.pad(x, (1, 2, 3, 0), "reflect"), [IMAGES]),
     "dropout1d": (lambda x: F.dropout1d(x, 0.3, generator=random_generator(1)), [(2, 5, 3)]),

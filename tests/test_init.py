@@ -171,6 +171,11 @@ def test_errors_name_rule_and_values():
         (lambda: init.xavier_uniform_(w, -1), ArgumentError, "xavier_uniform_: std must be at least 0"),
         (lambda: init.kaiming_normal_(w, mode="in"), ArgumentError, "mode must be fan_in or fan_out, got mode='in'"),
         (lambda: init.calculate_gain("gelu"), ArgumentError, "nonlinearity must be one of linear, .*, got"),
+        (lambda: init.eye_(weight((2, 3, 4))), ShapeError, r"eye_: tensor must be a matrix, got shape=\(2, 3, 4\)"),
+        (lambda: init.dirac_(w), ShapeError, "dirac_: tensor must be filters of a convolution, 3 to 5 axes"),
+        (lambda: init.dirac_(weight((3, 1, 1)), 2), ShapeError, "groups must divide the filters, got groups=2"),
+        (lambda: init.sparse_(w, 1.5), ArgumentError, "sparse_: sparsity must be from 0 to 1, got sparsity=1.5"),
+        (lambda: init.sparse_(bias, 0.5), ShapeError, "sparse_: tensor must be a matrix"),
         (lambda: init.uniform_(np.zeros(3)), DtypeError, "uniform_: takes a tensor, .*, got type='ndarray'"),
     ):
         with pytest.raises(kind, match=message):
@@ -182,6 +187,7 @@ def test_errors_name_rule_and_values():
 def test_fans_gains_and_spread_are_those_of_pytorch(rng):
     torch = pytest.importorskip("torch")
     kinds = ["linear", "conv1d", "conv2d", "conv3d", "sigmoid", "tanh", "relu", "selu", "leaky_relu"]
+    kinds += ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
     for draw in range(50):
         shape = tuple(rng.integers(1, 9, rng.integers(2, 5)).tolist())
         theirs = torch.empty(shape)
@@ -189,6 +195,31 @@ def test_fans_gains_and_spread_are_those_of_pytorch(rng):
         kind, slope = kinds[draw % len(kinds)], float(rng.uniform(0, 2))
         for param in (None, slope):
             assert init.calculate_gain(kind, param) == torch.nn.init.calculate_gain(kind, param), (kind, param)
+
+
+@pytest.mark.peer
+def test_fixed_values_are_those_of_pytorch(rng):
+    torch = pytest.importorskip("torch")
+    for draw in range(50):
+        matrix = tuple(rng.integers(1, 7, 2).tolist())
+        groups = int(rng.integers(1, 4))
+        filters = (groups * int(rng.integers(1, 4)), *rng.integers(1, 6, rng.integers(2, 5)).tolist())
+        for name, shape, settings in (
+            ("zeros_", matrix, ()), ("ones_", matrix, ()), ("eye_", matrix, ()), ("dirac_", filters, (groups,))
+        ):  # fmt: skip
+            ours = getattr(init, name)(weight(shape), *settings).data
+            theirs = getattr(torch.nn.init, name)(torch.full(shape, 7.0), *settings).numpy()
+            np.testing.assert_array_equal(ours, theirs, err_msg=f"{draw=} {name} {shape=} {settings=}")
+        share = float(rng.uniform(0, 1))
+        ours, theirs = init.sparse_(weight(matrix), share).data, torch.nn.init.sparse_(torch.empty(matrix), share)
+        assert ((ours == 0).sum(0) == (theirs == 0).sum(0).numpy()).all(), (matrix, share)
+
+
+def test_a_sparse_matrix_has_zeros_at_drawn_places():
+    w = init.sparse_(weight((40, 300)), 0.24, 0.5, random_generator(0)).data
+    assert ((w == 0).sum(0) == 10).all()
+    assert ((w == 0).sum(1) > 0).all()
+    assert_moments(w[w != 0], 0.0, 0.25, KURTOSIS["normal"])
 
 
 @pytest.mark.peer

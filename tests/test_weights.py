@@ -736,6 +736,10 @@ TORCH = {
     "InstanceNorm3d": ((4, 1e-5, 0.1, True, True), (2, 4, 2, 3, 2)),
     "GroupNorm": ((2, 4), (3, 4, 5)), "LayerNorm": (((4, 5),), (3, 4, 5)),
     "RNN": ((3, 4, 2), (5, 2, 3)), "LSTM": ((3, 4, 2), (5, 2, 3)), "GRU": ((3, 4, 2), (5, 2, 3)),
+    "PReLU": ((4,), (3, 4, 5)), "RMSNorm": (((4, 5), 1e-5), (3, 4, 5)),
+    "MultiheadAttention": ((6, 2), (5, 2, 6), (4, 2, 6), (4, 2, 6)),
+    "TransformerEncoderLayer": ((6, 2, 8), (5, 2, 6)), "TransformerDecoderLayer": ((6, 2, 8), (5, 2, 6), (4, 2, 6)),
+    "Transformer": ((6, 2, 1, 1, 8), (5, 2, 6), (4, 2, 6)),
     "RNNCell": ((3, 4), (2, 3)), "LSTMCell": ((3, 4), (2, 3)), "GRUCell": ((3, 4), (2, 3)),
 }  # fmt: skip
 
@@ -757,6 +761,7 @@ def loaded_as(torch, own, peer, path, *xs):
     close(run(own, *xs), expected.numpy())
 
 
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
 @pytest.mark.peer
 @pytest.mark.parametrize("name", TORCH)
 def test_layers_of_pytorch(name, tmp_path):
@@ -766,14 +771,16 @@ def test_layers_of_pytorch(name, tmp_path):
     loaded_as(torch, getattr(nn, name)(*settings), peer, tmp_path / "w.pt", *(drawn(*shape) for shape in shapes))
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
 @pytest.mark.peer
 def test_embedding_both_directions_and_checkpoints_of_pytorch(tmp_path):
     torch = pytest.importorskip("torch")
     path = tmp_path / "w.pt"
     peer = saved(torch, path, torch.nn.Embedding(7, 3))
     loaded_as(torch, nn.Embedding(7, 3), peer, path, np.array([[1, 6]]))
-    peer = saved(torch, path, torch.nn.LSTM(3, 4, 2, bidirectional=True))
-    loaded_as(torch, nn.LSTM(3, 4, 2, bidirectional=True), peer, path, drawn(5, 2, 3))
+    for more in ({}, {"proj_size": 2}):
+        peer = saved(torch, path, torch.nn.LSTM(3, 4, 2, bidirectional=True, **more))
+        loaded_as(torch, nn.LSTM(3, 4, 2, bidirectional=True, **more), peer, path, drawn(5, 2, 3))
     peer = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
     optimizer = torch.optim.Adam(peer.parameters())
     peer(torch.ones(2, 3)).sum().backward()

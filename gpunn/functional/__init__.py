@@ -6,8 +6,6 @@ returns a Tensor that :meth:`gpunn.Tensor.backward` can go back through.
 >>> import numpy as np, gpunn.functional as F
 >>> F.relu(np.array([-1.0, 2.0]))
 array([0., 2.])
-
-Arguments may be named as PyTorch names them: ``input=`` for ``x=``, ``dim=`` for ``axis=`` (:mod:`gpunn.spelling`).
 """
 
 import sys
@@ -42,7 +40,7 @@ from gpunn.functional.activation import (
     tanhshrink,
     threshold,
 )
-from gpunn.functional.alpha_dropout import alpha_dropout, feature_alpha_dropout
+from gpunn.functional.alpha import alpha_dropout, feature_alpha_dropout
 from gpunn.functional.array import (
     abs,
     cat,
@@ -63,6 +61,7 @@ from gpunn.functional.array import (
     where,
 )
 from gpunn.functional.attention import scaled_dot_product_attention
+from gpunn.functional.bag import embedding_bag
 from gpunn.functional.block import bias_relu_lrn_pool, bias_relu_pool_lrn
 from gpunn.functional.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from gpunn.functional.device import to_device
@@ -210,7 +209,7 @@ from gpunn.functional.pool import (
     max_unpool3d,
 )
 from gpunn.functional.recurrent import gru, gru_cell, lstm, lstm_cell, rnn, rnn_cell
-from gpunn.functional.resample import interpolate
+from gpunn.functional.resample import affine_grid, grid_sample, interpolate
 from gpunn.functional.shuffle import channel_shuffle, pixel_shuffle, pixel_unshuffle
 from gpunn.spelling import spelled
 
@@ -224,6 +223,7 @@ __all__ = [
     "adaptive_max_pool1d",
     "adaptive_max_pool2d",
     "adaptive_max_pool3d",
+    "affine_grid",
     "alpha_dropout",
     "amax",
     "amin",
@@ -274,6 +274,7 @@ __all__ = [
     "einsum",
     "elu",
     "embedding",
+    "embedding_bag",
     "erf",
     "erfc",
     "exp",
@@ -298,6 +299,7 @@ __all__ = [
     "global_max_pool2d",
     "global_max_pool3d",
     "glu",
+    "grid_sample",
     "group_norm",
     "gru",
     "gru_cell",

@@ -319,17 +319,15 @@ def rrelu(
 
 
 @in_float32
-def softmax(x: X, axis: int = -1, dtype: Any = None) -> X:
-    """``exp(x[i]) / sum_j exp(x[j])`` along ``axis``; 1 for an x without axes.
-
-    ``dtype`` is that to compute in, and of the result.
+def softmax(x: X, axis: int = -1, *, dtype: Any = None) -> X:
+    """``exp(x[i]) / sum_j exp(x[j])`` along ``axis``, 1 for an x without axes; of x as ``dtype``, if one is given.
 
     >>> import numpy as np
     >>> softmax(np.array([0.0, 0.0])).tolist()
     [0.5, 0.5]
     """
     if dtype is not None:
-        return softmax(in_dtype(x, dtype), axis)
+        x = in_dtype(x, dtype, "softmax")
     if getattr(x, "ndim", 1) == 0:
         return alone(softmax, x, axis)
     y = ops.softmax(raw(x), axis)
@@ -337,15 +335,15 @@ def softmax(x: X, axis: int = -1, dtype: Any = None) -> X:
 
 
 @in_float32
-def log_softmax(x: X, axis: int = -1, dtype: Any = None) -> X:
-    """The logarithm of :func:`softmax`; ``dtype`` is that to compute in, and of the result.
+def log_softmax(x: X, axis: int = -1, *, dtype: Any = None) -> X:
+    """The logarithm of :func:`softmax`; of x as ``dtype``, if one is given.
 
     >>> import numpy as np
     >>> log_softmax(np.array([0.0, 0.0])).round(4).tolist()
     [-0.6931, -0.6931]
     """
     if dtype is not None:
-        return log_softmax(in_dtype(x, dtype), axis)
+        x = in_dtype(x, dtype, "log_softmax")
     if getattr(x, "ndim", 1) == 0:
         return alone(log_softmax, x, axis)
     y = ops.log_softmax(raw(x), axis)
@@ -353,15 +351,15 @@ def log_softmax(x: X, axis: int = -1, dtype: Any = None) -> X:
 
 
 @in_float32
-def softmin(x: X, axis: int = -1, dtype: Any = None) -> X:
-    """``exp(-x[i]) / sum_j exp(-x[j])`` along ``axis``: :func:`softmax` of -x.
+def softmin(x: X, axis: int = -1, *, dtype: Any = None) -> X:
+    """``exp(-x[i]) / sum_j exp(-x[j])`` along ``axis``: :func:`softmax` of -x; of x as ``dtype``, if one is given.
 
     >>> import numpy as np
     >>> softmin(np.array([0.0, 1000.0])).tolist()
     [1.0, 0.0]
     """
     if dtype is not None:
-        return softmin(in_dtype(x, dtype), axis)
+        x = in_dtype(x, dtype, "softmin")
     if getattr(x, "ndim", 1) == 0:
         return alone(softmin, x, axis)
     y = ops.softmin(raw(x), axis)

@@ -8,7 +8,7 @@ from typing import Any
 
 from gpunn.backend import Array
 from gpunn.casting import in_float32, in_half
-from gpunn.errors import ArgumentError, check, check_number
+from gpunn.errors import ArgumentError, check, check_number, fail
 from gpunn.functional.record import Input, Y, alone, copied, differentiable, kept, lifted, mark_changed, raw
 from gpunn.ops import linear as ops
 from gpunn.ops.linear.affine import linear_backward_b
@@ -99,8 +99,10 @@ def embedding(
     [[4.0, 5.0], [0.0, 1.0]]
     """
     index, wd = copied(indices, weight), raw(weight)
-    check_number("embedding", norm_type=norm_type)
-    check(not sparse, ArgumentError, "embedding", "gradients are whole arrays, so sparse must be False", sparse=sparse)
+    if type(norm_type) is not float:
+        check_number("embedding", norm_type=norm_type)
+    if sparse:
+        fail(ArgumentError, "embedding", "gradients are whole arrays, so sparse must be False", sparse=sparse)
     if max_norm is not None and ops.embedding_renorm(raw(indices), wd, max_norm, norm_type):
         mark_changed(weight)
     y, rows = ops.embedding(raw(indices), wd), wd.shape[0]

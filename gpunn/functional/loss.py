@@ -38,9 +38,9 @@ def cross_entropy(
     >>> round(float(cross_entropy(np.zeros((1, 2)), np.array([0]))), 4)
     0.6931
     """
-    if _is_row(x):
-        return alone(cross_entropy, x, _of_row(target), weight, ignore_index, reduction, label_smoothing)
     xd, td = kept(x, target)
+    if getattr(xd, "ndim", 0) == 1:
+        return alone(cross_entropy, x, _of_row(target), weight, ignore_index, reduction, label_smoothing)
     settings = (copied(weight, x, target), ignore_index, reduction, label_smoothing)
 
     def backward(gy: Array, needs: tuple[bool, ...]) -> Sequence[Array | None]:
@@ -107,9 +107,10 @@ def nll_loss(
     >>> round(float(nll_loss(np.log([[0.1, 0.9]]), np.array([1]))), 4)
     0.1054
     """
-    if _is_row(x):
+    xd = raw(x)
+    if getattr(xd, "ndim", 0) == 1:
         return alone(nll_loss, x, _of_row(target), weight, ignore_index, reduction)
-    xd, settings = raw(x), (copied(target, x), copied(weight, x), ignore_index, reduction)
+    settings = copied(target, x), copied(weight, x), ignore_index, reduction
     return differentiable(ops.nll_loss(xd, *settings), (x,), lambda gy, _: (ops.nll_loss_backward(gy, xd, *settings),))
 
 
@@ -157,9 +158,10 @@ def multi_margin_loss(
     >>> round(float(multi_margin_loss(np.array([[0.1, 0.2, 0.4, 0.8]]), np.array([3]))), 4)
     0.325
     """
-    if _is_row(x):
+    xd = raw(x)
+    if getattr(xd, "ndim", 0) == 1:
         return alone(multi_margin_loss, x, _of_row(target), p, margin, weight, reduction)
-    xd, settings = raw(x), (copied(target, x), p, margin, copied(weight, x), reduction)
+    settings = copied(target, x), p, margin, copied(weight, x), reduction
     y = ops.multi_margin_loss(xd, *settings)
     return differentiable(y, (x,), lambda gy, _: (ops.multi_margin_loss_backward(gy, xd, *settings),))
 
@@ -236,11 +238,6 @@ def _of_row(target: Any) -> Any:
     array = raw(target)
     one = getattr(array, "shape", None) == (1,) and array.dtype.kind in "iu"
     return target if one else lifted(target)
-
-
-def _is_row(x: Any) -> bool:
-    """Whether x is the scores of one example, (C,)."""
-    return getattr(x, "ndim", 0) == 1
 
 
 def _of_difference(

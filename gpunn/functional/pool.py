@@ -322,19 +322,18 @@ def global_max_pool3d(x: X) -> X:
 
 def _global_avg_pool(itself: Callable[..., Any], rank: int, x: Any) -> Any:
     xd = raw(x)
-    (shape,) = shapes_of(f"global_avg_pool{rank}d", x=xd)
-    if len(shape) == rank + 1:
+    if getattr(xd, "ndim", 0) == rank + 1:
         return alone(itself, x)
-    y = whole.global_avg_pool(rank, xd)
+    y, shape = whole.global_avg_pool(rank, xd), xd.shape
     return differentiable(y, (x,), lambda gy, _: (whole.global_avg_pool_backward(rank, gy, shape),))
 
 
 def _global_max_pool(itself: Callable[..., Any], rank: int, x: Any) -> Any:
     xd = raw(x)
-    (shape,) = shapes_of(f"global_max_pool{rank}d", x=xd)
-    if len(shape) == rank + 1:
+    if getattr(xd, "ndim", 0) == rank + 1:
         return alone(itself, x)
     y, place = whole.global_max_pool(rank, xd)
+    shape = xd.shape
     return differentiable(y, (x,), lambda gy, _: (whole.global_max_pool_backward(rank, gy, place, shape),))
 
 
@@ -418,10 +417,9 @@ def adaptive_max_pool3d(x: Any, output_size: OutputSize, return_indices: bool = 
 
 def _adaptive_avg_pool(itself: Callable[..., Any], rank: int, x: Any, output_size: OutputSize) -> Any:
     xd = raw(x)
-    (shape,) = shapes_of(f"adaptive_avg_pool{rank}d", x=xd)
-    if len(shape) == rank + 1:
+    if getattr(xd, "ndim", 0) == rank + 1:
         return alone(itself, x, output_size)
-    y = bins.adaptive_avg_pool(rank, xd, output_size)
+    y, shape = bins.adaptive_avg_pool(rank, xd, output_size), xd.shape
     return differentiable(y, (x,), lambda gy, _: (bins.adaptive_avg_pool_backward(rank, gy, shape, output_size),))
 
 
@@ -429,10 +427,10 @@ def _adaptive_max_pool(
     itself: Callable[..., Any], rank: int, x: Any, output_size: OutputSize, return_indices: bool
 ) -> Any:
     xd = raw(x)
-    (shape,) = shapes_of(f"adaptive_max_pool{rank}d", x=xd)
-    if len(shape) == rank + 1:
+    if getattr(xd, "ndim", 0) == rank + 1:
         return alone(itself, x, output_size, return_indices)
     y, index = bins.adaptive_max_pool(rank, xd, output_size)
+    shape = xd.shape
     pooled = differentiable(
         y, (x,), lambda gy, _: (bins.adaptive_max_pool_backward(rank, gy, index, shape, output_size),)
     )

@@ -11,9 +11,7 @@ from gpunn.backend import Array, check_array, plain
 from gpunn.graph import copied, kept, raw
 from gpunn.tensor import Backward, Tensor, record, wrapped
 
-__all__ = [
-    "Input", "X", "Y", "alone", "copied", "differentiable", "in_dtype", "kept", "lifted", "mark_changed", "raw",
-]  # fmt: skip
+__all__ = ["Input", "X", "Y", "alone", "copied", "differentiable", "in_dtype", "kept", "lifted", "mark_changed", "raw"]
 
 X = TypeVar("X")
 """A Tensor, or an array of NumPy or CuPy: what a function of one array takes and gives back."""
@@ -46,9 +44,9 @@ Input: TypeAlias = Plain | Recorded[Y]
 """An array or a Tensor, argument of a function that returns Y: arrays leave Y open, a Tensor decides it."""
 
 
-def in_dtype(x: X, dtype: Any) -> X:
+def in_dtype(x: X, dtype: Any, op: str = "astype") -> X:
     """``x``, an array or a Tensor, in ``dtype``; itself if it is in that one."""
-    check_array("astype", x=raw(x))
+    check_array(op, x=raw(x))
     given: Any = x
     return x if raw(x).dtype == np.dtype(dtype) else given.astype(np.dtype(dtype))
 

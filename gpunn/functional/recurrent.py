@@ -29,9 +29,8 @@ def rnn_cell(
     5.0
     """
     _check_nonlinearity("rnn_cell", nonlinearity)
-    if _is_alone(x):
+    if _is_alone("rnn_cell", 1, x, h, w_ih, w_hh):
         return alone(rnn_cell, x, lifted(h), w_ih, w_hh, b_ih, b_hh, nonlinearity)
-    _check("rnn_cell", 1, x, h, w_ih, w_hh)
     total: Any = linear(x, w_ih, b_ih)
     total = total + linear(h, w_hh, b_hh)
     return tanh(total) if nonlinearity == "tanh" else relu(total)
@@ -52,9 +51,8 @@ def lstm_cell(
     (0.482, 2.0)
     """
     h, c = state
-    if _is_alone(x):
+    if _is_alone("lstm_cell", 4, x, h, w_ih, w_hh):
         return alone(lstm_cell, x, (lifted(h), lifted(c)), w_ih, w_hh, b_ih, b_hh)
-    _check("lstm_cell", 4, x, h, w_ih, w_hh)
     gates: Any = linear(x, w_ih, b_ih)
     gates = gates + linear(h, w_hh, b_hh)
     gd, cd = kept(gates, c)
@@ -76,9 +74,8 @@ def gru_cell(
     >>> gru_cell(np.ones((1, 2)), np.full((1, 1), 4.0), np.zeros((3, 2)), np.zeros((3, 1))).item()
     2.0
     """
-    if _is_alone(x):
+    if _is_alone("gru_cell", 3, x, h, w_ih, w_hh):
         return alone(gru_cell, x, lifted(h), w_ih, w_hh, b_ih, b_hh, reset_after)
-    _check("gru_cell", 3, x, h, w_ih, w_hh)
     x_gates = linear(x, w_ih, b_ih)
     if not reset_after:
         return _gru_cell_reset_before(x_gates, h, w_hh, b_hh)
@@ -96,23 +93,22 @@ def _gru_cell_reset_before(x_gates: Any, h: Any, w_hh: Any, b_hh: Any) -> Any:
     return differentiable(y, inputs, lambda gy, needs: reset_before.gru_cell_backward(gy, hd, w, rz, n, needs))
 
 
-def _is_alone(x: Any) -> bool:
-    """Whether x is the input of one example, (in,)."""
-    return getattr(x, "ndim", 0) == 1
-
-
 def _check_nonlinearity(op: str, nonlinearity: str) -> None:
     known = nonlinearity in ("tanh", "relu")
     check(known, ArgumentError, op, 'nonlinearity must be "tanh" or "relu"', nonlinearity=nonlinearity)
 
 
-def _check(op: str, gates: int, *inputs: Any) -> None:
+def _is_alone(op: str, gates: int, *inputs: Any) -> bool:
+    """Whether x is one example (in,), and h (H,); of a batch the shapes are checked."""
     x, h, w_ih, w_hh = map(raw, inputs)
     operands(op, x=x, h=h, w_ih=w_ih, w_hh=w_hh)
+    if x.ndim == h.ndim == 1:
+        return True
     fits = x.ndim == h.ndim == 2 and x.shape[0] == h.shape[0]
     check(fits, ShapeError, op, "x must have the dimensions (N, in), and h (N, H)", x=x.shape, h=h.shape)
     check_shape(op, "w_ih", w_ih, (gates * h.shape[1], x.shape[1]))
     check_shape(op, "w_hh", w_hh, (gates * h.shape[1], h.shape[1]))
+    return False
 
 
 @in_half

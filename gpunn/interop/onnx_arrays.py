@@ -55,7 +55,7 @@ def elu(g: Graph, x: Value, alpha: float) -> Name:
 
 
 def softmax(g: Graph, x: Value, axis: int, dtype: Any, *, op: str) -> Name:
-    return g.node(op, x, axis=axis)
+    return g.node(op, x if dtype is None else g.cast(x, g.results[0].dtype), axis=axis)
 
 
 def clip(g: Graph, x: Value, min: Any, max: Any) -> Name:
@@ -144,7 +144,8 @@ def einsum(g: Graph, equation: str, operands: Sequence[Value]) -> Name:
 # ---- reductions -----------------------------------------------------------------------------------------------------
 
 
-def _axes(g: Graph, x: Value, axis: Any) -> Name:
+def axes_vector(g: Graph, x: Value, axis: Any) -> Name:
+    """The axes that ``axis`` names, None for all, as a vector."""
     axes = axes_of("reduction", x, axis)
     if not axes:
         g.refuse("there must be an axis to reduce", axis=axis)
@@ -152,11 +153,11 @@ def _axes(g: Graph, x: Value, axis: Any) -> Name:
 
 
 def reduce(g: Graph, x: Value, axis: Any, keepdims: bool, *, op: str) -> Name:
-    return g.node(op, g.cast(x, g.results[0].dtype), _axes(g, x, axis), keepdims=int(keepdims))
+    return g.node(op, g.cast(x, g.results[0].dtype), axes_vector(g, x, axis), keepdims=int(keepdims))
 
 
 def variance(g: Graph, x: Value, axis: Any, ddof: int, keepdims: bool) -> Name:
-    axes, reduced = _axes(g, x, axis), axes_of("var", x, axis)
+    axes, reduced = axes_vector(g, x, axis), axes_of("var", x, axis)
     away = g.node("Sub", x, g.node("ReduceMean", x, axes, keepdims=1))
     y = g.node("ReduceMean", g.node("Mul", away, away), axes, keepdims=int(keepdims))
     if not ddof:
@@ -184,7 +185,7 @@ def extreme_index(g: Graph, x: Value, axis: int | None, keepdims: bool, *, op: s
 
 def truth(g: Graph, x: Value, axis: Any, keepdims: bool, *, op: str) -> Name:
     numbers = g.cast(g.cast(x, np.dtype(bool)), np.dtype(np.int32))
-    return g.cast(g.node(op, numbers, _axes(g, x, axis), keepdims=int(keepdims)), np.dtype(bool))
+    return g.cast(g.node(op, numbers, axes_vector(g, x, axis), keepdims=int(keepdims)), np.dtype(bool))
 
 
 # ---- shape ----------------------------------------------------------------------------------------------------------

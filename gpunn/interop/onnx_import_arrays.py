@@ -100,7 +100,8 @@ def clip(step: Step, x: Tensor, min: Any = None, max: Any = None) -> Tensor:
         return x
     if low is not None and high is not None and low > high:
         low = high
-    return F.clip(x, low, high)
+    y: Tensor = F.clip(x, low, high)
+    return y
 
 
 def where(step: Step, condition: Tensor, a: Tensor, b: Tensor) -> Tensor:

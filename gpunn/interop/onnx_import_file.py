@@ -256,8 +256,7 @@ class _Reader:
         tensor = end.type.tensor_type
         shape = None
         if tensor.HasField("shape"):
-            known = ((size, size.WhichOneof("value")) for size in tensor.shape.dim)
-            shape = tuple(getattr(size, what) if what else None for size, what in known)
+            shape = tuple(_size(size) for size in tensor.shape.dim)
         return End(end.name, self._dtype(tensor.elem_type, f"the input {end.name!r}"), shape)
 
     def _dtype(self, number: int, what: str) -> np.dtype[Any]:
@@ -323,8 +322,16 @@ class _Reader:
                 check(start + size <= whole, FileError, where, rule, location=location, offset=start, bytes=whole)
                 file.seek(start)
                 return file.read(size)
-        except OSError as error:
-            if isinstance(error, FileError):
-                raise
-            reason = error.strerror or error
+        except FileError:
+            raise
+        except (MemoryError, OSError) as error:
+            reason = getattr(error, "strerror", None) or str(error) or "it does not fit into memory"
             raise FileError(f"{where}: its data in {location!r} cannot be read: {reason}") from error
+
+
+def _size(size: Any) -> int | str | None:
+    """A size of an input: some programs write a name without letters, or a number below 0, for one that is open."""
+    if size.WhichOneof("value") == "dim_param":
+        return size.dim_param or None
+    known = size.WhichOneof("value") == "dim_value" and size.dim_value >= 0
+    return int(size.dim_value) if known else None

@@ -6,7 +6,6 @@ CPU and Tensors alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import accumulate
 from math import ceil, floor, prod
 from typing import Any
@@ -14,11 +13,14 @@ from typing import Any
 import numpy as np
 
 from gpunn import functional as F
-from gpunn.backend import asarray, get_array_module, is_floating, to_cpu
+from gpunn.backend import accumulation_dtype, asarray, get_array_module, is_floating, to_cpu
 from gpunn.errors import GraphError, fail
 from gpunn.functional.record import copied, differentiable, kept, raw
 from gpunn.interop.onnx_import_arrays import along_axis
 from gpunn.interop.onnx_import_step import Step, around, axes_from, fixed, module_of, normal, number, numbers
+from gpunn.ops.array.pad import PadMode
+from gpunn.ops.resample import Table, table
+from gpunn.ops.resample.axis import part_centers
 from gpunn.tensor import Tensor, wrapped
 
 # ---- arrays from nothing --------------------------------------------------------------------------------------------
@@ -259,7 +261,7 @@ def pad(step: Step, x: Tensor, pads: Any, value: Any = None, axes: Any = None, m
     each = {axis: (ends[place], ends[place + len(along)]) for place, axis in enumerate(along)}
     added = [n for axis in range(x.ndim - 1, -1, -1) for n in each.get(axis, (0, 0))]
     fill = 0 if value is None or not np.size(raw(value)) else number(value)
-    modes = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
+    modes: dict[str, PadMode] = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
     step.need(mode in modes, "this mode is not known", mode=mode)
     if mode != "constant" and min(ends, default=0) < 0:
         x, added = x[_inner(x.shape, added)], [max(0, n) for n in added]
@@ -267,7 +269,7 @@ def pad(step: Step, x: Tensor, pads: Any, value: Any = None, axes: Any = None, m
         return wrapped(_padded(module_of(x), x.data, added, mode, fill))
     while added[-2:] == [0, 0]:
         del added[-2:]
-    return F.pad(x, tuple(added), modes[mode], fill)  # type: ignore[arg-type]
+    return F.pad(x, tuple(added), modes[mode], fill)
 
 
 def _inner(shape: tuple[int, ...], added: list[int]) -> tuple[slice, ...]:
@@ -313,12 +315,12 @@ def resize(
     exclude_outside: int = 0, extrapolation_value: float = 0.0, antialias: int = 0, axes: Any = None,
     keep_aspect_ratio_policy: str = "stretch",
 ) -> Tensor:  # fmt: skip
-    """Each axis by itself: every new element is a sum of old ones, with weights in a matrix."""
+    """Each axis by itself, by the tables of :mod:`gpunn.ops.resample`."""
     if step.version == 10:
         roi, scales = None, roi
     along = tuple(range(x.ndim)) if axes is None else axes_from(axes, x.ndim)
-    how = coordinate_transformation_mode or ("asymmetric" if step.version == 10 else "half_pixel")
-    pick = nearest_mode or ("floor" if step.version == 10 else "round_prefer_floor")
+    how: Any = coordinate_transformation_mode or ("asymmetric" if step.version == 10 else "half_pixel")
+    rounding: Any = nearest_mode or ("floor" if step.version == 10 else "round_prefer_floor")
     corners = [0.0] * len(along) + [1.0] * len(along) if roi is None or not np.size(raw(roi)) else _floats(roi)
     if scales is not None and np.size(raw(scales)):
         factors = _floats(scales)
@@ -331,83 +333,39 @@ def resize(
             factor = (min if keep_aspect_ratio_policy == "not_larger" else max)(factors)
             factors = [factor] * len(along)
             out = [floor(factor * x.shape[axis] + 0.5) for axis in along]
+    step.need(min(out, default=1) > 0 and x.size > 0, "there must be elements along each axis", sizes=out)
+    step.need(mode in ("nearest", "linear", "cubic"), "this mode is not known", mode=mode)
+    dtype = accumulation_dtype(x.dtype) if is_floating(x.dtype) else np.dtype(np.float32)
     y, beyond = x, np.zeros((), bool)
     for place, axis in enumerate(along):
         n, m = x.shape[axis], out[place]
-        ends = corners[place], corners[place + len(along)]
-        if m == n and factors[place] == 1 and how != "tf_crop_and_resize":
-            continue
-        at = _coordinates(how, n, m, factors[place], ends)
-        if mode == "nearest":
-            places = np.clip(_NEAREST[pick](at), 0, n - 1).astype(np.int64)
-            y = y.take(asarray(places, device=x.device), axis)
-        else:
-            matrix = _weights(mode, at, n, factors[place], cubic_coeff_a, bool(exclude_outside), bool(antialias))
-            weights = fixed(matrix.T.astype(x.dtype), x)
-            moved = (y.swapaxes(axis, -1) @ weights).swapaxes(axis, -1)
-            y = moved
+        part = corners[place], corners[place + len(along)]
+        found = table(
+            n, m, mode, dtype, scale=factors[place], coordinates=how, rounding=rounding, a=cubic_coeff_a,
+            exclude_outside=bool(exclude_outside), antialias=bool(antialias), part=part,
+        )  # fmt: skip
         if how == "tf_crop_and_resize":
-            outside = (at < 0) | (at > n - 1)
-            beyond = beyond | outside.reshape(-1, *(1,) * (x.ndim - 1 - axis))
+            at = part_centers(n, m, part, dtype)
+            beyond = beyond | ((at < 0) | (at > n - 1)).reshape(-1, *(1,) * (x.ndim - 1 - axis))
+        elif n == m and factors[place] == 1:
+            continue
+        y = _resampled(y, found, axis)
     if beyond.any():
         y = F.where(fixed(beyond, x), fixed(np.asarray(extrapolation_value, x.dtype), x), y)
     return y
 
 
+def _resampled(x: Tensor, found: Table, axis: int) -> Tensor:
+    """``x`` by a table of one axis, in steps that can be exported."""
+    if found.weight is None:
+        return x.take(asarray(found.index[0], device=x.device), axis)
+    matrix = np.zeros((found.length, found.size), found.weight.dtype)
+    np.add.at(matrix, (found.index, np.arange(found.size)), found.weight)
+    return (x.swapaxes(axis, -1) @ fixed(matrix.astype(x.dtype), x)).swapaxes(axis, -1)
+
+
 def _floats(setting: Any) -> list[float]:
     return [float(number) for number in np.ravel(raw(setting))]
-
-
-_NEAREST: dict[str, Callable[[Any], Any]] = {
-    "round_prefer_floor": lambda at: np.ceil(at - 0.5),
-    "round_prefer_ceil": lambda at: np.floor(at + 0.5),
-    "floor": np.floor,
-    "ceil": np.ceil,
-}
-
-
-def _coordinates(how: str, n: int, m: int, factor: float, ends: tuple[float, float]) -> Any:
-    """Where each of ``m`` new elements lies among ``n`` old ones."""
-    i = np.arange(m, dtype=np.float64)
-    if how == "align_corners":
-        return i * ((n - 1) / (factor * n - 1)) if m > 1 else i * 0
-    if how == "asymmetric":
-        return i / factor
-    if how == "tf_half_pixel_for_nn":
-        return (i + 0.5) / factor
-    if how == "tf_crop_and_resize":
-        start, end = ends
-        return start * (n - 1) + i * ((end - start) * (n - 1) / (m - 1)) if m > 1 else i + 0.5 * (start + end) * (n - 1)
-    if how == "pytorch_half_pixel" and m == 1:
-        return i * 0
-    at = (i + 0.5) / factor - 0.5
-    if how == "half_pixel_symmetric":
-        at = n / 2 * (1 - m / (factor * n)) + at
-    return at
-
-
-def _weights(mode: str, at: Any, n: int, factor: float, a: float, exclude: bool, antialias: bool) -> Any:
-    """The matrix (new, old) of an axis: how much of each old element each new one has."""
-    wide = min(1.0, factor) if antialias else 1.0
-    half = (1 if mode == "linear" else 2) / wide
-    matrix = np.zeros((len(at), n))
-    for row, x in enumerate(at):
-        taps = np.arange(ceil(x - half - 1e-9), floor(x + half + 1e-9) + 1)
-        shares = (_linear if mode == "linear" else _cubic)(np.abs(taps - x) * wide, a)
-        if exclude:
-            shares = np.where((taps >= 0) & (taps < n), shares, 0)
-        np.add.at(matrix[row], np.clip(taps, 0, n - 1), shares / shares.sum())
-    return matrix
-
-
-def _linear(t: Any, _: float) -> Any:
-    return np.maximum(0, 1 - t)
-
-
-def _cubic(t: Any, a: float) -> Any:
-    near = (a + 2) * t**3 - (a + 3) * t**2 + 1
-    far = a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a
-    return np.where(t <= 1, near, np.where(t < 2, far, 0))
 
 
 # ---- on the CPU, of constants and shapes ----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from gpunn.interop.onnx_graph import Graph, Name
 from gpunn.interop.trace import Value
 
 
-def _reduced(g: Graph, losses: Name, reduction: str) -> Name:
+def _reduced(g: Graph, losses: Name | Value, reduction: str) -> Name:
     if reduction == "none":
         return losses
     return g.node("ReduceMean" if reduction == "mean" else "ReduceSum", losses, keepdims=0)
@@ -29,26 +29,39 @@ def _rest(g: Graph, x: Name | Value, like: Value) -> Name:
     return g.node("Sub", g.like(1, like), x)
 
 
+def _softplus(g: Graph, name: Name, x: Value) -> Name:
+    """``log(1 + exp(v))`` of an array of the dtype of ``x``, without large exponentials."""
+    tail = g.node("Log", g.node("Add", g.like(1, x), g.node("Exp", g.node("Neg", g.node("Abs", name)))))
+    return g.node("Add", tail, g.node("Relu", name))
+
+
 # ---- of differences -------------------------------------------------------------------------------------------------
 
 
-def mse_loss(g: Graph, x: Value, target: Value, reduction: str) -> Name:
+def mse_loss(g: Graph, x: Value, target: Value, reduction: str, weight: Value | None) -> Name:
     d = g.node("Sub", x, target)
-    return _reduced(g, g.node("Mul", d, d), reduction)
+    return _by_weights(g, g.node("Mul", d, d), weight, reduction)
 
 
-def l1_loss(g: Graph, x: Value, target: Value, reduction: str) -> Name:
-    return _reduced(g, g.node("Abs", g.node("Sub", x, target)), reduction)
+def l1_loss(g: Graph, x: Value, target: Value, reduction: str, weight: Value | None) -> Name:
+    return _by_weights(g, g.node("Abs", g.node("Sub", x, target)), weight, reduction)
+
+
+def _by_weights(g: Graph, losses: Name, weight: Value | None, reduction: str) -> Name:
+    """Times weights, by whose sum the mean divides."""
+    if weight is None or reduction != "mean":
+        return _reduced(g, _weighted(g, losses, weight), reduction)
+    return g.node("Div", _reduced(g, g.node("Mul", losses, weight), "sum"), _reduced(g, g.name(weight), "sum"))
 
 
 def smooth_l1_loss(g: Graph, x: Value, target: Value, reduction: str, beta: float) -> Name:
     if beta == 0:
-        return l1_loss(g, x, target, reduction)
+        return l1_loss(g, x, target, reduction, None)
     return _reduced(g, _bent(g, x, target, beta, 1 / beta), reduction)
 
 
-def huber_loss(g: Graph, x: Value, target: Value, reduction: str, delta: float) -> Name:
-    return _reduced(g, _bent(g, x, target, delta, 1), reduction)
+def huber_loss(g: Graph, x: Value, target: Value, reduction: str, delta: float, weight: Value | None) -> Name:
+    return _reduced(g, _weighted(g, _bent(g, x, target, delta, 1), weight), reduction)
 
 
 def _bent(g: Graph, x: Value, target: Value, corner: float, scale: float) -> Name:
@@ -75,8 +88,7 @@ def binary_cross_entropy_with_logits(
     g: Graph, x: Value, target: Value, weight: Value | None, reduction: str, pos_weight: Value | None
 ) -> Name:
     """``(1 - t) x + (1 + (pos_weight - 1) t) log(1 + exp(-x))``."""
-    curve = g.node("Log", g.node("Add", g.like(1, x), g.node("Exp", g.node("Neg", g.node("Abs", x)))))
-    curve = g.node("Add", curve, g.node("Relu", g.node("Neg", x)))
+    curve = _softplus(g, g.node("Neg", x), x)
     if pos_weight is not None:
         more = g.node("Mul", g.node("Sub", pos_weight, g.like(1, x)), target)
         curve = g.node("Mul", curve, g.node("Add", more, g.like(1, x)))
@@ -172,11 +184,65 @@ def cosine_embedding_loss(g: Graph, x1: Value, x2: Value, target: Value, margin:
     return _reduced(g, g.node("Where", _together(g, target), _rest(g, cosines, x1), apart), reduction)
 
 
+def margin_ranking_loss(g: Graph, x1: Value, x2: Value, target: Value, margin: float, reduction: str) -> Name:
+    d = g.node("Mul", g.cast(target, x1.dtype), g.node("Sub", x1, x2))
+    return _reduced(g, g.node("Relu", g.node("Sub", g.like(margin, x1), d)), reduction)
+
+
+def soft_margin_loss(g: Graph, x: Value, target: Value, reduction: str) -> Name:
+    wrong = g.node("Neg", g.node("Mul", g.cast(target, x.dtype), x))
+    return _reduced(g, _softplus(g, wrong, x), reduction)
+
+
+def multilabel_soft_margin_loss(g: Graph, x: Value, target: Value, weight: Value | None, reduction: str) -> Name:
+    rest = g.node("Mul", _rest(g, g.cast(target, x.dtype), x), x)
+    losses = _weighted(g, g.node("Add", rest, _softplus(g, g.node("Neg", x), x)), weight)
+    return _reduced(g, g.node("ReduceMean", losses, g.integers(-1), keepdims=0), reduction)
+
+
+# ---- of distributions -----------------------------------------------------------------------------------------------
+
+
+def poisson_nll_loss(
+    g: Graph, x: Value, target: Value, log_input: bool, full: bool, eps: float, reduction: str
+) -> Name:
+    counts = g.cast(target, x.dtype)
+    if log_input:
+        losses = g.node("Sub", g.node("Exp", x), g.node("Mul", counts, x))
+    else:
+        losses = g.node("Sub", x, g.node("Mul", counts, g.node("Log", g.node("Add", x, g.like(eps, x)))))
+    if full:
+        some = g.node("Greater", counts, g.like(1, x))
+        safe = g.node("Where", some, counts, g.like(1, x))
+        about = g.node("Sub", g.node("Mul", safe, g.node("Log", safe)), safe)
+        about = g.node(
+            "Add", about, g.node("Mul", g.node("Log", g.node("Mul", safe, g.like(2 * np.pi, x))), g.like(0.5, x))
+        )
+        losses = g.node("Add", losses, g.node("Where", some, about, g.like(0, x)))
+    return _reduced(g, losses, reduction)
+
+
+def gaussian_nll_loss(
+    g: Graph, x: Value, target: Value, var: Value | float, full: bool, eps: float, reduction: str
+) -> Name:
+    wide: Value | Name = var if isinstance(var, Value) else g.like(var, x)
+    if isinstance(var, Value) and var.shape != x.shape and var.shape == x.shape[:-1]:
+        wide = g.node("Unsqueeze", var, g.integers(-1))
+    v = g.node("Max", wide, g.like(eps, x))
+    d = g.node("Sub", x, target)
+    losses = g.node("Add", g.node("Log", v), g.node("Div", g.node("Mul", d, d), v))
+    losses = g.node("Mul", losses, g.like(0.5, x))
+    if full:
+        losses = g.node("Add", losses, g.like(0.5 * np.log(2 * np.pi), x))
+    return _reduced(g, losses, reduction)
+
+
 LOSSES: dict[str, Any] = {
     each.__name__: each
     for each in (
-        binary_cross_entropy, binary_cross_entropy_with_logits, cosine_embedding_loss, cross_entropy,
-        hinge_embedding_loss, huber_loss, kl_div, l1_loss, mse_loss, multi_margin_loss, nll_loss, smooth_l1_loss,
+        binary_cross_entropy, binary_cross_entropy_with_logits, cosine_embedding_loss, cross_entropy, gaussian_nll_loss,
+        hinge_embedding_loss, huber_loss, kl_div, l1_loss, margin_ranking_loss, mse_loss, multi_margin_loss,
+        multilabel_soft_margin_loss, nll_loss, poisson_nll_loss, smooth_l1_loss, soft_margin_loss,
     )
 }  # fmt: skip
 """The translations by the names of the functions."""

@@ -15,7 +15,9 @@ from typing import Any
 
 from gpunn.interop import onnx_arrays as arrays
 from gpunn.interop import onnx_layers as layers
+from gpunn.interop.onnx_activations import ACTIVATIONS
 from gpunn.interop.onnx_graph import Name
+from gpunn.interop.onnx_images import IMAGES
 from gpunn.interop.onnx_losses import LOSSES
 from gpunn.ops.activation.smooth import SELU_ALPHA, SELU_SCALE
 
@@ -52,6 +54,8 @@ TRANSLATIONS: dict[str, Callable[..., Result]] = {
     **{f"adaptive_max_pool{rank}d": partial(layers.adaptive_pool, reduce="ReduceMax") for rank in (1, 2, 3)},
     **{f"global_avg_pool{rank}d": partial(layers.global_pool, op="GlobalAveragePool") for rank in (1, 2, 3)},
     **{f"global_max_pool{rank}d": partial(layers.global_pool, op="GlobalMaxPool") for rank in (1, 2, 3)},
+    **ACTIVATIONS,
+    **IMAGES,
     **LOSSES,
     "Tensor.__getitem__": arrays.getitem,
     "Tensor.__invert__": arrays.invert,

@@ -27,8 +27,9 @@ _ROWS = (
 _TURNS = ("Tensor.transpose", "Tensor.swapaxes", "einsum")
 _EACH = {name for name, held in vars(activation).items() if inspect.isfunction(held)} | {
     "batch_norm", "clip", "exp", "log", "sqrt", "abs", "maximum", "minimum", "where", "dropout", "to_device",
-    "Tensor.copy", "Tensor.clip", "Tensor.astype", "Tensor.__abs__", "Tensor.__neg__", "Tensor.__add__", "Tensor.__mul__",
-    "Tensor.__sub__", "Tensor.__rsub__", "Tensor.__truediv__", "Tensor.__rtruediv__", "Tensor.__pow__",
+    "Tensor.copy", "Tensor.clip", "Tensor.astype", "Tensor.__abs__", "Tensor.__neg__", "Tensor.__add__",
+    "Tensor.__mul__", "Tensor.__sub__", "Tensor.__rsub__", "Tensor.__truediv__", "Tensor.__rtruediv__",
+    "Tensor.__pow__",
 }  # fmt: skip
 """Functions of the single elements, and what leaves them where they are."""
 

@@ -1,6 +1,6 @@
 """Layers and containers: modules that hold parameters and call :mod:`gpunn.functional`."""
 
-from gpunn.nn import init
+from gpunn.nn import init, utils
 from gpunn.nn.activation import (
     CELU,
     ELU,
@@ -31,14 +31,16 @@ from gpunn.nn.activation import (
     Tanhshrink,
     Threshold,
 )
-from gpunn.nn.alpha_dropout import AlphaDropout, FeatureAlphaDropout
+from gpunn.nn.alpha import AlphaDropout, FeatureAlphaDropout
 from gpunn.nn.attention import MultiheadAttention
+from gpunn.nn.bag import EmbeddingBag
 from gpunn.nn.container import Identity, ModuleList, Sequential
 from gpunn.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from gpunn.nn.distance import PairwiseDistance
 from gpunn.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
 from gpunn.nn.fold import Fold, Unfold
 from gpunn.nn.fractional_pool import FractionalMaxPool2d, FractionalMaxPool3d
+from gpunn.nn.holders import ModuleDict, ParameterDict, ParameterList
 from gpunn.nn.linear import Bilinear, CosineSimilarity, Embedding, Flatten, Linear, Unflatten
 from gpunn.nn.loss import (
     BCELoss,
@@ -188,6 +190,7 @@ __all__ = [
     "Dropout2d",
     "Dropout3d",
     "Embedding",
+    "EmbeddingBag",
     "FeatureAlphaDropout",
     "Flatten",
     "Fold",
@@ -234,6 +237,7 @@ __all__ = [
     "MaxUnpool3d",
     "Mish",
     "Module",
+    "ModuleDict",
     "ModuleList",
     "MultiLabelMarginLoss",
     "MultiLabelSoftMarginLoss",
@@ -244,6 +248,8 @@ __all__ = [
     "PackedSequence",
     "PairwiseDistance",
     "Parameter",
+    "ParameterDict",
+    "ParameterList",
     "PixelShuffle",
     "PixelUnshuffle",
     "PoissonNLLLoss",
@@ -292,4 +298,5 @@ __all__ = [
     "pack_sequence",
     "pad_packed_sequence",
     "pad_sequence",
+    "utils",
 ]

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gpunn.backend import asarray, default_generator
-from gpunn.errors import ArgumentError, DtypeError, ShapeError, check
+from gpunn.errors import ArgumentError, DtypeError, ShapeError, check, check_sizes
 from gpunn.nn.module import Parameter
 from gpunn.tensor import Tensor
 
@@ -56,6 +56,81 @@ def constant_(tensor: Filled, val: float) -> Filled:
     tensor([0., 0.], dtype=float32)
     """
     return _write(tensor, np.full(_shape("constant_", tensor), val, np.float64))
+
+
+def zeros_(tensor: Filled) -> Filled:
+    """Every element 0.
+
+    >>> import gpunn
+    >>> zeros_(gpunn.tensor([1.0, 2.0]))
+    tensor([0., 0.], dtype=float32)
+    """
+    return constant_(tensor, 0.0)
+
+
+def ones_(tensor: Filled) -> Filled:
+    """Every element 1.
+
+    >>> import gpunn
+    >>> ones_(gpunn.tensor([0.0, 2.0]))
+    tensor([1., 1.], dtype=float32)
+    """
+    return constant_(tensor, 1.0)
+
+
+def eye_(tensor: Filled) -> Filled:
+    """A matrix with 1 on its diagonal and 0 elsewhere: a linear layer then gives what it gets.
+
+    >>> import gpunn
+    >>> eye_(gpunn.nn.Linear(3, 2).weight).data.tolist()
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+    """
+    shape = _shape("eye_", tensor)
+    check(len(shape) == 2, ShapeError, "eye_", "tensor must be a matrix", shape=shape)
+    return _write(tensor, np.eye(*shape))
+
+
+def dirac_(tensor: Filled, groups: int = 1) -> Filled:
+    """The filters (K, C, *kernel) of a convolution that gives what it gets, as far as there are channels.
+
+    Filter k of each of ``groups`` is 1 at the middle of channel k, and 0 elsewhere. An odd kernel with padding "same"
+    leaves a picture as it was.
+
+    >>> import gpunn
+    >>> dirac_(gpunn.nn.Conv1d(2, 2, 3).weight).data.tolist()
+    [[[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]], [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]]]
+    """
+    op, shape = "dirac_", _shape("dirac_", tensor)
+    check(3 <= len(shape) <= 5, ShapeError, op, "tensor must be filters of a convolution, 3 to 5 axes", shape=shape)
+    check_sizes(op, groups=groups)
+    check(shape[0] % groups == 0, ShapeError, op, "groups must divide the filters", groups=groups, shape=shape)
+    values = np.zeros(shape)
+    each = shape[0] // groups
+    for group in range(groups):
+        for channel in range(min(each, shape[1])):
+            values[(group * each + channel, channel, *(size // 2 for size in shape[2:]))] = 1
+    return _write(tensor, values)
+
+
+def sparse_(tensor: Filled, sparsity: float, std: float = 0.01, generator: np.random.Generator | None = None) -> Filled:
+    """A matrix of normal values of that standard deviation, the share ``sparsity`` of each column 0, rounded up.
+
+    Source: Martens 2010, "Deep learning via Hessian-free optimization".
+
+    >>> import gpunn
+    >>> int((sparse_(gpunn.nn.Linear(3, 10).weight, 0.25).data == 0).sum())
+    9
+    """
+    op, shape = "sparse_", _shape("sparse_", tensor)
+    check(len(shape) == 2, ShapeError, op, "tensor must be a matrix", shape=shape)
+    check(0 <= sparsity <= 1, ArgumentError, op, "sparsity must be from 0 to 1", sparsity=sparsity)
+    _check_std(op, std)
+    generator = generator or default_generator()
+    values = generator.normal(0.0, std, shape)
+    zeros = math.ceil(sparsity * shape[0])
+    for column in range(shape[1]):
+        values[generator.permutation(shape[0])[:zeros], column] = 0
+    return _write(tensor, values)
 
 
 def uniform_(tensor: Filled, a: float = 0.0, b: float = 1.0, generator: np.random.Generator | None = None) -> Filled:
@@ -119,14 +194,16 @@ def trunc_normal_(
 # ---- variances that keep a signal's size through a layer -------------------------------------------------------------
 
 _GAINS = {"linear": 1.0, "conv1d": 1.0, "conv2d": 1.0, "conv3d": 1.0, "sigmoid": 1.0}
+_GAINS |= {"conv_transpose1d": 1.0, "conv_transpose2d": 1.0, "conv_transpose3d": 1.0}
 _GAINS |= {"tanh": 5 / 3, "relu": math.sqrt(2), "selu": 3 / 4}
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """The factor by which weights before ``nonlinearity`` are larger, to make up for what it takes from the signal.
 
-    1 for ``"linear"``, ``"conv1d"`` to ``"conv3d"`` and ``"sigmoid"``, 5/3 for ``"tanh"``, sqrt(2) for ``"relu"``,
-    3/4 for ``"selu"``, and ``sqrt(2 / (1 + param^2))`` for ``"leaky_relu"``, param its slope, 0.01 if not given.
+    1 for ``"linear"``, ``"conv1d"`` to ``"conv_transpose3d"`` and ``"sigmoid"``, 5/3 for ``"tanh"``, sqrt(2) for
+    ``"relu"``, 3/4 for ``"selu"``, and ``sqrt(2 / (1 + param^2))`` for ``"leaky_relu"``, param its slope, 0.01 if not
+    given.
 
     >>> round(calculate_gain("relu"), 4)
     1.4142
@@ -142,7 +219,8 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
     """How many inputs each output of a weight of ``shape`` has, and how many outputs each input.
 
-    For a linear layer (out, in); for a convolution (K, C/groups, *kernel), each times the size of the kernel.
+    For a linear layer (out, in); for a convolution (K, C/groups, *kernel), each times the size of the kernel. For a
+    transposed convolution (C, K/groups, *kernel) the two are exchanged, as in PyTorch.
 
     >>> fans((3, 4)), fans((16, 8, 3, 3))
     ((4, 3), (72, 144))

@@ -180,17 +180,27 @@ class Embedding(Module):
         self.max_norm, self.norm_type, self.scale_grad_by_freq = max_norm, norm_type, scale_grad_by_freq
 
     @classmethod
-    def from_pretrained(cls, embeddings: Any, freeze: bool = True, *settings: Any, **named: Any) -> Self:
+    def from_pretrained(
+        cls,
+        embeddings: Any,
+        freeze: bool = True,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+    ) -> Self:
         """A layer with the rows of ``embeddings`` (V, D), which training leaves as they are if ``freeze``.
 
-        The other settings are those from ``padding_idx`` on.
+        The other settings are those of the layer.
 
         >>> Embedding.from_pretrained([[1.0, 2.0], [3.0, 4.0]])(np.array([1])).tolist()
         [[3.0, 4.0]]
         """
         values = asarray(raw(embeddings))
         check(values.ndim == 2, ShapeError, "Embedding", "embeddings must have 2 dimensions", shape=values.shape)
-        return cls(*values.shape, *settings, **named, _weight=values, _freeze=freeze)
+        rows, size = values.shape
+        return cls(rows, size, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, values, freeze)
 
     def forward(self, indices: Any) -> Any:
         how = self.max_norm, self.norm_type, self.scale_grad_by_freq

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -322,7 +322,7 @@ class Module:
 
     def _get_held(self, kind: builtins.type[Held], target: str) -> Held:
         path, _, name = target.rpartition(".")
-        held = vars(self.get_submodule(path)).get(name)
+        held = dict(self.get_submodule(path)._named_held()).get(name)
         if not isinstance(held, kind):
             fail(ArgumentError, type(self).__name__, f"there is no such {kind.__name__.lower()}", target=target)
         return held
@@ -334,6 +334,10 @@ class Module:
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules held directly, by attribute name, in the order in which they were set."""
         return ((name, value) for name, value in vars(self).items() if isinstance(value, Module))
+
+    def _named_held(self) -> Iterable[tuple[str, Any]]:
+        """What the module holds itself, among other things its parameters and buffers, by name."""
+        return vars(self).items()
 
     def _walk(self, name: str = "") -> Iterator[tuple[str, Module]]:
         yield name, self
@@ -370,14 +374,15 @@ class Module:
 
     def _all_named(self, kind: builtins.type[Held], prefix: str, recurse: bool = True) -> Iterator[tuple[str, Held]]:
         for path, module in self._walk(prefix) if recurse else [(prefix, self)]:
-            for name, value in vars(module).items():
+            for name, value in module._named_held():
                 if isinstance(value, kind):
                     yield f"{path}.{name}" if path else name, value
 
     def _check_found(self) -> None:
         """Refuse parameters, buffers and modules in plain lists and dicts: saving, training and moving miss them."""
         walked = list(_each_once(self._walk()))
-        found = {id(held) for _, module in walked for held in (module, *vars(module).values())}
+        found = {id(module) for _, module in walked}
+        found |= {id(held) for _, module in walked for _, held in module._named_held()}
         for path, module in walked:
             for name, value in vars(module).items():
                 for held in _in_containers(value):
@@ -607,7 +612,7 @@ class Module:
         rows = [("name", "layer", "output shape", "parameters", "bytes")]
         counted: set[int] = set()
         for module, y in visits:
-            own = [value for value in vars(module).values() if isinstance(value, Parameter)]
+            own = [value for _, value in module._named_held() if isinstance(value, Parameter)]
             if own or not any(module.named_children()):
                 new = [value for value in own if id(value) not in counted]
                 counted.update(map(id, new))

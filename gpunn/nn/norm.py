@@ -19,6 +19,7 @@ class ChannelNorm(Module):
     """Parameters and running statistics of the layers that normalise channels; ``_dimensions`` are those x may have."""
 
     _dimensions: tuple[int, ...]
+    _always_counts = True
     _places = (
         ("weight", Parameter),
         ("bias", Parameter),
@@ -51,7 +52,7 @@ class ChannelNorm(Module):
         if tracked is not None and self.momentum is None:
             momentum = 1 / (tracked.item() + 1)
         y = self._normalize(x, self.training or self.running_mean is None, momentum)
-        if tracked is not None:  # not a batch that was refused
+        if tracked is not None and (self._always_counts or self.momentum is None):  # not a batch that was refused
             tracked.data += 1
         return y
 
@@ -151,6 +152,8 @@ class GroupNorm(Module):
 
 
 class _InstanceNorm(ChannelNorm):
+    _always_counts = False
+
     def __init__(
         self,
         num_features: int,
@@ -177,8 +180,8 @@ class InstanceNorm1d(_InstanceNorm):
 
     Parameters with ``affine=True``: ``weight`` and, unless ``bias=False``, ``bias`` (C,). Buffers with
     ``track_running_stats=True``: ``running_mean`` and ``running_var`` (C,), by which evaluation then normalises, and
-    ``num_batches_tracked``; ``momentum=None`` makes the running statistics the mean over all batches. (PyTorch's layer
-    has this buffer too, but never counts in it.)
+    ``num_batches_tracked``; ``momentum=None`` makes the running statistics the mean over all batches, which are counted
+    for that alone. (PyTorch's layer has this buffer too, but never counts in it.)
 
     >>> InstanceNorm1d(2, eps=0.0)(np.float32([[[1, 3], [7, 5]]])).tolist()
     [[[-1.0, 1.0], [1.0, -1.0]]]

@@ -57,7 +57,7 @@ def first_not_finite(model: Module, loss: Callable[[Any], tuple[Tensor, int]], b
 
 
 def _own(module: Module) -> Iterator[tuple[str, Parameter]]:
-    return ((name, value) for name, value in vars(module).items() if isinstance(value, Parameter))
+    return module.named_parameters(recurse=False, remove_duplicate=False)
 
 
 def _finite(x: Any) -> bool:

@@ -2,7 +2,7 @@
 
     affine        y = x W^T + b, x (..., in), W (out, in)         bilinear      y[n,k] = x1[n] A[k] x2[n] + b[k]
     cosine        x1 . x2 / (|x1| |x2|)                           embedding     y = W[indices]
-    distance      |x1 - x2|, x / |x|
+    distance      |x1 - x2|, x / |x|                              bag           sums, means, maxima of rows of a table
 
 Each file has the rules and the sources.
 """

@@ -7,6 +7,8 @@ The o-th of O elements of y lies at ``c`` among the L elements of x, with ``s`` 
     half_pixel             (o + 1/2) / s - 1/2              asymmetric       o / s
     pytorch_half_pixel     the same, and 0 if O = 1         align_corners    o (L - 1) / (O - 1), and 0 if O = 1
     half_pixel_symmetric   the same as half_pixel, moved so that the middles of x and y coincide where s L is no integer
+    tf_half_pixel_for_nn   (o + 1/2) / s                    tf_crop_and_resize    (L - 1) (p + o (q - p) / (O - 1)) for
+                                                            the part from p to q, and its middle if O = 1
 
 and s L in place of O in align_corners, if a scale is given.
 
@@ -30,7 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from math import ceil
 from typing import Any, Literal
 
@@ -39,7 +41,10 @@ import numpy as np
 from gpunn.backend import Array, get_array_module
 
 Kind = Literal["nearest", "linear", "cubic"]
-Coordinates = Literal["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "asymmetric", "align_corners"]
+Coordinates = Literal[
+    "half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "asymmetric", "align_corners", "tf_half_pixel_for_nn",
+    "tf_crop_and_resize",
+]  # fmt: skip
 Rounding = Literal["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"]
 
 
@@ -114,8 +119,11 @@ def table(
     a: float = -0.75,
     exclude_outside: bool = False,
     antialias: bool = False,
+    part: tuple[float, float] = (0.0, 1.0),
 ) -> Table:
     """The table from ``length`` elements to ``size``, at least one each; ``dtype`` is that of the sums.
+
+    ``part`` is what tf_crop_and_resize takes of the axis; where that lies outside of it the outermost element counts.
 
     >>> found = table(2, 4, "linear", np.dtype(np.float64))
     >>> found.index.tolist(), found.weight.tolist()
@@ -123,10 +131,13 @@ def table(
     >>> table(2, 4, "nearest", np.dtype(np.float64)).index.tolist()
     [[0, 0, 1, 1]]
     """
-    if size == length and scale is None:
+    if size == length and scale is None and coordinates != "tf_crop_and_resize":
         return Table(length, np.arange(length)[None], None)
     step = _step(length, size, dtype if kind != "nearest" else np.dtype(np.float32), scale, coordinates)
-    center = _center(length, size, step, scale, coordinates)
+    if coordinates == "tf_crop_and_resize":
+        center = part_centers(length, size, part, step.dtype)
+    else:
+        center = _center(length, size, step, scale, coordinates)
     if kind == "nearest":
         return Table(length, np.clip(_ROUND[rounding](center).astype(np.int64), 0, length - 1)[None], None)
     if kind == "linear" and not exclude_outside and not antialias:
@@ -152,6 +163,16 @@ def _step(length: int, size: int, dtype: Any, scale: float | None, coordinates: 
     return dtype.type((length - 1) / (count - 1) if size > 1 and count != 1 else 0.0)
 
 
+def part_centers(length: int, size: int, part: tuple[float, float], dtype: Any) -> Array:
+    """Where ``size`` elements lie that tf_crop_and_resize takes of the part of an axis.
+
+    >>> part_centers(5, 3, (0.0, 0.5), np.float32).tolist()
+    [0.0, 1.0, 2.0]
+    """
+    first, last = (end * (length - 1) for end in part)
+    return np.linspace(first, last, size, dtype=dtype) if size > 1 else np.array([(first + last) / 2], dtype)
+
+
 def _center(length: int, size: int, step: Any, scale: float | None, coordinates: Coordinates) -> Array:
     """Where the elements of y lie in x."""
     number = np.arange(size, dtype=step.dtype)
@@ -159,7 +180,10 @@ def _center(length: int, size: int, step: Any, scale: float | None, coordinates:
         return step * number
     if coordinates == "pytorch_half_pixel" and size == 1:
         return np.zeros(1, step.dtype)
-    center = step * (number + step.dtype.type(0.5)) - step.dtype.type(0.5)
+    center = step * (number + step.dtype.type(0.5))
+    if coordinates == "tf_half_pixel_for_nn":
+        return center
+    center -= step.dtype.type(0.5)
     if coordinates == "half_pixel_symmetric" and scale is not None:
         center += step.dtype.type(length / 2 * (1 - size / (scale * length)))
     return center
@@ -169,13 +193,21 @@ def _triangle(d: Array, a: float) -> Array:
     return np.maximum(0, 1 - abs(d))
 
 
-def _keys(d: Array, a: float) -> Array:
+def keys(xp: Any, d: Array, a: float) -> Array:
+    """The weight of the cubic at the distance ``d``."""
     d = abs(d)
     near, far = ((a + 2) * d - (a + 3)) * d * d + 1, ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
-    return np.where(d <= 1, near, np.where(d < 2, far, 0))
+    return xp.where(d <= 1, near, xp.where(d < 2, far, xp.zeros_like(d)))
 
 
-_WEIGHT = {"linear": _triangle, "cubic": _keys}
+def keys_slope(xp: Any, d: Array, a: float) -> Array:
+    """The slope of :func:`keys` with respect to ``d``, which has a sign."""
+    sign, d = xp.sign(d), abs(d)
+    near, far = (3 * (a + 2) * d - 2 * (a + 3)) * d, (3 * a * d - 10 * a) * d + 8 * a
+    return sign * xp.where(d <= 1, near, xp.where(d < 2, far, xp.zeros_like(d)))
+
+
+_WEIGHT: dict[str, Callable[[Array, float], Array]] = {"linear": _triangle, "cubic": partial(keys, np)}
 _ROUND: dict[str, Callable[[Array], Array]] = {
     "floor": np.floor,
     "ceil": np.ceil,

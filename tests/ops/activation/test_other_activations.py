@@ -121,6 +121,17 @@ def test_draws_follow_their_probabilities():
     np.testing.assert_array_equal(leaves[0].grad, leaves[1].grad)
 
 
+def test_softmax_of_another_dtype():
+    x = tensor(np.float32([[0, 1], [2, 0]]), requires_grad=True)
+    for function in (F.softmax, F.log_softmax, F.softmin):
+        y = function(x, 1, dtype=np.float64)
+        assert y.dtype == np.float64
+        np.testing.assert_array_equal(y.data, function(np.float64(x.data), 1))
+        assert function(np.array([1, 2]), dtype="float32").dtype == np.float32
+        y.sum().backward()
+        assert x.grad.dtype == np.float32
+
+
 def test_errors_name_rule_and_values():
     x = np.ones((2, 3))
     for call, kind, message in (

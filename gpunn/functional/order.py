@@ -127,16 +127,18 @@ def amin(x: X, axis: Axis = None, keepdims: bool = False) -> X:
 
 
 @in_float32
-def norm(x: X, p: float | Literal["fro"] = 2.0, axis: Axis = None, keepdims: bool = False) -> X:
+def norm(x: X, p: float | Literal["fro"] = 2.0, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> X:
     """The length ``(sum_i |x[i]|^p)^(1/p)`` of the vectors along ``axis``, or of all elements as one vector.
 
     ``p`` may be infinite (the largest ``|x[i]|``) or 0 (how many elements are not 0);
-    ``"fro"`` is 2. The gradient at 0 is 0.
+    ``"fro"`` is 2. The gradient at 0 is 0. ``dtype`` is that to compute in, and of the result.
 
     >>> import numpy as np
     >>> norm(np.array([3.0, -4.0])).tolist(), norm(np.array([3.0, -4.0]), 1).tolist()
     (5.0, 7.0)
     """
+    if dtype is not None:
+        x = in_dtype(x, dtype, "norm")
     xd, order = raw(x), 2.0 if p == "fro" else p
     y = vector.norm(xd, order, axis, keepdims)
     return differentiable(y, (x,), lambda gy, _: (vector.norm_backward(gy, xd, y, order, axis, keepdims),))

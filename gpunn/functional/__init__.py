@@ -6,6 +6,8 @@ returns a Tensor that :meth:`gpunn.Tensor.backward` can go back through.
 >>> import numpy as np, gpunn.functional as F
 >>> F.relu(np.array([-1.0, 2.0]))
 array([0., 2.])
+
+Arguments may be named as PyTorch names them: ``input=`` for ``x=``, ``dim=`` for ``axis=`` (:mod:`gpunn.spelling`).
 """
 
 import sys

@@ -16,7 +16,7 @@ from gpunn.interop.trace import Value
 
 def _reduced(g: Graph, losses: Name, reduction: str) -> Name:
     if reduction == "none":
-        return losses
+        return g.name(losses)
     return g.node("ReduceMean" if reduction == "mean" else "ReduceSum", losses, keepdims=0)
 
 

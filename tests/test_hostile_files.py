@@ -16,6 +16,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -385,9 +386,12 @@ def test_weights_of_others(trial: Trial, tmp_path: Path) -> None:
     trial("no weights", {name: content for name, (content, _) in BAD.items()}, load, ".pt")
 
 
+@pytest.mark.skipif(not all(map(find_spec, ("h5py", "msgpack"))), reason="needs h5py and msgpack")
 def test_weights_of_packages(trial: Trial) -> None:
     """HDF5 of Keras, and the msgpack of Flax."""
-    h5py, msgpack = pytest.importorskip("h5py"), pytest.importorskip("msgpack")
+    import h5py
+    import msgpack
+
     arrays = {"kernel": np.ones((3, 2), np.float32), "bias": np.zeros(2, np.float32)}
     content = io.BytesIO()
     with h5py.File(content, "w") as store:

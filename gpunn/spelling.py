@@ -33,6 +33,7 @@ _OURS = {
     "size": ("shape",),
     "sorted_sequence": ("x",),
     "tensors": ("arrays",),
+    "unflattened_size": ("sizes",),
     "value": ("src",),
     "vec2": ("b",),
     "weight": ("w",),

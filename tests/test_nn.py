@@ -215,12 +215,12 @@ def test_summary_of_integers():
 def test_listing_is_nested_and_shows_settings():
     net = nn.Sequential(nn.Conv2d(2, 4, (3, 1), bias=False), Block())
     net.eval()
-    last = "dilation=1, groups=1, padding_mode='zeros')"
+    last = "dilation=(1, 1), groups=1, padding_mode='zeros')"
     assert repr(net).splitlines() == [
         "Sequential(",
-        f"  (0): Conv2d(weight=(4, 2, 3, 1), bias=None, stride=1, padding=0, {last}",
+        f"  (0): Conv2d(weight=(4, 2, 3, 1), bias=None, stride=(1, 1), padding=(0, 0), {last}",
         "  (1): Block(scale=(1,)",
-        f"    (conv): Conv2d(weight=(4, 2, 3, 3), bias=(4,), stride=1, padding=1, {last}",
+        f"    (conv): Conv2d(weight=(4, 2, 3, 3), bias=(4,), stride=(1, 1), padding=(1, 1), {last}",
         "    (head): Sequential(",
         "      (0): ReLU()",
         "      (1): Flatten(start_dim=1, end_dim=-1)",

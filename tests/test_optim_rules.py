@@ -140,6 +140,24 @@ def test_going_up_is_going_down_with_gradients_turned_round(kind, settings, rng)
     np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize(("kind", "settings"), OTHERS.values(), ids=OTHERS)
+def test_steps_of_halves_are_those_in_full_on_every_array_module(run_xp, kind, settings, rng):
+    def steps(start, gradients):
+        p = tensor(start, requires_grad=True)
+        optimizer = kind([p], **settings)
+        for g in gradients:
+            p.grad = g
+            optimizer.step()
+        return p.data
+
+    start, gradients = rng.standard_normal((3, 2)), rng.standard_normal((4, 3, 2))
+    expected = run_xp(steps, start, gradients)
+    for dtype in (np.float32, np.float16):
+        ours = run_xp(steps, start.astype(dtype), gradients.astype(dtype))
+        assert ours.dtype == dtype
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=8 * np.finfo(dtype).eps)
+
+
 def test_dampening_begins_at_the_second_step_of_each_parameter():
     p, q = leaf([0.0]), leaf([0.0])
     sgd = optim.SGD([p, q], lr=1.0, momentum=0.5, dampening=0.25)

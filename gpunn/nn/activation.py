@@ -13,6 +13,7 @@ from gpunn import functional as F
 from gpunn.errors import ShapeError, check, check_sizes
 from gpunn.nn.module import Module, Parameter
 from gpunn.ops.activation.smooth import Approximate
+from gpunn.spelling import spelled
 
 
 class _Plain(Module):
@@ -163,6 +164,8 @@ class ReLU6(_Plain):
     [0.0, 0.5, 6.0]
     """
 
+    min_val, max_val = 0.0, 6.0
+
     def forward(self, x: Any) -> Any:
         return F.relu6(x)
 
@@ -285,8 +288,14 @@ class GLU(Module):
     [0.5, 2.0]
     """
 
+    @spelled
     def __init__(self, axis: int = -1) -> None:
         self.axis = axis
+
+    @property
+    def dim(self) -> int:
+        """``axis``, by PyTorch's name."""
+        return self.axis
 
     def forward(self, x: Any) -> Any:
         return F.glu(x, self.axis)
@@ -339,8 +348,14 @@ class Softmin(Module):
     [1.0, 0.0]
     """
 
+    @spelled
     def __init__(self, axis: int = -1) -> None:
         self.axis = axis
+
+    @property
+    def dim(self) -> int:
+        """``axis``, by PyTorch's name."""
+        return self.axis
 
     def forward(self, x: Any) -> Any:
         return F.softmin(x, self.axis)
@@ -365,8 +380,14 @@ class Softmax(Module):
     [0.09, 0.2447, 0.6652]
     """
 
+    @spelled
     def __init__(self, axis: int = -1) -> None:
         self.axis = axis
+
+    @property
+    def dim(self) -> int:
+        """``axis``, by PyTorch's name."""
+        return self.axis
 
     def forward(self, x: Any) -> Any:
         return F.softmax(x, self.axis)
@@ -379,8 +400,14 @@ class LogSoftmax(Module):
     [-0.6931, -0.6931]
     """
 
+    @spelled
     def __init__(self, axis: int = -1) -> None:
         self.axis = axis
+
+    @property
+    def dim(self) -> int:
+        """``axis``, by PyTorch's name."""
+        return self.axis
 
     def forward(self, x: Any) -> Any:
         return F.log_softmax(x, self.axis)

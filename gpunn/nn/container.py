@@ -159,8 +159,8 @@ class ModuleList(_Layers):
     (2, ['0.weight', '0.bias', '1.weight', '1.bias'])
     """
 
-    def __init__(self, layers: Iterable[Module] = ()) -> None:
-        super().__init__(layers)
+    def __init__(self, modules: Iterable[Module] = ()) -> None:
+        super().__init__(modules)
 
     @overload
     def __getitem__(self, position: int) -> Module: ...

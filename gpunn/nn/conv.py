@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
+from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
@@ -18,10 +19,36 @@ from gpunn.ops.shared.window import Padding, Sizes, window
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 
-class _Conv(Module):
+class _Filters(Module):
     _rank: int
-    _convolve: Callable[..., Any]
     _places = (("bias", Parameter),)
+    weight: Parameter
+    groups: int
+    transposed = False
+
+    @property
+    def in_channels(self) -> int:
+        """The channels of the input."""
+        return self.weight.shape[0] if self.transposed else self.weight.shape[1] * self.groups
+
+    @property
+    def out_channels(self) -> int:
+        """The channels of the output."""
+        return self.weight.shape[1] * self.groups if self.transposed else self.weight.shape[0]
+
+    @property
+    def kernel_size(self) -> tuple[int, ...]:
+        """The size of a filter."""
+        return self.weight.shape[2:]
+
+
+def for_each_axis(value: Any, rank: int) -> Any:
+    """One integer as ``rank`` of them; anything else as it is."""
+    return (int(value),) * rank if isinstance(value, Integral) else value
+
+
+class _Conv(_Filters):
+    _convolve: Callable[..., Any]
 
     def __init__(
         self,
@@ -47,7 +74,8 @@ class _Conv(Module):
         known = padding_mode in ("zeros", "reflect", "replicate", "circular")
         rule = 'padding_mode is "zeros", "reflect", "replicate" or "circular"'
         check(known, ArgumentError, op, rule, padding_mode=padding_mode)
-        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
+        self.stride, self.padding, self.dilation = (for_each_axis(v, self._rank) for v in (stride, padding, dilation))
+        self.groups = groups
         self.padding_mode: PaddingMode = padding_mode
 
     def forward(self, x: Any) -> Any:
@@ -58,6 +86,11 @@ class _Conv(Module):
             x, padding = F.pad(x, sum(pads[::-1], ()), self.padding_mode), 0
         settings = self.stride, padding, self.dilation, self.groups
         return type(self)._convolve(x, self.weight, self.bias, *settings)
+
+    @property
+    def output_padding(self) -> tuple[int, ...]:
+        """Zeros: a convolution has none."""
+        return (0,) * self._rank
 
 
 class Conv1d(_Conv):
@@ -108,10 +141,10 @@ def check_channels(op: str, in_channels: int, out_channels: int, groups: int) ->
     check(divides, ShapeError, op, rule, groups=groups, channels=(in_channels, out_channels))
 
 
-class _ConvTranspose(Module):
-    _rank: int
+class _ConvTranspose(_Filters):
     _spread: Callable[..., Any]
-    _places = (("bias", Parameter),)
+    transposed = True
+    padding_mode = "zeros"
 
     def __init__(
         self,
@@ -136,8 +169,9 @@ class _ConvTranspose(Module):
         fan_in = out_channels // groups * prod(kernel)  # of the weight's second axis: PyTorch's, though y's is another
         self.weight = uniform_fan_in((in_channels, out_channels // groups, *kernel), fan_in, generator, dtype)
         self.bias = uniform_fan_in((out_channels,), fan_in, generator, dtype) if bias else None
-        self.stride, self.padding, self.output_padding = stride, padding, output_padding
-        self.groups, self.dilation = groups, dilation
+        self.stride, self.padding = for_each_axis(stride, self._rank), for_each_axis(padding, self._rank)
+        self.output_padding, self.groups = for_each_axis(output_padding, self._rank), groups
+        self.dilation = for_each_axis(dilation, self._rank)
 
     def forward(self, x: Any, output_size: Sequence[int] | None = None) -> Any:
         more = self.output_padding if output_size is None else self._more(x, output_size)

@@ -6,6 +6,7 @@ from typing import Any
 
 from gpunn import functional as F
 from gpunn.nn.module import Module
+from gpunn.spelling import spelled
 
 
 class PairwiseDistance(Module):
@@ -16,8 +17,19 @@ class PairwiseDistance(Module):
     [5.0]
     """
 
+    @spelled
     def __init__(self, p: float = 2.0, eps: float = 1e-6, keepdims: bool = False) -> None:
         self.p, self.eps, self.keepdims = p, eps, keepdims
+
+    @property
+    def norm(self) -> float:
+        """``p``, by PyTorch's name."""
+        return self.p
+
+    @property
+    def keepdim(self) -> bool:
+        """``keepdims``, by PyTorch's name."""
+        return self.keepdims
 
     def forward(self, x1: Any, x2: Any) -> Any:
         return F.pairwise_distance(x1, x2, self.p, self.eps, self.keepdims)

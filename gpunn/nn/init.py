@@ -87,7 +87,7 @@ def eye_(tensor: Filled) -> Filled:
     """
     shape = _shape("eye_", tensor)
     check(len(shape) == 2, ShapeError, "eye_", "tensor must be a matrix", shape=shape)
-    return _write(tensor, np.eye(*shape))
+    return _write(tensor, np.eye(shape[0], shape[1]))
 
 
 def dirac_(tensor: Filled, groups: int = 1) -> Filled:

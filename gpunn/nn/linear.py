@@ -15,6 +15,7 @@ from gpunn.functional.record import raw
 from gpunn.nn.init import uniform_fan_in
 from gpunn.nn.module import Module, Parameter
 from gpunn.ops.shared.checks import check_shape
+from gpunn.spelling import spelled
 
 
 class Linear(Module):
@@ -41,6 +42,16 @@ class Linear(Module):
         check_sizes("Linear", in_features=in_features, out_features=out_features)
         self.weight = uniform_fan_in((out_features, in_features), in_features, generator, dtype)
         self.bias = uniform_fan_in((out_features,), in_features, generator, dtype) if bias else None
+
+    @property
+    def in_features(self) -> int:
+        """The length of an input vector."""
+        return self.weight.shape[1]
+
+    @property
+    def out_features(self) -> int:
+        """The length of an output vector."""
+        return self.weight.shape[0]
 
     def forward(self, x: Any) -> Any:
         return F.linear(x, self.weight, self.bias)
@@ -75,8 +86,19 @@ class Unflatten(Module):
     (2, 3, 4, 5)
     """
 
+    @spelled
     def __init__(self, axis: int, sizes: tuple[int, ...]) -> None:
         self.axis, self.sizes = axis, tuple(sizes)
+
+    @property
+    def dim(self) -> int:
+        """``axis``, by PyTorch's name."""
+        return self.axis
+
+    @property
+    def unflattened_size(self) -> tuple[int, ...]:
+        """``sizes``, by PyTorch's name."""
+        return self.sizes
 
     def forward(self, x: Any) -> Any:
         valid = -x.ndim <= self.axis < x.ndim
@@ -115,6 +137,21 @@ class Bilinear(Module):
         self.weight = uniform_fan_in(shape, in1_features, generator, dtype)
         self.bias = uniform_fan_in((out_features,), in1_features, generator, dtype) if bias else None
 
+    @property
+    def in1_features(self) -> int:
+        """The length of the first input vector."""
+        return self.weight.shape[1]
+
+    @property
+    def in2_features(self) -> int:
+        """The length of the second input vector."""
+        return self.weight.shape[2]
+
+    @property
+    def out_features(self) -> int:
+        """The length of an output vector."""
+        return self.weight.shape[0]
+
     def forward(self, x1: Any, x2: Any) -> Any:
         return F.bilinear(x1, x2, self.weight, self.bias)
 
@@ -127,8 +164,14 @@ class CosineSimilarity(Module):
     [1.0]
     """
 
+    @spelled
     def __init__(self, axis: int = 1, eps: float = 1e-8) -> None:
         self.axis, self.eps = axis, eps
+
+    @property
+    def dim(self) -> int:
+        """``axis``, by PyTorch's name."""
+        return self.axis
 
     def forward(self, x1: Any, x2: Any) -> Any:
         return F.cosine_similarity(x1, x2, self.axis, self.eps)
@@ -168,6 +211,7 @@ class Embedding(Module):
             rule = f"padding_idx must lie in {-num_embeddings} to {num_embeddings - 1}"
             inside = isinstance(padding_idx, Integral) and -num_embeddings <= padding_idx < num_embeddings
             check(inside, ArgumentError, op, rule, padding_idx=padding_idx)
+            padding_idx = int(padding_idx) % num_embeddings
         if _weight is None:
             values = (generator or default_generator()).standard_normal(sizes).astype(dtype)
             if padding_idx is not None:
@@ -201,6 +245,16 @@ class Embedding(Module):
         check(values.ndim == 2, ShapeError, "Embedding", "embeddings must have 2 dimensions", shape=values.shape)
         rows, size = values.shape
         return cls(rows, size, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, values, freeze)
+
+    @property
+    def num_embeddings(self) -> int:
+        """The number of vectors."""
+        return self.weight.shape[0]
+
+    @property
+    def embedding_dim(self) -> int:
+        """The length of a vector."""
+        return self.weight.shape[1]
 
     def forward(self, indices: Any) -> Any:
         how = self.max_norm, self.norm_type, self.scale_grad_by_freq

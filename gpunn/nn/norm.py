@@ -56,6 +56,16 @@ class ChannelNorm(Module):
             tracked.data += 1
         return y
 
+    @property
+    def affine(self) -> bool:
+        """Whether it has parameters."""
+        return self.weight is not None
+
+    @property
+    def track_running_stats(self) -> bool:
+        """Whether it has running statistics."""
+        return self.running_mean is not None
+
     def _normalize(self, x: Any, by_input: bool, momentum: float) -> Any:
         """Normalise x, by its own statistics if ``by_input``, else by the running ones."""
         raise NotImplementedError
@@ -144,6 +154,11 @@ class GroupNorm(Module):
         self.num_groups, self.num_channels, self.eps = num_groups, num_channels, eps
         self.weight = Parameter(np.ones(num_channels, dtype)) if affine else None
         self.bias = Parameter(np.zeros(num_channels, dtype)) if affine and bias else None
+
+    @property
+    def affine(self) -> bool:
+        """Whether it has parameters."""
+        return self.weight is not None
 
     def forward(self, x: Any) -> Any:
         rule = f"x must have num_channels={self.num_channels} channels, (N, C, ...)"
@@ -237,6 +252,11 @@ class LayerNorm(Module):
         self.weight = Parameter(np.ones(self.normalized_shape, dtype)) if elementwise_affine else None
         self.bias = Parameter(np.zeros(self.normalized_shape, dtype)) if elementwise_affine and bias else None
 
+    @property
+    def elementwise_affine(self) -> bool:
+        """Whether it has parameters."""
+        return self.weight is not None
+
     def forward(self, x: Any) -> Any:
         return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
 
@@ -284,6 +304,11 @@ class RMSNorm(Module):
         self.normalized_shape = tuple(integer("RMSNorm", "normalized_shape", size, 1) for size in given)
         self.eps = eps
         self.weight = Parameter(np.ones(self.normalized_shape, dtype)) if elementwise_affine else None
+
+    @property
+    def elementwise_affine(self) -> bool:
+        """Whether it has parameters."""
+        return self.weight is not None
 
     def forward(self, x: Any) -> Any:
         return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gpunn import functional as F
+from gpunn.nn.conv import for_each_axis
 from gpunn.nn.module import Module
 from gpunn.ops.pool import Stride
 from gpunn.ops.pool.adaptive import OutputSize
@@ -24,7 +25,8 @@ class _MaxPool(Module):
         return_indices: bool = False,
         ceil_mode: bool = False,
     ) -> None:
-        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
+        self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
+        self.padding = padding
         self.dilation, self.return_indices, self.ceil_mode = dilation, return_indices, ceil_mode
 
     def forward(self, x: Any) -> Any:
@@ -69,9 +71,11 @@ class MaxPool3d(_MaxPool):
 
 class _MaxUnpool(Module):
     _unpool: Callable[..., Any]
+    _rank: int
 
     def __init__(self, kernel_size: Sizes, stride: Stride = None, padding: Sizes = 0) -> None:
-        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
+        given = kernel_size, kernel_size if stride is None else stride, padding
+        self.kernel_size, self.stride, self.padding = (for_each_axis(value, self._rank) for value in given)
 
     def forward(self, x: Any, indices: Any, output_size: Sequence[int] | None = None) -> Any:
         return type(self)._unpool(x, indices, self.kernel_size, self.stride, self.padding, output_size)
@@ -89,7 +93,7 @@ class MaxUnpool1d(_MaxUnpool):
     [[[3.0, 0.0, 0.0, 4.0, 0.0]]]
     """
 
-    _unpool = F.max_unpool1d
+    _unpool, _rank = F.max_unpool1d, 1
 
 
 class MaxUnpool2d(_MaxUnpool):
@@ -100,7 +104,7 @@ class MaxUnpool2d(_MaxUnpool):
     (1, 6, 28, 28)
     """
 
-    _unpool = F.max_unpool2d
+    _unpool, _rank = F.max_unpool2d, 2
 
 
 class MaxUnpool3d(_MaxUnpool):
@@ -111,7 +115,7 @@ class MaxUnpool3d(_MaxUnpool):
     (1, 6, 8, 8, 8)
     """
 
-    _unpool = F.max_unpool3d
+    _unpool, _rank = F.max_unpool3d, 3
 
 
 class _AvgPool(Module):
@@ -125,7 +129,8 @@ class _AvgPool(Module):
         ceil_mode: bool = False,
         count_include_pad: bool = True,
     ) -> None:
-        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
+        self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
+        self.padding = padding
         self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
 
     def _settings(self) -> tuple[Any, ...]:
@@ -161,6 +166,18 @@ class AvgPool1d(_AvgPool):
     """
 
     _pool = F.avg_pool1d
+
+    def __init__(
+        self,
+        kernel_size: Sizes,
+        stride: Stride = None,
+        padding: Sizes = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding, ceil_mode, count_include_pad)
+        given = self.kernel_size, self.stride, self.padding
+        self.kernel_size, self.stride, self.padding = (for_each_axis(value, 1) for value in given)
 
 
 class AvgPool2d(_DividingPool):

@@ -31,6 +31,11 @@ class _Cell(Module):
         self.bias_ih = uniform_fan_in((rows,), hidden_size, generator, dtype) if bias else None
         self.bias_hh = uniform_fan_in((rows,), hidden_size, generator, dtype) if bias else None
 
+    @property
+    def bias(self) -> bool:
+        """Whether it has biases."""
+        return self.bias_ih is not None
+
     def _weights(self) -> dict[str, Any]:
         return {"w_ih": self.weight_ih, "w_hh": self.weight_hh, "b_ih": self.bias_ih, "b_hh": self.bias_hh}
 
@@ -114,6 +119,7 @@ class GRUCell(_Cell):
 class _Recurrent(Module):
     _gates: int
     _states: tuple[str, ...] = ("h",)
+    proj_size = 0
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int, bias: bool, batch_first: bool, dropout: float,

@@ -16,7 +16,8 @@ What a step must be like:
 - products are of two matrices of float32 or float64, as in linear, convolution and recurrent layers: others are
   cuBLAS's, which CuPy cannot capture. These have other kernels than without graphs, and so the last bits of a linear
   layer differ from those of such a run; those of a run that is resumed do not;
-- the optimizer has a kernel: all but LAMB, for parameters of float32 or float64.
+- the optimizer has a kernel: SGD, Adam and its kin, RMSprop, Adagrad, Adadelta, but for ``amsgrad`` and ``dampening``,
+  for parameters of float32 or float64.
 
 What cannot be captured raises CaptureError with the place and the reason. As :mod:`gpunn.cuda.capture`, this is
 tested with CuPy on the emulated device, and has not yet run on a GPU.

@@ -195,6 +195,7 @@ def test_a_network_comes_back_with_the_names_of_its_weights(path: Path) -> None:
     check_import(path, net, [x])
     back = load(path)
     assert not back.training
+    assert (back.input_names, back.output_names) == (["input"], ["output"])
     state, own = back.state_dict(), net.state_dict()
     assert state.keys() == own.keys() - {"1.num_batches_tracked"}
     for name, array in state.items():

@@ -209,6 +209,7 @@ def test_a_group_added_later_is_numbered_on_and_trained(rng):
     adam.add_param_group({"params": q, "lr": 0.2})
     assert [group.names for group in adam.param_groups] == [["0"], ["1"]]
     assert [group["params"] for group in adam.param_groups] == [[p], [q]]
+    assert [name in adam.param_groups[0] for name in ("params", "betas", "momentum")] == [True, True, False]
     before = q.data.copy()
     moved(adam, [p, q], [[np.ones(3), np.ones((2, 2))]])
     np.testing.assert_allclose(q.data, before - 0.2)

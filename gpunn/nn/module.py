@@ -490,7 +490,8 @@ class Module:
             if set_to_none:
                 parameter.grad = None
             elif parameter.grad is not None:
-                parameter.grad = get_array_module(parameter.grad).zeros_like(parameter.grad)
+                with device_context(parameter.grad):
+                    parameter.grad = get_array_module(parameter.grad).zeros_like(parameter.grad)
 
     def requires_grad_(self, mode: bool = True) -> Self:
         """Let all parameters learn or, with False, freeze them: no gradient is computed, and the old one forgotten.

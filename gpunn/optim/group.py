@@ -174,6 +174,9 @@ class Group:
         self._check_name(name)
         return self.settings[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in ("params", "initial_lr") or name in self.settings
+
     def __setitem__(self, name: str, value: Any) -> None:
         self.schedule(name, value)
         if name == "lr":

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypedDict
 
-from gpunn.backend import Array, asarray, get_array_module
+from gpunn.backend import Array, asarray, device_context, get_array_module
 from gpunn.errors import ArgumentError, ShapeError, check, fail
 from gpunn.optim.group import (
     Group,
@@ -198,7 +198,8 @@ class Optimizer:
                 if set_to_none:
                     parameter.grad = None
                 elif parameter.grad is not None:
-                    parameter.grad = get_array_module(parameter.grad).zeros_like(parameter.grad)
+                    with device_context(parameter.grad):
+                        parameter.grad = get_array_module(parameter.grad).zeros_like(parameter.grad)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient.

@@ -42,6 +42,11 @@ class Parameter(Tensor):
 
     __slots__ = ()
 
+    @property
+    def frozen(self) -> bool:
+        """Whether it does not learn at present: :meth:`Module.requires_grad_` changes that."""
+        return not self.requires_grad
+
     def __init__(self, data: Array) -> None:
         super().__init__(data, requires_grad=True)
 

@@ -105,7 +105,7 @@ WRONG = {
     "mask": (lambda: HEADS()(X, X, X, attn_mask=X[0] > 0), ShapeError, r"attn_mask must have shape \(5, 5\) or \(4, 5"),
     "padding": (lambda: HEADS()(X, X, X, X[:, 0] > 0), ShapeError, r"key_padding_mask must have shape \(2, 5\), got"),
     "dtype": (lambda: HEADS()(X, X, X, attn_mask=np.eye(5)), DtypeError, "of booleans, or of the dtype of query, got"),
-    "lists": (lambda: HEADS()([[1.0]], X, X), DtypeError, "MultiheadAttention: x must be a NumPy or CuPy array"),
+    "lists": (lambda: HEADS()([[1.0]], X, X), DtypeError, "MultiheadAttention: query must be a NumPy or CuPy"),
     "activation": (
         lambda: nn.TransformerEncoderLayer(6, 2, 3, activation="tanh"),
         ArgumentError,

@@ -49,6 +49,7 @@ CALLS = {
     "lstm": (ones(3, 2, 4), *cell(4, None)), "lstm_cell": (ones(2, 4), *cell(4, (ones(2, 3), ones(2, 3)))),
     "rnn_cell": (ones(2, 4), *cell(1, ones(2, 3))), "gru_cell": (ones(2, 4), *cell(3, ones(2, 3))),
     "alpha_dropout": (ROWS, 0.5, True), "feature_alpha_dropout": (ROWS, 0.5, True), "threshold": (ROWS, 0.5, 0.0),
+    "gumbel_softmax": (ROWS,),
     "prelu": (ROWS, ones(4)),
     "linear": (ROWS, ones(5, 4)), "bilinear": (ROWS, ones(3, 2), ones(5, 4, 2)),
     "embedding": (CLASSES, ones(5, 3)), "embedding_bag": (CLASSES, ones(5, 3), np.array([0, 1])),

@@ -113,6 +113,14 @@ def convolutions():
     )  # fmt: skip
 
 
+def enlarged():
+    g = backend.random_generator(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, generator=g), nn.PixelShuffle(2), nn.Upsample((3, 5), mode="bilinear"), nn.LPPool2d(2, 2, 1),
+        nn.Flatten(), nn.Linear(8, CLASSES, generator=g),
+    )  # fmt: skip
+
+
 def weights_and_biases(parameters):
     parameters = list(parameters)
     return [{"params": parameters[::2]}, {"params": parameters[1::2], "weight_decay": 0.0}]
@@ -142,6 +150,7 @@ CASES = {
         (4, 1, 8, 8),
         {},
     ),
+    "enlarged images": (enlarged, lambda p: optim.SGD(p, lr=0.01), (4, 1, 5, 4), {}),
     "channels, two groups, RMSprop": (
         convolutions,
         lambda p: optim.RMSprop(weights_and_biases(p), lr=0.01, momentum=0.5, centered=True, weight_decay=0.1),

@@ -19,6 +19,9 @@ LAYERS = {
     "LSTM": lambda: nn.LSTM(2, 2),
     "GRUCell": lambda: nn.GRUCell(2, 2),
     "Embedding": lambda: nn.Embedding(2, 2),
+    "EmbeddingBag": lambda: nn.EmbeddingBag(2, 2),
+    "PReLU": lambda: nn.PReLU(2),
+    "RMSNorm": lambda: nn.RMSNorm(2),
 }
 WITHOUT = {
     "Linear": lambda: nn.Linear(2, 2, bias=False),
@@ -30,6 +33,7 @@ WITHOUT = {
     "InstanceNorm1d": lambda: nn.InstanceNorm1d(2),
     "Bilinear": lambda: nn.Bilinear(2, 2, 2, bias=False),
     "GRUCell": lambda: nn.GRUCell(2, 2, bias=False),
+    "RMSNorm": lambda: nn.RMSNorm(2, elementwise_affine=False),
 }
 
 

@@ -31,6 +31,7 @@ from gpunn.interop.trace import leaves
 from gpunn.testing import check_gradients
 
 F32 = TensorProto.FLOAT
+_node = helper.make_node
 
 
 @pytest.fixture
@@ -339,6 +340,30 @@ def write(path: Path, *content: Any, **settings: Any) -> None:
     path.write_bytes(graph(*content, **settings).SerializeToString())
 
 
+def test_what_follows_from_the_input_is_not_exported_as_a_constant(path: Path) -> None:
+    """Places of maxima stay where they are if numbers grow alike, as in the runs of an export."""
+    for nodes, arrays, words in (
+        ([_node("Hardmax", ["x"], ["y"])], {}, ""),
+        ([_node("MaxPool", ["x"], ["z", "i"], kernel_shape=[2]), _node("Cast", ["i"], ["y"], to=F32)], {}, "computed"),
+        ([_node("IsInf", ["x"], ["i"]), _node("Cast", ["i"], ["y"], to=F32)], {}, "untranslated in OnnxModel"),
+        ([_node("ArgMax", ["x"], ["i"], axis=2), _node("OneHot", ["i", "n", "levels"], ["y"])],
+         {"n": np.array(4), "levels": np.array([0.0, 2.0])}, ""),
+        ([_node("ArgMax", ["x"], ["i"], axis=2), _node("GatherND", ["x", "i"], ["y"], batch_dims=2)], {}, "computed"),
+        ([_node("ReduceMax", ["x"], ["m"], keepdims=0), _node("Cast", ["m"], ["i"], to=TensorProto.INT64),
+          _node("Reshape", ["i", "one"], ["k"]), _node("TopK", ["x", "k"], ["y", "z"])],
+         {"one": np.array([1])}, "values of its input, as it does in OnnxModel"),
+    ):  # fmt: skip
+        write(path, nodes, {"x": ("N", 3, 4)}, ["y"], arrays)
+        model, x, again = load(path), np.abs(drawn((2, 3, 4), 6)) + 1, path.with_name("again.onnx")
+        if words:
+            with pytest.raises(GraphError, match=words):
+                export(model, x, again)
+            continue
+        export(model, x, again)
+        other = drawn((3, 3, 4), 7)
+        _assert_close(_runtime(again, [other]), _outputs(model, [other]))
+
+
 def test_images_of_any_size(path: Path) -> None:
     """Sizes that the graph computes from its input's shape, as programs write them for models of any image."""
     node = helper.make_node
@@ -574,8 +599,6 @@ def test_onnx_is_imported_when_it_is_used() -> None:
 
 
 # ---- files that are not right ---------------------------------------------------------------------------------------
-
-_node = helper.make_node
 
 
 def _if() -> Any:

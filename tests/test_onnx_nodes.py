@@ -202,7 +202,16 @@ ELSEWHERE = {
     "Transformer", "PairwiseDistance", "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d",
 }  # fmt: skip
 UNTRANSLATED = {"EmbeddingBag", "FractionalMaxPool2d", "FractionalMaxPool3d"}
-NO_LAYERS = {"Module", "ModuleList", "Parameter", "Buffer", "PackedSequence"}
+NO_LAYERS = {
+    "Module",
+    "ModuleDict",
+    "ModuleList",
+    "ParameterDict",
+    "ParameterList",
+    "Parameter",
+    "Buffer",
+    "PackedSequence",
+}
 
 
 def test_the_table_of_layers_is_whole():
@@ -274,7 +283,146 @@ def test_states_of_recurrent_layers_are_inputs(tmp_path):
 
 SHAPE = (3, 4)
 W = drawn((4, 3), 50)
+P = W.T  # (3, 4)
+NOT_FINITE = np.float32([np.nan, np.inf, -np.inf, 1])
 FUNCTIONS = {
+    "elementary": lambda x: (
+        F.acos(F.tanh(x)),
+        F.acosh(abs(x) + 1.1),
+        F.asin(F.tanh(x)),
+        F.asinh(x),
+        F.atan(x),
+        F.atanh(F.tanh(x) / 2),
+        F.ceil(x),
+        F.cos(x),
+        F.cosh(x),
+        F.erf(x),
+        F.erfc(x),
+        F.exp2(x),
+        F.expm1(x),
+        F.floor(3 * x),
+        F.log10(abs(x) + 0.1),
+        F.log1p(abs(x)),
+        F.log2(abs(x) + 0.1),
+        F.reciprocal(abs(x) + 0.1),
+        F.rsqrt(abs(x) + 0.1),
+        F.sign(x),
+        F.sin(x),
+        F.sinh(x),
+        F.square(x),
+        F.tan(F.tanh(x)),
+        F.trunc(3 * x),
+        F.round(3 * x),
+        F.round(x, 2),
+        F.isnan(x),
+        F.isfinite(x),
+        F.isinf(x),
+        F.nan_to_num(F.where(x > 0, x, NOT_FINITE), 0.5, None, -2.0),
+        F.floor((3 * x).astype(np.int32)),
+    ),
+    "elementary methods": lambda x: (
+        x.exp(),
+        abs(x).log(),
+        abs(x).sqrt(),
+        x.sigmoid(),
+        x.tanh(),
+        x.relu(),
+        (3 * x).round(),
+        x.round(1),
+        x.div(0.3, "floor"),
+        x.div(0.3, "trunc"),
+        x.pow(2),
+        x.neg(),
+        x.add(x, alpha=2),
+        x.double(),
+        x.int(),
+    ),
+    "elementary of two": lambda x: (
+        F.atan2(x, tensor(P)),
+        F.atan2(x, F.relu(tensor(P))),
+        F.fmod(3 * x, abs(tensor(P)) + 0.3),
+        F.hypot(x, tensor(P)),
+        F.logaddexp(x, tensor(P)),
+        F.remainder(3 * x, tensor(P)),
+        F.remainder((9 * x).astype(np.int64), 4),
+        F.lerp(x, tensor(P), 0.3),
+        F.lerp(x, 2 * x, abs(x)),
+        F.pow(abs(x), 1.5),
+        F.pow(2.0, x),
+        F.remainder(x, 0.7),
+    ),
+    "shapes": lambda x: (
+        F.reshape(x, (-1, 12)),
+        F.flatten(x, 1),
+        F.squeeze(x[:, :1], 1),
+        F.unsqueeze(x, -1),
+        F.permute(x, (0, 2, 1)),
+        F.swapaxes(x, 1, 2),
+        F.movedim(x, 1, -1),
+        F.broadcast_to(x[:, :1], (len(x), 5, 4)),
+        F.tile(x, (2, 1, 3)),
+        F.tile(x, 2),
+        F.tile(x[:, 0], (1, 2, 2)),
+        F.cat(F.chunk(x, 2, 2)[::-1], 2),
+        F.stack(F.unbind(x, 1), 1),
+        x.expand(2, -1, -1, -1),
+        x.view(-1, 12),
+        x.flatten(1),
+        x.unsqueeze(1),
+        x.permute(0, 2, 1),
+    ),
+    "triangles": lambda x: (
+        F.tril(x),
+        F.triu(x, 1),
+        F.diagonal(x, 1, 1, 2),
+        x.diagonal(-1, 2, 1),
+        F.trace(x[0]),
+        x.trace(0, 1, 2),
+    ),
+    "moved": lambda x: (F.flip(x, (1, -1)), F.roll(x, 1, 1), F.roll(x, (5, -1), (1, 2)), F.roll(x[0, :, :1], 1)),
+    "chosen": lambda x: (
+        F.masked_fill(x, x > 0, 7.0),
+        x.masked_fill(P > 0, -1),
+        F.index_select(x, 2, np.array([3, 0])),
+        F.gather(x, 1, (x[:, :2] > 0).astype(np.int64)),
+        F.gather(x, 2, (x[:, :, :3] > 0).astype(np.int64)),
+    ),
+    "put": lambda x: (
+        F.scatter(x, 1, np.tile([[[0], [2]]], (len(x), 1, 1)), 5.0),
+        F.scatter(x, 2, F.argsort(x), 2 * x),
+        F.scatter_add(x, 1, (x[:, :2] > 0).astype(np.int64), x),
+    ),
+    "sorted": lambda x: (
+        *F.sort(x),
+        *F.sort(x, 1, descending=True),
+        *F.topk(x, 2),
+        *F.topk(x, 2, 1, largest=False),
+        F.argsort(x, 1),
+        x.argsort(1),
+        F.argsort(x, descending=True),
+    ),
+    "searched": lambda x: (
+        F.searchsorted(np.float32([-1, 0, 0.3]), x[0]),
+        F.searchsorted(F.sort(x)[0], x[:, :, :2], right=True),
+        tensor(np.float32([-1, 0, 0.3])).searchsorted(x[:, 0]),
+    ),
+    "reductions": lambda x: (
+        F.sum(x, 1),
+        F.mean(x, (1, 2)),
+        F.prod(x, 2),
+        F.var(x, 1),
+        F.std(x, 2, 0),
+        F.amax(x, 1),
+        F.amin(x, 2, True),
+        F.cumsum(x, 1),
+        F.cumprod(x, 2),
+        x.cumprod(1),
+        F.norm(x, 2, 1),
+        F.norm(x, 3, (1, 2), True),
+        F.norm(x, "fro", 2),
+    ),
+    "vectors": lambda x: (F.cross(x, 2 * x[:, ::-1], 1), F.dot(x[0, 0], x[0, 0]), F.outer(x[0, 0], x[0, 1])),
+    "made alike": lambda x: (F.zeros_like(x) + x, F.ones_like(x[:, 0]), F.full_like(x, 3, np.int32)),
     "abs": lambda x: F.abs(x) + abs(x),
     "arithmetic": lambda x: (2 - x * 3) / (x + 10) + (1 / (x + 9)) - x * x - (-x) + np.float32(2),
     "arithmetic on an array": lambda x: x * W[:, 0] + W.T,
@@ -448,6 +596,26 @@ def test_maxima_put_back(tmp_path):
         check_export(tmp_path / "m.onnx", Of(both), [shape], run_by=RUN_BY[1:])
 
 
+@pytest.mark.parametrize("opset", [18, 20])
+def test_samples_at_places(opset, tmp_path):
+    for mode in ("bilinear", "nearest", "bicubic"):
+        for padding, corners in (("zeros", True), ("border", False), ("reflection", True)):
+            model = Of(lambda x, at, s=(mode, padding, corners): F.grid_sample(tensor(x), tensor(at), *s))
+            check_export(tmp_path / "m.onnx", model, [MAPS, (3, 5, 2)], batches=(2,), run_by=RUN_BY[1:], opset=opset)
+    spread = Of(lambda x: F.grid_sample(tensor(x), F.affine_grid(AFFINE, (2, 4, 5, 3), False)))
+    check_export(tmp_path / "m.onnx", spread, [MAPS], batches=(2,), run_by=RUN_BY[1:], dynamic_batch=False)
+    volumes = Of(lambda x: F.grid_sample(tensor(x), tensor(drawn((2, 2, 3, 2, 3), 1))))
+    if opset == 20:
+        how = {"run_by": RUN_BY[1:], "dynamic_batch": False, "opset": opset}
+        check_export(tmp_path / "m.onnx", volumes, [VOLUME], batches=(2,), **how)
+    else:
+        with pytest.raises(GraphError, match="grid_sample in Of: volumes need opset=20, got opset=18"):
+            export(volumes, drawn((2, *VOLUME), 0), tmp_path / "m.onnx", dynamic_batch=False)
+
+
+AFFINE = drawn((2, 2, 3), 4)
+
+
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
 def test_antialias(mode, tmp_path):
     smaller = Of(lambda x: F.interpolate(tensor(x), (3, 4), mode=mode, antialias=True))
@@ -492,18 +660,8 @@ def test_statistics_of_the_batch(tmp_path):
 
 # Answers that are listed, all alignments, draws at random, and pixels that come and go.
 NO_TRANSLATION = {
-    "ctc_loss", "embedding_bag", "fractional_max_pool2d", "fractional_max_pool3d", "grid_sample", "gumbel_softmax",
+    "ctc_loss", "embedding_bag", "fractional_max_pool2d", "fractional_max_pool3d", "gumbel_softmax",
     "multilabel_margin_loss", "skeletonize",
-}  # fmt: skip
-OF_ARRAYS = {
-    "acos", "acosh", "amax", "amin", "argsort", "asin", "asinh", "atan", "atan2", "atanh", "broadcast_to", "cat",
-    "ceil", "chunk", "cos", "cosh", "cross", "cumprod", "cumsum", "diagonal", "dot", "erf", "erfc", "exp2", "expm1",
-    "flatten", "flip", "floor", "fmod", "full_like", "gather", "hypot", "index_select", "isfinite", "isinf",
-    "isnan", "lerp", "log10", "log1p", "log2", "logaddexp", "masked_fill", "masked_select", "mean", "movedim",
-    "nan_to_num", "nonzero", "norm", "ones_like", "outer", "permute", "pow", "prod", "rand_like", "randn_like",
-    "reciprocal", "remainder", "reshape", "roll", "round", "rsqrt", "scatter", "scatter_add", "searchsorted",
-    "sign", "sin", "sinh", "sort", "square", "squeeze", "std", "sum", "swapaxes", "tan", "tile", "topk", "trace",
-    "tril", "triu", "trunc", "unbind", "unsqueeze", "var", "zeros_like",
 }  # fmt: skip
 # They call what has a translation.
 OF_OTHERS = {
@@ -513,21 +671,18 @@ OF_OTHERS = {
 }  # fmt: skip
 
 
-# Of arrays in general: many of them call what has a translation.
-OF_ARRAYS = {
-    "acos", "acosh", "amax", "amin", "argsort", "asin", "asinh", "atan", "atan2", "atanh", "broadcast_to", "cat",
-    "ceil", "chunk", "cos", "cosh", "cross", "cumprod", "cumsum", "diagonal", "dot", "erf", "erfc", "exp2", "expm1",
-    "flatten", "flip", "floor", "fmod", "full_like", "gather", "hypot", "index_select", "isfinite", "isinf",
-    "isnan", "lerp", "log10", "log1p", "log2", "logaddexp", "masked_fill", "masked_select", "mean", "movedim",
-    "nan_to_num", "nonzero", "norm", "ones_like", "outer", "permute", "pow", "prod", "rand_like", "randn_like",
-    "reciprocal", "remainder", "reshape", "roll", "round", "rsqrt", "scatter", "scatter_add", "searchsorted",
-    "sign", "sin", "sinh", "sort", "square", "squeeze", "std", "sum", "swapaxes", "tan", "tile", "topk", "trace",
-    "tril", "triu", "trunc", "unbind", "unsqueeze", "var", "zeros_like",
+# How many there are depends on values; draws at random.
+OF_VALUES = {"masked_select", "nonzero", "rand_like", "randn_like"}
+# They call what has a translation.
+OF_METHODS = {
+    "amax", "amin", "broadcast_to", "chunk", "cumprod", "cumsum", "diagonal", "dot", "flatten", "mean", "movedim",
+    "outer", "permute", "pow", "prod", "reshape", "squeeze", "std", "sum", "swapaxes", "trace", "unbind", "unsqueeze",
+    "var",
 }  # fmt: skip
 
 
 def test_what_has_no_translation():
-    assert set(F.__all__) - set(TRANSLATIONS) == OF_OTHERS | OF_ARRAYS | NO_TRANSLATION
+    assert set(F.__all__) - set(TRANSLATIONS) == OF_OTHERS | NO_TRANSLATION | OF_VALUES | OF_METHODS
 
 
 POOLS = [

@@ -9,13 +9,19 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterator
-from functools import cache, wraps
+from functools import cache, partial, wraps
 
 import numpy as np
 
 from gpunn import Tensor, backend, functional, nn, tensor
+from gpunn.backend import half_dtype
 
 MEANT_AS_NUMPY_DOES = {
+    "Tensor.argsort": "of one axis, in ascending order; the function takes the rest",
+    "Tensor.fill": "in place",
+    "Tensor.nonzero": "a tuple, an array for each axis",
+    "Tensor.searchsorted": "the sorted array's method, with the argument side",
+    "Tensor.sort": "in place",
     "item": "a Python number, as in NumPy; the sample's is of one element anyway",
     "max": "with an axis the maxima alone, without their places",
     "min": "with an axis the minima alone, without their places",
@@ -29,6 +35,8 @@ MEANT_AS_NUMPY_DOES = {
 """Names of both libraries for different things; the page for those who come from PyTorch lists them."""
 
 ORDERS = {
+    "embedding": lambda w, indices, **settings: functional.embedding(indices, w, **settings),
+    "embedding_bag": lambda w, indices, **settings: functional.embedding_bag(indices, w, **settings),
     "einsum": lambda operands, equation: functional.einsum(equation, *operands),
     "where": lambda a, condition, b: functional.where(condition, a, b),
 }
@@ -37,7 +45,10 @@ ORDERS = {
 METHODS = {"unfold"}
 """PyTorch's methods of tensors with the name of another function, of ``torch.nn.functional``."""
 
-DRAWN = {"dropout", "dropout1d", "dropout2d", "dropout3d"}
+DRAWN = {
+    "alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout", "rand_like",
+    "randn_like", "rrelu",
+}  # fmt: skip
 """Functions that draw random numbers, which are others in PyTorch."""
 
 
@@ -53,7 +64,7 @@ UNDRAWN = {
 }
 """Settings that leave nothing to be drawn."""
 
-DRAWN_IN_TRAINING = {"Dropout", "Dropout1d", "Dropout2d", "Dropout3d"}
+DRAWN_IN_TRAINING = {"AlphaDropout", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "FeatureAlphaDropout", "RReLU"}
 
 
 class _Twins:
@@ -129,12 +140,24 @@ def _flat(y) -> list:
     return [] if y is None else [y]
 
 
+def _array(torch, value):
+    """PyTorch's tensor as an array; NumPy has bfloat16 from ml_dtypes, of which PyTorch does not know."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    value = value.detach()
+    return (
+        value.float().numpy().astype(half_dtype("sample", "bf16")) if value.dtype == torch.bfloat16 else value.numpy()
+    )
+
+
 def _difference(what: str, ours, theirs) -> str | None:
     ours, theirs = np.asarray(ours), np.asarray(theirs)
     if ours.shape != theirs.shape:
         return f"{what} has shape {ours.shape}, not {theirs.shape}"
     if ours.dtype.kind != theirs.dtype.kind or (theirs.dtype.kind == "f" and ours.dtype != theirs.dtype):
         return f"{what} is {ours.dtype}, not {theirs.dtype}"
+    if ours.dtype.itemsize == 2:
+        ours, theirs = ours.astype(np.float32), theirs.astype(np.float32)
     close = np.isclose(ours, theirs, rtol=1e-6, atol=1e-8, equal_nan=True)
     return None if close.all() else f"{what} differs by up to {np.nanmax(np.abs(ours - theirs), initial=0):.3g}"
 
@@ -145,8 +168,7 @@ def _compared(torch, leaves, ours, theirs) -> str | None:
     if len(ours) != len(theirs):
         return f"gives {len(ours)} results, not {len(theirs)}"
     for n, (own, right) in enumerate(zip(ours, theirs, strict=True)):
-        right = right.detach().numpy() if isinstance(right, torch.Tensor) else right
-        if wrong := _difference(f"result {n}", getattr(own, "data", own), right):
+        if wrong := _difference(f"result {n}", getattr(own, "data", own), _array(torch, right)):
             return wrong
     pairs = [
         (own, right)
@@ -158,9 +180,12 @@ def _compared(torch, leaves, ours, theirs) -> str | None:
     if not all(isinstance(own, Tensor) and own.requires_grad for own, _ in pairs):
         return "has no gradient"
     rng = np.random.default_rng(0)
-    weights = [np.asarray(rng.standard_normal(right.shape)) for _, right in pairs]
+    weights = [np.asarray(rng.standard_normal(right.shape)).astype(own.dtype) for own, right in pairs]
     wanted = torch.autograd.grad(
-        [right for _, right in pairs], [x for _, x, _ in leaves], [torch.tensor(w) for w in weights], allow_unused=True
+        [right for _, right in pairs],
+        [x for _, x, _ in leaves],
+        [torch.tensor(w.astype(np.float64)).to(right.dtype) for w, (_, right) in zip(weights, pairs, strict=True)],
+        allow_unused=True,
     )
     for (own, _), weight in zip(pairs, weights, strict=True):
         own.backward(weight, retain_graph=True)
@@ -190,8 +215,14 @@ def _ways(op) -> Iterator[tuple[str, object]]:
             continue
         if short in functional.__all__ and name not in METHODS:
             yield short, ORDERS.get(short, getattr(functional, short))
-        if name == short and callable(getattr(Tensor, name, None)):
-            yield f"Tensor.{name}", lambda x, *args, name=name, **settings: getattr(x, name)(*args, **settings)
+        if name == short and callable(getattr(Tensor, name, None)) and f"Tensor.{name}" not in MEANT_AS_NUMPY_DOES:
+            yield f"Tensor.{name}", partial(_call_method, name)
+
+
+def _call_method(name: str, x, *args, **settings):
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{type(x).__name__} is no Tensor")
+    return getattr(x, name)(*args, **settings)
 
 
 def _operations():

@@ -368,9 +368,9 @@ def softmin(x: X, axis: int = -1, *, dtype: Any = None) -> X:
 
 @in_float32
 def gumbel_softmax(
-    x: X, tau: float = 1.0, hard: bool = False, axis: int = -1, generator: np.random.Generator | None = None
+    logits: X, tau: float = 1.0, hard: bool = False, axis: int = -1, generator: np.random.Generator | None = None
 ) -> X:
-    """``softmax((x + g) / tau)`` along ``axis``, with g from Gumbel's distribution: nearly a draw by the logits x.
+    """``softmax((logits + g) / tau)`` along ``axis``, with g from Gumbel's distribution: nearly a draw.
 
     With ``hard`` the largest is 1 and the others are 0, and the gradient is that of the soft ones. g is drawn from
     ``generator`` (default: the one that :func:`gpunn.manual_seed` seeds).
@@ -379,7 +379,7 @@ def gumbel_softmax(
     >>> gumbel_softmax(np.zeros(3), hard=True, generator=gpunn.backend.random_generator(0)).tolist()
     [1.0, 0.0, 0.0]
     """
-    xd = raw(x)
-    y = ops.gumbel_softmax(xd, ops.gumbel_noise(xd, generator or default_generator()), tau, axis)
+    given = raw(logits)
+    y = ops.gumbel_softmax(given, ops.gumbel_noise(given, generator or default_generator()), tau, axis)
     shown = ops.only_largest(y, axis) if hard else y
-    return differentiable(shown, (x,), lambda gy, _: (ops.gumbel_softmax_backward(gy, y, tau, axis),))
+    return differentiable(shown, (logits,), lambda gy, _: (ops.gumbel_softmax_backward(gy, y, tau, axis),))

@@ -88,7 +88,8 @@ def export(
     inputs = example if isinstance(example, tuple | list) else [example]
     dynamic = _dynamic(inputs, input_name, dynamic_batch, dynamic_axes or {})
     found = trace(model, inputs, TRANSLATIONS, dynamic_batch, dynamic)
-    graph, ends = _translated(found, input_name, output_name, dynamic_batch, dynamic)
+    graph = Graph(found.examples, opset)
+    ends = _translated(graph, found, input_name, output_name, dynamic_batch, dynamic)
     content = _content(graph, ends, opset, type(model).__name__, texts)
     target = Path(path)
     if not target.parent.is_dir():
@@ -130,10 +131,10 @@ def _text(name: object, value: Any) -> str:
 
 
 def _translated(
-    found: Trace, input_name: str, output_name: str, dynamic_batch: bool, dynamic: Sequence[Mapping[int, str]]
-) -> tuple[Graph, tuple[list[Any], list[Any]]]:
-    """The graph, and the descriptions of its inputs and its outputs."""
-    graph = Graph(found.examples)
+    graph: Graph, found: Trace, input_name: str, output_name: str, dynamic_batch: bool,
+    dynamic: Sequence[Mapping[int, str]],
+) -> tuple[list[Any], list[Any]]:  # fmt: skip
+    """Fill the graph; the descriptions of its inputs and its outputs."""
     given, named = _names(input_name, len(found.inputs)), _names(output_name, len(found.outputs))
     for name in (*given, *named):
         clear = graph.new_name(name) == name
@@ -156,7 +157,7 @@ def _translated(
              for axis, name in axes.items()}  # fmt: skip
     ends = [[_described(graph, sizes, *each) for each in zip(values, names, strict=True)]
             for values, names in ((found.inputs, given), (found.outputs, named))]  # fmt: skip
-    return graph, (ends[0], ends[1])
+    return ends[0], ends[1]
 
 
 def _names(name: str, count: int) -> list[Name]:

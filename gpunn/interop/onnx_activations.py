@@ -71,7 +71,7 @@ def prelu(g: Graph, x: Value, weight: Value) -> Name:
     return g.node("PRelu", x, slope)
 
 
-def softmin(g: Graph, x: Value, axis: int) -> Name:
+def softmin(g: Graph, x: Value, axis: int, dtype: Any) -> Name:
     return g.node("Softmax", g.node("Neg", x), axis=axis)
 
 
@@ -86,7 +86,7 @@ def rms_norm(g: Graph, x: Value, normalized_shape: Sizes, weight: Value | None, 
 # ---- lengths --------------------------------------------------------------------------------------------------------
 
 
-def _length(g: Graph, vectors: Name, x: Value, p: float, axes: Name, keepdims: bool) -> Name:
+def length(g: Graph, vectors: Name, x: Value, p: float, axes: Name, keepdims: bool) -> Name:
     """``(sum_i |v_i|^p)^(1/p)`` in the dtype of ``x``."""
     settings: dict[str, Any] = {"keepdims": int(keepdims)}
     if p in (1, 2):
@@ -101,13 +101,13 @@ def _length(g: Graph, vectors: Name, x: Value, p: float, axes: Name, keepdims: b
 
 
 def normalize(g: Graph, x: Value, p: float, axis: Any, eps: float) -> Name:
-    length = _length(g, g.name(x), x, p, axes_vector(g, x, axis), True)
-    return g.node("Div", x, g.node("Max", length, g.like(eps, x)))
+    size = length(g, g.name(x), x, p, axes_vector(g, x, axis), True)
+    return g.node("Div", x, g.node("Max", size, g.like(eps, x)))
 
 
 def pairwise_distance(g: Graph, x1: Value, x2: Value, p: float, eps: float, keepdims: bool) -> Name:
     apart = g.node("Add", g.node("Sub", x1, x2), g.like(eps, x1))
-    return _length(g, apart, x1, p, g.integers(-1), keepdims)
+    return length(g, apart, x1, p, g.integers(-1), keepdims)
 
 
 ACTIVATIONS: dict[str, Any] = {

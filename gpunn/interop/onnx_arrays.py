@@ -16,7 +16,7 @@ from gpunn.interop.onnx_graph import Graph, Name
 from gpunn.interop.trace import Value
 from gpunn.ops.array.shape import axes_of, axis_of, permutation
 
-_LAST, _FIRST = np.iinfo(np.int64).max, np.iinfo(np.int64).min
+LAST, FIRST = np.iinfo(np.int64).max, np.iinfo(np.int64).min
 """Beyond the ends of every axis, for slices."""
 
 # ---- element by element ---------------------------------------------------------------------------------------------
@@ -62,12 +62,12 @@ def clip(g: Graph, x: Value, min: Any, max: Any) -> Name:
     if isinstance(min, Value) or isinstance(max, Value):
         y = g.name(x)
         for op, bound in (("Max", min), ("Min", max)):
-            y = y if bound is None else g.node(op, y, _operand(g, bound, x))
+            y = y if bound is None else g.node(op, y, operand(g, bound, x))
         return y
     return g.node("Clip", x, None if min is None else g.like(min, x), None if max is None else g.like(max, x))
 
 
-def _operand(g: Graph, value: Any, beside: Any) -> Name:
+def operand(g: Graph, value: Any, beside: Any) -> Name:
     """An operand of a pair; a number takes the dtype of the other one."""
     if isinstance(value, Value):
         return g.name(value)
@@ -75,7 +75,7 @@ def _operand(g: Graph, value: Any, beside: Any) -> Name:
 
 
 def binary(g: Graph, x: Any, other: Any, *, op: str, swapped: bool = False) -> Name:
-    a, b = _operand(g, x, other), _operand(g, other, x)
+    a, b = operand(g, x, other), operand(g, other, x)
     return g.node(op, b, a) if swapped else g.node(op, a, b)
 
 
@@ -90,11 +90,11 @@ def divide(g: Graph, x: Value, other: Any, *, swapped: bool = False) -> Name:
 
 
 def power(g: Graph, x: Value, exponent: Any) -> Name:
-    return g.node("Pow", x, _operand(g, exponent, x))
+    return g.node("Pow", x, operand(g, exponent, x))
 
 
 def reversed_power(g: Graph, x: Value, base: Any) -> Name:
-    return g.node("Pow", _operand(g, base, x), x)
+    return g.node("Pow", operand(g, base, x), x)
 
 
 def unequal(g: Graph, x: Value, other: Any) -> Name:
@@ -106,7 +106,7 @@ def invert(g: Graph, x: Value) -> Name:
 
 
 def where(g: Graph, condition: Value, a: Any, b: Any) -> Name:
-    return g.node("Where", condition, _operand(g, a, b), _operand(g, b, a))
+    return g.node("Where", condition, operand(g, a, b), operand(g, b, a))
 
 
 def cosine_similarity(g: Graph, x1: Value, x2: Value, axis: int, eps: float) -> Name:
@@ -262,7 +262,7 @@ def pad(g: Graph, x: Value, pads: Sequence[int], mode: str, value: float) -> Nam
     y = g.node("Pad", y, g.integers(*added[0], *added[1]), fill, mode=word)
     for axis, before, after in each:
         if min(before, after) < 0:  # not every program takes negative pads
-            y = g.slice(y, [axis], [max(0, -before)], [after if after < 0 else _LAST])
+            y = g.slice(y, [axis], [max(0, -before)], [after if after < 0 else LAST])
     return y
 
 
@@ -300,7 +300,7 @@ def getitem(g: Graph, x: Value, index: Any) -> Name:
         y = g.node("Gather", y, each, axis=of)
     elif arrays:
         kept = [axis for axis in range(x.ndim) if axis not in arrays and axis not in dropped]
-        y = _gathered(g, x, y, arrays | dropped, kept)
+        y = gathered(g, x, y, arrays | dropped, kept)
         if at:  # the axes of the arrays come first, and belong behind some of the others
             before, count = sum(token is not None for token in rest[:at]), len(added)
             order = [count + axis for axis in range(before)] + list(range(count))
@@ -352,17 +352,18 @@ def _constant(array: Any) -> Value:
 
 def _cut(g: Graph, y: Name, cut: list[tuple[int, slice]]) -> Name:
     steps = [1 if part.step is None else part.step for _, part in cut]
-    starts = [part.start if part.start is not None else (0 if step > 0 else _LAST)
+    starts = [part.start if part.start is not None else (0 if step > 0 else LAST)
               for (_, part), step in zip(cut, steps, strict=True)]  # fmt: skip
-    ends = [part.stop if part.stop is not None else (_LAST if step > 0 else _FIRST)
+    ends = [part.stop if part.stop is not None else (LAST if step > 0 else FIRST)
             for (_, part), step in zip(cut, steps, strict=True)]  # fmt: skip
     return g.slice(y, [axis for axis, _ in cut], starts, ends, steps)
 
 
-def _gathered(g: Graph, x: Value, y: Name, arrays: dict[int, Any], kept: list[int]) -> Name:
+def gathered(g: Graph, x: Value, y: Name, arrays: dict[int, Any], kept: list[int]) -> Name:
     """The elements at arrays of indices that are broadcast together, whose axes come first; then the ``kept`` axes."""
     of = sorted(arrays)
-    each = [arrays[axis] if isinstance(arrays[axis], Value) else _constant(np.int64(arrays[axis])) for axis in of]
+    each = [arrays[axis] if isinstance(arrays[axis], Value) else _constant(np.asarray(arrays[axis], np.int64))
+            for axis in of]  # fmt: skip
     for part in each:  # constants were compared in all runs
         part.others = part.others or (part.shape,) * len(x.others)
     shape = reduce_pairs(_broadcast, each)

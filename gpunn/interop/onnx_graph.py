@@ -30,11 +30,14 @@ def package(op: str = "export") -> Any:
 
 
 class Graph:
-    """Nodes and constants of one file, traced on ``examples``; ``call`` is the call that is being translated."""
+    """Nodes and constants of one file, traced on ``examples``; ``call`` is the call that is being translated.
 
-    def __init__(self, examples: int) -> None:
+    Translations are valid from :data:`gpunn.interop.onnx.OPSET` on; one that is not in all versions looks at ``opset``.
+    """
+
+    def __init__(self, examples: int, opset: int) -> None:
         self.onnx = package()
-        self.examples = examples
+        self.examples, self.opset = examples, opset
         self.nodes: list[Any] = []
         self.weights: dict[Name, np.ndarray[Any, Any]] = {}
         self.call: Call | None = None

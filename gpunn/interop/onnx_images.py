@@ -70,6 +70,13 @@ def _factors(given: Any, rank: int, x: Value, y: Value) -> list[float] | None:
     return factors if tuple(sizes) == y.shape[2:] else None
 
 
+def grid_sample(g: Graph, x: Value, grid: Value, mode: str, padding_mode: str, align_corners: bool | None) -> Name:
+    if x.ndim != 4 and g.opset < 20:
+        g.refuse("volumes need opset=20", opset=g.opset)
+    word = {"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode) if g.opset >= 20 else mode
+    return g.node("GridSample", x, grid, mode=word, padding_mode=padding_mode, align_corners=int(bool(align_corners)))
+
+
 # ---- windows --------------------------------------------------------------------------------------------------------
 
 
@@ -125,6 +132,7 @@ def max_unpool(
 
 IMAGES: dict[str, Any] = {
     "fold": fold,
+    "grid_sample": grid_sample,
     "interpolate": interpolate,
     "unfold": unfold,
     **{f"lp_pool{rank}d": lp_pool for rank in (1, 2, 3)},

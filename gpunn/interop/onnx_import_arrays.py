@@ -13,10 +13,8 @@ import numpy as np
 
 from gpunn import functional as F
 from gpunn.backend import get_array_module, is_floating
-from gpunn.functional.record import differentiable, kept
-from gpunn.interop.onnx_import_step import Step, around, axes_from, module_of, normal, number
+from gpunn.interop.onnx_import_step import Step, around, axes_from, fixed, module_of, normal, number, untranslated
 from gpunn.ops.activation.smooth import SELU_ALPHA, SELU_SCALE
-from gpunn.ops.array.arithmetic import unbroadcast
 from gpunn.tensor import Tensor, wrapped
 
 # ---- element by element ---------------------------------------------------------------------------------------------
@@ -34,12 +32,12 @@ def binary(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
 
 def constant(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
     """An operator whose result, computed by ``function(xp, x)``, has no gradient."""
-    return lambda step, x, **settings: wrapped(function(module_of(x), x.data, **settings))
+    return lambda step, x, **settings: untranslated(function(module_of(x), x.data, **settings), x)
 
 
 def of_integers(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of Tensors, done on the arrays of those that have no gradient."""
-    return lambda *xs: wrapped(function(*[x.data for x in xs]))
+    return lambda *xs: untranslated(function(*[x.data for x in xs]), *xs)
 
 
 def divide(step: Step, a: Tensor, b: Tensor) -> Tensor:
@@ -60,7 +58,7 @@ def quotient(a: Any, b: Any) -> Any:
 def power(step: Step, x: Tensor, exponent: Tensor) -> Tensor:
     if not is_floating(x.dtype):
         xp = module_of(x)
-        return wrapped(xp.power(x.data, exponent.data).astype(x.dtype))
+        return untranslated(xp.power(x.data, exponent.data).astype(x.dtype), x, exponent)
     if exponent.size == 1 and exponent.ndim <= x.ndim and not exponent.requires_grad:
         return x ** float(number(exponent))
     return x ** (exponent if exponent.dtype == x.dtype else exponent.astype(x.dtype))
@@ -68,21 +66,9 @@ def power(step: Step, x: Tensor, exponent: Tensor) -> Tensor:
 
 def remainder(step: Step, a: Tensor, b: Tensor, fmod: int = 0) -> Tensor:
     """What is left of a, with the sign of b, or that of a with ``fmod``."""
-    x, y = kept(a, b)
-    xp = get_array_module(x, y)
-    if not is_floating(x.dtype):
-        return wrapped((xp.fmod if fmod else xp.mod)(x, y))
-    left = xp.fmod(x, y)
-    if not fmod:  # CuPy's own mod differs from NumPy's at infinities
-        other = (left != 0) & ((left < 0) != (y < 0))
-        left = xp.where(other, left + y, xp.where(left == 0, xp.copysign(left, y), left))
-
-    def backward(g: Any, _: Any) -> Any:
-        times = xp.trunc(x / y) if fmod else xp.floor(x / y)
-        return unbroadcast(g, x.shape), unbroadcast(-g * times, y.shape)
-
-    result: Tensor = differentiable(left, (a, b), backward)
-    return result
+    function: Any = F.fmod if fmod else F.remainder
+    y: Tensor = function(a, b)
+    return y
 
 
 def several(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
@@ -100,7 +86,8 @@ def clip(step: Step, x: Tensor, min: Any = None, max: Any = None) -> Tensor:
         return x
     if low is not None and high is not None and low > high:
         low = high
-    return F.clip(x, low, high)
+    y: Tensor = F.clip(x, low, high)
+    return y
 
 
 def where(step: Step, condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -141,7 +128,7 @@ def elu(step: Step, x: Tensor, alpha: float = 1.0) -> Tensor:
 
 
 def celu(step: Step, x: Tensor, alpha: float = 1.0) -> Tensor:
-    return F.elu(x / alpha) * alpha
+    return F.celu(x, alpha)
 
 
 def selu(step: Step, x: Tensor, alpha: float = SELU_ALPHA, gamma: float = SELU_SCALE) -> Tensor:
@@ -156,27 +143,15 @@ def hard_sigmoid(step: Step, x: Tensor, alpha: float = 0.2, beta: float = 0.5) -
     return F.clip(x * alpha + beta, 0.0, 1.0)
 
 
-def hard_swish(step: Step, x: Tensor) -> Tensor:
-    return x * F.hardsigmoid(x)
-
-
 def thresholded_relu(step: Step, x: Tensor, alpha: float = 1.0) -> Tensor:
-    return F.where(x > alpha, x, 0.0)
+    return F.threshold(x, alpha, 0.0)
 
 
 def shrink(step: Step, x: Tensor, bias: float = 0.0, lambd: float = 0.5) -> Tensor:
     if not is_floating(x.dtype):
         xp, a = module_of(x), x.data
-        return wrapped(xp.where(a < -lambd, a + bias, xp.where(a > lambd, a - bias, 0)).astype(x.dtype))
+        return untranslated(xp.where(a < -lambd, a + bias, xp.where(a > lambd, a - bias, 0)).astype(x.dtype), x)
     return F.where(x < -lambd, x + bias, F.where(x > lambd, x - bias, 0.0))
-
-
-def softsign(step: Step, x: Tensor) -> Tensor:
-    return x / (F.abs(x) + 1)
-
-
-def mish(step: Step, x: Tensor) -> Tensor:
-    return x * F.tanh(F.softplus(x))
 
 
 def gelu(step: Step, x: Tensor, approximate: Literal["none", "tanh"] = "none") -> Tensor:
@@ -202,9 +177,8 @@ def along(function: Callable[[Any, int], Tensor]) -> Callable[..., Any]:
 
 def hardmax(x: Tensor, axis: int) -> Tensor:
     """1 at the first maximum along ``axis``, 0 elsewhere."""
-    xp, first = module_of(x), normal(axis, x.ndim)
-    places = xp.arange(x.shape[axis]).reshape(-1, *(1,) * (x.ndim - 1 - first))
-    return wrapped((places == x.data.argmax(axis, keepdims=True)).astype(x.dtype))
+    places = np.arange(x.shape[axis]).reshape(-1, *(1,) * (x.ndim - 1 - normal(axis, x.ndim)))
+    return (x.argmax(axis, keepdims=True) == fixed(places, x)).astype(x.dtype)
 
 
 # ---- reductions -----------------------------------------------------------------------------------------------------
@@ -240,7 +214,7 @@ def product(x: Tensor, axes: tuple[int, ...], keepdims: bool) -> Tensor:
 def mean(x: Tensor, axes: tuple[int, ...], keepdims: bool) -> Tensor:
     if is_floating(x.dtype):
         return x.mean(axes, keepdims)
-    return wrapped(module_of(x).asarray(x.data.mean(axes, keepdims=keepdims)))
+    return untranslated(module_of(x).asarray(x.data.mean(axes, keepdims=keepdims)), x)
 
 
 def logsumexp(x: Tensor, axes: tuple[int, ...], keepdims: bool) -> Tensor:
@@ -303,17 +277,7 @@ def cumsum(step: Step, x: Tensor, axis: Any, exclusive: int = 0, reverse: int = 
 
 def top(step: Step, x: Tensor, k: Any, axis: int = -1, largest: int = 1, sorted: int = 1) -> tuple[Tensor, Tensor]:
     """The ``k`` largest or smallest along an axis, in order, and where they lie; of equal ones the first."""
-    xp, axis, count = module_of(x), normal(axis, x.ndim), int(number(k))
-    step.need(0 <= count <= x.shape[axis], "k must be at most the size of the axis", k=count, shape=x.shape)
-    values = x.data
-    if largest:
-        turned = values[around(x, axis, slice(None, None, -1))]
-        order = x.shape[axis] - 1 - xp.argsort(turned, axis, kind="stable")
-        order = order[around(x, axis, slice(None, None, -1))]
-    else:
-        order = xp.argsort(values, axis, kind="stable")
-    places = order[around(x, axis, slice(0, count))].astype(np.int64)
-    return x[along_axis(xp, places, axis)], wrapped(places)
+    return F.topk(x, int(number(k)), axis, bool(largest))  # in order in any case
 
 
 def along_axis(xp: Any, places: Any, axis: int) -> tuple[Any, ...]:

@@ -14,8 +14,17 @@ import numpy as np
 
 from gpunn import functional as F
 from gpunn.backend import is_floating
-from gpunn.functional import recurrent
-from gpunn.interop.onnx_import_step import Step, axes_from, fixed, module_of, normal, number, row_major
+from gpunn.interop.onnx_import_step import (
+    Step,
+    axes_from,
+    fixed,
+    module_of,
+    normal,
+    number,
+    numbers,
+    row_major,
+    untranslated,
+)
 from gpunn.tensor import Tensor, wrapped
 
 Pads = tuple[tuple[int, int], ...]
@@ -195,18 +204,21 @@ def max_pool(
     if not step.wants(1):
         return y[(..., *(slice(n) for n in win.out))]
     cut = (..., *(slice(n) for n in win.out))
-    return [y[0][cut], wrapped(_places(module_of(x), y[1][cut], x.shape, ends, bool(storage_order)))]
+    return [y[0][cut], _places(wrapped(y[1])[cut], x, ends, bool(storage_order))]
 
 
-def _places(xp: Any, found: Any, shape: tuple[int, ...], ends: Pads, columns: bool) -> Any:
-    """Where maxima of a padded image lie in the whole array, counted by rows or, within an image, by columns."""
-    found = getattr(found, "data", found) if isinstance(found, Tensor) else found
-    padded = [n + before + after for n, (before, after) in zip(shape[2:], ends, strict=True)]
-    at = [index - before for index, (before, _) in zip(xp.unravel_index(found, padded), ends, strict=True)]
-    steps = row_major(shape[2:][::-1])[::-1] if columns else row_major(shape[2:])
+def _places(found: Tensor, x: Tensor, ends: Pads, columns: bool) -> Tensor:
+    """Where maxima of a padded image lie in all of x, counted by rows or, within an image, by columns."""
+    image = x.shape[2:]
+    first = np.arange(prod(x.shape[:2])).reshape(*x.shape[:2], *(1,) * len(image)) * prod(image)
+    if not columns and not any(map(any, ends)):
+        return found + fixed(first, x)
+    xp = module_of(x)
+    padded = [n + before + after for n, (before, after) in zip(image, ends, strict=True)]
+    at = [index - before for index, (before, _) in zip(xp.unravel_index(found.data, padded), ends, strict=True)]
+    steps = row_major(image[::-1])[::-1] if columns else row_major(image)
     within = sum(index * by for index, by in zip(at, steps, strict=True))
-    first = xp.arange(prod(shape[:2])).reshape(*shape[:2], *(1,) * len(at)) * prod(shape[2:])
-    return (within + first).astype(np.int64)
+    return untranslated((within + xp.asarray(first)).astype(np.int64), found)
 
 
 def average_pool(
@@ -236,15 +248,15 @@ def max_unpool(
 ) -> Tensor:  # fmt: skip
     """Each element of x at its place in the whole result, 0 elsewhere."""
     rank = len(kernel_shape)
-    stride, ends = strides or [1] * rank, pads or [0] * 2 * rank
-    sizes = [
+    stride, ends = tuple(strides or [1] * rank), pads or [0] * 2 * rank
+    sizes = tuple(
         (n - 1) * s + k - ends[axis] - ends[axis + rank]
         for axis, (n, s, k) in enumerate(zip(x.shape[2:], stride, kernel_shape, strict=True))
-    ]
-    inner = (*x.shape[:2], *sizes)
-    outer = inner if output_shape is None else tuple(np.ravel(output_shape.data).tolist())
-    y = recurrent.place(x.reshape(-1), indices.data.reshape(-1), prod(inner)).reshape(inner)
-    return y if outer == inner else _padded(y, tuple((0, m - n) for n, m in zip(inner[2:], outer[2:], strict=True)))
+    )
+    unpool = _function("max_unpool", rank, step)
+    y: Tensor = unpool(x, F.remainder(indices, prod(sizes)), tuple(kernel_shape), stride, tuple(ends[:rank]), sizes)
+    wanted = sizes if output_shape is None else tuple(numbers(output_shape))[2:]
+    return y if wanted == sizes else _padded(y, tuple((0, m - n) for n, m in zip(sizes, wanted, strict=True)))
 
 
 def global_pool(name: str) -> Callable[..., Any]:
@@ -308,10 +320,10 @@ def layer_norm(
 def rms_norm(
     step: Step, x: Tensor, scale: Tensor, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
 ) -> Tensor:
-    wide = x.astype(np.float32) if x.dtype.itemsize == 2 else x
-    axes = tuple(range(normal(axis, x.ndim), x.ndim))
-    y = wide * ((wide * wide).mean(axes, True) + epsilon) ** -0.5
-    return (y if y.dtype == x.dtype else y.astype(x.dtype)) * scale
+    shape = x.shape[normal(axis, x.ndim) :]
+    if scale.shape == shape:
+        return F.rms_norm(x, shape, scale, epsilon)
+    return F.rms_norm(x, shape, eps=epsilon) * scale
 
 
 def lrn(step: Step, x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0) -> Tensor:
@@ -477,11 +489,11 @@ class _Loop:
         states = [zeros if state is None else state for state in states]
         rows = r.shape[0]
         both = (wrapped(xp.zeros(rows, x.dtype)),) * 2 if b is None else (b[:rows], b[rows:])
-        counts = xp.full(n, steps) if lengths is None else lengths.data
+        counts = wrapped(xp.full(n, steps)) if lengths is None else lengths
         outputs: list[Any] = [None] * steps
         for t in range(steps - 1, -1, -1) if reverse else range(steps):
             new = self.cell(x[t] @ w.T + both[0], states, r, both[1])
-            runs = wrapped((t < counts).reshape(-1, 1))
+            runs = (counts > t).reshape(-1, 1)
             states = [F.where(runs, after, before) for after, before in zip(new, states, strict=True)]
             outputs[t] = F.where(runs, states[0], 0.0)
         return [F.stack(outputs), *states]

@@ -52,32 +52,33 @@ SETTINGS: dict[str, tuple[int, ...]] = {
 STATISTICS = {"BatchNormalization": (3, 4)}
 """Which inputs of an operator are running statistics."""
 
+_ELEMENTARY = (
+    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Cos", "Cosh", "Erf", "Exp", "Floor", "HardSwish",
+    "IsNaN", "Mish", "Relu", "Round", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Tan", "Tanh",
+)  # fmt: skip
+"""The operators that have our names."""
+
 UNLEARNED = {"NegativeLogLikelihoodLoss": (2,), "SoftmaxCrossEntropyLoss": (2,)}
 """Which other inputs of an operator are not learned: the weights of classes."""
 
 OPERATORS: dict[str, Callable[..., Any]] = {
     # element by element
-    "Abs": unary(F.abs),
+    **{name: unary(getattr(F, name.lower())) for name in _ELEMENTARY},
     "Add": binary(operator.add),
     "And": binary(operator.and_),
     "Cast": arrays.cast,
     "CastLike": arrays.cast_like,
-    "Ceil": constant(lambda xp, x: xp.ceil(x)),
     "Celu": arrays.celu,
     "Clip": arrays.clip,
     "Div": arrays.divide,
     "Elu": arrays.elu,
     "Equal": binary(operator.eq),
-    "Exp": unary(F.exp),
-    "Floor": constant(lambda xp, x: xp.floor(x)),
     "Gelu": arrays.gelu,
     "Greater": binary(operator.gt),
     "GreaterOrEqual": binary(operator.ge),
     "HardSigmoid": arrays.hard_sigmoid,
-    "HardSwish": arrays.hard_swish,
     "Hardmax": arrays.along(arrays.hardmax),
     "IsInf": constant(arrays.is_infinite),
-    "IsNaN": constant(lambda xp, x: xp.isnan(x)),
     "LeakyRelu": arrays.leaky_relu,
     "Less": binary(operator.lt),
     "LessOrEqual": binary(operator.le),
@@ -86,7 +87,6 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Max": several(F.maximum),
     "Mean": arrays.mean_of,
     "Min": several(F.minimum),
-    "Mish": arrays.mish,
     "Mod": arrays.remainder,
     "Mul": binary(operator.mul),
     "Neg": unary(operator.neg),
@@ -95,20 +95,12 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "PRelu": arrays.prelu,
     "Pow": arrays.power,
     "Reciprocal": unary(lambda x: 1 / x),
-    "Relu": unary(F.relu),
-    "Round": constant(lambda xp, x: xp.rint(x)),
     "Selu": arrays.selu,
     "Shrink": arrays.shrink,
-    "Sigmoid": unary(F.sigmoid),
-    "Sign": constant(lambda xp, x: xp.sign(x)),
     "Softmax": arrays.along(F.softmax),
-    "Softplus": unary(F.softplus),
-    "Softsign": arrays.softsign,
-    "Sqrt": unary(F.sqrt),
     "Sub": binary(operator.sub),
     "Sum": several(operator.add),
     "Swish": arrays.swish,
-    "Tanh": unary(F.tanh),
     "ThresholdedRelu": arrays.thresholded_relu,
     "Where": arrays.where,
     "Xor": binary(operator.xor),

@@ -6,6 +6,7 @@ CPU and Tensors alike.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
 from math import ceil, floor, prod
 from typing import Any
@@ -13,11 +14,22 @@ from typing import Any
 import numpy as np
 
 from gpunn import functional as F
-from gpunn.backend import accumulation_dtype, asarray, get_array_module, is_floating, to_cpu
+from gpunn.backend import accumulation_dtype, asarray, is_floating, to_cpu
 from gpunn.errors import GraphError, fail
-from gpunn.functional.record import copied, differentiable, kept, raw
+from gpunn.functional.record import copied, differentiable, kept
 from gpunn.interop.onnx_import_arrays import along_axis
-from gpunn.interop.onnx_import_step import Step, around, axes_from, fixed, module_of, normal, number, numbers
+from gpunn.interop.onnx_import_step import (
+    Step,
+    around,
+    axes_from,
+    fixed,
+    module_of,
+    normal,
+    number,
+    numbers,
+    untranslated,
+    values,
+)
 from gpunn.ops.array.pad import PadMode
 from gpunn.ops.resample import Table, table
 from gpunn.ops.resample.axis import part_centers
@@ -94,23 +106,11 @@ def unsqueeze(step: Step, x: Any, axes: Any) -> Any:
 
 
 def expand(step: Step, x: Tensor, shape: Any) -> Tensor:
-    return broadcast(x, np.broadcast_shapes(x.shape, tuple(numbers(shape))))
-
-
-def broadcast(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """``x`` repeated along axes of size 1."""
-    if x.shape == shape:
-        return x
-    if not is_floating(x.dtype):
-        return wrapped(module_of(x).broadcast_to(x.data, shape).copy())
-    return x + wrapped(module_of(x).zeros(shape, x.dtype))
+    return F.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(numbers(shape))))
 
 
 def tile(step: Step, x: Tensor, repeats: Any) -> Tensor:
-    times = numbers(repeats)
-    pairs = list(zip(times, x.shape, strict=True))
-    rows = x.reshape([n for _, size in pairs for n in (1, size)])
-    return broadcast(rows, tuple(n for pair in pairs for n in pair)).reshape([count * n for count, n in pairs])
+    return F.tile(x, numbers(repeats))
 
 
 def concat(step: Step, *xs: Tensor, axis: int) -> Tensor:
@@ -153,35 +153,31 @@ def gather(step: Step, x: Tensor, indices: Tensor, axis: int = 0) -> Tensor:
     return x.take(indices, axis)
 
 
-def _counted(indices: Any, n: int) -> Any:
+def _counted(indices: Tensor, n: int) -> Tensor:
     """Indices from the first element; those below 0 count from the end."""
-    return get_array_module(indices).where(indices < 0, indices + n, indices)
-
-
-def _along(step: Step, x: Tensor, indices: Tensor, axis: int) -> tuple[Any, ...]:
-    along, places = normal(axis, x.ndim), indices.data
-    n = x.shape[along]
-    fits = bool(((places >= -n) & (places < n)).all())
-    step.need(fits and places.ndim == x.ndim, "each index must lie on the axis", axis=axis, shape=x.shape)
-    return along_axis(module_of(x), _counted(places, n).astype(np.int64), along)
+    return F.where(indices < 0, indices + n, indices)
 
 
 def gather_elements(step: Step, x: Tensor, indices: Tensor, axis: int = 0) -> Tensor:
-    return x[_along(step, x, indices, axis)]
+    return F.gather(x, axis, indices)
 
 
-def _by_rows(step: Step, x: Tensor, indices: Tensor, batch: int = 0) -> tuple[Any, ...]:
+def _by_rows(step: Step, x: Tensor, indices: Tensor, batch: int = 0) -> tuple[Tensor, ...]:
     """The index of an array whose last axis holds the places of elements or parts of ``x``."""
-    xp, places = module_of(x), indices.data
-    depth = places.shape[-1]
+    depth = indices.shape[-1]
     rule = "the last axis of the indices must be as long as what it names has axes, at most"
     step.need(batch + depth <= x.ndim, rule, indices=indices.shape, shape=x.shape)
-    sizes = x.shape[batch : batch + depth]
-    columns = [places[..., number] for number in range(depth)]
-    fits = all(bool(((c >= -n) & (c < n)).all()) for c, n in zip(columns, sizes, strict=True))
-    step.need(fits, "each index must lie on its axis", shape=x.shape)
-    grid = xp.ogrid[tuple(slice(0, n) for n in places.shape[:-1])] if batch else []
-    return (*grid[:batch], *(_counted(c, n).astype(np.int64) for c, n in zip(columns, sizes, strict=True)))
+    columns = [_checked(step, indices[..., number], x, batch + number) for number in range(depth)]
+    grid = np.ogrid[tuple(slice(0, n) for n in indices.shape[:-1])] if batch else []
+    return (*(fixed(each, x) for each in grid[:batch]), *columns)
+
+
+def _checked(step: Step, places: Tensor, x: Tensor, axis: int) -> Tensor:
+    """Places along an axis, counted from its first element."""
+    n = x.shape[axis]
+    fits = bool(((places.data >= -n) & (places.data < n)).all())
+    step.need(fits, "each index must lie on its axis", axis=axis, shape=x.shape)
+    return _counted(places, n)
 
 
 def gather_nd(step: Step, x: Tensor, indices: Tensor, batch_dims: int = 0) -> Tensor:
@@ -191,11 +187,17 @@ def gather_nd(step: Step, x: Tensor, indices: Tensor, batch_dims: int = 0) -> Te
 def scatter_elements(
     step: Step, x: Tensor, indices: Tensor, updates: Tensor, axis: int = 0, reduction: str = "none"
 ) -> Tensor:
-    return _scattered(step, x, _along(step, x, indices, axis), updates, reduction)
+    if reduction in ("none", "add"):
+        put: Any = F.scatter if reduction == "none" else F.scatter_add
+        y: Tensor = put(x, axis, indices, updates)
+        return y
+    along = normal(axis, x.ndim)
+    places = _checked(step, indices, x, along)
+    return _scattered(step, x, along_axis(module_of(x), places.data, along), updates, reduction)
 
 
 def scatter_nd(step: Step, x: Tensor, indices: Tensor, updates: Tensor, reduction: str = "none") -> Tensor:
-    return _scattered(step, x, _by_rows(step, x, indices), updates, reduction)
+    return _scattered(step, x, tuple(each.data for each in _by_rows(step, x, indices)), updates, reduction)
 
 
 def _scattered(step: Step, x: Tensor, index: tuple[Any, ...], updates: Tensor, reduction: str) -> Tensor:
@@ -226,7 +228,7 @@ def _scattered(step: Step, x: Tensor, index: tuple[Any, ...], updates: Tensor, r
         return gy * (data == y), gy[index] * (new == y[index])
 
     if not is_floating(x.dtype):
-        return wrapped(y)
+        return untranslated(y, x, updates)
     result: Tensor = differentiable(y, (x, updates), backward)
     return result
 
@@ -235,20 +237,17 @@ def non_zero(xp: Any, x: Any) -> Any:
     return xp.stack(xp.nonzero(xp.atleast_1d(x))).astype(np.int64)
 
 
-def one_hot(step: Step, indices: Tensor, depth: Any, values: Tensor, axis: int = -1) -> Tensor:
-    xp, n = module_of(indices), int(number(depth))
-    along = normal(axis, indices.ndim + 1)
-    places = _counted(indices.data, n)
-    hot = xp.expand_dims(places, along) == xp.arange(n).reshape(-1, *(1,) * (indices.ndim - along))
-    return F.where(wrapped(hot), fixed(values.data[1], indices), fixed(values.data[0], indices))
+def one_hot(step: Step, indices: Tensor, depth: Any, levels: Tensor, axis: int = -1) -> Tensor:
+    n, along = int(number(depth)), normal(axis, indices.ndim + 1)
+    places = unsqueeze(step, _counted(indices, n), [along])
+    hot = places == fixed(np.arange(n).reshape(-1, *(1,) * (indices.ndim - along)).astype(indices.dtype), indices)
+    low, high = (fixed(np.asarray(level, levels.dtype), indices) for level in values(levels))
+    y: Tensor = F.where(hot, high, low)
+    return y
 
 
 def triangle(step: Step, x: Tensor, k: Any = None, upper: int = 1) -> Tensor:
-    xp = module_of(x)
-    at = 0 if k is None else int(number(k))
-    mask = xp.tri(*x.shape[-2:], at - 1 if upper else at, dtype=bool)
-    nothing = wrapped(xp.zeros((), x.dtype))
-    return F.where(wrapped(~mask if upper else mask), x, nothing)
+    return (F.triu if upper else F.tril)(x, 0 if k is None else int(number(k)))
 
 
 # ---- padding, blocks ------------------------------------------------------------------------------------------------
@@ -260,13 +259,13 @@ def pad(step: Step, x: Tensor, pads: Any, value: Any = None, axes: Any = None, m
     step.need(len(ends) == 2 * len(along), "there must be two pads for each axis", pads=ends, shape=x.shape)
     each = {axis: (ends[place], ends[place + len(along)]) for place, axis in enumerate(along)}
     added = [n for axis in range(x.ndim - 1, -1, -1) for n in each.get(axis, (0, 0))]
-    fill = 0 if value is None or not np.size(raw(value)) else number(value)
+    fill = 0 if value is None or not values(value) else number(value)
     modes: dict[str, PadMode] = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
     step.need(mode in modes, "this mode is not known", mode=mode)
     if mode != "constant" and min(ends, default=0) < 0:
         x, added = x[_inner(x.shape, added)], [max(0, n) for n in added]
     if not is_floating(x.dtype):
-        return wrapped(_padded(module_of(x), x.data, added, mode, fill))
+        return untranslated(_padded(module_of(x), x.data, added, mode, fill), x)
     while added[-2:] == [0, 0]:
         del added[-2:]
     return F.pad(x, tuple(added), modes[mode], fill)
@@ -321,12 +320,13 @@ def resize(
     along = tuple(range(x.ndim)) if axes is None else axes_from(axes, x.ndim)
     how: Any = coordinate_transformation_mode or ("asymmetric" if step.version == 10 else "half_pixel")
     rounding: Any = nearest_mode or ("floor" if step.version == 10 else "round_prefer_floor")
-    corners = [0.0] * len(along) + [1.0] * len(along) if roi is None or not np.size(raw(roi)) else _floats(roi)
-    if scales is not None and np.size(raw(scales)):
-        factors = _floats(scales)
+    corners = [0.0] * len(along) + [1.0] * len(along) if roi is None or not values(roi) else values(roi)
+    scaled = scales is not None and len(values(scales)) > 0
+    if scaled:
+        factors = values(scales)
         out = [floor(x.shape[axis] * factor) for axis, factor in zip(along, factors, strict=True)]
     else:
-        step.need(sizes is not None and np.size(raw(sizes)) > 0, "scales or sizes must be given")
+        step.need(sizes is not None and len(values(sizes)) > 0, "scales or sizes must be given")
         out = numbers(sizes)
         factors = [n / x.shape[axis] for axis, n in zip(along, out, strict=True)]
         if keep_aspect_ratio_policy != "stretch":
@@ -335,6 +335,14 @@ def resize(
             out = [floor(factor * x.shape[axis] + 0.5) for axis in along]
     step.need(min(out, default=1) > 0 and x.size > 0, "there must be elements along each axis", sizes=out)
     step.need(mode in ("nearest", "linear", "cubic"), "this mode is not known", mode=mode)
+    ours = _interpolation(x, along, factors, out, (mode, how, rounding if mode == "nearest" else cubic_coeff_a))
+    exact = (scaled and how != "align_corners") or all(
+        n == x.shape[axis] * factor for n, axis, factor in zip(out, along, factors, strict=True)
+    )
+    if ours and exact and not exclude_outside and not antialias:
+        last = slice(2 - x.ndim, None)
+        size, factor = (None, tuple(factors[last])) if scaled else (tuple(out[last]), None)
+        return F.interpolate(x, size, factor, *ours)
     dtype = accumulation_dtype(x.dtype) if is_floating(x.dtype) else np.dtype(np.float32)
     y, beyond = x, np.zeros((), bool)
     for place, axis in enumerate(along):
@@ -355,6 +363,29 @@ def resize(
     return y
 
 
+_NEAREST = {("asymmetric", "floor"): "nearest", ("half_pixel", "round_prefer_ceil"): "nearest-exact"}
+
+
+def _interpolation(
+    x: Tensor, along: Sequence[int], factors: list[float], out: list[int], how: tuple[Any, ...]
+) -> tuple[Any, bool | None] | None:
+    """``mode`` and ``align_corners`` of our function that does the same, if there is one."""
+    rank = x.ndim - 2
+    fixed_axes = [factor for axis, factor in zip(along, factors, strict=True) if axis < 2]
+    whole = sorted(along)[-rank:] == list(range(2, x.ndim)) and list(along) == sorted(along)
+    if not (1 <= rank <= 3 and whole and is_floating(x.dtype) and all(factor == 1 for factor in fixed_axes)):
+        return None
+    mode, coordinates, setting = how
+    if mode == "nearest":
+        found = _NEAREST.get((coordinates, setting))
+        return (found, None) if found else None
+    known = coordinates in ("half_pixel", "align_corners")
+    if not known or (mode == "cubic" and (rank != 2 or setting != -0.75)):
+        return None
+    name = "bicubic" if mode == "cubic" else ("linear", "bilinear", "trilinear")[rank - 1]
+    return name, coordinates == "align_corners"
+
+
 def _resampled(x: Tensor, found: Table, axis: int) -> Tensor:
     """``x`` by a table of one axis, in steps that can be exported."""
     if found.weight is None:
@@ -362,10 +393,6 @@ def _resampled(x: Tensor, found: Table, axis: int) -> Tensor:
     matrix = np.zeros((found.length, found.size), found.weight.dtype)
     np.add.at(matrix, (found.index, np.arange(found.size)), found.weight)
     return (x.swapaxes(axis, -1) @ fixed(matrix.astype(x.dtype), x)).swapaxes(axis, -1)
-
-
-def _floats(setting: Any) -> list[float]:
-    return [float(number) for number in np.ravel(raw(setting))]
 
 
 # ---- on the CPU, of constants and shapes ----------------------------------------------------------------------------

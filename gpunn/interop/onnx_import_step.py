@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from gpunn.backend import get_array_module, to_cpu
+from gpunn.backend import get_array_module
 from gpunn.errors import GraphError, fail
-from gpunn.functional.record import raw
+from gpunn.functional.record import differentiable
 from gpunn.interop.onnx_graph import package
 from gpunn.interop.onnx_import_file import DTYPES, Node
 from gpunn.tensor import Tensor, wrapped
@@ -55,14 +55,26 @@ class Step:
             self.fail(rule, **values)
 
 
+def values(setting: Any) -> list[Any]:
+    """The numbers of a setting: an attribute, or an input, whose values an exporter is told that the model looks at."""
+    return np.ravel(setting.tolist() if isinstance(setting, Tensor) else setting).tolist()  # type: ignore[no-any-return]
+
+
 def numbers(setting: Any) -> list[int]:
-    """The integers of a setting: an attribute, or an input."""
-    return [int(number) for number in np.ravel(to_cpu(raw(setting)) if hasattr(setting, "dtype") else setting)]
+    """The integers of a setting."""
+    return [int(number) for number in values(setting)]
 
 
 def number(setting: Any) -> Any:
     """The only number of a setting."""
-    return np.asarray(to_cpu(raw(setting)) if hasattr(setting, "dtype") else setting).item()
+    (found,) = values(setting)
+    return found
+
+
+def untranslated(y: Any, *xs: Tensor) -> Tensor:
+    """``y``, without a gradient, computed from the arrays of ``xs``: an exporter sees that, and has no name for it."""
+    result: Tensor = differentiable(y, [x.detach() for x in xs], lambda gy, needs: [None for _ in needs])
+    return result
 
 
 def module_of(x: Tensor) -> Any:

@@ -14,9 +14,9 @@ from gpunn.interop.onnx_graph import Graph, Name
 from gpunn.interop.trace import Value
 
 
-def _reduced(g: Graph, losses: Name | Value, reduction: str) -> Name:
+def _reduced(g: Graph, losses: Name, reduction: str) -> Name:
     if reduction == "none":
-        return losses
+        return g.name(losses)
     return g.node("ReduceMean" if reduction == "mean" else "ReduceSum", losses, keepdims=0)
 
 

@@ -16,9 +16,11 @@ from typing import Any
 from gpunn.interop import onnx_arrays as arrays
 from gpunn.interop import onnx_layers as layers
 from gpunn.interop.onnx_activations import ACTIVATIONS
+from gpunn.interop.onnx_elementary import ELEMENTARY
 from gpunn.interop.onnx_graph import Name
 from gpunn.interop.onnx_images import IMAGES
 from gpunn.interop.onnx_losses import LOSSES
+from gpunn.interop.onnx_moves import MOVES
 from gpunn.ops.activation.smooth import SELU_ALPHA, SELU_SCALE
 
 Result = Name | list[Name]
@@ -55,8 +57,10 @@ TRANSLATIONS: dict[str, Callable[..., Result]] = {
     **{f"global_avg_pool{rank}d": partial(layers.global_pool, op="GlobalAveragePool") for rank in (1, 2, 3)},
     **{f"global_max_pool{rank}d": partial(layers.global_pool, op="GlobalMaxPool") for rank in (1, 2, 3)},
     **ACTIVATIONS,
+    **ELEMENTARY,
     **IMAGES,
     **LOSSES,
+    **MOVES,
     "Tensor.__getitem__": arrays.getitem,
     "Tensor.__invert__": arrays.invert,
     "Tensor.__ne__": arrays.unequal,

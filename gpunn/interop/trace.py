@@ -230,6 +230,10 @@ class _Run(Observer):
             return
         del self.calls[call.first_call :]
         follows = any(isinstance(value, Value) and value.follows_input for value in leaves(call.arguments))
+        if not known and not follows:  # of constants alone: constants
+            for array in made:
+                self._add(array, Value(array.shape, array.dtype, np.array(to_cpu(array))))
+            return
         for array in made:
             self._add(array, Value(array.shape, array.dtype, follows_input=follows))
         results = [self.values[id(array)] for array in arrays]
@@ -388,7 +392,7 @@ def _compare(one: Trace, two: Trace, what: str, note: Callable[[Value, Value, st
     for call, other in zip(one.calls, two.calls, strict=True):
         where = f"{call.function} in {call.layer}"
         given, others = list(leaves(call.arguments)), list(leaves(other.arguments))
-        if call.function != "Tensor.reshape":  # that one is known by its result
+        if call.function not in ("Tensor.reshape", "Tensor.expand"):  # these are known by their results
             same = len(given) == len(others) and all(map(_same_setting, given, others))
             rule = f"{what} may not decide the settings of {where}"
             differing = next(((a, b) for a, b in zip(given, others, strict=False) if not _same_setting(a, b)), ())

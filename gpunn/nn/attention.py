@@ -111,12 +111,14 @@ class MultiheadAttention(Module):
         and zeros before the last projection without: PyTorch's ways.
         """
         op = "MultiheadAttention"
-        q, k, v = (x if isinstance(x, Tensor) else Tensor(_array(op, x)) for x in (query, key, value))
+        given = {"query": query, "key": key, "value": value}
+        q, k, v = (x if isinstance(x, Tensor) else Tensor(_array(op, name, x)) for name, x in given.items())
         operands(op, query=q.data, key=k.data, value=v.data)
         batched = q.ndim == 3
         sizes = {"query": (q, self.embed_dim), "key": (k, self.kdim), "value": (v, self.vdim)}
+        leading = "length" if not batched else "N, length" if self.batch_first else "length, N"
         for name, (x, size) in sizes.items():
-            rule = f"{name} must have the dimensions (length, {'N, ' if batched else ''}{size})"
+            rule = f"{name} must have the dimensions ({leading}, {size})"
             fits = q.ndim in (2, 3) and x.ndim == q.ndim and x.shape[-1] == size
             check(fits, ShapeError, op, rule, shape=x.shape)
         rule = "is_causal says what attn_mask is: give it, too"
@@ -188,15 +190,15 @@ class MultiheadAttention(Module):
         return None if total is None else Tensor(total)
 
 
-def _array(op: str, x: Any) -> Array:
+def _array(op: str, name: str, x: Any) -> Array:
     array = raw(x)
-    check_array(op, x=array)
+    check_array(op, **{name: array})
     return array
 
 
 def _additive(op: str, name: str, mask: Any, q: Tensor) -> Array:
     """A mask of booleans or floats as one of floats."""
-    array = _array(op, mask)
+    array = _array(op, name, mask)
     if array.dtype == bool:
         return where(array, -inf, get_array_module(array).zeros(array.shape, q.dtype))
     fits = is_floating(array.dtype) and array.dtype == q.dtype

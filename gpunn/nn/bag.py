@@ -46,7 +46,7 @@ class EmbeddingBag(Embedding):
         self.include_last_offset = include_last_offset
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # type: ignore[override]  # PyTorch's order of the settings
         cls,
         embeddings: Any,
         freeze: bool = True,

@@ -38,7 +38,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gpunn.backend import Array, get_array_module
+from gpunn.backend import Array, device_of, get_array_module
 
 Kind = Literal["nearest", "linear", "cubic"]
 Coordinates = Literal[
@@ -86,6 +86,18 @@ class Table:
     def _reaches_behind(self) -> bool:
         return bool((self.index == self.length).any())
 
+    @cached_property
+    def _on_devices(self) -> dict[str, tuple[Array, Array | None]]:
+        """The indices and weights on each device that has used them: a captured step cannot copy them there."""
+        return {"cpu": (self.index, self.weight)}
+
+    def _beside(self, xp: Any, x: Array) -> tuple[Array, Array | None]:
+        device = device_of(x)
+        if device not in self._on_devices:
+            weight = None if self.weight is None else xp.asarray(self.weight)
+            self._on_devices[device] = xp.asarray(self.index), weight
+        return self._on_devices[device]
+
     def apply(self, x: Array, axis: int) -> Array:
         """y, with ``size`` elements along ``axis``; x has the dtype of the weights."""
         if self.is_identity:
@@ -94,11 +106,12 @@ class Table:
         if self._reaches_behind:
             zero = xp.zeros((*x.shape[:axis], 1, *x.shape[axis + 1 :]), x.dtype)
             x = xp.concatenate([x, zero], axis)
+        indices, weights = self._beside(xp, x)
         y, ones = None, (1,) * (x.ndim - 1 - axis)
-        for number, index in enumerate(self.index):
-            part = xp.take(x, xp.asarray(index), axis)
-            if self.weight is not None:
-                part *= xp.asarray(self.weight[number]).reshape(-1, *ones)
+        for number, index in enumerate(indices):
+            part = xp.take(x, index, axis)
+            if weights is not None:
+                part *= weights[number].reshape(-1, *ones)
             if y is None:
                 y = part
             else:

@@ -175,6 +175,7 @@ def test_matches_pytorch(run_xp, name):
         x = rng.normal(0, rng.choice([0.1, 1, 10]), shape)
         if seed % 2:
             x = np.round(2 * x) / 2  # corners, and ties
+        x = np.asarray(x)
         arrays = [x, rng.standard_normal(rng.choice([1, shape[1]]))] if name == "prelu" else [x]
         settings = drawn(rng).get(name, ())
         agreement.assert_agrees(run_xp, torch, ours, theirs, arrays, settings, f"{seed=} {name} {settings}")

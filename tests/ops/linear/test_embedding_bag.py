@@ -62,13 +62,16 @@ def test_backward_is_the_directional_difference(run_xp, rng):
         table, *given = draw(seed)
         table = np.random.default_rng(seed).standard_normal(table.shape)  # no equal maxima
 
-        def gradient(v, g, given=given):
+        def gradient(v, g, *given):
             leaf = tensor(v, requires_grad=True)
             bag(leaf, *given).backward(g)
             return leaf.grad
 
         oracles.assert_gradient(
-            lambda v, given=given: run_xp(bag, v, *given), lambda g, t=table, f=gradient: run_xp(f, t, g), table, rng
+            lambda v, given=given: run_xp(bag, v, *given),
+            lambda g, t=table, a=given: run_xp(gradient, t, g, *a),
+            table,
+            rng,
         )
 
 
@@ -146,14 +149,14 @@ def test_matches_pytorch(run_xp):
         gy = rng.standard_normal(expected.shape)
         expected.backward(torch.tensor(gy))
 
-        def both(t, i, gy, offsets=offsets, mode=mode, weights=weights, last=last, padding=padding, settings=settings):
+        def both(t, i, gy, offsets, weights, mode=mode, last=last, padding=padding, settings=settings):
             t = tensor(t, requires_grad=True)
             w = None if weights is None else tensor(weights, requires_grad=True)
             y = bag(t, i, offsets, mode, w, last, padding, **settings)
             y.backward(gy)
             return y.data, t.data, t.grad, *([] if w is None else [w.grad])
 
-        found = run_xp(both, table, indices, gy)
+        found = run_xp(both, table, indices, gy, offsets, weights)
         wanted = [expected, leaf, leaf.grad, *([] if own is None else [own.grad])]
         for actual, right in zip(found, wanted, strict=True):
             np.testing.assert_allclose(actual, right.detach().numpy(), 1e-6, 1e-12, err_msg=f"{seed=} {mode}")

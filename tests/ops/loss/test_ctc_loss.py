@@ -60,18 +60,23 @@ def test_forward_is_the_sum_over_all_paths(run_xp, dtype):
 
 def test_gradient_through_log_softmax_is_the_slope(run_xp, rng):
     for seed in range(12):
-        log_probs, targets, inputs, labels, blank = draw(seed)
+        log_probs, targets, *lengths, blank = draw(seed)
 
-        def loss(x, given=(targets, inputs, labels, blank)):
-            return F.ctc_loss(F.log_softmax(x), *given, "mean", True)
+        def loss(x, given, settings=(*lengths, blank, "mean", True)):
+            return F.ctc_loss(F.log_softmax(x), given, *settings)
 
-        def gradient(x, g, loss=loss):
+        def gradient(x, given, g, loss=loss):
             leaf = tensor(x, requires_grad=True)
-            loss(leaf).backward(g)
+            loss(leaf, given).backward(g)
             return leaf.grad
 
         x = rng.standard_normal(log_probs.shape)
-        oracles.assert_gradient(lambda v, f=loss: run_xp(f, v), lambda g, f=gradient, x=x: run_xp(f, x, g), x, rng)
+        oracles.assert_gradient(
+            lambda v, f=loss, t=targets: run_xp(f, v, t),
+            lambda g, f=gradient, x=x, t=targets: run_xp(f, x, t, g),
+            x,
+            rng,
+        )
 
 
 def test_one_example_and_the_layer(run_xp):

@@ -145,7 +145,9 @@ def _array(torch, value):
     if not isinstance(value, torch.Tensor):
         return value
     value = value.detach()
-    return value.float().numpy().astype(half_dtype("sample", "bf16")) if value.dtype == torch.bfloat16 else value.numpy()
+    return (
+        value.float().numpy().astype(half_dtype("sample", "bf16")) if value.dtype == torch.bfloat16 else value.numpy()
+    )
 
 
 def _difference(what: str, ours, theirs) -> str | None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from functools import wraps
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -182,14 +182,6 @@ class Tensor(Node):
 
     def tolist(self) -> Any:
         return self._data.tolist()
-
-    if not TYPE_CHECKING:  # for a type checker it would be every attribute
-
-        def __getattr__(self, name: str) -> Any:
-            here = "what an ndarray has no method for is a function, see gpunn.functional and gpunn/guide"
-            in_place = "nothing but x[index] = value is in place"
-            hint = "" if name.startswith("_") else f": {in_place if name.endswith('_') else here}"
-            raise AttributeError(f"{type(self).__name__} has no {name!r}{hint}")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         fail(DtypeError, "numpy", "a Tensor becomes an array by t.numpy() (a copy) or t.data", shape=self.shape)

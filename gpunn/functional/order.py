@@ -13,7 +13,7 @@ import numpy as np
 from gpunn.backend import check_array
 from gpunn.casting import in_float32
 from gpunn.errors import ArgumentError, check, check_number
-from gpunn.functional.record import X, differentiable, in_dtype, raw
+from gpunn.functional.record import X, copied, differentiable, in_dtype, raw
 from gpunn.ops.array import order as ops
 from gpunn.ops.array import vector
 from gpunn.ops.array.shape import Axis
@@ -205,7 +205,7 @@ def topk(x: X, k: int, axis: int = -1, largest: bool = True, sorted: bool = True
 
 
 def _chosen(x: Any, axis: int, y: Any, indices: Any) -> tuple[Any, Any]:
-    shape, own = raw(x).shape, indices.copy()  # the caller may change his
+    shape, own = raw(x).shape, copied(indices, x)
     values = differentiable(y, (x,), lambda gy, _: (ops.along_backward(gy, shape, own, axis),))
     return values, wrapped(indices) if isinstance(x, Tensor) else indices
 

@@ -16,6 +16,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -383,6 +384,24 @@ def test_weights_of_others(trial: Trial, tmp_path: Path) -> None:
     }
     trial("pickle", {n: weights_case.archive(p, storages) for n, p in pickles.items()}, load, ".pt")
     trial("no weights", {name: content for name, (content, _) in BAD.items()}, load, ".pt")
+
+
+@pytest.mark.skipif(not all(map(find_spec, ("h5py", "msgpack"))), reason="needs h5py and msgpack")
+def test_weights_of_packages(trial: Trial) -> None:
+    """HDF5 of Keras, and the msgpack of Flax."""
+    import h5py
+    import msgpack
+
+    arrays = {"kernel": np.ones((3, 2), np.float32), "bias": np.zeros(2, np.float32)}
+    content = io.BytesIO()
+    with h5py.File(content, "w") as store:
+        for number, array in enumerate(arrays.values()):
+            store.create_dataset(f"layers/dense/vars/{number}", data=array, compression="gzip")
+    trial("h5", some(content.getvalue(), 100, 2000), lambda path: load_state(nn.Linear(3, 2), path, "keras"), ".h5")
+    packed = {name: msgpack.ExtType(1, msgpack.packb((array.shape, array.dtype.name, array.tobytes())))
+              for name, array in arrays.items()}  # fmt: skip
+    files = some(msgpack.packb({"params": {"Dense_0": packed}}), 100) | {"arrays in arrays": b"\x91" * 100_000}
+    trial("msgpack", files, lambda path: load_state(nn.Linear(3, 2), path, "flax"), ".msgpack")
 
 
 def signed(text: str, arrays: dict[str, Any] | None = None, body: bytes = b"") -> bytes:

@@ -514,6 +514,13 @@ def test_all_that_differs_is_told():
     close(net[0].bias.data, given["0.bias"])
 
 
+def test_a_first_part_of_names_is_dropped_or_another():
+    net = nn.Sequential(nn.Linear(2, 3))
+    load_state(net, {"module.0.weight": drawn(3, 2), "module.0.bias": drawn(3)}, names={"module": ""})
+    load_state(net, {"body.dense.weight": drawn(3, 2, seed=1), "body.dense.bias": drawn(3)}, names={"body.dense": "0"})
+    close(net[0].weight.data, drawn(3, 2, seed=1))
+
+
 def test_floats_become_the_models():
     net = nn.Linear(2, 3)
     load_state(net, {"weight": drawn(3, 2).astype(np.float64), "bias": drawn(3).astype(np.float16)})

@@ -422,6 +422,12 @@ FUNCTIONS = {
         F.norm(x, "fro", 2),
     ),
     "vectors": lambda x: (F.cross(x, 2 * x[:, ::-1], 1), F.dot(x[0, 0], x[0, 0]), F.outer(x[0, 0], x[0, 1])),
+    "pixels": lambda x: (
+        F.pixel_shuffle(x.reshape(-1, 4, 1, 3), 2),
+        F.pixel_shuffle(x.reshape(-1, 1, 3, 4, 1, 1), 2),
+        F.pixel_unshuffle(x.reshape(-1, 2, 2, 3)[..., :2], 2),
+        F.pixel_unshuffle(x.reshape(-1, 2, 6), 2),
+    ),
     "made alike": lambda x: (F.zeros_like(x) + x, F.ones_like(x[:, 0]), F.full_like(x, 3, np.int32)),
     "abs": lambda x: F.abs(x) + abs(x),
     "arithmetic": lambda x: (2 - x * 3) / (x + 10) + (1 / (x + 9)) - x * x - (-x) + np.float32(2),
@@ -666,7 +672,7 @@ NO_TRANSLATION = {
 # They call what has a translation.
 OF_OTHERS = {
     "affine_grid", "alpha_dropout", "channel_shuffle", "dropout", "dropout1d", "dropout2d", "dropout3d",
-    "feature_alpha_dropout", "pixel_shuffle", "pixel_unshuffle", "relu6", "rnn_cell", "rrelu",
+    "feature_alpha_dropout", "relu6", "rnn_cell", "rrelu",
     "scaled_dot_product_attention", "split", "triplet_margin_loss", "triplet_margin_with_distance_loss",
 }  # fmt: skip
 

@@ -426,7 +426,7 @@ FUNCTIONS = {
         F.pixel_shuffle(x.reshape(-1, 4, 1, 3), 2),
         F.pixel_shuffle(x.reshape(-1, 1, 3, 4, 1, 1), 2),
         F.pixel_unshuffle(x.reshape(-1, 2, 2, 3)[..., :2], 2),
-        F.pixel_unshuffle(x.reshape(-1, 2, 6), 2),
+        F.pixel_unshuffle(x[0].reshape(1, 2, 6), 2),
     ),
     "made alike": lambda x: (F.zeros_like(x) + x, F.ones_like(x[:, 0]), F.full_like(x, 3, np.int32)),
     "abs": lambda x: F.abs(x) + abs(x),

@@ -701,6 +701,10 @@ def bad_pt():
         "a storage that lies": (one(2**40, (2,), (1,)), "declares 4398046511104 bytes and has 8"),
         "no storage": (weights_case.archive(weights_case.pickled({"x": good}), {}), "it lacks the storage '0'"),
         "a list": (weights_case.archive(b"\x80\x02](K\x01e.", {}), "no dict of tensors, but a list; key="),
+        "a tensor": (
+            weights_case.archive(b"\x80\x02" + good + b".", {"0": bytes(8)}),
+            "no dict of tensors, but a tensor",
+        ),
         "entries": (held(epoch=weights_case.whole(3)), r"it holds 'epoch' \(int\); key="),
         "no end": (weights_case.archive(b"\x80\x02}", {}), "the pickle"),
         "an old file": (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "before 1.6"),

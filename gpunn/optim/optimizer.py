@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypedDict
 
-from gpunn.backend import Array, asarray, get_array_module
+from gpunn.backend import Array, asarray, device_context, get_array_module
 from gpunn.errors import ArgumentError, ShapeError, check, fail
 from gpunn.optim.group import (
     Group,
@@ -45,13 +45,17 @@ class Common(TypedDict, total=False):
     differentiable: bool
 
 
+_COMMON = frozenset(Common.__annotations__)
+
+
 class Optimizer:
     """Moves ``params`` into flat buffers, of which each ``parameter.data`` becomes a view.
 
     ``params`` is a list of tensors, of (name, tensor), or of groups: dicts of ``"params"``, such a list, and of
     settings of this group alone, such as ``"lr"``. Without names, parameters are named by their number. The groups are
     in ``groups``: ``optimizer.groups[0]["lr"] = 0.1`` changes a setting from the next step on, and
-    ``optimizer.lr = 0.1`` the learning rate of all groups. Parameters without a gradient stay as they are in a step.
+    ``optimizer.lr = 0.1`` the learning rate of all groups. Parameters without a gradient, those that are frozen among
+    them, stay as they are in a step.
 
     ``l1`` and ``l2`` add the gradients of the terms ``l1 sum(|p|) + l2 sum(p^2)`` of the loss, ``l1 sign(p) + 2 l2 p``,
     for the parameters where ``regularise(name, parameter)`` is true; without it, for those of more than one axis: no
@@ -198,7 +202,8 @@ class Optimizer:
                 if set_to_none:
                     parameter.grad = None
                 elif parameter.grad is not None:
-                    parameter.grad = get_array_module(parameter.grad).zeros_like(parameter.grad)
+                    with device_context(parameter.grad):
+                        parameter.grad = get_array_module(parameter.grad).zeros_like(parameter.grad)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient.
@@ -236,7 +241,7 @@ class Optimizer:
 
     def _move(self, group: Group) -> None:
         group.count_step()
-        own = {name: value for name, value in group.settings.items() if name not in Common.__annotations__}
+        own = {name: value for name, value in group.settings.items() if name not in _COMMON}
         for part in group.parts():
             self.update(part, own)
 

@@ -216,7 +216,7 @@ def test_a_group_added_later_is_numbered_on_and_trained(rng):
     assert adam.state_dict()["parameters.0.steps"] == 2
     for group, message in (
         ({"params": [p]}, "each parameter must be given once"),
-        ({"params": [("0", leaf([1.0]))]}, "names must be of one parameter each"),
+        ({"params": [("w", leaf([1.0]))]}, "names must be given to all parameters, or to none"),
         ([leaf([1.0])], "param_group must be a dict"),
         ({"params": [leaf([1.0])], "speed": 1}, "a group has the settings"),
     ):

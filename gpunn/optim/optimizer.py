@@ -6,7 +6,7 @@ A step is then one kernel a group, or a few operations on long arrays, however m
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
 from gpunn.backend import Array, asarray, device_context, get_array_module
@@ -363,7 +363,7 @@ def check_numbers(op: str, settings: Settings, **lengths: int) -> list[tuple[flo
     return values
 
 
-def _groups(op: str, parameters: Any, defaults: Settings, there: Iterable[Group] = ()) -> list[tuple[Named, Settings]]:
+def _groups(op: str, parameters: Any, defaults: Settings, there: Sequence[Group] = ()) -> list[tuple[Named, Settings]]:
     """The named parameters of each group, beside those ``there``, and the settings that it has of its own."""
     rule = "parameters must be a list of them, of (name, parameter), or of groups: for a module its parameters()"
     check(isinstance(parameters, Iterable), ArgumentError, op, rule, type=type(parameters).__name__)
@@ -371,7 +371,7 @@ def _groups(op: str, parameters: Any, defaults: Settings, there: Iterable[Group]
     grouped = not isinstance(entries, Tensor) and any(isinstance(entry, Mapping) for entry in entries)
     groups: list[tuple[Named, Settings]] = []
     everything: Named = [pair for group in there for pair in zip(group.names, group.parameters, strict=True)]
-    with_names: set[bool] = set()
+    with_names = {not all(name.isdigit() for name in group.names) for group in there}
     for number, entry in enumerate(entries if grouped else [{"params": entries}]):
         holds = isinstance(entry, Mapping) and "params" in entry
         check(holds, ArgumentError, op, 'each group must be a dict with "params"', group=number)

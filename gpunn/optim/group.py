@@ -294,7 +294,7 @@ class Group:
         """Whether a gradient is used where it is: on a CPU a long one, as a copy takes as long as the step."""
         parameter = self.parameters[number]
         g = parameter.grad
-        if parameter.size < _LONG or type(g) is not np.ndarray or g.dtype != self.state_dtype:
+        if parameter.data.size < _LONG or type(g) is not np.ndarray or g.dtype != self.state_dtype:
             return False
         terms = self._regularised[number] and (self.settings["l1"] or self.settings["l2"])
         changed = terms or self.settings["maximize"]

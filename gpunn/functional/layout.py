@@ -145,13 +145,15 @@ def tile(x: X, reps: int | Sequence[int]) -> X:
 def chunk(x: X, chunks: int, axis: int = 0) -> tuple[X, ...]:
     """x along ``axis`` in ``chunks`` pieces of one size, the last smaller; there may be fewer. They are views.
 
+    Of an axis of size 0 all pieces are empty.
+
     >>> import numpy as np
     >>> [piece.tolist() for piece in chunk(np.arange(5), 2)]
     [[0, 1, 2], [3, 4]]
     """
     check_array("chunk", x=raw(x))
     count, length = integer("chunk", "chunks", chunks, 1), raw(x).shape[axis_of("chunk", raw(x), axis)]
-    return split(x, max(1, -(-length // count)), axis)
+    return split(x, -(-length // count) if length else [0] * count, axis)
 
 
 def unbind(x: X, axis: int = 0) -> tuple[X, ...]:

@@ -107,6 +107,9 @@ def searchsorted(x: Array, v: Any, side: Side = "left") -> Array:
     check(here == there, DeviceError, op, "both must be on one device", x=here, v=there)
     check(side in ("left", "right"), ArgumentError, op, 'side is "left" or "right"', side=side)
     check(x.dtype == values.dtype, DtypeError, op, "both must have one dtype", x=str(x.dtype), v=str(values.dtype))
+    if is_floating(x.dtype):  # NumPy does not know where a NaN of bfloat16 belongs
+        wide = accumulation_dtype(x.dtype)
+        x, values = x.astype(wide, copy=False), values.astype(wide, copy=False)
     if x.ndim == 1:
         return xp.asarray(xp.searchsorted(x, values, side)).astype(np.int64, copy=False)
     fits = x.ndim > 1 and x.shape[:-1] == values.shape[:-1]

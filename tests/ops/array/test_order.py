@@ -2,6 +2,7 @@
 
 import math
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -46,6 +47,8 @@ def test_places_in_rows_are_those_in_each_row(run_xp, rng, right):
         )
     unsorted = np.array([3.0, 1.0, 2.0])
     assert F.searchsorted(unsorted, 2.5, sorter=np.argsort(unsorted), out_int32=True).item() == 2
+    halves = [np.array(each, ml_dtypes.bfloat16) for each in ([1.0, 2.0, np.nan], [np.nan, 1.5, 5.0])]
+    assert run_xp(F.searchsorted, *halves).tolist() == [2, 1, 2]
 
 
 def test_products_go_through_zeros(run_xp):

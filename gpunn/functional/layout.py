@@ -12,8 +12,9 @@ from gpunn.backend import (
     asarray,
     cast,
     check_array,
-    default_generator,
     device_of,
+    dtype_of,
+    generator_or_default,
     get_array_module,
     is_array,
     is_floating,
@@ -421,7 +422,7 @@ def rand_like(x: X, dtype: Any = None, device: str | None = None, generator: np.
     >>> bool((rand_like(np.zeros(9)) < 1).all())
     True
     """
-    return _made("rand_like", x, dtype, device, lambda shape: (generator or default_generator()).random(shape), True)
+    return _made("rand_like", x, dtype, device, lambda shape: generator_or_default(generator).random(shape), True)
 
 
 def randn_like(x: X, dtype: Any = None, device: str | None = None, generator: np.random.Generator | None = None) -> X:
@@ -431,14 +432,14 @@ def randn_like(x: X, dtype: Any = None, device: str | None = None, generator: np
     >>> randn_like(np.zeros((2, 3))).shape
     (2, 3)
     """
-    draw = (generator or default_generator()).standard_normal
+    draw = generator_or_default(generator).standard_normal
     return _made("randn_like", x, dtype, device, draw, True)
 
 
 def _made(op: str, x: Any, dtype: Any, device: str | None, make: Callable[..., Any], floats: bool = False) -> Any:
     xd = raw(x)
     check_array(op, x=xd)
-    wanted = np.dtype(xd.dtype if dtype is None else dtype)
+    wanted = xd.dtype if dtype is None else dtype_of(op, dtype)
     if floats:
         check(is_floating(wanted), DtypeError, op, "the dtype must be a floating one", dtype=str(wanted))
     y = asarray(cast(make(xd.shape), wanted), device_of(xd) if device is None else device)

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpunn.backend import Array, accumulation_dtype, cast, check_array, get_array_module, is_floating, operands, where
-from gpunn.errors import ArgumentError, DtypeError, check, check_number
+from gpunn.errors import ArgumentError, DtypeError, ShapeError, check, check_number, fail
 from gpunn.ops.activation.normal import tail
 from gpunn.ops.array import math as basic
 from gpunn.ops.array.arithmetic import Gradients, unbroadcast
@@ -107,7 +107,8 @@ def of_each(name: str, x: Array) -> Array:
     if name in _OF_INTEGERS:
         _check_real(name, x)
         if not is_floating(x.dtype):
-            return RULES[name].value(get_array_module(x), x) if name in ("sign", "square") else x.copy()
+            changed = name == "square" or (name == "sign" and x.dtype.kind != "b")
+            return RULES[name].value(get_array_module(x), x) if changed else x.copy()
     xp = operands(name, x=x)
     wide = x.astype(accumulation_dtype(x.dtype), copy=False)
     return cast(xp.asarray(RULES[name].value(xp, wide)), x.dtype)
@@ -261,6 +262,10 @@ def lerp(a: Array, b: Array, weight: Array) -> Array:
     [1.0]
     """
     xp, dtype = operands("lerp", a=a, b=b, weight=weight), accumulation_dtype(a.dtype)
+    try:
+        np.broadcast_shapes(a.shape, b.shape, weight.shape)
+    except ValueError:
+        fail(ShapeError, "lerp", "shapes must broadcast", a=a.shape, b=b.shape, weight=weight.shape)
     x, y, w = (each.astype(dtype, copy=False) for each in (a, b, weight))
     near = xp.abs(w) < 0.5
     return cast(xp.asarray(xp.where(near, x, y) + xp.where(near, w, w - 1) * (y - x)), a.dtype)

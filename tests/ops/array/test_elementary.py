@@ -131,6 +131,7 @@ def test_integers_stay_what_they_are_where_that_makes_sense():
     assert [getattr(F, name)(x).tolist() for name in ("sign", "square", "floor", "round")] == [
         [-1, 0, 1], [4, 0, 9], [-2, 0, 3], [-2, 0, 3],
     ]  # fmt: skip
+    assert F.sign(x > 0).tolist() == [False, False, True]
     assert F.remainder(x, 2).tolist() == [0, 0, 1]
     assert F.round(np.array([1234]), -2).tolist() == [1200]
     assert F.nan_to_num(x).tolist() == x.tolist()
@@ -144,6 +145,8 @@ def test_errors_name_rule_and_values():
         F.atan2(x, np.ones(2))
     with pytest.raises(DtypeError, match="lerp: operands must have one dtype, got a='float64', b='float32'"):
         F.lerp(x, x, np.ones(3, np.float32))
+    with pytest.raises(ShapeError, match=r"lerp: shapes must broadcast, got a=\(3,\), b=\(1,\), weight=\(2, 1, 2\)"):
+        ops.lerp(x[0], np.ones(1), np.ones((2, 1, 2)))
     with pytest.raises(ArgumentError, match="nan_to_num: posinf must be a number, got posinf='a'"):
         F.nan_to_num(x, posinf="a")
     assert {"sin", "erf"} <= ops.RULES.keys()

@@ -65,7 +65,7 @@ def test_mixed_arrays_are_refused_by_name(monkeypatch):
 
 def test_device_names(monkeypatch):
     assert backend.check_device("cpu") == "cpu"
-    for wrong in ("cuda", "gpu:", "gpu:-1", "GPU", "cpu:0", 0):
+    for wrong in ("cuda:", "cudagpu", "gpu:", "gpu:-1", "GPU", "cpu:0", 0):
         with pytest.raises(ArgumentError, match='a device is "cpu", "gpu" or "gpu:N", got device='):
             backend.check_device(wrong)
     fake_cupy(monkeypatch, devices=2)

@@ -284,6 +284,9 @@ def index_select(x: X, axis: int, indices: Any) -> X:
     [[3, 1]]
     """
     xd = raw(x)
+    check_array("index_select", x=xd)
+    if not xd.ndim:  # a row of a number without dimensions is a number
+        return reshape(index_select(reshape(x, (1,)), axis, indices), ())
     return _at(x, ops.select_index(xd, axis, copied(indices, x)))
 
 
@@ -296,7 +299,10 @@ def gather(x: X, axis: int, indices: Any) -> X:
     >>> gather(np.array([[1, 2], [3, 4]]), 1, np.array([[1], [0]])).tolist()
     [[2], [3]]
     """
-    return _at(x, ops.gather_index("gather", raw(x), axis, copied(indices, x)))
+    index = copied(indices, x)
+    if getattr(raw(x), "ndim", 1) == 0 and getattr(index, "ndim", 0) == 1:
+        return gather(reshape(x, (1,)), axis, index)
+    return _at(x, ops.gather_index("gather", raw(x), axis, index))
 
 
 def _at(x: Any, index: Any) -> Any:

@@ -147,6 +147,9 @@ def test_errors_name_rule_and_values():
         F.lerp(x, x, np.ones(3, np.float32))
     with pytest.raises(ShapeError, match=r"lerp: shapes must broadcast, got a=\(3,\), b=\(1,\), weight=\(2, 1, 2\)"):
         ops.lerp(x[0], np.ones(1), np.ones((2, 1, 2)))
+    with pytest.raises(DtypeError, match=r"fmod: one of the operands must be an array, got types=\['int', 'float'\]"):
+        F.fmod(2, 3.0)
+    assert F.hypot(x.sum(), x.sum()).dtype == np.float64  # NumPy's numbers are arrays without dimensions
     with pytest.raises(ArgumentError, match="nan_to_num: posinf must be a number, got posinf='a'"):
         F.nan_to_num(x, posinf="a")
     assert {"sin", "erf"} <= ops.RULES.keys()

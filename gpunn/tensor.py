@@ -25,6 +25,7 @@ from gpunn.backend import (
     cast,
     check_device,
     device_of,
+    dtype_of,
     get_array_module,
     half_dtype,
     is_array,
@@ -444,7 +445,7 @@ class Tensor(Node):
         return record(selection.clip_between(x, low, high), parents, backward)
 
     def astype(self, dtype: Any) -> Tensor:
-        old, dtype = self.dtype, np.dtype(dtype).newbyteorder("=")
+        old, dtype = self.dtype, dtype_of("astype", dtype).newbyteorder("=")
         if not is_floating(dtype):
             return wrapped(cast(self._data, dtype, copy=True))  # integers have no gradient
         return self._result(cast(self._data, dtype, copy=True), lambda gy: cast(gy, old))

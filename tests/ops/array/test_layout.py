@@ -85,6 +85,7 @@ def test_pieces_are_views():
     x = tensor(X.copy())
     assert [piece.shape for piece in F.chunk(x, 3, 1)] == [(3, 2), (3, 2)]
     assert [piece.shape for piece in F.chunk(x, 2, 1)] == [(3, 2), (3, 2)]
+    assert [piece.shape for piece in F.chunk(x[:0], 2)] == [(0, 4), (0, 4)]
     F.unbind(x, 1)[2][...] = 5
     assert x[:, 2].tolist() == [5, 5, 5]
 

@@ -26,6 +26,7 @@ _OURS = {
     "input2": ("x2",),
     "end": ("b",),
     "keepdim": ("keepdims",),
+    "logits": ("x",),
     "ord": ("p",),
     "other": ("b",),
     "pad": ("pads",),

@@ -25,6 +25,7 @@ from gpunn.backend import (
     cast,
     check_device,
     device_of,
+    dtype_of,
     get_array_module,
     half_dtype,
     is_array,
@@ -353,7 +354,7 @@ class Tensor(Node):
         y = elementary.round(self._data, decimals)
         return self._result(y, lambda gy: gy * 0)
 
-    # ---- comparisons, and logic on booleans -------------------------------------------------------------------------
+    # ---- comparisons, and logic on booleans and bits --------------------------------------------------------------
 
     def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
         return _compare("equal", operator.eq, self, other)
@@ -389,7 +390,7 @@ class Tensor(Node):
     __rxor__ = __xor__
 
     def __invert__(self) -> Tensor:
-        return _logic("invert", lambda x, _: ~x, self, False)
+        return _logic("invert", lambda x, _: ~x, self, self)
 
     @spelled
     def all(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -444,7 +445,7 @@ class Tensor(Node):
         return record(selection.clip_between(x, low, high), parents, backward)
 
     def astype(self, dtype: Any) -> Tensor:
-        old, dtype = self.dtype, np.dtype(dtype).newbyteorder("=")
+        old, dtype = self.dtype, dtype_of("astype", dtype).newbyteorder("=")
         if not is_floating(dtype):
             return wrapped(cast(self._data, dtype, copy=True))  # integers have no gradient
         return self._result(cast(self._data, dtype, copy=True), lambda gy: cast(gy, old))
@@ -484,21 +485,28 @@ class Tensor(Node):
 
     # ---- elsewhere, and of another dtype --------------------------------------------------------------------------
 
-    def to(self, *targets: Any) -> Tensor:
+    def to(self, *targets: Any, memory_format: object = None, **named: Any) -> Tensor:
         """This tensor on a device (``"cpu"``, ``"gpu"``, ``"gpu:1"``, ``"cuda:1"``), of a dtype, or as another tensor.
+
+        As PyTorch's it takes ``device=``, ``dtype=``, ``non_blocking=`` and ``copy=`` too, the last two also in their
+        places at the end; copies are in turn with the stream anyway, and ``memory_format`` makes no difference here.
 
         >>> tensor([1.0]).to(np.float64).dtype
         dtype('float64')
         """
+        wanted = [target for target in targets if not isinstance(target, bool)]
+        flags = [target for target in targets if isinstance(target, bool)]
+        unknown = named.keys() - {"device", "dtype", "non_blocking", "copy"}
+        check(not unknown and len(flags) <= 2, ArgumentError, "to", "there is no such setting", named=sorted(unknown))
         x = self
-        for target in targets:
+        for target in (*wanted, named.get("device"), named.get("dtype")):
             if isinstance(target, Tensor):
                 x = x._to(target.device)._of(target.dtype)
             elif isinstance(target, str) and is_device(target):
                 x = x._to(target)
-            else:
+            elif target is not None:
                 x = x._of(target)
-        return x
+        return x.copy() if x is self and (named.get("copy") or flags[1:] == [True]) else x
 
     def cpu(self) -> Tensor:
         """This tensor in the memory of the CPU."""
@@ -596,9 +604,9 @@ class Tensor(Node):
         return self.diagonal(offset, axis1, axis2).sum(-1)
 
     def masked_fill(self, mask: Any, value: Any) -> Tensor:
-        """``value``, a number or an array, where ``mask`` (booleans) holds, else this; the shapes broadcast."""
+        """``value``, a number or an array without dimensions, where ``mask`` (booleans) holds, else this."""
         chosen, (x, v) = copied(mask, self, value), arithmetic.pair("masked_fill", self._data, raw(value))
-        layout.check_mask("masked_fill", x, chosen)
+        layout.check_fill("masked_fill", x, chosen, v)
         y = selection.where(chosen, v, x)
         return _joint(value, v, self, x, y, lambda gy, v, x, needs: selection.where_backward(gy, chosen, v, x, needs))
 
@@ -669,7 +677,7 @@ class Tensor(Node):
 
     @_without_dim
     @in_float32
-    def var(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
+    def var(self, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
         """The variance; the divisor is n - ``ddof``, n as with an ndarray (PyTorch's default is n - 1)."""
         x = self._data
         y = reduction.var(x, axis, ddof, keepdims)
@@ -677,7 +685,7 @@ class Tensor(Node):
 
     @_without_dim
     @in_float32
-    def std(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
+    def std(self, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
         """The square root of :meth:`var`; its gradient is 0 where all elements are equal."""
         x = self._data
         y = reduction.std(x, axis, ddof, keepdims)
@@ -723,25 +731,25 @@ class Tensor(Node):
 
     # ---- PyTorch's names of dtypes, last: they hide Python's within the class --------------------------------------
 
-    def half(self) -> Tensor:
+    def half(self, memory_format: object = None) -> Tensor:
         return self._of(np.float16)
 
-    def bfloat16(self) -> Tensor:
+    def bfloat16(self, memory_format: object = None) -> Tensor:
         return self._of(half_dtype("bfloat16", "bf16"))
 
-    def double(self) -> Tensor:
+    def double(self, memory_format: object = None) -> Tensor:
         return self._of(np.float64)
 
-    def long(self) -> Tensor:
+    def long(self, memory_format: object = None) -> Tensor:
         return self._of(np.int64)
 
-    def float(self) -> Tensor:
+    def float(self, memory_format: object = None) -> Tensor:
         return self._of(np.float32)
 
-    def int(self) -> Tensor:
+    def int(self, memory_format: object = None) -> Tensor:
         return self._of(np.int32)
 
-    def bool(self) -> Tensor:
+    def bool(self, memory_format: object = None) -> Tensor:
         return self._of(np.bool_)
 
 
@@ -815,7 +823,7 @@ def _compare(op: str, compare: Callable[[Any, Any], Any], a: Tensor, b: Any) -> 
 
 
 def _logic(op: str, combine: Callable[[Any, Any], Any], a: Tensor, b: Any) -> Tensor:
-    check(a.dtype == np.bool_, DtypeError, op, "operands must be boolean", dtype=str(a.dtype))
+    check(a.dtype.kind in "biu", DtypeError, op, "operands must be boolean or integers", dtype=str(a.dtype))
     return wrapped(_array(combine(*arithmetic.pair(op, a.data, raw(b)))))
 
 

@@ -59,7 +59,7 @@ def values(y):
 
 def assert_is_the_loop(run_xp, case, rng):
     """Every dtype, contiguous or not, against plain Python in float64."""
-    for number in range(20):
+    for number in run_xp.seeds(20):
         arrays, settings = case.draw(rng)
         for dtype in (np.float64, np.float32, np.float16):
             given = [np.asarray(a, dtype) for a in arrays]

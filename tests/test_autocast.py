@@ -23,7 +23,7 @@ EPS = {"fp16": 2**-10, "bf16": 2**-7}
 IN_HALF = {
     "linear", "bilinear", "matmul", "einsum", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
     "conv_transpose3d", "prelu", "rnn", "lstm", "gru", "rnn_cell", "lstm_cell", "gru_cell", "__matmul__", "__imatmul__",
-    "dot", "outer",
+    "dot", "outer", "scaled_dot_product_attention", "affine_grid",
 }  # fmt: skip
 IN_FLOAT32 = {
     "cross_entropy", "binary_cross_entropy", "binary_cross_entropy_with_logits", "nll_loss", "kl_div", "mse_loss",
@@ -35,7 +35,7 @@ IN_FLOAT32 = {
     "multilabel_soft_margin_loss", "poisson_nll_loss", "gaussian_nll_loss", "ctc_loss",
     "__pow__", "__rpow__", "__ipow__", "sum", "mean", "prod", "var", "std", "cumsum",
     "acos", "asin", "cosh", "sinh", "tan", "expm1", "log1p", "log2", "log10", "reciprocal", "rsqrt", "pow", "norm",
-    "cumprod", "trace",
+    "cumprod", "trace", "lp_pool1d", "lp_pool2d", "lp_pool3d",
 }  # fmt: skip
 # float64 arrays beside the argument, or a cast to float64.
 EVERY = {name: case for name, case in {**FUNCTIONS, **METHODS}.items() if name not in ("__rmatmul__", "astype")}

@@ -46,6 +46,15 @@ def result_and_gradients(function, arrays, device="cpu"):
     return [backend.to_cpu(a) for a in (y.data, *(leaf.grad for leaf in leaves))]
 
 
+# Each operation is tested on CuPy in float16 by itself: here it is for the slow tier, as CuPy compiles for each dtype.
+EVERYWHERE = [
+    pytest.param(half, device, marks=marks)
+    for half in HALVES
+    for device, marks in (("cpu", ()), ("gpu", (pytest.mark.gpu, *([pytest.mark.slow] if half == "fp16" else []))))
+]
+
+
+@pytest.mark.parametrize(("half", "device"), EVERYWHERE)
 @pytest.mark.parametrize("name", EVERY)
 def test_every_function_and_method_keeps_the_dtype_and_is_near_float32(name, half, device, rng):
     function, shapes = EVERY[name]

@@ -235,6 +235,9 @@ class Halves(nn.Module):
 IMAGES_OF_ANY_SIZE = {
     "resnet18": (lambda: models.resnet18(5, width=4), (3, 35, 40), (1, 7, 30)),
     "squeezenet": (lambda: models.squeezenet(5), (3, 33, 40), (2, 5, 31)),
+    "pixels": (lambda: nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.PixelShuffle(2), nn.PixelUnshuffle(4),
+        nn.Upsample(scale_factor=3, mode="bilinear"), nn.ChannelShuffle(4)), (1, 8, 4), (2, 4)),
     "halves": (Halves, (2, 8, 8), (2, 4, 10)),
     "signals of channels": (lambda: nn.Sequential(
         nn.Conv2d(2, 4, 3, 2, padding="valid"), nn.LocalResponseNorm(3), nn.AvgPool2d(3, 2, 1), nn.BatchNorm2d(4),

@@ -198,10 +198,10 @@ def test_layer(name, tmp_path):
 
 # Layers of other inputs than one array of floats; they are tested by themselves.
 ELSEWHERE = {
-    "Bilinear", "CosineSimilarity", "Embedding", "MultiheadAttention", "TransformerDecoderLayer", "TransformerDecoder",
-    "Transformer", "PairwiseDistance", "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d",
+    "Bilinear", "CosineSimilarity", "Embedding", "EmbeddingBag", "MultiheadAttention", "TransformerDecoderLayer",
+    "TransformerDecoder", "Transformer", "PairwiseDistance", "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d",
 }  # fmt: skip
-UNTRANSLATED = {"EmbeddingBag", "FractionalMaxPool2d", "FractionalMaxPool3d"}
+UNTRANSLATED = {"FractionalMaxPool2d", "FractionalMaxPool3d"}
 NO_LAYERS = {
     "Module",
     "ModuleDict",
@@ -238,6 +238,19 @@ def test_attention_to_another_input(make, tmp_path):
 def test_embedding(tmp_path):
     check_export(tmp_path / "m.onnx", nn.Embedding(5, 3, padding_idx=0), [(4,)], [np.int64])
     check_export(tmp_path / "m.onnx", nn.Embedding(5, 3), [(4, 2)], [np.int32])
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_bags(mode, tmp_path):
+    for padding in (None, 2):
+        bag = nn.EmbeddingBag(5, 3, mode=mode, padding_idx=padding)
+        check_export(tmp_path / "m.onnx", trained(bag), [(4,)], [np.int64])
+    check_export(tmp_path / "m.onnx", bag, [(1,)], [np.int64], make=lambda i: i * 0 + 2)  # nothing in them
+    weighed = Of(lambda i, w: F.embedding_bag(i, tensor(P), mode="sum", per_sample_weights=tensor(w)))
+    check_export(tmp_path / "m.onnx", weighed, [(4,), (4,)], [np.int64, np.float32], make=lambda x: x % 3)
+    runs = Of(lambda i: F.embedding_bag(i.reshape(-1), tensor(W), np.array([0, 2])))
+    with pytest.raises(GraphError, match="bags must be rows of indices"):
+        export(runs, np.ones((2, 4), int), tmp_path / "m.onnx", dynamic_batch=False)
 
 
 def test_embedding_of_one_row(tmp_path):
@@ -422,6 +435,12 @@ FUNCTIONS = {
         F.norm(x, "fro", 2),
     ),
     "vectors": lambda x: (F.cross(x, 2 * x[:, ::-1], 1), F.dot(x[0, 0], x[0, 0]), F.outer(x[0, 0], x[0, 1])),
+    "pixels": lambda x: (
+        F.pixel_shuffle(x.reshape(-1, 4, 1, 3), 2),
+        F.pixel_shuffle(x.reshape(-1, 1, 3, 4, 1, 1), 2),
+        F.pixel_unshuffle(x.reshape(-1, 2, 2, 3)[..., :2], 2),
+        F.pixel_unshuffle(x[0].reshape(1, 2, 6), 2),
+    ),
     "made alike": lambda x: (F.zeros_like(x) + x, F.ones_like(x[:, 0]), F.full_like(x, 3, np.int32)),
     "abs": lambda x: F.abs(x) + abs(x),
     "arithmetic": lambda x: (2 - x * 3) / (x + 10) + (1 / (x + 9)) - x * x - (-x) + np.float32(2),
@@ -660,13 +679,13 @@ def test_statistics_of_the_batch(tmp_path):
 
 # Answers that are listed, all alignments, draws at random, and pixels that come and go.
 NO_TRANSLATION = {
-    "ctc_loss", "embedding_bag", "fractional_max_pool2d", "fractional_max_pool3d", "gumbel_softmax",
+    "ctc_loss", "fractional_max_pool2d", "fractional_max_pool3d", "gumbel_softmax",
     "multilabel_margin_loss", "skeletonize",
 }  # fmt: skip
 # They call what has a translation.
 OF_OTHERS = {
     "affine_grid", "alpha_dropout", "channel_shuffle", "dropout", "dropout1d", "dropout2d", "dropout3d",
-    "feature_alpha_dropout", "pixel_shuffle", "pixel_unshuffle", "relu6", "rnn_cell", "rrelu",
+    "feature_alpha_dropout", "relu6", "rnn_cell", "rrelu",
     "scaled_dot_product_attention", "split", "triplet_margin_loss", "triplet_margin_with_distance_loss",
 }  # fmt: skip
 

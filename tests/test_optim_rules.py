@@ -209,19 +209,37 @@ def test_a_group_added_later_is_numbered_on_and_trained(rng):
     adam.add_param_group({"params": q, "lr": 0.2})
     assert [group.names for group in adam.param_groups] == [["0"], ["1"]]
     assert [group["params"] for group in adam.param_groups] == [[p], [q]]
+    assert [name in adam.param_groups[0] for name in ("params", "betas", "momentum")] == [True, True, False]
     before = q.data.copy()
     moved(adam, [p, q], [[np.ones(3), np.ones((2, 2))]])
     np.testing.assert_allclose(q.data, before - 0.2)
     assert adam.state_dict()["parameters.0.steps"] == 2
     for group, message in (
         ({"params": [p]}, "each parameter must be given once"),
-        ({"params": [("0", leaf([1.0]))]}, "names must be of one parameter each"),
+        ({"params": [("w", leaf([1.0]))]}, "names must be given to all parameters, or to none"),
         ([leaf([1.0])], "param_group must be a dict"),
         ({"params": [leaf([1.0])], "speed": 1}, "a group has the settings"),
     ):
         with pytest.raises(ArgumentError, match=f"Adam: {message}"):
             adam.add_param_group(group)
     assert len(adam.groups) == 2
+
+
+def test_frozen_parameters_are_left_alone_and_may_learn_later():
+    net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    net[0].requires_grad_(False)
+    adam = optim.Adam(net.parameters(), lr=0.1)
+    x = tensor(np.ones((4, 2), np.float32))
+    for frozen in (True, False):
+        before = net.state_dict()
+        net(x).sum().backward()
+        adam.step()
+        assert all(
+            (array == before[name]).all() == (frozen and name[0] == "0") for name, array in net.state_dict().items()
+        )
+        net[0].requires_grad_()
+    with pytest.raises(ArgumentError, match="Adam: parameters must be tensors with requires_grad=True"):
+        optim.Adam([tensor([1.0])])
 
 
 def test_a_learning_rate_may_be_an_array_of_one_element():

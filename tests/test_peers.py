@@ -22,6 +22,8 @@ TESTS = Path(__file__).parent
 LOOP = re.compile(r"for (?:seed|draw) in range\((\d+)\):")
 COMPARES = re.compile(r"@pytest\.mark\.peer\(|array_case\.tests_of\(")
 NOT_IN_PYTORCH = {
+    "rand_like": "other numbers",
+    "randn_like": "other numbers",
     "skeletonize": "compared with scikit-image in ops/image/test_skeleton.py",
     "to_device": "a copy; test_device.py has the copies and their gradients",
 }

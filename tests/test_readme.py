@@ -40,9 +40,10 @@ def test_example_of_check_mode():
     assert str(caught.value) == report.strip()
 
 
-def test_examples_of_coming_from_pytorch(capsys):
+@pytest.mark.parametrize("page", ["coming-from-pytorch", "weights"])
+def test_examples_of_the_guide(page, capsys):
     """What is printed stands behind each print, or below."""
-    text = (Path(gpunn.__file__).parent / "guide" / "coming-from-pytorch.md").read_text(encoding="utf-8")
+    text = (Path(gpunn.__file__).parent / "guide" / f"{page}.md").read_text(encoding="utf-8")
     code = "\n".join(re.findall(r"^```python\n(.*?)^```", text, re.S | re.M))
     exec(code, {})
     assert capsys.readouterr().out.splitlines() == re.findall(r"print\(.*\)\s+# (.*)", code)

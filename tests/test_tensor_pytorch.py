@@ -58,6 +58,11 @@ def test_numbers_of_one_element():
 def test_dtypes_and_devices():
     x = tensor(X, requires_grad=True)
     assert x.float() is x.to("cpu") is x.cpu() is x.to(np.float32) is x.to("float32")
+    assert x.to(device="cpu", dtype=np.float64, non_blocking=True).dtype == np.float64
+    assert x.to("cpu", False, True) is not x
+    assert x.to("cpu", True, False) is x
+    with pytest.raises(ArgumentError, match=r"to: there is no such setting, got named=\['layout'\]"):
+        x.to("cpu", layout=None)
     assert x.double().dtype == x.to("cpu", np.float64).dtype == x.to(tensor(np.ones(1))).dtype == np.float64
     assert (x.half().dtype, x.long().dtype, x.int().dtype) == (np.float16, np.int64, np.int32)
     assert (x.bfloat16().dtype.name, x.bool().tolist()) == ("bfloat16", [[False, True, True], [True] * 3])

@@ -517,6 +517,13 @@ def test_all_that_differs_is_told():
     close(net[0].bias.data, given["0.bias"])
 
 
+def test_a_first_part_of_names_is_dropped_or_another():
+    net = nn.Sequential(nn.Linear(2, 3))
+    load_state(net, {"module.0.weight": drawn(3, 2), "module.0.bias": drawn(3)}, names={"module": ""})
+    load_state(net, {"body.dense.weight": drawn(3, 2, seed=1), "body.dense.bias": drawn(3)}, names={"body.dense": "0"})
+    close(net[0].weight.data, drawn(3, 2, seed=1))
+
+
 def test_floats_become_the_models():
     net = nn.Linear(2, 3)
     load_state(net, {"weight": drawn(3, 2).astype(np.float64), "bias": drawn(3).astype(np.float16)})
@@ -737,6 +744,10 @@ def bad_pt():
         "a storage that lies": (one(2**40, (2,), (1,)), "declares 4398046511104 bytes and has 8"),
         "no storage": (weights_case.archive(weights_case.pickled({"x": good}), {}), "it lacks the storage '0'"),
         "a list": (weights_case.archive(b"\x80\x02](K\x01e.", {}), "no dict of tensors, but a list; key="),
+        "a tensor": (
+            weights_case.archive(b"\x80\x02" + good + b".", {"0": bytes(8)}),
+            "no dict of tensors, but a tensor",
+        ),
         "entries": (held(epoch=weights_case.whole(3)), r"it holds 'epoch' \(int\); key="),
         "no end": (weights_case.archive(b"\x80\x02}", {}), "the pickle"),
         "an old file": (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "before 1.6"),
@@ -858,8 +869,12 @@ def test_layers_of_pytorch(name, tmp_path):
 def test_embedding_both_directions_and_checkpoints_of_pytorch(tmp_path):
     torch = pytest.importorskip("torch")
     path = tmp_path / "w.pt"
-    peer = saved(torch, path, torch.nn.Embedding(7, 3))
-    loaded_as(torch, nn.Embedding(7, 3), peer, path, np.array([[1, 6]]))
+    for name in ("Embedding", "EmbeddingBag"):
+        peer = saved(torch, path, getattr(torch.nn, name)(7, 3))
+        loaded_as(torch, getattr(nn, name)(7, 3), peer, path, np.array([[1, 6]]))
+    peer = torch.nn.TransformerEncoder(torch.nn.TransformerEncoderLayer(6, 2, 8, batch_first=True), 2)
+    own = nn.TransformerEncoder(nn.TransformerEncoderLayer(6, 2, 8, batch_first=True), 2)
+    loaded_as(torch, own, saved(torch, path, peer), path, drawn(2, 5, 6))
     for more in ({}, {"proj_size": 2}):
         peer = saved(torch, path, torch.nn.LSTM(3, 4, 2, bidirectional=True, **more))
         loaded_as(torch, nn.LSTM(3, 4, 2, bidirectional=True, **more), peer, path, drawn(5, 2, 3))

@@ -152,15 +152,16 @@ def multi_margin_loss(
 ) -> Y:
     """``sum_{c != t} max(0, margin - x[n, t] + x[n, c])^p / C`` with t = target[n], for x (N, C) and classes (N,).
 
-    A single row x (C,) has one class (). ``weight`` (C,) multiplies the loss of its class, a constant; the mean divides
-    by N all the same.
+    A single row x (C,), or x () of one class, has one class (). ``weight`` (C,) multiplies the loss of its class, a
+    constant; the mean divides by N all the same.
 
     >>> round(float(multi_margin_loss(np.array([[0.1, 0.2, 0.4, 0.8]]), np.array([3]))), 4)
     0.325
     """
     xd = raw(x)
-    if getattr(xd, "ndim", 0) == 1:
-        return alone(multi_margin_loss, x, _of_row(target), p, margin, weight, reduction)
+    if (axes := getattr(xd, "ndim", 2)) < 2:
+        row = x if axes else lifted(x)
+        return alone(multi_margin_loss, row, _of_row(target), p, margin, weight, reduction)
     settings = copied(target, x), p, margin, copied(weight, x), reduction
     y = ops.multi_margin_loss(xd, *settings)
     return differentiable(y, (x,), lambda gy, _: (ops.multi_margin_loss_backward(gy, xd, *settings),))

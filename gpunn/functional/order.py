@@ -6,15 +6,14 @@ What a Tensor has a method for is that method, here with PyTorch's defaults.
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any, Literal, overload
 
 import numpy as np
 
-from gpunn.backend import check_array
+from gpunn.backend import check_array, is_floating
 from gpunn.casting import in_float32
-from gpunn.errors import ArgumentError, check
-from gpunn.functional.record import X, differentiable, in_dtype, raw
+from gpunn.errors import ArgumentError, DtypeError, check, check_number
+from gpunn.functional.record import X, copied, differentiable, in_dtype, raw
 from gpunn.ops.array import order as ops
 from gpunn.ops.array import vector
 from gpunn.ops.array.shape import Axis
@@ -29,8 +28,8 @@ def by_tensor(op: str, x: Any, compute: Callable[[Tensor], Tensor]) -> Any:
     return compute(wrapped(x)).data
 
 
-def _of(t: Tensor, dtype: Any) -> Tensor:
-    return t if dtype is None else in_dtype(t, dtype)
+def _of(t: Tensor, dtype: Any, op: str) -> Tensor:
+    return t if dtype is None else in_dtype(t, dtype, op)
 
 
 # ---- over axes -------------------------------------------------------------------------------------------------------
@@ -43,7 +42,7 @@ def sum(x: X, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> X
     >>> sum(np.ones((2, 3)), axis=1).tolist()
     [3.0, 3.0]
     """
-    return by_tensor("sum", x, lambda t: _of(t, dtype).sum(axis, keepdims))
+    return by_tensor("sum", x, lambda t: _of(t, dtype, "sum").sum(axis, keepdims))
 
 
 def mean(x: X, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> X:
@@ -53,7 +52,13 @@ def mean(x: X, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> 
     >>> mean(np.array([1.0, 2.0])).tolist()
     1.5
     """
-    return by_tensor("mean", x, lambda t: _of(t, dtype).mean(axis, keepdims))
+
+    def averaged(t: Tensor) -> Tensor:
+        t = _of(t, dtype, "mean")
+        check(is_floating(t.dtype), DtypeError, "mean", "x must hold floats, or dtype say so", dtype=str(t.dtype))
+        return t.mean(axis, keepdims)
+
+    return by_tensor("mean", x, averaged)
 
 
 def prod(x: X, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> X:
@@ -63,10 +68,12 @@ def prod(x: X, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> 
     >>> prod(np.array([2.0, 3.0])).tolist()
     6.0
     """
-    return by_tensor("prod", x, lambda t: _of(t, dtype).prod(axis, keepdims))
+    return by_tensor("prod", x, lambda t: _of(t, dtype, "prod").prod(axis, keepdims))
 
 
-def var(x: X, axis: Axis = None, correction: int = 1, keepdims: bool = False, unbiased: bool | None = None) -> X:
+def var(
+    x: X, axis: Axis = None, correction: float | None = 1, keepdims: bool = False, unbiased: bool | None = None
+) -> X:
     """The variance over ``axis``; the divisor is n - ``correction``, n - 1 as in PyTorch (``x.var()`` divides by n).
 
     ``unbiased``, PyTorch's older name, is True for a correction of 1, and False for 0.
@@ -81,7 +88,9 @@ def var(x: X, axis: Axis = None, correction: int = 1, keepdims: bool = False, un
     return by_tensor("var", x, lambda t: t.var(axis, less, keepdims))
 
 
-def std(x: X, axis: Axis = None, correction: int = 1, keepdims: bool = False, unbiased: bool | None = None) -> X:
+def std(
+    x: X, axis: Axis = None, correction: float | None = 1, keepdims: bool = False, unbiased: bool | None = None
+) -> X:
     """The square root of :func:`var`; its gradient is 0 where all elements are equal.
 
     >>> import numpy as np
@@ -94,11 +103,14 @@ def std(x: X, axis: Axis = None, correction: int = 1, keepdims: bool = False, un
     return by_tensor("std", x, lambda t: t.std(axis, less, keepdims))
 
 
-def _correction(op: str, correction: Any, unbiased: bool | None) -> int:
+def _correction(op: str, correction: float | None, unbiased: bool | None) -> float:
     if unbiased is not None:
-        return int(unbiased)
-    check(isinstance(correction, Integral), ArgumentError, op, "correction must be an integer", correction=correction)
-    return int(correction)
+        check(isinstance(unbiased, bool), ArgumentError, op, "unbiased must be True or False", unbiased=unbiased)
+        return float(unbiased)
+    if correction is None:
+        return 1.0
+    check_number(op, correction=correction)
+    return correction
 
 
 def amax(x: X, axis: Axis = None, keepdims: bool = False) -> X:
@@ -122,16 +134,18 @@ def amin(x: X, axis: Axis = None, keepdims: bool = False) -> X:
 
 
 @in_float32
-def norm(x: X, p: float | Literal["fro"] = 2.0, axis: Axis = None, keepdims: bool = False) -> X:
+def norm(x: X, p: float | Literal["fro"] = 2.0, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> X:
     """The length ``(sum_i |x[i]|^p)^(1/p)`` of the vectors along ``axis``, or of all elements as one vector.
 
     ``p`` may be infinite (the largest ``|x[i]|``) or 0 (how many elements are not 0);
-    ``"fro"`` is 2. The gradient at 0 is 0.
+    ``"fro"`` is 2. The gradient at 0 is 0. ``dtype`` is that to compute in, and of the result.
 
     >>> import numpy as np
     >>> norm(np.array([3.0, -4.0])).tolist(), norm(np.array([3.0, -4.0]), 1).tolist()
     (5.0, 7.0)
     """
+    if dtype is not None:
+        x = in_dtype(x, dtype, "norm")
     xd, order = raw(x), 2.0 if p == "fro" else p
     y = vector.norm(xd, order, axis, keepdims)
     return differentiable(y, (x,), lambda gy, _: (vector.norm_backward(gy, xd, y, order, axis, keepdims),))
@@ -145,7 +159,7 @@ def cumsum(x: X, axis: int, dtype: Any = None) -> X:
     [1.0, 3.0, 6.0]
     """
     check(axis is not None, ArgumentError, "cumsum", "an axis must be given", axis=axis)
-    return by_tensor("cumsum", x, lambda t: _of(t, dtype).cumsum(axis))
+    return by_tensor("cumsum", x, lambda t: _of(t, dtype, "cumsum").cumsum(axis))
 
 
 def cumprod(x: X, axis: int, dtype: Any = None) -> X:
@@ -156,7 +170,7 @@ def cumprod(x: X, axis: int, dtype: Any = None) -> X:
     [2.0, 6.0, 24.0]
     """
     check(axis is not None, ArgumentError, "cumprod", "an axis must be given", axis=axis)
-    return by_tensor("cumprod", x, lambda t: _of(t, dtype).cumprod(axis))
+    return by_tensor("cumprod", x, lambda t: _of(t, dtype, "cumprod").cumprod(axis))
 
 
 # ---- by order --------------------------------------------------------------------------------------------------------
@@ -198,7 +212,7 @@ def topk(x: X, k: int, axis: int = -1, largest: bool = True, sorted: bool = True
 
 
 def _chosen(x: Any, axis: int, y: Any, indices: Any) -> tuple[Any, Any]:
-    shape, own = raw(x).shape, indices.copy()  # the caller may change his
+    shape, own = raw(x).shape, copied(indices, x)
     values = differentiable(y, (x,), lambda gy, _: (ops.along_backward(gy, shape, own, axis),))
     return values, wrapped(indices) if isinstance(x, Tensor) else indices
 
@@ -225,8 +239,7 @@ def searchsorted(
     check(not (right and side == "left"), ArgumentError, "searchsorted", rule, right=right, side=side)
     xd = raw(x)
     if sorter is not None:
-        check_array("searchsorted", x=xd, sorter=raw(sorter))
-        xd = ops.along(xd, raw(sorter), -1)
+        xd = ops.sorted_by("searchsorted", xd, raw(sorter))
     y = ops.searchsorted(xd, raw(values), at)
     if out_int32:
         y = y.astype(np.int32)
@@ -246,7 +259,9 @@ def nonzero(x: Any, as_tuple: bool = False) -> Any:
     >>> nonzero(np.array([[0, 5], [6, 0]])).tolist()
     [[0, 1], [1, 0]]
     """
-    indices = ops.nonzero(raw(x))
-    each = indices if as_tuple else (ops.rows(indices),)
+    xd = raw(x)
+    check_array("nonzero", x=xd)
+    indices = ops.nonzero(xd if xd.ndim else xd.reshape(1))
+    each = indices if as_tuple else (ops.rows(indices)[:, : xd.ndim],)
     given = tuple(wrapped(index) if isinstance(x, Tensor) else index for index in each)
     return given if as_tuple else given[0]

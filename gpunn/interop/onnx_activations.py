@@ -72,7 +72,7 @@ def prelu(g: Graph, x: Value, weight: Value) -> Name:
 
 
 def softmin(g: Graph, x: Value, axis: int, dtype: Any) -> Name:
-    return g.node("Softmax", g.node("Neg", x), axis=axis)
+    return g.node("Softmax", g.node("Neg", g.cast(x, g.results[0].dtype)), axis=axis)
 
 
 def rms_norm(g: Graph, x: Value, normalized_shape: Sizes, weight: Value | None, eps: float | None) -> Name:

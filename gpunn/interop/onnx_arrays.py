@@ -75,6 +75,8 @@ def operand(g: Graph, value: Any, beside: Any) -> Name:
 
 
 def binary(g: Graph, x: Any, other: Any, *, op: str, swapped: bool = False) -> Name:
+    if op in ("And", "Or", "Xor") and g.results[0].dtype != np.bool_:
+        g.refuse("logic must be of booleans", dtype=str(g.results[0].dtype))
     a, b = operand(g, x, other), operand(g, other, x)
     return g.node(op, b, a) if swapped else g.node(op, a, b)
 
@@ -102,6 +104,8 @@ def unequal(g: Graph, x: Value, other: Any) -> Name:
 
 
 def invert(g: Graph, x: Value) -> Name:
+    if x.dtype != np.bool_:
+        g.refuse("~ must be of booleans", dtype=str(x.dtype))
     return g.node("Not", x)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from math import gcd
 from typing import Any, NoReturn
 
 import numpy as np
@@ -143,7 +144,10 @@ class Graph:
             like = self._like(value, axis)
             if like is None:
                 self.refuse("how a size depends on those of the input is not known", sizes=value.sizes(axis))
-            return self.node("Shape", like[0], start=like[1], end=like[1] + 1)
+            known, place, times, parts = like
+            made = self.node("Shape", known, start=place, end=place + 1)
+            made = self.node("Mul", made, self.integers(times)) if times > 1 else made
+            return self.node("Div", made, self.integers(parts)) if parts > 1 else made
         if not growth:
             return self.integers(size)
         count = self.node("Shape", self._examples, start=0, end=1)
@@ -151,11 +155,21 @@ class Graph:
         grown = self.node("Mul", count, self.integers(growth)) if growth != 1 else count
         return self.node("Add", grown, self.integers(rest)) if rest else grown
 
-    def _like(self, value: Value, axis: int) -> tuple[Value, int] | None:
-        """An array in the graph, and its axis whose size depends on the input alike."""
-        wanted = value.sizes(axis), value.growth[axis]
-        places = ((known, place) for known in self._values for place in range(known.ndim))
-        return next((each for each in places if (each[0].sizes(each[1]), each[0].growth[each[1]]) == wanted), None)
+    def _like(self, value: Value, axis: int) -> tuple[Value, int, int, int] | None:
+        """An array in the graph and its axis of which a size is so many times a part: in all runs, and exactly."""
+        wanted = value.sizes(axis)
+        found = None
+        for known in self._values:
+            for place in range(known.ndim):
+                sizes = known.sizes(place)
+                if not known.varies(place) or known.growth[place] or value.growth[axis]:
+                    continue
+                if sizes == wanted:
+                    return known, place, 1, 1
+                times, parts = wanted[0] // (common := gcd(wanted[0], sizes[0])), sizes[0] // common
+                if found is None and all(size * times == own * parts for size, own in zip(sizes, wanted, strict=True)):
+                    found = known, place, times, parts
+        return found
 
     def reshape(self, x: Value | Name, like: Value) -> Name:
         """``x`` in the shape of ``like``."""

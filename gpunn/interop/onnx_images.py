@@ -5,6 +5,7 @@ How a translation looks says :mod:`gpunn.interop.onnx_nodes`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import floor, inf, prod
 from typing import Any
 
@@ -77,6 +78,31 @@ def grid_sample(g: Graph, x: Value, grid: Value, mode: str, padding_mode: str, a
     return g.node("GridSample", x, grid, mode=word, padding_mode=padding_mode, align_corners=int(bool(align_corners)))
 
 
+def pixel_shuffle(g: Graph, x: Value, upscale_factor: int) -> Name:
+    return _exchanged(g, x, lambda y: g.node("DepthToSpace", y, blocksize=upscale_factor, mode="CRD"))
+
+
+def pixel_unshuffle(g: Graph, x: Value, downscale_factor: int) -> Name:
+    g.need_fixed(x, [x.ndim - 3])
+    # SpaceToDepth counts the pixels of a block first, then the channels.
+    order = np.arange(x.shape[-3] * downscale_factor**2).reshape(downscale_factor**2, -1).T.reshape(-1)
+
+    def exchange(y: Name) -> Name:
+        return g.node("Gather", g.node("SpaceToDepth", y, blocksize=downscale_factor), g.integers(*order), axis=1)
+
+    return _exchanged(g, x, exchange)
+
+
+def _exchanged(g: Graph, x: Value, exchange: Callable[[Name], Name]) -> Name:
+    """``exchange`` of images (N, C, H, W), for images with any axes before the last three."""
+    if x.ndim == 4:
+        return exchange(g.name(x))
+    if x.ndim == 3:
+        return g.node("Squeeze", exchange(g.node("Unsqueeze", x, g.integers(0))), g.integers(0))
+    g.need_fixed(x, range(x.ndim - 3, x.ndim))
+    return g.reshape(exchange(g.node("Reshape", x, g.integers(-1, *x.shape[-3:]))), g.results[0])
+
+
 # ---- windows --------------------------------------------------------------------------------------------------------
 
 
@@ -134,6 +160,8 @@ IMAGES: dict[str, Any] = {
     "fold": fold,
     "grid_sample": grid_sample,
     "interpolate": interpolate,
+    "pixel_shuffle": pixel_shuffle,
+    "pixel_unshuffle": pixel_unshuffle,
     "unfold": unfold,
     **{f"lp_pool{rank}d": lp_pool for rank in (1, 2, 3)},
     **{f"max_unpool{rank}d": max_unpool for rank in (1, 2, 3)},

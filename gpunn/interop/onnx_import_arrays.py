@@ -30,11 +30,6 @@ def binary(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
     return lambda step, a, b: function(a, b)
 
 
-def constant(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
-    """An operator whose result, computed by ``function(xp, x)``, has no gradient."""
-    return lambda step, x, **settings: untranslated(function(module_of(x), x.data, **settings), x)
-
-
 def of_integers(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of Tensors, done on the arrays of those that have no gradient."""
     return lambda *xs: untranslated(function(*[x.data for x in xs]), *xs)
@@ -108,8 +103,10 @@ def converted(x: Tensor, dtype: np.dtype[Any]) -> Tensor:
         return x.astype(dtype)
 
 
-def is_infinite(xp: Any, x: Any, detect_negative: int = 1, detect_positive: int = 1) -> Any:
-    return xp.isinf(x) & ((bool(detect_negative) & (x < 0)) | (bool(detect_positive) & (x > 0)))
+def is_infinite(step: Step, x: Tensor, detect_negative: int = 1, detect_positive: int = 1) -> Tensor:
+    y = F.isinf(x)
+    y = y if detect_negative else y & (x > 0)
+    return y if detect_positive else y & (x < 0)
 
 
 # ---- activations ----------------------------------------------------------------------------------------------------

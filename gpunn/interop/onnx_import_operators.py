@@ -21,7 +21,7 @@ from gpunn import functional as F
 from gpunn.interop import onnx_import_arrays as arrays
 from gpunn.interop import onnx_import_layers as layers
 from gpunn.interop import onnx_import_shapes as shapes
-from gpunn.interop.onnx_import_arrays import binary, constant, reduced, several, unary
+from gpunn.interop.onnx_import_arrays import binary, reduced, several, unary
 
 SETTINGS: dict[str, tuple[int, ...]] = {
     "Clip": (1, 2),
@@ -78,7 +78,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "GreaterOrEqual": binary(operator.ge),
     "HardSigmoid": arrays.hard_sigmoid,
     "Hardmax": arrays.along(arrays.hardmax),
-    "IsInf": constant(arrays.is_infinite),
+    "IsInf": arrays.is_infinite,
     "LeakyRelu": arrays.leaky_relu,
     "Less": binary(operator.lt),
     "LessOrEqual": binary(operator.le),
@@ -134,7 +134,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "GatherElements": shapes.gather_elements,
     "GatherND": shapes.gather_nd,
     "Identity": shapes.identity,
-    "NonZero": constant(shapes.non_zero),
+    "NonZero": shapes.non_zero,
     "OneHot": shapes.one_hot,
     "Pad": shapes.pad,
     "Range": shapes.span,
@@ -211,7 +211,7 @@ HOST: dict[str, Callable[..., Any]] = {
     "Min": several(np.minimum),
     "Mul": _host(np.multiply),
     "Neg": _host(np.negative),
-    "NonZero": lambda step, x: shapes.non_zero(np, x),
+    "NonZero": shapes.host_non_zero,
     "Not": _host(np.logical_not),
     "Or": _host(np.logical_or),
     "Range": shapes.span,

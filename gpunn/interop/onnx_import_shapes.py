@@ -234,7 +234,12 @@ def _scattered(step: Step, x: Tensor, index: tuple[Any, ...], updates: Tensor, r
     return result
 
 
-def non_zero(xp: Any, x: Any) -> Any:
+def non_zero(step: Step, x: Tensor) -> Tensor:
+    return untranslated(_places(module_of(x), x.data), x)
+
+
+def _places(xp: Any, x: Any) -> Any:
+    """The indices of all elements that are not 0, an axis in each row."""
     return xp.stack(xp.nonzero(xp.atleast_1d(x))).astype(np.int64)
 
 
@@ -409,3 +414,7 @@ def host_expand(step: Step, x: Any, shape: Any) -> Any:
 
 def host_tile(step: Step, x: Any, repeats: Any) -> Any:
     return np.tile(x, numbers(repeats))
+
+
+def host_non_zero(step: Step, x: Any) -> Any:
+    return _places(np, x)

@@ -75,6 +75,29 @@ def embedding(
     return g.node("Gather", weight, indices, axis=0)
 
 
+def embedding_bag(
+    g: Graph, indices: Value, weight: Value, offsets: Value | None, max_norm: float | None, mode: str,
+    per_sample_weights: Value | None, padding_idx: int | None, **_: Any,
+) -> Name:  # fmt: skip
+    """Of rows of indices: the rows that they name, reduced; those of ``padding_idx`` as what does not matter."""
+    if offsets is not None or indices.ndim != 2:
+        g.refuse("bags must be rows of indices, not runs between offsets", shape=indices.shape)
+    rows, axis = embedding(g, indices, weight, None, max_norm), g.integers(1)
+    if per_sample_weights is not None:
+        rows = g.node("Mul", rows, g.node("Unsqueeze", per_sample_weights, g.integers(-1)))
+    if padding_idx is None:
+        return g.node({"sum": "ReduceSum", "mean": "ReduceMean", "max": "ReduceMax"}[mode], rows, axis, keepdims=0)
+    place = g.constant(padding_idx % weight.shape[0], indices.dtype)
+    counts = g.node("Unsqueeze", g.node("Not", g.node("Equal", indices, place)), g.integers(-1))
+    number = g.node("ReduceSum", g.cast(counts, weight.dtype), axis, keepdims=0)
+    nothing = g.like(0 if mode != "max" else -np.inf, weight)
+    op = "ReduceMax" if mode == "max" else "ReduceSum"
+    y = g.node(op, g.node("Where", counts, rows, nothing), axis, keepdims=0)
+    if mode == "mean":
+        return g.node("Div", y, g.node("Max", number, g.like(1, weight)))
+    return y if mode == "sum" else g.node("Where", g.node("Greater", number, g.like(0, weight)), y, g.like(0, weight))
+
+
 # ---- pooling --------------------------------------------------------------------------------------------------------
 
 

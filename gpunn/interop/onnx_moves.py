@@ -171,8 +171,9 @@ def cumprod(g: Graph, x: Value, axis: int | None) -> Name:
 # ---- vectors --------------------------------------------------------------------------------------------------------
 
 
-def norm(g: Graph, x: Value, p: Any, axis: Any, keepdims: bool) -> Name:
-    return length(g, g.name(x), x, 2 if p == "fro" else p, axes_vector(g, x, axis), keepdims)
+def norm(g: Graph, x: Value, p: Any, axis: Any, keepdims: bool, dtype: Any) -> Name:
+    y = g.results[0]
+    return length(g, g.cast(x, y.dtype), y, 2 if p == "fro" else p, axes_vector(g, x, axis), keepdims)
 
 
 def cross(g: Graph, a: Value, b: Value, axis: int) -> Name:

@@ -95,6 +95,7 @@ TRANSLATIONS: dict[str, Callable[..., Result]] = {
     "einsum": arrays.einsum,
     "elu": arrays.elu,
     "embedding": layers.embedding,
+    "embedding_bag": layers.embedding_bag,
     "gelu": arrays.gelu,
     "group_norm": layers.group_norm,
     "gru": layers.gru,

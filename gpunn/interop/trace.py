@@ -364,7 +364,7 @@ def _compare_larger(
         larger = _each_leaf(first, partial(_larger, pending=iter(more)))
         try:
             found = _run(model, larger, known)
-        except (ArgumentError, ShapeError) as error:
+        except (ArgumentError, ShapeError, IndexError) as error:
             if odd:  # only such sizes as the first ones
                 return
             shapes = [x.shape for x in leaves(larger)]

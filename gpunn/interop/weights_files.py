@@ -182,9 +182,13 @@ def _torch(path: PathLike, file: IO[bytes], size: int, key: str | None) -> dict[
 
 def _listed(content: Any) -> str:
     if not isinstance(content, dict):
-        return f"a {type(content).__name__}"
-    entries = [f"{str(name)[:60]!r} ({type(value).__name__})" for name, value in list(content.items())[:20]]
+        return f"a {_called(content)}"
+    entries = [f"{str(name)[:60]!r} ({_called(value)})" for name, value in list(content.items())[:20]]
     return f"it holds {', '.join(entries) or 'nothing'}"
+
+
+def _called(value: Any) -> str:
+    return "tensor" if isinstance(value, Stored) else type(value).__name__
 
 
 # ---- formats that need a package -----------------------------------------------------------------------------------

@@ -12,9 +12,10 @@ from gpunn.nn.module import Module
 class _Layers(Module):
     """Modules in a row, named by position, or by names of their own."""
 
+    _names: tuple[str, ...] | None = None
+
     def __init__(self, layers: Iterable[Module] | Mapping[str, Module]) -> None:
         self.layers: list[Module] = []
-        self._names: tuple[str, ...] | None = None
         if isinstance(layers, Mapping):
             for name, layer in layers.items():
                 self.add_module(name, layer)

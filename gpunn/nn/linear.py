@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from gpunn import functional as F
-from gpunn.backend import asarray, default_generator
+from gpunn.backend import asarray, generator_or_default
 from gpunn.errors import ArgumentError, ShapeError, check, check_sizes
 from gpunn.functional.record import raw
 from gpunn.nn.init import uniform_fan_in
@@ -213,7 +213,7 @@ class Embedding(Module):
             check(inside, ArgumentError, op, rule, padding_idx=padding_idx)
             padding_idx = int(padding_idx) % num_embeddings
         if _weight is None:
-            values = (generator or default_generator()).standard_normal(sizes).astype(dtype)
+            values = generator_or_default(generator).standard_normal(sizes).astype(dtype)
             if padding_idx is not None:
                 values[padding_idx] = 0
         else:

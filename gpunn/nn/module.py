@@ -42,6 +42,11 @@ class Parameter(Tensor):
 
     __slots__ = ()
 
+    @property
+    def frozen(self) -> bool:
+        """Whether it does not learn at present: :meth:`Module.requires_grad_` changes that."""
+        return not self.requires_grad
+
     def __init__(self, data: Array) -> None:
         super().__init__(data, requires_grad=True)
 
@@ -490,7 +495,8 @@ class Module:
             if set_to_none:
                 parameter.grad = None
             elif parameter.grad is not None:
-                parameter.grad = get_array_module(parameter.grad).zeros_like(parameter.grad)
+                with device_context(parameter.grad):
+                    parameter.grad = get_array_module(parameter.grad).zeros_like(parameter.grad)
 
     def requires_grad_(self, mode: bool = True) -> Self:
         """Let all parameters learn or, with False, freeze them: no gradient is computed, and the old one forgotten.

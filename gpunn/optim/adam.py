@@ -39,7 +39,7 @@ class Adam(Moments):
         super().__init__(params, settings, **common)
 
     def states(self, settings: Settings) -> dict[str, float]:
-        return super().states(settings) | ({"largest": 0.0} if settings["amsgrad"] else {})
+        return {"mean": 0.0, "square": 0.0, "largest": 0.0} if settings["amsgrad"] else super().states(settings)
 
     def update(self, part: Part, settings: Settings) -> None:
         numbers = settings["lr"], settings["betas"], settings["eps"], settings["weight_decay"]

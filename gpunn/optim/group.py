@@ -25,14 +25,17 @@ def has_several_axes(name: str, parameter: Tensor) -> bool:
 
 
 def named_tensors(op: str, parameters: Iterable[Any], first: int = 0) -> Named:
-    """``parameters`` with their names; those given without are named by their number, counted from ``first``."""
+    """``parameters`` with their names; those given without are named by their number, counted from ``first``.
+
+    A frozen parameter of a module is one of them, as it may learn later; any other tensor without gradient is refused.
+    """
     alone = isinstance(parameters, Tensor)
     check(not alone, ArgumentError, op, "parameters must be a list of them, or of (name, parameter), not a tensor")
     named: Named = []
     for number, entry in enumerate(parameters, first):
         pair = isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str)
         name, tensor = entry if pair else (str(number), entry)
-        learned = isinstance(tensor, Tensor) and tensor.requires_grad
+        learned = isinstance(tensor, Tensor) and (tensor.requires_grad or getattr(tensor, "frozen", False))
         rule = "parameters must be tensors with requires_grad=True"
         check(learned, ArgumentError, op, rule, parameter=name, type=type(tensor).__name__)
         named.append((name, tensor))
@@ -174,6 +177,9 @@ class Group:
         self._check_name(name)
         return self.settings[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in ("params", "initial_lr") or name in self.settings
+
     def __setitem__(self, name: str, value: Any) -> None:
         self.schedule(name, value)
         if name == "lr":
@@ -288,7 +294,7 @@ class Group:
         """Whether a gradient is used where it is: on a CPU a long one, as a copy takes as long as the step."""
         parameter = self.parameters[number]
         g = parameter.grad
-        if parameter.size < _LONG or type(g) is not np.ndarray or g.dtype != self.state_dtype:
+        if parameter.data.size < _LONG or type(g) is not np.ndarray or g.dtype != self.state_dtype:
             return False
         terms = self._regularised[number] and (self.settings["l1"] or self.settings["l2"])
         changed = terms or self.settings["maximize"]

@@ -40,5 +40,6 @@ class NAdam(Moments):
         super().__init__(params, settings, **common)
 
     def update(self, part: Part, settings: Settings) -> None:
-        names = ("lr", "betas", "eps", "weight_decay", "momentum_decay", "decoupled_weight_decay")
-        nadam_step(*moments(part), part.steps, *(settings[name] for name in names))
+        numbers = settings["lr"], settings["betas"], settings["eps"], settings["weight_decay"]
+        more = settings["momentum_decay"], settings["decoupled_weight_decay"]
+        nadam_step(*moments(part), part.steps, *numbers, *more)

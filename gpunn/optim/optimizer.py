@@ -6,10 +6,10 @@ A step is then one kernel a group, or a few operations on long arrays, however m
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
-from gpunn.backend import Array, asarray, get_array_module
+from gpunn.backend import Array, asarray, device_context, get_array_module
 from gpunn.errors import ArgumentError, ShapeError, check, fail
 from gpunn.optim.group import (
     Group,
@@ -45,13 +45,17 @@ class Common(TypedDict, total=False):
     differentiable: bool
 
 
+_COMMON = frozenset(Common.__annotations__)
+
+
 class Optimizer:
     """Moves ``params`` into flat buffers, of which each ``parameter.data`` becomes a view.
 
     ``params`` is a list of tensors, of (name, tensor), or of groups: dicts of ``"params"``, such a list, and of
     settings of this group alone, such as ``"lr"``. Without names, parameters are named by their number. The groups are
     in ``groups``: ``optimizer.groups[0]["lr"] = 0.1`` changes a setting from the next step on, and
-    ``optimizer.lr = 0.1`` the learning rate of all groups. Parameters without a gradient stay as they are in a step.
+    ``optimizer.lr = 0.1`` the learning rate of all groups. Parameters without a gradient, those that are frozen among
+    them, stay as they are in a step.
 
     ``l1`` and ``l2`` add the gradients of the terms ``l1 sum(|p|) + l2 sum(p^2)`` of the loss, ``l1 sign(p) + 2 l2 p``,
     for the parameters where ``regularise(name, parameter)`` is true; without it, for those of more than one axis: no
@@ -198,7 +202,8 @@ class Optimizer:
                 if set_to_none:
                     parameter.grad = None
                 elif parameter.grad is not None:
-                    parameter.grad = get_array_module(parameter.grad).zeros_like(parameter.grad)
+                    with device_context(parameter.grad):
+                        parameter.grad = get_array_module(parameter.grad).zeros_like(parameter.grad)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient.
@@ -236,7 +241,7 @@ class Optimizer:
 
     def _move(self, group: Group) -> None:
         group.count_step()
-        own = {name: value for name, value in group.settings.items() if name not in Common.__annotations__}
+        own = {name: value for name, value in group.settings.items() if name not in _COMMON}
         for part in group.parts():
             self.update(part, own)
 
@@ -358,7 +363,7 @@ def check_numbers(op: str, settings: Settings, **lengths: int) -> list[tuple[flo
     return values
 
 
-def _groups(op: str, parameters: Any, defaults: Settings, there: Iterable[Group] = ()) -> list[tuple[Named, Settings]]:
+def _groups(op: str, parameters: Any, defaults: Settings, there: Sequence[Group] = ()) -> list[tuple[Named, Settings]]:
     """The named parameters of each group, beside those ``there``, and the settings that it has of its own."""
     rule = "parameters must be a list of them, of (name, parameter), or of groups: for a module its parameters()"
     check(isinstance(parameters, Iterable), ArgumentError, op, rule, type=type(parameters).__name__)
@@ -366,7 +371,7 @@ def _groups(op: str, parameters: Any, defaults: Settings, there: Iterable[Group]
     grouped = not isinstance(entries, Tensor) and any(isinstance(entry, Mapping) for entry in entries)
     groups: list[tuple[Named, Settings]] = []
     everything: Named = [pair for group in there for pair in zip(group.names, group.parameters, strict=True)]
-    with_names: set[bool] = set()
+    with_names = {not all(name.isdigit() for name in group.names) for group in there}
     for number, entry in enumerate(entries if grouped else [{"params": entries}]):
         holds = isinstance(entry, Mapping) and "params" in entry
         check(holds, ArgumentError, op, 'each group must be a dict with "params"', group=number)

@@ -39,5 +39,5 @@ class RAdam(Moments):
         super().__init__(params, settings, **common)
 
     def update(self, part: Part, settings: Settings) -> None:
-        names = ("lr", "betas", "eps", "weight_decay", "decoupled_weight_decay")
-        radam_step(*moments(part), part.steps, *(settings[name] for name in names))
+        numbers = settings["lr"], settings["betas"], settings["eps"], settings["weight_decay"]
+        radam_step(*moments(part), part.steps, *numbers, settings["decoupled_weight_decay"])

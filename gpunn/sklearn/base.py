@@ -48,10 +48,12 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
     name.lower(): kind
-    for name, kind in sorted(vars(optim).items())
-    if isinstance(kind, type) and issubclass(kind, optim.Optimizer) and kind is not optim.Optimizer
+    for name, kind in sorted(vars(optim).items(), key=lambda item: item[0].lower())
+    if isinstance(kind, type)
+    and issubclass(kind, optim.Optimizer)
+    and kind not in (optim.Optimizer, optim.LBFGS, optim.Muon, optim.Rprop)
 }
-"""Those of :mod:`gpunn.optim`, by their names in small letters."""
+"""Those of :mod:`gpunn.optim` that take any parameters, batches and a weight decay, by their names in small letters."""
 
 
 class _Network(NamedTuple):

@@ -62,6 +62,10 @@ def _beside(op: str, value: Any, other: Any) -> Array:
     if not isinstance(value, Real | np.generic | list | tuple):
         fail_on_type(DtypeError, op, "operands must be arrays or numbers", value)
     if not is_array(other):
+        bare = not isinstance(value, np.generic | list | tuple) and not isinstance(other, np.generic | list | tuple)
+        if bare and op != "where":  # whose condition is the array
+            names = [type(value).__name__, type(other).__name__]
+            fail(DtypeError, op, "one of the operands must be an array", types=names)
         return asarray(value)
     whole = isinstance(value, int) and (other.dtype.kind != "b" or isinstance(value, bool))
     exact = whole or is_floating(other.dtype)

@@ -11,13 +11,12 @@ elements (PyTorch's ``amax`` does so too); where the maximum is NaN, the NaN ele
 from __future__ import annotations
 
 import math
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 
 from gpunn.backend import Array, accumulation_dtype, get_array_module, is_floating, operands
-from gpunn.errors import ArgumentError, ShapeError, check
+from gpunn.errors import ShapeError, check, check_number
 from gpunn.ops.array.shape import Axis, axes_of, spread
 
 
@@ -65,7 +64,7 @@ def prod_backward(gy: Array, x: Array, axis: Axis, keepdims: bool) -> Array:
     return (spread(gy, x.shape, axis, keepdims) * others).astype(gy.dtype, copy=False)
 
 
-def var(x: Array, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Array:
+def var(x: Array, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Array:
     """
     >>> var(np.array([1.0, 3.0])).tolist(), var(np.array([1.0, 3.0]), ddof=1).tolist()
     (1.0, 2.0)
@@ -74,14 +73,14 @@ def var(x: Array, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> A
     return _narrow(x.var(_axes("var", x, axis), dtype=_wide(x), ddof=ddof, keepdims=keepdims), x)
 
 
-def var_backward(gy: Array, x: Array, axis: Axis, ddof: int, keepdims: bool) -> Array:
+def var_backward(gy: Array, x: Array, axis: Axis, ddof: float, keepdims: bool) -> Array:
     """``2 gy (x - mean) / (n - ddof)``."""
     wide = x.astype(_wide(x), copy=False)
     scaled = (2 / _count("var", x, axis, ddof)) * (wide - wide.mean(_axes("var", x, axis), keepdims=True))
     return (spread(gy, x.shape, axis, keepdims) * scaled).astype(gy.dtype, copy=False)
 
 
-def std(x: Array, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Array:
+def std(x: Array, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Array:
     """
     >>> std(np.array([1.0, 3.0])).tolist()
     1.0
@@ -90,7 +89,7 @@ def std(x: Array, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> A
     return _narrow(x.std(_axes("std", x, axis), dtype=_wide(x), ddof=ddof, keepdims=keepdims), x)
 
 
-def std_backward(gy: Array, x: Array, y: Array, axis: Axis, ddof: int, keepdims: bool) -> Array:
+def std_backward(gy: Array, x: Array, y: Array, axis: Axis, ddof: float, keepdims: bool) -> Array:
     """``gy (x - mean) / ((n - ddof) std)``, 0 where all elements are equal."""
     xp = get_array_module(gy)
     half = xp.where(y == 0, 0, gy / xp.where(y == 0, 1, 2 * y)).astype(gy.dtype, copy=False)
@@ -164,9 +163,8 @@ def cumsum(x: Array, axis: int | None = None) -> Array:
     >>> cumsum(np.array([1.0, 2.0, 3.0])).tolist()
     [1.0, 3.0, 6.0]
     """
-    if axis is not None:
-        axes_of("cumsum", x, axis)
-    y = x.cumsum(axis if x.ndim else None, dtype=_wide(x))
+    along = (*axes_of("cumsum", x, axis), None)[0] if axis is not None else None
+    y = x.cumsum(along, dtype=_wide(x))
     return _narrow(y if axis is None else y.reshape(x.shape), x)
 
 
@@ -184,9 +182,8 @@ def cumprod(x: Array, axis: int | None = None) -> Array:
     >>> cumprod(np.array([2.0, 3.0, 4.0])).tolist()
     [2.0, 6.0, 24.0]
     """
-    if axis is not None:
-        axes_of("cumprod", x, axis)
-    y = x.cumprod(axis if x.ndim else None, dtype=_wide(x))
+    along = (*axes_of("cumprod", x, axis), None)[0] if axis is not None else None
+    y = x.cumprod(along, dtype=_wide(x))
     return _narrow(y if axis is None else y.reshape(x.shape), x)
 
 
@@ -264,9 +261,9 @@ def _not_empty(op: str, x: Array, axis: Axis, rule: str) -> None:
     check(math.prod(x.shape[a] for a in axes_of(op, x, axis)) > 0, ShapeError, op, rule, shape=x.shape, axis=axis)
 
 
-def _count(op: str, x: Array, axis: Axis, ddof: int) -> int:
+def _count(op: str, x: Array, axis: Axis, ddof: float) -> float:
     operands(op, x=x)
-    check(isinstance(ddof, Integral), ArgumentError, op, "ddof must be an integer", ddof=ddof)
+    check_number(op, ddof=ddof)
     count: int = math.prod(x.shape[a] for a in axes_of(op, x, axis))
     check(count > ddof, ShapeError, op, "there must be more elements than ddof", shape=x.shape, axis=axis, ddof=ddof)
     return count - ddof

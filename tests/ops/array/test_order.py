@@ -2,12 +2,13 @@
 
 import math
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from gpunn import functional as F
 from gpunn import tensor
-from gpunn.errors import ArgumentError, DtypeError, ShapeError
+from gpunn.errors import ArgumentError, DtypeError, IndexRangeError, ShapeError
 
 
 def ordered(values, descending=False):
@@ -46,6 +47,11 @@ def test_places_in_rows_are_those_in_each_row(run_xp, rng, right):
         )
     unsorted = np.array([3.0, 1.0, 2.0])
     assert F.searchsorted(unsorted, 2.5, sorter=np.argsort(unsorted), out_int32=True).item() == 2
+    whole = np.array([1, 2, 3], np.uint8)
+    for number, expected in ((1.5, 1), (2, 1), (300, 3), (-1, 0), (math.inf, 3)):
+        assert run_xp(lambda x, number=number: F.searchsorted(x, number), whole).item() == expected
+    halves = [np.array(each, ml_dtypes.bfloat16) for each in ([1.0, 2.0, np.nan], [np.nan, 1.5, 5.0])]
+    assert run_xp(F.searchsorted, *halves).tolist() == [2, 1, 2]
 
 
 def test_products_go_through_zeros(run_xp):
@@ -81,38 +87,6 @@ def test_norms(run_xp):
     np.testing.assert_allclose(leaf.grad, [[0.6, -0.8], [0, 0]])
 
 
-@pytest.mark.peer("sort", "topk", "norm", "cumprod", "var", "std", "amax", "amin")
-def test_matches_pytorch(rng):
-    torch = pytest.importorskip("torch")
-    calls = [
-        *(lambda f, x, d=d: f.sort(x, d[0], d[1])[0] for d in ((0, True), (1, False))),
-        lambda f, x: f.topk(x, 2, -1, False)[0],
-        *(lambda f, x, p=p: f.norm(x, p, 1) for p in (0.5, 1, 1.5, 2, 3, math.inf, -math.inf, 0)),
-        lambda f, x: f.norm(x, dim=(0, 2), keepdim=True),
-        lambda f, x: f.cumprod(x, 1),
-        lambda f, x: f.var(x, 1),
-        lambda f, x: f.var(x, False),
-        lambda f, x: f.std(x, dim=0, correction=0, keepdim=True),
-        lambda f, x: f.amax(x, dim=(0, 1)),
-        lambda f, x: f.amin(x, 2, keepdim=True),
-    ]
-    for number in range(12):
-        x = rng.integers(-3, 4, (4, 3, 5)) + (rng.random((4, 3, 5)) if number % 2 else 0)
-        x = np.where(x == 0, 0.0 if number % 3 else 1.0, x).astype(np.float64)
-        for place, call in enumerate(calls):
-            ours, theirs = tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
-            y, peer = call(F, ours), call(torch, theirs)
-            np.testing.assert_allclose(y.data, peer.detach().numpy(), rtol=1e-12, atol=1e-12, err_msg=str(place))
-            if not peer.requires_grad:
-                continue
-            g = rng.standard_normal(y.shape)
-            y.backward(np.asarray(g))
-            peer.backward(torch.tensor(g))
-            if number % 2 or not 0 <= place < 3:  # between equal elements PyTorch's order is its own
-                expected = np.zeros(x.shape) if theirs.grad is None else theirs.grad.numpy()
-                np.testing.assert_allclose(ours.grad, expected, rtol=1e-9, atol=1e-12, err_msg=str(place))
-
-
 def test_errors_name_rule_and_values():
     x = np.ones((2, 3))
     for call, kind, message in (
@@ -121,8 +95,10 @@ def test_errors_name_rule_and_values():
         (lambda: F.sort(x, 2), ShapeError, r"sort: axis must be one of x's, got axis=2, shape=\(2, 3\)"),
         (lambda: F.norm(x, math.nan), ArgumentError, "norm: p must be a number, got p=nan"),
         (lambda: F.norm(x[:0], math.inf), ShapeError, "norm: there must be elements, got p=inf"),
+        (lambda: F.mean(x.astype(int)), DtypeError, "mean: x must hold floats, or dtype say so, got dtype='int64'"),
         (lambda: F.cumsum(x, None), ArgumentError, "cumsum: an axis must be given"),
-        (lambda: F.var(x, correction=0.5), ArgumentError, "var: correction must be an integer, got correction=0.5"),
+        (lambda: F.std(x, unbiased=2), ArgumentError, "std: unbiased must be True or False, got unbiased=2"),
+        (lambda: F.var(x, correction="1"), ArgumentError, "var: correction must be a number, got correction='1'"),
         (lambda: F.searchsorted(x, x[:1]), ShapeError, "searchsorted: x must be a vector, or have rows for those of v"),
         (lambda: F.searchsorted(x[0], x.astype(np.float32)), DtypeError, "searchsorted: both must have one dtype"),
         (lambda: F.searchsorted(x[0], x, right=True, side="left"), ArgumentError, "right and side must not differ"),
@@ -131,7 +107,10 @@ def test_errors_name_rule_and_values():
             ArgumentError,
             'side is "left" or "right", got side=\'middle\'',
         ),
-        (lambda: F.nonzero(np.array(1.0)), ShapeError, "nonzero: there must be dimensions"),
+        (lambda: F.searchsorted(x[0], x, sorter=x[0]), DtypeError, "searchsorted: sorter must hold integers"),
+        (lambda: F.searchsorted(x[0], x, sorter=x), ShapeError, "searchsorted: sorter must have the shape of x"),
+        (lambda: F.searchsorted(x[0], x, sorter=np.array([0, 1, 9])[: x.shape[1]]), IndexRangeError, "got index=9"),
+        (lambda: F.cumsum(x, 0, dtype="real"), DtypeError, "cumsum: a dtype must be one of NumPy's, of numbers"),
     ):
         with pytest.raises(kind, match=message):
             call()

@@ -225,6 +225,9 @@ def test_what_is_refused(torch):
         interop.to_torch(tensor([1.0], requires_grad=True))
     with pytest.raises(DtypeError, match="to_torch: x must be a Tensor or an array, got type='list'"):
         interop.to_torch([1.0])
+    for array in (np.ones(2, np.longdouble), np.array(["a"]), np.zeros(2, [("a", "f4")])):
+        with pytest.raises(DtypeError, match="to_torch: PyTorch has no tensors of "):
+            interop.to_torch(array)
     with pytest.raises(DtypeError, match="a masked array must be filled first"):
         interop.to_torch(np.ma.masked_array([1.0]))
     with pytest.raises(ArgumentError, match=r"torch.function\(relu\): tensors that require .* got keyword='x'"):

@@ -329,8 +329,8 @@ def graph(
         for name, a in written.items()
     ]
     ends = [
-        helper.make_tensor_value_info(name, *(shape if isinstance(shape[0], int) and isinstance(shape[-1], tuple | list)
-                                              else (F32, shape)))
+        helper.make_tensor_value_info(name, *(shape if shape and isinstance(shape[0], int)
+                                              and isinstance(shape[-1], tuple | list) else (F32, shape)))
         for name, shape in inputs.items()
     ]  # fmt: skip
     made = helper.make_graph(
@@ -783,6 +783,17 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "functions with a second form": (lambda: _calls(True), "at most 1000000 nodes, got nodes=10000000000"),
     "functions in branches": (_choosing, r"node 'if' \(If\): nodes with graphs inside"),
     "functions with arrays": (_filled, "its functions, put in place, must take at most 256 MiB more"),
+    "parts": (
+        lambda: _small(_node("Split", ["x"], ["z", "u", "y"], num_outputs=2)),
+        r"\(Split\): num_outputs must be the number of its results, got results=3",
+    ),
+    **{
+        f"an axis beyond, {op}": (
+            lambda op=op: _small(_node(op, ["x", "w"], ["y"], axis=2**31), arrays={"w": np.ones(3)}, opset=23),
+            rf"\({op}\): its axis must be one of its input, got axis=2147483648, axes=2",
+        )
+        for op in ("LayerNormalization", "RMSNormalization")
+    },
     "a long name": (
         lambda: _small(_node("Det", ["x"], ["y"], name="n" * 10**6)), r"node 'n{200}' \(Det\): this operator cannot"
     ),
@@ -829,6 +840,10 @@ def test_errors_while_it_runs_name_the_node(path: Path) -> None:
     with pytest.raises(ShapeError, match=r"model.onnx: node 'shape' \(Reshape\): reshape: the number of elements"):
         load(path)(np.ones(3, np.float32), np.array([2, 2]))
     assert load(path)(np.ones(4, np.float32), np.array([2, -1])).shape == (2, 2)
+    write(path, [_node("OneHot", ["i", "n", "x"], ["y"], axis=2**63 - 1)], {"x": None}, ["y"],
+          {"i": np.array([0]), "n": np.array(2)})  # fmt: skip
+    with pytest.raises(GraphError, match=r"node number 0 \(OneHot\): axes must differ, and lie in the result"):
+        load(path)(np.ones(2, np.float32))
 
 
 MUTATED = """

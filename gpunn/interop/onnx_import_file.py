@@ -263,7 +263,7 @@ class _Reader:
         known = {each.name: each for each in graph.initializer if arrays[each.name].nbytes <= _SMALL
                  and each.data_location == self.onnx.TensorProto.DEFAULT}  # fmt: skip
         for node, content in zip(nodes, graph.node, strict=True):
-            self._check_lengths(node, types)
+            self._check_axes(node, types)
             if node.op == "Constant":
                 known |= {name: each.t for name in node.outputs for each in content.attribute if each.HasField("t")}
             if node.op == "MeanVarianceNormalization" and not content.attribute:
@@ -285,13 +285,21 @@ class _Reader:
         helper = self.onnx.helper
         return helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
 
-    def _check_lengths(self, node: Node, types: dict[str, Any]) -> None:
-        """Check that no list of sizes or axes has more than there may be axes, before a shape is made of it."""
+    def _check_axes(self, node: Node, types: dict[str, Any]) -> None:
+        """Check that no list of sizes or axes is longer than there may be axes, and what else the package trusts."""
         if node.op in _SHAPED:
             dims = [types[name].tensor_type.shape.dim for name in node.inputs[_SHAPED[node.op] :][:1] if name in types]
             lengths = [dim[0].dim_value for dim in dims if len(dim) == 1]
             rule = f"there may be at most {_MOST_AXES} axes"
             check(max(lengths, default=0) <= _MOST_AXES, FileError, node.where, rule, axes=lengths)
+        if node.op in ("LayerNormalization", "RMSNormalization") and node.inputs[0] in types:
+            rank, axis = len(types[node.inputs[0]].tensor_type.shape.dim), node.attributes.get("axis", -1)
+            rule = "its axis must be one of its input"  # the package writes beyond the shape for a larger one
+            known = types[node.inputs[0]].tensor_type.HasField("shape")
+            check(not known or -rank <= axis < rank, FileError, node.where, rule, axis=axis, axes=rank)
+        if node.op == "Split":
+            parts, rule = len(node.outputs), "num_outputs must be the number of its results"
+            check(node.attributes.get("num_outputs", parts) == parts, FileError, node.where, rule, results=parts)
         if node.op == "Einsum":
             size = len(str(node.attributes.get("equation", "")))
             check(size <= _LONGEST, FileError, node.where, "the equation is too long", letters=size)

@@ -183,7 +183,10 @@ def to_torch(x: Any) -> Any:
         array = copy_of(array)
     if is_floating(array.dtype) and array.dtype.kind == "V":
         return torch.from_dlpack(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_dlpack(array)
+    try:
+        return torch.from_dlpack(array)
+    except BufferError as error:
+        raise DtypeError(f"to_torch: PyTorch has no tensors of {array.dtype}: {error}") from error
 
 
 def _array(x: Any) -> Array:

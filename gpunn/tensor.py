@@ -52,6 +52,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 _UNLIKE = {
     "max": "PyTorch's max(dim) gives values and indices: here max(axis) and argmax(axis), or topk",
     "min": "PyTorch's min(dim) gives values and indices: here min(axis) and argmin(axis), or topk",
+    "sort": "PyTorch's sort(dim) gives values and indices: here functional.sort; sort(axis) sorts in place",
     "std": "PyTorch's std(dim) divides by n - 1: here std(axis, ddof=1), and by n without ddof",
     "var": "PyTorch's var(dim) divides by n - 1: here var(axis, ddof=1), and by n without ddof",
 }
@@ -465,7 +466,7 @@ class Tensor(Node):
         """Make each element ``value``, in place."""
         self[...] = value
 
-    @spelled
+    @_without_dim
     def sort(self, axis: int = -1) -> None:
         """Sort the elements along ``axis``, in place, as an ndarray's; :func:`gpunn.functional.sort` gives others."""
         self[...] = order.sort(self._data, axis)[0]

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gpunn.backend import asarray, generator_or_default
-from gpunn.errors import ArgumentError, DtypeError, ShapeError, check, check_sizes
+from gpunn.errors import ArgumentError, DtypeError, ShapeError, check, check_number, check_sizes
 from gpunn.nn.module import Parameter
 from gpunn.tensor import Tensor
 
@@ -212,6 +212,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     rule = f"nonlinearity must be one of {', '.join(known)}"
     check(nonlinearity in known, ArgumentError, "calculate_gain", rule, nonlinearity=nonlinearity)
     if nonlinearity == "leaky_relu":
+        check_number("calculate_gain", param=0.01 if param is None else param)
         return math.sqrt(2 / (1 + (0.01 if param is None else param) ** 2))
     return _GAINS[nonlinearity]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -72,6 +72,9 @@ class SequentialLR(_Several):
     def __init__(
         self, optimizer: Optimizer, schedulers: Sequence[Schedule], milestones: Sequence[int], last_epoch: int = -1
     ) -> None:
+        for name, given in (("schedulers", schedulers), ("milestones", milestones)):
+            several = isinstance(given, Collection)
+            check(several, ArgumentError, "SequentialLR", f"{name} must be a list", type=type(given).__name__)
         increasing = all(a < b for a, b in zip([0, *milestones], milestones, strict=False))
         rule = "milestones must increase from above 0, one fewer than the schedules"
         fits = increasing and len(milestones) == len(schedulers) - 1
@@ -118,6 +121,9 @@ class ChainedScheduler(_Several):
     """
 
     def __init__(self, schedulers: Sequence[Schedule], optimizer: Optimizer | None = None) -> None:
+        several = isinstance(schedulers, Sequence)
+        rule = "schedulers must be a list"
+        check(several, ArgumentError, "ChainedScheduler", rule, type=type(schedulers).__name__)
         for schedule in schedulers[1:]:
             rule = "a cycle has rates of its own: it must be the first"
             cycle = isinstance(schedule, Cycle)

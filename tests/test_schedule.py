@@ -242,22 +242,46 @@ def test_a_rate_of_a_group_set_by_hand_begins_a_new_chain_for_that_group():
     assert [group["lr"] for group in sgd.groups] == pytest.approx([0.05, 0.4])
 
 
-def test_a_cycle_overwrites_no_other_schedule():
-    sgd = make(momentum=0.9)
-    schedule.StepLR(sgd, 3)
-    cycle = schedule.OneCycleLR(sgd, 1.0, 10)
-    rule = "OneCycleLR: it would overwrite the rates of the schedules made before it: .* got first='StepLR'"
-    with pytest.raises(ArgumentError, match=rule):
-        cycle.step()
-    assert cycle.steps == 0
-    sgd = make(momentum=0.9)
-    alone = make(momentum=0.9)
+def test_a_schedule_behind_one_that_sets_the_rate_multiplies_it_by_its_last_factor():
+    sgd, alone = make(momentum=0.9), make(momentum=0.9)
     parts = [schedule.OneCycleLR(sgd, 1.0, 10), schedule.ExponentialLR(sgd, 0.5)]
     expected = rates(alone, schedule.OneCycleLR(alone, 1.0, 10), 10).ravel()
     for t in range(1, 11):
+        parts[0].step()
+        assert sgd.lr == expected[t]
+        parts[1].step()
+        assert sgd.lr == expected[t] * 0.5
+    assert parts[1].base_lrs == [1 / 25]  # as in PyTorch, where the cycle replaces it
+
+
+def test_a_factor_that_begins_at_zero_begins_anew_from_the_first_rate():
+    sgd = make(2.0)
+    parts = [schedule.LambdaLR(sgd, lambda t: 1.0), schedule.LinearLR(sgd, 0.0, total_iters=4)]
+    found = []
+    for _ in range(3):
         for part in parts:
             part.step()
-        assert sgd.lr == pytest.approx(expected[t] * 0.5**t)
+        found.append(sgd.lr)
+    assert found == [0.5, 4.0, 3.0]
+
+
+def test_a_state_of_a_chain_from_before_is_read():
+    sgd = make(8.0)
+    parts = [schedule.ExponentialLR(sgd, 0.5), schedule.StepLR(sgd, 2, 0.1)]
+    for part in parts:
+        part.load_state_dict({"steps": 2, "base": (1.0,)})
+    assert sgd.lr == 0.25 * 0.1
+    sgd = make(8.0)
+    both = schedule.ChainedScheduler([schedule.ExponentialLR(sgd, 0.5), schedule.ExponentialLR(sgd, 0.5)])
+    old = {"steps": 2, "schedules.0.steps": 0, "schedules.1.steps": 1} | dict.fromkeys(
+        ["schedules.0.base", "schedules.1.base"], (1.0,)
+    )
+    both.load_state_dict(old)
+    assert (sgd.lr, both.steps) == (0.5**5, 2)
+    sgd = make(8.0)
+    one = schedule.SequentialLR(sgd, [schedule.ExponentialLR(sgd, 0.5), schedule.LinearLR(sgd, 0.5)], [3])
+    one.load_state_dict(old)
+    assert sgd.lr == 0.25
 
 
 def test_a_schedule_that_cannot_be_made_leaves_no_trace():
@@ -412,9 +436,8 @@ def test_errors_name_rule_and_values():
         (lambda: s.CosineAnnealingWarmRestarts(sgd, 1).step(-1), "epoch must be at least 0"),
         (lambda: s.CyclicLR(sgd, 1, 2, mode="up"), "CyclicLR: mode must be one of triangular, triangular2, exp_range"),
         (lambda: s.CyclicLR(sgd, 1, 2, scale_mode="up"), "scale_mode must be one of cycle, iterations"),
-        (lambda: s.CyclicLR(sgd, 1, 2).step(), "CyclicLR: it would overwrite the rates of the schedules"),
         (lambda: s.ChainedScheduler([]), "ChainedScheduler: a schedule is made for an optimizer"),
-        (lambda: s.ChainedScheduler([exponential, s.CyclicLR(sgd, 1, 2)]), "a cycle has rates of its own"),
+        (lambda: exponential.load_state_dict(exponential.state_dict() | {"since": -2}), "since must be at least -1"),
         (lambda: s.SequentialLR(sgd, [], []), "SequentialLR: milestones must increase"),
         (lambda: s.ExponentialLR(sgd, 0.5, last_epoch=-2), "last_epoch must be an integer of at least -1"),
         (

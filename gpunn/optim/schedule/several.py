@@ -125,7 +125,7 @@ class ChainedScheduler(_Several):
     """All of ``schedulers``, which one ``step()`` moves, one after the other.
 
     They go on from the step where they are. Schedules made for one optimizer are a chain anyway: this one is for code
-    that steps one object. ``steps`` is that of the first.
+    that steps one object. ``steps`` and ``base`` are those of the first.
 
     >>> import gpunn
     >>> sgd = gpunn.optim.SGD([gpunn.tensor([1.0], requires_grad=True)], lr=1.0)
@@ -145,14 +145,9 @@ class ChainedScheduler(_Several):
         assert given is not None
         self.optimizer = given
         self._take(schedulers, given)
-        self.steps = schedulers[0].steps
+        self.steps, self.base = schedulers[0].steps, schedulers[0].base
         self.commutes = all(schedule.commutes for schedule in schedulers)
         self.walks = not self.commutes
-
-    @property
-    def base(self) -> tuple[float, ...]:
-        """L of each group, for the first of them."""
-        return self._schedules[0].base
 
     def step(self) -> None:
         for schedule in self._schedules:
@@ -174,7 +169,7 @@ class ChainedScheduler(_Several):
             for name in (f"schedules.{number}.steps" for number in range(len(self._schedules))):
                 own[name] = read_count(op, name, own[name]) + count
         with self._loading(own):
-            self.steps = self._schedules[0].steps
+            self.steps, self.base = self._schedules[0].steps, self._schedules[0].base
 
     # ---- in a SequentialLR, which counts for it -------------------------------------------------------------------
 

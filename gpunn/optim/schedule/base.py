@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, cast
@@ -119,8 +118,12 @@ class Schedule:
 
     def step(self) -> None:
         """Count a step, and set the learning rates."""
+        self.advance(self.steps + 1)
+
+    def advance(self, t: int) -> None:
+        """Go to t by a step; if there is no rate, change nothing."""
         self.settle()
-        self.apply(self.steps + 1)
+        self.apply(t)
 
     @property
     def last_epoch(self) -> int:
@@ -163,8 +166,8 @@ class Schedule:
         steps = read_count(op, "steps", state["steps"])
         starts = rates_of(op, "rate", state.get("rate", base), groups)
         since = one_for_each(op, "since", state.get("since", -1), groups)
-        real = all(isinstance(number, int | float) and -1 <= number < math.inf for number in since)
-        check(real, ArgumentError, op, "since must be at least -1 and finite", since=since)
+        fits = all(isinstance(number, int | float) and -1 <= number < steps + 1 for number in since)
+        check(fits, ArgumentError, op, "since must be from -1 to steps", since=since, steps=steps)
         before = self.base, self.since, [(chain.base, chain.start) for chain in self._chains]
         self.base, self.since = base, list(since)
         for chain, start in zip(self._chains, starts, strict=True):
@@ -196,9 +199,14 @@ class Setter(Schedule):
     def onward(self, number: int, start: float, t: float, rate: float) -> float:
         return self.set_rate(number, t)
 
-    def settle(self) -> None:
-        super().settle()
-        self.since = [-1] * len(self._chains)
+    def advance(self, t: int) -> None:
+        self.settle()
+        before, self.since = self.since, [-1] * len(self._chains)
+        try:
+            self.apply(t)
+        except BaseException:
+            self.since = before
+            raise
 
 
 def chain_of(optimizer: Optimizer, number: int) -> Chain:

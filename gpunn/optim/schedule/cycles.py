@@ -111,7 +111,7 @@ class CosineAnnealingWarmRestarts(Setter):
         self.settle()
         before, self._fraction = self._fraction, epoch - math.floor(epoch)
         try:
-            self.apply(math.floor(epoch))
+            self.advance(math.floor(epoch))
         except BaseException:
             self._fraction = before
             raise

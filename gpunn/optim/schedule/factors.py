@@ -45,7 +45,6 @@ class _Powers(_Factor):
     def onward(self, number: int, start: float, t: float, rate: float) -> float:
         if start < 0:
             return rate * self.factor(t)
-        # Backwards, with a loaded state, is a quotient.
         return rate * float(self._gamma ** (self.count(t) - self.count(start)))
 
 

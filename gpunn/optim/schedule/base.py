@@ -40,7 +40,8 @@ class Schedule:
         self.steps = 0
         self._chains = [chain_of(optimizer, number) for number in range(len(optimizer.groups))]
         self._bases = tuple(chain.base for chain in self._chains)
-        self.settle()
+        for chain in self._chains:
+            chain.settle(self)
         self.since: list[float] = [-1] * len(self._chains)  # of each group's chain
         for chain in self._chains:
             chain.links.append(self)
@@ -81,7 +82,8 @@ class Schedule:
     def settle(self) -> None:
         """Get ready for a step."""
         for chain in self._chains:
-            chain.settle(self)
+            if self.walks or len(chain.links) > 1:
+                chain.settle(self)
 
     def _pass_on(self) -> None:
         for number, chain in enumerate(self._chains):

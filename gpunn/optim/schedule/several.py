@@ -87,13 +87,12 @@ class SequentialLR(_Several):
         return self._schedules[number], t - [0, *self._milestones][number]
 
     def onward(self, number: int, start: float, t: float, rate: float) -> float:
-        ends = [*self._milestones, t + 1]
-        first, last = (bisect_right(self._milestones, at) for at in (start, t))
-        for place, schedule in enumerate(self._schedules[first : last + 1], first):
-            begin = ends[place - 1] if place else 0
-            own, before = min(ends[place] - 1, t) - begin, start - begin
-            if before >= 0:
-                rate = schedule.onward(number, before, own, rate) if own > before else rate
+        first, last = bisect_right(self._milestones, start), bisect_right(self._milestones, t)
+        for place in range(first, last + 1):
+            schedule, begin = self._schedules[place], self._milestones[place - 1] if place else 0
+            own = (self._milestones[place] - 1 if place < last else t) - begin
+            if start >= begin:
+                rate = schedule.onward(number, start - begin, own, rate) if own > start - begin else rate
             elif place:
                 rate = schedule.enter(number, own, rate)
             else:

@@ -609,9 +609,9 @@ class Tensor(Node):
         return self.diagonal(offset, axis1, axis2).sum(-1)
 
     def masked_fill(self, mask: Any, value: Any) -> Tensor:
-        """``value``, a number or an array, where ``mask`` (booleans) holds, else this; the shapes broadcast."""
+        """``value``, a number or an array without dimensions, where ``mask`` (booleans) holds, else this."""
         chosen, (x, v) = copied(mask, self, value), arithmetic.pair("masked_fill", self._data, raw(value))
-        layout.check_mask("masked_fill", x, chosen)
+        layout.check_fill("masked_fill", x, chosen, v)
         y = selection.where(chosen, v, x)
         return _joint(value, v, self, x, y, lambda gy, v, x, needs: selection.where_backward(gy, chosen, v, x, needs))
 

@@ -246,7 +246,7 @@ def roll(x: X, shifts: int | Sequence[int], axis: int | Sequence[int] | None = N
 
 @in_widest
 def masked_fill(x: Input[Y], mask: Any, value: Input[Y] | float) -> Y:
-    """``value``, a number or an array, where ``mask`` (booleans) holds, else x; the shapes broadcast.
+    """``value``, a number or an array without dimensions, where ``mask`` (booleans) holds; else x. Shapes broadcast.
 
     >>> import numpy as np
     >>> masked_fill(np.array([1.0, 2.0]), np.array([True, False]), 9.0).tolist()
@@ -254,7 +254,7 @@ def masked_fill(x: Input[Y], mask: Any, value: Input[Y] | float) -> Y:
     """
     chosen, (xd, v) = copied(mask, x, value), pair("masked_fill", raw(x), raw(value))
     inputs = (value if is_array(raw(value)) else v, x)
-    ops.check_mask("masked_fill", xd, chosen)
+    ops.check_fill("masked_fill", xd, chosen, v)
     y = selection.where(chosen, v, xd)
     return differentiable(y, inputs, lambda gy, needs: selection.where_backward(gy, chosen, v, xd, needs))
 

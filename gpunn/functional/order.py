@@ -10,9 +10,9 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from gpunn.backend import check_array
+from gpunn.backend import check_array, is_floating
 from gpunn.casting import in_float32
-from gpunn.errors import ArgumentError, check, check_number
+from gpunn.errors import ArgumentError, DtypeError, check, check_number
 from gpunn.functional.record import X, copied, differentiable, in_dtype, raw
 from gpunn.ops.array import order as ops
 from gpunn.ops.array import vector
@@ -52,7 +52,13 @@ def mean(x: X, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> 
     >>> mean(np.array([1.0, 2.0])).tolist()
     1.5
     """
-    return by_tensor("mean", x, lambda t: _of(t, dtype, "mean").mean(axis, keepdims))
+
+    def averaged(t: Tensor) -> Tensor:
+        t = _of(t, dtype, "mean")
+        check(is_floating(t.dtype), DtypeError, "mean", "x must hold floats, or dtype say so", dtype=str(t.dtype))
+        return t.mean(axis, keepdims)
+
+    return by_tensor("mean", x, averaged)
 
 
 def prod(x: X, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> X:

@@ -95,6 +95,7 @@ def test_errors_name_rule_and_values():
         (lambda: F.sort(x, 2), ShapeError, r"sort: axis must be one of x's, got axis=2, shape=\(2, 3\)"),
         (lambda: F.norm(x, math.nan), ArgumentError, "norm: p must be a number, got p=nan"),
         (lambda: F.norm(x[:0], math.inf), ShapeError, "norm: there must be elements, got p=inf"),
+        (lambda: F.mean(x.astype(int)), DtypeError, "mean: x must hold floats, or dtype say so, got dtype='int64'"),
         (lambda: F.cumsum(x, None), ArgumentError, "cumsum: an axis must be given"),
         (lambda: F.std(x, unbiased=2), ArgumentError, "std: unbiased must be True or False, got unbiased=2"),
         (lambda: F.var(x, correction="1"), ArgumentError, "var: correction must be a number, got correction='1'"),

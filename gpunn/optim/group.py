@@ -195,6 +195,21 @@ class Group:
     def __contains__(self, name: object) -> bool:
         return name in ("params", "initial_lr") or name in self.settings
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def keys(self) -> list[str]:
+        """``"params"`` and the names of the settings."""
+        return ["params", *self.settings, "initial_lr"]
+
+    def items(self) -> list[tuple[str, Any]]:
+        """The parameters and the settings, with their names."""
+        return [(name, self[name]) for name in self.keys()]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """What the name stands for, or ``default`` where the group has none such."""
+        return dict(self.items()).get(name, default)
+
     def __setitem__(self, name: str, value: Any) -> None:
         self.schedule(name, value)
         if name == "lr":

@@ -122,6 +122,17 @@ def test_a_layer_of_gpunn_trains_within_pytorch(torch):
     torch.testing.assert_close(torch.from_numpy(layer.bias.grad), reference.bias.grad)
 
 
+def test_a_layer_of_gpunn_trains_on_inputs_without_gradients(torch):
+    layer, x = nn.Linear(3, 2), drawn(torch, 4, 3, grad=False, dtype="float32")
+    y = interop.function(layer)(x)
+    y.sum().backward()
+    np.testing.assert_allclose(layer.bias.grad, [4, 4])
+    np.testing.assert_allclose(layer.weight.grad, np.broadcast_to(x.numpy().sum(0), (2, 3)), rtol=1e-5)
+    with torch.no_grad():
+        assert not interop.function(layer)(x).requires_grad
+    assert not interop.function(F.relu)(x).requires_grad
+
+
 def test_the_graph_goes_with_the_result(torch):
     held = []
 

@@ -367,6 +367,16 @@ def test_what_follows_from_the_input_is_not_exported_as_a_constant(path: Path) -
         _assert_close(_runtime(again, [other]), _outputs(model, [other]))
 
 
+def test_a_large_constant_is_taken_often(path: Path) -> None:
+    links = ["x", *(f"t{number}" for number in range(200)), "y"]
+    constant = _node("Constant", [], ["c"], value=numpy_helper.from_array(np.zeros(1 << 21, np.float32)))
+    nodes = [_node("Add", [link, "c"], [then]) for link, then in itertools.pairwise(links)]
+    write(path, [constant, *nodes], {"x": (1,)}, ["y"], {})
+    begin = time.process_time()
+    load(path)
+    assert time.process_time() - begin < 1
+
+
 def test_images_of_any_size(path: Path) -> None:
     """Sizes that the graph computes from its input's shape, as programs write them for models of any image."""
     node = helper.make_node
@@ -525,6 +535,12 @@ def test_data_in_other_files_of_the_folder(path: Path, tmp_path_factory: pytest.
     (path.parent / "inside" / "w.bin").write_bytes(w.tobytes())
     _outside(path, "inside/w.bin", offset=8)
     np.testing.assert_array_equal(load(path)(np.zeros(4, np.float32)).data, w[2:])
+    _outside(path, "inside/w.bin", offset=4)
+    model = onnx.load(path, load_external_data=False)
+    model.graph.node.insert(0, _node("Constant", [], ["w"], value=model.graph.initializer[0]))
+    del model.graph.initializer[:]
+    path.write_bytes(model.SerializeToString())
+    np.testing.assert_array_equal(load(path)(np.zeros(4, np.float32)).data, w[1:5])
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "w.bin"
     elsewhere.write_bytes(w.tobytes())
     (path.parent / "link.bin").symlink_to(elsewhere)
@@ -779,6 +795,12 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "a result that lies": (
         lambda: _changed(_small(), lambda m: m.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", F32, [3]))),
         r"number 0 \(Neg\): its result is not what the model says, got result='y', made='FLOAT \[2, 3\]', declared=",
+    ),
+    "a result of another kind": (
+        lambda: _changed(
+            _small(), lambda m: m.graph.output[0].CopyFrom(helper.make_tensor_sequence_value_info("y", F32, None))
+        ),
+        r"number 0 \(Neg\): its result is not what the model says, .* declared='sequence_type'",
     ),
     "functions with a second form": (lambda: _calls(True), "at most 1000000 nodes, got nodes=10000000000"),
     "functions in branches": (_choosing, r"node 'if' \(If\): nodes with graphs inside"),

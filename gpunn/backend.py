@@ -98,6 +98,17 @@ def _holds_numbers(dtype: np.dtype[Any]) -> bool:
     return dtype.kind not in "OSUmM" and dtype.type is not np.void  # objects, texts, times; records and bare bytes
 
 
+def check_holds_array(op: str, name: str, x: Any) -> None:
+    """Check that ``x``, of a saved state, has a shape and a dtype of NumPy's, as arrays of any library may.
+
+    >>> check_holds_array("load_state_dict", "weight", [1.0])
+    Traceback (most recent call last):
+    gpunn.errors.DtypeError: load_state_dict: weight must be an array, got type='list'
+    """
+    if not isinstance(getattr(x, "dtype", None), np.dtype) or not isinstance(getattr(x, "shape", None), tuple):
+        fail_on_type(DtypeError, op, f"{name} must be an array", x)
+
+
 def check_array(op: str, **named: Any) -> None:
     """Check that each of the named values is a NumPy or CuPy array of numbers.
 

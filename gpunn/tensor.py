@@ -153,6 +153,10 @@ class Tensor(Node):
     def __iter__(self) -> Iterator[Tensor]:
         return (self[number] for number in range(len(self)))
 
+    def __contains__(self, value: Any) -> bool:
+        equal: Any = self == value  # False itself for what is no number
+        return isinstance(equal, Tensor) and bool(equal.data.any())
+
     def __repr__(self) -> str:
         text = repr(self._data).replace("array(", "tensor(", 1)
         return f"{text[:-1]}, requires_grad=True)" if self.requires_grad else text

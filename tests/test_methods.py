@@ -98,7 +98,7 @@ METHODS = {
 
 # A value of Python, a copy elsewhere, a change in place, another dtype, booleans and indices, or the graph itself.
 WITHOUT_GRADIENT = {
-    "__and__", "__array__", "__bool__", "__eq__", "__float__", "__format__", "__ge__", "__gt__",
+    "__and__", "__array__", "__bool__", "__contains__", "__eq__", "__float__", "__format__", "__ge__", "__gt__",
     "__hash__", "__init__", "__int__", "__invert__", "__le__", "__len__", "__lt__", "__ne__", "__or__", "__rand__",
     "__repr__", "__ror__", "__round__", "__rxor__", "__setitem__", "__xor__", "all", "any", "argmax", "argmin",
     "argsort", "bfloat16", "bool", "cuda", "detach", "device", "dim", "double", "dtype", "fill", "float", "half",

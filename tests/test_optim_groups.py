@@ -5,7 +5,7 @@ import pytest
 from optimizers import FIFTY
 
 from gpunn import backend, nn, optim, tensor
-from gpunn.errors import ArgumentError, DeviceError, ShapeError
+from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError
 
 KINDS = sorted({kind for kind, _ in FIFTY.values()}, key=lambda kind: kind.__name__)
 
@@ -308,3 +308,29 @@ def test_a_state_that_does_not_fit_changes_nothing(rng):
         assert all(np.array_equal(after[name], before[name]) for name in before)
     adam.load_state_dict(good)
     assert adam.groups[0]["betas"] == (0.5, 0.5)
+
+
+def test_a_group_is_read_as_a_dict():
+    layer = nn.Linear(2, 1)
+    group = optim.SGD(layer.parameters(), lr=0.5).param_groups[0]
+    assert list(group) == group.keys() == [name for name, _ in group.items()] == list(dict(group))
+    assert dict(group)["params"] == layer.parameters()
+    assert (group.get("lr"), group.get("betas"), group.get("betas", 1)) == (0.5, None, 1)
+
+
+def test_states_that_are_none_are_refused_in_words():
+    layer = nn.Linear(2, 1)
+    adam = optim.Adam(layer.parameters())
+    lbfgs, schedule = optim.LBFGS(nn.Linear(2, 1).parameters()), optim.lr_scheduler.ExponentialLR(adam, 0.5)
+    wrong = [[1.0, 2.0]]
+    for target, state, message in (
+        (layer, None, "load_state_dict: a state must be a dict, got type='NoneType'"),
+        (layer, ["weight"], "load_state_dict: a state must be a dict, got type='list'"),
+        (layer, layer.state_dict() | {"weight": wrong}, "load_state_dict: weight must be an array, got type='list'"),
+        (adam, None, "Adam: a state must be a dict, got type='NoneType'"),
+        (adam, adam.state_dict() | {"parameters.0.mean": wrong}, "Adam: mean of 0 must be an array, got type='list'"),
+        (lbfgs, None, "LBFGS: a state must be a dict, got type='NoneType'"),
+        (schedule, None, "ExponentialLR: a state must be a dict, got type='NoneType'"),
+    ):
+        with pytest.raises(DtypeError, match=message):
+            target.load_state_dict(state)

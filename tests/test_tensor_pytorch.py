@@ -42,6 +42,16 @@ def test_methods_that_give_something_else_there_do_not_take_dim(name):
     assert getattr(tensor(X), name)(axis=1).shape == (2,)
 
 
+def test_an_element_is_in_a_tensor_of_any_shape():
+    x = tensor([[1.0, 2.0], [3.0, 4.0]])
+    assert 3 in x
+    assert 5 not in x
+    assert None not in x
+    assert tensor([1.0, 9.0]) in x  # one of its elements is, as in NumPy and PyTorch
+    assert 1 not in x[:0]
+    assert 2 in tensor(2.0)
+
+
 def test_sorting_by_the_name_dim_leaves_the_elements_where_they_are():
     x = tensor([3.0, 1.0])
     with pytest.raises(ArgumentError, match=r"sort: PyTorch's sort\(dim\) gives values and indices: here functional"):

@@ -16,6 +16,7 @@ from gpunn.backend import (
     cast,
     check_array,
     check_device,
+    check_holds_array,
     device_context,
     device_of,
     get_array_module,
@@ -444,6 +445,8 @@ class Module:
         >>> nn.Linear(2, 1).load_state_dict({"weight": np.ones((1, 2), np.float32), "scale": 3}, strict=False)
         IncompatibleKeys(missing_keys=['bias'], unexpected_keys=['scale'])
         """
+        given = isinstance(state_dict, Mapping)
+        check(given, DtypeError, "load_state_dict", "a state must be a dict", type=type(state_dict).__name__)
         own, state = self._state(), {name: raw(value) for name, value in state_dict.items()}
         missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         rule = "the names must be those of the module's parameters and buffers"
@@ -452,6 +455,7 @@ class Module:
         own = {name: held for name, held in own.items() if name in state}
         for name, held in own.items():
             array = state[name]
+            check_holds_array("load_state_dict", name, array)
             fits = array.shape == held.shape
             check(fits, ShapeError, "load_state_dict", f"{name} must have shape {held.shape}", shape=array.shape)
             same = array.dtype == held.dtype

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backend import Array, asarray, get_array_module
-from gpunn.errors import ArgumentError, check, check_number, check_sizes, fail
+from gpunn.backend import Array, asarray, check_holds_array, get_array_module
+from gpunn.errors import ArgumentError, DtypeError, check, check_number, check_sizes, fail
 from gpunn.optim.group import Settings, plain
 from gpunn.optim.optimizer import Optimizer, Parameters, check_names
 from gpunn.optim.search import Point, strong_wolfe
@@ -141,6 +141,7 @@ class LBFGS(Optimizer):
         return super().state_dict() | {f"history.{name}": value for name, value in self._memory.state().items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        check(isinstance(state, Mapping), DtypeError, "LBFGS", "a state must be a dict", type=type(state).__name__)
         own = {name: value for name, value in state.items() if not name.startswith("history.")}
         history = {name.removeprefix("history."): v for name, v in state.items() if name.startswith("history.")}
         device, size = self.groups[0].parameters[0].device, self.groups[0].vector().size
@@ -203,6 +204,7 @@ class _Memory:
             setattr(memory, name, value)
         for name in sum(arrays, ()):
             array = state[name]
+            check_holds_array(op, name, array)
             fits = array.shape[-1:] == (size,) and array.ndim == (2 if name in _LISTS else 1) and array.dtype == dtype
             rule = f"{name} must be {dtype} over all {size} elements"
             check(fits, ArgumentError, op, rule, shape=array.shape, dtype=str(array.dtype))

@@ -9,8 +9,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
-from gpunn.backend import Array, asarray, device_context, get_array_module
-from gpunn.errors import ArgumentError, ShapeError, check, fail
+from gpunn.backend import Array, asarray, check_holds_array, device_context, get_array_module
+from gpunn.errors import ArgumentError, DtypeError, ShapeError, check, fail
 from gpunn.optim.group import (
     Group,
     Named,
@@ -282,6 +282,7 @@ class Optimizer:
         does not fit; nothing is changed then.
         """
         op = type(self).__name__
+        check(isinstance(state, Mapping), DtypeError, op, "a state must be a dict", type=type(state).__name__)
         settings = [self._settings_in(state, number, group) for number, group in enumerate(self.groups)]
         wanted = {f"groups.{number}.{name}" for number, read in enumerate(settings) for name in read}
         wanted = {name for name in wanted if name in state or name.rpartition(".")[2] not in _LATER}
@@ -302,6 +303,7 @@ class Optimizer:
                     if shape is None:
                         continue
                     array = state[f"parameters.{name}.{kind}"]
+                    check_holds_array(op, f"{kind} of {name}", array)
                     rule = f"{kind} of {name} must have shape {shape}"
                     check(array.shape == shape, ShapeError, op, rule, shape=array.shape)
                     rule = f"{kind} of {name} must be {dtype}"
@@ -343,7 +345,8 @@ _NAMES = "the names must be those of its own state_dict"
 
 
 def check_names(op: str, wanted: Iterable[str], state: Mapping[str, Any]) -> None:
-    """Check that ``state`` holds the ``wanted`` names, and no others."""
+    """Check that ``state`` is a dict that holds the ``wanted`` names, and no others."""
+    check(isinstance(state, Mapping), DtypeError, op, "a state must be a dict", type=type(state).__name__)
     missing, unknown = sorted(set(wanted) - state.keys()), sorted(state.keys() - set(wanted))
     check(not (missing or unknown), ArgumentError, op, _NAMES, missing=missing, unknown=unknown)
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from gpunn.backend import Array, accumulation_dtype, check_array, device_of, get_array_module, where
 from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError, check, fail
+from gpunn.ops.array.arithmetic import agreeing
 from gpunn.ops.array.indexing import check_range
 from gpunn.ops.array.order import places
 from gpunn.ops.array.shape import axes_of, axis_of
@@ -234,7 +235,7 @@ def _from_places(gy: Array, index: Any, part: tuple[int, ...], shape: tuple[int,
 def _scattered(op: str, x: Array, axis: int, indices: Array, src: Any) -> tuple[Any, Any]:
     index = gather_index(op, x, axis, indices)
     if isinstance(src, int | float):
-        return index, src
+        return index, agreeing(op, x, src)[1]
     check_array(op, src=src)
     _one_device(op, x=x, src=src)
     check(x.dtype == src.dtype, DtypeError, op, "arrays must have one dtype", x=str(x.dtype), src=str(src.dtype))

@@ -104,6 +104,8 @@ def test_errors_name_rule_and_values():
         (lambda: F.tril(X[0]), ShapeError, r"tril: x must have two axes at least, got shape=\(4,\)"),
         (lambda: F.roll(X, (1, 2), 0), ArgumentError, "roll: each axis needs a shift"),
         (lambda: F.flip(X, None), ArgumentError, "flip: axis must be an axis, or several, got axis=None"),
+        (lambda: F.scatter(np.arange(3), 0, np.array([0]), 1.5), DtypeError, "scatter: operands must have one dtype"),
+        (lambda: F.scatter(np.arange(3), 0, np.array([0]), np.nan), DtypeError, "scatter: operands must have one"),
         (lambda: F.chunk(X, 0), ArgumentError, "chunk: chunks must be an integer of at least 1, got chunks=0"),
         (lambda: F.movedim(X, (0, 1), 0), ArgumentError, "movedim: each axis needs a place"),
         (lambda: F.dot(X, X), ShapeError, r"dot: a must be a vector, got shape=\(3, 4\)"),

@@ -204,6 +204,23 @@ def half_dtype(op: str, name: str) -> np.dtype[Any]:
     return dtype
 
 
+def dtype_of(op: str, dtype: Any) -> np.dtype[Any]:
+    """``dtype`` as one of NumPy's, of numbers.
+
+    >>> dtype_of("astype", "float32")
+    dtype('float32')
+
+    Raises DtypeError for what is none, or holds no numbers.
+    """
+    rule = "a dtype must be one of NumPy's, of numbers"
+    try:
+        found: np.dtype[Any] = np.dtype(dtype)
+    except (TypeError, ValueError):
+        fail(DtypeError, op, rule, dtype=dtype)
+    check(_holds_numbers(found), DtypeError, op, rule, dtype=dtype)
+    return found
+
+
 @contextmanager
 def _on_cupy(op: str, dtype: Any) -> Iterator[None]:
     """A context that says so where CuPy turns out not to take ``dtype``: not every one of them has bfloat16."""
@@ -454,7 +471,7 @@ def asarray(x: Any, device: str | None = None, dtype: Any = None) -> Array:
         fail(DtypeError, "asarray", "data must be numbers", dtype=str(x.dtype))
     if device is not None:
         x = to_cpu(x) if check_device(device) == "cpu" else to_gpu(x, device)
-    return x if dtype is None else cast(x, np.dtype(dtype).newbyteorder("="))
+    return x if dtype is None else cast(x, dtype_of("asarray", dtype).newbyteorder("="))
 
 
 _ON_CPU, _ON_GPU = (1, 3), (2, 13)
@@ -546,6 +563,22 @@ def default_generator() -> np.random.Generator:
     if _default_generator is None:
         _default_generator = np.random.Generator(np.random.Philox())
     return _default_generator
+
+
+def generator_or_default(generator: np.random.Generator | None) -> np.random.Generator:
+    """``generator``, or the default one for None.
+
+    >>> generator_or_default(None) is default_generator()
+    True
+
+    Raises DtypeError for anything else, as a seed: 0 would otherwise count as none given.
+    """
+    if generator is None:
+        return default_generator()
+    rule = "a generator is a numpy.random.Generator, as random_generator(seed) gives"
+    given = isinstance(generator, np.random.Generator)
+    check(given, DtypeError, "generator", rule, type=type(generator).__name__)
+    return generator
 
 
 def manual_seed(seed: int) -> None:

@@ -25,6 +25,7 @@ from gpunn.backend import (
     cast,
     check_device,
     device_of,
+    dtype_of,
     get_array_module,
     half_dtype,
     is_array,
@@ -51,6 +52,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 _UNLIKE = {
     "max": "PyTorch's max(dim) gives values and indices: here max(axis) and argmax(axis), or topk",
     "min": "PyTorch's min(dim) gives values and indices: here min(axis) and argmin(axis), or topk",
+    "sort": "PyTorch's sort(dim) gives values and indices: here functional.sort; sort(axis) sorts in place",
     "std": "PyTorch's std(dim) divides by n - 1: here std(axis, ddof=1), and by n without ddof",
     "var": "PyTorch's var(dim) divides by n - 1: here var(axis, ddof=1), and by n without ddof",
 }
@@ -444,7 +446,7 @@ class Tensor(Node):
         return record(selection.clip_between(x, low, high), parents, backward)
 
     def astype(self, dtype: Any) -> Tensor:
-        old, dtype = self.dtype, np.dtype(dtype).newbyteorder("=")
+        old, dtype = self.dtype, dtype_of("astype", dtype).newbyteorder("=")
         if not is_floating(dtype):
             return wrapped(cast(self._data, dtype, copy=True))  # integers have no gradient
         return self._result(cast(self._data, dtype, copy=True), lambda gy: cast(gy, old))
@@ -464,7 +466,7 @@ class Tensor(Node):
         """Make each element ``value``, in place."""
         self[...] = value
 
-    @spelled
+    @_without_dim
     def sort(self, axis: int = -1) -> None:
         """Sort the elements along ``axis``, in place, as an ndarray's; :func:`gpunn.functional.sort` gives others."""
         self[...] = order.sort(self._data, axis)[0]
@@ -603,9 +605,9 @@ class Tensor(Node):
         return self.diagonal(offset, axis1, axis2).sum(-1)
 
     def masked_fill(self, mask: Any, value: Any) -> Tensor:
-        """``value``, a number or an array, where ``mask`` (booleans) holds, else this; the shapes broadcast."""
+        """``value``, a number or an array without dimensions, where ``mask`` (booleans) holds, else this."""
         chosen, (x, v) = copied(mask, self, value), arithmetic.pair("masked_fill", self._data, raw(value))
-        layout.check_mask("masked_fill", x, chosen)
+        layout.check_fill("masked_fill", x, chosen, v)
         y = selection.where(chosen, v, x)
         return _joint(value, v, self, x, y, lambda gy, v, x, needs: selection.where_backward(gy, chosen, v, x, needs))
 

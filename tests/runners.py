@@ -47,6 +47,10 @@ class Runner:
             result = function(*args, **settings)
         return tuple(map(backend.to_cpu, result)) if isinstance(result, tuple) else backend.to_cpu(result)
 
+    def seeds(self, count: int) -> range:
+        """For ``count`` random cases; a third of them on CuPy, which compiles for each dtype and number of axes."""
+        return range(-(-count // 3) if self.name == "cupy" else count)
+
     def _context(self):
         if self.name in ("numpy", "onednn"):
             return onednn.engine(self.name)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import gpunn.functional as F
-from gpunn import backend, tensor
+from gpunn import backend, nn, tensor
 from gpunn.errors import ArgumentError, DeviceError, DtypeError
 
 
@@ -224,3 +224,36 @@ def test_a_round_trip_through_the_gpu():
     there = backend.to_gpu(x)
     assert backend.device_of(there) == "gpu:0"
     np.testing.assert_array_equal(backend.to_cpu(there), x)
+
+
+@pytest.mark.parametrize("generator", [0, 7, np.random.RandomState(0), "seed"])
+def test_what_draws_numbers_takes_generators_alone(generator):
+    """The seed 0 would count as no generator, and another one be an error of Python's."""
+    x = np.ones((2, 3), np.float32)
+    for draws in (
+        lambda: F.dropout(x, generator=generator),
+        lambda: F.alpha_dropout(x, 0.5, True, generator=generator),
+        lambda: F.rrelu(x, training=True, generator=generator),
+        lambda: F.gumbel_softmax(x, generator=generator),
+        lambda: F.rand_like(x, generator=generator),
+        lambda: F.randn_like(x, generator=generator),
+        lambda: nn.Linear(2, 3, generator=generator),
+        lambda: nn.Embedding(2, 3, generator=generator),
+        lambda: nn.init.orthogonal_(nn.Parameter(x), generator=generator),
+    ):
+        with pytest.raises(DtypeError, match=r"generator: a generator is a numpy.random.Generator, .*, got type="):
+            draws()
+
+
+@pytest.mark.parametrize("dtype", ["real", object(), object, "U3", {1: 2}])
+def test_dtypes_are_those_of_numbers(dtype):
+    x = tensor([1.0])
+    for op, makes in (
+        ("asarray", lambda: tensor([1.0], dtype=dtype)),
+        ("astype", lambda: x.astype(dtype)),
+        ("mean", lambda: F.mean(x, dtype=dtype)),
+        ("softmax", lambda: F.softmax(x, dtype=dtype)),
+        ("zeros_like", lambda: F.zeros_like(x, dtype=dtype)),
+    ):
+        with pytest.raises(DtypeError, match=f"{op}: a dtype must be one of NumPy's, of numbers, got dtype="):
+            makes()

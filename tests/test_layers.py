@@ -6,7 +6,7 @@ import pytest
 from gpunn import functional as F
 from gpunn import nn, tensor
 from gpunn.backend import random_generator
-from gpunn.errors import ArgumentError, ShapeError
+from gpunn.errors import ArgumentError, DtypeError, ShapeError
 
 LAYERS = {
     "LeakyReLU": (nn.LeakyReLU(0.3), lambda v: F.leaky_relu(v, 0.3)),
@@ -221,3 +221,30 @@ def test_dropout_of_channels_in_other_dimensions(name, shape):
     np.testing.assert_array_equal(leaf.grad, y)
     with pytest.raises(ShapeError, match=rf"dropout{name}: x must have the . dimensions .*got shape=\(3,\)"):
         function(np.ones(3))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.BatchNorm1d(3), nn.InstanceNorm2d(3), nn.GroupNorm(1, 3), nn.ZeroPad2d(1), nn.ReflectionPad1d(1),
+        nn.Flatten(), nn.Unflatten(1, (3, 1)), nn.Softmax2d(), nn.LSTMCell(3, 2), nn.GRUCell(3, 2), nn.RNNCell(3, 2),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)  # fmt: skip
+def test_what_is_no_array_is_an_error_of_the_layer(layer):
+    """Such as the tuple of a recurrent layer, of which the output was not taken out."""
+    for x in (None, (np.ones((2, 3)), None), [[1.0, 2.0]]):
+        with pytest.raises(DtypeError, match=f"{type(layer).__name__}: x must be a NumPy or CuPy array, got type="):
+            layer(x)
+
+
+def test_settings_of_another_kind_are_errors_of_the_layer():
+    for make, message in (
+        (lambda: nn.ZeroPad2d(1.5), "ZeroPad2d: padding must be an integer or 4 of them, got padding=1.5"),
+        (lambda: nn.ConstantPad1d((1, "a"), 0.0), "ConstantPad1d: padding must be an integer or 2 of them"),
+        (lambda: nn.Flatten(end_dim="all"), "Flatten: start_dim and end_dim must be integers, got start_dim=1"),
+        (lambda: nn.Unflatten("c", (2, 3)), "Unflatten: axis must be an integer, got axis='c'"),
+        (lambda: nn.Unflatten(1, 6), "Unflatten: sizes must be a tuple of integers, got sizes=6"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            make()

@@ -7,7 +7,7 @@ import pytest
 
 import gpunn
 from gpunn import nn, tensor
-from gpunn.errors import ArgumentError, DtypeError
+from gpunn.errors import ArgumentError, DtypeError, ShapeError
 
 
 def net():
@@ -109,6 +109,27 @@ def test_backward_hooks_of_several_inputs_and_outputs():
     model.register_full_backward_hook(lambda m, gx, gy: (gx[0],))
     with pytest.raises(DtypeError, match="backward hook: a hook of the backward pass returns None, or as many"):
         model(a, b, 5)[0].sum().backward()
+
+
+@pytest.mark.parametrize("register", ["register_full_backward_hook", "register_full_backward_pre_hook"])
+def test_what_backward_hooks_give_must_fit(register):
+    def trained(given):
+        layer, x = nn.Linear(3, 3), tensor(np.ones((2, 3), np.float32), requires_grad=True)
+        getattr(layer, register)(lambda module, *gradients: given)
+        layer(x).sum().backward()
+        return x.grad
+
+    for given, kind, message in (
+        ((np.ones((5, 3), np.float32),), ShapeError, r"given=\(\(5, 3\), 'float32'\), wanted=\(\(2, 3\), 'float32'\)"),
+        (np.ones((2, 3)), ShapeError, "a gradient in the place of another must have its shape and dtype"),
+        ("none", DtypeError, "backward hook: gradients are arrays or None, got type='str'"),
+        ((3.0,), DtypeError, "backward hook: gradients are arrays or None, got type='float'"),
+    ):
+        with pytest.raises(kind, match=message):
+            trained(given)
+    assert trained((None,)) is None
+    for given in (np.ones((2, 3), np.float32), [tensor(np.ones((2, 3), np.float32))]):
+        assert trained(given).shape == (2, 3)
 
 
 @pytest.mark.peer

@@ -37,6 +37,21 @@ def test_parameters_are_a_vector_and_come_from_one(rng):
     for call, error, message in (
         (lambda: utils.vector_to_parameters(np.zeros(14), net.parameters()), ShapeError, "one axis of 13 elements"),
         (lambda: utils.vector_to_parameters(np.zeros(2), [np.zeros(2)]), DtypeError, "parameters must be tensors"),
+        (
+            lambda: utils.vector_to_parameters([0.0] * 13, net.parameters()),
+            DtypeError,
+            "vec must be a NumPy or CuPy array",
+        ),
+        (
+            lambda: utils.clip_grad_norm_(net.named_parameters(), 1.0),
+            DtypeError,
+            "clip_grad_norm_: parameters must be ten",
+        ),
+        (
+            lambda: utils.clip_grad_value_([np.zeros(2)], 1.0),
+            DtypeError,
+            "clip_grad_value_: parameters must be tensors",
+        ),
         (lambda: utils.parameters_to_vector([]), ArgumentError, "there must be at least one parameter"),
     ):
         with pytest.raises(error, match=message):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import pickle
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -546,6 +548,45 @@ def test_data_in_other_files_of_the_folder(path: Path, tmp_path_factory: pytest.
             load(path)
 
 
+def test_arrays_in_other_files_take_no_more_than_these_have(path: Path) -> None:
+    (path.parent / "w.bin").write_bytes(bytes(16))
+    (path.parent / "same.bin").symlink_to("w.bin")
+    for count in (2, 3):
+        _outside(path, "w.bin")
+        model = onnx.load(path, load_external_data=False)
+        for number in range(1, count):
+            again = model.graph.initializer.add()
+            again.CopyFrom(model.graph.initializer[0])
+            again.name, again.external_data[0].value = f"w{number}", "same.bin"
+        path.write_bytes(model.SerializeToString())
+        if count == 2:
+            assert load(path)(np.ones(4, np.float32)).data.tolist() == [1] * 4
+    with pytest.raises(FileError, match=r"model\.onnx: the initialiser 'w2': .*not take more than twice its bytes"):
+        load(path)
+
+
+NAMES = ("_plan", "_torch_names", "__class__", "input_names", "forward", "forward_", "training", "_a.b", "_", "\u00e9")
+
+
+def test_weights_may_have_any_name(path: Path) -> None:
+    """Also those of the module's own attributes, and of weights renamed for them; thousands do not take long."""
+    for names in ([*NAMES], [f"w{number}" for number in range(4000)]):
+        links = ["x", *(f"{len(names)}:{number}" for number in range(1, len(names))), "y"]
+        nodes = [_node("Add", [link, name], [then])
+                 for (link, then), name in zip(itertools.pairwise(links), names, strict=True)]  # fmt: skip
+        write(path, nodes, {"x": ("N", 2)}, ["y"], {name: np.full(2, 2.0) for name in names})
+        begin = time.process_time()
+        model = load(path)
+        assert time.process_time() - begin < 3
+        x = drawn((3, 2), 0)
+        _assert_close(_outputs(model.train(), [x]), [x + 2 * len(names)])
+        own = [name for name, _ in model.named_parameters()]
+        assert len(own) == len(names)
+        assert "_a.b" in own or names[0] == "w0"
+    write(path, [_node("Add", ["x", name], ["y"]) for name in NAMES[:1]], {"x": ("N", 2)}, ["y"], {"_plan": np.ones(2)})
+    check_import(path, load(path), [x])
+
+
 def _with_functions(*bodies: tuple[str, str, int]) -> Any:
     """A model that calls the first of its functions, each of a name, what it calls, and how often."""
     ops = [helper.make_opsetid("", 18), helper.make_opsetid("own", 1)]
@@ -644,6 +685,53 @@ def _sequence(model: Any) -> None:
     model.graph.input[0].CopyFrom(helper.make_tensor_sequence_value_info("x", F32, None))
 
 
+def _doubled(op: str, axes: int, count: int = 40) -> Any:
+    """A chain of nodes, each of which makes an array of more axes, twice as many by Gather."""
+    links = ["x", *(f"t{number}" for number in range(count))]
+    nodes = [_node(op, [link, "axes" if op == "Unsqueeze" else link], [then])
+             for link, then in itertools.pairwise(links)]  # fmt: skip
+    made = graph([*nodes, _node("Cast", [links[-1]], ["y"], to=F32)], {"x": (TensorProto.INT64, (2, 3))}, ["y"], {})
+    made.graph.initializer.append(numpy_helper.from_array(np.arange(axes), "axes"))
+    return made
+
+
+def _sized_by_an_input() -> Any:
+    made = [_node("ConstantOfShape", ["s"], ["z"]), _node("Add", ["x", "z"], ["y"])]
+    return graph(made, {"x": (2,), "s": (TensorProto.INT64, (2**40,))}, ["y"], {})
+
+
+def _calls(second: bool) -> Any:
+    """Functions that each call the next ten times, and, if asked for, a second form of each that calls nothing."""
+    model = _with_functions(*((f"F{k}", f"F{k + 1}", 10) for k in range(9)), ("F9", "Neg", 10))
+    for each in list(model.functions) if second else ():
+        model.functions.append(each)
+        model.functions[-1].overload = "short"
+        del model.functions[-1].node[1:]
+        model.functions[-1].node[0].CopyFrom(_node("Neg", ["a"], ["b"]))
+    return model
+
+
+def _choosing() -> Any:
+    """Functions that call the next in both branches of an If."""
+    model = _with_functions(*((f"F{k}", f"F{k + 1}", 1) for k in range(30)), ("F30", "Neg", 1))
+    for each in model.functions:
+        inner = each.node[0]
+        inner.output[0] = "c"
+        branch = helper.make_graph([inner], "branch", [], [helper.make_tensor_value_info("c", F32, None)])
+        true = _node("Constant", [], ["t"], value=numpy_helper.from_array(np.array(True)))
+        del each.node[:]
+        each.node.extend([true, _node("If", ["t"], ["b"], name="if", then_branch=branch, else_branch=branch)])
+    return model
+
+
+def _filled() -> Any:
+    """A function with an array of 1 MB, called a thousand times."""
+    model = _with_functions(("F0", "F1", 1000), ("F1", "Neg", 1))
+    array = numpy_helper.from_array(np.zeros(1 << 18, np.float32))
+    model.functions[1].node.append(_node("Constant", [], ["k"], value=array))
+    return model
+
+
 BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "a text": (lambda: b"hello, world, this is no model", "this is not an ONNX file"),
     "nothing": (lambda: b"", "this is not an ONNX model"),
@@ -661,10 +749,10 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "a graph inside": (_if, r"node 'choice' \(If\): nodes with graphs inside \(If, Loop, Scan\) cannot be imported"),
     "an attribute": (lambda: _small(_node("Neg", ["x"], ["y"], speed=3)), r"\(Neg\): .* attributes=\['speed'\]"),
     "too many inputs": (lambda: _small(_node("Neg", ["x", "x"], ["y"])), r"node number 0 \(Neg\): .*input size 2"),
-    "mixed dtypes": (lambda: _weighted(np.int64), r"model.onnx: .*op_type:Add, node name: sum"),
+    "mixed dtypes": (lambda: _weighted(np.int64), r"node 'sum' \(Add\): .*inconsistent type"),
     "mixed shapes": (
         lambda: _small(_node("Gemm", ["x", "w"], ["y"], name="gemm"), arrays={"w": np.ones((4, 5))}),
-        "model.onnx: .*op_type:Gemm, node name: gemm",
+        r"node 'gemm' \(Gemm\): ",
     ),
     "sizes that lie": (lambda: _sized(2**40), r"'w': its bytes must be those of 1099511627776 elements of float32"),
     "a size below 0": (lambda: _sized(-3), "the initialiser 'w': sizes must be at least 0"),
@@ -675,6 +763,28 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "a name twice": (
         lambda: _changed(_weighted(), lambda m: m.graph.initializer.append(_first(m))), "a name of its own",
+    ),
+    "an input twice": (
+        lambda: _changed(_small(), lambda m: m.graph.input.append(m.graph.input[0])),
+        r"each input must have a name of its own, got inputs=\['x', 'x'\]",
+    ),
+    "axes that double": (lambda: _doubled("Gather", 1), r"number 5 \(Gather\): its result has too many axes"),
+    "axes that add up": (lambda: _doubled("Unsqueeze", 20), r"number 3 \(Unsqueeze\): its result has too many axes"),
+    "many axes at once": (lambda: _doubled("Unsqueeze", 500), r"number 0 \(Unsqueeze\): .* at most 64 axes"),
+    "axes by an input": (_sized_by_an_input, r"number 0 \(ConstantOfShape\): there may be at most 64 axes"),
+    "an input of many axes": (
+        lambda: _changed(_small(), lambda m: [m.graph.input[0].type.tensor_type.shape.dim.add() for _ in range(10**5)]),
+        "'x' may have at most 64 axes, got axes=100002",
+    ),
+    "a result that lies": (
+        lambda: _changed(_small(), lambda m: m.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", F32, [3]))),
+        r"number 0 \(Neg\): its result is not what the model says, got result='y', made='FLOAT \[2, 3\]', declared=",
+    ),
+    "functions with a second form": (lambda: _calls(True), "at most 1000000 nodes, got nodes=10000000000"),
+    "functions in branches": (_choosing, r"node 'if' \(If\): nodes with graphs inside"),
+    "functions with arrays": (_filled, "its functions, put in place, must take at most 256 MiB more"),
+    "a long name": (
+        lambda: _small(_node("Det", ["x"], ["y"], name="n" * 10**6)), r"node 'n{200}' \(Det\): this operator cannot"
     ),
     "a sequence": (lambda: _changed(_small(), _sequence), "the input 'x' must be an array, got value='sequence_type'"),
 }  # fmt: skip
@@ -695,6 +805,17 @@ def test_a_file_that_is_none(path: Path) -> None:
         load(path)
     with pytest.raises(FileError, match="the model cannot be read: Is a directory"):
         load(path.parent)
+    path.write_bytes(b"")
+    for first, words in (
+        (b"\0", "this is not an ONNX file, got first="),
+        (b"\x08", "it must have at most 2147483647 bytes"),
+    ):
+        path.write_bytes(first)
+        os.truncate(path, 3 << 30)  # holds nothing, and must not be read
+        begin = time.process_time()
+        with pytest.raises(FileError, match=rf"model\.onnx: {words}"):
+            load(path)
+        assert time.process_time() - begin < 1
 
 
 def test_errors_while_it_runs_name_the_node(path: Path) -> None:

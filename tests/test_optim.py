@@ -117,6 +117,8 @@ def test_errors_name_rule_and_values():
     p = tensor([1.0], requires_grad=True)
     with pytest.raises(ArgumentError, match="SGD: there must be at least one parameter"):
         optim.SGD([], lr=0.1)
+    with pytest.raises(ArgumentError, match="SGD: regularise must be a function of a name and a parameter, got type="):
+        optim.SGD([p], l2=0.1, regularise="weight")
     with pytest.raises(ArgumentError, match="SGD: lr must be at least 0 and finite, got lr=-1"):
         optim.SGD([p], lr=-1)
     with pytest.raises(ArgumentError, match="Adam: lr must be at least 0 and finite, got lr=nan"):

@@ -296,6 +296,9 @@ def test_a_resumed_lbfgs_gives_the_same_bits():
     ):
         with pytest.raises(ArgumentError, match=f"LBFGS: {message}"):
             optimizer.load_state_dict(good | wrong)
+    lists = ("history.direction", "history.gradient", "history.changes", "history.moves")
+    with pytest.raises(ArgumentError, match="LBFGS: what has taken steps must have a direction and a gradient"):
+        optimizer.load_state_dict({name: value for name, value in good.items() if name not in lists})
 
 
 def test_a_state_from_before_there_were_these_settings_is_loaded():

@@ -509,6 +509,11 @@ def test_errors_name_rule_and_values():
         (lambda: s.StepLR(sgd, "3"), "step_size must be an integer of at least 1, got step_size='3'"),
         (lambda: s.StepLR(None, 3), "StepLR: a schedule is made for an optimizer, got type='NoneType'"),
         (lambda: s.MultiStepLR(sgd, [1.5]), "milestones must be an integer of at least 0, got milestones=1.5"),
+        (lambda: s.MultiStepLR(sgd, 3), "MultiStepLR: milestones must be a list of integers, got milestones=3"),
+        (lambda: s.SequentialLR(sgd, [exponential], 3), "SequentialLR: milestones must be a list, got type='int'"),
+        (lambda: s.ChainedScheduler(exponential), "ChainedScheduler: schedulers must be a list, got type='Exponent"),
+        (lambda: s.CyclicLR(sgd, 1, 2, scale_fn=2.0), "CyclicLR: scale_fn must be a function, got type='float'"),
+        (lambda: s.OneCycleLR(sgd, 1, 9, div_factor=[2]), r"OneCycleLR: div_factor must be a number, got div_f"),
         (lambda: plateau.step(None), "metric must be a number, or a tensor without dimensions, got metric=None"),
         (lambda: s.ReduceLROnPlateau(sgd, min_lr=[0, 0]), "min_lr must be one number, or one for each of 1 groups"),
     ):

@@ -42,6 +42,13 @@ def test_methods_that_give_something_else_there_do_not_take_dim(name):
     assert getattr(tensor(X), name)(axis=1).shape == (2,)
 
 
+def test_sorting_by_the_name_dim_leaves_the_elements_where_they_are():
+    x = tensor([3.0, 1.0])
+    with pytest.raises(ArgumentError, match=r"sort: PyTorch's sort\(dim\) gives values and indices: here functional"):
+        x.sort(dim=0)
+    assert x.tolist() == [3, 1]
+
+
 def test_numbers_of_one_element():
     for loss in (tensor(np.float32(0.125)), tensor([[0.125]])):
         assert (f"{loss:.2f}", round(loss, 1), round(loss), float(loss), int(loss)) == ("0.12", 0.1, 0, 0.125, 0)

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
-from gpunn.backend import Array, asarray, default_generator, device_of, plain
+from gpunn.backend import Array, asarray, device_of, generator_or_default, plain
 from gpunn.data.collate import default_collate
 from gpunn.errors import ArgumentError, ShapeError, check
 
@@ -168,7 +168,7 @@ def random_split(
         sizes = [math.floor(n * a + 1e-9 * n * a) for a in lengths]  # 10 · 0.3 may come out a last bit below 3
         for i in range(n - sum(sizes)):
             sizes[i % len(sizes)] += 1
-    order = (generator or default_generator()).permutation(n)
+    order = generator_or_default(generator).permutation(n)
     return [Subset(dataset, part) for part in np.split(order, np.cumsum(sizes)[:-1])]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backend import Array, default_generator, operands
+from gpunn.backend import Array, generator_or_default, operands
 from gpunn.casting import in_float32, in_half
 from gpunn.functional.dropout import draw_key
 from gpunn.functional.record import Input, X, Y, alone, differentiable, in_dtype, kept, raw
@@ -380,6 +380,6 @@ def gumbel_softmax(
     [1.0, 0.0, 0.0]
     """
     given = raw(logits)
-    y = ops.gumbel_softmax(given, ops.gumbel_noise(given, generator or default_generator()), tau, axis)
+    y = ops.gumbel_softmax(given, ops.gumbel_noise(given, generator_or_default(generator)), tau, axis)
     shown = ops.only_largest(y, axis) if hard else y
     return differentiable(shown, (logits,), lambda gy, _: (ops.gumbel_softmax_backward(gy, y, tau, axis),))

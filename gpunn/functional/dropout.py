@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunn.backend import check_array, default_generator
+from gpunn.backend import check_array, generator_or_default
 from gpunn.errors import ShapeError, check
 from gpunn.functional.record import X, alone, differentiable, raw
 from gpunn.ops import dropout as ops
@@ -62,7 +62,7 @@ def dropout2d(
 
 def draw_key(generator: np.random.Generator | None) -> int:
     """A key of 64 bits from ``generator``, or from the one that :func:`gpunn.manual_seed` seeds."""
-    return int((generator or default_generator()).integers(2**64, dtype=np.uint64))
+    return int(generator_or_default(generator).integers(2**64, dtype=np.uint64))
 
 
 def dropout1d(

@@ -431,6 +431,6 @@ def lerp(a: Input[Y], b: Input[Y], weight: Input[Y] | float) -> Y:
     ad, bd, wd = kept(a, b, weight)
     x, y = pair("lerp", ad, bd)
     _, w = pair("lerp", x, wd)
-    inputs = (a, b, weight if is_array(raw(weight)) else w)
+    inputs = [array if not is_array(raw(given)) else given for given, array in ((a, x), (b, y), (weight, w))]
     result = ops.lerp(x, y, w)
     return differentiable(result, inputs, lambda gy, needs: ops.lerp_backward(gy, x, y, w, needs))

@@ -12,8 +12,9 @@ from gpunn.backend import (
     asarray,
     cast,
     check_array,
-    default_generator,
     device_of,
+    dtype_of,
+    generator_or_default,
     get_array_module,
     is_array,
     is_floating,
@@ -145,13 +146,15 @@ def tile(x: X, reps: int | Sequence[int]) -> X:
 def chunk(x: X, chunks: int, axis: int = 0) -> tuple[X, ...]:
     """x along ``axis`` in ``chunks`` pieces of one size, the last smaller; there may be fewer. They are views.
 
+    Of an axis of size 0 all pieces are empty.
+
     >>> import numpy as np
     >>> [piece.tolist() for piece in chunk(np.arange(5), 2)]
     [[0, 1, 2], [3, 4]]
     """
     check_array("chunk", x=raw(x))
     count, length = integer("chunk", "chunks", chunks, 1), raw(x).shape[axis_of("chunk", raw(x), axis)]
-    return split(x, max(1, -(-length // count)), axis)
+    return split(x, -(-length // count) if length else [0] * count, axis)
 
 
 def unbind(x: X, axis: int = 0) -> tuple[X, ...]:
@@ -243,7 +246,7 @@ def roll(x: X, shifts: int | Sequence[int], axis: int | Sequence[int] | None = N
 
 @in_widest
 def masked_fill(x: Input[Y], mask: Any, value: Input[Y] | float) -> Y:
-    """``value``, a number or an array, where ``mask`` (booleans) holds, else x; the shapes broadcast.
+    """``value``, a number or an array without dimensions, where ``mask`` (booleans) holds; else x. Shapes broadcast.
 
     >>> import numpy as np
     >>> masked_fill(np.array([1.0, 2.0]), np.array([True, False]), 9.0).tolist()
@@ -251,7 +254,7 @@ def masked_fill(x: Input[Y], mask: Any, value: Input[Y] | float) -> Y:
     """
     chosen, (xd, v) = copied(mask, x, value), pair("masked_fill", raw(x), raw(value))
     inputs = (value if is_array(raw(value)) else v, x)
-    ops.check_mask("masked_fill", xd, chosen)
+    ops.check_fill("masked_fill", xd, chosen, v)
     y = selection.where(chosen, v, xd)
     return differentiable(y, inputs, lambda gy, needs: selection.where_backward(gy, chosen, v, xd, needs))
 
@@ -425,7 +428,7 @@ def rand_like(x: X, dtype: Any = None, device: str | None = None, generator: np.
     >>> bool((rand_like(np.zeros(9)) < 1).all())
     True
     """
-    return _made("rand_like", x, dtype, device, lambda shape: (generator or default_generator()).random(shape), True)
+    return _made("rand_like", x, dtype, device, lambda shape: generator_or_default(generator).random(shape), True)
 
 
 def randn_like(x: X, dtype: Any = None, device: str | None = None, generator: np.random.Generator | None = None) -> X:
@@ -435,14 +438,14 @@ def randn_like(x: X, dtype: Any = None, device: str | None = None, generator: np
     >>> randn_like(np.zeros((2, 3))).shape
     (2, 3)
     """
-    draw = (generator or default_generator()).standard_normal
+    draw = generator_or_default(generator).standard_normal
     return _made("randn_like", x, dtype, device, draw, True)
 
 
 def _made(op: str, x: Any, dtype: Any, device: str | None, make: Callable[..., Any], floats: bool = False) -> Any:
     xd = raw(x)
     check_array(op, x=xd)
-    wanted = np.dtype(xd.dtype if dtype is None else dtype)
+    wanted = xd.dtype if dtype is None else dtype_of(op, dtype)
     if floats:
         check(is_floating(wanted), DtypeError, op, "the dtype must be a floating one", dtype=str(wanted))
     y = asarray(cast(make(xd.shape), wanted), device_of(xd) if device is None else device)

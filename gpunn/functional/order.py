@@ -10,9 +10,9 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from gpunn.backend import check_array
+from gpunn.backend import check_array, is_floating
 from gpunn.casting import in_float32
-from gpunn.errors import ArgumentError, check, check_number
+from gpunn.errors import ArgumentError, DtypeError, check, check_number
 from gpunn.functional.record import X, copied, differentiable, in_dtype, raw
 from gpunn.ops.array import order as ops
 from gpunn.ops.array import vector
@@ -28,8 +28,8 @@ def by_tensor(op: str, x: Any, compute: Callable[[Tensor], Tensor]) -> Any:
     return compute(wrapped(x)).data
 
 
-def _of(t: Tensor, dtype: Any) -> Tensor:
-    return t if dtype is None else in_dtype(t, dtype)
+def _of(t: Tensor, dtype: Any, op: str) -> Tensor:
+    return t if dtype is None else in_dtype(t, dtype, op)
 
 
 # ---- over axes -------------------------------------------------------------------------------------------------------
@@ -42,7 +42,7 @@ def sum(x: X, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> X
     >>> sum(np.ones((2, 3)), axis=1).tolist()
     [3.0, 3.0]
     """
-    return by_tensor("sum", x, lambda t: _of(t, dtype).sum(axis, keepdims))
+    return by_tensor("sum", x, lambda t: _of(t, dtype, "sum").sum(axis, keepdims))
 
 
 def mean(x: X, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> X:
@@ -52,7 +52,13 @@ def mean(x: X, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> 
     >>> mean(np.array([1.0, 2.0])).tolist()
     1.5
     """
-    return by_tensor("mean", x, lambda t: _of(t, dtype).mean(axis, keepdims))
+
+    def averaged(t: Tensor) -> Tensor:
+        t = _of(t, dtype, "mean")
+        check(is_floating(t.dtype), DtypeError, "mean", "x must hold floats, or dtype say so", dtype=str(t.dtype))
+        return t.mean(axis, keepdims)
+
+    return by_tensor("mean", x, averaged)
 
 
 def prod(x: X, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> X:
@@ -62,7 +68,7 @@ def prod(x: X, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> 
     >>> prod(np.array([2.0, 3.0])).tolist()
     6.0
     """
-    return by_tensor("prod", x, lambda t: _of(t, dtype).prod(axis, keepdims))
+    return by_tensor("prod", x, lambda t: _of(t, dtype, "prod").prod(axis, keepdims))
 
 
 def var(
@@ -99,6 +105,7 @@ def std(
 
 def _correction(op: str, correction: float | None, unbiased: bool | None) -> float:
     if unbiased is not None:
+        check(isinstance(unbiased, bool), ArgumentError, op, "unbiased must be True or False", unbiased=unbiased)
         return float(unbiased)
     if correction is None:
         return 1.0
@@ -152,7 +159,7 @@ def cumsum(x: X, axis: int, dtype: Any = None) -> X:
     [1.0, 3.0, 6.0]
     """
     check(axis is not None, ArgumentError, "cumsum", "an axis must be given", axis=axis)
-    return by_tensor("cumsum", x, lambda t: _of(t, dtype).cumsum(axis))
+    return by_tensor("cumsum", x, lambda t: _of(t, dtype, "cumsum").cumsum(axis))
 
 
 def cumprod(x: X, axis: int, dtype: Any = None) -> X:
@@ -163,7 +170,7 @@ def cumprod(x: X, axis: int, dtype: Any = None) -> X:
     [2.0, 6.0, 24.0]
     """
     check(axis is not None, ArgumentError, "cumprod", "an axis must be given", axis=axis)
-    return by_tensor("cumprod", x, lambda t: _of(t, dtype).cumprod(axis))
+    return by_tensor("cumprod", x, lambda t: _of(t, dtype, "cumprod").cumprod(axis))
 
 
 # ---- by order --------------------------------------------------------------------------------------------------------
@@ -232,8 +239,7 @@ def searchsorted(
     check(not (right and side == "left"), ArgumentError, "searchsorted", rule, right=right, side=side)
     xd = raw(x)
     if sorter is not None:
-        check_array("searchsorted", x=xd, sorter=raw(sorter))
-        xd = ops.along(xd, raw(sorter), -1)
+        xd = ops.sorted_by("searchsorted", xd, raw(sorter))
     y = ops.searchsorted(xd, raw(values), at)
     if out_int32:
         y = y.astype(np.int32)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
-from gpunn.backend import Array, check_array, plain
+from gpunn.backend import Array, check_array, dtype_of, plain
 from gpunn.graph import copied, kept, raw
 from gpunn.tensor import Backward, Tensor, record, wrapped
 
@@ -48,7 +48,8 @@ def in_dtype(x: X, dtype: Any, op: str = "astype") -> X:
     """``x``, an array or a Tensor, in ``dtype``; itself if it is in that one."""
     check_array(op, x=raw(x))
     given: Any = x
-    return x if raw(x).dtype == np.dtype(dtype) else given.astype(np.dtype(dtype))
+    wanted = dtype_of(op, dtype)
+    return x if raw(x).dtype == wanted else given.astype(wanted)
 
 
 def differentiable(y: Array, inputs: Sequence[Any], backward: Backward) -> Any:

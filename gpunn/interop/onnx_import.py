@@ -30,8 +30,8 @@ def load(path: str | os.PathLike[str]) -> OnnxModel:
     """The model in the ONNX file ``path``, in evaluation mode.
 
     It takes the inputs of the file in order, and returns its output, or a tuple of several. Weights (initialisers of
-    floats) are parameters with the names that they have in the file, running statistics are buffers; numbers without
-    axes, integers, and settings such as the bounds of Clip stay constants. After ``model.train()`` dropout and batch
+    floats) are parameters with the names that they have in the file (with _ behind it, if the module has an attribute of
+    that name, and without one in front), running statistics are buffers; numbers without axes, integers, and settings such as the bounds of Clip stay constants. After ``model.train()`` dropout and batch
     normalisation do what the layers do.
 
     >>> import tempfile, numpy as np
@@ -75,13 +75,14 @@ class OnnxModel(Module):
 
     def __init__(self, content: Content, as_written: bool = False) -> None:
         held, constants = {}, {}
+        places = _places(content.nodes)
         for name, array in content.arrays.items():
-            kind = _kind(name, array, content.nodes)
+            kind = _kind(array, places.get(name, []))
             if kind is None:
                 constants[name] = array
                 continue
-            own = name
-            while hasattr(self, own):
+            own = name if "." in name else name.lstrip("_") or "w"  # attributes that begin with _ are the module's own
+            while hasattr(type(self), own) or hasattr(self, own):
                 own += "_"
             setattr(self, own, kind(array))
             held[name] = own
@@ -136,9 +137,17 @@ def _needed(content: Content, kept: Set[str]) -> tuple[list[Node], list[tuple[st
     return nodes[::-1], last[::-1]
 
 
-def _kind(name: str, array: np.ndarray[Any, Any], nodes: list[Node]) -> type[Parameter | Buffer] | None:
+def _places(nodes: list[Node]) -> dict[str, list[tuple[str, int]]]:
+    """Where each array is taken: the operators, and at which of their inputs."""
+    places: dict[str, list[tuple[str, int]]] = {}
+    for node in nodes:
+        for place, name in enumerate(node.inputs):
+            places.setdefault(name, []).append((node.op, place))
+    return places
+
+
+def _kind(array: np.ndarray[Any, Any], places: list[tuple[str, int]]) -> type[Parameter | Buffer] | None:
     """What an initialiser becomes: None for a constant."""
-    places = [(node.op, place) for node in nodes for place, taken in enumerate(node.inputs) if taken == name]
     if not is_floating(array.dtype) or not places:
         return None
     if any(place in STATISTICS.get(op, ()) for op, place in places):

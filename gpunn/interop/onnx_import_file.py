@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from math import prod
@@ -18,7 +19,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from gpunn.errors import FileError, check, fail
-from gpunn.files import open_file, read_file
+from gpunn.files import open_file
 from gpunn.interop.onnx_graph import package
 
 OLDEST = 7
@@ -32,6 +33,13 @@ DTYPES = {"bool", "float16", "bfloat16", "float32", "float64"} | {
 }
 
 _MOST_NODES = 1_000_000
+_MOST_AXES = 64
+_LONGEST = 1000
+"""Letters of an equation."""
+_SHAPED = {"ConstantOfShape": 0, "Expand": 1, "Reshape": 1, "Tile": 1, "Unsqueeze": 1}
+"""The operators whose results have as many axes as one of their inputs has numbers, and which one."""
+_MOST_INLINED = 256 << 20
+"""Bytes of a model with its functions put in place, beyond its own."""
 _SMALL = 4096
 """Bytes of an array that the check of types looks into: it may be the shape of another."""
 
@@ -78,9 +86,14 @@ def read(path: str | os.PathLike[str], operators: Container[str]) -> Content:
     onnx = package("import")
     place = Path(path)
     try:
-        content = read_file(place, most=LARGEST)
-    except OSError as error:
-        raise FileError(f"{place}: the model cannot be read: {error.strerror or error}") from error
+        with open_file(place) as file:
+            size, first = os.fstat(file.fileno()).st_size, file.read(1)
+            begins = not first or first[0] in {_tag(field) for field in onnx.ModelProto.DESCRIPTOR.fields}
+            check(begins, FileError, str(place), "this is not an ONNX file", first=first)
+            check(size <= LARGEST, FileError, str(place), f"it must have at most {LARGEST} bytes", bytes=size)
+            content = first + file.read()
+    except (MemoryError, OSError) as error:
+        raise FileError(f"{place}: the model cannot be read: {_reason(error)}") from error
     try:
         model = onnx.ModelProto.FromString(content)
     except Exception as error:  # protobuf has several, by its implementation
@@ -100,6 +113,7 @@ class _Reader:
     def __init__(self, onnx: Any, path: str, folder: Path | None, operators: Container[str]) -> None:
         self.onnx, self.path, self.folder, self.operators = onnx, path, folder, operators
         self.opset = 0
+        self.taken: Counter[str] = Counter()
         self.context = onnx.checker.C.CheckerContext()
         self.context.ir_version = onnx.IR_VERSION
 
@@ -113,8 +127,10 @@ class _Reader:
         self._require(len(arrays) == len(graph.initializer), "each initialiser must have a name of its own")
         nodes = [self._node(node, number) for number, node in enumerate(graph.node)]
         inputs = [self._end(each) for each in graph.input if each.name not in arrays]
+        given = [each.name for each in inputs]
+        self._require(len(set(given)) == len(given), "each input must have a name of its own", inputs=given[:100])
         self._check_names(nodes, {each.name for each in inputs} | arrays.keys(), [each.name for each in graph.output])
-        self._check_types(model, arrays)
+        self._check_types(graph, nodes, arrays)
         return Content(self.path, inputs, [each.name for each in graph.output], nodes, arrays)
 
     def _require(self, holds: bool, rule: str, **values: object) -> None:
@@ -140,25 +156,30 @@ class _Reader:
         """The model with each call of a function of its own replaced by what the function does."""
         if not model.functions:
             return model
-        functions = {(each.domain, each.name): each for each in model.functions}
-        sizes: dict[tuple[str, str], int] = {}
+        functions = {(each.domain, each.name, each.overload): each for each in model.functions}
+        alone = len(functions) == len(model.functions)
+        self._require(alone, "each function must have a name of its own")
+        sizes: dict[tuple[str, str, str], tuple[int, int]] = {}
 
-        def size(nodes: Any, above: tuple[tuple[str, str], ...]) -> int:
-            total = 0
-            for node in nodes:
-                key = node.domain, node.op_type
+        def size(nodes: Any, above: tuple[tuple[str, str, str], ...]) -> tuple[int, int]:
+            count = content = 0
+            for number, node in enumerate(nodes):
+                self._check_flat(node, self._where(node, number))
+                key = node.domain, node.op_type, node.overload
                 if key not in functions:
-                    total += 1
+                    count, content = count + 1, content + node.ByteSize()
                     continue
                 rule = f"the function {node.op_type!r} may not call itself"
                 self._require(key not in above and len(above) < 100, rule)
                 if key not in sizes:
                     sizes[key] = size(functions[key].node, (*above, key))
-                total += sizes[key]
-            return total
+                count, content = count + sizes[key][0], content + sizes[key][1]
+            return count, content
 
-        count = size(model.graph.node, ())
+        count, content = size(model.graph.node, ())
         self._require(count <= _MOST_NODES, f"there must be at most {_MOST_NODES} nodes", nodes=count)
+        rule = f"its functions, put in place, must take at most {_MOST_INLINED >> 20} MiB more than the model"
+        self._require(content <= model.ByteSize() + _MOST_INLINED, rule, bytes=content)
         try:
             inlined = self.onnx.inliner.inline_local_functions(model)
         except Exception as error:
@@ -167,14 +188,19 @@ class _Reader:
 
     # ---- nodes ----------------------------------------------------------------------------------------------------
 
+    def _where(self, node: Any, number: int) -> str:
+        name = repr(node.name[:200]) if node.name else f"number {number}"
+        return f"{self.path}: node {name} ({node.op_type[:60]})"
+
+    def _check_flat(self, node: Any, where: str) -> None:
+        inner = [each.name for each in node.attribute if each.HasField("g") or each.graphs]
+        check(not inner, FileError, where, "nodes with graphs inside (If, Loop, Scan) cannot be imported", graphs=inner)
+
     def _node(self, node: Any, number: int) -> Node:
-        name = repr(node.name) if node.name else f"number {number}"
-        where = f"{self.path}: node {name} ({node.op_type})"
+        where = self._where(node, number)
         rule = f"the operators of the domain {node.domain!r} are not known"
         check(node.domain in ("", "ai.onnx"), FileError, where, rule)
-        graphs = self.onnx.AttributeProto.GRAPH, self.onnx.AttributeProto.GRAPHS
-        inner = [each.name for each in node.attribute if each.type in graphs]
-        check(not inner, FileError, where, "nodes with graphs inside (If, Loop, Scan) cannot be imported", graphs=inner)
+        self._check_flat(node, where)
         try:
             schema = self.onnx.defs.get_schema(node.op_type, self.opset, "")
         except Exception:
@@ -223,30 +249,69 @@ class _Reader:
         missing = [name for name in outputs if name not in known]
         self._require(not missing and bool(outputs), "the outputs of the graph must be made by a node", missing=missing)
 
-    def _check_types(self, model: Any, arrays: dict[str, Any]) -> None:
+    def _check_types(self, graph: Any, nodes: list[Node], arrays: dict[str, Any]) -> None:
         """Check dtypes and shapes all through the graph, as far as they are known, by the package ``onnx``.
 
-        Large arrays are not copied for it: they become inputs of the same dtype and shape.
+        It goes node by node: of the whole graph at once a few nodes can make arrays of millions of axes.
         """
-        graph = model.graph
-        kept, given = [], {each.name for each in graph.input}
-        for each in graph.initializer:
-            if arrays[each.name].nbytes <= _SMALL and each.data_location == self.onnx.TensorProto.DEFAULT:
-                kept.append(each)
-            elif each.name not in given:
-                graph.input.append(self.onnx.helper.make_tensor_value_info(each.name, each.data_type, each.dims))
-        kept = [self.onnx.TensorProto.FromString(each.SerializeToString()) for each in kept]
-        del graph.initializer[:]
-        graph.initializer.extend(kept)
-        for node in graph.node:
-            if node.op_type == "MeanVarianceNormalization" and not node.attribute:
-                node.attribute.append(self.onnx.helper.make_attribute("axes", [0, 2, 3]))  # onnx forgets the default
+        declared = {each.name: each.type for each in (*graph.value_info, *graph.output, *graph.input)}
+        for name, kind in declared.items():
+            rank = len(kind.tensor_type.shape.dim)
+            self._require(rank <= _MOST_AXES, f"{name[:200]!r} may have at most {_MOST_AXES} axes", axes=rank)
+        types = {name: self._type(array) for name, array in arrays.items()}
+        types |= {each.name: each.type for each in graph.input if each.name not in types}
+        known = {each.name: each for each in graph.initializer if arrays[each.name].nbytes <= _SMALL
+                 and each.data_location == self.onnx.TensorProto.DEFAULT}  # fmt: skip
+        for node, content in zip(nodes, graph.node, strict=True):
+            self._check_lengths(node, types)
+            if node.op == "Constant":
+                known |= {name: each.t for name in node.outputs for each in content.attribute if each.HasField("t")}
+            if node.op == "MeanVarianceNormalization" and not content.attribute:
+                content.attribute.append(self.onnx.helper.make_attribute("axes", [0, 2, 3]))  # onnx forgets the default
+            for name, kind in self._results(node, content, types, known).items():
+                tensor, wanted = kind.tensor_type, declared.get(name)
+                check(len(tensor.shape.dim) <= _MOST_AXES, FileError, node.where, "its result has too many axes",
+                      result=name[:200], axes=len(tensor.shape.dim))  # fmt: skip
+                if wanted is not None and not _agree(tensor, wanted.tensor_type):
+                    node.fail(
+                        "its result is not what the model says",
+                        result=name[:200],
+                        made=_written(self.onnx, tensor),
+                        declared=_written(self.onnx, wanted.tensor_type),
+                    )
+                types[name] = kind if tensor.HasField("shape") or wanted is None else wanted
+
+    def _type(self, array: np.ndarray[Any, Any]) -> Any:
+        helper = self.onnx.helper
+        return helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+
+    def _check_lengths(self, node: Node, types: dict[str, Any]) -> None:
+        """Check that no list of sizes or axes has more than there may be axes, before a shape is made of it."""
+        if node.op in _SHAPED:
+            dims = [types[name].tensor_type.shape.dim for name in node.inputs[_SHAPED[node.op] :][:1] if name in types]
+            lengths = [dim[0].dim_value for dim in dims if len(dim) == 1]
+            rule = f"there may be at most {_MOST_AXES} axes"
+            check(max(lengths, default=0) <= _MOST_AXES, FileError, node.where, rule, axes=lengths)
+        if node.op == "Einsum":
+            size = len(str(node.attributes.get("equation", "")))
+            check(size <= _LONGEST, FileError, node.where, "the equation is too long", letters=size)
+
+    def _results(self, node: Node, content: Any, types: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+        """The types of a node's results, by name, where those of its inputs are known."""
+        taken = {name: types[name] for name in node.inputs if name in types}
+        if len(taken) < len(set(node.inputs) - {""}):
+            return {}
+        schema = self.onnx.defs.get_schema(node.op, self.opset, "")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                self.onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+                found = self.onnx.shape_inference.infer_node_outputs(
+                    schema, content, taken, {name: known[name] for name in node.inputs if name in known},
+                    opset_imports=[self.onnx.helper.make_opsetid("", self.opset)],
+                )  # fmt: skip
         except Exception as error:
-            raise FileError(f"{self.path}: {' '.join(str(error).split())}") from error
+            raise FileError(f"{node.where}: {' '.join(str(error).split())}") from error
+        return {name: kind for name, kind in found.items() if name}
 
     # ---- arrays ---------------------------------------------------------------------------------------------------
 
@@ -271,8 +336,10 @@ class _Reader:
         """The array that a tensor of the file holds, in its own dtype."""
         where = f"{self.path}: {what}" if prefix is None else what
         dtype, dims = self._dtype(tensor.data_type, what), tuple(tensor.dims)
-        fits = len(dims) <= 64 and all(size >= 0 for size in dims)
-        check(fits, FileError, where, "sizes must be at least 0, of at most 64 axes", sizes=dims[:64])
+        fits = len(dims) <= _MOST_AXES and all(size >= 0 for size in dims)
+        check(
+            fits, FileError, where, f"sizes must be at least 0, of at most {_MOST_AXES} axes", sizes=dims[:_MOST_AXES]
+        )
         count = prod(dims)
         if tensor.data_location == self.onnx.TensorProto.EXTERNAL:
             content = self._external(tensor, count * dtype.itemsize, where)
@@ -320,13 +387,27 @@ class _Reader:
                 whole = os.fstat(file.fileno()).st_size
                 rule = f"the file of its data has no {size} bytes there"
                 check(start + size <= whole, FileError, where, rule, location=location, offset=start, bytes=whole)
+                place = os.path.realpath(self.folder / location)
+                self.taken[place] += size
+                rule = "arrays that lie in one file may not take more than twice its bytes"
+                check(self.taken[place] <= 2 * whole, FileError, where, rule, location=location, bytes=whole)
                 file.seek(start)
                 return file.read(size)
         except FileError:
             raise
         except (MemoryError, OSError) as error:
-            reason = getattr(error, "strerror", None) or str(error) or "it does not fit into memory"
-            raise FileError(f"{where}: its data in {location!r} cannot be read: {reason}") from error
+            raise FileError(f"{where}: its data in {location!r} cannot be read: {_reason(error)}") from error
+
+
+def _tag(field: Any) -> int:
+    """The first byte of a field of a message."""
+    wire = {field.TYPE_STRING: 2, field.TYPE_BYTES: 2, field.TYPE_MESSAGE: 2}.get(field.type, 0)
+    tag = field.number << 3 | wire
+    return tag if tag < 128 else tag & 127 | 128  # type: ignore[no-any-return]
+
+
+def _reason(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error) or "it does not fit into memory"
 
 
 def _size(size: Any) -> int | str | None:
@@ -335,3 +416,20 @@ def _size(size: Any) -> int | str | None:
         return size.dim_param or None
     known = size.WhichOneof("value") == "dim_value" and size.dim_value >= 0
     return int(size.dim_value) if known else None
+
+
+def _agree(made: Any, declared: Any) -> bool:
+    """Whether two types of tensors can be that of one."""
+    same = 0 in (made.elem_type, declared.elem_type) or made.elem_type == declared.elem_type
+    if not same or not (made.HasField("shape") and declared.HasField("shape")):
+        return same
+    sizes = [[size.dim_value if size.HasField("dim_value") else None for size in each.shape.dim]
+             for each in (made, declared)]  # fmt: skip
+    both = zip(*sizes, strict=False)
+    return len(sizes[0]) == len(sizes[1]) and all(n == m or None in (n, m) or min(n, m) < 0 for n, m in both)
+
+
+def _written(onnx: Any, tensor: Any) -> str:
+    """A type as text."""
+    sizes = [_size(size) for size in tensor.shape.dim] if tensor.HasField("shape") else "of any shape"
+    return f"{onnx.TensorProto.DataType.Name(tensor.elem_type)} {sizes}"

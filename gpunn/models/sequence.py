@@ -8,7 +8,7 @@ import numpy as np
 
 from gpunn import functional as F
 from gpunn import nn
-from gpunn.backend import Array, asarray, default_generator, get_array_module, to_cpu
+from gpunn.backend import Array, asarray, generator_or_default, get_array_module, to_cpu
 from gpunn.errors import ArgumentError, ShapeError, check, check_sizes
 from gpunn.functional.record import raw
 from gpunn.tensor import no_grad, tensor
@@ -26,7 +26,7 @@ def _recurrent(
 
 def _vectors(count: int, size: int, generator: np.random.Generator | None) -> nn.Parameter:
     """A learned vector for each of ``count`` symbols."""
-    return nn.Parameter((generator or default_generator()).standard_normal((count, size)).astype(np.float32))
+    return nn.Parameter(generator_or_default(generator).standard_normal((count, size)).astype(np.float32))
 
 
 class CharacterModel(nn.Module):
@@ -86,7 +86,7 @@ class CharacterModel(nn.Module):
         check_sizes(op, 0, length=length)
         usable = 0 < temperature < float("inf")
         check(usable, ArgumentError, op, "temperature must be above 0 and finite", temperature=temperature)
-        generator = generator or default_generator()
+        generator = generator_or_default(generator)
         written: list[str] = []
         indices, state = self.encode(prompt)[None], None
         with self.evaluating(), no_grad():

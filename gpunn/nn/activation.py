@@ -11,7 +11,7 @@ import numpy as np
 
 from gpunn import functional as F
 from gpunn.errors import ShapeError, check, check_sizes
-from gpunn.nn.module import Module, Parameter
+from gpunn.nn.module import Module, Parameter, ndim_of
 from gpunn.ops.activation.smooth import Approximate
 from gpunn.spelling import spelled
 
@@ -369,7 +369,7 @@ class Softmax2d(Module):
     """
 
     def forward(self, x: Any) -> Any:
-        check(x.ndim in (3, 4), ShapeError, "Softmax2d", "x must be (N, C, H, W) or (C, H, W)", shape=x.shape)
+        check(ndim_of(self, x) in (3, 4), ShapeError, "Softmax2d", "x must be (N, C, H, W) or (C, H, W)", shape=x.shape)
         return F.softmax(x, -3)
 
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpunn.backend import Array
-from gpunn.errors import DtypeError, check
-from gpunn.graph import is_recorded
+from gpunn.backend import Array, is_array
+from gpunn.errors import DtypeError, ShapeError, check
+from gpunn.graph import is_recorded, raw
 from gpunn.tensor import Tensor, record
 
 Hook = Callable[..., Any]
@@ -131,9 +131,12 @@ def _replaced(given: Any, gradients: Gradients) -> Gradients:
     """What a hook gave for the gradients, or these themselves."""
     if given is None:
         return gradients
-    new = given if isinstance(given, tuple) else (given,)
+    op = "backward hook"
+    new = tuple(map(raw, given if isinstance(given, tuple | list) else (given,)))
     rule = "a hook of the backward pass returns None, or as many gradients as there are"
-    check(len(new) == len(gradients), DtypeError, "backward hook", rule, given=len(new), wanted=len(gradients))
+    check(len(new) == len(gradients), DtypeError, op, rule, given=len(new), wanted=len(gradients))
+    for g in new:
+        check(g is None or is_array(g), DtypeError, op, "gradients are arrays or None", type=type(g).__name__)
     return new
 
 
@@ -146,14 +149,24 @@ def _gated(values: Sequence[Any], noted: Callable[[Gradients], Gradients]) -> li
 
     def behind(gy: Array, needs: tuple[bool, ...]) -> list[Array | None]:
         gradients = noted(tuple(found.get(place) for place in range(len(values))))
+        known = [_fitting(gradients[place], found.get(place, values[place].data)) for place in places]
         found.clear()
-        return [gradients[place] for place in places]
+        return known
 
     gate = record(np.zeros((), np.float32), [values[place] for place in places], behind)
     made = list(values)
     for place in places:
         made[place] = _passed(values[place], gate, place, found) if values[place].requires_grad else values[place]
     return made
+
+
+def _fitting(g: Array | None, like: Array) -> Array | None:
+    """``g``, if it can be a gradient in the place of ``like``."""
+    if g is not None and g is not like:
+        rule = "a gradient in the place of another must have its shape and dtype"
+        given, wanted = (g.shape, str(g.dtype)), (like.shape, str(like.dtype))
+        check(given == wanted, ShapeError, "backward hook", rule, given=given, wanted=wanted)
+    return g
 
 
 def _passed(x: Tensor, gate: Tensor, place: int, found: dict[int, Array]) -> Tensor:

@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gpunn.backend import asarray, default_generator
-from gpunn.errors import ArgumentError, DtypeError, ShapeError, check, check_sizes
+from gpunn.backend import asarray, generator_or_default
+from gpunn.errors import ArgumentError, DtypeError, ShapeError, check, check_number, check_sizes
 from gpunn.nn.module import Parameter
 from gpunn.tensor import Tensor
 
@@ -125,7 +125,7 @@ def sparse_(tensor: Filled, sparsity: float, std: float = 0.01, generator: np.ra
     check(len(shape) == 2, ShapeError, op, "tensor must be a matrix", shape=shape)
     check(0 <= sparsity <= 1, ArgumentError, op, "sparsity must be from 0 to 1", sparsity=sparsity)
     _check_std(op, std)
-    generator = generator or default_generator()
+    generator = generator_or_default(generator)
     values = generator.normal(0.0, std, shape)
     zeros = math.ceil(sparsity * shape[0])
     for column in range(shape[1]):
@@ -142,7 +142,7 @@ def uniform_(tensor: Filled, a: float = 0.0, b: float = 1.0, generator: np.rando
     """
     shape = _shape("uniform_", tensor)
     check(-math.inf < a <= b < math.inf, ArgumentError, "uniform_", "a must be at most b, both finite", a=a, b=b)
-    generator = generator or default_generator()
+    generator = generator_or_default(generator)
     return _write(tensor, _in_parts(shape, tensor.dtype, lambda size: generator.uniform(a, b, size)))
 
 
@@ -157,7 +157,7 @@ def normal_(
     """
     shape = _shape("normal_", tensor)
     _check_std("normal_", std)
-    generator = generator or default_generator()
+    generator = generator_or_default(generator)
     return _write(tensor, _in_parts(shape, tensor.dtype, lambda size: generator.normal(mean, std, size)))
 
 
@@ -183,7 +183,7 @@ def trunc_normal_(
     below, within = (math.erf((end - mean) / (std * math.sqrt(2))) / 2 for end in (a, b))
     rule = "[a, b] must hold at least 1 % of the distribution"
     check(within - below >= 0.01, ArgumentError, op, rule, a=a, b=b, mean=mean, std=std)
-    generator = generator or default_generator()
+    generator = generator_or_default(generator)
     values = generator.normal(mean, std, shape)
     while (outside := (values < a) | (values > b)).any():
         values[outside] = generator.normal(mean, std, int(outside.sum()))
@@ -212,6 +212,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     rule = f"nonlinearity must be one of {', '.join(known)}"
     check(nonlinearity in known, ArgumentError, "calculate_gain", rule, nonlinearity=nonlinearity)
     if nonlinearity == "leaky_relu":
+        check_number("calculate_gain", param=0.01 if param is None else param)
         return math.sqrt(2 / (1 + (0.01 if param is None else param) ** 2))
     return _GAINS[nonlinearity]
 
@@ -323,7 +324,7 @@ def orthogonal_(tensor: Filled, gain: float = 1.0, generator: np.random.Generato
     shape = _shape("orthogonal_", tensor)
     fans(shape)  # two axes or more
     rows, columns = shape[0], math.prod(shape[1:])
-    drawn = (generator or default_generator()).standard_normal((max(rows, columns), min(rows, columns)))
+    drawn = generator_or_default(generator).standard_normal((max(rows, columns), min(rows, columns)))
     q, r = np.linalg.qr(drawn)
     q *= np.where(np.diagonal(r) < 0, -1.0, 1.0)  # of the two signs that QR leaves open: uniform
     return _write(tensor, gain * (q if rows >= columns else q.T).reshape(shape))

@@ -9,11 +9,11 @@ from typing import Any, Self
 import numpy as np
 
 from gpunn import functional as F
-from gpunn.backend import asarray, default_generator
+from gpunn.backend import asarray, generator_or_default
 from gpunn.errors import ArgumentError, ShapeError, check, check_sizes
 from gpunn.functional.record import raw
 from gpunn.nn.init import uniform_fan_in
-from gpunn.nn.module import Module, Parameter
+from gpunn.nn.module import Module, Parameter, ndim_of
 from gpunn.ops.shared.checks import check_shape
 from gpunn.spelling import spelled
 
@@ -66,10 +66,13 @@ class Flatten(Module):
     """
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
+        whole = isinstance(start_dim, Integral) and isinstance(end_dim, Integral)
+        rule = "start_dim and end_dim must be integers"
+        check(whole, ArgumentError, "Flatten", rule, start_dim=start_dim, end_dim=end_dim)
         self.start_dim, self.end_dim = start_dim, end_dim
 
     def forward(self, x: Any) -> Any:
-        count = max(x.ndim, 1)
+        count = max(ndim_of(self, x), 1)
         inside = -count <= min(self.start_dim, self.end_dim) and max(self.start_dim, self.end_dim) < count
         first, last = self.start_dim % count, self.end_dim % count
         rule = "start_dim and end_dim must be axes of x, in this order"
@@ -88,6 +91,9 @@ class Unflatten(Module):
 
     @spelled
     def __init__(self, axis: int, sizes: tuple[int, ...]) -> None:
+        check(isinstance(axis, Integral), ArgumentError, "Unflatten", "axis must be an integer", axis=axis)
+        whole = isinstance(sizes, tuple | list) and all(isinstance(size, Integral) for size in sizes)
+        check(whole, ArgumentError, "Unflatten", "sizes must be a tuple of integers", sizes=sizes)
         self.axis, self.sizes = axis, tuple(sizes)
 
     @property
@@ -101,7 +107,7 @@ class Unflatten(Module):
         return self.sizes
 
     def forward(self, x: Any) -> Any:
-        valid = -x.ndim <= self.axis < x.ndim
+        valid = -ndim_of(self, x) <= self.axis < x.ndim
         check(valid, ShapeError, "Unflatten", "axis must be one of x's", axis=self.axis, shape=x.shape)
         axis, known = self.axis % x.ndim, int(np.prod([size for size in self.sizes if size != -1], dtype=np.int64))
         free = self.sizes.count(-1)
@@ -213,7 +219,7 @@ class Embedding(Module):
             check(inside, ArgumentError, op, rule, padding_idx=padding_idx)
             padding_idx = int(padding_idx) % num_embeddings
         if _weight is None:
-            values = (generator or default_generator()).standard_normal(sizes).astype(dtype)
+            values = generator_or_default(generator).standard_normal(sizes).astype(dtype)
             if padding_idx is not None:
                 values[padding_idx] = 0
         else:

@@ -86,6 +86,15 @@ def _each_once(named: Iterator[tuple[str, Held]]) -> Iterator[tuple[str, Held]]:
             yield name, held
 
 
+def ndim_of(layer: Module, x: Any) -> int:
+    """``x.ndim``; DtypeError for what is neither a tensor nor an array, as the tuple that a recurrent layer gives."""
+    try:
+        return x.ndim  # type: ignore[no-any-return]
+    except AttributeError:
+        check_array(type(layer).__name__, x=x)
+        raise
+
+
 class _Visits(Observer):
     def __init__(self) -> None:
         self.seen: list[tuple[Module, Any]] = []

@@ -9,7 +9,7 @@ import numpy as np
 from gpunn import functional as F
 from gpunn.errors import ShapeError, check, check_number, check_sizes
 from gpunn.functional.record import alone
-from gpunn.nn.module import Buffer, Module, Parameter
+from gpunn.nn.module import Buffer, Module, Parameter, ndim_of
 from gpunn.ops.norm import AlphaMode
 from gpunn.ops.shared.checks import integer
 from gpunn.ops.shared.window import Sizes
@@ -44,7 +44,7 @@ class ChannelNorm(Module):
 
     def forward(self, x: Any) -> Any:
         rule = f"x must have {' or '.join(map(str, self._dimensions))} dimensions, (N, C, ...)"
-        check(x.ndim in self._dimensions, ShapeError, type(self).__name__, rule, shape=x.shape)
+        check(ndim_of(self, x) in self._dimensions, ShapeError, type(self).__name__, rule, shape=x.shape)
         rule = f"x must have num_features={self.num_features} channels"
         check(x.shape[1] == self.num_features, ShapeError, type(self).__name__, rule, shape=x.shape)
         momentum = 0.0 if self.momentum is None else self.momentum
@@ -162,7 +162,7 @@ class GroupNorm(Module):
 
     def forward(self, x: Any) -> Any:
         rule = f"x must have num_channels={self.num_channels} channels, (N, C, ...)"
-        check(x.ndim >= 2 and x.shape[1] == self.num_channels, ShapeError, "GroupNorm", rule, shape=x.shape)
+        check(ndim_of(self, x) >= 2 and x.shape[1] == self.num_channels, ShapeError, "GroupNorm", rule, shape=x.shape)
         return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
@@ -183,7 +183,7 @@ class _InstanceNorm(ChannelNorm):
         super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype, bias)
 
     def forward(self, x: Any) -> Any:
-        return alone(super().forward, x) if x.ndim == self._dimensions[0] - 1 else super().forward(x)
+        return alone(super().forward, x) if ndim_of(self, x) == self._dimensions[0] - 1 else super().forward(x)
 
     def _normalize(self, x: Any, by_input: bool, momentum: float) -> Any:
         running = self.running_mean, self.running_var

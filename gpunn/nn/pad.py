@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from numbers import Integral
 from typing import Any
 
 from gpunn import functional as F
 from gpunn.errors import ArgumentError, ShapeError, check
-from gpunn.nn.module import Module
+from gpunn.nn.module import Module, ndim_of
 from gpunn.ops.array.pad import PadMode
 
 
@@ -18,14 +19,15 @@ class _Pad(Module):
 
     def __init__(self, padding: int | tuple[int, ...]) -> None:
         count = 2 * self._dimensions
-        pads = (padding,) * count if isinstance(padding, Integral) else tuple(padding)  # type: ignore[arg-type]
+        pads = tuple(padding) if isinstance(padding, Iterable) else (padding,) * count
+        fits = len(pads) == count and all(isinstance(pad, Integral) for pad in pads)
         rule = f"padding must be an integer or {count} of them"
-        check(len(pads) == count, ArgumentError, type(self).__name__, rule, padding=padding)
+        check(fits, ArgumentError, type(self).__name__, rule, padding=padding)
         self.padding = pads
 
     def forward(self, x: Any) -> Any:
         rule = f"x must have {self._dimensions + 1} or {self._dimensions + 2} dimensions, channels first"
-        fits = x.ndim - self._dimensions in (1, 2)
+        fits = ndim_of(self, x) - self._dimensions in (1, 2)
         check(fits, ShapeError, type(self).__name__, rule, shape=x.shape)
         return F.pad(x, self.padding, self._mode, self.value)
 

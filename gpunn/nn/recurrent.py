@@ -13,7 +13,7 @@ from gpunn.errors import ArgumentError, DtypeError, ShapeError, check, check_num
 from gpunn.functional.record import raw
 from gpunn.functional.recurrent import pick, place
 from gpunn.nn.init import uniform_fan_in
-from gpunn.nn.module import Module, Parameter
+from gpunn.nn.module import Module, Parameter, ndim_of
 
 
 class _Cell(Module):
@@ -41,7 +41,7 @@ class _Cell(Module):
 
     def _zeros(self, x: Any) -> Any:
         rule = "x must have the dimensions (N, input_size) or (input_size,)"
-        check(x.ndim in (1, 2), ShapeError, type(self).__name__, rule, shape=x.shape)
+        check(ndim_of(self, x) in (1, 2), ShapeError, type(self).__name__, rule, shape=x.shape)
         return get_array_module(raw(x)).zeros((*x.shape[:-1], self.hidden_size), x.dtype)
 
 

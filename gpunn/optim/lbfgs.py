@@ -208,6 +208,8 @@ class _Memory:
             check(fits, ArgumentError, op, rule, shape=array.shape, dtype=str(array.dtype))
             own = asarray(array, device=device).copy()
             setattr(memory, name, list(own) if name in _LISTS else own)
+        rule = "what has taken steps must have a direction and a gradient"
+        check(memory.iterations == 0 or memory.gradient is not None, ArgumentError, op, rule, steps=memory.iterations)
         rule = "there must be as many moves as changes"
         check(len(memory.moves) == len(memory.changes), ArgumentError, op, rule, moves=len(memory.moves))
         return memory

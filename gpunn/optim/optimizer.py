@@ -103,6 +103,8 @@ class Optimizer:
         defaults = settings | {"l1": l1, "l2": l2, "maximize": maximize}
         self.defaults = {name: setting(name, value) for name, value in defaults.items()}
         self.check_settings(self.defaults)
+        rule = "regularise must be a function of a name and a parameter"
+        check(regularise is None or callable(regularise), ArgumentError, op, rule, type=type(regularise).__name__)
         self._regularise = has_several_axes if regularise is None else regularise
         self.groups: list[Group] = []
         self._add(_groups(op, params, self.defaults))

@@ -245,6 +245,6 @@ def test_who_waits_for_a_long_computation_is_not_told(check):
 
     some = 2_000_000 if check else 200_000_000
     least = 6  # seconds: more than all may wait for nothing
-    turns = int(some * 2 * least / run(some))
+    turns = int(some * 1.5 * least / run(some))
     while run(turns) <= least:  # the processor has become faster since
         turns *= 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from gpunn import functional as F
-from gpunn.backend import Array, device_context
+from gpunn.backend import Array, check_array, device_context
 from gpunn.errors import ArgumentError, DtypeError, ShapeError, check
 from gpunn.graph import raw
 from gpunn.nn.utils import rnn
@@ -32,7 +32,7 @@ def clip_grad_norm_(
     >>> float(clip_grad_norm_(p, max_norm=1.0)), p.grad.round(3).tolist()
     (5.0, [0.6000000238418579, 0.800000011920929])
     """
-    return clip_grad_norm(_with_gradients(parameters), max_norm, norm_type, error_if_nonfinite)
+    return clip_grad_norm(_with_gradients("clip_grad_norm_", parameters), max_norm, norm_type, error_if_nonfinite)
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None) -> None:
@@ -45,12 +45,11 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, f
     >>> p.grad.tolist()
     [0.5, -1.0]
     """
-    clip_grad_value(_with_gradients(parameters), clip_value)
+    clip_grad_value(_with_gradients("clip_grad_value_", parameters), clip_value)
 
 
-def _with_gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
-    several = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-    return [p for p in several if getattr(p, "grad", None) is not None]
+def _with_gradients(op: str, parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    return [p for p in _tensors(op, parameters) if p.grad is not None]
 
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
@@ -61,6 +60,7 @@ def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     (9,)
     """
     several = _tensors("parameters_to_vector", parameters)
+    check(len(several) > 0, ArgumentError, "parameters_to_vector", "there must be at least one parameter")
     joined: Tensor = F.concatenate([p.reshape(-1) for p in several])
     return joined
 
@@ -78,6 +78,8 @@ def vector_to_parameters(vec: Tensor | Array, parameters: Iterable[Tensor]) -> N
     """
     op = "vector_to_parameters"
     several, array = _tensors(op, parameters), raw(vec)
+    check_array(op, vec=array)
+    check(len(several) > 0, ArgumentError, op, "there must be at least one parameter")
     sizes = [p.data.size for p in several]
     fits = array.shape == (sum(sizes),)
     check(fits, ShapeError, op, f"vec must have one axis of {sum(sizes)} elements", shape=array.shape)
@@ -91,7 +93,6 @@ def vector_to_parameters(vec: Tensor | Array, parameters: Iterable[Tensor]) -> N
 
 def _tensors(op: str, parameters: Iterable[Tensor]) -> Sequence[Tensor]:
     several = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-    check(len(several) > 0, ArgumentError, op, "there must be at least one parameter")
     for p in several:
         check(isinstance(p, Tensor), DtypeError, op, "parameters must be tensors", type=type(p).__name__)
     return several

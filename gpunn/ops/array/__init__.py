@@ -59,6 +59,7 @@ from gpunn.ops.array.indexing import (
     take_index,
 )
 from gpunn.ops.array.layout import (
+    check_fill,
     check_mask,
     diagonal_backward,
     diagonal_places,
@@ -159,6 +160,7 @@ __all__ = [
     "axes_of",
     "axis_of",
     "bounded",
+    "check_fill",
     "check_index",
     "check_mask",
     "check_range",

@@ -9,7 +9,7 @@
     reciprocal, rsqrt    -y^2, -y^3 / 2                  square              2 x
 
     atan2(a, b): b / (a^2 + b^2), -a / (a^2 + b^2)       hypot: a / y, b / y       logaddexp: exp(a - y), exp(b - y)
-    fmod, remainder: 1, -trunc(a / b) or -floor(a / b)   lerp = a + w (b - a): 1 - w, w, b - a
+    fmod, remainder: 1, -trunc(a / b) or -floor(a / b)   lerp = a + w (b - a) = b - (1 - w) (b - a): 1 - w, w, b - a
 
 Half types are computed in float32. Outside their range functions give what NumPy's give, and its warning. The error
 function comes from the distribution function of :mod:`gpunn.ops.activation.normal`, and from its power series near 0,
@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpunn.backend import Array, accumulation_dtype, cast, check_array, get_array_module, is_floating, operands, where
-from gpunn.errors import ArgumentError, DtypeError, check, check_number
+from gpunn.errors import ArgumentError, DtypeError, ShapeError, check, check_number, fail
 from gpunn.ops.activation.normal import tail
 from gpunn.ops.array import math as basic
 from gpunn.ops.array.arithmetic import Gradients, unbroadcast
@@ -107,7 +107,8 @@ def of_each(name: str, x: Array) -> Array:
     if name in _OF_INTEGERS:
         _check_real(name, x)
         if not is_floating(x.dtype):
-            return RULES[name].value(get_array_module(x), x) if name in ("sign", "square") else x.copy()
+            changed = name == "square" or (name == "sign" and x.dtype.kind != "b")
+            return RULES[name].value(get_array_module(x), x) if changed else x.copy()
     xp = operands(name, x=x)
     wide = x.astype(accumulation_dtype(x.dtype), copy=False)
     return cast(xp.asarray(RULES[name].value(xp, wide)), x.dtype)
@@ -213,12 +214,17 @@ def _of_angle(xp: Any, a: Array, b: Array, y: Array) -> tuple[Array, Array]:
     return b / square, -a / square
 
 
+def _part(xp: Any, a: Array, b: Array) -> Array:
+    """``exp(a) / (exp(a) + exp(b))``, also where one of them is infinite."""
+    return xp.exp(-xp.logaddexp(0, b - a))
+
+
 PAIR_RULES = {
     "atan2": PairRule(lambda xp, a, b: xp.arctan2(a, b), _of_angle),
-    "fmod": PairRule(lambda xp, a, b: xp.fmod(a, b), lambda xp, a, b, y: (1.0, -xp.trunc(a / b))),
+    "fmod": PairRule(lambda xp, a, b: xp.fmod(a, b), lambda xp, a, b, y: (1.0, -xp.rint((a - y) / b))),
     "hypot": PairRule(lambda xp, a, b: xp.hypot(a, b), lambda xp, a, b, y: (a / y, b / y)),
-    "logaddexp": PairRule(lambda xp, a, b: xp.logaddexp(a, b), lambda xp, a, b, y: (xp.exp(a - y), xp.exp(b - y))),
-    "remainder": PairRule(lambda xp, a, b: xp.remainder(a, b), lambda xp, a, b, y: (1.0, -xp.floor(a / b))),
+    "logaddexp": PairRule(lambda xp, a, b: xp.logaddexp(a, b), lambda xp, a, b, y: (_part(xp, a, b), _part(xp, b, a))),
+    "remainder": PairRule(lambda xp, a, b: xp.remainder(a, b), lambda xp, a, b, y: (1.0, -xp.floor_divide(a, b))),
 }
 
 
@@ -250,20 +256,27 @@ def of_pair_backward(name: str, gy: Array, a: Array, b: Array, needs: tuple[bool
 
 
 def lerp(a: Array, b: Array, weight: Array) -> Array:
-    """``a + weight (b - a)``; the shapes broadcast.
+    """``a + weight (b - a)``, from b on where that is nearer: exactly b for a weight of 1; the shapes broadcast.
 
     >>> lerp(np.array([0.0]), np.array([4.0]), np.array([0.25])).tolist()
     [1.0]
     """
-    xp = operands("lerp", a=a, b=b, weight=weight)
-    return xp.asarray(a + weight * (b - a))
+    xp, dtype = operands("lerp", a=a, b=b, weight=weight), accumulation_dtype(a.dtype)
+    try:
+        np.broadcast_shapes(a.shape, b.shape, weight.shape)
+    except ValueError:
+        fail(ShapeError, "lerp", "shapes must broadcast", a=a.shape, b=b.shape, weight=weight.shape)
+    x, y, w = (each.astype(dtype, copy=False) for each in (a, b, weight))
+    near = xp.abs(w) < 0.5
+    return cast(xp.asarray(xp.where(near, x, y) + xp.where(near, w, w - 1) * (y - x)), a.dtype)
 
 
 def lerp_backward(gy: Array, a: Array, b: Array, weight: Array, needs: tuple[bool, ...]) -> list[Array | None]:
     """``gy (1 - weight)``, ``gy weight`` and ``gy (b - a)``."""
-    slopes = (1 - weight, weight, b - a)
-    shapes = (a.shape, b.shape, weight.shape)
+    dtype = accumulation_dtype(a.dtype)
+    g, x, y, w = (each.astype(dtype, copy=False) for each in (gy, a, b, weight))
+    slopes = (1 - w, w, y - x)
     return [
-        unbroadcast(gy * slope, shape) if need else None
-        for slope, shape, need in zip(slopes, shapes, needs, strict=True)
+        cast(unbroadcast(g * slope, each.shape), each.dtype) if need else None
+        for slope, each, need in zip(slopes, (a, b, weight), needs, strict=True)
     ]

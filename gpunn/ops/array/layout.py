@@ -139,6 +139,12 @@ def check_mask(op: str, x: Array, mask: Array) -> None:
     _one_device(op, x=x, mask=mask)
 
 
+def check_fill(op: str, x: Array, mask: Array, value: Array) -> None:
+    """Check ``mask``, and that ``value`` is one number."""
+    check_mask(op, x, mask)
+    check(value.ndim == 0, ShapeError, op, "value must be one number; use where for several", shape=value.shape)
+
+
 def _one_device(op: str, **arrays: Array) -> None:
     devices = {name: device_of(a) for name, a in arrays.items()}
     check(len(set(devices.values())) == 1, DeviceError, op, "arrays must be on one device", **devices)

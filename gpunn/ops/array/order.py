@@ -12,6 +12,7 @@ import numpy as np
 
 from gpunn.backend import Array, accumulation_dtype, check_array, device_of, get_array_module, is_floating
 from gpunn.errors import ArgumentError, DeviceError, DtypeError, ShapeError, check
+from gpunn.ops.array.indexing import check_range
 from gpunn.ops.array.shape import axis_of
 from gpunn.ops.shared.checks import integer
 
@@ -101,19 +102,49 @@ def searchsorted(x: Array, v: Any, side: Side = "left") -> Array:
     op = "searchsorted"
     check_array(op, x=x)
     xp = get_array_module(x)
-    values = xp.asarray(v, x.dtype) if isinstance(v, int | float) else v
-    check_array(op, v=values)
-    here, there = device_of(x), device_of(values)
+    if isinstance(v, int | float):
+        if x.dtype.kind in "biu" and not _exact(v, x.dtype):
+            x = x.astype(np.float64)
+        v = xp.asarray(v, x.dtype)
+    check_array(op, v=v)
+    here, there = device_of(x), device_of(v)
     check(here == there, DeviceError, op, "both must be on one device", x=here, v=there)
     check(side in ("left", "right"), ArgumentError, op, 'side is "left" or "right"', side=side)
-    check(x.dtype == values.dtype, DtypeError, op, "both must have one dtype", x=str(x.dtype), v=str(values.dtype))
+    check(x.dtype == v.dtype, DtypeError, op, "both must have one dtype", x=str(x.dtype), v=str(v.dtype))
+    if is_floating(x.dtype):  # NumPy does not know where a NaN of bfloat16 belongs
+        wide = accumulation_dtype(x.dtype)
+        x, v = x.astype(wide, copy=False), v.astype(wide, copy=False)
     if x.ndim == 1:
-        return xp.asarray(xp.searchsorted(x, values, side)).astype(np.int64, copy=False)
-    fits = x.ndim > 1 and x.shape[:-1] == values.shape[:-1]
-    check(fits, ShapeError, op, "x must be a vector, or have rows for those of v", x=x.shape, v=values.shape)
-    row, each = x[..., None, :], values[..., None]
+        return xp.asarray(xp.searchsorted(x, v, side)).astype(np.int64, copy=False)
+    fits = x.ndim > 1 and x.shape[:-1] == v.shape[:-1]
+    check(fits, ShapeError, op, "x must be a vector, or have rows for those of v", x=x.shape, v=v.shape)
+    row, each = x[..., None, :], v[..., None]
     before = row < each if side == "left" else row <= each
     return (before | ((each != each) & (row == row))).sum(-1).astype(np.int64, copy=False)
+
+
+def _exact(number: float, dtype: Any) -> bool:
+    """Whether the integer type has the number."""
+    if not isinstance(number, int) or dtype.kind == "b":
+        return False
+    limits = np.iinfo(dtype)
+    return limits.min <= number <= limits.max
+
+
+def sorted_by(op: str, x: Array, sorter: Array) -> Array:
+    """The elements of x along the last axis in the order of the indices ``sorter``, of its shape.
+
+    >>> sorted_by("searchsorted", np.array([3.0, 1.0]), np.array([1, 0])).tolist()
+    [1.0, 3.0]
+    """
+    check_array(op, x=x, sorter=sorter)
+    check(x.ndim > 0, ShapeError, op, "x must be a vector, or have rows", x=x.shape)
+    check(sorter.shape == x.shape, ShapeError, op, "sorter must have the shape of x", sorter=sorter.shape, x=x.shape)
+    check(sorter.dtype.kind in "iu", DtypeError, op, "sorter must hold integers", dtype=str(sorter.dtype))
+    here, there = device_of(x), device_of(sorter)
+    check(here == there, DeviceError, op, "both must be on one device", x=here, sorter=there)
+    check_range(op, sorter, x.ndim - 1, x.shape)
+    return along(x, sorter, -1)
 
 
 def nonzero(x: Array) -> tuple[Array, ...]:

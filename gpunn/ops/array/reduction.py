@@ -163,9 +163,8 @@ def cumsum(x: Array, axis: int | None = None) -> Array:
     >>> cumsum(np.array([1.0, 2.0, 3.0])).tolist()
     [1.0, 3.0, 6.0]
     """
-    if axis is not None:
-        axes_of("cumsum", x, axis)
-    y = x.cumsum(axis if x.ndim else None, dtype=_wide(x))
+    along = (*axes_of("cumsum", x, axis), None)[0] if axis is not None else None
+    y = x.cumsum(along, dtype=_wide(x))
     return _narrow(y if axis is None else y.reshape(x.shape), x)
 
 
@@ -183,9 +182,8 @@ def cumprod(x: Array, axis: int | None = None) -> Array:
     >>> cumprod(np.array([2.0, 3.0, 4.0])).tolist()
     [2.0, 6.0, 24.0]
     """
-    if axis is not None:
-        axes_of("cumprod", x, axis)
-    y = x.cumprod(axis if x.ndim else None, dtype=_wide(x))
+    along = (*axes_of("cumprod", x, axis), None)[0] if axis is not None else None
+    y = x.cumprod(along, dtype=_wide(x))
     return _narrow(y if axis is None else y.reshape(x.shape), x)
 
 

@@ -62,7 +62,7 @@ def adam_step(
     settings = lr / (1 - b1**steps), 0.0, _root(b2, steps), betas, eps, *_decay(lr, weight_decay, decoupled)
     if largest is None:
         return _step(p, g, m, v, *settings)
-    arrays.adam(p, g, m, v, *settings, largest)
+    arrays.amsgrad(p, g, m, v, *settings, largest)
     return p, m, v, largest
 
 

@@ -116,12 +116,17 @@ def adadelta(p: Array, g: Array, s: Array, u: Array, lr: float, rho: float, eps:
 
 def adam(
     p: Array, g: Array, m: Array, v: Array, step: float, look: float, root: float, betas: tuple[float, float],
-    eps: float, weight_decay: float, decay: float, largest: Array | None = None,
+    eps: float, weight_decay: float, decay: float,
 ) -> None:  # fmt: skip
-    """``p -= decay p``, then ``p -= (step m + look G) / (sqrt(v) / root + eps)``, with the new m and v.
+    """``p -= decay p``, then ``p -= (step m + look G) / (sqrt(v) / root + eps)``, with the new m and v."""
+    amsgrad(p, g, m, v, step, look, root, betas, eps, weight_decay, decay, None)
 
-    ``largest``, if it is there, becomes the larger of itself and v, and takes the place of v.
-    """
+
+def amsgrad(
+    p: Array, g: Array, m: Array, v: Array, step: float, look: float, root: float, betas: tuple[float, float],
+    eps: float, weight_decay: float, decay: float, largest: Array | None,
+) -> None:  # fmt: skip
+    """:func:`adam`; ``largest``, if it is there, becomes the larger of itself and v, and takes the place of v."""
     xp, (b1, b2) = get_array_module(p), betas
 
     def update(p: Array, g: Array, m: Array, v: Array, largest: Array | None = None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from gpunn.errors import ArgumentError, check
+from gpunn.errors import ArgumentError, check, check_number
 from gpunn.optim.group import plain
 from gpunn.optim.optimizer import Optimizer, check_range
 from gpunn.optim.schedule.base import Schedule, Setter, check_least, check_optimizer, check_state, rates_of
@@ -220,6 +220,8 @@ class CyclicLR(Cycle):
         up = check_least(op, "step_size_up", step_size_up, 1)
         self._length = up + (up if step_size_down is None else check_least(op, "step_size_down", step_size_down, 0))
         self._up = up
+        rule = "scale_fn must be a function"
+        check(scale_fn is None or callable(scale_fn), ArgumentError, op, rule, type=type(scale_fn).__name__)
         self._scale: Callable[[float], float] = scale_fn or partial(_MODES[mode], gamma)
         self._by_steps = scale_mode == "iterations" if scale_fn else mode == "exp_range"
         self.base = rates_of(op, "base_lr", base_lr, optimizer.groups)
@@ -307,6 +309,8 @@ class OneCycleLR(Cycle):
             both = {"epochs": epochs, "steps_per_epoch": steps_per_epoch}
             total_steps = math.prod(check_least(op, name, value or 0, 1) for name, value in both.items())
         total = self._total = check_least(op, "total_steps", total_steps, 1)
+        numbers = {"pct_start": pct_start, "div_factor": div_factor, "final_div_factor": final_div_factor}
+        check_number(op, **numbers)
         check(0 <= pct_start <= 1, ArgumentError, op, "pct_start must be from 0 to 1", pct_start=pct_start)
         rule = f"anneal_strategy must be one of {', '.join(_ANNEAL)}"
         check(anneal_strategy in _ANNEAL, ArgumentError, op, rule, anneal_strategy=anneal_strategy)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, cast
 
 from gpunn.errors import ArgumentError, DtypeError, check
@@ -84,6 +84,9 @@ class MultiStepLR(_Powers):
     def __init__(
         self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1, last_epoch: int = -1
     ) -> None:
+        rule = "milestones must be a list of integers"
+        several = isinstance(milestones, Collection)
+        check(several, ArgumentError, "MultiStepLR", rule, milestones=milestones)
         self._milestones = sorted(check_least("MultiStepLR", "milestones", milestone, 0) for milestone in milestones)
         self._gamma = gamma
         check_range("MultiStepLR", "gamma", gamma)

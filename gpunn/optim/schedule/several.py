@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -70,6 +70,9 @@ class SequentialLR(_Several):
     def __init__(
         self, optimizer: Optimizer, schedulers: Sequence[Schedule], milestones: Sequence[int], last_epoch: int = -1
     ) -> None:
+        for name, given in (("schedulers", schedulers), ("milestones", milestones)):
+            several = isinstance(given, Collection)
+            check(several, ArgumentError, "SequentialLR", f"{name} must be a list", type=type(given).__name__)
         increasing = all(a < b for a, b in zip([0, *milestones], milestones, strict=False))
         rule = "milestones must increase from above 0, one fewer than the schedules"
         fits = increasing and len(milestones) == len(schedulers) - 1
@@ -115,9 +118,14 @@ class SequentialLR(_Several):
         op = "SequentialLR"
         known = self.state_dict().keys() - ({"base"} - state.keys())  # which states had not from the beginning
         check_state(op, known, state)
-        with self._loading(state):
-            base = state.get("base", tuple(chain.base for chain in self._chains))
-            self._resume(state, rates_of(op, "base", base, self.optimizer.groups))
+        try:
+            with self._loading(state):
+                base = state.get("base", tuple(chain.base for chain in self._chains))
+                self._resume(state, rates_of(op, "base", base, self.optimizer.groups))
+        except Exception:
+            self._pass_on()
+            self.apply(self.steps)
+            raise
 
 
 class ChainedScheduler(_Several):
@@ -139,6 +147,9 @@ class ChainedScheduler(_Several):
     """
 
     def __init__(self, schedulers: Sequence[Schedule], optimizer: Optimizer | None = None) -> None:
+        several = isinstance(schedulers, Sequence)
+        rule = "schedulers must be a list"
+        check(several, ArgumentError, "ChainedScheduler", rule, type=type(schedulers).__name__)
         given = getattr(schedulers[0], "optimizer", None) if schedulers and optimizer is None else optimizer
         check_optimizer("ChainedScheduler", given)
         assert given is not None

@@ -94,11 +94,44 @@ def _assert_same(torch, name, *arrays):
             np.testing.assert_allclose(a.grad, b.grad.numpy(), rtol=64 * eps, atol=eps, err_msg=name)
 
 
+def test_what_division_leaves_has_the_slope_of_the_whole_quotient(run_xp):
+    """Where the rounded quotient is another: 1 / 0.1 is 10, and 0.1 goes into 1 nine times; and beside infinities."""
+
+    def slopes(a, b):
+        pair = [tensor(each, requires_grad=True) for each in (a, b)]
+        getattr(F, name)(*pair).backward((a == a) * 1.0)
+        return pair[1].grad
+
+    a, b = np.array([1.0, -1.0, 0.6, -0.25]), np.array([0.1, 0.1, 0.2, np.inf])
+    for name, expected in (("fmod", [-9, 9, -2, 0]), ("remainder", [-9, 10, -2, 1])):
+        np.testing.assert_array_equal(run_xp(slopes, a, b), expected, name)
+
+
+def test_interpolation_ends_at_its_ends(run_xp):
+    for dtype in (np.float64, np.float32, np.float16):
+        a, b, w = (np.array(values, dtype) for values in ([6e4, 6e4, 2], [1, 1, 3], [1, 0, 0.75]))
+        assert run_xp(F.lerp, a, b, w).tolist() == [1, 6e4, 2.75]
+    leaves = [tensor(np.full(3, v, np.float16), requires_grad=True) for v in (1, 2)]
+    F.lerp(*leaves, 0.1).backward(np.full(3, 0.3, np.float16))
+    expected = [np.float16(np.float32(np.float16(0.3)) * np.float32(w)) for w in (1 - np.float16(0.1), np.float16(0.1))]
+    assert [leaf.grad[0] for leaf in leaves] == expected
+
+
+def test_the_logarithm_of_a_sum_has_slopes_beside_infinity(run_xp):
+    def slopes(a, b):
+        pair = [tensor(each, requires_grad=True) for each in (a, b)]
+        F.logaddexp(*pair).backward((a == a) * 1.0)
+        return [leaf.grad.tolist() for leaf in pair]
+
+    assert slopes(np.array([np.inf, 1.0, -np.inf]), np.array([0.0, np.inf, 2.0])) == [[1, 0, 0], [0, 1, 1]]
+
+
 def test_integers_stay_what_they_are_where_that_makes_sense():
     x = np.array([-2, 0, 3])
     assert [getattr(F, name)(x).tolist() for name in ("sign", "square", "floor", "round")] == [
         [-1, 0, 1], [4, 0, 9], [-2, 0, 3], [-2, 0, 3],
     ]  # fmt: skip
+    assert F.sign(x > 0).tolist() == [False, False, True]
     assert F.remainder(x, 2).tolist() == [0, 0, 1]
     assert F.round(np.array([1234]), -2).tolist() == [1200]
     assert F.nan_to_num(x).tolist() == x.tolist()
@@ -112,6 +145,8 @@ def test_errors_name_rule_and_values():
         F.atan2(x, np.ones(2))
     with pytest.raises(DtypeError, match="lerp: operands must have one dtype, got a='float64', b='float32'"):
         F.lerp(x, x, np.ones(3, np.float32))
+    with pytest.raises(ShapeError, match=r"lerp: shapes must broadcast, got a=\(3,\), b=\(1,\), weight=\(2, 1, 2\)"):
+        ops.lerp(x[0], np.ones(1), np.ones((2, 1, 2)))
     with pytest.raises(DtypeError, match=r"fmod: one of the operands must be an array, got types=\['int', 'float'\]"):
         F.fmod(2, 3.0)
     assert F.hypot(x.sum(), x.sum()).dtype == np.float64  # NumPy's numbers are arrays without dimensions

@@ -85,6 +85,7 @@ def test_pieces_are_views():
     x = tensor(X.copy())
     assert [piece.shape for piece in F.chunk(x, 3, 1)] == [(3, 2), (3, 2)]
     assert [piece.shape for piece in F.chunk(x, 2, 1)] == [(3, 2), (3, 2)]
+    assert [piece.shape for piece in F.chunk(x[:0], 2)] == [(0, 4), (0, 4)]
     F.unbind(x, 1)[2][...] = 5
     assert x[:, 2].tolist() == [5, 5, 5]
 
@@ -99,6 +100,7 @@ def test_errors_name_rule_and_values():
         (lambda: F.scatter(X, 0, n, X.astype("f4")), DtypeError, "scatter: arrays must have one dtype"),
         (lambda: F.index_select(X, 0, n), ShapeError, r"index_select: indices must be a vector, got shape=\(2, 4\)"),
         (lambda: F.masked_select(X, X), DtypeError, "masked_select: mask must hold booleans, got dtype='float64'"),
+        (lambda: F.masked_fill(X, X > 0, X), ShapeError, "masked_fill: value must be one number"),
         (lambda: F.tril(X[0]), ShapeError, r"tril: x must have two axes at least, got shape=\(4,\)"),
         (lambda: F.roll(X, (1, 2), 0), ArgumentError, "roll: each axis needs a shift"),
         (lambda: F.flip(X, None), ArgumentError, "flip: axis must be an axis, or several, got axis=None"),

@@ -2,12 +2,13 @@
 
 import math
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from gpunn import functional as F
 from gpunn import tensor
-from gpunn.errors import ArgumentError, DtypeError, ShapeError
+from gpunn.errors import ArgumentError, DtypeError, IndexRangeError, ShapeError
 
 
 def ordered(values, descending=False):
@@ -46,6 +47,11 @@ def test_places_in_rows_are_those_in_each_row(run_xp, rng, right):
         )
     unsorted = np.array([3.0, 1.0, 2.0])
     assert F.searchsorted(unsorted, 2.5, sorter=np.argsort(unsorted), out_int32=True).item() == 2
+    whole = np.array([1, 2, 3], np.uint8)
+    for number, expected in ((1.5, 1), (2, 1), (300, 3), (-1, 0), (math.inf, 3)):
+        assert run_xp(lambda x, number=number: F.searchsorted(x, number), whole).item() == expected
+    halves = [np.array(each, ml_dtypes.bfloat16) for each in ([1.0, 2.0, np.nan], [np.nan, 1.5, 5.0])]
+    assert run_xp(F.searchsorted, *halves).tolist() == [2, 1, 2]
 
 
 def test_products_go_through_zeros(run_xp):
@@ -89,7 +95,9 @@ def test_errors_name_rule_and_values():
         (lambda: F.sort(x, 2), ShapeError, r"sort: axis must be one of x's, got axis=2, shape=\(2, 3\)"),
         (lambda: F.norm(x, math.nan), ArgumentError, "norm: p must be a number, got p=nan"),
         (lambda: F.norm(x[:0], math.inf), ShapeError, "norm: there must be elements, got p=inf"),
+        (lambda: F.mean(x.astype(int)), DtypeError, "mean: x must hold floats, or dtype say so, got dtype='int64'"),
         (lambda: F.cumsum(x, None), ArgumentError, "cumsum: an axis must be given"),
+        (lambda: F.std(x, unbiased=2), ArgumentError, "std: unbiased must be True or False, got unbiased=2"),
         (lambda: F.var(x, correction="1"), ArgumentError, "var: correction must be a number, got correction='1'"),
         (lambda: F.searchsorted(x, x[:1]), ShapeError, "searchsorted: x must be a vector, or have rows for those of v"),
         (lambda: F.searchsorted(x[0], x.astype(np.float32)), DtypeError, "searchsorted: both must have one dtype"),
@@ -99,6 +107,10 @@ def test_errors_name_rule_and_values():
             ArgumentError,
             'side is "left" or "right", got side=\'middle\'',
         ),
+        (lambda: F.searchsorted(x[0], x, sorter=x[0]), DtypeError, "searchsorted: sorter must hold integers"),
+        (lambda: F.searchsorted(x[0], x, sorter=x), ShapeError, "searchsorted: sorter must have the shape of x"),
+        (lambda: F.searchsorted(x[0], x, sorter=np.array([0, 1, 9])[: x.shape[1]]), IndexRangeError, "got index=9"),
+        (lambda: F.cumsum(x, 0, dtype="real"), DtypeError, "cumsum: a dtype must be one of NumPy's, of numbers"),
     ):
         with pytest.raises(kind, match=message):
             call()

@@ -35,7 +35,7 @@ def draw(rng, dtype=np.float64):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_forward_is_the_naive_loop(run_xp, dtype):
-    for seed in range(30):
+    for seed in run_xp.seeds(30):
         p, x, t, weight, pos_weight, reduction = draw(np.random.default_rng(seed), dtype)
         y = run_xp(ops.binary_cross_entropy, p, t, weight, reduction)
         assert isinstance(y, np.ndarray)
@@ -47,7 +47,7 @@ def test_forward_is_the_naive_loop(run_xp, dtype):
 
 
 def test_backward_is_the_directional_difference(run_xp, rng):
-    for seed in range(30):
+    for seed in run_xp.seeds(30):
         p, x, t, weight, pos_weight, reduction = draw(np.random.default_rng(seed))
         for name, value, settings in (
             ("binary_cross_entropy", p, (weight, reduction)),

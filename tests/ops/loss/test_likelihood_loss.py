@@ -53,7 +53,7 @@ def naive_kl(x, target, reduction, log_target):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_forward_is_the_naive_loop(run_xp, dtype):
-    for seed in range(30):
+    for seed in run_xp.seeds(30):
         x, target, weight, settings = draw_nll(np.random.default_rng(seed), dtype)
         y = run_xp(ops.nll_loss, x, target, weight, **settings)
         assert y.dtype == dtype
@@ -66,7 +66,7 @@ def test_forward_is_the_naive_loop(run_xp, dtype):
 
 
 def test_backward_is_the_directional_difference(run_xp, rng):
-    for seed in range(30):
+    for seed in run_xp.seeds(30):
         x, target, weight, settings = draw_nll(np.random.default_rng(seed))
         both, given = (ops.nll_loss, ops.nll_loss_backward), (x, target, weight)
         oracles.assert_gradient_of_argument(run_xp, *both, given, 0, rng, **settings)

@@ -63,7 +63,7 @@ NAMES = pytest.mark.parametrize("name", NAIVE.keys())
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @NAMES
 def test_forward_is_the_naive_loop(run_xp, name, dtype):
-    for seed in range(30):
+    for seed in run_xp.seeds(30):
         arrays, target, settings = draw(np.random.default_rng(seed), dtype)[name]
         y = run_xp(getattr(ops, name), *arrays, target, *settings)
         assert isinstance(y, np.ndarray)
@@ -75,7 +75,7 @@ def test_forward_is_the_naive_loop(run_xp, name, dtype):
 def test_backward_is_the_directional_difference(run_xp, name, rng):
     forward, pair = getattr(ops, name), name == "cosine_embedding_loss"
     backward = getattr(ops, f"{name}_backward{'_x1' if pair else ''}")
-    for seed in range(30):
+    for seed in run_xp.seeds(30):
         arrays, target, settings = draw(np.random.default_rng(seed))[name]
         for number in range(len(arrays)):  # the cosine of x1 and x2 is that of x2 and x1
             first, *second = arrays[::-1] if number else arrays

@@ -124,8 +124,10 @@ class SequentialLR(_Several):
                 self._resume(state, rates_of(op, "base", base, self.optimizer.groups))
         except Exception:
             self._pass_on()
-            self.apply(self.steps)
+            self._go(self.steps)
             raise
+        for t in (*(end - 1 for end in self._milestones if end <= self.steps), self.steps):
+            self.accompany(t)  # what one leaves stays behind it
 
 
 class ChainedScheduler(_Several):

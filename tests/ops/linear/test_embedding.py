@@ -152,3 +152,15 @@ def test_matches_pytorch(run_xp):
         ours = lambda w, i, p=padding, h=how: F.embedding(i, w, p, **h)  # noqa: E731
         theirs = lambda w, i, p=padding, h=how: torch.nn.functional.embedding(i, w, p, **h)  # noqa: E731
         agreement.assert_agrees(run_xp, torch, ours, theirs, [weight], [indices], f"{seed=} {weight.shape} {padding=}")
+
+
+@pytest.mark.parametrize("kind", [nn.Embedding, nn.EmbeddingBag])
+def test_rows_are_scaled_between_two_uses_and_the_gradient(kind):
+    """As in a net that reads two texts by one table: the gradient of the first needs none of the table's values."""
+    layer = kind(3, 2, max_norm=1.0)
+    layer.load_state_dict({"weight": np.full((3, 2), 4.0, np.float32)})
+    first, second = layer(np.array([[0, 1]])), layer(np.array([[1, 2]]))
+    (2 * first.sum() + second.sum()).backward()
+    share = 1 if kind is nn.Embedding else 0.5
+    assert layer.weight.grad.tolist() == [[2 * share] * 2, [3 * share] * 2, [share] * 2]
+    np.testing.assert_allclose(layer.weight.data, 0.5**0.5, rtol=1e-5)

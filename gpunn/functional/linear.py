@@ -113,6 +113,8 @@ def embedding(
         check(inside, ArgumentError, "embedding", rule, padding_idx=padding_idx)
         padding_idx %= rows
     settings = rows, padding_idx, scale_grad_by_freq
-    result = differentiable(y, (weight,), lambda gy, _: (ops.embedding_backward(gy, index, *settings),))
+    result: Any = differentiable(y, (weight,), lambda gy, _: (ops.embedding_backward(gy, index, *settings),))
     # The next call may scale rows of weight before the gradient of this one is asked for.
-    return result.needing_no_operands() if max_norm is not None and isinstance(result, Tensor) else result
+    if max_norm is not None and isinstance(result, Tensor):
+        result.needing_no_operands()
+    return result

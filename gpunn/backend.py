@@ -490,7 +490,15 @@ _ON_CPU, _ON_GPU = (1, 3), (2, 13)
 
 
 def _lies_on_gpu(x: Any) -> bool:
-    return hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] in _ON_GPU
+    return hasattr(x, "__dlpack_device__") and _dlpack_device("asarray", x)[0] in _ON_GPU
+
+
+def _dlpack_device(op: str, x: Any) -> tuple[int, int]:
+    try:
+        kind, index = x.__dlpack_device__()
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:  # PyTorch's of a device without memory
+        raise DeviceError(f"{op}: the device of {type(x).__name__} is not known: {error}") from error
+    return kind, index
 
 
 def from_dlpack(x: Any) -> Array:
@@ -510,7 +518,7 @@ def from_dlpack(x: Any) -> Array:
     taken = hasattr(x, "__dlpack__") and hasattr(x, "__dlpack_device__")
     check(taken, DtypeError, op, "x must have __dlpack__ and __dlpack_device__", type=type(x).__name__)
     check_not_masked(x)
-    kind, index = x.__dlpack_device__()
+    kind, index = _dlpack_device(op, x)
     known = kind in _ON_CPU or kind in _ON_GPU
     check(known, DeviceError, op, "x must lie in the memory of the CPU or of a CUDA device", device=(int(kind), index))
     library: Any = np

@@ -244,7 +244,7 @@ def one_cycle(t, low, top, last):
     return _cosine(low, top, t / end) if t <= end else _cosine(top, last, (t - end) / (8 - end))
 
 
-# From t and the learning rate of those before; what makes them is in training_case.
+# The rate at t of a schedule alone, from L; what makes them is in training_case.
 RATES = {
     "step": lambda t, base: base * 0.5 ** (t // 2),
     "milestones": lambda t, base: base * 0.5 ** ((t >= 1) + (t >= 4)),
@@ -254,3 +254,16 @@ RATES = {
     "one cycle": lambda t, base: one_cycle(t, 0.1 / 25, 0.1, 0.1 / 25e4),
     "sequential": lambda t, base: base * (0.5 + 0.5 * t / 3 if t < 3 else 0.5 ** (t - 3)),
 }
+
+
+def onward(name, t, rate, base):
+    """The rate of a group after the step of a schedule to t, as PyTorch has it; at t = 0 it is made."""
+    now, before = (RATES[name](each, 1.0) if each >= 0 else 1.0 for each in (t, t - 1))
+    if name == "one cycle" or (name == "sequential" and t in (0, 3)):
+        return RATES[name](t, base)
+    if name == "cosine" and t > 0:
+        if t % 10 == 6:  # the step behind the bottom
+            return rate + RATES[name](t, base) - 0.001
+        now, before = (RATES[name](each, 1.0) - 0.001 for each in (t, t - 1))
+        return 0.001 + (rate - 0.001) * now / before
+    return rate if name == "cosine" else rate * now / before

@@ -111,6 +111,12 @@ class On:
         raise AssertionError
 
 
+@pytest.mark.parametrize("take", [from_dlpack, tensor])
+def test_a_device_that_is_none(take):
+    with pytest.raises(DeviceError, match="the device of On is not known: "):
+        take(On(None))
+
+
 @pytest.mark.parametrize(("take", "kind", "words"), REFUSED.values(), ids=REFUSED)
 def test_what_is_refused(take, kind, words):
     with pytest.raises(kind, match=words):
@@ -129,6 +135,9 @@ def test_pytorchs_refusals_are_passed_on():
         from_dlpack(torch.ones(2, dtype=torch.bfloat16))
     with pytest.raises(ExportError, match="layout"):
         from_dlpack(torch.ones(2, 2).to_sparse())
+    for take, op in ((from_dlpack, "from_dlpack"), (tensor, "asarray")):
+        with pytest.raises(DeviceError, match=f"{op}: the device of Tensor is not known: .*meta"):
+            take(torch.ones(2, device="meta"))
 
 
 def test_functions_name_the_library_of_arrays_that_they_do_not_take():

@@ -122,6 +122,17 @@ def test_a_layer_of_gpunn_trains_within_pytorch(torch):
     torch.testing.assert_close(torch.from_numpy(layer.bias.grad), reference.bias.grad)
 
 
+def test_a_layer_of_gpunn_trains_on_inputs_without_gradients(torch):
+    layer, x = nn.Linear(3, 2), drawn(torch, 4, 3, grad=False, dtype="float32")
+    y = interop.function(layer)(x)
+    y.sum().backward()
+    np.testing.assert_allclose(layer.bias.grad, [4, 4])
+    np.testing.assert_allclose(layer.weight.grad, np.broadcast_to(x.numpy().sum(0), (2, 3)), rtol=1e-5)
+    with torch.no_grad():
+        assert not interop.function(layer)(x).requires_grad
+    assert not interop.function(F.relu)(x).requires_grad
+
+
 def test_the_graph_goes_with_the_result(torch):
     held = []
 
@@ -225,6 +236,9 @@ def test_what_is_refused(torch):
         interop.to_torch(tensor([1.0], requires_grad=True))
     with pytest.raises(DtypeError, match="to_torch: x must be a Tensor or an array, got type='list'"):
         interop.to_torch([1.0])
+    for array in (np.ones(2, np.longdouble), np.array(["a"]), np.zeros(2, [("a", "f4")])):
+        with pytest.raises(DtypeError, match="to_torch: PyTorch has no tensors of "):
+            interop.to_torch(array)
     with pytest.raises(DtypeError, match="a masked array must be filled first"):
         interop.to_torch(np.ma.masked_array([1.0]))
     with pytest.raises(ArgumentError, match=r"torch.function\(relu\): tensors that require .* got keyword='x'"):

@@ -329,8 +329,8 @@ def graph(
         for name, a in written.items()
     ]
     ends = [
-        helper.make_tensor_value_info(name, *(shape if isinstance(shape[0], int) and isinstance(shape[-1], tuple | list)
-                                              else (F32, shape)))
+        helper.make_tensor_value_info(name, *(shape if shape and isinstance(shape[0], int)
+                                              and isinstance(shape[-1], tuple | list) else (F32, shape)))
         for name, shape in inputs.items()
     ]  # fmt: skip
     made = helper.make_graph(
@@ -365,6 +365,16 @@ def test_what_follows_from_the_input_is_not_exported_as_a_constant(path: Path) -
         export(model, x, again)
         other = drawn((3, 3, 4), 7)
         _assert_close(_runtime(again, [other]), _outputs(model, [other]))
+
+
+def test_a_large_constant_is_taken_often(path: Path) -> None:
+    links = ["x", *(f"t{number}" for number in range(200)), "y"]
+    constant = _node("Constant", [], ["c"], value=numpy_helper.from_array(np.zeros(1 << 21, np.float32)))
+    nodes = [_node("Add", [link, "c"], [then]) for link, then in itertools.pairwise(links)]
+    write(path, [constant, *nodes], {"x": (1,)}, ["y"], {})
+    begin = time.process_time()
+    load(path)
+    assert time.process_time() - begin < 1
 
 
 def test_images_of_any_size(path: Path) -> None:
@@ -525,6 +535,12 @@ def test_data_in_other_files_of_the_folder(path: Path, tmp_path_factory: pytest.
     (path.parent / "inside" / "w.bin").write_bytes(w.tobytes())
     _outside(path, "inside/w.bin", offset=8)
     np.testing.assert_array_equal(load(path)(np.zeros(4, np.float32)).data, w[2:])
+    _outside(path, "inside/w.bin", offset=4)
+    model = onnx.load(path, load_external_data=False)
+    model.graph.node.insert(0, _node("Constant", [], ["w"], value=model.graph.initializer[0]))
+    del model.graph.initializer[:]
+    path.write_bytes(model.SerializeToString())
+    np.testing.assert_array_equal(load(path)(np.zeros(4, np.float32)).data, w[1:5])
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "w.bin"
     elsewhere.write_bytes(w.tobytes())
     (path.parent / "link.bin").symlink_to(elsewhere)
@@ -780,9 +796,26 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: _changed(_small(), lambda m: m.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", F32, [3]))),
         r"number 0 \(Neg\): its result is not what the model says, got result='y', made='FLOAT \[2, 3\]', declared=",
     ),
+    "a result of another kind": (
+        lambda: _changed(
+            _small(), lambda m: m.graph.output[0].CopyFrom(helper.make_tensor_sequence_value_info("y", F32, None))
+        ),
+        r"number 0 \(Neg\): its result is not what the model says, .* declared='sequence_type'",
+    ),
     "functions with a second form": (lambda: _calls(True), "at most 1000000 nodes, got nodes=10000000000"),
     "functions in branches": (_choosing, r"node 'if' \(If\): nodes with graphs inside"),
     "functions with arrays": (_filled, "its functions, put in place, must take at most 256 MiB more"),
+    "parts": (
+        lambda: _small(_node("Split", ["x"], ["z", "u", "y"], num_outputs=2)),
+        r"\(Split\): num_outputs must be the number of its results, got results=3",
+    ),
+    **{
+        f"an axis beyond, {op}": (
+            lambda op=op: _small(_node(op, ["x", "w"], ["y"], axis=2**31), arrays={"w": np.ones(3)}, opset=23),
+            rf"\({op}\): its axis must be one of its input, got axis=2147483648, axes=2",
+        )
+        for op in ("LayerNormalization", "RMSNormalization")
+    },
     "a long name": (
         lambda: _small(_node("Det", ["x"], ["y"], name="n" * 10**6)), r"node 'n{200}' \(Det\): this operator cannot"
     ),
@@ -829,6 +862,10 @@ def test_errors_while_it_runs_name_the_node(path: Path) -> None:
     with pytest.raises(ShapeError, match=r"model.onnx: node 'shape' \(Reshape\): reshape: the number of elements"):
         load(path)(np.ones(3, np.float32), np.array([2, 2]))
     assert load(path)(np.ones(4, np.float32), np.array([2, -1])).shape == (2, 2)
+    write(path, [_node("OneHot", ["i", "n", "x"], ["y"], axis=2**63 - 1)], {"x": None}, ["y"],
+          {"i": np.array([0]), "n": np.array(2)})  # fmt: skip
+    with pytest.raises(GraphError, match=r"node number 0 \(OneHot\): axes must differ, and lie in the result"):
+        load(path)(np.ones(2, np.float32))
 
 
 MUTATED = """

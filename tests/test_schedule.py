@@ -1,4 +1,5 @@
 import inspect
+import itertools
 import math
 import warnings
 
@@ -46,6 +47,28 @@ FORMULAS = {
     "ChainedScheduler": (
         lambda o: schedule.ChainedScheduler([schedule.ConstantLR(o, 0.5, 3), schedule.ExponentialLR(o, 0.9)]),
         lambda t: (0.5 if t < 3 else 1) * 0.9**t,
+    ),
+    "ChainedScheduler behind another": (
+        lambda o: schedule.SequentialLR(
+            o,
+            [
+                schedule.ExponentialLR(o, 0.5),
+                schedule.ChainedScheduler([schedule.ConstantLR(o, 0.5, 3), schedule.ExponentialLR(o, 0.9)]),
+            ],
+            [4],
+        ),
+        lambda t: 0.5**t if t < 4 else (0.5 if t < 7 else 1) * 0.9 ** (t - 4),
+    ),
+    "ChainedScheduler of one that sets the rate behind another": (
+        lambda o: schedule.SequentialLR(
+            o,
+            [
+                schedule.ExponentialLR(o, 0.5),
+                schedule.ChainedScheduler([schedule.LambdaLR(o, lambda t: 1 / (1 + t)), schedule.StepLR(o, 1, 0.9)]),
+            ],
+            [4],
+        ),
+        lambda t: 0.5**t if t < 4 else (0.9 if t > 4 else 1) / (t - 3),
     ),
     "MultiplicativeLR behind another": (
         lambda o: schedule.SequentialLR(
@@ -242,22 +265,74 @@ def test_a_rate_of_a_group_set_by_hand_begins_a_new_chain_for_that_group():
     assert [group["lr"] for group in sgd.groups] == pytest.approx([0.05, 0.4])
 
 
-def test_a_cycle_overwrites_no_other_schedule():
-    sgd = make(momentum=0.9)
-    schedule.StepLR(sgd, 3)
-    cycle = schedule.OneCycleLR(sgd, 1.0, 10)
-    rule = "OneCycleLR: it would overwrite the rates of the schedules made before it: .* got first='StepLR'"
-    with pytest.raises(ArgumentError, match=rule):
-        cycle.step()
-    assert cycle.steps == 0
-    sgd = make(momentum=0.9)
-    alone = make(momentum=0.9)
+def test_a_schedule_behind_one_that_sets_the_rate_multiplies_it_by_its_last_factor():
+    sgd, alone = make(momentum=0.9), make(momentum=0.9)
     parts = [schedule.OneCycleLR(sgd, 1.0, 10), schedule.ExponentialLR(sgd, 0.5)]
     expected = rates(alone, schedule.OneCycleLR(alone, 1.0, 10), 10).ravel()
     for t in range(1, 11):
+        parts[0].step()
+        assert sgd.lr == expected[t]
+        parts[1].step()
+        assert sgd.lr == expected[t] * 0.5
+    assert parts[1].base_lrs == [1 / 25]  # as in PyTorch, where the cycle replaces it
+
+
+def test_a_factor_that_begins_at_zero_begins_anew_from_the_first_rate():
+    sgd = make(2.0)
+    parts = [schedule.LambdaLR(sgd, lambda t: 1.0), schedule.LinearLR(sgd, 0.0, total_iters=4)]
+    found = []
+    for _ in range(3):
         for part in parts:
             part.step()
-        assert sgd.lr == pytest.approx(expected[t] * 0.5**t)
+        found.append(sgd.lr)
+    assert found == [0.5, 4.0, 3.0]
+
+
+def test_a_schedule_of_ones_own_is_a_factor_in_a_chain():
+    class Root(schedule.Schedule):
+        def rate(self, t, base):
+            return base * (t / (1 + t)) ** 0.5
+
+    sgd = make(2.0)
+    parts = [Root(sgd), schedule.LambdaLR(sgd, lambda t: 3.0), schedule.ExponentialLR(sgd, 0.5)]
+    assert sgd.lr == 6.0
+    parts[0].step()
+    assert sgd.lr == 2 * 0.5**0.5  # from 0 it begins anew
+    parts[1].step()
+    parts[0].step()
+    parts[2].step()
+    assert sgd.lr == pytest.approx(6 * (2 / 3 / 0.5) ** 0.5 * 0.5)
+
+
+def test_a_step_that_is_refused_leaves_no_trace_in_a_chain():
+    sgd = make(1.0, momentum=0.9)
+    cycle, falling = schedule.OneCycleLR(sgd, 1.0, 1), schedule.ExponentialLR(sgd, 0.5)
+    cycle.step()
+    falling.step()
+    before = sgd.lr
+    with pytest.raises(ArgumentError, match="there are no more steps"):
+        cycle.step()
+    falling.step()
+    assert (sgd.lr, cycle.steps) == (before * 0.5, 1)
+
+
+def test_a_state_of_a_chain_from_before_is_read():
+    sgd = make(8.0)
+    parts = [schedule.ExponentialLR(sgd, 0.5), schedule.StepLR(sgd, 2, 0.1)]
+    for part in parts:
+        part.load_state_dict({"steps": 2, "base": (1.0,)})
+    assert sgd.lr == 0.25 * 0.1
+    sgd = make(8.0)
+    both = schedule.ChainedScheduler([schedule.ExponentialLR(sgd, 0.5), schedule.ExponentialLR(sgd, 0.5)])
+    old = {"steps": 2, "schedules.0.steps": 0, "schedules.1.steps": 1} | dict.fromkeys(
+        ["schedules.0.base", "schedules.1.base"], (1.0,)
+    )
+    both.load_state_dict(old)
+    assert (sgd.lr, both.steps) == (0.5**5, 2)
+    sgd = make(8.0)
+    one = schedule.SequentialLR(sgd, [schedule.ExponentialLR(sgd, 0.5), schedule.LinearLR(sgd, 0.5)], [3])
+    one.load_state_dict(old)
+    assert sgd.lr == 0.25
 
 
 def test_a_schedule_that_cannot_be_made_leaves_no_trace():
@@ -412,9 +487,11 @@ def test_errors_name_rule_and_values():
         (lambda: s.CosineAnnealingWarmRestarts(sgd, 1).step(-1), "epoch must be at least 0"),
         (lambda: s.CyclicLR(sgd, 1, 2, mode="up"), "CyclicLR: mode must be one of triangular, triangular2, exp_range"),
         (lambda: s.CyclicLR(sgd, 1, 2, scale_mode="up"), "scale_mode must be one of cycle, iterations"),
-        (lambda: s.CyclicLR(sgd, 1, 2).step(), "CyclicLR: it would overwrite the rates of the schedules"),
         (lambda: s.ChainedScheduler([]), "ChainedScheduler: a schedule is made for an optimizer"),
-        (lambda: s.ChainedScheduler([exponential, s.CyclicLR(sgd, 1, 2)]), "a cycle has rates of its own"),
+        (
+            lambda: exponential.load_state_dict(exponential.state_dict() | {"since": -2}),
+            "since must be from -1 to steps",
+        ),
         (lambda: s.SequentialLR(sgd, [], []), "SequentialLR: milestones must increase"),
         (lambda: s.ExponentialLR(sgd, 0.5, last_epoch=-2), "last_epoch must be an integer of at least -1"),
         (
@@ -540,24 +617,6 @@ def test_a_hundred_steps_are_those_of_pytorch(name, rng):
         assert_same_course(ours(optimizer), theirs(peer), optimizer, peer, f"{draw=} {arguments=}")
 
 
-@pytest.mark.peer("SequentialLR")
-def test_schedules_one_after_the_other_are_those_of_pytorch(rng):
-    torch = pytest.importorskip("torch")
-    names = [name for name in ALONE if name not in ("OneCycleLR", "CyclicLR")]  # whose rates PyTorch gives all others
-    for draw in range(50):
-        optimizer, peer = peers(torch, rng.uniform(0.05, 2, 2).tolist(), "SGD")
-        chosen = rng.choice(names, 3).tolist()
-        milestones = sorted(rng.choice(np.arange(1, 95), 2, replace=False).tolist())
-        parts = []
-        for of in (schedule, torch.optim.lr_scheduler):
-            generator = np.random.default_rng(draw)
-            parts.append([drawn(generator, name, of) for name in chosen])
-        ours = schedule.SequentialLR(optimizer, [part(optimizer) for _, part in parts[0]], milestones)
-        theirs = torch.optim.lr_scheduler.SequentialLR(peer, [part(peer) for _, part in parts[1]], milestones)
-        where = f"{draw=} {chosen=} {milestones=} {[arguments for arguments, _ in parts[0]]}"
-        assert_same_course(ours, theirs, optimizer, peer, where)
-
-
 @pytest.mark.peer("ReduceLROnPlateau")
 def test_plateaus_are_those_of_pytorch(rng):
     torch = pytest.importorskip("torch")
@@ -585,58 +644,97 @@ def test_plateaus_are_those_of_pytorch(rng):
                 np.testing.assert_allclose(group["lr"], other["lr"], rtol=1e-12, err_msg=f"{draw=} {step=} {settings=}")
 
 
-FACTORS = ["StepLR", "MultiStepLR", "ExponentialLR", "LinearLR", "CosineAnnealingLR", "ConstantLR", "MultiplicativeLR"]
-"""What is a chain in PyTorch, too, where the others forget the rates that the schedules before them gave."""
+SEVERAL = ["SequentialLR", "ChainedScheduler"]
 
 
-@pytest.mark.peer(*FACTORS, "PolynomialLR", "ReduceLROnPlateau")
-def test_several_schedules_of_one_optimizer_are_those_of_pytorch(rng):
+def made(rng, name, of, optimizer):
+    """A schedule of that name; those of several have two."""
+    if name == "ReduceLROnPlateau":
+        return of.ReduceLROnPlateau(optimizer, factor=0.5, patience=int(rng.integers(8)))
+    if name not in SEVERAL:
+        return drawn(rng, name, of)[1](optimizer)
+    return several(rng, name, rng.choice(ALONE[:5] + ALONE[6:11], 2).tolist(), of, optimizer)
+
+
+def several(rng, name, names, of, optimizer):
+    milestones = sorted(rng.choice(np.arange(1, 59), len(names) - 1, replace=False).tolist())
+    parts = [made(rng, each, of, optimizer) for each in names]
+    return of.SequentialLR(optimizer, parts, milestones) if name == "SequentialLR" else of.ChainedScheduler(parts)
+
+
+def begun(seed, names, manner, of, optimizer):
+    rng = np.random.default_rng(seed)
+    if manner in SEVERAL:
+        return [several(rng, manner, names, of, optimizer)]
+    return [made(rng, name, of, optimizer) for name in names]
+
+
+def moved(groups):
+    return [[group["lr"], group["momentum"] if "momentum" in group else group["betas"][0]] for group in groups]
+
+
+def chain_until(seed, names, manner, torch):
+    """Compare 60 steps, with a state loaded in their midst; the step at which a rate would be below 0, or else 60."""
+    kind = ["SGD", "Adam"][seed % 2]
+    optimizer, peer = peers(torch, [0.5, 1.5], kind)
+    theirs, ours = (
+        begun(seed, names, manner, torch.optim.lr_scheduler, peer),
+        begun(seed, names, manner, schedule, optimizer),
+    )
+    peer.step()
+    found, expected = [moved(optimizer.groups)], [moved(peer.param_groups)]
+    metrics = np.random.default_rng(seed).uniform(1, 2, 60).tolist()
+    for step, metric in enumerate(metrics):
+        if step == seed % 60:
+            states, state = [each.state_dict() for each in ours], optimizer.state_dict()
+            optimizer, _ = peers(torch, [7.0, 7.0], kind)
+            ours = begun(seed, names, manner, schedule, optimizer)
+            for each, own in zip(ours, states, strict=True):
+                each.load_state_dict(own)
+            optimizer.load_state_dict(state)
+        for each, other in zip(ours, theirs, strict=True):
+            judged = [metric] if isinstance(each, schedule.ReduceLROnPlateau) else []
+            other.step(*judged)
+            below = min(group["lr"] for group in peer.param_groups) < 0
+            try:
+                each.step(*judged)
+            except ArgumentError as error:
+                within = isinstance(each, schedule.ChainedScheduler)  # and PyTorch's may be above 0 again
+                if "lr must be at least 0" in str(error) and (below or within):
+                    break
+                raise
+            assert not below
+        else:
+            found.append(moved(optimizer.groups))
+            expected.append(moved(peer.param_groups))
+            continue
+        break
+    # PyTorch's CyclicLR behind others has the rate of before until its first step.
+    first = int("CyclicLR" in names[1:])
+    np.testing.assert_allclose(
+        found[first:], expected[first:], rtol=1e-8, atol=1e-11, err_msg=f"{seed} {manner} {names}"
+    )
+    return len(found) - 1
+
+
+@pytest.mark.peer(*ALONE, "ReduceLROnPlateau", "SequentialLR", "ChainedScheduler")
+@pytest.mark.parametrize("manner", ["each by itself", "ChainedScheduler", "SequentialLR"])
+def test_all_pairs_and_some_triples_in_a_chain_are_those_of_pytorch(manner, rng):
     torch = pytest.importorskip("torch")
+    kinds = {
+        "each by itself": [*ALONE, "ReduceLROnPlateau", *SEVERAL],
+        "ChainedScheduler": [*ALONE, *SEVERAL],
+        "SequentialLR": ALONE,  # in PyTorch one of several is an error behind others, and first begins a step too late
+    }[manner]
+    chains = list(itertools.product(kinds, repeat=2))
     for draw in range(50):
-        optimizer, peer = peers(torch, rng.uniform(0.05, 2, 2).tolist(), "SGD")
-        chosen, plateau = (
-            rng.choice([*FACTORS, "PolynomialLR"], 2, replace=False).tolist(),
-            {"factor": 0.5, "patience": int(rng.integers(5))},
-        )
-        both, told = [], []
-        for of, each in ((schedule, optimizer), (torch.optim.lr_scheduler, peer)):
-            generator, parts = np.random.default_rng(draw), []
-            for name in chosen:
-                arguments, make_part = drawn(generator, name, of)
-                if name == "CosineAnnealingLR":  # beyond T_max PyTorch's goes up from 0 and forgets the others
-                    arguments |= {"T_max": 50, "eta_min": 0.0}
-                if name == "PolynomialLR":  # at total_iters the rate is 0, and stays so
-                    arguments |= {"total_iters": 50}
-                parts.append(make_part(each))
-            told.append(arguments)
-            both.append((parts, of.ReduceLROnPlateau(each, **plateau)))
-        for step, metric in enumerate(rng.uniform(1, 2, 40)):
-            peer.step()
-            for parts, last in both:
-                for part in parts:
-                    part.step()
-                last.step(float(metric))
-            for group, other in zip(optimizer.groups, peer.param_groups, strict=True):
-                where = f"{draw=} {step=} {chosen=} {told=}"
-                np.testing.assert_allclose(group["lr"], other["lr"], rtol=1e-9, atol=1e-12, err_msg=where)
-
-
-@pytest.mark.peer("ChainedScheduler")
-def test_chained_schedules_are_those_of_pytorch(rng):
-    torch = pytest.importorskip("torch")
-    for draw in range(50):
-        optimizer, peer = peers(torch, rng.uniform(0.05, 2, 2).tolist(), "SGD")
-        chosen = rng.choice(FACTORS, 3, replace=False).tolist()
-        both = []
-        for of, each in ((schedule, optimizer), (torch.optim.lr_scheduler, peer)):
-            generator, parts = np.random.default_rng(draw), []
-            for name in chosen:
-                arguments, make_part = drawn(generator, name, of)
-                if name == "CosineAnnealingLR":
-                    arguments |= {"T_max": 70, "eta_min": 0.0}
-                parts.append(make_part(each))
-            both.append(of.ChainedScheduler(parts, each))
-        assert_same_course(*both, optimizer, peer, f"{draw=} {chosen=}", steps=60)
+        chains += [np.random.default_rng(draw).choice(kinds, 3).tolist()]
+    if manner == "SequentialLR":
+        # PyTorch's OneCycleLR keeps its bounds where the cycles made after it overwrite them.
+        cycles = [[name for name in names if name in ("OneCycleLR", "CyclicLR")] for names in chains]
+        chains = [names for names, of in zip(chains, cycles, strict=True) if len(of) < 2 or "OneCycleLR" not in of[:-1]]
+    lengths = [chain_until(int(rng.integers(1 << 32)), names, manner, torch) for names in chains]
+    assert np.mean(np.array(lengths) < 60) < 0.05
 
 
 @pytest.mark.peer

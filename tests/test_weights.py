@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
+import struct
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -529,6 +532,30 @@ def test_floats_become_the_models():
         load_state(net, {"weight": drawn(3, 2), "bias": np.zeros(3, np.int64)})
 
 
+class Tied(nn.Module):
+    def __init__(self):
+        self.embedding, self.out = nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)
+        self.out.weight = self.embedding.weight
+
+
+def test_weights_of_several_names():
+    """PyTorch writes all of them, safetensors any one."""
+    w = drawn(5, 3)
+    for names in (("embedding.weight", "out.weight"), ("embedding.weight",), ("out.weight",)):
+        model = Tied()
+        assert load_state(model, dict.fromkeys(names, w)) == ([], [], [])
+        close(model.out.weight.data, w)
+        assert model.out.weight is model.embedding.weight
+    differing = {"embedding.weight": w, "out.weight": w + 1}
+    words = "'out.weight' and 'embedding.weight' are one here, and differ"
+    with pytest.raises(ArgumentError, match=words):
+        load_state(model, differing)
+    assert load_state(model, differing, strict=False).mismatched == [words]
+    layer = nn.Linear(3, 5, bias=False)
+    load_state(layer, {"module.weight": w}, names={"module": ""})
+    close(layer.weight.data, w)
+
+
 def test_wrong_settings(tmp_path):
     with pytest.raises(ArgumentError, match="from_ must be torch, keras, flax, mlx, chainer, got from_='caffe'"):
         load_state(nn.Linear(2, 3), {}, "caffe")
@@ -581,7 +608,23 @@ def test_hdf5(tmp_path):
     linear = nn.Linear(2, 3)
     load_state(linear, tmp_path / "new.keras", "keras")
     close(linear.weight.data, drawn(2, 3).T)
+
+    def bomb(store):
+        packed = store.create_dataset("d", (4,), "f4", chunks=(4,), compression="gzip")
+        packed.id.write_direct_chunk((0,), zlib.compress(bytes(10**6)))
+
+    def diamonds(store):
+        group = store
+        for _ in range(50):
+            group = group.create_group("a")
+        while group.name != "/":
+            group, inner = group.parent, group
+            group["b"] = inner
+
     for name, make in {
+        "a chunk of 'd' does not unpack to 16 bytes": bomb,
+        "'d' is packed by another method": lambda store: store.create_dataset("d", data=np.zeros(4), fletcher32=True),
+        "is there by another name": diamonds,
         "a link": lambda store: store.__setitem__("dense", h5py.ExternalLink("old.h5", "/model_weights")),
         "lies in another file": lambda store: store.create_dataset("d", (2,), "f4", external=[("old.h5", 0, 8)]),
         "cannot hold": lambda store: store.create_dataset("d", (2**30,), "f4", chunks=(1024,)),
@@ -697,7 +740,7 @@ def bad_pt():
         "an offset beyond": (one(2, (2,), (1,), 1), "ends at element 2"),
         "below 0": (one(2, (2,), (-1,)), "describes a tensor in another way"),
         "2^60 of them": (one(2, (2**60,), (1,)), "ends at element"),
-        "2^60 of one": (one(2, (2**60, 2**60), (0, 0)), "NumPy has no array"),
+        "2^60 of one": (one(2, (2**60, 2**60), (0, 0)), "repeats a storage of 8 bytes too often"),
         "a storage that lies": (one(2**40, (2,), (1,)), "declares 4398046511104 bytes and has 8"),
         "no storage": (weights_case.archive(weights_case.pickled({"x": good}), {}), "it lacks the storage '0'"),
         "a list": (weights_case.archive(b"\x80\x02](K\x01e.", {}), "no dict of tensors, but a list; key="),
@@ -709,12 +752,51 @@ def bad_pt():
         "no end": (weights_case.archive(b"\x80\x02}", {}), "the pickle"),
         "an old file": (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "before 1.6"),
         "a pickle": (pickle.dumps({"x": Danger()}), "nothing is unpickled"),
-        "TorchScript": (zipped({"a/data.pkl": b"}.", "a/constants.pkl": b"]."}), "TorchScript"),
+        "TorchScript": (zipped({"a/data.pkl": b"}.", "a/constants.pkl": b"]."}, zipfile.ZIP_DEFLATED), "TorchScript"),
         "another zip file": (zipped({"a.txt": b"hello"}), "without a data.pkl"),
         "packed": (zipped({"a/data.pkl": b"}." + bytes(1000)}, zipfile.ZIP_DEFLATED), "packed members"),
         "a long pickle": (zipped({"a/data.pkl": b"]" * (3 << 20)}), "longer than"),
         "nothing": (b"", "no whole file"),
     }
+
+
+def test_files_larger_than_what_they_hold(tmp_path):
+    """They are refused before they are read, and packed ones before they are unpacked."""
+    zeros = io.BytesIO()
+    np.savez_compressed(zeros, x=np.zeros(1 << 28, "i1"))
+    (tmp_path / "w.npz").write_bytes(zeros.getvalue())
+    packed = zipped({"model.weights.h5": bytes(1 << 28)}, zipfile.ZIP_DEFLATED)
+    (tmp_path / "w.keras").write_bytes(packed)
+    for name in ("w.npz", "w.keras"):
+        with pytest.raises(FileError, match=f"{name}: declares 268435.* bytes"):
+            read_arrays(tmp_path / name)
+    header = b'{"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    for name, start, words in (
+        ("w.safetensors", b"", "cannot be read|its arrays end"),
+        ("w.safetensors", struct.pack("<Q", 2**40) + b"{", "its header declares 1099511627776 bytes"),
+        (
+            "w.safetensors",
+            struct.pack("<Q", len(header)) + header,
+            "its arrays end at byte 66, the file at byte 3221225472",
+        ),
+        ("w.safetensors", struct.pack("<Q", 2) + b"[]", "its header is no JSON object"),
+        ("w.safetensors", struct.pack("<Q", 2**20) + b"{", "cannot be read: JSONDecodeError"),
+    ):
+        (tmp_path / name).write_bytes(start)
+        os.truncate(tmp_path / name, 3 << 30)
+        with pytest.raises(FileError, match=f"{name}: .*({words})"):
+            read_arrays(tmp_path / name)
+
+
+def test_tensors_that_repeat_one_number_do_not_fill_memory(tmp_path):
+    """A few bytes are a view of any size by strides of 0, of which other layers' weights would be put together."""
+    shapes = {"l/kernel": (10**5, 4 * 10**4), "l/recurrent_kernel": (10**4, 4 * 10**4), "l/bias": (4 * 10**4,)}
+    entries = {
+        name: weights_case.tensor("0", "FloatStorage", 1, shape, (0,) * len(shape)) for name, shape in shapes.items()
+    }
+    (tmp_path / "w.pt").write_bytes(weights_case.archive(weights_case.pickled(entries), {"0": bytes(4)}))
+    with pytest.raises(FileError, match="w.pt: .* repeats a storage of 4 bytes too often"):
+        load_state(nn.Sequential(nn.LSTM(2, 3)), tmp_path / "w.pt", "keras", strict=False)
 
 
 def zipped(members, method=zipfile.ZIP_STORED):
@@ -812,6 +894,15 @@ def test_embedding_both_directions_and_checkpoints_of_pytorch(tmp_path):
     torch.save(peer.state_dict(), path, _use_new_zipfile_serialization=False)
     with pytest.raises(FileError, match="before 1.6"):
         load_state(own, path)
+
+
+@pytest.mark.peer
+def test_a_mapping_of_pytorchs_tensors():
+    torch = pytest.importorskip("torch")
+    theirs, ours = torch.nn.Linear(3, 2), nn.Linear(3, 2)
+    for named in (dict(theirs.named_parameters()), theirs.state_dict(), theirs.bfloat16().state_dict()):
+        load_state(ours, named)
+        close(ours.weight.data, named["weight"].detach().float().numpy())
 
 
 @pytest.mark.peer

@@ -342,9 +342,10 @@ def _explained(error: RuntimeError) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """The innermost function of this library that is on the way to the error, else the innermost of all."""
+    """The innermost public function of this library that is on the way to the error, else the innermost of all."""
     frames = traceback.extract_tb(error.__traceback__)
     library, own = str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve())
     inside = [f for f in frames if f.filename.startswith(library) and f.filename != own]
-    frame = (inside or list(frames))[-1]
+    public = [f for f in inside if not f.name.startswith(("_", "<")) or f.name.endswith("__")]
+    frame = (public or inside or list(frames))[-1]
     return f"{frame.name}() ({Path(frame.filename).name}, line {frame.lineno})"

@@ -62,8 +62,10 @@ def read_npy(path: PathLike) -> np.ndarray[Any, Any]:
         return _shaped(np.fromfile(file, header.dtype, math.prod(header.shape)), header)
 
 
-def read_npz(path: PathLike) -> dict[str, np.ndarray[Any, Any]]:
+def read_npz(path: PathLike, most: int | None = None) -> dict[str, np.ndarray[Any, Any]]:
     """Read all arrays of an ``.npz`` file by their names; each is checked as :func:`read_npy` checks it.
+
+    More than ``most`` bytes in it are an error, or more than a packed file of its size can hold at all.
 
     >>> import tempfile, os
     >>> path = os.path.join(tempfile.mkdtemp(), "xy.npz")
@@ -77,15 +79,15 @@ def read_npz(path: PathLike) -> dict[str, np.ndarray[Any, Any]]:
         size = os.fstat(file.fileno()).st_size
         try:
             with zipfile.ZipFile(file) as archive:
-                return _read_members(path, archive, size)
+                return _read_members(path, archive, size * MAX_DEFLATE_RATIO if most is None else most)
         except (*damage, struct.error, LookupError, OverflowError) as error:
             bad_file(path, f"no whole .npz file: {type(error).__name__}: {error}")
 
 
-def _read_members(path: PathLike, archive: zipfile.ZipFile, size: int) -> dict[str, np.ndarray[Any, Any]]:
+def _read_members(path: PathLike, archive: zipfile.ZipFile, most: int) -> dict[str, np.ndarray[Any, Any]]:
     declared = sum(info.file_size for info in archive.infolist())
-    if declared > size * MAX_DEFLATE_RATIO:
-        bad_file(path, f"declares {declared} bytes; a zip file of {size} bytes cannot hold them")
+    if declared > most:
+        bad_file(path, f"declares {declared} bytes; there may be at most {most} in a zip file of its size")
     arrays = {}
     for info in archive.infolist():
         member = f"{os.fspath(path)}[{info.filename}]"

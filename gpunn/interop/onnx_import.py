@@ -30,9 +30,10 @@ def load(path: str | os.PathLike[str]) -> OnnxModel:
     """The model in the ONNX file ``path``, in evaluation mode.
 
     It takes the inputs of the file in order, and returns its output, or a tuple of several. Weights (initialisers of
-    floats) are parameters with the names that they have in the file (with _ behind it, if the module has an attribute of
-    that name, and without one in front), running statistics are buffers; numbers without axes, integers, and settings such as the bounds of Clip stay constants. After ``model.train()`` dropout and batch
-    normalisation do what the layers do.
+    floats) are parameters with the names that they have in the file (with _ behind it, if the module has an attribute
+    of that name, and without one in front), running statistics are buffers; numbers without axes, integers, and
+    settings such as the bounds of Clip stay constants. After ``model.train()`` dropout and batch normalisation do what
+    the layers do.
 
     >>> import tempfile, numpy as np
     >>> from pathlib import Path

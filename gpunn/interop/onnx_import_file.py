@@ -208,6 +208,9 @@ class _Reader:
         check(node.op_type in self.operators, FileError, where, "this operator cannot be imported")
         check(not schema.deprecated, FileError, where, f"this operator was taken out before version {self.opset}")
         attributes = {each.name: self._attribute(each, where) for each in node.attribute}
+        for each in node.attribute:  # the package would look for the file in the current folder
+            if each.type == self.onnx.AttributeProto.TENSOR and each.t.data_location == self.onnx.TensorProto.EXTERNAL:
+                each.t.CopyFrom(self.onnx.numpy_helper.from_array(attributes[each.name]))
         unknown = sorted(attributes.keys() - schema.attributes.keys())
         check(not unknown, FileError, where, "the operator has no such attributes", attributes=unknown)
         try:
@@ -260,38 +263,49 @@ class _Reader:
             self._require(rank <= _MOST_AXES, f"{name[:200]!r} may have at most {_MOST_AXES} axes", axes=rank)
         types = {name: self._type(array) for name, array in arrays.items()}
         types |= {each.name: each.type for each in graph.input if each.name not in types}
-        known = {each.name: each for each in graph.initializer if arrays[each.name].nbytes <= _SMALL
-                 and each.data_location == self.onnx.TensorProto.DEFAULT}  # fmt: skip
+        known = {each.name: each for each in graph.initializer if self._is_small(each, arrays[each.name])}
         for node, content in zip(nodes, graph.node, strict=True):
-            self._check_lengths(node, types)
+            self._check_axes(node, types)
             if node.op == "Constant":
-                known |= {name: each.t for name in node.outputs for each in content.attribute if each.HasField("t")}
+                known |= {name: each.t for name in node.outputs for each in content.attribute
+                          if each.HasField("t") and self._is_small(each.t, node.attributes[each.name])}  # fmt: skip
             if node.op == "MeanVarianceNormalization" and not content.attribute:
                 content.attribute.append(self.onnx.helper.make_attribute("axes", [0, 2, 3]))  # onnx forgets the default
             for name, kind in self._results(node, content, types, known).items():
                 tensor, wanted = kind.tensor_type, declared.get(name)
                 check(len(tensor.shape.dim) <= _MOST_AXES, FileError, node.where, "its result has too many axes",
                       result=name[:200], axes=len(tensor.shape.dim))  # fmt: skip
-                if wanted is not None and not _agree(tensor, wanted.tensor_type):
+                if wanted is not None and not _agree(kind, wanted):
                     node.fail(
                         "its result is not what the model says",
                         result=name[:200],
-                        made=_written(self.onnx, tensor),
-                        declared=_written(self.onnx, wanted.tensor_type),
+                        made=_written(self.onnx, kind),
+                        declared=_written(self.onnx, wanted),
                     )
                 types[name] = kind if tensor.HasField("shape") or wanted is None else wanted
+
+    def _is_small(self, tensor: Any, array: np.ndarray[Any, Any]) -> bool:
+        return array.nbytes <= _SMALL and bool(tensor.data_location == self.onnx.TensorProto.DEFAULT)
 
     def _type(self, array: np.ndarray[Any, Any]) -> Any:
         helper = self.onnx.helper
         return helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
 
-    def _check_lengths(self, node: Node, types: dict[str, Any]) -> None:
-        """Check that no list of sizes or axes has more than there may be axes, before a shape is made of it."""
+    def _check_axes(self, node: Node, types: dict[str, Any]) -> None:
+        """Check that no list of sizes or axes is longer than there may be axes, and what else the package trusts."""
         if node.op in _SHAPED:
             dims = [types[name].tensor_type.shape.dim for name in node.inputs[_SHAPED[node.op] :][:1] if name in types]
             lengths = [dim[0].dim_value for dim in dims if len(dim) == 1]
             rule = f"there may be at most {_MOST_AXES} axes"
             check(max(lengths, default=0) <= _MOST_AXES, FileError, node.where, rule, axes=lengths)
+        if node.op in ("LayerNormalization", "RMSNormalization") and node.inputs[0] in types:
+            rank, axis = len(types[node.inputs[0]].tensor_type.shape.dim), node.attributes.get("axis", -1)
+            rule = "its axis must be one of its input"  # the package writes beyond the shape for a larger one
+            known = types[node.inputs[0]].tensor_type.HasField("shape")
+            check(not known or -rank <= axis < rank, FileError, node.where, rule, axis=axis, axes=rank)
+        if node.op == "Split":
+            parts, rule = len(node.outputs), "num_outputs must be the number of its results"
+            check(node.attributes.get("num_outputs", parts) == parts, FileError, node.where, rule, results=parts)
         if node.op == "Einsum":
             size = len(str(node.attributes.get("equation", "")))
             check(size <= _LONGEST, FileError, node.where, "the equation is too long", letters=size)
@@ -419,17 +433,23 @@ def _size(size: Any) -> int | str | None:
 
 
 def _agree(made: Any, declared: Any) -> bool:
-    """Whether two types of tensors can be that of one."""
+    """Whether two types can be that of one array."""
+    if declared.WhichOneof("value") not in (None, "tensor_type"):
+        return False
+    made, declared = made.tensor_type, declared.tensor_type
     same = 0 in (made.elem_type, declared.elem_type) or made.elem_type == declared.elem_type
     if not same or not (made.HasField("shape") and declared.HasField("shape")):
-        return same
+        return bool(same)
     sizes = [[size.dim_value if size.HasField("dim_value") else None for size in each.shape.dim]
              for each in (made, declared)]  # fmt: skip
     both = zip(*sizes, strict=False)
     return len(sizes[0]) == len(sizes[1]) and all(n == m or None in (n, m) or min(n, m) < 0 for n, m in both)
 
 
-def _written(onnx: Any, tensor: Any) -> str:
+def _written(onnx: Any, kind: Any) -> str:
     """A type as text."""
+    if not kind.HasField("tensor_type"):
+        return str(kind.WhichOneof("value"))
+    tensor = kind.tensor_type
     sizes = [_size(size) for size in tensor.shape.dim] if tensor.HasField("shape") else "of any shape"
     return f"{onnx.TensorProto.DataType.Name(tensor.elem_type)} {sizes}"

@@ -100,7 +100,8 @@ def squeeze(step: Step, x: Any, axes: Any = None) -> Any:
 def unsqueeze(step: Step, x: Any, axes: Any) -> Any:
     ndim = x.ndim + len(numbers(axes))
     added = axes_from(axes, ndim)
-    step.need(len(set(added)) == len(added), "axes must differ", axes=added)
+    inside = len(set(added)) == len(added) and all(0 <= axis < ndim for axis in added)
+    step.need(inside, "axes must differ, and lie in the result", axes=added, ndim=ndim)
     left = iter(x.shape)
     return x.reshape(tuple(1 if axis in added else next(left) for axis in range(ndim)))
 

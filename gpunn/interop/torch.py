@@ -31,8 +31,9 @@ __all__ = ["from_torch", "function", "lift", "to_torch"]
 def function(f: Callable[..., Any]) -> Callable[..., Any]:
     """``f``, which takes Tensors of gpunn and gives one or a tuple of them, as a function of PyTorch's tensors.
 
-    PyTorch's ``backward`` passes through it. Other arguments are passed on as they are; tensors that require a gradient
-    must be positional. PyTorch refuses a backward pass where an argument or a result was changed in place meanwhile.
+    PyTorch's ``backward`` passes through it, and adds to ``grad`` of f's own parameters. Other arguments are passed on
+    as they are; tensors that require a gradient must be positional. PyTorch refuses a backward pass where an argument
+    or a result was changed in place meanwhile.
 
     >>> import torch  # doctest: +SKIP
     >>> from gpunn import functional as F
@@ -52,8 +53,8 @@ def function(f: Callable[..., Any]) -> Callable[..., Any]:
 
     class Function(torch.autograd.Function):  # type: ignore[misc,name-defined]
         @staticmethod
-        def forward(ctx: Any, keywords: dict[str, Any], *inputs: Any) -> Any:
-            given = zip(inputs, ctx.needs_input_grad[1:], strict=True)
+        def forward(ctx: Any, keywords: dict[str, Any], _start: Any, *inputs: Any) -> Any:
+            given = zip(inputs, ctx.needs_input_grad[2:], strict=True)
             ours = [wrapped(_array(x), needed) if is_tensor(x) else x for x, needed in given]
             ctx.inputs, result = ours, f(*ours, **keywords)
             ctx.outputs = _outputs(op, result)
@@ -76,7 +77,7 @@ def function(f: Callable[..., Any]) -> Callable[..., Any]:
                 outputs, each = zip(*given, strict=True)
                 record(np.zeros(()), outputs, lambda _, needs: each).backward(retain_graph=True)
             back = [x.grad if isinstance(x, Tensor) else None for x in ctx.inputs]
-            return None, *[None if g is None else to_torch(g) for g in back]
+            return None, None, *[None if g is None else to_torch(g) for g in back]
 
     @wraps(f)
     def call(*inputs: Any, **keywords: Any) -> Any:
@@ -85,8 +86,8 @@ def function(f: Callable[..., Any]) -> Callable[..., Any]:
                 rule = "tensors that require a gradient must be positional"
                 check(not x.requires_grad, ArgumentError, op, rule, keyword=name)
                 keywords[name] = from_torch(x)
-        if torch.is_grad_enabled() and any(is_tensor(x) and x.requires_grad for x in inputs):
-            return Function.apply(keywords, *inputs)
+        if torch.is_grad_enabled():  # the graph begins anew where f's own parameters alone have gradients
+            return Function.apply(keywords, torch.zeros((), requires_grad=True), *inputs)
         with no_grad():
             result = f(*[from_torch(x.detach()) if is_tensor(x) else x for x in inputs], **keywords)
         theirs = [to_torch(y.detach()) for y in _outputs(op, result)]
@@ -183,7 +184,10 @@ def to_torch(x: Any) -> Any:
         array = copy_of(array)
     if is_floating(array.dtype) and array.dtype.kind == "V":
         return torch.from_dlpack(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_dlpack(array)
+    try:
+        return torch.from_dlpack(array)
+    except BufferError as error:
+        raise DtypeError(f"to_torch: PyTorch has no tensors of {array.dtype}: {error}") from error
 
 
 def _array(x: Any) -> Array:

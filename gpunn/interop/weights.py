@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 
-from gpunn.backend import is_array, to_cpu
+from gpunn.backend import is_array, is_floating, to_cpu
 from gpunn.checkpoint import differences
 from gpunn.errors import ArgumentError, FileError, check
 from gpunn.functional.record import raw
+from gpunn.interop.torch import from_torch
 from gpunn.interop.weights_files import below, flat, read_arrays
 from gpunn.interop.weights_layers import LIBRARIES, Group, Slot, each_kind, flattened, numbers_in, slots
 from gpunn.interop.weights_maps import dense_names, in_sequence, traced
@@ -54,10 +56,11 @@ def load_state(
     - ``"chainer"``: the rows of an LSTM a, i, f, o unit by unit; NStepLSTM and kin. ``.npz`` of ``save_npz``.
 
     A layer of theirs goes to the one of the same name (``/`` as ``.``) or that ``names`` gives it, a dict of their
-    names to gpunn's (``{"module": ""}`` drops a first part); the others of a kind go to the model's of that kind in
-    order, if there are as many and their names tell the order (``Conv_0``, ``Conv_1``; a mapping of Keras's is in
-    order). ``key`` names the part of the file that holds the weights: an entry of a dict (``"state_dict"``), or the
-    first part of names.
+    names to gpunn's (``{"module": ""}`` drops a first part, which alone may be given of PyTorch's names, too); the
+    others of a kind go to the model's of that kind in order, if there are as many and their names tell the order
+    (``Conv_0``, ``Conv_1``; a mapping of Keras's is in order). What the model holds by several names needs one of them.
+    ``key`` names the part of the file that holds the weights: an entry of a dict (``"state_dict"``), or the first part
+    of names.
 
     Where channels are last, a dense layer behind flattened maps has its inputs in another order. It is found in a
     Sequential; for other models with convolutions pass ``example``, an input to run on. Floats become the model's
@@ -213,8 +216,22 @@ class _Load:
 
     # ---- into the model ----------------------------------------------------------------------------------------
 
+    def _untied(self, found: dict[str, Any]) -> dict[str, Any]:
+        """The arrays by the first name of what the model holds by several: a file has all of them, or any one."""
+        model = self.model
+        held = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+        first = {id(one): name for name, one in reversed(held)}
+        others = {name: first[id(one)] for name, one in held if first[id(one)] != name and name in found}
+        found = dict(found)
+        for name, own in others.items():
+            array = found.pop(name)
+            if not _equal(found.setdefault(own, array), array):
+                self.refused.append(f"{name!r} and {own!r} are one here, and differ")
+        return found
+
     def put(self, found: dict[str, Any], strict: bool) -> Loaded:
         """Copy what fits; with ``strict`` all must."""
+        found = self._untied(found)
         for name, own in self.own.items():
             if name.endswith("num_batches_tracked") and name not in found:
                 found[name] = own  # other libraries, and old files of PyTorch's, do not count them
@@ -231,6 +248,10 @@ class _Load:
             sorted(found.keys() - self.own.keys()),
             sorted((self.own.keys() & found.keys()) - same.keys()) + self.refused,
         )
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return a is b or (a.dtype == b.dtype and np.array_equal(a, b, equal_nan=is_floating(a.dtype)))
 
 
 def _dotted(name: str) -> str:
@@ -254,6 +275,9 @@ def _host(tree: Any) -> Any:
     if isinstance(tree, Mapping):
         return {str(name): _host(branch) for name, branch in tree.items()}
     array = raw(tree)
+    torch = sys.modules.get("torch")  # whoever has tensors of it has imported it
+    if torch is not None and isinstance(array, torch.Tensor):
+        array = from_torch(array.detach()).data
     if is_array(array):
         return to_cpu(array)
     return np.asarray(array) if hasattr(array, "__array__") else array

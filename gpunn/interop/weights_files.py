@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
@@ -17,13 +19,18 @@ from gpunn.backend import half_dtype, is_array
 from gpunn.checkpoint import unpack
 from gpunn.data.npy import read_npz
 from gpunn.data.reading import MAX_DEFLATE_RATIO, PathLike, bad_file, opened
-from gpunn.errors import PackageError
+from gpunn.errors import FileError, PackageError
 from gpunn.interop.weights_torch import Archive, Stored
 
 _SUFFIXES = {
     ".safetensors": "safetensors", ".npz": "npz", ".pt": "torch", ".pth": "torch", ".h5": "hdf5", ".hdf5": "hdf5",
     ".keras": "keras", ".msgpack": "msgpack",
 }  # fmt: skip
+_LEAST_UNPACKED = 128 << 20
+_MOST_UNPACKED = 16
+"""How many times its own size a packed file may hold, from 128 MiB on: weights hardly get smaller by packing."""
+_LONGEST_HEADER = 100_000_000
+"""Bytes that the package safetensors reads."""
 _DEEPEST = 64
 """How many dicts or groups lie in one another at most."""
 
@@ -57,6 +64,8 @@ def _in_words(path: PathLike) -> Iterator[None]:
         yield
     except PackageError:
         raise
+    except MemoryError:
+        bad_file(path, "does not fit into memory")
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError, EOFError) as error:
         bad_file(path, f"cannot be read: {type(error).__name__}: {error}")
 
@@ -133,11 +142,30 @@ def below(arrays: Mapping[str, Any], key: str | None) -> dict[str, Any]:
 
 
 def _safetensors(path: PathLike, file: IO[bytes], size: int, key: str | None) -> dict[str, Any]:
+    length = int.from_bytes(file.read(8), "little")
+    if length > min(size - 8, _LONGEST_HEADER):
+        bad_file(path, f"no safetensors: its header declares {length} bytes, the file has {size}")
+    header = json.loads(file.read(length))  # before the numbers, which may be many
+    if not isinstance(header, dict):
+        raise ValueError("its header is no JSON object")
+    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    if max(ends, default=0) != size - 8 - length:
+        bad_file(path, f"its arrays end at byte {8 + length + max(ends, default=0)}, the file at byte {size}")
+    file.seek(0)
     return below(unpack(file.read()), key)
 
 
 def _npz(path: PathLike, file: IO[bytes], size: int, key: str | None) -> dict[str, Any]:
-    return below(read_npz(path), key)
+    return below(read_npz(path, _most_unpacked(size)), key)
+
+
+def _most_unpacked(size: int) -> int:
+    return max(_LEAST_UNPACKED, size * _MOST_UNPACKED)
+
+
+def _check_unpacked(path: PathLike, declared: int, size: int) -> None:
+    if declared > _most_unpacked(size):
+        bad_file(path, f"declares {declared} bytes, far more than weights in a packed file of {size}")
 
 
 def _torch(path: PathLike, file: IO[bytes], size: int, key: str | None) -> dict[str, Any]:
@@ -172,49 +200,82 @@ def _hdf5(path: PathLike, file: IO[bytes], size: int, key: str | None) -> dict[s
         import h5py
     except ImportError as error:
         raise PackageError(f'load_state: HDF5 needs h5py ({error}): pip install "gpunn[weights]"') from error
-    arrays: dict[str, Any] = {}
     try:
         with h5py.File(file, "r") as store:
             own = isinstance(store.get("model_weights", getlink=True), h5py.HardLink)
             root = store["model_weights"] if own else store
+            reader = _Hdf5(h5py, path, size, {root})
             for name in _in_order(root):
-                _collect(h5py, path, root, name, name, size, arrays, 0)
-    except (OSError, RuntimeError) as error:
+                reader.collect(root, name, name, 0)
+    except FileError:
+        raise
+    except (OSError, RuntimeError, zlib.error) as error:
         bad_file(path, f"no whole HDF5 file: {error}")
-    return below(arrays, key)
+    return below(reader.arrays, key)
 
 
 def _in_order(group: Any) -> list[str]:
     """The names in a group: the layers of a Keras 2 file in the model's order."""
     names = list(group)
     given = [name.decode() if isinstance(name, bytes) else str(name) for name in group.attrs.get("layer_names", ())]
-    return [name for name in given if name in names] or names
+    return [name for name in dict.fromkeys(given) if name in names] or names
 
 
-def _collect(
-    h5py: Any, path: PathLike, group: Any, name: str, place: str, size: int, arrays: dict[str, Any], depth: int
-) -> None:
-    """Add the data sets below ``name``; links out of the file, and sizes that it cannot hold, are refused."""
-    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-        bad_file(path, f"{place!r} is a link, which is not followed")
-    held = group[name]
-    if isinstance(held, h5py.Group):
-        if depth >= _DEEPEST:
-            bad_file(path, f"groups lie more than {_DEEPEST} deep")
-        for inner in held:
-            _collect(h5py, path, held, inner, f"{place}/{inner}", size, arrays, depth + 1)
-        return
-    if not isinstance(held, h5py.Dataset) or held.dtype.kind not in "fiubc":
-        bad_file(path, f"{place!r} is no array of numbers")
-    if held.external or held.is_virtual:
-        bad_file(path, f"{place!r} lies in another file")
-    stored = held.id.get_storage_size()
-    if prod(held.shape) * held.dtype.itemsize > min(stored, size) * MAX_DEFLATE_RATIO:
-        bad_file(path, f"{place!r} declares {held.shape}, which {stored} bytes cannot hold")
-    array = held[()]
-    if held.attrs.get("dtype") in ("bfloat16", b"bfloat16"):
-        array = array.astype(half_dtype("load_state", "bf16"))
-    arrays[place] = np.asarray(array)
+class _Hdf5:
+    """The data sets of a file, collected; links out of it, and sizes that it cannot hold, are refused."""
+
+    def __init__(self, h5py: Any, path: PathLike, size: int, found: set[Any]) -> None:
+        self.h5py, self.path, self.size, self.found = h5py, path, size, found
+        self.arrays: dict[str, Any] = {}
+        self.declared = 0
+
+    def collect(self, group: Any, name: str, place: str, depth: int) -> None:
+        """Add the data sets below ``name``."""
+        h5py, path = self.h5py, self.path
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            bad_file(path, f"{place!r} is a link, which is not followed")
+        held = group[name]
+        if held in self.found:
+            bad_file(path, f"{place!r} is there by another name, too")
+        self.found.add(held)
+        if isinstance(held, h5py.Group):
+            if depth >= _DEEPEST:
+                bad_file(path, f"groups lie more than {_DEEPEST} deep")
+            for inner in held:
+                self.collect(held, inner, f"{place}/{inner}", depth + 1)
+            return
+        if not isinstance(held, h5py.Dataset) or held.dtype.kind not in "fiubc":
+            bad_file(path, f"{place!r} is no array of numbers")
+        if held.external or held.is_virtual:
+            bad_file(path, f"{place!r} lies in another file")
+        self._check_size(held, place)
+        array = held[()]
+        if held.attrs.get("dtype") in ("bfloat16", b"bfloat16"):
+            array = array.astype(half_dtype("load_state", "bf16"))
+        self.arrays[place] = np.asarray(array)
+
+    def _check_size(self, held: Any, place: str) -> None:
+        filters, stored = held.id.get_create_plist(), held.id.get_storage_size()
+        packed = filters.get_nfilters() > 0
+        count = prod(held.shape) * held.dtype.itemsize
+        if count > min(stored, self.size) * (MAX_DEFLATE_RATIO if packed else 1):
+            bad_file(self.path, f"{place!r} declares {held.shape}, which {stored} bytes cannot hold")
+        if packed:
+            chunk = prod(held.chunks) * held.dtype.itemsize
+            self.declared += max(count, chunk)
+            _check_unpacked(self.path, self.declared, self.size)
+            self._check_chunks(held, place, [filters.get_filter(n)[0] for n in range(filters.get_nfilters())], chunk)
+
+    def _check_chunks(self, held: Any, place: str, filters: list[int], size: int) -> None:
+        """Unpack each chunk, for HDF5 would to any number of bytes."""
+        kinds = self.h5py.h5z
+        if filters not in ([kinds.FILTER_DEFLATE], [kinds.FILTER_SHUFFLE, kinds.FILTER_DEFLATE]):
+            bad_file(self.path, f"{place!r} is packed by another method than gzip")
+        for number in range(held.id.get_num_chunks()):
+            skipped, content = held.id.read_direct_chunk(held.id.get_chunk_info(number).chunk_offset)
+            found = len(content) if skipped else len(zlib.decompressobj().decompress(content, size + 1))
+            if found != size:
+                bad_file(self.path, f"a chunk of {place!r} does not unpack to {size} bytes")
 
 
 def _keras(path: PathLike, file: IO[bytes], size: int, key: str | None) -> dict[str, Any]:
@@ -224,8 +285,9 @@ def _keras(path: PathLike, file: IO[bytes], size: int, key: str | None) -> dict[
         with zipfile.ZipFile(file) as archive:
             info = archive.getinfo(member)
             known = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-            if not known or info.file_size > size * MAX_DEFLATE_RATIO:
-                bad_file(path, f"{member} declares {info.file_size} bytes; the file has {size}")
+            if not known:
+                bad_file(path, f"{member} is packed by another method than Keras uses")
+            _check_unpacked(path, info.file_size, size)
             content = archive.read(info)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         bad_file(path, f"no whole .keras file: {error}")
@@ -238,6 +300,11 @@ def _msgpack(path: PathLike, file: IO[bytes], size: int, key: str | None) -> dic
         import msgpack
     except ImportError as error:
         raise PackageError(f'load_state: msgpack needs its package ({error}): pip install "gpunn[weights]"') from error
+
+    first = file.read(1)
+    if not first or not (0x80 <= first[0] <= 0x8F or first[0] in (0xDE, 0xDF)):
+        bad_file(path, "no msgpack file of Flax's: it does not begin with a dict")
+    file.seek(0)
 
     def array(code: int, content: bytes) -> Any:
         if code not in (1, 3):

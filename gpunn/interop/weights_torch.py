@@ -26,6 +26,9 @@ from gpunn.data.reading import PathLike, bad_file
 _LONGEST = 2 << 20
 """Bytes of a pickle: over ten thousand tensors, and however it is made it takes no more than 2 s and 300 MB."""
 
+_MOST_REPEATED = 64 << 20
+"""Bytes that the tensors of a file may have beyond those of their storages, by strides of 0."""
+
 _DTYPES = {
     "DoubleStorage": "f8", "FloatStorage": "f4", "HalfStorage": "f2", "LongStorage": "i8", "IntStorage": "i4",
     "ShortStorage": "i2", "CharStorage": "i1", "ByteStorage": "u1", "BoolStorage": "?", "ComplexFloatStorage": "c8",
@@ -75,15 +78,13 @@ class Archive:
     """
 
     def __init__(self, path: PathLike, file: IO[bytes], size: int) -> None:
-        self.path, self._memory = path, dict[str, bytes]()
+        self.path, self._memory, self._repeated = path, dict[str, bytes](), 0
         try:
             self._zip = zipfile.ZipFile(file)
             self._members = self._found(size)
             folder = next((name[: -len("data.pkl")] for name in self._members if name.endswith("/data.pkl")), None)
             if folder is None:
                 bad_file(path, "a zip archive without a data.pkl: torch.save did not write it")
-            if f"{folder}constants.pkl" in self._members:
-                bad_file(path, "a TorchScript file, which holds code: save model.state_dict() with torch.save")
             self._folder = folder
             order = self._read("byteorder") if f"{folder}byteorder" in self._members else b"little"
             self._order: Literal["<", ">"] = ">" if order == b"big" else "<"
@@ -95,6 +96,8 @@ class Archive:
 
     def _found(self, size: int) -> dict[str, zipfile.ZipInfo]:
         members = {info.filename: info for info in self._zip.infolist()}
+        if any(name.endswith("/constants.pkl") for name in members):
+            bad_file(self.path, "a TorchScript file, which holds code: save model.state_dict() with torch.save")
         packed = any(info.compress_type != zipfile.ZIP_STORED for info in members.values())
         declared = sum(info.file_size for info in self._zip.infolist())
         if packed or declared > size:
@@ -125,6 +128,9 @@ class Archive:
         if declared != present or (prod(tensor.shape) > 0 and last >= count) or tensor.offset > count:
             cause = f"a tensor {tensor.shape} ends at element {last}; its storage {key!r}"
             bad_file(self.path, f"{cause} declares {declared} bytes and has {present}")
+        self._repeated += max(0, prod(tensor.shape) * dtype.itemsize - present)
+        if self._repeated > _MOST_REPEATED:
+            bad_file(self.path, f"a tensor {tensor.shape} repeats a storage of {present} bytes too often")
         if member not in self._memory:
             self._memory[member] = self._read(member)
         flat = np.frombuffer(self._memory[member], dtype, count)

@@ -84,20 +84,35 @@ _LONG = 1 << 17  # elements of a gradient; a step of its own costs some microsec
 class Chain:
     """What a group's learning rate comes from: ``base``, which the user set, and the schedules in ``links``.
 
-    Each makes its rate of the one that those before it, which were made earlier, give.
+    ``start`` is the rate that the group had when each of them was where its ``since`` says; that of now follows from
+    where they have gone from there. A schedule that is made goes from -1, before its first step, to 0.
     """
 
     def __init__(self, number: int, base: float) -> None:
         self._number = number
-        self.base = base
+        self.base = self.start = base
         self.links: list[Any] = []
 
     def rate(self) -> float:
         """The learning rate, with each schedule where it is now."""
-        rate = self.base
+        rate = self.start
         for schedule in self.links:
-            rate = schedule.through(self._number, schedule.steps, rate)
+            since, place = schedule.since[self._number], schedule.place
+            if since != place:
+                rate = schedule.onward(self._number, since, place, rate)
         return rate
+
+    def begin(self, start: float) -> None:
+        """Go on from this rate, with the schedules where they are."""
+        self.start = start
+        for schedule in self.links:
+            schedule.since[self._number] = schedule.place
+
+    def settle(self, schedule: Any) -> None:
+        """Begin at the rate of now before a step of ``schedule``, if it has to know what the others made of it."""
+        others = (s for s in self.links if s is not schedule and s.since[self._number] != s.place)
+        if schedule.walks or not all(schedule.commutes and other.commutes for other in others):
+            self.begin(self.rate())
 
 
 class Group:

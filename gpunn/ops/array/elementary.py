@@ -219,12 +219,24 @@ def _part(xp: Any, a: Array, b: Array) -> Array:
     return xp.exp(-xp.logaddexp(0, b - a))
 
 
+def _remainder(xp: Any, a: Array, b: Array) -> Array:
+    """``a - floor(a / b) b``, with the sign of b, without rounding the quotient, which CuPy's function does."""
+    y = xp.fmod(a, b)
+    return xp.where(y == 0, xp.copysign(y, b), xp.where((y < 0) != (b < 0), y + b, y))
+
+
+def _floored(xp: Any, a: Array, b: Array, y: Array) -> Array:
+    """``floor(a / b)`` as the remainder y has it; -1 or 0 for an infinite b."""
+    endless = xp.isinf(b) & (a == a)
+    return xp.where(endless, (y == a).astype(a.dtype) - 1, xp.rint((a - y) / xp.where(endless, b.dtype.type(1), b)))
+
+
 PAIR_RULES = {
     "atan2": PairRule(lambda xp, a, b: xp.arctan2(a, b), _of_angle),
     "fmod": PairRule(lambda xp, a, b: xp.fmod(a, b), lambda xp, a, b, y: (1.0, -xp.rint((a - y) / b))),
     "hypot": PairRule(lambda xp, a, b: xp.hypot(a, b), lambda xp, a, b, y: (a / y, b / y)),
     "logaddexp": PairRule(lambda xp, a, b: xp.logaddexp(a, b), lambda xp, a, b, y: (_part(xp, a, b), _part(xp, b, a))),
-    "remainder": PairRule(lambda xp, a, b: xp.remainder(a, b), lambda xp, a, b, y: (1.0, -xp.floor_divide(a, b))),
+    "remainder": PairRule(_remainder, lambda xp, a, b, y: (1.0, -_floored(xp, a, b, y))),
 }
 
 
@@ -236,7 +248,7 @@ def of_pair(name: str, a: Array, b: Array) -> Array:
     """
     if name in ("fmod", "remainder") and a.dtype.kind in "iu":
         xp = get_array_module(a, b)
-        return xp.asarray(PAIR_RULES[name].value(xp, a, b))
+        return xp.asarray(getattr(xp, name)(a, b))
     xp, dtype = operands(name, a=a, b=b), accumulation_dtype(a.dtype)
     y = PAIR_RULES[name].value(xp, a.astype(dtype, copy=False), b.astype(dtype, copy=False))
     return cast(xp.asarray(y), a.dtype)

@@ -4,9 +4,12 @@ A schedule is made after the optimizer, and its ``step()`` is called after each 
 it counts these calls. t is their number so far; L, for each group of the optimizer, the learning rate that the user
 set. Each value is computed from t alone, except by :class:`ReduceLROnPlateau`.
 
-Several schedules of one optimizer form a chain, in the order in which they were made: the L of each is the rate that
-those before it give, so that their factors multiply, as in PyTorch. The chain owns the learning rate: what is set by
-hand is overwritten by the next step of a schedule, and is the L of those made afterwards, which form a new chain.
+Several schedules of one optimizer form a chain, which is stepped as in PyTorch: each step changes the rate that there
+is. Most multiply it by the quotient of what they are at t and at t - 1, so that their factors multiply in any order. A
+:class:`LambdaLR`, :class:`CosineAnnealingWarmRestarts`, :class:`CyclicLR` or :class:`OneCycleLR` sets it, whatever the
+others made of it; a :class:`CosineAnnealingLR` goes a part of the way to its least rate. The chain owns the learning
+rate: what is set by hand is overwritten by the next step of a schedule, and is the L of those made afterwards, which
+form a new chain. A rate below 0, which a chain may come to, is an ArgumentError.
 """
 
 from gpunn.optim.schedule.base import Schedule

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, cast
 
 from gpunn.errors import ArgumentError, check
 from gpunn.optim.group import Chain, Group, plain
@@ -15,7 +15,8 @@ class Schedule:
     """The base of the schedules that are a function of t; a subclass defines :meth:`rate`.
 
     ``steps`` is t. It begins at ``last_epoch + 1``: a run that goes on after that many steps, with the optimizer's
-    state loaded, may give the number. :meth:`state_dict` holds t and L, and not the other arguments.
+    state loaded, may give the number. :meth:`state_dict` holds t and the rates that it goes on from, and not the other
+    arguments. In a chain, a step multiplies the rate that there is by ``rate(t, L) / rate(t - 1, L)``.
 
     >>> class Root(Schedule):
     ...     def rate(self, t, base):
@@ -29,12 +30,19 @@ class Schedule:
     2.0
     """
 
+    commutes = True  # with others that do: their steps may be taken in any order
+    walks = False  # from t to t, as there is no formula for several steps
+
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         check_least(type(self).__name__, "last_epoch", last_epoch, -1)
         check_optimizer(type(self).__name__, optimizer)
         self.optimizer = optimizer
         self.steps = 0
         self._chains = [chain_of(optimizer, number) for number in range(len(optimizer.groups))]
+        self._bases = tuple(chain.base for chain in self._chains)
+        for chain in self._chains:
+            chain.settle(self)
+        self.since: list[float] = [-1] * len(self._chains)  # of each group's chain
         for chain in self._chains:
             chain.links.append(self)
         try:
@@ -42,18 +50,44 @@ class Schedule:
         except BaseException:
             self.leave()
             raise
+        self._pass_on()
 
     def rate(self, t: int, base: float) -> float:
-        """The learning rate at t of a group for which the user, or the schedules made earlier, set ``base``."""
+        """The learning rate at t, for a group whose L is ``base``."""
         raise NotImplementedError
 
-    def through(self, number: int, t: int, base: float) -> float:
-        """The :meth:`rate` of the group of that ``number``."""
-        return self.rate(t, base)
+    def onward(self, number: int, start: float, t: float, rate: float) -> float:
+        """The rate at t of the group of that ``number``, which had ``rate`` at ``start``; -1 is before the schedule."""
+        if start < 0:
+            return self.rate(cast(int, t), rate)
+        base = self.base[number]
+        before, now = self.rate(cast(int, start), base), self.rate(cast(int, t), base)
+        if before == now:
+            return rate
+        return rate * (now / before) if before else now  # from 0 it begins anew
 
-    def after(self, number: int, t: int, base: float, before: Callable[[], float]) -> float:
-        """:meth:`through` of a schedule that follows another, which ``before()`` gave the last rate."""
-        return self.through(number, t, base)
+    def enter(self, number: int, t: float, rate: float) -> float:
+        """The rate at t of a schedule that begins behind another, which left ``rate``, in a :class:`SequentialLR`."""
+        return self.onward(number, -1, t, self.base[number])
+
+    def left_base(self, number: int, base: float) -> float:
+        """L of the schedules that are made after this one; ``base`` was that of those before."""
+        return self.base[number]
+
+    @property
+    def place(self) -> float:
+        """t, or where between two steps it is."""
+        return self.steps
+
+    def settle(self) -> None:
+        """Get ready for a step."""
+        for chain in self._chains:
+            if self.walks or len(chain.links) > 1:
+                chain.settle(self)
+
+    def _pass_on(self) -> None:
+        for number, chain in enumerate(self._chains):
+            chain.base = self.left_base(number, chain.base)
 
     def apply(self, t: int) -> None:
         """Go to t, and give the groups their learning rates there."""
@@ -81,10 +115,17 @@ class Schedule:
         for chain in self._chains:
             if self in chain.links:
                 chain.links.remove(self)
+                if not chain.links:
+                    chain.start = chain.base
 
     def step(self) -> None:
         """Count a step, and set the learning rates."""
-        self.apply(self.steps + 1)
+        self.advance(self.steps + 1)
+
+    def advance(self, t: int) -> None:
+        """Go to t by a step; if there is no rate, change nothing."""
+        self.settle()
+        self.apply(t)
 
     @property
     def last_epoch(self) -> int:
@@ -103,27 +144,70 @@ class Schedule:
     @property
     def base(self) -> tuple[float, ...]:
         """L of each group, without what other schedules make of it."""
-        return tuple(chain.base for chain in self._chains)
+        return self._bases
 
     @base.setter
     def base(self, rates: tuple[float, ...]) -> None:
-        for chain, rate in zip(self._chains, rates, strict=True):
-            chain.base = rate
+        self._bases = rates
 
     def state_dict(self) -> dict[str, Any]:
-        """t and L: an integer and a tuple of numbers."""
-        return {"steps": self.steps, "base": self.base}
+        """t and L: an integer and a tuple of numbers; and the ``rate`` of each group at the t ``since``."""
+        state: dict[str, Any] = {"steps": self.steps, "base": self.base}
+        if not self._linked():
+            return state
+        return state | {"rate": tuple(chain.start for chain in self._chains), "since": tuple(self.since)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume from a :meth:`state_dict`, and set the learning rates; if something does not fit, change nothing."""
         op = type(self).__name__
-        check_names(op, {"steps", "base"}, state)
+        check_state(op, {"steps", "base"} | ({"rate", "since"} if self._linked() else set()), state)
+        self._resume(state, rates_of(op, "base", state["base"], self.optimizer.groups))
+
+    def _resume(self, state: Mapping[str, Any], base: tuple[float, ...]) -> None:
+        op, groups = type(self).__name__, self.optimizer.groups
         steps = read_count(op, "steps", state["steps"])
-        before, self.base = self.base, rates_of(op, "base", state["base"], self.optimizer.groups)
+        starts = rates_of(op, "rate", state.get("rate", base), groups)
+        since = one_for_each(op, "since", state.get("since", -1), groups)
+        fits = all(isinstance(number, int | float) and -1 <= number < steps + 1 for number in since)
+        check(fits, ArgumentError, op, "since must be from -1 to steps", since=since, steps=steps)
+        before = self.base, self.since, [(chain.base, chain.start) for chain in self._chains]
+        self.base, self.since = base, list(since)
+        for chain, start in zip(self._chains, starts, strict=True):
+            if self in chain.links:
+                chain.start = start
+        self._pass_on()
         try:
             self.apply(steps)
         except BaseException:
-            self.base = before
+            self.base, self.since, chains = before
+            for chain, (of_chain, start) in zip(self._chains, chains, strict=True):
+                chain.base, chain.start = of_chain, start
+            raise
+
+    def _linked(self) -> bool:
+        """Whether it is in the chains itself, and not a part of another schedule."""
+        return any(self in chain.links for chain in self._chains)
+
+
+class Setter(Schedule):
+    """The base of the schedules that set the rate: in a chain they forget what the others made of it."""
+
+    commutes = False
+
+    def set_rate(self, number: int, t: float) -> float:
+        """The rate of a group at t."""
+        raise NotImplementedError
+
+    def onward(self, number: int, start: float, t: float, rate: float) -> float:
+        return self.set_rate(number, t)
+
+    def advance(self, t: int) -> None:
+        self.settle()
+        before, self.since = self.since, [-1] * len(self._chains)
+        try:
+            self.apply(t)
+        except BaseException:
+            self.since = before
             raise
 
 
@@ -156,12 +240,26 @@ def read_count(op: str, name: str, value: Any) -> int:
     return int(number)
 
 
+def check_state(op: str, known: Iterable[str], state: Mapping[str, Any]) -> None:
+    """Check that ``state`` holds the ``known`` names; states from before chains had a start lack ``rate, since``."""
+    check_names(op, {name for name in known if name in state or name.rpartition(".")[2] not in _LATER}, state)
+
+
+_LATER = ("rate", "since")
+
+
 def rates_of(op: str, name: str, value: Any, groups: Sequence[Group]) -> tuple[float, ...]:
+    """One number of at least 0 for each group, from one for each or one for all."""
+    each = one_for_each(op, name, value, groups)
+    for number in each:
+        check_range(op, name, number)
+    return each
+
+
+def one_for_each(op: str, name: str, value: Any, groups: Sequence[Group]) -> tuple[Any, ...]:
     """One number for each group, from one for each or one for all."""
     given = plain(value)
     each = given if isinstance(given, tuple) else (given,) * len(groups)
     rule = f"{name} must be one number, or one for each of {len(groups)} groups"
     check(len(each) == len(groups), ArgumentError, op, rule, **{name: given})
-    for number in each:
-        check_range(op, name, number)
     return each

@@ -9,14 +9,17 @@ from typing import Any
 
 from gpunn.errors import ArgumentError, check, check_number
 from gpunn.optim.group import plain
-from gpunn.optim.optimizer import Optimizer, check_names, check_range
-from gpunn.optim.schedule.base import Schedule, check_least, check_optimizer, rates_of
+from gpunn.optim.optimizer import Optimizer, check_range
+from gpunn.optim.schedule.base import Schedule, Setter, check_least, check_optimizer, check_state, rates_of
 
 
 class CosineAnnealingLR(Schedule):
     """``eta_min + (L - eta_min) (1 + cos(pi t / T_max)) / 2``: down to ``eta_min`` in ``T_max`` steps, then up again.
 
     Source: Loshchilov and Hutter 2017, "SGDR: stochastic gradient descent with warm restarts" (without the restarts).
+
+    In a chain a step goes a part of the way between the rate that there is and ``eta_min``, which it reaches at
+    ``T_max``, and goes up again towards L.
 
     >>> import gpunn
     >>> sgd = gpunn.optim.SGD([gpunn.tensor([1.0], requires_grad=True)], lr=1.0)
@@ -27,18 +30,43 @@ class CosineAnnealingLR(Schedule):
     0.5
     """
 
+    commutes = False
+
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1) -> None:
         self._period, self._least = check_least("CosineAnnealingLR", "T_max", T_max, 1), eta_min
         check_range("CosineAnnealingLR", "eta_min", eta_min)
         super().__init__(optimizer, last_epoch)
 
     def rate(self, t: int, base: float) -> float:
-        return self._least + (base - self._least) * (1 + math.cos(math.pi * t / self._period)) / 2
+        return self._least + (base - self._least) * self._height(t)
+
+    def onward(self, number: int, start: float, t: float, rate: float) -> float:
+        period, base = self._period, self.base[number]
+        if start < 0:
+            if rate == base:
+                return self.rate(int(t), base)
+            start = 0
+        bottom = period * (2 * math.ceil((start / period - 1) / 2) + 1)  # the first from the start on
+        if start <= bottom < t:
+            if bottom > start:
+                rate, start = self._least, bottom
+            last = bottom + (int(t) - 1 - bottom) // (2 * period) * 2 * period
+            if last > bottom:
+                rate, start = self._least, last
+            rate, start = rate + (base - self._least) * self._height(start + 1), start + 1
+        if start == t:
+            return rate
+        return self._least + (rate - self._least) * (self._height(t) / self._height(start))
+
+    def _height(self, t: float) -> float:
+        """From 1 at the top to 0 at the bottom."""
+        return (1 + math.cos(math.pi * t / self._period)) / 2
 
 
-class CosineAnnealingWarmRestarts(Schedule):
+class CosineAnnealingWarmRestarts(Setter):
     """``eta_min + (L - eta_min) (1 + cos(pi s / T)) / 2``, with s the steps since the last restart, and back to L.
 
+    In a chain each step sets this rate anew, whatever the other schedules made of it.
     T is ``T_0`` at first, and ``T_mult`` times as long after each restart. ``step(epoch)`` goes to that t, which may
     lie between two integers. Source: Loshchilov and Hutter 2017, "SGDR: stochastic gradient descent with warm
     restarts".
@@ -62,23 +90,28 @@ class CosineAnnealingWarmRestarts(Schedule):
         check_range(op, "eta_min", eta_min)
         super().__init__(optimizer, last_epoch)
 
-    def rate(self, t: int, base: float) -> float:
-        since, period = t + self._fraction, self._first
+    def set_rate(self, number: int, t: float) -> float:
+        since, period = t, self._first
         if self._times == 1:
             since %= period
         while since >= period:
             since, period = since - period, period * self._times
-        return self._least + (base - self._least) * (1 + math.cos(math.pi * since / period)) / 2
+        return self._least + (self.base[number] - self._least) * (1 + math.cos(math.pi * since / period)) / 2
+
+    @property
+    def place(self) -> float:
+        return self.steps + self._fraction
 
     def step(self, epoch: float | None = None) -> None:
         """Count a step, or go to t = ``epoch``, and set the learning rates."""
         if epoch is None:
-            self.apply(self.steps + 1)
+            super().step()
             return
         check_range("CosineAnnealingWarmRestarts", "epoch", epoch)
+        self.settle()
         before, self._fraction = self._fraction, epoch - math.floor(epoch)
         try:
-            self.apply(math.floor(epoch))
+            self.advance(math.floor(epoch))
         except BaseException:
             self._fraction = before
             raise
@@ -89,7 +122,7 @@ class CosineAnnealingWarmRestarts(Schedule):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         op = "CosineAnnealingWarmRestarts"
-        check_names(op, self.state_dict(), state)
+        check_state(op, self.state_dict(), state)
         fraction = plain(state["fraction"])
         check_range(op, "fraction", fraction, 1.0)
         before, self._fraction = self._fraction, fraction
@@ -100,10 +133,10 @@ class CosineAnnealingWarmRestarts(Schedule):
             raise
 
 
-class Cycle(Schedule):
+class Cycle(Setter):
     """The base of the schedules whose rates are their own, and not a function of L; they may move the momentum, too.
 
-    ``base``, of each group, is what the rates are computed from. A subclass has :meth:`rate_of` and
+    ``base``, of each group, is what the rates are computed from. A subclass has :meth:`set_rate` and
     :meth:`momentum_of`.
     """
 
@@ -122,22 +155,9 @@ class Cycle(Schedule):
             self._momenta = list(zip(*both, strict=True))
         super().__init__(optimizer, last_epoch)
 
-    def rate_of(self, number: int, t: int) -> float:
-        """The learning rate of a group at t."""
-        raise NotImplementedError
-
-    def momentum_of(self, number: int, t: int) -> float:
+    def momentum_of(self, number: int, t: float) -> float:
         """The momentum of a group at t."""
         raise NotImplementedError
-
-    def through(self, number: int, t: int, base: float) -> float:
-        return self.rate_of(number, t)
-
-    def check(self, t: int) -> None:
-        if t > 0 and self in (links := self._chains[0].links):
-            op, rule = type(self).__name__, "it would overwrite the rates of the schedules made before it"
-            rule += ": make it first, or set the lr before"
-            check(links[0] is self, ArgumentError, op, rule, first=type(links[0]).__name__)
 
     def accompany(self, t: int) -> None:
         for number, group in enumerate(self.optimizer.groups if self._momenta else ()):
@@ -153,8 +173,9 @@ class CyclicLR(Cycle):
     (``"triangular2"``), or shrink by ``gamma^t`` (``"exp_range"``). ``scale_fn`` instead of a mode is a function of the
     number of the cycle, from 1, or with ``scale_mode="iterations"`` of t. ``cycle_momentum`` moves the momentum (of
     Adam and its kin, the first of ``betas``) against the rate, between ``max_momentum`` and ``base_momentum``. Rates
-    and momenta are one for all groups, or one for each; the rates that the user set are not used, so it can only be the
-    first of a chain. Source: Smith 2017, "Cyclical learning rates for training neural networks".
+    and momenta are one for all groups, or one for each; the rates that the user set are not used. In a chain each step
+    sets its rate anew; if it is the first, ``base_lr`` is the L of the others. Source: Smith 2017, "Cyclical learning
+    rates for training neural networks".
 
     >>> import gpunn
     >>> sgd = gpunn.optim.SGD([gpunn.tensor([1.0], requires_grad=True)], momentum=0.9)
@@ -165,8 +186,7 @@ class CyclicLR(Cycle):
     >>> rates
     [1.0, 2.0, 3.0, 2.0, 1.0, 1.5, 2.0, 1.5]
 
-    Raises ArgumentError where it would overwrite the rates of another schedule; and with ``cycle_momentum`` for an
-    optimizer without one.
+    Raises ArgumentError with ``cycle_momentum`` for an optimizer without a momentum.
     """
 
     def __init__(
@@ -206,18 +226,22 @@ class CyclicLR(Cycle):
         self._by_steps = scale_mode == "iterations" if scale_fn else mode == "exp_range"
         self.base = rates_of(op, "base_lr", base_lr, optimizer.groups)
         self._tops = rates_of(op, "max_lr", max_lr, optimizer.groups)
+        self._leads = [group.chain is None or not group.chain.links for group in optimizer.groups]
         super().__init__(optimizer, last_epoch, (base_momentum, max_momentum) if cycle_momentum else None)
 
-    def _height(self, t: int) -> float:
+    def left_base(self, number: int, base: float) -> float:
+        return self.base[number] if self._leads[number] else base
+
+    def _height(self, t: float) -> float:
         """How far up it is, from 0 to 1 in the first cycle."""
         cycle, within = divmod(t, self._length)
         share = within / self._up if within <= self._up else (self._length - within) / (self._length - self._up)
         return share * self._scale(t if self._by_steps else cycle + 1)
 
-    def rate_of(self, number: int, t: int) -> float:
+    def set_rate(self, number: int, t: float) -> float:
         return self.base[number] + (self._tops[number] - self.base[number]) * self._height(t)
 
-    def momentum_of(self, number: int, t: int) -> float:
+    def momentum_of(self, number: int, t: float) -> float:
         low, high = self._momenta[number]
         return high - (high - low) * self._height(t)
 
@@ -245,8 +269,9 @@ class OneCycleLR(Cycle):
     ``anneal_strategy`` is ``"cos"`` or ``"linear"``.
     ``cycle_momentum`` moves the momentum (of Adam and its kin, the first of ``betas``) against the rate, between
     ``max_momentum`` and ``base_momentum``. ``max_lr`` is one for all groups, or one for each; the rates that the user
-    set are not used, so it can only be the first of a chain. At ``total_steps``, one step after the last, all stays as
-    it is. Source: Smith and Topin 2018, "Super-convergence".
+    set are not used. In a chain each step sets its rate anew, and ``max_lr / div_factor`` is the L of those made after
+    it. At ``total_steps``, one step after the last, all stays as it is. Source: Smith and Topin 2018,
+    "Super-convergence".
 
     >>> import gpunn
     >>> sgd = gpunn.optim.SGD([gpunn.tensor([1.0], requires_grad=True)], momentum=0.9)
@@ -254,8 +279,8 @@ class OneCycleLR(Cycle):
     >>> round(sgd.lr, 6), sgd.groups[0]["momentum"]
     (0.04, 0.95)
 
-    Raises ArgumentError for a step beyond ``total_steps``, or where it would overwrite the rates of another schedule;
-    and with ``cycle_momentum`` for an optimizer without one.
+    Raises ArgumentError for a step beyond ``total_steps``, and with ``cycle_momentum`` for an optimizer without a
+    momentum.
     """
 
     def __init__(
@@ -303,21 +328,23 @@ class OneCycleLR(Cycle):
         self.base = rates_of(op, "max_lr", max_lr, optimizer.groups)
         super().__init__(optimizer, last_epoch, (base_momentum, max_momentum) if cycle_momentum else None)
 
-    def rate_of(self, number: int, t: int) -> float:
-        phase, progress = self._place(t)
+    def set_rate(self, number: int, t: float) -> float:
+        phase, progress = self._phase(t)
         return self.base[number] * self._anneal(*phase[1], progress)
 
-    def momentum_of(self, number: int, t: int) -> float:
-        phase, progress = self._place(t)
+    def momentum_of(self, number: int, t: float) -> float:
+        phase, progress = self._phase(t)
         start, end = (self._momenta[number][largest] for largest in phase[2])
         return self._anneal(start, end, progress)
 
     def check(self, t: int) -> None:
         rule = "there are no more steps: total_steps was too few"
         check(t <= self._total, ArgumentError, "OneCycleLR", rule, step=t, total_steps=self._total)
-        super().check(t)
 
-    def _place(self, t: int) -> tuple[tuple[float, tuple[float, float], tuple[bool, bool]], float]:
+    def left_base(self, number: int, base: float) -> float:
+        return self.base[number] * self._phases[0][1][0]
+
+    def _phase(self, t: float) -> tuple[tuple[float, tuple[float, float], tuple[bool, bool]], float]:
         """The phase of step t, and the share of it that has passed."""
         start = 0.0
         for phase in self._phases:

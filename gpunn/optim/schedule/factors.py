@@ -4,14 +4,51 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import Any, cast
 
 from gpunn.errors import ArgumentError, DtypeError, check
 from gpunn.optim.optimizer import Optimizer, check_range
-from gpunn.optim.schedule.base import Schedule, check_least, check_optimizer
+from gpunn.optim.schedule.base import Schedule, Setter, check_least, check_optimizer
 
 
-class StepLR(Schedule):
+class _Factor(Schedule):
+    """The base of the schedules that multiply the rate by a :meth:`factor`."""
+
+    def factor(self, t: float) -> float:
+        """The rate at t over L."""
+        raise NotImplementedError
+
+    def rate(self, t: int, base: float) -> float:
+        return base * self.factor(t)
+
+    def onward(self, number: int, start: float, t: float, rate: float) -> float:
+        if start < 0:
+            return rate * self.factor(t)
+        before, now = self.factor(start), self.factor(t)
+        if before == now:
+            return rate
+        return rate * (now / before) if before else self.base[number] * now
+
+
+class _Powers(_Factor):
+    """The base of those that multiply it by ``gamma`` from time to time."""
+
+    _gamma: float
+
+    def count(self, t: float) -> int:
+        """How often until t."""
+        raise NotImplementedError
+
+    def factor(self, t: float) -> float:
+        return float(self._gamma ** self.count(t))
+
+    def onward(self, number: int, start: float, t: float, rate: float) -> float:
+        if start < 0:
+            return rate * self.factor(t)
+        return rate * float(self._gamma ** (self.count(t) - self.count(start)))
+
+
+class StepLR(_Powers):
     """``L gamma^floor(t / step_size)``: the rate falls every ``step_size`` steps.
 
     >>> import gpunn
@@ -28,11 +65,11 @@ class StepLR(Schedule):
         check_range("StepLR", "gamma", gamma)
         super().__init__(optimizer, last_epoch)
 
-    def rate(self, t: int, base: float) -> float:
-        return base * self._gamma ** (t // self._step_size)
+    def count(self, t: float) -> int:
+        return int(t // self._step_size)
 
 
-class MultiStepLR(Schedule):
+class MultiStepLR(_Powers):
     """``L gamma^n``, n the number of ``milestones`` up to t.
 
     >>> import gpunn
@@ -55,11 +92,11 @@ class MultiStepLR(Schedule):
         check_range("MultiStepLR", "gamma", gamma)
         super().__init__(optimizer, last_epoch)
 
-    def rate(self, t: int, base: float) -> float:
-        return base * self._gamma ** bisect_right(self._milestones, t)
+    def count(self, t: float) -> int:
+        return bisect_right(self._milestones, t)
 
 
-class ExponentialLR(Schedule):
+class ExponentialLR(_Powers):
     """``L gamma^t``.
 
     >>> import gpunn
@@ -76,11 +113,11 @@ class ExponentialLR(Schedule):
         check_range("ExponentialLR", "gamma", gamma)
         super().__init__(optimizer, last_epoch)
 
-    def rate(self, t: int, base: float) -> float:
-        return base * self._gamma**t
+    def count(self, t: float) -> int:
+        return int(t)
 
 
-class LinearLR(Schedule):
+class LinearLR(_Factor):
     """L times a factor that goes from ``start_factor`` to ``end_factor`` in ``total_iters`` steps, and stays: warm-up.
 
     Unlike PyTorch's, ``start_factor`` may be 0. :class:`SequentialLR` puts another schedule behind it.
@@ -107,11 +144,11 @@ class LinearLR(Schedule):
         self._length = check_least("LinearLR", "total_iters", total_iters, 1)
         super().__init__(optimizer, last_epoch)
 
-    def rate(self, t: int, base: float) -> float:
-        return base * (self._from + (self._to - self._from) * min(t, self._length) / self._length)
+    def factor(self, t: float) -> float:
+        return self._from + (self._to - self._from) * min(t, self._length) / self._length
 
 
-class ConstantLR(Schedule):
+class ConstantLR(_Factor):
     """``L factor`` for the first ``total_iters`` steps, then L.
 
     >>> import gpunn
@@ -130,11 +167,11 @@ class ConstantLR(Schedule):
         self._factor, self._length = factor, check_least("ConstantLR", "total_iters", total_iters, 0)
         super().__init__(optimizer, last_epoch)
 
-    def rate(self, t: int, base: float) -> float:
-        return base * self._factor if t < self._length else base
+    def factor(self, t: float) -> float:
+        return self._factor if t < self._length else 1.0
 
 
-class PolynomialLR(Schedule):
+class PolynomialLR(_Factor):
     """``L (1 - t / total_iters)^power``, and 0 after ``total_iters`` steps.
 
     >>> import gpunn
@@ -151,17 +188,17 @@ class PolynomialLR(Schedule):
         check_range("PolynomialLR", "power", power)
         super().__init__(optimizer, last_epoch)
 
-    def rate(self, t: int, base: float) -> float:
-        return float(base * (1 - min(t, self._length) / self._length) ** self._power)
+    def factor(self, t: float) -> float:
+        return float((1 - min(t, self._length) / self._length) ** self._power)
 
 
 Factor = Callable[[int], float]
 
 
-class LambdaLR(Schedule):
+class LambdaLR(Setter):
     """``L lr_lambda(t)``; ``lr_lambda`` is a function, or one for each group. It is not in the :meth:`state_dict`.
 
-    In a chain L is what the schedules made before it give, where PyTorch's has the rate that the user set.
+    In a chain each step sets this rate anew, whatever the other schedules made of it.
 
     >>> import gpunn
     >>> sgd = gpunn.optim.SGD([gpunn.tensor([1.0], requires_grad=True)], lr=1.0)
@@ -175,8 +212,8 @@ class LambdaLR(Schedule):
         self._factors = _factors("LambdaLR", optimizer, lr_lambda)
         super().__init__(optimizer, last_epoch)
 
-    def through(self, number: int, t: int, base: float) -> float:
-        return base * self._factors[number](t)
+    def set_rate(self, number: int, t: float) -> float:
+        return self.base[number] * self._factors[number](cast(int, t))
 
 
 class MultiplicativeLR(Schedule):
@@ -195,17 +232,22 @@ class MultiplicativeLR(Schedule):
 
     def __init__(self, optimizer: Optimizer, lr_lambda: Factor | Sequence[Factor], last_epoch: int = -1) -> None:
         self._factors = _factors("MultiplicativeLR", optimizer, lr_lambda)
-        self._products = [[1.0] for _ in self._factors]  # of the factors up to each t
+        # Of each group the product of the factors behind a t, up to another.
+        self._products = [(0, 0, 1.0) for _ in self._factors]
         super().__init__(optimizer, last_epoch)
 
-    def through(self, number: int, t: int, base: float) -> float:
-        products = self._products[number]
-        while len(products) <= t:
-            products.append(products[-1] * self._factors[number](len(products)))
-        return base * products[t]
+    def onward(self, number: int, start: float, t: float, rate: float) -> float:
+        first, last = max(int(start), 0), int(t)
+        begin, end, product = self._products[number]
+        if begin != first or end > last:
+            end, product = first, 1.0
+        for each in range(end + 1, last + 1):
+            product *= self._factors[number](each)
+        self._products[number] = (first, last, product)
+        return rate * product
 
-    def after(self, number: int, t: int, base: float, before: Callable[[], float]) -> float:
-        return self.through(number, t, before() * self._factors[number](0))
+    def enter(self, number: int, t: float, rate: float) -> float:
+        return self.onward(number, 0, t, rate * self._factors[number](0))
 
 
 def _factors(op: str, optimizer: Optimizer, given: Factor | Sequence[Factor]) -> list[Factor]:

@@ -20,7 +20,8 @@ class ReduceLROnPlateau:
     |best|``, or with ``threshold_mode="abs"`` below ``best - threshold``; ``mode="max"`` likewise above. (PyTorch has
     ``best (1 - threshold)``: there a metric that stays at a number below 0 is better each time.) NaN is never better.
     After a reduction ``cooldown`` steps are not counted. No rate falls below ``min_lr`` (one for all groups, or one for
-    each), and a change of at most ``eps`` is not made. Of other schedules of the optimizer, it reduces the L.
+    each), and a change of at most ``eps`` is not made. Other schedules of the optimizer go on from the reduced
+    rate, but for those that set it at each step.
 
     >>> import gpunn
     >>> sgd = gpunn.optim.SGD([gpunn.tensor([1.0], requires_grad=True)], lr=1.0)
@@ -82,7 +83,9 @@ class ReduceLROnPlateau:
                 if rate - lower > self._eps:
                     group.schedule("lr", lower)
                     chain = chain_of(self.optimizer, number)
-                    chain.base = chain.base * (lower / rate) if chain.links else lower
+                    if not chain.links:
+                        chain.base = lower
+                    chain.begin(lower)
 
     def get_last_lr(self) -> list[float]:
         """The learning rates of the groups."""

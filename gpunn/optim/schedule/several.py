@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Mapping, Sequence
-from functools import partial
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from gpunn.errors import ArgumentError, check
-from gpunn.optim.optimizer import Optimizer, check_names
-from gpunn.optim.schedule.base import Schedule, check_optimizer, read_count
-from gpunn.optim.schedule.cycles import Cycle
+from gpunn.optim.optimizer import Optimizer
+from gpunn.optim.schedule.base import Schedule, check_optimizer, check_state, rates_of, read_count
 
 
 class _Several(Schedule):
-    """The base of the schedules made of others, whose own steps are fixed: what they are part of counts."""
+    """The base of the schedules made of others."""
 
-    def __init__(self, optimizer: Optimizer, schedulers: Sequence[Schedule], last_epoch: int = -1) -> None:
+    def _take(self, schedulers: Sequence[Schedule], optimizer: Optimizer) -> None:
         op = type(self).__name__
         check(len(schedulers) > 0, ArgumentError, op, "there must be at least one schedule")
         for schedule in schedulers:
@@ -24,38 +23,35 @@ class _Several(Schedule):
             rule = "each schedule must be a function of the step, and of this optimizer"
             check(fits, ArgumentError, op, rule, schedule=type(schedule).__name__)
         self._schedules = list(schedulers)
-        for schedule in schedulers:
-            schedule.leave()
-        super().__init__(optimizer, last_epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """t, and the states of the schedules, by the names ``schedules.<number>.<name>``."""
-        state: dict[str, Any] = {"steps": self.steps}
+        """The states of the schedules, by the names ``schedules.<number>.<name>``."""
+        state: dict[str, Any] = {}
         for number, schedule in enumerate(self._schedules):
             state |= {f"schedules.{number}.{name}": value for name, value in schedule.state_dict().items()}
         return state
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        op = type(self).__name__
-        check_names(op, self.state_dict(), state)
-        steps = read_count(op, "steps", state["steps"])
+    @contextmanager
+    def _loading(self, state: Mapping[str, Any]) -> Iterator[None]:
+        """Load the states of the schedules; after an error take it back."""
         before = [schedule.state_dict() for schedule in self._schedules]
         try:
             for number, schedule in enumerate(self._schedules):
                 prefix = f"schedules.{number}."
                 own = {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
                 schedule.load_state_dict(own)
-            self.apply(steps)
+            yield
         except Exception:
             for schedule, own in zip(self._schedules, before, strict=True):
                 schedule.load_state_dict(own)
-            self.apply(self.steps)
             raise
-        self.steps = steps
 
 
 class SequentialLR(_Several):
     """One of ``schedulers`` after the other: the next from each of ``milestones`` on, which is its t = 0.
+
+    Each begins at its own first rate, but for :class:`MultiplicativeLR`. In a chain it sets the rate when it is made
+    and at the milestones, and between them does what the schedule of then does.
 
     >>> import gpunn
     >>> sgd = gpunn.optim.SGD([gpunn.tensor([1.0], requires_grad=True)], lr=1.0)
@@ -69,6 +65,8 @@ class SequentialLR(_Several):
     [0.25, 0.5, 0.75, 1.0, 0.853553, 0.5]
     """
 
+    commutes = False
+
     def __init__(
         self, optimizer: Optimizer, schedulers: Sequence[Schedule], milestones: Sequence[int], last_epoch: int = -1
     ) -> None:
@@ -80,18 +78,29 @@ class SequentialLR(_Several):
         fits = increasing and len(milestones) == len(schedulers) - 1
         check(fits, ArgumentError, "SequentialLR", rule, milestones=milestones, schedules=len(schedulers))
         self._milestones = list(milestones)
-        super().__init__(optimizer, schedulers, last_epoch)
+        self._take(schedulers, optimizer)
+        for schedule in schedulers:
+            schedule.leave()
+        self.walks = any(schedule.walks for schedule in schedulers)
+        super().__init__(optimizer, last_epoch)
 
     def _at(self, t: int) -> tuple[Schedule, int]:
         """The schedule of step t, and its own t."""
         number = bisect_right(self._milestones, t)
         return self._schedules[number], t - [0, *self._milestones][number]
 
-    def through(self, number: int, t: int, base: float) -> float:
-        schedule, own = self._at(t)
-        if own == t:
-            return schedule.through(number, own, base)
-        return schedule.after(number, own, base, partial(self.through, number, t - own - 1, base))
+    def onward(self, number: int, start: float, t: float, rate: float) -> float:
+        first, last = bisect_right(self._milestones, start), bisect_right(self._milestones, t)
+        for place in range(first, last + 1):
+            schedule, begin = self._schedules[place], self._milestones[place - 1] if place else 0
+            own = (self._milestones[place] - 1 if place < last else t) - begin
+            if start >= begin:
+                rate = schedule.onward(number, start - begin, own, rate) if own > start - begin else rate
+            elif place:
+                rate = schedule.enter(number, own, rate)
+            else:
+                rate = schedule.onward(number, -1, own, self.base[number])
+        return rate
 
     def check(self, t: int) -> None:
         schedule, own = self._at(t)
@@ -101,12 +110,24 @@ class SequentialLR(_Several):
         schedule, own = self._at(t)
         schedule.accompany(own)
 
+    def state_dict(self) -> dict[str, Any]:
+        """What :class:`Schedule` has, and the states of the schedules, by the names ``schedules.<number>.<name>``."""
+        return Schedule.state_dict(self) | super().state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        op = "SequentialLR"
+        known = self.state_dict().keys() - ({"base"} - state.keys())  # which states had not from the beginning
+        check_state(op, known, state)
+        with self._loading(state):
+            base = state.get("base", tuple(chain.base for chain in self._chains))
+            self._resume(state, rates_of(op, "base", base, self.optimizer.groups))
+
 
 class ChainedScheduler(_Several):
-    """All of ``schedulers`` at once: the L of each is the rate that those before it in the list give.
+    """All of ``schedulers``, which one ``step()`` moves, one after the other.
 
-    They go on from the step where they are, and one ``step()`` counts for all of them. Schedules made for one optimizer
-    are a chain anyway: this one is for code that steps one object.
+    They go on from the step where they are. Schedules made for one optimizer are a chain anyway: this one is for code
+    that steps one object. ``steps`` and ``base`` are those of the first.
 
     >>> import gpunn
     >>> sgd = gpunn.optim.SGD([gpunn.tensor([1.0], requires_grad=True)], lr=1.0)
@@ -124,24 +145,59 @@ class ChainedScheduler(_Several):
         several = isinstance(schedulers, Sequence)
         rule = "schedulers must be a list"
         check(several, ArgumentError, "ChainedScheduler", rule, type=type(schedulers).__name__)
-        for schedule in schedulers[1:]:
-            rule = "a cycle has rates of its own: it must be the first"
-            cycle = isinstance(schedule, Cycle)
-            check(not cycle, ArgumentError, "ChainedScheduler", rule, schedule=type(schedule).__name__)
         given = getattr(schedulers[0], "optimizer", None) if schedulers and optimizer is None else optimizer
         check_optimizer("ChainedScheduler", given)
         assert given is not None
-        super().__init__(given, schedulers)
+        self.optimizer = given
+        self._take(schedulers, given)
+        self.steps, self.base = schedulers[0].steps, schedulers[0].base
+        self.commutes = all(schedule.commutes for schedule in schedulers)
+        self.walks = not self.commutes
 
-    def through(self, number: int, t: int, base: float) -> float:
+    def step(self) -> None:
         for schedule in self._schedules:
-            base = schedule.through(number, schedule.steps + t, base)
-        return base
+            schedule.check(schedule.steps + 1)
+        for schedule in self._schedules:
+            schedule.step()
+        self.steps = self._schedules[0].steps
+
+    def leave(self) -> None:
+        for schedule in self._schedules:
+            schedule.leave()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        op = "ChainedScheduler"
+        check_state(op, self.state_dict().keys() | ({"steps"} & state.keys()), state)
+        own = dict(state)
+        if "steps" in own:  # a state from when it counted for them
+            count = read_count(op, "steps", own.pop("steps"))
+            for name in (f"schedules.{number}.steps" for number in range(len(self._schedules))):
+                own[name] = read_count(op, name, own[name]) + count
+        with self._loading(own):
+            self.steps, self.base = self._schedules[0].steps, self._schedules[0].base
+
+    # ---- in a SequentialLR, which counts for it -------------------------------------------------------------------
+
+    def onward(self, number: int, start: float, t: float, rate: float) -> float:
+        if self.commutes:
+            for schedule in self._schedules:
+                rate = schedule.onward(number, start, t, rate)
+            return rate
+        for each in range(int(start), int(t)):
+            for schedule in self._schedules:
+                rate = schedule.onward(number, each, each + 1, rate)
+        return rate
+
+    def enter(self, number: int, t: float, rate: float) -> float:
+        rate = self._schedules[0].enter(number, 0, rate)
+        for schedule in self._schedules[1:]:
+            rate = schedule.onward(number, -1, 0, rate)
+        return self.onward(number, 0, t, rate)
 
     def check(self, t: int) -> None:
         for schedule in self._schedules:
-            schedule.check(schedule.steps + t)
+            schedule.check(t)
 
     def accompany(self, t: int) -> None:
         for schedule in self._schedules:
-            schedule.accompany(schedule.steps + t)
+            schedule.accompany(t)

@@ -332,6 +332,7 @@ def test_states_that_are_none_are_refused_in_words():
         (lbfgs, None, "LBFGS: a state must be a dict, got type='NoneType'"),
         (schedule, None, "ExponentialLR: a state must be a dict, got type='NoneType'"),
         (optim.lr_scheduler.ReduceLROnPlateau(adam), None, "ReduceLROnPlateau: a state must be a dict"),
+        (optim.lr_scheduler.SequentialLR(adam, [schedule], []), None, "SequentialLR: a state must be a dict"),
         (optim.lr_scheduler.ChainedScheduler([schedule]), None, "ChainedScheduler: a state must be a dict"),
     ):
         with pytest.raises(DtypeError, match=message):

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from gpunn.errors import ArgumentError, check
 from gpunn.optim.group import Chain, Group, plain
-from gpunn.optim.optimizer import Optimizer, check_names, check_range
+from gpunn.optim.optimizer import Optimizer, check_dict, check_names, check_range
 
 
 class Schedule:
@@ -247,6 +247,7 @@ def read_count(op: str, name: str, value: Any) -> int:
 
 def check_state(op: str, known: Iterable[str], state: Mapping[str, Any]) -> None:
     """Check that ``state`` holds the ``known`` names; states from before chains had a start lack ``rate, since``."""
+    check_dict(op, state)
     check_names(op, {name for name in known if name in state or name.rpartition(".")[2] not in _LATER}, state)
 
 

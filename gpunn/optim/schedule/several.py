@@ -119,9 +119,16 @@ class SequentialLR(_Several):
         check_dict(op, state)
         known = self.state_dict().keys() - ({"base"} - state.keys())  # which states had not from the beginning
         check_state(op, known, state)
-        with self._loading(state):
-            base = state.get("base", tuple(chain.base for chain in self._chains))
-            self._resume(state, rates_of(op, "base", base, self.optimizer.groups))
+        try:
+            with self._loading(state):
+                base = state.get("base", tuple(chain.base for chain in self._chains))
+                self._resume(state, rates_of(op, "base", base, self.optimizer.groups))
+        except Exception:
+            self._pass_on()
+            self._go(self.steps)
+            raise
+        for t in (*(end - 1 for end in self._milestones if end <= self.steps), self.steps):
+            self.accompany(t)  # what one leaves stays behind it
 
 
 class ChainedScheduler(_Several):

@@ -18,10 +18,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from onnx_case import drawn
+from onnx.reference import ReferenceEvaluator
+from onnx_case import Of, drawn
 from test_onnx import IMAGES
 
 from gpunn import cuda, models, nn, optim, tensor
+from gpunn import functional as F
 from gpunn.backend import is_floating, random_generator
 from gpunn.errors import ArgumentError, DtypeError, FileError, GraphError, ShapeError
 from gpunn.functional.record import raw
@@ -49,6 +51,7 @@ FAIL = {
          "test_training_dropout_mask"),
         "random numbers of another generator",
     ),
+    "test_col2im_5d": "of images of three axes",
     **dict.fromkeys(("test_not_2d", "test_not_3d", "test_not_4d"), "of version 1 of the operators, older than 7"),
 }  # fmt: skip
 """The cases that do not pass, with the reasons."""
@@ -170,7 +173,7 @@ def _check_that_it_trains(model: nn.Module, given: Sequence[np.ndarray]) -> None
     assert float(loss()) != float(before)
 
 
-def check_import(path: Path, model: nn.Module, given: Sequence[np.ndarray]) -> None:
+def check_import(path: Path, model: nn.Module, given: Sequence[np.ndarray], trains: bool = True) -> None:
     """Export, check and run by onnxruntime; import, run, export again and run that; train."""
     export(model, given, path)
     onnx.checker.check_model(str(path), full_check=True)
@@ -180,7 +183,8 @@ def check_import(path: Path, model: nn.Module, given: Sequence[np.ndarray]) -> N
     _assert_close(_outputs(back, given), expected)
     export(back, given, path.with_name("again.onnx"))
     _assert_close(_runtime(path.with_name("again.onnx"), given), expected)
-    _check_that_it_trains(back.train(), given)
+    if trains:
+        _check_that_it_trains(back.train(), given)
 
 
 @pytest.mark.slow
@@ -210,6 +214,16 @@ def test_a_network_comes_back_with_the_names_of_its_weights(path: Path) -> None:
         back(x.astype(np.float64))
     with pytest.raises(ArgumentError, match="as many inputs as its file names, got inputs=2"):
         back(x, x)
+
+
+def test_every_operator_that_is_exported_comes_back(path: Path) -> None:
+    check_import(path, nn.Sequential(nn.Conv2d(1, 4, 1), nn.Flatten(2), nn.Fold((4, 5), (2, 2), padding=(1, 0))),
+                 [drawn((2, 1, 4, 5), 0)])  # fmt: skip
+    x, arrays = drawn((2, 6, 12), 1), {"image": np.array([3, 4]), "block": np.array([2, 3])}
+    write(path, [_node("Col2Im", ["x", *arrays], ["y"], pads=[1, 0, 0, 2])], {"x": ("N", 6, 12)}, ["y"], arrays)
+    _assert_close(_outputs(load(path), [x]), ReferenceEvaluator(str(path)).run(None, {"x": x}))
+    sample = Of(lambda x, grid: F.grid_sample(x, grid, "bicubic", "reflection", align_corners=True))
+    check_import(path, sample, [drawn((2, 3, 4, 5), 2), drawn((2, 3, 2, 2), 3)], trains=False)
 
 
 def test_its_mode_decides_on_statistics_and_dropout(path: Path) -> None:

@@ -259,6 +259,29 @@ def max_unpool(
     return y if wanted == sizes else _padded(y, tuple((0, m - n) for n, m in zip(sizes, wanted, strict=True)))
 
 
+def col2im(
+    step: Step, x: Tensor, image_shape: Any, block_shape: Any, dilations: Any = None, pads: Any = None,
+    strides: Any = None,
+) -> Tensor:  # fmt: skip
+    """Columns added up to images, with their pads, which are then cut off."""
+    image, kernel = numbers(image_shape), tuple(numbers(block_shape))
+    step.need(len(image) == len(kernel) == 2, "images must have two axes", image_shape=image, block_shape=kernel)
+    stride, dilation, ends = tuple(strides or (1, 1)), tuple(dilations or (1, 1)), list(pads or [0] * 4)
+    step.need(len(ends) == 4 and min(ends) >= 0, "there must be two pads of at least 0 for each axis", pads=ends)
+    if ends[:2] == ends[2:]:
+        return F.fold(x, (image[0], image[1]), kernel, dilation, tuple(ends[:2]), stride)  # type: ignore[arg-type]
+    whole = tuple(n + before + after for n, before, after in zip(image, ends[:2], ends[2:], strict=True))
+    y: Tensor = F.fold(x, whole, kernel, dilation, 0, stride)  # type: ignore[arg-type]
+    return y[(..., *(slice(before, before + n) for n, before in zip(image, ends[:2], strict=True)))]
+
+
+def grid_sample(
+    step: Step, x: Tensor, grid: Tensor, align_corners: int = 0, mode: str = "linear", padding_mode: str = "zeros"
+) -> Tensor:
+    ways: dict[str, Any] = {"linear": "bilinear", "cubic": "bicubic"}  # as they are called from version 20 on
+    return F.grid_sample(x, grid, ways.get(mode, mode), padding_mode, bool(align_corners))  # type: ignore[arg-type]
+
+
 def global_pool(name: str) -> Callable[..., Any]:
     """An operator over whole images, ``"global_avg_pool"`` or ``"global_max_pool"``."""
     return lambda step, x: _function(name, x.ndim - 2, step)(x)

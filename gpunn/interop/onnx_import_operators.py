@@ -25,6 +25,7 @@ from gpunn.interop.onnx_import_arrays import binary, reduced, several, unary
 
 SETTINGS: dict[str, tuple[int, ...]] = {
     "Clip": (1, 2),
+    "Col2Im": (1, 2),
     "ConstantOfShape": (0,),
     "CumSum": (1,),
     "Dropout": (1, 2),
@@ -157,6 +158,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     # layers
     "AveragePool": layers.average_pool,
     "BatchNormalization": layers.batch_norm,
+    "Col2Im": layers.col2im,
     "Conv": layers.conv,
     "ConvTranspose": layers.conv_transpose,
     "Dropout": layers.dropout,
@@ -164,6 +166,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "GlobalAveragePool": layers.global_pool("global_avg_pool"),
     "GlobalLpPool": layers.global_lp_pool,
     "GlobalMaxPool": layers.global_pool("global_max_pool"),
+    "GridSample": layers.grid_sample,
     "GroupNormalization": layers.group_norm,
     "InstanceNormalization": layers.instance_norm,
     "LRN": layers.lrn,

@@ -166,6 +166,12 @@ class Node:
                 self._operation.seen = self._operation.counts()
         return self
 
+    def needing_no_operands(self) -> Self:
+        """This node, whose gradient does not depend on the values of its operands: they may be changed in place."""
+        if self._operation is not None:
+            del self._operation.memories[1:], self._operation.seen[1:]
+        return self
+
     # ---- the gradient ---------------------------------------------------------------------------------------------
 
     def backward(self, g: Array | None = None, retain_graph: bool = False) -> None:

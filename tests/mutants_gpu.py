@@ -333,7 +333,7 @@ MUTANTS = [
         ("a device beyond the last one is one", "check(index < count", "check(index <= count"),
         ("the device without a number is the second", "int(match[1] or 0)", "int(match[1] or 1)"),
         ("lists become float64", "if bare and dtype is None and x.dtype == np.float64:", "if False:"),
-        ("a byte order is kept", 'np.dtype(dtype).newbyteorder("=")', "np.dtype(dtype)"),
+        ("a byte order is kept", 'dtype_of("asarray", dtype).newbyteorder("=")', 'dtype_of("asarray", dtype)'),
         (
             "bytes are read in the wrong order",
             'x.astype(x.dtype.newbyteorder("="))',

@@ -331,6 +331,9 @@ def test_states_that_are_none_are_refused_in_words():
         (adam, adam.state_dict() | {"parameters.0.mean": wrong}, "Adam: mean of 0 must be an array, got type='list'"),
         (lbfgs, None, "LBFGS: a state must be a dict, got type='NoneType'"),
         (schedule, None, "ExponentialLR: a state must be a dict, got type='NoneType'"),
+        (optim.lr_scheduler.ReduceLROnPlateau(adam), None, "ReduceLROnPlateau: a state must be a dict"),
+        (optim.lr_scheduler.SequentialLR(adam, [schedule], []), None, "SequentialLR: a state must be a dict"),
+        (optim.lr_scheduler.ChainedScheduler([schedule]), None, "ChainedScheduler: a state must be a dict"),
     ):
         with pytest.raises(DtypeError, match=message):
             target.load_state_dict(state)

@@ -316,6 +316,21 @@ def test_a_step_that_is_refused_leaves_no_trace_in_a_chain():
     assert (sgd.lr, cycle.steps) == (before * 0.5, 1)
 
 
+def test_the_momentum_that_a_cycle_left_is_that_of_a_resumed_schedule():
+    def begin():
+        sgd = make(1.0, momentum=0.5)
+        parts = [schedule.OneCycleLR(sgd, 1.0, 20), schedule.ExponentialLR(sgd, 0.5)]
+        return sgd, schedule.SequentialLR(sgd, parts, [10])
+
+    (sgd, one), (other, two) = begin(), begin()
+    rates(sgd, one, 12)
+    two.load_state_dict(one.state_dict())
+    for _ in range(2):
+        assert (other.lr, other.groups[0]["momentum"]) == (sgd.lr, sgd.groups[0]["momentum"])
+        with pytest.raises(ArgumentError, match="since must be"):
+            two.load_state_dict(one.state_dict() | {"since": 99})
+
+
 def test_a_state_of_a_chain_from_before_is_read():
     sgd = make(8.0)
     parts = [schedule.ExponentialLR(sgd, 0.5), schedule.StepLR(sgd, 2, 0.1)]

@@ -12,6 +12,7 @@ from gpunn.errors import ArgumentError, check, check_number, fail
 from gpunn.functional.record import Input, Y, alone, copied, differentiable, kept, lifted, mark_changed, raw
 from gpunn.ops import linear as ops
 from gpunn.ops.linear.affine import linear_backward_b
+from gpunn.tensor import Tensor
 
 
 @in_half
@@ -112,4 +113,8 @@ def embedding(
         check(inside, ArgumentError, "embedding", rule, padding_idx=padding_idx)
         padding_idx %= rows
     settings = rows, padding_idx, scale_grad_by_freq
-    return differentiable(y, (weight,), lambda gy, _: (ops.embedding_backward(gy, index, *settings),))
+    result: Any = differentiable(y, (weight,), lambda gy, _: (ops.embedding_backward(gy, index, *settings),))
+    # The next call may scale rows of weight before the gradient of this one is asked for.
+    if max_norm is not None and isinstance(result, Tensor):
+        result.needing_no_operands()
+    return result

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from gpunn.backend import Array, asarray, check_holds_array, get_array_module
-from gpunn.errors import ArgumentError, DtypeError, check, check_number, check_sizes, fail
+from gpunn.errors import ArgumentError, check, check_number, check_sizes, fail
 from gpunn.optim.group import Settings, plain
-from gpunn.optim.optimizer import Optimizer, Parameters, check_names
+from gpunn.optim.optimizer import Optimizer, Parameters, check_dict, check_names
 from gpunn.optim.search import Point, strong_wolfe
 
 _INTEGERS = ("max_iter", "max_eval", "history_size")
@@ -141,7 +141,7 @@ class LBFGS(Optimizer):
         return super().state_dict() | {f"history.{name}": value for name, value in self._memory.state().items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        check(isinstance(state, Mapping), DtypeError, "LBFGS", "a state must be a dict", type=type(state).__name__)
+        check_dict("LBFGS", state)
         own = {name: value for name, value in state.items() if not name.startswith("history.")}
         history = {name.removeprefix("history."): v for name, v in state.items() if name.startswith("history.")}
         device, size = self.groups[0].parameters[0].device, self.groups[0].vector().size

@@ -282,7 +282,7 @@ class Optimizer:
         does not fit; nothing is changed then.
         """
         op = type(self).__name__
-        check(isinstance(state, Mapping), DtypeError, op, "a state must be a dict", type=type(state).__name__)
+        check_dict(op, state)
         settings = [self._settings_in(state, number, group) for number, group in enumerate(self.groups)]
         wanted = {f"groups.{number}.{name}" for number, read in enumerate(settings) for name in read}
         wanted = {name for name in wanted if name in state or name.rpartition(".")[2] not in _LATER}
@@ -344,9 +344,14 @@ def moments(part: Part) -> tuple[Array, Array, Array, Array]:
 _NAMES = "the names must be those of its own state_dict"
 
 
+def check_dict(op: str, state: Any) -> None:
+    """Check that a saved ``state`` is a dict."""
+    check(isinstance(state, Mapping), DtypeError, op, "a state must be a dict", type=type(state).__name__)
+
+
 def check_names(op: str, wanted: Iterable[str], state: Mapping[str, Any]) -> None:
     """Check that ``state`` is a dict that holds the ``wanted`` names, and no others."""
-    check(isinstance(state, Mapping), DtypeError, op, "a state must be a dict", type=type(state).__name__)
+    check_dict(op, state)
     missing, unknown = sorted(set(wanted) - state.keys()), sorted(state.keys() - set(wanted))
     check(not (missing or unknown), ArgumentError, op, _NAMES, missing=missing, unknown=unknown)
 

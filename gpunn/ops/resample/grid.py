@@ -152,8 +152,9 @@ def _taps(xp: Any, g: Array, length: int, mode: str, padding_mode: str, align_co
     scale = kind((length - 1 if align_corners else length) / 2)
     u = (g + kind(1)) * scale - kind(0 if align_corners else 0.5)
     rate = xp.full(u.shape, scale, u.dtype)
-    if padding_mode == "zeros":
-        u = xp.clip(u, kind(-4), kind(length + 3))  # what is farther out is 0 all the same, and its index not too large
+    if padding_mode == "zeros" or (mode == "bicubic" and padding_mode == "border"):
+        # What is farther out is 0, or the element at the edge, all the same, and its index not too large.
+        u = xp.clip(u, kind(-4), kind(length + 3))
     elif mode != "bicubic":
         u, slope = _into(xp, u, length, padding_mode, align_corners)
         rate = rate * slope

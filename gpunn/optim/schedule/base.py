@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from gpunn.errors import ArgumentError, check
 from gpunn.optim.group import Chain, Group, plain
-from gpunn.optim.optimizer import Optimizer, check_names, check_range
+from gpunn.optim.optimizer import Optimizer, check_dict, check_names, check_range
 
 
 class Schedule:
@@ -90,7 +90,11 @@ class Schedule:
             chain.base = self.left_base(number, chain.base)
 
     def apply(self, t: int) -> None:
-        """Go to t, and give the groups their learning rates there."""
+        """Go to t, give the groups their learning rates there, and set what moves with them."""
+        self._go(t)
+        self.accompany(t)
+
+    def _go(self, t: int) -> None:
         rule = "a group was added to the optimizer after the schedule was made: make the schedule afterwards"
         groups = self.optimizer.groups
         check(len(groups) == len(self._chains), ArgumentError, type(self).__name__, rule, groups=len(groups))
@@ -102,7 +106,6 @@ class Schedule:
         except BaseException:
             self.steps = before
             raise
-        self.accompany(t)
 
     def check(self, t: int) -> None:
         """Raise ArgumentError if there is no rate at t."""
@@ -177,12 +180,14 @@ class Schedule:
                 chain.start = start
         self._pass_on()
         try:
-            self.apply(steps)
+            self._go(steps)
         except BaseException:
             self.base, self.since, chains = before
             for chain, (of_chain, start) in zip(self._chains, chains, strict=True):
                 chain.base, chain.start = of_chain, start
             raise
+        if self._linked():
+            self.accompany(steps)
 
     def _linked(self) -> bool:
         """Whether it is in the chains itself, and not a part of another schedule."""
@@ -242,6 +247,7 @@ def read_count(op: str, name: str, value: Any) -> int:
 
 def check_state(op: str, known: Iterable[str], state: Mapping[str, Any]) -> None:
     """Check that ``state`` holds the ``known`` names; states from before chains had a start lack ``rate, since``."""
+    check_dict(op, state)
     check_names(op, {name for name in known if name in state or name.rpartition(".")[2] not in _LATER}, state)
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from gpunn.errors import ArgumentError, check
-from gpunn.optim.optimizer import Optimizer
+from gpunn.optim.optimizer import Optimizer, check_dict
 from gpunn.optim.schedule.base import Schedule, check_optimizer, check_state, rates_of, read_count
 
 
@@ -116,11 +116,19 @@ class SequentialLR(_Several):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         op = "SequentialLR"
+        check_dict(op, state)
         known = self.state_dict().keys() - ({"base"} - state.keys())  # which states had not from the beginning
         check_state(op, known, state)
-        with self._loading(state):
-            base = state.get("base", tuple(chain.base for chain in self._chains))
-            self._resume(state, rates_of(op, "base", base, self.optimizer.groups))
+        try:
+            with self._loading(state):
+                base = state.get("base", tuple(chain.base for chain in self._chains))
+                self._resume(state, rates_of(op, "base", base, self.optimizer.groups))
+        except Exception:
+            self._pass_on()
+            self._go(self.steps)
+            raise
+        for t in (*(end - 1 for end in self._milestones if end <= self.steps), self.steps):
+            self.accompany(t)  # what one leaves stays behind it
 
 
 class ChainedScheduler(_Several):
@@ -167,6 +175,7 @@ class ChainedScheduler(_Several):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         op = "ChainedScheduler"
+        check_dict(op, state)
         check_state(op, self.state_dict().keys() | ({"steps"} & state.keys()), state)
         own = dict(state)
         if "steps" in own:  # a state from when it counted for them

@@ -135,3 +135,11 @@ def test_matches_pytorch(run_xp, mode, padding):
         theta = rng.standard_normal((n, rank, rank + 1))
         both = agreement.both(torch, "affine_grid", size=[n, c, *image], align_corners=bool(seed % 2))
         agreement.assert_agrees(run_xp, torch, *both, [theta], where=f"affine {seed=} {image}")
+
+
+def test_places_at_infinity_are_at_the_edge(run_xp):
+    x = np.arange(4.0, dtype=np.float32).reshape(1, 1, 2, 2)
+    grid = np.array([[[[np.inf, -np.inf], [-np.inf, np.inf]]]], np.float32)
+    for mode in ("bilinear", "nearest", "bicubic"):
+        y = run_xp(lambda x, grid, mode=mode: F.grid_sample(x, grid, mode, "border"), x, grid)
+        np.testing.assert_array_equal(y.ravel(), [1, 2], mode)

@@ -52,6 +52,7 @@ FAIL = {
         "random numbers of another generator",
     ),
     "test_col2im_5d": "of images of three axes",
+    "test_if": "a node with graphs inside, other than PyTorch's for squeeze",
     **dict.fromkeys(("test_not_2d", "test_not_3d", "test_not_4d"), "of version 1 of the operators, older than 7"),
 }  # fmt: skip
 """The cases that do not pass, with the reasons."""
@@ -389,6 +390,48 @@ def test_a_large_constant_is_taken_often(path: Path) -> None:
     begin = time.process_time()
     load(path)
     assert time.process_time() - begin < 1
+
+
+def _squeezing(last: str = "x", axis: int = 1) -> list[Any]:
+    """As PyTorch writes ``x.squeeze(1)`` for a size that it does not know."""
+    axes = numpy_helper.from_array(np.array([axis]))
+    ends = [helper.make_tensor_value_info(name, F32, None) for name in ("s", "i")]
+    then = helper.make_graph(
+        [_node("Constant", [], ["a"], value=axes), _node("Squeeze", ["x", "a"], ["s"])], "then", [], ends[:1]
+    )
+    other = helper.make_graph([_node("Identity", [last], ["i"])], "else", [], ends[1:])
+    return [
+        _node("Shape", ["x"], ["shape"]),
+        _node("Gather", ["shape", "one"], ["n"]),
+        _node("Equal", ["n", "one"], ["c"]),
+        _node("If", ["c"], ["q"], name="choice", then_branch=then, else_branch=other),
+        _node("Mul", ["q", "w"], ["y"]),
+    ]
+
+
+def test_squeeze_of_a_size_that_is_open(path: Path) -> None:
+    arrays = {"one": np.array(1), "w": np.full(3, 2.0)}
+    write(path, _squeezing(), {"x": ("N", "C", 3)}, ["y"], arrays)
+    for x in (drawn((2, 1, 3), 0), drawn((2, 4, 3), 0)):
+        model = load(path)
+        _assert_close(_outputs(model, [x]), _runtime(path, [x]))
+        _check_that_it_trains(model.train(), [x])
+        export(model.eval(), x, path.with_name("again.onnx"))
+        _assert_close(_runtime(path.with_name("again.onnx"), [x]), _outputs(model, [x]))
+    write(path, _squeezing("shape"), {"x": ("N", "C", 3)}, ["y"], arrays)
+    with pytest.raises(FileError, match=r"node 'choice' \(If\): nodes with graphs inside"):
+        load(path)
+
+
+@pytest.mark.peer("load")
+def test_local_response_norm_of_pytorch(path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    model, x = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 1), torch.nn.LocalResponseNorm(3)), torch.randn(2, 3, 4, 5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(model, x, str(path), dynamo=False, dynamic_axes={"x": {0: "N"}}, input_names=["x"])
+    _assert_close(_outputs(load(path), [x.numpy()]), [model(x).detach().numpy()])
+    _check_that_it_trains(load(path).train(), [x.numpy()])
 
 
 def test_images_of_any_size(path: Path) -> None:

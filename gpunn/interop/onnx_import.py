@@ -49,8 +49,9 @@ def load(path: str | os.PathLike[str]) -> OnnxModel:
     True
 
     Files with operators of versions 7 and newer are read. Raises FileError, which names the file and the node, for
-    what is no such file or is damaged, for operators that are not known and nodes with graphs inside (If, Loop, Scan),
-    dtypes and sizes that do not fit, and for data outside of the model's folder; PackageError without the package onnx.
+    what is no such file or is damaged, for operators that are not known and nodes with graphs inside (If, Loop, Scan;
+    but for the If that PyTorch writes for ``squeeze`` of an open size), dtypes and sizes that do not fit, and for data
+    outside of the model's folder; PackageError without the package onnx.
     """
     return OnnxModel(read(path, OPERATORS)).eval()
 

@@ -198,6 +198,8 @@ class _Reader:
 
     def _node(self, node: Any, number: int) -> Node:
         where = self._where(node, number)
+        if (found := self._squeezing(node, where)) is not None:
+            return found
         rule = f"the operators of the domain {node.domain!r} are not known"
         check(node.domain in ("", "ai.onnx"), FileError, where, rule)
         self._check_flat(node, where)
@@ -218,6 +220,26 @@ class _Reader:
         except Exception as error:
             raise FileError(f"{where}: {' '.join(str(error).split())}") from error
         return Node(where, node.op_type, schema.since_version, tuple(node.input), tuple(node.output), attributes)
+
+    def _squeezing(self, node: Any, where: str) -> Node | None:
+        """The node, if it is what PyTorch writes for ``squeeze(axis)`` of a size that it does not know.
+
+        That is ``If(size == 1)``, then Squeeze, else Identity, of the same array. It becomes a node "If" with the
+        condition and that array as inputs, and the axes.
+        """
+        branches = {each.name: each.g for each in node.attribute if each.HasField("g")}
+        if node.op_type != "If" or node.domain or branches.keys() != {"then_branch", "else_branch"}:
+            return None
+        squeeze, constants = _only_step(branches["then_branch"], "Squeeze")
+        identity, _ = _only_step(branches["else_branch"], "Identity")
+        if squeeze is None or identity is None or squeeze.input[0] != identity.input[0]:
+            return None
+        source = constants.get(squeeze.input[1]) if len(squeeze.input) == 2 else squeeze
+        given = {each.name: self._attribute(each, where) for each in source.attribute} if source is not None else {}
+        axes = given.get("axes", given.get("value"))
+        if axes is None or len(node.input) != 1 or len(node.output) != 1:
+            return None
+        return Node(where, "If", 1, (node.input[0], squeeze.input[0]), tuple(node.output), {"axes": axes})
 
     def _attribute(self, attribute: Any, where: str) -> Any:
         kinds = self.onnx.AttributeProto
@@ -265,6 +287,8 @@ class _Reader:
         types |= {each.name: each.type for each in graph.input if each.name not in types}
         known = {each.name: each for each in graph.initializer if self._is_small(each, arrays[each.name])}
         for node, content in zip(nodes, graph.node, strict=True):
+            if node.op == "If":  # the number of its axes is open
+                continue
             self._check_axes(node, types)
             if node.op == "Constant":
                 known |= {name: each.t for name in node.outputs for each in content.attribute
@@ -430,6 +454,17 @@ def _size(size: Any) -> int | str | None:
         return size.dim_param or None
     known = size.WhichOneof("value") == "dim_value" and size.dim_value >= 0
     return int(size.dim_value) if known else None
+
+
+def _only_step(graph: Any, op: str) -> tuple[Any, dict[str, Any]]:
+    """The one node ``op`` that a graph consists of, None if it is another graph; and its constants by name."""
+    constants = {each.output[0]: each for each in graph.node if each.op_type == "Constant" and each.output}
+    steps = [each for each in graph.node if each.op_type != "Constant"]
+    own = bool(graph.input or graph.initializer or graph.sparse_initializer or any(each.domain for each in graph.node))
+    if own or len(steps) != 1 or len(graph.output) != 1 or steps[0].op_type != op or not steps[0].input:
+        return None, constants
+    made = list(steps[0].output) == [graph.output[0].name] and steps[0].input[0] not in constants
+    return (steps[0] if made else None), constants
 
 
 def _agree(made: Any, declared: Any) -> bool:

@@ -97,6 +97,11 @@ def squeeze(step: Step, x: Any, axes: Any = None) -> Any:
     return x.reshape(tuple(n for axis, n in enumerate(x.shape) if axis not in gone))
 
 
+def squeeze_if(step: Step, condition: Any, x: Any, axes: Any) -> Any:
+    """What PyTorch writes for ``squeeze(axis)``, see the reader of files."""
+    return squeeze(step, x, axes) if number(condition) else x
+
+
 def unsqueeze(step: Step, x: Any, axes: Any) -> Any:
     ndim = x.ndim + len(numbers(axes))
     added = axes_from(axes, ndim)

@@ -17,22 +17,22 @@ from gpunn import Tensor, backend, functional, nn, tensor
 from gpunn.backend import half_dtype
 
 MEANT_AS_NUMPY_DOES = {
-    "Tensor.argsort": "of one axis, in ascending order; the function takes the rest",
-    "Tensor.fill": "in place",
-    "Tensor.nonzero": "a tuple, an array for each axis",
-    "Tensor.searchsorted": "the sorted array's method, with the argument side",
-    "Tensor.sort": "in place",
+    "argsort": "of one axis, in ascending order; the function takes the rest",
+    "fill": "in place",
     "item": "a Python number, as in NumPy; the sample's is of one element anyway",
     "max": "with an axis the maxima alone, without their places",
     "min": "with an axis the minima alone, without their places",
+    "nonzero": "a tuple, an array for each axis",
     "repeat": "NumPy's: each element, not the array as a tile",
+    "searchsorted": "the sorted array's method, with the argument side",
+    "sort": "in place",
     "split": "NumPy's: a number of parts, or places to cut at; not the sizes of the parts",
     "std": "ddof is 0 unless given",
     "take": "NumPy's: along an axis, and all of the array without one",
     "transpose": "NumPy's: all axes in a new order; swapaxes exchanges two",
     "var": "ddof is 0 unless given",
 }
-"""Names of both libraries for different things; the page for those who come from PyTorch lists them."""
+"""Methods of both libraries with one name for different things; the page for those who come from PyTorch lists them."""
 
 ORDERS = {
     "embedding": lambda w, indices, **settings: functional.embedding(indices, w, **settings),
@@ -211,11 +211,11 @@ def _ways(op) -> Iterator[tuple[str, object]]:
     """The names under which gpunn has an operation, with what takes its arguments."""
     for name in {op.name: None, **{alias.name: None for alias in op.aliases}}:
         short = name.rsplit(".", 1)[-1]
-        if short in MEANT_AS_NUMPY_DOES or short in DRAWN or "." in name.removeprefix("nn.functional."):
+        if short in DRAWN or "." in name.removeprefix("nn.functional."):
             continue
         if short in functional.__all__ and name not in METHODS:
             yield short, ORDERS.get(short, getattr(functional, short))
-        if name == short and callable(getattr(Tensor, name, None)) and f"Tensor.{name}" not in MEANT_AS_NUMPY_DOES:
+        if name == short and callable(getattr(Tensor, name, None)) and name not in MEANT_AS_NUMPY_DOES:
             yield f"Tensor.{name}", partial(_call_method, name)
 
 

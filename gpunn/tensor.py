@@ -12,7 +12,7 @@ import operator
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from functools import wraps
+from functools import partial, wraps
 from numbers import Real
 from typing import Any, Literal, TypeVar
 
@@ -248,6 +248,18 @@ class Tensor(Node):
     def __rtruediv__(self, other: Any) -> Tensor:
         return _binary("divide", operator.truediv, arithmetic.divide_backward, other, self)
 
+    def __floordiv__(self, other: Any) -> Tensor:
+        return _of_pair("floor_divide", self, other)
+
+    def __rfloordiv__(self, other: Any) -> Tensor:
+        return _of_pair("floor_divide", other, self)
+
+    def __mod__(self, other: Any) -> Tensor:
+        return _of_pair("remainder", self, other)
+
+    def __rmod__(self, other: Any) -> Tensor:
+        return _of_pair("remainder", other, self)
+
     @in_float32
     def __pow__(self, exponent: Any) -> Tensor:
         if not isinstance(exponent, Real) or not is_floating(self.dtype):
@@ -284,6 +296,12 @@ class Tensor(Node):
     def __itruediv__(self, other: Any) -> Tensor:
         return self._not_a_leaf("/").__truediv__(other)
 
+    def __ifloordiv__(self, other: Any) -> Tensor:
+        return self._not_a_leaf("//").__floordiv__(other)
+
+    def __imod__(self, other: Any) -> Tensor:
+        return self._not_a_leaf("%").__mod__(other)
+
     def __ipow__(self, other: Any) -> Tensor:
         return self._not_a_leaf("**").__pow__(other)
 
@@ -305,8 +323,10 @@ class Tensor(Node):
         known = rounding_mode in ("floor", "trunc")
         rule = 'rounding_mode is "floor", "trunc" or None'
         check(known, ArgumentError, "div", rule, rounding_mode=rounding_mode)
+        if rounding_mode == "floor":
+            return self.__floordiv__(other)
         y = self.__truediv__(other)
-        return y._result(elementary.of_each(rounding_mode, y._data), lambda gy: gy * 0)
+        return y._result(elementary.of_each("trunc", y._data), lambda gy: gy * 0)
 
     def pow(self, exponent: Any) -> Tensor:
         return self**exponent  # type: ignore[no-any-return]
@@ -812,6 +832,11 @@ def _binary(op: str, forward: Callable[[Any, Any], Any], backward: _PairBackward
     values = (raw(a), raw(b)) if forward in (operator.add, operator.sub) else kept(a, b)  # a sum's gradient needs none
     x, y = arithmetic.pair(op, *values)
     return _joint(a, x, b, y, forward(x, y), backward)
+
+
+def _of_pair(name: str, a: Any, b: Any) -> Tensor:
+    """A function of :data:`gpunn.ops.array.elementary.PAIR_RULES`."""
+    return _binary(name, partial(elementary.of_pair, name), partial(elementary.of_pair_backward, name), a, b)
 
 
 @in_half

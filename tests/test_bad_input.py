@@ -56,8 +56,8 @@ CALLS = {
     "pad": (ROWS, (1, 1)), "einsum": ("ij,kj", ROWS, ROWS),
     **dict.fromkeys((
         "mse_loss", "l1_loss", "huber_loss", "smooth_l1_loss", "binary_cross_entropy", "cosine_similarity", "kl_div",
-        "binary_cross_entropy_with_logits", "maximum", "minimum", "atan2", "fmod", "hypot", "logaddexp", "remainder",
-        "pow",
+        "binary_cross_entropy_with_logits", "maximum", "minimum", "atan2", "floor_divide", "fmod", "hypot",
+        "logaddexp", "remainder", "pow",
     ), (ROWS, ROWS)),
     **dict.fromkeys(("cross_entropy", "nll_loss", "multi_margin_loss"), (ROWS, CLASSES)),
     "matmul": (ROWS, ones(4, 2)), "where": (ROWS > 0, ROWS, ROWS), "clip": (ROWS, 0.0, 1.0),

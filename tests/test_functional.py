@@ -246,6 +246,7 @@ FUNCTIONS = {
     "fmod": (lambda x, y: F.fmod(4 * x, 1 + y * y), [(3, 4), (4,)]),
     "hypot": (F.hypot, [(3, 4), (3, 1)]),
     "logaddexp": (F.logaddexp, [(3, 4), (4,)]),
+    "floor_divide": (lambda x, y: F.floor_divide(4 * x, 1 + y * y) + x, [(3, 4), (4,)]),
     "remainder": (lambda x, y: F.remainder(4 * x, 1 + y * y), [(3, 4), (4,)]),
     "pow": (lambda x, y: F.pow(1 + x * x, y), [(3, 4), (4,)]),
     "lerp": (F.lerp, [(3, 4), (4,), (3, 1)]),

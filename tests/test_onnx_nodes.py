@@ -357,6 +357,8 @@ FUNCTIONS = {
         F.hypot(x, tensor(P)),
         F.logaddexp(x, tensor(P)),
         F.remainder(3 * x, tensor(P)),
+        F.floor_divide(3 * x, tensor(P)) + 7 // (x * 0 + 2) + (9 * x % 4) + 5 % (x * 0 + 3),
+        (9 * x).astype(np.int64) // 4,
         F.remainder((9 * x).astype(np.int64), 4),
         F.lerp(x, tensor(P), 0.3),
         F.lerp(x, 2 * x, abs(x)),

@@ -395,6 +395,20 @@ def logaddexp(a: Input[Y], b: Input[Y]) -> Y:
 
 
 @in_widest
+def floor_divide(a: Input[Y] | float, b: Input[Y] | float) -> Y:
+    """How often b goes into a, rounded down: ``floor(a / b)``; shapes broadcast. One may be a number.
+
+    It is ``(a - remainder(a, b)) / b``, as in Python; the rounded quotient may be larger: 0.1 goes into 1 nine times.
+    The gradient is 0.
+
+    >>> import numpy as np
+    >>> floor_divide(np.array([-5.0, 1.0]), np.array([3.0, 0.1])).tolist()
+    [-2.0, 9.0]
+    """
+    return _of_pair("floor_divide", a, b)
+
+
+@in_widest
 def remainder(a: Input[Y] | float, b: Input[Y] | float) -> Y:
     """What a leaves when it is divided by b, with the sign of b; shapes broadcast. One may be a number.
 

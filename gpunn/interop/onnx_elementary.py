@@ -133,6 +133,18 @@ def _remainder(g: Graph, a: Name, b: Name, x: Value) -> Name:
     return g.node("Sub", a, g.node("Mul", b, g.node("Floor", g.node("Div", a, b))))
 
 
+def _floor_divide(g: Graph, a: Name, b: Name, x: Value) -> Name:
+    if x.dtype.kind != "f":
+        return g.node("Div", g.node("Sub", a, g.node("Mod", a, b)), b)
+    return g.node("Floor", g.node("Div", a, b))
+
+
+def _operator(function: Callable[[Graph, Name, Name, Value], Name], swapped: bool = False) -> Callable[..., Name]:
+    """A translation of the operator of a Tensor."""
+    of_pair = _floats(function)
+    return lambda g, x, other: of_pair(g, other, x) if swapped else of_pair(g, x, other)
+
+
 def lerp(g: Graph, a: Value, b: Value, weight: Any) -> Name:
     return g.node("Add", a, g.node("Mul", operand(g, weight, a), g.node("Sub", b, a)))
 
@@ -148,12 +160,19 @@ _OPERATORS = {
     "tan": "Tan",
     **{f"Tensor.{op.lower()}": op for op in ("Exp", "Log", "Sqrt", "Sigmoid", "Tanh", "Relu")},
 }  # fmt: skip
-_PAIRS = {"atan2": _atan2, "fmod": _fmod, "hypot": _hypot, "logaddexp": _logaddexp, "remainder": _remainder}
+_PAIRS = {
+    "atan2": _atan2, "floor_divide": _floor_divide, "fmod": _fmod, "hypot": _hypot, "logaddexp": _logaddexp,
+    "remainder": _remainder,
+}  # fmt: skip
 
 ELEMENTARY: dict[str, Any] = {
     **{name: partial(_one, op=op) for name, op in _OPERATORS.items()},
     **{name: _floats(function) for name, function in _PAIRS.items()},
     **{each.__name__: each for each in (erfc, exp2, expm1, isfinite, lerp, log1p, nan_to_num, rsqrt, square, trunc)},
+    "Tensor.__floordiv__": _operator(_floor_divide),
+    "Tensor.__mod__": _operator(_remainder),
+    "Tensor.__rfloordiv__": _operator(_floor_divide, swapped=True),
+    "Tensor.__rmod__": _operator(_remainder, swapped=True),
     "Tensor.div": quotient,
     "Tensor.round": round_,
     "ceil": partial(_whole, op="Ceil"),

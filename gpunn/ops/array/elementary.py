@@ -9,7 +9,8 @@
     reciprocal, rsqrt    -y^2, -y^3 / 2                  square              2 x
 
     atan2(a, b): b / (a^2 + b^2), -a / (a^2 + b^2)       hypot: a / y, b / y       logaddexp: exp(a - y), exp(b - y)
-    fmod, remainder: 1, -trunc(a / b) or -floor(a / b)   lerp = a + w (b - a) = b - (1 - w) (b - a): 1 - w, w, b - a
+    fmod, remainder: 1, -trunc(a / b) or -floor(a / b)   floor_divide: 0, 0
+    lerp = a + w (b - a) = b - (1 - w) (b - a): 1 - w, w, b - a
 
 Half types are computed in float32. Outside their range functions give what NumPy's give, and its warning. The error
 function comes from the distribution function of :mod:`gpunn.ops.activation.normal`, and from its power series near 0,
@@ -231,8 +232,13 @@ def _floored(xp: Any, a: Array, b: Array, y: Array) -> Array:
     return xp.where(endless, (y == a).astype(a.dtype) - 1, xp.rint((a - y) / xp.where(endless, b.dtype.type(1), b)))
 
 
+def _quotient(xp: Any, a: Array, b: Array) -> Array:
+    return xp.where(b == 0, a / b, _floored(xp, a, b, _remainder(xp, a, b)))
+
+
 PAIR_RULES = {
     "atan2": PairRule(lambda xp, a, b: xp.arctan2(a, b), _of_angle),
+    "floor_divide": PairRule(_quotient, lambda xp, a, b, y: (0.0, 0.0)),
     "fmod": PairRule(lambda xp, a, b: xp.fmod(a, b), lambda xp, a, b, y: (1.0, -xp.rint((a - y) / b))),
     "hypot": PairRule(lambda xp, a, b: xp.hypot(a, b), lambda xp, a, b, y: (a / y, b / y)),
     "logaddexp": PairRule(lambda xp, a, b: xp.logaddexp(a, b), lambda xp, a, b, y: (_part(xp, a, b), _part(xp, b, a))),
@@ -246,7 +252,7 @@ def of_pair(name: str, a: Array, b: Array) -> Array:
     >>> of_pair("hypot", np.array([3.0]), np.array([4.0])).tolist()
     [5.0]
     """
-    if name in ("fmod", "remainder") and a.dtype.kind in "iu":
+    if name in ("floor_divide", "fmod", "remainder") and a.dtype.kind in "iu":
         xp = get_array_module(a, b)
         return xp.asarray(getattr(xp, name)(a, b))
     xp, dtype = operands(name, a=a, b=b), accumulation_dtype(a.dtype)

@@ -57,6 +57,7 @@ CALLS = {
     "dot": lambda f, x, s, to: f.dot(x[0, 0], x[-1, -1]),
     "expand": lambda f, x, s, to: x[:, :, :1].expand(2, -1, -1, 4),
     "flatten": lambda f, x, s, to: f.flatten(x, s.order[0] // 2, 1),
+    "floor_divide": lambda f, x, s, to: x + f.floor_divide(x.detach(), 2 + x.detach()),
     "flip": lambda f, x, s, to: f.flip(x, dims=(s.axis, s.other)),
     "full_like": lambda f, x, s, to: f.full_like(x, s.number),
     "gather": lambda f, x, s, to: f.gather(x, s.axis, to(s.indices)),

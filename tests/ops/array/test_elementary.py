@@ -25,6 +25,7 @@ EACH = {
 }  # fmt: skip
 PAIRS = {
     "atan2": math.atan2, "fmod": math.fmod, "hypot": math.hypot, "remainder": operator.mod, "pow": operator.pow,
+    "floor_divide": operator.floordiv,
     "logaddexp": lambda a, b: math.log(math.exp(a) + math.exp(b)),
 }  # fmt: skip
 

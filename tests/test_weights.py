@@ -756,6 +756,7 @@ def bad_pt():
         "another zip file": (zipped({"a.txt": b"hello"}), "without a data.pkl"),
         "packed": (zipped({"a/data.pkl": b"}." + bytes(1000)}, zipfile.ZIP_DEFLATED), "packed members"),
         "a long pickle": (zipped({"a/data.pkl": b"]" * (3 << 20)}), "longer than"),
+        "a deep one": (zipped({"a/data.pkl": b"\x80\x02)" + b"\x85" * (1 << 20) + b"."}), "more than 600000 opcodes"),
         "nothing": (b"", "no whole file"),
     }
 

@@ -23,8 +23,8 @@ import numpy as np
 from gpunn.backend import half_dtype
 from gpunn.data.reading import PathLike, bad_file
 
-_LONGEST = 2 << 20
-"""Bytes of a pickle: over ten thousand tensors, and however it is made it takes no more than 2 s and 300 MB."""
+_LONGEST, _MOST = 2 << 20, 600_000
+"""Bytes and opcodes of a pickle: over ten thousand tensors, and however it is made it takes no more than 2 s."""
 
 _MOST_REPEATED = 64 << 20
 """Bytes that the tensors of a file may have beyond those of their storages, by strides of 0."""
@@ -155,8 +155,10 @@ class _Pickle:
 
     def load(self, content: bytes) -> Any:
         try:
-            for code, argument, place in pickletools.genops(content):
+            for number, (code, argument, place) in enumerate(pickletools.genops(content)):
                 self.place = place or 0
+                if number == _MOST:
+                    self._bad(f"has more than {_MOST} opcodes")
                 if code.name == "STOP":
                     return self.stack.pop()
                 self._step(code.name, argument)

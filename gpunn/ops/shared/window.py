@@ -108,7 +108,8 @@ def window(op: str, kernel: Sizes, stride: Sizes, padding: Padding, dilation: Si
 def output_size(op: str, size: Size, window: Window, ceil_mode: bool = False) -> Size:
     """The windows along each axis of an image of ``size``: ``floor((W + 2P - D(F-1) - 1) / S) + 1``.
 
-    With ``ceil_mode`` the quotient is rounded up, but a window must start inside the image or its left padding.
+    With ``ceil_mode`` the quotient is rounded up, but a window must start inside the image or its left padding. It may
+    then be larger than the padded image, by less than a stride.
 
     >>> output_size("conv2d", (227, 227), window("conv2d", 11, 4, 0))
     (55, 55)
@@ -118,10 +119,10 @@ def output_size(op: str, size: Size, window: Window, ceil_mode: bool = False) ->
     out = []
     for length, extent, step, (before, after) in zip(size, window.extent(), window.stride, window.pads, strict=True):
         room = length + before + after - extent
-        if room < 0:
+        count = (-(-room // step) if ceil_mode else room // step) + 1
+        if count < 1:
             fits = "the window must fit into the padded image"
             fail(ShapeError, op, fits, window=window.extent(), image=size, padding=window.pads)
-        count = (-(-room // step) if ceil_mode else room // step) + 1
         if ceil_mode and (count - 1) * step >= length + before:
             count -= 1
         out.append(count)

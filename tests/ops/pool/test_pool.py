@@ -50,6 +50,7 @@ AWKWARD = {
     "stride passes over pixels": ((2, 2, 9, 8), {"kernel_size": 2, "stride": 3}),
     "as much padding as allowed": ((1, 2, 3, 2), {"kernel_size": (5, 4), "padding": 2, "stride": 1}),
     "ceil overhang": ((1, 2, 6, 6), {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True}),
+    "ceil, window larger than the image": ((1, 2, 2, 4), {"kernel_size": (3, 5), "stride": 2, "ceil_mode": True}),
     "ceil, window in padding": ((1, 1, 4, 4), {"kernel_size": 2, "stride": 3, "padding": 1, "ceil_mode": True}),
     "alexnet": ((1, 2, 55, 55), {"kernel_size": 3, "stride": 2}),
     "16 bytes, window in the padding": ((2, 2, 12, 16), {"kernel_size": 3, "stride": 2, "padding": 1}),

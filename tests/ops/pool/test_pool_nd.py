@@ -44,6 +44,7 @@ AWKWARD = {
     "primes, overlap": ((3, 5, 13), {"kernel_size": 3, "stride": 2}),
     "no signal": ((0, 2, 5), {"kernel_size": 2}),
     "stride passes over elements": ((2, 2, 9), {"kernel_size": 2, "stride": 3}),
+    "ceil, window larger than the image": ((1, 2, 2), {"kernel_size": 4, "stride": 3, "ceil_mode": True}),
     "ceil overhang": ((1, 2, 6), {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True}),
     "by 16 bytes": ((2, 3, 16), {"kernel_size": 2}),
     "large window": ((1, 2, 300), {"kernel_size": 270, "stride": 7}),

@@ -16,6 +16,17 @@ from gpunn.ops.activation.smooth import Approximate
 from gpunn.spelling import spelled
 
 
+class _AlongAxis(Module):
+    @spelled
+    def __init__(self, axis: int = -1) -> None:
+        self.axis = axis
+
+    @property
+    def dim(self) -> int:
+        """``axis``, by PyTorch's name."""
+        return self.axis
+
+
 class _Plain(Module):
     def __init__(self, inplace: bool = False) -> None:
         """Without settings: ``inplace`` has no effect."""
@@ -281,21 +292,12 @@ class CELU(Module):
         return F.celu(x, self.alpha)
 
 
-class GLU(Module):
+class GLU(_AlongAxis):
     """The first half of x along ``axis`` times the sigmoid of the second: half as long there.
 
     >>> GLU()(np.array([1.0, 2.0, 0.0, 1000.0])).tolist()
     [0.5, 2.0]
     """
-
-    @spelled
-    def __init__(self, axis: int = -1) -> None:
-        self.axis = axis
-
-    @property
-    def dim(self) -> int:
-        """``axis``, by PyTorch's name."""
-        return self.axis
 
     def forward(self, x: Any) -> Any:
         return F.glu(x, self.axis)
@@ -341,21 +343,12 @@ class RReLU(Module):
         return F.rrelu(x, self.lower, self.upper, self.training, generator=self.generator)
 
 
-class Softmin(Module):
+class Softmin(_AlongAxis):
     """``exp(-x[i]) / sum_j exp(-x[j])`` along ``axis``.
 
     >>> Softmin()(np.array([0.0, 1000.0])).tolist()
     [1.0, 0.0]
     """
-
-    @spelled
-    def __init__(self, axis: int = -1) -> None:
-        self.axis = axis
-
-    @property
-    def dim(self) -> int:
-        """``axis``, by PyTorch's name."""
-        return self.axis
 
     def forward(self, x: Any) -> Any:
         return F.softmin(x, self.axis)
@@ -373,41 +366,23 @@ class Softmax2d(Module):
         return F.softmax(x, -3)
 
 
-class Softmax(Module):
+class Softmax(_AlongAxis):
     """``exp(x[i]) / sum_j exp(x[j])`` along ``axis``.
 
     >>> Softmax()(np.array([1.0, 2.0, 3.0])).round(4).tolist()
     [0.09, 0.2447, 0.6652]
     """
 
-    @spelled
-    def __init__(self, axis: int = -1) -> None:
-        self.axis = axis
-
-    @property
-    def dim(self) -> int:
-        """``axis``, by PyTorch's name."""
-        return self.axis
-
     def forward(self, x: Any) -> Any:
         return F.softmax(x, self.axis)
 
 
-class LogSoftmax(Module):
+class LogSoftmax(_AlongAxis):
     """The logarithm of :class:`Softmax`.
 
     >>> LogSoftmax()(np.array([0.0, 0.0])).round(4).tolist()
     [-0.6931, -0.6931]
     """
-
-    @spelled
-    def __init__(self, axis: int = -1) -> None:
-        self.axis = axis
-
-    @property
-    def dim(self) -> int:
-        """``axis``, by PyTorch's name."""
-        return self.axis
 
     def forward(self, x: Any) -> Any:
         return F.log_softmax(x, self.axis)

@@ -88,10 +88,8 @@ class Operation:
             if memory[0] != seen:
                 rule = "an array of this graph was changed in place after it was computed with"
                 fail(GraphError, "backward", rule, result=self.shapes[0], operands=self.shapes[1:])
-        needs: list[bool] = []
-        for parent in self.parents:
-            needs.append(parent is not None and parent.requires_grad)
-        for parent, needed, gradient in zip(self.parents, needs, self.backward(gy, tuple(needs)), strict=True):
+        needs = tuple([parent is not None and parent.requires_grad for parent in self.parents])
+        for parent, needed, gradient in zip(self.parents, needs, self.backward(gy, needs), strict=True):
             if needed and gradient is not None:
                 earlier = pending.get(id(parent))
                 if earlier is not None:

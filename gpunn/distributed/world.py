@@ -13,20 +13,10 @@ from typing import Any
 import numpy as np
 
 import gpunn
-from gpunn.backend import Array, check_array, check_device, gpu_count, is_array, is_floating
+from gpunn.backend import Array, check_array, check_device, gpu_count, is_floating
 from gpunn.distributed.line import Line, Pending
 from gpunn.distributed.mpi import REDUCTIONS, Mpi, differences, mpi, same
-from gpunn.errors import (
-    ArgumentError,
-    DeviceError,
-    DistributedError,
-    DtypeError,
-    ShapeError,
-    check,
-    check_number,
-    check_sizes,
-    fail,
-)
+from gpunn.errors import ArgumentError, DistributedError, DtypeError, ShapeError, check, check_number, check_sizes, fail
 
 
 class World:

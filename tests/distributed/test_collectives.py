@@ -19,17 +19,17 @@ EVERY = """
 
     def reduced(every, op):
         if op in ("max", "min"):
-            return getattr(every, op)(0)
-        y = every[0].astype(np.float32 if every.dtype in half else every.dtype)
+            return np.asarray(getattr(every, op)(0))
+        y = np.asarray(every[0], np.float32 if every.dtype in half else every.dtype)
         for row in every[1:]:
             y = y + row
-        return (y / n if op == "mean" else y).astype(every.dtype)
+        return np.asarray(y / n if op == "mean" else y).astype(every.dtype)
 
     dtypes = [np.float32, np.float64, *half, np.int32, np.int64, np.uint8, bool]
     shapes = [(), (0,), (1,), (2, 3, 5), (4097,), (65537,)]
     for dtype, shape in itertools.product(dtypes, shapes):
         every = drawn(shape, dtype)
-        mine = every[world.rank]
+        mine = np.asarray(every[world.rank])
         ops = ["max", "min"] + ["sum"] * (dtype is not bool) + ["mean"] * (np.dtype(dtype).kind in "fV")
         for op in ops:
             x = mine.copy()
@@ -48,7 +48,7 @@ EVERY = """
         assert gathered.shape == every.shape and gathered.tobytes() == every.tobytes()
     assert (world.all_gather(np.arange(6).reshape(2, 3).T)[n - 1] == np.arange(6).reshape(2, 3).T).all()
 
-    assert world.gather_objects({"rank": world.rank}, 1) == ([{"rank": r} for r in range(n)] if world.rank == 1 else None)
+    assert world.gather_objects({"rank": world.rank}, 1) == ([{"rank": r} for r in range(n)], None)[world.rank != 1]
     assert world.broadcast_object([world.rank] * (1 + world.rank), 1) == [1, 1]
     world.agree("the seed", 3)
     world.barrier()

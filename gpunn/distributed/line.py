@@ -7,6 +7,22 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
+from gpunn.observer import observers
+
+
+def communicating(text: str, job: Callable[[], Any]) -> Callable[[], Any]:
+    """``job``, a collective, as those see it who observe now; it may run later and in another thread."""
+    for observer in observers.get():
+        job = observer.around_collective(text, job)
+    return job
+
+
+def waiting(text: str, wait: Callable[[], Any]) -> Any:
+    """``wait()``, for a collective, as those see it who observe."""
+    for observer in observers.get():
+        wait = observer.around_wait(text, wait)
+    return wait()
+
 
 class Pending:
     """A collective that was started; ``wait`` ends when it has.
@@ -18,8 +34,8 @@ class Pending:
     array([1., 1.], dtype=float32)
     """
 
-    def __init__(self, job: Callable[[], Any]) -> None:
-        self._job = job
+    def __init__(self, text: str, job: Callable[[], Any]) -> None:
+        self._text, self._job = text, communicating(text, job)
         self._ended = threading.Event()
         self._result: Any = None
         self._error: BaseException | None = None
@@ -31,7 +47,8 @@ class Pending:
 
     def wait(self) -> Any:
         """The reduced array, when it is; raises what went wrong meanwhile."""
-        self._ended.wait()
+        if not self.done:
+            waiting(self._text, self._ended.wait)
         if self._error is not None:
             raise self._error
         return self._result
@@ -60,11 +77,11 @@ class Line:
     def busy(self) -> bool:
         return self._last is not None and not self._last.done
 
-    def put(self, job: Callable[[], Any]) -> Pending:
+    def put(self, text: str, job: Callable[[], Any]) -> Pending:
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
-        self._last = pending = Pending(job)
+        self._last = pending = Pending(text, job)
         self._jobs.put(pending)
         return pending
 

@@ -32,7 +32,7 @@ _REDUCE: dict[str, Callable[..., Any]] = {"sum": np.add, "mean": np.add, "max": 
 REDUCTIONS = tuple(_REDUCE)
 
 
-def mpi(op: str) -> Any:
+def library(op: str) -> Any:
     """``mpi4py.MPI``, which starts MPI; raises PackageError, with the command that mends it, without the package."""
     try:
         from mpi4py import MPI
@@ -49,9 +49,10 @@ class Mpi:
     """The collectives of the ranks of one communicator; one thread at a time may be in them."""
 
     def __init__(self, comm: Any) -> None:
-        self._mpi = mpi("distributed")
-        self._comm, self._headers = comm.Dup(), comm.Dup()
-        self.rank, self.size = comm.Get_rank(), comm.Get_size()
+        self._mpi = library("distributed")
+        self._comm, self._headers = comm.Dup(), comm.Dup()  # not in the way of what others send on it
+        self.rank: int = comm.Get_rank()
+        self.size: int = comm.Get_size()
         self._scratch = np.empty(0, np.uint8)
         self._called = ""
         self._known: set[str] = set()

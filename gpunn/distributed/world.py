@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import platform
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
 
 import numpy as np
 
 import gpunn
 from gpunn.backend import Array, check_array, check_device, gpu_count, is_floating
-from gpunn.distributed.line import Line, Pending
-from gpunn.distributed.mpi import REDUCTIONS, Mpi, differences, mpi, same
+from gpunn.distributed.line import Line, Pending, communicating, waiting
+from gpunn.distributed.mpi import REDUCTIONS, Mpi, differences, library, same
+from gpunn.distributed.watch import Watch
 from gpunn.errors import ArgumentError, DistributedError, DtypeError, ShapeError, check, check_number, check_sizes, fail
+
+
+@dataclass
+class Shared:
+    """What all worlds of a process have in common."""
+
+    local_rank: int
+    device: str
+    watch: Watch | None = None
+    link: float | None = None
+    lines: list[Line] = field(default_factory=list)
 
 
 class World:
@@ -32,12 +47,15 @@ class World:
     (0, 1, 0, 'cpu')
     """
 
-    def __init__(self, mpi: Mpi | None, local_rank: int, device: str, name: str = "world") -> None:
-        self.rank, self.size = (mpi.rank, mpi.size) if mpi else (0, 1)
-        self.local_rank, self.device = local_rank, device
-        self._mpi, self._name = mpi, name
+    def __init__(self, shared: Shared, mpi: Mpi | None, members: tuple[int, ...], name: str = "world") -> None:
+        self.rank: int = mpi.rank if mpi else 0
+        self.size: int = len(members)
+        self.local_rank, self.device = shared.local_rank, shared.device
+        self._shared, self._mpi, self._members, self._name = shared, mpi, members, name
+        self._splits = 0
         self._turn = threading.Lock()
         self._line = Line(f"gpunn {name}")
+        shared.lines.append(self._line)
 
     def __repr__(self) -> str:
         return f"World(rank={self.rank}, size={self.size}, device={self.device!r})"
@@ -56,7 +74,7 @@ class World:
         """
         _check_reduction("all_reduce", array, op)
         _check_in_place("all_reduce", array)
-        return self._call(_text("all_reduce", array, op), self._all_reduce(array, op), array)
+        return self._call(self._all_reduce(array, op))
 
     def start_all_reduce(self, array: Array, op: str = "sum") -> Pending:
         """:meth:`all_reduce` behind the caller, who leaves ``array`` alone until ``wait`` of what it gets has ended.
@@ -72,14 +90,15 @@ class World:
         """
         _check_reduction("start_all_reduce", array, op)
         _check_in_place("start_all_reduce", array)
-        return self._start(_text("all_reduce", array, op), self._all_reduce(array, op), array)
+        return self._start(self._all_reduce(array, op))
 
-    def _all_reduce(self, array: Array, op: str) -> Callable[[Mpi], None]:
-        def work(mpi: Mpi) -> None:
+    def _all_reduce(self, array: Array, op: str) -> Collective:
+        def work(mpi: Mpi) -> Array:
             with _on_host(array) as host:
                 mpi.all_reduce(host.reshape(-1), op)
+            return array
 
-        return work
+        return Collective(_text("all_reduce", array, op), work, array, 2 * self._others * array.nbytes)
 
     def broadcast(self, array: Array, root: int = 0) -> Array:
         """Fill ``array`` with that of the rank ``root``, in place, and return it.
@@ -94,11 +113,12 @@ class World:
         _check_in_place("broadcast", array)
         self._check_root("broadcast", root)
 
-        def work(mpi: Mpi) -> None:
+        def work(mpi: Mpi) -> Array:
             with _on_host(array) as host:
                 mpi.broadcast(host.reshape(-1), root)
+            return array
 
-        return self._call(_text("broadcast", array, root), work, array)
+        return self._call(Collective(_text("broadcast", array, root), work, array, array.nbytes))
 
     def all_gather(self, array: Array) -> Array:
         """The arrays of all ranks, of equal shapes: a new array (size, ...) in the order of the ranks.
@@ -109,15 +129,17 @@ class World:
         """
         check_array("all_gather", array=array)
         array = _contiguous(array)
-        if self.size == 1:
-            return array[None].copy()
         out = _empty_like(array, (self.size, *array.shape))
+        if self.size == 1:
+            out[0] = array
+            return out
 
-        def work(mpi: Mpi) -> None:
+        def work(mpi: Mpi) -> Array:
             with _on_host(array, back=False) as host, _on_host(out) as every:
                 mpi.all_gather(host.reshape(-1), every)
+            return out
 
-        return self._call(_text("all_gather", array), work, out)
+        return self._call(Collective(_text("all_gather", array), work, out, self._others * out.nbytes))
 
     def reduce_scatter(self, array: Array, op: str = "sum") -> Array:
         """The rank's own of ``size`` equal pieces of the flat ``array``, reduced over all ranks: a new array.
@@ -138,11 +160,12 @@ class World:
             return array.copy()
         out = _empty_like(array, (array.size // self.size,))
 
-        def work(mpi: Mpi) -> None:
+        def work(mpi: Mpi) -> Array:
             with _on_host(array, back=False) as host, _on_host(out) as piece:
                 mpi.reduce_scatter(host, piece, op)
+            return out
 
-        return self._call(_text("reduce_scatter", array, op), work, out)
+        return self._call(Collective(_text("reduce_scatter", array, op), work, out, self._others * array.nbytes))
 
     # ---- objects ---------------------------------------------------------------------------------------------------
 
@@ -185,10 +208,7 @@ class World:
             raise DistributedError(f"agree: {what} must be the same on all ranks, got {found}")
 
     def _all_gather_objects(self, name: str, value: Any) -> list[Any]:
-        if self.size == 1:
-            return [value]
-        found: list[Any] = []
-        self._call(name, lambda mpi: found.extend(mpi.all_gather_objects(value)), None)
+        found: list[Any] = self._call(Collective(name, lambda mpi: mpi.all_gather_objects(value), [value]))
         return found
 
     # ---- ranks -----------------------------------------------------------------------------------------------------
@@ -199,7 +219,7 @@ class World:
         >>> from gpunn import distributed
         >>> distributed.init().barrier()
         """
-        self._call("barrier", lambda mpi: mpi.barrier(), None)
+        self._call(Collective("barrier", lambda mpi: mpi.barrier(), None))
 
     def split(self, color: int, key: int) -> World:
         """A world of the ranks that give the same ``color``, in the order of ``key``, then of their ranks here.
@@ -213,46 +233,89 @@ class World:
         Raises ArgumentError for a ``color`` that is no integer of at least 0, or a ``key`` that is none.
         """
         check_sizes("split", 0, color=color, key=key)
-        made: list[Mpi] = []
-        self._call("split", lambda mpi: made.append(mpi.split(color, key)), None)
-        return World(made[0] if made else None, self.local_rank, self.device, f"{self._name}.{color}")
+        self._splits += 1
 
-    @contextmanager
-    def busy(self, what: str) -> Iterator[None]:
+        def work(mpi: Mpi) -> tuple[Mpi, tuple[int, ...]]:
+            made = mpi.split(color, key)
+            return made, tuple(made.all_gather_objects(self._members[self.rank]))
+
+        mpi, members = self._call(Collective("split", work, (None, self._members)))
+        return World(self._shared, mpi, members, f"{self._name}.{self._splits}.{color}")
+
+    def busy(self, what: str) -> AbstractContextManager[None]:
         """A context in which this rank is right to take long: the others wait for it without a limit.
 
         >>> from gpunn import distributed
         >>> with distributed.init().busy("writing a checkpoint"):
         ...     pass
         """
-        yield
+        return nullcontext() if self._shared.watch is None else self._shared.watch.busy(what)
+
+    def fail(self, cause: BaseException | str) -> NoReturn:
+        """End this program on all ranks, with a message that names this rank and the cause, and the exit code 1.
+
+        Where all ranks do so with the same error of gpunn's, it is shown once, and the exit code is 2. An exception
+        that nobody catches does this by itself, and shows its traceback.
+
+        >>> from gpunn import distributed
+        >>> distributed.init().fail("the disk is full")
+        Traceback (most recent call last):
+        gpunn.errors.DistributedError: the disk is full
+
+        With one rank it is raised.
+        """
+        if self._shared.watch is not None:
+            self._shared.watch.fail(cause)
+        raise cause if isinstance(cause, BaseException) else DistributedError(cause)
 
     # ---- how it is done --------------------------------------------------------------------------------------------
 
-    def _call(self, text: str, work: Callable[[Mpi], None], result: Any) -> Any:
-        if self.size == 1:
-            return result
-        if self._line.busy:
-            return self._start(text, work, result).wait()
-        return self._do(text, work, result)
+    @property
+    def _others(self) -> float:
+        return (self.size - 1) / self.size
 
-    def _start(self, text: str, work: Callable[[Mpi], None], result: Any) -> Pending:
+    def _call(self, collective: Collective) -> Any:
         if self.size == 1:
-            pending = Pending(lambda: result)
+            return collective.alone
+        if self._line.busy:
+            return self._start(collective).wait()
+        return waiting(collective.text, communicating(collective.text, lambda: self._do(collective)))
+
+    def _start(self, collective: Collective) -> Pending:
+        if self.size == 1:
+            pending = Pending(collective.text, lambda: collective.alone)
             pending.run()
             return pending
-        return self._line.put(lambda: self._do(text, work, result))
+        return self._line.put(collective.text, lambda: self._do(collective))
 
-    def _do(self, text: str, work: Callable[[Mpi], None], result: Any) -> Any:
-        assert self._mpi is not None
-        with self._turn:
-            self._mpi.announce(text)
-            work(self._mpi)
+    def _do(self, collective: Collective) -> Any:
+        mpi, watch, link = self._mpi, self._shared.watch, self._shared.link
+        assert mpi is not None
+        assert watch is not None
+        with self._turn, watch.inside(self._name, self._members, collective.text):
+            began = time.perf_counter()
+            mpi.announce(collective.text)
+            result = collective.work(mpi)
+            if link is not None:
+                time.sleep(max(0.0, collective.moved / link - (time.perf_counter() - began)))
         return result
 
     def _check_root(self, op: str, root: int) -> None:
         check_sizes(op, 0, root=root)
         check(root < self.size, ArgumentError, op, "root must be one of the ranks", root=root, ranks=self.size)
+
+
+@dataclass(frozen=True)
+class Collective:
+    """A call of all ranks."""
+
+    text: str
+    """The same on all ranks."""
+    work: Callable[[Mpi], Any]
+    alone: Any
+    """What it gives where there is one rank."""
+    moved: float = 0
+    """The bytes that a rank sends at least."""
 
 
 def _text(name: str, array: Array, *settings: object) -> str:
@@ -319,50 +382,84 @@ _STARTED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "PMI_RANK", "MV2_CO
 _world: World | None = None
 
 
-def init(device: str = "cpu", timeout: float = 25.0, *, ranks: int | None = None) -> World:
+def init(device: str = "cpu", timeout: float = 25.0, *, ranks: int | None = None, link: float | None = None) -> World:
     """The world of all ranks that ``mpirun`` started with this one; called again, the same one.
 
     Without ``mpirun`` that is one rank. ``device`` is ``"cpu"``, or ``"gpu"``: on each machine its first rank has the
     first GPU, the second rank the second, and so on, in turn where there are fewer. ``ranks``, if given, is how many
-    there must be.
+    there must be. A rank for which the others wait for longer than ``timeout`` seconds, or that shows no sign of life
+    for as long, ends all of them; see :meth:`World.busy`. ``link``, or the environment variable ``GPUNN_LINK``, makes
+    the ranks as slow as on a link of that many bytes a second, for trials.
 
     >>> from gpunn import distributed
     >>> distributed.init()
     World(rank=0, size=1, device='cpu')
 
-    Raises DistributedError for another number of ranks, or ranks with other versions or devices; PackageError without
-    mpi4py; ArgumentError and DeviceError for a device that is none, or not there.
+    Raises DistributedError for another number of ranks, and ranks with other versions or devices; PackageError without
+    mpi4py; ArgumentError for a device that is none, DeviceError for one that is not there.
     """
     global _world
     check_number("init", timeout=timeout)
+    check(timeout > 0, ArgumentError, "init", "timeout must be more than 0", timeout=timeout)
     check(device in ("cpu", "gpu", "cuda"), ArgumentError, "init", 'device must be "cpu" or "gpu"', device=device)
     if _world is None:
-        _world = _start(device)
-    check(_world.device[:3] == ("cpu" if device == "cpu" else "gpu"), ArgumentError, "init", "device may not change")
+        _world = _started("cpu" if device == "cpu" else "gpu", timeout, _link(link))
+    elif _world.device[:3] != device[:3].replace("cud", "gpu"):
+        fail(ArgumentError, "init", "the device may not change", device=device, before=_world.device)
     if ranks is not None and ranks != _world.size:
-        rule = f"start it with mpirun -n {ranks}"
-        fail(DistributedError, "init", f"{rule}, it was asked for that many ranks", ranks=ranks, started=_world.size)
+        rule = f"start the program with mpirun -n {ranks}"
+        fail(DistributedError, "init", rule, ranks=ranks, started=_world.size)
     return _world
 
 
-def _start(device: str) -> World:
+def current() -> World | None:
+    """What :func:`init` gave; None before."""
+    return _world
+
+
+def _link(link: float | None) -> float | None:
+    given = os.environ.get("GPUNN_LINK", "") if link is None else link
+    if given == "":
+        return None
+    try:
+        found = float(given)
+    except (TypeError, ValueError):
+        found = 0.0
+    check(found > 0, ArgumentError, "init", "link must be more than 0 bytes a second", link=given)
+    return found
+
+
+def _started(device: str, timeout: float, link: float | None) -> World:
     if "mpi4py.MPI" not in sys.modules and not any(name in os.environ for name in _STARTED):
-        return World(None, 0, check_device(device))
-    comm = mpi("init").COMM_WORLD
+        return World(Shared(0, check_device(device)), None, (0,))
+    MPI = library("init")
+    comm = MPI.COMM_WORLD
     expected = os.environ.get("OMPI_COMM_WORLD_SIZE") or os.environ.get("PMI_SIZE")
     if expected and int(expected) != comm.Get_size():
         rule = "mpi4py must use the MPI whose mpirun started the ranks"
         fail(DistributedError, "init", rule, started=int(expected), mpi4py=comm.Get_size())
-    machine = comm.Split_type(mpi("init").COMM_TYPE_SHARED)
+    if comm.Get_size() == 1:
+        return World(Shared(0, check_device(device)), None, (0,))
+    watch = Watch(comm, timeout)
+    watch.start()
+    machine = comm.Split_type(MPI.COMM_TYPE_SHARED)
     local_rank = machine.Get_rank()
     machine.Free()
     chosen = "cpu" if device == "cpu" else f"gpu:{local_rank % max(gpu_count(), 1)}"
-    if comm.Get_size() == 1:
-        return World(None, 0, check_device(chosen))
-    world = World(Mpi(comm), local_rank, chosen)
+    shared = Shared(local_rank, chosen, watch, link)
+    atexit.register(_leave, shared, watch)
+    world = World(shared, Mpi(comm), tuple(range(comm.Get_size())))
     world.agree("the version of gpunn", gpunn.__version__)
     world.agree("the version of Python", platform.python_version())
     world.agree("the version of NumPy", np.__version__)
-    world.agree("the device", chosen[:3])
+    world.agree("the device", device)
     check_device(chosen)
     return world
+
+
+def _leave(shared: Shared, watch: Watch) -> None:
+    """The end of the program: what was started is done, and no rank leaves before the others are there."""
+    if watch.watching:
+        for line in shared.lines:
+            line.close()
+        watch.leave()

@@ -196,8 +196,11 @@ def differences(values: list[Any]) -> str:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two objects are equal, also where ``==`` gives an array."""
-    return pickle.dumps(a) == pickle.dumps(b) or (a == b) is True
+    """Whether two objects are equal, also those that hold arrays."""
+    try:
+        return pickle.dumps(a) == pickle.dumps(b) or bool(a == b)
+    except ValueError:  # "==" gives an array
+        return False
 
 
 def _blocks(flat: Array, size: int) -> Iterator[Array]:

@@ -476,7 +476,7 @@ def init(
 
 
 def current() -> World | None:
-    """What :func:`init` gave; None before."""
+    """What :func:`init` gave, for code that is to work with one rank too; None before."""
     return _world
 
 

@@ -9,8 +9,8 @@ from gpunn import checkpoint, data, distributed, functional, interop, models, nn
 from gpunn.interop import cudnn, onnx, torch
 
 PLACES = [
-    functional, nn, nn.init, optim, optim.schedule, models, data, distributed, train, checkpoint, interop, cudnn, onnx, torch,
-    profiler, plot, report,
+    functional, nn, nn.init, optim, optim.schedule, models, data, train, checkpoint, distributed, interop, cudnn, onnx,
+    torch, profiler, plot, report,
 ]  # fmt: skip
 
 

@@ -79,6 +79,10 @@ class DataError(GpunnError, RuntimeError):
     """A sample or a batch of a data set cannot be made; the cause is chained to it."""
 
 
+class DistributedError(GpunnError, RuntimeError):
+    """The ranks of a distributed run do not fit together; every one of them raises it."""
+
+
 class TrainingError(GpunnError, ArithmeticError):
     """Training cannot continue, for instance because the loss is not a number."""
 

@@ -1,4 +1,4 @@
-"""The hooks of what watches from above: module calls, recorded gradients, backward passes and kernel launches.
+"""The hooks of what watches from above: module calls, gradients, backward passes, kernel launches, collectives.
 
 Each of those places asks for the observers of its context, of which there are none as a rule: a look at an empty tuple.
 """
@@ -52,6 +52,14 @@ class Observer:
 
     def around_launch(self, file: str, kernel: str, args: Sequence[Any], run: Run) -> Run:
         """``run(grid, block, args)`` launches ``kernel`` of ``kernels/<file>``."""
+        return run
+
+    def around_collective(self, text: str, run: Run) -> Run:
+        """``run()`` is a collective of several ranks, which ``text`` names; it may be called in another thread."""
+        return run
+
+    def around_wait(self, text: str, run: Run) -> Run:
+        """``run()`` waits for a collective."""
         return run
 
 

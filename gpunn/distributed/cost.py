@@ -255,17 +255,6 @@ class Step:
         """How many numbers there are to train."""
         return sum(layer.parameters for layer in self.layers)
 
-    def with_batch(self, batch: int) -> Step:
-        """The step with another batch: forward, backward and activations in proportion to it, the update as it is.
-
-        >>> round(Step(8, 0.1, (Layer("0", 10, 0.2),), update=0.1).with_batch(16).seconds, 6)
-        0.7
-        """
-        check_sizes("Step", batch=batch)
-        more = batch / self.batch
-        times = self._with_times(more, self.update)
-        return replace(times, batch=batch, activations=more * self.activations)
-
     def lasting(self, seconds: float) -> Step:
         """The step on a device where it takes ``seconds``, each part with the share that it has here.
 
@@ -275,11 +264,42 @@ class Step:
         valid = 0 < seconds < math.inf
         check(valid, ArgumentError, "Step", "the time of a step must be above 0 and finite", seconds=seconds)
         factor = seconds / self.seconds
-        return self._with_times(factor, factor * self.update)
-
-    def _with_times(self, factor: float, update: float) -> Step:
         layers = tuple(replace(layer, backward=factor * layer.backward) for layer in self.layers)
-        return replace(self, forward=factor * self.forward, layers=layers, update=update)
+        return replace(self, forward=factor * self.forward, layers=layers, update=factor * self.update)
+
+
+def at_batch(fewer: Step, more: Step, batch: int) -> Step:
+    """The step of ``batch`` samples, from one of ``fewer`` and one of ``more``: each time and the memory on a line.
+
+    ``a + b · samples`` goes through both, where that leaves a and b at least 0; else only through that of ``more``, in
+    proportion to the batch, or without growing. The update is as it is.
+
+    >>> fewer = Step(2, 0.3, (Layer("0", 10, 0.2),), update=0.1)
+    >>> more = Step(4, 0.5, (Layer("0", 10, 0.4),), update=0.1)
+    >>> step = at_batch(fewer, more, 8)
+    >>> round(step.forward, 3), round(step.backward, 3), step.update
+    (0.9, 0.8, 0.1)
+
+    Raises ArgumentError unless ``more`` has more samples than ``fewer``, and both have the same layers.
+    """
+    check_sizes("at_batch", batch=batch)
+    rule = "more must have more samples than fewer"
+    check(fewer.batch < more.batch, ArgumentError, "at_batch", rule, fewer=fewer.batch, more=more.batch)
+    same = [layer.name for layer in fewer.layers] == [layer.name for layer in more.layers]
+    check(same, ArgumentError, "at_batch", "both must be steps of the same layers")
+
+    def line(few: float, many: float) -> float:
+        fixed = (more.batch * few - fewer.batch * many) / (more.batch - fewer.batch)
+        fixed = min(max(fixed, 0.0), many)
+        return fixed + (many - fixed) * batch / more.batch
+
+    layers = tuple(
+        replace(many, backward=line(few.backward, many.backward))
+        for few, many in zip(fewer.layers, more.layers, strict=True)
+    )
+    return Step(
+        batch, line(fewer.forward, more.forward), layers, more.update, line(fewer.activations, more.activations)
+    )
 
 
 @dataclass(frozen=True)

@@ -304,7 +304,7 @@ def at_batch(fewer: Step, more: Step, batch: int) -> Step:
 
 @dataclass(frozen=True)
 class Bucket:
-    """Gradients that are reduced at once: ``ready`` seconds after the step began, and their bytes."""
+    """Gradients reduced at once, ``ready`` that many seconds after a step begins, and their bytes: :func:`buckets`."""
 
     ready: float
     size: int
@@ -336,7 +336,7 @@ def buckets(step: Step, size: int = BUCKET) -> list[Bucket]:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes a rank."""
+    """Bytes a rank, of what :func:`plan` finds."""
 
     parameters: float
     gradients: float

@@ -84,7 +84,8 @@ def test_every_setting_counts(command: Command, measured: list[tuple[Any, ...]])
         "in a node each rank sends 10 GB/s",
         "ring all-reduce: 2 (n-1)/n bytes/rate + 2 (n-1) latencies",
         "float32 gradients, 40.0 MB in buckets of 1.0 MB, reduced when backward is done",
-        "gradients are reduce-scattered",
+        "rings reduce-scatter the gradients",
+        "memory a rank is float32 parameters, as many gradients, 1/n of 1 array of the optimizer's, and what a",
         "standard deviation of 0 %",
     ):
         assert words in assumed

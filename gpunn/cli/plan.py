@@ -78,10 +78,10 @@ def add_to(app: typer.Typer) -> None:
     ) -> None:
         """Say on paper how training would scale: time a step, communication hidden and exposed, memory, efficiency.
 
-        A step of the network is measured here on random samples, few if it takes long, and brought to --batch in
-        proportion; with --step to the time on your device, each layer with its share of the time here. From that and
-        what an all-reduce costs on the link, a step of each number of ranks is put together. What is taken for granted
-        is printed with it; nothing is run on more than one rank.
+        A step of the network is measured here on random samples, few if it takes long, and brought to --batch on a
+        line; with --step to the time on your device, each layer with its share of the time here. From that and what an
+        all-reduce costs on the link, a step of each number of ranks is put together. What is taken for granted is
+        printed with it; nothing is run on more than one rank.
 
         The rate of a link should be what is reached, not what it is sold as: published runs reach about four fifths.
         """
@@ -108,6 +108,7 @@ def add_to(app: typer.Typer) -> None:
             *_of_step(here, alone, where, precision, optimizer, lasts is not None),
             *_of_network(network),
             *_of_ranks(alone, at_once, no_overlap, sharded, spread),
+            _of_memory(plans[0], states, sharded),
         ]
         words = [f"{model}, {find(model).text}: {alone.parameters:,} parameters, {batch} samples a rank", ""]
         words += [table([_HEAD, *map(_row, plans)], ">" * len(_HEAD)), "", "This takes for granted:"]
@@ -179,12 +180,18 @@ def _of_ranks(alone: Step, bucket: int, no_overlap: bool, sharded: bool, spread:
     lines = [f"{sent}, reduced {when}"]
     if sharded:
         lines.append(
-            "gradients are reduce-scattered, 1/n updated, and parameters gathered, in rings; nothing hides that"
+            "rings reduce-scatter the gradients, and gather the parameters when 1/n is updated: nothing hides that"
         )
     lines.append(
         f"the time a rank computes has a standard deviation of {100 * spread:g} %, and all wait for the slowest"
     )
     return [*lines, "data are there in time; the batch a rank is the same for any number of ranks"]
+
+
+def _of_memory(plan: Plan, states: int, sharded: bool) -> str:
+    kept = "1/n of " * sharded + f"{states} array{'s' * (states > 1)} of the optimizer's"
+    beside = f"what a step has in use beside them, {_size(plan.memory.activations)}"
+    return f"memory a rank is float32 parameters, as many gradients, {kept}, and {beside}"
 
 
 # ---- the table ------------------------------------------------------------------------------------------------------
@@ -205,7 +212,7 @@ def _time(seconds: float) -> str:
         return f"{seconds:.2f} s"
     if seconds >= 1e-3:
         return f"{1e3 * seconds:.1f} ms"
-    return f"{1e6 * seconds:.1f} us" if seconds > 0 else "0"
+    return f"{1e6 * seconds:.1f} us" if seconds > 5e-8 else "0"
 
 
 def _size(count: float) -> str:

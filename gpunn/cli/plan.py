@@ -46,14 +46,14 @@ def add_to(app: typer.Typer) -> None:
             str, typer.Option(metavar="NUMBERS", help="8..4096, each twice the one before, or a list as 1,2,4.")
         ] = "8..4096",
         latency: Annotated[str, typer.Option(metavar="TIME", help="Of a message.")] = "5us",
-        per_node: Annotated[int, typer.Option(min=1, help="Ranks of a node, which share its link.")] = 1,
+        per_node: Annotated[int, typer.Option(min=1, max=10**6, help="Ranks of a node, which share its link.")] = 1,
         inner_link: Annotated[
             str | None, typer.Option(metavar="RATE", help="What each rank sends within its node.")
         ] = None,
         algorithm: Annotated[
             Literal["auto", "ring", "tree"], typer.Option(help="Of the all-reduce; auto is the faster of the others.")
         ] = "auto",
-        batch: Annotated[int, typer.Option(min=1, help="Samples of a step, a rank.")] = 32,
+        batch: Annotated[int, typer.Option(min=1, max=10**6, help="Samples of a step, a rank.")] = 32,
         step: Annotated[
             str | None,
             typer.Option(metavar="TIME", help="Of a step of one rank alone on your device.", show_default="from here"),
@@ -179,9 +179,7 @@ def _of_ranks(alone: Step, bucket: int, no_overlap: bool, sharded: bool, spread:
     when = "when backward is done" if no_overlap else "as backward fills them, one after the other, at no cost to it"
     lines = [f"{sent}, reduced {when}"]
     if sharded:
-        lines.append(
-            "rings reduce-scatter the gradients, and gather the parameters when 1/n is updated: nothing hides that"
-        )
+        lines.append("rings reduce-scatter the gradients; 1/n is updated, and parameters are gathered in the open")
     lines.append(
         f"the time a rank computes has a standard deviation of {100 * spread:g} %, and all wait for the slowest"
     )

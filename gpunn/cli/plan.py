@@ -62,7 +62,7 @@ def add_to(app: typer.Typer) -> None:
         sharded: Annotated[
             bool, typer.Option("--sharded", help="Each rank keeps 1/n of the optimizer's states.")
         ] = False,
-        bucket: Annotated[str, typer.Option(metavar="SIZE", help="Gradients that are reduced at once.")] = "25MiB",
+        bucket: Annotated[str, typer.Option(metavar="SIZE", help="Gradients that are reduced at once.")] = "4MiB",
         no_overlap: Annotated[
             bool, typer.Option("--no-overlap", help="Reduce gradients when backward is done.")
         ] = False,
@@ -179,7 +179,7 @@ def _of_ranks(alone: Step, bucket: int, no_overlap: bool, sharded: bool, spread:
     when = "when backward is done" if no_overlap else "as backward fills them, one after the other, at no cost to it"
     lines = [f"{sent}, reduced {when}"]
     if sharded:
-        lines.append("rings reduce-scatter the gradients; 1/n is updated, and parameters are gathered in the open")
+        lines.append("rings reduce-scatter the gradients; 1/n is updated, and gathering the parameters is exposed")
     lines.append(
         f"the time a rank computes has a standard deviation of {100 * spread:g} %, and all wait for the slowest"
     )

@@ -1,8 +1,8 @@
 """``gpunn.distributed.cost`` against real runs: 1, 2 and 4 ranks on a link that is slow on purpose.
 
-Each rank trains a network cut into stages, whose gradients are reduced behind the backward of the stages before them,
-or when backward is done. What the plan goes by is measured with as many ranks, which share the cores of this machine:
-the times of the stages while nothing is sent, and of a few all-reduces, to which a link is fitted.
+Each rank trains a network whose gradients are reduced while backward goes on, or when it is done. What the plan goes by
+is measured with as many ranks, which share the cores of this machine, in turns with what it plans: a step in which
+nothing is sent, and a few all-reduces, to which a link is fitted.
 
 ``PYTHONPATH=tests python3 tests/distributed/test_plan_runs.py`` prints the measured beside the planned times.
 """
@@ -18,60 +18,60 @@ pytestmark = [pytest.mark.distributed, pytest.mark.slow, needs_mpirun]
 
 LINK = 100e6  # bytes a second
 
+BATCH, FEATURES, LAYERS, BUCKET = 1024, 768, 6, 1 << 20  # a layer fills a bucket
+
 RUN = """
     import json, sys, time
     import numpy as np
-    from gpunn import distributed, nn, tensor
+    import gpunn
+    from gpunn import distributed, nn, optim, tensor
     from gpunn.backend import random_generator
 
-    world = distributed.init(link=float(sys.argv[1]))
+    link, batch, features, layers, bucket = float(sys.argv[1]), *map(int, sys.argv[2:])
+    world = distributed.init(link=link)
     generator = random_generator(0)
-    stages = [nn.Sequential(nn.Linear(768, 768, generator=generator), nn.ReLU()) for _ in range(6)]
-    x = generator.standard_normal((1024, 768), dtype=np.float32)
+    stages = [nn.Sequential(nn.Linear(features, features, generator=generator), nn.ReLU()) for _ in range(layers)]
+    network = nn.Sequential(*stages)
+    optimizer = optim.SGD(network.parameters(), lr=0.01)
+    buckets = distributed.Buckets(world, network.parameters(), bucket)
+    x = tensor(generator.standard_normal((batch, features), dtype=np.float32))
 
     def step(mode):
-        clock = [time.perf_counter()]
-        kept, y = [], x
-        for stage in stages:
-            given = tensor(y, requires_grad=True)
-            kept.append((given, stage(given)))
-            y = kept[-1][1].data
-        clock.append(time.perf_counter())
-        gy, flats, under_way = y / y.size, [], []
-        for stage, (given, out) in zip(reversed(stages), reversed(kept)):
-            stage.zero_grad()
-            out.backward(gy)
-            gy = given.grad
-            flats.append(np.concatenate([p.grad.ravel() for p in stage.parameters()]))
-            if mode == "overlap":
-                under_way.append(world.start_all_reduce(flats[-1], "mean"))
-            clock.append(time.perf_counter())
-        for each in under_way:
-            each.wait()
-        if mode == "behind":
-            for flat in flats:
-                world.all_reduce(flat, "mean")
         begun = time.perf_counter()
-        for stage, flat in zip(reversed(stages), flats):
-            for p, part in zip(stage.parameters(), np.split(flat, [768 * 768])):
-                p.data -= 0.01 * part.reshape(p.shape)
+        optimizer.zero_grad()
+        loss = (network(x) ** 2).mean()
+        if mode == "alone":
+            loss.backward()
+        else:
+            buckets.begin()
+            loss.backward(whole=buckets.add if mode == "overlap" else None)
+            buckets.finish(world.size)
+        ready = time.perf_counter()
+        optimizer.step()
         done = time.perf_counter()
-        return [*np.diff(clock), done - begun, done - clock[0]]
+        return [done - ready, done - begun]
+
+    def profiled(mode):
+        with gpunn.profile(network) as profile:
+            update, whole = step(mode)
+        sums = {layer.name: layer.backward_seconds for layer in profile.layers}
+        return [*(sums[str(i)] for i in range(layers)), update, whole]
 
     def reduced(count):
         begun = time.perf_counter()
         world.all_reduce(np.zeros(count, np.float32))
         return [time.perf_counter() - begun]
 
-    jobs = {mode: (step, mode) for mode in ("alone", "overlap", "behind")}
-    jobs |= {4 * count: (reduced, count) for count in (10_000, 100_000, 768 * 769)}
+    parameters = features * (features + 1)
+    jobs = {"profiled": (profiled, "alone"), "overlap": (step, "overlap"), "behind": (step, "behind")}
+    jobs |= {4 * count: (reduced, count) for count in (10_000, 100_000, parameters)}
     times = {name: [] for name in jobs}
     for turn in range(10):  # in turns: what else this machine does is in all of them
         for name, (job, given) in jobs.items():
             world.barrier()
             times[name].append(job(given))
     medians = {name: np.median(world.all_gather(np.array(each[1:])), axis=(0, 1)) for name, each in times.items()}
-    found = {"parameters": 768 * 769, "stages": medians["alone"].tolist()}
+    found = {"parameters": parameters, "profiled": medians["profiled"].tolist()}
     found |= {mode: float(medians[mode][-1]) for mode in ("overlap", "behind")}
     found["all_reduce"] = [(name, float(each[0])) for name, each in medians.items() if not isinstance(name, str)]
     if world.rank == 0:
@@ -81,13 +81,13 @@ RUN = """
 
 def compared(ranks: int) -> dict[str, tuple[float, Plan]]:
     """The measured seconds of a step, and its plan, with and without overlap."""
-    found = json.loads(run_ranks(ranks, RUN, LINK, limit=300).out)
-    forward, *backward, update, _ = found["stages"]
-    layers = tuple(Layer(str(i), found["parameters"], lasts) for i, lasts in enumerate(reversed(backward)))
-    step = Step(1024, forward, layers, update)
+    found = json.loads(run_ranks(ranks, RUN, LINK, BATCH, FEATURES, LAYERS, BUCKET, limit=300).out)
+    *backward, update, whole = found["profiled"]
+    layers = tuple(Layer(str(i), found["parameters"], lasts) for i, lasts in enumerate(backward))
+    step = Step(BATCH, whole - update - sum(backward), layers, update)
     network = Network(fit(ranks, found["all_reduce"]) if ranks > 1 else Link(LINK), algorithm="ring")
     ways = {"overlap": True, "behind": False}
-    return {way: (found[way], plan(step, ranks, network, bucket=1, overlap=ways[way])) for way in ways}
+    return {way: (found[way], plan(step, ranks, network, bucket=BUCKET, overlap=ways[way])) for way in ways}
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])

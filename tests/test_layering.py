@@ -29,7 +29,7 @@ FLOORS = [
     ["models", "train", "plot"],
     ["runs"],
     ["recipes", "sklearn"],
-    ["report"],
+    ["report", "guide"],
     ["cli"],
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}

@@ -10,6 +10,7 @@ from gpunn.tensor import Tensor, from_dlpack, no_grad, tensor
 
 if TYPE_CHECKING:
     from gpunn import functional, nn, optim, testing
+    from gpunn.functional.record import differentiable, kept
     from gpunn.profiler import profile
 
 __version__ = "0.1.0"
@@ -19,9 +20,11 @@ __all__ = [
     "autocast",
     "backend",
     "cuda",
+    "differentiable",
     "errors",
     "from_dlpack",
     "functional",
+    "kept",
     "manual_seed",
     "nn",
     "no_grad",
@@ -38,6 +41,8 @@ _WHEN_USED = ("functional", "nn", "optim", "testing")  # half of the time of the
 def __getattr__(name: str) -> Any:
     if name in _WHEN_USED:
         return importlib.import_module(f"gpunn.{name}")
+    if name in ("differentiable", "kept"):
+        return getattr(importlib.import_module("gpunn.functional.record"), name)
     if name == "profile":
         return importlib.import_module("gpunn.profiler").profile
     raise AttributeError(f"module 'gpunn' has no attribute {name!r}")

@@ -55,8 +55,21 @@ def in_dtype(x: X, dtype: Any, op: str = "astype") -> X:
 def differentiable(y: Array, inputs: Sequence[Any], backward: Backward) -> Any:
     """``y`` itself if ``inputs`` are plain arrays, else a Tensor that remembers ``backward``.
 
-    ``backward(gy, needs)`` returns a gradient for each of ``inputs``; see :func:`gpunn.tensor.record`. The values that
-    it needs are those that :func:`kept` gives of several inputs, and :func:`copied` of anything else.
+    ``y`` is an array, computed from the arrays of ``inputs``, which may be None where they are left out.
+    ``backward(gy, needs)`` is given the gradient of y, and for each of ``inputs`` whether it needs one; it returns a
+    gradient for each, of its shape and dtype, or None. The values that it needs are those that :func:`kept` gives of
+    the inputs: whoever calls may fill his arrays anew before the backward pass.
+
+    >>> import gpunn
+    >>> def cube(x):
+    ...     (data,) = gpunn.kept(x)
+    ...     return gpunn.differentiable(data**3, [x], lambda gy, needs: [3 * data**2 * gy])
+    >>> cube(np.array([2.0]))
+    array([8.])
+    >>> x = gpunn.tensor([2.0], requires_grad=True)
+    >>> cube(x).backward()
+    >>> x.grad
+    array([12.], dtype=float32)
     """
     for x in inputs:
         if isinstance(x, Tensor):

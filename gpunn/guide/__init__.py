@@ -34,13 +34,13 @@ _FOLDER = Path(__file__).parent
 def contents() -> dict[str, list[str]]:
     """The names of all pages, by part.
 
-    >>> contents()["Begin"][0]
-    'install'
+    >>> contents()["Come from elsewhere"][0]
+    'coming-from-pytorch'
     """
     there = {path.stem for path in _FOLDER.glob("*.md")}
     parts = {part: [name for name in names if name in there] for part, names in PARTS.items()}
     others = sorted(there.difference(*parts.values()))
-    return parts | ({"More": others} if others else {})
+    return {part: names for part, names in (parts | {"More": others}).items() if names}
 
 
 def page(name: str) -> str:

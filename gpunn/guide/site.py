@@ -85,7 +85,8 @@ def _rendered() -> dict[str, str]:
     )
     files = {"index.html": f'<!doctype html>\n<meta http-equiv="refresh" content="0; url={_HOME}.html">\n'}
     for name, module in modules.items():
-        files[f"{name.replace('.', '/')}.html"] = pdoc.render.html_module(module, modules)
+        html = pdoc.render.html_module(module, modules)
+        files[f"{name.replace('.', '/')}.html"] = re.sub(r"\*&lt;class &#39;(?:\w+\.)*(\w+)&#39;&gt;", r"\1", html)
     with contextlib.redirect_stdout(io.StringIO()):  # that there is no node to prepare the search, which works without
         files["search.js"] = pdoc.render.search_index(modules)
     return files

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-import gpunn
 from gpunn.cuda.emulator import CheckError
 
 TEXT = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -38,15 +37,6 @@ def test_example_of_check_mode():
         exec(PYTHON[3], {})
     report = next(code for language, code in BLOCKS if not language)
     assert str(caught.value) == report.strip()
-
-
-@pytest.mark.parametrize("page", ["coming-from-pytorch", "weights", "large-batches"])
-def test_examples_of_the_guide(page, capsys):
-    """What is printed stands behind each print, or below."""
-    text = (Path(gpunn.__file__).parent / "guide" / f"{page}.md").read_text(encoding="utf-8")
-    code = "\n".join(re.findall(r"^```python\n(.*?)^```", text, re.S | re.M))
-    exec(code, {})
-    assert capsys.readouterr().out.splitlines() == re.findall(r"print\(.*\)\s+# (.*)", code)
 
 
 def test_the_two_commands_come_first():

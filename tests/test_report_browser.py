@@ -357,3 +357,27 @@ def test_a_page_finds_its_server_again(browser: Any, tmp_path: Path) -> None:
         wait_for(lambda: rows(browser) == 2)
         browser.get("about:blank")
     assert all("/events - Failed to load resource" in text for text in messages(browser))  # while there was none
+
+
+# ---- the guide -----------------------------------------------------------------------------------------------------
+
+
+def test_the_guide_is_readable_in_any_light_and_width(browser: Any, tmp_path: Path) -> None:
+    """Built whole, without a fault: a warning of pdoc's, a link that leads nowhere, a name that there is not."""
+    pytest.importorskip("pdoc", reason="pdoc is not installed")
+    from gpunn.guide.site import build
+
+    first, *others = build(tmp_path)
+    guide = sorted(path for path in others if path.parent.name == "guide")
+    assert first.name == "index.html"
+    assert len(guide) > 20
+    for width, scheme in ((320, "dark"), (1200, "light")):
+        screen(browser, width, prefers_color_scheme=scheme)
+        for page in (tmp_path / "guide.html", *guide, tmp_path / "gpunn" / "optim.html"):
+            browser.get(page.as_uri())
+            assert browser.execute_script("return document.documentElement.scrollWidth") <= width, page
+        bright = luminance(browser, "backgroundColor"), luminance(browser, "color")
+        assert bright == tuple(sorted(bright, reverse=scheme == "light"))
+    search = browser.find_element("css selector", "input[type=search]")
+    search.send_keys("conv2d")
+    wait_for(lambda: browser.find_elements("css selector", ".search-result"))

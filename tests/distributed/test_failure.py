@@ -49,6 +49,12 @@ PROGRAM = """
         with world.busy("writing a checkpoint"):
             time.sleep(timeout / 2)
             rank == bad and os.kill(os.getpid(), signal.SIGSTOP)
+    if how == "chain":  # rank 2 waits for rank 0, which waits for rank 1, which is busy
+        pair = world.split(int(rank == 2), 0)
+        if rank == 1:
+            with world.busy("compiling kernels"):
+                time.sleep(1.7 * timeout)
+        rank < 2 and pair.barrier()
     if how == "deadlock":
         other = world.split(0, 0)
         (world if rank == bad else other).barrier()
@@ -179,4 +185,11 @@ def test_all_have_left_within_30_s_with_the_default_limit():
 def test_ranks_wait_for_one_that_is_busy_and_for_the_end_of_all(how, said, bad):
     ended = run(how, bad)
     assert re.findall("done", ended.out) == said
+    assert ended.err == ""
+
+
+@pytest.mark.slow
+def test_ranks_wait_for_those_who_wait_for_one_that_is_busy():
+    ended = run("chain", 9, 3)
+    assert re.findall("done", ended.out) == ["done"] * 3
     assert ended.err == ""

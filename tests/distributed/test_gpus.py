@@ -47,6 +47,8 @@ EVERY = """
         half = world.all_reduce(cupy.asarray(np.array([world.rank + 1.0]).astype(ml_dtypes.bfloat16)), "mean")
         assert half.get().astype(float) == [1.5]
         assert world.all_reduce(cupy.asarray(np.float32([world.rank])), "mean").get() == [0.5]
+        part = world.split(0, world.rank)
+        assert part.all_reduce(cupy.asarray(np.float32([world.rank]))).get() == [1]
     assert world.all_reduce(np.ones(3)).tolist() == [2, 2, 2]
     print(sorted({call[0] for call in fake_nccl.calls}))
     if how == "nccl":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import platform
+import socket
 import sys
 import threading
 import time
@@ -40,7 +41,6 @@ class Shared:
     """What all worlds of a process have in common."""
 
     local_rank: int = 0
-    local_size: int = 1
     device: str = "cpu"
     agreed: bool = False
     watch: Watch | None = None
@@ -513,7 +513,7 @@ def _started(timeout: float, link: float | None) -> World:
     watch = Watch(comm, timeout)
     watch.start()
     machine = comm.Split_type(MPI.COMM_TYPE_SHARED)
-    shared = Shared(machine.Get_rank(), machine.Get_size(), watch=watch, link=link)
+    shared = Shared(machine.Get_rank(), watch=watch, link=link)
     machine.Free()
     atexit.register(_leave, shared, watch)
     return World(shared, Mpi(comm), tuple(range(comm.Get_size())))
@@ -532,20 +532,30 @@ def _agree(world: World, device: str, via: str | None) -> None:
     world.agree("the device", device)
     world.agree("what moves CuPy arrays", via)
     if device == "gpu":
-        reasons = world._all_gather_objects("GPUs", (why_no_gpu(), why_no_gpu() or _why_no_nccl(shared.local_size)))
-        for rank, (no_gpu, no_nccl) in enumerate(reasons):
+        own = ("", _gpu(shared.local_rank), _why_no_nccl()) if not why_no_gpu() else (why_no_gpu(), "", "")
+        every = world._all_gather_objects("GPUs", own)
+        by_nccl = via is None
+        for rank, (no_gpu, gpu, no_nccl) in enumerate(every):
             check(not no_gpu, DeviceError, "init", f"rank {rank} has no GPU: {no_gpu}")
+            users = [str(other) for other, (_, its, _) in enumerate(every) if its == gpu]
+            if len(users) > 1:
+                no_nccl = f"ranks {', '.join(users)} share a GPU"
             check(via != "nccl" or not no_nccl, DeviceError, "init", f"rank {rank} cannot use NCCL: {no_nccl}")
-        by_nccl = via is None and not any(no_nccl for _, no_nccl in reasons)
+            by_nccl = by_nccl and not no_nccl
         world.device = shared.device = f"gpu:{shared.local_rank % gpu_count()}"
         shared.via = "nccl" if by_nccl else via or "host"
         world._connect()
     shared.agreed = True
 
 
-def _why_no_nccl(local_size: int) -> str:
-    if gpu_count() < local_size:
-        return f"{local_size} ranks share {gpu_count()} GPUs"
+def _gpu(local_rank: int) -> str:
+    """Which one of all machines' GPUs this rank has: its number is 0 for each rank that is shown one GPU alone."""
+    import cupy
+
+    return f"{socket.gethostname()} {cupy.cuda.Device(local_rank % gpu_count()).pci_bus_id}"
+
+
+def _why_no_nccl() -> str:
     return "" if nccl_library() else "CuPy finds none: pip install nvidia-nccl-cu12, or nvidia-nccl-cu13"
 
 

@@ -70,7 +70,7 @@ def test_every_collective_takes_cupy_arrays(how):
     ("before", "settings", "expected"),
     [
         (DEVICE, "via='nccl'", "DeviceError: init: rank 0 cannot use NCCL: CuPy finds none: pip install"),
-        (ONE, "via='nccl'", "DeviceError: init: rank 0 cannot use NCCL: 2 ranks share 1 GPUs"),
+        (ONE, "via='nccl'", "DeviceError: init: rank 0 cannot use NCCL: ranks 0, 1 share a GPU"),
         ((sys.executable,), "", "DeviceError: init: rank 0 has no GPU: "),
     ],
     ids=["none", "shared", "no GPU"],

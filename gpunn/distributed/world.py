@@ -118,7 +118,7 @@ class World:
                 mpi.broadcast(host.reshape(-1), root)
             return array
 
-        return self._call(Collective(_text("broadcast", array, root), work, array, array.nbytes))
+        return self._call(Collective(_text("broadcast", array, "from", root), work, array, array.nbytes))
 
     def all_gather(self, array: Array) -> Array:
         """The arrays of all ranks, of equal shapes: a new array (size, ...) in the order of the ranks.

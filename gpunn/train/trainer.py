@@ -177,7 +177,7 @@ class Trainer:
         generators: Mapping[str, np.random.Generator] | None = None,
         precision: str = "fp32",
         cuda_graph: bool = False,
-        distributed: World | bool = False,
+        distributed: World | bool | None = None,
         bucket_bytes: int = BUCKET_BYTES,
     ) -> None:
         rule = f"precision must be one of {', '.join(PRECISIONS)}"

@@ -122,27 +122,24 @@ class AsciiTerminal(io.TextIOWrapper):
         return True
 
 
-@pytest.mark.parametrize("width", [40, 100])
-def test_a_terminal_shows_every_page_in_its_width(
-    width: int, command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", str(width))
-    for name in ([], *([name] for name in PAGES)):
-        terminal = Terminal()
-        monkeypatch.setattr(sys, "stdout", terminal)
-        assert command("guide", *name).code == 0
-        shown = re.sub("\x1b\\[[\\d;]*m", "", terminal.getvalue())
-        assert max(map(len, shown.splitlines())) <= width, name
-        assert ".md)" not in shown
-
-
-def test_in_ascii_every_page_is_words(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_of_40_ascii_columns_shows_every_page(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
     for name in ([], *([name] for name in PAGES)):
         terminal: Any = AsciiTerminal(io.BytesIO(), encoding="ascii", write_through=True)
         monkeypatch.setattr(sys, "stdout", terminal)
         assert command("guide", *name).code == 0
-        shown = terminal.buffer.getvalue().decode("ascii")
-        assert not re.search(r"\\x[0-9a-f]{2}|\\u[0-9a-f]{4}", shown), name
+        shown = re.sub("\x1b\\[[\\d;]*m", "", terminal.buffer.getvalue().decode("ascii"))
+        assert max(map(len, shown.splitlines())) <= 40, name
+        assert not re.search(r"\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\.md\)", shown), name
+
+
+def test_a_wide_terminal(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    assert command("guide", "large-batches").code == 0
+    shown = sys.stdout.getvalue()  # type: ignore[attr-defined]
+    assert "\x1b[" in shown
+    assert "√" in shown
+    assert 80 < max(map(len, re.sub("\x1b\\[[\\d;]*m", "", shown).splitlines())) <= 100
 
 
 # ---- as web pages --------------------------------------------------------------------------------------------------

@@ -12,10 +12,14 @@ from gpunn.cli.output import on_terminal, tell
 from gpunn.errors import ArgumentError
 
 _IN_ASCII = str.maketrans({
-    "•": "*", "▌": "|", "…": "...", "×": "x", "·": ".", "→": "->", "↔": "<->", "–": "-", "≤": "<=", "≥": ">=",
-    "√": "sqrt ", "²": "^2", "−": "-", "⊙": "*", "σ": "sigma", "δ": "delta", "ŷ": "y^", "β": "beta", "α": "alpha",
-    "Σ": "sum", "±": "+-", "ᵀ": "^T", "‑": "-",
+    "…": "...", "×": "x", "·": ".", "→": "->", "↔": "<->", "–": "-", "≤": "<=", "≥": ">=", "√": "sqrt ", "²": "^2",
+    "−": "-", "⊙": "*", "σ": "sigma", "δ": "delta", "ŷ": "y^", "β": "beta", "α": "alpha", "Σ": "sum", "±": "+-",
+    "ᵀ": "^T",
 })  # fmt: skip
+"""Words for the letters of pages, where the terminal lacks them."""
+
+_ORNAMENTS = str.maketrans({"•": "*", "▌": "|", "…": "~", "─": "-", "━": "="})
+"""Letters as wide for those that rich adds."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -84,9 +88,10 @@ def _shown(text: str) -> str:
     from rich.console import Console
     from rich.markdown import Markdown
 
+    ascii_only = not (sys.stdout.encoding or "utf-8").lower().startswith("utf")
     console = Console(highlight=False)
     with console.capture() as captured:
+        text = text.translate(_IN_ASCII) if ascii_only else text
         console.print(Markdown(text, code_theme="ansi_dark", hyperlinks=False))
     shown = captured.get().rstrip("\n")
-    narrow = not (sys.stdout.encoding or "utf-8").lower().startswith("utf")
-    return shown.translate(_IN_ASCII) if narrow else shown
+    return shown.translate(_ORNAMENTS) if ascii_only else shown

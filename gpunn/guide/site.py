@@ -34,7 +34,16 @@ REFERENCE = (
 """The modules of the reference."""
 
 _HOME = "guide"
-_UNREAD = r"Error parsing type annotation"  # those that only checkers of types resolve: shown as they are written
+
+
+class _Written(str):
+    """An annotation as it stands in the source: what it means only a checker of types knows."""
+
+    __repr__ = str.__str__
+
+
+def _as_written(annotation: Any, *_: object) -> Any:
+    return _Written(annotation) if isinstance(annotation, str) else annotation
 
 
 def build(folder: Path) -> list[Path]:
@@ -49,7 +58,6 @@ def build(folder: Path) -> list[Path]:
         raise PackageError(f'guide --html needs pdoc ({error}): pip install "gpunn[docs]"') from error
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        warnings.filterwarnings("ignore", _UNREAD)
         files = _rendered()
     problems = [str(each.message) for each in caught]
     problems += [*_broken_links(files), *_unknown_names()]
@@ -66,9 +74,11 @@ def build(folder: Path) -> list[Path]:
 def _rendered() -> dict[str, str]:
     """All pages: the path in the folder, and the HTML."""
     import pdoc.doc
+    import pdoc.doc_types
     import pdoc.render
     from pygments.formatters import HtmlFormatter
 
+    pdoc.doc.safe_eval_type = pdoc.doc_types.safe_eval_type = _as_written  # both: one module has it from the other
     modules = {name: pdoc.doc.Module(module) for name, module in _pages()}
     modules |= {name: pdoc.doc.Module(_whole(name)) for name in REFERENCE}
     pdoc.render.configure(
@@ -85,8 +95,7 @@ def _rendered() -> dict[str, str]:
     )
     files = {"index.html": f'<!doctype html>\n<meta http-equiv="refresh" content="0; url={_HOME}.html">\n'}
     for name, module in modules.items():
-        html = pdoc.render.html_module(module, modules)
-        files[f"{name.replace('.', '/')}.html"] = re.sub(r"\*&lt;class &#39;(?:\w+\.)*(\w+)&#39;&gt;", r"\1", html)
+        files[f"{name.replace('.', '/')}.html"] = pdoc.render.html_module(module, modules)
     with contextlib.redirect_stdout(io.StringIO()):  # that there is no node to prepare the search, which works without
         files["search.js"] = pdoc.render.search_index(modules)
     return files

@@ -18,7 +18,7 @@ _IN_ASCII = str.maketrans({
 })  # fmt: skip
 """Words for the letters of pages, where the terminal lacks them."""
 
-_ORNAMENTS = str.maketrans({"•": "*", "▌": "|", "…": "~", "─": "-", "━": "="})
+_ORNAMENTS = str.maketrans({"•": "*", "▌": "|", "─": "-", "━": "="})
 """Letters as wide for those that rich adds."""
 
 
@@ -85,13 +85,42 @@ def _with_commands(text: str) -> str:
 
 def _shown(text: str) -> str:
     """Markdown as the terminal shows it, in its width; in ASCII where it has no other letters."""
+    ascii_only = not (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    shown = _rendered(text.translate(_IN_ASCII) if ascii_only else text)
+    return shown.translate(_ORNAMENTS) if ascii_only else shown
+
+
+def _rendered(text: str) -> str:
     from rich.console import Console
     from rich.markdown import Markdown
 
-    ascii_only = not (sys.stdout.encoding or "utf-8").lower().startswith("utf")
     console = Console(highlight=False)
     with console.capture() as captured:
-        text = text.translate(_IN_ASCII) if ascii_only else text
         console.print(Markdown(text, code_theme="ansi_dark", hyperlinks=False))
     shown = captured.get().rstrip("\n")
-    return shown.translate(_ORNAMENTS) if ascii_only else shown
+    cut = shown.count("…") > text.count("…")  # a word is longer than its column
+    return _rendered(_as_lists(text)) if cut and "\n|" in text else shown
+
+
+def _as_lists(text: str) -> str:
+    """``text`` with a list in place of each table: a row is an item, its other cells are items under it.
+
+    >>> print(_as_lists("| extra | for |\\n|---|---|\\n| `onnx` | files |\\n"))
+    - `onnx`
+      - for: files
+    <BLANKLINE>
+    """
+    lines: list[str] = []
+    head: list[str] = []
+    for line in text.split("\n"):
+        cells = [cell.strip() for cell in line.strip("|").split(" |")] if line.startswith("|") else []
+        if not cells:
+            head = []
+            lines.append(line)
+        elif not head:
+            head = cells
+        elif set(line) - set("|-: "):
+            lines.append(f"- {cells[0]}")
+            named = zip(head[1:], cells[1:], strict=True)
+            lines += [f"  - {name}: {cell}" if name else f"  - {cell}" for name, cell in named if cell]
+    return "\n".join(lines)

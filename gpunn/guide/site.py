@@ -95,7 +95,8 @@ def _rendered() -> dict[str, str]:
     )
     files = {"index.html": f'<!doctype html>\n<meta http-equiv="refresh" content="0; url={_HOME}.html">\n'}
     for name, module in modules.items():
-        files[f"{name.replace('.', '/')}.html"] = pdoc.render.html_module(module, modules)
+        html = pdoc.render.html_module(module, modules)
+        files[f"{name.replace('.', '/')}.html"] = html.replace("::</p>", ":</p>")  # pdoc leaves reStructuredText's mark
     with contextlib.redirect_stdout(io.StringIO()):  # that there is no node to prepare the search, which works without
         files["search.js"] = pdoc.render.search_index(modules)
     return files

@@ -371,9 +371,10 @@ def test_the_guide_is_readable_in_any_light_and_width(browser: Any, tmp_path: Pa
     guide = sorted(path for path in others if path.parent.name == "guide")
     assert first.name == "index.html"
     assert len(guide) > 20
-    for width, scheme in ((320, "dark"), (1200, "light")):
+    start, module = tmp_path / "guide.html", tmp_path / "gpunn" / "optim.html"
+    for width, scheme, pages in ((320, "dark", [start, *guide, module]), (1200, "light", [start, guide[0], module])):
         screen(browser, width, prefers_color_scheme=scheme)
-        for page in (tmp_path / "guide.html", *guide, tmp_path / "gpunn" / "optim.html"):
+        for page in pages:
             browser.get(page.as_uri())
             assert browser.execute_script("return document.documentElement.scrollWidth") <= width, page
         bright = luminance(browser, "backgroundColor"), luminance(browser, "color")
@@ -381,3 +382,7 @@ def test_the_guide_is_readable_in_any_light_and_width(browser: Any, tmp_path: Pa
     search = browser.find_element("css selector", "input[type=search]")
     search.send_keys("conv2d")
     wait_for(lambda: browser.find_elements("css selector", ".search-result"))
+    assert {message.split('"')[1] for message in messages(browser)} <= {
+        "using precompiled search index",
+        "building search index",
+    }

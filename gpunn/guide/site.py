@@ -78,7 +78,8 @@ def _rendered() -> dict[str, str]:
     import pdoc.render
     from pygments.formatters import HtmlFormatter
 
-    pdoc.doc.safe_eval_type = pdoc.doc_types.safe_eval_type = _as_written  # both: one module has it from the other
+    for user in (pdoc.doc, pdoc.doc_types):
+        vars(user)["safe_eval_type"] = _as_written
     modules = {name: pdoc.doc.Module(module) for name, module in _pages()}
     modules |= {name: pdoc.doc.Module(_whole(name)) for name in REFERENCE}
     pdoc.render.configure(

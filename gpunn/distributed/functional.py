@@ -22,9 +22,9 @@ function                       forward              backward
 
 ``copy`` and ``reduce`` are f and g of Shoeybi et al. 2019, "Megatron-LM: training multi-billion parameter language
 models using model parallelism". All ranks go backward through the same functions in the same order: a graph goes back
-by the numbers of its operations, so that is the opposite of the order of the calls, which must be the same on all ranks.
-Where the gradient of an input is needed on one rank only (it is frozen on another), they call different things, and all
-end with a message that says so.
+by the numbers of its operations, which is the opposite of the order of the calls, and that must be the same on all
+ranks. Where the gradient of an input is needed on one rank only (it is frozen on another), they call different things,
+and all end with a message that says so.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ class Mpi:
         began = time.perf_counter()
         while not request.Test():
             waited = time.perf_counter() - began
-            time.sleep(0 if waited < 1e-3 else min(waited / 50, 1e-3))
+            time.sleep(0 if waited < 1e-3 else min(waited / 20, 2e-3))
 
     def _bytes(self, x: Array, lengths: list[int] | None = None) -> list[Any]:
         """``x`` as MPI takes it; in parts of these lengths."""

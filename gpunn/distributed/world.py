@@ -507,6 +507,8 @@ def _started(device: str, timeout: float, via: str | None, link: float | None) -
         fail(DistributedError, "init", rule, started=int(expected), mpi4py=comm.Get_size())
     if comm.Get_size() == 1:
         return World(Shared(0, check_device(device)), None, (0,))
+    # A thread that looks after a collective gets its turn beside one that computes in Python: Python's default is 5 ms.
+    sys.setswitchinterval(min(sys.getswitchinterval(), 2e-4))
     watch = Watch(comm, timeout)
     watch.start()
     machine = comm.Split_type(MPI.COMM_TYPE_SHARED)

@@ -344,11 +344,11 @@ def tower_state(state: Mapping[str, Any], world: World) -> dict[str, Any]:
     Raises ArgumentError for an optimizer's state whose parameters are numbered, ShapeError for arrays without halves.
     """
     own = {}
-    for name, value in state.items():
-        if _is_cut("tower_state", name, value):
+    for name, value in _on_host("tower_state", state).items():
+        if _is_cut(name, value):
             rule = f"{name} must have outputs for each tower"
             check(len(value) % world.size == 0, ShapeError, "tower_state", rule, shape=value.shape, ranks=world.size)
-            value = np.split(to_cpu(value), world.size)[world.rank]
+            value = np.split(value, world.size)[world.rank]
         own[name] = value
     return own
 
@@ -363,22 +363,26 @@ def gather_towers(state: Mapping[str, Any], world: World) -> dict[str, Any]:
     {'conv1.bias': array([0., 1.])}
     """
     return {
-        name: np.concatenate(world.all_gather(to_cpu(value))) if _is_cut("gather_towers", name, value) else value
-        for name, value in state.items()
+        name: np.concatenate(world.all_gather(value)) if _is_cut(name, value) else value
+        for name, value in _on_host("gather_towers", state).items()
     }
+
+
+def _on_host(op: str, state: Mapping[str, Any]) -> dict[str, Any]:
+    """``state`` of a module or an optimizer, its arrays in NumPy."""
+    for name in state:
+        rule = "the optimizer's parameters must have names: give it net.named_parameters()"
+        check(not re.match(r"parameters\.\d", name), ArgumentError, op, rule, name=name)
+    return {name: to_cpu(value) if is_array(value) else value for name, value in state.items()}
 
 
 def _is_whole(name: str) -> bool:
     return "fc8" in name.split(".")
 
 
-def _is_cut(op: str, name: str, value: Any) -> bool:
-    """Whether the towers have halves of this entry of a state."""
-    if not is_array(value) or not value.ndim:
-        return False
-    rule = "the optimizer's parameters must have names: give it net.named_parameters()"
-    check(not re.match(r"parameters\.\d", name), ArgumentError, op, rule, name=name)
-    return not _is_whole(name)
+def _is_cut(name: str, value: Any) -> bool:
+    """Whether the towers have halves of this entry of a state, in NumPy."""
+    return isinstance(value, np.ndarray) and value.ndim > 0 and not _is_whole(name)
 
 
 def alexnet(
@@ -437,7 +441,7 @@ def alexnet(
         optimizer = optim.SGD(net.named_parameters(), lr=0.01, momentum=0.9, weight_decay=0.0005)
         for images, labels in batches(world.rank // 2):  # a pair's own
             optimizer.zero_grad()
-            F.cross_entropy(net(images), labels).backward()
+            F.cross_entropy(net(images), backend.asarray(labels, net.device)).backward()
             for parameter in net.parameters():
                 same.all_reduce(parameter.grad, "mean")
             optimizer.step()

@@ -1,6 +1,7 @@
 """Batch normalisation by the batches of all ranks, against that of one process with all of them."""
 
 import copy
+import sys
 
 import numpy as np
 import pytest
@@ -13,8 +14,7 @@ from gpunn.errors import ShapeError
 EQUAL = """
     import itertools, sys
     import ml_dtypes, numpy as np
-    from gpunn import backend, cuda, distributed, nn, tensor
-    from contextlib import nullcontext
+    from gpunn import backend, distributed, nn, tensor
 
     device, few = sys.argv[1], sys.argv[2] == "few"
     world = distributed.init(device)
@@ -99,6 +99,15 @@ def test_it_is_batch_norm_of_the_whole_batch():
 def test_it_is_batch_norm_of_the_whole_batch_in_all_cases(count, onednn):
     settings = {"GPUNN_ONEDNN": "off"} if onednn == "off" else {}
     assert run_ranks(count, EQUAL, "cpu", "all", limit=300, **settings).out.split() == ["equal"] * count
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+@needs_mpirun
+def test_it_is_batch_norm_of_the_whole_batch_on_two_emulated_gpus():
+    pytest.importorskip("cupy")
+    device = (sys.executable, "-m", "gpunn.cuda.device", "--devices", "2", "--", sys.executable)
+    assert run_ranks(2, EQUAL, "gpu", "few", before=device, limit=300).out.split() == ["equal"] * 2
 
 
 def test_one_rank_is_batch_norm(rng):

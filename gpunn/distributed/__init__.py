@@ -22,8 +22,21 @@ in float32, and rounded once. (On NCCL they are what NCCL makes them.)
 exchange that hold parts of one model, forward and backward, is in :mod:`gpunn.distributed.functional`.
 """
 
+from gpunn.distributed.buckets import Buckets
 from gpunn.distributed.line import Pending
 from gpunn.distributed.norm import SyncBatchNorm, convert
-from gpunn.distributed.world import World, current, init
+from gpunn.distributed.state import on_first, share_state
+from gpunn.distributed.world import World, current, init, started
 
-__all__ = ["Pending", "SyncBatchNorm", "World", "convert", "current", "init"]
+__all__ = [
+    "Buckets",
+    "Pending",
+    "SyncBatchNorm",
+    "World",
+    "convert",
+    "current",
+    "init",
+    "on_first",
+    "share_state",
+    "started",
+]

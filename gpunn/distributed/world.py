@@ -479,6 +479,17 @@ def init(
     return _world
 
 
+def started() -> bool:
+    """Whether ``mpirun``, or what a cluster has in its place, started this process, as one of several or alone.
+
+    Also if MPI is in use already.
+
+    >>> started()
+    False
+    """
+    return "mpi4py.MPI" in sys.modules or any(name in os.environ for name in _STARTED)
+
+
 def current() -> World | None:
     """What :func:`init` gave, for code that is to work with one rank too; None before."""
     return _world
@@ -497,7 +508,7 @@ def _link(link: float | None) -> float | None:
 
 
 def _started(device: str, timeout: float, via: str | None, link: float | None) -> World:
-    if "mpi4py.MPI" not in sys.modules and not any(name in os.environ for name in _STARTED):
+    if not started():
         return World(Shared(0, check_device(device)), None, (0,))
     MPI = library("init")
     comm = MPI.COMM_WORLD

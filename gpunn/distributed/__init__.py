@@ -24,7 +24,7 @@ exchange that hold parts of one model, forward and backward, is in :mod:`gpunn.d
 
 from gpunn.distributed.buckets import Buckets
 from gpunn.distributed.line import Pending
-from gpunn.distributed.norm import SyncBatchNorm, convert
+from gpunn.distributed.norm import SyncBatchNorm, apart, convert, synchronised
 from gpunn.distributed.state import on_first, share_state
 from gpunn.distributed.world import World, current, init, started
 
@@ -33,10 +33,12 @@ __all__ = [
     "Pending",
     "SyncBatchNorm",
     "World",
+    "apart",
     "convert",
     "current",
     "init",
     "on_first",
     "share_state",
     "started",
+    "synchronised",
 ]

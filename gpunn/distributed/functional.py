@@ -48,8 +48,8 @@ def copy(x: X, world: World) -> X:
     """
     xd = raw(x)
     check_array("copy", x=xd)
-    y = differentiable(xd, (x,), lambda gy, _: (_summed(gy, world),))
-    return y.sharing_memory(x) if isinstance(x, Tensor) else y  # type: ignore[no-any-return]
+    y: X = differentiable(xd, (x,), lambda gy, _: (_summed(gy, world),))
+    return y.sharing_memory(x) if isinstance(x, Tensor) and isinstance(y, Tensor) else y
 
 
 def reduce(x: X, world: World) -> X:
@@ -66,7 +66,8 @@ def reduce(x: X, world: World) -> X:
     """
     xd = raw(x)
     check_array("reduce", x=xd)
-    return differentiable(_summed(xd, world), (x,), lambda gy, _: (gy,))
+    y: X = differentiable(_summed(xd, world), (x,), lambda gy, _: (gy,))
+    return y
 
 
 def all_gather(x: X, world: World, axis: int = 0, replicated: bool = False) -> X:
@@ -95,7 +96,8 @@ def all_gather(x: X, world: World, axis: int = 0, replicated: bool = False) -> X
             return (pieces[world.rank],)
         return (world.reduce_scatter(pieces.reshape(-1)).reshape(pieces.shape[1:]),)
 
-    return differentiable(y, (x,), backward)
+    result: X = differentiable(y, (x,), backward)
+    return result
 
 
 def _summed(x: Array, world: World) -> Array:

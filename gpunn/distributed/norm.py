@@ -12,6 +12,8 @@ the rank's own share, as those of all other parameters: what reduces the gradien
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -65,10 +67,10 @@ class SyncBatchNorm(BatchNorm):
 
     def __init__(self, num_features: int, *settings: Any, world: World | None = None, **named: Any) -> None:
         super().__init__(num_features, *settings, **named)
-        self.world = world or current() or init()
+        self.world: World | None = world or current() or init()
 
     def _normalize(self, x: Any, by_input: bool, momentum: float) -> tuple[Any, bool]:
-        if not self.training:
+        if not self.training or self.world is None:
             return super()._normalize(x, by_input, momentum)
         whole, running = _Whole(self.world), (self.running_mean, self.running_var)
         y = F.batch_norm(x, *running, self.weight, self.bias, True, momentum, self.eps, self.relu, whole=whole)
@@ -93,6 +95,37 @@ def convert(model: Module, world: World | None = None) -> Module:
             if _is_alone(child):
                 setattr(module, name, made.setdefault(id(child), _synchronised(child, world)))
     return _synchronised(model, world) if _is_alone(model) else model
+
+
+@contextmanager
+def apart(model: Module) -> Iterator[None]:
+    """A context in which each rank normalises by its own batch: ranks need not call ``model`` together.
+
+    >>> from gpunn import nn
+    >>> model = convert(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)))
+    >>> with apart(model):
+    ...     print(model[1].world)
+    None
+    """
+    layers = synchronised(model)
+    worlds = [layer.world for layer in layers]
+    try:
+        for layer in layers:
+            layer.world = None
+        yield
+    finally:
+        for layer, world in zip(layers, worlds, strict=True):
+            layer.world = world
+
+
+def synchronised(model: Module) -> list[SyncBatchNorm]:
+    """The layers of ``model`` that all ranks must call together.
+
+    >>> from gpunn import nn
+    >>> len(synchronised(convert(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)))))
+    1
+    """
+    return [module for module in model.modules() if isinstance(module, SyncBatchNorm)]
 
 
 def _is_alone(module: Module) -> bool:

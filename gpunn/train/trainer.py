@@ -24,7 +24,7 @@ from gpunn.backend import Array, get_array_module, half_dtype, is_array
 from gpunn.casting import autocast
 from gpunn.checkpoint import State, differences
 from gpunn.cuda.compilation import compiled
-from gpunn.distributed import World, init
+from gpunn.distributed import World, apart, convert, init
 from gpunn.distributed.buckets import BUCKET_BYTES
 from gpunn.errors import ArgumentError, TrainingError, check, check_sizes, fail
 from gpunn.nn import Module
@@ -135,8 +135,9 @@ class Trainer:
     batch, whose size they divide, and the sums of gradients, over buckets of ``bucket_bytes``, run while backward does.
     A step is that of one process up to rounding, and the bits of all ranks are equal. They begin with what rank 0 has;
     the ranks' own are the streams of dropout, and the running statistics of normalisation until the end of an epoch,
-    when all take those of rank 0, which measures. Rank 0 alone calls callbacks, writes and saves. Its states are those
-    of one process, and any number of ranks can go on from them.
+    when all take those of rank 0, which measures; with ``sync_batch_norm`` batch normalisation is by the batches of all
+    ranks (:func:`gpunn.distributed.convert`), as that of one process. Rank 0 alone calls callbacks, writes and saves.
+    Its states are those of one process, and any number of ranks can go on from them.
 
     >>> from gpunn import functional as F, nn, optim, tensor
     >>> from gpunn.backend import random_generator
@@ -179,6 +180,7 @@ class Trainer:
         cuda_graph: bool = False,
         distributed: World | bool | None = None,
         bucket_bytes: int = BUCKET_BYTES,
+        sync_batch_norm: bool = False,
     ) -> None:
         rule = f"precision must be one of {', '.join(PRECISIONS)}"
         check(precision in PRECISIONS, ArgumentError, "Trainer", rule, precision=precision)
@@ -198,6 +200,10 @@ class Trainer:
         self._random = RandomStreams(model, generators or {})
         self.world = init() if distributed is True else distributed or None
         check_sizes("Trainer", bucket_bytes=bucket_bytes)
+        if sync_batch_norm:
+            rule = "sync_batch_norm is of the ranks of distributed, and of layers inside the model"
+            fits = self.world is not None and convert(model, self.world) is model
+            check(fits, ArgumentError, "Trainer", rule, distributed=distributed, model=type(model).__name__)
         if cuda_graph:
             ranks = 1 if self.world is None else self.world.size
             rule = "a step that ranks take together cannot be captured"
@@ -345,6 +351,7 @@ class Trainer:
         ranks = cast(Ranks, self._ranks)
         total, examples, whole = 0.0, 0.0, None
         for number, batch in enumerate(group, 1):
+            ranks.check_share(batch is not None)
             y, count = (None, 0) if batch is None else self._loss(batch)
             if y is not None:
                 total, examples = total + float(y.item()) * float(count), examples + float(count)
@@ -440,7 +447,8 @@ class Trainer:
         if random is not None:
             for generator, state in random:  # the same masks of dropout
                 generator.bit_generator.state = state
-            found = first_not_finite(self.model, self._loss, (batch for batch in group if batch is not None))
+            with apart(self.model):
+                found = first_not_finite(self.model, self._loss, (batch for batch in group if batch is not None))
             where = f"; first {found if self._ranks is None else self._ranks.first(found, NOWHERE)}"
         raise TrainingError(
             f"Trainer: {what} at step {at} (epoch {self.epoch + 1}){where}; "

@@ -9,7 +9,8 @@ from ranks import needs_mpirun, run_ranks
 
 from gpunn import distributed, nn, optim, tensor
 from gpunn.distributed import SyncBatchNorm, convert
-from gpunn.errors import ShapeError
+from gpunn.errors import ArgumentError, ShapeError
+from gpunn.train import Trainer
 
 EQUAL = """
     import itertools, sys
@@ -108,6 +109,71 @@ def test_it_is_batch_norm_of_the_whole_batch_on_two_emulated_gpus():
     pytest.importorskip("cupy")
     device = (sys.executable, "-m", "gpunn.cuda.device", "--devices", "2", "--", sys.executable)
     assert run_ranks(2, EQUAL, "gpu", "few", before=device, limit=300).out.split() == ["equal"] * 2
+
+
+TRAINED = """
+    import sys
+    import numpy as np
+    from gpunn import distributed, nn, optim, tensor
+    from gpunn import functional as F
+    from gpunn.backend import random_generator
+    from gpunn.data import ArrayDataset, DataLoader
+    from gpunn.errors import ArgumentError, TrainingError
+    from gpunn.train import Trainer
+
+    world = distributed.init()
+    rng = np.random.default_rng(0)
+    samples = rng.normal(size=(31, 2, 6, 6)).astype(np.float32), rng.integers(3, size=31)  # a tail of 7
+
+    def trainer(samples=samples, drop_last=False, **settings):
+        drawn = {"generator": random_generator(0)}
+        model = nn.Sequential(
+            nn.Conv2d(2, 8, 3, **drawn), nn.BatchNorm2d(8, relu=True), nn.Flatten(), nn.Linear(128, 9, **drawn),
+            nn.BatchNorm1d(9), nn.Tanh(), nn.Linear(9, 3, **drawn),
+        )
+        data = DataLoader(ArrayDataset(*samples), 12, shuffle=True, seed=1, drop_last=drop_last)
+
+        def loss(batch):
+            return F.cross_entropy(model(tensor(batch[0])), batch[1]), len(batch[1])
+
+        sgd = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        return Trainer(model, sgd, data, loss, measure=lambda: {"norm": float(np.abs(model[1].weight.data).sum())},
+                       **settings)
+
+    one, two = trainer(), trainer(distributed=world, sync_batch_norm=True)
+    for record, expected in zip(two.run(3), one.run(3), strict=True):
+        np.testing.assert_allclose(record["train_loss"], expected["train_loss"], rtol=1e-5)
+    for (name, array), expected in zip(two.model.state_dict().items(), one.model.state_dict().values(), strict=True):
+        assert np.abs(array - expected).max() <= 2e-5 * np.abs(expected).max(), name
+        assert len({a.tobytes() for a in world.all_gather(np.asarray(array))}) == 1, name
+
+    wrong = samples[0].copy(), samples[1]
+    wrong[0][17] = np.nan  # in one rank's share
+    try:
+        trainer(wrong, distributed=world, sync_batch_norm=True).run(1)
+    except TrainingError as error:
+        assert "first in the batch itself" in str(error), error
+    few = samples[0][:25], samples[1][:25]  # a tail of 1
+    try:
+        trainer(few, distributed=world, sync_batch_norm=True)
+    except ArgumentError as error:
+        print(error)
+    trainer(few, True, distributed=world, sync_batch_norm=True).run(1)
+"""
+
+
+@pytest.mark.distributed
+@needs_mpirun
+def test_a_trainer_trains_by_it_as_one_process():
+    rule = "Trainer: each rank must have samples of each batch for sync_batch_norm: DataLoader(drop_last=True)"
+    assert run_ranks(2, TRAINED).out.splitlines() == [f"{rule}, got ranks=2"] * 2
+
+
+def test_a_trainer_without_ranks_or_of_such_a_layer_refuses_it():
+    for model, settings in ((nn.Sequential(nn.BatchNorm1d(3)), {}), (nn.BatchNorm1d(3), {"distributed": True})):
+        sgd = optim.SGD(model.parameters(), lr=0.1)
+        with pytest.raises(ArgumentError, match="sync_batch_norm is of the ranks of distributed, and of layers inside"):
+            Trainer(model, sgd, [], lambda batch: (batch, 1), sync_batch_norm=True, **settings)
 
 
 def test_one_rank_is_batch_norm(rng):

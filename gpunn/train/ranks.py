@@ -40,7 +40,7 @@ class Ranks:
         self._model, self._optimizer, self._data = model, optimizer, cast(Shared, data)
         self._data.share(world.rank, world.size)
         self._synchronised = bool(synchronised(model))
-        batches = getattr(data, "batch_sampler", None)
+        batches: Any = getattr(data, "batch_sampler", None)
         tail = 0 if getattr(batches, "drop_last", True) else len(self._data.dataset) % batches.batch_size
         self.check_share(tail == 0 or tail >= world.size)
         self._buckets = Buckets(world, [p for group in optimizer.groups for p in group.parameters], bucket_bytes)

@@ -10,6 +10,7 @@ from ranks import needs_mpirun, run_ranks
 from gpunn import distributed, nn, optim, tensor
 from gpunn.distributed import SyncBatchNorm, convert
 from gpunn.errors import ArgumentError, ShapeError
+from gpunn.interop import onnx
 from gpunn.train import Trainer
 
 EQUAL = """
@@ -221,6 +222,14 @@ def test_a_layer_alone_is_converted_to_another():
     assert isinstance(made, SyncBatchNorm)
     assert made.weight is layer.weight
     assert made.world is distributed.init()
+
+
+def test_it_is_exported_in_evaluation(tmp_path):
+    pytest.importorskip("onnx")
+    model = convert(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)))
+    x = np.zeros((2, 1, 4, 4), np.float32)
+    onnx.export(model.eval(), x, tmp_path / "model.onnx")
+    np.testing.assert_allclose(onnx.load(tmp_path / "model.onnx")(x).data, model(x).data, atol=1e-6)
 
 
 def test_errors():

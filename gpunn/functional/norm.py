@@ -46,16 +46,19 @@ def batch_norm(
     """
     x, weight, bias = map(widened, (x, weight, bias))  # not the running statistics, which are changed in place
     xd, wd, bd = kept(x, weight, bias)
-    statistics = {"running_mean": raw(running_mean), "running_var": raw(running_var)}
-    check_array("batch_norm", **{name: a for name, a in statistics.items() if a is not None})
+    statistics: dict[str, Any] = {}
+    for name, running in (("running_mean", running_mean), ("running_var", running_var)):
+        if running is not None:
+            statistics[name] = raw(running)
+    if statistics:
+        check_array("batch_norm", **statistics)
     check_number("batch_norm", momentum=momentum)
     if training:
         check_running("batch_norm", statistics)
         mean, var, count = _statistics(xd, whole)
         for name, running in statistics.items():
-            if running is not None:
-                get_array_module(mean, running)  # refuses a mixture of NumPy and CuPy
-                check_shape("batch_norm", name, running, mean.shape)
+            get_array_module(mean, running)  # refuses a mixture of NumPy and CuPy
+            check_shape("batch_norm", name, running, mean.shape)
     else:
         known = running_mean is not None and running_var is not None
         check(known, ArgumentError, "batch_norm", "outside training running_mean and running_var must be given")
@@ -83,7 +86,8 @@ def _statistics(x: Any, whole: Merged | None) -> tuple[Any, Any, int]:
     if whole is not None:
         mean, var = whole.statistics(mean, var, count)
         count = whole.count
-    check(count != 1, ShapeError, "batch_norm", "training needs more than one value a channel", shape=x.shape)
+    if count == 1:
+        fail(ShapeError, "batch_norm", "training needs more than one value a channel", shape=x.shape)
     return mean, var, count
 
 

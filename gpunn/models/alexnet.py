@@ -439,11 +439,13 @@ def alexnet(
         backend.manual_seed(0)
         net = models.alexnet(towers=2, world=pair)
         optimizer = optim.SGD(net.named_parameters(), lr=0.01, momentum=0.9, weight_decay=0.0005)
+        buckets = distributed.Buckets(same, net.parameters())
         for images, labels in batches(world.rank // 2):  # a pair's own
             optimizer.zero_grad()
-            F.cross_entropy(net(images), backend.asarray(labels, net.device)).backward()
-            for parameter in net.parameters():
-                same.all_reduce(parameter.grad, "mean")
+            loss = F.cross_entropy(net(images), backend.asarray(labels, net.device))
+            buckets.begin()
+            loss.backward(whole=buckets.add)  # exchanges with the other tower, and sums over equal ones meanwhile
+            buckets.finish(divisor=same.size)
             optimizer.step()
         state = models.gather_towers(net.state_dict(), pair)  # that of models.alexnet(towers=2)
 

@@ -39,13 +39,16 @@ STEPS = """
             x = rng.standard_normal((count, 3, settings["size"], settings["size"])).astype(settings["dtype"])
             yield x, rng.integers(settings["classes"], size=count)
 
-    def step(net, optimizer, x, labels, reduce=lambda net: None):
+    def step(net, optimizer, x, labels, buckets=None, pairs=1):
         optimizer.zero_grad()
         leaf = tensor(x, requires_grad=True)
         y = net(leaf)
         loss = F.cross_entropy(y, backend.asarray(labels, y.device))
-        loss.backward()
-        reduce(net)
+        if buckets is not None:
+            buckets.begin()
+        loss.backward(whole=None if buckets is None else buckets.add)
+        if buckets is not None:
+            buckets.finish(pairs)
         found = {name: backend.to_cpu(p.grad).copy() for name, p in net.named_parameters()}
         optimizer.step()
         return {"y": y.numpy(), "loss": loss.numpy(), "x": leaf.grad}, found
@@ -128,14 +131,12 @@ PAIRS = (
     settings = SMALL | {"dropout": 0}  # the masks of half a batch are not those of the whole
     one, two = made(settings), made(settings, world=pair)
 
-    def reduce(net):
-        for parameter in net.parameters():
-            same.all_reduce(parameter.grad, "mean")
+    buckets = distributed.Buckets(same, two[0].parameters(), 1 << 12)  # they are under way beside the exchanges
 
     for x, labels in batches(settings, 2 * pairs):
         expected, gradients = step(*one, x, labels)
         mine = np.arange(2 * pairs).reshape(pairs, 2)[world.rank // 2]
-        actual, own = step(*two, x[mine], labels[mine], reduce)
+        actual, own = step(*two, x[mine], labels[mine], buckets, pairs)
         assert_near(actual["y"], expected["y"][mine], "y")
         assert_near(actual["x"] / pairs, expected["x"][mine], "x")  # each pair has a loss of its own
         assert_near(same.all_reduce(actual["loss"], "mean"), expected["loss"], "loss")

@@ -19,6 +19,7 @@ from gpunn.backend import random_generator, use_device
 from gpunn.data import ArrayDataset, DataLoader, digits
 from gpunn.errors import ArgumentError, DistributedError, TrainingError
 from gpunn.models import lenet
+from gpunn.observer import Observer
 from gpunn.tensor import Tensor
 from gpunn.train import Callback, Checkpoint, EarlyStopping, TimeLimit, Trainer
 from gpunn.train.trainer import Record
@@ -163,6 +164,33 @@ def _with_infinite_gradient(made: Trainer, spoils: Any) -> Any:
         return (y + (made.model.seldom * 0.0).sqrt().sum() if factor > 1 else y), count  # 0, whose slope is infinite
 
     return loss
+
+
+class Collectives(Observer):
+    """What is called of which all ranks take part."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def around_collective(self, text: str, run: Any) -> Any:
+        self.texts.append(text)
+        return run
+
+
+def reduces_once_a_step() -> None:
+    """Each bucket, from the last parameters to the first, and before them the losses; however many batches."""
+    for accumulate in (1, 4):
+        made, _ = trainer(world, accumulate=accumulate)
+        made.run(1)
+        with Collectives() as seen:
+            made._go_back_together([next(iter(made.data)) for _ in range(accumulate)], [])
+        sizes = [int(text.split("(")[1].split(",")[0]) for text in seen.texts]
+        learning = [p.size for p in made.model.parameters() if p.requires_grad]
+        assert all(text.startswith("all_reduce sum of NumPy float64") for text in seen.texts)
+        assert sizes[0] == 3
+        assert len(sizes) > 3
+        assert sum(sizes[1:]) == sum(learning) + len(learning)  # beside each gradient whether there is one
+        assert len(learning) == 6
 
 
 # ---- stopping and failing ------------------------------------------------------------------------------------------

@@ -220,7 +220,7 @@ class TestRanks:
     pytestmark = several
 
     def test_two_ranks(self):
-        run_case(2, "equals_one_process", "leaves_together", "refuses")
+        run_case(2, "equals_one_process", "reduces_once_a_step", "leaves_together", "refuses")
 
     @pytest.mark.slow
     @pytest.mark.parametrize("count", [2, 3, 4])

@@ -96,7 +96,7 @@ class Ranks:
             self.world.broadcast(buffer.data)
             buffer.mark_changed()
 
-    def measured(self, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+    def measured(self, measure: Callable[[], Mapping[str, float]]) -> dict[str, float]:
         """The measures, which rank 0 takes."""
 
         def job() -> dict[str, float]:

@@ -134,10 +134,11 @@ class Trainer:
     on all its ranks, started by ``mpirun -n 4``. ``data`` must be a DataLoader: each rank takes its share of every
     batch, whose size they divide, and the sums of gradients, over buckets of ``bucket_bytes``, run while backward does.
     A step is that of one process up to rounding, and the bits of all ranks are equal. They begin with what rank 0 has;
-    the ranks' own are the streams of dropout, and the running statistics of normalisation until the end of an epoch,
-    when all take those of rank 0, which measures; with ``sync_batch_norm`` batch normalisation is by the batches of all
-    ranks (:func:`gpunn.distributed.convert`), as that of one process. Rank 0 alone calls callbacks, writes and saves.
-    Its states are those of one process, and any number of ranks can go on from them.
+    the ranks' own are the running statistics of normalisation until the end of an epoch, when all take those of rank 0,
+    which measures, and the streams of dropout, which follow from those of rank 0 when a run begins. With
+    ``sync_batch_norm`` batch normalisation is by the batches of all ranks (:func:`gpunn.distributed.convert`), as that
+    of one process. Rank 0 alone calls callbacks, writes and saves. Its states are those of one process, and any number
+    of ranks can go on from them.
 
     >>> from gpunn import functional as F, nn, optim, tensor
     >>> from gpunn.backend import random_generator
@@ -219,7 +220,8 @@ class Trainer:
         self.epochs: int | None = None
         self.records: list[Record] = []
         self.stopped = False
-        self._total, self._examples, self._drained = 0.0, 0, False  # of the epoch under way
+        self._total, self._drained = 0.0, False  # of the epoch under way
+        self._examples: float = 0
         self._skipped = 0
         self._seconds = {"run": 0.0, "epoch": 0.0}
         self._asked: str | None = None
@@ -309,8 +311,8 @@ class Trainer:
     def _take_step(self, group: list[Any], generators: list[np.random.Generator]) -> float:
         random = [(generator, generator.bit_generator.state) for generator in generators]
         if self._captured is not None:
-            value, examples = self._captured.take(group[0], lambda what: self._fail(what, group, random))
-            return self._count_step(value * examples, examples)
+            value, count = self._captured.take(group[0], lambda what: self._fail(what, group, random))
+            return self._count_step(value * count, count)
         self.optimizer.zero_grad()
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # what is not finite is reported by _fail
             go_back = self._go_back if self._ranks is None else self._go_back_together
@@ -471,7 +473,7 @@ class Trainer:
         return self._seconds["run"]
 
     def _call(self, event: str, *arguments: Any) -> None:
-        for callback in self._called():
+        for callback in self.callbacks if self._ranks is None else self._called():
             getattr(callback, event)(self, *arguments)
 
     def _called(self) -> Sequence[Callback]:

@@ -553,7 +553,8 @@ def random_generator(seed: int) -> np.random.Generator:
 
 
 _default_generator: np.random.Generator | None = None
-_used_generator: Setting[np.random.Generator | None] = Setting("used_generator", None)
+_used_generator: Setting[list[np.random.Generator]] = Setting("used_generator", [])
+"""One, in a list that a forked child changes for all who see it; none outside of :func:`use_generator`."""
 
 
 @context
@@ -565,7 +566,7 @@ def use_generator(generator: np.random.Generator) -> Iterator[None]:
     >>> first == random_generator(0).random()
     True
     """
-    with _used_generator.using(generator):
+    with _used_generator.using([generator]):
         yield
 
 
@@ -576,8 +577,7 @@ def default_generator() -> np.random.Generator:
     parent's generator was, and on which fork of the parent it was.
     """
     global _default_generator
-    used = _used_generator.get()
-    if used is not None:
+    for used in _used_generator.get():
         return used
     if _default_generator is None:
         _default_generator = np.random.Generator(np.random.Philox())
@@ -627,8 +627,7 @@ def _draw_apart() -> None:
     if _default_generator is not None:
         _default_generator = _forked(_default_generator)
     used = _used_generator.get()
-    if used is not None:
-        _used_generator.change(_forked(used))
+    used[:] = map(_forked, used)
 
 
 def _forked(generator: np.random.Generator) -> np.random.Generator:

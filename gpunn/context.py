@@ -42,14 +42,9 @@ class Setting(Generic[V]):
     """
 
     def __init__(self, name: str, default: V) -> None:
-        self._uses: ContextVar[tuple[_Use[V], ...]] = ContextVar(name, default=(_Use(self, default),))
-
-    def get(self) -> V:
-        return self._uses.get()[-1].value
-
-    def change(self, value: V) -> None:
-        """Change the value that decides now, for as long as its context lasts."""
-        self._uses.get()[-1].value = value
+        self._uses: ContextVar[tuple[_Use[V], ...]] = ContextVar(f"{name}, entered", default=(_Use(self, default),))
+        self._value: ContextVar[V] = ContextVar(name, default=default)
+        self.get: Callable[[], V] = self._value.get  # asked many times in a step: no call of Python's in between
 
     def using(self, value: V) -> AbstractContextManager[None]:
         """A context in which the value is this one; it is entered once."""
@@ -58,14 +53,19 @@ class Setting(Generic[V]):
 
 class _Use(AbstractContextManager[None], Generic[V]):
     def __init__(self, setting: Setting[V], value: V) -> None:
-        self._setting, self.value = setting, value
+        self._setting, self._value = setting, value
 
     def __enter__(self) -> None:
-        self._setting._uses.set((*self._setting._uses.get(), self))
+        self._among((*self._setting._uses.get(), self))
 
     def __exit__(self, *raised: object) -> None:
         # Not back to what was there before: a generator may have entered others, or left them, in between.
-        self._setting._uses.set(tuple(use for use in self._setting._uses.get() if use is not self))
+        self._among(tuple(use for use in self._setting._uses.get() if use is not self))
+
+    def _among(self, uses: tuple[_Use[V], ...]) -> None:
+        """Have ``uses`` be those that were entered and not left: the last one decides."""
+        self._setting._uses.set(uses)
+        self._setting._value.set(uses[-1]._value)
 
 
 _Entered = tuple[tuple["Context[Any]", AbstractContextManager[Any]], ...]

@@ -67,24 +67,28 @@ class Operation:
     """What one result was computed by: an entry of the graph."""
 
     __slots__ = ("backward", "memories", "number", "parents", "seen", "shapes")
+    requires_grad = True
 
     def __init__(self, result: Node, parents: Sequence[Node], backward: Backward) -> None:
         self.backward: Backward = backward
-        self.parents: list[Any] = [p._operation or p if p.requires_grad else None for p in parents]
-        self.memories = [result._memory, *[p._memory for p in parents]]
-        self.shapes = [result._data.shape, *[p._data.shape for p in parents]]
-        self.seen = self.counts()  # how often each array had been changed in place when the result was computed
+        # Loops, not comprehensions: those are a call each before Python 3.12.
+        self.parents: list[Any] = []
+        self.memories, self.shapes = [result._memory], [result._data.shape]
+        self.seen = [result._memory[0]]  # how often each array had been changed in place when the result was computed
+        for p in parents:
+            self.parents.append((p._operation or p) if p.requires_grad else None)
+            self.memories.append(p._memory)
+            self.shapes.append(p._data.shape)
+            self.seen.append(p._memory[0])
         self.number = _next_number()
-
-    def counts(self) -> list[int]:
-        return [memory[0] for memory in self.memories]
 
     def pass_on(self, gy: Array, pending: dict[int, Array]) -> None:
         """Add the gradients of the parents to ``pending``, given that of the result."""
-        if self.seen != self.counts():
-            rule = "an array of this graph was changed in place after it was computed with"
-            fail(GraphError, "backward", rule, result=self.shapes[0], operands=self.shapes[1:])
-        needs = tuple([p is not None and (type(p) is Operation or p.requires_grad) for p in self.parents])
+        for memory, seen in zip(self.memories, self.seen, strict=True):
+            if memory[0] != seen:
+                rule = "an array of this graph was changed in place after it was computed with"
+                fail(GraphError, "backward", rule, result=self.shapes[0], operands=self.shapes[1:])
+        needs = tuple([parent is not None and parent.requires_grad for parent in self.parents])
         for parent, needed, gradient in zip(self.parents, needs, self.backward(gy, needs), strict=True):
             if needed and gradient is not None:
                 earlier = pending.get(id(parent))
@@ -163,7 +167,7 @@ class Node:
             self._memory = other._memory
             if self._operation is not None:
                 self._operation.memories[0] = self._memory
-                self._operation.seen = self._operation.counts()
+                self._operation.seen[0] = self._memory[0]
         return self
 
     def needing_no_operands(self) -> Self:

@@ -59,7 +59,7 @@ def setting(name: str, value: Any) -> Any:
     return value[0] if name == "lr" and isinstance(value, tuple) and len(value) == 1 else value
 
 
-_GATHERED = ("_flat", "_gradient", "_views", "slices")
+_GATHERED = ("_flat", "_gradient", "_long", "_views", "slices")
 
 
 class Part(NamedTuple):
@@ -165,6 +165,7 @@ class Group:
         self._gradient = xp.zeros(self._flat.shape, self.state_dtype)
         ends = np.cumsum([p.size for p in self.parameters]).tolist()
         self.slices = [slice(end - p.size, end) for end, p in zip(ends, self.parameters, strict=True)]
+        self._long = [p.size >= _LONG for p in self.parameters]
         self._views = [self._flat[s].reshape(p.shape) for s, p in zip(self.slices, self.parameters, strict=True)]
         for parameter, view in zip(self.parameters, self._views, strict=True):
             parameter.hold(view)
@@ -231,14 +232,17 @@ class Group:
     def check_views(self) -> None:
         """Check that the parameters lie where they did."""
         for name, parameter, view in zip(self.names, self.parameters, self._views, strict=True):
-            rule = "a parameter was moved or replaced after the optimizer was made; make the optimizer afterwards"
-            check(parameter.data is view, ArgumentError, self._op, rule, parameter=name)
+            if parameter._data is not view:
+                rule = "a parameter was moved or replaced after the optimizer was made; make the optimizer afterwards"
+                fail(ArgumentError, self._op, rule, parameter=name)
 
     def check_gradients(self) -> None:
         """Check that the gradients fit their parameters."""
         for name, parameter, view in zip(self.names, self.parameters, self._views, strict=True):
             g = parameter.grad
-            if g is not None and (not is_array(g) or g.shape != view.shape or not is_floating(g.dtype)):
+            if g is None or (type(g) is np.ndarray and g.dtype == view.dtype and g.shape == view.shape):
+                continue
+            if not is_array(g) or g.shape != view.shape or not is_floating(g.dtype):
                 given = {"grad": g.shape, "dtype": str(g.dtype)} if is_array(g) else {"grad": type(g).__name__}
                 rule = "grad must be a raw floating array of the parameter's shape"
                 fail(ShapeError, self._op, rule, **given, parameter=name, shape=view.shape)
@@ -278,7 +282,7 @@ class Group:
         xp = get_array_module(self._flat)
         l1, l2, maximize = self.settings["l1"], self.settings["l2"], self.settings["maximize"]
         for number, (parameter, part) in enumerate(zip(self.parameters, self.slices, strict=True)):
-            if parameter.grad is None or self._stays(number):
+            if parameter.grad is None or (self._long[number] and self._stays(number)):
                 continue
             g = self._gradient[part]
             g[...] = parameter.grad.ravel()
@@ -321,10 +325,9 @@ class Group:
                 parameter.mark_changed()
 
     def _stays(self, number: int) -> bool:
-        """Whether a gradient is used where it is: on a CPU a long one, as a copy takes as long as the step."""
-        parameter = self.parameters[number]
-        g = parameter.grad
-        if parameter.data.size < _LONG or type(g) is not np.ndarray or g.dtype != self.state_dtype:
+        """Whether a long gradient is used where it is: on a CPU, as a copy takes as long as the step."""
+        g = self.parameters[number].grad
+        if type(g) is not np.ndarray or g.dtype != self.state_dtype:
             return False
         terms = self._regularised[number] and (self.settings["l1"] or self.settings["l2"])
         changed = terms or self.settings["maximize"]
@@ -338,7 +341,7 @@ class Group:
         """
         first = 0
         keys = [
-            None if p.grad is None else (steps, number if self._stays(number) else None)
+            None if p.grad is None else (steps, number if self._long[number] and self._stays(number) else None)
             for number, (p, steps) in enumerate(zip(self.parameters, self.steps, strict=True))
         ]
         for number, key in enumerate(keys):

@@ -19,6 +19,8 @@ from gpunn.cpu.blas import matmul
 from gpunn.ops.array import product_onednn
 from gpunn.ops.conv import Plan, plan, tiled
 
+_SMALL = 1 << 18  # products of two numbers, for which NumPy's way is the fastest, and of two matrices in one thread
+
 
 def product(a: Array, b: Array, out: Array | None = None) -> Array:
     """``a @ b`` for a (N, K) and b (K, M) of one dtype, written to ``out`` if that is given.
@@ -28,7 +30,8 @@ def product(a: Array, b: Array, out: Array | None = None) -> Array:
     [[3.0], [3.0]]
     """
     if not (cuda.capturing() and cuda.takes(a)):
-        return of_stacks(a, b, out)
+        small = type(a) is np.ndarray and len(a) > 1 < b.shape[1] and a.size * b.shape[1] <= _SMALL
+        return np.matmul(a, b, out=out) if small else of_stacks(a, b, out)
     y = get_array_module(a).zeros((len(a), b.shape[1]), a.dtype) if 0 in (*a.shape, *b.shape) else _by_convolution(a, b)
     if out is None:
         return y

@@ -9,18 +9,16 @@ are :mod:`gpunn.ops.linear.affine_onednn` and :mod:`gpunn.ops.linear.affine_prod
 
 from __future__ import annotations
 
-from math import prod
 from types import ModuleType
-from typing import Any
 
 from gpunn.backend import Array, accumulation_dtype, operands
-from gpunn.errors import ShapeError, check
+from gpunn.errors import ShapeError, fail
 from gpunn.ops.linear import affine_onednn, affine_product
 from gpunn.ops.shared.checks import check_shape
 from gpunn.ops.shared.routes import route
 
 ROUTES: tuple[ModuleType, ...] = (affine_onednn, affine_product)
-"""Each has ``takes(rows, w_shape, x)``, ``forward``, ``backward_x`` and ``backward_w``."""
+"""Each has ``takes(products, x)``, for so many products of two numbers, ``forward``, ``backward_x``, ``backward_w``."""
 
 
 def linear(x: Array, w: Array, b: Array | None = None) -> Array:
@@ -31,41 +29,42 @@ def linear(x: Array, w: Array, b: Array | None = None) -> Array:
     [[11.5]]
     """
     operands("linear", {"b": b}, x=x, w=w)
-    check(w.ndim == 2, ShapeError, "linear", "w must have the 2 dimensions (out, in)", shape=w.shape)
-    check(x.ndim >= 1, ShapeError, "linear", "x must have at least 1 dimension", shape=x.shape)
-    fits = "the last dimension of x must equal in_features of w"
-    check(x.shape[-1] == w.shape[1], ShapeError, "linear", fits, x=x.shape, in_features=w.shape[1])
+    if w.ndim != 2:
+        fail(ShapeError, "linear", "w must have the 2 dimensions (out, in)", shape=w.shape)
+    if x.ndim < 1:
+        fail(ShapeError, "linear", "x must have at least 1 dimension", shape=x.shape)
+    if x.shape[-1] != w.shape[1]:
+        fits = "the last dimension of x must equal in_features of w"
+        fail(ShapeError, "linear", fits, x=x.shape, in_features=w.shape[1])
     if b is not None:
-        check_shape("linear", "b", b, (w.shape[0],))
-    way = _way(x, w.shape)
-    return way.forward(x, w, b)
+        check_shape("linear", "b", b, w.shape[:1])
+    y: Array = route(ROUTES, x.size * w.shape[0], x).forward(x, w, b)
+    return y
 
 
 def linear_backward_x(gy: Array, w: Array) -> Array:
     """The gradient with respect to x, (..., in): ``gy W``."""
     op = "linear_backward_x"
     operands(op, gy=gy, w=w)
-    fits = "the last dimension of gy must equal out_features of w"
-    check(gy.ndim >= 1 and gy.shape[-1] == w.shape[0], ShapeError, op, fits, gy=gy.shape, out_features=w.shape[0])
-    way = _way(gy, w.shape)
-    return way.backward_x(gy, w)
+    if gy.ndim < 1 or gy.shape[-1] != w.shape[0]:
+        fits = "the last dimension of gy must equal out_features of w"
+        fail(ShapeError, op, fits, gy=gy.shape, out_features=w.shape[0])
+    gx: Array = route(ROUTES, gy.size * w.shape[1], gy).backward_x(gy, w)
+    return gx
 
 
 def linear_backward_w(gy: Array, x: Array) -> Array:
     """The gradient with respect to W, (out, in): ``gy^T x``, summed over all rows."""
     op = "linear_backward_w"
     operands(op, gy=gy, x=x)
-    check(gy.shape[:-1] == x.shape[:-1], ShapeError, op, "gy and x must have the same rows", gy=gy.shape, x=x.shape)
-    way = _way(gy, (gy.shape[-1], x.shape[-1]))
-    return way.backward_w(gy, x)
+    if gy.shape[:-1] != x.shape[:-1]:
+        fail(ShapeError, op, "gy and x must have the same rows", gy=gy.shape, x=x.shape)
+    gw: Array = route(ROUTES, gy.size * x.shape[-1], gy).backward_w(gy, x)
+    return gw
 
 
 def linear_backward_b(gy: Array) -> Array:
     """The gradient with respect to b, (out,): gy summed over all rows."""
     operands("linear_backward_b", gy=gy)
-    rows = gy.reshape(-1, gy.shape[-1])
+    rows = gy if gy.ndim == 2 else gy.reshape(-1, gy.shape[-1])
     return rows.sum(0, dtype=accumulation_dtype(gy.dtype)).astype(gy.dtype, copy=False)
-
-
-def _way(x: Array, w_shape: tuple[int, ...]) -> Any:
-    return route(ROUTES, prod(x.shape[:-1]), w_shape, x)

@@ -15,10 +15,9 @@ _LEAST_PRODUCTS = 1 << 20  # below, BLAS is as fast, or faster
 _X, _W, _B, _Y, _GX, _GW, _GY = 1, 33, 41, 17, 129, 161, 145
 
 
-def takes(rows: int, w_shape: tuple[int, ...], x: Array) -> bool:
+def takes(products: int, x: Array) -> bool:
     """True for large products of float32 on the CPU where the library is, unless kernels are emulated."""
-    pays = rows * w_shape[0] * w_shape[1] >= _LEAST_PRODUCTS
-    return onednn.takes(x, pays) and 0 not in (rows, *w_shape) and not cuda.takes(x)
+    return onednn.takes(x, products >= _LEAST_PRODUCTS) and products > 0 and not cuda.takes(x)
 
 
 def forward(x: Array, w: Array, b: Array | None) -> Array:

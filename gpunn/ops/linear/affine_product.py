@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 
 from gpunn.backend import Array, accumulation_dtype
 from gpunn.ops.array.product import product
 
 
-def takes(rows: int, w_shape: tuple[int, ...], x: Array) -> bool:
+def takes(products: int, x: Array) -> bool:
     """Whatever comes."""
     return True
 
 
 def forward(x: Array, w: Array, b: Array | None) -> Array:
     """y (..., out)."""
-    acc = accumulation_dtype(x.dtype)
-    y = _times(x.astype(acc, copy=False), w.T.astype(acc, copy=False))
+    if x.dtype.itemsize < 4:
+        return _in_float32(forward, x, w, b)
+    y = _times(x, w.T)
     if b is not None:
-        y += b.astype(acc, copy=False)
-    return y.astype(x.dtype, copy=False)
+        y += b
+    return y
 
 
 def backward_x(gy: Array, w: Array) -> Array:
     """gx (..., in)."""
-    acc = accumulation_dtype(gy.dtype)
-    return _times(gy.astype(acc, copy=False), w.astype(acc, copy=False)).astype(gy.dtype, copy=False)
+    return _in_float32(_times, gy, w) if gy.dtype.itemsize < 4 else _times(gy, w)
 
 
 def backward_w(gy: Array, x: Array) -> Array:
     """gw (out, in)."""
-    acc = accumulation_dtype(gy.dtype)
-    rows_gy, rows_x = (_rows(a).astype(acc, copy=False) for a in (gy, x))
-    return product(rows_gy.T, rows_x).astype(gy.dtype, copy=False)
+    if gy.dtype.itemsize < 4:
+        return _in_float32(backward_w, gy, x)
+    return product(_rows(gy).T, _rows(x))
+
+
+def _in_float32(function: Callable[..., Array], first: Array, *others: Array | None) -> Array:
+    """``function`` of arrays of a half type, with the sums in float32."""
+    acc = accumulation_dtype(first.dtype)
+    wide = [None if a is None else a.astype(acc) for a in others]
+    return function(first.astype(acc), *wide).astype(first.dtype)
 
 
 def _times(x: Array, matrix: Array) -> Array:
@@ -44,4 +52,4 @@ def _times(x: Array, matrix: Array) -> Array:
 
 def _rows(x: Array) -> Array:
     """x (..., P) as (R, P)."""
-    return x.reshape(prod(x.shape[:-1]), x.shape[-1])
+    return x if x.ndim == 2 else x.reshape(prod(x.shape[:-1]), x.shape[-1])

@@ -35,6 +35,7 @@ def binary_cross_entropy(p: Array, target: Array, weight: Array | None = None, r
     """
     op = "binary_cross_entropy"
     xp, wide, t, w = _checked(op, "p", p, target, reduction, weight=weight)
+    _check_range(op, "target", target)
     _check_range(op, "p", p)
     yes, no = _logarithms(xp, wide)
     return reduce(xp, -(t * yes + (1 - t) * no) * w["weight"], reduction, p.dtype)
@@ -70,6 +71,7 @@ def binary_cross_entropy_with_logits(
     """
     op = "binary_cross_entropy_with_logits"
     xp, wide, t, w = _checked(op, "x", x, target, reduction, weight=weight, pos_weight=pos_weight)
+    _check_range(op, "target", target)
     losses = w["pos_weight"] * t * log_one_plus_exp(xp, -wide) + (1 - t) * log_one_plus_exp(xp, wide)
     return reduce(xp, losses * w["weight"], reduction, x.dtype)
 
@@ -119,7 +121,6 @@ def _checked(
     check_reduction(op, reduction)
     shapes = {name: x.shape, "target": target.shape}
     check(x.shape == target.shape, ShapeError, op, f"{name} and target must have one shape", **shapes)
-    _check_range(op, "target", target)
     for key, weight in weights.items():
         if weight is not None:
             rule = f"{key} must broadcast to the shape of {name}"

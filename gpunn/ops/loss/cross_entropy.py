@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpunn.backend import Array, accumulation_dtype, is_floating, operands
-from gpunn.errors import ArgumentError, ShapeError, check, check_number
+from gpunn.errors import ArgumentError, ShapeError, check, check_number, fail
 from gpunn.ops.loss import cross_entropy_kernel, cross_entropy_onednn, cross_entropy_rows
 from gpunn.ops.loss.cross_entropy_rows import logarithms, probabilities
 from gpunn.ops.loss.reduction import Reduction, check_reduction, reduce, reduce_backward
@@ -176,7 +176,8 @@ def _checked(
     check_target(op, "logits", x, target)
     check_number(op, label_smoothing=smoothing)
     check_ignore_index(op, ignore_index)
-    check(0 <= smoothing <= 1, ArgumentError, op, "label_smoothing must be from 0 to 1", label_smoothing=smoothing)
+    if not 0 <= smoothing <= 1:
+        fail(ArgumentError, op, "label_smoothing must be from 0 to 1", label_smoothing=smoothing)
     if not is_floating(target.dtype):
         return xp
     if _is_soft(x, target):

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gpunn.backend import Array, accumulation_dtype, operands
-from gpunn.errors import ArgumentError, check
+from gpunn.errors import ArgumentError, fail
 from gpunn.ops.shared.checks import check_shape
 
 Reduction = Literal["mean", "sum", "none"]
@@ -20,8 +20,8 @@ Reduction = Literal["mean", "sum", "none"]
 
 def check_reduction(op: str, reduction: str) -> None:
     """Check that ``reduction`` is the name of one."""
-    known = isinstance(reduction, str) and reduction in ("mean", "sum", "none")
-    check(known, ArgumentError, op, 'reduction is "mean", "sum" or "none"', reduction=reduction)
+    if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
+        fail(ArgumentError, op, 'reduction is "mean", "sum" or "none"', reduction=reduction)
 
 
 def reduce(xp: Any, losses: Array, reduction: str, dtype: Any, divisor: Any = None) -> Array:

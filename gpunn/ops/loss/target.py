@@ -15,21 +15,25 @@ from gpunn.ops.shared.checks import are_below, check_shape
 
 def check_scores(op: str, name: str, x: Array, weight: Array | None) -> None:
     """Check that ``x`` is (N, C) or (N, C, ...) with a class at least, and ``weight`` (C,)."""
-    check(x.ndim >= 2, ShapeError, op, f"{name} must have the dimensions (N, C) or (N, C, ...)", shape=x.shape)
-    check(x.shape[1] > 0, ShapeError, op, f"{name} must have at least one class", shape=x.shape)
+    if x.ndim < 2:
+        fail(ShapeError, op, f"{name} must have the dimensions (N, C) or (N, C, ...)", shape=x.shape)
+    if x.shape[1] < 1:
+        fail(ShapeError, op, f"{name} must have at least one class", shape=x.shape)
     if weight is not None:
         check_shape(op, "weight", weight, (x.shape[1],))
 
 
 def check_ignore_index(op: str, ignore_index: object) -> None:
     """Check that ``ignore_index`` is an integer."""
-    valid = type(ignore_index) is int or isinstance(ignore_index, Integral)
-    check(valid, ArgumentError, op, "ignore_index must be an integer", ignore_index=ignore_index)
+    if type(ignore_index) is not int and not isinstance(ignore_index, Integral):
+        fail(ArgumentError, op, "ignore_index must be an integer", ignore_index=ignore_index)
 
 
 def check_target(op: str, name: str, x: Array, target: Array) -> None:
     """Check that ``target`` is an array where ``x`` is."""
     check_array(op, target=target)
+    if type(x) is type(target) is np.ndarray:
+        return
     places = device_of(x), device_of(target)
     if places[0] != places[1]:
         rule = f"{name} and target must be on one device"
@@ -45,8 +49,9 @@ def _kept_rows(op: str, name: str, x: Array, target: Array, ignore_index: int | 
     """
     if target.dtype.kind not in "iu":
         fail(DtypeError, op, "target must hold integer classes", dtype=str(target.dtype))
-    rule = f"target must hold one class for each row of {name}"
-    check(target.shape == (*x.shape[:1], *x.shape[2:]), ShapeError, op, rule, target=target.shape, **{name: x.shape})
+    if target.shape != (*x.shape[:1], *x.shape[2:]):
+        rule = f"target must hold one class for each row of {name}"
+        fail(ShapeError, op, rule, target=target.shape, **{name: x.shape})
     flat = target.reshape(-1)
     none_is_ignored = ignore_index is None or not 0 <= ignore_index < x.shape[1]
     if none_is_ignored and are_below(flat, x.shape[1]):

@@ -101,8 +101,8 @@ def test_onednn_does_the_work_where_it_is_loaded():
         assert route(ways.ROUTES, "forward", plan, x, False).__name__ == "gpunn.ops.conv.tiled"
     for plan in (pool.max_plan(2, x.shape, 3, 2, 1), pool.avg_plan(2, x.shape, 2)):
         assert route(pool_ways.ROUTES, plan, x).__name__ == "gpunn.ops.pool.onednn"
-    assert route(affine.ROUTES, 128, (128, 128), x).__name__ == "gpunn.ops.linear.affine_onednn"
-    assert route(affine.ROUTES, 2, (64, 64), x).__name__ == "gpunn.ops.linear.affine_product"
+    assert route(affine.ROUTES, 128**3, x).__name__ == "gpunn.ops.linear.affine_onednn"
+    assert route(affine.ROUTES, 2 * 64 * 64, x).__name__ == "gpunn.ops.linear.affine_product"
     assert route(layer.ROUTES, x.reshape(32, 64)).__name__ == "gpunn.ops.norm.layer_onednn"
     assert route(entropy.ROUTES, np.ones((128, 300), np.float32)).__name__ == "gpunn.ops.loss.cross_entropy_onednn"
     assert eltwise.forward("relu", np.ones(1 << 18, np.float32)) is not None

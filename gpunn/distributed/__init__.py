@@ -20,6 +20,7 @@ in float32, and rounded once. (On NCCL they are what NCCL makes them.)
 """
 
 from gpunn.distributed.line import Pending
+from gpunn.distributed.sharded import Sharded
 from gpunn.distributed.world import World, current, init
 
-__all__ = ["Pending", "World", "current", "init"]
+__all__ = ["Pending", "Sharded", "World", "current", "init"]

@@ -27,7 +27,7 @@ from gpunn.cuda.compilation import compiled
 from gpunn.errors import ArgumentError, TrainingError, check, check_sizes, fail
 from gpunn.nn import Module
 from gpunn.optim import EMA, GradScaler, Optimizer, clip_grad_norm, clip_grad_value
-from gpunn.optim.scaler import all_finite
+from gpunn.optim.group import all_finite
 from gpunn.optim.schedule import ReduceLROnPlateau
 from gpunn.tensor import Tensor
 from gpunn.train.captured import CapturedStep, check_capturable
@@ -305,7 +305,7 @@ class Trainer:
         return self._count_step(total, examples)
 
     def _learned(self) -> list[Tensor]:
-        learned = [p for g in self.optimizer.groups for p in g.parameters if p.grad is not None]
+        learned = self.optimizer.learned()
         rule = "the loss gave no gradient to any of the optimizer's parameters: is it of the trainer's model?"
         check(bool(learned), ArgumentError, "Trainer", rule)
         return learned

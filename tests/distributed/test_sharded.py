@@ -31,12 +31,16 @@ BEGIN = """
             p.grad = None if absent else np.asarray(scale * g, p.dtype)
 
     def reduced(ps, step, scale=1.0):
-        "The mean gradient, by reducing all of it."
-        gradients(ps, step, world.rank, scale)
-        for number, p in enumerate(ps):
-            has = world.all_reduce(np.array(p.grad is not None), "max")
-            wide = np.zeros(p.shape, np.float32) if p.grad is None else np.asarray(p.grad, np.float32)
-            p.grad = world.all_reduce(wide, "mean") if has else None
+        "The mean gradient, added up in the order of the ranks."
+        total = [None] * len(ps)
+        for rank in range(world.size):
+            gradients(ps, step, rank, scale)
+            for number, p in enumerate(ps):
+                if p.grad is not None:
+                    before = 0 if total[number] is None else total[number]
+                    total[number] = before + p.grad.astype(np.float32)
+        for p, g in zip(ps, total):
+            p.grad = None if g is None else np.asarray(g / np.float32(world.size), np.float32)
 
     def sharded_steps(opt, ps, steps, start=0):
         for step in range(start, start + steps):

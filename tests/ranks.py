@@ -25,16 +25,14 @@ class Ranks:
     out: str
     err: str
     seconds: float
-
-    def lines(self, start: str = "gpunn: ") -> list[str]:
-        """The lines on standard error that begin so."""
-        return [line for line in self.err.splitlines() if line.startswith(start)]
+    at: float
+    """The time at which all had ended."""
 
 
-def command(count: int, *program: object) -> list[str]:
-    """What starts ``program``, of Python's command line, on ``count`` ranks."""
+def command(count: int, *program: object, options: tuple[str, ...] = ()) -> list[str]:
+    """What starts ``program``, a command with its arguments, on ``count`` ranks."""
     assert MPIRUN is not None
-    return [MPIRUN, "--oversubscribe", "-n", str(count), *map(str, program)]
+    return [MPIRUN, "--oversubscribe", *options, "-n", str(count), *map(str, program)]
 
 
 def environment(**settings: str) -> dict[str, str]:
@@ -52,18 +50,21 @@ def run_ranks(
     folder: Path | None = None,
     limit: float = 60,
     code: int | None = 0,
+    options: tuple[str, ...] = (),
     before: tuple[object, ...] = (sys.executable,),
     **settings: str,
 ) -> Ranks:
     """Run ``program``, Python's source or ``-m module``, on ``count`` ranks; it must end with ``code`` (None: any).
 
-    ``settings`` are of the environment. After ``limit`` seconds all of it is killed, and the test fails.
+    ``before`` is what runs it, ``options`` are mpirun's, ``settings`` of the environment. After ``limit`` seconds all
+    of it is killed, and the test fails.
     """
     source = program.split() if program.startswith("-m ") else ["-c", textwrap.dedent(program)]
+    whole = command(count, *before, *source, *arguments, options=options)
     started = time.monotonic()
     process = subprocess.Popen(
-        command(count, *before, *source, *arguments), cwd=folder, env=environment(**settings), text=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        whole, cwd=folder, env=environment(**settings), text=True, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
         out, err = process.communicate(timeout=limit)
@@ -75,7 +76,7 @@ def run_ranks(
             process.kill()
             out, err = process.communicate()
         pytest.fail(f"not ended after {limit} s\n{out}\n{err}")
-    ended = Ranks(process.returncode, out, err, time.monotonic() - started)
+    ended = Ranks(process.returncode, out, err, time.monotonic() - started, time.time())
     if code is not None:
         assert ended.code == code, f"ended with {ended.code}\n{out}\n{err}"
     return ended

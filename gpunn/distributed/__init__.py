@@ -19,8 +19,10 @@ and so do two runs with as many ranks; and they do not depend on how an array is
 in float32, and rounded once. (On NCCL they are what NCCL makes them.)
 """
 
+from gpunn.distributed.buckets import Buckets
 from gpunn.distributed.line import Pending
 from gpunn.distributed.sharded import Sharded
-from gpunn.distributed.world import World, current, init
+from gpunn.distributed.state import on_first, share_state
+from gpunn.distributed.world import World, current, init, started
 
-__all__ = ["Pending", "Sharded", "World", "current", "init"]
+__all__ = ["Buckets", "Pending", "Sharded", "World", "current", "init", "on_first", "share_state", "started"]

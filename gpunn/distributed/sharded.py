@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby, pairwise
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 
 from gpunn import cuda
 from gpunn.backend import Array, get_array_module
 from gpunn.distributed.world import World
-from gpunn.errors import ArgumentError, CaptureError, check, fail
+from gpunn.errors import ArgumentError, CaptureError, check, check_number, fail
 from gpunn.optim import Optimizer, clip_grad_norm, clip_grad_value
 from gpunn.optim.clip import norm_and_factor
 from gpunn.optim.group import Group, Part, Settings, Shape, all_finite
@@ -114,22 +114,25 @@ class Sharded(Optimizer):
         self._forget()
         super().zero_grad(set_to_none)
 
-    def reduce_gradients(self, op: str = "mean") -> None:
-        """Reduce the gradients over the ranks, ``"mean"`` or ``"sum"``; each rank keeps its own piece.
+    def reduce_gradients(self, divisor: float | None = None) -> None:
+        """Make of the gradients their sum over the ranks by ``divisor``, if it is None their mean.
 
+        Each rank keeps its own piece. The divisor is the number of all ranks' examples where gradients are of sums.
         A parameter without a gradient on some ranks has 0 there; one without on all ranks stays as it is. Afterwards
         ``parameter.grad`` is None for all: their memory is free.
 
         Raises ArgumentError where the last ones have not had their step yet, or were not given up by :meth:`zero_grad`.
         """
-        op_name = "reduce_gradients"
-        check(op in ("mean", "sum"), ArgumentError, op_name, 'the reduction must be "mean" or "sum"', reduction=op)
-        check(not self._reduced, ArgumentError, op_name, "it comes once in a step: call step, or zero_grad, before")
+        rule = "it comes once in a step: call step, or zero_grad, before"
+        check(not self._reduced, ArgumentError, "reduce_gradients", rule)
+        divisor = self._ranks.world.size if divisor is None else divisor
+        check_number("reduce_gradients", divisor=divisor)
+        check(divisor > 0, ArgumentError, "reduce_gradients", "divisor must be above 0", divisor=divisor)
         self._check_step()
         found = self._everywhere(self._found())
         for share, moves in zip(self._shares(), found, strict=True):
             with share.device():
-                share.reduce(op, moves)
+                share.reduce(divisor, moves)
         self._reduced = True
         super().zero_grad()
 
@@ -142,6 +145,11 @@ class Sharded(Optimizer):
         if not self._reduced:
             return super().scale_gradients(factor)
         self._multiply(factor)
+        return self.gradients_are_finite()
+
+    def gradients_are_finite(self) -> bool:
+        if not self._reduced:
+            return super().gradients_are_finite()
         finite = all_finite(share.piece for share in self._shares())
         return not self._ranks.world.all_reduce(np.array(not finite), "max")
 
@@ -296,16 +304,19 @@ class _Share(Group):
         """The gradients of this rank's elements."""
         return self._gradient
 
-    def reduce(self, op: str, moves: list[bool]) -> None:
-        """Reduce the gradients; those of this rank's elements are then its piece."""
+    def reduce(self, divisor: float, moves: list[bool]) -> None:
+        """Add the gradients of all ranks up, and divide; those of this rank's elements are then its piece."""
         world = self._ranks.world
         length = max(map(_length, self._ranges))
         rows = get_array_module(self._flat).zeros((world.size, length), self.state_dtype)
         for rank in range(world.size):
             for number, here, there in self._cuts(rank):
-                if (g := self.parameters[number].grad) is not None:
+                g = self.parameters[number].grad
+                if g is not None:
                     rows[rank, here] = g.reshape(-1)[there]
-        self._gradient = world.reduce_scatter(rows.reshape(-1), op)[: _length(self._own)]
+        self._gradient = world.reduce_scatter(rows.reshape(-1))[: _length(self._own)]
+        if divisor != 1:
+            self._gradient /= divisor
         self.moves, self._reduced = moves, True
 
     def take_gradients(self) -> None:
@@ -317,7 +328,7 @@ class _Share(Group):
                 continue
             g, parameter = self._gradient[here], self.parameters[number]
             if not self._reduced:
-                g[...] = parameter.grad.reshape(-1)[there]
+                g[...] = cast(Array, parameter.grad).reshape(-1)[there]
             if terms:
                 self._add_terms(number, parameter.data.reshape(-1)[there], g)
 

@@ -32,7 +32,7 @@ from typing import Any, NoReturn
 
 from gpunn.errors import GpunnError
 
-_REPORT, _LEAVE, _HERE = 1, 2, 3
+_REPORT, _LEAVE = 1, 2
 _GRACE = 1.0
 """Seconds in which the others may fail as well."""
 
@@ -56,7 +56,7 @@ class Report:
     ended: bool = False
     failure: Failure | None = None
     busy: str = ""
-    last: str = "nothing"
+    last: str = ""
     """The collective it was in last."""
     idle: float = 0
     """Since it was in one, or busy."""
@@ -75,7 +75,7 @@ class Watch:
         self._timeout, self._tick = timeout, min(1.0, timeout / 10)
         self._process = os.getpid()
         self._place = f"{socket.gethostname()}, pid {self._process}"
-        self._comm = self._meet(comm)
+        self._comm = comm.Dup()
         self._clock = 0.0
         self._sent: list[Any] = []
         self._reports: dict[int, Report] = {}
@@ -245,7 +245,9 @@ class Watch:
                     if other.ended:
                         self._end(other.rank, f"it has ended, and {self._name(report.rank)} waits for it in {text}")
                     if min(waited, other.idle) > self._timeout:
-                        cause = f"it hangs, or computes, for {other.idle:.0f} s, and {self._name(report.rank)} waits"
+                        cause = (
+                            f"it hangs, or computes for too long: {self._name(report.rank)} has waited {waited:.0f} s"
+                        )
                         self._end(other.rank, f"{cause} for it in {text}; {self._at(other.rank)}")
                 if missing and waited > self._timeout and all(self._waits(other) for other in missing):
                     others = " and ".join(f"{self._name(each.rank)} in {self._inside(each)}" for each in missing)
@@ -260,11 +262,13 @@ class Watch:
     def _at(self, rank: int) -> str:
         """What a rank was last known to be at."""
         report = self._reports.get(rank)
-        if report is None:
-            return "it has not reported at all"
-        if report.busy:
-            return f"it was {report.busy}"
-        return f"it was in {self._inside(report)}" if report.inside else f"the last it did was {report.last}"
+        if report is None or not (report.busy or report.last):
+            at = "just started"
+        elif report.busy:
+            at = report.busy
+        else:
+            at = f"in {self._inside(report)}" if report.inside else f"past {report.last}"
+        return f"when last heard of it was {at}"
 
     def _name(self, rank: int) -> str:
         report = self._reports.get(rank)
@@ -287,29 +291,6 @@ class Watch:
         _say(f"{self._name(rank)}: {cause}", trace)
         self._comm.Abort(1)
         os._exit(1)
-
-    # ---- the beginning ---------------------------------------------------------------------------------------------
-
-    def _meet(self, comm: Any) -> Any:
-        """A duplicate of ``comm``, when all ranks are here."""
-        limit = time.monotonic() + self._timeout
-        here = {self._rank}
-        sent = comm.isend(self._rank, 0, _HERE) if self._rank else None
-        while self._rank == 0 and len(here) < self._size:
-            while (message := comm.improbe(tag=_HERE)) is not None:
-                here.add(message.recv())
-            self._check_in_time(comm, limit, set(range(self._size)) - here)
-        made, request = comm.Idup()
-        while not request.Test() or (sent is not None and not sent.Test()):
-            self._check_in_time(comm, limit + self._timeout / 10, {0})  # rank 0 names the others before
-        return made
-
-    def _check_in_time(self, comm: Any, limit: float, missing: set[int]) -> None:
-        if time.monotonic() > limit:
-            ranks = ", ".join(map(str, sorted(missing)))
-            _say(f"rank {ranks} of {self._size}: not come to init within {self._timeout:g} s")
-            comm.Abort(1)
-        time.sleep(1e-3)
 
 
 def _say(message: str, trace: str = "") -> None:

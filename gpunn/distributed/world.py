@@ -118,7 +118,7 @@ class World:
                 mpi.broadcast(host.reshape(-1), root)
             return array
 
-        return self._call(Collective(_text("broadcast", array, root), work, array, array.nbytes))
+        return self._call(Collective(_text("broadcast", array, "from", root), work, array, array.nbytes))
 
     def all_gather(self, array: Array) -> Array:
         """The arrays of all ranks, of equal shapes: a new array (size, ...) in the order of the ranks.
@@ -412,6 +412,17 @@ def init(device: str = "cpu", timeout: float = 25.0, *, ranks: int | None = None
     return _world
 
 
+def started() -> bool:
+    """Whether ``mpirun``, or what a cluster has in its place, started this process, as one of several or alone.
+
+    Also if MPI is in use already.
+
+    >>> started()
+    False
+    """
+    return "mpi4py.MPI" in sys.modules or any(name in os.environ for name in _STARTED)
+
+
 def current() -> World | None:
     """What :func:`init` gave; None before."""
     return _world
@@ -430,7 +441,7 @@ def _link(link: float | None) -> float | None:
 
 
 def _started(device: str, timeout: float, link: float | None) -> World:
-    if "mpi4py.MPI" not in sys.modules and not any(name in os.environ for name in _STARTED):
+    if not started():
         return World(Shared(0, check_device(device)), None, (0,))
     MPI = library("init")
     comm = MPI.COMM_WORLD

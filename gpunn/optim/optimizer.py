@@ -224,11 +224,14 @@ class Optimizer:
         >>> gpunn.optim.SGD([p]).scale_gradients(0.5), p.grad.tolist()
         (True, [1.0, 2.0])
         """
-        learned = self.learned()
-        for p in learned:
+        for p in self.learned():
             with device_context(p.data):
                 p.grad = cast(p.grad, accumulation_dtype(p.dtype)) * factor
-        return all_finite(p.grad for p in learned)
+        return self.gradients_are_finite()
+
+    def gradients_are_finite(self) -> bool:
+        """Whether all elements of all gradients are."""
+        return all_finite(p.grad for p in self.learned())
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient.

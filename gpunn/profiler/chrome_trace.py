@@ -9,18 +9,21 @@ import json
 import os
 from typing import Any
 
-from gpunn.profiler.spans import KERNEL, WHOLE, Span
+from gpunn.profiler.spans import COMMUNICATION, KERNEL, WHOLE, Recorder, Span
 
-_THREAD = 1
+_COMPUTATION, _COLLECTIVES = 1, 2
 
 
-def chrome_trace(spans: list[Span], times: list[int], clock: str, figures: dict[str, Any]) -> bytes:
+def chrome_trace(recorder: Recorder, times: list[int], clock: str, figures: dict[str, Any]) -> bytes:
     """The file's content: ``figures`` are its ``otherData``; times begin at 0, in µs."""
-    process = os.getpid()
-    same = {"pid": process, "tid": _THREAD}
-    names = {"process_name": "gpunn", "thread_name": f"computation ({clock})"}
+    process, spans = os.getpid(), recorder.spans
+    same = {"pid": process, "tid": _COMPUTATION}
+    other = {"pid": process, "tid": _COLLECTIVES}
+    names = [("process_name", same, "gpunn"), ("thread_name", same, f"computation ({clock})")]
+    if recorder.collectives:
+        names.append(("thread_name", other, "communication (wall clock)"))
     events: list[dict[str, Any]] = [
-        {"name": kind, "ph": "M", "ts": 0, **same, "args": {"name": name}} for kind, name in names.items()
+        {"name": kind, "ph": "M", "ts": 0, **where, "args": {"name": name}} for kind, where, name in names
     ]
     origin = times[spans[0].begin]
     for span in spans:
@@ -29,6 +32,9 @@ def chrome_trace(spans: list[Span], times: list[int], clock: str, figures: dict[
         begin, end = times[span.begin] - origin, times[span.end] - origin
         event = {"name": _name(span), "cat": span.kind, "ph": "X", "ts": begin / 1000, "dur": (end - begin) / 1000}
         events.append({**event, **same, "args": _arguments(span)})
+    for name, begin, end in recorder.collectives:
+        at = {"ts": (begin - origin) / 1000, "dur": (end - begin) / 1000}
+        events.append({"name": name, "cat": COMMUNICATION, "ph": "X", **at, **other, "args": {}})
     content = {"traceEvents": events, "displayTimeUnit": "ms", "otherData": figures}
     return json.dumps(content, allow_nan=False).encode()
 

@@ -23,8 +23,8 @@ class Profile:
 
     ``layers`` has a :class:`LayerSums <gpunn.profiler.sums.LayerSums>` for each layer in the order in which they first
     ran, ``kernels`` a :class:`KernelSums <gpunn.profiler.sums.KernelSums>` for each kernel and dtype. ``seconds`` is
-    the time of all, which is ``outside_seconds``, ``autograd_seconds`` and ``compile_seconds`` and the
-    ``self_seconds`` of the layers. ``clock`` and ``memory`` say what measured.
+    the time of all, which is ``outside_seconds``, ``autograd_seconds``, ``compile_seconds`` and ``waiting_seconds`` and
+    the ``self_seconds`` of the layers. ``clock`` and ``memory`` say what measured.
     """
 
     def __init__(self, model: Any = None, memory: bool = False) -> None:
@@ -89,6 +89,22 @@ class Profile:
         return self._added().compile_seconds
 
     @property
+    def communication_seconds(self) -> float:
+        """The time in collectives of several ranks, behind the computation or not."""
+        return self._added().communication_seconds
+
+    @property
+    def waiting_seconds(self) -> float:
+        """The time in which the computation waited for a collective; it is in no layer's."""
+        return self._added().waiting_seconds
+
+    @property
+    def hidden_share(self) -> float:
+        """The share of the communication that took place while something was computed; 1 where there was none."""
+        sums = self._added()
+        return 1 - min(1.0, sums.waiting_seconds / sums.communication_seconds) if sums.communication_seconds else 1.0
+
+    @property
     def peak_bytes(self) -> int | None:
         """The most that was in use beyond what was when the context began; None where it is not measured."""
         return self._added().peak_bytes if self._measured else None
@@ -106,6 +122,9 @@ class Profile:
         """All figures, as JSON takes them; shares are of ``seconds``."""
         sums = self._added()
         own = {"seconds": sums.seconds, "clock": self.clock, "memory": self.memory, "peak_bytes": self.peak_bytes}
+        if sums.communication_seconds:
+            own |= {"communication_seconds": sums.communication_seconds, "waiting_seconds": sums.waiting_seconds}
+            own |= {"hidden_share": self.hidden_share}
         own |= {"outside_seconds": sums.outside_seconds, "autograd_seconds": sums.autograd_seconds}
         own |= {"compile_seconds": sums.compile_seconds, "compiled": sums.compiled}
         layers = [each.as_dict(sums.seconds, self._measured) for each in sums.layers]
@@ -133,7 +152,7 @@ class Profile:
         Raises FileError if it cannot be written.
         """
         self._added()
-        content = chrome_trace(self._recorder.spans, self._clock.times(), self.clock, self.as_dict())
+        content = chrome_trace(self._recorder, self._clock.times(), self.clock, self.as_dict())
         try:
             write_atomically(Path(path), content)
         except OSError as error:
@@ -147,7 +166,7 @@ def profile(model: Any = None, memory: bool = False) -> Profile:
     that was called. The time of a gradient counts for the layer in whose forward it was recorded. Times are of the
     wall clock or, where CuPy is in use and has a GPU, of CUDA events. ``memory`` measures memory too, by tracemalloc
     or of CuPy's pool: tracemalloc makes small networks run at half their speed, so times are not those of a run
-    without. One thread is seen, that of the context, and all that runs is kept: profile some steps, not a whole run.
+    without. One thread is seen, that of the context, and the collectives that it starts in others; all that runs is kept: profile some steps, not a whole run.
     What a CUDA graph holds is launched as a whole, and so is outside of layers.
 
     >>> import gpunn, numpy as np

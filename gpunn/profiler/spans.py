@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from gpunn.observer import Observer, Run
 from gpunn.profiler.measures import Clock, Memory
 
 FORWARD, BACKWARD, AUTOGRAD, KERNEL, COMPILING = "forward", "backward", "autograd", "kernel", "compiling"
+COMMUNICATION, WAITING = "communication", "waiting"
 WHOLE = "profile"
 
 
@@ -67,11 +69,13 @@ class _Names:
 
 
 class Recorder(Observer):
-    """Records spans; those of other threads than its own are not seen."""
+    """Records spans; of other threads than its own only the collectives that this one starts are seen."""
 
     def __init__(self, model: Any, clock: Clock, memory: Memory) -> None:
         self.spans: list[Span] = []
         self.layers: dict[int, Layer] = {}
+        self.collectives: list[tuple[str, int, int]] = []
+        """The name of each, and the wall clock at its begin and its end, in ns."""
         self._clock, self._memory, self._thread = clock, memory, threading.get_ident()
         self._stack: list[Span] = []
         self._roots: list[_Names] = []
@@ -161,6 +165,29 @@ class Recorder(Observer):
             total = sum({id(a): a.nbytes for a in arrays}.values())
             with self._span(KERNEL, kernel, path=self._path(), kernel=launched, bytes=total):
                 return run(*launch)
+
+        return timed
+
+    def around_collective(self, text: str, run: Run) -> Run:
+        if not self._watching():
+            return run
+
+        def timed() -> Any:
+            began = time.perf_counter_ns()
+            try:
+                return run()
+            finally:
+                self.collectives.append((text, began, time.perf_counter_ns()))
+
+        return timed
+
+    def around_wait(self, text: str, run: Run) -> Run:
+        if not self._watching():
+            return run
+
+        def timed() -> Any:
+            with self._span(WAITING, text):
+                return run()
 
         return timed
 

@@ -6,7 +6,19 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from gpunn.profiler.spans import AUTOGRAD, BACKWARD, COMPILING, FORWARD, KERNEL, WHOLE, Kernel, Layer, Recorder, Span
+from gpunn.profiler.spans import (
+    AUTOGRAD,
+    BACKWARD,
+    COMPILING,
+    FORWARD,
+    KERNEL,
+    WAITING,
+    WHOLE,
+    Kernel,
+    Layer,
+    Recorder,
+    Span,
+)
 
 SORTS = ("self", "total", "forward", "backward", "calls", "memory", "order")
 
@@ -66,6 +78,8 @@ class Sums:
     autograd_seconds: float = 0.0
     compile_seconds: float = 0.0
     compiled: int = 0
+    waiting_seconds: float = 0.0
+    communication_seconds: float = 0.0
     peak_bytes: int = 0
     layers: list[LayerSums] = field(default_factory=list)
     kernels: list[KernelSums] = field(default_factory=list)
@@ -100,6 +114,8 @@ def add_up(recorder: Recorder, times: list[int]) -> Sums:
         elif span.kind == COMPILING:
             sums.compile_seconds += own
             sums.compiled += 1
+        elif span.kind == WAITING:
+            sums.waiting_seconds += own
         elif span.kernel is not None:
             each = kernels.setdefault(span.kernel, KernelSums(span.kernel.name, span.kernel.file, span.kernel.dtype))
             each.launches, each.seconds, each.bytes = each.launches + 1, each.seconds + lasted, each.bytes + span.bytes
@@ -108,6 +124,7 @@ def add_up(recorder: Recorder, times: list[int]) -> Sums:
         else:
             sums.outside_seconds += own
             sums.outside_backward_seconds += own
+    sums.communication_seconds = 1e-9 * sum(end - begin for _, begin, end in recorder.collectives)
     sums.layers = list(layers.values())
     sums.kernels = sorted(kernels.values(), key=lambda each: -each.seconds)
     return sums

@@ -1,16 +1,121 @@
 """Optimizers whose states the ranks share out, against the same optimizers without."""
 
+import copy
+import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ranks import needs_mpirun, run_ranks
 
+from gpunn import distributed, nn, optim, tensor
+from gpunn.errors import ArgumentError, CaptureError
+from gpunn.train import Trainer
+
 TESTS = Path(__file__).parents[1]
 ranks = pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
-several = [pytest.mark.distributed, needs_mpirun]
+
+
+# ---- one rank -------------------------------------------------------------------------------------------------------
+
+
+def leaf(*values, dtype=np.float32):
+    return tensor(np.array(values, dtype), requires_grad=True)
+
+
+@pytest.fixture
+def adam():
+    p = leaf(1, 2)
+    p.grad = np.float32([3, 4])
+    return distributed.Sharded(optim.Adam([p], lr=0.5), distributed.init())
+
+
+def test_it_is_an_optimizer_with_the_groups_of_the_one_that_it_was_given():
+    p, q = leaf(1), leaf(2)
+    sgd = optim.SGD([p], lr=0.5, momentum=0.9)
+    before = optim.lr_scheduler.ExponentialLR(sgd, 0.5)
+    sharded = distributed.Sharded(sgd, distributed.init())
+    after = optim.lr_scheduler.StepLR(sharded, 1, 0.1)
+    for schedule in (before, after):
+        schedule.step()
+    assert sharded.lr == sgd.lr == pytest.approx(0.025)
+    sharded.add_param_group({"params": [q], "lr": 0.25})
+    assert [group.names for group in sharded.groups] == [["0"], ["1"]]
+    q.grad = np.float32([2])
+    sharded.step()
+    assert (p.item(), q.item()) == (1, 1.5)
+    assert sharded.state_dict().keys() == sgd.state_dict().keys()
+
+
+def test_the_states_that_there_are_stay(adam):
+    p, q = leaf(1, 2), leaf(1, 2)
+    one, other = optim.Adam([p]), optim.Adam([q])
+    for number in range(4):
+        if number == 2:
+            one = distributed.Sharded(one, distributed.init())
+        p.grad = q.grad = np.float32([number, 1])
+        one.step()
+        other.step()
+    assert p.tolist() == q.tolist()
+
+
+def test_the_optimizer_that_was_given_takes_no_step_by_itself(adam):
+    with pytest.raises(ArgumentError, match="Adam: the optimizer was given to Sharded, which takes the steps"):
+        adam.optimizer.step()
+
+
+def test_gradients_are_reduced_once_in_a_step(adam):
+    p = adam.groups[0].parameters[0]
+    adam.reduce_gradients(divisor=2)
+    assert p.grad is None
+    assert adam.learned() == [p]
+    assert adam.groups[0].piece.tolist() == [1.5, 2]
+    with pytest.raises(ArgumentError, match="reduce_gradients: it comes once in a step: call step, or zero_grad"):
+        adam.reduce_gradients()
+    with pytest.raises(ArgumentError, match="Sharded: it cannot be copied between reduce_gradients and step"):
+        copy.deepcopy(adam)
+    adam.zero_grad()
+    adam.step()
+    assert p.tolist() == [1, 2]
+    with pytest.raises(ArgumentError, match="reduce_gradients: divisor must be above 0, got divisor=0"):
+        adam.reduce_gradients(0)
+
+
+def test_a_copy_trains_as_the_original():
+    model = nn.Sequential(nn.Linear(3, 2))
+    one = distributed.Sharded(optim.Adam(model.parameters()), distributed.init())
+    pairs = [(model, one)]
+    for step in range(3):
+        if step == 1:
+            pairs.append(copy.deepcopy(pairs[0]))
+        for each, opt in pairs:
+            opt.zero_grad()
+            each(tensor(np.full((1, 3), step + 1, np.float32))).sum().backward()
+            opt.reduce_gradients()
+            opt.step()
+    assert all(a.data.tolist() == b.data.tolist() for a, b in zip(*(p[0].parameters() for p in pairs), strict=True))
+    with pytest.raises(ArgumentError, match="Sharded: it cannot be pickled, as the ranks cannot: save its state_dict"):
+        pickle.dumps(one)
+
+
+def test_what_cannot_be_shared_out_is_refused(adam):
+    world = distributed.init()
+    with pytest.raises(ArgumentError, match="Sharded: the optimizer must be one of gpunn.optim, not yet sharded"):
+        distributed.Sharded(adam, world)
+    with pytest.raises(ArgumentError, match="Sharded: world must be a World, got type='int'"):
+        distributed.Sharded(optim.SGD([leaf(1)]), 2)
+    with pytest.raises(ArgumentError, match="over all parameters, cannot be shared out, got type='LBFGS'"):
+        distributed.Sharded(optim.LBFGS([leaf(1)]), world)
+    with pytest.raises(CaptureError, match="Sharded: it cannot be captured in a CUDA graph: the ranks exchange"):
+        adam.captured_settings()
+    with pytest.raises(ArgumentError, match="Trainer: an optimizer whose states are shared out .* distributed=True"):
+        Trainer(nn.Linear(1, 1), optim.SGD([leaf(1)]), [], len, shard_optimizer=True)
+
+
+# ---- several ranks --------------------------------------------------------------------------------------------------
 
 BEGIN = """
-    import sys, numpy as np
+    import sys, gpunn, numpy as np
     sys.path.insert(0, sys.argv[1])
     from gpunn import distributed, optim, tensor
     from optimizers import FIFTY
@@ -70,6 +175,8 @@ RULES = (
         "adafactor": (optim.Adafactor, {"lr": 0.1}),
         "rprop": (optim.Rprop, {}),
     }
+    if sys.argv[2] == "some":  # one of each class
+        cases = {make: (make, settings) for make, settings in cases.values()}
     for name, (make, settings) in cases.items():
         ps, qs = parameters(), parameters()
         grouped = lambda rs: [{"params": rs[:6]}, {"params": rs[6:], "lr": 0.02}]
@@ -83,6 +190,9 @@ RULES = (
             reduced(qs, step)
             other.step()
         check_equal(one, other, ps, qs, name)
+        if name == "adam":
+            whole, own = (sum(s.nbytes for g in o.groups for s in g.states.values()) for o in (other, one))
+            assert abs(own / whole - 1 / world.size) < 0.05
         if step % 2:  # gradients that are reduced already
             reduced(ps, 20), reduced(qs, 20)
             one.step(), other.step()
@@ -102,6 +212,188 @@ RULES = (
 
 @pytest.mark.distributed
 @needs_mpirun
+@pytest.mark.parametrize(
+    ("count", "cases"), [(2, "some"), *(pytest.param(n, "all", marks=pytest.mark.slow) for n in (2, 3, 4))]
+)
+def test_every_rule_gives_the_bits_that_it_gives_without_sharding(count, cases):
+    assert run_ranks(count, RULES, TESTS, cases).out.split() == ["equal"] * count
+
+
+MEMORY = (
+    BEGIN
+    + """
+    ps = parameters(shapes=[(100, 40), (40,), (3, 40), (7,)])
+    adam = distributed.Sharded(optim.Adam(ps, amsgrad=True), world)
+    sharded_steps(adam, ps, 2)
+    group, total = adam.groups[0], sum(p.data.nbytes for p in ps)
+    assert sorted(group.states) == ["largest", "mean", "square"]
+    print(sum(state.nbytes for state in group.states.values()) / (3 * total), group.piece.nbytes / total)
+"""
+)
+
+
+@pytest.mark.distributed
+@needs_mpirun
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
+def test_a_rank_has_its_part_of_the_states_and_of_their_memory(count):
+    shares = np.float64(run_ranks(count, MEMORY, TESTS).out.split())
+    assert np.all(abs(shares - 1 / count) < 2e-3)
+
+
+SCALED = (
+    BEGIN
+    + """
+    from gpunn.optim import GradScaler, clip_grad_norm, clip_grad_value
+
+    def close(ps, qs, tolerance):
+        for p, q in zip(ps, qs):
+            p, q = np.float64(p.data), np.float64(q.data)
+            assert (abs(p - q) <= tolerance * abs(q).max(initial=0)).all(), abs(p - q).max()
+
+    for dtype, tolerance, norm_type in [(np.float32, 1e-6, 2.0), (np.float32, 0, np.inf), (np.float16, 2e-3, 2.0)]:
+        ps, qs = parameters(dtype), parameters(dtype)
+        one = distributed.Sharded(optim.AdamW(ps, lr=0.01), world)
+        other = optim.AdamW(qs, lr=0.01)
+        scalers = GradScaler(init_scale=1024, growth_interval=4), GradScaler(init_scale=1024, growth_interval=4)
+        steps = []
+        for step in range(20):
+            one.zero_grad(), other.zero_grad()
+            gradients(ps, step, world.rank, scalers[0].get_scale())
+            if step in (5, 6) and world.rank == world.size - 1:  # on one rank alone
+                ps[0].grad[0, 0] = (np.nan, -np.inf)[step - 5]
+            reduced(qs, step, scalers[1].get_scale())
+            if step in (5, 6):
+                qs[0].grad[0, 0] = np.nan
+            one.reduce_gradients()
+            assert scalers[0].unscale_(one) == scalers[1].unscale_(other) == (step not in (5, 6))
+            if step not in (5, 6):
+                norms = one.clip_grad_norm(0.5, norm_type), clip_grad_norm(qs, 0.5, norm_type)
+                np.testing.assert_allclose(*norms, rtol=5e-3 if dtype == np.float16 else 1e-6)
+                world.agree("the norm", float(norms[0]))
+                one.clip_grad_value(0.05), clip_grad_value(qs, 0.05)
+            moved = scalers[0].step(one), scalers[1].step(other)
+            assert moved[0] == moved[1]
+            scalers[0].update(), scalers[1].update()
+            assert scalers[0].state_dict() == scalers[1].state_dict()
+            world.agree("the parameters", [p.data.tobytes() for p in ps])
+            if dtype == np.float32:
+                close(ps, qs, tolerance)
+        close(ps, qs, tolerance)
+    one.zero_grad()
+    gradients(ps, 0, world.rank)
+    if world.rank == 0:
+        ps[0].grad[0, 0] = np.inf
+    one.reduce_gradients()
+    try:
+        one.clip_grad_norm(1.0, error_if_nonfinite=True)
+    except gpunn.errors.TrainingError as error:
+        print("clip_grad_norm: the norm of the gradients is not finite" in str(error))
+"""
+)
+
+
+@pytest.mark.distributed
+@needs_mpirun
 @ranks
-def test_every_rule_gives_the_bits_that_it_gives_without_sharding(count):
-    assert run_ranks(count, RULES, TESTS).out.split() == ["equal"] * count
+def test_scaled_and_clipped_gradients_are_those_of_all_ranks(count):
+    assert run_ranks(count, SCALED, TESTS).out.split() == ["True"] * count
+
+
+RESUMED = (
+    BEGIN
+    + """
+    from pathlib import Path
+    from gpunn import checkpoint
+
+    folder, what = Path(sys.argv[2]), sys.argv[3]
+    kinds = {
+        "adam": (optim.Adam, {"amsgrad": True, "l2": 0.01}), "asgd": (optim.ASGD, {}), "lamb": (optim.LAMB, {}),
+        "dampened": (optim.SGD, {"momentum": 0.9, "dampening": 0.5}),
+    }
+    for name, (make, settings) in kinds.items():
+        ps = parameters()
+        opt = make(ps, lr=0.05, **settings)
+        if what != "plain":
+            opt = distributed.Sharded(opt, world)
+        if what != "begun":
+            read = checkpoint.load_checkpoint(folder / f"{name} begun")
+            opt.load_state_dict(read["optimizer"])
+            for number, p in enumerate(ps):
+                p.data[...] = read["model"][str(number)]
+        for step in range(6) if what == "begun" else range(6, 12):
+            gradients(ps, step, 7)  # the same on all ranks, as if reduced
+            opt.step()
+        state = {"model": {str(n): p.data for n, p in enumerate(ps)}, "optimizer": opt.state_dict()}
+        if world.rank == 0:
+            checkpoint.save_checkpoint(state, folder / f"{name} {what}")
+"""
+)
+
+
+@pytest.mark.distributed
+@needs_mpirun
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
+def test_a_state_resumes_on_any_number_of_ranks_and_without_sharding(count, tmp_path):
+    run_ranks(count, RESUMED, TESTS, tmp_path, "begun")
+    run_ranks(1, RESUMED, TESTS, tmp_path, "plain")
+    for other in (1, 2, 3):
+        run_ranks(other, RESUMED, TESTS, tmp_path, f"on {other}")
+        for name in ("adam", "asgd", "lamb", "dampened"):
+            plain, sharded = (tmp_path / f"{name} {what}" for what in ("plain", f"on {other}"))
+            assert plain.read_bytes() == sharded.read_bytes()
+
+
+TRAINED = (
+    BEGIN
+    + """
+    from gpunn import backend, functional as F, nn
+    from gpunn.data import ArrayDataset, DataLoader
+    from gpunn.train import Trainer
+
+    x = np.random.default_rng(0).normal(size=(38, 6)).astype(np.float32)
+    data, labels = ArrayDataset(x, np.arange(38) % 3), np.arange(38) % 3
+
+    def train(epochs=3, state=None, make=optim.Adam, **settings):
+        backend.manual_seed(0)
+        model = nn.Sequential(nn.Linear(6, 7), nn.Tanh(), nn.Linear(7, 3))
+        loader = DataLoader(data, batch_size=12, shuffle=True, seed=3)
+        opt = make(model.parameters(), lr=0.01)
+        schedule = optim.schedule.LinearLR(opt, total_iters=5)
+
+        def loss(batch):
+            return F.cross_entropy(model(tensor(batch[0])), batch[1]), len(batch[1])
+
+        trainer = Trainer(model, opt, loader, loss, schedule=schedule, distributed=world, **settings)
+        if state is not None:
+            trainer.load_state_dict(state)
+        trainer.run(epochs)
+        return model.state_dict(), trainer.state_dict(), trainer
+
+    def same(one, other, tolerance=0):
+        for name, own in one[0].items():
+            np.testing.assert_allclose(own, other[0][name], rtol=tolerance, atol=tolerance)
+        for name, own in one[1]["optimizer"].items():
+            np.testing.assert_allclose(own, other[1]["optimizer"][name], rtol=10 * tolerance, atol=tolerance)
+
+    whole = train()
+    parts = train(shard_optimizer=True)
+    assert type(parts[2].optimizer) is distributed.Sharded
+    same(whole, parts)
+    half = train(epochs=1, shard_optimizer=True)
+    same(whole, train(state=half[1], shard_optimizer=True))
+    same(whole, train(state=half[1]))
+    same(train(accumulate=2, make=optim.LAMB), train(accumulate=2, make=optim.LAMB, shard_optimizer=True))
+    limits = {"precision": "fp16", "clip_norm": 0.3, "clip_value": 0.1}
+    same(train(**limits), train(**limits, shard_optimizer=True), 1e-6)
+    print("equal")
+"""
+)
+
+
+@pytest.mark.distributed
+@needs_mpirun
+@ranks
+def test_a_trainer_that_shards_trains_as_one_that_does_not(count):
+    assert run_ranks(count, TRAINED, TESTS).out.split() == ["equal"] * count

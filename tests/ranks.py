@@ -39,7 +39,8 @@ def environment(**settings: str) -> dict[str, str]:
     """That of ranks on a machine with few cores, where root may start them too."""
     root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     found = {**os.environ, **root, "OMP_NUM_THREADS": "1", "OMPI_MCA_mpi_yield_when_idle": "1", **settings}
-    found["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), found.get("PYTHONPATH", "")]))
+    tests = Path(__file__).parent
+    found["PYTHONPATH"] = os.pathsep.join([str(tests.parent), str(tests), *filter(None, [found.get("PYTHONPATH")])])
     return found
 
 

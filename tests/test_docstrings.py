@@ -5,12 +5,12 @@ from types import FunctionType
 
 import pytest
 
-from gpunn import checkpoint, data, functional, interop, models, nn, optim, plot, profiler, report, train
+from gpunn import checkpoint, data, distributed, functional, interop, models, nn, optim, plot, profiler, report, train
 from gpunn.interop import cudnn, onnx, torch
 
 PLACES = [
-    functional, nn, nn.init, optim, optim.schedule, models, data, train, checkpoint, interop, cudnn, onnx, torch,
-    profiler, plot, report,
+    functional, nn, nn.init, optim, optim.schedule, models, data, train, checkpoint, distributed, interop, cudnn, onnx,
+    torch, profiler, plot, report,
 ]  # fmt: skip
 
 

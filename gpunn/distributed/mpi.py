@@ -1,4 +1,4 @@
-"""Collectives on flat NumPy arrays over MPI.
+"""Collectives on flat NumPy arrays over MPI; on CuPy's too, where that MPI reads the memory of GPUs.
 
 All go as bytes, whatever the dtype, and in blocks: MPI counts in 32 bits, and what is received lies in memory of its
 own. A reduction of n ranks sends each rank its n-th of a block from all (all-to-all), adds those in the order of the
@@ -12,14 +12,15 @@ beside them.
 from __future__ import annotations
 
 import pickle
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from zlib import crc32
 
 import numpy as np
 
-from gpunn.backend import accumulation_dtype, is_floating
+from gpunn.backend import Array, accumulation_dtype, get_array_module, is_floating
 from gpunn.errors import DistributedError, PackageError
 
 _BLOCK = 1 << 24
@@ -27,8 +28,7 @@ _BLOCK = 1 << 24
 _SMALL = 1 << 15
 """What n ranks together may send to each for one round in place of two."""
 
-Flat = np.ndarray[Any, Any]
-_REDUCE: dict[str, Callable[..., Any]] = {"sum": np.add, "mean": np.add, "max": np.maximum, "min": np.minimum}
+_REDUCE = {"sum": "add", "mean": "add", "max": "maximum", "min": "minimum"}
 REDUCTIONS = tuple(_REDUCE)
 
 
@@ -60,40 +60,41 @@ class Mpi:
 
     # ---- the collectives -------------------------------------------------------------------------------------------
 
-    def all_reduce(self, flat: Flat, op: str) -> None:
+    def all_reduce(self, flat: Array, op: str) -> None:
         if flat.nbytes * self.size <= _SMALL:
-            every = self._room((self.size, flat.size), flat.dtype)
+            every = self._room((self.size, flat.size), flat)
             self._wait(self._comm.Iallgather(self._bytes(flat), self._bytes(every)))
             _reduce(every, op, flat)
             return
         for block in _blocks(flat, _BLOCK):
-            lengths = [len(part) for part in np.array_split(block, self.size)]
+            least, more = divmod(block.size, self.size)
+            lengths = [least + (rank < more) for rank in range(self.size)]
             own = block[sum(lengths[: self.rank]) :][: lengths[self.rank]]
-            every = self._room((self.size, own.size), flat.dtype)
-            parts = self._bytes(block, lengths)
-            self._wait(self._comm.Ialltoallv(parts, self._bytes(every, [own.size] * self.size)))
+            every = self._room((self.size, own.size), flat)
+            parts, own_parts = self._bytes(block, lengths), self._bytes(every, [own.size] * self.size)
+            self._wait(self._comm.Ialltoallv(parts, own_parts))
             _reduce(every, op, own)
-            self._wait(self._comm.Iallgatherv(self._mpi.IN_PLACE, parts))
+            self._wait(self._comm.Iallgatherv(self._mpi.IN_PLACE, self._bytes(block, lengths)))
 
-    def reduce_scatter(self, flat: Flat, out: Flat, op: str) -> None:
+    def reduce_scatter(self, flat: Array, out: Array, op: str) -> None:
         pieces = flat.reshape(self.size, -1)
         step = max(1, _BLOCK // self.size // flat.itemsize)
         for begin in range(0, max(out.size, 1), step):
-            sent = np.ascontiguousarray(pieces[:, begin : begin + step])
-            every = self._room(sent.shape, flat.dtype)
+            sent = get_array_module(flat).ascontiguousarray(pieces[:, begin : begin + step])
+            every = self._room(sent.shape, flat)
             self._wait(self._comm.Ialltoall(self._bytes(sent), self._bytes(every)))
             _reduce(every, op, out[begin : begin + step])
 
-    def broadcast(self, flat: Flat, root: int) -> None:
+    def broadcast(self, flat: Array, root: int) -> None:
         for block in _blocks(flat, _BLOCK):
             self._wait(self._comm.Ibcast(self._bytes(block), root))
 
-    def all_gather(self, flat: Flat, out: Flat) -> None:
+    def all_gather(self, flat: Array, out: Array) -> None:
         every = out.reshape(self.size, -1)
         step = max(1, _BLOCK // self.size // flat.itemsize)
         for begin in range(0, max(flat.size, 1), step):
             part = flat[begin : begin + step]
-            room = self._room((self.size, part.size), flat.dtype)
+            room = self._room((self.size, part.size), flat)
             self._wait(self._comm.Iallgather(self._bytes(part), self._bytes(room)))
             every[:, begin : begin + step] = room
 
@@ -122,10 +123,13 @@ class Mpi:
         every = np.empty(self.size, np.uint64)
         self._header = self._headers.Iallgather(hashed, every), hashed, every
         if call not in self._known:
-            self._compare()
+            self.compare()
             self._known.add(call)
 
-    def _compare(self) -> None:
+    def compare(self) -> None:
+        """Raise if another rank has announced another call than this one has."""
+        if self._header is None:
+            return
         request, hashed, every = self._header
         self._header = None
         self._spin(request)
@@ -145,8 +149,7 @@ class Mpi:
         return [pickle.loads(each.tobytes()) for each in np.split(every, np.cumsum(lengths)[:-1])]
 
     def _wait(self, request: Any) -> None:
-        if self._header is not None:
-            self._compare()
+        self.compare()
         self._spin(request)
 
     def _spin(self, request: Any) -> None:
@@ -154,21 +157,25 @@ class Mpi:
         began = time.perf_counter()
         while not request.Test():
             waited = time.perf_counter() - began
-            time.sleep(0 if waited < 1e-3 else min(waited / 50, 1e-3))
+            time.sleep(0 if waited < 1e-3 else min(waited / 20, 2e-3))
 
-    def _bytes(self, x: Flat, lengths: list[int] | None = None) -> list[Any]:
+    def _bytes(self, x: Array, lengths: list[int] | None = None) -> list[Any]:
         """``x`` as MPI takes it; in parts of these lengths."""
+        if not isinstance(x, np.ndarray):
+            sys.modules["cupy"].cuda.get_current_stream().synchronize()  # of streams MPI knows nothing
         data = x.reshape(-1).view(np.uint8)
         if lengths is None:
             return [data, self._mpi.BYTE]
         return [data, [length * x.itemsize for length in lengths], self._mpi.BYTE]
 
-    def _room(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Flat:
-        """Memory to receive in, the same each time."""
-        needed = int(np.prod(shape)) * dtype.itemsize
+    def _room(self, shape: tuple[int, ...], like: Array) -> Array:
+        """Memory to receive in, in that of the CPU the same each time."""
+        if not isinstance(like, np.ndarray):
+            return sys.modules["cupy"].empty(shape, like.dtype)
+        needed = int(np.prod(shape)) * like.itemsize
         if self._scratch.size < needed:
             self._scratch = np.empty(needed, np.uint8)
-        return self._scratch[:needed].view(dtype).reshape(shape)
+        return self._scratch[:needed].view(like.dtype).reshape(shape)
 
 
 def differences(values: list[Any]) -> str:
@@ -189,20 +196,23 @@ def differences(values: list[Any]) -> str:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two objects are equal, also where ``==`` gives an array."""
-    return pickle.dumps(a) == pickle.dumps(b) or (a == b) is True
+    """Whether two objects are equal, also those that hold arrays."""
+    try:
+        return pickle.dumps(a) == pickle.dumps(b) or bool(a == b)
+    except ValueError:  # "==" gives an array
+        return False
 
 
-def _blocks(flat: Flat, size: int) -> Iterator[Flat]:
+def _blocks(flat: Array, size: int) -> Iterator[Array]:
     """``flat`` in parts of at most ``size`` bytes, one of them at least."""
     step = size // flat.itemsize
     for begin in range(0, max(flat.size, 1), step):
         yield flat[begin : begin + step]
 
 
-def _reduce(every: Flat, op: str, out: Flat) -> None:
+def _reduce(every: Array, op: str, out: Array) -> None:
     """The rows of ``every``, which is overwritten, reduced in their order."""
-    function, first = _REDUCE[op], every[0]
+    function, first = getattr(get_array_module(every), _REDUCE[op]), every[0]
     wider = op in ("sum", "mean") and is_floating(every.dtype) and every.itemsize == 2
     reduced = first.astype(accumulation_dtype(every.dtype)) if wider else first
     with np.errstate(all="ignore"):  # what is not finite is the caller's to look for

@@ -16,11 +16,23 @@ from typing import Any, NoReturn
 import numpy as np
 
 import gpunn
-from gpunn.backend import Array, check_array, check_device, gpu_count, is_floating
+from gpunn.backend import Array, check_array, check_device, gpu_count, is_floating, use_device, why_no_gpu
 from gpunn.distributed.line import Line, Pending, communicating, waiting
 from gpunn.distributed.mpi import REDUCTIONS, Mpi, differences, library, same
+from gpunn.distributed.nccl import Nccl
+from gpunn.distributed.nccl import library as nccl_library
 from gpunn.distributed.watch import Watch
-from gpunn.errors import ArgumentError, DistributedError, DtypeError, ShapeError, check, check_number, check_sizes, fail
+from gpunn.errors import (
+    ArgumentError,
+    DeviceError,
+    DistributedError,
+    DtypeError,
+    ShapeError,
+    check,
+    check_number,
+    check_sizes,
+    fail,
+)
 
 
 @dataclass
@@ -31,6 +43,8 @@ class Shared:
     device: str
     watch: Watch | None = None
     link: float | None = None
+    via: str = "host"
+    """What moves CuPy arrays: "nccl"; "mpi", which reads the memory of GPUs; or "host", which MPI moves that of."""
     lines: list[Line] = field(default_factory=list)
 
 
@@ -52,10 +66,12 @@ class World:
         self.size: int = len(members)
         self.local_rank, self.device = shared.local_rank, shared.device
         self._shared, self._mpi, self._members, self._name = shared, mpi, members, name
+        self._nccl: Nccl | None = None
         self._splits = 0
         self._turn = threading.Lock()
         self._line = Line(f"gpunn {name}")
         shared.lines.append(self._line)
+        self._connect()
 
     def __repr__(self) -> str:
         return f"World(rank={self.rank}, size={self.size}, device={self.device!r})"
@@ -93,9 +109,11 @@ class World:
         return self._start(self._all_reduce(array, op))
 
     def _all_reduce(self, array: Array, op: str) -> Collective:
+        ready = _event(array)
+
         def work(mpi: Mpi) -> Array:
-            with _on_host(array) as host:
-                mpi.all_reduce(host.reshape(-1), op)
+            with self._route(mpi, ready, array) as (way, flat, _):
+                way.all_reduce(flat, op)
             return array
 
         return Collective(_text("all_reduce", array, op), work, array, 2 * self._others * array.nbytes)
@@ -113,9 +131,11 @@ class World:
         _check_in_place("broadcast", array)
         self._check_root("broadcast", root)
 
+        ready = _event(array)
+
         def work(mpi: Mpi) -> Array:
-            with _on_host(array) as host:
-                mpi.broadcast(host.reshape(-1), root)
+            with self._route(mpi, ready, array) as (way, flat, _):
+                way.broadcast(flat, root)
             return array
 
         return self._call(Collective(_text("broadcast", array, "from", root), work, array, array.nbytes))
@@ -134,9 +154,11 @@ class World:
             out[0] = array
             return out
 
+        ready = _event(array)
+
         def work(mpi: Mpi) -> Array:
-            with _on_host(array, back=False) as host, _on_host(out) as every:
-                mpi.all_gather(host.reshape(-1), every)
+            with self._route(mpi, ready, array, out) as (way, flat, every):
+                way.all_gather(flat, every)
             return out
 
         return self._call(Collective(_text("all_gather", array), work, out, self._others * out.nbytes))
@@ -160,9 +182,11 @@ class World:
             return array.copy()
         out = _empty_like(array, (array.size // self.size,))
 
+        ready = _event(array)
+
         def work(mpi: Mpi) -> Array:
-            with _on_host(array, back=False) as host, _on_host(out) as piece:
-                mpi.reduce_scatter(host, piece, op)
+            with self._route(mpi, ready, array, out) as (way, flat, piece):
+                way.reduce_scatter(flat, piece, op)
             return out
 
         return self._call(Collective(_text("reduce_scatter", array, op), work, out, self._others * array.nbytes))
@@ -300,6 +324,43 @@ class World:
                 time.sleep(max(0.0, collective.moved / link - (time.perf_counter() - began)))
         return result
 
+    def _connect(self) -> None:
+        if self._shared.via == "nccl" and self.size > 1:
+            with use_device(self.device):
+                self._nccl = self._call(Collective("connect NCCL", Nccl, None))
+
+    @contextmanager
+    def _route(
+        self, mpi: Mpi, ready: Any, array: Array, out: Array | None = None
+    ) -> Iterator[tuple[Mpi | Nccl, Array, Array | None]]:
+        """What moves the array, and the flat array and ``out`` in the memory that it takes.
+
+        What a CuPy array needs runs on a stream of its own when ``ready`` is, and has ended when the context is left.
+        """
+        if isinstance(array, np.ndarray):
+            yield mpi, array.reshape(-1), out
+            return
+        import cupy
+        import cupyx
+
+        result = array if out is None else out
+        with array.device, cupy.cuda.Stream(non_blocking=True) as stream:
+            stream.wait_event(ready)
+            if self._nccl is not None and self._nccl.takes(array):
+                yield self._nccl, array.reshape(-1), out
+                mpi.compare()
+                while not stream.done:
+                    time.sleep(5e-5)
+            elif self._shared.via == "mpi":
+                yield mpi, array.reshape(-1), out
+            else:
+                host = cupyx.empty_pinned(array.shape, array.dtype)
+                array.get(out=host, stream=stream)
+                received = host if out is None else cupyx.empty_pinned(out.shape, out.dtype)
+                yield mpi, host.reshape(-1), None if out is None else received
+                result.set(received, stream=stream)
+            stream.synchronize()
+
     def _check_root(self, op: str, root: int) -> None:
         check_sizes(op, 0, root=root)
         check(root < self.size, ArgumentError, op, "root must be one of the ranks", root=root, ranks=self.size)
@@ -358,20 +419,12 @@ def _empty_like(array: Array, shape: tuple[int, ...]) -> Array:
         return sys.modules["cupy"].empty(shape, array.dtype)
 
 
-@contextmanager
-def _on_host(array: Array, back: bool = True) -> Iterator[Any]:
-    """``array`` in memory of the CPU; a CuPy array by way of pinned memory, and ``back`` when the context is left."""
+def _event(array: Array) -> Any:
+    """For a CuPy array, when all that its device's current stream has to do now is done."""
     if isinstance(array, np.ndarray):
-        yield array
-        return
-    import cupyx
-
+        return None
     with array.device:
-        host = cupyx.empty_pinned(array.shape, array.dtype)
-        array.get(out=host)
-        yield host
-        if back:
-            array.set(host)
+        return sys.modules["cupy"].cuda.get_current_stream().record()
 
 
 # ---- the start -----------------------------------------------------------------------------------------------------
@@ -382,28 +435,38 @@ _STARTED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "PMI_RANK", "MV2_CO
 _world: World | None = None
 
 
-def init(device: str = "cpu", timeout: float = 25.0, *, ranks: int | None = None, link: float | None = None) -> World:
+def init(
+    device: str = "cpu",
+    timeout: float = 25.0,
+    *,
+    ranks: int | None = None,
+    via: str | None = None,
+    link: float | None = None,
+) -> World:
     """The world of all ranks that ``mpirun`` started with this one; called again, the same one.
 
     Without ``mpirun`` that is one rank. ``device`` is ``"cpu"``, or ``"gpu"``: on each machine its first rank has the
     first GPU, the second rank the second, and so on, in turn where there are fewer. ``ranks``, if given, is how many
     there must be. A rank for which the others wait for longer than ``timeout`` seconds, or that shows no sign of life
-    for as long, ends all of them; see :meth:`World.busy`. ``link``, or the environment variable ``GPUNN_LINK``, makes
-    the ranks as slow as on a link of that many bytes a second, for trials.
+    for as long, ends all of them; see :meth:`World.busy`. ``via`` is what moves CuPy arrays: ``"nccl"``; ``"mpi"``, for
+    an MPI that reads the memory of GPUs ("CUDA-aware"); ``"host"``, for any MPI, by way of pinned memory. The default
+    is NCCL where CuPy has it and each rank a GPU of its own, else the host. ``link``, or the environment variable
+    ``GPUNN_LINK``, makes the ranks as slow as on a link of that many bytes a second, for trials.
 
     >>> from gpunn import distributed
     >>> distributed.init()
     World(rank=0, size=1, device='cpu')
 
     Raises DistributedError for another number of ranks, and ranks with other versions or devices; PackageError without
-    mpi4py; ArgumentError for a device that is none, DeviceError for one that is not there.
+    mpi4py; ArgumentError for a setting that is none, DeviceError for a device or an NCCL that is not there.
     """
     global _world
     check_number("init", timeout=timeout)
     check(timeout > 0, ArgumentError, "init", "timeout must be more than 0", timeout=timeout)
+    check(via in (None, "nccl", "mpi", "host"), ArgumentError, "init", "via must be nccl, mpi or host", via=via)
     check(device in ("cpu", "gpu", "cuda"), ArgumentError, "init", 'device must be "cpu" or "gpu"', device=device)
     if _world is None:
-        _world = _started("cpu" if device == "cpu" else "gpu", timeout, _link(link))
+        _world = _started("cpu" if device == "cpu" else "gpu", timeout, via, _link(link))
     elif _world.device[:3] != device[:3].replace("cud", "gpu"):
         fail(ArgumentError, "init", "the device may not change", device=device, before=_world.device)
     if ranks is not None and ranks != _world.size:
@@ -424,7 +487,7 @@ def started() -> bool:
 
 
 def current() -> World | None:
-    """What :func:`init` gave; None before."""
+    """What :func:`init` gave, for code that is to work with one rank too; None before."""
     return _world
 
 
@@ -440,7 +503,7 @@ def _link(link: float | None) -> float | None:
     return found
 
 
-def _started(device: str, timeout: float, link: float | None) -> World:
+def _started(device: str, timeout: float, via: str | None, link: float | None) -> World:
     if not started():
         return World(Shared(0, check_device(device)), None, (0,))
     MPI = library("init")
@@ -451,21 +514,38 @@ def _started(device: str, timeout: float, link: float | None) -> World:
         fail(DistributedError, "init", rule, started=int(expected), mpi4py=comm.Get_size())
     if comm.Get_size() == 1:
         return World(Shared(0, check_device(device)), None, (0,))
+    # A thread that looks after a collective gets its turn beside one that computes in Python: Python's default is 5 ms.
+    sys.setswitchinterval(min(sys.getswitchinterval(), 2e-4))
     watch = Watch(comm, timeout)
     watch.start()
     machine = comm.Split_type(MPI.COMM_TYPE_SHARED)
-    local_rank = machine.Get_rank()
+    local_rank, local_size = machine.Get_rank(), machine.Get_size()
     machine.Free()
-    chosen = "cpu" if device == "cpu" else f"gpu:{local_rank % max(gpu_count(), 1)}"
-    shared = Shared(local_rank, chosen, watch, link)
+    shared = Shared(local_rank, "cpu", watch, link)
     atexit.register(_leave, shared, watch)
     world = World(shared, Mpi(comm), tuple(range(comm.Get_size())))
     world.agree("the version of gpunn", gpunn.__version__)
     world.agree("the version of Python", platform.python_version())
     world.agree("the version of NumPy", np.__version__)
     world.agree("the device", device)
-    check_device(chosen)
+    world.agree("what moves CuPy arrays", via)
+    if device == "cpu":
+        return world
+    reasons = world._all_gather_objects("GPUs", (why_no_gpu(), why_no_gpu() or _why_no_nccl(local_size)))
+    for rank, (no_gpu, no_nccl) in enumerate(reasons):
+        check(not no_gpu, DeviceError, "init", f"rank {rank} has no GPU: {no_gpu}")
+        check(via != "nccl" or not no_nccl, DeviceError, "init", f"rank {rank} cannot use NCCL: {no_nccl}")
+    by_nccl = via is None and not any(no_nccl for _, no_nccl in reasons)
+    world.device = shared.device = f"gpu:{local_rank % gpu_count()}"
+    shared.via = "nccl" if by_nccl else via or "host"
+    world._connect()
     return world
+
+
+def _why_no_nccl(local_size: int) -> str:
+    if gpu_count() < local_size:
+        return f"{local_size} ranks share {gpu_count()} GPUs"
+    return "" if nccl_library() else "CuPy finds none: pip install nvidia-nccl-cu12, or nvidia-nccl-cu13"
 
 
 def _leave(shared: Shared, watch: Watch) -> None:

@@ -166,8 +166,8 @@ def profile(model: Any = None, memory: bool = False) -> Profile:
     that was called. The time of a gradient counts for the layer in whose forward it was recorded. Times are of the
     wall clock or, where CuPy is in use and has a GPU, of CUDA events. ``memory`` measures memory too, by tracemalloc
     or of CuPy's pool: tracemalloc makes small networks run at half their speed, so times are not those of a run
-    without. One thread is seen, that of the context, and the collectives that it starts in others; all that runs is kept: profile some steps, not a whole run.
-    What a CUDA graph holds is launched as a whole, and so is outside of layers.
+    without. One thread is seen, that of the context, and the collectives that it starts; all that runs is kept:
+    profile some steps, not a whole run. What a CUDA graph holds is launched as a whole, and so is outside of layers.
 
     >>> import gpunn, numpy as np
     >>> from gpunn import nn, tensor

@@ -63,6 +63,7 @@ class Training(Recipe):
 
     makes = (CONFIG, METRICS, CHECKPOINTS, SUMMARY, WEIGHTS, CURVES)
     resumes = True
+    distributes = True
     parts: ClassVar[tuple[str, ...]] = ()
     """The children of the model that are trained one by one, each with checkpoints of its own."""
     test_batch_size: ClassVar[int] = 256
@@ -73,6 +74,8 @@ class Training(Recipe):
         model = self.network()
         outcome, records, facts = self.train(model)
         self.error = outcome.error
+        if not self.first:
+            return outcome.summary | facts
         save_weights(model, self.folder / WEIGHTS)  # first: it cannot be computed again
         result = self.result(model)
         self.keep(model, result)
@@ -108,6 +111,7 @@ class Training(Recipe):
             schedule=run.WarmupCosine(optimizer, self.options.epochs * len(data)),
             precision=self.options.precision,
             callbacks=[*callbacks, saving],
+            distributed=self.world,
         )
         saving.resume(trainer)
         return trainer

@@ -13,7 +13,6 @@ from gpunn.nn import Module, Parameter
 from gpunn.nn.module import visiting
 from gpunn.tensor import Tensor
 
-
 NOWHERE = "nowhere"
 """How the answer begins where everything is finite."""
 

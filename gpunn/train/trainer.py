@@ -178,7 +178,7 @@ class Trainer:
         generators: Mapping[str, np.random.Generator] | None = None,
         precision: str = "fp32",
         cuda_graph: bool = False,
-        distributed: World | bool = False,
+        distributed: World | bool | None = None,
         bucket_bytes: int = BUCKET_BYTES,
         shard_optimizer: bool = False,
     ) -> None:
@@ -198,20 +198,21 @@ class Trainer:
         self.schedule, self.ema, self.accumulate, self.callbacks = schedule, ema, accumulate, tuple(callbacks)
         self._schedule_measure, self._clip_norm, self._clip_value = schedule_measure, clip_norm, clip_value
         self._random = RandomStreams(model, generators or {})
+        self.world = init() if distributed is True else distributed or None
+        check_sizes("Trainer", bucket_bytes=bucket_bytes)
         if cuda_graph:
+            ranks = 1 if self.world is None else self.world.size
+            rule = "a step that ranks take together cannot be captured"
+            check(ranks == 1, ArgumentError, "Trainer", rule, cuda_graph=cuda_graph, ranks=ranks)
             rule = "a step that is captured computes in fp32"
             check(precision == "fp32", ArgumentError, "Trainer", rule, precision=precision, cuda_graph=cuda_graph)
             check_capturable(optimizer, accumulate)
         self._cuda_graph, self._captured = cuda_graph, cast(CapturedStep | None, None)
-        self.world = init() if distributed is True else distributed or None
-        check_sizes("Trainer", bucket_bytes=bucket_bytes)
         sharded = shard_optimizer or isinstance(optimizer, Sharded)
         rule = "an optimizer whose states are shared out among ranks needs distributed=True"
         check(self.world is not None or not sharded, ArgumentError, "Trainer", rule, shard_optimizer=shard_optimizer)
         self._ranks: Ranks | None = None
         if self.world is not None and self.world.size > 1:
-            rule = "a step that ranks take together cannot be captured"
-            check(not cuda_graph, ArgumentError, "Trainer", rule, cuda_graph=cuda_graph, ranks=self.world.size)
             if shard_optimizer and not isinstance(optimizer, Sharded):
                 self.optimizer = Sharded(optimizer, self.world)
             self._ranks = Ranks(self.world, model, self.optimizer, data, bucket_bytes)

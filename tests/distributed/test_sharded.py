@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from ranks import needs_mpirun, run_ranks
 
 from gpunn import distributed, nn, optim, tensor
+from gpunn.cli.command import main
 from gpunn.errors import ArgumentError, CaptureError
 from gpunn.train import Trainer
 
@@ -397,3 +400,92 @@ TRAINED = (
 @ranks
 def test_a_trainer_that_shards_trains_as_one_that_does_not(count):
     assert run_ranks(count, TRAINED, TESTS).out.split() == ["equal"] * count
+
+
+def test_the_command_needs_ranks(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["gpunn", "train", "digits", "--shard-optimizer", "--out", str(tmp_path / "run")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "--shard-optimizer needs --distributed" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+WEIGHTS = "model.safetensors"
+INTERRUPTED = """
+    import os, signal
+    from gpunn import distributed
+    from gpunn.cli.command import main
+    from gpunn.train import Trainer
+
+    step = Trainer._count_step
+
+    def counted(self, *arguments):
+        if self.step == 60 and distributed.init().rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *arguments)
+
+    Trainer._count_step = counted
+    main()
+"""
+
+
+@pytest.mark.distributed
+@needs_mpirun
+@pytest.mark.slow
+def test_the_command_trains_and_resumes(tmp_path):
+    options = "train digits --distributed --epochs 2 --batch-size 24"
+    run_ranks(2, f"-m gpunn {options} --out whole", folder=tmp_path)
+    interrupted = f"{options} --shard-optimizer --out parts".split()
+    run_ranks(2, INTERRUPTED, *interrupted, folder=tmp_path, code=130)
+    shutil.copytree(tmp_path / "parts", tmp_path / "alone")
+    shutil.copytree(tmp_path / "parts", tmp_path / "others")
+    run_ranks(2, "-m gpunn resume parts --distributed --shard-optimizer", folder=tmp_path)
+    run_ranks(3, "-m gpunn resume others --distributed --shard-optimizer", folder=tmp_path)
+    run_ranks(1, "-m gpunn resume alone", folder=tmp_path)
+    assert (tmp_path / "whole" / WEIGHTS).read_bytes() == (tmp_path / "parts" / WEIGHTS).read_bytes()
+    for name in ("others", "alone"):  # with random changes of other images, as each rank draws its own
+        assert len((tmp_path / name / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+DEVICES = (
+    BEGIN
+    + """
+    import cupy as cp
+
+    world = distributed.init("gpu")
+    for make, dtype in ((optim.Adam, np.float32), (optim.LAMB, np.float16)):
+        qs = parameters(dtype)
+        ps = [tensor(q.data, device=world.device, requires_grad=True) for q in qs]
+        one, other = distributed.Sharded(make(ps, l1=0.1), world), make(qs, l1=0.1)
+        for step in range(3):
+            gradients(qs, step, world.rank)
+            with cp.cuda.Device(int(world.device[4:])):
+                for p, q in zip(ps, qs):
+                    p.grad = None if q.grad is None else cp.asarray(q.grad)
+            one.reduce_gradients()
+            one.clip_grad_norm(1.0)
+            assert one.gradients_are_finite()
+            one.step()
+            reduced(qs, step)
+            optim.clip_grad_norm(qs, 1.0)
+            other.step()
+            for p, q in zip(ps, qs):
+                tolerance = 1e-5 if dtype == np.float32 else 4e-3
+                np.testing.assert_allclose(np.float64(p.data.get()), np.float64(q.data), rtol=tolerance, atol=tolerance)
+        state = one.state_dict()
+        one.load_state_dict(state)
+        again = one.state_dict()
+        assert all(np.array_equal(cp.asnumpy(state[name]), cp.asnumpy(again[name])) for name in state)
+    print(world.device)
+"""
+)
+
+
+@pytest.mark.distributed
+@needs_mpirun
+@pytest.mark.slow
+def test_devices_give_what_the_cpu_gives():
+    before = (sys.executable, "-m", "gpunn.cuda.device", "--devices", "2", "--", sys.executable)
+    ended = run_ranks(2, DEVICES, TESTS, before=before, limit=200)
+    assert sorted(ended.out.split()) == ["gpu:0", "gpu:1"]

@@ -449,11 +449,10 @@ def test_the_command_trains_and_resumes(tmp_path):
 
 
 DEVICES = (
-    BEGIN
+    BEGIN.replace("init()", 'init("gpu")')
     + """
     import cupy as cp
 
-    world = distributed.init("gpu")
     for make, dtype in ((optim.Adam, np.float32), (optim.LAMB, np.float16)):
         qs = parameters(dtype)
         ps = [tensor(q.data, device=world.device, requires_grad=True) for q in qs]

@@ -6,11 +6,12 @@ from types import FunctionType
 import pytest
 
 from gpunn import checkpoint, data, distributed, functional, interop, models, nn, optim, plot, profiler, report, train
+from gpunn.distributed import cost
 from gpunn.interop import cudnn, onnx, torch
 
 PLACES = [
     functional, nn, nn.init, optim, optim.schedule, models, data, train, checkpoint, distributed, interop, cudnn, onnx,
-    torch, profiler, plot, report,
+    torch, profiler, plot, report, cost,
 ]  # fmt: skip
 
 

@@ -110,7 +110,7 @@ def _app() -> Any:
     try:
         import typer
 
-        from gpunn.cli import bench, drawing, machine, recipes, report, runs, training
+        from gpunn.cli import bench, drawing, machine, plan, recipes, report, runs, training
     except ImportError as error:
         raise PackageError(f'the command gpunn needs more packages ({error}): pip install "gpunn[train]"') from error
     from gpunn.cli.help import InPanels, examples, in_paragraphs
@@ -133,7 +133,7 @@ def _app() -> Any:
     ) -> None:
         """Neural networks on NumPy and CuPy arrays."""
 
-    for commands in (training, recipes, runs, report, drawing, machine, bench):
+    for commands in (training, recipes, runs, report, drawing, machine, bench, plan):
         commands.add_to(app)
     for each in app.registered_commands:
         each.help = each.help or in_paragraphs(each.callback)

@@ -121,11 +121,14 @@ class Description:
     """A primitive's description: of ``dnnl_<name>_primitive_desc_create`` with ``arguments``, a Layout among them.
 
     ``then`` is done to each result: operations, as oneDNN numbers them, with an array of that Layout, or, with None,
-    functions of one argument, or ``ACCUMULATE``, which adds what the result's array held before. Raises NotServed if
-    oneDNN has no implementation, or nothing but that for reference.
+    functions of one argument, or ``ACCUMULATE``, which adds what the result's array held before. With ``narrow`` it is
+    an implementation without the widest vectors, if there is one. Raises NotServed if oneDNN has no implementation, or
+    nothing but that for reference.
     """
 
-    def __init__(self, name: str, *arguments: Any, then: Sequence[tuple[int, Layout | None]] = ()) -> None:
+    def __init__(
+        self, name: str, *arguments: Any, then: Sequence[tuple[int, Layout | None]] = (), narrow: bool = False
+    ) -> None:
         library = loaded()
         attributes = library.new("primitive_attr_create")
         try:
@@ -139,6 +142,8 @@ class Description:
         finally:
             library.c.dnnl_primitive_attr_destroy(attributes)
         self._library = library
+        while narrow and b"avx512" in self._implementation():
+            library.check(name, library.c.dnnl_primitive_desc_next_impl(self.handle))
         if then and self._implementation().startswith(b"ref"):  # a hundred times slower
             raise NotServed(name)
 

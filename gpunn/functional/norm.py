@@ -40,16 +40,19 @@ def batch_norm(
     """
     x, weight, bias = map(widened, (x, weight, bias))  # not the running statistics, which are changed in place
     xd, wd, bd = kept(x, weight, bias)
-    statistics = {"running_mean": raw(running_mean), "running_var": raw(running_var)}
-    check_array("batch_norm", **{name: a for name, a in statistics.items() if a is not None})
+    statistics: dict[str, Any] = {}
+    for name, running in (("running_mean", running_mean), ("running_var", running_var)):
+        if running is not None:
+            statistics[name] = raw(running)
+    if statistics:
+        check_array("batch_norm", **statistics)
     check_number("batch_norm", momentum=momentum)
     if training:
         check_running("batch_norm", statistics)
         mean, var = _statistics(xd)
         for name, running in statistics.items():
-            if running is not None:
-                get_array_module(mean, running)  # refuses a mixture of NumPy and CuPy
-                check_shape("batch_norm", name, running, mean.shape)
+            get_array_module(mean, running)  # refuses a mixture of NumPy and CuPy
+            check_shape("batch_norm", name, running, mean.shape)
     else:
         known = running_mean is not None and running_var is not None
         check(known, ArgumentError, "batch_norm", "outside training running_mean and running_var must be given")
@@ -70,9 +73,8 @@ def _statistics(x: Any) -> tuple[Any, Any]:
     if x.ndim > 1 and x.size == 0:
         zeros = xp.zeros(x.shape[1], accumulation_dtype(x.dtype))
         return zeros, zeros
-    alone = x.ndim > 1 and x.size == x.shape[1]
-    rule = "training needs more than one value a channel"
-    check(not alone, ShapeError, "batch_norm", rule, shape=x.shape)
+    if x.ndim > 1 and x.size == x.shape[1]:
+        fail(ShapeError, "batch_norm", "training needs more than one value a channel", shape=x.shape)
     return ops.batch_norm_statistics(x)
 
 

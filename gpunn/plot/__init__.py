@@ -6,6 +6,7 @@ Arrays are NumPy's; colours and line styles differ so that every kind of colour 
 from gpunn.plot.images import feature_maps, filters, misclassified, pictures
 from gpunn.plot.layers import activation_statistics, gradient_flow
 from gpunn.plot.roofline import roofline
+from gpunn.plot.scaling import scaling
 from gpunn.plot.surface import animate_decision_surface, decision_surface, surface
 from gpunn.plot.training import confusion, curves, lines, panels
 
@@ -23,5 +24,6 @@ __all__ = [
     "panels",
     "pictures",
     "roofline",
+    "scaling",
     "surface",
 ]

@@ -15,7 +15,7 @@ import pytest
 
 from gpunn import distributed, nn, optim, profiler, tensor
 from gpunn import functional as F
-from gpunn.backend import random_generator
+from gpunn.backend import random_generator, use_device
 from gpunn.data import ArrayDataset, DataLoader, digits
 from gpunn.errors import ArgumentError, DistributedError, TrainingError
 from gpunn.models import lenet
@@ -23,7 +23,7 @@ from gpunn.tensor import Tensor
 from gpunn.train import Callback, Checkpoint, EarlyStopping, TimeLimit, Trainer
 from gpunn.train.trainer import Record
 
-world = distributed.init()
+world = distributed.init(os.environ.get("DEVICE_OF_RANKS", "cpu"))
 
 
 class Net(nn.Module):
@@ -60,7 +60,7 @@ class Seen(Callback):
 
 
 def trainer(
-    ranks: Any, samples: int = 37, batch: int = 8, dtype: Any = np.float64, net: Any = None, callbacks: Any = (),
+    ranks: Any, samples: int = 37, batch: int = 12, dtype: Any = np.float64, net: Any = None, callbacks: Any = (),
     poison: Any = None, optimizer: Any = None, seed: int = 5, **settings: Any,
 ) -> tuple[Trainer, Seen]:  # fmt: skip
     """A small training, of ``samples``; ``poison(number of the step, numbers of the samples)`` may spoil a share."""
@@ -130,7 +130,7 @@ def repeats() -> None:
     found = []
     for _ in range(2):
         net = Net(norm=True, dropout=0.5)
-        made, _ = trainer(world, dtype=np.float32, net=net)
+        made, _ = trainer(world, samples=40, batch=24, dtype=np.float32, net=net)
         made.run(2)
         equal_on_all(digest(made.model))
         found.append(digest(made.model))
@@ -143,12 +143,12 @@ def mixed_precision() -> None:
     """What is not finite on one rank is skipped by all, and scale and weights stay equal."""
 
     def spoils(step: int, numbers: Any) -> float:
-        return 1e30 if step in (2, 5) and world.rank == world.size - 1 else 1.0
+        return 2.0 if step in (2, 5) and world.rank == world.size - 1 else 1.0
 
     for precision, poison in (("bf16", None), ("fp16", None), ("fp16", spoils)):
-        made, _ = trainer(world, dtype=np.float32, precision=precision, poison=poison)
+        made, _ = trainer(world, dtype=np.float32, precision=precision)
         if poison is not None:
-            made.loss = _with_huge_gradient(made, spoils)
+            made.loss = _with_infinite_gradient(made, spoils)
         records = made.run(2)
         equal_on_all((digest(made.model), made.scaler and made.scaler.get_scale(), made.step))
         if precision == "fp16":
@@ -156,13 +156,13 @@ def mixed_precision() -> None:
             assert skipped >= 2 if poison else skipped < made.step
 
 
-def _with_huge_gradient(made: Trainer, spoils: Any) -> Any:
+def _with_infinite_gradient(made: Trainer, spoils: Any) -> Any:
     usual = made.loss
 
     def loss(batch: Any) -> tuple[Tensor, int]:
         y, count = usual(batch)
         factor = spoils(made.step + 1, batch[1])
-        return (y + (made.model.seldom * 0.0).sum() * np.float32(np.inf) if factor > 1 else y), count
+        return (y + (made.model.seldom * 0.0).sqrt().sum() if factor > 1 else y), count  # 0, whose slope is infinite
 
     return loss
 
@@ -215,7 +215,7 @@ def leaves_together() -> None:
         made, _ = trainer(world, callbacks=[Asks(rank, 2, way), notes])
         if way == "stop":
             made.run(9)
-            assert (made.epoch, made.step) == (1, 5)
+            assert (made.epoch, made.step) == (1, 4)
         else:
             with pytest.raises(KeyboardInterrupt):
                 made.run(9)
@@ -301,7 +301,7 @@ def resumes(folder: str) -> None:
     saving = Checkpoint(own / "checkpoints", every_epochs=None, every_steps=3)
     made.callbacks = (*made.callbacks, saving)
     if saving.resume(made):
-        assert made.step % 3 == 0
+        assert made.step == 7
         made.run(4)
         if world.rank == 0:
             alone, _ = trainer(None, batch=12)
@@ -352,11 +352,10 @@ def digits_equal_one_process() -> None:
 
 def on_devices() -> None:
     """Each rank on a device of its own: the losses of the CPU."""
-    on_gpu = distributed.init("gpu")
-    device = on_gpu.device
-    print(device)
-    found = train_digits(on_gpu, "sgd", 1, device, 70).losses
-    np.testing.assert_allclose(found, train_digits(None, "sgd", 1, "cpu", 70).losses, rtol=1e-4)
+    print(world.device)
+    with use_device(world.device):
+        found = train_digits(world, "sgd", 1, world.device, 70).losses
+    np.testing.assert_allclose(found, train_digits(None, "sgd", 1, "cpu", 70).losses, rtol=1e-5)
 
 
 # ---- overlap --------------------------------------------------------------------------------------------------------
@@ -367,7 +366,7 @@ def overlaps(folder: str) -> None:
     shares = []
     for bucket_bytes in (1 << 18, 1 << 30):
         model = nn.Sequential(*[nn.Linear(256, 256) for _ in range(12)])
-        data = DataLoader(ArrayDataset(random_generator(0).normal(size=(4096, 256)).astype(np.float32)), 1024, seed=0)
+        data = DataLoader(ArrayDataset(random_generator(0).normal(size=(16384, 256)).astype(np.float32)), 4096, seed=0)
 
         def loss(batch: Any, model: Any = model) -> tuple[Tensor, int]:
             return (model(tensor(batch)) ** 2).mean(), len(batch)
@@ -388,7 +387,11 @@ def overlaps(folder: str) -> None:
 def hidden_behind_backward(events: list[dict[str, Any]]) -> float:
     """The share of the time in all-reduces of gradients in which backward ran."""
     back = [(e["ts"], e["ts"] + e["dur"]) for e in events if e.get("cat") == "autograd"]
-    sums = [(e["ts"], e["ts"] + e["dur"]) for e in events if e.get("cat") == "communication" and "float32" in e["name"]]
+    sums = [
+        (e["ts"], e["ts"] + e["dur"])
+        for e in events
+        if e.get("cat") == "communication" and "all_reduce sum of NumPy float32" in e["name"]
+    ]
     hidden = sum(max(0.0, min(end, e) - max(begin, b)) for begin, end in sums for b, e in back)
     return hidden / sum(end - begin for begin, end in sums)
 

@@ -243,7 +243,7 @@ class TestRanks:
 
     @pytest.mark.slow
     def test_sums_are_hidden_behind_backward(self, tmp_path):
-        out = run_case(2, f"overlaps {tmp_path}", GPUNN_LINK="60e6")
+        out = run_case(2, f"overlaps {tmp_path}", GPUNN_LINK="200e6")
         line = next(line for line in out.splitlines() if line.startswith("hidden"))
         in_buckets, at_the_end = map(float, line.split()[1:])
         assert in_buckets > 0.5
@@ -259,6 +259,6 @@ class TestRanks:
 
     @pytest.mark.slow
     def test_emulated_devices_give_the_losses_of_the_cpu(self):
-        before = (sys.executable, "-m", "gpunn.cuda.device", "--devices", "2", "--", sys.executable)
-        out = run_case(2, "on_devices", limit=400, before=before)
+        before = (sys.executable, "-m", "gpunn.cuda.device", "--devices", "2", "--late", "--", sys.executable)
+        out = run_case(2, "on_devices", limit=400, before=before, DEVICE_OF_RANKS="gpu")
         assert sorted(line for line in out.split() if line.startswith("gpu")) == ["gpu:0", "gpu:1"]

@@ -8,6 +8,7 @@ infinite then; of a NaN they are NaN: where all results are finite they are righ
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,8 @@ _HUGE = "gelu, tanh"  # it is finite for x of which its gradient is not
 _NANOSECONDS = 0.5  # of an element, about
 _WORTH_THREADS = 1 << 19  # elements
 _LEAST_SIZE = 1024  # below, the call takes longer than NumPy's
+# With AVX-512 a processor waits longer for elements that come from memory where there is much to compute for each.
+_IN_CACHE = 1 << 18  # elements
 _LEAST_OF_RELU = 1 << 18  # the same of its forward pass, with which x is looked through
 _X, _OTHER, _Y, _GX, _GY = 1, 2, 17, 129, 145
 _LOGISTIC, _ADD, _MULTIPLY = 0x29, 0x1FFF0, 0x1FFF1
@@ -86,8 +89,9 @@ def _in_threads(work: Callable[..., object], *arrays: Array) -> None:
 
 
 def _forward(algorithm: int, alpha: float, size: int) -> onednn.Job:
-    flat = onednn.Layout((size,))
-    return onednn.Job(_described(algorithm, alpha, flat), [(_X, flat, False), (_Y, flat, True)])
+    flat, narrow = onednn.Layout((size,)), size > _IN_CACHE and algorithm == _ALGORITHMS["sigmoid"][0]
+    own = onednn.Description("eltwise_forward", *_described(algorithm, alpha, flat), narrow=narrow)
+    return onednn.Job(own, [(_X, flat, False), (_Y, flat, True)])
 
 
 def _gated(size: int) -> onednn.Job:
@@ -99,13 +103,13 @@ def _gated(size: int) -> onednn.Job:
 
 
 def _backward(algorithm: int, alpha: float, size: int) -> onednn.Job:
-    flat = onednn.Layout((size,))
-    own = onednn.Description(
-        "eltwise_backward", algorithm, flat, flat, flat, alpha, _BETA, _described(algorithm, alpha, flat)
-    )
+    flat, narrow = onednn.Layout((size,)), size > _IN_CACHE and algorithm < _FROM_Y
+    hint = onednn.Description("eltwise_forward", *_described(algorithm, alpha, flat))
+    settings = algorithm, flat, flat, flat, alpha, _BETA, hint
+    own = onednn.Description("eltwise_backward", *settings, narrow=narrow)
     data = _Y if algorithm >= _FROM_Y else _X
     return onednn.Job(own, [(data, flat, False), (_GY, flat, False), (_GX, flat, True)])
 
 
-def _described(algorithm: int, alpha: float, flat: onednn.Layout) -> onednn.Description:
-    return onednn.Description("eltwise_forward", onednn.FORWARD, algorithm, flat, flat, alpha, _BETA)
+def _described(algorithm: int, alpha: float, flat: onednn.Layout) -> tuple[Any, ...]:
+    return onednn.FORWARD, algorithm, flat, flat, alpha, _BETA

@@ -19,26 +19,26 @@ def takes(x: Array) -> bool:
 
 
 Exponentials = tuple[Array, Array, Array]
-"""``exp(x - the largest x)`` of all rows, their sums, and the numbers of the rows."""
+"""``exp(x - the largest x)`` of all rows, their sums, and where the rows begin, in elements."""
 
 
 def forward(rows: Array, classes: Array, counts: Array | None, keeps: bool) -> tuple[Array, Exponentials | None]:
     """``-log softmax(rows[n])[classes[n]]`` of each row that counts, 0 of the others; and the exponentials."""
     xp, acc, count = get_array_module(rows), accumulation_dtype(rows.dtype), len(rows)
-    losses, sums, numbers = xp.empty(count, acc), xp.empty(count, acc), xp.arange(count)
+    losses, sums, starts = xp.empty(count, acc), xp.empty(count, acc), xp.arange(0, rows.size, rows.shape[1])
     exponentials = xp.empty(rows.shape, acc) if keeps else None
 
     def block(rows: Array, classes: Array, losses: Array, sums: Array, out: Array | None = None) -> None:
         wide = rows.astype(acc, copy=False)
         shifted = xp.subtract(wide, row_maxima(xp, wide), out=out)
-        own = shifted[numbers[: len(shifted)], classes]
+        own = shifted.reshape(-1)[starts[: len(shifted)] + classes]  # half the time of two indices
         sums[...] = row_sums(xp, xp.exp(shifted, out=shifted))
         xp.subtract(xp.log(sums), own, out=losses)
 
     _each_block(xp, block, rows, classes, losses, sums, *([] if exponentials is None else [exponentials]))
     if counts is not None:
         losses = xp.where(counts, losses, 0)
-    return losses, None if exponentials is None else (exponentials, sums, numbers)
+    return losses, None if exponentials is None else (exponentials, sums, starts)
 
 
 def backward(slope: Array, rows: Array, classes: Array, counts: Array | None, kept: Exponentials | None) -> Array:
@@ -46,14 +46,15 @@ def backward(slope: Array, rows: Array, classes: Array, counts: Array | None, ke
     xp, acc = get_array_module(rows), accumulation_dtype(rows.dtype)
     kept = kept or forward(rows, classes, counts, keeps=True)[1]
     assert kept is not None
-    (exponentials, sums, numbers), gx = kept, xp.empty(rows.shape, acc)
+    (exponentials, sums, starts), gx = kept, xp.empty(rows.shape, acc)
     slopes = slope if counts is None else xp.where(counts, slope, 0)
 
     def block(out: Array, exponentials: Array, sums: Array, classes: Array, slopes: Array = slopes) -> None:
-        own = numbers[: len(out)], classes
+        own = starts[: len(out)] + classes
         factors = slopes / sums
         xp.multiply(exponentials, factors[:, None], out=out)
-        out[own] = (exponentials[own] - sums) * factors  # a product less a slope loses its digits
+        less = exponentials.reshape(-1)[own] - sums  # a product less a slope loses its digits
+        out.reshape(-1)[own] = less * factors
 
     _each_block(xp, block, gx, exponentials, sums, classes, *([] if slopes.size == 1 else [slopes]))
     return gx if counts is None else xp.where(counts[:, None], gx, 0)  # an ignored row may hold NaN

@@ -19,7 +19,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from gpunn.backend import Array, accumulation_dtype, operands
-from gpunn.errors import ArgumentError, ShapeError, check, check_number
+from gpunn.errors import ArgumentError, ShapeError, check, check_number, fail
 from gpunn.ops.norm import batch_images, batch_kernel, batch_onednn, batch_rows, batch_sums
 from gpunn.ops.norm.affine import Affine
 from gpunn.ops.shared.checks import check_shape
@@ -103,7 +103,8 @@ def batch_norm_backward(
 
 
 def _check_channels(op: str, x: Array) -> None:
-    check(x.ndim >= 2, ShapeError, op, "x must have at least the 2 dimensions (N, C)", shape=x.shape)
+    if x.ndim < 2:
+        fail(ShapeError, op, "x must have at least the 2 dimensions (N, C)", shape=x.shape)
 
 
 def _affine(op: str, x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float) -> Affine:
@@ -115,10 +116,11 @@ def _affine(op: str, x: Array, mean: Array, var: Array, weight: Array | None, bi
         if array is not None:
             check_shape(op, name, array, x.shape[1:2])
     check_number(op, eps=eps)
-    check(eps >= 0, ArgumentError, op, "eps must be at least 0", eps=eps)
+    if eps < 0:
+        fail(ArgumentError, op, "eps must be at least 0", eps=eps)
     dtype = accumulation_dtype(x.dtype)
     mean, var = mean.astype(dtype, copy=False), var.astype(dtype, copy=False)
     root = xp.sqrt(var + eps)
-    scale = 1 / root
+    scale = xp.reciprocal(root)
     shift = xp.zeros_like(scale) if bias is None else bias.astype(dtype, copy=False)
     return Affine(mean, scale if weight is None else scale * weight, shift, root)

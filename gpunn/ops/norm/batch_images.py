@@ -66,7 +66,7 @@ def backward(gy: Array, x: Array, affine: Affine, relu: bool, training: bool) ->
     rows, g_rows, result = _rows(x), _rows(g), _rows(gx)
 
     def block(part: slice) -> None:
-        gradient(g_rows[part], rows[part], means, means_g, slopes, scales, result[part])
+        gradient(g_rows[part], rows[part] - means, means_g, slopes, scales, result[part])
 
     each_block(xp, block, len(rows), rows.shape[1] * means.dtype.itemsize)
     return gx, sum_g, sum_gx

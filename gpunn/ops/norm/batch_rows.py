@@ -7,6 +7,7 @@ import numpy as np
 from gpunn.backend import Array, accumulation_dtype
 from gpunn.ops.norm.affine import Affine
 from gpunn.ops.norm.batch_sums import gradient, pass_on, scaled
+from gpunn.ops.shared.rows import ones
 
 _MOST = 1 << 13  # elements, with which BLAS stays in one thread
 
@@ -21,12 +22,12 @@ def takes(x: Array) -> bool:
 def statistics(x: Array) -> tuple[Array, Array]:
     """Mean and biased variance of each channel."""
     count = len(x)
-    ones = np.ones(count, x.dtype)
-    mean = ones @ x
+    row_of_ones = ones(count, x.dtype)
+    mean = row_of_ones @ x
     mean /= count
     distance = x - mean
     distance *= distance
-    var = ones @ distance
+    var = row_of_ones @ distance
     var /= count
     return mean, var
 
@@ -41,11 +42,10 @@ def apply(x: Array, affine: Affine, relu: bool) -> Array:
 def backward(gy: Array, x: Array, affine: Affine, relu: bool, training: bool) -> tuple[Array, Array, Array]:
     """gx and the sums, as :func:`gpunn.ops.norm.batch_sums.backward` has them."""
     mean, scale, shift, _ = affine
-    gx, ones, distance = np.empty(x.shape, x.dtype), np.ones(len(x), x.dtype), x - mean
+    gx, distance, row_of_ones = np.empty(x.shape, x.dtype), x - mean, ones(len(x), x.dtype)
     if relu:
         pass_on(gy, distance, scale, shift, gx)
         gy = gx
-    distance *= gy
-    sum_g, sum_gx = ones @ gy, ones @ distance
-    gradient(gy, x, mean, *affine.through(sum_g, sum_gx, len(x), training), scale, gx)
+    sum_g, sum_gx = row_of_ones @ gy, row_of_ones @ (distance * gy)
+    gradient(gy, distance, *affine.through(sum_g, sum_gx, len(x), training), scale, gx)
     return gx, sum_g, sum_gx

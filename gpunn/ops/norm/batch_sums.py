@@ -60,7 +60,8 @@ def backward(gy: Array, x: Array, affine: Affine, relu: bool, training: bool) ->
     rows, g_rows, result = _rows(x), _rows(g), _rows(gx)
 
     def block(part: slice) -> None:
-        gradient(g_rows[part], rows[part], means[part], means_g[part], slopes[part], scales[part], result[part])
+        distance = rows[part] - means[part]
+        gradient(g_rows[part], distance, means_g[part], slopes[part], scales[part], result[part])
 
     each_block(xp, block, len(rows), rows.shape[1] * means.dtype.itemsize)
     return gx, sum_g, sum_gx
@@ -108,9 +109,9 @@ def pass_on(gy: Array, distance: Array, scale: Array, shift: Array, g: Array) ->
     xp.multiply(gy, xp.logical_not(cut, out=cut).astype(gy.dtype), out=g)
 
 
-def gradient(g: Array, x: Array, mean: Array, mean_g: Array, slope: Array, scale: Array, gx: Array) -> None:
-    """Write ``scale (g - mean_g - slope (x - mean))`` to gx."""
-    xp, distance = get_array_module(g), x - mean
+def gradient(g: Array, distance: Array, mean_g: Array, slope: Array, scale: Array, gx: Array) -> None:
+    """Write ``scale (g - mean_g - slope distance)`` to gx, where ``distance``, which is changed, is x - mean."""
+    xp = get_array_module(g)
     distance *= slope
     distance += mean_g
     same = distance.dtype == gx.dtype

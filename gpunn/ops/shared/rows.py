@@ -35,19 +35,26 @@ def row_sums(xp: Any, a: Array, weights: Array | None = None) -> Array:
     if size == 1:
         return a[:, 0]
     if size < _FEW:
-        return matmul(np, a, _ones(size, a.dtype))
+        return matmul(np, a, ones(size, a.dtype))
     if size <= _SHORT:
-        return np.vecdot(a, _ones(size, a.dtype))
+        return np.vecdot(a, ones(size, a.dtype))
     part = part_length(size, _SHORT)
     if not part:
         whole = size // _SHORT * _SHORT
         return row_sums(np, a[:, :whole]) + row_sums(np, a[:, whole:])
-    return np.vecdot(a.reshape(len(a), -1, part), _ones(part, a.dtype)).sum(1)
+    return np.vecdot(a.reshape(len(a), -1, part), ones(part, a.dtype)).sum(1)
 
 
 @lru_cache(16)
-def _ones(size: int, dtype: Any) -> Array:
-    return np.ones(size, dtype)
+def ones(size: int, dtype: Any) -> Array:
+    """So many ones, for whoever wants them: they are not changed.
+
+    >>> ones(2, np.float32)
+    array([1., 1.], dtype=float32)
+    """
+    made = np.ones(size, dtype)
+    made.flags.writeable = False
+    return made
 
 
 @lru_cache(512)

@@ -45,8 +45,8 @@ def add_to(app: typer.Typer) -> None:
         """Go on with a run from its newest checkpoint; the result is that of a run that was never stopped."""
         recipe, options, world = _begun_together(run) if distributed else (*resumable(run), None)
         with _followed(options, world) as follow:
-            how = {"world": world, "shard_optimizer": shard_optimizer}
-            _, summary = recipe.run(options, run, **follow, resume=True, **how)
+            shared: dict[str, Any] = {"world": world, "shard_optimizer": shard_optimizer}
+            _, summary = recipe.run(options, run, **follow, **shared, resume=True)
         _tell(recipe, run, summary, world)
 
 

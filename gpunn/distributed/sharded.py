@@ -322,15 +322,15 @@ class _Share(Group):
     def take_gradients(self) -> None:
         rule = "the optimizer was given to Sharded, which takes the steps"
         check(bool(self.moves), ArgumentError, self._op, rule)
-        terms = self._has_terms()
+        taken = []
         for number, here, there in self._cuts(self._ranks.world.rank):
             if not self.moves[number]:
                 continue
             g, parameter = self._gradient[here], self.parameters[number]
             if not self._reduced:
                 g[...] = cast(Array, parameter.grad).reshape(-1)[there]
-            if terms:
-                self._add_terms(number, parameter.data.reshape(-1)[there], g)
+            taken.append((number, _moved(here.start, here.stop, -self._own.start), g))
+        self._add_terms(taken)
 
     def count_step(self) -> None:
         for number, parameter in enumerate(self.parameters):

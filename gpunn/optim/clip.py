@@ -78,13 +78,14 @@ def norm_and_factor(
     # Infinity times 0, and infinity by infinity, are told by the result.
     with device_context(gradients[0]), np.errstate(over="ignore", invalid="ignore"):
         top = xp.asarray(joined([largest(g) for g in gradients]).max())
-        unit = xp.maximum(divisor(top), 1)  # the norm itself may be above the largest number
+        least = divisor(top)
+        unit = xp.maximum(least, 1)  # the norm itself may be above the largest number
         if norm_type == math.inf:
             share = top / unit
         else:
-            powers = joined([power_sum(g, divisor(top), norm_type) for g in gradients]).sum()
+            powers = joined([power_sum(g, least, norm_type) for g in gradients]).sum()
             root = xp.sqrt(powers) if norm_type == 2 else powers ** (1 / norm_type)
-            share = xp.asarray(root * (divisor(top) / unit))
+            share = xp.asarray(root * (least / unit))
         total = xp.asarray(share * unit)
         if error_if_nonfinite and not math.isfinite(float(share)):
             rule = "the norm of the gradients is not finite, and they are as they were"

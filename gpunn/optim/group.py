@@ -311,29 +311,30 @@ class Group:
 
         With ``maximize`` they are turned round before.
         """
-        terms = self._has_terms()
+        taken: list[tuple[int, slice, Array]] = []
         for number, (parameter, part) in enumerate(zip(self.parameters, self.slices, strict=True)):
             if parameter.grad is None or (self._long[number] and self._stays(number)):
                 continue
             g = self._gradient[part]
             g[...] = parameter.grad.ravel()
-            if terms:
-                self._add_terms(number, self._flat[part], g)
+            taken.append((number, part, g))
+        self._add_terms(taken)
 
-    def _has_terms(self) -> bool:
-        return bool(self.settings["l1"] or self.settings["l2"] or self.settings["maximize"])
-
-    def _add_terms(self, number: int, p: Array, g: Array) -> None:
-        """Turn elements of the gradient of a parameter round, and add the terms of its penalties, as is set."""
-        xp, l1, l2 = get_array_module(g), self.settings["l1"], self.settings["l2"]
-        if self.settings["maximize"]:
-            xp.negative(g, out=g)
-        if self._regularised[number]:
-            p = p.astype(g.dtype, copy=False)
-            if l1:
-                g += l1 * xp.sign(p)
-            if l2:
-                g += 2 * l2 * p
+    def _add_terms(self, taken: list[tuple[int, slice, Array]]) -> None:
+        """Turn gradients round and add the terms, in place, of parameters: their numbers, and places in the buffer."""
+        l1, l2, maximize = self.settings["l1"], self.settings["l2"], self.settings["maximize"]
+        if not (l1 or l2 or maximize):
+            return
+        xp = get_array_module(self._flat)
+        for number, place, g in taken:
+            if maximize:
+                xp.negative(g, out=g)
+            if self._regularised[number]:
+                p = self._flat[place].astype(g.dtype, copy=False)
+                if l1:
+                    g += l1 * xp.sign(p)
+                if l2:
+                    g += 2 * l2 * p
 
     # ---- all elements as one vector -------------------------------------------------------------------------------
 

@@ -25,12 +25,14 @@ exchange that hold parts of one model, forward and backward, is in :mod:`gpunn.d
 from gpunn.distributed.buckets import Buckets
 from gpunn.distributed.line import Pending
 from gpunn.distributed.norm import SyncBatchNorm, apart, convert, synchronised
+from gpunn.distributed.sharded import Sharded
 from gpunn.distributed.state import on_first, share_state
 from gpunn.distributed.world import World, current, init, started
 
 __all__ = [
     "Buckets",
     "Pending",
+    "Sharded",
     "SyncBatchNorm",
     "World",
     "apart",

@@ -382,7 +382,4 @@ def test_the_guide_is_readable_in_any_light_and_width(browser: Any, tmp_path: Pa
     search = browser.find_element("css selector", "input[type=search]")
     search.send_keys("conv2d")
     wait_for(lambda: browser.find_elements("css selector", ".search-result"))
-    assert {message.split('"')[1] for message in messages(browser)} <= {
-        "using precompiled search index",
-        "building search index",
-    }
+    assert all("search index" in message for message in messages(browser))

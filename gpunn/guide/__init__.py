@@ -24,7 +24,13 @@ PARTS = {
         "weights",
         "onnx",
     ),
-    "Several ranks": ("ranks-on-a-laptop", "ranks-on-slurm", "ranks-in-a-container", "large-batches"),
+    "Several devices and ranks": (
+        "devices",
+        "ranks-on-a-laptop",
+        "ranks-on-slurm",
+        "ranks-in-a-container",
+        "large-batches",
+    ),
 }
 """Which pages stand together, and in which order; a page that is in none comes last."""
 

@@ -14,7 +14,16 @@ __all__ = ["PARTS", "contents", "page", "title"]
 
 PARTS = {
     "Begin": ("install", "first-steps", "arrays"),
-    "Train": ("training", "data", "mixed-precision", "reproducibility", "performance", "scikit-learn"),
+    "Train": (
+        "training",
+        "data",
+        "images",
+        "sequences",
+        "mixed-precision",
+        "reproducibility",
+        "performance",
+        "scikit-learn",
+    ),
     "Kernels and operations": ("own-operation", "kernels-without-a-gpu", "inside"),
     "Come from elsewhere": (
         "coming-from-pytorch",

@@ -155,7 +155,8 @@ def test_a_fault_is_told_and_nothing_is_written(monkeypatch: pytest.MonkeyPatch,
         build(tmp_path / "site")
     assert str(caught.value) == "guide: 1 faults in the pages\nguide/one.html: leads to lost.html, which there is not"
     assert not (tmp_path / "site").exists()
-    texts["one"] = "# One\n\n[two](two.md), `gpunn.errors.ShapeError`\n"
+    texts["one"] = "# One\n\n[two](two.md), `gpunn.errors.ShapeError`\n\n```python\nf().two\n```\n"
     assert [path.name for path in build(tmp_path / "a site ü")][:2] == ["index.html", "guide.html"]
     written = (tmp_path / "a site ü" / "guide" / "one.html").read_text()
     assert 'href="../gpunn/errors.html#ShapeError"' in written
+    assert '<span class="p">()</span><span class="o">.</span><span class="n">two</span>' in written  # not the page

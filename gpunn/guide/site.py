@@ -46,6 +46,10 @@ def _as_written(annotation: Any, *_: object) -> Any:
     return _Written(annotation) if isinstance(annotation, str) else annotation
 
 
+_AFTER_CALL = re.compile(r"(?<=[^\w.])(?=\.[^\W\d])|(?<=\W)(?=</span><span class=\"o\">\.</span><span class=\"n\">)")
+_NOT_HERE = "\0="  # pdoc takes nothing behind = for a name
+
+
 def build(folder: Path) -> list[Path]:
     """Write the guide and the reference to ``folder``; return the files, the first of which is the one to open.
 
@@ -76,8 +80,19 @@ def _rendered() -> dict[str, str]:
     import pdoc.doc
     import pdoc.doc_types
     import pdoc.render
+    import pdoc.render_helpers
+    from jinja2 import pass_context
+    from markupsafe import Markup
     from pygments.formatters import HtmlFormatter
 
+    links = pdoc.render_helpers.linkify
+
+    @pass_context
+    def without_relative(context: Any, code: str, *where: Any, **how: Any) -> Markup:
+        """Links for names, but not for ``.data`` behind a call, in which pdoc sees a module beside this one."""
+        return Markup(links(context, _AFTER_CALL.sub(_NOT_HERE, code), *where, **how).replace(_NOT_HERE, ""))
+
+    pdoc.render.env.filters["linkify"] = without_relative
     for user in (pdoc.doc, pdoc.doc_types):
         vars(user)["safe_eval_type"] = _as_written
     modules = {name: pdoc.doc.Module(module) for name, module in _pages()}

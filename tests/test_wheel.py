@@ -26,6 +26,10 @@ from gpunn.report import write_page
 Path("config.json").write_text('{"recipe": "digits"}')
 assert write_page(Path(), Path("page.html")) == []
 assert "EventSource" in Path("page.html").read_text(encoding="utf-8")
+
+import gpunn.guide
+assert gpunn.guide.page("install").startswith("# Install")
+assert (Path(gpunn.guide.__file__).parent / "theme" / "module.html.jinja2").exists()
 """
 
 

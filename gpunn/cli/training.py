@@ -18,6 +18,7 @@ from gpunn.recipes.options import own_first, read_options, types_of
 from gpunn.recipes.run import join
 
 DISTRIBUTED = "Share the work among the ranks that mpirun started."
+SHARD_OPTIMIZER = "With --distributed: each rank keeps a part of the optimizer's states alone, to save memory."
 
 
 def add_to(app: typer.Typer) -> None:
@@ -39,11 +40,13 @@ def add_to(app: typer.Typer) -> None:
             ),
         ],
         distributed: Annotated[bool, typer.Option(help=DISTRIBUTED)] = False,
+        shard_optimizer: Annotated[bool, typer.Option(help=SHARD_OPTIMIZER)] = False,
     ) -> None:
         """Go on with a run from its newest checkpoint; the result is that of a run that was never stopped."""
         recipe, options, world = _begun_together(run) if distributed else (*resumable(run), None)
         with _followed(options, world) as follow:
-            _, summary = recipe.run(options, run, **follow, resume=True, world=world)
+            shared: dict[str, Any] = {"world": world, "shard_optimizer": shard_optimizer}
+            _, summary = recipe.run(options, run, **follow, **shared, resume=True)
         _tell(recipe, run, summary, world)
 
 
@@ -87,14 +90,19 @@ def _train(recipe: Any) -> Callable[..., None]:
     """The command of a recipe: an option for each field of its options, ``--config`` and ``--out``."""
 
     def command(
-        context: typer.Context, config: Path | None, out: Path | None, distributed: bool = False, **values: Any
+        context: typer.Context,
+        config: Path | None,
+        out: Path | None,
+        distributed: bool = False,
+        shard_optimizer: bool = False,
+        **values: Any,
     ) -> None:
         typed = {name for name in values if _is_typed(context, name)}
         read = read_options(config, recipe.options_type) if config is not None else {}
         options = recipe.options_type(**values | read | {name: values[name] for name in typed})
         world = join(options.command, options.device, options.emulate) if distributed else None
         with _followed(options, world) as follow:
-            folder, summary = recipe.run(options, out, **follow, world=world)
+            folder, summary = recipe.run(options, out, **follow, world=world, shard_optimizer=shard_optimizer)
         _tell(recipe, folder, summary, world)
 
     types = types_of(recipe.options_type)
@@ -111,6 +119,7 @@ def _train(recipe: Any) -> Callable[..., None]:
     ]
     if recipe.distributes:
         parameters.append(_parameter("distributed", bool, False, DISTRIBUTED))
+        parameters.append(_parameter("shard_optimizer", bool, False, SHARD_OPTIMIZER))
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command

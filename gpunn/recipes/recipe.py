@@ -60,6 +60,7 @@ class Recipe(ABC):
         self.error: TrainingError | None = None  # that ended the training
         self.told: dict[str, Any] = {}  # what the command tells beside the summary
         self.world: World | None = None
+        self.shard_optimizer = False
 
     @classmethod
     def run(
@@ -70,6 +71,7 @@ class Recipe(ABC):
         on_epoch: OnEpoch | None = None,
         resume: bool = False,
         world: World | None = None,
+        shard_optimizer: bool = False,
     ) -> tuple[Path, dict[str, Any]]:
         """Run the recipe; return the run folder, and what its summary.json holds.
 
@@ -78,7 +80,8 @@ class Recipe(ABC):
 
         Ctrl-C ends a training early: the folder is completed, with status ``"interrupted"``. With ``resume``, ``out``
         is the folder of such a run, or of one that was killed, and the result that of a run that was never stopped.
-        The ranks of ``world`` share the training; rank 0 alone has the folder and the whole summary.
+        The ranks of ``world`` share the training; rank 0 alone has the folder and the whole summary. With
+        ``shard_optimizer`` each of them has a part of the optimizer's states alone.
 
         Raises FileError, before anything is computed, if the folder cannot be written, is in use, holds a run, or one
         with other options to be resumed; TrainingError, after the folder is completed, if the loss became infinite or
@@ -87,6 +90,9 @@ class Recipe(ABC):
         run.check_packages(options.command, cls.needs)
         device = run.choose_device(options.command, options.device if world is None else world.device, options.emulate)
         self = cls(options, device)
+        rule = "without several ranks an optimizer has all of its states: --shard-optimizer needs --distributed"
+        check(world is not None or not shard_optimizer, ArgumentError, options.command, rule)
+        self.shard_optimizer = shard_optimizer
         if world is not None:
             self.check_distributes(world)
             self.world = world

@@ -112,6 +112,7 @@ class Training(Recipe):
             precision=self.options.precision,
             callbacks=[*callbacks, saving],
             distributed=self.world,
+            shard_optimizer=self.shard_optimizer,
         )
         saving.resume(trainer)
         return trainer

@@ -10,7 +10,7 @@ import numpy as np
 
 from gpunn.backend import Array, is_array, to_cpu
 from gpunn.checkpoint import State
-from gpunn.distributed import Buckets, Pending, World, on_first, share_state
+from gpunn.distributed import Buckets, Pending, Sharded, World, on_first, share_state, synchronised
 from gpunn.errors import ArgumentError, check
 from gpunn.nn import Module
 from gpunn.optim import Optimizer
@@ -39,7 +39,12 @@ class Ranks:
         check(shares, ArgumentError, "Trainer", rule, data=type(data).__name__)
         self._model, self._optimizer, self._data = model, optimizer, cast(Shared, data)
         self._data.share(world.rank, world.size)
-        self._buckets = Buckets(world, [p for group in optimizer.groups for p in group.parameters], bucket_bytes)
+        self._synchronised = bool(synchronised(model))
+        batches: Any = getattr(data, "batch_sampler", None)
+        tail = 0 if getattr(batches, "drop_last", True) else len(self._data.dataset) % batches.batch_size
+        self.check_share(tail == 0 or tail >= world.size)
+        parameters = [p for group in optimizer.groups for p in group.parameters]
+        self._buckets = None if isinstance(optimizer, Sharded) else Buckets(world, parameters, bucket_bytes)
         self._sums: Pending | None = None
 
     # ---- the start ------------------------------------------------------------------------------------------------
@@ -60,22 +65,36 @@ class Ranks:
         """That of rank 0."""
         return share_state(self.world, state)
 
+    def check_share(self, samples: bool) -> None:
+        """Raise ArgumentError where a rank has no samples of a batch by which all normalise."""
+        rule = "each rank must have samples of each batch for sync_batch_norm: DataLoader(drop_last=True)"
+        fits = samples or not self._synchronised
+        check(fits, ArgumentError, "Trainer", rule, ranks=self.world.size)
+
     # ---- a step ---------------------------------------------------------------------------------------------------
 
-    def begin(self, total: float, examples: float, asked: bool) -> Callable[[Any], None]:
+    def begin(self, total: float, examples: float, asked: bool) -> Callable[[Any], None] | None:
         """Before the last backward pass of a step; gives what is told of each gradient that is whole.
 
         ``total`` is the loss of this rank's ``examples``. It is known with the gradients, in the same round.
         """
         self._sums = self.world.start_all_reduce(np.array([total, examples, asked], np.float64))
+        if self._buckets is None:
+            return None
         self._buckets.begin()
         return self._buckets.add
 
     def finish(self) -> tuple[float, float]:
-        """Give each parameter the gradient of the mean over all ranks' examples; return loss and number of these."""
+        """Have the gradient of the mean over all ranks' examples; return loss and number of these.
+
+        Each parameter has it whole, or the optimizer a piece of it, whose states are shared out.
+        """
         total, examples, asked = cast(Pending, self._sums).wait().tolist()
         self.leaving = asked > 0
-        self._buckets.finish(examples)
+        if self._buckets is None:
+            cast(Sharded, self._optimizer).reduce_gradients(examples)
+        else:
+            self._buckets.finish(examples)
         return total, int(examples) if examples.is_integer() else examples
 
     # ---- between steps --------------------------------------------------------------------------------------------

@@ -24,12 +24,11 @@ from gpunn.backend import Array, get_array_module, half_dtype, is_array
 from gpunn.casting import autocast
 from gpunn.checkpoint import State, differences
 from gpunn.cuda.compilation import compiled
-from gpunn.distributed import World, init
+from gpunn.distributed import Sharded, World, apart, convert, init
 from gpunn.distributed.buckets import BUCKET_BYTES
 from gpunn.errors import ArgumentError, TrainingError, check, check_sizes, fail
 from gpunn.nn import Module
 from gpunn.optim import EMA, GradScaler, Optimizer, clip_grad_norm, clip_grad_value
-from gpunn.optim.scaler import all_finite
 from gpunn.optim.schedule import ReduceLROnPlateau
 from gpunn.tensor import Tensor
 from gpunn.train.captured import CapturedStep, check_capturable
@@ -135,8 +134,12 @@ class Trainer:
     batch, whose size they divide, and the sums of gradients, over buckets of ``bucket_bytes``, run while backward does.
     A step is that of one process up to rounding, and the bits of all ranks are equal. They begin with what rank 0 has;
     the ranks' own are the running statistics of normalisation until the end of an epoch, when all take those of rank 0,
-    which measures, and the streams of dropout, which follow from those of rank 0 when a run begins. Rank 0 alone calls
-    callbacks, writes and saves. Its states are those of one process, and any number of ranks can go on from them.
+    which measures, and the streams of dropout, which follow from those of rank 0 when a run begins. With
+    ``sync_batch_norm`` batch normalisation is by the batches of all ranks (:func:`gpunn.distributed.convert`), as that
+    of one process. Rank 0 alone calls callbacks, writes and saves. Its states are those of one process, and any number
+    of ranks can go on from them. With ``shard_optimizer`` each keeps a part of the optimizer's states alone:
+    ``optimizer`` is then a :class:`gpunn.distributed.Sharded`, and gradients are reduced when backward has ended, a
+    part by each rank.
 
     >>> from gpunn import functional as F, nn, optim, tensor
     >>> from gpunn.backend import random_generator
@@ -179,6 +182,8 @@ class Trainer:
         cuda_graph: bool = False,
         distributed: World | bool | None = None,
         bucket_bytes: int = BUCKET_BYTES,
+        sync_batch_norm: bool = False,
+        shard_optimizer: bool = False,
     ) -> None:
         rule = f"precision must be one of {', '.join(PRECISIONS)}"
         check(precision in PRECISIONS, ArgumentError, "Trainer", rule, precision=precision)
@@ -198,6 +203,10 @@ class Trainer:
         self._random = RandomStreams(model, generators or {})
         self.world = init() if distributed is True else distributed or None
         check_sizes("Trainer", bucket_bytes=bucket_bytes)
+        if sync_batch_norm:
+            rule = "sync_batch_norm is of the ranks of distributed, and of layers inside the model"
+            fits = self.world is not None and convert(model, self.world) is model
+            check(fits, ArgumentError, "Trainer", rule, distributed=distributed, model=type(model).__name__)
         if cuda_graph:
             ranks = 1 if self.world is None else self.world.size
             rule = "a step that ranks take together cannot be captured"
@@ -206,9 +215,14 @@ class Trainer:
             check(precision == "fp32", ArgumentError, "Trainer", rule, precision=precision, cuda_graph=cuda_graph)
             check_capturable(optimizer, accumulate)
         self._cuda_graph, self._captured = cuda_graph, cast(CapturedStep | None, None)
+        sharded = shard_optimizer or isinstance(optimizer, Sharded)
+        rule = "an optimizer whose states are shared out among ranks needs distributed=True"
+        check(self.world is not None or not sharded, ArgumentError, "Trainer", rule, shard_optimizer=shard_optimizer)
         self._ranks: Ranks | None = None
         if self.world is not None and self.world.size > 1:
-            self._ranks = Ranks(self.world, model, optimizer, data, bucket_bytes)
+            if shard_optimizer and not isinstance(optimizer, Sharded):
+                self.optimizer = Sharded(optimizer, self.world)
+            self._ranks = Ranks(self.world, model, self.optimizer, data, bucket_bytes)
         self.epoch = self.step = 0
         self.epochs: int | None = None
         self.records: list[Record] = []
@@ -310,8 +324,8 @@ class Trainer:
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # what is not finite is reported by _fail
             go_back = self._go_back if self._ranks is None else self._go_back_together
             total, examples = go_back(group, random)
-            parameters = self._learned()
-            finite = self.scaler.unscale_(self.optimizer) if self.scaler else all_finite(p.grad for p in parameters)
+            self._learned()
+            finite = self.scaler.unscale_(self.optimizer) if self.scaler else self.optimizer.gradients_are_finite()
             if not finite and (self.scaler is None or self.scaler.at_floor):
                 self._fail("the gradient is not finite", group, random)
             if finite:
@@ -346,6 +360,7 @@ class Trainer:
         ranks = cast(Ranks, self._ranks)
         total, examples, whole = 0.0, 0.0, None
         for number, batch in enumerate(group, 1):
+            ranks.check_share(batch is not None)
             y, count = (None, 0) if batch is None else self._loss(batch)
             if y is not None:
                 total, examples = total + float(y.item()) * float(count), examples + float(count)
@@ -361,7 +376,7 @@ class Trainer:
         return total, examples
 
     def _learned(self) -> list[Tensor]:
-        learned = [p for g in self.optimizer.groups for p in g.parameters if p.grad is not None]
+        learned = self.optimizer.learned()
         rule = "the loss gave no gradient to any of the optimizer's parameters: is it of the trainer's model?"
         check(bool(learned), ArgumentError, "Trainer", rule)
         return learned
@@ -369,10 +384,11 @@ class Trainer:
     def _update(self) -> None:
         """Move the weights, and their averages, by the gradients."""
         learned = self._learned()
+        sharded = self.optimizer if isinstance(self.optimizer, Sharded) else None
         if self._clip_norm is not None:
-            clip_grad_norm(learned, self._clip_norm)
+            clip_grad_norm(learned, self._clip_norm) if sharded is None else sharded.clip_grad_norm(self._clip_norm)
         if self._clip_value is not None:
-            clip_grad_value(learned, self._clip_value)
+            clip_grad_value(learned, self._clip_value) if sharded is None else sharded.clip_grad_value(self._clip_value)
         self.optimizer.step()
         if self.ema is not None:
             self.ema.update()
@@ -441,7 +457,8 @@ class Trainer:
         if random is not None:
             for generator, state in random:  # the same masks of dropout
                 generator.bit_generator.state = state
-            found = first_not_finite(self.model, self._loss, (batch for batch in group if batch is not None))
+            with apart(self.model):
+                found = first_not_finite(self.model, self._loss, (batch for batch in group if batch is not None))
             where = f"; first {found if self._ranks is None else self._ranks.first(found, NOWHERE)}"
         raise TrainingError(
             f"Trainer: {what} at step {at} (epoch {self.epoch + 1}){where}; "
@@ -499,9 +516,9 @@ class Trainer:
         """Have all that rank 0 has, but for the streams of random numbers."""
         ranks.agree(self._settings())
         state = ranks.share_state(self.state_dict())
-        if not self.first:  # callbacks may be rank 0's alone
-            own = {name: part for name, part in self._state().items() if name.startswith("callback ")}
-            self.load_state_dict(own | {n: part for n, part in state.items() if n in own or n[:9] != "callback "})
+        # Callbacks may be rank 0's alone. It loads, too, as all ranks together have the states of a sharded optimizer.
+        own = {name: part for name, part in self._state().items() if name.startswith("callback ")}
+        self.load_state_dict(own | {n: part for n, part in state.items() if n in own or n[:9] != "callback "})
         self._random.part(ranks.world.rank)
 
     def _agree_to_end(self) -> None:

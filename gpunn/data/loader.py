@@ -182,9 +182,10 @@ class DataLoader:
             self._epoch, self._batches, self._at_start = epoch + 1, 0, True
 
     def _tasks(self, epoch: int, first: int) -> Iterator[_Task]:
-        order = self.batch_sampler.batches(order_generator(self._job.seed, epoch))
-        for number, indices in enumerate(order[first:], first):
-            yield epoch, number, self._rank, own_share(np.asarray(indices), self._rank, self._ranks)
+        order = self.batch_sampler.batches(order_generator(self._job.seed, epoch))[first:]
+        if self._ranks > 1:
+            order = [own_share(np.asarray(indices), self._rank, self._ranks) for indices in order]
+        return ((epoch, first + i, self._rank, np.asarray(indices)) for i, indices in enumerate(order))
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the processes that rest, and apart from a loop under way."""

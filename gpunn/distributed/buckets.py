@@ -23,8 +23,8 @@ class Buckets:
     Backward gives the last parameters their gradients first: a bucket is of neighbours, and the buckets are reduced
     from the last to the first, the same ones on all ranks, each when its gradients are whole, while backward goes on.
     So equal runs give equal bits. Beside each gradient goes whether this rank has one: a parameter without a gradient
-    on some ranks has the sum of the others', and one without any gets none. The sums are views of the buckets, of the
-    dtype of the optimizer's states, until the next :meth:`begin`.
+    on some ranks has the sum of the others', and one without any gets none. Frozen ones, the same on all ranks, are
+    left out. The sums are views of the buckets, of the dtype of the optimizer's states, until the next :meth:`begin`.
 
     >>> from gpunn import distributed, tensor
     >>> p = tensor([1.0, 2.0], requires_grad=True)
@@ -42,14 +42,21 @@ class Buckets:
         check_sizes("Buckets", bucket_bytes=bucket_bytes)
         given = list(parameters)
         check(bool(given), ArgumentError, "Buckets", "there must be at least one parameter")
-        self._world = world
-        self._buckets = [_Bucket(group) for group in _grouped(given[::-1], bucket_bytes)]
-        self._place = {id(p): (bucket, n) for bucket in self._buckets for n, p in enumerate(bucket.parameters)}
+        self._world, self._parameters, self._bytes = world, given[::-1], bucket_bytes
+        self._learning: list[bool] = []
+        self._buckets: list[_Bucket] = []
+        self._place: dict[int, tuple[_Bucket, int]] = {}
         self._started: list[Pending] = []
 
     def begin(self) -> None:
         """Before the backward pass whose gradients are added to all others of the step."""
         self._started = []
+        learning = [p.requires_grad for p in self._parameters]
+        if learning != self._learning:
+            self._learning = learning
+            groups = _grouped([p for p in self._parameters if p.requires_grad], self._bytes)
+            self._buckets = [_Bucket(group) for group in groups]
+            self._place = {id(p): (bucket, n) for bucket in self._buckets for n, p in enumerate(bucket.parameters)}
         for bucket in self._buckets:
             bucket.empty()
 

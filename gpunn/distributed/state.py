@@ -29,9 +29,9 @@ def on_first(world: World, job: Callable[[], Any]) -> Any:
             if world.size == 1:
                 raise
             result = None, type(error)(str(error))
-    value, error = world.broadcast_object(result)
-    if error is not None:
-        raise error
+    value, refused = world.broadcast_object(result)
+    if refused is not None:
+        raise refused
     return value
 
 

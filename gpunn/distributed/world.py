@@ -78,6 +78,10 @@ class World:
     def __repr__(self) -> str:
         return f"World(rank={self.rank}, size={self.size}, device={self.device!r})"
 
+    def __deepcopy__(self, memo: object) -> World:
+        """A copy of a model that holds a world is one of the same ranks."""
+        return self
+
     # ---- arrays ----------------------------------------------------------------------------------------------------
 
     def all_reduce(self, array: Array, op: str = "sum") -> Array:

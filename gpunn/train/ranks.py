@@ -10,7 +10,7 @@ import numpy as np
 
 from gpunn.backend import Array, is_array, to_cpu
 from gpunn.checkpoint import State
-from gpunn.distributed import Buckets, Pending, Sharded, World, on_first, share_state
+from gpunn.distributed import Buckets, Pending, Sharded, World, on_first, share_state, synchronised
 from gpunn.errors import ArgumentError, check
 from gpunn.nn import Module
 from gpunn.optim import Optimizer
@@ -39,6 +39,10 @@ class Ranks:
         check(shares, ArgumentError, "Trainer", rule, data=type(data).__name__)
         self._model, self._optimizer, self._data = model, optimizer, cast(Shared, data)
         self._data.share(world.rank, world.size)
+        self._synchronised = bool(synchronised(model))
+        batches: Any = getattr(data, "batch_sampler", None)
+        tail = 0 if getattr(batches, "drop_last", True) else len(self._data.dataset) % batches.batch_size
+        self.check_share(tail == 0 or tail >= world.size)
         parameters = [p for group in optimizer.groups for p in group.parameters]
         self._buckets = None if isinstance(optimizer, Sharded) else Buckets(world, parameters, bucket_bytes)
         self._sums: Pending | None = None
@@ -60,6 +64,12 @@ class Ranks:
     def share_state(self, state: Mapping[str, State]) -> dict[str, State]:
         """That of rank 0."""
         return share_state(self.world, state)
+
+    def check_share(self, samples: bool) -> None:
+        """Raise ArgumentError where a rank has no samples of a batch by which all normalise."""
+        rule = "each rank must have samples of each batch for sync_batch_norm: DataLoader(drop_last=True)"
+        fits = samples or not self._synchronised
+        check(fits, ArgumentError, "Trainer", rule, ranks=self.world.size)
 
     # ---- a step ---------------------------------------------------------------------------------------------------
 
@@ -95,7 +105,7 @@ class Ranks:
             self.world.broadcast(buffer.data)
             buffer.mark_changed()
 
-    def measured(self, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+    def measured(self, measure: Callable[[], Mapping[str, float]]) -> dict[str, float]:
         """The measures, which rank 0 takes."""
 
         def job() -> dict[str, float]:

@@ -24,7 +24,7 @@ from gpunn.backend import Array, get_array_module, half_dtype, is_array
 from gpunn.casting import autocast
 from gpunn.checkpoint import State, differences
 from gpunn.cuda.compilation import compiled
-from gpunn.distributed import Sharded, World, init
+from gpunn.distributed import Sharded, World, apart, convert, init
 from gpunn.distributed.buckets import BUCKET_BYTES
 from gpunn.errors import ArgumentError, TrainingError, check, check_sizes, fail
 from gpunn.nn import Module
@@ -133,11 +133,13 @@ class Trainer:
     on all its ranks, started by ``mpirun -n 4``. ``data`` must be a DataLoader: each rank takes its share of every
     batch, whose size they divide, and the sums of gradients, over buckets of ``bucket_bytes``, run while backward does.
     A step is that of one process up to rounding, and the bits of all ranks are equal. They begin with what rank 0 has;
-    the ranks' own are the streams of dropout, and the running statistics of normalisation until the end of an epoch,
-    when all take those of rank 0, which measures. Rank 0 alone calls callbacks, writes and saves. Its states are those
-    of one process, and any number of ranks can go on from them. With ``shard_optimizer=True`` each keeps a part of the
-    optimizer's states alone: ``optimizer`` is then a :class:`gpunn.distributed.Sharded`, and gradients are reduced when
-    backward has ended, a part by each rank.
+    the ranks' own are the running statistics of normalisation until the end of an epoch, when all take those of rank 0,
+    which measures, and the streams of dropout, which follow from those of rank 0 when a run begins. With
+    ``sync_batch_norm`` batch normalisation is by the batches of all ranks (:func:`gpunn.distributed.convert`), as that
+    of one process. Rank 0 alone calls callbacks, writes and saves. Its states are those of one process, and any number
+    of ranks can go on from them. With ``shard_optimizer`` each keeps a part of the optimizer's states alone:
+    ``optimizer`` is then a :class:`gpunn.distributed.Sharded`, and gradients are reduced when backward has ended, a
+    part by each rank.
 
     >>> from gpunn import functional as F, nn, optim, tensor
     >>> from gpunn.backend import random_generator
@@ -180,6 +182,7 @@ class Trainer:
         cuda_graph: bool = False,
         distributed: World | bool | None = None,
         bucket_bytes: int = BUCKET_BYTES,
+        sync_batch_norm: bool = False,
         shard_optimizer: bool = False,
     ) -> None:
         rule = f"precision must be one of {', '.join(PRECISIONS)}"
@@ -200,6 +203,10 @@ class Trainer:
         self._random = RandomStreams(model, generators or {})
         self.world = init() if distributed is True else distributed or None
         check_sizes("Trainer", bucket_bytes=bucket_bytes)
+        if sync_batch_norm:
+            rule = "sync_batch_norm is of the ranks of distributed, and of layers inside the model"
+            fits = self.world is not None and convert(model, self.world) is model
+            check(fits, ArgumentError, "Trainer", rule, distributed=distributed, model=type(model).__name__)
         if cuda_graph:
             ranks = 1 if self.world is None else self.world.size
             rule = "a step that ranks take together cannot be captured"
@@ -220,7 +227,8 @@ class Trainer:
         self.epochs: int | None = None
         self.records: list[Record] = []
         self.stopped = False
-        self._total, self._examples, self._drained = 0.0, 0, False  # of the epoch under way
+        self._total, self._drained = 0.0, False  # of the epoch under way
+        self._examples: float = 0
         self._skipped = 0
         self._seconds = {"run": 0.0, "epoch": 0.0}
         self._asked: str | None = None
@@ -310,8 +318,8 @@ class Trainer:
     def _take_step(self, group: list[Any], generators: list[np.random.Generator]) -> float:
         random = [(generator, generator.bit_generator.state) for generator in generators]
         if self._captured is not None:
-            value, examples = self._captured.take(group[0], lambda what: self._fail(what, group, random))
-            return self._count_step(value * examples, examples)
+            value, count = self._captured.take(group[0], lambda what: self._fail(what, group, random))
+            return self._count_step(value * count, count)
         self.optimizer.zero_grad()
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # what is not finite is reported by _fail
             go_back = self._go_back if self._ranks is None else self._go_back_together
@@ -352,6 +360,7 @@ class Trainer:
         ranks = cast(Ranks, self._ranks)
         total, examples, whole = 0.0, 0.0, None
         for number, batch in enumerate(group, 1):
+            ranks.check_share(batch is not None)
             y, count = (None, 0) if batch is None else self._loss(batch)
             if y is not None:
                 total, examples = total + float(y.item()) * float(count), examples + float(count)
@@ -448,7 +457,8 @@ class Trainer:
         if random is not None:
             for generator, state in random:  # the same masks of dropout
                 generator.bit_generator.state = state
-            found = first_not_finite(self.model, self._loss, (batch for batch in group if batch is not None))
+            with apart(self.model):
+                found = first_not_finite(self.model, self._loss, (batch for batch in group if batch is not None))
             where = f"; first {found if self._ranks is None else self._ranks.first(found, NOWHERE)}"
         raise TrainingError(
             f"Trainer: {what} at step {at} (epoch {self.epoch + 1}){where}; "
@@ -471,7 +481,7 @@ class Trainer:
         return self._seconds["run"]
 
     def _call(self, event: str, *arguments: Any) -> None:
-        for callback in self._called():
+        for callback in self.callbacks if self._ranks is None else self._called():
             getattr(callback, event)(self, *arguments)
 
     def _called(self) -> Sequence[Callback]:

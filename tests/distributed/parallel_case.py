@@ -19,6 +19,7 @@ from gpunn.backend import random_generator, use_device
 from gpunn.data import ArrayDataset, DataLoader, digits
 from gpunn.errors import ArgumentError, DistributedError, TrainingError
 from gpunn.models import lenet
+from gpunn.observer import Observer
 from gpunn.tensor import Tensor
 from gpunn.train import Callback, Checkpoint, EarlyStopping, TimeLimit, Trainer
 from gpunn.train.trainer import Record
@@ -98,13 +99,12 @@ def equal_on_all(value: Any) -> None:
 
 def equals_one_process() -> None:
     """Weights, losses and the order of the samples; of even and odd shares, and of empty ones."""
-    ema: dict[bool, Any] = {}
     for settings in (
-        {}, {"samples": 33}, {"accumulate": 3}, {"accumulate": 3, "samples": 33}, {"clip_norm": 0.1, "clip_value": 0.03},
+        {}, {"samples": 33}, {"accumulate": 3}, {"accumulate": 3, "samples": 33},
+        {"clip_norm": 0.1, "clip_value": 0.03},
         {"optimizer": lambda p: optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.1)},
     ):  # fmt: skip
         alone, own = trainer(None, **settings)
-        distributed.share_state(world, None)  # nothing: rank 0's begins first
         together, seen = trainer(world, **settings)
         alone.model.load_state_dict(distributed.share_state(world, {"m": together.model.state_dict()})["m"])
         one, all_of_them = alone.run(3), together.run(3)
@@ -122,7 +122,6 @@ def equals_one_process() -> None:
             for rank, share in enumerate(shares):
                 assert share.size == 0 or left[rank].pop(0) == share.tolist()
         assert not any(left)
-    del ema
 
 
 def repeats() -> None:
@@ -165,6 +164,33 @@ def _with_infinite_gradient(made: Trainer, spoils: Any) -> Any:
         return (y + (made.model.seldom * 0.0).sqrt().sum() if factor > 1 else y), count  # 0, whose slope is infinite
 
     return loss
+
+
+class Collectives(Observer):
+    """What is called of which all ranks take part."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def around_collective(self, text: str, run: Any) -> Any:
+        self.texts.append(text)
+        return run
+
+
+def reduces_once_a_step() -> None:
+    """Each bucket, from the last parameters to the first, and before them the losses; however many batches."""
+    for accumulate in (1, 4):
+        made, _ = trainer(world, accumulate=accumulate)
+        made.run(1)
+        with Collectives() as seen:
+            made._go_back_together([next(iter(made.data)) for _ in range(accumulate)], [])
+        sizes = [int(text.split("(")[1].split(",")[0]) for text in seen.texts]
+        learning = [p.size for p in made.model.parameters() if p.requires_grad]
+        assert all(text.startswith("all_reduce sum of NumPy float64") for text in seen.texts)
+        assert sizes[0] == 3
+        assert len(sizes) > 3
+        assert sum(sizes[1:]) == sum(learning) + len(learning)  # beside each gradient whether there is one
+        assert len(learning) == 6
 
 
 # ---- stopping and failing ------------------------------------------------------------------------------------------
@@ -297,14 +323,14 @@ def refuses() -> None:
 def resumes(folder: str) -> None:
     """From a folder that only rank 0 sees, in mid-epoch, on whatever number of ranks: as one process throughout."""
     own = Path(folder) if world.rank == 0 else Path(folder, "unseen", str(world.rank))
-    made, seen = trainer(world, callbacks=[], batch=12)
+    made, _ = trainer(world)
     saving = Checkpoint(own / "checkpoints", every_epochs=None, every_steps=3)
     made.callbacks = (*made.callbacks, saving)
     if saving.resume(made):
         assert made.step == 7
         made.run(4)
         if world.rank == 0:
-            alone, _ = trainer(None, batch=12)
+            alone, _ = trainer(None)
             start = np.load(Path(folder, "start.npz"))
             alone.model.load_state_dict(dict(start))
             alone.run(4)
@@ -345,6 +371,7 @@ def digits_equal_one_process() -> None:
         together, again = train_digits(world, kind), train_digits(world, kind)
         equal_on_all(digest(together))
         assert digest(again) == digest(together)
+        print(kind, digest(together))
         for name, w in alone.state_dict().items():
             relative = np.linalg.norm(together.state_dict()[name] - w) / np.linalg.norm(w)
             assert relative < 1e-5, (name, kind, relative)

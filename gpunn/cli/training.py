@@ -59,9 +59,9 @@ def _begun_together(run: Path) -> tuple[Any, Any, World]:
         recipe, options = resumable(run)
     except GpunnError as error:
         failed = error
-    world = join(
-        f"resume {shlex.quote(str(run))}", getattr(options, "device", None), getattr(options, "emulate", False)
-    )
+    device = getattr(options, "device", None)
+    kind = device and device.partition(":")[0]  # rank 0's had a number
+    world = join(f"resume {shlex.quote(str(run))}", kind, getattr(options, "emulate", False))
 
     def read() -> Any:
         if failed is not None:

@@ -233,6 +233,8 @@ class Sharded(Optimizer):
         return vars(self)
 
 
+_BLOCK = 1 << 24
+"""The bytes of gradients that are reduced at once: there is room for no more of them beside those of the parameters."""
 _NO_GRAPH = "the ranks exchange their parameters in a step"
 
 
@@ -308,13 +310,18 @@ class _Share(Group):
         """Add the gradients of all ranks up, and divide; those of this rank's elements are then its piece."""
         world = self._ranks.world
         length = max(map(_length, self._ranges))
-        rows = get_array_module(self._flat).zeros((world.size, length), self.state_dtype)
-        for rank in range(world.size):
-            for number, here, there in self._cuts(rank):
-                g = self.parameters[number].grad
-                if g is not None:
-                    rows[rank, here] = g.reshape(-1)[there]
-        self._gradient = world.reduce_scatter(rows.reshape(-1))[: _length(self._own)]
+        step = max(1, _BLOCK // world.size // self.state_dtype.itemsize)
+        for begin in range(0, length, step):
+            end = min(begin + step, length)
+            rows = get_array_module(self._flat).zeros((world.size, end - begin), self.state_dtype)
+            for rank in range(world.size):
+                for number, here, there in self._cuts(rank):
+                    start, stop, g = max(here.start, begin), min(here.stop, end), self.parameters[number].grad
+                    if g is not None and start < stop:
+                        elements = g.reshape(-1)[_moved(start, stop, here.start - there.start)]
+                        rows[rank, _moved(start, stop, begin)] = elements
+            own = self._gradient[begin:end]
+            own[...] = world.reduce_scatter(rows.reshape(-1))[: own.size]
         if divisor != 1:
             self._gradient /= divisor
         self.moves, self._reduced = moves, True

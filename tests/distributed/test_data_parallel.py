@@ -16,6 +16,7 @@ from gpunn.errors import ArgumentError
 from gpunn.train import Trainer
 
 HERE = str(Path(__file__).parent)
+DEVICE = (sys.executable, "-m", "gpunn.cuda.device", "--devices", "2", "--late", "--", sys.executable)
 several = [pytest.mark.distributed, needs_mpirun]
 
 
@@ -184,28 +185,37 @@ class TestCommandLine:
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.slow
-    def test_digits_interrupted_on_one_rank_and_resumed_on_others(self, tmp_path):
-        options = "--distributed --epochs 4 --batch-size 24 --out run"
+    @pytest.mark.parametrize(
+        ("device", "epochs", "resumed", "before"),
+        [("cpu", 4, 3, (sys.executable,)), ("gpu", 1, 2, DEVICE)],
+        ids=["cpu", "emulated"],
+    )
+    def test_digits_interrupted_on_one_rank_and_resumed(self, tmp_path, device, epochs, resumed, before):
         interrupted = """
-            import os, signal, sys
+            import os, signal
             from gpunn import distributed
             from gpunn.train import Trainer
             step = Trainer._count_step
             def counted(self, *args):
-                if self.step == 60 and distributed.init().rank == 1:
+                if self.step == 20 and distributed.current().rank == 1:
                     os.kill(os.getpid(), signal.SIGTERM)
                 return step(self, *args)
             Trainer._count_step = counted
             from gpunn.cli.command import main
             main()
         """
-        ended = run_ranks(2, interrupted, "train", "digits", *options.split(), folder=tmp_path, code=130)
-        assert "interrupted, test accuracy" in ended.out
-        assert "to go on: gpunn resume run" in ended.out
-        ended = run_ranks(3, "-m gpunn resume run --distributed", folder=tmp_path)
+        options = f"--distributed --device {device} --epochs {epochs} --batch-size 24 --out run"
+        begun = run_ranks(
+            2, interrupted, "train", "digits", *options.split(), folder=tmp_path, code=130, before=before, limit=120
+        )
+        assert "interrupted, test accuracy" in begun.out
+        assert "to go on: gpunn resume run" in begun.out
+        assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000000022.safetensors"]
+        program = "-m gpunn resume run --distributed"
+        ended = run_ranks(resumed, program, folder=tmp_path, before=before, limit=120)
         assert ended.out.count("test accuracy") == 1
         lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-        assert len(lines) == 4
+        assert len(lines) == epochs
         left = sorted(path.name for path in (tmp_path / "run").iterdir())
         assert left == [
             "checkpoints", "config.json", "confusion.png", "curves.png", "metrics.jsonl", "misclassified.png",
@@ -231,9 +241,9 @@ class TestRanks:
     @pytest.mark.slow
     @pytest.mark.parametrize("count", [1, 2, 4])
     def test_digits_equal_one_process(self, count):
-        """And repeat, to the bit, in another run."""
-        first, second = (run_case(count, "digits_equal_one_process") for _ in range(2))
-        assert sorted(first.splitlines()) == sorted(second.splitlines())
+        """On two ranks they repeat, to the bit, in another run."""
+        runs = [run_case(count, "digits_equal_one_process") for _ in range(2 if count == 2 else 1)]
+        assert len({"\n".join(sorted(run.splitlines())) for run in runs}) == 1
 
     @pytest.mark.slow
     @pytest.mark.parametrize("count", [1, 3])
@@ -245,9 +255,10 @@ class TestRanks:
     def test_sums_are_hidden_behind_backward(self, tmp_path):
         out = run_case(2, f"overlaps {tmp_path}", GPUNN_LINK="200e6")
         line = next(line for line in out.splitlines() if line.startswith("hidden"))
-        in_buckets, at_the_end = map(float, line.split()[1:])
-        assert in_buckets > 0.5
-        assert at_the_end < 0.1
+        in_buckets, best, whole, best_whole = map(float, line.split()[1:])
+        assert best > 0.6
+        assert in_buckets > whole
+        assert best_whole < 0.3
 
     @pytest.mark.slow
     def test_killed_and_resumed(self):
@@ -259,6 +270,5 @@ class TestRanks:
 
     @pytest.mark.slow
     def test_emulated_devices_give_the_losses_of_the_cpu(self):
-        before = (sys.executable, "-m", "gpunn.cuda.device", "--devices", "2", "--late", "--", sys.executable)
-        out = run_case(2, "on_devices", limit=400, before=before, DEVICE_OF_RANKS="gpu")
+        out = run_case(2, "on_devices", limit=400, before=DEVICE, DEVICE_OF_RANKS="gpu")
         assert sorted(line for line in out.split() if line.startswith("gpu")) == ["gpu:0", "gpu:1"]

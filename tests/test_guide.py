@@ -17,7 +17,7 @@ from cli_case import Command, Terminal
 
 import gpunn
 from gpunn.guide import PARTS, contents, page
-from gpunn.guide.site import build
+from gpunn.guide.site import REFERENCE, build
 
 ROOT = Path(gpunn.__file__).parents[1]
 PAGES = [name for names in contents().values() for name in names]
@@ -143,6 +143,11 @@ def test_a_wide_terminal(command: Command, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 # ---- as web pages --------------------------------------------------------------------------------------------------
+
+
+def test_the_reference_has_every_room() -> None:
+    rooms = {path.parent.name for path in (Path(gpunn.__file__).parent / "ops").glob("*/__init__.py")}
+    assert {name.rpartition(".")[2] for name in REFERENCE if ".ops." in name} == rooms - {"shared"}
 
 
 def test_a_fault_is_told_and_nothing_is_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -123,7 +123,9 @@ def _app() -> Any:
             tell(f"gpunn {gpunn.__version__}", {"version": gpunn.__version__})
             raise typer.Exit
 
-    @app.callback(epilog=examples("gpunn train digits", "gpunn recipes", "gpunn guide", "gpunn info") + f"\n\n{EXIT_CODES}")
+    @app.callback(
+        epilog=examples("gpunn train digits", "gpunn recipes", "gpunn guide", "gpunn info") + f"\n\n{EXIT_CODES}"
+    )
     def whole(
         version: Annotated[
             bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")

@@ -25,11 +25,17 @@ from gpunn.guide import contents, page, title
 
 __all__ = ["REFERENCE", "build"]
 
+_ROOMS = (
+    "activation", "array", "block", "conv", "dropout", "image", "linear", "loss", "norm", "optimizer", "pool",
+    "recurrent", "resample",
+)  # fmt: skip
+
 REFERENCE = (
     "gpunn", "gpunn.functional", "gpunn.nn", "gpunn.nn.init", "gpunn.nn.utils", "gpunn.optim", "gpunn.optim.schedule",
     "gpunn.data", "gpunn.train", "gpunn.checkpoint", "gpunn.models", "gpunn.plot", "gpunn.profiler", "gpunn.sklearn",
     "gpunn.interop", "gpunn.interop.onnx", "gpunn.interop.torch", "gpunn.interop.cudnn", "gpunn.distributed",
-    "gpunn.testing", "gpunn.backend", "gpunn.cuda", "gpunn.cuda.emulator", "gpunn.errors", "gpunn.report",
+    "gpunn.distributed.cost", "gpunn.testing", "gpunn.backend", "gpunn.cuda", "gpunn.cuda.emulator", "gpunn.errors",
+    "gpunn.report", *(f"gpunn.ops.{room}" for room in _ROOMS),
 )  # fmt: skip
 """The modules of the reference."""
 

@@ -522,6 +522,16 @@ def test_what_differs_and_what_came_of_it(three: dict[str, Path]) -> None:
     assert [row.name for row in whole if row.kind == "option"] == ["recipe", "seed", "lr", "hidden"]
 
 
+def test_the_best_are_those_of_each_recipe(three: dict[str, Path], tmp_path: Path) -> None:
+    other = made(tmp_path / "d", {"recipe": "circles"}, [line(1, 0.01, 1.0)], None)
+    runs = {path.name: comparison.read_run(path) for path in (*three.values(), other)}
+    rows = {row.name: row for row in comparison.compare(runs)}
+    assert rows["best test_loss"].best == ["a"]  # not d, of another recipe, which is alone
+    runs["e"] = comparison.read_run(made(tmp_path / "e", {"recipe": "circles"}, [line(1, 0.02, 1.0)], None))
+    rows = {row.name: row for row in comparison.compare(runs)}
+    assert rows["best test_loss"].best == ["a", "d"]
+
+
 def test_a_line_that_is_being_written_does_not_count(three: dict[str, Path]) -> None:
     with (three["b"] / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 2, "test_lo')
@@ -579,8 +589,9 @@ def test_runs_of_all_recipes_side_by_side(
     comparison.draw(opened, tmp_path / "all.png")
     loss, accuracy, bits = sheets[0].axes
     one_each = {f"{name} {part.upper()}".strip() for name in NAMES for part in CASES[name].parts}
+    assert {text.get_text().split(",")[0] for text in sheets[0].legends[0].get_texts()} == one_each
     for axes, expected in ((loss, one_each), (accuracy, one_each), (bits, {"text"})):
-        assert {text.get_text().split(",")[0] for text in axes.get_legend().get_texts()} == expected
+        assert {line.get_label().split(",")[0] for line in axes.lines} == expected
 
 
 def test_recipes_without_epochs_compare_by_their_summary(tmp_path: Path) -> None:

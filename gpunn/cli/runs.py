@@ -100,10 +100,9 @@ def add_to(app: typer.Typer) -> None:
     ) -> None:
         """Set runs side by side: the options in which they differ, and what they came to; * marks the best.
 
-        Runs may be of different recipes, and may still be going on. A folder that cannot be read is named on standard
-        error, and the exit code is then 2; the others are compared.
+        Runs may be of different recipes, of which each has its best, and may still be going on. A folder that cannot be
+        read is named on standard error, and the exit code is then 2; the others are compared.
         """
-        from gpunn.runs import comparison
 
         read, bad = {}, 0
         for label, folder in zip(comparison.labels(runs), runs, strict=True):

@@ -27,9 +27,7 @@ _QUANTITIES = {
 }
 
 
-def curves(
-    metrics: Metrics | Mapping[str, Metrics], path: Path | None = None, diverged: Collection[str] = ()
-) -> Any:
+def curves(metrics: Metrics | Mapping[str, Metrics], path: Path | None = None, diverged: Collection[str] = ()) -> Any:
     """Draw what was measured over the epochs: a panel for each quantity; return the figure.
 
     ``metrics`` holds a mapping an epoch, as the lines of a run's metrics.jsonl: ``epoch``, and numbers named
@@ -61,9 +59,7 @@ def curves(
     return sheet
 
 
-def _panel(
-    axes: Any, runs: Mapping[str, Metrics], quantity: str, parts: list[str], diverged: Collection[str]
-) -> None:
+def _panel(axes: Any, runs: Mapping[str, Metrics], quantity: str, parts: list[str], diverged: Collection[str]) -> None:
     unit, factor = _QUANTITIES[quantity]
     epochs = [record["epoch"] for run in runs.values() for record in run]
     marker = "o" if max(map(len, runs.values())) <= 20 else ""  # a single epoch has no line, so it needs a point

@@ -21,6 +21,7 @@ from gpunn.recipes.recipe import Recipe
 from gpunn.recipes.run import Follow, Outcome
 from gpunn.runs.folder import CHECKPOINTS, CONFIG, CURVES, METRICS, SUMMARY, WEIGHTS
 from gpunn.runs.loaded import Answer, Confusion, Loaded, Measured, Written, answers, read_weights, tally
+from gpunn.runs.records import diverged
 from gpunn.tensor import Tensor, tensor
 from gpunn.train import (
     MULTICLASS,
@@ -77,7 +78,7 @@ class Training(Recipe):
         result = self.result(model)
         self.keep(model, result)
         if records:
-            plot.curves(records, self.folder / CURVES)
+            plot.curves(records, self.folder / CURVES, diverged(records, outcome.status))
         return outcome.summary | self.results(result) | facts
 
     def train(self, model: nn.Module) -> Trained:

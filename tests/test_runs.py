@@ -310,7 +310,7 @@ def test_a_text_is_measured_and_goes_on(runs: dict[str, Path], tmp_path: Path) -
             logits, state = run.model(np.array([[now]]), state)
             row = logits.data[0, 0].astype(np.float64)
             nats += np.log(np.exp(row).sum()) - row[following]
-    assert written.bits == pytest.approx(nats / math.log(2) / (len(text) - 1), rel=1e-5)
+    assert written.bits_per_character == pytest.approx(nats / math.log(2) / (len(text) - 1), rel=1e-5)
     assert written.characters == len(text)
     assert written.continuation == run.model.generate(text, 9, 0.7, random_generator(0))
     assert len(run.predict(path)[0].continuation) == 400
@@ -583,7 +583,9 @@ def test_runs_of_all_recipes_side_by_side(
         if name != "digits-rows":
             assert rows["last test_loss"].values[name] == read(folder / "summary.json")["test_loss"]
             assert rows["best test_loss"].values[name] == min(record["test_loss"] for record in records(folder))
-    assert rows["last test_bits_per_character"].values == {"text": read(runs["text"] / "summary.json")["test_bits"]}
+    assert rows["last test_bits_per_character"].values == {
+        "text": read(runs["text"] / "summary.json")["test_bits_per_character"]
+    }
     sheets: list[Any] = []
     monkeypatch.setattr("gpunn.plot.figure.save", lambda sheet, path: sheets.append(sheet))
     comparison.draw(opened, tmp_path / "all.png")
@@ -633,10 +635,29 @@ def test_eval_of_several_networks_and_of_none(command: Command, runs: dict[str, 
     assert re.match(r"test accuracy RNN \d+\.\d\d%, LSTM .*, GRU .*, test loss RNN .*: .*\n", out)
     assert [text.split()[0] for text in out.split("\n\n")[1:]] == ["RNN", "LSTM", "GRU"]
     assert set(json.loads(command("eval", runs["digits-rows"], "--json").out)["confusion"]) == {"rnn", "lstm", "gru"}
-    assert re.fullmatch(r"test bits \d.*, test accuracy .*%, test loss .*\n", command("eval", runs["text"]).out)
+    assert re.fullmatch(
+        r"test bits/character \d.*, test accuracy .*%, test loss .*\n", command("eval", runs["text"]).out
+    )
     code, out, err = command("eval", tmp_path / "none")
     assert (code, out) == (2, "")
     assert err.startswith(f"error: {tmp_path / 'none'}: holds no run that was begun")
+
+
+def test_predict_takes_folders(command: Command, runs: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "zwei ü" / "b").mkdir(parents=True)
+    (tmp_path / "zwei ü" / ".hidden").mkdir()
+    for name in ("a.png", "b/c.png", "b/d.png", ".e.png", ".hidden/f.png"):
+        Image.fromarray(drawn()).save(tmp_path / "zwei ü" / name)
+    (tmp_path / "zwei ü" / "b" / "notes.txt").write_text("no image")
+    (tmp_path / "empty").mkdir()
+    code, out, err = command("predict", runs["digits"], "zwei ü", "empty")
+    assert code == 2
+    assert [each.split(": ")[0] for each in out.splitlines()] == [
+        f"zwei ü/{x}" for x in ("a.png", "b/c.png", "b/d.png")
+    ]
+    first, last = err.splitlines()
+    assert first.startswith("error: zwei ü/b/notes.txt: ")
+    assert last == "error: empty: a folder without a file"
 
 
 def test_predict_goes_on_after_a_bad_file(command: Command, runs: dict[str, Path], tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ The first 90 % of the text are learned, the end is held out as the test. The run
 - ``metrics.jsonl``: a line an epoch, written as the epoch ends; losses are in nats a character;
 - ``checkpoints/``: from which ``gpunn resume`` goes on;
 - ``summary.json``: what the run came to, with ``status`` ``"finished"``, ``"interrupted"`` or ``"diverged"``, and
-  ``test_bits``, the bits a character of the held-out text;
+  ``test_bits_per_character``, of the held-out text;
 - ``alphabet.json`` and ``model.safetensors``: the characters, and the weights at the end of the last whole epoch;
 - ``sample.txt``: text that the model wrote;
 - ``curves.png``, once there is an epoch to draw.
@@ -235,7 +235,7 @@ class Text(Training):
 
     def results(self, result: Guessed) -> dict[str, float]:
         nats, right = result
-        return {"test_bits": nats / math.log(2), "test_accuracy": right, "test_loss": nats}
+        return {"test_bits_per_character": nats / math.log(2), "test_accuracy": right, "test_loss": nats}
 
     def keep(self, model: CharacterModel, result: Guessed) -> None:
         sample = model.generate(self.content[:1], SAMPLE_LENGTH, self.options.temperature, self.generator)
@@ -254,13 +254,13 @@ class Text(Training):
 
     @classmethod
     def measured(cls, summary: dict[str, Any]) -> str:
-        return f"test bits/character {summary['test_bits']:.3f}"
+        return f"test bits/character {summary['test_bits_per_character']:.3f}"
 
     @classmethod
     def headline(cls, summary: dict[str, Any]) -> str:
         """The sample, where it is told, then the measure.
 
-        >>> summary = {"status": "finished", "test_bits": 2.0, "epochs": 2, "seconds": 1.25}
+        >>> summary = {"status": "finished", "test_bits_per_character": 2.0, "epochs": 2, "seconds": 1.25}
         >>> print(Text.headline({"sample": "Once"} | summary))
         Once
         <BLANKLINE>

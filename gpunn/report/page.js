@@ -25,7 +25,7 @@
   const drawable = (value) => Math.abs(value) < 1e300; // so that differences and decades are finite; false for NaN
   const show = (id, wanted) => { byId(id).hidden = !wanted; };
   const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
-  const words = (name) => name.replaceAll("_", " ");
+  const words = (name) => name.replaceAll("_per_", "/").replaceAll("_", " ");
 
   // ---- what the run is ----------------------------------------------------------------------------------------------
 

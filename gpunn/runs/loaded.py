@@ -44,11 +44,11 @@ class Answer(NamedTuple):
 
 
 class Written(NamedTuple):
-    """How a text goes on, how many characters it has, and what they cost in bits each (None for a single one)."""
+    """How a text goes on, how many characters it has, and what each costs in bits (None for a single one)."""
 
     continuation: str
     characters: int
-    bits: float | None
+    bits_per_character: float | None
 
 
 @dataclass(frozen=True)

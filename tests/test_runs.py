@@ -522,6 +522,20 @@ def test_what_differs_and_what_came_of_it(three: dict[str, Path]) -> None:
     assert [row.name for row in whole if row.kind == "option"] == ["recipe", "seed", "lr", "hidden"]
 
 
+def test_a_notebook_shows_a_run(tmp_path: Path) -> None:
+    config = {"recipe": "digits", "file": "<b>ä & ö</b>"}
+    begun = made(tmp_path / "a <b>", config, [], None)
+    shown = comparison.read_run(str(begun))._repr_html_()
+    assert "<b>ä" not in shown
+    assert "&lt;b&gt;ä &amp; ö&lt;/b&gt;" in shown
+    assert "a &lt;b&gt;</b>: unfinished" in shown
+    assert "<img" not in shown
+    going = made(tmp_path / "b", config, [line(1, 0.5, 0.9), line(2, 1e19, 0.1)], {"status": "diverged", "epochs": 2})
+    shown = comparison.read_run(going)._repr_html_()
+    assert '<img alt="curves" style="max-width:100%" src="data:image/png;base64,iVBOR' in shown
+    assert re.search(r"<td[^>]*>last test_loss</td><td[^>]*>1e\+19</td>", shown)
+
+
 def test_the_best_are_those_of_each_recipe(three: dict[str, Path], tmp_path: Path) -> None:
     other = made(tmp_path / "d", {"recipe": "circles"}, [line(1, 0.01, 1.0)], None)
     runs = {path.name: comparison.read_run(path) for path in (*three.values(), other)}

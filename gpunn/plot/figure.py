@@ -58,9 +58,21 @@ def legend(sheet: Any, panels: Iterable[Any]) -> None:
         return
     widest = 0.5 + 0.08 * max(map(len, labelled))  # inches
     columns = max(1, min(len(labelled), int(sheet.get_figwidth() / widest)))
-    sheet.set_figheight(sheet.get_figheight() + 0.1 + 0.2 * math.ceil(len(labelled) / columns))
+    rows = math.ceil(len(labelled) / columns)
+    columns = math.ceil(len(labelled) / rows)  # they are filled one by one
+    sheet.set_figheight(sheet.get_figheight() + 0.1 + 0.2 * rows)
     look = {"ncols": columns, "fontsize": 9, "frameon": False, "handlelength": 3.0}
     sheet.legend(labelled.values(), labelled.keys(), loc="outside lower center", **look)
+
+
+def ticks(axis: Any, low: float, high: float) -> None:
+    """Give a logarithmic axis from ``low`` to ``high`` numbers as they are said, three a decade where it has few."""
+    from matplotlib.ticker import LogLocator
+
+    if high / low < 1000:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter("{x:g}")  # 0.1, not 10 to the -1
+    axis.set_minor_formatter("")
 
 
 def save(page: Any, path: Path | None) -> None:

@@ -66,7 +66,13 @@ def gradient_flow(gradients: Arrays, path: Path | None = None) -> Any:
     axes.plot(means, rows, "o-", color=COLOURS[0], label="root mean square")
     axes.set(xlabel="size of the gradient", title="Gradient by parameter, first layer on top")
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xscale("log" if min(means) > 0 else "symlog")  # a gradient that is all 0 has no logarithm
+    if min(means) > 0:
+        axes.set_xscale("log")
+        page.ticks(axes.xaxis, min(means), max(float(s.max()) for s in sizes))
+    else:  # a gradient that is all 0 has no logarithm
+        least = min((mean for mean in means if mean > 0), default=1.0)
+        axes.set_xscale("symlog", linthresh=least)
+        axes.set_xlim(left=-0.2 * least)
     axes.set_yticks(rows, labels=list(gradients))
     axes.grid(alpha=0.3)
     page.legend(sheet, [axes])

@@ -88,7 +88,7 @@ def _panel(axes: Any, runs: Mapping[str, Metrics], quantity: str, parts: list[st
     axes.grid(alpha=0.3)
     around = max(0.5, 0.02 * (max(epochs) - min(epochs)))
     axes.set_xlim(min(epochs) - around, max(epochs) + around)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
 
 def _shown(value: float) -> float:
@@ -116,15 +116,10 @@ def _fit(axes: Any, values: Sequence[float], log: bool) -> None:
         axes.set_yscale("symlog", linthresh=least)
         axes.set_ylim(-0.2 * least, high * (high / least) ** 0.05)
         return
-    from matplotlib.ticker import LogLocator
-
     room = (high / low) ** 0.05
     axes.set_yscale("log")
     axes.set_ylim(max(low / room, 1e-323), min(high * room, 10 * _HIGHEST))
-    if high / low < 1000:
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter("{x:g}")  # 0.1, not 10 to the -1
-    axes.yaxis.set_minor_formatter("")
+    page.ticks(axes.yaxis, low, high)
 
 
 def _title(quantity: str, runs: Mapping[str, Metrics], part: str) -> str:
@@ -192,10 +187,10 @@ def panels(panels: Mapping[str, Series], path: Path | None = None, xlabel: str =
             style = STYLES[place % len(STYLES)]
             axes.plot(x, y, color=COLOURS[place % len(COLOURS)], linestyle=style, label=label)
         axes.set_title(title, fontsize=10)
+        axes.set(xlabel=xlabel if number > len(panels) - columns else "")
+        axes.set(ylabel=ylabel if (number - 1) % columns == 0 else "")
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.3)
-    sheet.supxlabel(xlabel, fontsize=10)
-    sheet.supylabel(ylabel, fontsize=10)
     page.legend(sheet, sheet.axes)
     page.save(sheet, path)
     return sheet

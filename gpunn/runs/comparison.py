@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gpunn import plot
+from gpunn import notebook, plot
 from gpunn.errors import ArgumentError, FileError, check
 from gpunn.runs import records
 from gpunn.runs.folder import SUMMARY, read_config
@@ -36,6 +38,18 @@ class Run(NamedTuple):
         last = max((record["epoch"] for record in self.records), default=0)
         return max(int(last), int(self.summary.get("epochs", 0)))
 
+    def _repr_html_(self) -> str:
+        parts = [f"<p><b>{html.escape(str(self.folder))}</b>: {html.escape(self.status)}</p>"]
+        if curves := _curves({"": self}):
+            drawn = plot.curves(curves[0], diverged=curves[1])
+            image = base64.b64encode(drawn._repr_png_()).decode()
+            parts.append(f'<img alt="curves" style="max-width:100%" src="data:image/png;base64,{image}">')
+        results = {name: value for name, value in _results(self).items() if name != "status"}
+        for head, values in (("option", self.config), ("result", results)):
+            rows = [[name, records.text(value)] for name, value in values.items()]
+            parts.append(notebook.table([[head, ""], *rows]))
+        return "".join(parts)
+
 
 class Row(NamedTuple):
     """A line of the comparison: what it is about, its value for each run that has one, and which of them are best.
@@ -50,12 +64,15 @@ class Row(NamedTuple):
     best: list[str]
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: str | os.PathLike[str]) -> Run:
     """Read config.json, metrics.jsonl and summary.json of a run; the latter two may not be there yet.
+
+    A notebook shows the run: its curves, options and results.
 
     Raises FileError, which names the file and what is wrong, for a folder without a run and for damaged files. A last
     line of the metrics that is being written does not count.
     """
+    folder = Path(folder)
     config, summary = read_config(folder), read_summary(folder)
     if not isinstance(summary.get("epochs", 0), int):
         raise FileError(f"{folder / SUMMARY}: epochs must be an integer, got {summary['epochs']!r}")
@@ -171,12 +188,18 @@ def draw(runs: Mapping[str, Run], path: str | os.PathLike[str]) -> None:
 
     Raises FileError if none has an epoch, or ``path`` cannot be written.
     """
+    curves = _curves(runs)
+    if curves is None:
+        raise FileError(f"{path}: none of the runs has a whole epoch to draw: {', '.join(runs)}")
+    plot.curves(curves[0], path, curves[1])
+
+
+def _curves(runs: Mapping[str, Run]) -> tuple[Any, Any] | None:
+    """The curves of all runs by label, and which of them diverged; None if there is no epoch."""
     curves: dict[str, list[Record]] = {}
     crosses: list[str] = []
     for label, run in runs.items():
         own = {f"{label} {cell.upper()}".strip(): lines for cell, lines in by_cell(run.records).items()}
         curves |= own
         crosses += diverged(own, run.status) if own else []
-    if not curves:
-        raise FileError(f"{path}: none of the runs has a whole epoch to draw: {', '.join(runs)}")
-    plot.curves(curves, path, crosses)
+    return (curves, crosses) if curves else None

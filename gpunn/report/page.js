@@ -285,8 +285,9 @@
 
   function drawTiles() {
     const tiles = [];
+    const size = (value) => (String(value).length > 12 ? "value longest" : String(value).length > 8 ? "value long" : "value");
     const add = (what, value, more = "") => tiles.push(element("div", { class: "tile" }, element("div", { class: "what" }, what),
-      element("div", { class: String(value).length > 9 ? "value long" : "value" }, value), element("div", { class: "more" }, more)));
+      element("div", { class: size(value) }, value), element("div", { class: "more" }, more)));
     const labels = [...new Set(records.map((record) => record.label))];
     for (const label of labels) {
       const own = records.filter((record) => record.label === label);

@@ -133,6 +133,7 @@ class Text(Training):
     options_type = Options
     needs = ("matplotlib", "safetensors")
     keeps = ("alphabet.json", SAMPLE)
+    distributes = False  # each part of the text is read on by the state that read it so far
     characters: int | None = None  # of the text when the run ended, where one is opened again
 
     @cached_property

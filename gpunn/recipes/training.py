@@ -64,6 +64,7 @@ class Training(Recipe):
 
     makes = (CONFIG, METRICS, CHECKPOINTS, SUMMARY, WEIGHTS, CURVES)
     resumes = True
+    distributes = True
     parts: ClassVar[tuple[str, ...]] = ()
     """The children of the model that are trained one by one, each with checkpoints of its own."""
     test_batch_size: ClassVar[int] = 256
@@ -74,6 +75,8 @@ class Training(Recipe):
         model = self.network()
         outcome, records, facts = self.train(model)
         self.error = outcome.error
+        if not self.first:
+            return outcome.summary | facts
         save_weights(model, self.folder / WEIGHTS)  # first: it cannot be computed again
         result = self.result(model)
         self.keep(model, result)
@@ -109,6 +112,8 @@ class Training(Recipe):
             schedule=run.WarmupCosine(optimizer, self.options.epochs * len(data)),
             precision=self.options.precision,
             callbacks=[*callbacks, saving],
+            distributed=self.world,
+            shard_optimizer=self.shard_optimizer,
         )
         saving.resume(trainer)
         return trainer

@@ -80,7 +80,7 @@ def test_a_run_measures_exactly_what_it_measured(name: str, runs: dict[str, Path
     assert measures == {key: summary[key] for key in measures}  # to the last bit
     assert run.evaluate().measures == measures
     given = run.example if isinstance(run.example, tuple) else (run.example,)
-    assert [len(each) for each in given] == [1] * len(given)
+    assert len(given[0]) == 1
     with no_grad(), run.model.evaluating():
         run.model(*given)
     accuracy = measures.get("exact_names", measures.get("test_accuracy"))
@@ -755,24 +755,54 @@ def test_an_exported_run_answers_alike(name: str, command: Command, runs: dict[s
     code, out, err = command("export", runs[name], "model.onnx")
     assert (code, out, err) == (0, f"{path.stat().st_size:,} bytes of ONNX: model.onnx\n", "")
     model = onnx.load(path)
-    about = {each.key: json.loads(each.value) for each in model.metadata_props if each.key != "recipe"}
+    about = {each.key: json.loads(each.value) for each in model.metadata_props if each.key in ("config", "classes")}
     assert about["config"] == read(runs[name] / "config.json")
     _, run = load(runs[name])
     assert about["classes"] == (None if run.classes is None else list(run.classes))
-    generator = random_generator(5)
-    given = [
-        generator.standard_normal((2, *each.shape[1:])).astype(each.dtype)
-        if each.dtype.kind == "f"
-        else generator.integers(4, size=(2, *each.shape[1:]))
-        for each in (run.example if isinstance(run.example, tuple) else (run.example,))
-    ]
+    generator, example = random_generator(5), run.example if isinstance(run.example, tuple) else (run.example,)
+
+    def drawn_like(each: Any) -> Any:
+        if isinstance(each, tuple):
+            return tuple(map(drawn_like, each))
+        axis = 1 if each.ndim == 3 and name == "text" else 0  # of the examples: a state has its layers first
+        shape = [2 if at == axis else size for at, size in enumerate(each.shape)]
+        if each.dtype.kind == "f":
+            return generator.standard_normal(shape).astype(each.dtype)
+        return generator.integers(4, size=shape)
+
+    given = tuple(map(drawn_like, example))
     names = [each.name for each in model.graph.input]
     with no_grad(), run.model.evaluating():
         own = [raw(each) for each in leaves(run.model(*given))]
     for compute in RUN_BY:
-        found = compute(path, dict(zip(names, given, strict=True)))
+        found = compute(path, dict(zip(names, leaves(given), strict=True)))
         for theirs, ours in zip(found, own, strict=True):
             np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5, err_msg=compute.__name__)
+
+
+def test_an_exported_model_of_text_writes_step_by_step(command: Command, runs: dict[str, Path], tmp_path: Path) -> None:
+    """With the state and a length that vary: the whole prompt first, then letter by letter."""
+    onnx = pytest.importorskip("onnx")
+    from onnx_case import RUN_BY
+
+    assert command("export", runs["text"], "m ü.onnx")[0] == 0
+    model = onnx.load(tmp_path / "m ü.onnx")
+    (alphabet,) = (each.value for each in model.metadata_props if each.key == "alphabet")
+    inputs = [each.name for each in model.graph.input]
+    sizes = {each.name: [size.dim_param or size.dim_value for size in each.type.tensor_type.shape.dim]
+             for each in model.graph.input}  # fmt: skip
+    assert sizes == {"input": ["batch", "length"], "input_1": [1, "batch", 16], "input_2": [1, "batch", 16]}
+    _, run = load(runs["text"])
+    assert alphabet == run.model.alphabet
+    with no_grad(), run.model.evaluating():
+        whole = raw(run.model(run.model.encode("one fish two")[None])[0])
+    for compute in RUN_BY:
+        states, logits = [np.zeros((1, 1, 16), np.float32)] * 2, []
+        for part in ("one fi", "s", "h", " tw", "o"):
+            fed = np.array([[alphabet.index(letter) for letter in part]])
+            out, *states = compute(tmp_path / "m ü.onnx", dict(zip(inputs, [fed, *states], strict=True)))
+            logits.append(out)
+        np.testing.assert_allclose(np.concatenate(logits, 1), whole, rtol=1e-4, atol=1e-5, err_msg=compute.__name__)
 
 
 def test_export_writes_over_nothing_unasked(command: Command, runs: dict[str, Path], tmp_path: Path) -> None:

@@ -138,7 +138,12 @@ def add_to(app: typer.Typer) -> None:
         file: Annotated[Path, typer.Argument(metavar="FILE", help="The ONNX file to write.")],
         force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
     ) -> None:
-        """Write the model of a run as ONNX, with its options and the names of its classes."""
+        """Write the model of a run as ONNX, with its options and the names of its classes.
+
+        A model of text has the recurrent state before its input as another input, zeros at first, gives back the state
+        after it, takes texts of any length, and has its alphabet in the file: a program writes text with it letter by
+        letter.
+        """
         from gpunn.interop.onnx import export as write
         from gpunn.recipes.catalogue import load
         from gpunn.runs.folder import read_config
@@ -146,7 +151,9 @@ def add_to(app: typer.Typer) -> None:
         check_new(file, force)
         recipe, loaded = load(run, "cpu")
         metadata = {"recipe": recipe.name, "config": read_config(run), "classes": loaded.classes}
-        write(loaded.model, loaded.example, file, metadata=metadata)
+        settings = dict(loaded.exporting)
+        metadata |= settings.pop("metadata", {})
+        write(loaded.model, loaded.example, file, metadata=metadata, **settings)
         size = file.stat().st_size
         tell(f"{size:,} bytes of ONNX: {file}", {"file": file, "bytes": size} | metadata)
 

@@ -203,6 +203,16 @@ class Text(Training):
     def inputs(self, batch: Window) -> Array:
         return batch.inputs
 
+    def exporting(self) -> tuple[Any, dict[str, Any]]:
+        """With the state before as input and that after as output: a program writes text with it step by step."""
+        h = asarray(np.zeros((self.options.num_layers, 1, self.options.hidden_size), np.float32), self.device)
+        states = (h, h) if self.options.cell == "lstm" else (h,)
+        names = {f"input_{number}": {1: "batch"} for number, _ in enumerate(states, 1)}
+        axes = {"dynamic_batch": False, "dynamic_axes": {"input": {0: "batch", 1: "length"}} | names}
+        indices, _ = super().exporting()
+        state = states if len(states) > 1 else h
+        return (indices, state), axes | {"metadata": {"alphabet": self.alphabet}}
+
     def loss(self, network: CharacterModel, batch: Window) -> tuple[Tensor, int]:
         value, count, _ = _guess(network, batch)
         return value, count

@@ -125,7 +125,10 @@ def test_a_figure_has_the_format_of_its_name(ending: str, tmp_path: Path) -> Non
     path = tmp_path / f"Kurven für uns{ending}"
     plot.curves(METRICS[:2], path)
     begins = {".svg": b"<?xml", ".pdf": b"%PDF", ".jpg": b"\xff\xd8\xff", ".png": b"\x89PNG", "": b"\x89PNG"}
-    assert path.read_bytes().startswith(begins[ending])
+    written = path.read_bytes()
+    assert written.startswith(begins[ending])
+    plot.curves(METRICS[:2], path)
+    assert path.read_bytes() == written
     with pytest.raises(FileError, match=r"c\.doc: a figure is written as .png, .svg, .*not as .doc"):
         plot.curves(METRICS[:2], tmp_path / "c.doc")
 

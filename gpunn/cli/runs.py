@@ -99,7 +99,10 @@ def add_to(app: typer.Typer) -> None:
             typer.Argument(metavar="RUN", help="The folders of runs, done or not.", autocompletion=help.runs),
         ],
         out: Annotated[
-            Path | None, typer.Option(help="A PNG file for the curves of all.", show_default="no figure")
+            Path | None,
+            typer.Option(
+                help="A file for the curves of all: .png, .svg, .pdf, .jpg or .webp.", show_default="no figure"
+            ),
         ] = None,
         every: Annotated[bool, typer.Option("--all", help="Show options that do not differ, too.")] = False,
     ) -> None:

@@ -83,8 +83,13 @@ def save(page: Any, path: Path | None) -> None:
         # A name of a file may have bytes that are no letters, and Python's stand-ins for them cannot be drawn.
         text.set_text(text.get_text().encode("utf-8", "replace").decode())
     if path is not None:
+        from matplotlib import rc_context
+
         kind = kind_of(path)
-        write(lambda file: page.savefig(file, dpi=DPI, format=kind), path)
+        # Neither the time nor names drawn at random: the same figure gives the same bytes.
+        about = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+        with rc_context({"svg.hashsalt": "gpunn"}):
+            write(lambda file: page.savefig(file, dpi=DPI, format=kind, metadata=about), path)
 
 
 def kind_of(path: Path) -> str:

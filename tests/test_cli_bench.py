@@ -11,6 +11,7 @@ import pytest
 from cli_case import Command
 
 from gpunn.cli import bench
+from gpunn.errors import install_command
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -318,7 +319,7 @@ def test_a_package_that_is_missing(
     missing: str, options: tuple[str, ...], fake: Fake, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretend(monkeypatch, missing)
-    message = f'error: bench: more packages are needed ({missing}): pip install "gpunn[bench]"\n'
+    message = f"error: bench: more packages are needed ({missing}): {install_command('bench')}\n"
     assert command("bench", *options) == (2, "", message)
 
 

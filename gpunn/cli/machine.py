@@ -72,7 +72,7 @@ def _facts() -> Iterator[tuple[str, str]]:
     yield "CuPy", _version("cupy-cuda13x", "cupy-cuda12x", "cupy")
     yield "cuda-core", _version("cuda-core")
     yield "NVRTC", _or_reason(nvrtc_version)
-    yield "nvdisasm", sass.disassembler() or sass.NO_DISASSEMBLER
+    yield "nvdisasm", sass.disassembler() or sass.no_disassembler()
     yield "C++ compiler", _or_reason(lambda: f"{host_compiler().command}  {host_compiler().version.splitlines()[0]}")
     yield "device", "cpu" + (f"  {os.cpu_count()} cores" if os.cpu_count() else "")
     for index in range(backend.gpu_count()):

@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from gpunn.errors import FileError, PackageError
+from gpunn.errors import FileError, PackageError, install_command
 from gpunn.files import write_atomically
 
 # Okabe and Ito's palette without its yellow, which is faint on white. Lines that share a figure also differ in style.
@@ -25,7 +25,7 @@ def figure(width: float, height: float, fitted: bool = True) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise PackageError(f'plot: figures are drawn by matplotlib ({error}): pip install "gpunn[train]"') from error
+        raise PackageError(f"plot: figures are drawn by matplotlib ({error}): {install_command('train')}") from error
     return Figure(figsize=(width, height), layout="constrained" if fitted else None)
 
 

@@ -55,17 +55,19 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "profile":
-        return importlib.import_module("gpunn.profiler").profile
-    if name in __all__:  # when used: half of the time of the import, which CI and commands feel
-        return importlib.import_module(f"gpunn.{name}")
-    if name == "sklearn":  # not in __all__: `from gpunn import *` does not need scikit-learn
-        try:
-            return importlib.import_module("gpunn.sklearn")
-        except errors.PackageError as error:  # help() and the like look at all that dir() lists
-            raise AttributeError(str(error)) from error
-    raise AttributeError(f"module 'gpunn' has no attribute {name!r}")
+if not TYPE_CHECKING:  # who checks types is told of the names above, and of no others
+
+    def __getattr__(name: str) -> Any:
+        if name == "profile":
+            return importlib.import_module("gpunn.profiler").profile
+        if name in __all__:  # when used: half of the time of the import, which CI and commands feel
+            return importlib.import_module(f"gpunn.{name}")
+        if name == "sklearn":  # not in __all__: `from gpunn import *` does not need scikit-learn
+            try:
+                return importlib.import_module("gpunn.sklearn")
+            except errors.PackageError as error:  # help() and the like look at all that dir() lists
+                raise AttributeError(str(error)) from error
+        raise AttributeError(f"module 'gpunn' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

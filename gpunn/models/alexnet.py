@@ -23,6 +23,7 @@ from gpunn.backend import (
 from gpunn.errors import ArgumentError, check
 from gpunn.functional.record import raw
 from gpunn.nn import init
+from gpunn.tensor import Tensor
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 _TORCHVISION = (
@@ -46,7 +47,7 @@ class Response(nn.Module):
     def __init__(self, towers: int = 1, norm_before_pool: bool = False, normalize: bool = True) -> None:
         self.towers, self.norm_before_pool, self.normalize = towers, norm_before_pool, normalize
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any) -> Tensor:
         if not self.normalize:
             return F.max_pool2d(F.relu(x), 3, 2)
         n, c, h, w = x.shape
@@ -147,7 +148,7 @@ class AlexNet(_Layers):
         self.dropout = dropout
         _initialise([self], settings.get("generator"))
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any) -> Tensor:
         h = self.hidden6(self.last_maps(self.first_maps(x)))
         h = self.hidden7(F.dropout(h, self.dropout, self.training))
         return self.logits(F.dropout(h, self.dropout, self.training))
@@ -205,7 +206,7 @@ class TwoTowerAlexNet(nn.Module):
         """Where the towers are."""
         return tuple(tower.conv1.weight.device for tower in self.towers)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any) -> Tensor:
         maps = self._each(_Layers.first_maps, [F.to_device(x, device) for device in self.devices])
         h = self._each(_Layers.last_maps, self.exchange(maps))
         h = self._each(_Layers.hidden6, self.exchange(h))

@@ -90,10 +90,10 @@ def _app() -> Any:
         from gpunn.cli import bench, drawing, machine, plan, recipes, report, runs, training
     except ImportError as error:
         raise PackageError(f"the command gpunn needs more packages ({error}): {install_command('train')}") from error
-    from gpunn.cli.help import InPanels, examples, in_paragraphs
+    from gpunn.cli.help import InPanels, examples, in_paragraphs, layout
 
     # Plain tracebacks: an error that is no GpunnError is a fault of gpunn's, and its report should be easy to copy.
-    app = typer.Typer(cls=InPanels, pretty_exceptions_enable=False)
+    app = typer.Typer(cls=InPanels, pretty_exceptions_enable=False, **layout())
 
     def print_version(wanted: bool) -> None:
         if wanted:

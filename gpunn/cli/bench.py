@@ -25,7 +25,7 @@ SLOWER = 3
 
 _QUICK, _FULL = 0.2, 1.0  # seconds of measuring, for each side of a job
 _TRAINING, _ALL = "cpu- and (training or ceilings)", "cpu-"  # as pytest's -k has them
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_THREADS = ("GPUNN_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def add_to(app: typer.Typer) -> None:

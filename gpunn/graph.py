@@ -178,11 +178,15 @@ class Node:
 
     # ---- the gradient ---------------------------------------------------------------------------------------------
 
-    def backward(self, g: Array | None = None, retain_graph: bool = False) -> None:
+    def backward(
+        self, g: Array | None = None, retain_graph: bool = False, *, whole: Callable[[Any], None] | None = None
+    ) -> None:
         """Add the gradient of this tensor to the ``grad`` of every leaf it was computed from.
 
         ``g`` is the gradient with respect to this tensor, an array of its shape; without it this tensor must have one
-        element, and g is 1. The graph is freed on the way unless ``retain_graph``.
+        element, and g is 1. The graph is freed on the way unless ``retain_graph``. ``whole`` is called with each leaf
+        that gets a gradient, as soon as that is whole: when the first operation that was computed with the leaf is
+        passed, while others are still ahead.
 
         >>> from gpunn import tensor
         >>> x = tensor([3.0], requires_grad=True)
@@ -196,13 +200,14 @@ class Node:
         run = self._go_back
         for observer in observers.get():
             run = observer.around_backward(run)
-        run(self._first_gradient(g), retain_graph)
+        run(self._first_gradient(g), retain_graph, whole)
 
-    def _go_back(self, g: Array, retain_graph: bool) -> None:
+    def _go_back(self, g: Array, retain_graph: bool, whole: Callable[[Any], None] | None) -> None:
         start = self._operation or self
         pending: dict[int, Array] = {id(start): g}
         del g  # of a gradient that nobody else holds no copy is made
-        for entry in _in_order(start):
+        order = _in_order(start)
+        for entry in order if whole is None else _leaves_early(order):
             gy = pending.pop(id(entry), None)
             if gy is None:
                 continue
@@ -211,7 +216,10 @@ class Node:
             else:
                 with device_context(gy):  # nodes of one graph may lie on several GPUs
                     entry.pass_on(gy, pending)
-            if type(entry) is Operation and not retain_graph:
+            if type(entry) is not Operation:
+                if whole is not None:
+                    whole(entry)
+            elif not retain_graph:
                 entry.free()
 
     def pass_on(self, gy: Array, pending: dict[int, Array]) -> None:
@@ -260,6 +268,19 @@ def _in_order(start: Operation | Node) -> list[Any]:
                 left.append(parent)
     operations.sort(key=_number_of, reverse=True)
     return operations + leaves
+
+
+def _leaves_early(order: list[Any]) -> list[Any]:
+    """What :func:`_in_order` gives, each leaf behind the last operation that adds to its gradient."""
+    last: dict[int, tuple[Any, Any]] = {}
+    for entry in order:
+        for parent in entry.parents if type(entry) is Operation else ():
+            if parent is not None and type(parent) is not Operation:
+                last[id(parent)] = parent, entry
+    behind: dict[int, list[Any]] = {}
+    for leaf, entry in last.values():
+        behind.setdefault(id(entry), []).append(leaf)
+    return [each for entry in order if id(entry) not in last for each in (entry, *behind.get(id(entry), ()))]
 
 
 _number_of = operator.attrgetter("number")

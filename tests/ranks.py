@@ -36,9 +36,10 @@ def command(count: int, *program: object, options: tuple[str, ...] = ()) -> list
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """That of ranks on a machine with few cores, where root may start them too."""
-    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    found = {**os.environ, **root, "OMP_NUM_THREADS": "1", "OMPI_MCA_mpi_yield_when_idle": "1", **settings}
+    """That of ranks on one machine with few cores, where root may start them too."""
+    mpi = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_mpi_yield_when_idle": "1"}
+    mpi["OMPI_MCA_btl"] = "self,sm"  # no network, which takes Open MPI a second to look for
+    found = {**os.environ, **mpi, "OMP_NUM_THREADS": "1", **settings}
     tests = Path(__file__).parent
     found["PYTHONPATH"] = os.pathsep.join([str(tests.parent), str(tests), *filter(None, [found.get("PYTHONPATH")])])
     return found

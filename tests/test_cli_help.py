@@ -319,12 +319,13 @@ def test_a_fault(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_warnings_are_lines(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    def warning() -> list[tuple[str, str]]:
+    def warning() -> dict[str, str]:
         warnings.simplefilter("always")
         warnings.warn("mind", RuntimeWarning, stacklevel=1)
-        return []
+        return {}
 
     monkeypatch.setattr(gpunn.cli.machine, "_facts", warning)
+    monkeypatch.setattr(gpunn.cli.machine, "_words", lambda facts: facts.items())
     assert command("info") == (0, "\n", "warning: mind\n")
     assert command("info", "--json") == (0, "{}\n", '{"warning": "mind"}\n')
 

@@ -40,7 +40,7 @@ def test_example_of_check_mode():
     assert str(caught.value) == report.strip()
 
 
-@pytest.mark.parametrize("page", ["coming-from-pytorch", "weights"])
+@pytest.mark.parametrize("page", ["coming-from-pytorch", "weights", "large-batches"])
 def test_examples_of_the_guide(page, capsys):
     """What is printed stands behind each print, or below."""
     text = (Path(gpunn.__file__).parent / "guide" / f"{page}.md").read_text(encoding="utf-8")

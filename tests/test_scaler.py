@@ -9,7 +9,7 @@ import pytest
 from gpunn import nn, optim, tensor
 from gpunn.errors import ArgumentError, GpunnError
 from gpunn.optim import GradScaler
-from gpunn.optim.scaler import all_finite
+from gpunn.optim.group import all_finite
 
 
 def leaf(values, dtype=np.float32):

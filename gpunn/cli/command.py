@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import gpunn
 from gpunn.cli.output import as_json, complain, print_any_letter, tell, use_json
-from gpunn.errors import GpunnError, PackageError, install_command
+from gpunn.errors import ArgumentError, GpunnError, PackageError, install_command
 
 EXIT_CODES = "Exit codes: 0 done; 1 a fault of gpunn's; 2 a mistake of yours, or a training that cannot go on; \
 3 a benchmark became slower; 130 interrupted."
@@ -29,8 +29,26 @@ def main() -> None:
         except KeyboardInterrupt:  # before or after the training, which sees to its own
             code = 130
         except Exception as error:
+            if "--distributed" in rest:
+                _fail_together(error)
             code = _ended_by(error, "--debug" in whole)
     sys.exit(code)
+
+
+def _fail_together(error: Exception) -> None:
+    """Of several ranks say once what ended this one, and leave; a mistake may come before they have met."""
+    from gpunn import distributed
+
+    world = distributed.current()
+    if world is None and distributed.started():
+        world = distributed.init()
+    if world is None or world.size == 1 or type(error).__name__ == "Abort":
+        return
+    if hasattr(error, "format_message"):
+        error = ArgumentError(_misuse(error))
+    elif not isinstance(error, GpunnError):
+        traceback.print_exc()
+    world.fail(error)
 
 
 def _apart(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -71,16 +89,21 @@ def _ended_by(error: Exception, debug: bool) -> int:
 
 
 def _misused(error: Any) -> int:
+    context = getattr(error, "ctx", None)
+    if context and error.format_message() == "Missing command." and not as_json():
+        print(context.get_help())
+    else:
+        complain("error", _misuse(error))
+    return 2
+
+
+def _misuse(error: Any) -> str:
     near = getattr(error, "possibilities", None)
     message = f"{error.message}. Did you mean {', '.join(near)}?" if near else " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "gpunn"
-    if context and message == "Missing command." and not as_json():
-        print(context.get_help())
-    else:
-        said = message.replace("Value error, ", "").rstrip(".")
-        complain("error", f"{command}: {said[:1].lower()}{said[1:]} ({command} --help says more)")
-    return 2
+    said = message.replace("Value error, ", "").rstrip(".")
+    return f"{command}: {said[:1].lower()}{said[1:]} ({command} --help says more)"
 
 
 def _app() -> Any:

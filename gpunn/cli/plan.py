@@ -176,7 +176,11 @@ def _of_network(network: Network) -> list[str]:
 
 def _of_ranks(alone: Step, bucket: int, no_overlap: bool, sharded: bool, spread: float) -> list[str]:
     sent = f"float32 gradients, {_size(FLOAT * alone.parameters)} in buckets of {_size(bucket)}"
-    when = "when backward is done" if no_overlap else "as backward fills them, one after the other, at no cost to it"
+    when = (
+        "when backward is done"
+        if no_overlap or sharded
+        else "as backward fills them, one after the other, at no cost to it"
+    )
     lines = [f"{sent}, reduced {when}"]
     if sharded:
         lines.append("rings reduce-scatter the gradients; 1/n is updated, and gathering the parameters is exposed")

@@ -2,7 +2,8 @@
 
 import inspect
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,7 +12,13 @@ import typer
 from gpunn.cli import help
 from gpunn.cli.output import tell
 from gpunn.cli.progress import training
+from gpunn.distributed import World, on_first
+from gpunn.errors import GpunnError
 from gpunn.recipes.options import own_first, read_options, types_of
+from gpunn.recipes.run import join
+
+DISTRIBUTED = "Share the work among the ranks that mpirun started."
+SHARD_OPTIMIZER = "With --distributed: each rank keeps a part of the optimizer's states alone, to save memory."
 
 
 def add_to(app: typer.Typer) -> None:
@@ -32,12 +39,46 @@ def add_to(app: typer.Typer) -> None:
                 metavar="RUN", help="The folder of a run that was interrupted or killed.", autocompletion=help.runs
             ),
         ],
+        distributed: Annotated[bool, typer.Option(help=DISTRIBUTED)] = False,
+        shard_optimizer: Annotated[bool, typer.Option(help=SHARD_OPTIMIZER)] = False,
     ) -> None:
         """Go on with a run from its newest checkpoint; the result is that of a run that was never stopped."""
+        recipe, options, world = _begun_together(run) if distributed else (*resumable(run), None)
+        with _followed(options, world) as follow:
+            shared: dict[str, Any] = {"world": world, "shard_optimizer": shard_optimizer}
+            _, summary = recipe.run(options, run, **follow, **shared, resume=True)
+        _tell(recipe, run, summary, world)
+
+
+def _begun_together(run: Path) -> tuple[Any, Any, World]:
+    """What rank 0 reads of a run; the others, who may not see its disk, need it for their device alone."""
+    from gpunn.recipes.catalogue import resumable
+
+    options, failed = None, None
+    try:
         recipe, options = resumable(run)
-        with training(getattr(options, "epochs", None)) as follow:
-            _, summary = recipe.run(options, run, **follow, resume=True)
-        _tell(recipe, run, summary)
+    except GpunnError as error:
+        failed = error
+    device = getattr(options, "device", None)
+    kind = device and device.partition(":")[0]  # rank 0's had a number
+    world = join(f"resume {shlex.quote(str(run))}", kind, getattr(options, "emulate", False))
+
+    def read() -> Any:
+        if failed is not None:
+            raise failed
+        return recipe, options
+
+    return *on_first(world, read), world
+
+
+@contextmanager
+def _followed(options: Any, world: World | None) -> Iterator[dict[str, Any]]:
+    """What shows the training, on rank 0."""
+    if world is not None and world.rank:
+        yield {}
+        return
+    with training(getattr(options, "epochs", None)) as follow:
+        yield follow
 
 
 def _examples(recipe: Any) -> tuple[str, str]:
@@ -48,13 +89,21 @@ def _examples(recipe: Any) -> tuple[str, str]:
 def _train(recipe: Any) -> Callable[..., None]:
     """The command of a recipe: an option for each field of its options, ``--config`` and ``--out``."""
 
-    def command(context: typer.Context, config: Path | None, out: Path | None, **values: Any) -> None:
+    def command(
+        context: typer.Context,
+        config: Path | None,
+        out: Path | None,
+        distributed: bool = False,
+        shard_optimizer: bool = False,
+        **values: Any,
+    ) -> None:
         typed = {name for name in values if _is_typed(context, name)}
         read = read_options(config, recipe.options_type) if config is not None else {}
         options = recipe.options_type(**values | read | {name: values[name] for name in typed})
-        with training(getattr(options, "epochs", None)) as follow:
-            folder, summary = recipe.run(options, out, **follow)
-        _tell(recipe, folder, summary)
+        world = join(options.command, options.device, options.emulate) if distributed else None
+        with _followed(options, world) as follow:
+            folder, summary = recipe.run(options, out, **follow, world=world, shard_optimizer=shard_optimizer)
+        _tell(recipe, folder, summary, world)
 
     types = types_of(recipe.options_type)
     parameters = [
@@ -68,6 +117,9 @@ def _train(recipe: Any) -> Callable[..., None]:
             "out", Path | None, None, "Run folder; must not hold a run yet.", shown=f"runs/{recipe.name}-<date>-<time>"
         ),
     ]
+    if recipe.distributes:
+        parameters.append(_parameter("distributed", bool, False, DISTRIBUTED))
+        parameters.append(_parameter("shard_optimizer", bool, False, SHARD_OPTIMIZER))
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
@@ -78,11 +130,12 @@ def _is_typed(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _tell(recipe: Any, folder: Path, summary: dict[str, Any]) -> None:
-    """Print what came of a run, and leave with 130 if it was interrupted, saying how to go on."""
+def _tell(recipe: Any, folder: Path, summary: dict[str, Any], world: World | None) -> None:
+    """Print what came of a run, on rank 0, and leave with 130 if it was interrupted, saying how to go on."""
     interrupted = summary["status"] == "interrupted"
     hint = f"; to go on: gpunn resume {shlex.quote(str(folder))}" if interrupted and recipe.resumes else ""
-    tell(f"{recipe.headline(summary)}: {folder}{hint}", summary | {"folder": folder})
+    if world is None or world.rank == 0:
+        tell(f"{recipe.headline(summary)}: {folder}{hint}", summary | {"folder": folder})
     if interrupted:
         raise typer.Exit(130)
 

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 from gpunn.cpu import blas
 from gpunn.cpu.library import usable
-from gpunn.cpu.number import count
+from gpunn.cpu.number import count as count
 
 T = TypeVar("T")
 

@@ -30,6 +30,7 @@ from gpunn.data.sampler import (
     SequentialSampler,
     batch_generator,
     order_generator,
+    own_share,
     seed_global_generators,
 )
 from gpunn.data.staging import staged
@@ -113,6 +114,7 @@ class DataLoader:
         self.workers, self.worker_kind, self.prefetch = workers, worker_kind, prefetch
         self.device = None if device is None else check_device(device)
         self._job = _Job(dataset, transform, collate, augment, seed)
+        self._rank, self._ranks = 0, 1
         self._epoch = self._batches = 0
         self._at_start = True  # the next loop begins at (_epoch, _batches), instead of with the epoch after it
         self._resting: Processes | None = None  # between two epochs
@@ -128,6 +130,38 @@ class DataLoader:
         """The number of batches of an epoch."""
         return len(self.batch_sampler)
 
+    @property
+    def seed(self) -> int:
+        """What the order of the samples and the streams of the batches come from."""
+        return self._job.seed
+
+    def share(self, rank: int, ranks: int) -> None:
+        """From the next loop on give ``rank`` of so many ``ranks`` its share of each batch; None if that is empty.
+
+        The shares of a batch follow one another in the order of the ranks, and their lengths differ by at most one: all
+        ranks together have the samples of one process, in its order, whatever their number. The state is that of the
+        whole, so another number of ranks can go on. Only ``transform`` and ``augment`` draw other numbers on another
+        number of ranks: each rank has the stream of ``(seed, epoch, batch number, rank)``.
+
+        >>> from gpunn.data import ArrayDataset
+        >>> loader = DataLoader(ArrayDataset(np.arange(5)), batch_size=4)
+        >>> loader.share(rank=1, ranks=2)
+        >>> list(loader)
+        [array([2, 3]), None]
+
+        Raises ArgumentError for a ``rank`` that is none of them, a data set of fewer samples than ranks, and a
+        ``batch_size`` that they do not divide.
+        """
+        op = "DataLoader.share"
+        check_sizes(op, ranks=ranks)
+        check_sizes(op, 0, rank=rank)
+        check(rank < ranks, ArgumentError, op, "rank must be below the number of ranks", rank=rank, ranks=ranks)
+        samples = len(self.dataset)
+        check(samples >= ranks, ArgumentError, op, "each rank must have a sample", samples=samples, ranks=ranks)
+        size = getattr(self.batch_sampler, "batch_size", ranks)
+        check(size % ranks == 0, ArgumentError, op, "the ranks must divide batch_size", batch_size=size, ranks=ranks)
+        self._rank, self._ranks = rank, ranks
+
     def __iter__(self) -> Iterator[Any]:
         """Begin the next epoch, or, after :meth:`load_state_dict`, the rest of the one that was saved."""
         if not self._at_start:
@@ -137,8 +171,7 @@ class DataLoader:
         return self._loop(loop, self._epoch, self._batches)
 
     def _loop(self, loop: object, epoch: int, first: int) -> Iterator[Any]:
-        order = self.batch_sampler.batches(order_generator(self._job.seed, epoch))[first:]
-        tasks = ((epoch, first + i, np.asarray(indices)) for i, indices in enumerate(order))
+        tasks = self._tasks(epoch, first)
         batches = self._in_caller(tasks) if self.workers == 0 else self._ahead(tasks)
         with closing(staged(batches, self.device) if self.device else batches) as ready:
             for number, batch in enumerate(ready, first + 1):
@@ -147,6 +180,12 @@ class DataLoader:
                 yield batch
         if self._current is loop:
             self._epoch, self._batches, self._at_start = epoch + 1, 0, True
+
+    def _tasks(self, epoch: int, first: int) -> Iterator[_Task]:
+        order = self.batch_sampler.batches(order_generator(self._job.seed, epoch))[first:]
+        if self._ranks > 1:
+            order = [own_share(np.asarray(indices), self._rank, self._ranks) for indices in order]
+        return ((epoch, first + i, self._rank, np.asarray(indices)) for i, indices in enumerate(order))
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the processes that rest, and apart from a loop under way."""
@@ -246,7 +285,7 @@ class DataLoader:
         self._at_start, self._current = True, None
 
 
-_Task = tuple[int, int, Indices]  # epoch, number of the batch, numbers of its samples
+_Task = tuple[int, int, int, Indices]  # epoch, number of the batch, rank, numbers of its samples
 
 
 @dataclass(frozen=True)
@@ -262,8 +301,10 @@ class _Job:
     def with_seed(self, seed: int) -> _Job:
         return _Job(self.dataset, self.transform, self.collate, self.augment, seed)
 
-    def make(self, epoch: int, number: int, indices: Indices) -> Any:
-        generator = batch_generator(self.seed, epoch, number)
+    def make(self, epoch: int, number: int, rank: int, indices: Indices) -> Any:
+        if rank and not len(indices):
+            return None
+        generator = batch_generator(self.seed, epoch, number, rank)
         batch = self._whole(indices)
         try:
             if batch is None:
@@ -276,10 +317,10 @@ class _Job:
         except Exception as error:
             _cannot(f"batch {number} of epoch {epoch}, samples {_shortened(indices)},", error)
 
-    def make_apart(self, epoch: int, number: int, indices: Indices) -> Any:
+    def make_apart(self, epoch: int, number: int, rank: int, indices: Indices) -> Any:
         """What ``make`` gives, in a process where nobody else draws from the global generators."""
-        seed_global_generators(self.seed, epoch, number)
-        return self.make(epoch, number, indices)
+        seed_global_generators(self.seed, epoch, number, rank)
+        return self.make(epoch, number, rank, indices)
 
     def _whole(self, indices: Indices) -> Any:
         """The batch by the data set's own ``batch``, or None where it has none, or where that fails."""

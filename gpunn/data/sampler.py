@@ -142,8 +142,19 @@ class FixedSizeBatches:
         return [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
 
 
-# The seed is the first half of a Philox key, the purpose the second; epoch and batch stand in the upper half of the
-# counter, so that each stream has 2^128 numbers before it meets another.
+def own_share(indices: Indices, rank: int, size: int) -> Indices:
+    """What ``rank`` of ``size`` ranks has of a batch: the shares follow one another, and differ by at most one sample.
+
+    >>> [own_share(np.arange(5), rank, 3).tolist() for rank in range(3)]
+    [[0, 1], [2, 3], [4]]
+    """
+    share, longer = divmod(len(indices), size)
+    begin = rank * share + min(rank, longer)
+    return indices[begin : begin + share + (rank < longer)]
+
+
+# The seed is the first half of a Philox key, the purpose the second; epoch, batch and rank stand in the upper part of
+# the counter, so that each stream has 2^64 blocks of numbers before it meets another.
 _ORDER, _AUGMENTATION, _GLOBAL = 1, 2, 3
 
 
@@ -152,16 +163,16 @@ def order_generator(seed: int, epoch: int) -> np.random.Generator:
     return _stream(seed, _ORDER, epoch, 0)
 
 
-def batch_generator(seed: int, epoch: int, batch: int) -> np.random.Generator:
-    """The stream for what is random about a batch, whoever makes it and whenever.
+def batch_generator(seed: int, epoch: int, batch: int, rank: int = 0) -> np.random.Generator:
+    """The stream for what is random about a batch, or a rank's share of it, whoever makes it and whenever.
 
     >>> batch_generator(0, 2, 7).random() == batch_generator(0, 2, 7).random()
     True
     """
-    return _stream(seed, _AUGMENTATION, epoch, batch)
+    return _stream(seed, _AUGMENTATION, epoch, batch, rank)
 
 
-def seed_global_generators(seed: int, epoch: int, batch: int) -> None:
+def seed_global_generators(seed: int, epoch: int, batch: int, rank: int = 0) -> None:
     """Seed ``random``, NumPy's global generator and gpunn's default one for a batch, each with numbers of its own.
 
     >>> seed_global_generators(0, 2, 7)
@@ -170,12 +181,12 @@ def seed_global_generators(seed: int, epoch: int, batch: int) -> None:
     >>> random.random() == first
     True
     """
-    words = _stream(seed, _GLOBAL, epoch, batch).integers(1 << 32, size=(3, 4), dtype=np.uint32)
+    words = _stream(seed, _GLOBAL, epoch, batch, rank).integers(1 << 32, size=(3, 4), dtype=np.uint32)
     random.seed(words[0].tobytes())
     np.random.seed(words[1])  # noqa: NPY002  (it is for data sets that draw from it)
     manual_seed(int.from_bytes(words[2].tobytes(), "little"))
 
 
-def _stream(seed: int, purpose: int, epoch: int, batch: int) -> np.random.Generator:
+def _stream(seed: int, purpose: int, epoch: int, batch: int, rank: int = 0) -> np.random.Generator:
     key = np.array([seed, purpose], np.uint64)
-    return np.random.Generator(np.random.Philox(key=key, counter=np.array([0, 0, batch, epoch], np.uint64)))
+    return np.random.Generator(np.random.Philox(key=key, counter=np.array([0, rank, batch, epoch], np.uint64)))

@@ -17,9 +17,30 @@ A reduction adds the ranks' values in the order of the ranks, each element by it
 and so do two runs with as many ranks; and they do not depend on how an array is cut into pieces:
 :meth:`World.reduce_scatter` gives those of :meth:`World.all_reduce`. Sums and means of float16 and bfloat16 are formed
 in float32, and rounded once. (On NCCL they are what NCCL makes them.)
+
+:class:`SyncBatchNorm` normalises by the batches of all ranks, and :func:`convert` puts it into a model. What ranks
+exchange that hold parts of one model, forward and backward, is in :mod:`gpunn.distributed.functional`.
 """
 
+from gpunn.distributed.buckets import Buckets
 from gpunn.distributed.line import Pending
-from gpunn.distributed.world import World, current, init
+from gpunn.distributed.norm import SyncBatchNorm, apart, convert, synchronised
+from gpunn.distributed.sharded import Sharded
+from gpunn.distributed.state import on_first, share_state
+from gpunn.distributed.world import World, current, init, started
 
-__all__ = ["Pending", "World", "current", "init"]
+__all__ = [
+    "Buckets",
+    "Pending",
+    "Sharded",
+    "SyncBatchNorm",
+    "World",
+    "apart",
+    "convert",
+    "current",
+    "init",
+    "on_first",
+    "share_state",
+    "started",
+    "synchronised",
+]

@@ -394,9 +394,10 @@ def plan(
 
     Without ``overlap`` buckets wait for the end of backward. ``states`` arrays like the parameters belong to the
     optimizer: 2 of Adam, 1 of SGD with momentum, 0 without. ``sharded``: each rank keeps 1/n of them (Rajbhandari et
-    al. 2020, "ZeRO", stage 1): buckets are reduce-scattered, each rank updates its piece in 1/n of the time, and an
-    all-gather of the parameters, which nothing hides, ends the step. ``spread`` is the standard deviation of the time
-    that forward and backward take on a rank, as a part of it: all wait for :func:`slowest`.
+    al. 2020, "ZeRO"), as :class:`gpunn.distributed.Sharded` has it: gradients are reduce-scattered at the end of
+    backward, each rank updates its piece in 1/n of the time, and an all-gather of the parameters ends the step; nothing
+    hides either. ``spread`` is the standard deviation of the time that forward and backward take on a rank, as a part
+    of it: all wait for :func:`slowest`.
 
     >>> step = Step(32, 0.1, (Layer("first", 1_000_000, 0.1), Layer("last", 9_000_000, 0.1)))
     >>> four = plan(step, 4, Network(Link(0.5e9)))
@@ -415,7 +416,7 @@ def plan(
     backward_done = step.forward + step.backward
     sent = communication = 0.0
     for each in buckets(step, bucket):
-        ready = late * (each.ready if overlap else backward_done)
+        ready = late * (each.ready if overlap and not sharded else backward_done)
         lasts = collective(each.size, ranks)
         communication += lasts
         sent = max(sent, ready) + lasts

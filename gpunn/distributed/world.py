@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import platform
+import socket
 import sys
 import threading
 import time
@@ -39,8 +40,9 @@ from gpunn.errors import (
 class Shared:
     """What all worlds of a process have in common."""
 
-    local_rank: int
-    device: str
+    local_rank: int = 0
+    device: str = "cpu"
+    agreed: bool = False
     watch: Watch | None = None
     link: float | None = None
     via: str = "host"
@@ -75,6 +77,10 @@ class World:
 
     def __repr__(self) -> str:
         return f"World(rank={self.rank}, size={self.size}, device={self.device!r})"
+
+    def __deepcopy__(self, memo: object) -> World:
+        """A copy of a model that holds a world is one of the same ranks."""
+        return self
 
     # ---- arrays ----------------------------------------------------------------------------------------------------
 
@@ -466,13 +472,27 @@ def init(
     check(via in (None, "nccl", "mpi", "host"), ArgumentError, "init", "via must be nccl, mpi or host", via=via)
     check(device in ("cpu", "gpu", "cuda"), ArgumentError, "init", 'device must be "cpu" or "gpu"', device=device)
     if _world is None:
-        _world = _started("cpu" if device == "cpu" else "gpu", timeout, via, _link(link))
-    elif _world.device[:3] != device[:3].replace("cud", "gpu"):
+        _world = _started(timeout, _link(link))
+    kind = "cpu" if device == "cpu" else "gpu"
+    if not _world._shared.agreed:
+        _agree(_world, kind, via)
+    elif _world.device[:3] != kind:
         fail(ArgumentError, "init", "the device may not change", device=device, before=_world.device)
     if ranks is not None and ranks != _world.size:
         rule = f"start the program with mpirun -n {ranks}"
         fail(DistributedError, "init", rule, ranks=ranks, started=_world.size)
     return _world
+
+
+def started() -> bool:
+    """Whether ``mpirun``, or what a cluster has in its place, started this process, as one of several or alone.
+
+    Also if MPI is in use already.
+
+    >>> started()
+    False
+    """
+    return "mpi4py.MPI" in sys.modules or any(name in os.environ for name in _STARTED)
 
 
 def current() -> World | None:
@@ -492,9 +512,9 @@ def _link(link: float | None) -> float | None:
     return found
 
 
-def _started(device: str, timeout: float, via: str | None, link: float | None) -> World:
-    if "mpi4py.MPI" not in sys.modules and not any(name in os.environ for name in _STARTED):
-        return World(Shared(0, check_device(device)), None, (0,))
+def _started(timeout: float, link: float | None) -> World:
+    if not started():
+        return World(Shared(), None, (0,))
     MPI = library("init")
     comm = MPI.COMM_WORLD
     expected = os.environ.get("OMPI_COMM_WORLD_SIZE") or os.environ.get("PMI_SIZE")
@@ -502,36 +522,55 @@ def _started(device: str, timeout: float, via: str | None, link: float | None) -
         rule = "mpi4py must use the MPI whose mpirun started the ranks"
         fail(DistributedError, "init", rule, started=int(expected), mpi4py=comm.Get_size())
     if comm.Get_size() == 1:
-        return World(Shared(0, check_device(device)), None, (0,))
+        return World(Shared(), None, (0,))
+    # A thread that looks after a collective gets its turn beside one that computes in Python: Python's default is 5 ms.
+    sys.setswitchinterval(min(sys.getswitchinterval(), 2e-4))
     watch = Watch(comm, timeout)
     watch.start()
     machine = comm.Split_type(MPI.COMM_TYPE_SHARED)
-    local_rank, local_size = machine.Get_rank(), machine.Get_size()
+    shared = Shared(machine.Get_rank(), watch=watch, link=link)
     machine.Free()
-    shared = Shared(local_rank, "cpu", watch, link)
     atexit.register(_leave, shared, watch)
-    world = World(shared, Mpi(comm), tuple(range(comm.Get_size())))
+    return World(shared, Mpi(comm), tuple(range(comm.Get_size())))
+
+
+def _agree(world: World, device: str, via: str | None) -> None:
+    """Choose where this rank computes, and see to it that the ranks fit together."""
+    shared = world._shared
+    if world.size == 1:
+        world.device = shared.device = check_device(device)
+        shared.agreed = True
+        return
     world.agree("the version of gpunn", gpunn.__version__)
     world.agree("the version of Python", platform.python_version())
     world.agree("the version of NumPy", np.__version__)
     world.agree("the device", device)
     world.agree("what moves CuPy arrays", via)
-    if device == "cpu":
-        return world
-    reasons = world._all_gather_objects("GPUs", (why_no_gpu(), why_no_gpu() or _why_no_nccl(local_size)))
-    for rank, (no_gpu, no_nccl) in enumerate(reasons):
-        check(not no_gpu, DeviceError, "init", f"rank {rank} has no GPU: {no_gpu}")
-        check(via != "nccl" or not no_nccl, DeviceError, "init", f"rank {rank} cannot use NCCL: {no_nccl}")
-    by_nccl = via is None and not any(no_nccl for _, no_nccl in reasons)
-    world.device = shared.device = f"gpu:{local_rank % gpu_count()}"
-    shared.via = "nccl" if by_nccl else via or "host"
-    world._connect()
-    return world
+    if device == "gpu":
+        own = ("", _gpu(shared.local_rank), _why_no_nccl()) if not why_no_gpu() else (why_no_gpu(), "", "")
+        every = world._all_gather_objects("GPUs", own)
+        by_nccl = via is None
+        for rank, (no_gpu, gpu, no_nccl) in enumerate(every):
+            check(not no_gpu, DeviceError, "init", f"rank {rank} has no GPU: {no_gpu}")
+            users = [str(other) for other, (_, its, _) in enumerate(every) if its == gpu]
+            if len(users) > 1:
+                no_nccl = f"ranks {', '.join(users)} share a GPU"
+            check(via != "nccl" or not no_nccl, DeviceError, "init", f"rank {rank} cannot use NCCL: {no_nccl}")
+            by_nccl = by_nccl and not no_nccl
+        world.device = shared.device = f"gpu:{shared.local_rank % gpu_count()}"
+        shared.via = "nccl" if by_nccl else via or "host"
+        world._connect()
+    shared.agreed = True
 
 
-def _why_no_nccl(local_size: int) -> str:
-    if gpu_count() < local_size:
-        return f"{local_size} ranks share {gpu_count()} GPUs"
+def _gpu(local_rank: int) -> str:
+    """Which one of all machines' GPUs this rank has: its number is 0 for each rank that is shown one GPU alone."""
+    import cupy
+
+    return f"{socket.gethostname()} {cupy.cuda.Device(local_rank % gpu_count()).pci_bus_id}"
+
+
+def _why_no_nccl() -> str:
     return "" if nccl_library() else "CuPy finds none: pip install nvidia-nccl-cu12, or nvidia-nccl-cu13"
 
 

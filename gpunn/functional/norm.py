@@ -11,6 +11,7 @@ from gpunn.errors import ArgumentError, DtypeError, ShapeError, check, check_num
 from gpunn.functional.record import Input, X, Y, differentiable, kept, mark_changed, raw
 from gpunn.ops import norm as ops
 from gpunn.ops.norm import AlphaMode
+from gpunn.ops.norm.affine import Merged, Part
 from gpunn.ops.shared.checks import check_shape, shapes_of
 from gpunn.ops.shared.window import Sizes
 
@@ -25,6 +26,8 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
     relu: bool = False,
+    *,
+    whole: Merged | None = None,
 ) -> Y:
     """``weight (x - mean) / sqrt(var + eps) + bias`` for each channel of x (N, C, ...); then max(., 0) with ``relu``.
 
@@ -32,6 +35,9 @@ def batch_norm(
     place to ``(1 - momentum) old + momentum new``; the running variance takes the unbiased one (divided by m - 1). They
     must be floats then, and a channel must have more than one value: of one, the result would be ``bias`` whatever x
     is. No values at all give an empty result, and change nothing. Otherwise mean and var are the running ones.
+
+    ``whole`` is for :class:`gpunn.distributed.SyncBatchNorm`: in training x then is a part of a batch, whose mean and
+    var are taken.
 
     >>> import numpy as np
     >>> mean, var = np.zeros(1), np.ones(1)
@@ -49,7 +55,7 @@ def batch_norm(
     check_number("batch_norm", momentum=momentum)
     if training:
         check_running("batch_norm", statistics)
-        mean, var = _statistics(xd)
+        mean, var, count = _statistics(xd, whole)
         for name, running in statistics.items():
             get_array_module(mean, running)  # refuses a mixture of NumPy and CuPy
             check_shape("batch_norm", name, running, mean.shape)
@@ -57,25 +63,32 @@ def batch_norm(
         known = running_mean is not None and running_var is not None
         check(known, ArgumentError, "batch_norm", "outside training running_mean and running_var must be given")
         # Copies: a later call in training changes them in place, and the gradient of this one needs the old values.
-        mean, var = raw(running_mean).copy(), raw(running_var).copy()
+        mean, var, count, whole = raw(running_mean).copy(), raw(running_var).copy(), 0, None
     settings = (xd, mean, var, wd, bd, eps, relu)
     y, affine = ops.batch_norm_kept(*settings)
-    if training and xd.size:
-        count = xd.size // xd.shape[1]
+    if whole is not None:
+        affine = Part.of(affine, whole)
+    if count > 0:
         move(running_mean, mean, momentum)
         move(running_var, var * (count / (count - 1)), momentum)
     return differentiable(y, (x, weight, bias), lambda gy, _: ops.batch_norm_backward(gy, *settings, training, affine))
 
 
-def _statistics(x: Any) -> tuple[Any, Any]:
-    """Mean and variance of the channels of x in training."""
+def _statistics(x: Any, whole: Merged | None) -> tuple[Any, Any, int]:
+    """Mean and variance of the channels of x, or of the ``whole`` batch, and how many values of each they are of."""
     xp = operands("batch_norm", x=x)
     if x.ndim > 1 and x.size == 0:
-        zeros = xp.zeros(x.shape[1], accumulation_dtype(x.dtype))
-        return zeros, zeros
-    if x.ndim > 1 and x.size == x.shape[1]:
+        mean = var = xp.zeros(x.shape[1], accumulation_dtype(x.dtype))
+        count = 0
+    else:
+        mean, var = ops.batch_norm_statistics(x)
+        count = x.size // x.shape[1]
+    if whole is not None:
+        mean, var = whole.statistics(mean, var, count)
+        count = whole.count
+    if count == 1:
         fail(ShapeError, "batch_norm", "training needs more than one value a channel", shape=x.shape)
-    return ops.batch_norm_statistics(x)
+    return mean, var, count
 
 
 def check_running(op: str, statistics: dict[str, Any]) -> None:

@@ -208,7 +208,7 @@ def global_pool(g: Graph, x: Value, *, op: str) -> Name:
 
 def batch_norm(
     g: Graph, x: Value, running_mean: Value, running_var: Value, weight: Value | None, bias: Value | None,
-    training: bool, momentum: float, eps: float, relu: bool,
+    training: bool, momentum: float, eps: float, relu: bool, whole: None = None,
 ) -> Name:  # fmt: skip
     g.need_fixed(x, [1])
     if training:

@@ -1,6 +1,15 @@
 """Ready networks, built from :mod:`gpunn.nn`."""
 
-from gpunn.models.alexnet import AlexNet, TwoTowerAlexNet, alexnet, merge_towers, split_towers
+from gpunn.models.alexnet import (
+    AlexNet,
+    AlexNetTower,
+    TwoTowerAlexNet,
+    alexnet,
+    gather_towers,
+    merge_towers,
+    split_towers,
+    tower_state,
+)
 from gpunn.models.lenet import lenet, lenet5
 from gpunn.models.mlp import mlp
 from gpunn.models.resnet import ResNet, resnet18, resnet50
@@ -11,6 +20,7 @@ from gpunn.models.vgg import VGG, vgg11, vgg16
 __all__ = [
     "VGG",
     "AlexNet",
+    "AlexNetTower",
     "CharacterModel",
     "ResNet",
     "SequenceClassifier",
@@ -18,6 +28,7 @@ __all__ = [
     "SqueezeNet",
     "TwoTowerAlexNet",
     "alexnet",
+    "gather_towers",
     "lenet",
     "lenet5",
     "merge_towers",
@@ -26,6 +37,7 @@ __all__ = [
     "resnet50",
     "split_towers",
     "squeezenet",
+    "tower_state",
     "vgg11",
     "vgg16",
 ]

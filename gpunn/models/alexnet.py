@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -17,10 +19,14 @@ from gpunn.backend import (
     device_context,
     device_of,
     get_array_module,
+    is_array,
+    random_generator,
     to_cpu,
     use_device,
 )
-from gpunn.errors import ArgumentError, check
+from gpunn.distributed import World
+from gpunn.distributed import functional as exchange
+from gpunn.errors import ArgumentError, ShapeError, check
 from gpunn.functional.record import raw
 from gpunn.nn import init
 from gpunn.tensor import Tensor
@@ -135,7 +141,23 @@ def _initialise(towers: Sequence[_Layers], generator: np.random.Generator | None
                 layer.bias.data[...] = float(name in _BIAS_ONE)
 
 
-class AlexNet(_Layers):
+class _Network(_Layers):
+    """The layers one after another, all of them or those of one tower."""
+
+    dropout: float
+
+    def forward(self, x: Any) -> Tensor:
+        h = self.last_maps(self._joined(self.first_maps(x)))
+        h = self.hidden6(self._joined(h))
+        h = self.hidden7(F.dropout(self._joined(h), self.dropout, self.training))
+        return self.logits(F.dropout(self._joined(h, last=True), self.dropout, self.training))
+
+    def _joined(self, x: Any, last: bool = False) -> Any:
+        """What all towers have where this one has x; of the ``last`` layer, which all towers hold whole."""
+        return x
+
+
+class AlexNet(_Network):
     """AlexNet on one device; images (N, in_channels, size, size) to logits (N, classes). See :func:`alexnet`.
 
     >>> net = AlexNet(10, size=67, channels=(4, 8, 8, 8, 4), hidden=16)
@@ -148,10 +170,55 @@ class AlexNet(_Layers):
         self.dropout = dropout
         _initialise([self], settings.get("generator"))
 
+
+class AlexNetTower(_Network):
+    """One of the two towers of AlexNet, the rank's own; see :func:`alexnet`.
+
+    It has the layers and names of :class:`AlexNet` with ``towers=2``, with the rank's half of the outputs of each, the
+    first half on the first rank. It sends its maps before ``conv3``, and what it has hidden before ``fc6``, ``fc7`` and
+    ``fc8``: four exchanges forward, and as many backward. ``fc8`` is whole on both ranks, and so are the logits and the
+    loss, equal bit for bit on devices of the same kind. They count once (:mod:`gpunn.distributed.functional`): each
+    rank goes backward from its own loss, and has whole gradients for ``fc8`` and for its half of the other layers. A
+    norm of all gradients is that of both ranks' halves, and of one ``fc8``.
+
+    Equal generators draw the weights of the whole network, of which each rank keeps its own, and the masks of dropout:
+    :func:`gpunn.manual_seed` must be given the same on both.
+
+    >>> from gpunn import distributed
+    >>> net = AlexNetTower(10, distributed.init(), size=67, channels=(4, 8, 8, 8, 4), hidden=16)
+    >>> net(np.zeros((2, 3, 67, 67), np.float32)).shape  # the same logits on each of 2 ranks
+    (2, 10)
+
+    One rank holds both towers. Raises DistributedError where the ranks have other settings, weights or random numbers.
+    """
+
+    def __init__(self, classes: int, world: World, dropout: float = 0.5, **settings: Any) -> None:
+        rule = "a network is shared by two ranks: world.split(world.rank // 2, world.rank) makes pairs"
+        check(world.size <= 2, ArgumentError, "alexnet", rule, ranks=world.size)
+        whole = AlexNet(classes, 2, dropout, **settings)  # all ranks draw all numbers
+        shared = settings | {"generator": None}
+        world.agree("alexnet's settings", {"classes": classes, "dropout": dropout} | shared)
+        world.agree("alexnet's first weights, from equal seeds,", crc32(whole.conv1.weight.data))
+        super().__init__(classes, 2 // world.size, world.size, **shared | {"generator": random_generator(0)})
+        self.dropout, self.world, self._agreed = dropout, world, False
+        self.load_state_dict(tower_state(whole.state_dict(), world))
+        self.to(world.device)
+
+    @property
+    def device(self) -> str:
+        """Where the tower is."""
+        return self.conv1.weight.device
+
     def forward(self, x: Any) -> Tensor:
-        h = self.hidden6(self.last_maps(self.first_maps(x)))
-        h = self.hidden7(F.dropout(h, self.dropout, self.training))
-        return self.logits(F.dropout(h, self.dropout, self.training))
+        if self.training and self.dropout and not self._agreed:
+            drawn = copy.deepcopy(default_generator()).integers(1 << 63)
+            self.world.agree("the next random number, for dropout (manual_seed),", int(drawn))
+            self._agreed = True
+        with use_device(self.device):
+            return super().forward(exchange.copy(F.to_device(x, self.device), self.world))
+
+    def _joined(self, x: Any, last: bool = False) -> Any:
+        return exchange.all_gather(x, self.world, axis=1, replicated=last)
 
 
 class Exchange(nn.Module):
@@ -244,7 +311,7 @@ def split_towers(state: Mapping[str, Array]) -> dict[str, Array]:
     """
     split = {}
     for name, array in state.items():
-        halves = [to_cpu(array)] if name.startswith("fc8.") else np.split(to_cpu(array), 2)
+        halves = [to_cpu(array)] if _is_whole(name) else np.split(to_cpu(array), 2)
         split.update({f"tower{tower}.{name}": half for tower, half in enumerate(halves)})
     return split
 
@@ -264,9 +331,69 @@ def merge_towers(state: Mapping[str, Array]) -> dict[str, Array]:
     return {name: np.concatenate(arrays) for name, arrays in halves.items()}
 
 
+def tower_state(state: Mapping[str, Any], world: World) -> dict[str, Any]:
+    """The ``state_dict`` of the rank's own :class:`AlexNetTower`, from that of an :class:`AlexNet` with ``towers=2``.
+
+    And that of its optimizer, if the parameters have names there (``optim.SGD(net.named_parameters())``) and the states
+    their shapes. Arrays are in NumPy.
+
+    >>> from gpunn import distributed
+    >>> state = tower_state({"conv1.bias": np.arange(4.0), "fc8.bias": np.arange(3.0)}, distributed.init())
+    >>> {name: array.tolist() for name, array in state.items()}  # of 2 ranks the first has [0.0, 1.0] and all of fc8
+    {'conv1.bias': [0.0, 1.0, 2.0, 3.0], 'fc8.bias': [0.0, 1.0, 2.0]}
+
+    Raises ArgumentError for an optimizer's state whose parameters are numbered, ShapeError for arrays without halves.
+    """
+    own = {}
+    for name, value in _on_host("tower_state", state).items():
+        if _is_cut(name, value):
+            rule = f"{name} must have outputs for each tower"
+            check(len(value) % world.size == 0, ShapeError, "tower_state", rule, shape=value.shape, ranks=world.size)
+            value = np.split(value, world.size)[world.rank]
+        own[name] = value
+    return own
+
+
+def gather_towers(state: Mapping[str, Any], world: World) -> dict[str, Any]:
+    """The inverse of :func:`tower_state`, on all ranks, which call it with what each has.
+
+    So a training on two ranks leaves a checkpoint for one, and the other way round.
+
+    >>> from gpunn import distributed
+    >>> gather_towers({"conv1.bias": np.arange(2.0)}, distributed.init())  # of 2 ranks: [0., 1., 0., 1.]
+    {'conv1.bias': array([0., 1.])}
+    """
+    return {
+        name: np.concatenate(world.all_gather(value)) if _is_cut(name, value) else value
+        for name, value in _on_host("gather_towers", state).items()
+    }
+
+
+def _on_host(op: str, state: Mapping[str, Any]) -> dict[str, Any]:
+    """``state`` of a module or an optimizer, its arrays in NumPy."""
+    for name in state:
+        rule = "the optimizer's parameters must have names: give it net.named_parameters()"
+        check(not re.match(r"parameters\.\d", name), ArgumentError, op, rule, name=name)
+    return {name: to_cpu(value) if is_array(value) else value for name, value in state.items()}
+
+
+def _is_whole(name: str) -> bool:
+    return "fc8" in name.split(".")
+
+
+def _is_cut(name: str, value: Any) -> bool:
+    """Whether the towers have halves of this entry of a state, in NumPy."""
+    return isinstance(value, np.ndarray) and value.ndim > 0 and not _is_whole(name)
+
+
 def alexnet(
-    classes: int = 1000, *, towers: int = 1, devices: tuple[str, str] | None = None, **settings: Any
-) -> AlexNet | TwoTowerAlexNet:
+    classes: int = 1000,
+    *,
+    towers: int = 1,
+    devices: tuple[str, str] | None = None,
+    world: World | None = None,
+    **settings: Any,
+) -> AlexNet | TwoTowerAlexNet | AlexNetTower:
     """AlexNet: images (N, in_channels, size, size) to logits (N, classes).
 
     ::
@@ -302,10 +429,35 @@ def alexnet(
     On two GPUs each tower has its optimizer: ``with use_device(device): optim.SGD(tower.parameters(), ...)`` for each
     of ``zip(net.devices, net.towers)``, and so with its steps.
 
+    ``world`` has two ranks compute a tower each (:class:`AlexNetTower`), on the same images: each trains what it holds,
+    and has the logits and the loss. Of 2 n ranks, n pairs may each have other images; those with the same tower then
+    take the mean of their gradients. :func:`tower_state` and :func:`gather_towers` convert weights. With ``mpirun -n 4
+    python train.py``::
+
+        world = distributed.init("gpu")
+        pair = world.split(world.rank // 2, world.rank)  # ranks 0 and 1, and 2 and 3, share a network
+        same = world.split(world.rank % 2, world.rank)  # ranks 0 and 2, and 1 and 3, hold the same tower
+        backend.manual_seed(0)
+        net = models.alexnet(towers=2, world=pair)
+        optimizer = optim.SGD(net.named_parameters(), lr=0.01, momentum=0.9, weight_decay=0.0005)
+        buckets = distributed.Buckets(same, net.parameters())
+        for images, labels in batches(world.rank // 2):  # a pair's own
+            optimizer.zero_grad()
+            loss = F.cross_entropy(net(images), backend.asarray(labels, net.device))
+            buckets.begin()
+            loss.backward(whole=buckets.add)  # exchanges with the other tower, and sums over equal ones meanwhile
+            buckets.finish(divisor=same.size)
+            optimizer.step()
+        state = models.gather_towers(net.state_dict(), pair)  # that of models.alexnet(towers=2)
+
     Raises ArgumentError for settings that do not fit together. Source: A. Krizhevsky et al., "ImageNet classification
     with deep convolutional neural networks", 2012.
     """
     check(towers in (1, 2), ArgumentError, "alexnet", "there must be 1 or 2 towers", towers=towers)
+    if world is not None:
+        fits = towers == 2 and devices is None
+        check(fits, ArgumentError, "alexnet", "world needs towers=2 and no devices", towers=towers, devices=devices)
+        return AlexNetTower(classes, world, **settings)
     if devices is None:
         return AlexNet(classes, towers, **settings)
     check(towers == 2, ArgumentError, "alexnet", "devices need towers=2", towers=towers, devices=devices)

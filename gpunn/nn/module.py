@@ -27,6 +27,7 @@ from gpunn.backend import (
 from gpunn.errors import ArgumentError, DtypeError, ShapeError, check, fail
 from gpunn.graph import copy_of, raw
 from gpunn.nn.hooks import Entry, Hook, Hooks, RemovableHandle
+from gpunn.notebook import Table
 from gpunn.observer import Observer, observers
 from gpunn.spelling import translated
 from gpunn.tensor import Tensor, no_grad
@@ -625,8 +626,10 @@ class Module:
             names[id(module)]: getattr(y, "data", y) for module, y in leaves if isinstance(y, Tensor) or is_array(y)
         }
 
-    def summary(self, input_shape: tuple[int, ...], dtype: Any = None) -> str:
+    def summary(self, input_shape: tuple[int, ...], dtype: Any = None) -> Table:
         """A table of the layers in the order in which they run, for an input of ``input_shape`` without N.
+
+        It is a text, which a notebook shows as a table.
 
         The input is of ``dtype`` (default: that of the parameters; give an integer one where ids come in). A layer
         is called by its dotted name. A parameter is counted in the first row that has it; a layer that runs again is
@@ -657,7 +660,7 @@ class Module:
         widths = [max(len(row[column]) for row in rows) for column in range(5)]
         widths[0] = max(widths[0], len("total") + 3)
         aligned = [[f"{text:{'<' if at < 3 else '>'}{widths[at]}}" for at, text in enumerate(row)] for row in rows]
-        return "\n".join("  ".join(row) for row in aligned)
+        return Table("\n".join("  ".join(row) for row in aligned), rows, left=3, sums=1)
 
 
 _evaluations: dict[int, tuple[int, bool]] = {}

@@ -49,11 +49,12 @@ class ChannelNorm(Learning):
         rule = f"x must have num_features={self.num_features} channels"
         check(x.shape[1] == self.num_features, ShapeError, type(self).__name__, rule, shape=x.shape)
         momentum = 0.0 if self.momentum is None else self.momentum
-        tracked = self.num_batches_tracked if self.training and x.size > 0 else None
+        tracked = self.num_batches_tracked if self.training else None
         if tracked is not None and self.momentum is None:
             momentum = 1 / (tracked.item() + 1)
-        y = self._normalize(x, self.training or self.running_mean is None, momentum)
-        if tracked is not None and (self._always_counts or self.momentum is None):  # not a batch that was refused
+        y, counts = self._normalize(x, self.training or self.running_mean is None, momentum)
+        # Not a batch that was refused, or that has no values.
+        if tracked is not None and counts and (self._always_counts or self.momentum is None):
             tracked.data += 1
         return y
 
@@ -67,12 +68,14 @@ class ChannelNorm(Learning):
         """Whether it has running statistics."""
         return self.running_mean is not None
 
-    def _normalize(self, x: Any, by_input: bool, momentum: float) -> Any:
-        """Normalise x, by its own statistics if ``by_input``, else by the running ones."""
+    def _normalize(self, x: Any, by_input: bool, momentum: float) -> tuple[Any, bool]:
+        """x normalised, by its own statistics if ``by_input``, else by the running ones; whether there are values."""
         raise NotImplementedError
 
 
-class _BatchNorm(ChannelNorm):
+class BatchNorm(ChannelNorm):
+    """What the layers of batch normalisation share."""
+
     def __init__(
         self,
         num_features: int,
@@ -88,12 +91,13 @@ class _BatchNorm(ChannelNorm):
         super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype, bias)
         self.relu = relu
 
-    def _normalize(self, x: Any, by_input: bool, momentum: float) -> Any:
+    def _normalize(self, x: Any, by_input: bool, momentum: float) -> tuple[Any, bool]:
         running = self.running_mean, self.running_var
-        return F.batch_norm(x, *running, self.weight, self.bias, by_input, momentum, self.eps, self.relu)
+        y = F.batch_norm(x, *running, self.weight, self.bias, by_input, momentum, self.eps, self.relu)
+        return y, x.size > 0
 
 
-class BatchNorm1d(_BatchNorm):
+class BatchNorm1d(BatchNorm):
     """Normalises each channel of (N, C) or (N, C, L); in training by the batch, in evaluation by running statistics.
 
     Parameters: ``weight`` and ``bias`` (C,), unless ``affine=False``; ``bias=False`` leaves out that alone. Buffers:
@@ -113,7 +117,7 @@ class BatchNorm1d(_BatchNorm):
     _dimensions = (2, 3)
 
 
-class BatchNorm2d(_BatchNorm):
+class BatchNorm2d(BatchNorm):
     """:class:`BatchNorm1d` for images (N, C, H, W).
 
     >>> BatchNorm2d(3)(np.zeros((2, 3, 4, 5), np.float32)).shape
@@ -123,7 +127,7 @@ class BatchNorm2d(_BatchNorm):
     _dimensions = (4,)
 
 
-class BatchNorm3d(_BatchNorm):
+class BatchNorm3d(BatchNorm):
     """:class:`BatchNorm1d` for volumes (N, C, D, H, W).
 
     >>> BatchNorm3d(3)(np.zeros((2, 3, 4, 5, 6), np.float32)).shape
@@ -186,9 +190,10 @@ class _InstanceNorm(ChannelNorm):
     def forward(self, x: Any) -> Any:
         return alone(super().forward, x) if ndim_of(self, x) == self._dimensions[0] - 1 else super().forward(x)
 
-    def _normalize(self, x: Any, by_input: bool, momentum: float) -> Any:
+    def _normalize(self, x: Any, by_input: bool, momentum: float) -> tuple[Any, bool]:
         running = self.running_mean, self.running_var
-        return F.instance_norm(x, *running, self.weight, self.bias, by_input, momentum, self.eps)
+        y = F.instance_norm(x, *running, self.weight, self.bias, by_input, momentum, self.eps)
+        return y, x.size > 0
 
 
 class InstanceNorm1d(_InstanceNorm):

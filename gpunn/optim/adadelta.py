@@ -20,6 +20,8 @@ class Adadelta(Optimizer):
     [0.998, 0.9959, 0.9936]
     """
 
+    elementwise = True
+
     def __init__(
         self, params: Parameters, lr: float = 1.0, rho: float = 0.9, eps: float = 1e-6,
         weight_decay: float = 0.0, **common: Unpack[Common],

@@ -20,6 +20,8 @@ class Adagrad(Optimizer):
     [0.9, 0.8331, 0.7805]
     """
 
+    elementwise = True
+
     def __init__(
         self, params: Parameters, lr: float = 1e-2, lr_decay: float = 0.0, weight_decay: float = 0.0,
         initial_accumulator_value: float = 0.0, eps: float = 1e-10, **common: Unpack[Common],

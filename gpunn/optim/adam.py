@@ -23,6 +23,8 @@ class Adam(Moments):
     [0.9, 0.8004, 0.7016]
     """
 
+    elementwise = True
+
     def __init__(
         self, params: Parameters, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
         weight_decay: float = 0.0, amsgrad: bool = False, *, decoupled_weight_decay: bool = False,

@@ -20,6 +20,8 @@ class Adamax(Optimizer):
     [0.9, 0.8052, 0.7155]
     """
 
+    elementwise = True
+
     def __init__(
         self, params: Parameters, lr: float = 2e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
         weight_decay: float = 0.0, **common: Unpack[Common],

@@ -22,6 +22,8 @@ class ASGD(Optimizer):
     [0.8, 0.64, 0.512]
     """
 
+    elementwise = True
+
     def __init__(
         self, params: Parameters, lr: float = 1e-2, lambd: float = 1e-4, alpha: float = 0.75, t0: float = 1e6,
         weight_decay: float = 0.0, **common: Unpack[Common],

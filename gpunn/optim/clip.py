@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -40,43 +39,60 @@ def clip_grad_norm(
     ``max_norm=inf`` only measures. Raises ArgumentError for a negative ``max_norm``, or a ``norm_type`` that is not
     above 0.
     """
+    learned = _with_gradients("clip_grad_norm", parameters)
+    total, factor = norm_and_factor([p.grad for p in learned], max_norm, norm_type, error_if_nonfinite)
+    if factor is not None:
+        xp = get_array_module(learned[0].grad)
+        with device_context(learned[0].grad), np.errstate(over="ignore", invalid="ignore"):
+            for p in learned:
+                p.grad = xp.asarray(p.grad * factor, p.dtype)
+    return total
+
+
+def norm_and_factor(
+    gradients: list[Array],
+    max_norm: float,
+    norm_type: float,
+    error_if_nonfinite: bool,
+    gathered: Callable[[Array], Array] = lambda numbers: numbers,
+) -> tuple[Array, Array | None]:
+    """The norm of all gradients, and what :func:`clip_grad_norm` multiplies them by; None where it only measures.
+
+    ``gathered`` makes of numbers of these gradients those of the gradients of all ranks.
+    """
     op = "clip_grad_norm"
     check_number(op, max_norm=max_norm, norm_type=norm_type)
     check(max_norm >= 0, ArgumentError, op, "max_norm must be at least 0", max_norm=max_norm)
     check(norm_type > 0, ArgumentError, op, "norm_type must be above 0", norm_type=norm_type)
-    learned = _with_gradients(op, parameters)
-    if not learned:
-        return np.zeros((), np.float32)
-    xp = get_array_module(*(p.grad for p in learned))
+    if not gradients:
+        return np.zeros((), np.float32), None
+    xp = get_array_module(*gradients)
+
+    def joined(numbers: list[Array]) -> Array:
+        """One array of them; CuPy's stack copies a list of addresses to the GPU, which no CUDA graph can hold."""
+        made = xp.empty(len(numbers), np.result_type(*(number.dtype for number in numbers)))
+        for place, number in enumerate(numbers):
+            made[place] = number
+        return gathered(made)
+
     # Infinity times 0, and infinity by infinity, are told by the result.
-    with device_context(learned[0].grad), np.errstate(over="ignore", invalid="ignore"):
-        top = xp.asarray(_joined(xp, [largest(p.grad) for p in learned]).max())
-        unit = xp.maximum(divisor(top), 1)  # the norm itself may be above the largest number
-        share = top / unit if norm_type == math.inf else _share(xp, learned, divisor(top), unit, norm_type)
+    with device_context(gradients[0]), np.errstate(over="ignore", invalid="ignore"):
+        top = xp.asarray(joined([largest(g) for g in gradients]).max())
+        least = divisor(top)
+        unit = xp.maximum(least, 1)  # the norm itself may be above the largest number
+        if norm_type == math.inf:
+            share = top / unit
+        else:
+            powers = joined([power_sum(g, least, norm_type) for g in gradients]).sum()
+            root = xp.sqrt(powers) if norm_type == 2 else powers ** (1 / norm_type)
+            share = xp.asarray(root * (least / unit))
         total = xp.asarray(share * unit)
         if error_if_nonfinite and not math.isfinite(float(share)):
             rule = "the norm of the gradients is not finite, and they are as they were"
             check(False, TrainingError, op, rule, norm=float(total))
         if max_norm == math.inf:
-            return total
-        factor = xp.minimum(max_norm / unit / (share + 1e-6 / unit), 1)
-        for p in learned:
-            p.grad = xp.asarray(p.grad * factor, p.dtype)
-    return total
-
-
-def _share(xp: Any, learned: list[Tensor], least: Array, unit: Array, kind: float) -> Array:
-    """The norm of all gradients by ``unit``."""
-    powers = _joined(xp, [power_sum(p.grad, least, kind) for p in learned]).sum()
-    return xp.asarray((xp.sqrt(powers) if kind == 2 else powers ** (1 / kind)) * (least / unit))
-
-
-def _joined(xp: Any, numbers: list[Array]) -> Array:
-    """One array of them; CuPy's stack copies a list of addresses to the GPU, which no CUDA graph can hold."""
-    joined = xp.empty(len(numbers), np.result_type(*(number.dtype for number in numbers)))
-    for place, number in enumerate(numbers):
-        joined[place] = number
-    return joined
+            return total, None
+        return total, xp.minimum(max_norm / unit / (share + 1e-6 / unit), 1)
 
 
 def clip_grad_value(parameters: Iterable[Tensor] | Iterable[tuple[str, Tensor]], clip_value: float) -> None:

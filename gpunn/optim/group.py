@@ -9,7 +9,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpunn.backend import Array, accumulation_dtype, device_context, get_array_module, is_array, is_floating
+from gpunn.backend import (
+    Array,
+    accumulation_dtype,
+    cast,
+    device_context,
+    device_of,
+    get_array_module,
+    is_array,
+    is_floating,
+)
 from gpunn.errors import ArgumentError, DeviceError, ShapeError, check, fail
 from gpunn.tensor import Tensor
 
@@ -57,6 +66,21 @@ def setting(name: str, value: Any) -> Any:
     """``value`` of the setting ``name`` as :func:`plain` makes it; a learning rate may be an array of one element."""
     value = plain(value.numpy() if isinstance(value, Tensor) else value)
     return value[0] if name == "lr" and isinstance(value, tuple) and len(value) == 1 else value
+
+
+def all_finite(arrays: Iterable[Array]) -> bool:
+    """Whether all elements are; a sum of squares that overflows is looked at again, element by element."""
+    given = list(arrays)
+    totals: dict[str, Any] = {}  # one for each device, and so one wait for it
+    with np.errstate(over="ignore", invalid="ignore"):
+        for g in given:
+            with device_context(g):
+                flat, device = cast(g.reshape(-1), accumulation_dtype(g.dtype)), device_of(g)
+                square = get_array_module(g).dot(flat, flat)
+                totals[device] = totals[device] + square if device in totals else square
+    if all(math.isfinite(float(total)) for total in totals.values()):
+        return True
+    return all(bool(get_array_module(g).isfinite(g).all()) for g in given)
 
 
 _GATHERED = ("_flat", "_gradient", "_long", "_views", "slices")
@@ -268,6 +292,14 @@ class Group:
         self._layouts[name] = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
         return xp.full(ends[-1], value, self.state_dtype)
 
+    def whole_states(self, wanted: dict[str, float]) -> dict[str, Array]:
+        """The named states of all parameters, as :meth:`state_places` says where they lie."""
+        return self.states_for(wanted)
+
+    def put_state(self, name: str, place: slice, values: Array) -> None:
+        """Fill a place of :meth:`state_places`."""
+        self.states[name][place] = values
+
     def state_places(self, name: str) -> list[tuple[slice, Shape] | None]:
         """Of each parameter where its state of that name lies, and its shape; None for one that has none."""
         shapes = (self._state_shape(name, p.shape) for p in self.parameters)
@@ -279,17 +311,26 @@ class Group:
 
         With ``maximize`` they are turned round before.
         """
-        xp = get_array_module(self._flat)
-        l1, l2, maximize = self.settings["l1"], self.settings["l2"], self.settings["maximize"]
+        taken: list[tuple[int, slice, Array]] = []
         for number, (parameter, part) in enumerate(zip(self.parameters, self.slices, strict=True)):
             if parameter.grad is None or (self._long[number] and self._stays(number)):
                 continue
             g = self._gradient[part]
             g[...] = parameter.grad.ravel()
+            taken.append((number, part, g))
+        self._add_terms(taken)
+
+    def _add_terms(self, taken: list[tuple[int, slice, Array]]) -> None:
+        """Turn gradients round and add the terms, in place, of parameters: their numbers, and places in the buffer."""
+        l1, l2, maximize = self.settings["l1"], self.settings["l2"], self.settings["maximize"]
+        if not (l1 or l2 or maximize):
+            return
+        xp = get_array_module(self._flat)
+        for number, place, g in taken:
             if maximize:
                 xp.negative(g, out=g)
             if self._regularised[number]:
-                p = self._flat[part].astype(g.dtype, copy=False)
+                p = self._flat[place].astype(g.dtype, copy=False)
                 if l1:
                     g += l1 * xp.sign(p)
                 if l2:

@@ -24,6 +24,8 @@ class NAdam(Moments):
     [0.8944, 0.82, 0.7527]
     """
 
+    elementwise = True
+
     def __init__(
         self, params: Parameters, lr: float = 2e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
         weight_decay: float = 0.0, momentum_decay: float = 4e-3, decoupled_weight_decay: bool = False,

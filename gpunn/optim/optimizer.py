@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
-from gpunn.backend import Array, asarray, check_holds_array, device_context, get_array_module
+from gpunn.backend import Array, accumulation_dtype, asarray, cast, check_holds_array, device_context, get_array_module
 from gpunn.errors import ArgumentError, DtypeError, ShapeError, check, fail
 from gpunn.optim.group import (
     Group,
@@ -18,6 +18,7 @@ from gpunn.optim.group import (
     Predicate,
     Settings,
     Shape,
+    all_finite,
     has_several_axes,
     named_tensors,
     plain,
@@ -81,6 +82,9 @@ class Optimizer:
     Raises ArgumentError for a parameter that is NaN or infinite, naming it, for one given twice, for an empty list,
     and for a setting outside its range; nothing is moved then.
     """
+
+    elementwise = False
+    """Whether :meth:`update` moves each element by itself, so that a part may begin and end within a parameter."""
 
     _copied: list[Any] | None = None  # the gradients that a copy came with, until one has come since
 
@@ -207,6 +211,28 @@ class Optimizer:
                     with device_context(parameter.grad):
                         parameter.grad = get_array_module(parameter.grad).zeros_like(parameter.grad)
 
+    def learned(self) -> list[Tensor]:
+        """The parameters that have a gradient, which the next step moves."""
+        return [p for group in self.groups for p in group.parameters if p.grad is not None]
+
+    def scale_gradients(self, factor: float) -> bool:
+        """Multiply all gradients, those of half parameters in float32; return whether they are finite then.
+
+        >>> import numpy as np, gpunn
+        >>> p = gpunn.tensor([1.0, 1.0], requires_grad=True)
+        >>> p.grad = np.float32([2.0, 4.0])
+        >>> gpunn.optim.SGD([p]).scale_gradients(0.5), p.grad.tolist()
+        (True, [1.0, 2.0])
+        """
+        for p in self.learned():
+            with device_context(p.data):
+                p.grad = cast(p.grad, accumulation_dtype(p.dtype)) * factor
+        return self.gradients_are_finite()
+
+    def gradients_are_finite(self) -> bool:
+        """Whether all elements of all gradients are."""
+        return all_finite(p.grad for p in self.learned())
+
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient.
 
@@ -236,9 +262,9 @@ class Optimizer:
             group.check_gradients()
         if self._copied is not None:
             rule = "no parameter of this copy has a gradient: copy or pickle the model and its optimizer together"
-            learned = [p.grad for group in self.groups for p in group.parameters if p.grad is not None]
+            learned = self.learned()
             check(bool(learned), ArgumentError, type(self).__name__, rule, parameters=self.groups[0].names[:3])
-            if any(all(g is not old for old in self._copied) for g in learned):
+            if any(all(p.grad is not old for old in self._copied) for p in learned):
                 self._copied = None
 
     def _move(self, group: Group) -> None:
@@ -265,7 +291,7 @@ class Optimizer:
             settings = group.settings | {"initial_lr": group.initial_lr}
             state |= {f"groups.{number}.{name}": value for name, value in settings.items()}
             with group.device():
-                states = group.states_for(self.states(group.settings))
+                states = group.whole_states(self.states(group.settings))
                 places = {kind: group.state_places(kind) for kind in states}
                 for position, (name, steps) in enumerate(zip(group.names, group.steps, strict=True)):
                     state[f"parameters.{name}.steps"] = steps
@@ -315,10 +341,11 @@ class Optimizer:
             with group.device():
                 group.keep_states(self.states(read))
                 device = group.parameters[0].device
-                for kind, array in group.states.items():
+                for kind in group.states:
                     for name, place in zip(group.names, group.state_places(kind), strict=True):
                         if place is not None:
-                            array[place[0]] = asarray(state[f"parameters.{name}.{kind}"], device=device).ravel()
+                            values = asarray(state[f"parameters.{name}.{kind}"], device=device).ravel()
+                            group.put_state(kind, place[0], values)
 
     def _settings_in(self, state: Mapping[str, Any], number: int, group: Group) -> Settings:
         names = {name: f"groups.{number}.{name}" for name in (*group.settings, "initial_lr")}

@@ -25,6 +25,8 @@ class RAdam(Moments):
     [0.8, 0.6211, 0.4623]
     """
 
+    elementwise = True
+
     def __init__(
         self, params: Parameters, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
         weight_decay: float = 0.0, decoupled_weight_decay: bool = False, **common: Unpack[Common],

@@ -21,6 +21,8 @@ class RMSprop(Optimizer):
     [0.8, 0.6643, 0.5552]
     """
 
+    elementwise = True
+
     def __init__(
         self, params: Parameters, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8,
         weight_decay: float = 0.0, momentum: float = 0.0, centered: bool = False, **common: Unpack[Common],

@@ -24,6 +24,8 @@ class Rprop(Optimizer):
     [0.75, 0.45, 0.09]
     """
 
+    elementwise = True
+
     def __init__(
         self, params: Parameters, lr: float = 1e-2, etas: tuple[float, float] = (0.5, 1.2),
         step_sizes: tuple[float, float] = (1e-6, 50), **common: Unpack[Common],

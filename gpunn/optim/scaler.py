@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from gpunn.backend import Array, accumulation_dtype, cast, device_context, device_of, get_array_module
+from gpunn.backend import accumulation_dtype
 from gpunn.errors import ArgumentError, check, check_sizes
 from gpunn.optim.group import plain
 from gpunn.optim.optimizer import Optimizer, check_names
@@ -85,13 +83,9 @@ class GradScaler:
         """
         rule = "unscale_ comes once in a step, before step"
         check(id(optimizer) not in self._finite, ArgumentError, "GradScaler", rule)
-        parameters = [p for group in optimizer.groups for p in group.parameters if p.grad is not None]
         rule = "there must be a gradient: call scale(loss).backward() first"
-        check(bool(parameters), ArgumentError, "GradScaler", rule)
-        for p in parameters:
-            with device_context(p.data):
-                p.grad = cast(p.grad, accumulation_dtype(p.dtype)) * (1 / self._scale)
-        finite = all_finite(p.grad for p in parameters)
+        check(bool(optimizer.learned()), ArgumentError, "GradScaler", rule)
+        finite = optimizer.scale_gradients(1 / self._scale)
         self._finite[id(optimizer)] = finite
         return finite
 
@@ -141,21 +135,6 @@ class GradScaler:
         check_names("GradScaler", own, state)
         self._take(*(plain(state[name]) for name in own))
         self._finite, self._stepped = {}, set()
-
-
-def all_finite(arrays: Iterable[Array]) -> bool:
-    """Whether all elements are; a sum of squares that overflows is looked at again, element by element."""
-    given = list(arrays)
-    totals: dict[str, Any] = {}  # one for each device, and so one wait for it
-    with np.errstate(over="ignore", invalid="ignore"):
-        for g in given:
-            with device_context(g):
-                flat, device = cast(g.reshape(-1), accumulation_dtype(g.dtype)), device_of(g)
-                square = get_array_module(g).dot(flat, flat)
-                totals[device] = totals[device] + square if device in totals else square
-    if all(math.isfinite(float(total)) for total in totals.values()):
-        return True
-    return all(bool(get_array_module(g).isfinite(g).all()) for g in given)
 
 
 def _is_number(value: Any) -> bool:

@@ -25,6 +25,8 @@ class SGD(Optimizer):
     [0.8, 0.64, 0.512]
     """
 
+    elementwise = True
+
     def __init__(
         self, params: Parameters, lr: float = 1e-3, momentum: float = 0.0, dampening: float = 0.0,
         weight_decay: float = 0.0, nesterov: bool = False, **common: Unpack[Common],

@@ -86,7 +86,7 @@ class AlexNet(Classifier):
 
     def work(self) -> dict[str, Any]:
         if self.options.images is None:
-            large_digits(self.folder / "images")
+            self.on_first(lambda: large_digits(self.folder / "images"))
         self.classes = self.images.classes
         return super().work()
 

@@ -102,6 +102,8 @@ class DigitsRows(Classifier):
                 self.on_step(sum(trainer.step for trainer in trainers.values()), len(CELLS) * steps, loss)
 
         def keep_records() -> None:
+            if not self.first:
+                return
             by_cell = ([{"cell": cell} | record for record in trainer.records] for cell, trainer in trainers.items())
             write_records(self.folder, (record for epoch in zip_longest(*by_cell) for record in epoch if record))
 

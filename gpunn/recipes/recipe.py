@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from gpunn import nn
-from gpunn.errors import FileError, TrainingError
+from gpunn.distributed import World, on_first
+from gpunn.errors import ArgumentError, FileError, TrainingError, check
 from gpunn.optim import Optimizer
 from gpunn.recipes import run
 from gpunn.recipes.options import Options, as_config
@@ -44,6 +45,8 @@ class Recipe(ABC):
     """The other files that it makes."""
     resumes: ClassVar[bool] = False
     """Whether a run can be resumed."""
+    distributes: ClassVar[bool] = False
+    """Whether several ranks can share a run."""
     # BLAS threads. Products of this size gain nothing from more, which on a busy machine only wait for each other.
     threads: ClassVar[int] = 1
 
@@ -56,6 +59,8 @@ class Recipe(ABC):
         self.on_epoch: OnEpoch | None = None
         self.error: TrainingError | None = None  # that ended the training
         self.told: dict[str, Any] = {}  # what the command tells beside the summary
+        self.world: World | None = None
+        self.shard_optimizer = False
 
     @classmethod
     def run(
@@ -65,6 +70,8 @@ class Recipe(ABC):
         on_step: OnStep | None = None,
         on_epoch: OnEpoch | None = None,
         resume: bool = False,
+        world: World | None = None,
+        shard_optimizer: bool = False,
     ) -> tuple[Path, dict[str, Any]]:
         """Run the recipe; return the run folder, and what its summary.json holds.
 
@@ -73,21 +80,33 @@ class Recipe(ABC):
 
         Ctrl-C ends a training early: the folder is completed, with status ``"interrupted"``. With ``resume``, ``out``
         is the folder of such a run, or of one that was killed, and the result that of a run that was never stopped.
+        The ranks of ``world`` share the training; rank 0 alone has the folder and the whole summary. With
+        ``shard_optimizer`` each of them has a part of the optimizer's states alone.
+
         Raises FileError, before anything is computed, if the folder cannot be written, is in use, holds a run, or one
         with other options to be resumed; TrainingError, after the folder is completed, if the loss became infinite or
         NaN.
         """
         run.check_packages(options.command, cls.needs)
-        self = cls(options, run.choose_device(options.command, options.device, options.emulate))
+        device = run.choose_device(options.command, options.device if world is None else world.device, options.emulate)
+        self = cls(options, device)
+        rule = "without several ranks an optimizer has all of its states: --shard-optimizer needs --distributed"
+        check(world is not None or not shard_optimizer, ArgumentError, options.command, rule)
+        self.shard_optimizer = shard_optimizer
+        if world is not None:
+            self.check_distributes(world)
+            self.world = world
         self.on_step, self.on_epoch = on_step, on_epoch
         self.check()
         if resume:
             cls.check_resumes(Path(out or ""))
         self.config = {"recipe": cls.name} | as_config(options) | {"device": self.device}
-        with begin(self.config, out, cls.files(), resume) as self.folder:
+        with ExitStack() as stack:
+            self.folder = self.on_first(lambda: stack.enter_context(begin(self.config, out, cls.files(), resume)))
             with self.computing():
                 summary = self.work() | self.about()
-            write_json(self.folder / SUMMARY, summary)  # last: a run whose status is "finished" is complete
+            if self.first:
+                write_json(self.folder / SUMMARY, summary)  # last: a run whose status is "finished" is complete
             if self.error is not None:
                 raise TrainingError(f"{self.error}; the run is in {self.folder}") from self.error
             return self.folder, summary | self.told
@@ -103,6 +122,22 @@ class Recipe(ABC):
         if not cls.resumes:
             why = "which is short, and is run again rather than resumed"
             raise FileError(f"{folder}: a run of train {cls.name}, {why}")
+
+    def check_distributes(self, world: World) -> None:
+        """Raise ArgumentError if the ranks of ``world`` cannot share a run."""
+        command = self.options.command
+        check(self.distributes, ArgumentError, command, "several ranks cannot share such a run", ranks=world.size)
+        size, rule = self.batch_size, "the ranks must divide the batch size"
+        check(size % world.size == 0, ArgumentError, command, rule, batch_size=size, ranks=world.size)
+
+    @property
+    def first(self) -> bool:
+        """Whether this is rank 0, or the only one: the rank that writes."""
+        return self.world is None or self.world.rank == 0
+
+    def on_first(self, job: Callable[[], Any]) -> Any:
+        """What ``job()`` gives on rank 0."""
+        return job() if self.world is None else on_first(self.world, job)
 
     @property
     def batch_size(self) -> int:

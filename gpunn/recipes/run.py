@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import gpunn
+from gpunn import distributed
 from gpunn.backend import check_device, default_device, use_device
 from gpunn.cuda import emulate as emulation
 from gpunn.cuda.emulator.build import host_compiler
-from gpunn.errors import ArgumentError, PackageError, TrainingError, install_command
+from gpunn.distributed import World
+from gpunn.errors import ArgumentError, PackageError, TrainingError, check, install_command
 from gpunn.optim import Optimizer
 from gpunn.optim.schedule import Schedule
 from gpunn.train import Callback, Record, Trainer
@@ -37,6 +39,21 @@ def choose_device(command: str, device: str | None, emulate: bool) -> str:
     if emulate:
         host_compiler()  # raises CompileError, while there is no folder yet, where there is none
     return chosen
+
+
+def join(command: str, device: str | None, emulate: bool) -> World:
+    """The ranks that ``mpirun`` started, each with its device.
+
+    Raises ArgumentError where it started none, and for one GPU by its number, which several ranks would have.
+    """
+    started = distributed.started()
+    check(started, ArgumentError, command, f"ranks are started by mpirun: mpirun -n 4 gpunn {command} --distributed")
+    chosen = choose_device(command, device, emulate)
+    world = distributed.init(chosen.partition(":")[0])
+    numbered = world.size > 1 and ":" in (device or "")
+    rule = "each rank has a GPU of its own: leave out the number"
+    check(not numbered, ArgumentError, command, rule, device=device, ranks=world.size)
+    return world
 
 
 @contextlib.contextmanager

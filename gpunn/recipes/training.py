@@ -21,6 +21,7 @@ from gpunn.recipes.recipe import Recipe
 from gpunn.recipes.run import Follow, Outcome
 from gpunn.runs.folder import CHECKPOINTS, CONFIG, CURVES, METRICS, SUMMARY, WEIGHTS
 from gpunn.runs.loaded import Answer, Confusion, Loaded, Measured, Written, answers, read_weights, tally
+from gpunn.runs.records import diverged
 from gpunn.tensor import Tensor, tensor
 from gpunn.train import (
     MULTICLASS,
@@ -63,6 +64,7 @@ class Training(Recipe):
 
     makes = (CONFIG, METRICS, CHECKPOINTS, SUMMARY, WEIGHTS, CURVES)
     resumes = True
+    distributes = True
     parts: ClassVar[tuple[str, ...]] = ()
     """The children of the model that are trained one by one, each with checkpoints of its own."""
     test_batch_size: ClassVar[int] = 256
@@ -73,11 +75,13 @@ class Training(Recipe):
         model = self.network()
         outcome, records, facts = self.train(model)
         self.error = outcome.error
+        if not self.first:
+            return outcome.summary | facts
         save_weights(model, self.folder / WEIGHTS)  # first: it cannot be computed again
         result = self.result(model)
         self.keep(model, result)
         if records:
-            plot.curves(records, self.folder / CURVES)
+            plot.curves(records, self.folder / CURVES, diverged(records, outcome.status))
         return outcome.summary | self.results(result) | facts
 
     def train(self, model: nn.Module) -> Trained:
@@ -108,6 +112,8 @@ class Training(Recipe):
             schedule=run.WarmupCosine(optimizer, self.options.epochs * len(data)),
             precision=self.options.precision,
             callbacks=[*callbacks, saving],
+            distributed=self.world,
+            shard_optimizer=self.shard_optimizer,
         )
         saving.resume(trainer)
         return trainer
@@ -120,7 +126,7 @@ class Training(Recipe):
         self.reopen()
         model = self.network()
         weights = read_weights(model, folder, cls.parts)
-        example = self.inputs(self.zeros(1, np.dtype(np.float32)))
+        example, exporting = self.exporting()
 
         def measured() -> Measured:
             result = self.result(model)
@@ -128,7 +134,8 @@ class Training(Recipe):
 
         computing: Any = self.computing
         predict = computing()(partial(self.predict, model))
-        return Loaded(model, weights, example, tuple(self.classes) or None, computing()(measured), predict)
+        classes = tuple(self.classes) or None
+        return Loaded(model, weights, example, classes, computing()(measured), predict, exporting)
 
     @property
     @abstractmethod
@@ -202,6 +209,10 @@ class Training(Recipe):
     def inputs(self, batch: Any) -> Any:
         """What the model takes of a batch, a tuple if it takes several."""
         return batch[0]
+
+    def exporting(self) -> tuple[Any, dict[str, Any]]:
+        """An input of batch 1, and the other settings with which :func:`gpunn.interop.onnx.export` writes the model."""
+        return self.inputs(self.zeros(1, np.dtype(np.float32))), {}
 
     @abstractmethod
     def predict(self, model: Any, path: Path) -> list[Answer] | list[Written]:

@@ -38,11 +38,11 @@ def redraw(folder: Path) -> list[Path]:
     Raises FileError if it is no run, or holds nothing to draw from. The figures that need the data too, as
     confusion.png, stay as the run made them.
     """
-    run.about(folder)  # an error if it is no run
+    about = run.about(folder)  # an error if it is no run
     check_own(folder, (CURVES, FILTERS))
     drawn = []
     if curves := _curves(records.parse(records.content(folder))):
-        plot.curves(curves, folder / CURVES)
+        plot.curves(curves, folder / CURVES, records.diverged(curves, about["status"]))
         drawn.append(folder / CURVES)
     if draw_filters(folder, folder / FILTERS):
         drawn.append(folder / FILTERS)

@@ -13,6 +13,9 @@ from gpunn.nn import Module, Parameter
 from gpunn.nn.module import visiting
 from gpunn.tensor import Tensor
 
+NOWHERE = "nowhere"
+"""How the answer begins where everything is finite."""
+
 
 def first_not_finite(model: Module, loss: Callable[[Any], tuple[Tensor, int]], batches: Iterable[Any]) -> str:
     """Run ``loss`` forward and backward on each of ``batches`` again, and say where infinity or NaN comes first.
@@ -53,7 +56,7 @@ def first_not_finite(model: Module, loss: Callable[[Any], tuple[Tensor, int]], b
                         return f"backward, in the gradient of {name} of {called(module)}"
         finally:
             model.zero_grad()
-    return "nowhere: repeated, the step is finite"
+    return f"{NOWHERE}: repeated, the step is finite"
 
 
 def _own(module: Module) -> Iterator[tuple[str, Parameter]]:

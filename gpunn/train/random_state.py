@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,6 +37,16 @@ class RandomStreams:
             if isinstance(value, np.random.Generator)
         }
         return {"default": default_generator(), **inside, **self._given}
+
+    def part(self, rank: int) -> None:
+        """Give each generator a stream of the rank's own, which follows from its state; rank 0 keeps its streams."""
+        if rank == 0:
+            return
+        for generator in self.generators().values():
+            bits = generator.bit_generator
+            digest = hashlib.sha256(json.dumps(_plain(bits.state), sort_keys=True).encode()).digest()
+            seed = np.random.SeedSequence([int.from_bytes(digest, "little"), rank])
+            bits.state = type(bits)(seed).state
 
     def state_dict(self) -> dict[str, Any]:
         """The state of each bit generator, its arrays as lists of integers."""

@@ -12,11 +12,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from itertools import islice
 from numbers import Real
 from types import CellType, FrameType, FunctionType
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 
@@ -24,15 +24,17 @@ from gpunn.backend import Array, get_array_module, half_dtype, is_array
 from gpunn.casting import autocast
 from gpunn.checkpoint import State, differences
 from gpunn.cuda.compilation import compiled
+from gpunn.distributed import Sharded, World, apart, convert, init
+from gpunn.distributed.buckets import BUCKET_BYTES
 from gpunn.errors import ArgumentError, TrainingError, check, check_sizes, fail
 from gpunn.nn import Module
 from gpunn.optim import EMA, GradScaler, Optimizer, clip_grad_norm, clip_grad_value
-from gpunn.optim.scaler import all_finite
 from gpunn.optim.schedule import ReduceLROnPlateau
 from gpunn.tensor import Tensor
 from gpunn.train.captured import CapturedStep, check_capturable
-from gpunn.train.diagnosis import first_not_finite
+from gpunn.train.diagnosis import NOWHERE, first_not_finite
 from gpunn.train.random_state import RandomStreams
+from gpunn.train.ranks import Ranks
 
 Record = dict[str, Any]
 """What an epoch came to: ``epoch`` (from 1), ``train_loss`` (mean over the examples), the measures, ``seconds``.
@@ -67,12 +69,17 @@ class Callback:
     ``trainer.stop()`` ends the run after the epoch, ``trainer.interrupt()`` after the step, as Ctrl-C does. What a
     callback must remember over a resumption is its :meth:`state_dict`.
 
+    Of several ranks rank 0 alone calls it, unless it has ``every_rank``: for what decides from the measures, which are
+    equal, or computes together with the others. Any rank may ask to stop or to leave: all do then, at the same step.
+
     >>> class Losses(Callback):
     ...     def __init__(self):
     ...         self.seen = []
     ...     def on_step(self, trainer, loss):
     ...         self.seen.append(loss)
     """
+
+    every_rank: ClassVar[bool] = False
 
     def on_start(self, trainer: Trainer) -> None:
         """A run begins; ``trainer.step`` is above 0 if it is resumed from a checkpoint."""
@@ -122,6 +129,18 @@ class Trainer:
     :class:`gpunn.optim.GradScaler`. A step whose gradient is then not finite is no error: the optimizer and ``ema``
     skip it, and the record counts it under ``skipped_steps``; unless the scale can go no lower.
 
+    ``distributed``, a :class:`gpunn.distributed.World` (True: that of :func:`gpunn.distributed.init`), trains one model
+    on all its ranks, started by ``mpirun -n 4``. ``data`` must be a DataLoader: each rank takes its share of every
+    batch, whose size they divide, and the sums of gradients, over buckets of ``bucket_bytes``, run while backward does.
+    A step is that of one process up to rounding, and the bits of all ranks are equal. They begin with what rank 0 has;
+    the ranks' own are the running statistics of normalisation until the end of an epoch, when all take those of rank 0,
+    which measures, and the streams of dropout, which follow from those of rank 0 when a run begins. With
+    ``sync_batch_norm`` batch normalisation is by the batches of all ranks (:func:`gpunn.distributed.convert`), as that
+    of one process. Rank 0 alone calls callbacks, writes and saves. Its states are those of one process, and any number
+    of ranks can go on from them. With ``shard_optimizer`` each keeps a part of the optimizer's states alone:
+    ``optimizer`` is then a :class:`gpunn.distributed.Sharded`, and gradients are reduced when backward has ended, a
+    part by each rank.
+
     >>> from gpunn import functional as F, nn, optim, tensor
     >>> from gpunn.backend import random_generator
     >>> from gpunn.data import ArrayDataset, DataLoader
@@ -161,6 +180,10 @@ class Trainer:
         generators: Mapping[str, np.random.Generator] | None = None,
         precision: str = "fp32",
         cuda_graph: bool = False,
+        distributed: World | bool | None = None,
+        bucket_bytes: int = BUCKET_BYTES,
+        sync_batch_norm: bool = False,
+        shard_optimizer: bool = False,
     ) -> None:
         rule = f"precision must be one of {', '.join(PRECISIONS)}"
         check(precision in PRECISIONS, ArgumentError, "Trainer", rule, precision=precision)
@@ -178,16 +201,34 @@ class Trainer:
         self.schedule, self.ema, self.accumulate, self.callbacks = schedule, ema, accumulate, tuple(callbacks)
         self._schedule_measure, self._clip_norm, self._clip_value = schedule_measure, clip_norm, clip_value
         self._random = RandomStreams(model, generators or {})
+        self.world = init() if distributed is True else distributed or None
+        check_sizes("Trainer", bucket_bytes=bucket_bytes)
+        if sync_batch_norm:
+            rule = "sync_batch_norm is of the ranks of distributed, and of layers inside the model"
+            fits = self.world is not None and convert(model, self.world) is model
+            check(fits, ArgumentError, "Trainer", rule, distributed=distributed, model=type(model).__name__)
         if cuda_graph:
+            ranks = 1 if self.world is None else self.world.size
+            rule = "a step that ranks take together cannot be captured"
+            check(ranks == 1, ArgumentError, "Trainer", rule, cuda_graph=cuda_graph, ranks=ranks)
             rule = "a step that is captured computes in fp32"
             check(precision == "fp32", ArgumentError, "Trainer", rule, precision=precision, cuda_graph=cuda_graph)
             check_capturable(optimizer, accumulate)
         self._cuda_graph, self._captured = cuda_graph, cast(CapturedStep | None, None)
+        sharded = shard_optimizer or isinstance(optimizer, Sharded)
+        rule = "an optimizer whose states are shared out among ranks needs distributed=True"
+        check(self.world is not None or not sharded, ArgumentError, "Trainer", rule, shard_optimizer=shard_optimizer)
+        self._ranks: Ranks | None = None
+        if self.world is not None and self.world.size > 1:
+            if shard_optimizer and not isinstance(optimizer, Sharded):
+                self.optimizer = Sharded(optimizer, self.world)
+            self._ranks = Ranks(self.world, model, self.optimizer, data, bucket_bytes)
         self.epoch = self.step = 0
         self.epochs: int | None = None
         self.records: list[Record] = []
         self.stopped = False
-        self._total, self._examples, self._drained = 0.0, 0, False  # of the epoch under way
+        self._total, self._drained = 0.0, False  # of the epoch under way
+        self._examples: float = 0
         self._skipped = 0
         self._seconds = {"run": 0.0, "epoch": 0.0}
         self._asked: str | None = None
@@ -210,6 +251,8 @@ class Trainer:
         check(self._whole, ArgumentError, "Trainer", rule, epoch=self.epoch, step=self.step)
         if self._schedule_measure is not None:
             self.check_measure("Trainer", self._schedule_measure)
+        if self._ranks is not None:
+            self._begin_together(self._ranks)
         good = self.model.state_dict()  # a copy
         self.epochs = epochs
         self.stopped, self._asked = False, None
@@ -218,12 +261,14 @@ class Trainer:
         with self._taking_signals():
             try:
                 self._call("on_start")
+                self._agree_to_end()
                 while self.epoch < epochs and not self.stopped:
                     with self._timed("run"):
                         self._train_epoch()
                         self._close_epoch()
                         good = self.model.state_dict()
                         self._call("on_epoch", self.records[-1])
+                        self._agree_to_end()
                     if self.epoch < epochs:
                         self._leave_if_asked()
             except BaseException as error:
@@ -237,7 +282,7 @@ class Trainer:
             finally:
                 self._captured = None
                 with ExitStack() as ends:  # each is called, whatever those before it raise
-                    for callback in reversed(self.callbacks):
+                    for callback in reversed(self._called()):
                         ends.callback(callback.on_end, self)
         return self.records
 
@@ -273,28 +318,14 @@ class Trainer:
     def _take_step(self, group: list[Any], generators: list[np.random.Generator]) -> float:
         random = [(generator, generator.bit_generator.state) for generator in generators]
         if self._captured is not None:
-            value, examples = self._captured.take(group[0], lambda what: self._fail(what, group, random))
-            return self._count_step(value * examples, examples)
+            value, count = self._captured.take(group[0], lambda what: self._fail(what, group, random))
+            return self._count_step(value * count, count)
         self.optimizer.zero_grad()
-        total, examples = 0.0, 0
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # what is not finite is reported by _fail
-            for batch in group:
-                y, count = self._loss(batch)
-                value = float(y.item())
-                if not math.isfinite(value):
-                    self._fail(f"the training loss is {value}", group, random)
-                if self.scaler is not None:
-                    y = self.scaler.scale(y)
-                if self.accumulate == 1:
-                    y.backward()
-                else:
-                    y.backward(get_array_module(y.data).full_like(y.data, count))
-                total, examples = total + value * count, examples + count
-            parameters = self._learned()
-            if self.accumulate > 1:
-                for p in parameters:
-                    p.grad = cast(Array, p.grad) / examples
-            finite = self.scaler.unscale_(self.optimizer) if self.scaler else all_finite(p.grad for p in parameters)
+            go_back = self._go_back if self._ranks is None else self._go_back_together
+            total, examples = go_back(group, random)
+            self._learned()
+            finite = self.scaler.unscale_(self.optimizer) if self.scaler else self.optimizer.gradients_are_finite()
             if not finite and (self.scaler is None or self.scaler.at_floor):
                 self._fail("the gradient is not finite", group, random)
             if finite:
@@ -304,8 +335,48 @@ class Trainer:
             self._skipped += not finite
         return self._count_step(total, examples)
 
+    def _go_back(self, group: list[Any], random: list[Any]) -> tuple[float, float]:
+        """Give the parameters the gradient of the mean over the examples; return the sum of losses, and how many."""
+        total, examples = 0.0, 0
+        for batch in group:
+            y, count = self._loss(batch)
+            value = float(y.item())
+            if not math.isfinite(value):
+                self._fail(f"the training loss is {value}", group, random)
+            if self.scaler is not None:
+                y = self.scaler.scale(y)
+            if self.accumulate == 1:
+                y.backward()
+            else:
+                y.backward(get_array_module(y.data).full_like(y.data, count))
+            total, examples = total + value * count, examples + count
+        if self.accumulate > 1:
+            for p in self._learned():
+                p.grad = cast(Array, p.grad) / examples
+        return total, examples
+
+    def _go_back_together(self, group: list[Any], random: list[Any]) -> tuple[float, float]:
+        """:meth:`_go_back` on all ranks: what is not finite on one is not finite in the sums of all."""
+        ranks = cast(Ranks, self._ranks)
+        total, examples, whole = 0.0, 0.0, None
+        for number, batch in enumerate(group, 1):
+            ranks.check_share(batch is not None)
+            y, count = (None, 0) if batch is None else self._loss(batch)
+            if y is not None:
+                total, examples = total + float(y.item()) * float(count), examples + float(count)
+            if number == len(group):
+                whole = ranks.begin(total, examples, self._asked is not None)
+            if y is not None:
+                if self.scaler is not None:
+                    y = self.scaler.scale(y)
+                y.backward(get_array_module(y.data).full_like(y.data, count), whole=whole)
+        total, examples = ranks.finish()
+        if not math.isfinite(total):
+            self._fail(f"the training loss is {total / examples}", group, random)
+        return total, examples
+
     def _learned(self) -> list[Tensor]:
-        learned = [p for g in self.optimizer.groups for p in g.parameters if p.grad is not None]
+        learned = self.optimizer.learned()
         rule = "the loss gave no gradient to any of the optimizer's parameters: is it of the trainer's model?"
         check(bool(learned), ArgumentError, "Trainer", rule)
         return learned
@@ -313,15 +384,16 @@ class Trainer:
     def _update(self) -> None:
         """Move the weights, and their averages, by the gradients."""
         learned = self._learned()
+        sharded = self.optimizer if isinstance(self.optimizer, Sharded) else None
         if self._clip_norm is not None:
-            clip_grad_norm(learned, self._clip_norm)
+            clip_grad_norm(learned, self._clip_norm) if sharded is None else sharded.clip_grad_norm(self._clip_norm)
         if self._clip_value is not None:
-            clip_grad_value(learned, self._clip_value)
+            clip_grad_value(learned, self._clip_value) if sharded is None else sharded.clip_grad_value(self._clip_value)
         self.optimizer.step()
         if self.ema is not None:
             self.ema.update()
 
-    def _count_step(self, total: float, examples: int) -> float:
+    def _count_step(self, total: float, examples: float) -> float:
         if self.schedule is not None and not isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step()
         self._total, self._examples, self.step = self._total + total, self._examples + examples, self.step + 1
@@ -342,7 +414,7 @@ class Trainer:
         if self.measure is None:
             return {}
         with self.ema.averages() if self.ema is not None else nullcontext():
-            measures = dict(self.measure())
+            measures = dict(self.measure() if self._ranks is None else self._ranks.measured(self.measure))
         if self.model.training:
             self._freeze()  # a measure that ends with model.train() has thawed them
         for name, value in measures.items():
@@ -353,6 +425,8 @@ class Trainer:
     def _close_epoch(self) -> None:
         rule = "an epoch must have at least one batch"
         check(self._examples > 0, ArgumentError, "Trainer", rule, epoch=self.epoch + 1)
+        if self._ranks is not None:
+            self._ranks.share_buffers()
         with self._timed("epoch"):
             measures = self._measures()
         self.epoch += 1
@@ -383,7 +457,9 @@ class Trainer:
         if random is not None:
             for generator, state in random:  # the same masks of dropout
                 generator.bit_generator.state = state
-            where = f"; first {first_not_finite(self.model, self._loss, group)}"
+            with apart(self.model):
+                found = first_not_finite(self.model, self._loss, (batch for batch in group if batch is not None))
+            where = f"; first {found if self._ranks is None else self._ranks.first(found, NOWHERE)}"
         raise TrainingError(
             f"Trainer: {what} at step {at} (epoch {self.epoch + 1}){where}; "
             "the model is back in its last good state: try a smaller learning rate"
@@ -405,12 +481,49 @@ class Trainer:
         return self._seconds["run"]
 
     def _call(self, event: str, *arguments: Any) -> None:
-        for callback in self.callbacks:
+        for callback in self.callbacks if self._ranks is None else self._called():
             getattr(callback, event)(self, *arguments)
 
+    def _called(self) -> Sequence[Callback]:
+        """The callbacks that this rank calls."""
+        if self.first:
+            return self.callbacks
+        return [callback for callback in self.callbacks if callback.every_rank]
+
     def _leave_if_asked(self) -> None:
-        if self._asked is not None:
-            raise KeyboardInterrupt(self._asked)
+        if self._asked is not None if self._ranks is None else self._ranks.leaving:
+            raise KeyboardInterrupt(self._asked or "")
+
+    # ---- several ranks --------------------------------------------------------------------------------------------
+
+    @property
+    def first(self) -> bool:
+        """Whether this is rank 0, or the only one: the rank that writes."""
+        return self.world is None or self.world.rank == 0
+
+    def busy(self, what: str) -> AbstractContextManager[None]:
+        """A context in which other ranks wait for this one without a limit; see :meth:`gpunn.distributed.World.busy`.
+
+        >>> from gpunn import nn, optim
+        >>> layer = nn.Linear(2, 1)
+        >>> trainer = Trainer(layer, optim.SGD(layer.parameters(), lr=0.1), [], lambda batch: (layer(batch).sum(), 1))
+        >>> with trainer.busy("drawing"):
+        ...     pass
+        """
+        return nullcontext() if self.world is None else self.world.busy(what)
+
+    def _begin_together(self, ranks: Ranks) -> None:
+        """Have all that rank 0 has, but for the streams of random numbers."""
+        ranks.agree(self._settings())
+        state = ranks.share_state(self.state_dict())
+        # Callbacks may be rank 0's alone. It loads, too, as all ranks together have the states of a sharded optimizer.
+        own = {name: part for name, part in self._state().items() if name.startswith("callback ")}
+        self.load_state_dict(own | {n: part for n, part in state.items() if n in own or n[:9] != "callback "})
+        self._random.part(ranks.world.rank)
+
+    def _agree_to_end(self) -> None:
+        if self._ranks is not None:
+            self.stopped = self._ranks.agree_to_end(self.stopped, self._asked is not None)
 
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:
@@ -446,6 +559,8 @@ class Trainer:
 
     def __getstate__(self) -> dict[str, Any]:
         check(self._whole, ArgumentError, "Trainer", _UNDER_WAY, step=self.step)
+        rule = "a trainer that is one of several ranks cannot be copied: save its state_dict"
+        check(self._ranks is None, ArgumentError, "Trainer", rule, ranks=self.world and self.world.size)
         own = {id(self.optimizer), id(self.ema), *map(id, self.model.modules())}
         for name in ("loss", "measure"):
             bound = any(id(value) in own for value in _read_by(getattr(self, name)))
@@ -489,10 +604,12 @@ class Trainer:
     def _state(self) -> dict[str, State]:
         position = {"epoch": self.epoch, "step": self.step, "records": [dict(record) for record in self.records]}
         running = {"total": self._total, "examples": self._examples, "drained": self._drained, "skipped": self._skipped}
-        settings: State = {"precision": self.precision, "accumulate": self.accumulate}
-        settings |= {"clip_norm": self._clip_norm, "clip_value": self._clip_value}
-        own: State = position | running | {"seconds": dict(self._seconds), "settings": settings}
+        own: State = position | running | {"seconds": dict(self._seconds), "settings": self._settings()}
         return {"trainer": own} | {name: part.state_dict() for name, part in self._parts().items()}
+
+    def _settings(self) -> State:
+        limits = {"clip_norm": self._clip_norm, "clip_value": self._clip_value}
+        return {"precision": self.precision, "accumulate": self.accumulate} | limits
 
     def load_state_dict(self, state: Mapping[str, State]) -> None:
         """Resume from a :meth:`state_dict` of a trainer that was made alike, bit for bit.

@@ -10,7 +10,7 @@ from ranks import Ranks, needs_mpirun, run_ranks
 pytestmark = [pytest.mark.distributed, needs_mpirun]
 
 PROGRAM = """
-    import os, signal, sys, time
+    import os, signal, subprocess, sys, time
     import numpy as np
     import gpunn
     from gpunn import distributed
@@ -49,6 +49,19 @@ PROGRAM = """
         with world.busy("writing a checkpoint"):
             time.sleep(timeout / 2)
             rank == bad and os.kill(os.getpid(), signal.SIGSTOP)
+    if how == "pause":
+        pids = " ".join(map(str, world.broadcast_object(pids)))
+        if rank == bad:
+            subprocess.Popen(["sh", "-c", f"kill -STOP {pids}; sleep {1.7 * timeout}; kill -CONT {pids}"])
+        for _ in range(20):
+            time.sleep(timeout / 20)
+            world.all_reduce(x)
+    if how == "chain":  # rank 2 waits for rank 0, which waits for rank 1, which is busy
+        pair = world.split(int(rank == 2), 0)
+        if rank == 1:
+            with world.busy("compiling kernels"):
+                time.sleep(1.7 * timeout)
+        rank < 2 and pair.barrier()
     if how == "deadlock":
         other = world.split(0, 0)
         (world if rank == bad else other).barrier()
@@ -174,9 +187,17 @@ def test_all_have_left_within_30_s_with_the_default_limit():
 
 
 @pytest.mark.parametrize("bad", [0, 1])
-@pytest.mark.parametrize(("how", "said"), [("busy", ["done"] * 2), ("leave", [])])
+@pytest.mark.parametrize(("how", "said"), [("busy", ["done"] * 2), ("pause", ["done"] * 2), ("leave", [])])
 @pytest.mark.slow
-def test_ranks_wait_for_one_that_is_busy_and_for_the_end_of_all(how, said, bad):
+def test_ranks_wait_for_one_that_is_busy_for_all_that_were_stopped_and_for_the_end_of_all(how, said, bad):
     ended = run(how, bad)
+    assert ended.seconds > 1.7 * 2
     assert re.findall("done", ended.out) == said
+    assert ended.err == ""
+
+
+@pytest.mark.slow
+def test_ranks_wait_for_those_who_wait_for_one_that_is_busy():
+    ended = run("chain", 9, 3)
+    assert re.findall("done", ended.out) == ["done"] * 3
     assert ended.err == ""

@@ -47,6 +47,8 @@ EVERY = """
         half = world.all_reduce(cupy.asarray(np.array([world.rank + 1.0]).astype(ml_dtypes.bfloat16)), "mean")
         assert half.get().astype(float) == [1.5]
         assert world.all_reduce(cupy.asarray(np.float32([world.rank])), "mean").get() == [0.5]
+        part = world.split(0, world.rank)
+        assert part.all_reduce(cupy.asarray(np.float32([world.rank]))).get() == [1]
     assert world.all_reduce(np.ones(3)).tolist() == [2, 2, 2]
     print(sorted({call[0] for call in fake_nccl.calls}))
     if how == "nccl":
@@ -68,7 +70,7 @@ def test_every_collective_takes_cupy_arrays(how):
     ("before", "settings", "expected"),
     [
         (DEVICE, "via='nccl'", "DeviceError: init: rank 0 cannot use NCCL: CuPy finds none: pip install"),
-        (ONE, "via='nccl'", "DeviceError: init: rank 0 cannot use NCCL: 2 ranks share 1 GPUs"),
+        (ONE, "via='nccl'", "DeviceError: init: rank 0 cannot use NCCL: ranks 0, 1 share a GPU"),
         ((sys.executable,), "", "DeviceError: init: rank 0 has no GPU: "),
     ],
     ids=["none", "shared", "no GPU"],

@@ -131,7 +131,7 @@ OVERLAP = """
 
 @needs_mpirun
 @pytest.mark.parametrize(
-    ("busy", "least", "most"), [(0.4, 0.95, 1), pytest.param(0.1, 0.2, 0.8, marks=pytest.mark.slow)]
+    ("busy", "least", "most"), [(0.6, 0.9, 1), pytest.param(0.1, 0.2, 0.8, marks=pytest.mark.slow)]
 )
 def test_a_profile_shows_how_much_of_a_slow_link_is_hidden(tmp_path, busy, least, most):
     ended = run_ranks(2, OVERLAP, busy, folder=tmp_path, GPUNN_LINK="4e7")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from gpunn.backend import Array, get_array_module
 
@@ -31,3 +31,45 @@ class Affine(NamedTuple):
             zeros = get_array_module(sum_g).zeros_like(sum_g)
             return zeros, zeros
         return sum_g / count, sum_gx / (self.root * self.root) / count
+
+
+class Merged(Protocol):
+    """A batch of which x is a part, whose other parts are elsewhere: on other ranks."""
+
+    count: int
+    """The values of a channel in all of it."""
+
+    def statistics(self, mean: Array, var: Array, count: int) -> tuple[Array, Array]:
+        """Mean and variance of all of it, from those of the ``count`` values of each channel here; sets ``count``."""
+
+    def sums(self, sum_g: Array, sum_gx: Array) -> tuple[Array, Array]:
+        """The sums over all of it, from those over the part here."""
+
+
+class Part(Affine):
+    """What y is of x, where x is a part of a batch: the gradient takes the sums over all of it.
+
+    All parts take part in that, once, those without values too.
+
+    >>> import numpy as np
+    >>> class Twice:
+    ...     count = 8
+    ...     def sums(self, sum_g, sum_gx):
+    ...         return 2 * sum_g, 2 * sum_gx
+    >>> part = Part.of(Affine(*np.float32([[1], [0.5], [0], [2]])), Twice())
+    >>> [float(a[0]) for a in part.through(np.float32([8]), np.float32([16]), 4, training=True)]
+    [2.0, 1.0]
+    """
+
+    whole: Merged
+
+    @classmethod
+    def of(cls, affine: Affine, whole: Merged) -> Part:
+        """``affine`` of a part of ``whole``."""
+        part = cls(*affine)
+        part.whole = whole
+        return part
+
+    def through(self, sum_g: Array, sum_gx: Array, count: int, training: bool) -> tuple[Array, Array]:
+        """:meth:`Affine.through` of all parts."""
+        return super().through(*self.whole.sums(sum_g, sum_gx), max(self.whole.count, 1), training)

@@ -21,7 +21,7 @@ from types import ModuleType
 from gpunn.backend import Array, accumulation_dtype, operands
 from gpunn.errors import ArgumentError, ShapeError, check, check_number, fail
 from gpunn.ops.norm import batch_images, batch_kernel, batch_onednn, batch_rows, batch_sums
-from gpunn.ops.norm.affine import Affine
+from gpunn.ops.norm.affine import Affine, Part
 from gpunn.ops.shared.checks import check_shape
 from gpunn.ops.shared.routes import route
 
@@ -97,7 +97,10 @@ def batch_norm_backward(
     xp = operands(op, gy=gy, x=x)
     check_shape(op, "gy", gy, x.shape)
     if x.size == 0:
-        return x.copy(), xp.zeros(affine.scale.shape, x.dtype), xp.zeros(affine.scale.shape, x.dtype)
+        zeros = xp.zeros_like(affine.root)
+        if isinstance(affine, Part):
+            affine.through(zeros, zeros, 0, training)
+        return x.copy(), zeros.astype(x.dtype), zeros.astype(x.dtype)
     gx, sum_g, sum_gx = route(ROUTES, x).backward(gy, x, affine, relu, training)
     return gx, (sum_gx / affine.root).astype(x.dtype, copy=False), sum_g.astype(x.dtype, copy=False)
 

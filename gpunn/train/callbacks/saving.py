@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gpunn.checkpoint import Checkpoints, State
+from gpunn.distributed import on_first, share_state
 from gpunn.errors import ArgumentError, FileError, check, check_sizes
 from gpunn.files import write_atomically
 from gpunn.train.trainer import Callback, Record, Trainer
@@ -25,9 +26,11 @@ class Checkpoint(Callback):
     >>> import tempfile
     >>> saving = Checkpoint(tempfile.mkdtemp(), every_epochs=1, best="test_loss", about={"lr": 0.1})
 
-    Give it after the callbacks whose state it is to save. Raises FileError if a checkpoint cannot be written; those
-    before it are then as they were.
+    Give it after the callbacks whose state it is to save. Of several ranks rank 0 writes. Raises FileError if a
+    checkpoint cannot be written; those before it are then as they were.
     """
+
+    every_rank = True
 
     def __init__(
         self,
@@ -49,13 +52,31 @@ class Checkpoint(Callback):
         self._best, self._best_step = math.inf, -1
 
     def resume(self, trainer: Trainer) -> bool:
-        """Take ``trainer`` to its newest whole checkpoint; False if there is none.
+        """Take ``trainer`` to its newest whole checkpoint; False if there is none. Of several ranks rank 0 reads it.
 
         Raises FileError, which names what differs, if it is of a run with another ``about``, or of another trainer.
         """
-        state = self.checkpoints.load_newest()
+        world = trainer.world
+        if world is None:
+            state = self._newest()
+        else:
+            read: list[Any] = [None]
+
+            def there() -> bool:
+                read[0] = self._newest()
+                return read[0] is not None
+
+            state = share_state(world, read[0]) if on_first(world, there) else None
         if state is None:
             return False
+        trainer.load_state_dict(state)
+        return True
+
+    def _newest(self) -> dict[str, State] | None:
+        """The newest whole checkpoint, if it is of this run."""
+        state = self.checkpoints.load_newest()
+        if state is None:
+            return None
         saved = state.pop("about", {})
         differing = [
             f"{name} was {saved.get(name)!r}, and is {self._about.get(name)!r}"
@@ -64,8 +85,7 @@ class Checkpoint(Callback):
         ]
         if differing:
             raise FileError(f"{self.checkpoints.folder}: the checkpoint is of another run: {'; '.join(differing)}")
-        trainer.load_state_dict(state)
-        return True
+        return state
 
     def on_start(self, trainer: Trainer) -> None:
         if self._measure is not None:
@@ -90,7 +110,10 @@ class Checkpoint(Callback):
 
     def _save(self, trainer: Trainer) -> None:
         best = self._best_step if self._best_step >= 0 else None
-        self.checkpoints.save(trainer.step, trainer.state_dict() | {"about": self._about}, best)
+        state = trainer.state_dict() | {"about": self._about}  # on every rank: some may have a part of it
+        if trainer.first:
+            with trainer.busy("writing a checkpoint"):
+                self.checkpoints.save(trainer.step, state, best)
 
     @property
     def best_path(self) -> Path | None:

@@ -21,6 +21,8 @@ class EarlyStopping(Callback):
     Raises ArgumentError for a measure that epochs do not have, when the run begins or after its first epoch.
     """
 
+    every_rank = True
+
     def __init__(self, measure: str, patience: int, min_delta: float = 0.0, mode: str = "min") -> None:
         op = "EarlyStopping"
         check_sizes(op, patience=patience)

@@ -2,13 +2,15 @@
 
 import json
 import os
+import sys
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from gpunn import errors
-from gpunn.errors import install_command
+from gpunn.cuda.compiler import nvrtc_version
+from gpunn.errors import CompileError, install_command
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="quoted as a shell of POSIX wants it")
 
@@ -77,6 +79,13 @@ def test_never_installed(installed, monkeypatch):
 
     monkeypatch.setattr(metadata, "distribution", distribution)
     assert install_command("train") == "pip install 'gpunn[train]'"
+
+
+def test_without_nvrtc(monkeypatch):
+    nvrtc_version.cache_clear()
+    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    with pytest.raises(CompileError, match=r"NVRTC or its binding .*: pip install .*\[nvrtc\]., which needs no GPU"):
+        nvrtc_version()
 
 
 def test_no_hint_is_written_by_hand():

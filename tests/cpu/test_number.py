@@ -51,7 +51,8 @@ def test_who_is_obeyed(name, variables):
 
 
 @pytest.mark.parametrize("text", ["0", "two", "-1", "1.5"])
-def test_what_is_no_number_of_threads(text, variables):
+def test_what_is_no_number_of_threads(text, variables, monkeypatch):
+    monkeypatch.setattr(library, "_found", (None, "off"))
     variables({"GPUNN_NUM_THREADS": text})
     message = f"^threads: GPUNN_NUM_THREADS must be an integer of at least 1, got GPUNN_NUM_THREADS='{text}'$"
     with pytest.raises(ArgumentError, match=message):

@@ -305,7 +305,7 @@ def test_without_typer(tmp_path: Path) -> None:
     code = "import sys; sys.modules['typer'] = None; from gpunn.cli import main; main()"
     ended = subprocess.run([sys.executable, "-c", code, "info"], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert re.fullmatch(r'error: the command gpunn needs .*typer.*: pip install "gpunn\[train\]"\n', ended.stderr)
+    assert re.fullmatch(r"error: the command gpunn needs .*typer.*: pip install .*\[train\].\n", ended.stderr)
 
 
 def test_json(command: Command) -> None:

@@ -77,7 +77,7 @@ def _facts() -> dict[str, Any]:
         "cupy": {"version": _version("cupy-cuda13x", "cupy-cuda12x", "cupy")},
         "cuda_core": {"version": _version("cuda-core")},
         "nvrtc": _found("version", nvrtc_version),
-        "nvdisasm": {"path": nvdisasm, "reason": None if nvdisasm else sass.NO_DISASSEMBLER},
+        "nvdisasm": {"path": nvdisasm, "reason": None if nvdisasm else sass.no_disassembler()},
         "compiler": _found("command", lambda: host_compiler().command)
         | _found("version", lambda: host_compiler().version.splitlines()[0]),
         "devices": devices,

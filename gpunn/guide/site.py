@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 import gpunn
-from gpunn.errors import DataError, FileError, PackageError
+from gpunn.errors import DataError, FileError, PackageError, install_command
 from gpunn.files import write_atomically
 from gpunn.guide import contents, page, title
 
@@ -65,7 +65,7 @@ def build(folder: Path) -> list[Path]:
     try:
         import pdoc  # noqa: F401
     except ImportError as error:
-        raise PackageError(f'guide --html needs pdoc ({error}): pip install "gpunn[docs]"') from error
+        raise PackageError(f"guide --html needs pdoc ({error}): {install_command('docs')}") from error
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         files = _rendered()

@@ -6,7 +6,7 @@ import builtins
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -91,7 +91,7 @@ def _each_once(named: Iterator[tuple[str, Held]]) -> Iterator[tuple[str, Held]]:
 def ndim_of(layer: Module, x: Any) -> int:
     """``x.ndim``; DtypeError for what is neither a tensor nor an array, as the tuple that a recurrent layer gives."""
     try:
-        return x.ndim  # type: ignore[no-any-return]
+        return x.ndim
     except AttributeError:
         check_array(type(layer).__name__, x=x)
         raise
@@ -139,6 +139,16 @@ def _setting_text(value: Any) -> str | None:
     return repr(value) if plain else None
 
 
+P = ParamSpec("P")
+R = TypeVar("R", covariant=True)
+
+
+class Runs(Protocol[P, R]):
+    """What has a ``forward``: a call takes and gives what that does."""
+
+    def forward(self, *args: P.args, **settings: P.kwargs) -> R: ...
+
+
 class Module:
     """A function with parameters. A subclass sets parameters, buffers and modules as attributes, and has a ``forward``.
 
@@ -177,13 +187,19 @@ class Module:
     def forward(self, *args: Any, **settings: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} must define forward")
 
-    def __call__(self, *args: Any, **settings: Any) -> Any:
-        run: Callable[..., Any] = self.forward if self._called else self._prepared()
-        for observer in observers.get():
-            run = observer.around_module(self, run)
-        if settings:
-            settings = translated(getattr(self.forward, "__func__", self.forward), settings)
-        return run(*args, **settings)
+    if TYPE_CHECKING:
+
+        def __call__(self: Runs[P, R], *args: P.args, **settings: P.kwargs) -> R: ...
+
+    else:
+
+        def __call__(self, *args: Any, **settings: Any) -> Any:
+            run: Callable[..., Any] = self.forward if self._called else self._prepared()
+            for observer in observers.get():
+                run = observer.around_module(self, run)
+            if settings:
+                settings = translated(getattr(self.forward, "__func__", self.forward), settings)
+            return run(*args, **settings)
 
     def _prepared(self) -> Callable[..., Any]:
         """What a call runs, of a module that has hooks or was not called before."""

@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from gpunn.errors import FileError, PackageError
+from gpunn.errors import FileError, PackageError, install_command
 from gpunn.files import write_atomically
 
 # Okabe and Ito's palette without its yellow, which is faint on white. Lines that share a figure also differ in style.
@@ -31,7 +31,7 @@ def figure(width: float, height: float, fitted: bool = True) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise PackageError(f'plot: figures are drawn by matplotlib ({error}): pip install "gpunn[train]"') from error
+        raise PackageError(f"plot: figures are drawn by matplotlib ({error}): {install_command('train')}") from error
     return _shown(Figure)(figsize=(width, height), layout="constrained" if fitted else None)
 
 

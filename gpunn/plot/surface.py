@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpunn.errors import ArgumentError, PackageError, ShapeError, check
+from gpunn.errors import ArgumentError, PackageError, ShapeError, check, install_command
 from gpunn.plot import figure as page
 from gpunn.plot.figure import COLOURS, Path
 
@@ -92,7 +92,7 @@ def animate_decision_surface(
     try:
         from PIL import Image
     except ImportError as error:
-        raise PackageError(f'plot: a GIF is written by Pillow ({error}): pip install "gpunn[train]"') from error
+        raise PackageError(f"plot: a GIF is written by Pillow ({error}): {install_command('train')}") from error
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     pictures = []

@@ -84,7 +84,7 @@ class Reader(nn.Module):
                 h = F.rnn_cell(x[:, t], h, *weights, nonlinearity="tanh" if self.kind == "RNN" else "relu")
             if nudges is not None:
                 h = h + nudges[t]
-        return self.head(h)  # type: ignore[no-any-return]
+        return self.head(h)
 
 
 def norms_through_time(model: Reader, x: Array, labels: Array) -> list[float]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gpunn import plot
-from gpunn.errors import FileError, GpunnError, PackageError
+from gpunn.errors import FileError, GpunnError, PackageError, install_command
 from gpunn.recipes.catalogue import RECIPES
 from gpunn.report import about as run
 from gpunn.runs import records
@@ -74,7 +74,7 @@ def draw_filters(folder: Path, path: Path) -> bool:
     try:
         import safetensors
     except ImportError as error:
-        raise PackageError(f'weights are kept as safetensors ({error}): pip install "gpunn[train]"') from error
+        raise PackageError(f"weights are kept as safetensors ({error}): {install_command('train')}") from error
     try:
         with safetensors.safe_open(file, "numpy") as weights:
             # The file has them in an order of its own; by name, layer 2 comes before layer 10.

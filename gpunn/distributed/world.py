@@ -466,7 +466,8 @@ def init(
     Without ``mpirun`` that is one rank. ``device`` is ``"cpu"``, or ``"gpu"``: on each machine its first rank has the
     first GPU, the second rank the second, and so on, in turn where there are fewer. ``ranks``, if given, is how many
     there must be. A rank for which the others wait for longer than ``timeout`` seconds, or that shows no sign of life
-    for as long, ends all of them; see :meth:`World.busy`. ``via`` is what moves CuPy arrays: ``"nccl"``; ``"mpi"``, for
+    for as long, ends all of them; see :meth:`World.busy`. To begin they wait for one another for two minutes at least,
+    and then end without knowing for whom. ``via`` is what moves CuPy arrays: ``"nccl"``; ``"mpi"``, for
     an MPI that reads the memory of GPUs ("CUDA-aware"); ``"host"``, for any MPI, by way of pinned memory. The default
     is NCCL where CuPy has it and each rank a GPU of its own, else the host. ``link``, or the environment variable
     ``GPUNN_LINK``, makes the ranks as slow as on a link of that many bytes a second, for trials.
@@ -533,7 +534,7 @@ def _checked(device: str, timeout: float, via: str | None, link: float | None) -
 def _started(timeout: float, link: float | None) -> World:
     if not started():
         return World(Shared(), None, (0,))
-    MPI = library("init")
+    MPI = library("init", timeout)
     comm = MPI.COMM_WORLD
     expected = os.environ.get("OMPI_COMM_WORLD_SIZE") or os.environ.get("PMI_SIZE")
     if expected and int(expected) != comm.Get_size():

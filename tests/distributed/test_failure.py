@@ -164,6 +164,25 @@ def test_a_wrong_setting_of_the_start_is_shown_once():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("bad", [0, 1])
+def test_all_end_where_one_does_not_begin(bad):
+    program = f"""
+    import os, sys
+    if os.environ["OMPI_COMM_WORLD_RANK"] == "{bad}":
+        sys.exit(0)
+    import gpunn.distributed.mpi
+    gpunn.distributed.mpi._MEETING = 3
+    gpunn.distributed.init(timeout=2)
+    """
+    ended = run_ranks(2, program, code=None)
+    assert ended.code != 0
+    assert re.fullmatch(
+        r"pid \d+ has waited 3 s for all ranks to start MPI: one has ended, or hangs, .*", message(ended)
+    )
+    assert ended.seconds < 15
+
+
+@pytest.mark.slow
 def test_a_child_of_a_rank_has_no_part_in_what_ranks_do():
     ended = run("fork")
     assert ended.out.count("distributed: a process that a rank has forked is no rank, got pid=") == 4

@@ -22,6 +22,8 @@ def main() -> None:
     print_any_letter()
     whole, rest = _apart(sys.argv[1:])
     use_json("--json" in whole)
+    if "--distributed" in rest and as_json():
+        _say_as_json()
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: complain("warning", str(message))
         try:
@@ -35,19 +37,32 @@ def main() -> None:
     sys.exit(code)
 
 
+def _say_as_json() -> None:
+    """Let what ends several ranks be JSON, too."""
+    from gpunn.distributed.watch import said_by
+
+    def say(message: str, trace: str) -> None:
+        complain("error", message, **{"traceback": trace} if trace else {})
+
+    said_by(say)
+
+
 def _fail_together(error: Exception) -> None:
     """Of several ranks say once what ended this one, and leave; a mistake may come before they have met."""
     from gpunn import distributed
 
     world = distributed.current()
     if world is None and distributed.started():
-        world = distributed.init()
+        try:
+            world = distributed.init()
+        except GpunnError:  # without mpi4py each has to say it for itself
+            return
     if world is None or world.size == 1 or type(error).__name__ == "Abort":
         return
     if hasattr(error, "format_message"):
         error = ArgumentError(_misuse(error))
     elif not isinstance(error, GpunnError):
-        traceback.print_exc()
+        sys.excepthook(type(error), error, error.__traceback__)  # with its traceback, as what nobody catches
     world.fail(error)
 
 

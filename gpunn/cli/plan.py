@@ -11,7 +11,7 @@ from gpunn.cli.output import table, tell
 from gpunn.cli.progress import measuring
 from gpunn.distributed.cost import FLOAT, Link, Network, Plan, Step, at_batch
 from gpunn.distributed.cost import plan as plan_step
-from gpunn.errors import ArgumentError, check
+from gpunn.errors import ArgumentError, FileError, check
 
 _HEAD = "ranks", "step", "waiting", "communication", "hidden", "exposed", "memory a rank", "samples/s", "efficiency"
 
@@ -93,6 +93,8 @@ def add_to(app: typer.Typer) -> None:
         at_once = quantities.size("--bucket", bucket)
         check(0 <= spread < 1, ArgumentError, "plan", "--spread must be at least 0 and below 1", spread=spread)
         where = default_device() if device is None else check_device(device)
+        if png is not None and not png.absolute().parent.is_dir():  # not after minutes
+            raise FileError(f"{png}: the figure cannot be written: No such folder: {png.parent}")
 
         with measuring() as on_progress:
             measured = measure(model, batch, where, precision, optimizer, on_progress)

@@ -39,6 +39,8 @@ class Pending:
         self._ended = threading.Event()
         self._result: Any = None
         self._error: BaseException | None = None
+        self.untold: BaseException | None = None
+        """What went wrong, until ``wait`` raises it."""
 
     @property
     def done(self) -> bool:
@@ -50,6 +52,7 @@ class Pending:
         if not self.done:
             waiting(self._text, self._ended.wait)
         if self._error is not None:
+            self.untold = None
             raise self._error
         return self._result
 
@@ -58,7 +61,7 @@ class Pending:
         try:
             self._result = self._job()
         except BaseException as error:
-            self._error = error
+            self._error = self.untold = error
         finally:
             del self._job  # with the arrays it holds
             self._ended.set()
@@ -71,6 +74,7 @@ class Line:
         self._name = name
         self._jobs: SimpleQueue[Pending | None] = SimpleQueue()
         self._last: Pending | None = None
+        self._failed: Pending | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -85,13 +89,16 @@ class Line:
         self._jobs.put(pending)
         return pending
 
-    def close(self) -> None:
-        """Run what is in the line, then end the thread."""
+    def close(self) -> BaseException | None:
+        """Run what is in the line, then end the thread; gives the first error, if nobody has waited for that job."""
         if self._thread is not None:
             self._jobs.put(None)
             self._thread.join()
             self._thread = None
+        return None if self._failed is None else self._failed.untold
 
     def _work(self) -> None:
         while (pending := self._jobs.get()) is not None:
             pending.run()
+            if pending.untold is not None and (self._failed is None or self._failed.untold is None):
+                self._failed = pending

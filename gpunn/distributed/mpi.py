@@ -11,10 +11,13 @@ beside them.
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from zlib import crc32
 
@@ -32,10 +35,41 @@ _REDUCE = {"sum": "add", "mean": "add", "max": "maximum", "min": "minimum"}
 REDUCTIONS = tuple(_REDUCE)
 
 
-def library(op: str) -> Any:
+_MEETING = 120.0
+"""Seconds that ranks wait for one another when MPI is started, or as many as else if that is longer."""
+_GUARD = """
+import os, signal, sys, threading
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+ends = threading.Thread(target=sys.stdin.read, daemon=True)
+ends.start()
+ends.join(float(sys.argv[1]))
+if ends.is_alive():
+    who, pid = f"pid {sys.argv[2]} has waited {sys.argv[1]} s", int(sys.argv[2])
+    sys.stderr.write(f"gpunn: {who} for all ranks to start MPI: one has ended, or hangs, before distributed.init()\\n")
+    sys.stderr.flush()
+    os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+os._exit(0)
+"""
+"""A process that ends this one, no thread of which can run while MPI is started."""
+
+
+@contextmanager
+def _ended_after(seconds: float) -> Iterator[None]:
+    """A context that lasts no longer, or the process is ended."""
+    guard = [sys.executable, "-I", "-S", "-c", _GUARD, f"{seconds:g}", str(os.getpid())]
+    with subprocess.Popen(guard, stdin=subprocess.PIPE) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def library(op: str, timeout: float = 0.0) -> Any:
     """``mpi4py.MPI``, which starts MPI; raises PackageError, with the command that mends it, without the package."""
+    meeting = nullcontext() if "mpi4py.MPI" in sys.modules else _ended_after(max(timeout, _MEETING))
     try:
-        from mpi4py import MPI
+        with meeting:
+            from mpi4py import MPI
     except ImportError as error:
         raise PackageError(f"{op}: several ranks need mpi4py ({error}): {install_command('mpi')}") from error
     except RuntimeError as error:  # mpi4py without a library of MPI

@@ -24,8 +24,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, NoReturn
@@ -73,8 +73,8 @@ class Watch:
     def __init__(self, comm: Any, timeout: float) -> None:
         self._rank, self._size = comm.Get_rank(), comm.Get_size()
         self._timeout, self._tick = timeout, min(1.0, timeout / 10)
-        self._process = os.getpid()
-        self._place = f"{socket.gethostname()}, pid {self._process}"
+        self.process = os.getpid()
+        self._place = f"{socket.gethostname()}, pid {self.process}"
         self._comm = comm.Dup()
         self._clock = 0.0
         self._sent: list[Any] = []
@@ -106,7 +106,7 @@ class Watch:
     @property
     def watching(self) -> bool:
         """Not before the start, after the end, nor in a child of this process."""
-        return os.getpid() == self._process and not self._gone.is_set()
+        return os.getpid() == self.process and not self._gone.is_set()
 
     # ---- what this rank is at --------------------------------------------------------------------------------------
 
@@ -302,10 +302,30 @@ class Watch:
         os._exit(1)
 
 
-def _say(message: str, trace: str = "") -> None:
-    sys.stdout.flush()
+Say = Callable[[str, str], None]
+"""Prints what ended the ranks, and a traceback or nothing."""
+
+
+def said_by(say: Say) -> None:
+    """Let ``say`` print what ends the ranks, in place of a line on standard error."""
+    global _print
+    _print = say
+
+
+def _in_words(message: str, trace: str) -> None:
     sys.stderr.write(f"{trace}gpunn: {message}\n")
-    sys.stderr.flush()
+
+
+_print: Say = _in_words
+
+
+def _say(message: str, trace: str = "") -> None:
+    """Print it, if that can be done: a full disk behind a stream must not keep the ranks from ending."""
+    with suppress(Exception):
+        sys.stdout.flush()
+    with suppress(Exception):
+        _print(message, trace)
+        sys.stderr.flush()
 
 
 def _in_a_line(error: BaseException) -> str:

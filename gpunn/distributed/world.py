@@ -28,6 +28,7 @@ from gpunn.errors import (
     DeviceError,
     DistributedError,
     DtypeError,
+    GpunnError,
     ShapeError,
     check,
     check_number,
@@ -108,7 +109,7 @@ class World:
         >>> pending.wait()
         array([1., 2.], dtype=float32)
 
-        Raises what :meth:`all_reduce` raises; DistributedError comes from ``wait``.
+        Raises what :meth:`all_reduce` raises; DistributedError comes from ``wait``, or ends the program at its end.
         """
         _check_reduction("start_all_reduce", array, op)
         _check_in_place("start_all_reduce", array)
@@ -294,8 +295,9 @@ class World:
 
         With one rank it is raised.
         """
-        if self._shared.watch is not None:
-            self._shared.watch.fail(cause)
+        watch = self._shared.watch
+        if watch is not None and watch.watching:
+            watch.fail(cause)
         raise cause if isinstance(cause, BaseException) else DistributedError(cause)
 
     # ---- how it is done --------------------------------------------------------------------------------------------
@@ -316,12 +318,14 @@ class World:
             pending = Pending(collective.text, lambda: collective.alone)
             pending.run()
             return pending
+        self._check_process()
         return self._line.put(collective.text, lambda: self._do(collective))
 
     def _do(self, collective: Collective) -> Any:
         mpi, watch, link = self._mpi, self._shared.watch, self._shared.link
         assert mpi is not None
         assert watch is not None
+        self._check_process()
         with self._turn, watch.inside(self._name, self._members, collective.text):
             began = time.perf_counter()
             mpi.announce(collective.text)
@@ -329,6 +333,12 @@ class World:
             if link is not None:
                 time.sleep(max(0.0, collective.moved / link - (time.perf_counter() - began)))
         return result
+
+    def _check_process(self) -> None:
+        watch = self._shared.watch
+        assert watch is not None
+        rule = "a process that a rank has forked is no rank"
+        check(os.getpid() == watch.process, DistributedError, "distributed", rule, pid=os.getpid(), rank=watch.process)
 
     def _connect(self) -> None:
         if self._shared.via == "nccl" and self.size > 1:
@@ -438,12 +448,14 @@ def _event(array: Array) -> Any:
 _STARTED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "PMI_RANK", "MV2_COMM_WORLD_SIZE", "PALS_RANKID")
 """What mpirun and srun of the MPIs there are put into the environment of a rank."""
 
+_TIMEOUT = 25.0
+
 _world: World | None = None
 
 
 def init(
     device: str = "cpu",
-    timeout: float = 25.0,
+    timeout: float = _TIMEOUT,
     *,
     ranks: int | None = None,
     via: str | None = None,
@@ -454,7 +466,8 @@ def init(
     Without ``mpirun`` that is one rank. ``device`` is ``"cpu"``, or ``"gpu"``: on each machine its first rank has the
     first GPU, the second rank the second, and so on, in turn where there are fewer. ``ranks``, if given, is how many
     there must be. A rank for which the others wait for longer than ``timeout`` seconds, or that shows no sign of life
-    for as long, ends all of them; see :meth:`World.busy`. ``via`` is what moves CuPy arrays: ``"nccl"``; ``"mpi"``, for
+    for as long, ends all of them; see :meth:`World.busy`. To begin they wait for one another for two minutes at least,
+    and then end without knowing for whom. ``via`` is what moves CuPy arrays: ``"nccl"``; ``"mpi"``, for
     an MPI that reads the memory of GPUs ("CUDA-aware"); ``"host"``, for any MPI, by way of pinned memory. The default
     is NCCL where CuPy has it and each rank a GPU of its own, else the host. ``link``, or the environment variable
     ``GPUNN_LINK``, makes the ranks as slow as on a link of that many bytes a second, for trials.
@@ -467,12 +480,13 @@ def init(
     mpi4py; ArgumentError for a setting that is none, DeviceError for a device or an NCCL that is not there.
     """
     global _world
-    check_number("init", timeout=timeout)
-    check(timeout > 0, ArgumentError, "init", "timeout must be more than 0", timeout=timeout)
-    check(via in (None, "nccl", "mpi", "host"), ArgumentError, "init", "via must be nccl, mpi or host", via=via)
-    check(device in ("cpu", "gpu", "cuda"), ArgumentError, "init", 'device must be "cpu" or "gpu"', device=device)
+    try:
+        rate = _checked(device, timeout, via, link)
+    except GpunnError:
+        _world = _world or _started(_TIMEOUT, None)  # then the ranks, which may all be told so, say it once
+        raise
     if _world is None:
-        _world = _started(timeout, _link(link))
+        _world = _started(timeout, rate)
     kind = "cpu" if device == "cpu" else "gpu"
     if not _world._shared.agreed:
         _agree(_world, kind, via)
@@ -500,7 +514,12 @@ def current() -> World | None:
     return _world
 
 
-def _link(link: float | None) -> float | None:
+def _checked(device: str, timeout: float, via: str | None, link: float | None) -> float | None:
+    """The rate of the link."""
+    check_number("init", timeout=timeout)
+    check(timeout > 0, ArgumentError, "init", "timeout must be more than 0", timeout=timeout)
+    check(via in (None, "nccl", "mpi", "host"), ArgumentError, "init", "via must be nccl, mpi or host", via=via)
+    check(device in ("cpu", "gpu", "cuda"), ArgumentError, "init", 'device must be "cpu" or "gpu"', device=device)
     given = os.environ.get("GPUNN_LINK", "") if link is None else link
     if given == "":
         return None
@@ -515,7 +534,7 @@ def _link(link: float | None) -> float | None:
 def _started(timeout: float, link: float | None) -> World:
     if not started():
         return World(Shared(), None, (0,))
-    MPI = library("init")
+    MPI = library("init", timeout)
     comm = MPI.COMM_WORLD
     expected = os.environ.get("OMPI_COMM_WORLD_SIZE") or os.environ.get("PMI_SIZE")
     if expected and int(expected) != comm.Get_size():
@@ -576,7 +595,14 @@ def _why_no_nccl() -> str:
 
 def _leave(shared: Shared, watch: Watch) -> None:
     """The end of the program: what was started is done, and no rank leaves before the others are there."""
-    if watch.watching:
-        for line in shared.lines:
-            line.close()
+    if not watch.watching:
+        return
+    untold = [error for error in [line.close() for line in shared.lines] if error is not None]
+    if not untold:
         watch.leave()
+        return
+    try:
+        watch.fail(untold[0])
+    except SystemExit as end:  # which would change nothing here
+        sys.stdout.flush()
+        os._exit(end.code if isinstance(end.code, int) else 1)

@@ -1,5 +1,6 @@
 """Data parallel training: ranks train as one process, end together, and other numbers of them go on."""
 
+import json
 import os
 import subprocess
 import sys
@@ -169,6 +170,32 @@ class TestCommandLine:
         rule = "train digits: the ranks must divide the batch size, got batch_size=33, ranks=2"
         assert line == f"gpunn: all 2 ranks: ArgumentError: {rule}"
         assert not (tmp_path / "run").exists()
+
+    @pytest.mark.slow
+    def test_what_ends_the_ranks_is_json_where_that_is_asked_for(self, tmp_path):
+        ended = run_ranks(2, "-m gpunn train digits --distributed --json --batch-size 33", folder=tmp_path, code=2)
+        (line,) = [json.loads(line) for line in ended.err.splitlines() if line.startswith("{")]
+        rule = "train digits: the ranks must divide the batch size, got batch_size=33, ranks=2"
+        assert line == {"error": f"all 2 ranks: ArgumentError: {rule}"}
+        fault = """
+            from gpunn.recipes.digits import Digits
+            Digits.check = lambda self: 1 / 0
+            from gpunn.cli.command import main
+            main()
+        """
+        for words in ([], ["--json"]):
+            ended = run_ranks(2, fault, "train", "digits", "--distributed", *words, folder=tmp_path, code=1)
+            assert ended.err.count("Traceback") == ended.err.count("rank 0 of 2") == 1
+            assert ended.err.count('{"error"') == len(words)
+
+    @pytest.mark.slow
+    def test_a_fault_before_the_ranks_have_met_is_no_fault_of_gpunn(self, tmp_path):
+        (tmp_path / "mpi4py.py").write_text("raise ImportError('none here')")
+        path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+        for program in ("train digits --distributed", "train digits --distributed --epochs 0"):
+            ended = run_ranks(2, f"-m gpunn {program}", folder=tmp_path, code=2, PYTHONPATH=path)
+            assert "error: " in ended.err
+            assert "Traceback" not in ended.err
 
     @pytest.mark.slow
     def test_other_mistakes_are_said_once(self, tmp_path):

@@ -73,6 +73,22 @@ PROGRAM = """
         world.agree("the seed", int(rank == bad))
     if how == "refused":
         world.all_reduce(x, "product")
+    if how == "unseen":
+        world.start_all_reduce(np.ones(3 + (rank == bad)))
+        sys.exit(0)
+    if how == "fork":
+        child = os.fork()
+        if child == 0:
+            for wrong in (world.all_reduce, world.start_all_reduce, lambda x: world.fail("a child has no say")):
+                try:
+                    wrong(x)
+                except distributed.world.DistributedError as error:
+                    print(error, flush=True)
+            os._exit(0)
+        os.waitpid(child, 0)
+    if how == "no stderr":
+        os.close(2)
+        rank == bad and world.fail("the disk is full")
     if how == "leave":
         rank != bad and time.sleep(1.7 * timeout)
         sys.exit(0)
@@ -134,6 +150,48 @@ def test_what_all_ranks_find_wrong_is_shown_once(how, expected):
     assert message(ended).startswith(expected)
     assert ended.err.count("Traceback") == 1
     assert ended.seconds < 15
+
+
+def test_what_went_wrong_in_a_collective_that_nobody_waits_for_is_shown_at_the_end():
+    ended = run("unseen", code=2)
+    assert message(ended).startswith(f"{DIFFER} distributed: all ranks must call the same, got rank 0: 'all_reduce sum")
+
+
+def test_a_wrong_setting_of_the_start_is_shown_once():
+    ended = run("any", code=2, GPUNN_LINK="fast")
+    rule = "init: link must be more than 0 bytes a second, got link='fast'"
+    assert message(ended) == f"all 2 ranks: ArgumentError: {rule}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bad", [0, 1])
+def test_all_end_where_one_does_not_begin(bad):
+    program = f"""
+    import os, sys
+    if os.environ["OMPI_COMM_WORLD_RANK"] == "{bad}":
+        sys.exit(0)
+    import gpunn.distributed.mpi
+    gpunn.distributed.mpi._MEETING = 3
+    gpunn.distributed.init(timeout=2)
+    """
+    ended = run_ranks(2, program, code=None)
+    assert ended.code != 0
+    assert re.fullmatch(
+        r"pid \d+ has waited 3 s for all ranks to start MPI: one has ended, or hangs, .*", message(ended)
+    )
+    assert ended.seconds < 15
+
+
+@pytest.mark.slow
+def test_a_child_of_a_rank_has_no_part_in_what_ranks_do():
+    ended = run("fork")
+    assert ended.out.count("distributed: a process that a rank has forked is no rank, got pid=") == 4
+    assert ended.out.count("a child has no say") == ended.out.count("done") == 2
+
+
+@pytest.mark.slow
+def test_all_end_where_the_message_cannot_be_written():
+    assert run("no stderr", code=1).seconds < 15
 
 
 IN = r"in all_reduce sum of NumPy float32 \(1048576,\) \(collective \d+ of world\)"

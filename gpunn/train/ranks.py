@@ -14,6 +14,7 @@ from gpunn.distributed import Buckets, Pending, Sharded, World, on_first, share_
 from gpunn.errors import ArgumentError, check
 from gpunn.nn import Module
 from gpunn.optim import Optimizer
+from gpunn.tensor import Tensor
 
 
 class Shared(Protocol):
@@ -41,10 +42,12 @@ class Ranks:
         self._data.share(world.rank, world.size)
         self._synchronised = bool(synchronised(model))
         batches: Any = getattr(data, "batch_sampler", None)
-        tail = 0 if getattr(batches, "drop_last", True) else len(self._data.dataset) % batches.batch_size
+        drawn = getattr(batches, "sampler", self._data.dataset)
+        tail = 0 if getattr(batches, "drop_last", True) else len(drawn) % batches.batch_size
         self.check_share(tail == 0 or tail >= world.size)
-        parameters = [p for group in optimizer.groups for p in group.parameters]
-        self._buckets = None if isinstance(optimizer, Sharded) else Buckets(world, parameters, bucket_bytes)
+        self._parameters: list[Tensor] = []
+        self._buckets: Buckets | None = None
+        self._bucket_bytes = bucket_bytes
         self._sums: Pending | None = None
 
     # ---- the start ------------------------------------------------------------------------------------------------
@@ -79,8 +82,11 @@ class Ranks:
         ``total`` is the loss of this rank's ``examples``. It is known with the gradients, in the same round.
         """
         self._sums = self.world.start_all_reduce(np.array([total, examples, asked], np.float64))
-        if self._buckets is None:
+        if isinstance(self._optimizer, Sharded):
             return None
+        parameters = [p for group in self._optimizer.groups for p in group.parameters]
+        if self._buckets is None or len(parameters) > len(self._parameters):  # a group was added
+            self._parameters, self._buckets = parameters, Buckets(self.world, parameters, self._bucket_bytes)
         self._buckets.begin()
         return self._buckets.add
 
@@ -91,10 +97,10 @@ class Ranks:
         """
         total, examples, asked = cast(Pending, self._sums).wait().tolist()
         self.leaving = asked > 0
-        if self._buckets is None:
-            cast(Sharded, self._optimizer).reduce_gradients(examples)
+        if isinstance(self._optimizer, Sharded):
+            self._optimizer.reduce_gradients(examples)
         else:
-            self._buckets.finish(examples)
+            cast(Buckets, self._buckets).finish(examples)
         return total, int(examples) if examples.is_integer() else examples
 
     # ---- between steps --------------------------------------------------------------------------------------------

@@ -352,7 +352,7 @@ class Trainer:
             total, examples = total + value * count, examples + count
         if self.accumulate > 1:
             for p in self._learned():
-                p.grad = cast(Array, p.grad) / examples
+                p.grad = get_array_module(p.data).asarray(cast(Array, p.grad) / examples)  # () gives a number
         return total, examples
 
     def _go_back_together(self, group: list[Any], random: list[Any]) -> tuple[float, float]:

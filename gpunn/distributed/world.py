@@ -82,6 +82,11 @@ class World:
         """A copy of a model that holds a world is one of the same ranks."""
         return self
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        rule = "a part of the ranks cannot be pickled with what holds it: save a state_dict()"
+        check(self is current(), ArgumentError, "World", rule, ranks=self.size)
+        return _all_ranks, ()
+
     # ---- arrays ----------------------------------------------------------------------------------------------------
 
     def all_reduce(self, array: Array, op: str = "sum") -> Array:
@@ -498,6 +503,11 @@ def started() -> bool:
 def current() -> World | None:
     """What :func:`init` gave, for code that is to work with one rank too; None before."""
     return _world
+
+
+def _all_ranks() -> World:
+    """Where a pickle of the world of all ranks is read, it is that of those there."""
+    return current() or init()
 
 
 def _link(link: float | None) -> float | None:

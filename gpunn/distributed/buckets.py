@@ -47,14 +47,10 @@ class Buckets:
         self._buckets: list[_Bucket] = []
         self._place: dict[int, tuple[_Bucket, int]] = {}
         self._started: list[Pending] = []
-        self._weight = 1.0
 
-    def begin(self, weight: float = 1.0) -> None:
-        """Before the backward pass whose gradients are added to all others of the step.
-
-        This rank's gradients are multiplied by ``weight``.
-        """
-        self._started, self._weight = [], weight
+    def begin(self) -> None:
+        """Before the backward pass whose gradients are added to all others of the step."""
+        self._started = []
         learning = [p.requires_grad for p in self._parameters]
         if learning != self._learning:
             self._learning = learning
@@ -69,7 +65,7 @@ class Buckets:
         place = self._place.get(id(leaf))
         if place is not None:
             bucket, number = place
-            bucket.take(number, self._weight)
+            bucket.take(number)
             while len(self._started) < len(self._buckets) and not self._buckets[len(self._started)].missing:
                 self._start()
 
@@ -77,7 +73,7 @@ class Buckets:
         """Take the gradients that are left, wait for the sums, and give them, divided, to the parameters."""
         for bucket in self._buckets[len(self._started) :]:
             for number in sorted(bucket.missing):
-                bucket.take(number, self._weight)
+                bucket.take(number)
             self._start()
         for bucket, pending in zip(self._buckets, self._started, strict=True):
             pending.wait()
@@ -107,12 +103,10 @@ class _Bucket:
     def empty(self) -> None:
         self.missing = set(range(len(self.parameters)))
 
-    def take(self, number: int, weight: float) -> None:
-        g, view = self.parameters[number].grad, self._views[number]
+    def take(self, number: int) -> None:
+        g = self.parameters[number].grad
         with device_context(self.flat):
-            view[...] = 0 if g is None else g
-            if weight != 1:
-                view *= weight
+            self._views[number][...] = 0 if g is None else g
             self._flags[number] = g is not None
         self.missing.discard(number)
 

@@ -114,11 +114,10 @@ class Sharded(Optimizer):
         self._forget()
         super().zero_grad(set_to_none)
 
-    def reduce_gradients(self, divisor: float | None = None, weight: float = 1.0) -> None:
-        """Make of the gradients, times this rank's ``weight``, their sum over the ranks by ``divisor``.
+    def reduce_gradients(self, divisor: float | None = None) -> None:
+        """Make of the gradients their sum over the ranks by ``divisor``, if it is None their mean.
 
-        Each rank keeps its own piece. Without a divisor it is the number of ranks. Where gradients are of sums, it is
-        the number of all ranks' examples; where they are of means, each has the weight of the rank's own number.
+        Each rank keeps its own piece. The divisor is the number of all ranks' examples where gradients are of sums.
         A parameter without a gradient on some ranks has 0 there; one without on all ranks stays as it is. Afterwards
         ``parameter.grad`` is None for all: their memory is free.
 
@@ -127,13 +126,13 @@ class Sharded(Optimizer):
         rule = "it comes once in a step: call step, or zero_grad, before"
         check(not self._reduced, ArgumentError, "reduce_gradients", rule)
         divisor = self._ranks.world.size if divisor is None else divisor
-        check_number("reduce_gradients", divisor=divisor, weight=weight)
+        check_number("reduce_gradients", divisor=divisor)
         check(divisor > 0, ArgumentError, "reduce_gradients", "divisor must be above 0", divisor=divisor)
         self._check_step()
         found = self._everywhere(self._found())
         for share, moves in zip(self._shares(), found, strict=True):
             with share.device():
-                share.reduce(divisor, weight, moves)
+                share.reduce(divisor, moves)
         self._reduced = True
         super().zero_grad()
 
@@ -309,8 +308,8 @@ class _Share(Group):
         """The gradients of this rank's elements."""
         return self._gradient
 
-    def reduce(self, divisor: float, weight: float, moves: list[bool]) -> None:
-        """Add the weighted gradients of all ranks up, and divide; those of this rank's elements are then its piece."""
+    def reduce(self, divisor: float, moves: list[bool]) -> None:
+        """Add the gradients of all ranks up, and divide; those of this rank's elements are then its piece."""
         world = self._ranks.world
         length = max(map(_length, self._ranges))
         step = max(1, _BLOCK // world.size // self.state_dtype.itemsize)
@@ -323,8 +322,6 @@ class _Share(Group):
                     if g is not None and start < stop:
                         elements = g.reshape(-1)[_moved(start, stop, here.start - there.start)]
                         rows[rank, _moved(start, stop, begin)] = elements
-            if weight != 1:
-                rows *= weight
             own = self._gradient[begin:end]
             own[...] = world.reduce_scatter(rows.reshape(-1))[: own.size]
         if divisor != 1:

@@ -525,6 +525,11 @@ def _link(link: float | None) -> float | None:
 def _started(timeout: float, link: float | None) -> World:
     if not started():
         return World(Shared(), None, (0,))
+    processes = sys.modules.get("multiprocessing")
+    if "__mp_main__" in sys.modules or (processes is not None and processes.parent_process() is not None):
+        # It would take the rank's place in the memory that ranks share.
+        rule = "a process that a rank starts, as of a DataLoader, is no rank: call it under if __name__ == '__main__'"
+        fail(DistributedError, "init", rule)
     MPI = library("init")
     comm = MPI.COMM_WORLD
     expected = os.environ.get("OMPI_COMM_WORLD_SIZE") or os.environ.get("PMI_SIZE")

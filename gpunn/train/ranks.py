@@ -45,13 +45,14 @@ class Ranks:
         self._data.share(world.rank, world.size)
         self._synchronised = bool(synchronised(model))
         batches: Any = getattr(data, "batch_sampler", None)
+        self.unit: float = getattr(batches, "batch_size", world.size) / world.size
+        """What the examples of a loss are divided by for its gradient: a sum may be more than float16 has."""
         drawn = getattr(batches, "sampler", self._data.dataset)
         tail = 0 if getattr(batches, "drop_last", True) else len(drawn) % batches.batch_size
         self.check_share(tail == 0 or tail >= world.size)
         self._parameters: list[Tensor] = []
         self._buckets: Buckets | None = None
         self._bucket_bytes = bucket_bytes
-        self._weight = 1.0
         self._sums: Pending | None = None
 
     # ---- the start ------------------------------------------------------------------------------------------------
@@ -82,20 +83,18 @@ class Ranks:
 
     # ---- a step ---------------------------------------------------------------------------------------------------
 
-    def begin(self, total: float, examples: float, weight: float, asked: bool) -> Callable[[Any], None] | None:
+    def begin(self, total: float, examples: float, asked: bool) -> Callable[[Any], None] | None:
         """Before the last backward pass of a step; gives what is told of each gradient that is whole.
 
         ``total`` is the loss of this rank's ``examples``. It is known with the gradients, in the same round.
-        Gradients are those of the sum of losses by ``weight``.
         """
-        self._weight = weight
         self._sums = self.world.start_all_reduce(np.array([total, examples, asked], np.float64))
         if isinstance(self._optimizer, Sharded):
             return None
         parameters = [p for group in self._optimizer.groups for p in group.parameters]
         if self._buckets is None or len(parameters) > len(self._parameters):  # a group was added
             self._parameters, self._buckets = parameters, Buckets(self.world, parameters, self._bucket_bytes)
-        self._buckets.begin(weight)
+        self._buckets.begin()
         return self._buckets.add
 
     def finish(self) -> tuple[float, float]:
@@ -106,9 +105,9 @@ class Ranks:
         total, examples, asked = cast(Pending, self._sums).wait().tolist()
         self.leaving = asked > 0
         if isinstance(self._optimizer, Sharded):
-            self._optimizer.reduce_gradients(examples, self._weight)
+            self._optimizer.reduce_gradients(examples / self.unit)
         else:
-            cast(Buckets, self._buckets).finish(examples)
+            cast(Buckets, self._buckets).finish(examples / self.unit)
         return total, int(examples) if examples.is_integer() else examples
 
     # ---- between steps --------------------------------------------------------------------------------------------

@@ -358,20 +358,18 @@ class Trainer:
     def _go_back_together(self, group: list[Any], random: list[Any]) -> tuple[float, float]:
         """:meth:`_go_back` on all ranks: what is not finite on one is not finite in the sums of all."""
         ranks = cast(Ranks, self._ranks)
-        # Of a mean: that of a sum of losses of many examples may be more than float16 has.
-        total, examples, unit, whole = 0.0, 0.0, 0.0, None
+        total, examples, whole = 0.0, 0.0, None
         for number, batch in enumerate(group, 1):
             ranks.check_share(batch is not None)
             y, count = (None, 0) if batch is None else self._loss(batch)
             if y is not None:
                 total, examples = total + float(y.item()) * float(count), examples + float(count)
-                unit = unit or float(count)
             if number == len(group):
-                whole = ranks.begin(total, examples, unit or 1.0, self._asked is not None)
+                whole = ranks.begin(total, examples, self._asked is not None)
             if y is not None:
                 if self.scaler is not None:
                     y = self.scaler.scale(y)
-                y.backward(get_array_module(y.data).full_like(y.data, float(count) / unit), whole=whole)
+                y.backward(get_array_module(y.data).full_like(y.data, float(count) / ranks.unit), whole=whole)
         total, examples = ranks.finish()
         if not math.isfinite(total):
             self._fail(f"the training loss is {total / examples}", group, random)

@@ -18,6 +18,8 @@ from gpunn.nn import Module
 from gpunn.optim import Optimizer
 from gpunn.tensor import Tensor
 
+NO_EXAMPLE = "a loss must be the mean of at least one example"
+
 
 class Shared(Protocol):
     """Data of which each rank takes its share; :class:`gpunn.data.DataLoader` is such."""
@@ -104,6 +106,7 @@ class Ranks:
         """
         total, examples, asked = cast(Pending, self._sums).wait().tolist()
         self.leaving = asked > 0
+        check(examples > 0, ArgumentError, "Trainer", NO_EXAMPLE, examples=examples)
         if isinstance(self._optimizer, Sharded):
             self._optimizer.reduce_gradients(examples / self.unit)
         else:

@@ -34,7 +34,7 @@ from gpunn.tensor import Tensor
 from gpunn.train.captured import CapturedStep, check_capturable
 from gpunn.train.diagnosis import NOWHERE, first_not_finite
 from gpunn.train.random_state import RandomStreams
-from gpunn.train.ranks import Ranks
+from gpunn.train.ranks import NO_EXAMPLE, Ranks
 
 Record = dict[str, Any]
 """What an epoch came to: ``epoch`` (from 1), ``train_loss`` (mean over the examples), the measures, ``seconds``.
@@ -360,8 +360,10 @@ class Trainer:
         ranks = cast(Ranks, self._ranks)
         total, examples, whole = 0.0, 0.0, None
         for number, batch in enumerate(group, 1):
-            ranks.check_share(batch is not None)
             y, count = (None, 0) if batch is None else self._loss(batch)
+            if count == 0:  # of one that weighs nothing the mean is no number
+                y = None
+            ranks.check_share(y is not None)
             if y is not None:
                 total, examples = total + float(y.item()) * float(count), examples + float(count)
             if number == len(group):
@@ -407,7 +409,8 @@ class Trainer:
         check(pair, ArgumentError, "Trainer", rule, type=type(given).__name__)
         y, count = given
         counted = (isinstance(count, Real) or is_array(count)) and bool(count > 0)
-        check(counted, ArgumentError, "Trainer", "a loss must be the mean of at least one example", examples=count)
+        counted = counted or (self._ranks is not None and count == 0)  # all ranks together must have one
+        check(counted, ArgumentError, "Trainer", NO_EXAMPLE, examples=count)
         return y, count
 
     def _measures(self) -> dict[str, float]:

@@ -13,6 +13,7 @@ from gpunn import functional as F
 from gpunn.backend import default_generator, manual_seed, random_generator
 from gpunn.data import ArrayDataset, DataLoader, RandomSampler
 from gpunn.errors import ArgumentError, DistributedError
+from gpunn.tensor import Tensor
 from gpunn.train import Callback, Trainer
 from gpunn.train.trainer import Record
 
@@ -152,6 +153,37 @@ def float16_skips_no_more() -> None:
 
         made = Trainer(model, optim.SGD(model.parameters(), lr=0.1), data, loss, precision="fp16", **settings)
         assert made.run(1)[0]["skipped_steps"] == 0
+
+
+def shares_weigh_nothing() -> None:
+    """A share whose examples have no weight, and so no mean, adds nothing; all of them must not be so."""
+    start = distributed.share_state(world, {"m": Net().state_dict()})["m"]
+
+    def trained(ranks: Any, weights: Any, **settings: Any) -> Any:
+        model = Net()
+        model.load_state_dict(start)
+        made, _ = trainer(ranks, samples=24, net=model, **settings)
+        made.data = DataLoader(made.data.dataset, 12, seed=0)
+        if ranks is not None:
+            made = Trainer(model, made.optimizer, made.data, made.loss, distributed=ranks, **settings)
+
+        def loss(batch: Any) -> tuple[Tensor, float]:
+            x, numbers = batch
+            w = weights(numbers).astype(np.float64)
+            each = F.cross_entropy(model(tensor(x), numbers), numbers % 3, reduction="none")
+            return (each * tensor(w)).sum() / w.sum(), w.sum()
+
+        made.loss = loss
+        made.run(2)
+        return model.state_dict()
+
+    for settings in ({}, {"accumulate": 2}):
+        expected = trained(None, lambda numbers: numbers % 12 < 3, **settings)
+        found = trained(world, lambda numbers: numbers % 12 < 3, **settings)  # the first rank's
+        for name, w in expected.items():
+            np.testing.assert_allclose(found[name], w, rtol=1e-10, atol=1e-13, err_msg=name)
+    with pytest.raises(ArgumentError, match="Trainer: a loss must be the mean of at least one example, got examples=0"):
+        trained(world, np.zeros_like)
 
 
 def run(*names: str) -> None:

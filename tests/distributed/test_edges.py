@@ -20,7 +20,9 @@ HERE = str(Path(__file__).parent)
     "names",
     [
         ["groups_are_added", "data_sets_draw", "samplers_leave_tails", "measures_in_training"],
-        pytest.param(["tells_what_was_changed", "float16_skips_no_more"], marks=pytest.mark.slow),
+        pytest.param(
+            ["tells_what_was_changed", "float16_skips_no_more", "shares_weigh_nothing"], marks=pytest.mark.slow
+        ),
     ],
 )
 def test_cases(names):

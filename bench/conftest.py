@@ -26,6 +26,7 @@ def pytest_addoption(parser) -> None:
 def pytest_configure(config) -> None:
     option = config.getoption
     side, folder = option("side"), option("turns")
+    config.option.benchmark_quiet = not option("benchmark_compare")  # the table below says the same, shorter
     if folder and not side:
         raise pytest.UsageError("--turns: wants --side gpunn or --side peer")
     both = turns.meet(Path(folder), first=side == peer.SIDES[0]) if folder else None
@@ -50,6 +51,8 @@ def bench(request) -> Iterator[peer.Bench]:
 
 def pytest_benchmark_update_machine_info(config, machine_info) -> None:
     del machine_info["node"]  # a host's name says nothing of its speed
+    for name in [name for name in machine_info["cpu"] if name.startswith("hz_actual")]:
+        del machine_info["cpu"][name]  # other in each run: what is compared would never be of the same machine
     machine_info |= peer.measured_by(config.stash[settings].alone)
 
 

@@ -290,7 +290,9 @@ class Bench:
             {"bytes": 0, "operations": 0, "unit": "fp32"} | about, device=self.device, side=self.side, peer=peer_name,
             job=job, shape=shape, seconds=statistics.median(seconds), quartiles=quartiles(seconds), rounds=len(seconds),
         )  # fmt: skip
-        benchmark.pedantic(lambda: None, rounds=1)  # it is to be among the results; its own time says nothing
+        benchmark.pedantic(lambda: None, rounds=1)  # it is to be among the results
+        if benchmark.stats is not None:  # with --benchmark-disable there are none
+            benchmark.stats.stats.data[:] = seconds  # for --benchmark-compare: the time of nothing at all says nothing
 
 
 def quartiles(seconds: Sequence[float]) -> list[float]:

@@ -30,6 +30,7 @@ from gpunn.errors import (
     ShapeError,
     check,
     fail,
+    install_command,
 )
 
 Array: TypeAlias = Any
@@ -210,7 +211,7 @@ def half_dtype(op: str, name: str) -> np.dtype[Any]:
     try:
         from ml_dtypes import bfloat16
     except ImportError as error:
-        raise PackageError(f'{op}: bf16 needs ml_dtypes ({error}): pip install "gpunn[train]"') from error
+        raise PackageError(f"{op}: bf16 needs ml_dtypes ({error}): {install_command('train')}") from error
     dtype: np.dtype[Any] = np.dtype(bfloat16)
     return dtype
 
@@ -312,11 +313,11 @@ _DEVICE = re.compile(r"cpu|(?:gpu|cuda)(?::(\d+))?")
 def _cupy_or_reason() -> tuple[Any, str]:
     """CuPy and "" if it can reach a GPU; None and what is wrong, with the command that mends it, if it cannot."""
     if importlib.util.find_spec("cupy") is None:
-        return None, ("CuPy is not installed: pip install 'gpunn[cuda13]', or 'gpunn[cuda12]' for a driver of CUDA 12")
+        return None, f"CuPy is not installed: {install_command('cuda13')}, or cuda12 for a driver of CUDA 12"
     try:
         import cupy
     except ImportError as error:
-        return None, f"CuPy does not import ({error}): pip install --force-reinstall 'gpunn[cuda13]'"
+        return None, f"CuPy does not import ({error}): {install_command('cuda13', '--force-reinstall')}"
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from gpunn.backend import Array, check_not_masked, half_dtype, is_array, to_cpu
-from gpunn.errors import ArgumentError, FileError, GpunnError, PackageError, check, check_sizes, fail
+from gpunn.errors import ArgumentError, FileError, GpunnError, PackageError, check, check_sizes, fail, install_command
 from gpunn.files import read_file, within, write_atomically
 from gpunn.nn import Module
 
@@ -33,7 +33,7 @@ def _safetensors() -> Any:
     try:
         import safetensors.numpy
     except ImportError as error:
-        raise PackageError(f'weights are kept as safetensors ({error}): pip install "gpunn[train]"') from error
+        raise PackageError(f"weights are kept as safetensors ({error}): {install_command('train')}") from error
     return safetensors
 
 

@@ -7,6 +7,7 @@ Every message says the operation, the rule and the values that break it::
 
 from __future__ import annotations
 
+import os
 from numbers import Integral, Real
 from typing import NoReturn
 
@@ -126,3 +127,49 @@ def check_sizes(op: str, least: int = 1, /, **named: object) -> None:
     for name, value in named.items():
         valid = isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
         check(valid, ArgumentError, op, f"{name} must be an integer of at least {least}", **{name: value})
+
+
+def install_command(extras: str, *options: str) -> str:
+    """The command that adds ``extras`` of gpunn from where this one came: its checkout, what pip noted, or an index.
+
+    >>> print(install_command("train,cpu"))  # doctest: +ELLIPSIS
+    pip install ...[train,cpu]...
+
+    Source: PEP 610, for what pip notes of an installation that is from no index.
+    """
+    from shlex import quote
+
+    checkout = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    wanted = _from_folder(checkout, extras) or _from_note(extras) or f"gpunn[{extras}]"
+    return " ".join(["pip install", *options, quote(wanted) if os.name == "posix" else f'"{wanted}"'])
+
+
+def _from_folder(folder: str, extras: str) -> str | None:
+    """What pip is to be told of a checkout; None if the folder is none."""
+    try:
+        with open(os.path.join(folder, "pyproject.toml"), encoding="utf-8") as file:
+            if 'name = "gpunn"' not in file.read():
+                return None
+        here = os.path.samefile(folder, ".")
+    except OSError:
+        return None
+    return f"{'.' if here else folder}[{extras}]"
+
+
+def _from_note(extras: str) -> str | None:
+    """What pip is to be told again, if it noted a folder, a file or a repository; None for an index."""
+    import json
+    from importlib.metadata import PackageNotFoundError, distribution
+    from urllib.parse import urlparse
+    from urllib.request import url2pathname
+
+    try:
+        note = json.loads(distribution("gpunn").read_text("direct_url.json") or "null")
+        url = str(note["url"])
+        if "dir_info" in note:
+            return _from_folder(url2pathname(urlparse(url).path), extras)
+        version = note.get("vcs_info", {})
+        url = f"{version['vcs']}+{url}@{version['commit_id']}" if version else url
+    except (PackageNotFoundError, ValueError, TypeError, KeyError):  # it was never installed, or not by pip
+        return None
+    return f"gpunn[{extras}] @ {url}"

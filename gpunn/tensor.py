@@ -189,8 +189,10 @@ class Tensor(Node):
     def tolist(self) -> Any:
         return self._data.tolist()
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        fail(DtypeError, "numpy", "a Tensor becomes an array by t.numpy() (a copy) or t.data", shape=self.shape)
+    if not typing.TYPE_CHECKING:  # who checks types is to take it for no array: `array * tensor` is a Tensor
+
+        def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+            fail(DtypeError, "numpy", "a Tensor becomes an array by t.numpy() (a copy) or t.data", shape=self.shape)
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """A copy of the data as a NumPy array."""

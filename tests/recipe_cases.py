@@ -21,7 +21,7 @@ class Case(NamedTuple):
 
 CASES: dict[str, Case] = {
     "alexnet": Case({"epochs": 1, "width": 0.02, "batch_size": 8, "towers": 1}, tested=2),
-    "circles": Case({"epochs": 6, "lr": 0.02}, tested=500, resumes=False),
+    "circles": Case({"epochs": 6, "lr": 0.02}, tested=500),
     "digits": Case({"epochs": 2, "batch_size": 64, "seed": 3}),
     "digits-rows": Case({"epochs": 2, "hidden_size": 16, "batch_size": 64}, parts=("rnn", "lstm", "gru")),
     "gradients": Case({"steps": 2, "hidden": 4}, measures=(), resumes=False),
@@ -31,7 +31,7 @@ CASES: dict[str, Case] = {
     ),
     "text": Case(
         {"epochs": 2, "hidden_size": 16, "batch_size": 8, "sequence_length": 16, "cell": "lstm"},
-        measures=("test_accuracy", "test_bits", "test_loss"),
+        measures=("test_accuracy", "test_bits_per_character", "test_loss"),
         tested=None,
     ),
 }

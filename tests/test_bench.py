@@ -47,6 +47,8 @@ def test_every_kernel_file_has_a_benchmark():
 
 
 class FakeBenchmark:
+    stats = None
+
     def __init__(self):
         self.extra_info, self.group = {}, ""
 

@@ -66,6 +66,14 @@ def test_info(command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert facts["emulated"] == ["libraries 1"]
     assert facts["device"][0].startswith("cpu")
     assert len(facts["device"]) == 1 + backend.gpu_count()
+    fields = json.loads(command("info", "--json").out)
+    assert fields["gpunn"]["version"] == gpunn.__version__
+    assert fields["cache"] == {
+        "folder": str(tmp_path / "kernels"), "files": 5, "bytes": (7 << 19) + 2, "compiled": {"sm_80": 2, "sm_90a": 1},
+        "autotuned": 1, "emulated": 1,
+    }  # fmt: skip
+    assert [device["name"] for device in fields["devices"]][:1] == ["cpu"]
+    assert fields["compiler"]["command"] or fields["compiler"]["reason"]
     assert facts.get("no GPU", [""]) == [backend.why_no_gpu()]
 
 
@@ -297,11 +305,24 @@ def test_without_typer(tmp_path: Path) -> None:
     code = "import sys; sys.modules['typer'] = None; from gpunn.cli import main; main()"
     ended = subprocess.run([sys.executable, "-c", code, "info"], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert re.fullmatch(r'error: the command gpunn needs .*typer.*: pip install "gpunn\[train\]"\n', ended.stderr)
+    assert re.fullmatch(r"error: the command gpunn needs .*typer.*: pip install .*\[train\].\n", ended.stderr)
 
 
 def test_json(command: Command) -> None:
     facts = json.loads(command("draw", "activations", "--out", "a.png", "--json").out)
     assert facts["file"] == "a.png"
     assert "ReLU" in facts["activations"]
-    assert json.loads(command("--json", "info").out)["NumPy"] == [np.__version__]
+    assert json.loads(command("--json", "info").out)["numpy"] == {"version": np.__version__}
+
+
+def test_a_drawing_is_not_written_over_another(command: Command) -> None:
+    for which in ("activations", "skeleton"):
+        name = f"mein bild ü {which}.png"
+        assert command("draw", which, "--out", name)[0] == 0
+        before = Path(name).read_bytes()
+        Path(name).write_bytes(b"mine")
+        told = f"error: {name}: there is such a file already; --force writes over it\n"
+        assert command("draw", which, "--out", name) == (2, "", told)
+        assert Path(name).read_bytes() == b"mine"
+        assert command("draw", which, "--out", name, "--force")[0] == 0
+        assert Path(name).read_bytes() == before

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,8 @@ import pytest
 from cli_case import Command
 
 from gpunn.cli import bench
+from gpunn.errors import install_command
+from gpunn.files import shipped
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -91,6 +96,22 @@ def test_a_job_is_measured(command: Command, monkeypatch: pytest.MonkeyPatch) ->
     assert row.startswith("losses, embedding, dropout  cross entropy, digits (64, 10)")
     (one,) = json.loads(Path("r.json").read_text())["benchmarks"]
     assert one["extra_info"]["rounds"] == 3
+
+
+@pytest.mark.slow
+def test_results_are_compared_by_the_plugin(tmp_path: Path) -> None:
+    pytest.importorskip("pytest_benchmark")
+    job = ["-k", "cpu-gpunn and bench_training and digits", "bench_loss.py", "--only", "cross*digits", "--seconds", "0"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    measure = [sys.executable, "-m", "pytest", "-q", *job, f"--benchmark-storage=file://{tmp_path}"]
+    for options, said in ([["--benchmark-save=before"], ""], [["--benchmark-compare"], "(0001_before)"]):
+        done = subprocess.run(
+            [*measure, *options], cwd=shipped("bench"), capture_output=True, text=True, env=environment
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "1 passed" in done.stdout
+        assert said in done.stdout
+        assert "machine_info is different" not in done.stdout + done.stderr
 
 
 @pytest.mark.peer
@@ -318,7 +339,7 @@ def test_a_package_that_is_missing(
     missing: str, options: tuple[str, ...], fake: Fake, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretend(monkeypatch, missing)
-    message = f'error: bench: more packages are needed ({missing}): pip install "gpunn[bench]"\n'
+    message = f"error: bench: more packages are needed ({missing}): {install_command('bench')}\n"
     assert command("bench", *options) == (2, "", message)
 
 

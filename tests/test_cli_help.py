@@ -219,7 +219,7 @@ def ascii_streams(command: Command, monkeypatch: pytest.MonkeyPatch) -> Callable
     def run(*arguments: str) -> tuple[int, str, str]:
         streams = [io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True) for _ in range(2)]
         with monkeypatch.context() as patch:
-            patch.setenv("COLUMNS", "80")  # so narrow that a help shortens some words, with a letter that ASCII lacks
+            patch.setenv("COLUMNS", "80")
             patch.setattr(sys, "stdout", streams[0])
             patch.setattr(sys, "stderr", streams[1])
             code = command(*arguments).code
@@ -233,6 +233,19 @@ def test_every_help_in_ascii(path: tuple[str, ...], ascii_streams: Any) -> None:
     code, out, err = ascii_streams(*path, "--help")
     assert (code, err) == (0, "")
     assert "Usage: " in out
+    assert "\\u" not in out
+
+
+@each_command
+def test_every_help_on_a_narrow_terminal(
+    path: tuple[str, ...], command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    code, out, err = command(*path, "--help")
+    assert (code, err) == (0, "")
+    options = [name for each in COMMANDS[path].params for name in each.opts if name.startswith("--")]
+    assert [name for name in options if not re.search(rf"{name}\b", out)] == []
+    assert "…" not in out
 
 
 @pytest.mark.slow
@@ -306,12 +319,13 @@ def test_a_fault(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_warnings_are_lines(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    def warning() -> list[tuple[str, str]]:
+    def warning() -> dict[str, str]:
         warnings.simplefilter("always")
         warnings.warn("mind", RuntimeWarning, stacklevel=1)
-        return []
+        return {}
 
     monkeypatch.setattr(gpunn.cli.machine, "_facts", warning)
+    monkeypatch.setattr(gpunn.cli.machine, "_words", lambda facts: facts.items())
     assert command("info") == (0, "\n", "warning: mind\n")
     assert command("info", "--json") == (0, "{}\n", '{"warning": "mind"}\n')
 

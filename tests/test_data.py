@@ -54,10 +54,10 @@ def test_a_scikit_learn_with_another_layout_of_files(monkeypatch: pytest.MonkeyP
 def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("sklearn", "sklearn.datasets"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(GpunnError, match=r'scikit-learn .*pip install "gpunn\[train\]"'):
+    with pytest.raises(GpunnError, match=r"scikit-learn .*pip install .*\[train\]"):
         digits()
     monkeypatch.setitem(sys.modules, "sklearn", types.ModuleType("sklearn"))  # somebody's stand-in
-    with pytest.raises(GpunnError, match=r'scikit-learn .*pip install "gpunn\[train\]"'):
+    with pytest.raises(GpunnError, match=r"scikit-learn .*pip install .*\[train\]"):
         digits()
 
 

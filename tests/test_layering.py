@@ -13,7 +13,7 @@ import gpunn
 
 ROOT = Path(gpunn.__file__).parent
 FLOORS = [
-    ["errors", "files", "observer"],
+    ["errors", "files", "notebook", "observer"],
     ["context", "spelling"],
     ["backend"],
     ["cuda", "cpu"],

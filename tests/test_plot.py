@@ -65,19 +65,95 @@ def test_curves_show_the_numbers(figures: list[Any], tmp_path: Path) -> None:
     for axes in (loss, accuracy):
         assert axes.get_xlabel() == "epoch"
         assert axes.get_ylabel() in ("loss", "accuracy (%)")
-        assert axes.get_legend() is not None
+    (legend,) = figures[0].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["training", "test"]
+    assert not any(legend.get_window_extent().overlaps(axes.get_window_extent()) for axes in (loss, accuracy))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("loss", [1e-9, 0.0, 1.0, 10.0, 3e4])  # 0: has no logarithm; 1 and 10: end points of decades
-def test_a_single_epoch_is_a_visible_point(loss: float, sheets: list[Any], tmp_path: Path) -> None:
-    record = {"epoch": 1, "train_loss": loss, "test_loss": 0.5, "test_accuracy": 1.0}
-    plot.curves([record], tmp_path / "curves.png")
-    axes = sheets[0].axes[0]
-    assert all(line.get_marker() == "o" for line in axes.lines)
-    bottom, top = axes.get_ylim()
-    assert 0 < bottom < 0.5 < top
-    assert loss <= top
+@pytest.mark.parametrize(
+    ("losses", "scale"),
+    [
+        ([0.5], "linear"),
+        ([0.5, 9.0], "linear"),
+        ([0.5, 11.0], "log"),
+        ([1e-9], "log"),
+        ([0.0], "linear"),
+        ([0.0, 1e-9], "symlog"),  # 0 has no logarithm
+        ([-3.0, 1e9], "linear"),
+        ([1e19], "log"),
+        ([1e307], "log"),
+        ([4e18, 3e9, 7e3], "log"),
+        ([1e-320, 1e308], "log"),
+    ],
+)
+def test_the_axis_fits_the_losses(losses: list[float], scale: str, sheets: list[Any]) -> None:
+    metrics = [{"epoch": n, "train_loss": loss, "test_loss": 0.5} for n, loss in enumerate(losses, 1)]
+    sheet = plot.curves(metrics)
+    assert sheets == [sheet]
+    (axes,) = sheet.axes
+    assert axes.get_yscale() == scale
+    assert all(line.get_marker() == "o" for line in axes.lines)  # a single epoch is a visible point
+    (bottom, top), shown = axes.get_ylim(), [0.5, *(min(loss, 1e300) for loss in losses)]
+    assert bottom < min(shown) <= max(shown) < top
+    if scale == "linear":
+        assert top - bottom < 1.2 * max(max(shown) - min(shown), 0.5)
+    if scale == "log" and max(shown) < 1e300:  # no further than they are, however many decades that is
+        assert np.log10(min(shown) / bottom) == pytest.approx(np.log10(top / max(shown)))
+        assert top / max(shown) < (max(shown) / min(shown)) ** 0.06
+        ticks = [tick for tick in axes.get_yticks() if bottom <= tick <= top]
+        assert len(ticks) >= 2, ticks
+
+
+@pytest.mark.parametrize(("value", "crosses"), [(np.nan, [(1, 2.0)]), (np.inf, [(1, 2.0)]), (3.0, [(2, 3.0)])])
+def test_a_run_that_diverged_is_shown_as_such(value: float, crosses: list[Any], sheets: list[Any]) -> None:
+    metrics = [{"epoch": 1, "train_loss": 2.0}, {"epoch": 2, "train_loss": value}]
+    plot.curves(metrics, diverged=[""] if np.isfinite(value) else [])
+    plot.curves({"a": metrics, "b": METRICS}, diverged=["a"] if np.isfinite(value) else [])
+    for sheet, name in zip(sheets, ("diverged", "a diverged"), strict=True):
+        marked = [line for line in sheet.axes[0].lines if line.get_marker() == "X"]
+        assert [(*line.get_xdata(), *line.get_ydata()) for line in marked] == crosses
+        assert name in [text.get_text() for text in sheet.legends[0].get_texts()]
+
+
+def test_a_run_without_a_finite_value(tmp_path: Path) -> None:
+    plot.curves([{"epoch": 1, "train_loss": np.nan, "test_accuracy": 0.5}], tmp_path / "curves.png")
+    assert_picture(tmp_path / "curves.png")
+
+
+@pytest.mark.parametrize("ending", [".svg", ".pdf", ".jpg", ".png", ""])
+def test_a_figure_has_the_format_of_its_name(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"Kurven für uns{ending}"
+    plot.curves(METRICS[:2], path)
+    begins = {".svg": b"<?xml", ".pdf": b"%PDF", ".jpg": b"\xff\xd8\xff", ".png": b"\x89PNG", "": b"\x89PNG"}
+    written = path.read_bytes()
+    assert written.startswith(begins[ending])
+    plot.curves(METRICS[:2], path)
+    assert path.read_bytes() == written
+    with pytest.raises(FileError, match=r"c\.doc: a figure is written as .png, .svg, .*not as .doc"):
+        plot.curves(METRICS[:2], tmp_path / "c.doc")
+
+
+def test_a_notebook_shows_figures(figures: list[Any]) -> None:
+    """Each function returns one; no file is written, and pyplot is not needed."""
+    points = np.array([[0.0, 0.0], [1.0, 1.0]])
+    surface = plot.surface(lambda p: p[:, 0], points, 5)
+    drawn = [
+        plot.curves(METRICS),
+        plot.lines({"a": ([0], [1])}),
+        plot.panels({"a": {"a": ([0], [1])}}),
+        plot.confusion(np.eye(2, dtype=int)),
+        plot.filters(np.ones((1, 1, 3, 3))),
+        plot.feature_maps(np.ones((1, 3, 3))),
+        plot.misclassified(np.ones((2, 1, 3, 3)), [0, 1], [1, 1]),
+        plot.pictures(np.ones((2, 1, 3, 3))),
+        plot.activation_statistics({"a": np.ones(2)}),
+        plot.gradient_flow({"a": np.ones(2)}),
+        plot.decision_surface(surface, points, LABELS[:2]),
+    ]
+    assert [id(each) for each in drawn] == [id(each) for each in figures]
+    assert all(each._repr_png_().startswith(b"\x89PNG") for each in drawn[3:4])
+    film = plot.animate_decision_surface([("", surface)], points, LABELS[:2])
+    assert film._repr_html_().startswith('<img alt="film" src="data:image/gif;base64,R0lGOD')
 
 
 def test_curves_of_nothing(tmp_path: Path) -> None:
@@ -115,7 +191,7 @@ def test_unwritable_path(tmp_path: Path) -> None:
 
 def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(GpunnError, match=r'pip install "gpunn\[train\]"'):
+    with pytest.raises(GpunnError, match=r"pip install .*\[train\]"):
         plot.curves(METRICS, tmp_path / "curves.png")
 
 
@@ -142,13 +218,13 @@ def test_curves_in_bits_per_character(figures: list[Any], tmp_path: Path) -> Non
     metrics = [{"epoch": i, "train_loss": 1.0, "test_bits_per_character": 4.0 / i} for i in (1, 2)]
     plot.curves(metrics, tmp_path / "curves.png")
     loss, bits = figures[0].axes
-    assert (loss.get_ylabel(), bits.get_ylabel()) == ("loss", "bits per character")
+    assert (loss.get_ylabel(), bits.get_ylabel()) == ("loss", "bits/character")
     assert "2.00 at the end" in bits.get_title()
     np.testing.assert_array_equal(bits.lines[0].get_ydata(), [4.0, 2.0])
 
 
 def test_curves_without_a_known_quantity(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match=r"accuracy or bits per character.*got names=\['epoch', 'speed'\]"):
+    with pytest.raises(ArgumentError, match=r"accuracy or bits_per_character.*got names=\['epoch', 'speed'\]"):
         plot.curves([{"epoch": 1, "speed": 3.0}], tmp_path / "curves.png")
 
 
@@ -215,7 +291,7 @@ def test_decision_surface(figures: list[Any], tmp_path: Path) -> None:
     assert_picture(tmp_path / "s.png")
     axes = figures[0].axes[0]
     assert axes.get_title() == "step 3"
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["class 0", "class 1"]
+    assert [text.get_text() for text in figures[0].legends[0].get_texts()] == ["class 0", "class 1"]
     np.testing.assert_array_equal(axes.collections[1].get_offsets(), POINTS[LABELS == 1])
     assert (axes.get_xlim(), axes.get_ylim()) == (pytest.approx((-1.2, 1.2)), pytest.approx((-0.1, 1.1)))
     plot.decision_surface(plot.surface(ramp, POINTS, 20), POINTS * 4, LABELS, tmp_path / "s.png")
@@ -274,9 +350,10 @@ def test_feature_maps(figures: list[Any], tmp_path: Path) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_misclassified(channels: int, figures: list[Any], tmp_path: Path) -> None:
     images = np.random.default_rng(0).random((4, channels, 6, 6))
-    count = plot.misclassified(images, [0, 1, 1, 0], [0, 0, 1, 1], tmp_path / "w.png", ["cat", "dog"])
+    plot.misclassified(images, [0, 1, 1, 0], [0, 0, 1, 1], tmp_path / "w.png", ["cat", "dog"])
     assert_picture(tmp_path / "w.png")
-    assert count == 2
+    assert figures[0].get_suptitle() == "2 of 4 wrong"
+    assert figures[0].axes[0].get_xlim()[1] < 3  # inches: two panels, and no room for more
     axes = figures[0].axes[0]
     assert len(axes.images) == 2
     assert [text.get_text() for text in axes.texts] == ["dog, called cat", "cat, called dog"]
@@ -316,8 +393,9 @@ def test_tiles_lie_in_rows_and_names_over_them(figures: list[Any], tmp_path: Pat
 
 def test_nothing_misclassified(figures: list[Any], tmp_path: Path) -> None:
     images = np.zeros((2, 1, 4, 4))
-    assert plot.misclassified(images, [0, 1], [0, 1], tmp_path / "w.png", ["cat", "dog"]) == 0
+    plot.misclassified(images, [0, 1], [0, 1], tmp_path / "w.png", ["cat", "dog"])
     assert figures[0].get_suptitle() == "0 of 2 wrong"
+    assert not figures[0].axes
 
 
 def test_pictures_of_two_channels(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import pickle
 import threading
 import time
 from pathlib import Path
@@ -315,6 +316,20 @@ def test_the_table():
     assert all(len(line) <= len(head) for line in lines)
     with pytest.raises(ArgumentError, match=r"profile: sort must be one of self, total, .*, got sort='speed'"):
         profile.table("speed")
+
+
+def test_a_notebook_shows_the_table():
+    net = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    with gpunn.profile() as profile:
+        net(tensor(np.ones((2, 4), np.float32))).sum().backward()
+    shown = profile._repr_html_()
+    assert shown.count("<tr>") == len(profile.table().splitlines()) - 4  # but for two rules, an empty line and the note
+    for text in (">Linear</td>", ">(Sequential)</td>", 'font-weight:bold">all</td>', "by the wall clock.</p>"):
+        assert text in shown
+    summary = net.summary((4,))
+    assert summary._repr_html_().count("<tr>") == len(summary.splitlines())
+    assert ">(N, 3)</td>" in summary._repr_html_()
+    assert pickle.loads(pickle.dumps(summary))._repr_html_() == summary._repr_html_()
 
 
 def test_figures_only_when_the_context_is_left():

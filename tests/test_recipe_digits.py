@@ -228,7 +228,7 @@ def test_bad_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="device='tpu'"):
         train_digits(Options(device="tpu"), out, on_step=must_not_train)
     monkeypatch.setattr(Digits, "needs", ("numpy", "no_such_package"))
-    with pytest.raises(GpunnError, match=r'no_such_package not installed: pip install "gpunn\[train\]"'):
+    with pytest.raises(GpunnError, match=r"no_such_package not installed: pip install .*\[train\]"):
         train_digits(QUICK, out)
     assert not out.exists()
 

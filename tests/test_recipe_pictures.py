@@ -111,14 +111,21 @@ def test_activations_are_drawn_with_their_derivatives(tmp_path: Path, monkeypatc
         assert np.quantile(np.abs(middle - slope[1:-1]), 0.98) < 1e-3
 
 
+@pytest.mark.parametrize("said", [False, True])
 @pytest.mark.parametrize("dark", [False, True])
-def test_a_skeleton_of_a_file(dark: bool, tmp_path: Path) -> None:
+def test_a_skeleton_of_a_file(dark: bool, said: bool, tmp_path: Path) -> None:
     bar = np.zeros((20, 60), np.uint8)
     bar[8:13, 5:55] = 255
     Image.fromarray(255 - bar if dark else bar).save(tmp_path / "bar.png")
-    before, after = drawings.draw_skeleton(tmp_path / "out.png", tmp_path / "bar.png", dark=dark)
-    assert before == 250
+    picture, guess = tmp_path / "bar.png", dark if said else None
+    before, after, taken = drawings.draw_skeleton(tmp_path / "out.png", picture, dark=guess)
+    assert (before, taken) == (250, dark)
     assert 40 <= after <= 55
+    assert drawings.draw_skeleton(tmp_path / "out.png", picture, dark=not dark).before == 20 * 60 - 250
+    with pytest.raises(FileError, match=r"bar.png: the image itself, which the picture must not be written over"):
+        drawings.draw_skeleton(picture, picture)
+    with pytest.raises(FileError, match=r"out.bmp: a figure is written as .png, .svg"):
+        drawings.draw_skeleton(tmp_path / "out.bmp", picture)
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(FileError, match=r"text.png: the image cannot be read: cannot identify"):
         drawings.draw_skeleton(tmp_path / "out.png", tmp_path / "text.png")

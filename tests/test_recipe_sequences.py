@@ -133,7 +133,7 @@ def test_a_text_is_learned_and_written(story: Path, tmp_path: Path) -> None:
     assert (folder / "sample.txt").read_text() == summary["sample"] + "\n"
     assert len(summary["sample"]) == text.SAMPLE_LENGTH
     # Two bits choose a word of nine letters or ten, all else follows: 0.2 bits a character at best, 3.7 for letters.
-    assert summary["test_bits"] < 1.5
+    assert summary["test_bits_per_character"] < 1.5
     assert metrics[-1]["test_loss"] == summary["test_loss"]
     model = CharacterModel(json.loads((folder / "alphabet.json").read_text())["alphabet"], hidden_size=32, cell="gru")
     load_weights(model, folder / "model.safetensors")
@@ -146,7 +146,7 @@ def test_a_text_is_learned_and_written(story: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
 def test_every_cell_and_several_layers_learn_a_text(cell: str, story: Path, tmp_path: Path) -> None:
     _, summary = text.train_text(quick_text(story, cell=cell, num_layers=2, lr=0.01), tmp_path / "run")
-    assert summary["test_bits"] < 3
+    assert summary["test_bits_per_character"] < 3
 
 
 def test_texts_that_cannot_be_used(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_the_shortest_text(tmp_path: Path) -> None:
         )
         _, summary = text.train_text(options, tmp_path / f"run{batch_size}")
         assert summary["steps"] >= 1
-        assert np.isfinite(summary["test_bits"])
+        assert np.isfinite(summary["test_bits_per_character"])
         (tmp_path / "file.txt").write_text(("ab" * length)[: length - 1])
         with pytest.raises(FileError, match=f"{length - 1} characters, where {length} are needed"):
             text.train_text(options, tmp_path / "short")

@@ -161,7 +161,7 @@ def test_a_recipe_that_is_not_known(tmp_path: Path) -> None:
 
 
 def test_the_sample_of_a_text(tmp_path: Path) -> None:
-    folder = make_run(tmp_path, lines(record(1)), SUMMARY | {"test_bits": 2.0}, recipe="text")
+    folder = make_run(tmp_path, lines(record(1)), SUMMARY | {"test_bits_per_character": 2.0}, recipe="text")
     (folder / "sample.txt").write_text("Once\n")
     about = write(folder).state["about"]
     assert (about["sample"], about["headline"]) == ("Once\n", "test bits/character 2.000 after 5 epochs, 1.5 s")

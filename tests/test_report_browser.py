@@ -20,6 +20,7 @@ from gpunn.recipes.digits import Options, train_digits
 from gpunn.recipes.digits_rows import Options as RowsOptions
 from gpunn.recipes.digits_rows import train_digits_rows
 from gpunn.report import write_page
+from gpunn.runs import lock
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -335,7 +336,11 @@ def test_a_page_waits_for_the_first_epoch_and_follows_a_resumption(browser: Any,
         (folder / "metrics.jsonl").write_text(lines(record(1), record(2), record(3)))
         wait_for(lambda: rows(browser) == 3)
         assert_table_is(browser, (folder / "metrics.jsonl").read_text())
-        assert browser.find_element("id", "status").text == "training"
+        assert browser.find_element("id", "status").text == "not finished"
+        with lock.locked(folder):
+            wait_for(lambda: browser.find_element("id", "status").text == "training")
+        (folder / "lock").write_text("process 7 on here")
+        wait_for(lambda: browser.find_element("id", "status").text == "killed")
         shutil.rmtree(folder)
         wait_for(lambda: "lacks a config.json" in browser.find_element("id", "problems").text)
         make_run(folder, lines(record(1)))

@@ -24,6 +24,7 @@ from gpunn import plot
 from gpunn.errors import ArgumentError, FileError
 from gpunn.report import Watch, watch
 from gpunn.report.watch import Figures, Follower
+from gpunn.runs import lock
 
 PATIENCE = 60  # seconds, for a busy machine
 RECORDS = [record(epoch) for epoch in range(1, 6)]
@@ -124,6 +125,17 @@ def test_a_run_that_is_resumed_or_begun_again(news: Callable[[], Any], tmp_path:
     assert news() == []  # once
     make_run(folder, lines(RECORDS[4]))
     assert news() == [("about", "unfinished"), ("reset", None), ("lines", [(1, 5)]), ("figures", [])]
+
+
+def test_a_run_that_is_killed_is_told_from_one_that_trains(news: Callable[[], Any], tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", lines(*RECORDS[:2]), SUMMARY | {"status": "interrupted"})
+    assert news()[0] == ("about", "interrupted")
+    with lock.locked(folder):  # it is resumed
+        assert news() == [("about", "running")]
+        assert news() == []
+    assert news() == [("about", "interrupted")]
+    (folder / "lock").write_text("process 7 on here")  # as a process leaves it that is killed
+    assert news() == [("about", "killed")]
 
 
 def test_a_file_nested_without_end_is_told(news: Callable[[], Any], tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from undrawn import undraw
 from gpunn import cli
 from gpunn.backend import random_generator
 from gpunn.errors import FileError
-from gpunn.recipes import alexnet, digits_rows, spell, text
+from gpunn.recipes import alexnet, circles, digits_rows, spell, text
 from gpunn.recipes.catalogue import RECIPES, resumable
 from gpunn.recipes.digits import Options, train_digits
 from gpunn.recipes.options import as_config
@@ -194,6 +194,15 @@ def test_the_other_recipes_are_resumed(name: str, tmp_path: Path) -> None:
     assert lines[0] == lines[1]
 
 
+def test_the_film_of_a_resumed_run_is_whole(tmp_path: Path) -> None:
+    options = circles.Options(epochs=3, batch_size=250, hidden=4)
+    whole, _ = circles.train_circles(options, tmp_path / "whole")
+    circles.train_circles(options, tmp_path / "run", on_step=stop_at(6))
+    circles.train_circles(options, tmp_path / "run", resume=True)
+    for name in ("model.safetensors", "surface.gif", "surface.png", "gradients.png", "activations.png"):
+        assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes(), name
+
+
 # ---- the command ---------------------------------------------------------------------------------------------------
 
 
@@ -223,7 +232,8 @@ def test_the_command(
         ("[1]", "not an object of JSON, but list"),
         ('{"epochs": 3}', "holds no run that was begun"),
         ('{"recipe": "cats"}', "a run of an unknown recipe, 'cats'"),
-        ('{"recipe": "circles"}', "a run of train circles, which is short"),
+        ('{"recipe": "gradients"}', "a run of train gradients, which is short"),
+        ('{"recipe": "digits", "shear": 1}', "config.json has 'shear' for train digits, which this gpunn, .*newer or"),
         ('{"recipe": "digits", "epochs": 0}', "does not hold the options of train digits: .*epochs must be at least 1"),
         ('{"recipe": "digits", "epochs": "many"}', "does not hold the options of train digits"),
     ],

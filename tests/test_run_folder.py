@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -283,12 +285,36 @@ def test_a_folder_in_use_says_by_whom_and_is_free_when_that_process_is_killed(tm
             lock.locked(tmp_path),
         ):
             pass
+        assert lock.state(tmp_path) == "running"
     finally:
         end(process)
+    assert lock.state(tmp_path) == "killed"
     assert os.listdir(tmp_path) == ["lock"]
     with lock.locked(tmp_path):
         assert (tmp_path / "lock").read_text().startswith(f"process {os.getpid()} on ")
     assert os.listdir(tmp_path) == []
+    assert lock.state(tmp_path) is None
+
+
+def test_who_only_asks_keeps_no_one_from_a_folder(tmp_path: Path) -> None:
+    """Nor does a run that goes on take one that asks for another that trains."""
+    asked, done = [], threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            asked.append(lock.state(tmp_path))
+            time.sleep(0.001)
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        try:
+            for _ in range(50):
+                with lock.locked(tmp_path):
+                    pass
+        finally:
+            done.set()
+        asking.result()
+    assert set(asked) <= {None, "running"}
 
 
 def test_the_children_of_a_killed_process_do_not_keep_its_lock(tmp_path: Path) -> None:
@@ -356,7 +382,7 @@ def test_two_trainings_of_one_run(tmp_path: Path) -> None:
             seen.append((comparison.read_run(run).status, write_page(run, tmp_path / "page.html"), redraw(run)))
 
     digits.train_digits(QUICK, run, on_step=look)
-    assert seen == [("unfinished", [], [run / "curves.png"])]
+    assert seen == [("running", [], [run / "curves.png"])]
     assert not (run / "lock").exists()
     alone, _ = digits.train_digits(QUICK, tmp_path / "alone")
     assert (run / "model.safetensors").read_bytes() == (alone / "model.safetensors").read_bytes()
@@ -368,6 +394,8 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def refuse(*_: Any) -> None:
         raise OSError(38, "Function not implemented")
 
+    (tmp_path / "lock").write_text("process 7")
     monkeypatch.setattr(fcntl, "flock", refuse)
+    assert lock.state(tmp_path) is None
     with pytest.warns(RuntimeWarning, match=f"{tmp_path}: not kept from other processes"), lock.locked(tmp_path):
         pass

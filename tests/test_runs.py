@@ -80,7 +80,7 @@ def test_a_run_measures_exactly_what_it_measured(name: str, runs: dict[str, Path
     assert measures == {key: summary[key] for key in measures}  # to the last bit
     assert run.evaluate().measures == measures
     given = run.example if isinstance(run.example, tuple) else (run.example,)
-    assert [len(each) for each in given] == [1] * len(given)
+    assert len(given[0]) == 1
     with no_grad(), run.model.evaluating():
         run.model(*given)
     accuracy = measures.get("exact_names", measures.get("test_accuracy"))
@@ -310,7 +310,7 @@ def test_a_text_is_measured_and_goes_on(runs: dict[str, Path], tmp_path: Path) -
             logits, state = run.model(np.array([[now]]), state)
             row = logits.data[0, 0].astype(np.float64)
             nats += np.log(np.exp(row).sum()) - row[following]
-    assert written.bits == pytest.approx(nats / math.log(2) / (len(text) - 1), rel=1e-5)
+    assert written.bits_per_character == pytest.approx(nats / math.log(2) / (len(text) - 1), rel=1e-5)
     assert written.characters == len(text)
     assert written.continuation == run.model.generate(text, 9, 0.7, random_generator(0))
     assert len(run.predict(path)[0].continuation) == 400
@@ -522,6 +522,30 @@ def test_what_differs_and_what_came_of_it(three: dict[str, Path]) -> None:
     assert [row.name for row in whole if row.kind == "option"] == ["recipe", "seed", "lr", "hidden"]
 
 
+def test_a_notebook_shows_a_run(tmp_path: Path) -> None:
+    config = {"recipe": "digits", "file": "<b>ä & ö</b>"}
+    begun = made(tmp_path / "a <b>", config, [], None)
+    shown = comparison.read_run(str(begun))._repr_html_()
+    assert "<b>ä" not in shown
+    assert "&lt;b&gt;ä &amp; ö&lt;/b&gt;" in shown
+    assert "a &lt;b&gt;</b>: unfinished" in shown
+    assert "<img" not in shown
+    going = made(tmp_path / "b", config, [line(1, 0.5, 0.9), line(2, 1e19, 0.1)], {"status": "diverged", "epochs": 2})
+    shown = comparison.read_run(going)._repr_html_()
+    assert '<img alt="curves" style="max-width:100%" src="data:image/png;base64,iVBOR' in shown
+    assert re.search(r"<td[^>]*>last test_loss</td><td[^>]*>1e\+19</td>", shown)
+
+
+def test_the_best_are_those_of_each_recipe(three: dict[str, Path], tmp_path: Path) -> None:
+    other = made(tmp_path / "d", {"recipe": "circles"}, [line(1, 0.01, 1.0)], None)
+    runs = {path.name: comparison.read_run(path) for path in (*three.values(), other)}
+    rows = {row.name: row for row in comparison.compare(runs)}
+    assert rows["best test_loss"].best == ["a"]  # not d, of another recipe, which is alone
+    runs["e"] = comparison.read_run(made(tmp_path / "e", {"recipe": "circles"}, [line(1, 0.02, 1.0)], None))
+    rows = {row.name: row for row in comparison.compare(runs)}
+    assert rows["best test_loss"].best == ["a", "d"]
+
+
 def test_a_line_that_is_being_written_does_not_count(three: dict[str, Path]) -> None:
     with (three["b"] / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 2, "test_lo')
@@ -573,14 +597,17 @@ def test_runs_of_all_recipes_side_by_side(
         if name != "digits-rows":
             assert rows["last test_loss"].values[name] == read(folder / "summary.json")["test_loss"]
             assert rows["best test_loss"].values[name] == min(record["test_loss"] for record in records(folder))
-    assert rows["last test_bits_per_character"].values == {"text": read(runs["text"] / "summary.json")["test_bits"]}
+    assert rows["last test_bits_per_character"].values == {
+        "text": read(runs["text"] / "summary.json")["test_bits_per_character"]
+    }
     sheets: list[Any] = []
     monkeypatch.setattr("gpunn.plot.figure.save", lambda sheet, path: sheets.append(sheet))
     comparison.draw(opened, tmp_path / "all.png")
     loss, accuracy, bits = sheets[0].axes
     one_each = {f"{name} {part.upper()}".strip() for name in NAMES for part in CASES[name].parts}
+    assert {text.get_text().split(",")[0] for text in sheets[0].legends[0].get_texts()} == one_each
     for axes, expected in ((loss, one_each), (accuracy, one_each), (bits, {"text"})):
-        assert {text.get_text().split(",")[0] for text in axes.get_legend().get_texts()} == expected
+        assert {line.get_label().split(",")[0] for line in axes.lines} == expected
 
 
 def test_recipes_without_epochs_compare_by_their_summary(tmp_path: Path) -> None:
@@ -622,10 +649,29 @@ def test_eval_of_several_networks_and_of_none(command: Command, runs: dict[str, 
     assert re.match(r"test accuracy RNN \d+\.\d\d%, LSTM .*, GRU .*, test loss RNN .*: .*\n", out)
     assert [text.split()[0] for text in out.split("\n\n")[1:]] == ["RNN", "LSTM", "GRU"]
     assert set(json.loads(command("eval", runs["digits-rows"], "--json").out)["confusion"]) == {"rnn", "lstm", "gru"}
-    assert re.fullmatch(r"test bits \d.*, test accuracy .*%, test loss .*\n", command("eval", runs["text"]).out)
+    assert re.fullmatch(
+        r"test bits/character \d.*, test accuracy .*%, test loss .*\n", command("eval", runs["text"]).out
+    )
     code, out, err = command("eval", tmp_path / "none")
     assert (code, out) == (2, "")
     assert err.startswith(f"error: {tmp_path / 'none'}: holds no run that was begun")
+
+
+def test_predict_takes_folders(command: Command, runs: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "zwei ü" / "b").mkdir(parents=True)
+    (tmp_path / "zwei ü" / ".hidden").mkdir()
+    for name in ("a.png", "b/c.png", "b/d.png", ".e.png", ".hidden/f.png"):
+        Image.fromarray(drawn()).save(tmp_path / "zwei ü" / name)
+    (tmp_path / "zwei ü" / "b" / "notes.txt").write_text("no image")
+    (tmp_path / "empty").mkdir()
+    code, out, err = command("predict", runs["digits"], "zwei ü", "empty")
+    assert code == 2
+    assert [each.split(": ")[0] for each in out.splitlines()] == [
+        f"zwei ü/{x}" for x in ("a.png", "b/c.png", "b/d.png")
+    ]
+    first, last = err.splitlines()
+    assert first.startswith("error: zwei ü/b/notes.txt: ")
+    assert last == "error: empty: a folder without a file"
 
 
 def test_predict_goes_on_after_a_bad_file(command: Command, runs: dict[str, Path], tmp_path: Path) -> None:
@@ -709,24 +755,54 @@ def test_an_exported_run_answers_alike(name: str, command: Command, runs: dict[s
     code, out, err = command("export", runs[name], "model.onnx")
     assert (code, out, err) == (0, f"{path.stat().st_size:,} bytes of ONNX: model.onnx\n", "")
     model = onnx.load(path)
-    about = {each.key: json.loads(each.value) for each in model.metadata_props if each.key != "recipe"}
+    about = {each.key: json.loads(each.value) for each in model.metadata_props if each.key in ("config", "classes")}
     assert about["config"] == read(runs[name] / "config.json")
     _, run = load(runs[name])
     assert about["classes"] == (None if run.classes is None else list(run.classes))
-    generator = random_generator(5)
-    given = [
-        generator.standard_normal((2, *each.shape[1:])).astype(each.dtype)
-        if each.dtype.kind == "f"
-        else generator.integers(4, size=(2, *each.shape[1:]))
-        for each in (run.example if isinstance(run.example, tuple) else (run.example,))
-    ]
+    generator, example = random_generator(5), run.example if isinstance(run.example, tuple) else (run.example,)
+
+    def drawn_like(each: Any) -> Any:
+        if isinstance(each, tuple):
+            return tuple(map(drawn_like, each))
+        axis = 1 if each.ndim == 3 and name == "text" else 0  # of the examples: a state has its layers first
+        shape = [2 if at == axis else size for at, size in enumerate(each.shape)]
+        if each.dtype.kind == "f":
+            return generator.standard_normal(shape).astype(each.dtype)
+        return generator.integers(4, size=shape)
+
+    given = tuple(map(drawn_like, example))
     names = [each.name for each in model.graph.input]
     with no_grad(), run.model.evaluating():
         own = [raw(each) for each in leaves(run.model(*given))]
     for compute in RUN_BY:
-        found = compute(path, dict(zip(names, given, strict=True)))
+        found = compute(path, dict(zip(names, leaves(given), strict=True)))
         for theirs, ours in zip(found, own, strict=True):
             np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5, err_msg=compute.__name__)
+
+
+def test_an_exported_model_of_text_writes_step_by_step(command: Command, runs: dict[str, Path], tmp_path: Path) -> None:
+    """With the state and a length that vary: the whole prompt first, then letter by letter."""
+    onnx = pytest.importorskip("onnx")
+    from onnx_case import RUN_BY
+
+    assert command("export", runs["text"], "m ü.onnx")[0] == 0
+    model = onnx.load(tmp_path / "m ü.onnx")
+    (alphabet,) = (each.value for each in model.metadata_props if each.key == "alphabet")
+    inputs = [each.name for each in model.graph.input]
+    sizes = {each.name: [size.dim_param or size.dim_value for size in each.type.tensor_type.shape.dim]
+             for each in model.graph.input}  # fmt: skip
+    assert sizes == {"input": ["batch", "length"], "input_1": [1, "batch", 16], "input_2": [1, "batch", 16]}
+    _, run = load(runs["text"])
+    assert alphabet == run.model.alphabet
+    with no_grad(), run.model.evaluating():
+        whole = raw(run.model(run.model.encode("one fish two")[None])[0])
+    for compute in RUN_BY:
+        states, logits = [np.zeros((1, 1, 16), np.float32)] * 2, []
+        for part in ("one fi", "s", "h", " tw", "o"):
+            fed = np.array([[alphabet.index(letter) for letter in part]])
+            out, *states = compute(tmp_path / "m ü.onnx", dict(zip(inputs, [fed, *states], strict=True)))
+            logits.append(out)
+        np.testing.assert_allclose(np.concatenate(logits, 1), whole, rtol=1e-4, atol=1e-5, err_msg=compute.__name__)
 
 
 def test_export_writes_over_nothing_unasked(command: Command, runs: dict[str, Path], tmp_path: Path) -> None:
@@ -745,7 +821,7 @@ def test_export_without_its_package(command: Command, runs: dict[str, Path], mon
     monkeypatch.setitem(sys.modules, "onnx", None)
     code, out, err = command("export", runs["circles"], "model.onnx")
     assert (code, out) == (2, "")
-    assert re.search(r'^error: .*pip install "gpunn\[onnx\]"$', err)
+    assert re.search(r"^error: .*pip install .*\[onnx\].$", err)
 
 
 def test_each_command_shows_an_example(command: Command) -> None:

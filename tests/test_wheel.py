@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 USE = """
+from pathlib import Path
 import numpy as np, gpunn, gpunn.functional as F
 from gpunn.cuda.source import kernels_folder
 assert kernels_folder().parent.name == "gpunn" and "site-packages" in str(kernels_folder()), kernels_folder()
@@ -18,10 +19,11 @@ x = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
 with gpunn.cuda.emulate():
     print(F.max_pool2d(x, 2).ravel().tolist())
 
+assert Path(gpunn.__file__).with_name("py.typed").exists()  # type checkers read what gpunn says of itself
+
 from gpunn.files import shipped
 assert shipped("bench").parent.name == "gpunn" and (shipped("bench") / "bench_conv.py").exists()
 
-from pathlib import Path
 from gpunn.report import write_page
 Path("config.json").write_text('{"recipe": "digits"}')
 assert write_page(Path(), Path("page.html")) == []

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, assert_type
 import numpy as np
 
 import gpunn.functional as F
-from gpunn import Tensor
+from gpunn import Tensor, models, nn
 from gpunn.nn import Parameter
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -194,3 +194,33 @@ def tensors(t: Tensor, p: Parameter, a: Array, index: Array, labels: Any, wanted
     assert_type(F.rnn(t, None, p, p), tuple[Tensor, Tensor])
     assert_type(F.lstm(a, (a, t), a, a), tuple[Tensor, tuple[Tensor, Tensor]])
     assert_type(F.gru(a, None, p, p, p, p), tuple[Tensor, Tensor])
+
+
+class Own(nn.Module):
+    def forward(self, x: Tensor, scale: float = 1.0) -> tuple[Tensor, float]:
+        return x * scale, scale
+
+
+def layers(t: Tensor, a: Array, module: nn.Module, packed: nn.PackedSequence) -> None:
+    assert_type(nn.Linear(3, 2)(a), Tensor)
+    assert_type(nn.Conv2d(1, 2, 3)(t), Tensor)
+    assert_type(nn.ReLU()(a), Array)
+    assert_type(nn.Flatten()(nn.MaxPool2d(2)(t)), Tensor)
+    assert_type(nn.LayerNorm(3)(t), Tensor)
+    assert_type(nn.Sequential(nn.ReLU())(t), Tensor)
+    assert_type(nn.CrossEntropyLoss()(t, a), Tensor)
+    assert_type(nn.MSELoss()(a, a), Array)
+    assert_type(nn.LSTM(3, 2)(t), tuple[Tensor, tuple[Tensor, Tensor]])
+    assert_type(nn.GRU(3, 2)(packed), tuple[nn.PackedSequence, Tensor])
+    assert_type(Own()(t, scale=2.0), tuple[Tensor, float])
+    assert_type(module(t), Any)
+    assert_type(models.lenet5()(t), Tensor)
+    Own()(a)  # type: ignore[arg-type]
+
+
+def operators(t: Tensor, a: Matrix) -> None:
+    assert_type(a * t, Tensor)
+    assert_type(a @ t, Tensor)
+    assert_type(2 - t, Tensor)
+    assert_type(t[0] > 0.5, Tensor)
+    assert_type(t.mean(axis=0), Tensor)

@@ -17,7 +17,7 @@ import typer
 from gpunn.cli import help
 from gpunn.cli.output import complain, table, tell
 from gpunn.cli.progress import measuring
-from gpunn.errors import ArgumentError, FileError, PackageError, check
+from gpunn.errors import ArgumentError, FileError, PackageError, check, install_command
 from gpunn.files import shipped, write_atomically
 
 SLOWER = 3
@@ -25,7 +25,7 @@ SLOWER = 3
 
 _QUICK, _FULL = 0.2, 1.0  # seconds of measuring, for each side of a job
 _TRAINING, _ALL = "cpu- and (training or ceilings)", "cpu-"  # as pytest's -k has them
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_THREADS = ("GPUNN_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -109,7 +109,7 @@ def _is_installed(package: str) -> bool:
 
 def _check_packages(*needed: str) -> None:
     if missing := [name for name in needed if not _is_installed(name)]:
-        raise PackageError(f'bench: more packages are needed ({", ".join(missing)}): pip install "gpunn[bench]"')
+        raise PackageError(f"bench: more packages are needed ({', '.join(missing)}): {install_command('bench')}")
 
 
 def _measure(report: Any, full: bool, only: str, threads: int) -> tuple[dict[str, Any], list[str]]:

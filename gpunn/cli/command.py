@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import gpunn
 from gpunn.cli.output import as_json, complain, print_any_letter, tell, use_json
-from gpunn.errors import ArgumentError, GpunnError, PackageError
+from gpunn.errors import ArgumentError, GpunnError, PackageError, install_command
 
 EXIT_CODES = "Exit codes: 0 done; 1 a fault of gpunn's; 2 a mistake of yours, or a training that cannot go on; \
 3 a benchmark became slower; 130 interrupted."
@@ -112,11 +112,11 @@ def _app() -> Any:
 
         from gpunn.cli import bench, drawing, machine, plan, recipes, report, runs, training
     except ImportError as error:
-        raise PackageError(f'the command gpunn needs more packages ({error}): pip install "gpunn[train]"') from error
-    from gpunn.cli.help import InPanels, examples, in_paragraphs
+        raise PackageError(f"the command gpunn needs more packages ({error}): {install_command('train')}") from error
+    from gpunn.cli.help import InPanels, examples, in_paragraphs, layout
 
     # Plain tracebacks: an error that is no GpunnError is a fault of gpunn's, and its report should be easy to copy.
-    app = typer.Typer(cls=InPanels, pretty_exceptions_enable=False)
+    app = typer.Typer(cls=InPanels, pretty_exceptions_enable=False, **layout())
 
     def print_version(wanted: bool) -> None:
         if wanted:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,25 @@ class InPanels(TyperGroup):
             return PANELS.index(panel) if panel in PANELS else len(PANELS), name != "train"
 
         return sorted(self.commands, key=place)
+
+
+_LEAST_FOR_PANELS = 60  # columns: with fewer the names of options are cut
+
+
+def layout() -> dict[str, Any]:
+    """What typer is told of the help: no panels where they would be cut, or drawn with letters that there are not.
+
+    >>> layout()["context_settings"]["terminal_width"] > 0
+    True
+    """
+    columns = max(shutil.get_terminal_size().columns, 20)
+    try:
+        "…│╭".encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+        has_room = columns >= _LEAST_FOR_PANELS
+    except UnicodeEncodeError:
+        has_room = False
+    settings = {"context_settings": {"terminal_width": columns}}
+    return settings if has_room else settings | {"rich_markup_mode": None}
 
 
 def examples(*commands: str) -> str:

@@ -6,9 +6,9 @@ import platform
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,9 +33,8 @@ def add_to(app: typer.Typer) -> None:
     @app.command(rich_help_panel=help.MACHINE, epilog=help.examples("gpunn info", "gpunn info --json  # for programs"))
     def info() -> None:
         """Print versions, devices and the kernel cache."""
-        facts = list(_facts())
-        lists = {name: [value for each, value in facts if each == name] for name, _ in facts}
-        tell("\n".join(f"{name:<13} {value}" for name, value in facts), lists)
+        facts = _facts()
+        tell("\n".join(f"{name:<13} {value}" for name, value in _words(facts)), facts)
 
     @app.command(
         rich_help_panel=help.MACHINE,
@@ -63,49 +62,84 @@ def add_to(app: typer.Typer) -> None:
         tell(words, facts)
 
 
-def _facts() -> Iterator[tuple[str, str]]:
-    """The lines of ``gpunn info``: name and value."""
-    yield "gpunn", f"{gpunn.__version__}  {Path(gpunn.__file__).parent}"
-    yield "Python", f"{platform.python_version()}  {platform.platform()}"
-    yield "NumPy", _version("numpy")
-    yield "oneDNN", _or_reason(onednn.about)
-    yield "CuPy", _version("cupy-cuda13x", "cupy-cuda12x", "cupy")
-    yield "cuda-core", _version("cuda-core")
-    yield "NVRTC", _or_reason(nvrtc_version)
-    yield "nvdisasm", sass.disassembler() or sass.NO_DISASSEMBLER
-    yield "C++ compiler", _or_reason(lambda: f"{host_compiler().command}  {host_compiler().version.splitlines()[0]}")
-    yield "device", "cpu" + (f"  {os.cpu_count()} cores" if os.cpu_count() else "")
-    for index in range(backend.gpu_count()):
-        yield "device", f"gpu:{index}  {_gpu(index)}"
-    if reason := backend.why_no_gpu():
-        yield "no GPU", reason
+def _facts() -> dict[str, Any]:
+    """What ``gpunn info --json`` prints; what is missing is None, with a ``reason`` where there is one to tell."""
     files = [path for path in cache.folder().rglob("*") if path.is_file()]
-    size = sum(path.stat().st_size for path in files)
-    yield "kernel cache", f"{cache.folder()}  {len(files)} files, {size / 2**20:.1f} MiB"
     archs = Counter(match[1] for path in files if (match := re.search(r"-(sm_\w+)-\w+\.cubin$", path.name)))
-    yield "compiled", ", ".join(f"{arch} {count}" for arch, count in sorted(archs.items())) or "nothing: gpunn warmup"
-    yield "autotuned", f"choices {tuning.kept()}"
-    yield "emulated", f"libraries {sum(path.suffix == '.so' for path in files)}"
+    devices: list[dict[str, Any]] = [{"name": "cpu", "cores": os.cpu_count()}]
+    devices += [{"name": f"gpu:{index}"} | _gpu(index) for index in range(backend.gpu_count())]
+    nvdisasm = sass.disassembler()
+    return {
+        "gpunn": {"version": gpunn.__version__, "folder": str(Path(gpunn.__file__).parent)},
+        "python": {"version": platform.python_version(), "platform": platform.platform()},
+        "numpy": {"version": _version("numpy")},
+        "onednn": _found("about", onednn.about),
+        "cupy": {"version": _version("cupy-cuda13x", "cupy-cuda12x", "cupy")},
+        "cuda_core": {"version": _version("cuda-core")},
+        "nvrtc": _found("version", nvrtc_version),
+        "nvdisasm": {"path": nvdisasm, "reason": None if nvdisasm else sass.no_disassembler()},
+        "compiler": _found("command", lambda: host_compiler().command)
+        | _found("version", lambda: host_compiler().version.splitlines()[0]),
+        "devices": devices,
+        "no_gpu": backend.why_no_gpu() or None,
+        "cache": {
+            "folder": str(cache.folder()),
+            "files": len(files),
+            "bytes": sum(path.stat().st_size for path in files),
+            "compiled": dict(sorted(archs.items())),
+            "autotuned": tuning.kept(),
+            "emulated": sum(path.suffix == ".so" for path in files),
+        },
+    }
 
 
-def _version(*packages: str) -> str:
+def _words(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The lines of ``gpunn info``: name and value."""
+    yield "gpunn", f"{facts['gpunn']['version']}  {facts['gpunn']['folder']}"
+    yield "Python", f"{facts['python']['version']}  {facts['python']['platform']}"
+    yield "NumPy", facts["numpy"]["version"]
+    yield "oneDNN", facts["onednn"]["about"] or facts["onednn"]["reason"]
+    yield "CuPy", facts["cupy"]["version"] or "not installed"
+    yield "cuda-core", facts["cuda_core"]["version"] or "not installed"
+    yield "NVRTC", facts["nvrtc"]["version"] or facts["nvrtc"]["reason"]
+    yield "nvdisasm", facts["nvdisasm"]["path"] or facts["nvdisasm"]["reason"]
+    compiler = facts["compiler"]
+    yield "C++ compiler", f"{compiler['command']}  {compiler['version']}" if compiler["command"] else compiler["reason"]
+    for device in facts["devices"]:
+        if device["name"] == "cpu":
+            yield "device", "cpu" + (f"  {device['cores']} cores" if device["cores"] else "")
+        else:
+            about = f"{device['model']}, {device['bytes'] / 2**30:.0f} GiB, {device['architecture']}"
+            yield "device", f"{device['name']}  {about}"
+    if facts["no_gpu"]:
+        yield "no GPU", facts["no_gpu"]
+    kept = facts["cache"]
+    yield "kernel cache", f"{kept['folder']}  {kept['files']} files, {kept['bytes'] / 2**20:.1f} MiB"
+    compiled = ", ".join(f"{arch} {count}" for arch, count in kept["compiled"].items())
+    yield "compiled", compiled or "nothing: gpunn warmup"
+    yield "autotuned", f"choices {kept['autotuned']}"
+    yield "emulated", f"libraries {kept['emulated']}"
+
+
+def _version(*packages: str) -> str | None:
     for package in packages:
         try:
             return importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return "not installed"
+    return None
 
 
-def _or_reason(fact: Callable[[], str]) -> str:
+def _found(name: str, fact: Callable[[], str]) -> dict[str, str | None]:
     try:
-        return fact()
+        return {name: fact(), "reason": None}
     except GpunnError as error:
-        return " ".join(str(error).split())
+        return {name: None, "reason": " ".join(str(error).split())}
 
 
-def _gpu(index: int) -> str:
+def _gpu(index: int) -> dict[str, Any]:
     import cupy
 
     about = cupy.cuda.runtime.getDeviceProperties(index)
-    return f"{about['name'].decode()}, {about['totalGlobalMem'] / 2**30:.0f} GiB, sm_{about['major']}{about['minor']}"
+    architecture = f"sm_{about['major']}{about['minor']}"
+    return {"model": about["name"].decode(), "bytes": about["totalGlobalMem"], "architecture": architecture}

@@ -2,8 +2,10 @@
 
 import io
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from gpunn.errors import FileError
@@ -54,6 +56,12 @@ def tell(words: str, facts: Mapping[str, Any]) -> None:
         raise
     except OSError as error:
         raise FileError(f"the standard output cannot be written: {error.strerror or error}") from error
+
+
+def check_new(file: Path, force: bool) -> None:
+    """Raise FileError if there is such a file already, and ``--force`` was not given."""
+    if os.path.lexists(file) and not force:
+        raise FileError(f"{file}: there is such a file already; --force writes over it")
 
 
 def table(lines: Sequence[Sequence[str]], alignment: str) -> str:

@@ -1,14 +1,15 @@
 """Runs that are opened again: ``gpunn eval``, ``gpunn predict``, ``gpunn compare`` and ``gpunn export``."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from gpunn.cli import help
-from gpunn.cli.output import complain, table, tell
+from gpunn.cli.output import check_new, complain, table, tell
 from gpunn.errors import ArgumentError, FileError
 
 _FOLDER = "runs/digits-20260101-120000"
@@ -52,7 +53,8 @@ def add_to(app: typer.Typer) -> None:
         files: Annotated[
             list[Path],
             typer.Argument(
-                metavar="FILE", help="Images, .npy arrays, tables of points or texts, as the run takes them."
+                metavar="FILE",
+                help="Images, .npy arrays, tables of points or texts, as the run takes them, or folders of them.",
             ),
         ],
         top: Annotated[int | None, typer.Option(min=1, help="How many classes to name.", show_default="2")] = None,
@@ -63,8 +65,9 @@ def add_to(app: typer.Typer) -> None:
     ) -> None:
         """Ask a run about files: a line for each input, with its classes and their probabilities.
 
-        An image of a digit may have any size, dark on light or light on dark. A file that cannot be used is named on
-        standard error, and the exit code is then 2; the others are done.
+        Of a folder it is all files in it and below, but for those whose names begin with a dot. An image of a digit may
+        have any size, dark on light or light on dark. A file that cannot be used is named on standard error, and the
+        exit code is then 2; the others are done.
         """
         from gpunn.recipes.catalogue import load
 
@@ -75,8 +78,10 @@ def add_to(app: typer.Typer) -> None:
                 raise ArgumentError(f"predict: {name} is not for a run of train {recipe.name}: {run}")
         settings = {} if length is None else {"length": length}
         bad = 0
-        for path in files:
+        for path in _files(files):
             try:
+                if path.is_dir():
+                    raise FileError(f"{path}: a folder without a file")
                 found = loaded.predict(path, **settings)
             except FileError as error:
                 bad += 1
@@ -94,14 +99,17 @@ def add_to(app: typer.Typer) -> None:
             typer.Argument(metavar="RUN", help="The folders of runs, done or not.", autocompletion=help.runs),
         ],
         out: Annotated[
-            Path | None, typer.Option(help="A PNG file for the curves of all.", show_default="no figure")
+            Path | None,
+            typer.Option(
+                help="A file for the curves of all: .png, .svg, .pdf, .jpg or .webp.", show_default="no figure"
+            ),
         ] = None,
         every: Annotated[bool, typer.Option("--all", help="Show options that do not differ, too.")] = False,
     ) -> None:
         """Set runs side by side: the options in which they differ, and what they came to; * marks the best.
 
-        Runs may be of different recipes, and may still be going on. A folder that cannot be read is named on standard
-        error, and the exit code is then 2; the others are compared.
+        Runs may be of different recipes, of which each has its best, and may still be going on. A folder that cannot be
+        read is named on standard error, and the exit code is then 2; the others are compared.
         """
         from gpunn.runs import comparison
 
@@ -133,18 +141,41 @@ def add_to(app: typer.Typer) -> None:
         file: Annotated[Path, typer.Argument(metavar="FILE", help="The ONNX file to write.")],
         force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
     ) -> None:
-        """Write the model of a run as ONNX, with its options and the names of its classes."""
+        """Write the model of a run as ONNX, with its options and the names of its classes.
+
+        A model of text has the recurrent state before its input as another input, zeros at first, gives back the state
+        after it, takes texts of any length, and has its alphabet in the file: a program writes text with it letter by
+        letter.
+        """
         from gpunn.interop.onnx import export as write
         from gpunn.recipes.catalogue import load
         from gpunn.runs.folder import read_config
 
-        if file.exists() and not force:
-            raise FileError(f"{file}: there is such a file already; --force writes over it")
+        check_new(file, force)
         recipe, loaded = load(run, "cpu")
         metadata = {"recipe": recipe.name, "config": read_config(run), "classes": loaded.classes}
-        write(loaded.model, loaded.example, file, metadata=metadata)
+        settings = dict(loaded.exporting)
+        metadata |= settings.pop("metadata", {})
+        write(loaded.model, loaded.example, file, metadata=metadata, **settings)
         size = file.stat().st_size
         tell(f"{size:,} bytes of ONNX: {file}", {"file": file, "bytes": size} | metadata)
+
+
+def _files(paths: Iterable[Path]) -> Iterator[Path]:
+    """The paths, and instead of a folder the files in it and below, by name; an empty folder stays."""
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        found = False
+        for place, folders, names in os.walk(path):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(names):
+                if not name.startswith("."):
+                    found = True
+                    yield Path(place, name)
+        if not found:
+            yield path
 
 
 def _tell_answer(path: Path, answer: Any, top: int) -> None:
@@ -159,7 +190,8 @@ def _tell_answer(path: Path, answer: Any, top: int) -> None:
 
 
 def _tell_written(path: Path, written: Any, _: int) -> None:
-    cost = "" if written.bits is None else f"{written.bits:.3f} bits/character, "
+    bits = written.bits_per_character
+    cost = "" if bits is None else f"{bits:.3f} bits/character, "
     text = json.dumps(written.continuation, ensure_ascii=False)  # in a line
     tell(f"{path}: {cost}goes on {text}", {"file": path} | written._asdict())
 
@@ -173,7 +205,7 @@ def _measure(name: str, value: Any) -> str:
     form = "{:.2%}" if "accuracy" in name or "exact" in name else "{:.4f}"
     values = value if isinstance(value, Mapping) else {"": value}
     told = ", ".join(f"{key.upper()} {form.format(each)}".strip() for key, each in values.items())
-    return f"{name.replace('_', ' ')} {told}"
+    return f"{name.replace('_per_', '/').replace('_', ' ')} {told}"
 
 
 def _confusion_table(counts: Mapping[str, Mapping[str, int]], reader: str) -> str:

@@ -1,4 +1,4 @@
-"""NumPy's BLAS on one thread, while others compute: theirs and its own would wait for each other.
+"""NumPy's BLAS on one thread, while others compute, and for what is small: threads would wait for each other.
 
 OpenBLAS, which NumPy's wheels bring, has one number of threads for the whole process, and no other way to change it
 than its C functions. Where they are not found (another BLAS, Windows) nothing changes.
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from gpunn.cpu import number
 from gpunn.cpu.library import usable
 
 _NAMES = [
@@ -30,11 +31,12 @@ _NAMES = [
 _lock = RLock()  # a signal's handler may come while it is held
 _uses = _before = 0
 _FEW_PRODUCTS = 1 << 18  # of two matrices, for which OpenBLAS has one thread anyway
+_SMALL = 1 << 24  # products of two matrices, a millisecond in one thread: what two could save, waiting costs
 _FEW_ELEMENTS = 9216  # of a matrix that is multiplied with a vector, for which it has one, too
 
 
 def matmul(xp: Any, a: Any, b: Any, out: Any = None) -> Any:
-    """``xp.matmul``; on the CPU in one thread where oneDNN has several.
+    """``xp.matmul``; on the CPU in one thread where oneDNN has several, and for what is small: :mod:`gpunn.cpu.number`.
 
     >>> matmul(np, np.eye(2), np.ones(2)).tolist()
     [1.0, 1.0]
@@ -45,16 +47,27 @@ def matmul(xp: Any, a: Any, b: Any, out: Any = None) -> Any:
         xp is not np
         or products <= _FEW_ELEMENTS
         or (products <= _FEW_PRODUCTS and columns > 1 and a.ndim > 1 and a.shape[-2] > 1)
-        or not _is_beside_onednn()
+        or not _wants_one_thread(products)
     ):
         return xp.matmul(a, b, out=out)
     with one_thread():
         return np.matmul(a, b, out=out)
 
 
-def _is_beside_onednn() -> bool:
+def _wants_one_thread(products: int) -> bool:
     library = usable()
-    return library is not None and library.threads() > 1
+    if library is not None and library.threads() > 1:
+        return True
+    return _is_free() and products <= _SMALL
+
+
+@lru_cache(1)
+def _is_free() -> bool:
+    """Whether small products are to have one thread; else BLAS gets what ``GPUNN_NUM_THREADS`` asks for, if it does."""
+    asked, functions = number.own(), _functions()
+    if asked is not None and functions is not None:
+        functions[1](asked)
+    return number.is_free()
 
 
 @contextmanager

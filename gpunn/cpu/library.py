@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from gpunn.cpu import number
 from gpunn.errors import PackageError, fail
 
 LEAST_VERSION = (3, 2)
@@ -62,8 +63,10 @@ class Library:
         c.dnnl_primitive_desc_query_md.restype = ctypes.c_void_p
         self.engine = self.new("engine_create", ctypes.c_int(1), ctypes.c_size_t(0))
         self.threads: Callable[[], int] = c.omp_get_max_threads if has_threads else (lambda: 1)
-        """How many threads a primitive made now would use: ``OMP_NUM_THREADS``, or what threadpoolctl sets."""
+        """How many threads a primitive made now would use: what :mod:`gpunn.cpu.number` says, or threadpoolctl sets."""
         self.set_threads: Callable[[int], object] = c.omp_set_num_threads if has_threads else (lambda count: None)
+        if asked := number.own():
+            self.set_threads(asked)
         if hasattr(os, "register_at_fork"):
             # The threads of the process that forked are not in the child, where it would wait for them.
             os.register_at_fork(after_in_child=lambda: self.set_threads(1))

@@ -19,13 +19,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from contextvars import ContextVar, copy_context
-from functools import lru_cache
 from itertools import pairwise
 from threading import Condition
 from typing import Any, TypeVar
 
 from gpunn.cpu import blas
 from gpunn.cpu.library import usable
+from gpunn.cpu.number import count as count
 
 T = TypeVar("T")
 
@@ -33,15 +33,6 @@ _inside: ContextVar[bool] = ContextVar("inside", default=False)
 _pool: Any = None
 _team: _Team | None = None
 _forked = False
-
-
-@lru_cache(1)
-def count() -> int:
-    """The number of threads: ``OMP_NUM_THREADS``, which BLAS follows, too, or the CPUs that this process may use."""
-    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if asked.isdecimal() and int(asked) > 0:
-        return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run(work: Callable[[T], object], parts: Sequence[T]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gpunn.cuda import cache, device
 from gpunn.cuda.compilation import compiling
-from gpunn.errors import CompileError
+from gpunn.errors import CompileError, install_command
 
 _ENTRY = re.compile(r"Compiling entry function '(\w+)'")
 _FIELDS = {
@@ -57,7 +57,8 @@ def nvrtc_version() -> str:
         status, major, minor = nvrtc.nvrtcVersion()
     except (ImportError, RuntimeError) as error:
         raise CompileError(
-            f"NVRTC or its binding cuda.core is missing ({error}): pip install 'gpunn[cuda13]' (or cuda12)"
+            f"NVRTC or its binding cuda.core is missing ({error}): {install_command('nvrtc')}, which needs no GPU; "
+            "with CuPy, for a GPU, the extra cuda13 or cuda12 in its place"
         ) from error
     if int(status) != 0:
         raise CompileError(f"NVRTC does not answer: {status}")

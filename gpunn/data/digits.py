@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gpunn.backend import random_generator
-from gpunn.errors import PackageError
+from gpunn.errors import PackageError, install_command
 
 Images: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 Labels: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
@@ -52,6 +52,6 @@ def _table() -> np.ndarray[Any, Any]:
             return np.loadtxt(path, delimiter=",")
         from sklearn.datasets import load_digits
     except (ImportError, ValueError) as error:
-        raise PackageError(f'digits: scikit-learn holds this data set ({error}): pip install "gpunn[train]"') from error
+        raise PackageError(f"digits: scikit-learn holds this data set ({error}): {install_command('train')}") from error
     bunch = load_digits()
     return np.column_stack([bunch.data, bunch.target])

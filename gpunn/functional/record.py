@@ -11,9 +11,22 @@ from gpunn.backend import Array, check_array, dtype_of, plain
 from gpunn.graph import copied, kept, raw
 from gpunn.tensor import Backward, Tensor, record, wrapped
 
-__all__ = ["Input", "X", "Y", "alone", "copied", "differentiable", "in_dtype", "kept", "lifted", "mark_changed", "raw"]
+__all__ = [
+    "Given",
+    "Input",
+    "X",
+    "Y",
+    "alone",
+    "copied",
+    "differentiable",
+    "in_dtype",
+    "kept",
+    "lifted",
+    "mark_changed",
+    "raw",
+]
 
-X = TypeVar("X")
+X = TypeVar("X", bound="Given")
 """A Tensor, or an array of NumPy or CuPy: what a function of one array takes and gives back."""
 
 if TYPE_CHECKING:  # TypeVar of typing takes a default from Python 3.13 on
@@ -32,6 +45,12 @@ class Plain(Protocol):
 
     @property
     def strides(self) -> tuple[int, ...]: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def ndim(self) -> int: ...
+    @property
+    def dtype(self) -> Any: ...
 
 
 class Recorded(Protocol[Y_co]):
@@ -39,6 +58,9 @@ class Recorded(Protocol[Y_co]):
 
     def detach(self) -> Y_co: ...
 
+
+Given: TypeAlias = Plain | Tensor
+"""An array or a Tensor."""
 
 Input: TypeAlias = Plain | Recorded[Y]
 """An array or a Tensor, argument of a function that returns Y: arrays leave Y open, a Tensor decides it."""

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from gpunn.errors import GraphError, PackageError, fail
+from gpunn.errors import GraphError, PackageError, fail, install_command
 from gpunn.interop.trace import Call, Value
 
 Name = str
@@ -26,7 +26,7 @@ def package(op: str = "export") -> Any:
         import onnx.numpy_helper
         import onnx.shape_inference
     except ImportError as error:
-        raise PackageError(f'{op}: ONNX files need the package onnx ({error}): pip install "gpunn[onnx]"') from error
+        raise PackageError(f"{op}: ONNX files need the package onnx ({error}): {install_command('onnx')}") from error
     return onnx
 
 

@@ -19,7 +19,7 @@ from gpunn.backend import half_dtype, is_array
 from gpunn.checkpoint import unpack
 from gpunn.data.npy import read_npz
 from gpunn.data.reading import MAX_DEFLATE_RATIO, PathLike, bad_file, opened
-from gpunn.errors import FileError, PackageError
+from gpunn.errors import FileError, PackageError, install_command
 from gpunn.interop.weights_torch import Archive, Stored
 
 _SUFFIXES = {
@@ -199,7 +199,7 @@ def _hdf5(path: PathLike, file: IO[bytes], size: int, key: str | None) -> dict[s
     try:
         import h5py
     except ImportError as error:
-        raise PackageError(f'load_state: HDF5 needs h5py ({error}): pip install "gpunn[weights]"') from error
+        raise PackageError(f"load_state: HDF5 needs h5py ({error}): {install_command('weights')}") from error
     try:
         with h5py.File(file, "r") as store:
             own = isinstance(store.get("model_weights", getlink=True), h5py.HardLink)
@@ -299,7 +299,7 @@ def _msgpack(path: PathLike, file: IO[bytes], size: int, key: str | None) -> dic
     try:
         import msgpack
     except ImportError as error:
-        raise PackageError(f'load_state: msgpack needs its package ({error}): pip install "gpunn[weights]"') from error
+        raise PackageError(f"load_state: msgpack needs its package ({error}): {install_command('weights')}") from error
 
     first = file.read(1)
     if not first or not (0x80 <= first[0] <= 0x8F or first[0] in (0xDE, 0xDF)):

@@ -29,6 +29,7 @@ from gpunn.distributed import functional as exchange
 from gpunn.errors import ArgumentError, ShapeError, check
 from gpunn.functional.record import raw
 from gpunn.nn import init
+from gpunn.tensor import Tensor
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 _TORCHVISION = (
@@ -54,7 +55,7 @@ class Response(nn.Module):
     def __init__(self, towers: int = 1, norm_before_pool: bool = False, normalize: bool = True) -> None:
         self.towers, self.norm_before_pool, self.normalize = towers, norm_before_pool, normalize
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any) -> Tensor:
         if not self.normalize:
             return F.max_pool2d(F.relu(x), 3, 2)
         n, c, h, w = x.shape
@@ -147,7 +148,7 @@ class _Network(_Layers):
 
     dropout: float
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any) -> Tensor:
         h = self.last_maps(self._joined(self.first_maps(x)))
         h = self.hidden6(self._joined(h))
         h = self.hidden7(F.dropout(self._joined(h), self.dropout, self.training))
@@ -210,7 +211,7 @@ class AlexNetTower(_Network):
         """Where the tower is."""
         return self.conv1.weight.device
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any) -> Tensor:
         if self.training and self.dropout:
             if self._calls % _LOOK == 0:
                 drawn = copy.deepcopy(default_generator()).integers(1 << 63)
@@ -275,7 +276,7 @@ class TwoTowerAlexNet(nn.Module):
         """Where the towers are."""
         return tuple(tower.conv1.weight.device for tower in self.towers)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any) -> Tensor:
         maps = self._each(_Layers.first_maps, [F.to_device(x, device) for device in self.devices])
         h = self._each(_Layers.last_maps, self.exchange(maps))
         h = self._each(_Layers.hidden6, self.exchange(h))

@@ -9,6 +9,7 @@ import numpy as np
 from gpunn import functional as F
 from gpunn import nn
 from gpunn.models.initial import draw_he_normal
+from gpunn.tensor import Tensor
 
 
 def _conv(channels: int, out: int, kernel: int, stride: int, generator: np.random.Generator | None) -> nn.Conv2d:
@@ -29,7 +30,7 @@ class _Block(nn.Module):
     def residual(self, x: Any) -> Any:
         raise NotImplementedError
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any) -> Tensor:
         y = self.residual(x)
         return F.relu(y + (x if self.downsample is None else self.downsample(x)))
 
@@ -125,7 +126,7 @@ class ResNet(nn.Module):
         self.fc = nn.Linear(channels, classes, generator=generator)
         draw_he_normal(self, generator)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any) -> Tensor:
         maps = self.maxpool(self.bn1(self.conv1(x)))
         maps = self.avgpool(self.layer4(self.layer3(self.layer2(self.layer1(maps)))))
         return self.fc(maps.reshape(maps.shape[:2]))

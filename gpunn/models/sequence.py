@@ -11,7 +11,7 @@ from gpunn import nn
 from gpunn.backend import Array, asarray, generator_or_default, get_array_module, to_cpu
 from gpunn.errors import ArgumentError, ShapeError, check, check_sizes
 from gpunn.functional.record import raw
-from gpunn.tensor import no_grad, tensor
+from gpunn.tensor import Tensor, no_grad, tensor
 
 CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
@@ -70,7 +70,7 @@ class CharacterModel(nn.Module):
         check(not unknown, ArgumentError, "CharacterModel", rule, unknown="".join(unknown[:20]))
         return np.array([self._index[character] for character in text], np.int64)
 
-    def forward(self, indices: Any, state: Any = None) -> tuple[Any, Any]:
+    def forward(self, indices: Any, state: Any = None) -> tuple[Tensor, Any]:
         y, state = self.recurrent(F.embedding(indices, self.embedding), state)
         return self.output(y), state
 
@@ -120,7 +120,7 @@ class SequenceClassifier(nn.Module):
         self.recurrent = _recurrent("SequenceClassifier", cell, input_size, hidden_size, num_layers, generator)
         self.output = nn.Linear(hidden_size, classes, generator=generator)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any) -> Tensor:
         _, last = self.recurrent(x)
         h = last[0] if isinstance(last, tuple) else last
         return self.output(h[-1])
@@ -164,7 +164,7 @@ class SequenceDecoder(nn.Module):
             return h
         return h, get_array_module(raw(h)).zeros(h.shape, h.dtype)
 
-    def forward(self, features: Any, symbols: Any) -> Any:
+    def forward(self, features: Any, symbols: Any) -> Tensor:
         fits = symbols.ndim == 2 and len(symbols) == len(features)
         rule = "symbols must have the dimensions (N, T), with the N of the features"
         check(fits, ShapeError, "SequenceDecoder", rule, symbols=symbols.shape, features=features.shape)

@@ -11,6 +11,7 @@ from gpunn import nn
 from gpunn.errors import ArgumentError, check
 from gpunn.models.initial import draw_he_normal
 from gpunn.nn import init
+from gpunn.tensor import Tensor
 
 # The squeezed channels of each Fire module (it gives 8 times as many), and "pool" between them.
 VERSIONS: dict[str, tuple[int | str, ...]] = {
@@ -33,7 +34,7 @@ class Fire(nn.Module):
         self.expand1x1 = nn.Conv2d(squeezed, expanded, 1, generator=generator)
         self.expand3x3 = nn.Conv2d(squeezed, expanded, 3, padding=1, generator=generator)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any) -> Tensor:
         squeezed = F.relu(self.squeeze(x))
         return F.relu(F.concatenate([self.expand1x1(squeezed), self.expand3x3(squeezed)], axis=1))
 
@@ -77,7 +78,7 @@ class SqueezeNet(nn.Module):
         draw_he_normal(self, generator)
         init.normal_(last.weight, 0, 0.01, generator)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any) -> Tensor:
         y = self.classifier(self.features(x))
         return y.reshape(y.shape[:2])
 

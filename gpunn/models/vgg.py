@@ -9,6 +9,7 @@ import numpy as np
 from gpunn import nn
 from gpunn.errors import ArgumentError, check
 from gpunn.models.initial import draw_he_normal
+from gpunn.tensor import Tensor
 
 # Convolutions of each stage; a stage ends with a pooling and has twice the channels of the one before, up to 8 times.
 STAGES = {11: (1, 1, 2, 2, 2), 16: (2, 2, 3, 3, 3)}
@@ -62,7 +63,7 @@ class VGG(nn.Module):
         )
         draw_he_normal(self, generator)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any) -> Tensor:
         maps = self.features(x)
         return self.classifier(maps.reshape(maps.shape[0], -1))
 

@@ -11,12 +11,15 @@ import numpy as np
 
 from gpunn import functional as F
 from gpunn.errors import ShapeError, check, check_sizes
+from gpunn.functional.record import Given
+from gpunn.nn.calls import Plain
 from gpunn.nn.module import Module, Parameter, ndim_of
 from gpunn.ops.activation.smooth import Approximate
 from gpunn.spelling import spelled
+from gpunn.tensor import Tensor
 
 
-class _AlongAxis(Module):
+class _AlongAxis(Plain):
     @spelled
     def __init__(self, axis: int = -1) -> None:
         self.axis = axis
@@ -27,7 +30,7 @@ class _AlongAxis(Module):
         return self.axis
 
 
-class _Plain(Module):
+class _Plain(Plain):
     def __init__(self, inplace: bool = False) -> None:
         """Without settings: ``inplace`` has no effect."""
 
@@ -43,7 +46,7 @@ class ReLU(_Plain):
         return F.relu(x)
 
 
-class LeakyReLU(Module):
+class LeakyReLU(Plain):
     """x where x > 0, else ``negative_slope x``, element by element.
 
     >>> LeakyReLU(0.1)(np.array([-1.0, 2.0])).tolist()
@@ -68,7 +71,7 @@ class Hardsigmoid(_Plain):
         return F.hardsigmoid(x)
 
 
-class Sigmoid(Module):
+class Sigmoid(Plain):
     """``1 / (1 + exp(-x))``, element by element.
 
     >>> Sigmoid()(np.array([0.0])).tolist()
@@ -79,7 +82,7 @@ class Sigmoid(Module):
         return F.sigmoid(x)
 
 
-class Tanh(Module):
+class Tanh(Plain):
     """The hyperbolic tangent, element by element.
 
     >>> Tanh()(np.array([0.0])).tolist()
@@ -101,7 +104,7 @@ class SiLU(_Plain):
         return F.silu(x)
 
 
-class GELU(Module):
+class GELU(Plain):
     """``x Phi(x)``, Phi the normal distribution's, element by element; ``approximate="tanh"`` is the form with a tanh.
 
     >>> GELU()(np.array([0.0, 1.0])).round(4).tolist()
@@ -115,7 +118,7 @@ class GELU(Module):
         return F.gelu(x, self.approximate)
 
 
-class Softplus(Module):
+class Softplus(Plain):
     """``log(1 + exp(beta x)) / beta``, and x itself where ``beta x > threshold``, element by element.
 
     >>> Softplus()(np.array([0.0, 1000.0])).round(4).tolist()
@@ -129,7 +132,7 @@ class Softplus(Module):
         return F.softplus(x, self.beta, self.threshold)
 
 
-class ELU(Module):
+class ELU(Plain):
     """x where x > 0, else ``alpha (exp(x) - 1)``, element by element.
 
     >>> ELU()(np.array([-1.0, 2.0])).round(4).tolist()
@@ -154,7 +157,7 @@ class SELU(_Plain):
         return F.selu(x)
 
 
-class Hardtanh(Module):
+class Hardtanh(Plain):
     """x, cut off at ``min_val`` and ``max_val``, element by element.
 
     >>> Hardtanh()(np.array([-2.0, 0.5, 3.0])).tolist()
@@ -192,7 +195,7 @@ class Hardswish(_Plain):
         return F.hardswish(x)
 
 
-class Threshold(Module):
+class Threshold(Plain):
     """x where x > ``threshold``, else ``value``, element by element.
 
     >>> Threshold(0.5, 7.0)(np.array([-1.0, 0.5, 2.0])).tolist()
@@ -206,7 +209,7 @@ class Threshold(Module):
         return F.threshold(x, self.threshold, self.value)
 
 
-class Hardshrink(Module):
+class Hardshrink(Plain):
     """x where ``|x| > lambd``, else 0, element by element.
 
     >>> Hardshrink()(np.array([-1.0, 0.25, 2.0])).tolist()
@@ -220,7 +223,7 @@ class Hardshrink(Module):
         return F.hardshrink(x, self.lambd)
 
 
-class Softshrink(Module):
+class Softshrink(Plain):
     """x, nearer to 0 by ``lambd``, element by element; 0 where it is nearer than that.
 
     >>> Softshrink()(np.array([-1.0, 0.25, 2.0])).tolist()
@@ -234,7 +237,7 @@ class Softshrink(Module):
         return F.softshrink(x, self.lambd)
 
 
-class Softsign(Module):
+class Softsign(Plain):
     """``x / (1 + |x|)``, element by element.
 
     >>> Softsign()(np.array([-1.0, 3.0])).tolist()
@@ -245,7 +248,7 @@ class Softsign(Module):
         return F.softsign(x)
 
 
-class Tanhshrink(Module):
+class Tanhshrink(Plain):
     """``x - tanh(x)``, element by element.
 
     >>> Tanhshrink()(np.array([0.0, 1.0])).round(4).tolist()
@@ -256,7 +259,7 @@ class Tanhshrink(Module):
         return F.tanhshrink(x)
 
 
-class LogSigmoid(Module):
+class LogSigmoid(Plain):
     """``-log(1 + exp(-x))``, element by element.
 
     >>> LogSigmoid()(np.array([-1000.0, 0.0])).round(4).tolist()
@@ -278,7 +281,7 @@ class Mish(_Plain):
         return F.mish(x)
 
 
-class CELU(Module):
+class CELU(Plain):
     """x where x > 0, else ``alpha (exp(x / alpha) - 1)``, element by element.
 
     >>> CELU(2.0)(np.array([-1.0, 2.0])).round(4).tolist()
@@ -317,11 +320,11 @@ class PReLU(Module):
         self.num_parameters = num_parameters
         self.weight = Parameter(np.full(num_parameters, init, dtype))
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Given) -> Tensor:
         return F.prelu(x, self.weight)
 
 
-class RReLU(Module):
+class RReLU(Plain):
     """x where x > 0, else r x, in training with a random slope r for each element, from ``lower`` to ``upper``.
 
     In evaluation r is their mean. ``generator`` is the default one unless given.
@@ -354,7 +357,7 @@ class Softmin(_AlongAxis):
         return F.softmin(x, self.axis)
 
 
-class Softmax2d(Module):
+class Softmax2d(Plain):
     """:class:`Softmax` over the channels of images (N, C, H, W), or (C, H, W), at each position.
 
     >>> Softmax2d()(np.zeros((1, 2, 1, 1))).ravel().tolist()

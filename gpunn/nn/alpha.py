@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from gpunn import functional as F
-from gpunn.nn.module import Module
+from gpunn.nn.calls import Plain
 from gpunn.ops.dropout import check_probability
 
 
-class AlphaDropout(Module):
+class AlphaDropout(Plain):
     """In training drops each element with probability ``p``, so that mean 0 and variance 1 stay; else the identity.
 
     It is for networks with :class:`gpunn.nn.SELU`. ``inplace`` has no effect.

@@ -101,7 +101,7 @@ class MultiheadAttention(Module):
         attn_mask: Any = None,
         average_attn_weights: bool = True,
         is_causal: bool = False,
-    ) -> tuple[Any, Any]:
+    ) -> tuple[Tensor, Any]:
         """The result, and with ``need_weights`` the weights (N, L, S), the mean of the heads, else None.
 
         Masks are of booleans, True where a query must *not* look, or of floats that are added and get no gradient:

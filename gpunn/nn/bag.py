@@ -12,6 +12,7 @@ from gpunn.errors import ShapeError, check
 from gpunn.functional.record import raw
 from gpunn.nn.linear import Embedding
 from gpunn.ops.linear.bag import Mode
+from gpunn.tensor import Tensor
 
 
 class EmbeddingBag(Embedding):
@@ -68,7 +69,7 @@ class EmbeddingBag(Embedding):
         how = max_norm, norm_type, scale_grad_by_freq, mode, sparse, values, include_last_offset, padding_idx
         return cls(len(values), values.shape[1], *how, _freeze=freeze)
 
-    def forward(self, indices: Any, offsets: Any = None, per_sample_weights: Any = None) -> Any:
+    def forward(self, indices: Any, offsets: Any = None, per_sample_weights: Any = None) -> Tensor:
         return F.embedding_bag(
             indices,
             self.weight,

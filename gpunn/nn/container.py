@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self, overload
 
 from gpunn.errors import ArgumentError, IndexRangeError, check
+from gpunn.nn.calls import Learning, Plain
 from gpunn.nn.module import Module
 
 
@@ -113,7 +114,7 @@ class _Layers(Module):
             super().__setattr__(name, value)
 
 
-class Sequential(_Layers):
+class Sequential(_Layers, Learning):
     """Applies its layers one after the other; their parameters are named by position: ``"0.weight"``.
 
     A dict of layers names them itself. A slice is a Sequential of the same layers, which keep their names; ``+`` joins
@@ -174,7 +175,7 @@ class ModuleList(_Layers):
         return ModuleList([*self.layers, *other])
 
 
-class Identity(Module):
+class Identity(Plain):
     """Returns what it gets, whatever it is made with: it may stand where a layer with settings stood.
 
     >>> Identity(54, bias=False)(3)

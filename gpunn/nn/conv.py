@@ -11,10 +11,12 @@ import numpy as np
 
 from gpunn import functional as F
 from gpunn.errors import ArgumentError, ShapeError, check, check_sizes
+from gpunn.functional.record import Given
 from gpunn.nn.init import uniform_fan_in
 from gpunn.nn.module import Module, Parameter
 from gpunn.ops.shared.checks import integers
 from gpunn.ops.shared.window import Padding, Sizes, window
+from gpunn.tensor import Tensor
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
@@ -78,7 +80,7 @@ class _Conv(_Filters):
         self.groups = groups
         self.padding_mode: PaddingMode = padding_mode
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Given) -> Tensor:
         padding = self.padding
         if self.padding_mode != "zeros":
             kernel = self.weight.shape[2:]
@@ -173,7 +175,7 @@ class _ConvTranspose(_Filters):
         self.output_padding, self.groups = for_each_axis(output_padding, self._rank), groups
         self.dilation = for_each_axis(dilation, self._rank)
 
-    def forward(self, x: Any, output_size: Sequence[int] | None = None) -> Any:
+    def forward(self, x: Given, output_size: Sequence[int] | None = None) -> Tensor:
         more = self.output_padding if output_size is None else self._more(x, output_size)
         settings = self.stride, self.padding, more, self.groups, self.dilation
         return type(self)._spread(x, self.weight, self.bias, *settings)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from gpunn import functional as F
-from gpunn.nn.module import Module
+from gpunn.nn.calls import Pair
 from gpunn.spelling import spelled
 
 
-class PairwiseDistance(Module):
+class PairwiseDistance(Pair):
     """``(sum_i |x1[i] - x2[i] + eps|^p)^(1 / p)`` along the last axis.
 
     >>> import numpy as np

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from gpunn import functional as F
-from gpunn.nn.module import Module
+from gpunn.nn.calls import Plain
 from gpunn.ops.dropout import check_flag, check_probability
 
 
-class _Dropout(Module):
+class _Dropout(Plain):
     def __init__(self, p: float = 0.5, inplace: bool = False, *, generator: np.random.Generator | None = None) -> None:
         check_probability(type(self).__name__, p)
         check_flag(type(self).__name__, inplace)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from gpunn import functional as F
-from gpunn.nn.module import Module
+from gpunn.nn.calls import Plain
 from gpunn.ops.shared.window import Pair
 
 
-class Unfold(Module):
+class Unfold(Plain):
     """The windows of images (N, C, H, W) as columns (N, C kh kw, L).
 
     >>> import numpy as np
@@ -24,7 +24,7 @@ class Unfold(Module):
         return F.unfold(x, self.kernel_size, self.dilation, self.padding, self.stride)
 
 
-class Fold(Module):
+class Fold(Plain):
     """Columns (N, C kh kw, L) added up to images (N, C, *output_size).
 
     >>> import numpy as np

@@ -9,11 +9,12 @@ from gpunn import functional as F
 from gpunn.errors import ArgumentError, check
 from gpunn.functional.fractional_pool import Ratio
 from gpunn.functional.record import raw
-from gpunn.nn.module import Buffer, Module
+from gpunn.nn.calls import Plain
+from gpunn.nn.module import Buffer
 from gpunn.ops.shared.window import Sizes
 
 
-class _FractionalMaxPool(Module):
+class _FractionalMaxPool(Plain):
     _pool: Callable[..., Any]
     _places = (("_random_samples", Buffer),)
 

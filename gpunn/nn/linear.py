@@ -11,11 +11,13 @@ import numpy as np
 from gpunn import functional as F
 from gpunn.backend import asarray, generator_or_default
 from gpunn.errors import ArgumentError, ShapeError, check, check_sizes
-from gpunn.functional.record import raw
+from gpunn.functional.record import Given, raw
+from gpunn.nn.calls import Pair, Plain
 from gpunn.nn.init import uniform_fan_in
 from gpunn.nn.module import Module, Parameter, ndim_of
 from gpunn.ops.shared.checks import check_shape
 from gpunn.spelling import spelled
+from gpunn.tensor import Tensor
 
 
 class Linear(Module):
@@ -53,11 +55,11 @@ class Linear(Module):
         """The length of an output vector."""
         return self.weight.shape[0]
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Given) -> Tensor:
         return F.linear(x, self.weight, self.bias)
 
 
-class Flatten(Module):
+class Flatten(Plain):
     """The axes from ``start_dim`` to ``end_dim`` as one: (N, ...) to (N, everything else) unless others are given.
 
     >>> import numpy as np
@@ -81,7 +83,7 @@ class Flatten(Module):
         return x.reshape(*x.shape[:first], prod(x.shape[first : last + 1]), *x.shape[last + 1 :])
 
 
-class Unflatten(Module):
+class Unflatten(Plain):
     """Splits ``axis`` into axes of ``sizes``, one of which may be -1.
 
     >>> import numpy as np
@@ -158,11 +160,11 @@ class Bilinear(Module):
         """The length of an output vector."""
         return self.weight.shape[0]
 
-    def forward(self, x1: Any, x2: Any) -> Any:
+    def forward(self, x1: Any, x2: Any) -> Tensor:
         return F.bilinear(x1, x2, self.weight, self.bias)
 
 
-class CosineSimilarity(Module):
+class CosineSimilarity(Pair):
     """The cosines of the angles between the vectors of two arrays along ``axis``.
 
     >>> import numpy as np
@@ -262,6 +264,6 @@ class Embedding(Module):
         """The length of a vector."""
         return self.weight.shape[1]
 
-    def forward(self, indices: Any) -> Any:
+    def forward(self, indices: Any) -> Tensor:
         how = self.max_norm, self.norm_type, self.scale_grad_by_freq
         return F.embedding(indices, self.weight, self.padding_idx, *how)

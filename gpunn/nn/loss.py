@@ -8,6 +8,7 @@ from typing import Any
 from gpunn import functional as F
 from gpunn.backend import asarray
 from gpunn.functional.record import raw
+from gpunn.nn.calls import Pair
 from gpunn.nn.module import Buffer, Module
 from gpunn.ops.loss.likelihood import BatchReduction
 from gpunn.ops.loss.reduction import Reduction
@@ -18,7 +19,7 @@ def weight_buffer(weight: Any) -> Buffer | None:
     return None if weight is None else Buffer(asarray(raw(weight)))
 
 
-class CrossEntropyLoss(Module):
+class CrossEntropyLoss(Pair):
     """:func:`gpunn.functional.cross_entropy` of logits (N, C) or (N, C, d1, ...) and classes or probabilities.
 
     Buffer: ``weight`` (C,), if given.
@@ -40,7 +41,7 @@ class CrossEntropyLoss(Module):
         return F.cross_entropy(x, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing)
 
 
-class BCELoss(Module):
+class BCELoss(Pair):
     """Binary cross entropy of probabilities; after a Sigmoid, :class:`BCEWithLogitsLoss` without it is more exact.
 
     Buffer: ``weight``, if given, which broadcasts to the probabilities.
@@ -58,7 +59,7 @@ class BCELoss(Module):
         return F.binary_cross_entropy(p, target, self.weight, self.reduction)
 
 
-class BCEWithLogitsLoss(Module):
+class BCEWithLogitsLoss(Pair):
     """Binary cross entropy of logits.
 
     Buffers: ``weight`` and ``pos_weight`` (of the positive answers), if given, which broadcast to the logits.
@@ -76,7 +77,7 @@ class BCEWithLogitsLoss(Module):
         return F.binary_cross_entropy_with_logits(x, target, self.weight, self.reduction, self.pos_weight)
 
 
-class NLLLoss(Module):
+class NLLLoss(Pair):
     """The negative log-likelihood of classes, after a :class:`gpunn.nn.LogSoftmax`.
 
     Buffer: ``weight`` (C,), if given.
@@ -95,7 +96,7 @@ class NLLLoss(Module):
         return F.nll_loss(x, target, self.weight, self.ignore_index, self.reduction)
 
 
-class KLDivLoss(Module):
+class KLDivLoss(Pair):
     """The divergence of distributions, given by their logarithms, from target.
 
     >>> import numpy as np
@@ -111,7 +112,7 @@ class KLDivLoss(Module):
         return F.kl_div(x, target, self.reduction, self.log_target)
 
 
-class HingeEmbeddingLoss(Module):
+class HingeEmbeddingLoss(Pair):
     """x where target is 1, ``max(0, margin - x)`` where it is -1, averaged.
 
     >>> import numpy as np
@@ -127,7 +128,7 @@ class HingeEmbeddingLoss(Module):
         return F.hinge_embedding_loss(x, target, self.margin, self.reduction)
 
 
-class MultiMarginLoss(Module):
+class MultiMarginLoss(Pair):
     """``sum_{c != t} max(0, margin - x[n, t] + x[n, c])^p / C`` with t = target[n], averaged.
 
     Buffer: ``weight`` (C,), if given.
@@ -162,7 +163,7 @@ class CosineEmbeddingLoss(Module):
         return F.cosine_embedding_loss(x1, x2, target, self.margin, self.reduction)
 
 
-class MSELoss(Module):
+class MSELoss(Pair):
     """``(x - target)^2``, averaged.
 
     >>> import numpy as np
@@ -177,7 +178,7 @@ class MSELoss(Module):
         return F.mse_loss(x, target, self.reduction)
 
 
-class L1Loss(Module):
+class L1Loss(Pair):
     """``|x - target|``, averaged.
 
     >>> import numpy as np
@@ -192,7 +193,7 @@ class L1Loss(Module):
         return F.l1_loss(x, target, self.reduction)
 
 
-class HuberLoss(Module):
+class HuberLoss(Pair):
     """``d^2 / 2`` where ``|d| < delta``, else ``delta (|d| - delta / 2)``, averaged; d = x - target.
 
     >>> import numpy as np
@@ -208,7 +209,7 @@ class HuberLoss(Module):
         return F.huber_loss(x, target, self.reduction, self.delta)
 
 
-class SmoothL1Loss(Module):
+class SmoothL1Loss(Pair):
     """``d^2 / (2 beta)`` where ``|d| < beta``, else ``|d| - beta / 2``, averaged; d = x - target.
 
     >>> import numpy as np
@@ -287,7 +288,7 @@ class TripletMarginWithDistanceLoss(Module):
         )
 
 
-class SoftMarginLoss(Module):
+class SoftMarginLoss(Pair):
     """``log(1 + exp(-target x))``, averaged; target is 1 or -1.
 
     >>> import numpy as np
@@ -302,7 +303,7 @@ class SoftMarginLoss(Module):
         return F.soft_margin_loss(x, target, self.reduction)
 
 
-class MultiLabelMarginLoss(Module):
+class MultiLabelMarginLoss(Pair):
     """``sum_{j in labels, i not} max(0, 1 - x[n, j] + x[n, i]) / C``, averaged; target lists labels up to its first -1.
 
     >>> import numpy as np
@@ -317,7 +318,7 @@ class MultiLabelMarginLoss(Module):
         return F.multilabel_margin_loss(x, target, self.reduction)
 
 
-class MultiLabelSoftMarginLoss(Module):
+class MultiLabelSoftMarginLoss(Pair):
     """The binary cross entropy of logits (N, C), averaged over the classes and then over the examples.
 
     Buffer: ``weight`` (C,), if given.
@@ -335,7 +336,7 @@ class MultiLabelSoftMarginLoss(Module):
         return F.multilabel_soft_margin_loss(x, target, self.weight, self.reduction)
 
 
-class PoissonNLLLoss(Module):
+class PoissonNLLLoss(Pair):
     """The negative log-likelihood of counts, averaged, from the logarithms of their rates, or the rates themselves.
 
     >>> import numpy as np

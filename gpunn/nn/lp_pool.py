@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from gpunn import functional as F
-from gpunn.nn.module import Module
+from gpunn.nn.calls import Plain
 from gpunn.ops.pool import Stride
 from gpunn.ops.shared.window import Sizes
 
 
-class _LPPool(Module):
+class _LPPool(Plain):
     _pool: Callable[..., Any]
 
     def __init__(self, norm_type: float, kernel_size: Sizes, stride: Stride = None, ceil_mode: bool = False) -> None:

@@ -6,7 +6,7 @@ import builtins
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from gpunn.backend import (
 from gpunn.errors import ArgumentError, DtypeError, ShapeError, check, fail
 from gpunn.graph import copy_of, raw
 from gpunn.nn.hooks import Entry, Hook, Hooks, RemovableHandle
+from gpunn.notebook import Table
 from gpunn.observer import Observer, observers
 from gpunn.spelling import translated
 from gpunn.tensor import Tensor, no_grad
@@ -90,7 +91,7 @@ def _each_once(named: Iterator[tuple[str, Held]]) -> Iterator[tuple[str, Held]]:
 def ndim_of(layer: Module, x: Any) -> int:
     """``x.ndim``; DtypeError for what is neither a tensor nor an array, as the tuple that a recurrent layer gives."""
     try:
-        return x.ndim  # type: ignore[no-any-return]
+        return x.ndim
     except AttributeError:
         check_array(type(layer).__name__, x=x)
         raise
@@ -138,6 +139,16 @@ def _setting_text(value: Any) -> str | None:
     return repr(value) if plain else None
 
 
+P = ParamSpec("P")
+R = TypeVar("R", covariant=True)
+
+
+class Runs(Protocol[P, R]):
+    """What has a ``forward``: a call takes and gives what that does."""
+
+    def forward(self, *args: P.args, **settings: P.kwargs) -> R: ...
+
+
 class Module:
     """A function with parameters. A subclass sets parameters, buffers and modules as attributes, and has a ``forward``.
 
@@ -176,13 +187,19 @@ class Module:
     def forward(self, *args: Any, **settings: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} must define forward")
 
-    def __call__(self, *args: Any, **settings: Any) -> Any:
-        run: Callable[..., Any] = self.forward if self._called else self._prepared()
-        for observer in observers.get():
-            run = observer.around_module(self, run)
-        if settings:
-            settings = translated(getattr(self.forward, "__func__", self.forward), settings)
-        return run(*args, **settings)
+    if TYPE_CHECKING:
+
+        def __call__(self: Runs[P, R], *args: P.args, **settings: P.kwargs) -> R: ...
+
+    else:
+
+        def __call__(self, *args: Any, **settings: Any) -> Any:
+            run: Callable[..., Any] = self.forward if self._called else self._prepared()
+            for observer in observers.get():
+                run = observer.around_module(self, run)
+            if settings:
+                settings = translated(getattr(self.forward, "__func__", self.forward), settings)
+            return run(*args, **settings)
 
     def _prepared(self) -> Callable[..., Any]:
         """What a call runs, of a module that has hooks or was not called before."""
@@ -609,8 +626,10 @@ class Module:
             names[id(module)]: getattr(y, "data", y) for module, y in leaves if isinstance(y, Tensor) or is_array(y)
         }
 
-    def summary(self, input_shape: tuple[int, ...], dtype: Any = None) -> str:
+    def summary(self, input_shape: tuple[int, ...], dtype: Any = None) -> Table:
         """A table of the layers in the order in which they run, for an input of ``input_shape`` without N.
+
+        It is a text, which a notebook shows as a table.
 
         The input is of ``dtype`` (default: that of the parameters; give an integer one where ids come in). A layer
         is called by its dotted name. A parameter is counted in the first row that has it; a layer that runs again is
@@ -641,7 +660,7 @@ class Module:
         widths = [max(len(row[column]) for row in rows) for column in range(5)]
         widths[0] = max(widths[0], len("total") + 3)
         aligned = [[f"{text:{'<' if at < 3 else '>'}{widths[at]}}" for at, text in enumerate(row)] for row in rows]
-        return "\n".join("  ".join(row) for row in aligned)
+        return Table("\n".join("  ".join(row) for row in aligned), rows, left=3, sums=1)
 
 
 _evaluations: dict[int, tuple[int, bool]] = {}

@@ -9,13 +9,14 @@ import numpy as np
 from gpunn import functional as F
 from gpunn.errors import ShapeError, check, check_number, check_sizes
 from gpunn.functional.record import alone
-from gpunn.nn.module import Buffer, Module, Parameter, ndim_of
+from gpunn.nn.calls import Learning, Plain
+from gpunn.nn.module import Buffer, Parameter, ndim_of
 from gpunn.ops.norm import AlphaMode
 from gpunn.ops.shared.checks import integer
 from gpunn.ops.shared.window import Sizes
 
 
-class ChannelNorm(Module):
+class ChannelNorm(Learning):
     """Parameters and running statistics of the layers that normalise channels; ``_dimensions`` are those x may have."""
 
     _dimensions: tuple[int, ...]
@@ -136,7 +137,7 @@ class BatchNorm3d(BatchNorm):
     _dimensions = (5,)
 
 
-class GroupNorm(Module):
+class GroupNorm(Learning):
     """Normalises each of ``num_groups`` runs of channels of each example of (N, num_channels, ...) by itself.
 
     Parameters: ``weight`` and ``bias`` (num_channels,), unless ``affine=False``; ``bias=False`` leaves out that alone.
@@ -230,7 +231,7 @@ class InstanceNorm3d(_InstanceNorm):
     _dimensions = (5,)
 
 
-class LayerNorm(Module):
+class LayerNorm(Learning):
     """Normalises each row of (..., *normalized_shape) by its own mean and variance; the shape stays.
 
     Parameters, of ``normalized_shape``: ``weight``, unless ``elementwise_affine=False``, and ``bias``, unless that or
@@ -266,7 +267,7 @@ class LayerNorm(Module):
         return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
 
 
-class LocalResponseNorm(Module):
+class LocalResponseNorm(Plain):
     """Normalises each element by its ``size`` neighbours across channels; the shape stays.
 
     The layer of the AlexNet paper is ``LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0, alpha_mode="sum")``.
@@ -286,7 +287,7 @@ class LocalResponseNorm(Module):
         return F.local_response_norm(x, self.size, self.alpha, self.beta, self.k, self.alpha_mode)
 
 
-class RMSNorm(Module):
+class RMSNorm(Learning):
     """Divides each row of (..., *normalized_shape) by the root of its mean square; the shape stays.
 
     Parameter, of ``normalized_shape``: ``weight``, unless ``elementwise_affine=False``.

@@ -8,11 +8,12 @@ from typing import Any
 
 from gpunn import functional as F
 from gpunn.errors import ArgumentError, ShapeError, check
-from gpunn.nn.module import Module, ndim_of
+from gpunn.nn.calls import Plain
+from gpunn.nn.module import ndim_of
 from gpunn.ops.array.pad import PadMode
 
 
-class _Pad(Module):
+class _Pad(Plain):
     _mode: PadMode
     _dimensions: int
     value = 0.0

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gpunn import functional as F
+from gpunn.nn.calls import Plain
 from gpunn.nn.conv import for_each_axis
 from gpunn.nn.module import Module
 from gpunn.ops.pool import Stride
@@ -13,7 +14,7 @@ from gpunn.ops.pool.adaptive import OutputSize
 from gpunn.ops.shared.window import Sizes
 
 
-class _MaxPool(Module):
+class _MaxPool(Plain):
     _pool: Callable[..., Any]
 
     def __init__(
@@ -118,7 +119,7 @@ class MaxUnpool3d(_MaxUnpool):
     _unpool, _rank = F.max_unpool3d, 3
 
 
-class _AvgPool(Module):
+class _AvgPool(Plain):
     _pool: Callable[..., Any]
 
     def __init__(
@@ -206,7 +207,7 @@ class AvgPool3d(_DividingPool):
     _pool = F.avg_pool3d
 
 
-class _GlobalPool(Module):
+class _GlobalPool(Plain):
     _pool: Callable[..., Any]
 
     def forward(self, x: Any) -> Any:
@@ -279,7 +280,7 @@ class GlobalMaxPool3d(_GlobalPool):
     _pool = F.global_max_pool3d
 
 
-class _AdaptivePool(Module):
+class _AdaptivePool(Plain):
     _pool: Callable[..., Any]
 
     def __init__(self, output_size: OutputSize) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, overload
 
 import numpy as np
 
 from gpunn import functional as F
 from gpunn.backend import check_array, get_array_module, to_cpu
 from gpunn.errors import ArgumentError, DtypeError, ShapeError, check, check_number, check_sizes
-from gpunn.functional.record import raw
+from gpunn.functional.record import Given, raw
 from gpunn.functional.recurrent import pick, place
 from gpunn.nn.init import uniform_fan_in
 from gpunn.nn.module import Module, Parameter, ndim_of
+from gpunn.tensor import Tensor
+
+States: TypeAlias = tuple[Any, Any] | None
 
 
 class _Cell(Module):
@@ -66,7 +69,7 @@ class RNNCell(_Cell):
         self.nonlinearity = nonlinearity
         super().__init__(input_size, hidden_size, bias, generator, dtype)
 
-    def forward(self, x: Any, h: Any = None) -> Any:
+    def forward(self, x: Any, h: Any = None) -> Tensor:
         return F.rnn_cell(x, self._zeros(x) if h is None else h, **self._weights(), nonlinearity=self.nonlinearity)
 
 
@@ -88,7 +91,7 @@ class LSTMCell(_Cell):
     ) -> None:  # fmt: skip
         super().__init__(input_size, hidden_size, bias, generator, dtype)
 
-    def forward(self, x: Any, state: tuple[Any, Any] | None = None) -> tuple[Any, Any]:
+    def forward(self, x: Any, state: tuple[Any, Any] | None = None) -> tuple[Tensor, Tensor]:
         h, c = (self._zeros(x), self._zeros(x)) if state is None else state
         return F.lstm_cell(x, (h, c), **self._weights())
 
@@ -112,7 +115,7 @@ class GRUCell(_Cell):
         self.reset_after = reset_after
         super().__init__(input_size, hidden_size, bias, generator, dtype)
 
-    def forward(self, x: Any, h: Any = None) -> Any:
+    def forward(self, x: Any, h: Any = None) -> Tensor:
         return F.gru_cell(x, self._zeros(x) if h is None else h, **self._weights(), reset_after=self.reset_after)
 
 
@@ -227,6 +230,14 @@ class _OneState(_Recurrent):
         output, h = self._step(x, states[0] if states else None, **how)
         return output, (h,)
 
+    if TYPE_CHECKING:
+
+        @overload
+        def __call__(self, x: PackedSequence, h: Any = None) -> tuple[PackedSequence, Tensor]: ...
+        @overload
+        def __call__(self, x: Given, h: Any = None) -> tuple[Tensor, Tensor]: ...
+        def __call__(self, x: Any, h: Any = None) -> Any: ...
+
     def forward(self, x: Any, h: Any = None) -> tuple[Any, Any]:
         output, (h_n,) = self._all(x, None if h is None else (h,))
         return output, h_n
@@ -297,7 +308,15 @@ class LSTM(_Recurrent):
     def _one(self, x: Any, states: list[Any], **how: Any) -> tuple[Any, tuple[Any, ...]]:
         return F.lstm(x, tuple(states) or None, **how)
 
-    def forward(self, x: Any, state: tuple[Any, Any] | None = None) -> tuple[Any, tuple[Any, Any]]:
+    if TYPE_CHECKING:
+
+        @overload
+        def __call__(self, x: PackedSequence, state: States = None) -> tuple[PackedSequence, tuple[Tensor, Tensor]]: ...
+        @overload
+        def __call__(self, x: Given, state: States = None) -> tuple[Tensor, tuple[Tensor, Tensor]]: ...
+        def __call__(self, x: Any, state: States = None) -> Any: ...
+
+    def forward(self, x: Any, state: States = None) -> tuple[Any, tuple[Any, Any]]:
         pair = state is None or (isinstance(state, tuple | list) and len(state) == 2)
         check(pair, ArgumentError, "LSTM", "the state must be a pair (h, c)", type=type(state).__name__)
         output, (h_n, c_n) = self._all(x, state)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from gpunn import functional as F
-from gpunn.nn.module import Module
+from gpunn.nn.calls import Plain
 from gpunn.ops.resample import Factors, Mode, Sizes
 
 
-class Upsample(Module):
+class Upsample(Plain):
     """Signals, images or volumes (N, C, ...) with another ``size``, or ``scale_factor`` times as large.
 
     ``mode``, ``align_corners`` and ``recompute_scale_factor`` are those of :func:`gpunn.functional.interpolate`.

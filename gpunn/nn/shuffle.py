@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from gpunn import functional as F
-from gpunn.nn.module import Module
+from gpunn.nn.calls import Plain
 
 
-class PixelShuffle(Module):
+class PixelShuffle(Plain):
     """Channels become pixels: (..., C r r, H, W) to (..., C, H r, W r), for r = ``upscale_factor``.
 
     >>> import numpy as np
@@ -23,7 +23,7 @@ class PixelShuffle(Module):
         return F.pixel_shuffle(x, self.upscale_factor)
 
 
-class PixelUnshuffle(Module):
+class PixelUnshuffle(Plain):
     """Pixels become channels: (..., C, H r, W r) to (..., C r r, H, W), for r = ``downscale_factor``.
 
     >>> import numpy as np
@@ -38,7 +38,7 @@ class PixelUnshuffle(Module):
         return F.pixel_unshuffle(x, self.downscale_factor)
 
 
-class ChannelShuffle(Module):
+class ChannelShuffle(Plain):
     """The channels of (N, C, ...) in another order: the first of each of ``groups`` groups, then the second ...
 
     >>> import numpy as np

@@ -24,6 +24,7 @@ from gpunn.nn.init import xavier_uniform_
 from gpunn.nn.linear import Linear
 from gpunn.nn.module import Module
 from gpunn.nn.norm import LayerNorm
+from gpunn.tensor import Tensor
 
 Activation = str | Callable[[Any], Any]
 
@@ -88,7 +89,9 @@ class TransformerEncoderLayer(_Layer):
         self.dropout1, self.dropout2 = Dropout(dropout, generator=generator), Dropout(dropout, generator=generator)
         self._set_activation(activation)
 
-    def forward(self, src: Any, src_mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool = False) -> Any:
+    def forward(
+        self, src: Any, src_mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool = False
+    ) -> Tensor:
         """The result; the masks are ``attn_mask`` and ``key_padding_mask`` of :class:`MultiheadAttention`."""
 
         def attend(x: Any) -> Any:
@@ -146,7 +149,7 @@ class TransformerDecoderLayer(_Layer):
         memory_key_padding_mask: Any = None,
         tgt_is_causal: bool = False,
         memory_is_causal: bool = False,
-    ) -> Any:
+    ) -> Tensor:
         """The result; the masks are ``attn_mask`` and ``key_padding_mask`` of :class:`MultiheadAttention`."""
 
         def attend(x: Any) -> Any:
@@ -193,7 +196,7 @@ class TransformerEncoder(_Stack):
 
     def forward(
         self, src: Any, mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool | None = None
-    ) -> Any:
+    ) -> Tensor:
         """The result; the masks go to each layer."""
         for layer in self.layers:
             src = layer(src, mask, src_key_padding_mask, bool(is_causal))
@@ -221,7 +224,7 @@ class TransformerDecoder(_Stack):
         memory_key_padding_mask: Any = None,
         tgt_is_causal: bool | None = None,
         memory_is_causal: bool = False,
-    ) -> Any:
+    ) -> Tensor:
         """The result; the masks go to each layer."""
         masks = tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask
         for layer in self.layers:
@@ -286,7 +289,7 @@ class Transformer(Module):
         src_is_causal: bool | None = None,
         tgt_is_causal: bool | None = None,
         memory_is_causal: bool = False,
-    ) -> Any:
+    ) -> Tensor:
         """What the decoder makes of the target and of what the encoder makes of the source."""
         memory = self.encoder(src, src_mask, src_key_padding_mask, src_is_causal)
         masks = tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask

@@ -16,14 +16,14 @@ Image = np.ndarray[Any, Any]
 Classes = Sequence[int] | np.ndarray[Any, Any]
 
 
-def filters(weight: Image, path: Path, most: int = 96) -> None:
-    """Draw the filters (K, C, KH, KW) of a convolution into the PNG ``path``, at most ``most`` of them.
+def filters(weight: Image, path: Path | None = None, most: int = 96) -> Any:
+    """Draw the filters (K, C, KH, KW) of a convolution, at most ``most`` of them; return the figure.
 
     Filters over 3 channels are drawn in colour, each stretched to its own range; others as one picture for each
-    filter and channel, in one scale around 0.
+    filter and channel, in one scale around 0. A ``path`` is a file to write.
 
-    >>> import os, tempfile
-    >>> filters(np.ones((4, 1, 3, 3)), os.path.join(tempfile.mkdtemp(), "filters.png"))
+    >>> filters(np.ones((4, 1, 3, 3))).get_suptitle()
+    '4 of 4 filters'
 
     Raises ShapeError unless the weight has four dimensions and no empty one.
     """
@@ -34,19 +34,20 @@ def filters(weight: Image, path: Path, most: int = 96) -> None:
         low, high = weight.min((1, 2, 3), keepdims=True), weight.max((1, 2, 3), keepdims=True)
         stretched = (weight - low) / np.maximum(high - low, np.finfo(np.float32).tiny)
         tiles, kind = list(stretched[:most].transpose(0, 2, 3, 1)), f"{min(k, most)} of {k} filters"
-        _grid(tiles, path, title=f"{kind}, each in its own range")
-        return
+        return _grid(tiles, path, title=f"{kind}, each in its own range")
     tiles = list(weight.reshape(k * c, *weight.shape[2:])[:most])
     limit = float(np.abs(weight).max()) or 1.0
     of = f"{len(tiles)} of {k} filters × {c} channels" if c > 1 else f"{len(tiles)} of {k} filters"
-    _grid(tiles, path, title=of, cmap="PuOr", limits=(-limit, limit), bar="weight")
+    return _grid(tiles, path, title=of, cmap="PuOr", limits=(-limit, limit), bar="weight")
 
 
-def feature_maps(maps: Image, path: Path, most: int = 64) -> None:
-    """Draw the maps (C, H, W) that a layer made of one image into the PNG ``path``, all in one scale.
+def feature_maps(maps: Image, path: Path | None = None, most: int = 64) -> Any:
+    """Draw the maps (C, H, W) that a layer made of one image, all in one scale; return the figure.
 
-    >>> import os, tempfile
-    >>> feature_maps(np.ones((4, 3, 3)), os.path.join(tempfile.mkdtemp(), "maps.png"))
+    A ``path`` is a file to write.
+
+    >>> feature_maps(np.ones((4, 3, 3))).get_suptitle()
+    '4 of 4 feature maps'
 
     Raises ShapeError unless the maps have three dimensions and no empty one.
     """
@@ -54,18 +55,23 @@ def feature_maps(maps: Image, path: Path, most: int = 64) -> None:
     check(whole, ShapeError, "feature_maps", "maps must be (C, H, W), none of them 0", shape=maps.shape)
     limits = (float(maps.min()), float(maps.max()))
     title = f"{min(len(maps), most)} of {len(maps)} feature maps"
-    _grid(list(maps[:most]), path, title=title, cmap="viridis", limits=limits, bar="activation")
+    return _grid(list(maps[:most]), path, title=title, cmap="viridis", limits=limits, bar="activation")
 
 
 def misclassified(
-    images: Image, labels: Classes, predictions: Classes, path: Path, classes: Sequence[str], most: int = 25
-) -> int:
-    """Draw the images (N, C, H, W), C 1 or 3, whose prediction is wrong into the PNG ``path``; return how many are.
+    images: Image,
+    labels: Classes,
+    predictions: Classes,
+    path: Path | None = None,
+    classes: Sequence[str] | None = None,
+    most: int = 25,
+) -> Any:
+    """Draw the images (N, C, H, W), C 1 or 3, whose prediction is wrong, at most ``most``; return the figure.
 
-    >>> import os, tempfile
-    >>> path = os.path.join(tempfile.mkdtemp(), "wrong.png")
-    >>> misclassified(np.ones((2, 1, 4, 4)), [0, 1], [0, 0], path, ["cat", "dog"])
-    1
+    ``classes`` are numbers unless they are named. A ``path`` is a file to write.
+
+    >>> misclassified(np.ones((2, 1, 4, 4)), [0, 1], [0, 0], classes=["cat", "dog"]).get_suptitle()
+    '1 of 2 wrong'
 
     With nothing wrong the page says so. Raises ShapeError unless there is a label and a prediction for each image.
     """
@@ -74,17 +80,19 @@ def misclassified(
     sizes = {"images": len(images), "labels": len(labels), "predictions": len(predictions)}
     check(one_each, ShapeError, "misclassified", rule, **sizes)
     wrong = [i for i, (true, said) in enumerate(zip(labels, predictions, strict=True)) if true != said]
-    names = [f"{classes[labels[i]]}, called {classes[predictions[i]]}" for i in wrong[:most]]
+    called = str if classes is None else classes.__getitem__
+    names = [f"{called(labels[i])}, called {called(predictions[i])}" for i in wrong[:most]]
     shown = f"{len(wrong)} of {len(images)} wrong" + (f", the first {most}" if len(wrong) > most else "")
-    pictures(images[wrong[:most]], path, names, title=shown)
-    return len(wrong)
+    return pictures(images[wrong[:most]], path, names, title=shown)
 
 
-def pictures(images: Image, path: Path, names: Sequence[str] = (), title: str = "", columns: int = 0) -> None:
-    """Draw images (N, C, H, W), C 1 or 3, with a name over each, into the PNG ``path``.
+def pictures(
+    images: Image, path: Path | None = None, names: Sequence[str] = (), title: str = "", columns: int = 0
+) -> Any:
+    """Draw images (N, C, H, W), C 1 or 3, with a name over each; return the figure. A ``path`` is a file to write.
 
-    >>> import os, tempfile
-    >>> pictures(np.ones((2, 1, 4, 4)), os.path.join(tempfile.mkdtemp(), "p.png"), ["left", "right"])
+    >>> pictures(np.ones((2, 1, 4, 4)), names=["left", "right"], title="Two").get_suptitle()
+    'Two'
 
     Raises ShapeError for another number of channels or no pixels, ArgumentError unless there is a name for each image
     or none.
@@ -99,21 +107,21 @@ def pictures(images: Image, path: Path, names: Sequence[str] = (), title: str = 
     limits = (float(images.min(initial=0)), float(images.max(initial=1)))
     if not grey:
         tiles = [(tile - limits[0]) / (limits[1] - limits[0]) for tile in tiles]
-    _grid(tiles, path, title, names, "gray", limits, columns=columns)
+    return _grid(tiles, path, title, names, "gray", limits, columns=columns)
 
 
 def _grid(
     tiles: list[Image],
-    path: Path,
+    path: Path | None,
     title: str = "",
     names: Sequence[str] = (),
     cmap: str = "gray",
     limits: tuple[float, float] = (0.0, 1.0),
     bar: str = "",
     columns: int = 0,
-) -> None:
-    columns = columns or max(4, math.ceil(math.sqrt(len(tiles))))
-    rows = max(1, math.ceil(len(tiles) / columns))
+) -> Any:
+    columns = max(1, min(len(tiles), columns or max(4, math.ceil(math.sqrt(len(tiles))))))
+    rows = math.ceil(len(tiles) / columns)
     side, gap = (1.25, 0.12) if names else (0.7, 0.07)
     line = 0.15 * max((1 + name.count("\n") for name in names), default=0)
     width, height = side * columns, (side + line) * rows
@@ -122,6 +130,9 @@ def _grid(
     inches = (sheet_width, sheet_height, sheet_width, sheet_height)  # axes are placed in parts of the page
     sheet = page.figure(sheet_width, sheet_height, fitted=False)
     sheet.suptitle(title, fontsize=10, y=1 - head / 2 / sheet_height, va="center")
+    if not tiles:
+        page.save(sheet, path)
+        return sheet
     # All tiles lie on one pair of axes, measured in inches: a pair for each would take most of the time.
     left = (sheet_width - width) / 2 if not bar else 0.0
     axes = sheet.add_axes(np.divide((left, 0, width, height), inches))
@@ -141,3 +152,4 @@ def _grid(
         place = (width + 0.1, (height - long) / 2, 0.15, long)
         sheet.colorbar(image, sheet.add_axes(np.divide(place, inches)), label=bar)
     page.save(sheet, path)
+    return sheet

@@ -14,15 +14,16 @@ from gpunn.plot.figure import COLOURS, Path
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 
-def activation_statistics(activations: Arrays, path: Path) -> None:
-    """Draw mean, deviation and share of zeros of each layer's activations, ``{layer: array}``, into the PNG ``path``.
+def activation_statistics(activations: Arrays, path: Path | None = None) -> Any:
+    """Draw mean, deviation and share of zeros of each layer's activations, ``{layer: array}``; return the figure.
 
     A mean far from 0 or a deviation that shrinks or grows from layer to layer says that the initial weights do not
-    fit; a share of zeros near 100 % is a layer of dead units. ``gpunn.nn.Module.activations`` gives the arrays.
+    fit; a share of zeros near 100 % is a layer of dead units. ``gpunn.nn.Module.activations`` gives the arrays. A
+    ``path`` is a file to write.
 
-    >>> import os, tempfile
-    >>> path = os.path.join(tempfile.mkdtemp(), "activations.png")
-    >>> activation_statistics({"0 Linear": np.array([1.0, -1.0]), "1 ReLU": np.array([1.0, 0.0])}, path)
+    >>> drawn = activation_statistics({"0 Linear": np.array([1.0, -1.0]), "1 ReLU": np.array([1.0, 0.0])})
+    >>> [axes.get_title() for axes in drawn.axes]
+    ['Mean and deviation', 'Zeros']
 
     Raises ArgumentError where there is no layer, or one without values.
     """
@@ -32,25 +33,26 @@ def activation_statistics(activations: Arrays, path: Path) -> None:
     sheet = page.figure(width=9.0, height=1.4 + 0.3 * len(rows))
     spread, zeros = sheet.subplots(1, 2, sharey=True)
     spread.errorbar([v.mean() for v in values], rows, xerr=[v.std() for v in values], fmt="o", capsize=3,
-                    color=COLOURS[0], label="mean ± deviation")  # fmt: skip
-    spread.set(xlabel="activation", title="Mean and deviation", ylim=(len(rows) - 0.5, -0.5))
+                    color=COLOURS[0])  # fmt: skip
+    spread.set(xlabel="activation, mean ± deviation", title="Mean and deviation", ylim=(len(rows) - 0.5, -0.5))
     spread.set_yticks(rows, labels=list(activations))
-    spread.legend()
     zeros.barh(rows, [100 * float((v == 0).mean()) for v in values], color=COLOURS[1], height=0.6)
     zeros.set(xlabel="activations that are 0 (%)", xlim=(0, 100), title="Zeros")
     for axes in (spread, zeros):
         axes.grid(alpha=0.3)
     page.save(sheet, path)
+    return sheet
 
 
-def gradient_flow(gradients: Arrays, path: Path) -> None:
-    """Draw the root mean square and the maximum of each parameter's gradient, ``{name: array}``, into the PNG ``path``.
+def gradient_flow(gradients: Arrays, path: Path | None = None) -> Any:
+    """Draw the root mean square and the maximum of each parameter's gradient, ``{name: array}``; return the figure.
 
-    Values that fall from the last layer to the first are a vanishing gradient, values that rise an exploding one.
+    Values that fall from the last layer to the first are a vanishing gradient, values that rise an exploding one. A
+    ``path`` is a file to write.
 
-    >>> import os, tempfile
-    >>> path = os.path.join(tempfile.mkdtemp(), "gradients.png")
-    >>> gradient_flow({"0.weight": np.array([0.1, -0.2]), "1.weight": np.array([1.0])}, path)
+    >>> drawn = gradient_flow({"0.weight": np.array([0.1, -0.2]), "1.weight": np.array([1.0])})
+    >>> [label.get_text() for label in drawn.axes[0].get_yticklabels()]
+    ['0.weight', '1.weight']
 
     Raises ArgumentError where there is no parameter, or one without values.
     """
@@ -64,11 +66,18 @@ def gradient_flow(gradients: Arrays, path: Path) -> None:
     axes.plot(means, rows, "o-", color=COLOURS[0], label="root mean square")
     axes.set(xlabel="size of the gradient", title="Gradient by parameter, first layer on top")
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xscale("log" if min(means) > 0 else "symlog")  # a gradient that is all 0 has no logarithm
+    if min(means) > 0:
+        axes.set_xscale("log")
+        page.ticks(axes.xaxis, min(means), max(float(s.max()) for s in sizes))
+    else:  # a gradient that is all 0 has no logarithm
+        least = min((mean for mean in means if mean > 0), default=1.0)
+        axes.set_xscale("symlog", linthresh=least)
+        axes.set_xlim(left=-0.2 * least)
     axes.set_yticks(rows, labels=list(gradients))
     axes.grid(alpha=0.3)
-    axes.legend()
+    page.legend(sheet, [axes])
     page.save(sheet, path)
+    return sheet
 
 
 def _check(op: str, arrays: Arrays) -> None:

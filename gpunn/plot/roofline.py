@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gpunn.cuda.emulator import Count
-from gpunn.plot.figure import COLOURS, STYLES, Path, figure, save
+from gpunn.plot.figure import COLOURS, STYLES, Path, figure, legend, save
 
 
-def roofline(counted: Count, path: Path) -> None:
-    """Draw what :func:`gpunn.cuda.count` has counted: a point for each kernel, under the rates of the card.
+def roofline(counted: Count, path: Path | None = None) -> Any:
+    """Draw what :func:`gpunn.cuda.count` has counted: a point for each kernel, under the rates of the card; return the
+    figure. A ``path`` is a file to write.
 
-    >>> import tempfile, numpy as np
+    >>> import numpy as np
     >>> from gpunn.cuda.emulator import RawKernel, count
     >>> code = 'extern "C" __global__ void add_one(float* x) { x[threadIdx.x] += 1; }'
     >>> with count("A100") as counted:
     ...     RawKernel(code, "add_one", count=True)((1,), (32,), (np.zeros(32, np.float32),))
-    >>> roofline(counted, f"{tempfile.mkdtemp()}/roofline.png")
+    >>> roofline(counted).axes[0].get_ylabel()
+    'TFLOP/s at most'
 
     Kernels of which no operations are known have none. Raises PackageError where matplotlib is missing, FileError where
-    the PNG file cannot be written. Source: Williams, Waterman and Patterson 2009, "Roofline".
+    it cannot be written. Source: Williams, Waterman and Patterson 2009, "Roofline".
     """
     page = figure(7, 5)
     axes = page.subplots()
@@ -36,5 +40,6 @@ def roofline(counted: Count, path: Path) -> None:
             axes.plot(*place, "o", color=COLOURS[i % len(COLOURS)], label=kernel.name)
     axes.set(xscale="log", yscale="log", xlabel="operations for each byte of DRAM", ylabel="TFLOP/s at most")
     axes.set_title(f"{chip.name}: {chip.bandwidth / 1e12:.3g} TB/s")
-    axes.legend(fontsize="small")
+    legend(page, [axes])
     save(page, path)
+    return page

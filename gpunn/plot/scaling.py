@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from gpunn.distributed.cost import Plan
 from gpunn.errors import ArgumentError, check
@@ -10,14 +11,16 @@ from gpunn.plot import figure as page
 from gpunn.plot.figure import COLOURS, Path
 
 
-def scaling(plans: Sequence[Plan], path: Path, title: str = "") -> None:
-    """Draw plans of growing numbers of ranks into the PNG file ``path``: the efficiency, and what a step's time is for.
+def scaling(plans: Sequence[Plan], path: Path | None = None, title: str = "") -> Any:
+    """Draw plans of growing numbers of ranks: the efficiency, and what a step's time is for; return the figure.
 
-    >>> import os, tempfile
+    A ``path`` is a file to write.
+
     >>> from gpunn.distributed.cost import Layer, Link, Network, Step, plan
     >>> step = Step(32, 0.1, (Layer("0", 1_000_000, 0.2),))
     >>> plans = [plan(step, ranks, Network(Link(1e9, 1e-5))) for ranks in (1, 2, 4)]
-    >>> scaling(plans, os.path.join(tempfile.mkdtemp(), "scaling.png"))
+    >>> [axes.get_title() for axes in scaling(plans).axes]
+    ['Efficiency', 'A step']
 
     Raises ArgumentError where there is no plan, FileError if ``path`` cannot be written.
     """
@@ -51,3 +54,4 @@ def scaling(plans: Sequence[Plan], path: Path, title: str = "") -> None:
         axes.grid(alpha=0.3, axis="y")
     sheet.suptitle(title)
     page.save(sheet, path)
+    return sheet

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpunn.errors import ArgumentError, PackageError, ShapeError, check
+from gpunn.errors import ArgumentError, PackageError, ShapeError, check, install_command
 from gpunn.plot import figure as page
 from gpunn.plot.figure import COLOURS, Path
 
@@ -39,44 +41,58 @@ def surface(predict: Predict, points: np.ndarray[Any, Any], resolution: int = 15
     return Surface(probability.reshape(resolution, resolution), (left, right, bottom, top))
 
 
+class Film:
+    """A film of figures, ``gif`` (bytes), which a notebook shows.
+
+    >>> Film(b"GIF89a;")._repr_html_()
+    '<img alt="film" src="data:image/gif;base64,R0lGODlhOw==">'
+    """
+
+    def __init__(self, gif: bytes) -> None:
+        self.gif = gif
+
+    def _repr_html_(self) -> str:
+        return f'<img alt="film" src="data:image/gif;base64,{base64.b64encode(self.gif).decode()}">'
+
+
 def decision_surface(
-    of: Surface, points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], path: Path, title: str = ""
-) -> None:
-    """Draw the probability of class 1 over the plane, with ``points`` (N, 2) of two classes, into the PNG ``path``.
+    of: Surface, points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], path: Path | None = None, title: str = ""
+) -> Any:
+    """Draw the probability of class 1 over the plane, with ``points`` (N, 2) of two classes; return the figure.
 
-    The line is where the probability is one half.
+    The line is where the probability is one half. A ``path`` is a file to write.
 
-    >>> import os, tempfile
-    >>> path = os.path.join(tempfile.mkdtemp(), "surface.png")
     >>> points, labels = np.array([[0.0, 0.0], [1.0, 1.0]]), np.array([0, 1])
-    >>> decision_surface(surface(lambda p: p[:, 0] > 0.5, points), points, labels, path)
+    >>> drawn = decision_surface(surface(lambda p: p[:, 0] > 0.5, points), points, labels)
     """
     sheet, show = _sheet(points, labels)
     show(of, title)
     page.save(sheet, path)
+    return sheet
 
 
 def animate_decision_surface(
     frames: Iterable[tuple[str, Surface]],
     points: np.ndarray[Any, Any],
     labels: np.ndarray[Any, Any],
-    path: Path,
+    path: Path | None = None,
     seconds_per_frame: float = 0.15,
-) -> None:
+) -> Film:
     """Draw ``frames``, pairs of a title and a surface, as an animated GIF; the last frame stays two seconds.
 
-    >>> import os, tempfile
-    >>> path = os.path.join(tempfile.mkdtemp(), "surface.gif")
+    Returns the film; a ``path`` is a file to write.
+
     >>> points, labels = np.array([[0.0, 0.0], [1.0, 1.0]]), np.array([0, 1])
     >>> frames = [(f"step {k}", surface(lambda p: p[:, 0] * k, points)) for k in (0, 1)]
-    >>> animate_decision_surface(frames, points, labels, path)
+    >>> animate_decision_surface(frames, points, labels).gif[:6]
+    b'GIF89a'
 
     Raises ArgumentError where there is no frame, FileError if ``path`` cannot be written.
     """
     try:
         from PIL import Image
     except ImportError as error:
-        raise PackageError(f'plot: a GIF is written by Pillow ({error}): pip install "gpunn[train]"') from error
+        raise PackageError(f"plot: a GIF is written by Pillow ({error}): {install_command('train')}") from error
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     pictures = []
@@ -96,7 +112,11 @@ def animate_decision_surface(
     check(len(pictures) > 0, ArgumentError, "animate_decision_surface", "there must be at least one frame")
     durations = [round(1000 * seconds_per_frame)] * (len(pictures) - 1) + [2000]
     film: dict[str, Any] = {"save_all": True, "append_images": pictures[1:], "duration": durations, "loop": 0}
-    page.write(lambda file: pictures[0].save(file, format="GIF", **film), path)
+    drawn = io.BytesIO()
+    pictures[0].save(drawn, format="GIF", **film)
+    if path is not None:
+        page.write(lambda file: file.write(drawn.getbuffer()), path)
+    return Film(drawn.getvalue())
 
 
 def _sheet(points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> tuple[Any, Callable[[Surface, str], None]]:
@@ -112,7 +132,7 @@ def _sheet(points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> tuple[
         look = {"c": colour, "marker": marker, "edgecolors": "black", "linewidths": 0.4}
         axes.scatter(x, y, s=14, label=f"class {label}", **look)
     axes.set(xlabel="x₁", ylabel="x₂")
-    axes.legend(loc="upper right", framealpha=0.9)
+    page.legend(sheet, [axes])
     sheet.colorbar(image, ax=axes, label="probability of class 1")
     lines: list[Any] = []
 

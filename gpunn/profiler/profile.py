@@ -15,7 +15,7 @@ from gpunn.profiler.chrome_trace import chrome_trace
 from gpunn.profiler.measures import choose_clock, choose_memory
 from gpunn.profiler.spans import WHOLE, Recorder, Span
 from gpunn.profiler.sums import SORTS, KernelSums, LayerSums, Sums, add_up
-from gpunn.profiler.table import table
+from gpunn.profiler.table import html, table
 
 
 class Profile:
@@ -132,6 +132,9 @@ class Profile:
 
     def __str__(self) -> str:
         return self.table()
+
+    def _repr_html_(self) -> str:
+        return html(self._added(), self.clock, self.memory, self._measured)
 
     def table(self, sort: str = "self") -> str:
         """A table of the layers and one of the kernels, the greatest ``sort`` first.

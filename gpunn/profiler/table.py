@@ -1,17 +1,36 @@
-"""A profile as a plain text table."""
+"""A profile as tables, in plain text and in HTML."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gpunn import notebook
 from gpunn.profiler.sums import KernelSums, LayerSums, Sums
 
 _LEFT = ("layer", "type", "kernel", "file", "dtype")
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
 
+_Part = tuple[list[str], list[list[str]], list[list[str]]]  # a head, rows, and sums
+
+
 def table(sums: Sums, clock: str, memory: str, measured: bool, sort: str) -> str:
     """See :meth:`gpunn.profiler.Profile.table`."""
+    parts, notes = _parts(sums, clock, memory, measured, sort)
+    return "\n\n".join([*(_aligned(*part) for part in parts), "\n".join(notes)])
+
+
+def html(sums: Sums, clock: str, memory: str, measured: bool) -> str:
+    """The same as HTML, in the order of the time of their own."""
+    parts, notes = _parts(sums, clock, memory, measured, "self")
+    tables = [
+        notebook.table([head, *rows, *last], sum(name in _LEFT for name in head), len(last))
+        for head, rows, last in parts
+    ]
+    return "".join([*tables, *(f"<p>{note}</p>" for note in notes)])
+
+
+def _parts(sums: Sums, clock: str, memory: str, measured: bool, sort: str) -> tuple[list[_Part], list[str]]:
     unit, name = next(((unit, name) for unit, name in _UNITS if sums.seconds >= 10 * unit), _UNITS[-1])
     parts = [_layers(sums, measured, sort, unit)]
     if sums.kernels:
@@ -21,10 +40,10 @@ def table(sums: Sums, clock: str, memory: str, measured: bool, sort: str) -> str
         notes.append(f"Peak memory {_bytes(sums.peak_bytes)} beyond what was in use before, by {memory}.")
         if memory == "tracemalloc":
             notes.append("tracemalloc takes time itself: for times, profile without memory.")
-    return "\n\n".join([*parts, "\n".join(notes)])
+    return parts, notes
 
 
-def _layers(sums: Sums, measured: bool, sort: str, unit: float) -> str:
+def _layers(sums: Sums, measured: bool, sort: str, unit: float) -> _Part:
     head = ["layer", "type", "calls", "forward", "backward", "total", "self", "share", "output", "parameters"]
     head += ["memory", "kept"] if measured else []
     rows = [_layer(each, sums.seconds, measured, unit) for each in sorted(sums.layers, key=lambda x: -x.key(sort))]
@@ -35,7 +54,7 @@ def _layers(sums: Sums, measured: bool, sort: str, unit: float) -> str:
     if sums.compiled:
         rest.append(_other("compiling kernels", sums.compile_seconds, sums.seconds, unit, calls=str(sums.compiled)))
     rest.append(_other("all", sums.seconds, sums.seconds, unit))
-    return _aligned(head, rows, [row + [""] * (len(head) - len(row)) for row in rest])
+    return head, rows, [row + [""] * (len(head) - len(row)) for row in rest]
 
 
 def _layer(each: LayerSums, seconds: float, measured: bool, unit: float) -> list[str]:
@@ -52,7 +71,7 @@ def _other(
     return [name, "", calls, *parts, _time(own, unit), _time(own, unit), f"{own / seconds:.1%}"]
 
 
-def _kernels(sums: Sums, sort: str, unit: float, on_gpu: bool) -> str:
+def _kernels(sums: Sums, sort: str, unit: float, on_gpu: bool) -> _Part:
     head = ["kernel", "file", "dtype", "launches", "time", "share", "arrays"]
     head += ["GB/s"] if on_gpu else []
     by_launches = sort == "calls"
@@ -61,7 +80,7 @@ def _kernels(sums: Sums, sort: str, unit: float, on_gpu: bool) -> str:
         sum(getattr(each, name) for each in ordered) for name in ("launches", "seconds", "bytes")
     ))  # fmt: skip
     rows = [_kernel(each, sums.seconds, unit)[: len(head)] for each in (*ordered, all_of_them)]
-    return _aligned(head, rows[:-1], rows[-1:])
+    return head, rows[:-1], rows[-1:]
 
 
 def _kernel(each: KernelSums, seconds: float, unit: float) -> list[str]:

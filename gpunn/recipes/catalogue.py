@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from pathlib import Path
 
+import gpunn
 from gpunn.errors import ArgumentError, FileError, fail
 from gpunn.recipes.alexnet import AlexNet
 from gpunn.recipes.circles import Circles
@@ -73,6 +74,9 @@ def begun(folder: Path) -> tuple[type[Recipe], Options]:
         hint = ", which a file of yours begins and goes on with: resume=True" if written else ""
         raise FileError(f"{folder}: a run of an unknown recipe, {config['recipe']!r}{hint}")
     given = {field.name: config[field.name] for field in fields(recipe.options_type) if field.name in config}
+    if unknown := sorted(config.keys() - given.keys() - {"recipe", "device"}):
+        about = f"which this gpunn, {gpunn.__version__}, does not have: it is of a newer or an older one"
+        raise FileError(f"{folder}: config.json has {', '.join(map(repr, unknown))} for train {recipe.name}, {about}")
     try:
         return recipe, recipe.options_type(**given)
     except (ArgumentError, TypeError) as error:

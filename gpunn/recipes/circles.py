@@ -2,16 +2,20 @@
 
 ReLU inside, a sigmoid at the end, binary cross entropy. The folder holds ``config.json``, ``metrics.jsonl``,
 ``summary.json`` and ``model.safetensors`` as every run, ``curves.png``, ``surface.png`` (at the end), ``surface.gif``
-(while training), ``activations.png`` (of each layer, for the test points) and ``gradients.png`` (of the last step).
+(while training), ``activations.png`` (of each layer, for the test points) and ``gradients.png`` (of the loss of all
+training points, at the end).
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
+
+import numpy as np
 
 from gpunn import nn, plot
 from gpunn.backend import Array, asarray, get_array_module, random_generator, to_cpu
@@ -19,9 +23,9 @@ from gpunn.data import circles
 from gpunn.recipes import options as base
 from gpunn.recipes.inputs import points
 from gpunn.recipes.options import option
-from gpunn.recipes.training import Classifier, Trained
+from gpunn.recipes.training import Classifier
 from gpunn.tensor import no_grad, tensor
-from gpunn.train import BINARY, Evaluation, Record
+from gpunn.train import BINARY, Callback, Evaluation, Record, Trainer
 
 _FRAMES = 40
 CLASSES = ("outer", "inner")
@@ -51,6 +55,32 @@ def network(hidden: int, generator: Any = None) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(hidden, 1, generator=generator), nn.Sigmoid())
 
 
+class Filming(Callback):
+    """Keeps the weights before training, every so many epochs and at the end: a film of a resumed run is whole."""
+
+    def __init__(self, every: int) -> None:
+        self.every, self.titles, self.weights = every, list[str](), list[Array]()
+
+    def take(self, title: str, trainer: Trainer) -> None:
+        """Keep the weights."""
+        self.titles.append(title)
+        self.weights.append(to_cpu(nn.utils.parameters_to_vector(trainer.model.parameters()).data).copy())
+
+    def on_start(self, trainer: Trainer) -> None:
+        if not self.titles:
+            self.take("before training", trainer)
+
+    def on_epoch(self, trainer: Trainer, record: Record) -> None:
+        if trainer.epoch % self.every == 0 or trainer.epoch == trainer.epochs:
+            self.take(f"epoch {trainer.epoch}, test accuracy {record['test_accuracy']:.1%}", trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"titles": self.titles, "weights": np.array(self.weights)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.titles, self.weights = list(state["titles"]), list(state["weights"])
+
+
 class Circles(Classifier):
     """The probability of the inner ring from points (N, 2)."""
 
@@ -65,7 +95,6 @@ class Circles(Classifier):
         "activations.png": "Activations by layer",
         "gradients.png": "Gradients by parameter",
     }
-    resumes = False  # the film would lack its beginning
     classes = CLASSES
     shape = (2,)
     objective = BINARY
@@ -77,20 +106,9 @@ class Circles(Classifier):
     def network(self) -> nn.Sequential:
         return network(self.options.hidden, random_generator(self.options.seed)).to(self.device)
 
-    def train(self, model: nn.Module) -> Trained:
-        every = -(-self.options.epochs // _FRAMES)
-        self.frames = [("before training", self.surface(model))]
-        told = self.on_epoch
-
-        def film(record: Record) -> None:
-            if record["epoch"] % every == 0 or record["epoch"] == self.options.epochs:
-                title = f"epoch {record['epoch']}, test accuracy {record['test_accuracy']:.1%}"
-                self.frames.append((title, self.surface(model)))
-            if told is not None:
-                told(record)
-
-        self.on_epoch = film
-        return super().train(model)
+    def trainer(self, network: nn.Module, data: Any, callbacks: Sequence[Callback], part: str = "") -> Trainer:
+        self.filming = Filming(-(-self.options.epochs // _FRAMES))
+        return super().trainer(network, data, [*callbacks, self.filming], part)
 
     def surface(self, model: nn.Module) -> Any:
         """The probability on a grid round the test points."""
@@ -101,17 +119,25 @@ class Circles(Classifier):
 
         return plot.surface(probability, to_cpu(self.data[1][0]))
 
+    def frames(self) -> Iterator[tuple[str, Any]]:
+        """The titles and surfaces of the film."""
+        model = self.network()
+        for title, weights in zip(self.filming.titles, self.filming.weights, strict=True):
+            nn.utils.vector_to_parameters(tensor(weights, device=self.device), model.parameters())
+            yield title, self.surface(model)
+
     def keep(self, model: nn.Module, result: Evaluation) -> None:
         on_plane, labels = map(to_cpu, self.data[1])
         accuracy = f"test accuracy {result.accuracy:.1%}"
         plot.decision_surface(self.surface(model), on_plane, labels, self.folder / "surface.png", accuracy)
-        plot.animate_decision_surface(self.frames, on_plane, labels, self.folder / "surface.gif")
+        plot.animate_decision_surface(self.frames(), on_plane, labels, self.folder / "surface.gif")
         layers = {name: type(module).__name__ for name, module in model.named_modules()}
         activations = {f"{name} {layers[name]}": to_cpu(y) for name, y in model.activations(self.data[1][0]).items()}
         plot.activation_statistics(activations, self.folder / "activations.png")
-        gradients = {name: to_cpu(p.grad) for name, p in model.named_parameters() if p.grad is not None}
-        if gradients:
-            plot.gradient_flow(gradients, self.folder / "gradients.png")
+        model.zero_grad()
+        self.loss(model, self.data[0])[0].backward()
+        gradients = {name: to_cpu(p.grad) for name, p in model.named_parameters()}
+        plot.gradient_flow(gradients, self.folder / "gradients.png")
 
     def read(self, path: Path) -> tuple[Array, bool]:
         return points(path)

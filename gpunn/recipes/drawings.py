@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from gpunn import functional as F
 from gpunn import plot
 from gpunn.data import digits
 from gpunn.data.image import read_image
-from gpunn.errors import ArgumentError, check
+from gpunn.errors import ArgumentError, FileError, check
 from gpunn.tensor import tensor
 
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
@@ -31,7 +31,7 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
 
 
 def draw_activations(path: str | os.PathLike[str]) -> None:
-    """Draw each of :data:`ACTIVATIONS` and its derivative over -4 to 4 into the PNG file ``path``.
+    """Draw each of :data:`ACTIVATIONS` and its derivative over -4 to 4 into the file ``path``.
 
     The derivatives are those that ``backward`` computes.
 
@@ -48,28 +48,40 @@ def draw_activations(path: str | os.PathLike[str]) -> None:
     plot.panels(panels, path, "z", "g(z)")
 
 
+class Skeleton(NamedTuple):
+    """How many pixels a shape has and its skeleton, and whether it was taken for dark on light."""
+
+    before: int
+    after: int
+    dark: bool
+
+
 def draw_skeleton(
     path: str | os.PathLike[str],
     image: str | os.PathLike[str] | None = None,
     threshold: float = 0.5,
-    dark: bool = False,
-) -> tuple[int, int]:
-    """Draw an image and its skeleton into the PNG file ``path``; return how many pixels each has.
+    dark: bool | None = None,
+) -> Skeleton:
+    """Draw an image and its skeleton into the file ``path``, of the format that its name ends in.
 
     ``image`` is a file that :func:`gpunn.data.image.read_image` reads as grey values from 0 (black) to 1 (white); what
-    is above ``threshold`` is the shape, or with ``dark`` what is below. Without ``image``, eight of scikit-learn's
-    digits, enlarged twelve times.
+    is above ``threshold`` is the shape, or with ``dark`` what is below. Unless it is said, the shape is dark where the
+    border is light. Without ``image``, eight of scikit-learn's digits, enlarged twelve times.
 
     >>> import tempfile
-    >>> before, after = draw_skeleton(os.path.join(tempfile.mkdtemp(), "skeleton.png"))
-    >>> 0 < after < before
-    True
+    >>> drawn = draw_skeleton(os.path.join(tempfile.mkdtemp(), "skeleton.png"))
+    >>> 0 < drawn.after < drawn.before, drawn.dark
+    (True, False)
 
-    Raises FileError, with the cause, if the image cannot be read; ArgumentError if no pixel is left of the shape.
+    Raises FileError, with the cause, if the image cannot be read, or is ``path`` itself; ArgumentError if no pixel is
+    left of the shape.
     """
     check(0 <= threshold < 1, ArgumentError, "skeleton", "threshold must be in 0 to below 1", threshold=threshold)
+    if image is not None and os.path.exists(path) and os.path.exists(image) and os.path.samefile(image, path):
+        raise FileError(f"{path}: the image itself, which the picture must not be written over")
     grey = _digits() if image is None else read_image(image, 1)
-    shapes = grey < threshold if dark else grey > threshold
+    below = _is_dark(grey, threshold) if dark is None else dark
+    shapes = grey < threshold if below else grey > threshold
     check(bool(shapes.any()), ArgumentError, "skeleton", "no pixel is beyond the threshold", threshold=threshold)
     skeletons = F.skeletonize(shapes)
     before, after = int(shapes.sum()), int(skeletons.sum())
@@ -79,7 +91,13 @@ def draw_skeleton(
     names = ["image", "skeleton"] * len(shapes)
     title = f"{before} pixels thinned to {after}"
     plot.pictures(pairs.astype(np.float32), path, names, title, columns=min(4, len(pairs)))
-    return before, after
+    return Skeleton(before, after, below)
+
+
+def _is_dark(grey: np.ndarray[Any, Any], threshold: float) -> bool:
+    """Whether most of the border is light, and something is dark."""
+    border = np.concatenate([grey[..., 0, :], grey[..., -1, :], grey[..., 0], grey[..., -1]], axis=-1)
+    return bool(np.median(border) > threshold and (grey < threshold).any())
 
 
 def _digits() -> np.ndarray[Any, Any]:

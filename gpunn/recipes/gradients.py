@@ -84,7 +84,7 @@ class Reader(nn.Module):
                 h = F.rnn_cell(x[:, t], h, *weights, nonlinearity="tanh" if self.kind == "RNN" else "relu")
             if nudges is not None:
                 h = h + nudges[t]
-        return self.head(h)  # type: ignore[no-any-return]
+        return self.head(h)
 
 
 def norms_through_time(model: Reader, x: Array, labels: Array) -> list[float]:
@@ -162,11 +162,12 @@ class Gradients(Labelled):
         labelled = {kind.replace("large RNN", "RNN, large weights"): (times, norm) for kind, norm in norms.items()}
         title = "The gradient on its way back through time"
         plot.lines(labelled, self.folder / "through_time.png", "pixel", "norm of the gradient of h", title, log=True)
+        whole = self.options.steps
+        ended = [name for name, steps in trainings.items() if len(steps) < whole]
         title = "Training the RNN with ReLU, gradients clipped and not"
         for number, (file, what) in enumerate((("clipping", "cross entropy"), ("norms", "norm of the gradient"))):
             series = {name: (range(1, len(steps) + 1), [s[number] for s in steps]) for name, steps in trainings.items()}
-            plot.lines(series, self.folder / f"{file}.png", "step", what, title, log=True)
-        whole = self.options.steps
+            plot.lines(series, self.folder / f"{file}.png", "step", what, title, log=True, diverged=ended)
         return {
             "status": "finished",
             "first_over_last": {kind: float(norm[0] / norm[-1]) for kind, norm in norms.items()},

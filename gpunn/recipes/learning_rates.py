@@ -92,7 +92,9 @@ class LearningRates(Labelled):
             curves[label] = list(range(1, len(losses) + 1)), losses
             last[name] = float(np.mean(losses[-math.ceil(steps / 10) :])) if len(losses) == steps else None
         title = "Gradient descent with three learning rates"
-        plot.lines(curves, self.folder / "learning_rates.png", "step", "cross entropy", title, log=True)
+        ended = [label for label, (_, losses) in curves.items() if len(losses) < steps]
+        file = self.folder / "learning_rates.png"
+        plot.lines(curves, file, "step", "cross entropy", title, log=True, diverged=ended)
         return {"status": "finished", "last_losses": last}
 
     @classmethod

@@ -16,7 +16,7 @@ from gpunn.backend import check_device, default_device, use_device
 from gpunn.cuda import emulate as emulation
 from gpunn.cuda.emulator.build import host_compiler
 from gpunn.distributed import World
-from gpunn.errors import ArgumentError, PackageError, TrainingError, check
+from gpunn.errors import ArgumentError, PackageError, TrainingError, check, install_command
 from gpunn.optim import Optimizer
 from gpunn.optim.schedule import Schedule
 from gpunn.train import Callback, Record, Trainer
@@ -28,7 +28,7 @@ def check_packages(command: str, packages: Sequence[str]) -> None:
     """Raise PackageError, with the command that mends it, unless all of ``packages`` can be imported."""
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise PackageError(f'{command}: {", ".join(missing)} not installed: pip install "gpunn[train]"')
+        raise PackageError(f"{command}: {', '.join(missing)} not installed: {install_command('train')}")
 
 
 def choose_device(command: str, device: str | None, emulate: bool) -> str:

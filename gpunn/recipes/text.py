@@ -6,7 +6,7 @@ The first 90 % of the text are learned, the end is held out as the test. The run
 - ``metrics.jsonl``: a line an epoch, written as the epoch ends; losses are in nats a character;
 - ``checkpoints/``: from which ``gpunn resume`` goes on;
 - ``summary.json``: what the run came to, with ``status`` ``"finished"``, ``"interrupted"`` or ``"diverged"``, and
-  ``test_bits``, the bits a character of the held-out text;
+  ``test_bits_per_character``, of the held-out text;
 - ``alphabet.json`` and ``model.safetensors``: the characters, and the weights at the end of the last whole epoch;
 - ``sample.txt``: text that the model wrote;
 - ``curves.png``, once there is an epoch to draw.
@@ -203,6 +203,16 @@ class Text(Training):
     def inputs(self, batch: Window) -> Array:
         return batch.inputs
 
+    def exporting(self) -> tuple[Any, dict[str, Any]]:
+        """With the state before as input and that after as output: a program writes text with it step by step."""
+        h = asarray(np.zeros((self.options.num_layers, 1, self.options.hidden_size), np.float32), self.device)
+        states = (h, h) if self.options.cell == "lstm" else (h,)
+        names = {f"input_{number}": {1: "batch"} for number, _ in enumerate(states, 1)}
+        axes = {"dynamic_batch": False, "dynamic_axes": {"input": {0: "batch", 1: "length"}} | names}
+        indices, _ = super().exporting()
+        state = states if len(states) > 1 else h
+        return (indices, state), axes | {"metadata": {"alphabet": self.alphabet}}
+
     def loss(self, network: CharacterModel, batch: Window) -> tuple[Tensor, int]:
         value, count, _ = _guess(network, batch)
         return value, count
@@ -236,7 +246,7 @@ class Text(Training):
 
     def results(self, result: Guessed) -> dict[str, float]:
         nats, right = result
-        return {"test_bits": nats / math.log(2), "test_accuracy": right, "test_loss": nats}
+        return {"test_bits_per_character": nats / math.log(2), "test_accuracy": right, "test_loss": nats}
 
     def keep(self, model: CharacterModel, result: Guessed) -> None:
         sample = model.generate(self.content[:1], SAMPLE_LENGTH, self.options.temperature, self.generator)
@@ -255,13 +265,13 @@ class Text(Training):
 
     @classmethod
     def measured(cls, summary: dict[str, Any]) -> str:
-        return f"test bits/character {summary['test_bits']:.3f}"
+        return f"test bits/character {summary['test_bits_per_character']:.3f}"
 
     @classmethod
     def headline(cls, summary: dict[str, Any]) -> str:
         """The sample, where it is told, then the measure.
 
-        >>> summary = {"status": "finished", "test_bits": 2.0, "epochs": 2, "seconds": 1.25}
+        >>> summary = {"status": "finished", "test_bits_per_character": 2.0, "epochs": 2, "seconds": 1.25}
         >>> print(Text.headline({"sample": "Once"} | summary))
         Once
         <BLANKLINE>

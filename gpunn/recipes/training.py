@@ -21,6 +21,7 @@ from gpunn.recipes.recipe import Recipe
 from gpunn.recipes.run import Follow, Outcome
 from gpunn.runs.folder import CHECKPOINTS, CONFIG, CURVES, METRICS, SUMMARY, WEIGHTS
 from gpunn.runs.loaded import Answer, Confusion, Loaded, Measured, Written, answers, read_weights, tally
+from gpunn.runs.records import diverged
 from gpunn.tensor import Tensor, tensor
 from gpunn.train import (
     MULTICLASS,
@@ -80,7 +81,7 @@ class Training(Recipe):
         result = self.result(model)
         self.keep(model, result)
         if records:
-            plot.curves(records, self.folder / CURVES)
+            plot.curves(records, self.folder / CURVES, diverged(records, outcome.status))
         return outcome.summary | self.results(result) | facts
 
     def train(self, model: nn.Module) -> Trained:
@@ -125,7 +126,7 @@ class Training(Recipe):
         self.reopen()
         model = self.network()
         weights = read_weights(model, folder, cls.parts)
-        example = self.inputs(self.zeros(1, np.dtype(np.float32)))
+        example, exporting = self.exporting()
 
         def measured() -> Measured:
             result = self.result(model)
@@ -133,7 +134,8 @@ class Training(Recipe):
 
         computing: Any = self.computing
         predict = computing()(partial(self.predict, model))
-        return Loaded(model, weights, example, tuple(self.classes) or None, computing()(measured), predict)
+        classes = tuple(self.classes) or None
+        return Loaded(model, weights, example, classes, computing()(measured), predict, exporting)
 
     @property
     @abstractmethod
@@ -207,6 +209,10 @@ class Training(Recipe):
     def inputs(self, batch: Any) -> Any:
         """What the model takes of a batch, a tuple if it takes several."""
         return batch[0]
+
+    def exporting(self) -> tuple[Any, dict[str, Any]]:
+        """An input of batch 1, and the other settings with which :func:`gpunn.interop.onnx.export` writes the model."""
+        return self.inputs(self.zeros(1, np.dtype(np.float32))), {}
 
     @abstractmethod
     def predict(self, model: Any, path: Path) -> list[Answer] | list[Written]:

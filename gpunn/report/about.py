@@ -8,7 +8,7 @@ from typing import Any
 from gpunn.errors import FileError
 from gpunn.recipes.catalogue import known
 from gpunn.runs.folder import name_of, read_config
-from gpunn.runs.records import UNFINISHED, read_sample, read_summary, text
+from gpunn.runs.records import read_sample, read_summary, status_of, text
 
 Json = dict[str, Any]
 
@@ -32,8 +32,7 @@ def rows(values: Json, prefix: str = "") -> list[tuple[str, str]]:
 def about(folder: Path) -> Json:
     """What the files of a run say, but for its records and figures; raises FileError if it is no run.
 
-    ``status`` is that of summary.json, and :data:`gpunn.runs.records.UNFINISHED` while there is none, or one of before
-    a resumption.
+    ``status`` is that of :func:`gpunn.runs.records.status_of`.
     """
     config = read_config(folder)
     problems = []
@@ -51,7 +50,7 @@ def about(folder: Path) -> Json:
     return {
         "name": name_of(folder),
         "recipe": recipe,
-        "status": text(summary.get("status", UNFINISHED)),
+        "status": status_of(folder, summary),
         "error": None if summary.get("error") is None else text(summary["error"]),
         "headline": _headline(recipe, summary),
         "epochs": epochs if isinstance(epochs, int) else None,

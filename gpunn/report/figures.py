@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gpunn import plot
-from gpunn.errors import FileError, GpunnError, PackageError
+from gpunn.errors import FileError, GpunnError, PackageError, install_command
 from gpunn.recipes.catalogue import RECIPES
 from gpunn.report import about as run
 from gpunn.runs import records
@@ -38,11 +38,11 @@ def redraw(folder: Path) -> list[Path]:
     Raises FileError if it is no run, or holds nothing to draw from. The figures that need the data too, as
     confusion.png, stay as the run made them.
     """
-    run.about(folder)  # an error if it is no run
+    about = run.about(folder)  # an error if it is no run
     check_own(folder, (CURVES, FILTERS))
     drawn = []
     if curves := _curves(records.parse(records.content(folder))):
-        plot.curves(curves, folder / CURVES)
+        plot.curves(curves, folder / CURVES, records.diverged(curves, about["status"]))
         drawn.append(folder / CURVES)
     if draw_filters(folder, folder / FILTERS):
         drawn.append(folder / FILTERS)
@@ -74,7 +74,7 @@ def draw_filters(folder: Path, path: Path) -> bool:
     try:
         import safetensors
     except ImportError as error:
-        raise PackageError(f'weights are kept as safetensors ({error}): pip install "gpunn[train]"') from error
+        raise PackageError(f"weights are kept as safetensors ({error}): {install_command('train')}") from error
     try:
         with safetensors.safe_open(file, "numpy") as weights:
             # The file has them in an order of its own; by name, layer 2 comes before layer 10.

@@ -4,12 +4,12 @@
 (() => {
   const SETS = { train: "training", test: "test" };
   const QUANTITIES = {
-    loss: "Loss", accuracy: "Accuracy (%)", bits_per_character: "Bits per character", perplexity: "Perplexity",
+    loss: "Loss", accuracy: "Accuracy (%)", bits_per_character: "Bits/character", perplexity: "Perplexity",
     lr: "Learning rate", learning_rate: "Learning rate",
   };
   const NOT_DRAWN = ["epoch", "step", "steps", "seconds"];
   const LESS_IS_BETTER = /loss|bits|perplexity/;
-  const STATUS = { unfinished: "not finished", training: "training" };
+  const STATUS = { unfinished: "not finished", running: "training" };
   const COLOURS = 7;
   const DOTS_UP_TO = 40; // points of a line; more would hide it
 
@@ -25,7 +25,7 @@
   const drawable = (value) => Math.abs(value) < 1e300; // so that differences and decades are finite; false for NaN
   const show = (id, wanted) => { byId(id).hidden = !wanted; };
   const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
-  const words = (name) => name.replaceAll("_", " ");
+  const words = (name) => name.replaceAll("_per_", "/").replaceAll("_", " ");
 
   // ---- what the run is ----------------------------------------------------------------------------------------------
 
@@ -36,7 +36,7 @@
   let records = []; // those without a problem: {x, label, values: Map of numbers}
   let lastLine = null; // when the newest line was written, by the clock of this page
 
-  const ended = () => about !== null && about.status !== "unfinished";
+  const ended = () => about !== null && !["unfinished", "running"].includes(about.status);
 
   function take(more) {
     for (const line of more) {
@@ -52,7 +52,8 @@
 
   function short(value, digits = 4) {
     const rounded = Number(value.toPrecision(digits));
-    return rounded !== 0 && Math.abs(rounded) < 1e-3 ? rounded.toExponential() : String(rounded);
+    const size = Math.abs(rounded);
+    return (rounded !== 0 && size < 1e-3) || size >= 1e7 ? rounded.toExponential() : String(rounded);
   }
 
   function measured(quantity, value) {
@@ -284,8 +285,9 @@
 
   function drawTiles() {
     const tiles = [];
-    const add = (what, value, more = "") => tiles.push(element("div", { class: "tile" },
-      element("div", { class: "what" }, what), element("div", { class: "value" }, value), element("div", { class: "more" }, more)));
+    const size = (value) => (String(value).length > 12 ? "value longest" : String(value).length > 8 ? "value long" : "value");
+    const add = (what, value, more = "") => tiles.push(element("div", { class: "tile" }, element("div", { class: "what" }, what),
+      element("div", { class: size(value) }, value), element("div", { class: "more" }, more)));
     const labels = [...new Set(records.map((record) => record.label))];
     for (const label of labels) {
       const own = records.filter((record) => record.label === label);
@@ -363,9 +365,8 @@
   function drawAbout() {
     byId("name").textContent = document.title = about.name;
     byId("recipe").textContent = `train ${about.recipe}`;
-    const status = live && !ended() ? "training" : about.status;
-    byId("status").textContent = STATUS[status] ?? status;
-    byId("status").className = ["finished", "interrupted", "diverged", "training"].includes(status) ? status : "";
+    byId("status").textContent = STATUS[about.status] ?? about.status;
+    byId("status").className = ["finished", "interrupted", "diverged", "killed", "running"].includes(about.status) ? about.status : "";
     byId("headline").textContent = about.headline ?? "";
     byId("error").textContent = about.error ?? "";
     show("headline", about.headline !== null);

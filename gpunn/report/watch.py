@@ -37,7 +37,7 @@ import gpunn
 from gpunn.errors import ArgumentError, FileError, check
 from gpunn.report import about as run
 from gpunn.report import figures, page
-from gpunn.runs import records
+from gpunn.runs import lock, records
 from gpunn.runs.folder import CONFIG, METRICS, SAMPLE, SUMMARY, WEIGHTS, name_of
 
 _LOOK = 0.25  # seconds between two looks at the files
@@ -101,7 +101,7 @@ class Follower:
         self._lost: str | None = None
 
     def _forget(self) -> None:
-        self._about_mark: _Mark = ()
+        self._about_mark: tuple[Any, ...] = ()
         self._about: run.Json | None = None
         self._metrics_mark: _Mark = ()
         self._told: bytes | None = None  # of metrics.jsonl
@@ -121,7 +121,7 @@ class Follower:
             self._lost = None
 
     def _changes(self) -> Iterator[Event]:
-        mark = _mark(self._folder, (CONFIG, SUMMARY, SAMPLE, METRICS))
+        mark = (*_mark(self._folder, (CONFIG, SUMMARY, SAMPLE, METRICS)), lock.state(self._folder))
         if mark != self._about_mark:
             about = run.about(self._folder)
             self._about_mark = mark

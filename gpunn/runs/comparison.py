@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gpunn import plot
+from gpunn import notebook, plot
 from gpunn.errors import ArgumentError, FileError, check
 from gpunn.runs import records
 from gpunn.runs.folder import SUMMARY, read_config
-from gpunn.runs.records import UNFINISHED, by_cell, read_summary
+from gpunn.runs.records import by_cell, diverged, read_summary, status_of
 from gpunn.train import Record
 
 _NO_RESULTS = ("status", "error", "device", "emulate", "versions", "classes", "epochs", "seconds", "parameters")
@@ -27,8 +29,8 @@ class Run(NamedTuple):
 
     @property
     def status(self) -> str:
-        """How the run ended, or :data:`UNFINISHED`."""
-        return str(self.summary.get("status", UNFINISHED))
+        """How the run ended, or that it is running, was killed, or is unfinished."""
+        return status_of(self.folder, self.summary)
 
     @property
     def epochs(self) -> int:
@@ -36,11 +38,24 @@ class Run(NamedTuple):
         last = max((record["epoch"] for record in self.records), default=0)
         return max(int(last), int(self.summary.get("epochs", 0)))
 
+    def _repr_html_(self) -> str:
+        parts = [f"<p><b>{html.escape(str(self.folder))}</b>: {html.escape(self.status)}</p>"]
+        if curves := _curves({"": self}):
+            drawn = plot.curves(curves[0], diverged=curves[1])
+            image = base64.b64encode(drawn._repr_png_()).decode()
+            parts.append(f'<img alt="curves" style="max-width:100%" src="data:image/png;base64,{image}">')
+        results = {name: value for name, value in _results(self).items() if name != "status"}
+        for head, values in (("option", self.config), ("result", results)):
+            rows = [[name, records.text(value)] for name, value in values.items()]
+            parts.append(notebook.table([[head, ""], *rows]))
+        return "".join(parts)
+
 
 class Row(NamedTuple):
     """A line of the comparison: what it is about, its value for each run that has one, and which of them are best.
 
-    ``kind`` is ``"option"`` or ``"result"``. None is best where all are equal, or more is not better or worse.
+    ``kind`` is ``"option"`` or ``"result"``. The best are those of each recipe with several runs: the loss on one data
+    set says nothing of that on another. None is best where all are equal, or more is not better or worse.
     """
 
     name: str
@@ -49,12 +64,15 @@ class Row(NamedTuple):
     best: list[str]
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: str | os.PathLike[str]) -> Run:
     """Read config.json, metrics.jsonl and summary.json of a run; the latter two may not be there yet.
+
+    A notebook shows the run: its curves, options and results.
 
     Raises FileError, which names the file and what is wrong, for a folder without a run and for damaged files. A last
     line of the metrics that is being written does not count.
     """
+    folder = Path(folder)
     config, summary = read_config(folder), read_summary(folder)
     if not isinstance(summary.get("epochs", 0), int):
         raise FileError(f"{folder / SUMMARY}: epochs must be an integer, got {summary['epochs']!r}")
@@ -98,29 +116,27 @@ def compare(runs: Mapping[str, Run], every: bool = False) -> list[Row]:
     A measure has its best and its last value over the epochs, and the epoch of the best. Runs of different recipes
     lack each other's rows.
     """
-    options = _rows("option", {label: run.config for label, run in runs.items()})
-    shown = [row for row in options if every or _differs(row, len(runs))]
-    return shown + _rows("result", {label: _results(run) for label, run in runs.items()})
+    options = _rows({label: run.config for label, run in runs.items()})
+    shown = [Row(name, "option", values, []) for name, values in options if every or _differs(values, len(runs))]
+    recipes = {label: str(run.config["recipe"]) for label, run in runs.items()}
+    results = _rows({label: _results(run) for label, run in runs.items()})
+    return shown + [Row(name, "result", values, _best(name, values, recipes)) for name, values in results]
 
 
-def _rows(kind: str, columns: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+def _rows(columns: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
     names = dict.fromkeys(name for column in columns.values() for name in column)
-    rows = []
-    for name in names:
-        values = {label: column[name] for label, column in columns.items() if name in column}
-        rows.append(Row(name, kind, values, _best(name, values) if kind == "result" else []))
-    return rows
+    return [(name, {label: column[name] for label, column in columns.items() if name in column}) for name in names]
 
 
-def _differs(row: Row, runs: int) -> bool:
-    values = list(row.values.values())
+def _differs(row: Mapping[str, Any], runs: int) -> bool:
+    values = list(row.values())
     return len(values) < runs or any(value != values[0] for value in values)
 
 
 def _results(run: Run) -> dict[str, Any]:
     summary = run.summary
     found = {"status": run.status, "epochs": run.epochs}
-    if run.status == UNFINISHED:
+    if not summary:
         found["seconds"] = sum(record["seconds"] for record in run.records)
     elif "seconds" in summary:
         found["seconds"] = summary["seconds"]
@@ -155,11 +171,16 @@ def _better(name: str) -> Callable[..., Any] | None:
     return min if "loss" in name or "bits" in name else None
 
 
-def _best(name: str, values: Mapping[str, Any]) -> list[str]:
+def _best(name: str, values: Mapping[str, Any], recipes: Mapping[str, str]) -> list[str]:
     choose = None if name.startswith("epoch of") else _better(name)
-    if choose is None or len(set(values.values())) < 2:
+    if choose is None:
         return []
-    return [label for label, value in values.items() if value == choose(values.values())]
+    found = []
+    for recipe in dict.fromkeys(recipes.values()):
+        own = {label: value for label, value in values.items() if recipes[label] == recipe}
+        if len(set(own.values())) > 1:
+            found += [label for label, value in own.items() if value == choose(own.values())]
+    return found
 
 
 def draw(runs: Mapping[str, Run], path: str | os.PathLike[str]) -> None:
@@ -167,11 +188,18 @@ def draw(runs: Mapping[str, Run], path: str | os.PathLike[str]) -> None:
 
     Raises FileError if none has an epoch, or ``path`` cannot be written.
     """
-    curves = {
-        f"{label} {cell.upper()}".strip(): lines
-        for label, run in runs.items()
-        for cell, lines in by_cell(run.records).items()
-    }
-    if not curves:
+    curves = _curves(runs)
+    if curves is None:
         raise FileError(f"{path}: none of the runs has a whole epoch to draw: {', '.join(runs)}")
-    plot.curves(curves, path)
+    plot.curves(curves[0], path, curves[1])
+
+
+def _curves(runs: Mapping[str, Run]) -> tuple[Any, Any] | None:
+    """The curves of all runs by label, and which of them diverged; None if there is no epoch."""
+    curves: dict[str, list[Record]] = {}
+    crosses: list[str] = []
+    for label, run in runs.items():
+        own = {f"{label} {cell.upper()}".strip(): lines for cell, lines in by_cell(run.records).items()}
+        curves |= own
+        crosses += diverged(own, run.status) if own else []
+    return (curves, crosses) if curves else None

@@ -5,7 +5,7 @@ Each recipe that keeps a model has a ``load(options, folder)`` that gives a :cla
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,21 +44,21 @@ class Answer(NamedTuple):
 
 
 class Written(NamedTuple):
-    """How a text goes on, how many characters it has, and what they cost in bits each (None for a single one)."""
+    """How a text goes on, how many characters it has, and what each costs in bits (None for a single one)."""
 
     continuation: str
     characters: int
-    bits: float | None
+    bits_per_character: float | None
 
 
 @dataclass(frozen=True)
 class Loaded:
     """The model of a run, and what it is good for.
 
-    ``weights`` says where they were read, ``example`` is an input of batch 1, a tuple if the model takes several,
-    ``classes`` are the names of the classes, None for a model that writes text. ``evaluate()`` measures the test data.
-    ``predict(path)`` gives a list of :class:`Answer` for an input file; of a text, ``predict(path, length)`` gives a
-    list of one :class:`Written`.
+    ``weights`` says where they were read, ``example`` is an input of batch 1, a tuple if the model takes several, and
+    ``exporting`` what :func:`gpunn.interop.onnx.export` is given beside both. ``classes`` are the names of the classes,
+    None for a model that writes text. ``evaluate()`` measures the test data. ``predict(path)`` gives a list of
+    :class:`Answer` for an input file; of a text, ``predict(path, length)`` gives a list of one :class:`Written`.
     """
 
     model: Module
@@ -67,6 +67,7 @@ class Loaded:
     classes: tuple[str, ...] | None
     evaluate: Callable[[], Measured]
     predict: Callable[..., list[Answer] | list[Written]]
+    exporting: Mapping[str, Any]
 
 
 def read_weights(model: Module, folder: Path, parts: Sequence[str] = ()) -> str:

@@ -21,6 +21,11 @@ NAME = "lock"
 _LOCKED_BYTE = 1 << 20
 _TEXT = 1000  # bytes, more than is ever written
 
+RUNNING, KILLED = "running", "killed"
+"""What :func:`state` tells: a process works in the folder, or was killed there."""
+
+_TRIES = 5  # who asks for the state holds the lock for a moment
+
 _held: set[int] = set()
 
 
@@ -68,13 +73,52 @@ def locked(folder: Path) -> Iterator[None]:
             _free(handle, path)
 
 
-def _take(path: Path) -> int:
-    """The open and locked file."""
-    own = 0  # O_NOFOLLOW and O_NONBLOCK: the folder may hold a link or a FIFO of that name
+def state(folder: Path) -> str | None:
+    """:data:`RUNNING` or :data:`KILLED`; None where nobody works in the folder, or it cannot be told.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with locked(folder):
+    ...     state(folder)
+    'running'
+    >>> state(folder)
+    >>> _ = (folder / NAME).write_text("process 7")  # who is killed leaves it
+    >>> state(folder)
+    'killed'
+    """
+    path = folder / NAME
+    try:
+        handle = os.open(path, (os.O_RDONLY if os.name == "posix" else os.O_RDWR) | _own_flags())
+    except OSError:
+        return None
+    _held.add(handle)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            return None
+        if not _try(handle, exclusive=False):
+            return RUNNING
+        # It may have been removed in this moment, or made, and be locked and written in the next.
+        return KILLED if _is_at(handle, path) and os.fstat(handle).st_size else None
+    except OSError:  # a file system without locks
+        return None
+    finally:
+        if handle in _held:
+            _held.discard(handle)
+            os.close(handle)
+
+
+def _own_flags() -> int:
+    """Those with which nothing is opened but a file: the folder may hold a link or a FIFO of that name."""
+    own = 0
     for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):
         own |= getattr(os, flag, 0)
+    return own
+
+
+def _take(path: Path) -> int:
+    """The open and locked file."""
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | own, 0o666)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | _own_flags(), 0o666)
         try:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise OSError(f"{NAME} is not a regular file")
@@ -94,6 +138,21 @@ def _take(path: Path) -> int:
 def _lock(handle: int, path: Path) -> bool:
     """Lock the open file; False if another has it."""
     try:
+        for left in range(_TRIES, 0, -1):
+            if _try(handle, exclusive=True):
+                return True
+            if left > 1:
+                time.sleep(0.01)
+        return False
+    except OSError as error:
+        said = f"{path.parent}: not kept from other processes, the file system has no locks: {error.strerror or error}"
+        warnings.warn(said, RuntimeWarning, stacklevel=5)
+    return True
+
+
+def _try(handle: int, exclusive: bool) -> bool:
+    """Lock the open file, or let others who only ask have it too; False if another has it, OSError without locks."""
+    try:
         if sys.platform == "win32":
             import msvcrt
 
@@ -103,12 +162,9 @@ def _lock(handle: int, path: Path) -> bool:
         else:
             import fcntl
 
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
-    except OSError as error:
-        said = f"{path.parent}: not kept from other processes, the file system has no locks: {error.strerror or error}"
-        warnings.warn(said, RuntimeWarning, stacklevel=5)
     return True
 
 

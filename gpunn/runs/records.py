@@ -8,11 +8,12 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gpunn.errors import FileError
+from gpunn.runs import lock
 from gpunn.runs.folder import METRICS, SAMPLE, SUMMARY, read, read_json, write_text
 from gpunn.train import Record
 
@@ -120,10 +121,25 @@ def by_cell(records: Iterable[Record]) -> dict[str, list[Record]]:
     return found
 
 
+def diverged(curves: Sequence[Record] | Mapping[str, Sequence[Record]], status: object) -> list[str]:
+    """Which curves of a run with this status ended as the loss was not finite any more; ``""`` is a single one.
+
+    Of several networks that are trained in turn it is the first that lacks an epoch.
+
+    >>> diverged([{"epoch": 1}], "diverged"), diverged([{"epoch": 1}], "finished")
+    ([''], [])
+    >>> diverged({"rnn": [{"epoch": 1}, {"epoch": 2}], "gru": [{"epoch": 1}]}, "diverged")
+    ['gru']
+    """
+    if status != "diverged":
+        return []
+    return [min(curves, key=lambda name: len(curves[name]))] if isinstance(curves, Mapping) else [""]
+
+
 # ---- the summary ---------------------------------------------------------------------------------------------------
 
 UNFINISHED = "unfinished"
-"""The status of a run that is still going on, or was killed: it has no summary, or one of before it went on."""
+"""The status of a run without a summary, or with one of before it went on, of which no more is known."""
 
 # A run that was interrupted and is resumed still has its old summary; its metrics are then younger by more than this,
 # in seconds. Less would take a copied folder, whose files are as old as the copy, for a run that goes on.
@@ -133,7 +149,16 @@ _YOUNGER = 1.0
 def read_summary(folder: Path) -> dict[str, Any]:
     """What the summary.json of a run folder holds, nothing while there is none, or one of before a resumption."""
     summary = read_json(folder / SUMMARY)
-    return {} if summary.get("status") in ("interrupted", "diverged") and _goes_on(folder) else summary
+    before = summary.get("status") in ("interrupted", "diverged") and (_goes_on(folder) or lock.state(folder))
+    return {} if before else summary
+
+
+def status_of(folder: Path, summary: Mapping[str, Any]) -> str:
+    """How a run ended, by its :func:`read_summary`: ``"finished"``, ``"interrupted"`` or ``"diverged"``.
+
+    Without one it is ``"running"``, ``"killed"``, or :data:`UNFINISHED`.
+    """
+    return text(summary.get("status") or lock.state(folder) or UNFINISHED)
 
 
 def _goes_on(folder: Path) -> bool:

@@ -70,7 +70,8 @@ class Callback:
     callback must remember over a resumption is its :meth:`state_dict`.
 
     Of several ranks rank 0 alone calls it, unless it has ``every_rank``: for what decides from the measures, which are
-    equal, or computes together with the others. Any rank may ask to stop or to leave: all do then, at the same step.
+    equal, or computes together with the others, and for what changes the model or the optimizer. Any rank may ask to
+    stop or to leave: all do then, at the same step.
 
     >>> class Losses(Callback):
     ...     def __init__(self):

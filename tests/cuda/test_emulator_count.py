@@ -11,7 +11,7 @@ from gpunn.cuda import source
 from gpunn.cuda.emulator import Count, RawKernel, RawModule, count, sass, tensor_map
 from gpunn.cuda.emulator.cards import CARDS, card
 from gpunn.cuda.emulator.counting import Kernel, Line
-from gpunn.errors import ArgumentError, LaunchError
+from gpunn.errors import ArgumentError, LaunchError, install_command
 
 # A comment "@name" marks a line that tests ask for.
 CODE = r"""
@@ -638,7 +638,7 @@ def test_a_missing_disassembler_is_said(monkeypatch):
     code = 'extern "C" __global__ void without(float* x) { x[threadIdx.x] = 2; }'
     with count() as c:
         RawKernel(code, "without")((1,), (32,), (floats(32),))
-    assert "  no instructions: nvdisasm is not installed: pip install 'gpunn[count]'" in str(c)
+    assert f"  no instructions: nvdisasm is not installed: {install_command('count')}" in str(c)
     assert c.kernel("without").resources["registers"] > 0
 
 

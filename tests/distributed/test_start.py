@@ -37,7 +37,7 @@ def test_mpi_without_mpi4py_is_an_error_that_names_the_extra():
     program = "import sys; sys.modules['mpi4py'] = None; from gpunn import distributed; distributed.init()"
     ended = python(program, OMPI_COMM_WORLD_SIZE="2")
     assert "PackageError: init: several ranks need mpi4py (import of mpi4py halted" in ended.stderr
-    assert 'pip install "gpunn[mpi]"' in ended.stderr
+    assert "[mpi]" in ended.stderr
 
 
 def test_the_mpirun_of_another_mpi_is_an_error():

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpunn.cuda.device.settings import VARIABLE
-from gpunn.errors import PackageError
+from gpunn.errors import PackageError, install_command
 from gpunn.files import write_atomically
 
 SUPPORTED = ("14.0", "14.1", "14.2")
@@ -36,7 +36,7 @@ def installed() -> Wheel:
     """The wheel that is installed. Raises PackageError where there is none, or one that the device cannot serve."""
     spec = importlib.util.find_spec("cupy")
     if spec is None or spec.origin is None:
-        raise PackageError(f"device: CuPy is not installed: pip install 'gpunn[device]' ({_KNOWN})")
+        raise PackageError(f"device: CuPy is not installed: {install_command('device')} ({_KNOWN})")
     folder = Path(spec.origin).parents[1]
     for found in importlib.metadata.distributions(path=[str(folder)]):
         name = found.metadata["Name"] or ""

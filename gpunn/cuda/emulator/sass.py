@@ -18,7 +18,7 @@ from pathlib import Path
 
 from gpunn.cuda.compiler import Resources, check_architecture, read_resources
 from gpunn.cuda.emulator.symbols import Calls
-from gpunn.errors import CompileError
+from gpunn.errors import CompileError, install_command
 
 _KINDS = {
     "fp32": "FADD FMUL FFMA FMNMX FSEL FSETP FSET FCHK FSWZADD FADD32I FMUL32I FFMA32I",
@@ -42,8 +42,9 @@ _OPERATIONS = {"FADD": ("fp32", 1), "FMUL": ("fp32", 1), "FFMA": ("fp32", 2)}
 _OPERATIONS |= {"DADD": ("fp64", 1), "DMUL": ("fp64", 1), "DFMA": ("fp64", 2)}
 
 
-NO_DISASSEMBLER = "not installed: pip install 'gpunn[count]'"
-"""Said of nvdisasm."""
+def no_disassembler() -> str:
+    """What is said of nvdisasm where it is not."""
+    return f"not installed: {install_command('count')}"
 
 
 @dataclass
@@ -92,7 +93,7 @@ def program(code: str, options: tuple[str, ...], names: tuple[str, ...], filenam
     except CompileError as error:
         return Program({}, str(error).partition("\n")[0])
     if not (command := disassembler()):
-        return Program(kernels, f"nvdisasm is {NO_DISASSEMBLER}")
+        return Program(kernels, f"nvdisasm is {no_disassembler()}")
     try:
         cubin, mangled, _ = _compiled(without_unrolling(code), options, names, filename, arch)
     except CompileError as error:

@@ -13,7 +13,7 @@ from gpunn.train.trainer import Callback, Record, Trainer
 class Progress(Callback):
     """Shows epoch, loss, measures, steps a second and the time left: on a terminal, in a notebook, or in a log.
 
-    On a terminal that is a bar at the bottom (drawn by rich: ``pip install "gpunn[train]"``), in a notebook one display
+    On a terminal that is a bar at the bottom (drawn by rich, of the extra ``train``), in a notebook one display
     that is updated, and in a file or a pipe a plain line an epoch and, within an epoch, every ``every`` seconds.
     It goes to ``file``, by default the standard error. While kernels are compiled it says so. It never ends a
     training: a display that cannot be written is dropped.

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from gpunn.errors import FileError, PackageError, check_sizes
+from gpunn.errors import FileError, PackageError, check_sizes, install_command
 from gpunn.train.trainer import Callback, Record, Trainer
 
 
@@ -30,7 +30,7 @@ class TensorBoard(Callback):
             import tensorboardX  # noqa: F401
         except ImportError as error:
             raise PackageError(
-                f'TensorBoard: event files are written by tensorboardX ({error}): pip install "gpunn[tensorboard]"'
+                f"TensorBoard: event files are written by tensorboardX ({error}): {install_command('tensorboard')}"
             ) from error
         self._folder, self._every_steps = Path(folder), every_steps
         self._writer: Any = None

@@ -4,17 +4,16 @@ Each rank trains a network whose gradients are reduced while backward goes on, o
 is measured with as many ranks, which share the cores of this machine, in turns with what it plans: a step in which
 nothing is sent, and a few all-reduces, to which a link is fitted.
 
-``PYTHONPATH=tests python3 tests/distributed/test_plan_runs.py`` prints the measured beside the planned times.
+``PYTHONPATH=tests python3 tests/distributed/plan_runs.py``, on a machine that does nothing else, prints the measured
+beside the planned times, and ends with 1 where they differ by more than 20 %.
 """
 
 import json
+import sys
 
-import pytest
-from ranks import needs_mpirun, run_ranks
+from ranks import run_ranks
 
 from gpunn.distributed.cost import Layer, Link, Network, Plan, Step, fit, plan
-
-pytestmark = [pytest.mark.distributed, pytest.mark.slow, needs_mpirun]
 
 LINK = 100e6  # bytes a second
 
@@ -90,19 +89,15 @@ def compared(ranks: int) -> dict[str, tuple[float, Plan]]:
     return {way: (found[way], plan(step, ranks, network, bucket=BUCKET, overlap=ways[way])) for way in ways}
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_a_step_takes_as_long_as_planned(ranks):
-    for _ in range(4):  # the planned step and the measured one share a machine with others' work
-        found = compared(ranks)
-        if all(planned.seconds == pytest.approx(measured, rel=0.2) for measured, planned in found.values()):
-            break
-    else:
-        pytest.fail(f"never within 20 %: {found}")
-    assert ranks == 1 or found["overlap"][0] < found["behind"][0]
+def main() -> int:
+    worst = 0.0
+    for ranks in (1, 2, 4):
+        for way, (measured, planned) in compared(ranks).items():
+            worst = max(worst, abs(planned.seconds / measured - 1))
+            times = f"measured {1e3 * measured:6.1f} ms  planned {1e3 * planned.seconds:6.1f} ms"
+            print(f"{ranks} ranks, {way:<7}  {times}  of it exposed {1e3 * planned.exposed:6.1f} ms")
+    return int(worst > 0.2)
 
 
 if __name__ == "__main__":
-    for ranks in (1, 2, 4):
-        for way, (measured, planned) in compared(ranks).items():
-            times = f"measured {1e3 * measured:6.1f} ms  planned {1e3 * planned.seconds:6.1f} ms"
-            print(f"{ranks} ranks, {way:<7}  {times}  of it exposed {1e3 * planned.exposed:6.1f} ms")
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""Tables as a notebook shows them, in HTML."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import Any
+
+
+class Table(str):
+    """A table as text, which a notebook shows as a table: the first row is its head, the last ``sums`` are sums.
+
+    >>> told = Table("a  b", [["a", "b"], ["x", "1"]], left=1)
+    >>> print(told)
+    a  b
+    >>> told._repr_html_().startswith("<table><thead><tr><th")
+    True
+    """
+
+    rows: Sequence[Sequence[str]]
+    left: int
+    sums: int
+
+    def __new__(cls, text: str, rows: Sequence[Sequence[str]] = (), left: int = 1, sums: int = 0) -> Table:
+        self = super().__new__(cls, text)
+        self.rows, self.left, self.sums = rows, left, sums
+        return self
+
+    def _repr_html_(self) -> str:
+        return table(self.rows, self.left, self.sums) if self.rows else f"<pre>{html.escape(self)}</pre>"
+
+
+def table(rows: Sequence[Sequence[Any]], left: int = 1, sums: int = 0) -> str:
+    """Rows of texts as a table of HTML, its first row the head; the first ``left`` columns begin at the left.
+
+    >>> table([["name", "size"], ["a<b", 3]])[-99:]
+    '<tr><td style="text-align:left">a&lt;b</td><td style="text-align:right">3</td></tr></tbody></table>'
+
+    The last ``sums`` rows are in bold.
+    """
+
+    def line(row: Sequence[Any], tag: str, bold: bool = False) -> str:
+        cells = []
+        for place, value in enumerate(row):
+            look = f"text-align:{'left' if place < left else 'right'}" + (";font-weight:bold" if bold else "")
+            cells.append(f'<{tag} style="{look}">{html.escape(str(value))}</{tag}>')
+        return f"<tr>{''.join(cells)}</tr>"
+
+    head, *body = rows
+    lines = [line(row, "td", number >= len(body) - sums) for number, row in enumerate(body)]
+    return f"<table><thead>{line(head, 'th')}</thead><tbody>{''.join(lines)}</tbody></table>"

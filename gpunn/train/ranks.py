@@ -47,10 +47,11 @@ class Ranks:
         self._data.share(world.rank, world.size)
         self._synchronised = bool(synchronised(model))
         batches: Any = getattr(data, "batch_sampler", None)
-        self.unit: float = getattr(batches, "batch_size", world.size) / world.size
+        size = getattr(batches, "batch_size", None)
+        self.unit: float = 1.0 if size is None else size / world.size
         """What the examples of a loss are divided by for its gradient: a sum may be more than float16 has."""
         drawn = getattr(batches, "sampler", self._data.dataset)
-        tail = 0 if getattr(batches, "drop_last", True) else len(drawn) % batches.batch_size
+        tail = 0 if size is None or getattr(batches, "drop_last", True) else len(drawn) % size
         self.check_share(tail == 0 or tail >= world.size)
         self._parameters: list[Tensor] = []
         self._buckets: Buckets | None = None

@@ -101,6 +101,34 @@ def samplers_leave_tails() -> None:
         normalised(17)
 
 
+class Parts:
+    """Batches of sizes that differ, of one's own."""
+
+    drop_last = False
+
+    def __len__(self) -> int:
+        return 3
+
+    def batches(self, generator: np.random.Generator) -> list[Any]:
+        order = generator.permutation(20)
+        return [order[:7], order[7:8], order[8:].tolist()]
+
+
+def batches_differ_in_size() -> None:
+    """Each rank has its share of those that a batch sampler of one's own gives."""
+    start = distributed.share_state(world, {"m": Net().state_dict()})["m"]
+    found = []
+    for ranks in (None, world):
+        made, _ = trainer(None, samples=20)
+        made.model.load_state_dict(start)
+        data = DataLoader(cast(Any, made.data).dataset, batch_sampler=Parts(), seed=0)
+        made = Trainer(made.model, made.optimizer, data, made.loss, distributed=ranks)
+        made.run(2)
+        found.append(made.model.state_dict())
+    for name, w in found[0].items():
+        np.testing.assert_allclose(found[1][name], w, rtol=1e-10, atol=1e-13, err_msg=name)
+
+
 def measures_in_training() -> None:
     """Rank 0 measures alone, though the model normalises by the batches of all in training."""
     made = normalised(16)

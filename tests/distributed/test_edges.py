@@ -19,7 +19,13 @@ HERE = str(Path(__file__).parent)
 @pytest.mark.parametrize(
     "names",
     [
-        ["groups_are_added", "data_sets_draw", "samplers_leave_tails", "measures_in_training"],
+        [
+            "groups_are_added",
+            "data_sets_draw",
+            "samplers_leave_tails",
+            "batches_differ_in_size",
+            "measures_in_training",
+        ],
         pytest.param(
             ["tells_what_was_changed", "float16_skips_no_more", "shares_weigh_nothing"], marks=pytest.mark.slow
         ),

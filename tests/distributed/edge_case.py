@@ -119,12 +119,13 @@ def batches_differ_in_size() -> None:
     start = distributed.share_state(world, {"m": Net().state_dict()})["m"]
     found = []
     for ranks in (None, world):
-        made, _ = trainer(None, samples=20)
-        made.model.load_state_dict(start)
+        model = Net()
+        model.load_state_dict(start)
+        made, _ = trainer(None, samples=20, net=model)
         data = DataLoader(cast(Any, made.data).dataset, batch_sampler=Parts(), seed=0)
         made = Trainer(made.model, made.optimizer, data, made.loss, distributed=ranks)
         made.run(2)
-        found.append(made.model.state_dict())
+        found.append(model.state_dict())
     for name, w in found[0].items():
         np.testing.assert_allclose(found[1][name], w, rtol=1e-10, atol=1e-13, err_msg=name)
 

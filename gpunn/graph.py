@@ -225,7 +225,7 @@ class Node:
     def pass_on(self, gy: Array, pending: dict[int, Array]) -> None:
         """Add ``gy`` to the gradient of this leaf."""
         if self.grad is not None:
-            self.grad = self.grad + gy
+            self.grad = get_array_module(gy).asarray(self.grad + gy)  # of arrays without dimensions: a number
         else:
             self.grad = gy if _is_free(gy) and sys.getrefcount(gy) <= _REFERENCES and _owns_memory(gy) else gy.copy()
 

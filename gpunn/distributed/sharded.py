@@ -187,6 +187,7 @@ class Sharded(Optimizer):
         cuda.refuse_capture("Sharded", _NO_GRAPH)
         loss = None if closure is None else closure()
         if not self._reduced:
+            self._share_out()
             own = self._found()
             found = self._everywhere([flag for has in own for flag in (has, [not each for each in has])])
             for share, moves, lacks in zip(self._shares(), found[::2], found[1::2], strict=True):
@@ -205,6 +206,7 @@ class Sharded(Optimizer):
         raise CaptureError(f"Sharded: it cannot be captured in a CUDA graph: {_NO_GRAPH}")
 
     def _check_step(self) -> None:
+        self._share_out()  # what was added to the optimizer that this was made of
         if not self._reduced:
             super()._check_step()
         for group in self.groups:

@@ -83,6 +83,11 @@ class World:
         """A copy of a model that holds a world is one of the same ranks."""
         return self
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        rule = "a part of the ranks cannot be pickled with what holds it: save a state_dict()"
+        check(self is current(), ArgumentError, "World", rule, ranks=self.size)
+        return _all_ranks, ()
+
     # ---- arrays ----------------------------------------------------------------------------------------------------
 
     def all_reduce(self, array: Array, op: str = "sum") -> Array:
@@ -514,6 +519,11 @@ def current() -> World | None:
     return _world
 
 
+def _all_ranks() -> World:
+    """Where a pickle of the world of all ranks is read, it is that of those there."""
+    return current() or init()
+
+
 def _checked(device: str, timeout: float, via: str | None, link: float | None) -> float | None:
     """The rate of the link."""
     check_number("init", timeout=timeout)
@@ -534,6 +544,11 @@ def _checked(device: str, timeout: float, via: str | None, link: float | None) -
 def _started(timeout: float, link: float | None) -> World:
     if not started():
         return World(Shared(), None, (0,))
+    processes = sys.modules.get("multiprocessing")
+    if "__mp_main__" in sys.modules or (processes is not None and processes.parent_process() is not None):
+        # It would take the rank's place in the memory that ranks share.
+        rule = "a process that a rank starts, as of a DataLoader, is no rank: call it under if __name__ == '__main__'"
+        fail(DistributedError, "init", rule)
     MPI = library("init", timeout)
     comm = MPI.COMM_WORLD
     expected = os.environ.get("OMPI_COMM_WORLD_SIZE") or os.environ.get("PMI_SIZE")

@@ -38,6 +38,8 @@ _TORCHVISION = (
 )  # fmt: skip
 # Their biases start at 1: ReLU then sees positive inputs from the first step.
 _BIAS_ONE = {"conv2", "conv4", "conv5", "fc6", "fc7"}
+_LOOK = 16
+"""Of how many calls in training one compares the random numbers of the ranks."""
 
 
 class Response(nn.Module):
@@ -182,7 +184,7 @@ class AlexNetTower(_Network):
     norm of all gradients is that of both ranks' halves, and of one ``fc8``.
 
     Equal generators draw the weights of the whole network, of which each rank keeps its own, and the masks of dropout:
-    :func:`gpunn.manual_seed` must be given the same on both.
+    :func:`gpunn.manual_seed` must be given the same on both, and what draws on one must draw on both.
 
     >>> from gpunn import distributed
     >>> net = AlexNetTower(10, distributed.init(), size=67, channels=(4, 8, 8, 8, 4), hidden=16)
@@ -200,7 +202,7 @@ class AlexNetTower(_Network):
         world.agree("alexnet's settings", {"classes": classes, "dropout": dropout} | shared)
         world.agree("alexnet's first weights, from equal seeds,", crc32(whole.conv1.weight.data))
         super().__init__(classes, 2 // world.size, world.size, **shared | {"generator": random_generator(0)})
-        self.dropout, self.world, self._agreed = dropout, world, False
+        self.dropout, self.world, self._calls = dropout, world, 0
         self.load_state_dict(tower_state(whole.state_dict(), world))
         self.to(world.device)
 
@@ -210,10 +212,11 @@ class AlexNetTower(_Network):
         return self.conv1.weight.device
 
     def forward(self, x: Any) -> Tensor:
-        if self.training and self.dropout and not self._agreed:
-            drawn = copy.deepcopy(default_generator()).integers(1 << 63)
-            self.world.agree("the next random number, for dropout (manual_seed),", int(drawn))
-            self._agreed = True
+        if self.training and self.dropout:
+            if self._calls % _LOOK == 0:
+                drawn = copy.deepcopy(default_generator()).integers(1 << 63)
+                self.world.agree("the next random number, for dropout (manual_seed),", int(drawn))
+            self._calls += 1
         with use_device(self.device):
             return super().forward(exchange.copy(F.to_device(x, self.device), self.world))
 

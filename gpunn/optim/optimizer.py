@@ -226,7 +226,8 @@ class Optimizer:
         """
         for p in self.learned():
             with device_context(p.data):
-                p.grad = cast(p.grad, accumulation_dtype(p.dtype)) * factor
+                scaled = cast(p.grad, accumulation_dtype(p.dtype)) * factor
+                p.grad = get_array_module(p.data).asarray(scaled)  # of an array without dimensions: a number
         return self.gradients_are_finite()
 
     def gradients_are_finite(self) -> bool:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
 import numpy as np
 
-from gpunn.backend import Array, is_array, to_cpu
+from gpunn.backend import Array, is_array, random_generator, to_cpu, use_generator
 from gpunn.checkpoint import State
-from gpunn.distributed import Buckets, Pending, Sharded, World, on_first, share_state, synchronised
+from gpunn.distributed import Buckets, Pending, Sharded, World, apart, on_first, share_state, synchronised
 from gpunn.errors import ArgumentError, check
 from gpunn.nn import Module
 from gpunn.optim import Optimizer
+from gpunn.tensor import Tensor
+
+NO_EXAMPLE = "a loss must be the mean of at least one example"
 
 
 class Shared(Protocol):
@@ -25,6 +30,7 @@ class Shared(Protocol):
     def seed(self) -> int: ...
     def __len__(self) -> int: ...
     def share(self, rank: int, ranks: int, /) -> None: ...
+    def state_dict(self) -> dict[str, Any]: ...
 
 
 class Ranks:
@@ -41,10 +47,15 @@ class Ranks:
         self._data.share(world.rank, world.size)
         self._synchronised = bool(synchronised(model))
         batches: Any = getattr(data, "batch_sampler", None)
-        tail = 0 if getattr(batches, "drop_last", True) else len(self._data.dataset) % batches.batch_size
+        size = getattr(batches, "batch_size", None)
+        self.unit: float = 1.0 if size is None else size / world.size
+        """What the examples of a loss are divided by for its gradient: a sum may be more than float16 has."""
+        drawn = getattr(batches, "sampler", self._data.dataset)
+        tail = 0 if size is None or getattr(batches, "drop_last", True) else len(drawn) % size
         self.check_share(tail == 0 or tail >= world.size)
-        parameters = [p for group in optimizer.groups for p in group.parameters]
-        self._buckets = None if isinstance(optimizer, Sharded) else Buckets(world, parameters, bucket_bytes)
+        self._parameters: list[Tensor] = []
+        self._buckets: Buckets | None = None
+        self._bucket_bytes = bucket_bytes
         self._sums: Pending | None = None
 
     # ---- the start ------------------------------------------------------------------------------------------------
@@ -53,13 +64,15 @@ class Ranks:
         """Raise DistributedError, on all ranks, if they would train different things."""
         agree = self.world.agree
         agree("the arrays of the model", [(n, x.shape, str(x.dtype)) for n, x in self._model.state_dict().items()])
-        groups = self._optimizer.groups
-        kinds = [(group.names, sorted((n, repr(value)) for n, value in group.settings.items())) for group in groups]
-        agree("the optimizer", (type(self._optimizer).__name__, kinds))
+        agree("the optimizer", (type(self._optimizer).__name__, self._groups()))
         agree("the settings of the trainer", settings)
         agree("the number of samples, and of batches of an epoch", (len(self._data.dataset), len(self._data)))
         agree("the seed of the data", self._data.seed)
         agree("the samples, as far as they were looked at (a digest of some),", _digest(self._data.dataset))
+
+    def _groups(self) -> list[Any]:
+        groups = self._optimizer.groups
+        return [(group.names, sorted((n, repr(value)) for n, value in group.settings.items())) for group in groups]
 
     def share_state(self, state: Mapping[str, State]) -> dict[str, State]:
         """That of rank 0."""
@@ -79,8 +92,11 @@ class Ranks:
         ``total`` is the loss of this rank's ``examples``. It is known with the gradients, in the same round.
         """
         self._sums = self.world.start_all_reduce(np.array([total, examples, asked], np.float64))
-        if self._buckets is None:
+        if isinstance(self._optimizer, Sharded):
             return None
+        parameters = [p for group in self._optimizer.groups for p in group.parameters]
+        if self._buckets is None or len(parameters) > len(self._parameters):  # a group was added
+            self._parameters, self._buckets = parameters, Buckets(self.world, parameters, self._bucket_bytes)
         self._buckets.begin()
         return self._buckets.add
 
@@ -91,10 +107,11 @@ class Ranks:
         """
         total, examples, asked = cast(Pending, self._sums).wait().tolist()
         self.leaving = asked > 0
-        if self._buckets is None:
-            cast(Sharded, self._optimizer).reduce_gradients(examples)
+        check(examples > 0, ArgumentError, "Trainer", NO_EXAMPLE, examples=examples)
+        if isinstance(self._optimizer, Sharded):
+            self._optimizer.reduce_gradients(examples / self.unit)
         else:
-            self._buckets.finish(examples)
+            cast(Buckets, self._buckets).finish(examples / self.unit)
         return total, int(examples) if examples.is_integer() else examples
 
     # ---- between steps --------------------------------------------------------------------------------------------
@@ -109,13 +126,22 @@ class Ranks:
         """The measures, which rank 0 takes."""
 
         def job() -> dict[str, float]:
-            with self.world.busy("measuring"):
+            with self.world.busy("measuring"), apart(self._model):
                 return {name: float(value) for name, value in measure().items()}
 
         return cast(dict[str, float], on_first(self.world, job))
 
     def agree_to_end(self, stopped: bool, asked: bool) -> bool:
-        """Whether a rank stops the run after this epoch; ``leaving`` says whether one wants to leave at once."""
+        """Whether a rank stops the run after this epoch; ``leaving`` says whether one wants to leave at once.
+
+        Raises DistributedError, on all ranks, if a callback or the measure has left them with different things.
+        """
+        cause = "(what changes it on one must change it on all: a callback that has every_rank)"
+        self.world.agree(f"the optimizer's settings {cause}", self._groups())
+        learning = [name for name, p in self._model.named_parameters() if p.requires_grad]
+        self.world.agree(f"the parameters that learn {cause}", learning)
+        cause = "(a measure that loops over them needs a DataLoader of its own)"
+        self.world.agree(f"where the data are {cause}", self._data.state_dict())
         either = self.world.all_reduce(np.array([stopped, asked], np.int64), "max").tolist()
         self.leaving = bool(either[1])
         return bool(either[0])
@@ -130,9 +156,25 @@ class Ranks:
 def _digest(dataset: Any) -> str:
     """Of three samples, which need not be all that there are."""
     digest = hashlib.sha256()
-    for number in sorted({0, len(dataset) // 2, len(dataset) - 1}):
-        _feed(digest.update, dataset[number])
+    with _seeded():
+        for number in sorted({0, len(dataset) // 2, len(dataset) - 1}):
+            _feed(digest.update, dataset[number])
     return digest.hexdigest()[:16]
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """A context in which the global generators draw the same on all ranks; afterwards they are where they were."""
+    # The legacy generator of NumPy is for data sets that draw from it.
+    python, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    try:
+        with use_generator(random_generator(0)):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpys)  # noqa: NPY002
 
 
 def _feed(update: Callable[[bytes], None], sample: Any) -> None:

@@ -34,7 +34,7 @@ from gpunn.tensor import Tensor
 from gpunn.train.captured import CapturedStep, check_capturable
 from gpunn.train.diagnosis import NOWHERE, first_not_finite
 from gpunn.train.random_state import RandomStreams
-from gpunn.train.ranks import Ranks
+from gpunn.train.ranks import NO_EXAMPLE, Ranks
 
 Record = dict[str, Any]
 """What an epoch came to: ``epoch`` (from 1), ``train_loss`` (mean over the examples), the measures, ``seconds``.
@@ -70,7 +70,8 @@ class Callback:
     callback must remember over a resumption is its :meth:`state_dict`.
 
     Of several ranks rank 0 alone calls it, unless it has ``every_rank``: for what decides from the measures, which are
-    equal, or computes together with the others. Any rank may ask to stop or to leave: all do then, at the same step.
+    equal, or computes together with the others, and for what changes the model or the optimizer. Any rank may ask to
+    stop or to leave: all do then, at the same step.
 
     >>> class Losses(Callback):
     ...     def __init__(self):
@@ -352,7 +353,7 @@ class Trainer:
             total, examples = total + value * count, examples + count
         if self.accumulate > 1:
             for p in self._learned():
-                p.grad = cast(Array, p.grad) / examples
+                p.grad = get_array_module(p.data).asarray(cast(Array, p.grad) / examples)  # () gives a number
         return total, examples
 
     def _go_back_together(self, group: list[Any], random: list[Any]) -> tuple[float, float]:
@@ -360,8 +361,10 @@ class Trainer:
         ranks = cast(Ranks, self._ranks)
         total, examples, whole = 0.0, 0.0, None
         for number, batch in enumerate(group, 1):
-            ranks.check_share(batch is not None)
             y, count = (None, 0) if batch is None else self._loss(batch)
+            if count == 0:  # of one that weighs nothing the mean is no number
+                y = None
+            ranks.check_share(y is not None)
             if y is not None:
                 total, examples = total + float(y.item()) * float(count), examples + float(count)
             if number == len(group):
@@ -369,7 +372,7 @@ class Trainer:
             if y is not None:
                 if self.scaler is not None:
                     y = self.scaler.scale(y)
-                y.backward(get_array_module(y.data).full_like(y.data, count), whole=whole)
+                y.backward(get_array_module(y.data).full_like(y.data, float(count) / ranks.unit), whole=whole)
         total, examples = ranks.finish()
         if not math.isfinite(total):
             self._fail(f"the training loss is {total / examples}", group, random)
@@ -407,7 +410,8 @@ class Trainer:
         check(pair, ArgumentError, "Trainer", rule, type=type(given).__name__)
         y, count = given
         counted = (isinstance(count, Real) or is_array(count)) and bool(count > 0)
-        check(counted, ArgumentError, "Trainer", "a loss must be the mean of at least one example", examples=count)
+        counted = counted or (self._ranks is not None and count == 0)  # all ranks together must have one
+        check(counted, ArgumentError, "Trainer", NO_EXAMPLE, examples=count)
         return y, count
 
     def _measures(self) -> dict[str, float]:

@@ -214,6 +214,13 @@ def test_a_checkpoint_goes_from_one_process_to_two_ranks_and_back(ranks, tmp_pat
             marks=pytest.mark.slow,
         ),
         pytest.param(
+            "backend.manual_seed(0); net = models.alexnet(towers=2, world=world, **small); "
+            "x = np.zeros((1, 3, 67, 67), np.float32); net(x); backend.default_generator().random(world.rank); "
+            "[net(x) for _ in range(16)]",
+            "the next random number, for dropout (manual_seed), must be",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             "net = models.alexnet(towers=2, world=world, generator=backend.random_generator(0), **small); "
             "net.eval(); net(np.zeros((1 + world.rank, 3, 67, 67), np.float32))",
             "all ranks must call the same, got rank 0: ",

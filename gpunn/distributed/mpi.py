@@ -15,6 +15,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -66,7 +67,8 @@ def _ended_after(seconds: float) -> Iterator[None]:
 
 def library(op: str, timeout: float = 0.0) -> Any:
     """``mpi4py.MPI``, which starts MPI; raises PackageError, with the command that mends it, without the package."""
-    meeting = nullcontext() if "mpi4py.MPI" in sys.modules else _ended_after(max(timeout, _MEETING))
+    seconds = min(max(timeout, _MEETING), threading.TIMEOUT_MAX)
+    meeting = nullcontext() if "mpi4py.MPI" in sys.modules else _ended_after(seconds)
     try:
         with meeting:
             from mpi4py import MPI

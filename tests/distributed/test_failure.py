@@ -183,6 +183,17 @@ def test_all_end_where_one_does_not_begin(bad):
 
 
 @pytest.mark.slow
+def test_ranks_may_wait_for_ever():
+    program = """
+    import os, time
+    time.sleep(1.5 * (os.environ["OMPI_COMM_WORLD_RANK"] == "1"))  # the guard of rank 0 is at work
+    from gpunn import distributed
+    distributed.init(timeout=float("inf")).barrier()
+    """
+    assert run_ranks(2, program).err == ""
+
+
+@pytest.mark.slow
 def test_a_child_of_a_rank_has_no_part_in_what_ranks_do():
     ended = run("fork")
     assert ended.out.count("distributed: a process that a rank has forked is no rank, got pid=") == 4

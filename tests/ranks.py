@@ -82,3 +82,23 @@ def run_ranks(
     if code is not None:
         assert ended.code == code, f"ended with {ended.code}\n{out}\n{err}"
     return ended
+
+
+def interrupted(step: int) -> str:
+    """The command line, as a program whose rank 1 gets SIGTERM when that step is to be counted."""
+    return f"""
+        import os, signal
+        from gpunn import distributed
+        from gpunn.cli.command import main
+        from gpunn.train import Trainer
+
+        count = Trainer._count_step
+
+        def counted(self, *arguments):
+            if self.step == {step} and distributed.current().rank == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return count(self, *arguments)
+
+        Trainer._count_step = counted
+        main()
+    """

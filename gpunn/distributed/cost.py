@@ -23,13 +23,11 @@ from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 from typing import Any
 
+from gpunn.distributed.buckets import BUCKET_BYTES
 from gpunn.errors import ArgumentError, check, check_number, check_sizes
 
 ALGORITHMS = ("auto", "ring", "tree")
 """Ways of an all-reduce; ``auto`` is the faster one for the size, which MPI and NCCL choose, too."""
-
-BUCKET = 1 << 22
-"""Bytes of a bucket where nothing else is said: as gpunn trains on several ranks."""
 
 FLOAT = 4
 """Bytes of a parameter, of its gradient and of each of the optimizer's states: they are float32 in all precisions."""
@@ -310,7 +308,7 @@ class Bucket:
     size: int
 
 
-def buckets(step: Step, size: int = BUCKET) -> list[Bucket]:
+def buckets(step: Step, size: int = BUCKET_BYTES) -> list[Bucket]:
     """The buckets of a step, in the order in which backward fills them.
 
     A bucket is full when it has ``size`` bytes or more: the gradients of a layer are in one. A last one has the rest.
@@ -384,7 +382,7 @@ def plan(
     ranks: int,
     network: Network,
     *,
-    bucket: int = BUCKET,
+    bucket: int = BUCKET_BYTES,
     overlap: bool = True,
     sharded: bool = False,
     states: int = 2,

@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import posixpath
 import re
 import warnings
 from collections.abc import Iterator
 from html.parser import HTMLParser
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -175,19 +176,9 @@ def _broken_links(files: dict[str, str]) -> Iterator[str]:
             target, _, place = to.partition("#")
             if re.match(r"\w+:", to):
                 continue
-            path = _joined(PurePosixPath(name).parent, target) if target else name
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(name), target)) if target else name
             if path not in read or (place and place not in read[path].ids):
                 yield f"{name}: leads to {to}, which there is not"
-
-
-def _joined(folder: PurePosixPath, target: str) -> str:
-    parts = list(folder.parts)
-    for part in target.split("/"):
-        if part == "..":
-            parts[-1:] = []
-        elif part != ".":
-            parts.append(part)
-    return "/".join(parts)
 
 
 def _unknown_names() -> Iterator[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ranks import needs_mpirun, run_ranks
+from ranks import interrupted, needs_mpirun, run_ranks
 
 from gpunn import distributed, nn, optim, tensor
 from gpunn.data import ArrayDataset, DataLoader
@@ -218,22 +218,9 @@ class TestCommandLine:
         ids=["cpu", "emulated"],
     )
     def test_digits_interrupted_on_one_rank_and_resumed(self, tmp_path, device, epochs, resumed, before):
-        interrupted = """
-            import os, signal
-            from gpunn import distributed
-            from gpunn.train import Trainer
-            step = Trainer._count_step
-            def counted(self, *args):
-                if self.step == 20 and distributed.current().rank == 1:
-                    os.kill(os.getpid(), signal.SIGTERM)
-                return step(self, *args)
-            Trainer._count_step = counted
-            from gpunn.cli.command import main
-            main()
-        """
         options = f"--distributed --device {device} --epochs {epochs} --batch-size 24 --out run"
         begun = run_ranks(
-            2, interrupted, "train", "digits", *options.split(), folder=tmp_path, code=130, before=before, limit=120
+            2, interrupted(20), "train", "digits", *options.split(), folder=tmp_path, code=130, before=before, limit=120
         )
         assert "interrupted, test accuracy" in begun.out
         assert "to go on: gpunn resume run" in begun.out

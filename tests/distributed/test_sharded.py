@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ranks import needs_mpirun, run_ranks
+from ranks import interrupted, needs_mpirun, run_ranks
 
 from gpunn import distributed, nn, optim, tensor
 from gpunn.cli.command import main
@@ -413,22 +413,6 @@ def test_the_command_needs_ranks(capsys, tmp_path, monkeypatch):
 
 
 WEIGHTS = "model.safetensors"
-INTERRUPTED = """
-    import os, signal
-    from gpunn import distributed
-    from gpunn.cli.command import main
-    from gpunn.train import Trainer
-
-    step = Trainer._count_step
-
-    def counted(self, *arguments):
-        if self.step == 60 and distributed.init().rank == 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, *arguments)
-
-    Trainer._count_step = counted
-    main()
-"""
 
 
 @pytest.mark.distributed
@@ -437,8 +421,8 @@ INTERRUPTED = """
 def test_the_command_trains_and_resumes(tmp_path):
     options = "train digits --distributed --epochs 2 --batch-size 24"
     run_ranks(2, f"-m gpunn {options} --out whole", folder=tmp_path)
-    interrupted = f"{options} --shard-optimizer --out parts".split()
-    run_ranks(2, INTERRUPTED, *interrupted, folder=tmp_path, code=130)
+    parts = f"{options} --shard-optimizer --out parts".split()
+    run_ranks(2, interrupted(60), *parts, folder=tmp_path, code=130)
     shutil.copytree(tmp_path / "parts", tmp_path / "alone")
     shutil.copytree(tmp_path / "parts", tmp_path / "others")
     run_ranks(2, "-m gpunn resume parts --distributed --shard-optimizer", folder=tmp_path)

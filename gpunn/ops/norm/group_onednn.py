@@ -1,25 +1,19 @@
 """Group normalisation of float32 by oneDNN, on the CPU.
 
-What oneDNN takes for the channels of one image are here the channels of all examples. Forward each channel, or each
-part of a long one, is normalised by itself, and then takes a factor and a term that make it the whole group's; backward
-the sums come first, of gy and of its products with x, then both are gone through once.
+What oneDNN takes for the channels of one image are here the channels of all examples. Sums come first, by NumPy: of x
+and its squares; backward of gy and its products with x. Then all are gone through once.
 """
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from gpunn.backend import Array
-from gpunn.ops.norm import channels_onednn, group_rows, layer_onednn
-from gpunn.ops.norm.channels_onednn import blend, rescale, sums
+from gpunn.ops.norm import channels_onednn, group_rows
+from gpunn.ops.norm.channels_onednn import apply_affine, blend, statistics, sums
 from gpunn.ops.norm.group_rows import each, passed
-from gpunn.ops.shared.rows import part_length
 
 _LARGE = 1e15
-_EPS = 1e-30  # added to the variance of a part, so that one of equal numbers becomes 0; its factor undoes that
-_LONGEST = 1024  # pixels of a part: oneDNN adds them one after the other, and the rounding grows with their number
 
 
 def takes(x: Array) -> bool:
@@ -30,35 +24,18 @@ def takes(x: Array) -> bool:
 def forward(x: Array, groups: int, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:
     """y, and the mean and variance of each group, (N, groups)."""
     n, c = x.shape[:2]
-    pixels = x.size // (n * c)
-    length = pixels if pixels <= _LONGEST else part_length(pixels, _LONGEST)
-    if not length:
+    known = statistics(x.reshape(1, n * groups, -1))
+    if known is None:
         return group_rows.forward(x, groups, weight, bias, eps)
-    y, of_parts = np.empty(x.shape, x.dtype), np.empty((2, x.size // length), x.dtype)
-    parts = y.reshape(-1, length)
-    layer_onednn.normalise(x.reshape(parts.shape), _EPS, parts, *of_parts)
-    wide = of_parts.astype(np.float64).reshape(2, n * groups, -1)
+    y, images = np.empty(x.shape, x.dtype), (1, n * c, -1)
+    mean, var = (a.astype(x.dtype) for a in known)
     with np.errstate(all="ignore"):
-        of_groups = wide.sum(2) / wide.shape[2]
-        mean, var = of_groups
-        wide[0] -= mean[:, None]
-        var += np.vecdot(wide[0], wide[0]) / wide.shape[2]
-        wide[1] += _EPS
-        np.sqrt(wide[1], out=wide[1])
-        wide /= np.sqrt(var + eps)[:, None]
-        shift, scale = affine = wide.reshape(2, n, c, -1)
+        scale = _of_channels(1 / np.sqrt(known[1] + eps), n * c)
         if weight is not None:
-            affine *= weight[:, None]
-        if bias is not None:
-            shift += bias[:, None]
-        finite = math.isfinite(var.sum() + scale.sum())
-        shift, scale = affine.astype(x.dtype).reshape(2, -1)
-        mean, var = of_groups.astype(x.dtype).reshape(2, n, groups)
-    if not finite:
-        return group_rows.forward(x, groups, weight, bias, eps)
-    images = parts[None]
-    rescale(images, scale, shift, images)
-    return y, mean, var
+            scale = (scale.reshape(n, c) * weight).reshape(-1)
+        shift = np.zeros(n * c, x.dtype) if bias is None else np.tile(bias, n)
+        apply_affine(x.reshape(images), _of_channels(mean, n * c), scale, shift, y.reshape(images))
+    return y, mean.reshape(n, groups), var.reshape(n, groups)
 
 
 def backward(

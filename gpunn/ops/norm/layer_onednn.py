@@ -27,15 +27,10 @@ def forward(rows: Array, weight: Array | None, bias: Array | None, eps: float) -
     count, size = rows.shape
     y, mean, var = np.empty(rows.shape, rows.dtype), np.empty(count, rows.dtype), np.empty(count, rows.dtype)
     if weight is None and bias is None:
-        normalise(rows, eps, y, mean, var)
+        _run(_normalised, rows, eps, rows, mean, var, y)
     else:
         _run(_forward, rows, eps, rows, mean, var, _given(weight, size, 1.0), _given(bias, size, 0.0), y)
     return y, mean, var
-
-
-def normalise(rows: Array, eps: float, y: Array, mean: Array, var: Array) -> None:
-    """Write the normalised rows to y, and to ``mean`` and ``var`` these of each row."""
-    _run(_normalised, rows, eps, rows, mean, var, y)
 
 
 def backward(

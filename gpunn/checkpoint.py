@@ -24,6 +24,7 @@ from gpunn.backend import Array, check_not_masked, half_dtype, is_array, to_cpu
 from gpunn.errors import ArgumentError, FileError, GpunnError, PackageError, check, check_sizes, fail, install_command
 from gpunn.files import read_file, within, write_atomically
 from gpunn.nn import Module
+from gpunn.nn.module import IncompatibleKeys
 
 State = dict[str, Any]
 """Names with arrays, numbers, texts, None, and lists and dicts of them: what a ``state_dict()`` gives."""
@@ -96,6 +97,7 @@ def save_weights(module: Module, path: str | os.PathLike[str]) -> None:
     >>> path = Path(tempfile.mkdtemp(), "w.safetensors")
     >>> save_weights(gpunn.nn.Linear(3, 2), path)
     >>> load_weights(gpunn.nn.Linear(3, 2), path)
+    IncompatibleKeys(missing_keys=[], unexpected_keys=[])
 
     Raises FileError if ``path`` cannot be written.
     """
@@ -106,23 +108,41 @@ def save_weights(module: Module, path: str | os.PathLike[str]) -> None:
     _write(target, content, "weights")
 
 
-def load_weights(module: Module, path: str | os.PathLike[str]) -> None:
+def load_weights(module: Module, path: str | os.PathLike[str], strict: bool = True) -> IncompatibleKeys:
     """Read the parameters and buffers of ``module`` from ``path``; names, shapes and dtypes must be the module's.
 
-    :func:`save_weights` shows how.
+    ``path`` is a file of :func:`save_weights`, or a checkpoint, of which the model's are taken. With ``strict=False``
+    names may differ, as in :meth:`gpunn.nn.Module.load_state_dict`: the result has those that the file lacks, and those
+    that the module does not have.
 
-    Raises FileError, which names the path and what is wrong: no such file, no safetensors, cut short, or made for
-    another network, with all that differs. The module is then as it was.
+    >>> import tempfile
+    >>> from gpunn.nn import Linear
+    >>> path = Path(tempfile.mkdtemp(), "weights.safetensors")
+    >>> save_weights(Linear(2, 1, bias=False), path)
+    >>> load_weights(Linear(2, 1), path, strict=False)
+    IncompatibleKeys(missing_keys=['bias'], unexpected_keys=[])
+
+    Raises FileError, which names the path and what is wrong: no such file, no safetensors, cut short, a checkpoint
+    without a model, or made for another network, with all that differs. The module is then as it was.
     """
     content = _read(path, "weights")
-    try:
-        weights = unpack(content)
-    except ValueError as error:
-        raise FileError(f"{path}: not a whole safetensors file: {error}") from error
-    if differing := differences(module.state_dict(), weights):
+    if _mark(content) >= 0:
+        state = _unpacked(Path(path), content)
+        if "model" not in state:
+            raise FileError(f"{path}: a checkpoint without a model; its parts are {', '.join(state)}")
+        weights = state["model"]
+    else:
+        try:
+            weights = unpack(content)
+        except ValueError as error:
+            raise FileError(f"{path}: not a whole safetensors file: {error}") from error
+    own = module.state_dict()
+    common = own.keys() & weights.keys() if not strict else own.keys() | weights.keys()
+    differing = differences(*[{name: x for name, x in a.items() if name in common} for a in (own, weights)])
+    if differing:
         raise FileError(f"{path}: made for another network: {'; '.join(differing)}")
     try:
-        module.load_state_dict(weights)
+        return module.load_state_dict(weights, strict)
     except GpunnError as error:
         raise FileError(f"{path}: {error}") from error
 
@@ -198,9 +218,18 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, State]:
 
 def _loaded(path: Path, folder: Path | None = None) -> dict[str, State]:
     """:func:`load_checkpoint`, of a file that must lie in ``folder`` if one is given."""
-    content = _read(path, "checkpoint", folder)
+    return _unpacked(path, _read(path, "checkpoint", folder))
+
+
+def _mark(content: bytes) -> int:
+    """Where the mark of a checkpoint begins, in the header of a safetensors file; -1 if there is none."""
+    return content.find(_MARK, 8, min(8 + int.from_bytes(content[:8], "little"), len(content)))
+
+
+def _unpacked(path: Path, content: bytes) -> dict[str, State]:
+    """The checkpoint that was read from ``path``."""
     end = 8 + int.from_bytes(content[:8], "little")
-    at = content.find(_MARK, 8, min(end, len(content))) + len(_MARK)
+    at = _mark(content) + len(_MARK)
     if at < len(_MARK) or at + _DIGEST > len(content):
         raise FileError(f"{path}: no whole checkpoint: it has no header of one")
     if content[at : at + _DIGEST] != _digest(content, at).encode():

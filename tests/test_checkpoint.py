@@ -194,6 +194,31 @@ def test_weights_of_another_network(saved: Path) -> None:
         load_weights(nn.Sequential(nn.Conv2d(1, 2, 3)), saved)
 
 
+def test_weights_with_other_names_where_that_is_allowed(saved: Path) -> None:
+    wider, before = nn.Sequential(*network(seed=1).children(), nn.Linear(5, 2)), network(seed=1)
+    own = weights(wider)
+    keys = load_weights(wider, saved, strict=False)
+    assert keys == (["3.bias", "3.weight"], [])
+    for name, array in wider.state_dict().items():
+        np.testing.assert_array_equal(array, network().state_dict()[name] if name[0] != "3" else own[name])
+    assert load_weights(before[:1], saved, strict=False).unexpected_keys == ["2.bias", "2.weight"]
+    other = network(hidden=6)
+    with pytest.raises(FileError, match=r"'2\.bias' is float32\[5\], where float32\[6\] is needed"):
+        load_weights(other, saved, strict=False)
+
+
+def test_weights_of_a_checkpoint(tmp_path: Path) -> None:
+    path, module = tmp_path / "c.safetensors", network(seed=1)
+    save_checkpoint({"model": network().state_dict(), "trainer": {"step": 3}}, path)
+    assert load_weights(module, path) == ([], [])
+    np.testing.assert_array_equal(module[0].weight.data, network()[0].weight.data)
+    assert_refused(network(hidden=6), path, "made for another network")
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert_refused(network(), path, "a damaged checkpoint")
+    save_checkpoint({"optimizer": {"x": np.ones(2)}, "trainer": {}}, path)
+    assert_refused(network(), path, "a checkpoint without a model; its parts are optimizer, trainer")
+
+
 def test_another_shape_leaves_the_module_as_it_was(saved: Path) -> None:
     assert_refused(network(hidden=6), saved, r"'2\.bias' is float32\[5\], where float32\[6\] is needed")
 

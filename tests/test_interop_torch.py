@@ -258,3 +258,13 @@ def test_the_examples_of_the_docstrings(torch):
         text = getattr(interop, name).__doc__.replace("# doctest: +SKIP", "")
         example = doctest.DocTestParser().get_doctest(text, vars(interop).copy(), name, None, None)
         assert doctest.DocTestRunner().run(example).failed == 0
+
+
+def test_a_state_of_pytorch_is_loaded(torch):
+    theirs = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    ours = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    assert ours.load_state_dict(theirs.state_dict()) == ([], [])
+    for name, array in ours.state_dict().items():
+        np.testing.assert_array_equal(array, theirs.state_dict()[name].numpy())
+    with pytest.raises(ExportError, match=r"tensors that require gradient, use tensor\.detach"):
+        ours.load_state_dict(dict(theirs.named_parameters()), strict=False)

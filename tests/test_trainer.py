@@ -687,12 +687,12 @@ def test_in_another_thread() -> None:
 
 def test_early_stopping_counts_over_a_resumption(tmp_path: Path) -> None:
     def run(epochs: int, folder: Path) -> tuple[int, list[float]]:
-        given = iter([5, 4, 4.5, 4.5, 3.9, 4, 4, 4, 1])
+        losses = [5, 4, 4.5, 4.5, 3.9, 4, 4, 4, 1]
         saving = Checkpoint(folder)
-        trainer = simple(measure=lambda: {"test_loss": next(given)}, callbacks=[EarlyStopping("test_loss", 3), saving])
+        trainer = simple(
+            measure=lambda: {"test_loss": losses[trainer.epoch]}, callbacks=[EarlyStopping("test_loss", 3), saving]
+        )
         saving.resume(trainer)
-        for _ in range(trainer.epoch):
-            next(given)
         trainer.run(epochs)
         return trainer.epoch, [r["test_loss"] for r in trainer.records]
 
@@ -721,9 +721,10 @@ def test_a_time_limit_ends_as_ctrl_c_does(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_last_and_the_best_stay(tmp_path: Path) -> None:
-    accuracies = iter([0.5, 0.9, 0.7, 0.8, 0.6])
+    accuracies = [0.5, 0.9, 0.7, 0.8, 0.6]
     saving = Checkpoint(tmp_path, keep=2, best="test_accuracy", mode="max")
-    simple(measure=lambda: {"test_accuracy": next(accuracies)}, callbacks=[saving]).run(5)
+    trainer = simple(measure=lambda: {"test_accuracy": accuracies[trainer.epoch]}, callbacks=[saving])
+    trainer.run(5)
     assert saving.checkpoints.steps() == [6, 12, 15]
     assert saving.best_path == tmp_path / "step-000000006.safetensors"
     again = Checkpoint(tmp_path, best="test_accuracy", mode="max")
@@ -822,11 +823,12 @@ def test_data_without_a_state() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (lambda y: y, r"loss\(batch\) must give two things, the mean loss .* got type='Tensor'"),
-        (lambda y: (y,), "must give two things"),
-        (lambda y: (y, 8, 3), "must give two things"),
-        (lambda y: (float(y.item()), 8), "must give two things"),
-        (lambda y: None, "must give two things, .* got type='NoneType'"),
+        (lambda y: y.item(), "loss must give the mean over a batch, a Tensor of one number, or .*, got loss='float'"),
+        (lambda y: (y,), r"loss must give .* got loss='\(Tensor\[\]\)'"),
+        (lambda y: (y, 8, 3), "loss must give .*int, int"),
+        (lambda y: (float(y.item()), 8), r"loss must give .* got loss='\(float, int\)'"),
+        (lambda y: None, "loss must give .* got loss='NoneType'"),
+        (lambda y: F.concatenate([y.reshape(1)] * 2), r"loss must give .* got loss='\(Tensor\[2\], int\)'"),
         (lambda y: (y, 0), "a loss must be the mean of at least one example, got examples=0"),
         (lambda y: (y, -2), "got examples=-2"),
         (lambda y: (y, None), "got examples=None"),

@@ -19,6 +19,7 @@ from gpunn.backend import (
     check_holds_array,
     device_context,
     device_of,
+    from_dlpack,
     get_array_module,
     half_dtype,
     is_array,
@@ -455,8 +456,9 @@ class Module:
     def load_state_dict(self, state_dict: Mapping[str, Array | Tensor], strict: bool = True) -> IncompatibleKeys:
         """Copy arrays into what has the same names here; if a name, shape or dtype differs, nothing is changed.
 
-        With ``strict=False`` names may differ: what is not in both stays as it is. Returns the names that were missing,
-        and those that were not expected.
+        Arrays of other libraries are taken by DLPack, such as the tensors of PyTorch's ``state_dict()``. With
+        ``strict=False`` names may differ: what is not in both stays as it is. Returns the names that were missing, and
+        those that were not expected.
 
         >>> from gpunn import nn
         >>> nn.Linear(2, 1).load_state_dict({"weight": np.ones((1, 2), np.float32), "scale": 3}, strict=False)
@@ -464,7 +466,7 @@ class Module:
         """
         given = isinstance(state_dict, Mapping)
         check(given, DtypeError, "load_state_dict", "a state must be a dict", type=type(state_dict).__name__)
-        own, state = self._state(), {name: raw(value) for name, value in state_dict.items()}
+        own, state = self._state(), {name: _array(raw(value)) for name, value in state_dict.items()}
         missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         rule = "the names must be those of the module's parameters and buffers"
         fits = not (strict and (missing or unknown))
@@ -702,3 +704,9 @@ def _in_containers(value: Any) -> Iterator[Parameter | Buffer | Module]:
 def _sizes(parameters: list[Parameter]) -> tuple[str, str]:
     """Their elements and their bytes, for the summary."""
     return f"{sum(p.size for p in parameters):,}", f"{sum(p.data.nbytes for p in parameters):,}"
+
+
+def _array(value: Any) -> Any:
+    """Another library's array as one of NumPy or CuPy; anything else as it is."""
+    foreign = hasattr(value, "__dlpack__") and not isinstance(value, np.generic) and not is_array(value)
+    return from_dlpack(value) if foreign else value

@@ -62,7 +62,7 @@ def predict(
     check(len(x) > 0, ShapeError, "predict", "x must not be empty", x=x.shape)
     data = DataLoader(ArrayDataset(x), batch_size, seed=0, device=device)
     on_device = nullcontext() if device is None else use_device(device)
-    with on_device, _measuring(model):
+    with on_device, measuring(model):
         return np.concatenate([to_cpu(model(tensor(part)).data) for part in data])
 
 
@@ -83,7 +83,7 @@ def evaluate(
     """
     check(len(y) > 0, ShapeError, "evaluate", "x and y must not be empty", x=x.shape, y=y.shape)
     total, predictions = 0.0, []
-    with _measuring(model):
+    with measuring(model):
         for part, labels in DataLoader(ArrayDataset(x, y), batch_size, seed=0, workers=workers):
             output = model(tensor(part))
             total += float(objective.loss(output, labels).item()) * len(labels)
@@ -93,6 +93,7 @@ def evaluate(
 
 
 @contextmanager
-def _measuring(model: nn.Module) -> Iterator[None]:
+def measuring(model: nn.Module) -> Iterator[None]:
+    """A context in which ``model`` is in evaluation, nothing is recorded, and overflow is no warning."""
     with model.evaluating(), no_grad(), np.errstate(over="ignore", invalid="ignore"):
         yield

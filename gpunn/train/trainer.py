@@ -24,6 +24,7 @@ from gpunn.backend import Array, get_array_module, half_dtype, is_array
 from gpunn.casting import autocast
 from gpunn.checkpoint import State, differences
 from gpunn.cuda.compilation import compiled
+from gpunn.data import ArrayDataset, DataLoader
 from gpunn.distributed import Sharded, World, apart, convert, init
 from gpunn.distributed.buckets import BUCKET_BYTES
 from gpunn.errors import ArgumentError, TrainingError, check, check_sizes, fail
@@ -33,8 +34,10 @@ from gpunn.optim.schedule import ReduceLROnPlateau
 from gpunn.tensor import Tensor
 from gpunn.train.captured import CapturedStep, check_capturable
 from gpunn.train.diagnosis import NOWHERE, first_not_finite
+from gpunn.train.loss import Loss, mean_and_count, of_batches
 from gpunn.train.random_state import RandomStreams
 from gpunn.train.ranks import NO_EXAMPLE, Ranks
+from gpunn.train.validation import Metric, Validation, is_arrays
 
 Record = dict[str, Any]
 """What an epoch came to: ``epoch`` (from 1), ``train_loss`` (mean over the examples), the measures, ``seconds``.
@@ -44,9 +47,6 @@ Those are of the wall clock, without the time in which kernels were compiled.
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 """In which :class:`Trainer` computes the loss; parameters are float32 in each."""
-
-Loss = Callable[[Any], tuple[Tensor, int]]
-"""From a batch to its mean loss, to go back through, and to how many examples it is the mean of."""
 
 
 class Stateful(Protocol):
@@ -81,6 +81,8 @@ class Callback:
     """
 
     every_rank: ClassVar[bool] = False
+    monitored: str | None = None
+    """The measure that it waits for: a trainer without such a one refuses to begin."""
 
     def on_start(self, trainer: Trainer) -> None:
         """A run begins; ``trainer.step`` is above 0 if it is resumed from a checkpoint."""
@@ -109,12 +111,24 @@ class Trainer:
     """Trains ``model`` with ``loss`` on the batches of ``data``, and measures it after each epoch.
 
     A loop over ``data`` is an epoch. To be saved, it needs ``state_dict()`` and ``load_state_dict(state)``, after which
-    a loop goes through the rest of an epoch: :class:`gpunn.data.DataLoader` has them. ``loss(batch)`` gives the mean
-    loss of a batch, and of how many examples. ``measure()`` gives the measures of the epoch by name: ``test_loss``,
-    say; with ``ema`` it measures the averaged weights.
+    a loop goes through the rest of an epoch: :class:`gpunn.data.DataLoader` has them. Arrays ``(x, y)`` become one,
+    shuffled, with ``batch_size`` examples a batch (32).
+
+    ``loss`` is a function of the outputs and targets of a batch ``(x, y)``, as :func:`gpunn.functional.cross_entropy`
+    is, or of the whole batch: ``loss(batch)``. It gives the mean over the examples, a Tensor; the second may give
+    ``(mean, count)`` where that is not the mean over as many as the batch's first array has rows.
+
+    After each epoch the mean loss of ``validation``, arrays ``(x, y)`` or a loader, is the measure ``validation_loss``,
+    and each of ``metrics`` is ``validation_<name>``: names of :data:`gpunn.train.validation.METRICS`, or
+    ``{name: function(targets, outputs)}`` on the NumPy arrays of all examples. ``measure()`` gives more measures by
+    name, such as ``test_loss``. With ``ema`` both measure the averaged weights. Where a callback or
+    ``schedule_measure`` waits for a measure that only ``measure()`` can have, that is called once before the first
+    epoch, so that a wrong name is an error then.
 
     A step is ``accumulate`` batches (at the end of an epoch perhaps fewer), with the gradient of the mean over their
     examples; then ``clip_norm`` and ``clip_value`` limit it, the optimizer moves, and ``schedule`` and ``ema`` follow.
+    With ``record_gradient_norm`` the record has the mean over the steps, ``gradient_norm``, and the ``largest_norm`` of
+    the gradient of all parameters together, before it is limited.
     A :class:`gpunn.optim.schedule.ReduceLROnPlateau` follows each epoch instead, and judges the measure that
     ``schedule_measure`` names: one of ``measure``'s, or ``"train_loss"``.
     ``callbacks`` see each step and epoch. ``generators``, by name, are random generators to be saved beside the default
@@ -170,12 +184,16 @@ class Trainer:
         data: Iterable[Any],
         loss: Loss,
         *,
+        batch_size: int | None = None,
+        validation: Iterable[Any] | None = None,
+        metrics: Mapping[str, Metric] | Sequence[str] = (),
         measure: Callable[[], Mapping[str, float]] | None = None,
         schedule: SteppedSchedule | ReduceLROnPlateau | None = None,
         schedule_measure: str | None = None,
         ema: EMA | None = None,
         clip_norm: float | None = None,
         clip_value: float | None = None,
+        record_gradient_norm: bool = False,
         accumulate: int = 1,
         callbacks: Sequence[Callback] = (),
         generators: Mapping[str, np.random.Generator] | None = None,
@@ -198,7 +216,15 @@ class Trainer:
         rule = "schedule_measure names the measure that a ReduceLROnPlateau judges: give both or neither"
         given = {"schedule": type(schedule).__name__, "schedule_measure": schedule_measure}
         check(fits, ArgumentError, "Trainer", rule, **given)
-        self.model, self.optimizer, self.data, self.loss, self.measure = model, optimizer, data, loss, measure
+        rule = "batch_size is of data that are arrays (x, y): a loader has its own"
+        check(batch_size is None or is_arrays(data), ArgumentError, "Trainer", rule, data=type(data).__name__)
+        if is_arrays(data):
+            data = DataLoader(ArrayDataset(*cast(Any, data)), _BATCH_SIZE if batch_size is None else batch_size, True)
+        self.model, self.optimizer, self.data, self.measure = model, optimizer, data, measure
+        self.loss = of_batches(loss, model)
+        rule = "metrics are of the data of validation, which is not given"
+        check(validation is not None or not metrics, ArgumentError, "Trainer", rule, metrics=list(metrics))
+        self.validation = None if validation is None else Validation(model, self.loss, validation, metrics)
         self.schedule, self.ema, self.accumulate, self.callbacks = schedule, ema, accumulate, tuple(callbacks)
         self._schedule_measure, self._clip_norm, self._clip_value = schedule_measure, clip_norm, clip_value
         self._random = RandomStreams(model, generators or {})
@@ -214,6 +240,8 @@ class Trainer:
             check(ranks == 1, ArgumentError, "Trainer", rule, cuda_graph=cuda_graph, ranks=ranks)
             rule = "a step that is captured computes in fp32"
             check(precision == "fp32", ArgumentError, "Trainer", rule, precision=precision, cuda_graph=cuda_graph)
+            rule = "the norm of gradients that a graph computes is not recorded"
+            check(not record_gradient_norm, ArgumentError, "Trainer", rule, cuda_graph=cuda_graph)
             check_capturable(optimizer, accumulate)
         self._cuda_graph, self._captured = cuda_graph, cast(CapturedStep | None, None)
         sharded = shard_optimizer or isinstance(optimizer, Sharded)
@@ -231,6 +259,7 @@ class Trainer:
         self._total, self._drained = 0.0, False  # of the epoch under way
         self._examples: float = 0
         self._skipped = 0
+        self._norms: list[float] | None = [] if record_gradient_norm else None
         self._seconds = {"run": 0.0, "epoch": 0.0}
         self._asked: str | None = None
         self._whole = True  # no step, and no end of an epoch, is half done
@@ -250,10 +279,9 @@ class Trainer:
         check_sizes("Trainer", epochs=epochs)
         rule = "a run was stopped within an epoch, and the model is not where the data are: load a checkpoint first"
         check(self._whole, ArgumentError, "Trainer", rule, epoch=self.epoch, step=self.step)
-        if self._schedule_measure is not None:
-            self.check_measure("Trainer", self._schedule_measure)
         if self._ranks is not None:
             self._begin_together(self._ranks)
+        self._check_monitored()
         good = self.model.state_dict()  # a copy
         self.epochs = epochs
         self.stopped, self._asked = False, None
@@ -388,8 +416,11 @@ class Trainer:
         """Move the weights, and their averages, by the gradients."""
         learned = self._learned()
         sharded = self.optimizer if isinstance(self.optimizer, Sharded) else None
-        if self._clip_norm is not None:
-            clip_grad_norm(learned, self._clip_norm) if sharded is None else sharded.clip_grad_norm(self._clip_norm)
+        if self._clip_norm is not None or self._norms is not None:
+            most = math.inf if self._clip_norm is None else self._clip_norm
+            norm = clip_grad_norm(learned, most) if sharded is None else sharded.clip_grad_norm(most)
+            if self._norms is not None:
+                self._norms.append(float(norm))
         if self._clip_value is not None:
             clip_grad_value(learned, self._clip_value) if sharded is None else sharded.clip_grad_value(self._clip_value)
         self.optimizer.step()
@@ -405,26 +436,32 @@ class Trainer:
     def _loss(self, batch: Any) -> tuple[Tensor, int]:
         with autocast(self._half):
             given = self.loss(batch)
-        pair = isinstance(given, tuple | list) and len(given) == 2 and isinstance(given[0], Tensor)
-        rule = "loss(batch) must give two things, the mean loss as a Tensor and of how many examples it is the mean"
-        check(pair, ArgumentError, "Trainer", rule, type=type(given).__name__)
-        y, count = given
+        y, count = mean_and_count(given, batch)
         counted = (isinstance(count, Real) or is_array(count)) and bool(count > 0)
         counted = counted or (self._ranks is not None and count == 0)  # all ranks together must have one
         check(counted, ArgumentError, "Trainer", NO_EXAMPLE, examples=count)
         return y, count
 
     def _measures(self) -> dict[str, float]:
-        if self.measure is None:
-            return {}
-        with self.ema.averages() if self.ema is not None else nullcontext():
-            measures = dict(self.measure() if self._ranks is None else self._ranks.measured(self.measure))
+        measures = self._taken()
         if self.model.training:
             self._freeze()  # a measure that ends with model.train() has thawed them
         for name, value in measures.items():
             if not math.isfinite(value):
                 self._fail(f"the {name.replace('_', ' ')} is {value}", [], None)
         return measures
+
+    def _taken(self) -> dict[str, float]:
+        """The measures, as they come."""
+        take = [each for each in (self.validation, self.measure) if each is not None]
+        if not take:
+            return {}
+
+        def all_of_them() -> dict[str, float]:
+            return {name: value for each in take for name, value in each().items()}
+
+        with self.ema.averages() if self.ema is not None else nullcontext():
+            return all_of_them() if self._ranks is None else self._ranks.measured(all_of_them)
 
     def _close_epoch(self) -> None:
         rule = "an epoch must have at least one batch"
@@ -435,8 +472,11 @@ class Trainer:
             measures = self._measures()
         self.epoch += 1
         loss, seconds = self._total / self._examples, self._seconds["epoch"]
-        skipped = {} if self.scaler is None else {"skipped_steps": self._skipped}
-        self.records.append({"epoch": self.epoch, "train_loss": loss, **measures, **skipped, "seconds": seconds})
+        more: Record = {} if self.scaler is None else {"skipped_steps": self._skipped}
+        if self._norms:
+            more |= {"gradient_norm": math.fsum(self._norms) / len(self._norms), "largest_norm": max(self._norms)}
+            self._norms = []
+        self.records.append({"epoch": self.epoch, "train_loss": loss, **measures, **more, "seconds": seconds})
         self._total, self._examples, self._drained, self._seconds["epoch"] = 0.0, 0, False, 0.0
         self._skipped = 0
         if isinstance(self.schedule, ReduceLROnPlateau):
@@ -446,14 +486,34 @@ class Trainer:
     def measured(self, op: str, name: str) -> float:
         """The measure of that name of the last epoch; ArgumentError, of ``op``, if there is none."""
         record = self.records[-1]
-        self.check_measure(op, name)
+        _check_known(op, name, list(record))
         return float(record[name])
 
-    def check_measure(self, op: str, name: str) -> None:
-        """Raise ArgumentError, of ``op``, if it is known that epochs have no measure of that name."""
-        if self.records or self.measure is None:
-            known = list(self.records[-1]) if self.records else ["train_loss"]
-            check(name in known, ArgumentError, op, f"the measures of an epoch are {', '.join(known)}", measure=name)
+    def _check_monitored(self) -> None:
+        """Raise ArgumentError for the name of a measure that epochs do not have."""
+        named = [(type(each).__name__, each.monitored) for each in self.callbacks]
+        monitored = [(op, name) for op, name in [("Trainer", self._schedule_measure), *named] if name is not None]
+        if self.records:
+            known = list(self.records[-1])
+        else:
+            known = ["train_loss", *(self.validation.names if self.validation is not None else [])]
+            if self._norms is not None:
+                known += ["gradient_norm", "largest_norm"]
+            if self.measure is not None and any(name not in known for _, name in monitored):
+                known += self._rehearsed_measures()
+        for op, name in monitored:
+            _check_known(op, name, known)
+
+    def _rehearsed_measures(self) -> list[str]:
+        """The names of all measures: they are taken once, and what draws random numbers is put back."""
+        random = self._random.state_dict()
+        modes = [(module, module.training) for module in self.model.modules()]
+        try:
+            return list(self._taken())
+        finally:
+            self._random.load_state_dict(random)
+            for module, training in modes:
+                module.training = training
 
     def _fail(self, what: str, group: list[Any], random: list[Any] | None) -> None:
         at = self.step + bool(group)
@@ -608,7 +668,8 @@ class Trainer:
     def _state(self) -> dict[str, State]:
         position = {"epoch": self.epoch, "step": self.step, "records": [dict(record) for record in self.records]}
         running = {"total": self._total, "examples": self._examples, "drained": self._drained, "skipped": self._skipped}
-        own: State = position | running | {"seconds": dict(self._seconds), "settings": self._settings()}
+        norms: State = {} if self._norms is None else {"norms": list(self._norms)}
+        own: State = position | running | norms | {"seconds": dict(self._seconds), "settings": self._settings()}
         return {"trainer": own} | {name: part.state_dict() for name, part in self._parts().items()}
 
     def _settings(self) -> State:
@@ -641,11 +702,18 @@ class Trainer:
         self.epoch, self.step, self.records = read["epoch"], read["step"], [dict(r) for r in read["records"]]
         self._total, self._examples, self._drained = read["total"], read["examples"], read["drained"]
         self._skipped = read["skipped"]
+        if self._norms is not None:
+            self._norms = list(read.get("norms", []))
         self._seconds = dict(read["seconds"])
         self._whole = True
 
 
+_BATCH_SIZE = 32
 _UNDER_WAY = "a step is under way, or was when the run was stopped: there is no state to save"
+
+
+def _check_known(op: str, name: str, known: list[str]) -> None:
+    check(name in known, ArgumentError, op, f"the measures of an epoch are {', '.join(known)}", measure=name)
 
 
 def _read_by(function: object) -> Iterator[object]:

@@ -48,7 +48,7 @@ class Checkpoint(Callback):
         check(mode in ("min", "max"), ArgumentError, "Checkpoint", "mode must be one of min, max", mode=mode)
         self.checkpoints = Checkpoints(folder, keep)
         self._every_epochs, self._every_steps = every_epochs, every_steps
-        self._measure, self._sign, self._about = best, 1 if mode == "min" else -1, dict(about or {})
+        self.monitored, self._sign, self._about = best, 1 if mode == "min" else -1, dict(about or {})
         self._best, self._best_step = math.inf, -1
 
     def resume(self, trainer: Trainer) -> bool:
@@ -88,8 +88,6 @@ class Checkpoint(Callback):
         return state
 
     def on_start(self, trainer: Trainer) -> None:
-        if self._measure is not None:
-            trainer.check_measure("Checkpoint", self._measure)
         if not trainer.records:
             self._best, self._best_step = math.inf, -1
 
@@ -98,7 +96,7 @@ class Checkpoint(Callback):
             self._save(trainer)
 
     def on_epoch(self, trainer: Trainer, record: Record) -> None:
-        value = math.inf if self._measure is None else self._sign * trainer.measured("Checkpoint", self._measure)
+        value = math.inf if self.monitored is None else self._sign * trainer.measured("Checkpoint", self.monitored)
         better = value < self._best
         if better:
             self._best, self._best_step = value, trainer.step

@@ -12,7 +12,9 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
 from cli_case import Command, Terminal
 from finished import finished, settings, told
@@ -75,10 +77,10 @@ def test_every_file_reads_well(recipe: type[Recipe], tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     write_source(recipe, path)
     text = path.read_text(encoding="utf-8")
-    assert "gpunn.recipes.training import" not in text  # the training loop stands in the file
-    assert f'"{recipe.name}"' not in text
-    assert f"train {recipe.name}" not in text
-    assert "\n    name = RECIPE\n" in text
+    assert text.count("\n") <= 80
+    assert "import _" not in text
+    assert 'command: ClassVar[str] = "mine.py"' in text
+    assert '\n    name = "mine.py"\n' in text
     ruff = shutil.which("ruff", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
     if ruff is None:
         pytest.skip("ruff is not installed")
@@ -109,7 +111,11 @@ def test_what_a_run_does_not_need_is_left_out(monkeypatch: pytest.MonkeyPatch) -
 
 def loaded(recipe: type[Recipe], folder: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     write_source(recipe, folder / "mine.py")
-    spec = importlib.util.spec_from_file_location("mine", folder / "mine.py")
+    return loaded_file(folder / "mine.py", monkeypatch)
+
+
+def loaded_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("mine", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -129,7 +135,7 @@ def test_every_file_gives_what_the_recipe_gives(
     mine = loaded(recipe, tmp_path, monkeypatch)
     if (folder / "model.safetensors").exists():  # without one it is the pictures that are compared
         undraw(monkeypatch)
-    other, own = getattr(mine, recipe.__name__).run(mine.Options(**options), tmp_path / "mine")
+    other, own = mine.Mine.run(mine.Options(**options), tmp_path / "mine")
     assert sorted(os.listdir(other)) == sorted(os.listdir(folder))
     for name in ("model.safetensors", "sample.txt", "names.json", "through_time.png", "learning_rates.png"):
         assert not (folder / name).exists() or (folder / name).read_bytes() == (other / name).read_bytes()
@@ -138,33 +144,58 @@ def test_every_file_gives_what_the_recipe_gives(
     config = json.loads((other / "config.json").read_text())
     assert config["recipe"] == "mine.py"
     assert config | {"recipe": recipe.name} == json.loads((folder / "config.json").read_text())
-    assert getattr(mine, recipe.__name__).headline(summary) == recipe.headline(summary)
-    with pytest.raises(FileError, match=r"unknown recipe, 'mine.py', which a file of yours begins"):
+    assert mine.Mine.headline(summary) == recipe.headline(summary)
+    monkeypatch.chdir(tmp_path.parent)
+    with pytest.raises(
+        FileError, match=r"a run of mine.py, which is opened in the folder of that file; here is no /.*"
+    ):
         resumable(other)
     with pytest.raises(ArgumentError, match="^mine.py: seed must be at least 0, got seed=-1$"):
         mine.Options(seed=-1)
 
 
-@pytest.mark.slow
-def test_a_file_runs_by_itself(command: Command) -> None:
-    line = ("train", "circles", "--epochs", 2, "--seed", 3, "--out", "theirs")
-    assert command(*line).code == 0
-    told = "mine.py: train circles, for you to change; run it with: python mine.py\n"
-    assert command("new", "circles", "mine.py") == (0, told, "")
+def test_the_commands_go_on_with_a_file(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = "mine.py: train digits, for you to change; run it with: python mine.py\n"
+    assert command("new", "digits", "mine.py") == (0, told, "")
     path = Path("mine.py")
-    path.write_text(path.read_text().replace("(Options(), ", '(Options(epochs=2, seed=3), "mine", '))
-    ended = subprocess.run(
-        [sys.executable, "-W", "error", "mine.py"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert (ended.returncode, ended.stderr) == (0, "")
-    *epochs, last = ended.stdout.splitlines()
-    assert [line.startswith(f"{{'epoch': {1 + number}, ") for number, line in enumerate(epochs)] == [True, True]
-    assert re.fullmatch(r"test accuracy \d+\.\d\d% after 2 epochs, \d+\.\d s: mine", last)
-    assert Path("mine/model.safetensors").read_bytes() == Path("theirs/model.safetensors").read_bytes()
+    network = "nn.Sequential(nn.Flatten(), nn.Linear(64, 10, generator=random_generator(1)))"
+    text = re.sub(r"lenet\(.*?\)\)", network, path.read_text()).replace("lenet", "lenet5")
+    path.write_text(f"{text}\nimport os\nassert not os.path.exists('no')\n")
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        line, env = [sys.executable, "-W", "error", "mine.py", *words], {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.run(line, capture_output=True, text=True, check=False, env=env)
+
+    ended = run("--epochs", "1", "--out", "mine", "--json")
+    assert (ended.returncode, json.loads(ended.stdout)["epochs"]) == (0, 1), ended.stderr
+    ended = run("--epochs", "0")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("error: mine.py: invalid value for '--epochs'")
+
+    def cut(step: int, *_: object) -> None:
+        if step == 60:
+            raise KeyboardInterrupt
+
+    module = loaded_file(Path("mine.py"), monkeypatch)
+    assert module.Mine.run(module.Options(epochs=2), "cut", on_step=cut)[1]["status"] == "interrupted"
+    np.save("one.npy", np.zeros((1, 8, 8)))
+    for words in (
+        ("eval", "mine"), ("predict", "mine", "one.npy"), ("export", "mine", "m.onnx"), ("plot", "mine"),
+        ("compare", "mine", "cut"), ("resume", "cut"),
+    ):  # fmt: skip
+        assert command(*words).code == 0, words
+    assert json.loads(Path("cut/summary.json").read_text())["epochs"] == 2
+    Path("no").touch()
+    code, _, err = command("eval", "mine")
+    assert (code, err) == (2, f"error: mine: {Path('mine.py').absolute()} cannot be run: AssertionError: \n")
+
+
+@pytest.mark.parametrize("name", ["../mine.py", "mine", 3, "/mine.py"])
+def test_a_run_of_what_is_no_file_of_this_folder(name: Any, command: Command) -> None:
+    Path("run").mkdir()
+    Path("mine.py").write_text("raise SystemExit")
+    Path("run/config.json").write_text(json.dumps({"recipe": name, "seed": 0, "device": "cpu"}))
+    assert command("eval", "run")[::2] == (2, f"error: run: a run of an unknown recipe, {str(name)!r}\n")
 
 
 def test_facts_of_a_new_file(command: Command) -> None:

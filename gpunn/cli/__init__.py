@@ -1,5 +1,5 @@
 """The command ``gpunn``; each file adds the commands of one kind."""
 
-from gpunn.cli.command import main
+from gpunn.cli.command import main, script
 
-__all__ = ["main"]
+__all__ = ["main", "script"]

@@ -7,6 +7,8 @@ to say what to install.
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import gpunn
@@ -19,15 +21,30 @@ EXIT_CODES = "Exit codes: 0 done; 1 a fault of gpunn's; 2 a mistake of yours, or
 
 def main() -> None:
     """Run the command line; the exit codes are :data:`EXIT_CODES`."""
-    print_any_letter()
     whole, rest = _apart(sys.argv[1:])
+    _run(lambda: _app()(args=[*whole, *rest], prog_name="gpunn", standalone_mode=False), whole, rest)
+
+
+def script(recipe: Any) -> None:
+    """Run the command line of a file with a recipe, as ``gpunn new`` writes it: that of ``gpunn train``.
+
+    ``python mine.py --help`` tells the options. Its runs are opened again by ``gpunn eval RUN`` and the other commands,
+    in the folder of the file, whose code they run.
+    """
+    whole, rest = _apart(sys.argv[1:])
+    name = Path(sys.argv[0]).name
+    _run(lambda: _script_app(recipe)(args=rest, prog_name=name, standalone_mode=False), whole, rest)
+
+
+def _run(work: Callable[[], Any], whole: list[str], rest: list[str]) -> None:
+    print_any_letter()
     use_json("--json" in whole)
     if "--distributed" in rest and as_json():
         _say_as_json()
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: complain("warning", str(message))
         try:
-            code = _app()(args=[*whole, *rest], prog_name="gpunn", standalone_mode=False)
+            code = work()
         except KeyboardInterrupt:  # before or after the training, which sees to its own
             code = 130
         except Exception as error:
@@ -121,13 +138,32 @@ def _misuse(error: Any) -> str:
     return f"{command}: {said[:1].lower()}{said[1:]} ({command} --help says more)"
 
 
+def _script_app(recipe: Any) -> Any:
+    try:
+        import typer
+
+        from gpunn.cli import training
+    except ImportError as error:
+        raise _needs_more(error) from error
+    from gpunn.cli.help import examples, layout
+
+    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, **layout())
+    shown = f"python {recipe.name}", f"gpunn eval runs/{recipe.name}-20260101-120000"
+    app.command(help=recipe.text, epilog=examples(*shown))(training.train(recipe))
+    return app
+
+
+def _needs_more(error: ImportError) -> PackageError:
+    return PackageError(f"the command gpunn needs more packages ({error}): {install_command('train')}")
+
+
 def _app() -> Any:
     try:
         import typer
 
         from gpunn.cli import bench, drawing, guide, machine, plan, recipes, report, runs, training
     except ImportError as error:
-        raise PackageError(f"the command gpunn needs more packages ({error}): {install_command('train')}") from error
+        raise _needs_more(error) from error
     from gpunn.cli.help import InPanels, examples, in_paragraphs, layout
 
     # Plain tracebacks: an error that is no GpunnError is a fault of gpunn's, and its report should be easy to copy.

@@ -26,10 +26,10 @@ def add_to(app: typer.Typer) -> None:
     from gpunn.recipes.catalogue import RECIPES, resumable
 
     commands = "gpunn train digits", "gpunn train digits --help  # its options"
-    train = help.group(app, "train", "Train a network, and keep the run in a folder.", help.TRAIN, *commands)
+    group = help.group(app, "train", "Train a network, and keep the run in a folder.", help.TRAIN, *commands)
 
     for recipe in RECIPES:
-        train.command(recipe.name, help=recipe.text, epilog=help.examples(*_examples(recipe)))(_train(recipe))
+        group.command(recipe.name, help=recipe.text, epilog=help.examples(*_examples(recipe)))(train(recipe))
 
     @app.command(rich_help_panel=help.TRAIN, epilog=help.examples("gpunn resume runs/digits-20260101-120000"))
     def resume(
@@ -86,7 +86,7 @@ def _examples(recipe: Any) -> tuple[str, str]:
     return f"gpunn train {recipe.name}", f"{chosen}  # a file as gpunn recipes {recipe.name} prints it"
 
 
-def _train(recipe: Any) -> Callable[..., None]:
+def train(recipe: Any) -> Callable[..., None]:
     """The command of a recipe: an option for each field of its options, ``--config`` and ``--out``."""
 
     def command(
@@ -106,13 +106,14 @@ def _train(recipe: Any) -> Callable[..., None]:
         _tell(recipe, folder, summary, world)
 
     types = types_of(recipe.options_type)
+    printed = "" if recipe.name.endswith(".py") else f", as gpunn recipes {recipe.name} prints it"
     parameters = [
         inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
         *(
             _parameter(each.name, types[each.name], each.default, **each.metadata)
             for each in own_first(recipe.options_type)
         ),
-        _parameter("config", Path | None, None, f"A TOML file of options, as gpunn recipes {recipe.name} prints it."),
+        _parameter("config", Path | None, None, f"A TOML file of options{printed}."),
         _parameter(
             "out", Path | None, None, "Run folder; must not hold a run yet.", shown=f"runs/{recipe.name}-<date>-<time>"
         ),

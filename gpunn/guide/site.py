@@ -36,7 +36,8 @@ REFERENCE = (
     "gpunn.data", "gpunn.train", "gpunn.checkpoint", "gpunn.models", "gpunn.plot", "gpunn.profiler", "gpunn.sklearn",
     "gpunn.interop", "gpunn.interop.onnx", "gpunn.interop.torch", "gpunn.interop.cudnn", "gpunn.distributed",
     "gpunn.distributed.cost", "gpunn.testing", "gpunn.backend", "gpunn.cuda", "gpunn.cuda.emulator", "gpunn.errors",
-    "gpunn.report", *(f"gpunn.ops.{room}" for room in _ROOMS),
+    "gpunn.report", "gpunn.cli", "gpunn.recipes.recipe", "gpunn.recipes.training", "gpunn.recipes.options",
+    *(f"gpunn.ops.{room}" for room in _ROOMS),
 )  # fmt: skip
 """The modules of the reference."""
 

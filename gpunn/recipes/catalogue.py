@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from gpunn.recipes.digits import Digits
 from gpunn.recipes.digits_rows import DigitsRows
 from gpunn.recipes.gradients import Gradients
 from gpunn.recipes.learning_rates import LearningRates
+from gpunn.recipes.one_file import FILE_NAME
 from gpunn.recipes.options import Options, nearest
 from gpunn.recipes.recipe import Recipe
 from gpunn.recipes.run import check_packages
@@ -65,14 +69,32 @@ def load(folder: Path, device: str | None = None) -> tuple[type[Recipe], Loaded]
     return recipe, recipe.load(replace(options, device=device, emulate=False) if device else options, folder)
 
 
+def _of_file(folder: Path, name: str) -> type[Recipe]:
+    """The recipe of a file of the user's, in the current folder: its code is run."""
+    if not re.fullmatch(FILE_NAME, name):
+        raise FileError(f"{folder}: a run of an unknown recipe, {name!r}")
+    path = Path(name).absolute()
+    if not path.is_file():
+        raise FileError(f"{folder}: a run of {name}, which is opened in the folder of that file; here is no {path}")
+    about = importlib.util.spec_from_file_location(f"gpunn_file_{path.stem}", path)
+    assert about is not None, "the name ends in .py"
+    assert about.loader is not None
+    module = importlib.util.module_from_spec(about)
+    sys.modules[about.name] = module  # dataclasses look there
+    try:
+        about.loader.exec_module(module)
+    except Exception as error:
+        raise FileError(f"{folder}: {path} cannot be run: {type(error).__name__}: {error}") from error
+    for each in vars(module).values():
+        if isinstance(each, type) and issubclass(each, Recipe) and each.__module__ == about.name and each.name == name:
+            return each
+    raise FileError(f"{folder}: {path} has no recipe called {name!r}")
+
+
 def begun(folder: Path) -> tuple[type[Recipe], Options]:
     """The recipe of which ``folder`` holds a run, and its options; FileError if its config.json does not tell them."""
     config = read_config(folder)
-    recipe = known(config["recipe"])
-    if recipe is None:
-        written = str(config["recipe"]).endswith(".py")  # by gpunn new
-        hint = ", which a file of yours begins and goes on with: resume=True" if written else ""
-        raise FileError(f"{folder}: a run of an unknown recipe, {config['recipe']!r}{hint}")
+    recipe = known(config["recipe"]) or _of_file(folder, str(config["recipe"]))
     given = {field.name: config[field.name] for field in fields(recipe.options_type) if field.name in config}
     if unknown := sorted(config.keys() - given.keys() - {"recipe", "device"}):
         about = f"which this gpunn, {gpunn.__version__}, does not have: it is of a newer or an older one"

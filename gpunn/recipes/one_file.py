@@ -1,8 +1,7 @@
-"""The source of a recipe as one file for a user to change: ``gpunn new``.
+"""A recipe as a file for a user to change: ``gpunn new``.
 
-What a recipe takes from :data:`SHARED`, the training that recipes have in common, is put into the file, so that its
-options and its training loop stand in one place; the rest of gpunn is imported. What the run does not need, as the
-methods that open it again, is left out.
+The file has the options of the recipe, its data, its network and what else a user changes first, in a subclass of the
+recipe; the loop, the files of a run and its pictures are inherited.
 """
 
 from __future__ import annotations
@@ -20,8 +19,13 @@ from typing import NamedTuple
 from gpunn.errors import ArgumentError, FileError, check
 from gpunn.recipes.recipe import Recipe
 
-SHARED = "gpunn.recipes.training"
+PARTS = ("network", "data", "optimizer", "loss", "augment")
+"""The methods of a recipe that the file has, in this order as far as :data:`MOST_LINES` allow."""
+
+MOST_LINES = 80
+
 _LINE = 120
+_BASE = "Base"
 
 
 def write_source(recipe: type[Recipe], path: str | os.PathLike[str]) -> None:
@@ -38,34 +42,84 @@ def write_source(recipe: type[Recipe], path: str | os.PathLike[str]) -> None:
 
 
 def source(recipe: type[Recipe], name: str) -> str:
-    """The source of ``recipe`` as a file called ``name`` that runs it.
-
-    Its runs are of a recipe called ``name``, so that no command takes them for runs of gpunn's own.
+    """The source of a recipe called ``name``, which is that of the file, to begin with as ``recipe``.
 
     >>> from gpunn.recipes.catalogue import find
-    >>> for line in source(find("digits"), "mine.py").splitlines()[-3:]:
+    >>> for line in source(find("digits"), "mine.py").splitlines()[-2:]:
     ...     print(line)
     if __name__ == "__main__":
-        folder, summary = Digits.run(Options(), on_epoch=print)
-        print(f"{Digits.headline(summary)}: {folder}")
+        script(Mine)
     """
     rule = "the name of the file must be letters, digits, _, - and ., and end in .py"
-    check(re.fullmatch(r"\w[\w.-]*\.py", name) is not None, ArgumentError, "new", rule, name=name)
-    classes = {each.__name__ for each in recipe.__mro__}
-    module, shared = (_Module(inspect.getsource(sys.modules[each]), classes) for each in (recipe.__module__, SHARED))
-    reached = _reached([*module.definitions, *shared.definitions], {"Options", recipe.__name__})
-    called = recipe.__name__
-    tail = f"""if __name__ == "__main__":
-    folder, summary = {called}.run(Options(), on_epoch=print)
-    print(f"{{{called}.headline(summary)}}: {{folder}}")
-"""
-    parts = [shared.reduced(reached), _named(module.reduced(reached), recipe.name), tail]
-    code = "\n\n\n".join(part for part in parts if part)
+    check(re.fullmatch(FILE_NAME, name) is not None, ArgumentError, "new", rule, name=name)
+    module = ast.parse(inspect.getsource(sys.modules[recipe.__module__]))
+    own = next(node for node in module.body if isinstance(node, ast.ClassDef) and node.name == recipe.__name__)
+    there = {node.name: node for node in own.body if isinstance(node, ast.FunctionDef)}
+    methods: list[ast.stmt] = []
+    for part in PARTS:
+        more = [*methods, there[part]] if part in there else methods
+        if _whole(recipe, name, module, own, more).count("\n") <= MOST_LINES:
+            methods = more
+    return _whole(recipe, name, module, own, methods)
+
+
+def _whole(recipe: type[Recipe], name: str, module: ast.Module, own: ast.ClassDef, methods: list[ast.stmt]) -> str:
+    """The file with those ``methods`` of the recipe's class ``own``, which is in ``module``."""
+    lines = inspect.getsource(sys.modules[recipe.__module__]).splitlines()
+    importing = [node for node in module.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    tops = [node for node in module.body[1:] if node is not own and node not in importing]
+    needed = _reached(tops, {"Options"}.union(*map(_used, methods)))
+    above = "\n\n\n".join(_code(lines, each) for each in tops if _defined(each) & needed)
+    own_name = above.replace(f"train {recipe.name}", name)
+    in_order = sorted(methods, key=lambda node: node.lineno)
+    code = f'''{own_name}
+
+
+class Mine({_BASE}):
+    """{(ast.get_docstring(own) or "").split(chr(10) * 2)[0]}"""
+
+    name = "{name}"
+    text = "{recipe.text}"
+    options: Options
+    options_type = Options
+
+{"".join(f"{_code(lines, each)}{chr(10)}{chr(10)}" for each in in_order)}
+if __name__ == "__main__":
+    script(Mine)
+'''
     used = _used(ast.parse(code)) | {"annotations"}
-    imports = {each for each in module.imports | shared.imports if each.bound in used and each.module != SHARED}
-    about = f'# The recipe of its runs, which begin in runs/{name}-<date>-<time>.\nRECIPE = "{name}"'
+    added = {_Import(recipe.__module__, recipe.__name__, _BASE), _Import("gpunn.cli", "script", "")}
+    imports = added | {each for node in importing for each in _imports(node) if each.bound in used}
+    docstring = f'''"""{recipe.text}
+
+    python {name} --help    its options
+    python {name}           a run, in runs/{name}-<date>-<time>
+    gpunn eval RUN    in the folder of this file; so do predict, resume, export, plot and compare
+
+What is not here, the loop, the files of a run and its pictures, is that of gpunn train {recipe.name}:
+{recipe.__module__}.
+"""'''
     between = "\n\n\n" if code.startswith(("class ", "def ", "@")) else "\n\n"
-    return "\n\n".join([module.docstring, _written(imports), about]) + between + code
+    return f"{docstring}\n\n{_written(imports)}{between}{code}"
+
+
+FILE_NAME = r"\w[\w.-]*\.py"
+"""The names that such a file may have, which the folders of its runs begin with."""
+
+
+def _code(lines: list[str], node: ast.stmt) -> str:
+    """The lines of a statement with its decorators."""
+    first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", []))])
+    return "\n".join(lines[first - 1 : node.end_lineno])
+
+
+def _reached(nodes: list[ast.stmt], names: set[str]) -> set[str]:
+    """``names``, and what their definitions use."""
+    before: set[str] = set()
+    while names != before:
+        before = names
+        names = names.union(*(_used(each) for each in nodes if _defined(each) & before))
+    return names
 
 
 class _Import(NamedTuple):
@@ -78,70 +132,6 @@ class _Import(NamedTuple):
     @property
     def bound(self) -> str:
         return self.alias or self.name.split(".")[0]
-
-
-class _Definition(NamedTuple):
-    """A function, a class, a method of a recipe, which is then no part of its class, or an assignment at the top."""
-
-    names: set[str]  # of a method with a dot in front
-    uses: set[str]  # attributes with a dot in front
-    owner: str | None  # the class of a method
-    lines: range  # counted from 0
-
-
-class _Module:
-    """The docstring, the imports and the definitions of a source file; ``recipes`` names the classes of the recipe."""
-
-    def __init__(self, text: str, recipes: set[str]) -> None:
-        head, *others = ast.parse(text).body
-        importing = [node for node in others if isinstance(node, ast.Import | ast.ImportFrom)]
-        self._text = text.splitlines()
-        self.docstring = "\n".join(self._text[line] for line in _lines(head))
-        self.imports = {each for node in importing for each in _imports(node)}
-        self._begin = importing[-1].end_lineno or 0
-        self.definitions = list(_definitions([node for node in others if node not in importing], recipes))
-
-    def reduced(self, reached: set[str]) -> str:
-        """What follows the imports, without the definitions that are not in ``reached``."""
-        unused = [each for each in self.definitions if not _is_reached(each, reached)]
-        dropped = {line for each in unused for line in each.lines}
-        kept = (line for number, line in enumerate(self._text) if number >= self._begin and number not in dropped)
-        text = re.sub(r"\n{3,}(?= )", "\n\n", "\n".join(kept))
-        return re.sub(r"\n{4,}", "\n" * 3, text).strip()
-
-
-def _definitions(nodes: list[ast.stmt], recipes: set[str]) -> Iterator[_Definition]:
-    """What the statements at the top of a file define."""
-    for node, following in zip(nodes, [*nodes[1:], None], strict=True):
-        if isinstance(node, ast.ClassDef) and node.name in recipes:
-            methods = [each for each in node.body if isinstance(each, ast.FunctionDef) and each.name[:2] != "__"]
-            for each in methods:
-                yield _Definition({f".{each.name}"}, _used(each), node.name, _lines(each))
-            node.body = [each for each in node.body if each not in methods]
-        lines = _lines(node)
-        if isinstance(following, ast.Expr):  # the docstring of a constant
-            lines = range(lines.start, _lines(following).stop)
-        yield _Definition(_defined(node), _used(node), None, lines)
-
-
-def _lines(node: ast.stmt) -> range:
-    """The lines of a statement with its decorators, counted from 0."""
-    first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", []))])
-    return range(first - 1, node.end_lineno or first)
-
-
-def _is_reached(definition: _Definition, reached: set[str]) -> bool:
-    return bool(definition.names & reached) and (definition.owner is None or definition.owner in reached)
-
-
-def _reached(definitions: list[_Definition], names: set[str]) -> set[str]:
-    """``names``, what their definitions use, and the methods by which gpunn goes through a run."""
-    reached = names | {f".{name}" for name in vars(Recipe)}
-    before: set[str] = set()
-    while reached != before:
-        before = reached
-        reached = reached.union(*(each.uses for each in definitions if _is_reached(each, before)))
-    return reached
 
 
 def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[_Import]:
@@ -160,17 +150,6 @@ def _used(tree: ast.AST) -> set[str]:
     """The names in a tree, and the attributes with a dot in front."""
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     return names | {f".{node.attr}" for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-
-
-def _named(body: str, recipe: str) -> str:
-    """``body`` with the constant RECIPE where the name of its recipe stands."""
-    names = {recipe, f"train {recipe}"}
-    constants = [node for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Constant) and node.value in names]
-    lines = body.encode().split(b"\n")  # a node says its place in bytes
-    for node in sorted(constants, key=lambda node: -node.col_offset):
-        line = lines[node.lineno - 1]
-        lines[node.lineno - 1] = line[: node.col_offset] + b"RECIPE" + line[node.end_col_offset :]
-    return b"\n".join(lines).decode()
 
 
 def _written(imports: Iterable[_Import]) -> str:

@@ -329,7 +329,8 @@ def test_curves_of_several_cells_and_of_damaged_lines(monkeypatch: pytest.Monkey
     monkeypatch.setattr(figure, "save", lambda sheet, path: sheets.append(sheet))
     both = [record(epoch, cell=cell) for epoch in (1, 2, 3) for cell in ("rnn", "gru")]
     make_run(tmp_path, lines(*both[:3]) + '{"epoch"\n' + lines(*both[3:], {"cell": "gru", "epoch": 4}, {"note": 1}))
-    assert redraw(tmp_path) == [tmp_path / "curves.png"]
+    with pytest.warns(RuntimeWarning, match=r"metrics.jsonl, line 4: not JSON: .*; the rest is drawn"):
+        assert redraw(tmp_path) == [tmp_path / "curves.png"]
     loss = {line.get_label(): line.get_xydata().tolist() for line in sheets[0].axes[0].lines}
     for cell in ("rnn", "gru"):
         own = [r for r in both if r["cell"] == cell]
@@ -353,10 +354,13 @@ def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     return int(ended.value.code or 0)
 
 
+@pytest.mark.filterwarnings("default:.*the rest is drawn")
 def test_plot(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", lines(record(1)) + "{\n", SUMMARY)
     assert command(monkeypatch, "plot", folder) == 0
-    assert capsys.readouterr().out == f"drawn: {folder / 'curves.png'}\n"
+    drawn = capsys.readouterr()
+    assert drawn.out == f"drawn: {folder / 'curves.png'}\n"
+    assert drawn.err.startswith(f"warning: {folder}: metrics.jsonl, line 2: not JSON")
     assert command(monkeypatch, "plot", folder, "--html") == 0
     told = capsys.readouterr().out.splitlines()
     assert told[0] == f"the page of {folder}: {folder / 'report.html'}"

@@ -26,6 +26,8 @@ WRONG = {
     "a name of the package": "gpunn.dada",
     "a name in a part of it": "gpunn.data.digitz()",
     "a setting": "optim.Adam(nn.ReLU().parameters(), rate=0.1)",
+    "what a loss of three arrays gives": "nn.TripletMarginLoss()(x, a, a).backwards()",
+    "a setting of a Trainer": "gpunn.train.Trainer(nn.ReLU(), optim.SGD([x], 0.1), (a, a), F.mse_loss, epochs=3)",
     "an array of a Tensor": "np.sum(x, dtype='nothing')",
 }
 HEAD = """\

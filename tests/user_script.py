@@ -78,6 +78,9 @@ def main(folder: Path) -> dict[str, float]:
     loader = DataLoader(ArrayDataset(images[:300], labels[:300]), batch_size=50, shuffle=True)
     callbacks = [Checkpoint(folder / "kept"), EarlyStopping("train_loss", patience=2)]
     records: list[Record] = Trainer(model, optimizer, loader, loss, callbacks=callbacks).run(epochs=2)
+    held_out = images[300:400], labels[300:400]
+    again = Trainer(model, optimizer, loader, F.cross_entropy, validation=held_out, metrics=["accuracy"])
+    losses.append(again.run(epochs=1)[-1]["validation_loss"])
     weights: dict[str, npt.NDArray[Any]] = model.state_dict()
     with gpunn.no_grad(), model.evaluating():
         certain = F.softmax(model(tensor(test[0])), axis=1).max(axis=1)

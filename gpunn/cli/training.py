@@ -29,7 +29,8 @@ def add_to(app: typer.Typer) -> None:
     group = help.group(app, "train", "Train a network, and keep the run in a folder.", help.TRAIN, *commands)
 
     for recipe in RECIPES:
-        group.command(recipe.name, help=recipe.text, epilog=help.examples(*_examples(recipe)))(train(recipe))
+        again = "" if recipe.resumes else " A run that is stopped is begun again: it is short, and cannot be resumed."
+        group.command(recipe.name, help=recipe.text + again, epilog=help.examples(*_examples(recipe)))(train(recipe))
 
     @app.command(rich_help_panel=help.TRAIN, epilog=help.examples("gpunn resume runs/digits-20260101-120000"))
     def resume(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpunn import functional as F
 from gpunn.backend import asarray
@@ -12,6 +12,9 @@ from gpunn.nn.calls import Pair
 from gpunn.nn.module import Buffer, Module
 from gpunn.ops.loss.likelihood import BatchReduction
 from gpunn.ops.loss.reduction import Reduction
+
+if TYPE_CHECKING:
+    from gpunn.functional.record import Input, Y
 
 
 def weight_buffer(weight: Any) -> Buffer | None:
@@ -155,6 +158,10 @@ class CosineEmbeddingLoss(Module):
     1.0
     """
 
+    if TYPE_CHECKING:
+
+        def __call__(self, x1: Input[Y], x2: Input[Y], target: Any) -> Y: ...
+
     def __init__(self, margin: float = 0.0, reduction: Reduction = "mean") -> None:
         self.margin = margin
         self.reduction: Reduction = reduction
@@ -233,6 +240,10 @@ class MarginRankingLoss(Module):
     1.5
     """
 
+    if TYPE_CHECKING:
+
+        def __call__(self, x1: Input[Y], x2: Input[Y], target: Any) -> Y: ...
+
     def __init__(self, margin: float = 0.0, reduction: Reduction = "mean") -> None:
         self.margin = margin
         self.reduction: Reduction = reduction
@@ -250,6 +261,10 @@ class TripletMarginLoss(Module):
     >>> float(TripletMarginLoss(3.0, p=1)(np.zeros((1, 2)), np.ones((1, 2)), 2 * np.ones((1, 2))).round(4))
     1.0
     """
+
+    if TYPE_CHECKING:
+
+        def __call__(self, anchor: Input[Y], positive: Input[Y], negative: Input[Y]) -> Y: ...
 
     def __init__(
         self, margin: float = 1.0, p: float = 2.0, eps: float = 1e-6, swap: bool = False, reduction: Reduction = "mean"
@@ -271,6 +286,10 @@ class TripletMarginWithDistanceLoss(Module):
     >>> float(loss(np.zeros((1, 1)), np.ones((1, 1)), np.full((1, 1), 2.0)))
     2.0
     """
+
+    if TYPE_CHECKING:
+
+        def __call__(self, anchor: Input[Y], positive: Input[Y], negative: Input[Y]) -> Y: ...
 
     def __init__(
         self,
@@ -362,6 +381,10 @@ class GaussianNLLLoss(Module):
     4.5
     """
 
+    if TYPE_CHECKING:
+
+        def __call__(self, x: Input[Y], target: Input[Y], var: Any) -> Y: ...
+
     def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: Reduction = "mean") -> None:
         self.full, self.eps = full, eps
         self.reduction: Reduction = reduction
@@ -379,6 +402,10 @@ class CTCLoss(Module):
     >>> float(CTCLoss()(np.log(np.full((1, 1, 2), 0.5)), np.array([[1]]), [1], [1]).round(4))
     0.6931
     """
+
+    if TYPE_CHECKING:
+
+        def __call__(self, log_probs: Input[Y], targets: Any, input_lengths: Any, target_lengths: Any) -> Y: ...
 
     def __init__(self, blank: int = 0, reduction: Reduction = "mean", zero_infinity: bool = False) -> None:
         self.blank, self.zero_infinity = blank, zero_infinity

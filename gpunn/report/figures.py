@@ -6,6 +6,7 @@ import base64
 import math
 import re
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,18 @@ def redraw(folder: Path) -> list[Path]:
     >>> redraw(Path("runs/digits"))  # doctest: +SKIP
     [PosixPath('runs/digits/curves.png'), PosixPath('runs/digits/filters.png')]
 
-    Raises FileError if it is no run, or holds nothing to draw from. The figures that need the data too, as
+    A record that cannot be read is left out, with a warning that names its line, unless a run that still trains writes
+    it. Raises FileError if it is no run, or holds nothing to draw from. The figures that need the data too, as
     confusion.png, stay as the run made them.
     """
     about = run.about(folder)  # an error if it is no run
     check_own(folder, (CURVES, FILTERS))
     drawn = []
-    if curves := _curves(records.parse(records.content(folder))):
+    lines = list(records.parse(records.settled(folder)))
+    for line in lines:
+        if line.problem is not None:
+            warnings.warn(f"{folder}: {line.problem}; the rest is drawn", RuntimeWarning, stacklevel=2)
+    if curves := _curves(lines):
         plot.curves(curves, folder / CURVES, records.diverged(curves, about["status"]))
         drawn.append(folder / CURVES)
     if draw_filters(folder, folder / FILTERS):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,7 +71,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     A notebook shows the run: its curves, options and results.
 
     Raises FileError, which names the file and what is wrong, for a folder without a run and for damaged files. A last
-    line of the metrics that is being written does not count.
+    line of the metrics that is being written does not count; one that was left half written does not, with a warning.
     """
     folder = Path(folder)
     config, summary = read_config(folder), read_summary(folder)
@@ -80,8 +81,12 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
 
 
 def _records(folder: Path) -> list[Record]:
-    found = []
-    for line in records.parse(records.whole_lines(records.content(folder))):
+    found, content = [], records.settled(folder)
+    unfinished = 0 if content.endswith(b"\n") else content.count(b"\n") + 1
+    for line in records.parse(content):
+        if line.problem is not None and line.number == unfinished:
+            warnings.warn(f"{folder}: {line.problem}; the rest is read", RuntimeWarning, stacklevel=3)
+            continue
         if line.problem is not None:
             raise FileError(f"{folder}: {line.problem}")
         if not all(_is_number(line.record.get(key)) for key in ("epoch", "seconds")):

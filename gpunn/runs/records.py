@@ -104,6 +104,12 @@ def whole_lines(content: bytes) -> bytes:
     return content[: content.rfind(b"\n") + 1]
 
 
+def settled(folder: Path) -> bytes:
+    """:func:`content`, without a last line that a run that still trains is writing."""
+    found = content(folder)
+    return whole_lines(found) if lock.state(folder) == lock.RUNNING else found
+
+
 def write_records(folder: Path, records: Iterable[Record]) -> None:
     """Write metrics.jsonl anew; raises FileError if it cannot be written."""
     write_text(folder / METRICS, "".join(json.dumps(record) + "\n" for record in records))

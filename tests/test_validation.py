@@ -83,6 +83,10 @@ def test_arrays_are_batched_and_shuffled():
         ({"data": [X]}, r"a batch must be \(inputs, targets\), got batch='ndarray\[22, 4\]'"),
         ({"model": nn.LSTM(4, 3), "data": [(X[None], Y)]}, r"must give one Tensor, got outputs='\(Tensor"),
         ({"loss": lambda batch: tensor(1.0), "data": [3]}, r"let loss give \(mean, how many\), got batch='int'"),
+        ({"loss": "cross_entropy"}, "loss must be a function, such as .*, got loss='cross_entropy'"),
+        ({"data": X}, r"data must be a tuple of arrays, \(x, y\), or a loader of batches, got data='ndarray'"),
+        ({"data": (X, [1])}, r"data must be a tuple of arrays, .* got data='\(ndarray, list\)'"),
+        ({"validation": 0.2}, "validation must be a tuple of arrays, .* got validation='float'"),
         ({"batch_size": 3}, "batch_size is of data that are arrays .*, got data='DataLoader'"),
         ({"metrics": ["accuracy"]}, "metrics are of the data of validation, which is not given"),
         (
@@ -91,7 +95,7 @@ def test_arrays_are_batched_and_shuffled():
         ),
         (
             {"validation": iter([HELD_OUT])},
-            "validation must be arrays .* again in every epoch, .* got validation='tuple_i|l",
+            "validation must give its batches again in every epoch, .* got validation='tuple_i|l",
         ),
         ({"validation": []}, "validation must have at least one example"),
         ({"cuda_graph": True, "record_gradient_norm": True}, "the norm of gradients that a graph computes"),

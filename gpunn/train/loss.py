@@ -48,6 +48,8 @@ def of_batches(loss: Loss, model: Module) -> Callable[[Any], Any]:
     'OfOutputs'
     """
     given: Any = loss
+    rule = "loss must be a function, such as gpunn.functional.cross_entropy"
+    check(callable(given), ArgumentError, "Trainer", rule, loss=given)
     return OfOutputs(model, given) if _parameters(given) == 2 else given
 
 

@@ -37,7 +37,7 @@ from gpunn.train.diagnosis import NOWHERE, first_not_finite
 from gpunn.train.loss import Loss, mean_and_count, of_batches
 from gpunn.train.random_state import RandomStreams
 from gpunn.train.ranks import NO_EXAMPLE, Ranks
-from gpunn.train.validation import Metric, Validation, is_arrays
+from gpunn.train.validation import Metric, Validation, check_data, is_arrays
 
 Record = dict[str, Any]
 """What an epoch came to: ``epoch`` (from 1), ``train_loss`` (mean over the examples), the measures, ``seconds``.
@@ -216,6 +216,7 @@ class Trainer:
         rule = "schedule_measure names the measure that a ReduceLROnPlateau judges: give both or neither"
         given = {"schedule": type(schedule).__name__, "schedule_measure": schedule_measure}
         check(fits, ArgumentError, "Trainer", rule, **given)
+        check_data("data", data)
         rule = "batch_size is of data that are arrays (x, y): a loader has its own"
         check(batch_size is None or is_arrays(data), ArgumentError, "Trainer", rule, data=type(data).__name__)
         if is_arrays(data):

@@ -54,7 +54,8 @@ class Validation:
         metrics: Mapping[str, Metric] | Sequence[str] = (),
     ) -> None:
         self._model, self._loss = model, loss
-        rule = "validation must be arrays (x, y), or give its batches again in every epoch, as a DataLoader does"
+        check_data("validation", data)
+        rule = "validation must give its batches again in every epoch, as a DataLoader does"
         check(iter(data) is not data, ArgumentError, "Trainer", rule, validation=type(data).__name__)
         self._data = DataLoader(ArrayDataset(*data), _BATCH_SIZE, seed=0) if is_arrays(data) else data
         if not isinstance(metrics, Mapping):
@@ -90,6 +91,15 @@ class Validation:
             for name, metric in self._metrics.items():
                 found[f"validation_{name}"] = float(metric(*whole))
         return found
+
+
+def check_data(name: str, data: Any) -> None:
+    """Raise ArgumentError for what is neither arrays nor batches."""
+    lists = isinstance(data, tuple) and any(isinstance(part, list) for part in data)
+    fits = not lists and not is_array(data) and not isinstance(data, str) and hasattr(data, "__iter__")
+    rule = f"{name} must be a tuple of arrays, (x, y), or a loader of batches"
+    given = f"({', '.join(type(part).__name__ for part in data)})" if lists else type(data).__name__
+    check(fits, ArgumentError, "Trainer", rule, **{name: given})
 
 
 def is_arrays(data: Any) -> bool:

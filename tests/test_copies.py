@@ -221,6 +221,19 @@ def test_a_copied_trainer_trains_as_the_original(way, settings):
 
 
 @ways
+def test_a_copied_trainer_validates_its_own_model(way):
+    given = trainer()
+    parts = given.model, given.optimizer, given.data, F.cross_entropy
+    a = Trainer(*parts, validation=given.data, metrics=["accuracy"])
+    a.run(1)
+    b = way(a)
+    assert b.validation._model is b.loss.model is b.model is not a.model
+    a.run(3)
+    b.run(3)
+    assert measured(a) == measured(b)
+
+
+@ways
 def test_a_copied_trainer_in_fp16_trains_as_the_original(way):
     a = trainer(precision="fp16")
     a.run(1)
@@ -281,6 +294,13 @@ def test_a_trainer_whose_functions_keep_the_old_model_is_not_copied(monkeypatch)
         copy.deepcopy(Trainer(*parts, loss_of(a.model)))
     with pytest.raises(ArgumentError, match="Trainer: to be copied, measure must be an object that holds"):
         copy.deepcopy(Trainer(*parts, a.loss, measure=measure_of(a.model[3])))
+    own = a.model
+    decayed = lambda y, target: F.cross_entropy(y, target) + (own[0].weight ** 2).sum()  # noqa: E731
+    with pytest.raises(ArgumentError, match="Trainer: to be copied, loss must be an object that holds"):
+        copy.deepcopy(Trainer(*parts, decayed))
+    norm = {"norm": lambda target, y: float((own[0].weight.data ** 2).sum())}
+    with pytest.raises(ArgumentError, match="Trainer: to be copied, norm must be an object that holds"):
+        copy.deepcopy(Trainer(*parts, F.cross_entropy, validation=(X, X[:, 0]), metrics=norm))
     with pytest.raises(ArgumentError, match="Trainer: a shallow copy would train the same model"):
         copy.copy(a)
 

@@ -83,7 +83,7 @@ def _of_file(folder: Path, name: str) -> type[Recipe]:
     sys.modules[about.name] = module  # dataclasses look there
     try:
         about.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise FileError(f"{folder}: {path} cannot be run: {type(error).__name__}: {error}") from error
     for each in vars(module).values():
         if isinstance(each, type) and issubclass(each, Recipe) and each.__module__ == about.name and each.name == name:

@@ -34,7 +34,7 @@ from gpunn.optim.schedule import ReduceLROnPlateau
 from gpunn.tensor import Tensor
 from gpunn.train.captured import CapturedStep, check_capturable
 from gpunn.train.diagnosis import NOWHERE, first_not_finite
-from gpunn.train.loss import Loss, mean_and_count, of_batches
+from gpunn.train.loss import Loss, OfOutputs, mean_and_count, of_batches
 from gpunn.train.random_state import RandomStreams
 from gpunn.train.ranks import NO_EXAMPLE, Ranks
 from gpunn.train.validation import Metric, Validation, check_data, is_arrays
@@ -627,8 +627,10 @@ class Trainer:
         rule = "a trainer that is one of several ranks cannot be copied: save its state_dict"
         check(self._ranks is None, ArgumentError, "Trainer", rule, ranks=self.world and self.world.size)
         own = {id(self.optimizer), id(self.ema), *map(id, self.model.modules())}
-        for name in ("loss", "measure"):
-            bound = any(id(value) in own for value in _read_by(getattr(self, name)))
+        loss = self.loss.loss if isinstance(self.loss, OfOutputs) else self.loss
+        metrics = {} if self.validation is None else self.validation.metrics
+        for name, function in {"loss": loss, "measure": self.measure, **metrics}.items():
+            bound = any(id(value) in own for value in _read_by(function))
             rule = f"to be copied, {name} must be an object that holds the model: a function keeps the old one"
             check(not bound, ArgumentError, "Trainer", rule)
         return vars(self) | {"_captured": None}

@@ -67,15 +67,15 @@ class Validation:
                 )
                 check(name in METRICS, ArgumentError, "Trainer", rule, metric=name)
             metrics = {name: METRICS[name] for name in names}
-        self._metrics = dict(metrics)
-        self.names = ["validation_loss", *(f"validation_{name}" for name in self._metrics)]
+        self.metrics = dict(metrics)
+        self.names = ["validation_loss", *(f"validation_{name}" for name in self.metrics)]
 
     def __call__(self) -> dict[str, float]:
         total, examples = 0.0, 0.0
         seen: list[tuple[Array, Array]] = []
         with measuring(self._model):
             for batch in self._data:
-                if self._metrics:
+                if self.metrics:
                     outputs, targets = outputs_and_targets(self._model, batch)
                     seen.append((to_cpu(targets), to_cpu(outputs.data)))
                     own = isinstance(self._loss, OfOutputs)
@@ -88,7 +88,7 @@ class Validation:
         found = {"validation_loss": total / examples}
         if seen:
             whole = [np.concatenate(parts) for parts in zip(*seen, strict=True)]
-            for name, metric in self._metrics.items():
+            for name, metric in self.metrics.items():
                 found[f"validation_{name}"] = float(metric(*whole))
         return found
 

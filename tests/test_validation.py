@@ -8,7 +8,7 @@ import pytest
 from gpunn import functional as F
 from gpunn import nn, optim, tensor
 from gpunn.backend import manual_seed, random_generator
-from gpunn.data import ArrayDataset, DataLoader
+from gpunn.data import ArrayDataset, DataLoader, image_folder
 from gpunn.errors import ArgumentError
 from gpunn.train import Callback, Checkpoint, EarlyStopping, Trainer, evaluate
 
@@ -127,6 +127,18 @@ def test_validation_measures_as_evaluate_does_and_changes_no_bit_of_the_training
     without = make(losses_of_a_batch(alone)[form], alone)
     without.run(2)
     assert [r["train_loss"] for r in trainer.records] == [r["train_loss"] for r in without.records]
+
+
+def test_files_of_images_stand_for_arrays(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    for name, colour in (("dark", 20), ("light", 200)):
+        (tmp_path / name).mkdir()
+        for number in range(6):
+            image.new("RGB", (8, 8), (colour,) * 3).save(tmp_path / name / f"{number}.png")
+    training, test, _ = image_folder(tmp_path, size=8, seed=0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2))
+    record = make(F.cross_entropy, model, training, batch_size=4, validation=test, metrics=["accuracy"]).run(40)[-1]
+    assert record["validation_accuracy"] == 1.0
 
 
 def test_metrics_by_name():

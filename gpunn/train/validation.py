@@ -103,5 +103,5 @@ def check_data(name: str, data: Any) -> None:
 
 
 def is_arrays(data: Any) -> bool:
-    """Whether that is a tuple of arrays, not of batches."""
-    return isinstance(data, tuple) and len(data) > 0 and all(map(is_array, data))
+    """Whether that is a tuple of arrays, or of what stands for them, as the files of an image folder do."""
+    return isinstance(data, tuple) and len(data) > 0 and all(hasattr(part, "ndim") for part in data)

@@ -100,7 +100,7 @@ def image_folder(
 
     A folder with ``train/<class>/*`` and ``test/<class>/*`` is taken as it is split. Classes are counted in the order
     of their names. Images are read when a batch is asked for, in ``size`` pixels a side (those for training in
-    ``train_size``, if given: larger, to crop from).
+    ``train_size``, if given: larger, to crop from; so has a part that is split off them).
 
     >>> import tempfile
     >>> from PIL import Image

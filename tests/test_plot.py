@@ -223,6 +223,18 @@ def test_curves_in_bits_per_character(figures: list[Any], tmp_path: Path) -> Non
     np.testing.assert_array_equal(bits.lines[0].get_ydata(), [4.0, 2.0])
 
 
+def test_curves_have_the_validation(figures: list[Any], tmp_path: Path) -> None:
+    records = [
+        {"epoch": e, "train_loss": 2 / e, "validation_loss": 3 / e, "validation_accuracy": e / 4} for e in (1, 2)
+    ]
+    plot.curves(records, tmp_path / "curves.png")
+    loss, accuracy = figures[0].axes
+    assert {line.get_label(): line.get_ydata().tolist() for line in loss.lines} == {
+        "training": [2.0, 1.0], "validation": [3.0, 1.5]
+    }  # fmt: skip
+    assert accuracy.get_title() == "Validation accuracy, 50.00 % at the end"
+
+
 def test_curves_without_a_known_quantity(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=r"accuracy or bits_per_character.*got names=\['epoch', 'speed'\]"):
         plot.curves([{"epoch": 1, "speed": 3.0}], tmp_path / "curves.png")

@@ -18,7 +18,7 @@ Series = Mapping[str, tuple[Numbers, Numbers]]
 
 _HIGHEST = 1e300  # that is drawn: ten times as much must be a number, too
 _WIDE = 20.0  # from here on, as a ratio of the largest value to the smallest, an axis is logarithmic
-_SETS = {"train": "training", "test": "test"}
+_SETS = {"train": "training", "test": "test", "validation": "validation"}
 # What is measured: the label of its axis, and the factor that brings it into that unit.
 _QUANTITIES = {
     "loss": ("loss", 1.0),
@@ -31,10 +31,10 @@ def curves(metrics: Metrics | Mapping[str, Metrics], path: Path | None = None, d
     """Draw what was measured over the epochs: a panel for each quantity; return the figure.
 
     ``metrics`` holds a mapping an epoch, as the lines of a run's metrics.jsonl: ``epoch``, and numbers named
-    ``train_`` or ``test_`` and ``loss``, ``accuracy`` or ``bits_per_character``. Several runs are compared when they
-    are given as ``{label: metrics}``, and need not have all quantities. An axis of losses is logarithmic where they
-    differ by a factor of 20 or more. Runs whose labels are in ``diverged`` (``""`` is a single one) end in a cross, as
-    does a curve whose last value is not finite.
+    ``train_``, ``test_`` or ``validation_`` and ``loss``, ``accuracy`` or ``bits_per_character``. Several runs are
+    compared when they are given as ``{label: metrics}``, and need not have all quantities. An axis of losses is
+    logarithmic where they differ by a factor of 20 or more. Runs whose labels are in ``diverged`` (``""`` is a single
+    one) end in a cross, as does a curve whose last value is not finite.
 
     >>> drawn = curves([{"epoch": 1, "train_loss": 2.3, "test_loss": 2.2, "test_accuracy": 0.3}])
     >>> [axes.get_ylabel() for axes in drawn.axes]
@@ -49,7 +49,7 @@ def curves(metrics: Metrics | Mapping[str, Metrics], path: Path | None = None, d
     named = {(part, quantity) for run in runs.values() for part in _SETS for quantity in _QUANTITIES
              if f"{part}_{quantity}" in run[0]}  # fmt: skip
     quantities = [quantity for quantity in _QUANTITIES if any(quantity == q for _, q in named)]
-    rule = "metrics must hold a loss, an accuracy or bits_per_character of train_ or test_"
+    rule = "metrics must hold a loss, an accuracy or bits_per_character of train_, test_ or validation_"
     check(bool(quantities), ArgumentError, "curves", rule, names=sorted(next(iter(runs.values()))[0]))
     sheet = page.figure(width=4.5 * len(quantities), height=3.8)
     for axes, quantity in zip(sheet.subplots(1, len(quantities), squeeze=False)[0], quantities, strict=True):

@@ -63,7 +63,7 @@ def _curves(lines: Iterable[records.Line]) -> Any:
     whole = {}
     for cell, found in records.by_cell(line.record for line in lines if line.problem is None).items():
         names = [name for name, value in found[0].items() if not isinstance(value, str)]
-        if "epoch" in names and any(name.startswith(("train_", "test_")) for name in names):
+        if "epoch" in names and any(name.startswith(("train_", "test_", "validation_")) for name in names):
             whole[cell.upper()] = [r for r in found if all(isinstance(r.get(name), int | float) for name in names)]
     return whole.get("") if whole.keys() <= {""} else whole
 

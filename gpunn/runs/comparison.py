@@ -148,7 +148,7 @@ def _results(run: Run) -> dict[str, Any]:
     found |= _flat({"parameters": summary["parameters"]} if "parameters" in summary else {})
     for cell, lines in by_cell(run.records).items():
         for name in dict.fromkeys(name for record in lines for name in record):
-            if name.startswith(("train_", "test_")):
+            if name.startswith(("train_", "test_", "validation_")):
                 values = [(record[name], record["epoch"]) for record in lines if _is_number(record.get(name))]
                 whole = f"{name} {cell}".strip()
                 if values and (choose := _better(name)):

@@ -136,10 +136,10 @@ def load_weights(module: Module, path: str | os.PathLike[str], strict: bool = Tr
             weights = unpack(content)
         except ValueError as error:
             raise FileError(f"{path}: not a whole safetensors file: {error}") from error
-    own = module.state_dict()
-    common = own.keys() & weights.keys() if not strict else own.keys() | weights.keys()
-    differing = differences(*[{name: x for name, x in a.items() if name in common} for a in (own, weights)])
-    if differing:
+    own, read = module.state_dict(), weights
+    if not strict:
+        own, read = ({name: each[name] for name in own.keys() & weights.keys()} for each in (own, weights))
+    if differing := differences(own, read):
         raise FileError(f"{path}: made for another network: {'; '.join(differing)}")
     try:
         return module.load_state_dict(weights, strict)

@@ -19,6 +19,9 @@ Series = Mapping[str, tuple[Numbers, Numbers]]
 _HIGHEST = 1e300  # that is drawn: ten times as much must be a number, too
 _WIDE = 20.0  # from here on, as a ratio of the largest value to the smallest, an axis is logarithmic
 _SETS = {"train": "training", "test": "test", "validation": "validation"}
+MEASURED = tuple(f"{part}_" for part in _SETS)
+"""What the names of measures begin with."""
+
 # What is measured: the label of its axis, and the factor that brings it into that unit.
 _QUANTITIES = {
     "loss": ("loss", 1.0),

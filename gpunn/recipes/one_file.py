@@ -52,27 +52,31 @@ def source(recipe: type[Recipe], name: str) -> str:
     """
     rule = "the name of the file must be letters, digits, _, - and ., and end in .py"
     check(re.fullmatch(FILE_NAME, name) is not None, ArgumentError, "new", rule, name=name)
-    module = ast.parse(inspect.getsource(sys.modules[recipe.__module__]))
+    text = inspect.getsource(sys.modules[recipe.__module__])
+    module, lines = ast.parse(text), text.splitlines()
     own = next(node for node in module.body if isinstance(node, ast.ClassDef) and node.name == recipe.__name__)
     there = {node.name: node for node in own.body if isinstance(node, ast.FunctionDef)}
     methods: list[ast.stmt] = []
+    written = _whole(recipe, name, module, lines, own, methods)
     for part in PARTS:
-        more = [*methods, there[part]] if part in there else methods
-        if _whole(recipe, name, module, own, more).count("\n") <= MOST_LINES:
-            methods = more
-    return _whole(recipe, name, module, own, methods)
+        if part in there:
+            longer = _whole(recipe, name, module, lines, own, [*methods, there[part]])
+            if longer.count("\n") <= MOST_LINES:
+                methods.append(there[part])
+                written = longer
+    return written
 
 
-def _whole(recipe: type[Recipe], name: str, module: ast.Module, own: ast.ClassDef, methods: list[ast.stmt]) -> str:
-    """The file with those ``methods`` of the recipe's class ``own``, which is in ``module``."""
-    lines = inspect.getsource(sys.modules[recipe.__module__]).splitlines()
+def _whole(
+    recipe: type[Recipe], name: str, module: ast.Module, lines: list[str], own: ast.ClassDef, methods: list[ast.stmt]
+) -> str:
+    """The file with those ``methods`` of the recipe's class ``own``, which is in ``module`` of these ``lines``."""
     importing = [node for node in module.body if isinstance(node, ast.Import | ast.ImportFrom)]
     tops = [node for node in module.body[1:] if node is not own and node not in importing]
     needed = _reached(tops, {"Options"}.union(*map(_used, methods)))
     above = "\n\n\n".join(_code(lines, each) for each in tops if _defined(each) & needed)
-    own_name = above.replace(f"train {recipe.name}", name)
     in_order = sorted(methods, key=lambda node: node.lineno)
-    code = f'''{own_name}
+    code = f'''{above.replace(f"train {recipe.name}", name)}
 
 
 class Mine({_BASE}):
@@ -147,9 +151,8 @@ def _defined(node: ast.stmt) -> set[str]:
 
 
 def _used(tree: ast.AST) -> set[str]:
-    """The names in a tree, and the attributes with a dot in front."""
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    return names | {f".{node.attr}" for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    """The names in a tree."""
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
 def _written(imports: Iterable[_Import]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from gpunn import plot
 from gpunn.errors import FileError, GpunnError, PackageError, install_command
+from gpunn.plot.training import MEASURED
 from gpunn.recipes.catalogue import RECIPES
 from gpunn.report import about as run
 from gpunn.runs import records
@@ -63,7 +64,7 @@ def _curves(lines: Iterable[records.Line]) -> Any:
     whole = {}
     for cell, found in records.by_cell(line.record for line in lines if line.problem is None).items():
         names = [name for name, value in found[0].items() if not isinstance(value, str)]
-        if "epoch" in names and any(name.startswith(("train_", "test_", "validation_")) for name in names):
+        if "epoch" in names and any(name.startswith(MEASURED) for name in names):
             whole[cell.upper()] = [r for r in found if all(isinstance(r.get(name), int | float) for name in names)]
     return whole.get("") if whole.keys() <= {""} else whole
 

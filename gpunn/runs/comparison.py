@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from gpunn import notebook, plot
 from gpunn.errors import ArgumentError, FileError, check
+from gpunn.plot.training import MEASURED
 from gpunn.runs import records
 from gpunn.runs.folder import SUMMARY, read_config
 from gpunn.runs.records import by_cell, diverged, read_summary, status_of
@@ -148,7 +149,7 @@ def _results(run: Run) -> dict[str, Any]:
     found |= _flat({"parameters": summary["parameters"]} if "parameters" in summary else {})
     for cell, lines in by_cell(run.records).items():
         for name in dict.fromkeys(name for record in lines for name in record):
-            if name.startswith(("train_", "test_", "validation_")):
+            if name.startswith(MEASURED):
                 values = [(record[name], record["epoch"]) for record in lines if _is_number(record.get(name))]
                 whole = f"{name} {cell}".strip()
                 if values and (choose := _better(name)):

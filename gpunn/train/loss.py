@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gpunn.backend import is_array
-from gpunn.errors import ArgumentError, check
+from gpunn.errors import ArgumentError, check, fail
 from gpunn.nn import Module
 from gpunn.tensor import Tensor, tensor
 
@@ -82,7 +82,7 @@ def mean_and_count(given: Any, batch: Any) -> tuple[Tensor, int]:
     pair = isinstance(given, tuple | list) and len(given) == 2 and isinstance(given[0], Tensor)
     if not pair or given[0].size != 1:
         rule = "loss must give the mean over a batch, a Tensor of one number, or that and of how many examples it is"
-        check(False, ArgumentError, "Trainer", rule, loss=_described(given))
+        fail(ArgumentError, "Trainer", rule, loss=_described(given))
     return given[0], given[1]
 
 

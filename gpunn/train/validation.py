@@ -73,15 +73,13 @@ class Validation:
     def __call__(self) -> dict[str, float]:
         total, examples = 0.0, 0.0
         seen: list[tuple[Array, Array]] = []
+        of_outputs = self._loss.loss if self.metrics and isinstance(self._loss, OfOutputs) else None
         with measuring(self._model):
             for batch in self._data:
                 if self.metrics:
                     outputs, targets = outputs_and_targets(self._model, batch)
                     seen.append((to_cpu(targets), to_cpu(outputs.data)))
-                    own = isinstance(self._loss, OfOutputs)
-                    given = self._loss.loss(outputs, targets) if own else self._loss(batch)  # type: ignore[attr-defined]
-                else:
-                    given = self._loss(batch)
+                given = self._loss(batch) if of_outputs is None else of_outputs(outputs, targets)
                 mean, count = mean_and_count(given, batch)
                 total, examples = total + float(mean.item()) * float(count), examples + float(count)
         check(examples > 0, ArgumentError, "Trainer", "validation must have at least one example", examples=examples)

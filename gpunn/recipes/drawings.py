@@ -86,8 +86,8 @@ def draw_skeleton(
     skeletons = F.skeletonize(shapes)
     before, after = int(shapes.sum()), int(skeletons.sum())
     # The shape in grey below its skeleton in white, so that one is seen within the other.
-    inside = np.maximum(0.35 * shapes, skeletons)
-    pairs = np.stack([shapes, inside], axis=1).reshape(-1, 1, *shapes.shape[1:])  # image, skeleton, image, ...
+    inside = np.maximum(0.35 * shapes, _thick(skeletons))
+    pairs = np.stack([grey, inside], axis=1).reshape(-1, 1, *shapes.shape[1:])  # image, skeleton, image, ...
     names = ["image", "skeleton"] * len(shapes)
     title = f"{before} pixels thinned to {after}"
     plot.pictures(pairs.astype(np.float32), path, names, title, columns=min(4, len(pairs)))
@@ -98,6 +98,14 @@ def _is_dark(grey: np.ndarray[Any, Any], threshold: float) -> bool:
     """Whether most of the border is light, and something is dark."""
     border = np.concatenate([grey[..., 0, :], grey[..., -1, :], grey[..., 0], grey[..., -1]], axis=-1)
     return bool(np.median(border) > threshold and (grey < threshold).any())
+
+
+def _thick(skeletons: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Lines that are still seen where a large image is drawn smaller than it is."""
+    around = max(skeletons.shape[-2:]) // 1000
+    lines = skeletons.astype(np.float32)[:, np.newaxis]
+    wide: np.ndarray[Any, Any] = F.max_pool2d(lines, 2 * around + 1, stride=1, padding=around)[:, 0]
+    return wide
 
 
 def _digits() -> np.ndarray[Any, Any]:

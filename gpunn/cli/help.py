@@ -50,6 +50,28 @@ def layout() -> dict[str, Any]:
     return settings if has_room else settings | {"rich_markup_mode": None}
 
 
+def command_of(app: typer.Typer) -> Any:
+    """The command that ``app`` is; on a narrow terminal its help has what is said of a name below it, not beside it."""
+    command = typer.main.get_command(app)
+    if shutil.get_terminal_size().columns < _LEAST_FOR_PANELS:
+        _say_below(command)
+    return command
+
+
+def _say_below(command: Any) -> None:
+    context = command.context_class
+
+    class Below(context.formatter_class):  # type: ignore[misc, name-defined]
+        def write_dl(self, rows: Any, *_: Any, **__: Any) -> None:
+            end = f" /\n{'':{self.current_indent}}"  # of a pair of options
+            super().write_dl([(name.replace(" / ", end), text) for name, text in rows], col_max=4)
+
+    command.context_class = type("NarrowContext", (context,), {"formatter_class": Below})
+    for each in getattr(command, "commands", {}).values():
+        each.short_help = (each.help or "").partition("\n\n")[0]  # which is cut to a line otherwise
+        _say_below(each)
+
+
 def examples(*commands: str) -> str:
     """The end of a command's help: command lines to copy, a comment behind # if one is wanted.
 

@@ -23,6 +23,7 @@ from undrawn import undraw
 
 from gpunn import cli
 from gpunn.backend import random_generator
+from gpunn.checkpoint import load_checkpoint, save_checkpoint
 from gpunn.errors import DeviceError, FileError
 from gpunn.recipes import alexnet, circles, digits_rows, spell, text
 from gpunn.recipes.catalogue import RECIPES, load, resumable
@@ -119,6 +120,17 @@ def test_a_run_of_a_device_that_is_not_here_is_named(device: str, stopped: Path)
         train_digits(replace(QUICK, device=device), stopped, resume=True)
     with pytest.raises(DeviceError, match=f"{said}.*; --device cpu opens it on the CPU$"):
         load(stopped)
+
+
+@pytest.mark.parametrize("change", [{"future": {"a": 1}}, {"trainer": {}}, {"data": {"seed": "x"}}], ids=str)
+def test_a_checkpoint_of_another_gpunn_is_named(change: dict[str, Any], stopped: Path) -> None:
+    newest = max((stopped / "checkpoints").iterdir())
+    save_checkpoint(load_checkpoint(newest) | change, newest)
+    before = {path: path.read_bytes() for path in stopped.rglob("*.*")}
+    said = f"^{re.escape(str(stopped))}.checkpoints: the newest checkpoint is not of this training, or of another gpunn"
+    with pytest.raises(FileError, match=said):
+        train_digits(QUICK, stopped, resume=True)
+    assert {path: path.read_bytes() for path in stopped.rglob("*.*")} == before
 
 
 @pytest.mark.slow

@@ -12,11 +12,12 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+import gpunn
 from gpunn import nn, optim, plot
 from gpunn.backend import Array, asarray
 from gpunn.checkpoint import save_weights
 from gpunn.data import ArrayDataset, DataLoader
-from gpunn.errors import FileError
+from gpunn.errors import FileError, GpunnError
 from gpunn.functional import softmax
 from gpunn.optim import Optimizer
 from gpunn.recipes import run
@@ -118,7 +119,14 @@ class Training(Recipe):
             distributed=self.world,
             shard_optimizer=self.shard_optimizer,
         )
-        if not saving.resume(trainer):
+        try:
+            resumed = saving.resume(trainer)
+        except FileError:
+            raise
+        except (GpunnError, LookupError, TypeError, ValueError) as error:
+            whose = f"the newest checkpoint is not of this training, or of another gpunn than this, {gpunn.__version__}"
+            raise FileError(f"{saving.checkpoints.folder}: {whose}: {error}") from error
+        if not resumed:
             self.on_first(lambda: self._begin_anew(part))
         return trainer
 

@@ -412,6 +412,13 @@ def test_tiles_lie_in_rows_and_names_over_them(figures: list[Any], tmp_path: Pat
             assert pixels[int(row), int(column)] == shade
 
 
+def test_a_large_picture_has_a_pixel_for_a_pixel_and_no_more_room_than_it_needs(sheets: list[Any]) -> None:
+    width, height = plot.pictures(np.zeros((2, 1, 300, 900)), names=["a", "b"], columns=2).get_size_inches()
+    assert 2 * 900 / page.DPI < width < 1.1 * 2 * 900 / page.DPI
+    assert 300 / page.DPI < height < 300 / page.DPI + 1
+    assert plot.pictures(np.zeros((8, 1, 9, 9000))).get_figwidth() == pytest.approx(16)
+
+
 def test_nothing_misclassified(figures: list[Any], tmp_path: Path) -> None:
     images = np.zeros((2, 1, 4, 4))
     plot.misclassified(images, [0, 1], [0, 1], tmp_path / "w.png", ["cat", "dog"])

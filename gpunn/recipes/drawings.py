@@ -66,7 +66,8 @@ def draw_skeleton(
 
     ``image`` is a file that :func:`gpunn.data.image.read_image` reads as grey values from 0 (black) to 1 (white); what
     is above ``threshold`` is the shape, or with ``dark`` what is below. Unless it is said, the shape is dark where the
-    border is light. Without ``image``, eight of scikit-learn's digits, enlarged twelve times.
+    border is light. The lines of the skeleton are drawn thicker where the image has over 1,000 pixels a side. Without
+    ``image``, eight of scikit-learn's digits, enlarged twelve times.
 
     >>> import tempfile
     >>> drawn = draw_skeleton(os.path.join(tempfile.mkdtemp(), "skeleton.png"))

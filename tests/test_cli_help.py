@@ -37,7 +37,7 @@ def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
         yield from commands(below, (*path, name))
 
 
-WHOLE = typer.main.get_command(command_module._app())
+WHOLE = command_module._app()
 COMMANDS = dict(commands(WHOLE))
 each_command = pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 
@@ -246,6 +246,7 @@ def test_every_help_on_a_narrow_terminal(
     options = [name for each in COMMANDS[path].params for name in each.opts if name.startswith("--")]
     assert [name for name in options if not re.search(rf"{name}\b", out)] == []
     assert "…" not in out
+    assert max(map(len, out.splitlines())) <= 40
 
 
 @pytest.mark.slow

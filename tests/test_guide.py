@@ -133,6 +133,14 @@ def test_a_terminal_of_40_ascii_columns_shows_every_page(command: Command, monke
         assert not re.search(r"\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\.md\)", shown), name
 
 
+def test_every_page_goes_into_a_file_in_ascii(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in PAGES:
+        file = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+        monkeypatch.setattr(sys, "stdout", file)
+        assert command("guide", name).code == 0
+        assert not re.search(rb"\\x[0-9a-f]{2}|\\u[0-9a-f]{4}", file.buffer.getvalue()), name  # type: ignore[attr-defined]
+
+
 def test_a_wide_terminal(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", Terminal())
     assert command("guide", "large-batches").code == 0

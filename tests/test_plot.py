@@ -93,11 +93,11 @@ def test_the_axis_fits_the_losses(losses: list[float], scale: str, sheets: list[
     (axes,) = sheet.axes
     assert axes.get_yscale() == scale
     assert all(line.get_marker() == "o" for line in axes.lines)  # a single epoch is a visible point
-    (bottom, top), shown = axes.get_ylim(), [0.5, *(min(loss, 1e300) for loss in losses)]
+    (bottom, top), shown = axes.get_ylim(), [0.5, *(min(loss, 1e200) for loss in losses)]
     assert bottom < min(shown) <= max(shown) < top
     if scale == "linear":
         assert top - bottom < 1.2 * max(max(shown) - min(shown), 0.5)
-    if scale == "log" and max(shown) < 1e300:  # no further than they are, however many decades that is
+    if scale == "log" and max(shown) < 1e200:  # no further than they are, however many decades that is
         assert np.log10(min(shown) / bottom) == pytest.approx(np.log10(top / max(shown)))
         assert top / max(shown) < (max(shown) / min(shown)) ** 0.06
         ticks = [tick for tick in axes.get_yticks() if bottom <= tick <= top]
@@ -212,6 +212,15 @@ def test_several_runs_share_a_panel_for_each_quantity(figures: list[Any], tmp_pa
     assert [line.get_label() for line in accuracy.lines] == ["LSTM, test", "GRU, test"]
     looks = {(line.get_color(), line.get_linestyle()) for line in loss.lines}
     assert len(looks) == 4
+
+
+@pytest.mark.parametrize("epochs", [5, 30])
+def test_each_of_many_runs_has_a_look_of_its_own(epochs: int, sheets: list[Any]) -> None:
+    metrics = [{"epoch": epoch, "train_loss": 1.0, "test_loss": 1.0} for epoch in range(1, epochs + 1)]
+    (axes,) = plot.curves({str(run): metrics for run in range(20)}).axes
+    looks = {(line.get_color(), line.get_linestyle(), line.get_marker()) for line in axes.lines}
+    assert len(looks) == len(axes.lines) == 40
+    assert {line.get_linestyle() for line in axes.lines if line.get_label().endswith("test")} == {"--"}
 
 
 def test_curves_in_bits_per_character(figures: list[Any], tmp_path: Path) -> None:
@@ -401,6 +410,13 @@ def test_tiles_lie_in_rows_and_names_over_them(figures: list[Any], tmp_path: Pat
             column = place.x0 * size[0] + (left + x * (right - left)) * page.DPI
             row = size[1] - place.y1 * size[1] + (top + y * (bottom - top)) * page.DPI
             assert pixels[int(row), int(column)] == shade
+
+
+def test_a_large_picture_has_a_pixel_for_a_pixel_and_no_more_room_than_it_needs(sheets: list[Any]) -> None:
+    width, height = plot.pictures(np.zeros((2, 1, 300, 900)), names=["a", "b"], columns=2).get_size_inches()
+    assert 2 * 900 / page.DPI < width < 1.1 * 2 * 900 / page.DPI
+    assert 300 / page.DPI < height < 300 / page.DPI + 1
+    assert plot.pictures(np.zeros((8, 1, 9, 9000))).get_figwidth() == pytest.approx(16)
 
 
 def test_nothing_misclassified(figures: list[Any], tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_a_skeleton_of_a_file(dark: bool, said: bool, tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"out.bmp: a figure is written as .png, .svg"):
         drawings.draw_skeleton(tmp_path / "out.bmp", picture)
     (tmp_path / "text.png").write_text("no image")
-    with pytest.raises(FileError, match=r"text.png: the image cannot be read: cannot identify"):
+    with pytest.raises(FileError, match=r"text.png: the image cannot be read: its format is none"):
         drawings.draw_skeleton(tmp_path / "out.png", tmp_path / "text.png")
     with pytest.raises(FileError, match=r"none.png: the image cannot be read: No such file"):
         drawings.draw_skeleton(tmp_path / "out.png", tmp_path / "none.png")

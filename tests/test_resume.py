@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,10 @@ from undrawn import undraw
 
 from gpunn import cli
 from gpunn.backend import random_generator
-from gpunn.errors import FileError
+from gpunn.checkpoint import load_checkpoint, save_checkpoint
+from gpunn.errors import DeviceError, FileError
 from gpunn.recipes import alexnet, circles, digits_rows, spell, text
-from gpunn.recipes.catalogue import RECIPES, resumable
+from gpunn.recipes.catalogue import RECIPES, load, resumable
 from gpunn.recipes.digits import Options, train_digits
 from gpunn.recipes.options import as_config
 from gpunn.runs.folder import begin
@@ -92,6 +94,42 @@ def test_other_options_are_refused_by_name(stopped: Path) -> None:
     with pytest.raises(FileError, match="checkpoint is of another run: batch_size was 128, and is 64$"):
         train_digits(Options(epochs=3, batch_size=64, seed=3), stopped, resume=True)
     (stopped / "config.json").write_bytes(before[stopped / "config.json"])
+    assert {path: path.read_bytes() for path in stopped.rglob("*.*")} == before
+
+
+def test_a_run_without_its_checkpoints_says_that_it_begins_anew(stopped: Path, whole: bytes) -> None:
+    metrics = 2 * (stopped / "metrics.jsonl").read_bytes()
+    (stopped / "metrics.jsonl").write_bytes(metrics)
+    shutil.rmtree(stopped / "checkpoints")
+    (stopped / "checkpoints").touch()
+    with pytest.raises(FileError, match="checkpoints: a file, where the folder of checkpoints is wanted"):
+        train_digits(QUICK, stopped, resume=True)
+    assert (stopped / "metrics.jsonl").read_bytes() == metrics
+    (stopped / "checkpoints").unlink()
+    with pytest.warns(RuntimeWarning, match="has 2 epochs, but there is no checkpoint; the training begins anew"):
+        train_digits(QUICK, stopped, resume=True)
+    assert (stopped / "model.safetensors").read_bytes() == whole
+
+
+@pytest.mark.parametrize("device", ["tpu", "gpu:99"])
+def test_a_run_of_a_device_that_is_not_here_is_named(device: str, stopped: Path) -> None:
+    config = json.loads((stopped / "config.json").read_text())
+    (stopped / "config.json").write_text(json.dumps(config | {"device": device}))
+    said = f"^{re.escape(str(stopped))}: the device of the run, '{device}', cannot be used here: "
+    with pytest.raises(DeviceError, match=said):
+        train_digits(replace(QUICK, device=device), stopped, resume=True)
+    with pytest.raises(DeviceError, match=f"{said}.*; --device cpu opens it on the CPU$"):
+        load(stopped)
+
+
+@pytest.mark.parametrize("change", [{"future": {"a": 1}}, {"trainer": {}}, {"data": {"seed": "x"}}], ids=str)
+def test_a_checkpoint_of_another_gpunn_is_named(change: dict[str, Any], stopped: Path) -> None:
+    newest = max((stopped / "checkpoints").iterdir())
+    save_checkpoint(load_checkpoint(newest) | change, newest)
+    before = {path: path.read_bytes() for path in stopped.rglob("*.*")}
+    said = f"^{re.escape(str(stopped))}.checkpoints: the newest checkpoint is not of this training, or of another gpunn"
+    with pytest.raises(FileError, match=said):
+        train_digits(QUICK, stopped, resume=True)
     assert {path: path.read_bytes() for path in stopped.rglob("*.*")} == before
 
 

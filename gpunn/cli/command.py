@@ -145,12 +145,12 @@ def _script_app(recipe: Any) -> Any:
         from gpunn.cli import training
     except ImportError as error:
         raise _needs_more(error) from error
-    from gpunn.cli.help import examples, layout
+    from gpunn.cli.help import command_of, examples, layout
 
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, **layout())
     shown = f"python {recipe.name}", f"gpunn eval runs/{recipe.name}-20260101-120000"
     app.command(help=recipe.text, epilog=examples(*shown))(training.train(recipe))
-    return app
+    return command_of(app)
 
 
 def _needs_more(error: ImportError) -> PackageError:
@@ -164,7 +164,7 @@ def _app() -> Any:
         from gpunn.cli import bench, drawing, guide, machine, plan, recipes, report, runs, training
     except ImportError as error:
         raise _needs_more(error) from error
-    from gpunn.cli.help import InPanels, examples, in_paragraphs, layout
+    from gpunn.cli.help import InPanels, command_of, examples, in_paragraphs, layout
 
     # Plain tracebacks: an error that is no GpunnError is a fault of gpunn's, and its report should be easy to copy.
     app = typer.Typer(cls=InPanels, pretty_exceptions_enable=False, **layout())
@@ -190,4 +190,4 @@ def _app() -> Any:
         commands.add_to(app)
     for each in app.registered_commands:
         each.help = each.help or in_paragraphs(each.callback)
-    return app
+    return command_of(app)

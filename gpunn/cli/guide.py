@@ -57,7 +57,8 @@ def add_to(app: typer.Typer) -> None:
             tell(_shown(_listed(parts)) if on_terminal() else _aligned(parts), {"pages": parts})
         else:
             text = page(name)
-            tell(_shown(_with_commands(text)) if on_terminal() else text.rstrip(), {"page": name, "text": text})
+            plain = text.translate(_IN_ASCII) if _ascii_only() else text
+            tell(_shown(_with_commands(text)) if on_terminal() else plain.rstrip(), {"page": name, "text": text})
 
 
 def _listed(parts: dict[str, dict[str, str]]) -> str:
@@ -83,11 +84,15 @@ def _with_commands(text: str) -> str:
     return re.sub(r"\[([^]]+)\]\(([\w-]+)\.md(?:#[\w-]+)?\)", r"\1 (`gpunn guide \2`)", text)
 
 
+def _ascii_only() -> bool:
+    return not (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+
+
 def _shown(text: str) -> str:
     """Markdown as the terminal shows it, in its width; in ASCII where it has no other letters."""
-    ascii_only = not (sys.stdout.encoding or "utf-8").lower().startswith("utf")
-    shown = _rendered(text.translate(_IN_ASCII) if ascii_only else text)
-    return shown.translate(_ORNAMENTS) if ascii_only else shown
+    if not _ascii_only():
+        return _rendered(text)
+    return _rendered(text.translate(_IN_ASCII)).translate(_ORNAMENTS)
 
 
 def _rendered(text: str) -> str:

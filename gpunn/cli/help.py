@@ -41,13 +41,49 @@ def layout() -> dict[str, Any]:
     True
     """
     columns = max(shutil.get_terminal_size().columns, 20)
+    settings = {"context_settings": {"terminal_width": columns}}
+    return settings if _has_panels() else settings | {"rich_markup_mode": None}
+
+
+def _is_narrow() -> bool:
+    return shutil.get_terminal_size().columns < _LEAST_FOR_PANELS
+
+
+def _has_panels() -> bool:
     try:
         "…│╭".encode(getattr(sys.stdout, "encoding", None) or "utf-8")
-        has_room = columns >= _LEAST_FOR_PANELS
     except UnicodeEncodeError:
-        has_room = False
-    settings = {"context_settings": {"terminal_width": columns}}
-    return settings if has_room else settings | {"rich_markup_mode": None}
+        return False
+    return not _is_narrow()
+
+
+def command_of(app: typer.Typer) -> Any:
+    """The command that ``app`` is; on a narrow terminal its help has what is said of a name below it, not beside it."""
+    command = typer.main.get_command(app)
+    if not _has_panels():
+        _make_plain(command)
+    return command
+
+
+def _make_plain(command: Any) -> None:
+    if _is_narrow():
+        context = command.context_class
+        below = type("Below", (_Below, context.formatter_class), {})
+        command.context_class = type("NarrowContext", (context,), {"formatter_class": below})
+    for each in getattr(command, "commands", {}).values():
+        each.short_help = (each.help or "").partition("\n\n")[0]  # which is cut to a line otherwise
+        _make_plain(each)
+
+
+class _Below:
+    """Before the class that lays help out."""
+
+    current_indent: int
+
+    def write_dl(self, rows: Any, *_: Any, **__: Any) -> None:
+        end = f" /\n{'':{self.current_indent}}"  # of a pair of options
+        within: Any = super()
+        within.write_dl([(name.replace(" / ", end), text) for name, text in rows], col_max=4)
 
 
 def examples(*commands: str) -> str:

@@ -72,7 +72,8 @@ def read_image(
             image = _cut(image, size)
         pixels = np.array(image, np.float32)
     except Exception as error:  # Pillow's decoders raise most kinds for damaged files
-        cause = getattr(error, "strerror", None) or error
+        unknown = type(error).__name__ == "UnidentifiedImageError"
+        cause = "its format is none that is known" if unknown else getattr(error, "strerror", None) or error
         raise FileError(f"{os.fspath(path)}: the image cannot be read: {cause}") from error
     if scaled:
         pixels /= np.float32(white)

@@ -15,6 +15,8 @@ from gpunn.plot.figure import Path
 Image = np.ndarray[Any, Any]
 Classes = Sequence[int] | np.ndarray[Any, Any]
 
+_WIDEST = 16.0  # inches, of a page that grows with what it shows
+
 
 def filters(weight: Image, path: Path | None = None, most: int = 96) -> Any:
     """Draw the filters (K, C, KH, KW) of a convolution, at most ``most`` of them; return the figure.
@@ -122,9 +124,16 @@ def _grid(
 ) -> Any:
     columns = max(1, min(len(tiles), columns or max(4, math.ceil(math.sqrt(len(tiles))))))
     rows = math.ceil(len(tiles) / columns)
-    side, gap = (1.25, 0.12) if names else (0.7, 0.07)
+    least, gap = (1.25, 0.12) if names else (0.7, 0.07)
+    pixels = max((max(tile.shape[:2]) for tile in tiles), default=1)
+    side = max(least, min(gap + pixels / page.DPI, _WIDEST / columns))  # a pixel for each, if the page has room
+    high, wide = (
+        gap + (side - gap) * max((tile.shape[axis] / max(tile.shape[:2]) for tile in tiles), default=1.0)
+        for axis in (0, 1)
+    )
+    wide = max(wide, least)
     line = 0.15 * max((1 + name.count("\n") for name in names), default=0)
-    width, height = side * columns, (side + line) * rows
+    width, height = wide * columns, (high + line) * rows
     head = 0.35 + 0.15 * (1 + title.count("\n"))
     sheet_width, sheet_height = max(4.0, width + 1.2 * bool(bar)), height + head
     inches = (sheet_width, sheet_height, sheet_width, sheet_height)  # axes are placed in parts of the page
@@ -139,7 +148,7 @@ def _grid(
     axes.axis("off")
     for number, tile in enumerate(tiles):
         row, column = divmod(number, columns)
-        middle, bottom = (column + 0.5) * side, (row + 1) * (side + line) - gap / 2
+        middle, bottom = (column + 0.5) * wide, (row + 1) * (high + line) - gap / 2
         inch = (side - gap) / max(tile.shape[:2])  # of a pixel
         half, top = tile.shape[1] * inch / 2, bottom - tile.shape[0] * inch
         extent = (middle - half, middle + half, bottom, top)

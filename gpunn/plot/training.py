@@ -16,7 +16,8 @@ Metrics = Sequence[Mapping[str, Any]]
 Numbers = Sequence[float] | np.ndarray[Any, Any]
 Series = Mapping[str, tuple[Numbers, Numbers]]
 
-_HIGHEST = 1e300  # that is drawn: ten times as much must be a number, too
+_HIGHEST = 1e200  # that is drawn: a tick beyond it must be a number, too
+_MARKERS = "os^DvP*"
 _WIDE = 20.0  # from here on, as a ratio of the largest value to the smallest, an axis is logarithmic
 _SETS = {"train": "training", "test": "test", "validation": "validation"}
 MEASURED = tuple(f"{part}_" for part in _SETS)
@@ -35,9 +36,10 @@ def curves(metrics: Metrics | Mapping[str, Metrics], path: Path | None = None, d
 
     ``metrics`` holds a mapping an epoch, as the lines of a run's metrics.jsonl: ``epoch``, and numbers named
     ``train_``, ``test_`` or ``validation_`` and ``loss``, ``accuracy`` or ``bits_per_character``. Several runs are
-    compared when they are given as ``{label: metrics}``, and need not have all quantities. An axis of losses is
-    logarithmic where they differ by a factor of 20 or more. Runs whose labels are in ``diverged`` (``""`` is a single
-    one) end in a cross, as does a curve whose last value is not finite.
+    compared when they are given as ``{label: metrics}``, and need not have all quantities; from the eighth on they have
+    colours of those before, and other markers. An axis of losses is logarithmic where they differ by a factor of 20 or
+    more. Runs whose labels are in ``diverged`` (``""`` is a single one) end in a cross, as does a curve whose last
+    value is not finite.
 
     >>> drawn = curves([{"epoch": 1, "train_loss": 2.3, "test_loss": 2.2, "test_accuracy": 0.3}])
     >>> [axes.get_ylabel() for axes in drawn.axes]
@@ -65,9 +67,11 @@ def curves(metrics: Metrics | Mapping[str, Metrics], path: Path | None = None, d
 def _panel(axes: Any, runs: Mapping[str, Metrics], quantity: str, parts: list[str], diverged: Collection[str]) -> None:
     unit, factor = _QUANTITIES[quantity]
     epochs = [record["epoch"] for run in runs.values() for record in run]
-    marker = "o" if max(map(len, runs.values())) <= 20 else ""  # a single epoch has no line, so it needs a point
+    few = max(map(len, runs.values())) <= 20  # a single epoch has no line, so it needs a point
     finite: list[float] = []
     for number, (label, run) in enumerate(runs.items()):
+        turn = number // len(COLOURS)
+        marker = _MARKERS[turn % len(_MARKERS)] if few or turn else ""
         for part in parts:
             name = f"{part}_{quantity}"
             measured = [record for record in run if isinstance(record.get(name), int | float)]
@@ -76,10 +80,10 @@ def _panel(axes: Any, runs: Mapping[str, Metrics], quantity: str, parts: list[st
             place = list(_SETS).index(part)
             # One run: a colour for each set. Several: a colour for each run; the style says which set it is.
             colour = COLOURS[(number if len(runs) > 1 else place) % len(COLOURS)]
-            style = STYLES[(place + len(_SETS) * (number // len(COLOURS))) % len(STYLES)]
             x, y = [record["epoch"] for record in measured], [_shown(factor * record[name]) for record in measured]
             called = f"{label}, {_SETS[part]}" if label else _SETS[part]
-            axes.plot(x, y, marker=marker, color=colour, linestyle=style, label=called, markersize=4)
+            look = {"marker": marker, "markersize": 4, "markevery": None if few else 0.1}
+            axes.plot(x, y, color=colour, linestyle=STYLES[place], label=called, **look)
             if label in diverged or not math.isfinite(y[-1]):
                 _cross(axes, x, y, colour, f"{label} diverged".strip())
             finite += filter(math.isfinite, y)
@@ -117,6 +121,7 @@ def _fit(axes: Any, values: Sequence[float], log: bool) -> None:
         return
     if low == 0:  # it has no logarithm
         axes.set_yscale("symlog", linthresh=least)
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.set_ylim(-0.2 * least, high * (high / least) ** 0.05)
         return
     room = (high / low) ** 0.05

@@ -19,7 +19,7 @@ from gpunn.recipes.learning_rates import LearningRates
 from gpunn.recipes.one_file import FILE_NAME
 from gpunn.recipes.options import Options, nearest
 from gpunn.recipes.recipe import Recipe
-from gpunn.recipes.run import check_packages
+from gpunn.recipes.run import check_packages, choose_again
 from gpunn.recipes.spell import Spell
 from gpunn.recipes.text import Text
 from gpunn.recipes.training import Training
@@ -60,12 +60,15 @@ def load(folder: Path, device: str | None = None) -> tuple[type[Recipe], Loaded]
     """Open the run in ``folder``, on the device where it was trained (emulated if it was), or on ``device``.
 
     The run may be finished, interrupted, or still going on. Raises FileError, which says what is wrong, for a folder
-    without a run, a recipe that keeps no model, and weights that are missing, damaged or of another network.
+    without a run, a recipe that keeps no model, and weights that are missing, damaged or of another network;
+    DeviceError where the device of the run is none of this machine's.
     """
     recipe, options = begun(folder)
     if not issubclass(recipe, Training):
         raise FileError(f"{folder}: a run of train {recipe.name}, which keeps no model")
     check_packages(options.command, ("safetensors", "threadpoolctl"))
+    if device is None:
+        choose_again(folder, options, "; --device cpu opens it on the CPU")
     return recipe, recipe.load(replace(options, device=device, emulate=False) if device else options, folder)
 
 

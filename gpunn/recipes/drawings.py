@@ -66,7 +66,8 @@ def draw_skeleton(
 
     ``image`` is a file that :func:`gpunn.data.image.read_image` reads as grey values from 0 (black) to 1 (white); what
     is above ``threshold`` is the shape, or with ``dark`` what is below. Unless it is said, the shape is dark where the
-    border is light. Without ``image``, eight of scikit-learn's digits, enlarged twelve times.
+    border is light. The lines of the skeleton are drawn thicker where the image has over 1,000 pixels a side. Without
+    ``image``, eight of scikit-learn's digits, enlarged twelve times.
 
     >>> import tempfile
     >>> drawn = draw_skeleton(os.path.join(tempfile.mkdtemp(), "skeleton.png"))
@@ -86,8 +87,8 @@ def draw_skeleton(
     skeletons = F.skeletonize(shapes)
     before, after = int(shapes.sum()), int(skeletons.sum())
     # The shape in grey below its skeleton in white, so that one is seen within the other.
-    inside = np.maximum(0.35 * shapes, skeletons)
-    pairs = np.stack([shapes, inside], axis=1).reshape(-1, 1, *shapes.shape[1:])  # image, skeleton, image, ...
+    inside = np.maximum(0.35 * shapes, _thick(skeletons))
+    pairs = np.stack([grey, inside], axis=1).reshape(-1, 1, *shapes.shape[1:])  # image, skeleton, image, ...
     names = ["image", "skeleton"] * len(shapes)
     title = f"{before} pixels thinned to {after}"
     plot.pictures(pairs.astype(np.float32), path, names, title, columns=min(4, len(pairs)))
@@ -98,6 +99,14 @@ def _is_dark(grey: np.ndarray[Any, Any], threshold: float) -> bool:
     """Whether most of the border is light, and something is dark."""
     border = np.concatenate([grey[..., 0, :], grey[..., -1, :], grey[..., 0], grey[..., -1]], axis=-1)
     return bool(np.median(border) > threshold and (grey < threshold).any())
+
+
+def _thick(skeletons: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Lines that are still seen where a large image is drawn smaller than it is."""
+    around = max(skeletons.shape[-2:]) // 1000
+    lines = skeletons.astype(np.float32)[:, np.newaxis]
+    wide: np.ndarray[Any, Any] = F.max_pool2d(lines, 2 * around + 1, stride=1, padding=around)[:, 0]
+    return wide
 
 
 def _digits() -> np.ndarray[Any, Any]:

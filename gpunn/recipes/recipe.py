@@ -88,7 +88,11 @@ class Recipe(ABC):
         NaN.
         """
         run.check_packages(options.command, cls.needs)
-        device = run.choose_device(options.command, options.device if world is None else world.device, options.emulate)
+        if resume and world is None:
+            device = run.choose_again(Path(out or ""), options)
+        else:
+            chosen = options.device if world is None else world.device
+            device = run.choose_device(options.command, chosen, options.emulate)
         self = cls(options, device)
         rule = "without several ranks an optimizer has all of its states: --shard-optimizer needs --distributed"
         check(world is not None or not shard_optimizer, ArgumentError, options.command, rule)

@@ -8,6 +8,7 @@ import importlib.util
 import math
 import platform
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gpunn
@@ -16,9 +17,10 @@ from gpunn.backend import check_device, default_device, use_device
 from gpunn.cuda import emulate as emulation
 from gpunn.cuda.emulator.build import host_compiler
 from gpunn.distributed import World
-from gpunn.errors import ArgumentError, PackageError, TrainingError, check, install_command
+from gpunn.errors import ArgumentError, DeviceError, PackageError, TrainingError, check, install_command
 from gpunn.optim import Optimizer
 from gpunn.optim.schedule import Schedule
+from gpunn.recipes.options import Options
 from gpunn.train import Callback, Record, Trainer
 
 # ---- before a run --------------------------------------------------------------------------------------------------
@@ -39,6 +41,15 @@ def choose_device(command: str, device: str | None, emulate: bool) -> str:
     if emulate:
         host_compiler()  # raises CompileError, while there is no folder yet, where there is none
     return chosen
+
+
+def choose_again(folder: Path, options: Options, hint: str = "") -> str:
+    """:func:`choose_device` for a run in ``folder``; the DeviceError where it cannot be used names both."""
+    try:
+        return choose_device(options.command, options.device, options.emulate)
+    except (ArgumentError, DeviceError) as error:
+        told = f"{folder}: the device of the run, {options.device!r}, cannot be used here: {error}"
+        raise DeviceError(told + hint) from error
 
 
 def join(command: str, device: str | None, emulate: bool) -> World:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -10,10 +12,12 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+import gpunn
 from gpunn import nn, optim, plot
 from gpunn.backend import Array, asarray
 from gpunn.checkpoint import save_weights
 from gpunn.data import ArrayDataset, DataLoader
+from gpunn.errors import FileError, GpunnError
 from gpunn.functional import softmax
 from gpunn.optim import Optimizer
 from gpunn.recipes import run
@@ -21,7 +25,7 @@ from gpunn.recipes.recipe import Recipe
 from gpunn.recipes.run import Follow, Outcome
 from gpunn.runs.folder import CHECKPOINTS, CONFIG, CURVES, METRICS, SUMMARY, WEIGHTS
 from gpunn.runs.loaded import Answer, Confusion, Loaded, Measured, Written, answers, read_weights, tally
-from gpunn.runs.records import diverged
+from gpunn.runs.records import by_cell, content, diverged, parse
 from gpunn.tensor import Tensor, tensor
 from gpunn.train import (
     MULTICLASS,
@@ -115,8 +119,27 @@ class Training(Recipe):
             distributed=self.world,
             shard_optimizer=self.shard_optimizer,
         )
-        saving.resume(trainer)
+        try:
+            resumed = saving.resume(trainer)
+        except FileError:
+            raise
+        except (GpunnError, LookupError, TypeError, ValueError) as error:
+            whose = f"the newest checkpoint is not of this training, or of another gpunn than this, {gpunn.__version__}"
+            raise FileError(f"{saving.checkpoints.folder}: {whose}: {error}") from error
+        if not resumed:
+            self.on_first(lambda: self._begin_anew(part))
         return trainer
+
+    def _begin_anew(self, part: str) -> None:
+        """Say it, if a network is resumed without a checkpoint; FileError where none can be written."""
+        for place in (self.folder / CHECKPOINTS, self.folder / CHECKPOINTS / part):
+            if os.path.lexists(place) and not place.is_dir():
+                raise FileError(f"{place}: a file, where the folder of checkpoints is wanted")
+        lines = [line.record for line in parse(content(self.folder)) if line.problem is None]
+        epochs = len(by_cell(lines).get(part, ()))
+        if epochs > 1:  # of one, who is killed before its checkpoint is whole leaves the record alone
+            lost = f"{METRICS} has {epochs} epochs{f' of {part}' * bool(part)}, but there is no checkpoint"
+            warnings.warn(f"{self.folder}: {lost}; the training begins anew", RuntimeWarning, stacklevel=4)
 
     @classmethod
     def load(cls, options: Any, folder: Path) -> Loaded:

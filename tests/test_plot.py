@@ -129,6 +129,8 @@ def test_a_figure_has_the_format_of_its_name(ending: str, tmp_path: Path) -> Non
     assert written.startswith(begins[ending])
     plot.curves(METRICS[:2], path)
     assert path.read_bytes() == written
+    with pytest.raises(ArgumentError, match=r"plot: path must be the name of a file, got path=\['left', 'right'\]"):
+        plot.pictures(np.ones((2, 1, 3, 3)), ["left", "right"])  # type: ignore[arg-type]
     with pytest.raises(FileError, match=r"c\.doc: a figure is written as .png, .svg, .*not as .doc"):
         plot.curves(METRICS[:2], tmp_path / "c.doc")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,11 +12,14 @@ from gpunn.errors import ArgumentError, ShapeError, check
 from gpunn.plot import figure as page
 from gpunn.plot.figure import Path
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 Image = np.ndarray[Any, Any]
 Classes = Sequence[int] | np.ndarray[Any, Any]
 
 
-def filters(weight: Image, path: Path | None = None, most: int = 96) -> Any:
+def filters(weight: Image, path: Path | None = None, most: int = 96) -> Figure:
     """Draw the filters (K, C, KH, KW) of a convolution, at most ``most`` of them; return the figure.
 
     Filters over 3 channels are drawn in colour, each stretched to its own range; others as one picture for each
@@ -41,7 +44,7 @@ def filters(weight: Image, path: Path | None = None, most: int = 96) -> Any:
     return _grid(tiles, path, title=of, cmap="PuOr", limits=(-limit, limit), bar="weight")
 
 
-def feature_maps(maps: Image, path: Path | None = None, most: int = 64) -> Any:
+def feature_maps(maps: Image, path: Path | None = None, most: int = 64) -> Figure:
     """Draw the maps (C, H, W) that a layer made of one image, all in one scale; return the figure.
 
     A ``path`` is a file to write.
@@ -65,7 +68,7 @@ def misclassified(
     path: Path | None = None,
     classes: Sequence[str] | None = None,
     most: int = 25,
-) -> Any:
+) -> Figure:
     """Draw the images (N, C, H, W), C 1 or 3, whose prediction is wrong, at most ``most``; return the figure.
 
     ``classes`` are numbers unless they are named. A ``path`` is a file to write.
@@ -88,7 +91,7 @@ def misclassified(
 
 def pictures(
     images: Image, path: Path | None = None, names: Sequence[str] = (), title: str = "", columns: int = 0
-) -> Any:
+) -> Figure:
     """Draw images (N, C, H, W), C 1 or 3, with a name over each; return the figure. A ``path`` is a file to write.
 
     >>> pictures(np.ones((2, 1, 4, 4)), names=["left", "right"], title="Two").get_suptitle()
@@ -119,7 +122,7 @@ def _grid(
     limits: tuple[float, float] = (0.0, 1.0),
     bar: str = "",
     columns: int = 0,
-) -> Any:
+) -> Figure:
     columns = max(1, min(len(tiles), columns or max(4, math.ceil(math.sqrt(len(tiles))))))
     rows = math.ceil(len(tiles) / columns)
     side, gap = (1.25, 0.12) if names else (0.7, 0.07)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,10 +11,13 @@ from gpunn.errors import ArgumentError, check
 from gpunn.plot import figure as page
 from gpunn.plot.figure import COLOURS, Path
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 
-def activation_statistics(activations: Arrays, path: Path | None = None) -> Any:
+def activation_statistics(activations: Arrays, path: Path | None = None) -> Figure:
     """Draw mean, deviation and share of zeros of each layer's activations, ``{layer: array}``; return the figure.
 
     A mean far from 0 or a deviation that shrinks or grows from layer to layer says that the initial weights do not
@@ -44,7 +47,7 @@ def activation_statistics(activations: Arrays, path: Path | None = None) -> Any:
     return sheet
 
 
-def gradient_flow(gradients: Arrays, path: Path | None = None) -> Any:
+def gradient_flow(gradients: Arrays, path: Path | None = None) -> Figure:
     """Draw the root mean square and the maximum of each parameter's gradient, ``{name: array}``; return the figure.
 
     Values that fall from the last layer to the first are a vanishing gradient, values that rise an exploding one. A

@@ -11,8 +11,12 @@ import pathlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
+
+from gpunn.backend import check_array, to_cpu
 from gpunn.errors import ArgumentError, FileError, PackageError, check, install_command
 from gpunn.files import write_atomically
+from gpunn.graph import raw
 
 # Okabe and Ito's palette without its yellow, which is faint on white. Lines that share a figure also differ in style.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -46,6 +50,21 @@ def _shown(figure: Any) -> Any:
             return drawn.getvalue()
 
     return Figure
+
+
+def array(op: str, /, **named: Any) -> np.ndarray[Any, Any]:
+    """The named array, of NumPy or CuPy or of a Tensor, as one of NumPy.
+
+    >>> from gpunn import tensor
+    >>> array("filters", weight=tensor([1.0, 2.0], requires_grad=True))
+    array([1., 2.], dtype=float32)
+
+    Raises DtypeError for anything else.
+    """
+    ((name, given),) = named.items()
+    x = raw(given)
+    check_array(op, **{name: x})
+    return to_cpu(x)
 
 
 def legend(sheet: Any, panels: Iterable[Any]) -> None:

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpunn.backend import to_cpu
 from gpunn.errors import ArgumentError, ShapeError, check
+from gpunn.graph import raw
 from gpunn.plot import figure as page
 from gpunn.plot.figure import Path
+from gpunn.tensor import Tensor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Image = np.ndarray[Any, Any]
-Classes = Sequence[int] | np.ndarray[Any, Any]
+Image = np.ndarray[Any, Any] | Tensor
+Classes = Sequence[int] | np.ndarray[Any, Any] | Tensor
 
 
 def filters(weight: Image, path: Path | None = None, most: int = 96) -> Figure:
@@ -30,6 +33,7 @@ def filters(weight: Image, path: Path | None = None, most: int = 96) -> Figure:
 
     Raises ShapeError unless the weight has four dimensions and no empty one.
     """
+    weight = page.array("filters", weight=weight)
     whole = weight.ndim == 4 and weight.size > 0
     check(whole, ShapeError, "filters", "weight must be (K, C, KH, KW), none of them 0", shape=weight.shape)
     k, c = weight.shape[:2]
@@ -54,6 +58,7 @@ def feature_maps(maps: Image, path: Path | None = None, most: int = 64) -> Figur
 
     Raises ShapeError unless the maps have three dimensions and no empty one.
     """
+    maps = page.array("feature_maps", maps=maps)
     whole = maps.ndim == 3 and maps.size > 0
     check(whole, ShapeError, "feature_maps", "maps must be (C, H, W), none of them 0", shape=maps.shape)
     limits = (float(maps.min()), float(maps.max()))
@@ -78,6 +83,11 @@ def misclassified(
 
     With nothing wrong the page says so. Raises ShapeError unless there is a label and a prediction for each image.
     """
+    images, labels, predictions = (
+        page.array("misclassified", images=images),
+        to_cpu(raw(labels)),
+        to_cpu(raw(predictions)),
+    )
     one_each = len(images) == len(labels) == len(predictions)
     rule = "there must be a label and a prediction for each image"
     sizes = {"images": len(images), "labels": len(labels), "predictions": len(predictions)}
@@ -100,6 +110,7 @@ def pictures(
     Raises ShapeError for another number of channels or no pixels, ArgumentError unless there is a name for each image
     or none.
     """
+    images = page.array("pictures", images=images)
     drawable = images.ndim == 4 and images.shape[1] in (1, 3) and 0 not in images.shape[2:]
     rule = "images must be (N, C, H, W) with 1 or 3 channels and some pixels"
     check(drawable, ShapeError, "pictures", rule, shape=images.shape)

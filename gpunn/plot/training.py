@@ -11,6 +11,7 @@ import numpy as np
 from gpunn.errors import ArgumentError, ShapeError, check
 from gpunn.plot import figure as page
 from gpunn.plot.figure import COLOURS, STYLES, Path
+from gpunn.tensor import Tensor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -201,7 +202,9 @@ def panels(panels: Mapping[str, Series], path: Path | None = None, xlabel: str =
     return sheet
 
 
-def confusion(matrix: np.ndarray[Any, Any], path: Path | None = None, classes: Sequence[str] | None = None) -> Figure:
+def confusion(
+    matrix: np.ndarray[Any, Any] | Tensor, path: Path | None = None, classes: Sequence[str] | None = None
+) -> Figure:
     """Draw a confusion matrix; return the figure. ``classes`` are numbers unless they are named.
 
     ``matrix[i, j]`` is the number of examples of class i (rows: the truth) that were called class j (columns).
@@ -212,6 +215,7 @@ def confusion(matrix: np.ndarray[Any, Any], path: Path | None = None, classes: S
 
     Raises ShapeError unless the matrix is square with a row per class, FileError if ``path`` cannot be written.
     """
+    matrix = page.array("confusion", matrix=matrix)
     names = list(map(str, range(len(matrix)))) if classes is None else list(classes)
     n = len(names)
     check(matrix.shape == (n, n), ShapeError, "confusion", f"matrix must be {n}×{n}", shape=matrix.shape)

@@ -110,7 +110,7 @@ def check_holds_array(op: str, name: str, x: Any) -> None:
         fail_on_type(DtypeError, op, f"{name} must be an array", x)
 
 
-def check_array(op: str, **named: Any) -> None:
+def check_array(op: str, /, **named: Any) -> None:
     """Check that each of the named values is a NumPy or CuPy array of numbers.
 
     >>> check_array("abs", x=[1.0, 2.0])

@@ -8,11 +8,14 @@ from typing import Any
 
 
 class Table(str):
-    """A table as text, which a notebook shows as a table: the first row is its head, the last ``sums`` are sums.
+    r"""A table as text, which a notebook shows as a table: the first row is its head, the last ``sums`` are sums.
 
-    >>> told = Table("a  b", [["a", "b"], ["x", "1"]], left=1)
-    >>> print(told)
+    A prompt of Python shows it without quotes, line by line.
+
+    >>> told = Table("a  b\nx  1", [["a", "b"], ["x", "1"]], left=1)
+    >>> told
     a  b
+    x  1
     >>> told._repr_html_().startswith("<table><thead><tr><th")
     True
     """
@@ -25,6 +28,9 @@ class Table(str):
         self = super().__new__(cls, text)
         self.rows, self.left, self.sums = rows, left, sums
         return self
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def _repr_html_(self) -> str:
         return table(self.rows, self.left, self.sums) if self.rows else f"<pre>{html.escape(self)}</pre>"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from functools import partial, wraps
 from numbers import Real
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -46,6 +46,22 @@ from gpunn.spelling import spelled
 
 __all__ = ["Backward", "Tensor", "from_dlpack", "no_grad", "record", "tensor"]
 
+
+class Plain(Protocol):
+    """An array of NumPy or CuPy: a Tensor has no strides."""
+
+    @property
+    def strides(self) -> tuple[int, ...]: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def ndim(self) -> int: ...
+    @property
+    def dtype(self) -> Any: ...
+
+
+Operand: TypeAlias = "Tensor | Plain | complex"
+"""What an operator takes beside a Tensor: another one, an array or a number."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -228,55 +244,55 @@ class Tensor(Node):
 
     # ---- arithmetic -----------------------------------------------------------------------------------------------
 
-    def __add__(self, other: Any) -> Tensor:
+    def __add__(self, other: Operand) -> Tensor:
         return _binary("add", operator.add, arithmetic.add_backward, self, other)
 
     __radd__ = __add__
 
-    def __sub__(self, other: Any) -> Tensor:
+    def __sub__(self, other: Operand) -> Tensor:
         return _binary("subtract", operator.sub, arithmetic.subtract_backward, self, other)
 
-    def __rsub__(self, other: Any) -> Tensor:
+    def __rsub__(self, other: Operand) -> Tensor:
         return _binary("subtract", operator.sub, arithmetic.subtract_backward, other, self)
 
-    def __mul__(self, other: Any) -> Tensor:
+    def __mul__(self, other: Operand) -> Tensor:
         return _binary("multiply", operator.mul, arithmetic.multiply_backward, self, other)
 
     __rmul__ = __mul__
 
-    def __truediv__(self, other: Any) -> Tensor:
+    def __truediv__(self, other: Operand) -> Tensor:
         return _binary("divide", operator.truediv, arithmetic.divide_backward, self, other)
 
-    def __rtruediv__(self, other: Any) -> Tensor:
+    def __rtruediv__(self, other: Operand) -> Tensor:
         return _binary("divide", operator.truediv, arithmetic.divide_backward, other, self)
 
-    def __floordiv__(self, other: Any) -> Tensor:
+    def __floordiv__(self, other: Operand) -> Tensor:
         return _of_pair("floor_divide", self, other)
 
-    def __rfloordiv__(self, other: Any) -> Tensor:
+    def __rfloordiv__(self, other: Operand) -> Tensor:
         return _of_pair("floor_divide", other, self)
 
-    def __mod__(self, other: Any) -> Tensor:
+    def __mod__(self, other: Operand) -> Tensor:
         return _of_pair("remainder", self, other)
 
-    def __rmod__(self, other: Any) -> Tensor:
+    def __rmod__(self, other: Operand) -> Tensor:
         return _of_pair("remainder", other, self)
 
     @in_float32
-    def __pow__(self, exponent: Any) -> Tensor:
+    def __pow__(self, exponent: Operand) -> Tensor:
         if not isinstance(exponent, Real) or not is_floating(self.dtype):
             return _binary("power", operator.pow, arithmetic.power_backward, self, exponent)
         x, n = self._data, float(exponent)  # a NumPy scalar would promote
         return self._result(arithmetic.power_by_number(x, n), lambda gy: arithmetic.power_by_number_backward(gy, x, n))
 
     @in_float32
-    def __rpow__(self, base: Any) -> Tensor:
+    def __rpow__(self, base: Operand) -> Tensor:
         return _binary("power", operator.pow, arithmetic.power_backward, base, self)
 
-    def __matmul__(self, other: Any) -> Tensor:
+    def __matmul__(self, other: Operand) -> Tensor:
         return _matmul(self, other)
 
-    def __rmatmul__(self, other: Any) -> Tensor:
+    def __rmatmul__(self, other: Operand) -> Tensor:
         return _matmul(other, self)
 
     def __neg__(self) -> Tensor:
@@ -286,28 +302,28 @@ class Tensor(Node):
         x = self._data
         return self._result(elementwise.abs(x), lambda gy: elementwise.abs_backward(gy, x))
 
-    def __iadd__(self, other: Any) -> Tensor:
+    def __iadd__(self, other: Operand) -> Tensor:
         return self._not_a_leaf("+").__add__(other)
 
-    def __isub__(self, other: Any) -> Tensor:
+    def __isub__(self, other: Operand) -> Tensor:
         return self._not_a_leaf("-").__sub__(other)
 
-    def __imul__(self, other: Any) -> Tensor:
+    def __imul__(self, other: Operand) -> Tensor:
         return self._not_a_leaf("*").__mul__(other)
 
-    def __itruediv__(self, other: Any) -> Tensor:
+    def __itruediv__(self, other: Operand) -> Tensor:
         return self._not_a_leaf("/").__truediv__(other)
 
-    def __ifloordiv__(self, other: Any) -> Tensor:
+    def __ifloordiv__(self, other: Operand) -> Tensor:
         return self._not_a_leaf("//").__floordiv__(other)
 
-    def __imod__(self, other: Any) -> Tensor:
+    def __imod__(self, other: Operand) -> Tensor:
         return self._not_a_leaf("%").__mod__(other)
 
-    def __ipow__(self, other: Any) -> Tensor:
+    def __ipow__(self, other: Operand) -> Tensor:
         return self._not_a_leaf("**").__pow__(other)
 
-    def __imatmul__(self, other: Any) -> Tensor:
+    def __imatmul__(self, other: Operand) -> Tensor:
         return self._not_a_leaf("@").__matmul__(other)
 
     def add(self, other: Any, alpha: float = 1) -> Tensor:
@@ -316,10 +332,10 @@ class Tensor(Node):
     def sub(self, other: Any, alpha: float = 1) -> Tensor:
         return self.__sub__(other if alpha == 1 else other * alpha)
 
-    def mul(self, other: Any) -> Tensor:
+    def mul(self, other: Operand) -> Tensor:
         return self.__mul__(other)
 
-    def div(self, other: Any, rounding_mode: Literal["floor", "trunc"] | None = None) -> Tensor:
+    def div(self, other: Operand, rounding_mode: Literal["floor", "trunc"] | None = None) -> Tensor:
         if rounding_mode is None:
             return self.__truediv__(other)
         known = rounding_mode in ("floor", "trunc")
@@ -339,10 +355,10 @@ class Tensor(Node):
     def abs(self) -> Tensor:
         return self.__abs__()
 
-    def matmul(self, other: Any) -> Tensor:
+    def matmul(self, other: Operand) -> Tensor:
         return self.__matmul__(other)
 
-    def dot(self, other: Any) -> Tensor:
+    def dot(self, other: Operand) -> Tensor:
         """The sum of products over the last axis and the one before the last of ``other``, of at most two axes."""
         ndim = getattr(other, "ndim", 0)
         check(ndim <= 2, ShapeError, "dot", "other must have two axes at most; use einsum", shape=np.shape(raw(other)))
@@ -389,29 +405,29 @@ class Tensor(Node):
     def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
         return _compare("not_equal", operator.ne, self, other)
 
-    def __lt__(self, other: Any) -> Tensor:
+    def __lt__(self, other: Operand) -> Tensor:
         return _compare("less", operator.lt, self, other)
 
-    def __le__(self, other: Any) -> Tensor:
+    def __le__(self, other: Operand) -> Tensor:
         return _compare("less_equal", operator.le, self, other)
 
-    def __gt__(self, other: Any) -> Tensor:
+    def __gt__(self, other: Operand) -> Tensor:
         return _compare("greater", operator.gt, self, other)
 
-    def __ge__(self, other: Any) -> Tensor:
+    def __ge__(self, other: Operand) -> Tensor:
         return _compare("greater_equal", operator.ge, self, other)
 
-    def __and__(self, other: Any) -> Tensor:
+    def __and__(self, other: Operand) -> Tensor:
         return _logic("and", operator.and_, self, other)
 
     __rand__ = __and__
 
-    def __or__(self, other: Any) -> Tensor:
+    def __or__(self, other: Operand) -> Tensor:
         return _logic("or", operator.or_, self, other)
 
     __ror__ = __or__
 
-    def __xor__(self, other: Any) -> Tensor:
+    def __xor__(self, other: Operand) -> Tensor:
         return _logic("xor", operator.xor, self, other)
 
     __rxor__ = __xor__

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import importlib
 import io
 import json
@@ -242,7 +241,7 @@ def test_an_error_leaves_the_terminal_as_it_was(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def notebook(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """The displays of a notebook: a stand-in for IPython's kernel, as rich knows it by."""
+    """The displays of a notebook: a stand-in for IPython's kernel."""
     shown: list[dict[str, Any]] = []
 
     class Handle:
@@ -261,10 +260,10 @@ def notebook(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     module = types.ModuleType("IPython.display")
     module.display = display  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    package = types.ModuleType("IPython")
+    package.get_ipython = lambda: types.SimpleNamespace(kernel=object())  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", package)
     monkeypatch.setitem(sys.modules, "IPython.display", module)
-    shell = type("ZMQInteractiveShell", (), {})()
-    monkeypatch.setattr(builtins, "get_ipython", lambda: shell, raising=False)
     return shown
 
 
@@ -279,6 +278,18 @@ def test_a_notebook_has_one_display(
     assert re.fullmatch(r"epoch 3/3  loss \d\.\d{4}  test accuracy 50.00%  [\d.,]+ steps/s  0:00 left", text)
     assert notebook[0]["text/html"].startswith('<progress value="12" max="12"></progress> epoch 3/3')
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_notebook_needs_no_rich_and_writes_into_a_file_that_is_given(
+    notebook: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    trainer(Progress()).run(1)
+    assert len(notebook) == 1
+    log = io.StringIO()
+    trainer(Progress(file=log)).run(2)
+    assert [line.split()[1] for line in log.getvalue().splitlines()] == ["1/2", "2/2"]
+    assert len(notebook) == 1
 
 
 def test_a_notebook_shows_words_not_markup(notebook: list[dict[str, Any]]) -> None:

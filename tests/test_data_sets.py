@@ -22,7 +22,7 @@ from gpunn.data import (
     random_split,
 )
 from gpunn.data.dataset import read_batch
-from gpunn.errors import ArgumentError, DataError, ShapeError
+from gpunn.errors import ArgumentError, DataError, DtypeError, ShapeError
 
 # ---- data sets -----------------------------------------------------------------------------------------------------
 
@@ -42,6 +42,8 @@ def test_array_dataset() -> None:
         ArrayDataset(x, y[:3])
     with pytest.raises(ShapeError, match="an axis of samples"):
         ArrayDataset(np.array(3))
+    with pytest.raises(DtypeError, match="argument 1 must be an array, with an axis of samples, got type='str'"):
+        ArrayDataset(np.ones(3), "y.npy")
     with pytest.raises(ArgumentError, match="there must be an array"):
         ArrayDataset()
 

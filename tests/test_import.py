@@ -43,10 +43,12 @@ late = {LATE!r}
 before = [name for name in late if "gpunn." + name in sys.modules]
 listed = [name for name in late if name not in dir(gpunn)]
 names = [getattr(gpunn, name).__name__ for name in late]
-print(json.dumps([before, listed, names]))"""
-    before, unlisted, names = json.loads(python("-c", code).stdout)
+of_interop = [getattr(gpunn.interop, name).__name__ for name in ("cudnn", "onnx", "torch")]
+print(json.dumps([before, listed, names, of_interop]))"""
+    before, unlisted, names, of_interop = json.loads(python("-c", code).stdout)
     assert before == unlisted == []
     assert names == [f"gpunn.{name}" for name in LATE]
+    assert of_interop == ["gpunn.interop.cudnn", "gpunn.interop.onnx", "gpunn.interop.torch"]
 
 
 def test_a_name_that_is_not_there():

@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.image import AxesImage
+from matplotlib.text import Text
 from PIL import Image
 
+import gpunn
 from gpunn import plot
-from gpunn.errors import ArgumentError, FileError, GpunnError, ShapeError
+from gpunn.errors import ArgumentError, DtypeError, FileError, GpunnError, ShapeError
 from gpunn.plot import figure as page
 
 METRICS = [
@@ -129,6 +132,8 @@ def test_a_figure_has_the_format_of_its_name(ending: str, tmp_path: Path) -> Non
     assert written.startswith(begins[ending])
     plot.curves(METRICS[:2], path)
     assert path.read_bytes() == written
+    with pytest.raises(ArgumentError, match=r"plot: path must be the name of a file, got path=\['left', 'right'\]"):
+        plot.pictures(np.ones((2, 1, 3, 3)), ["left", "right"])  # type: ignore[arg-type]
     with pytest.raises(FileError, match=r"c\.doc: a figure is written as .png, .svg, .*not as .doc"):
         plot.curves(METRICS[:2], tmp_path / "c.doc")
 
@@ -154,6 +159,33 @@ def test_a_notebook_shows_figures(figures: list[Any]) -> None:
     assert all(each._repr_png_().startswith(b"\x89PNG") for each in drawn[3:4])
     film = plot.animate_decision_surface([("", surface)], points, LABELS[:2])
     assert film._repr_html_().startswith('<img alt="film" src="data:image/gif;base64,R0lGOD')
+
+
+def test_pictures_of_tensors_are_those_of_their_arrays() -> None:
+    x = np.arange(32, dtype=np.float32).reshape(2, 1, 4, 4)
+    labels = np.array([0, 1])
+    for draw in (
+        lambda of: plot.filters(of(x)),
+        lambda of: plot.feature_maps(of(x[0])),
+        lambda of: plot.pictures(of(x)),
+        lambda of: plot.misclassified(of(x), of(labels), of(labels[::-1].copy())),
+        lambda of: plot.confusion(of(x[0, 0])),
+        lambda of: plot.activation_statistics({"op": of(x)}),
+        lambda of: plot.gradient_flow({"0.weight": of(x)}),
+    ):
+        of_arrays, of_tensors = (
+            [text.get_text() for text in sheet.findobj(Text)]
+            + [image.get_array().tolist() for image in sheet.findobj(AxesImage)]
+            for sheet in map(draw, (np.asarray, gpunn.tensor))
+        )
+        assert of_arrays == of_tensors
+    for draw in (plot.filters, plot.confusion, plot.pictures):
+        with pytest.raises(DtypeError, match=r"must be a NumPy or CuPy array, got type='list'"):
+            draw([[1.0, 2.0]])
+    with pytest.raises(
+        ArgumentError, match=r"gradient_flow: arrays must be given as {name: array}, got type='ndarray'"
+    ):
+        plot.gradient_flow(x)  # type: ignore[arg-type]
 
 
 def test_curves_of_nothing(tmp_path: Path) -> None:

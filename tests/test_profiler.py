@@ -326,7 +326,11 @@ def test_a_notebook_shows_the_table():
     assert shown.count("<tr>") == len(profile.table().splitlines()) - 4  # but for two rules, an empty line and the note
     for text in (">Linear</td>", ">(Sequential)</td>", 'font-weight:bold">all</td>', "by the wall clock.</p>"):
         assert text in shown
+    told: list[str] = []
+    profile._repr_pretty_(SimpleNamespace(text=told.append), cycle=False)
+    assert told == [str(profile)]
     summary = net.summary((4,))
+    assert repr(summary) == str(summary)
     assert summary._repr_html_().count("<tr>") == len(summary.splitlines())
     assert ">(N, 3)</td>" in summary._repr_html_()
     assert pickle.loads(pickle.dumps(summary))._repr_html_() == summary._repr_html_()

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias, assert_type
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias, assert_type
 
 import numpy as np
+from matplotlib.figure import Figure
 
 import gpunn.functional as F
-from gpunn import Tensor, models, nn
+from gpunn import Tensor, interop, models, nn, optim, plot
 from gpunn.nn import Parameter
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -215,10 +217,24 @@ def layers(t: Tensor, a: Array, module: nn.Module, packed: nn.PackedSequence) ->
     assert_type(Own()(t, scale=2.0), tuple[Tensor, float])
     assert_type(module(t), Any)
     assert_type(models.lenet5()(t), Tensor)
+    assert_type(models.AlexNet(10).logits(t), Tensor)
+    assert_type(nn.MaxUnpool2d(2)(t, a), Tensor)
     Own()(a)  # type: ignore[arg-type]
 
 
+def training(optimizer: optim.Optimizer, closure: Callable[[], Tensor]) -> None:
+    assert_type(optimizer.step(closure), Tensor)
+    assert_type(optim.LBFGS([]).step(closure), Tensor)
+    assert_type(plot.curves([{"epoch": 1, "train_loss": 1.0}]), Figure)
+    _ = interop.onnx.exports  # type: ignore[attr-defined]
+
+
 def operators(t: Tensor, a: Matrix) -> None:
+    assert_type(t - np.float32(2), Tensor)
+    assert_type(sum([t, t]), Tensor | Literal[0])
+    t + "1"  # type: ignore[operator]
+    t * None  # type: ignore[operator]
+    t @ [1.0]  # type: ignore[operator]
     assert_type(a * t, Tensor)
     assert_type(a @ t, Tensor)
     assert_type(2 - t, Tensor)

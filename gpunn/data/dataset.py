@@ -14,7 +14,7 @@ import numpy as np
 
 from gpunn.backend import Array, asarray, device_of, generator_or_default, plain
 from gpunn.data.collate import default_collate
-from gpunn.errors import ArgumentError, ShapeError, check
+from gpunn.errors import ArgumentError, DtypeError, ShapeError, check
 
 Indices: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 Sample = TypeVar("Sample", covariant=True)
@@ -45,6 +45,9 @@ class ArrayDataset:
 
     def __init__(self, *arrays: Array) -> None:
         check(len(arrays) > 0, ArgumentError, "ArrayDataset", "there must be an array", arrays=len(arrays))
+        for number, each in enumerate(arrays):
+            rule = f"argument {number} must be an array, with an axis of samples"
+            check(hasattr(each, "ndim"), DtypeError, "ArrayDataset", rule, type=type(each).__name__)
         ranked = all(a.ndim > 0 for a in arrays)
         check(ranked, ShapeError, "ArrayDataset", "arrays need an axis of samples", shapes=[a.shape for a in arrays])
         lengths = [len(a) for a in arrays]

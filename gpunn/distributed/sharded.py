@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby, pairwise
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, cast, overload
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from gpunn.errors import ArgumentError, CaptureError, check, check_number, fail
 from gpunn.optim import Optimizer, clip_grad_norm, clip_grad_value
 from gpunn.optim.clip import norm_and_factor
 from gpunn.optim.group import Group, Part, Settings, Shape, all_finite
-from gpunn.optim.optimizer import check_range
+from gpunn.optim.optimizer import Loss, check_range
 from gpunn.tensor import Tensor
 
 
@@ -183,6 +183,10 @@ class Sharded(Optimizer):
             with share.device(), np.errstate(over="ignore", invalid="ignore"):
                 piece *= factor
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], Loss]) -> Loss: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         cuda.refuse_capture("Sharded", _NO_GRAPH)
         loss = None if closure is None else closure()

@@ -9,7 +9,7 @@ import numpy as np
 
 from gpunn.backend import Array, check_array, dtype_of, plain
 from gpunn.graph import copied, kept, raw
-from gpunn.tensor import Backward, Tensor, record, wrapped
+from gpunn.tensor import Backward, Plain, Tensor, record, wrapped
 
 __all__ = [
     "Given",
@@ -38,19 +38,6 @@ else:
 """What a function of several arrays gives back: a Tensor if one of them is a Tensor, else an array, the default."""
 
 Y_co = TypeVar("Y_co", covariant=True)
-
-
-class Plain(Protocol):
-    """An array of NumPy or CuPy: a Tensor has no strides."""
-
-    @property
-    def strides(self) -> tuple[int, ...]: ...
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def ndim(self) -> int: ...
-    @property
-    def dtype(self) -> Any: ...
 
 
 class Recorded(Protocol[Y_co]):

@@ -6,13 +6,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gpunn.interop import cudnn, onnx, torch
     from gpunn.interop.weights import load_state
 
-__all__ = ["load_state"]
+__all__ = ["cudnn", "load_state", "onnx", "torch"]
 
 
-def __getattr__(name: str) -> Any:
-    if name in __all__:  # layers and readers of files, which who wants a function of cuDNN's need not wait for
-        globals()[name] = getattr(importlib.import_module("gpunn.interop.weights"), name)
-        return globals()[name]
-    raise AttributeError(f"module 'gpunn.interop' has no attribute {name!r}")
+if not TYPE_CHECKING:  # who checks types is told of the names above, and of no others
+
+    def __getattr__(name: str) -> Any:
+        # When used: who wants a function of cuDNN's need not wait for layers and readers of files.
+        if name == "load_state":
+            globals()[name] = importlib.import_module("gpunn.interop.weights").load_state
+            return globals()[name]
+        if name in __all__:
+            return importlib.import_module(f"gpunn.interop.{name}")
+        raise AttributeError(f"module 'gpunn.interop' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

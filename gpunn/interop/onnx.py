@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,11 +34,15 @@ LARGEST = 2**31 - 1
 """Bytes in a file: protobuf, its format, has no more."""
 
 
-def __getattr__(name: str) -> Any:
-    """``Backend``, which needs the package onnx: it comes when it is first asked for."""
-    if name == "Backend":
-        return backend_class()
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if TYPE_CHECKING:
+    Backend: Any
+else:
+
+    def __getattr__(name: str) -> Any:
+        """``Backend``, which needs the package onnx: it comes when it is first asked for."""
+        if name == "Backend":
+            return backend_class()
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def export(

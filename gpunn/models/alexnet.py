@@ -112,23 +112,23 @@ class _Layers(nn.Module):
         """What torchvision calls the layers of the network without normalisation, for ``load_state``."""
         return {} if self.response1.normalize else dict(zip(_TORCHVISION, LAYERS, strict=True))
 
-    def first_maps(self, x: Any) -> Any:
+    def first_maps(self, x: Any) -> Tensor:
         """Blocks 1 and 2."""
         return self.response2(self.conv2(self.response1(self.conv1(x))))
 
-    def last_maps(self, x: Any) -> Any:
+    def last_maps(self, x: Any) -> Tensor:
         """Blocks 3, 4 and 5, flattened."""
         maps = F.relu(self.conv4(F.relu(self.conv3(x))))
         maps = self.pool(F.relu(self.conv5(maps)))
         return maps.reshape(maps.shape[0], -1)
 
-    def hidden6(self, x: Any) -> Any:
+    def hidden6(self, x: Any) -> Tensor:
         return F.relu(self.fc6(x))
 
-    def hidden7(self, x: Any) -> Any:
+    def hidden7(self, x: Any) -> Tensor:
         return F.relu(self.fc7(x))
 
-    def logits(self, x: Any) -> Any:
+    def logits(self, x: Any) -> Tensor:
         assert self.fc8 is not None, "the tower without fc8 gives no logits"
         return self.fc8(x)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpunn import functional as F
 from gpunn.nn.calls import Plain
@@ -12,6 +12,9 @@ from gpunn.nn.module import Module
 from gpunn.ops.pool import Stride
 from gpunn.ops.pool.adaptive import OutputSize
 from gpunn.ops.shared.window import Sizes
+
+if TYPE_CHECKING:
+    from gpunn.functional.record import X
 
 
 class _MaxPool(Plain):
@@ -71,6 +74,10 @@ class MaxPool3d(_MaxPool):
 
 
 class _MaxUnpool(Module):
+    if TYPE_CHECKING:
+
+        def __call__(self, x: X, indices: Any, output_size: Sequence[int] | None = None) -> X: ...
+
     _unpool: Callable[..., Any]
     _rank: int
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from gpunn.backend import Array, asarray, check_holds_array, get_array_module
 from gpunn.errors import ArgumentError, check, check_number, check_sizes, fail
 from gpunn.optim.group import Settings, plain
-from gpunn.optim.optimizer import Optimizer, Parameters, check_dict, check_names
+from gpunn.optim.optimizer import Loss, Optimizer, Parameters, check_dict, check_names
 from gpunn.optim.search import Point, strong_wolfe
 
 _INTEGERS = ("max_iter", "max_eval", "history_size")
@@ -81,6 +81,10 @@ class LBFGS(Optimizer):
 
     # ---- a step ---------------------------------------------------------------------------------------------------
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], Loss]) -> Loss: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take up to ``max_iter`` steps; return what ``closure`` gave at first."""
         if closure is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar, overload
 
 from gpunn.backend import Array, accumulation_dtype, asarray, cast, check_holds_array, device_context, get_array_module
 from gpunn.errors import ArgumentError, DtypeError, ShapeError, check, fail
@@ -28,6 +28,9 @@ from gpunn.tensor import Tensor
 
 Parameters = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[Mapping[str, Any]]
 """Parameters, or (name, parameter) as ``model.named_parameters()`` gives them, or groups: see :class:`Optimizer`."""
+
+Loss = TypeVar("Loss")
+"""What a closure gives, and so does the step that calls it."""
 
 _LATER = ("maximize", "amsgrad", "dampening", "decoupled_weight_decay")
 """Settings that states saved before there were these do not have: they were as the optimizer's defaults are."""
@@ -234,6 +237,10 @@ class Optimizer:
         """Whether all elements of all gradients are."""
         return all_finite(p.grad for p in self.learned())
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], Loss]) -> Loss: ...
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient.
 

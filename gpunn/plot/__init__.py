@@ -1,8 +1,9 @@
 """Figures of data, networks and training; drawn by matplotlib with no display and no pyplot state.
 
 Each function returns matplotlib's figure, which a notebook shows. Where it is given a path it writes it there, as PNG
-or what else the name ends in. Arrays are NumPy's; colours and line styles differ so that every kind of colour blindness
-can tell them apart.
+or what else the name ends in. Pictures, weights, activations and gradients are arrays of NumPy or CuPy, or Tensors;
+points and curves are NumPy's. Colours and line styles differ so that every kind of colour blindness can tell them
+apart.
 """
 
 from gpunn.plot.images import feature_maps, filters, misclassified, pictures

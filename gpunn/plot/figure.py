@@ -11,8 +11,12 @@ import pathlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from gpunn.errors import FileError, PackageError, install_command
+import numpy as np
+
+from gpunn.backend import check_array, to_cpu
+from gpunn.errors import ArgumentError, FileError, PackageError, check, install_command
 from gpunn.files import write_atomically
+from gpunn.graph import raw
 
 # Okabe and Ito's palette without its yellow, which is faint on white. Lines that share a figure also differ in style.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -39,13 +43,28 @@ def figure(width: float, height: float, fitted: bool = True) -> Any:
 def _shown(figure: Any) -> Any:
     """matplotlib's class of figures, which a notebook shows without pyplot."""
 
-    class Shown(figure):  # type: ignore[misc]
+    class Figure(figure):  # type: ignore[misc]
         def _repr_png_(self) -> bytes:
             drawn = io.BytesIO()
             self.savefig(drawn, dpi=DPI, format="png")
             return drawn.getvalue()
 
-    return Shown
+    return Figure
+
+
+def array(op: str, /, **named: Any) -> np.ndarray[Any, Any]:
+    """The named array, of NumPy or CuPy or of a Tensor, as one of NumPy.
+
+    >>> from gpunn import tensor
+    >>> array("filters", weight=tensor([1.0, 2.0], requires_grad=True))
+    array([1., 2.], dtype=float32)
+
+    Raises DtypeError for anything else.
+    """
+    ((name, given),) = named.items()
+    x = raw(given)
+    check_array(op, **{name: x})
+    return to_cpu(x)
 
 
 def legend(sheet: Any, panels: Iterable[Any]) -> None:
@@ -98,7 +117,7 @@ def kind_of(path: Path) -> str:
     >>> kind_of("curves.png"), kind_of("curves"), kind_of("curves.PDF")
     ('png', 'png', 'pdf')
     """
-    ending = pathlib.Path(path).suffix.lower()
+    ending = _target(path).suffix.lower()
     if ending and ending not in FORMATS:
         raise FileError(f"{path}: a figure is written as {', '.join(FORMATS)}, not as {ending}")
     return FORMATS.get(ending, "png")
@@ -106,12 +125,17 @@ def kind_of(path: Path) -> str:
 
 def write(draw: Callable[[io.BytesIO], object], path: Path) -> None:
     """Write what ``draw(file)`` writes to ``path``, whole or not at all; raises FileError if it cannot be written."""
+    target = _target(path)
     drawn = io.BytesIO()
     draw(drawn)
-    target = pathlib.Path(path)
     try:
         if not target.parent.is_dir():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         write_atomically(target, drawn.getbuffer())
     except OSError as error:
         raise FileError(f"{path}: the figure cannot be written: {error.strerror or error}") from error
+
+
+def _target(path: Path) -> pathlib.Path:
+    check(isinstance(path, (str, os.PathLike)), ArgumentError, "plot", "path must be the name of a file", path=path)
+    return pathlib.Path(path)

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpunn.backend import to_cpu
 from gpunn.errors import ArgumentError, ShapeError, check
+from gpunn.graph import raw
 from gpunn.plot import figure as page
 from gpunn.plot.figure import Path
+from gpunn.tensor import Tensor
 
-Image = np.ndarray[Any, Any]
-Classes = Sequence[int] | np.ndarray[Any, Any]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Image = np.ndarray[Any, Any] | Tensor
+Classes = Sequence[int] | np.ndarray[Any, Any] | Tensor
 
 _WIDEST = 16.0  # inches, of a page that grows with what it shows
 
 
-def filters(weight: Image, path: Path | None = None, most: int = 96) -> Any:
+def filters(weight: Image, path: Path | None = None, most: int = 96) -> Figure:
     """Draw the filters (K, C, KH, KW) of a convolution, at most ``most`` of them; return the figure.
 
     Filters over 3 channels are drawn in colour, each stretched to its own range; others as one picture for each
@@ -29,6 +35,7 @@ def filters(weight: Image, path: Path | None = None, most: int = 96) -> Any:
 
     Raises ShapeError unless the weight has four dimensions and no empty one.
     """
+    weight = page.array("filters", weight=weight)
     whole = weight.ndim == 4 and weight.size > 0
     check(whole, ShapeError, "filters", "weight must be (K, C, KH, KW), none of them 0", shape=weight.shape)
     k, c = weight.shape[:2]
@@ -43,7 +50,7 @@ def filters(weight: Image, path: Path | None = None, most: int = 96) -> Any:
     return _grid(tiles, path, title=of, cmap="PuOr", limits=(-limit, limit), bar="weight")
 
 
-def feature_maps(maps: Image, path: Path | None = None, most: int = 64) -> Any:
+def feature_maps(maps: Image, path: Path | None = None, most: int = 64) -> Figure:
     """Draw the maps (C, H, W) that a layer made of one image, all in one scale; return the figure.
 
     A ``path`` is a file to write.
@@ -53,6 +60,7 @@ def feature_maps(maps: Image, path: Path | None = None, most: int = 64) -> Any:
 
     Raises ShapeError unless the maps have three dimensions and no empty one.
     """
+    maps = page.array("feature_maps", maps=maps)
     whole = maps.ndim == 3 and maps.size > 0
     check(whole, ShapeError, "feature_maps", "maps must be (C, H, W), none of them 0", shape=maps.shape)
     limits = (float(maps.min()), float(maps.max()))
@@ -67,7 +75,7 @@ def misclassified(
     path: Path | None = None,
     classes: Sequence[str] | None = None,
     most: int = 25,
-) -> Any:
+) -> Figure:
     """Draw the images (N, C, H, W), C 1 or 3, whose prediction is wrong, at most ``most``; return the figure.
 
     ``classes`` are numbers unless they are named. A ``path`` is a file to write.
@@ -77,6 +85,11 @@ def misclassified(
 
     With nothing wrong the page says so. Raises ShapeError unless there is a label and a prediction for each image.
     """
+    images, labels, predictions = (
+        page.array("misclassified", images=images),
+        to_cpu(raw(labels)),
+        to_cpu(raw(predictions)),
+    )
     one_each = len(images) == len(labels) == len(predictions)
     rule = "there must be a label and a prediction for each image"
     sizes = {"images": len(images), "labels": len(labels), "predictions": len(predictions)}
@@ -90,7 +103,7 @@ def misclassified(
 
 def pictures(
     images: Image, path: Path | None = None, names: Sequence[str] = (), title: str = "", columns: int = 0
-) -> Any:
+) -> Figure:
     """Draw images (N, C, H, W), C 1 or 3, with a name over each; return the figure. A ``path`` is a file to write.
 
     >>> pictures(np.ones((2, 1, 4, 4)), names=["left", "right"], title="Two").get_suptitle()
@@ -99,6 +112,7 @@ def pictures(
     Raises ShapeError for another number of channels or no pixels, ArgumentError unless there is a name for each image
     or none.
     """
+    images = page.array("pictures", images=images)
     drawable = images.ndim == 4 and images.shape[1] in (1, 3) and 0 not in images.shape[2:]
     rule = "images must be (N, C, H, W) with 1 or 3 channels and some pixels"
     check(drawable, ShapeError, "pictures", rule, shape=images.shape)
@@ -121,7 +135,7 @@ def _grid(
     limits: tuple[float, float] = (0.0, 1.0),
     bar: str = "",
     columns: int = 0,
-) -> Any:
+) -> Figure:
     columns = max(1, min(len(tiles), columns or max(4, math.ceil(math.sqrt(len(tiles))))))
     rows = math.ceil(len(tiles) / columns)
     least, gap = (1.25, 0.12) if names else (0.7, 0.07)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gpunn.errors import ArgumentError, check
 from gpunn.plot import figure as page
 from gpunn.plot.figure import COLOURS, Path
+from gpunn.tensor import Tensor
 
-Arrays = Mapping[str, np.ndarray[Any, Any]]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Arrays = Mapping[str, np.ndarray[Any, Any] | Tensor]
 
 
-def activation_statistics(activations: Arrays, path: Path | None = None) -> Any:
+def activation_statistics(activations: Arrays, path: Path | None = None) -> Figure:
     """Draw mean, deviation and share of zeros of each layer's activations, ``{layer: array}``; return the figure.
 
     A mean far from 0 or a deviation that shrinks or grows from layer to layer says that the initial weights do not
@@ -27,15 +31,15 @@ def activation_statistics(activations: Arrays, path: Path | None = None) -> Any:
 
     Raises ArgumentError where there is no layer, or one without values.
     """
-    _check("activation_statistics", activations)
-    rows = np.arange(len(activations))
-    values = [np.asarray(a, np.float64) for a in activations.values()]
+    layers = _checked("activation_statistics", activations)
+    rows = np.arange(len(layers))
+    values = [a.astype(np.float64) for a in layers.values()]
     sheet = page.figure(width=9.0, height=1.4 + 0.3 * len(rows))
     spread, zeros = sheet.subplots(1, 2, sharey=True)
     spread.errorbar([v.mean() for v in values], rows, xerr=[v.std() for v in values], fmt="o", capsize=3,
                     color=COLOURS[0])  # fmt: skip
     spread.set(xlabel="activation, mean ± deviation", title="Mean and deviation", ylim=(len(rows) - 0.5, -0.5))
-    spread.set_yticks(rows, labels=list(activations))
+    spread.set_yticks(rows, labels=list(layers))
     zeros.barh(rows, [100 * float((v == 0).mean()) for v in values], color=COLOURS[1], height=0.6)
     zeros.set(xlabel="activations that are 0 (%)", xlim=(0, 100), title="Zeros")
     for axes in (spread, zeros):
@@ -44,7 +48,7 @@ def activation_statistics(activations: Arrays, path: Path | None = None) -> Any:
     return sheet
 
 
-def gradient_flow(gradients: Arrays, path: Path | None = None) -> Any:
+def gradient_flow(gradients: Arrays, path: Path | None = None) -> Figure:
     """Draw the root mean square and the maximum of each parameter's gradient, ``{name: array}``; return the figure.
 
     Values that fall from the last layer to the first are a vanishing gradient, values that rise an exploding one. A
@@ -56,9 +60,9 @@ def gradient_flow(gradients: Arrays, path: Path | None = None) -> Any:
 
     Raises ArgumentError where there is no parameter, or one without values.
     """
-    _check("gradient_flow", gradients)
-    rows = np.arange(len(gradients))
-    sizes = [np.abs(np.asarray(g, np.float64)) for g in gradients.values()]
+    parameters = _checked("gradient_flow", gradients)
+    rows = np.arange(len(parameters))
+    sizes = [np.abs(g.astype(np.float64)) for g in parameters.values()]
     sheet = page.figure(width=6.5, height=1.4 + 0.3 * len(rows))
     axes = sheet.subplots()
     means = [float(np.sqrt((s * s).mean())) for s in sizes]
@@ -73,14 +77,23 @@ def gradient_flow(gradients: Arrays, path: Path | None = None) -> Any:
         least = min((mean for mean in means if mean > 0), default=1.0)
         axes.set_xscale("symlog", linthresh=least)
         axes.set_xlim(left=-0.2 * least)
-    axes.set_yticks(rows, labels=list(gradients))
+    axes.set_yticks(rows, labels=list(parameters))
     axes.grid(alpha=0.3)
     page.legend(sheet, [axes])
     page.save(sheet, path)
     return sheet
 
 
-def _check(op: str, arrays: Arrays) -> None:
+def _checked(op: str, given: Arrays) -> dict[str, np.ndarray[Any, Any]]:
+    check(
+        isinstance(given, Mapping),
+        ArgumentError,
+        op,
+        "arrays must be given as {name: array}",
+        type=type(given).__name__,
+    )
+    arrays = {name: page.array(op, **{name: a}) for name, a in given.items()}
     filled = len(arrays) > 0 and all(a.size for a in arrays.values())
     rule = "there must be at least one array, and none without values"
     check(filled, ArgumentError, op, rule, shapes={name: a.shape for name, a in arrays.items()})
+    return arrays

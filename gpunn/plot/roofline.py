@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gpunn.cuda.emulator import Count
 from gpunn.plot.figure import COLOURS, STYLES, Path, figure, legend, save
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def roofline(counted: Count, path: Path | None = None) -> Any:
+
+def roofline(counted: Count, path: Path | None = None) -> Figure:
     """Draw what :func:`gpunn.cuda.count` has counted: a point for each kernel, under the rates of the card; return the
     figure. A ``path`` is a file to write.
 

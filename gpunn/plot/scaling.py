@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gpunn.distributed.cost import Plan
 from gpunn.errors import ArgumentError, check
 from gpunn.plot import figure as page
 from gpunn.plot.figure import COLOURS, Path
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def scaling(plans: Sequence[Plan], path: Path | None = None, title: str = "") -> Any:
+
+def scaling(plans: Sequence[Plan], path: Path | None = None, title: str = "") -> Figure:
     """Draw plans of growing numbers of ranks: the efficiency, and what a step's time is for; return the figure.
 
     A ``path`` is a file to write.

@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from gpunn.errors import ArgumentError, PackageError, ShapeError, check, install_command
 from gpunn.plot import figure as page
 from gpunn.plot.figure import COLOURS, Path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Predict = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
 
@@ -57,7 +60,7 @@ class Film:
 
 def decision_surface(
     of: Surface, points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], path: Path | None = None, title: str = ""
-) -> Any:
+) -> Figure:
     """Draw the probability of class 1 over the plane, with ``points`` (N, 2) of two classes; return the figure.
 
     The line is where the probability is one half. A ``path`` is a file to write.

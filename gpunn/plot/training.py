@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gpunn.errors import ArgumentError, ShapeError, check
 from gpunn.plot import figure as page
 from gpunn.plot.figure import COLOURS, STYLES, Path
+from gpunn.tensor import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Metrics = Sequence[Mapping[str, Any]]
 Numbers = Sequence[float] | np.ndarray[Any, Any]
@@ -31,7 +35,9 @@ _QUANTITIES = {
 }
 
 
-def curves(metrics: Metrics | Mapping[str, Metrics], path: Path | None = None, diverged: Collection[str] = ()) -> Any:
+def curves(
+    metrics: Metrics | Mapping[str, Metrics], path: Path | None = None, diverged: Collection[str] = ()
+) -> Figure:
     """Draw what was measured over the epochs: a panel for each quantity; return the figure.
 
     ``metrics`` holds a mapping an epoch, as the lines of a run's metrics.jsonl: ``epoch``, and numbers named
@@ -148,7 +154,7 @@ def lines(
     title: str = "",
     log: bool = False,
     diverged: Collection[str] = (),
-) -> Any:
+) -> Figure:
     """Draw curves ``{label: (x, y)}`` on one pair of axes; return the figure. ``log`` is for the y axis.
 
     Those whose labels are in ``diverged`` end in a cross. A ``path`` is a file to write.
@@ -174,7 +180,7 @@ def lines(
     return sheet
 
 
-def panels(panels: Mapping[str, Series], path: Path | None = None, xlabel: str = "", ylabel: str = "") -> Any:
+def panels(panels: Mapping[str, Series], path: Path | None = None, xlabel: str = "", ylabel: str = "") -> Figure:
     """Draw ``{title: {label: (x, y)}}`` as small panels side by side, each with its own scale; return the figure.
 
     A ``path`` is a file to write.
@@ -204,7 +210,9 @@ def panels(panels: Mapping[str, Series], path: Path | None = None, xlabel: str =
     return sheet
 
 
-def confusion(matrix: np.ndarray[Any, Any], path: Path | None = None, classes: Sequence[str] | None = None) -> Any:
+def confusion(
+    matrix: np.ndarray[Any, Any] | Tensor, path: Path | None = None, classes: Sequence[str] | None = None
+) -> Figure:
     """Draw a confusion matrix; return the figure. ``classes`` are numbers unless they are named.
 
     ``matrix[i, j]`` is the number of examples of class i (rows: the truth) that were called class j (columns).
@@ -215,6 +223,7 @@ def confusion(matrix: np.ndarray[Any, Any], path: Path | None = None, classes: S
 
     Raises ShapeError unless the matrix is square with a row per class, FileError if ``path`` cannot be written.
     """
+    matrix = page.array("confusion", matrix=matrix)
     names = list(map(str, range(len(matrix)))) if classes is None else list(classes)
     n = len(names)
     check(matrix.shape == (n, n), ShapeError, "confusion", f"matrix must be {n}×{n}", shape=matrix.shape)

@@ -133,6 +133,9 @@ class Profile:
     def __str__(self) -> str:
         return self.table()
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(self.table())
+
     def _repr_html_(self) -> str:
         return html(self._added(), self.clock, self.memory, self._measured)
 

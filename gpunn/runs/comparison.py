@@ -43,7 +43,7 @@ class Run(NamedTuple):
     def _repr_html_(self) -> str:
         parts = [f"<p><b>{html.escape(str(self.folder))}</b>: {html.escape(self.status)}</p>"]
         if curves := _curves({"": self}):
-            drawn = plot.curves(curves[0], diverged=curves[1])
+            drawn: Any = plot.curves(curves[0], diverged=curves[1])
             image = base64.b64encode(drawn._repr_png_()).decode()
             parts.append(f'<img alt="curves" style="max-width:100%" src="data:image/png;base64,{image}">')
         results = {name: value for name, value in _results(self).items() if name != "status"}

@@ -168,13 +168,16 @@ class Notebook:
 
 
 def choose_display(file: TextIO, every: float) -> Display:
-    """What fits ``file``; rich says what it is. Without rich, and where a display cannot be made, it is lines."""
+    """What fits ``file``: a display for what a notebook shows, a bar, drawn by rich, for a terminal, else lines.
+
+    Lines, too, where the display or the bar cannot be made.
+    """
     try:
+        if file in (sys.stdout, sys.stderr) and _in_notebook():
+            return Notebook()
         from rich.console import Console
 
         console = Console(file=file)
-        if console.is_jupyter:
-            return Notebook()
         # FORCE_COLOR makes rich take a log for a terminal: colours are wanted then, but a bar would be in the way.
         if _is_terminal(file) and console.is_terminal and not console.is_dumb_terminal:
             return Bar(console)
@@ -265,6 +268,11 @@ class Ticker:
             self._display = None
             if isinstance(display, Bar):
                 display.give_up()
+
+
+def _in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")  # it runs the notebook: nothing to import
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 def _is_terminal(file: Any) -> bool:

@@ -296,7 +296,8 @@ def test_a_handler_cannot_launch_while_it_interrupts_a_kernel(modules, rings, ch
         modules[check].get_function("lasts")(1, 1, (np.zeros(1, np.int64), np.int64(10_000_000_000)))
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it may ring in a weak reference's callback
+# The second signal may come while a weak reference's callback runs, which nothing can be raised from.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_handler_that_is_interrupted_itself_leaves_the_interrupted_launch_alone(modules, rings):
     def twice():
         signal.signal(signal.SIGALRM, lambda *_: enough())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import inspect
 import json
@@ -22,6 +23,7 @@ from undrawn import undraw
 
 import gpunn
 from gpunn.errors import ArgumentError, FileError
+from gpunn.guide.site import REFERENCE
 from gpunn.recipes.catalogue import RECIPES, find, resumable
 from gpunn.recipes.one_file import source, write_source
 from gpunn.recipes.recipe import Recipe
@@ -58,6 +60,9 @@ def test_the_list(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         (("new", "circles", "x"), "new: the name of the file must be letters, digits, _, - and ., and end in .py, got"),
         (("new", "circles", "%s.py"), "new: the name of the file must be letters"),
         (("new", "circles", ".py"), "new: the name of the file must be letters"),
+        (("new", "circles", "json.py"), "new: the file would hide the module json from what is run in its folder"),
+        (("new", "circles", "numpy.py"), "new: the file would hide the module numpy from"),
+        (("new", "circles", "gpunn.py"), "new: the file would hide the module gpunn from"),
     ],
 )  # fmt: skip
 def test_mistakes(arguments: tuple[str, ...], message: str, command: Command) -> None:
@@ -79,8 +84,12 @@ def test_every_file_reads_well(recipe: type[Recipe], tmp_path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert text.count("\n") <= 80
     assert "import _" not in text
-    assert 'command: ClassVar[str] = "mine.py"' in text
-    assert '\n    name = "mine.py"\n' in text
+    imports = [each for each in ast.parse(text).body if isinstance(each, ast.ImportFrom)]
+    for module, name in ((each.module or "", alias.name) for each in imports for alias in each.names):
+        if module.startswith("gpunn"):
+            assert module in REFERENCE or f"{module}.{name}" in REFERENCE
+            public = getattr(importlib.import_module(module), "__all__", ())
+            assert name in public or not (public or name.startswith("_"))
     ruff = shutil.which("ruff", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
     if ruff is None:
         pytest.skip("ruff is not installed")
@@ -154,6 +163,55 @@ def test_every_file_gives_what_the_recipe_gives(
         mine.Options(seed=-1)
 
 
+def python(*words: str) -> subprocess.CompletedProcess[str]:
+    line, env = [sys.executable, "-W", "error", *words], {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(line, capture_output=True, text=True, check=False, env=env)
+
+
+@pytest.mark.slow
+def test_a_copy_of_a_file_is_a_recipe_of_its_own(command: Command) -> None:
+    write_source(find("digits"), "mine.py")
+    network = "nn.Sequential(nn.Flatten(), nn.Linear(64, 10))"
+    copied = re.sub(r"lenet\(.*?\)\)", network, Path("mine.py").read_text())
+    Path("copy.2.py").write_text(copied)
+    ended = python("copy.2.py", "--epochs", "1", "--out", "run", "--json")
+    assert ended.returncode == 0, ended.stderr
+    shown = json.loads(command("--json", "eval", "run").out)
+    assert shown["test_accuracy"] == json.loads(ended.stdout)["test_accuracy"]
+    assert json.loads(Path("run/config.json").read_text())["recipe"] == "copy.2.py"
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after", "message"),
+    [
+        ("x.py", "name = Options.command", 'name = "mine.py"',
+         "x.py: its recipe must have the name of the file, by which its runs are opened, got name='mine.py'"),
+        ("x.py", "class Mine(Base)", "class Other(Base):\n    name = Options.command\n\n\nclass Mine(Other)",
+         "x.py: the recipe that is run must be the only one with the name of the file, got recipes='Mine, Other'"),
+        ("a b.py", "Options", "Options",
+         "a b.py: the name of the file must be letters, digits, _, - and ., and end in .py, got name='a b.py'"),
+    ],
+)  # fmt: skip
+def test_a_file_whose_runs_could_not_be_opened_is_not_run(
+    file: str, before: str, after: str, message: str, command: Command
+) -> None:
+    Path(file).write_text(source(find("gradients"), "x.py").replace(before, after))
+    ended = python(file)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", f"error: {message}\n")
+    assert os.listdir() == [file]
+
+
+def test_a_file_of_runs_that_cannot_be_resumed_says_so(command: Command) -> None:
+    text = source(find("gradients"), "mine.py")
+    assert "eval" not in text
+    assert "such a run keeps no model and no checkpoint" in text
+    Path("mine.py").write_text(text)
+    said = " ".join(python("mine.py", "--help").stdout.replace("│", " ").split())
+    assert "Usage: python mine.py [OPTIONS]" in said
+    assert "Such a run keeps no model and no checkpoint, and is begun again if it was stopped." in said
+    assert "gpunn eval" not in said
+
+
 def test_the_commands_go_on_with_a_file(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = "mine.py: train digits, for you to change; run it with: python mine.py\n"
     assert command("new", "digits", "mine.py") == (0, told, "")
@@ -162,15 +220,11 @@ def test_the_commands_go_on_with_a_file(command: Command, tmp_path: Path, monkey
     text = re.sub(r"lenet\(.*?\)\)", network, path.read_text()).replace("lenet", "lenet5")
     path.write_text(f"{text}\nimport os\nassert not os.path.exists('no')\n")
 
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        line, env = [sys.executable, "-W", "error", "mine.py", *words], {**os.environ, "PYTHONPATH": str(ROOT)}
-        return subprocess.run(line, capture_output=True, text=True, check=False, env=env)
-
-    ended = run("--epochs", "1", "--out", "mine", "--json")
+    ended = python("mine.py", "--epochs", "1", "--out", "mine", "--json")
     assert (ended.returncode, json.loads(ended.stdout)["epochs"]) == (0, 1), ended.stderr
-    ended = run("--epochs", "0")
+    ended = python("mine.py", "--epochs", "0")
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.startswith("error: mine.py: invalid value for '--epochs'")
+    assert ended.stderr.startswith("error: python mine.py: invalid value for '--epochs'")
 
     def cut(step: int, *_: object) -> None:
         if step == 60:

@@ -270,7 +270,7 @@ def test_the_command(
         ("[1]", "not an object of JSON, but list"),
         ('{"epochs": 3}', "holds no run that was begun"),
         ('{"recipe": "cats"}', "a run of an unknown recipe, 'cats'"),
-        ('{"recipe": "gradients"}', "a run of train gradients, which is short"),
+        ('{"recipe": "gradients"}', "a run of train gradients: such a run keeps no model and no checkpoint"),
         ('{"recipe": "digits", "shear": 1}', "config.json has 'shear' for train digits, which this gpunn, .*newer or"),
         ('{"recipe": "digits", "epochs": 0}', "does not hold the options of train digits: .*epochs must be at least 1"),
         ('{"recipe": "digits", "epochs": "many"}', "does not hold the options of train digits"),

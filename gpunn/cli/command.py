@@ -29,10 +29,10 @@ def script(recipe: Any) -> None:
     """Run the command line of a file with a recipe, as ``gpunn new`` writes it: that of ``gpunn train``.
 
     ``python mine.py --help`` tells the options. Its runs are opened again by ``gpunn eval RUN`` and the other commands,
-    in the folder of the file, whose code they run.
+    in the folder of the file, whose code they run: it has one recipe with the name of the file, and is refused else.
     """
     whole, rest = _apart(sys.argv[1:])
-    name = Path(sys.argv[0]).name
+    name = f"python {Path(sys.argv[0]).name}"
     _run(lambda: _script_app(recipe)(args=rest, prog_name=name, standalone_mode=False), whole, rest)
 
 
@@ -143,13 +143,15 @@ def _script_app(recipe: Any) -> Any:
         import typer
 
         from gpunn.cli import training
+        from gpunn.recipes.catalogue import check_opens
     except ImportError as error:
         raise _needs_more(error) from error
     from gpunn.cli.help import command_of, examples, layout
 
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, **layout())
-    shown = f"python {recipe.name}", f"gpunn eval runs/{recipe.name}-20260101-120000"
-    app.command(help=recipe.text, epilog=examples(*shown))(training.train(recipe))
+    check_opens(recipe)
+    opened = f"gpunn {'eval' if recipe.resumes else 'compare'} runs/{recipe.name}-20260101-120000"
+    app.command(help=training.about(recipe), epilog=examples(f"python {recipe.name}", opened))(training.train(recipe))
     return command_of(app)
 
 

@@ -15,6 +15,7 @@ from gpunn.cli.progress import training
 from gpunn.distributed import World, on_first
 from gpunn.errors import GpunnError
 from gpunn.recipes.options import own_first, read_options, types_of
+from gpunn.recipes.recipe import NOT_RESUMED
 from gpunn.recipes.run import join
 
 DISTRIBUTED = "Share the work among the ranks that mpirun started."
@@ -29,8 +30,7 @@ def add_to(app: typer.Typer) -> None:
     group = help.group(app, "train", "Train a network, and keep the run in a folder.", help.TRAIN, *commands)
 
     for recipe in RECIPES:
-        again = "" if recipe.resumes else " A run that is stopped is begun again: it is short, and cannot be resumed."
-        group.command(recipe.name, help=recipe.text + again, epilog=help.examples(*_examples(recipe)))(train(recipe))
+        group.command(recipe.name, help=about(recipe), epilog=help.examples(*_examples(recipe)))(train(recipe))
 
     @app.command(rich_help_panel=help.TRAIN, epilog=help.examples("gpunn resume runs/digits-20260101-120000"))
     def resume(
@@ -87,6 +87,11 @@ def _examples(recipe: Any) -> tuple[str, str]:
     return f"gpunn train {recipe.name}", f"{chosen}  # a file as gpunn recipes {recipe.name} prints it"
 
 
+def about(recipe: Any) -> str:
+    """What the help of a recipe's command begins with."""
+    return str(recipe.text) if recipe.resumes else f"{recipe.text} {NOT_RESUMED.capitalize()}."
+
+
 def train(recipe: Any) -> Callable[..., None]:
     """The command of a recipe: an option for each field of its options, ``--config`` and ``--out``."""
 
@@ -135,7 +140,8 @@ def _is_typed(context: typer.Context, name: str) -> bool:
 def _tell(recipe: Any, folder: Path, summary: dict[str, Any], world: World | None) -> None:
     """Print what came of a run, on rank 0, and leave with 130 if it was interrupted, saying how to go on."""
     interrupted = summary["status"] == "interrupted"
-    hint = f"; to go on: gpunn resume {shlex.quote(str(folder))}" if interrupted and recipe.resumes else ""
+    go_on = f"to go on: gpunn resume {shlex.quote(str(folder))}" if recipe.resumes else NOT_RESUMED
+    hint = f"; {go_on}" * interrupted
     if world is None or world.rank == 0:
         tell(f"{recipe.headline(summary)}: {folder}{hint}", summary | {"folder": folder})
     if interrupted:

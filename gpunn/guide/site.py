@@ -37,6 +37,8 @@ REFERENCE = (
     "gpunn.interop", "gpunn.interop.onnx", "gpunn.interop.torch", "gpunn.interop.cudnn", "gpunn.distributed",
     "gpunn.distributed.cost", "gpunn.testing", "gpunn.backend", "gpunn.cuda", "gpunn.cuda.emulator", "gpunn.errors",
     "gpunn.report", "gpunn.cli", "gpunn.recipes.recipe", "gpunn.recipes.training", "gpunn.recipes.options",
+    "gpunn.recipes.alexnet", "gpunn.recipes.circles", "gpunn.recipes.digits", "gpunn.recipes.digits_rows",
+    "gpunn.recipes.gradients", "gpunn.recipes.learning_rates", "gpunn.recipes.spell", "gpunn.recipes.text",
     *(f"gpunn.ops.{room}" for room in _ROOMS),
 )  # fmt: skip
 """The modules of the reference."""

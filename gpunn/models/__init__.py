@@ -13,11 +13,12 @@ from gpunn.models.alexnet import (
 from gpunn.models.lenet import lenet, lenet5
 from gpunn.models.mlp import mlp
 from gpunn.models.resnet import ResNet, resnet18, resnet50
-from gpunn.models.sequence import CharacterModel, SequenceClassifier, SequenceDecoder
+from gpunn.models.sequence import CELLS, CharacterModel, SequenceClassifier, SequenceDecoder
 from gpunn.models.squeezenet import SqueezeNet, squeezenet
 from gpunn.models.vgg import VGG, vgg11, vgg16
 
 __all__ = [
+    "CELLS",
     "VGG",
     "AlexNet",
     "AlexNetTower",

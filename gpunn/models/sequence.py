@@ -14,6 +14,7 @@ from gpunn.functional.record import raw
 from gpunn.tensor import Tensor, no_grad, tensor
 
 CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+"""The recurrent layers by their names, ``cell`` of :class:`SequenceClassifier` and :class:`CharacterModel`."""
 
 
 def _recurrent(

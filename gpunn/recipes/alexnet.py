@@ -25,7 +25,6 @@ from gpunn.data import colour_components, colour_jitter, digits, image_folder, r
 from gpunn.data.digits import CLASSES
 from gpunn.data.image_files import ImageFiles, ImageFolder
 from gpunn.models import alexnet
-from gpunn.models.alexnet import LAYERS
 from gpunn.recipes import options as base
 from gpunn.recipes.options import option
 from gpunn.recipes.training import Classifier, Trained
@@ -119,10 +118,11 @@ class AlexNet(Classifier):
             hidden=self.wide(_HIDDEN),
             generator=generator,
         )
-        for name in LAYERS:
-            layer = getattr(model, name)
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
-            nn.init.constant_(layer.bias, 0)
+        for name, parameter in model.named_parameters():
+            if name.endswith("weight"):
+                nn.init.kaiming_normal_(parameter, nonlinearity="relu", generator=generator)
+            else:
+                nn.init.constant_(parameter, 0)
         return model.to(self.device)
 
     def wide(self, count: int) -> int:

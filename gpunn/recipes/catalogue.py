@@ -7,16 +7,17 @@ import re
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
+from types import ModuleType
 
 import gpunn
-from gpunn.errors import ArgumentError, FileError, fail
+from gpunn.errors import ArgumentError, FileError, check, fail
 from gpunn.recipes.alexnet import AlexNet
 from gpunn.recipes.circles import Circles
 from gpunn.recipes.digits import Digits
 from gpunn.recipes.digits_rows import DigitsRows
 from gpunn.recipes.gradients import Gradients
 from gpunn.recipes.learning_rates import LearningRates
-from gpunn.recipes.one_file import FILE_NAME
+from gpunn.recipes.one_file import FILE_NAME, check_name
 from gpunn.recipes.options import Options, nearest
 from gpunn.recipes.recipe import Recipe
 from gpunn.recipes.run import check_packages, choose_again
@@ -65,7 +66,7 @@ def load(folder: Path, device: str | None = None) -> tuple[type[Recipe], Loaded]
     """
     recipe, options = begun(folder)
     if not issubclass(recipe, Training):
-        raise FileError(f"{folder}: a run of train {recipe.name}, which keeps no model")
+        raise FileError(f"{folder}: a run of {options.command}, which keeps no model")
     check_packages(options.command, ("safetensors", "threadpoolctl"))
     if device is None:
         choose_again(folder, options, "; --device cpu opens it on the CPU")
@@ -88,10 +89,28 @@ def _of_file(folder: Path, name: str) -> type[Recipe]:
         about.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         raise FileError(f"{folder}: {path} cannot be run: {type(error).__name__}: {error}") from error
-    for each in vars(module).values():
-        if isinstance(each, type) and issubclass(each, Recipe) and each.__module__ == about.name and each.name == name:
-            return each
-    raise FileError(f"{folder}: {path} has no recipe called {name!r}")
+    recipes = _called(name, module)
+    if len(recipes) != 1:
+        raise FileError(f"{folder}: {path} has {len(recipes)} recipes called {name!r}, not one")
+    return recipes[0]
+
+
+def _called(name: str, module: ModuleType) -> list[type[Recipe]]:
+    """The recipes of that name which a module defines."""
+    classes = {each for each in vars(module).values() if isinstance(each, type) and each.__module__ == module.__name__}
+    return [each for each in classes if issubclass(each, Recipe) and each.name == name]
+
+
+def check_opens(recipe: type[Recipe]) -> None:
+    """Raise ArgumentError unless the runs of a file's recipe will be opened as what they are, by the file's name."""
+    module = sys.modules[recipe.__module__]
+    name = Path(module.__file__ or "").name
+    check_name(name, name)
+    rule = "its recipe must have the name of the file, by which its runs are opened"
+    check(recipe.name == name, ArgumentError, name, rule, name=recipe.name)
+    named = [each.__qualname__ for each in _called(name, module)]
+    rule = "the recipe that is run must be the only one with the name of the file"
+    check(named == [recipe.__qualname__], ArgumentError, name, rule, recipes=", ".join(sorted(named)))
 
 
 def begun(folder: Path) -> tuple[type[Recipe], Options]:
@@ -101,8 +120,12 @@ def begun(folder: Path) -> tuple[type[Recipe], Options]:
     given = {field.name: config[field.name] for field in fields(recipe.options_type) if field.name in config}
     if unknown := sorted(config.keys() - given.keys() - {"recipe", "device"}):
         about = f"which this gpunn, {gpunn.__version__}, does not have: it is of a newer or an older one"
-        raise FileError(f"{folder}: config.json has {', '.join(map(repr, unknown))} for train {recipe.name}, {about}")
+        raise FileError(
+            f"{folder}: config.json has {', '.join(map(repr, unknown))} for {recipe.options_type.command}, {about}"
+        )
     try:
         return recipe, recipe.options_type(**given)
     except (ArgumentError, TypeError) as error:
-        raise FileError(f"{folder}: config.json does not hold the options of train {recipe.name}: {error}") from error
+        raise FileError(
+            f"{folder}: config.json does not hold the options of {recipe.options_type.command}: {error}"
+        ) from error

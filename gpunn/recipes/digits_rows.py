@@ -25,7 +25,7 @@ from gpunn import nn
 from gpunn.backend import Array, asarray, random_generator
 from gpunn.data import digits, jitter
 from gpunn.data.digits import CLASSES
-from gpunn.models import SequenceClassifier
+from gpunn.models import CELLS, SequenceClassifier
 from gpunn.recipes import options as base
 from gpunn.recipes import run
 from gpunn.recipes.inputs import digit_images
@@ -35,8 +35,6 @@ from gpunn.recipes.training import Classifier, Trained
 from gpunn.runs.loaded import Answer, Confusion, answers
 from gpunn.runs.records import write_records
 from gpunn.train import Evaluation, Record, Trainer
-
-CELLS = ("rnn", "lstm", "gru")
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class DigitsRows(Classifier):
     options_type = Options
     needs = ("sklearn", "matplotlib", "safetensors")
     versions = ("scikit-learn",)
-    parts = CELLS
+    parts = tuple(CELLS)
     classes = CLASSES
     shape = (8, 8)
 
@@ -139,7 +137,7 @@ class DigitsRows(Classifier):
 
     def results(self, result: dict[str, Evaluation]) -> dict[str, Any]:
         by_cell = {cell: self.measures(each) for cell, each in result.items()}
-        return {name: {cell: by_cell[cell][name] for cell in CELLS} for name in by_cell[CELLS[0]]}
+        return {name: {cell: by_cell[cell][name] for cell in CELLS} for name in by_cell[self.parts[0]]}
 
     def confusion(self, result: dict[str, Evaluation]) -> dict[str, Confusion]:
         return {cell: self.taken(each) for cell, each in result.items()}

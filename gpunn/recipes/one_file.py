@@ -7,6 +7,7 @@ recipe; the loop, the files of a run and its pictures are inherited.
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import inspect
 import os
 import re
@@ -17,21 +18,31 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gpunn.errors import ArgumentError, FileError, check
-from gpunn.recipes.recipe import Recipe
+from gpunn.recipes.recipe import NOT_RESUMED, Recipe
 
 PARTS = ("network", "data", "optimizer", "loss", "augment")
 """The methods of a recipe that the file has, in this order as far as :data:`MOST_LINES` allow."""
 
 MOST_LINES = 80
 
+FILE_NAME = r"\w[\w.-]*\.py"
+"""The names that such a file may have, which the folders of its runs begin with."""
+
 _LINE = 120
 _BASE = "Base"
 
 
 def write_source(recipe: type[Recipe], path: str | os.PathLike[str]) -> None:
-    """Write :func:`source` of ``recipe`` to ``path``; FileError if it cannot be written, or is there already."""
+    """Write :func:`source` of ``recipe`` to ``path``; FileError if it cannot be written, or is there already.
+
+    ArgumentError for a name that cannot be that of such a file, or that is a module's: what is run in its folder would
+    import the file in place of it.
+    """
     path = Path(path)
     content = source(recipe, path.name)
+    modules = {*sys.stdlib_module_names, *importlib.metadata.packages_distributions(), "gpunn"}
+    rule = f"the file would hide the module {path.stem} from what is run in its folder; give it another name"
+    check(path.stem not in modules, ArgumentError, "new", rule, name=path.name)
     try:
         with open(path, "x", encoding="utf-8", newline="\n") as file:
             file.write(content)
@@ -42,7 +53,7 @@ def write_source(recipe: type[Recipe], path: str | os.PathLike[str]) -> None:
 
 
 def source(recipe: type[Recipe], name: str) -> str:
-    """The source of a recipe called ``name``, which is that of the file, to begin with as ``recipe``.
+    """The source of a file called ``name``, whose recipe has the name of the file, to begin with as ``recipe``.
 
     >>> from gpunn.recipes.catalogue import find
     >>> for line in source(find("digits"), "mine.py").splitlines()[-2:]:
@@ -50,8 +61,7 @@ def source(recipe: type[Recipe], name: str) -> str:
     if __name__ == "__main__":
         script(Mine)
     """
-    rule = "the name of the file must be letters, digits, _, - and ., and end in .py"
-    check(re.fullmatch(FILE_NAME, name) is not None, ArgumentError, "new", rule, name=name)
+    check_name("new", name)
     text = inspect.getsource(sys.modules[recipe.__module__])
     module, lines = ast.parse(text), text.splitlines()
     own = next(node for node in module.body if isinstance(node, ast.ClassDef) and node.name == recipe.__name__)
@@ -67,6 +77,12 @@ def source(recipe: type[Recipe], name: str) -> str:
     return written
 
 
+def check_name(op: str, name: str) -> None:
+    """Raise ArgumentError unless ``name`` can be that of such a file."""
+    rule = "the name of the file must be letters, digits, _, - and ., and end in .py"
+    check(re.fullmatch(FILE_NAME, name) is not None, ArgumentError, op, rule, name=name)
+
+
 def _whole(
     recipe: type[Recipe], name: str, module: ast.Module, lines: list[str], own: ast.ClassDef, methods: list[ast.stmt]
 ) -> str:
@@ -74,15 +90,18 @@ def _whole(
     importing = [node for node in module.body if isinstance(node, ast.Import | ast.ImportFrom)]
     tops = [node for node in module.body[1:] if node is not own and node not in importing]
     needed = _reached(tops, {"Options"}.union(*map(_used, methods)))
-    above = "\n\n\n".join(_code(lines, each) for each in tops if _defined(each) & needed)
+    kinds = groupby((each for each in tops if _defined(each) & needed), lambda each: isinstance(each, ast.Assign))
+    above = "\n\n\n".join(
+        ("\n" if assigned else "\n\n\n").join(_code(lines, each) for each in some) for assigned, some in kinds
+    )
     in_order = sorted(methods, key=lambda node: node.lineno)
-    code = f'''{above.replace(f"train {recipe.name}", name)}
+    code = f'''{above.replace(f'"train {recipe.name}"', "Path(__file__).name")}
 
 
 class Mine({_BASE}):
     """{(ast.get_docstring(own) or "").split(chr(10) * 2)[0]}"""
 
-    name = "{name}"
+    name = Options.command
     text = "{recipe.text}"
     options: Options
     options_type = Options
@@ -92,23 +111,25 @@ if __name__ == "__main__":
     script(Mine)
 '''
     used = _used(ast.parse(code)) | {"annotations"}
-    added = {_Import(recipe.__module__, recipe.__name__, _BASE), _Import("gpunn.cli", "script", "")}
+    added = {
+        _Import("pathlib", "Path", ""),
+        _Import(recipe.__module__, recipe.__name__, _BASE),
+        _Import("gpunn.cli", "script", ""),
+    }
     imports = added | {each for node in importing for each in _imports(node) if each.bound in used}
+    opened = "eval RUN    in the folder of this file; so do predict, resume, export, plot and compare"
+    compared = f"compare RUN RUN    {NOT_RESUMED}"
     docstring = f'''"""{recipe.text}
 
     python {name} --help    its options
     python {name}           a run, in runs/{name}-<date>-<time>
-    gpunn eval RUN    in the folder of this file; so do predict, resume, export, plot and compare
+    gpunn {opened if recipe.resumes else compared}
 
 What is not here, the loop, the files of a run and its pictures, is that of gpunn train {recipe.name}:
 {recipe.__module__}.
 """'''
     between = "\n\n\n" if code.startswith(("class ", "def ", "@")) else "\n\n"
     return f"{docstring}\n\n{_written(imports)}{between}{code}"
-
-
-FILE_NAME = r"\w[\w.-]*\.py"
-"""The names that such a file may have, which the folders of its runs begin with."""
 
 
 def _code(lines: list[str], node: ast.stmt) -> str:

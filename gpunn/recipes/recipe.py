@@ -21,6 +21,9 @@ from gpunn.recipes.run import OnEpoch, OnStep
 from gpunn.runs.folder import CONFIG, SUMMARY, begin, write_json
 from gpunn.tensor import Tensor
 
+NOT_RESUMED = "such a run keeps no model and no checkpoint, and is begun again if it was stopped"
+"""Of the runs of a recipe that cannot be resumed."""
+
 
 class Recipe(ABC):
     """A run: its options, the device, and from its beginning on its folder and its config.json.
@@ -124,8 +127,7 @@ class Recipe(ABC):
     def check_resumes(cls, folder: Path) -> None:
         """Raise FileError if a run in ``folder`` cannot be resumed."""
         if not cls.resumes:
-            why = "which is short, and is run again rather than resumed"
-            raise FileError(f"{folder}: a run of train {cls.name}, {why}")
+            raise FileError(f"{folder}: a run of {cls.options_type.command}: {NOT_RESUMED}")
 
     def check_distributes(self, world: World) -> None:
         """Raise ArgumentError if the ranks of ``world`` cannot share a run."""

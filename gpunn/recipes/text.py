@@ -29,8 +29,7 @@ from gpunn import nn
 from gpunn.backend import Array, asarray, device_of, random_generator
 from gpunn.errors import FileError
 from gpunn.functional.record import raw
-from gpunn.models import CharacterModel
-from gpunn.models.sequence import CELLS
+from gpunn.models import CELLS, CharacterModel
 from gpunn.recipes import options as base
 from gpunn.recipes.options import option
 from gpunn.recipes.training import Trained, Training

@@ -336,7 +336,10 @@ def test_the_state_is_that_of_the_last_loop() -> None:
     ("change", "message"),
     [
         ({"samples": 9}, "with other samples, got state=9, loader=8"),
-        ({"batches_per_epoch": 3}, "with other batches_per_epoch, got state=3, loader=4"),
+        (
+            {"batches_per_epoch": 3},
+            r"with other batches_per_epoch \(another batch size, or drop_last\), got state=3, loader=4",
+        ),
         ({"batches": 5}, "batches must be at most batches_per_epoch, got batches=5, of=4"),
         ({"epoch": -1}, "integers of at least 0"),
         ({"epoch": 1.5}, "integers of at least 0"),

@@ -14,7 +14,9 @@ from typing import Any
 import kill
 import numpy as np
 import pytest
+from cli_case import Command
 from data_case import damaged
+from finished import finished, settings
 from kill import Moment
 from once import once
 from PIL import Image
@@ -26,7 +28,7 @@ from gpunn.backend import random_generator
 from gpunn.checkpoint import load_checkpoint, save_checkpoint
 from gpunn.errors import DeviceError, FileError
 from gpunn.recipes import alexnet, circles, digits_rows, spell, text
-from gpunn.recipes.catalogue import RECIPES, load, resumable
+from gpunn.recipes.catalogue import RECIPES, find, load, resumable
 from gpunn.recipes.digits import Options, train_digits
 from gpunn.recipes.options import as_config
 from gpunn.runs.folder import begin
@@ -95,6 +97,46 @@ def test_other_options_are_refused_by_name(stopped: Path) -> None:
         train_digits(Options(epochs=3, batch_size=64, seed=3), stopped, resume=True)
     (stopped / "config.json").write_bytes(before[stopped / "config.json"])
     assert {path: path.read_bytes() for path in stopped.rglob("*.*")} == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["text", "alexnet"])
+def test_a_run_goes_on_where_its_data_were_moved(
+    name: str, command: Command, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Resumed, measured and asked with ``--data``; other data are refused, and nothing is changed."""
+    folder = tmp_path / "run"
+    finished_run = finished(tmp_path_factory, name)
+    option = "file" if name == "text" else "images"
+    data = shutil.copytree if name == "alexnet" else shutil.copy
+    before, after = tmp_path / "before", tmp_path / "after"
+    data(settings(finished_run)[option], before)
+    recipe = find(name)
+    options = recipe.options_type(**settings(finished_run) | {option: str(before)})
+    recipe.run(options, folder, on_step=stop_at(1))
+    before.rename(after)
+    code, _, err = command("resume", str(folder))
+    lost = "there is no such file or folder; if it was moved, --data says where"
+    assert (code, err) == (2, f"error: {folder}: {before}: {lost}\n")
+    other = tmp_path / "other"
+    data(after, other)
+    changed = next(path for path in [other, *sorted(other.rglob("*.png"))] if path.is_file())
+    changed.write_bytes(changed.read_bytes() + b"!")
+    kept = (folder / "config.json").read_bytes()
+    for words in ("eval", "resume"):
+        code, _, err = command(words, str(folder), "--data", str(other))
+        assert (code, err) == (2, f"error: {folder}: {other}: not the data of the run any more: they have changed\n")
+    assert (folder / "config.json").read_bytes() == kept
+    assert command("eval", str(folder), "--data", str(after)).code == 0
+    assert command("resume", str(folder), "--data", str(after)).code == 0
+    assert (folder / "model.safetensors").read_bytes() == (finished_run / "model.safetensors").read_bytes()
+    assert command("eval", str(folder)).code == 0
+    assert json.loads((folder / "config.json").read_text())[option] == str(after)
+
+
+def test_data_are_only_where_a_run_has_some(stopped: Path, command: Command) -> None:
+    said = "error: train digits: such a run was given no file or folder of data that could be elsewhere, got data='x'\n"
+    assert command("resume", str(stopped), "--data", "x")[::2] == (2, said)
 
 
 def test_a_run_without_its_checkpoints_says_that_it_begins_anew(stopped: Path, whole: bytes) -> None:

@@ -198,8 +198,12 @@ def test_a_text_that_changed_is_not_measured(copy: Callable[[str], Path], tmp_pa
     for changed in (original + "z", original + "fish "):
         text.write_text(changed)
         _, run = load(folder)
-        with pytest.raises(FileError, match=r"other.txt: not the text of the run any more: it has changed"):
+        with pytest.raises(FileError, match=r"other.txt: not the data of the run any more: they have changed"):
             run.evaluate()
+    change(folder / "config.json", data_digest=None)  # as runs were begun before there was one
+    text.write_text(original + "z")
+    with pytest.raises(FileError, match=r"other.txt: not the text of the run: 'z' is not in its alphabet"):
+        load(folder)[1].evaluate()
     (folder / "alphabet.json").write_text('{"alphabet": "ba"}')
     with pytest.raises(FileError, match=r"alphabet.json: it must hold the characters of the run"):
         load(folder)
@@ -289,7 +293,7 @@ def test_an_alexnet_run_answers_without_its_images(copy: Callable[[str], Path], 
     change(folder / "config.json", images=str(folder / "gone"))
     _, run = load(folder)
     assert run.predict(Path(settings(runs["alexnet"])["images"], "dark", "0.png"))
-    with pytest.raises(FileError, match="gone: there is no such folder"):
+    with pytest.raises(FileError, match="gone: there is no such file or folder; if it was moved, --data says where"):
         run.evaluate()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -19,6 +20,7 @@ import pytest
 from gpunn import autocast, nn, optim, tensor
 from gpunn import functional as F
 from gpunn.backend import default_generator, manual_seed, random_generator
+from gpunn.checkpoint import load_checkpoint, save_checkpoint
 from gpunn.data import ArrayDataset, DataLoader
 from gpunn.errors import ArgumentError, FileError, GpunnError, PackageError, ShapeError, TrainingError
 from gpunn.models import lenet
@@ -583,7 +585,7 @@ def test_a_loss_beyond_float16_is_an_error_at_once() -> None:
 def test_a_state_of_another_precision_is_refused() -> None:
     with pytest.raises(ArgumentError, match="trainer with other settings, .*'bf16'.*'fp32'"):
         simple().load_state_dict(simple(precision="bf16").state_dict())
-    with pytest.raises(ArgumentError, match=r"the state is of a trainer with other parts, got .*unknown=\['scaler'\]"):
+    with pytest.raises(ArgumentError, match=r"other parts: the state has scaler, the trainer no more"):
         simple().load_state_dict(simple(precision="fp16").state_dict())
     with pytest.raises(ArgumentError, match="Trainer: precision must be one of fp32, bf16, fp16, got precision='half'"):
         simple(precision="half")
@@ -782,12 +784,39 @@ def test_another_trainer_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
     refuse(
         simple(nn.Sequential(classifier())), r"it lacks '0\.bias', float32\[3\]; .*its 'bias', float32\[3\], is unknown"
     )
-    refuse(simple(batch_size=4), "a loader with other batches_per_epoch, got state=3, loader=5")
+    refuse(
+        simple(batch_size=4),
+        r"a loader with other batches_per_epoch \(another batch size, or drop_last\), got state=3, loader=5",
+    )
     refuse(simple(accumulate=2), "other settings, got state=.*'accumulate': 1.*own=.*'accumulate': 2")
     model = classifier()
-    refuse(simple(model, ema=optim.EMA(model.parameters())), r"other parts, got missing=\['ema'\], unknown=\[\]")
+    refuse(simple(model, ema=optim.EMA(model.parameters())), "other parts: the state has no more, the trainer ema")
     adam = Trainer(model, optim.Adam(model.parameters()), minibatches(8), cross_entropy(model))
-    refuse(adam, "Adam: the names must be those of its own state_dict")
+    refuse(adam, "the state is of a trainer with another optimizer, got state='SGD', own='Adam'")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epoch": None}, {"epoch": -1}, {"step": 1.5}, {"skipped": True}, {"total": "1"}, {"examples": None},
+        {"drained": 0}, {"records": {}}, {"records": [1]}, {"seconds": {"run": 1.0, "epoch": None}}, {"seconds": {}},
+        {"settings": None}, {"optimizer": 3},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_state_of_no_trainer_is_refused_by_name(change: dict[str, Any], tmp_path: Path) -> None:
+    saved = simple(callbacks=[Checkpoint(tmp_path)])
+    saved.run(1)
+    (path,) = tmp_path.iterdir()
+    state = load_checkpoint(path)
+    save_checkpoint(state | {"trainer": state["trainer"] | change}, path)
+    saving = Checkpoint(tmp_path)
+    trainer = simple(callbacks=[saving])
+    before = comparable(trainer)
+    (name,) = change
+    with pytest.raises(FileError, match=rf"^{re.escape(str(tmp_path))}: the newest checkpoint is not of this .*{name}"):
+        saving.resume(trainer)
+    assert comparable(trainer) == before
 
 
 def test_json_lines_have_each_epoch_once(tmp_path: Path) -> None:

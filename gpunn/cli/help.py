@@ -6,7 +6,7 @@ import inspect
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -122,6 +122,16 @@ def in_paragraphs(command: Any) -> str:
 
 
 # The shell is offered those that begin as the word does: typer sees to it.
+
+
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where the text or the images are now that it trains on, if they were moved.",
+        show_default="where they were",
+    ),
+]
+"""The option of commands that need the data of a run again."""
 
 
 def devices() -> list[str]:

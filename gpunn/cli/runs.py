@@ -28,11 +28,11 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
 
     @app.command("eval", rich_help_panel=help.LOOK, epilog=help.examples(f"gpunn eval {_FOLDER}"))
-    def evaluate(run: _Run, device: _Device = None) -> None:
+    def evaluate(run: _Run, device: _Device = None, data: help.Data = None) -> None:
         """Measure a run on its test data, and what it takes for what."""
         from gpunn.recipes.catalogue import load
 
-        recipe, loaded = load(run, device)
+        recipe, loaded = load(run, device, data)
         measures, confusion = loaded.evaluate()
         words = [f"{', '.join(map(_measure, measures, measures.values()))}: {run} ({loaded.weights})"]
         words += [_confusion_table(counts, reader) for reader, counts in confusion.items()]
@@ -62,6 +62,7 @@ def add_to(app: typer.Typer) -> None:
             int | None, typer.Option(min=0, help="Of a run of text: how many characters to write.", show_default="400")
         ] = None,
         device: _Device = None,
+        data: help.Data = None,
     ) -> None:
         """Ask a run about files: a line for each input, with its classes and their probabilities.
 
@@ -71,7 +72,7 @@ def add_to(app: typer.Typer) -> None:
         """
         from gpunn.recipes.catalogue import load
 
-        recipe, loaded = load(run, device)
+        recipe, loaded = load(run, device, data)
         writes = loaded.classes is None
         for name, given, fits in (("--top", top, not writes), ("--length", length, writes)):
             if given is not None and not fits:
@@ -140,6 +141,7 @@ def add_to(app: typer.Typer) -> None:
         run: _Run,
         file: Annotated[Path, typer.Argument(metavar="FILE", help="The ONNX file to write.")],
         force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+        data: help.Data = None,
     ) -> None:
         """Write the model of a run as ONNX, with its options and the names of its classes.
 
@@ -152,7 +154,7 @@ def add_to(app: typer.Typer) -> None:
         from gpunn.runs.folder import read_config
 
         check_new(file, force)
-        recipe, loaded = load(run, "cpu")
+        recipe, loaded = load(run, "cpu", data)
         metadata = {"recipe": recipe.name, "config": read_config(run), "classes": loaded.classes}
         settings = dict(loaded.exporting)
         metadata |= settings.pop("metadata", {})

@@ -42,22 +42,23 @@ def add_to(app: typer.Typer) -> None:
         ],
         distributed: Annotated[bool, typer.Option(help=DISTRIBUTED)] = False,
         shard_optimizer: Annotated[bool, typer.Option(help=SHARD_OPTIMIZER)] = False,
+        data: help.Data = None,
     ) -> None:
         """Go on with a run from its newest checkpoint; the result is that of a run that was never stopped."""
-        recipe, options, world = _begun_together(run) if distributed else (*resumable(run), None)
+        recipe, options, world = _begun_together(run, data) if distributed else (*resumable(run, data), None)
         with _followed(options, world) as follow:
             shared: dict[str, Any] = {"world": world, "shard_optimizer": shard_optimizer}
             _, summary = recipe.run(options, run, **follow, **shared, resume=True)
         _tell(recipe, run, summary, world)
 
 
-def _begun_together(run: Path) -> tuple[Any, Any, World]:
+def _begun_together(run: Path, data: Path | None) -> tuple[Any, Any, World]:
     """What rank 0 reads of a run; the others, who may not see its disk, need it for their device alone."""
     from gpunn.recipes.catalogue import resumable
 
     options, failed = None, None
     try:
-        recipe, options = resumable(run)
+        recipe, options = resumable(run, data)
     except GpunnError as error:
         failed = error
     device = getattr(options, "device", None)

@@ -276,7 +276,10 @@ class DataLoader:
         check(whole, ArgumentError, op, "the state must be integers of at least 0", state=dict(state))
         for name, own in (("samples", len(self.dataset)), ("batches_per_epoch", len(self))):
             if state[name] != own:
-                fail(ArgumentError, op, f"the state is of a loader with other {name}", state=state[name], loader=own)
+                why = "" if name == "samples" else " (another batch size, or drop_last)"
+                fail(
+                    ArgumentError, op, f"the state is of a loader with other {name}{why}", state=state[name], loader=own
+                )
         rule = "batches must be at most batches_per_epoch"
         check(state["batches"] <= len(self), ArgumentError, op, rule, batches=state["batches"], of=len(self))
         check(state["seed"] < 1 << 64, ArgumentError, op, "seed must be below 2^64", seed=state["seed"])

@@ -10,6 +10,7 @@ The defaults show the whole on a CPU in a minute: few images, a quarter of the c
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -83,6 +84,16 @@ class AlexNet(Classifier):
         if self.options.images is not None:  # what is wrong with them is said before there is a run folder
             self.classes = self.images.classes
 
+    def data_digest(self) -> str | None:
+        """Of the names and sizes of the images, in their folder."""
+        if self.options.images is None:
+            return None
+        paths = sorted(path for x, _ in (self.images.train, self.images.test) for path in x.paths)
+        digest = hashlib.sha256()
+        for path in paths:
+            digest.update(f"{path.relative_to(self.options.images).as_posix()}\0{path.stat().st_size}\0".encode())
+        return digest.hexdigest()[:16]
+
     def work(self) -> dict[str, Any]:
         if self.options.images is None:
             self.on_first(lambda: large_digits(self.folder / "images"))
@@ -92,6 +103,7 @@ class AlexNet(Classifier):
     def reopen(self) -> None:
         classes = read_json(self.folder / SUMMARY).get("classes")
         if not (isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)):
+            self.check_data(self.folder)
             classes = self.images.classes
         self.classes = classes
 

@@ -18,8 +18,8 @@ from gpunn.recipes.digits_rows import DigitsRows
 from gpunn.recipes.gradients import Gradients
 from gpunn.recipes.learning_rates import LearningRates
 from gpunn.recipes.one_file import FILE_NAME, check_name
-from gpunn.recipes.options import Options, nearest
-from gpunn.recipes.recipe import Recipe
+from gpunn.recipes.options import Options, moved, nearest
+from gpunn.recipes.recipe import DATA_DIGEST, Recipe
 from gpunn.recipes.run import check_packages, choose_again
 from gpunn.recipes.spell import Spell
 from gpunn.recipes.text import Text
@@ -50,21 +50,25 @@ def find(name: str) -> type[Recipe]:
     return recipe
 
 
-def resumable(folder: Path) -> tuple[type[Recipe], Options]:
-    """The recipe of which ``folder`` holds a run, and its options; FileError if it cannot be resumed."""
-    recipe, options = begun(folder)
+def resumable(folder: Path, data: Path | None = None) -> tuple[type[Recipe], Options]:
+    """The recipe of which ``folder`` holds a run, and its options; FileError if it cannot be resumed.
+
+    ``data`` is as :func:`load` has it.
+    """
+    recipe, options = begun(folder, data)
     recipe.check_resumes(folder)
     return recipe, options
 
 
-def load(folder: Path, device: str | None = None) -> tuple[type[Recipe], Loaded]:
+def load(folder: Path, device: str | None = None, data: Path | None = None) -> tuple[type[Recipe], Loaded]:
     """Open the run in ``folder``, on the device where it was trained (emulated if it was), or on ``device``.
 
+    ``data`` is where the text or the images are now that it trains on, if they were moved since.
     The run may be finished, interrupted, or still going on. Raises FileError, which says what is wrong, for a folder
     without a run, a recipe that keeps no model, and weights that are missing, damaged or of another network;
     DeviceError where the device of the run is none of this machine's.
     """
-    recipe, options = begun(folder)
+    recipe, options = begun(folder, data)
     if not issubclass(recipe, Training):
         raise FileError(f"{folder}: a run of {options.command}, which keeps no model")
     check_packages(options.command, ("safetensors", "threadpoolctl"))
@@ -113,19 +117,23 @@ def check_opens(recipe: type[Recipe]) -> None:
     check(named == [recipe.__qualname__], ArgumentError, name, rule, recipes=", ".join(sorted(named)))
 
 
-def begun(folder: Path) -> tuple[type[Recipe], Options]:
-    """The recipe of which ``folder`` holds a run, and its options; FileError if its config.json does not tell them."""
+def begun(folder: Path, data: Path | None = None) -> tuple[type[Recipe], Options]:
+    """The recipe of which ``folder`` holds a run, and its options; FileError if its config.json does not tell them.
+
+    ``data`` is as :func:`load` has it.
+    """
     config = read_config(folder)
     recipe = known(config["recipe"]) or _of_file(folder, str(config["recipe"]))
     given = {field.name: config[field.name] for field in fields(recipe.options_type) if field.name in config}
-    if unknown := sorted(config.keys() - given.keys() - {"recipe", "device"}):
+    if unknown := sorted(config.keys() - given.keys() - {"recipe", "device", DATA_DIGEST}):
         about = f"which this gpunn, {gpunn.__version__}, does not have: it is of a newer or an older one"
         raise FileError(
             f"{folder}: config.json has {', '.join(map(repr, unknown))} for {recipe.options_type.command}, {about}"
         )
     try:
-        return recipe, recipe.options_type(**given)
+        options = recipe.options_type(**given)
     except (ArgumentError, TypeError) as error:
         raise FileError(
             f"{folder}: config.json does not hold the options of {recipe.options_type.command}: {error}"
         ) from error
+    return recipe, options if data is None else moved(options, data)

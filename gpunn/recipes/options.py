@@ -13,7 +13,7 @@ import re
 import reprlib
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import Field, asdict, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields, replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, get_args, get_type_hints
@@ -101,9 +101,29 @@ def as_config(options: Options) -> dict[str, Any]:
     {'seed': 3, 'device': None, 'emulate': False}
     """
     given = asdict(options)
-    for name in (each.name for each in fields(options) if each.metadata["path"]):
+    for name in paths_of(type(options)):
         given[name] = given[name] and str(Path(given[name]).absolute())
     return given
+
+
+def paths_of(kind: type[Options]) -> list[str]:
+    """The options that name a file or a folder."""
+    return [each.name for each in fields(kind) if each.metadata["path"]]
+
+
+def moved(options: Options, data: str | os.PathLike[str]) -> Options:
+    """The options of a run whose file or folder is now at ``data``; ArgumentError where the run was given none.
+
+    >>> moved(Options(), "text.txt")
+    Traceback (most recent call last):
+    gpunn.errors.ArgumentError: options: such a run was given no file or folder of data that could be elsewhere, got \
+data='text.txt'
+    """
+    names = [name for name in paths_of(type(options)) if getattr(options, name) is not None]
+    rule = "such a run was given no file or folder of data that could be elsewhere"
+    check(len(names) == 1, ArgumentError, options.command, rule, data=os.fspath(data))
+    there: dict[str, Any] = {names[0]: os.fspath(data)}
+    return replace(options, **there)
 
 
 def types_of(kind: type[Options]) -> dict[str, Any]:

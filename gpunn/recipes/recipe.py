@@ -16,10 +16,13 @@ from gpunn.distributed import World, on_first
 from gpunn.errors import ArgumentError, FileError, TrainingError, check
 from gpunn.optim import Optimizer
 from gpunn.recipes import run
-from gpunn.recipes.options import Options, as_config
+from gpunn.recipes.options import Options, as_config, paths_of
 from gpunn.recipes.run import OnEpoch, OnStep
-from gpunn.runs.folder import CONFIG, SUMMARY, begin, write_json
+from gpunn.runs.folder import CONFIG, SUMMARY, begin, read_config, write_json
 from gpunn.tensor import Tensor
+
+DATA_DIGEST = "data_digest"
+"""What config.json has of the user's own data: :meth:`Recipe.data_digest`."""
 
 NOT_RESUMED = "such a run keeps no model and no checkpoint, and is begun again if it was stopped"
 """Of the runs of a recipe that cannot be resumed."""
@@ -104,12 +107,18 @@ class Recipe(ABC):
             self.check_distributes(world)
             self.world = world
         self.on_step, self.on_epoch = on_step, on_epoch
-        self.check()
         if resume:
             cls.check_resumes(Path(out or ""))
-        self.config = {"recipe": cls.name} | as_config(options) | {"device": self.device}
+            self.on_first(lambda: self.check_data(Path(out or "")))
+        self.check()
+        digest = self.data_digest()
+        found = {} if digest is None else {DATA_DIGEST: digest}
+        self.config = {"recipe": cls.name} | as_config(options) | {"device": self.device} | found
+        paths = paths_of(type(options))
         with ExitStack() as stack:
-            self.folder = self.on_first(lambda: stack.enter_context(begin(self.config, out, cls.files(), resume)))
+            self.folder = self.on_first(
+                lambda: stack.enter_context(begin(self.config, out, cls.files(), resume, paths))
+            )
             with self.computing():
                 summary = self.work() | self.about()
             if self.first:
@@ -128,6 +137,23 @@ class Recipe(ABC):
         """Raise FileError if a run in ``folder`` cannot be resumed."""
         if not cls.resumes:
             raise FileError(f"{folder}: a run of {cls.options_type.command}: {NOT_RESUMED}")
+
+    def data_digest(self) -> str | None:
+        """What tells the data of this run from others, wherever they lie; None where there are no data but gpunn's."""
+        return None
+
+    def check_data(self, folder: Path) -> None:
+        """Raise FileError if the data with which the run in ``folder`` was begun are not there, or have changed."""
+        given = [path for name in paths_of(type(self.options)) if (path := getattr(self.options, name)) is not None]
+        for path in given:
+            if not os.path.exists(path):
+                raise FileError(
+                    f"{folder}: {path}: there is no such file or folder; if it was moved, --data says where"
+                )
+        begun = read_config(folder).get(DATA_DIGEST)
+        if begun not in (None, self.data_digest()):
+            where = given[0] if given else "the data"
+            raise FileError(f"{folder}: {where}: not the data of the run any more: they have changed")
 
     def check_distributes(self, world: World) -> None:
         """Raise ArgumentError if the ranks of ``world`` cannot share a run."""

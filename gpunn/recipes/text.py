@@ -14,6 +14,7 @@ The first 90 % of the text are learned, the end is held out as the test. The run
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ from gpunn.models import CELLS, CharacterModel
 from gpunn.recipes import options as base
 from gpunn.recipes.options import option
 from gpunn.recipes.training import Trained, Training
-from gpunn.runs.folder import SAMPLE, SUMMARY, read_json, write_json, write_text
+from gpunn.runs.folder import SAMPLE, read_json, write_json, write_text
 from gpunn.runs.loaded import Written
 from gpunn.tensor import Tensor, no_grad
 from gpunn.train import Trainer
@@ -133,7 +134,6 @@ class Text(Training):
     needs = ("matplotlib", "safetensors")
     keeps = ("alphabet.json", SAMPLE)
     distributes = False  # each part of the text is read on by the state that read it so far
-    characters: int | None = None  # of the text when the run ended, where one is opened again
 
     @cached_property
     def content(self) -> str:
@@ -154,6 +154,9 @@ class Text(Training):
                 f"for batch_size={batch_size}, sequence_length={length}"
             )
 
+    def data_digest(self) -> str:
+        return hashlib.sha256(self.content.encode()).hexdigest()[:16]
+
     def work(self) -> dict[str, Any]:
         self.alphabet = _alphabet(self.content)
         write_json(self.folder / "alphabet.json", {"alphabet": self.alphabet})
@@ -164,11 +167,13 @@ class Text(Training):
         if not (isinstance(alphabet, str) and alphabet and alphabet == _alphabet(alphabet)):
             rule = "it must hold the characters of the run, each once, in order"
             raise FileError(f"{self.folder / 'alphabet.json'}: {rule}")
-        self.alphabet, self.characters = alphabet, read_json(self.folder / SUMMARY).get("characters")
+        self.alphabet = alphabet
 
     @cached_property
     def data(self) -> list[Array]:
         """The training and the test part of the text, each (B, T): parts that are read side by side."""
+        if unknown := set(self.content) - set(self.alphabet):
+            raise FileError(f"{self.source}: not the text of the run: {min(unknown)!r} is not in its alphabet")
         number = {character: index for index, character in enumerate(self.alphabet)}
         indices = np.array([number[character] for character in self.content], np.int64)
         border = len(indices) * TRAINING_TENTHS // 10
@@ -237,11 +242,6 @@ class Text(Training):
     def measures(self, result: Guessed) -> dict[str, float]:
         nats, right = result
         return {"test_loss": nats, "test_bits_per_character": nats / math.log(2), "test_accuracy": right}
-
-    def result(self, model: CharacterModel) -> Guessed:
-        if _alphabet(self.content) != self.alphabet or self.characters not in (None, len(self.content)):
-            raise FileError(f"{self.source}: not the text of the run any more: it has changed")
-        return self.evaluate(model, self.data[1])
 
     def results(self, result: Guessed) -> dict[str, float]:
         nats, right = result

@@ -12,15 +12,15 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-import gpunn
 from gpunn import nn, optim, plot
 from gpunn.backend import Array, asarray
 from gpunn.checkpoint import save_weights
 from gpunn.data import ArrayDataset, DataLoader
-from gpunn.errors import FileError, GpunnError
+from gpunn.errors import FileError
 from gpunn.functional import softmax
 from gpunn.optim import Optimizer
 from gpunn.recipes import run
+from gpunn.recipes.options import paths_of
 from gpunn.recipes.recipe import Recipe
 from gpunn.recipes.run import Follow, Outcome
 from gpunn.runs.folder import CHECKPOINTS, CONFIG, CURVES, METRICS, SUMMARY, WEIGHTS
@@ -106,7 +106,9 @@ class Training(Recipe):
     def trainer(self, network: nn.Module, data: Any, callbacks: Sequence[Callback], part: str = "") -> Trainer:
         """The trainer of a network, with :class:`gpunn.recipes.run.WarmupCosine`, as its newest checkpoint has it."""
         optimizer = self.optimizer(network)
-        saving = Checkpoint(self.folder / CHECKPOINTS / part, about=self.config)
+        paths = paths_of(type(self.options))
+        about = {name: value for name, value in self.config.items() if name not in paths}
+        saving = Checkpoint(self.folder / CHECKPOINTS / part, about=about)
         trainer = Trainer(
             network,
             optimizer,
@@ -119,14 +121,7 @@ class Training(Recipe):
             distributed=self.world,
             shard_optimizer=self.shard_optimizer,
         )
-        try:
-            resumed = saving.resume(trainer)
-        except FileError:
-            raise
-        except (GpunnError, LookupError, TypeError, ValueError) as error:
-            whose = f"the newest checkpoint is not of this training, or of another gpunn than this, {gpunn.__version__}"
-            raise FileError(f"{saving.checkpoints.folder}: {whose}: {error}") from error
-        if not resumed:
+        if not saving.resume(trainer):
             self.on_first(lambda: self._begin_anew(part))
         return trainer
 
@@ -152,6 +147,7 @@ class Training(Recipe):
         example, exporting = self.exporting()
 
         def measured() -> Measured:
+            self.check_data(folder)
             result = self.result(model)
             return Measured(self.results(result), self.confusion(result))
 

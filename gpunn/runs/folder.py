@@ -41,13 +41,18 @@ SAMPLE = "sample.txt"
 
 @contextlib.contextmanager
 def begin(
-    config: dict[str, Any], out: str | os.PathLike[str] | None, files: Sequence[str], resume: bool = False
+    config: dict[str, Any],
+    out: str | os.PathLike[str] | None,
+    files: Sequence[str],
+    resume: bool = False,
+    paths: Sequence[str] = (),
 ) -> Iterator[Path]:
     """The folder of a run with this config.json, which has the name of the recipe, its options and the device.
 
     A new folder, or with ``resume`` the folder ``out`` of a run that is not finished; within this context it is kept
     from others that would train in it. ``files`` are those that the run makes. Raises FileError if the folder cannot be
-    used, is in use, has links that lead out of it, or was begun with other options, which are named.
+    used, is in use, has links that lead out of it, or was begun with other options, which are named; but files and
+    folders, the options ``paths``, may have been moved since.
     """
     if not resume:
         folder = new_folder(config["recipe"], out)
@@ -60,7 +65,9 @@ def begin(
     read_config(folder)  # an error if it is no run: nothing is written then
     check_own(folder, files)
     with locked(folder):
-        _check_unfinished(folder, config)
+        _check_unfinished(folder, config, paths)
+        if any(read_config(folder).get(name) != config.get(name) for name in paths):
+            write_json(folder / CONFIG, config)
         yield folder
 
 
@@ -70,9 +77,9 @@ def _check_empty(folder: Path, files: Sequence[str]) -> None:
         raise FileError(f"{folder}: holds a run already ({there[0]}); choose another --out, or remove that folder")
 
 
-def _check_unfinished(folder: Path, config: dict[str, Any]) -> None:
+def _check_unfinished(folder: Path, config: dict[str, Any], paths: Sequence[str]) -> None:
     begun = read_config(folder)
-    names = [name for name in {**begun, **config} if begun.get(name) != config.get(name)]
+    names = [name for name in {**begun, **config} if name not in paths and begun.get(name) != config.get(name)]
     if names:
         told = "; ".join(f"{name} was {begun.get(name)!r}, and is {config.get(name)!r}" for name in names)
         raise FileError(f"{folder}: begun with other options: {told}")

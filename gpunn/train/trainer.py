@@ -672,7 +672,9 @@ class Trainer:
         position = {"epoch": self.epoch, "step": self.step, "records": [dict(record) for record in self.records]}
         running = {"total": self._total, "examples": self._examples, "drained": self._drained, "skipped": self._skipped}
         norms: State = {} if self._norms is None else {"norms": list(self._norms)}
-        own: State = position | running | norms | {"seconds": dict(self._seconds), "settings": self._settings()}
+        optimizer = self.optimizer.optimizer if isinstance(self.optimizer, Sharded) else self.optimizer
+        made: State = {"settings": self._settings(), "optimizer": type(optimizer).__name__}
+        own: State = position | running | norms | {"seconds": dict(self._seconds)} | made
         return {"trainer": own} | {name: part.state_dict() for name, part in self._parts().items()}
 
     def _settings(self) -> State:
@@ -686,15 +688,19 @@ class Trainer:
         is changed then.
         """
         parts, before = self._parts(), self._state()
-        missing, unknown = sorted(before.keys() - state.keys()), sorted(state.keys() - before.keys())
-        rule = "the state is of a trainer with other parts"
-        check(not (missing or unknown), ArgumentError, "Trainer", rule, missing=missing, unknown=unknown)
+        if before.keys() != state.keys():
+            only = [", ".join(sorted(a.keys() - b.keys())) or "no more" for a, b in ((state, before), (before, state))]
+            fail(ArgumentError, "Trainer", f"other parts: the state has {only[0]}, the trainer {only[1]}")
         if differing := differences(before["model"], state["model"]):
             raise ArgumentError(f"Trainer: the state is of another network: {'; '.join(differing)}")
         own, read = before["trainer"], state["trainer"]
+        _check_position(read)
         rule = "the state is of a trainer with other settings"
         same = own["settings"] == read["settings"]
         check(same, ArgumentError, "Trainer", rule, state=read["settings"], own=own["settings"])
+        saved = read.get("optimizer", own["optimizer"])  # which older states do not have
+        rule = "the state is of a trainer with another optimizer"
+        check(saved == own["optimizer"], ArgumentError, "Trainer", rule, state=saved, own=own["optimizer"])
         try:
             for name, part in parts.items():
                 part.load_state_dict(state[name])
@@ -713,6 +719,28 @@ class Trainer:
 
 _BATCH_SIZE = 32
 _UNDER_WAY = "a step is under way, or was when the run was stopped: there is no state to save"
+
+
+def _check_position(read: Mapping[str, Any]) -> None:
+    """Check what a state says of where the training is: it may come from a file."""
+
+    def is_number(value: object) -> bool:
+        return isinstance(value, Real) and not isinstance(value, bool)
+
+    for name in ("epoch", "step", "skipped"):
+        rule = f"{name} of the state must be an integer of at least 0"
+        whole = isinstance(read[name], int) and not isinstance(read[name], bool) and read[name] >= 0
+        check(whole, ArgumentError, "Trainer", rule, **{name: read[name]})
+    numbers = {"total": read["total"], "examples": read["examples"]}
+    numbers |= {f"seconds of the {part}": dict(read["seconds"]).get(part) for part in ("run", "epoch")}
+    numbers |= {f"norm {number}": norm for number, norm in enumerate(read.get("norms", []))}
+    for name, value in numbers.items():
+        check(is_number(value), ArgumentError, "Trainer", f"{name} of the state must be a number", value=value)
+    told = isinstance(read["drained"], bool)
+    check(told, ArgumentError, "Trainer", "drained of the state must be true or false", drained=read["drained"])
+    records = read["records"]
+    records_fit = isinstance(records, list) and all(isinstance(each, Mapping) for each in records)
+    check(records_fit, ArgumentError, "Trainer", "records of the state must be a list of objects", records=records)
 
 
 def _check_known(op: str, name: str, known: list[str]) -> None:

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import gpunn
 from gpunn.checkpoint import Checkpoints, State
 from gpunn.distributed import on_first, share_state
-from gpunn.errors import ArgumentError, FileError, check, check_sizes
+from gpunn.errors import ArgumentError, FileError, GpunnError, check, check_sizes
 from gpunn.files import write_atomically
 from gpunn.train.trainer import Callback, Record, Trainer
 
@@ -54,7 +55,8 @@ class Checkpoint(Callback):
     def resume(self, trainer: Trainer) -> bool:
         """Take ``trainer`` to its newest whole checkpoint; False if there is none. Of several ranks rank 0 reads it.
 
-        Raises FileError, which names what differs, if it is of a run with another ``about``, or of another trainer.
+        Raises FileError, which names what differs, if it is of a run with another ``about``, or of another trainer,
+        or has no state of a trainer.
         """
         world = trainer.world
         if world is None:
@@ -69,7 +71,11 @@ class Checkpoint(Callback):
             state = share_state(world, read[0]) if on_first(world, there) else None
         if state is None:
             return False
-        trainer.load_state_dict(state)
+        try:
+            trainer.load_state_dict(state)
+        except (GpunnError, LookupError, TypeError, ValueError, AttributeError) as error:
+            whose = f"the newest checkpoint is not of this training, or of another gpunn than this, {gpunn.__version__}"
+            raise FileError(f"{self.checkpoints.folder}: {whose}: {error}") from error
         return True
 
     def _newest(self) -> dict[str, State] | None:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
         train,
     )
     from gpunn import sklearn as sklearn
-    from gpunn.functional.record import differentiable, kept
+    from gpunn.functional.own import differentiable
+    from gpunn.functional.record import kept
     from gpunn.profiler.profile import profile
 
 __version__ = "0.1.0"
@@ -58,13 +59,15 @@ __all__ = [
 ]
 
 
+_OF_FUNCTIONAL = {"differentiable": "own", "kept": "record"}
+
 if not TYPE_CHECKING:  # who checks types is told of the names above, and of no others
 
     def __getattr__(name: str) -> Any:
         if name == "profile":
             return importlib.import_module("gpunn.profiler").profile
-        if name in ("differentiable", "kept"):
-            return getattr(importlib.import_module("gpunn.functional.record"), name)
+        if name in _OF_FUNCTIONAL:
+            return getattr(importlib.import_module(f"gpunn.functional.{_OF_FUNCTIONAL[name]}"), name)
         if name in __all__:  # when used: half of the time of the import, which CI and commands feel
             return importlib.import_module(f"gpunn.{name}")
         if name == "sklearn":  # not in __all__: `from gpunn import *` does not need scikit-learn

@@ -181,13 +181,19 @@ def test_the_end_of_one_callback_does_not_take_that_of_another(tmp_path: Path) -
 # ---- a terminal ----------------------------------------------------------------------------------------------------
 
 
-def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("columns", [40, 80])
+def test_a_terminal_has_a_bar_where_it_has_room(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
     no_time_between(monkeypatch)
     terminal = Terminal()
     records = trainer(Progress(file=terminal)).run(2)
     shown = terminal.getvalue()
-    last = [line for line in re.split(r"[\r\n]+", visible(shown)) if line.startswith("epoch")][-1]
-    assert re.match(r"epoch 2/2 ━+ loss \d\.\d{4}  test accuracy 50.00%  [\d.,]+ steps/s  0:00 left", last)
+    last = [line for line in re.split(r"[\r\n]+", visible(shown)) if "epoch" in line][-1]
+    if columns >= 80:
+        assert re.match(r"━+ epoch 2/2  loss \d\.\d{4}  test accuracy 50.00%  [\d.,]+ steps/s  0:00 left", last)
+    else:
+        assert re.match(r"epoch 2/2  loss \d\.\d{4}  test .*…$", last)
+    assert len(last) <= columns
     assert len(records) == 2
     assert visible(shown).count("\n") <= 2  # one line, drawn anew
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1  # the cursor is hidden, and shown again
@@ -332,8 +338,8 @@ def test_a_bar_says_what_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
                     seen.append(visible(terminal.getvalue()).rstrip().splitlines()[-1])
 
     trainer(Progress(file=terminal), Each(pause)).run(1)
-    assert re.search(r"━ +compiling pool.cu for sm_90$", seen[0])
-    assert re.search(r"━ +compiling conv.cu for sm_90$", seen[1])
+    assert re.search(r"━ +epoch 1/1  compiling pool.cu for sm_90$", seen[0])
+    assert re.search(r"━ +epoch 1/1  compiling conv.cu for sm_90$", seen[1])
     text = visible(terminal.getvalue())
     assert text.count("compiling pool.cu for sm_90 (first use") == 1
     assert text.count("compiled 2 kernels in 0.0 s") == 1

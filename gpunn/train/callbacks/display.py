@@ -91,30 +91,32 @@ class Lines:
         pass
 
 
+def _told(status: Status) -> str:
+    return "  ".join([status.place, *([status.note] if status.note else status.figures)])
+
+
 class Bar:
-    """A bar on a terminal, drawn by rich, with the lines that are said above it."""
+    """A bar on a terminal, drawn by rich, with the lines that are said above it; words alone where it has no room."""
 
     pause = 0.1
+    _WIDTH, _LEAST_FOR_BAR = 24, 60
 
     def __init__(self, console: Any) -> None:
         from rich.progress import BarColumn, Progress, TextColumn
         from rich.table import Column
 
-        columns = (
-            TextColumn("{task.fields[place]}", markup=False, table_column=Column(no_wrap=True)),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[figures]}", markup=False, table_column=Column(no_wrap=True)),
-        )
+        # One column of words: where the line is too long it is cut at its end.
+        words = TextColumn("{task.fields[words]}", markup=False, table_column=Column(no_wrap=True))
+        columns = (BarColumn(bar_width=self._WIDTH), words) if console.width >= self._LEAST_FOR_BAR else (words,)
         self._streams = sys.stdout, sys.stderr
         # No thread that draws: its errors could not be caught. Prints go above the bar, those into a file stay there.
         self._bar = Progress(*columns, console=console, auto_refresh=False, redirect_stdout=_is_terminal(sys.stdout),
                              redirect_stderr=_is_terminal(sys.stderr))  # fmt: skip
-        self._task = self._bar.add_task("", total=None, place="", figures="")
+        self._task = self._bar.add_task("", total=None, words="")
         self._bar.start()
 
     def show(self, status: Status) -> None:
-        figures = status.note or "  ".join(status.figures)
-        self._bar.update(self._task, completed=status.step, total=status.steps, place=status.place, figures=figures)
+        self._bar.update(self._task, completed=status.step, total=status.steps, words=_told(status))
         self._bar.refresh()
 
     def epoch(self, status: Status, record: Mapping[str, Any]) -> None:
@@ -146,8 +148,7 @@ class Notebook:
         self._display, self._handle, self._said = display, None, [""]
 
     def show(self, status: Status) -> None:
-        words = "  ".join([status.place, *([status.note] if status.note else status.figures)])
-        bar = ""
+        words, bar = _told(status), ""
         if status.steps:
             bar = f'<progress value="{status.step}" max="{status.steps}"></progress> '
         lines = [bar + html.escape(words), *map(html.escape, self._said[1:])]

@@ -56,9 +56,10 @@ def load_state(
     - ``"chainer"``: the rows of an LSTM a, i, f, o unit by unit; NStepLSTM and kin. ``.npz`` of ``save_npz``.
 
     A layer of theirs goes to the one of the same name (``/`` as ``.``) or that ``names`` gives it, a dict of their
-    names to gpunn's (``{"module": ""}`` drops a first part, which alone may be given of PyTorch's names, too); the
-    others of a kind go to the model's of that kind in order, if there are as many and their names tell the order
-    (``Conv_0``, ``Conv_1``; a mapping of Keras's is in order). What the model holds by several names needs one of them.
+    names to gpunn's (``{"module": ""}`` drops a first part, which alone may be given of PyTorch's names, too). Of
+    PyTorch's, that is all, but that torchvision's AlexNet is known; of the other libraries', the other layers of a kind
+    go to the model's of that kind in order, if there are as many and their names tell the order (``Conv_0``,
+    ``Conv_1``; a mapping of Keras's is in order). What the model holds by several names needs one of them.
     ``key`` names the part of the file that holds the weights: an entry of a dict (``"state_dict"``), or the first part
     of names.
 

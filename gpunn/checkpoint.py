@@ -13,7 +13,6 @@ import json
 import math
 import os
 import re
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,17 @@ from typing import Any
 import numpy as np
 
 from gpunn.backend import Array, check_not_masked, half_dtype, is_array, to_cpu
-from gpunn.errors import ArgumentError, FileError, GpunnError, PackageError, check, check_sizes, fail, install_command
+from gpunn.errors import (
+    ArgumentError,
+    FileError,
+    GpunnError,
+    PackageError,
+    check,
+    check_sizes,
+    fail,
+    install_command,
+    warn,
+)
 from gpunn.files import read_file, within, write_atomically
 from gpunn.nn import Module
 from gpunn.nn.module import IncompatibleKeys
@@ -358,7 +367,7 @@ class Checkpoints:
                 damaged.append(str(error))
                 continue
             for text in damaged:
-                warnings.warn(f"{text}; going back to {self.path(step).name}", RuntimeWarning, stacklevel=2)
+                warn(f"{text}; going back to {self.path(step).name}")
             return state
         if damaged:
             raise FileError(f"{self.folder}: no checkpoint is whole: {'; '.join(damaged)}")

@@ -8,8 +8,12 @@ Every message says the operation, the rule and the values that break it::
 from __future__ import annotations
 
 import os
+import sys
+import warnings
 from numbers import Integral, Real
 from typing import NoReturn
+
+_PACKAGE = os.path.join(os.path.dirname(__file__), "")
 
 
 class GpunnError(Exception):
@@ -127,6 +131,14 @@ def check_sizes(op: str, least: int = 1, /, **named: object) -> None:
     for name, value in named.items():
         valid = isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
         check(valid, ArgumentError, op, f"{name} must be an integer of at least {least}", **{name: value})
+
+
+def warn(message: str, category: type[Warning] = RuntimeWarning) -> None:
+    """Warn at the innermost line of code that is not gpunn's own: the user's, who called gpunn."""
+    level, frame = 1, sys._getframe()
+    while frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
 
 
 def install_command(extras: str, *options: str) -> str:

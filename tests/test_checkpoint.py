@@ -546,8 +546,9 @@ def test_a_checkpoint_of_wrong_contents_is_passed_over(content: bytes, said: str
         FileError, match=rf"step-000000002\.safetensors: no checkpoint of this version of gpunn: .*{said}"
     ):
         load_checkpoint(kept.path(2))
-    with pytest.warns(RuntimeWarning, match="going back to step-000000001"):
+    with pytest.warns(RuntimeWarning, match="going back to step-000000001") as told:
         assert kept.load_newest() == {"trainer": {"step": 1}}
+    assert told[0].filename == __file__
 
 
 @pytest.mark.parametrize(

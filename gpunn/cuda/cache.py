@@ -12,12 +12,12 @@ import functools
 import os
 import stat
 import threading
-import warnings
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gpunn.errors import warn
 from gpunn.files import write_atomically
 
 
@@ -128,10 +128,8 @@ def _spare_folder(cache: Path, why: str) -> Path:
         made = Path(tempfile.mkdtemp(prefix="gpunn-"))
         atexit.register(functools.partial(shutil.rmtree, made, ignore_errors=True))
         _spares[cache] = made
-        warnings.warn(
+        warn(
             f"the kernel cache {cache} {why}: each process compiles its kernels anew; "
-            "GPUNN_CACHE_DIR names another folder",
-            RuntimeWarning,
-            stacklevel=2,
+            "GPUNN_CACHE_DIR names another folder"
         )
     return _spares[cache]

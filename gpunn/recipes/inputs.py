@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,6 +10,7 @@ import numpy as np
 from gpunn.data import read_csv, read_npy
 from gpunn.data.image import read_image
 from gpunn.data.reading import bad_file
+from gpunn.errors import warn
 
 Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -95,7 +95,7 @@ def points(path: Path) -> tuple[Floats, bool]:
         bad_file(path, f"a point has two columns, got {table.x.shape[1]}")
     if table.columns != ("0", "1"):
         names = ", ".join(table.columns)
-        warnings.warn(f"{path}: its first line is no point, but names the columns: {names}", stacklevel=2)
+        warn(f"{path}: its first line is no point, but names the columns: {names}", UserWarning)
     return table.x, True
 
 

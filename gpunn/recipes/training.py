@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -16,7 +15,7 @@ from gpunn import nn, optim, plot
 from gpunn.backend import Array, asarray
 from gpunn.checkpoint import save_weights
 from gpunn.data import ArrayDataset, DataLoader
-from gpunn.errors import FileError
+from gpunn.errors import FileError, warn
 from gpunn.functional import softmax
 from gpunn.optim import Optimizer
 from gpunn.recipes import run
@@ -134,7 +133,7 @@ class Training(Recipe):
         epochs = len(by_cell(lines).get(part, ()))
         if epochs > 1:  # of one, who is killed before its checkpoint is whole leaves the record alone
             lost = f"{METRICS} has {epochs} epochs{f' of {part}' * bool(part)}, but there is no checkpoint"
-            warnings.warn(f"{self.folder}: {lost}; the training begins anew", RuntimeWarning, stacklevel=4)
+            warn(f"{self.folder}: {lost}; the training begins anew")
 
     @classmethod
     def load(cls, options: Any, folder: Path) -> Loaded:

@@ -6,13 +6,12 @@ import base64
 import math
 import re
 import tempfile
-import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from gpunn import plot
-from gpunn.errors import FileError, GpunnError, PackageError, install_command
+from gpunn.errors import FileError, GpunnError, PackageError, install_command, warn
 from gpunn.plot.training import MEASURED
 from gpunn.recipes.catalogue import RECIPES
 from gpunn.report import about as run
@@ -47,7 +46,7 @@ def redraw(folder: Path) -> list[Path]:
     lines = list(records.parse(records.settled(folder)))
     for line in lines:
         if line.problem is not None:
-            warnings.warn(f"{folder}: {line.problem}; the rest is drawn", RuntimeWarning, stacklevel=2)
+            warn(f"{folder}: {line.problem}; the rest is drawn")
     if curves := _curves(lines):
         plot.curves(curves, folder / CURVES, records.diverged(curves, about["status"]))
         drawn.append(folder / CURVES)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import html
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gpunn import notebook, plot
-from gpunn.errors import ArgumentError, FileError, check
+from gpunn.errors import ArgumentError, FileError, check, warn
 from gpunn.plot.training import MEASURED
 from gpunn.runs import records
 from gpunn.runs.folder import SUMMARY, read_config
@@ -86,7 +85,7 @@ def _records(folder: Path) -> list[Record]:
     unfinished = 0 if content.endswith(b"\n") else content.count(b"\n") + 1
     for line in records.parse(content):
         if line.problem is not None and line.number == unfinished:
-            warnings.warn(f"{folder}: {line.problem}; the rest is read", RuntimeWarning, stacklevel=3)
+            warn(f"{folder}: {line.problem}; the rest is read")
             continue
         if line.problem is not None:
             raise FileError(f"{folder}: {line.problem}")

@@ -8,11 +8,10 @@ import platform
 import stat
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from gpunn.errors import FileError
+from gpunn.errors import FileError, warn
 
 NAME = "lock"
 """The file that is locked; it is there while a process works in the folder, or was killed there."""
@@ -146,7 +145,7 @@ def _lock(handle: int, path: Path) -> bool:
         return False
     except OSError as error:
         said = f"{path.parent}: not kept from other processes, the file system has no locks: {error.strerror or error}"
-        warnings.warn(said, RuntimeWarning, stacklevel=5)
+        warn(said)
     return True
 
 

@@ -721,8 +721,9 @@ def test_the_value_of_a_variable_that_nobody_set_is_uninitialised():
     module.get_function("part")((1,), (4,), (y, i32(4)))
     np.testing.assert_array_equal(y, [0, 1, 2, 3])
     told = r"uninitialised: k.cu:{}: block \(0,0,0\) thread \({},0,0\): it writes .* nobody has set; harmless"
-    with pytest.warns(CheckWarning, match=told.format(10, 2)):
+    with pytest.warns(CheckWarning, match=told.format(10, 2)) as warned:
         module.get_function("part")((1,), (4,), (y, i32(2)))
+    assert warned[0].filename == __file__
     for unset in (0xFEFEFEFE, 0xAAAAAAAA):  # such a number may be data
         module.get_function("moves")((1,), (4,), (y.view(np.uint32), np.full(4, unset, np.uint32)))
         np.testing.assert_array_equal(y.view(np.uint32), unset)

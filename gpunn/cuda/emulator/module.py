@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import struct
 import threading
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from operator import index
@@ -21,7 +20,7 @@ from gpunn.cuda.emulator.report import CheckError, CheckWarning, RawReport, Repo
 from gpunn.cuda.emulator.symbols import variables
 from gpunn.cuda.emulator.tensor_maps import TENSOR_MAP_BYTES, TensorMap
 from gpunn.cuda.emulator.texture import TABLE, Bound, SurfaceObject
-from gpunn.errors import ArgumentError, CompileError, LaunchError
+from gpunn.errors import ArgumentError, CompileError, LaunchError, warn
 
 _DEFAULT_DYNAMIC_SHARED_BYTES = 48 * 1024
 _LARGEST_DYNAMIC_SHARED_BYTES = 227 * 1024  # of compute capability 9.0
@@ -401,7 +400,7 @@ class RawKernel:
     def _tell(self, reports: list[Report]) -> None:
         if all(report.harmless for report in reports):
             for report in reports:
-                warnings.warn(str(report), CheckWarning, stacklevel=4)
+                warn(str(report), CheckWarning)
             return
         if all(report.kind == "resources" for report in reports):
             raise LaunchError(str(reports[0]))

@@ -14,6 +14,28 @@ def net():
     return nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.ReLU(), nn.BatchNorm1d(4)), nn.Linear(4, 2))
 
 
+class Around(nn.Module):
+    def __init__(self, inside):
+        self.body = inside
+
+    def forward(self, x):
+        return self.body(x)
+
+
+def test_an_error_names_the_layer():
+    x, network = np.zeros((2, 3), np.float32), nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.ReLU(), nn.Linear(5, 2)))
+    told = "linear: the last dimension of x must equal in_features of w, got x=(2, 4), in_features=5"
+    for module, place in ((network, ", in 1.1 of Sequential"), (Around(network), ", in body.1.1 of Around")):
+        with pytest.raises(ShapeError) as raised:
+            module(x)
+        assert str(raised.value) == told + place
+    with pytest.raises(ShapeError) as raised:
+        network[1][1](np.zeros((2, 4), np.float32))
+    assert str(raised.value) == told
+    with pytest.raises(ZeroDivisionError, match="^division by zero$"):
+        Around(nn.Sequential(Around(lambda x: 1 / 0)))(x)
+
+
 # ---- hooks -----------------------------------------------------------------------------------------------------------
 
 

@@ -25,7 +25,7 @@ from gpunn.backend import (
     is_array,
     is_floating,
 )
-from gpunn.errors import ArgumentError, DtypeError, ShapeError, check, fail
+from gpunn.errors import ArgumentError, DtypeError, GpunnError, ShapeError, check, fail
 from gpunn.graph import copy_of, raw
 from gpunn.nn.hooks import Entry, Hook, Hooks, RemovableHandle
 from gpunn.notebook import Table
@@ -155,7 +155,8 @@ class Module:
 
     What an attribute holds of these can be replaced by its like, or by None, and by nothing else: DtypeError, which is
     a TypeError. Modules in a plain list or dict would not be found: DtypeError at the first call, and when the module
-    is saved, moved or trained; :class:`~gpunn.nn.ModuleList` is a list whose modules are.
+    is saved, moved or trained; :class:`~gpunn.nn.ModuleList` is a list whose modules are. An error of gpunn's that a
+    layer raises names the layer, as in ``..., in features.2 of Net``.
 
     >>> from gpunn import nn
     >>> class Twice(nn.Module):
@@ -200,7 +201,11 @@ class Module:
                 run = observer.around_module(self, run)
             if settings:
                 settings = translated(getattr(self.forward, "__func__", self.forward), settings)
-            return run(*args, **settings)
+            try:
+                return run(*args, **settings)
+            except GpunnError as error:
+                _name_layer(error, self)
+                raise
 
     def _prepared(self) -> Callable[..., Any]:
         """What a call runs, of a module that has hooks or was not called before."""
@@ -710,3 +715,11 @@ def _array(value: Any) -> Any:
     """Another library's array as one of NumPy or CuPy; anything else as it is."""
     foreign = hasattr(value, "__dlpack__") and not isinstance(value, np.generic) and not is_array(value)
     return from_dlpack(value) if foreign else value
+
+
+def _name_layer(error: GpunnError, module: Module) -> None:
+    """Have the message say in which layer of ``module`` it arose; the module around it says it anew, and outer ones."""
+    layer, message = vars(error).setdefault("_arose", (id(module), str(error)))
+    name = next((name for name, inside in module.named_modules() if id(inside) == layer), "")
+    if name:
+        error.args = (f"{message}, in {name} of {type(module).__name__}",)

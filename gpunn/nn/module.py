@@ -6,6 +6,7 @@ import builtins
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Protocol, Self, TypeVar
 
 import numpy as np
@@ -648,7 +649,12 @@ class Module:
         0         Linear  (N, 3)                15     60
         1         ReLU    (N, 3)                 0      0
         total                                   15     60
+
+        Raises ArgumentError where ``input_shape`` is an input, or anything but sizes.
         """
+        listed = isinstance(input_shape, tuple | list) and all(isinstance(size, Integral) for size in input_shape)
+        rule = "input_shape must be the sizes of one example, as x.shape[1:]"
+        check(listed, ArgumentError, "summary", rule, type=type(input_shape).__name__)
         first = next(iter(self.parameters()), None)
         device = "cpu" if first is None else first.device
         dtype = dtype or (np.float32 if first is None else first.dtype)

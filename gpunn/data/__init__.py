@@ -12,7 +12,8 @@ from gpunn.data.csv_table import CsvTable, read_csv
 from gpunn.data.dataset import ArrayDataset, ConcatDataset, Dataset, MapDataset, Subset, random_split
 from gpunn.data.digits import digits
 from gpunn.data.idx import read_idx
-from gpunn.data.image_files import drop_unreadable, image_folder
+from gpunn.data.image import read_image
+from gpunn.data.image_files import ImageFiles, ImageFolder, drop_unreadable, image_folder
 from gpunn.data.loader import DataLoader
 from gpunn.data.mnist import fashion_mnist, mnist
 from gpunn.data.npy import NpyDataset, read_npy, read_npz
@@ -25,6 +26,8 @@ __all__ = [
     "CsvTable",
     "DataLoader",
     "Dataset",
+    "ImageFiles",
+    "ImageFolder",
     "MapDataset",
     "NpyDataset",
     "RandomSampler",
@@ -52,6 +55,7 @@ __all__ = [
     "read_cifar100",
     "read_csv",
     "read_idx",
+    "read_image",
     "read_npy",
     "read_npz",
 ]

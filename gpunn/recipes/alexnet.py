@@ -22,9 +22,17 @@ import numpy as np
 
 from gpunn import nn, optim, plot
 from gpunn.backend import Array, asarray, manual_seed, random_generator, to_cpu
-from gpunn.data import colour_components, colour_jitter, digits, image_folder, random_crop, random_flip
+from gpunn.data import (
+    ImageFiles,
+    ImageFolder,
+    colour_components,
+    colour_jitter,
+    digits,
+    image_folder,
+    random_crop,
+    random_flip,
+)
 from gpunn.data.digits import CLASSES
-from gpunn.data.image_files import ImageFiles, ImageFolder
 from gpunn.models import alexnet
 from gpunn.recipes import options as base
 from gpunn.recipes.options import option

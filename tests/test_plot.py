@@ -191,6 +191,8 @@ def test_pictures_of_tensors_are_those_of_their_arrays() -> None:
 def test_curves_of_nothing(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="at least one epoch"):
         plot.curves([], tmp_path / "curves.png")
+    with pytest.raises(ArgumentError, match="curves: each of metrics must tell its epoch, a number, got metrics="):
+        plot.curves([{"train_loss": 1.0}])
 
 
 def test_confusion_writes_every_count(figures: list[Any], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from gpunn import nn, optim, tensor
 from gpunn.backend import manual_seed, random_generator
 from gpunn.data import ArrayDataset, DataLoader, image_folder
 from gpunn.errors import ArgumentError
-from gpunn.train import Callback, Checkpoint, EarlyStopping, Trainer, evaluate
+from gpunn.train import Callback, Checkpoint, EarlyStopping, Progress, Trainer, evaluate
 
 X = np.random.default_rng(0).standard_normal((22, 4)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(np.int64) + (X[:, 1] > 0)
@@ -88,6 +88,14 @@ def test_arrays_are_batched_and_shuffled():
         ({"data": (X, [1])}, r"data must be a tuple of arrays, .* got data='\(ndarray, list\)'"),
         ({"validation": 0.2}, "validation must be a tuple of arrays, .* got validation='float'"),
         ({"batch_size": 3}, "batch_size is of data that are arrays .*, got data='DataLoader'"),
+        ({"loss": lambda a, b, c: a}, "loss must be a function of a batch, or of outputs and .*, got parameters=3"),
+        ({"callbacks": Progress()}, r"callbacks must be a list, as \[Progress\(\)\], got callbacks=<.*Progress"),
+        ({"callbacks": [Progress]}, "callbacks must be a list"),
+        ({"validation": HELD_OUT, "metrics": {"loss": max}}, "validation_loss is the mean of the loss: a metric needs"),
+        (
+            {"validation": HELD_OUT, "metrics": {"all": lambda y, out: out}},
+            r"a metric must give one number, got metric='all', given='ndarray\[",
+        ),
         ({"metrics": ["accuracy"]}, "metrics are of the data of validation, which is not given"),
         (
             {"validation": HELD_OUT, "metrics": ["f2"]},

@@ -57,6 +57,8 @@ def curves(
     runs = metrics if isinstance(metrics, Mapping) else {"": metrics}
     drawn = len(runs) > 0 and all(len(run) > 0 for run in runs.values())
     check(drawn, ArgumentError, "curves", "metrics must hold at least one epoch", metrics=metrics)
+    told = all(isinstance(record.get("epoch"), int | float) for run in runs.values() for record in run)
+    check(told, ArgumentError, "curves", "each of metrics must tell its epoch, a number", metrics=metrics)
     named = {(part, quantity) for run in runs.values() for part in _SETS for quantity in _QUANTITIES
              if f"{part}_{quantity}" in run[0]}  # fmt: skip
     quantities = [quantity for quantity in _QUANTITIES if any(quantity == q for _, q in named)]

@@ -50,7 +50,10 @@ def of_batches(loss: Loss, model: Module) -> Callable[[Any], Any]:
     given: Any = loss
     rule = "loss must be a function, such as gpunn.functional.cross_entropy"
     check(callable(given), ArgumentError, "Trainer", rule, loss=given)
-    return OfOutputs(model, given) if _parameters(given) == 2 else given
+    count = _parameters(given)
+    rule = "loss must be a function of a batch, or of outputs and targets"
+    check(count <= 2, ArgumentError, "Trainer", rule, parameters=count)
+    return OfOutputs(model, given) if count == 2 else given
 
 
 def _parameters(function: Any) -> int:
@@ -67,11 +70,11 @@ def outputs_and_targets(model: Module, batch: Any) -> tuple[Tensor, Any]:
     """What ``model`` makes of all arrays of a batch but the last, and the last."""
     pair = isinstance(batch, tuple | list) and len(batch) >= 2
     rule = "for a loss of outputs and targets, and for metrics, a batch must be (inputs, targets)"
-    check(pair, ArgumentError, "Trainer", rule, batch=_described(batch))
+    check(pair, ArgumentError, "Trainer", rule, batch=described(batch))
     *inputs, targets = batch
     outputs = model(*[tensor(x) if is_array(x) else x for x in inputs])
     rule = "for a loss of outputs and targets, and for metrics, the model must give one Tensor"
-    check(isinstance(outputs, Tensor), ArgumentError, "Trainer", rule, outputs=_described(outputs))
+    check(isinstance(outputs, Tensor), ArgumentError, "Trainer", rule, outputs=described(outputs))
     return outputs, targets
 
 
@@ -82,7 +85,7 @@ def mean_and_count(given: Any, batch: Any) -> tuple[Tensor, int]:
     pair = isinstance(given, tuple | list) and len(given) == 2 and isinstance(given[0], Tensor)
     if not pair or given[0].size != 1:
         rule = "loss must give the mean over a batch, a Tensor of one number, or that and of how many examples it is"
-        fail(ArgumentError, "Trainer", rule, loss=_described(given))
+        fail(ArgumentError, "Trainer", rule, loss=described(given))
     return given[0], given[1]
 
 
@@ -98,12 +101,12 @@ def count_examples(batch: Any) -> int:
         first = next(iter(first.values() if isinstance(first, Mapping) else first))
     shape: tuple[int, ...] = getattr(first, "shape", ())
     rule = "of this batch it is not known how many examples it has: let loss give (mean, how many)"
-    check(len(shape) > 0, ArgumentError, "Trainer", rule, batch=_described(batch))
+    check(len(shape) > 0, ArgumentError, "Trainer", rule, batch=described(batch))
     return shape[0]
 
 
-def _described(value: Any) -> str:
+def described(value: Any) -> str:
     """The type, and the shape of an array."""
     if isinstance(value, tuple | list):
-        return f"({', '.join(map(_described, value))})"
+        return f"({', '.join(map(described, value))})"
     return type(value).__name__ + (str(list(value.shape)) if isinstance(value, Tensor) or is_array(value) else "")

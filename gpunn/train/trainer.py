@@ -226,6 +226,8 @@ class Trainer:
         rule = "metrics are of the data of validation, which is not given"
         check(validation is not None or not metrics, ArgumentError, "Trainer", rule, metrics=list(metrics))
         self.validation = None if validation is None else Validation(model, self.loss, validation, metrics)
+        listed = isinstance(callbacks, Sequence) and all(isinstance(callback, Callback) for callback in callbacks)
+        check(listed, ArgumentError, "Trainer", "callbacks must be a list, as [Progress()]", callbacks=callbacks)
         self.schedule, self.ema, self.accumulate, self.callbacks = schedule, ema, accumulate, tuple(callbacks)
         self._schedule_measure, self._clip_norm, self._clip_value = schedule_measure, clip_norm, clip_value
         self._random = RandomStreams(model, generators or {})

@@ -9,10 +9,10 @@ import numpy as np
 
 from gpunn.backend import Array, is_array, to_cpu
 from gpunn.data import ArrayDataset, DataLoader
-from gpunn.errors import ArgumentError, check
+from gpunn.errors import ArgumentError, check, fail
 from gpunn.nn import Module
 from gpunn.train.evaluation import measuring
-from gpunn.train.loss import OfOutputs, mean_and_count, outputs_and_targets
+from gpunn.train.loss import OfOutputs, described, mean_and_count, outputs_and_targets
 from gpunn.train.metrics import accuracy, top_k_accuracy
 
 Metric = Callable[[Any, Any], float]
@@ -67,6 +67,8 @@ class Validation:
                 )
                 check(name in METRICS, ArgumentError, "Trainer", rule, metric=name)
             metrics = {name: METRICS[name] for name in names}
+        rule = "validation_loss is the mean of the loss: a metric needs another name"
+        check("loss" not in metrics, ArgumentError, "Trainer", rule, metrics=list(metrics))
         self.metrics = dict(metrics)
         self.names = ["validation_loss", *(f"validation_{name}" for name in self.metrics)]
 
@@ -87,8 +89,15 @@ class Validation:
         if seen:
             whole = [np.concatenate(parts) for parts in zip(*seen, strict=True)]
             for name, metric in self.metrics.items():
-                found[f"validation_{name}"] = float(metric(*whole))
+                found[f"validation_{name}"] = _number(name, metric(*whole))
         return found
+
+
+def _number(metric: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        fail(ArgumentError, "Trainer", "a metric must give one number", metric=metric, given=described(value))
 
 
 def check_data(name: str, data: Any) -> None:

@@ -144,7 +144,9 @@ def load_weights(module: Module, path: str | os.PathLike[str], strict: bool = Tr
         try:
             weights = unpack(content)
         except ValueError as error:
-            raise FileError(f"{path}: not a whole safetensors file: {error}") from error
+            packed = content.startswith((b"PK\x03\x04", b"\x89HDF"))  # zip, as of PyTorch, or HDF5
+            hint = "; gpunn.interop.load_state reads weights of other libraries" if packed else ""
+            raise FileError(f"{path}: not a whole safetensors file: {error}{hint}") from error
     own, read = module.state_dict(), weights
     if not strict:
         own, read = ({name: each[name] for name in own.keys() & weights.keys()} for each in (own, weights))

@@ -148,6 +148,12 @@ def test_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "sprung").exists()
 
 
+def test_weights_of_another_library_are_known_as_such(tmp_path: Path) -> None:
+    np.savez(tmp_path / "w.npz", x=np.ones(3))
+    with pytest.raises(FileError, match="w.npz: not a whole .*; gpunn.interop.load_state reads weights of other lib"):
+        load_weights(network(), tmp_path / "w.npz")
+
+
 def test_unknown_dtype(tmp_path: Path) -> None:
     """One that is legal in the format, and nothing that NumPy knows."""
     header = json.dumps({"w": {"dtype": "F8_E5M2", "shape": [2], "data_offsets": [0, 2]}}).encode()

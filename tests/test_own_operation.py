@@ -33,7 +33,8 @@ X, W = np.ones(4, np.float32), np.ones(1, np.float32)
         ([X, W], ArgumentError, "for each input, got inputs=3, gradients=2"),
         ([X, None, X], ShapeError, r"the gradient of input 2 must have its shape, got input=\(1,\), gradient=\(4,\)"),
         ([X.sum(), None, W], ShapeError, r"input 0 must have its shape, got input=\(4,\), gradient=\(\)"),
-        ([1.0, None, W], ShapeError, r"input 0 must have its shape, got input=\(4,\), gradient=None"),
+        ([1.0, None, W], DtypeError, "the gradient of input 0 must be an array, got type='float'"),
+        ([tensor(X), None, W], DtypeError, "input 0 must be an array, got type='Tensor'"),
         ([X, None, W.astype(float)], DtypeError, "must have its dtype, got input='float32', gradient='float64'"),
     ],
 )  # fmt: skip
@@ -52,3 +53,28 @@ def test_a_number_without_dimensions_may_be_numpys() -> None:
     gpunn.differentiable(x.data * 2, [x], lambda gy, needs: [np.full(3, gy).sum()]).backward()
     assert x.grad is not None
     assert (x.grad.shape, x.grad.item()) == ((), 3)
+
+
+T = tensor(X, requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        ((X, T, min), ArgumentError, "inputs must be a list of arrays and Tensors, or None .*, got type='Tensor'"),
+        ((X, [T, 2.0], min), DtypeError, "inputs must be a list of arrays and Tensors, or None .*, got type='float'"),
+        ((T, [T], min), DtypeError, "y must be an array, computed from those that gpunn.kept gives, got type='Tensor'"),
+        ((2.0, [T], min), DtypeError, "y must be an array, .*, got type='float'"),
+        ((X.astype(int), [T], min), DtypeError, "y must be of floats, to have a gradient, got dtype='int64'"),
+        ((X, [T], None), ArgumentError, "backward must be a function of gy and needs, got backward=None"),
+    ],
+)
+def test_what_is_no_operation_is_named(arguments: Any, error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=rf"^differentiable: {said}"):
+        gpunn.differentiable(*arguments)
+
+
+def test_integers_without_a_gradient() -> None:
+    assert gpunn.differentiable(X.astype(int), [X], min).dtype == int
+    with gpunn.no_grad():
+        assert gpunn.differentiable(X.astype(int), [T], min).dtype == int

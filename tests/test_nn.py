@@ -209,7 +209,7 @@ def test_summary_of_integers():
         ["0", "Embedding", "(N,", "7,", "3)", "30", "120"],
         ["1", "Linear", "(N,", "7,", "2)", "8", "32"],
     ]
-    for wrong in (np.zeros((1, 2), np.float32), 2, ("2",), None):
+    for wrong in (np.zeros((1, 2), np.float32), 2, ("2",), (-1,), None):
         with pytest.raises(ArgumentError, match=r"summary: input_shape must be the sizes of one example, as x.shape"):
             nn.Tanh().summary(wrong)
     assert rows(nn.Tanh().summary((2,)))[1:] == [["Tanh", "(N,", "2)", "0", "0"], ["total", "0", "0"]]

@@ -652,7 +652,9 @@ class Module:
 
         Raises ArgumentError where ``input_shape`` is an input, or anything but sizes.
         """
-        listed = isinstance(input_shape, tuple | list) and all(isinstance(size, Integral) for size in input_shape)
+        listed = isinstance(input_shape, tuple | list) and all(
+            isinstance(size, Integral) and size >= 0 for size in input_shape
+        )
         rule = "input_shape must be the sizes of one example, as x.shape[1:]"
         check(listed, ArgumentError, "summary", rule, type=type(input_shape).__name__)
         first = next(iter(self.parameters()), None)

@@ -1,5 +1,6 @@
 """The emulator's check mode: right kernels give no report, planted mistakes give the right one."""
 
+import pickle
 import warnings
 from shutil import which
 
@@ -261,6 +262,8 @@ def test_every_report_is_in_the_error():
     assert isinstance(error, KernelError)
     assert len(places(error.reports)) == len(error.reports) >= 5  # no kind and place twice
     assert str(error).splitlines()[0] == str(error.reports[0])
+    copied = pickle.loads(pickle.dumps(error))
+    assert (str(copied), copied.reports) == (str(error), error.reports)
 
 
 # --- planted mistakes -------------------------------------------------------------------------------------------------

@@ -111,6 +111,9 @@ class CheckError(KernelError):
             lines.append(f"... and {hidden} more, in the attribute `reports`")
         super().__init__("\n".join(lines))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.reports,), {"args": self.args}
+
 
 class RawReport(ctypes.Structure):
     """`struct Report` of runtime/launch.h."""

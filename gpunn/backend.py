@@ -61,15 +61,18 @@ def get_array_module(*arrays: object) -> Any:
 
     Raises DeviceError when NumPy and CuPy arrays are mixed: nothing is ever copied between devices unasked.
     """
-    if "cupy" not in sys.modules:
+    cupy = sys.modules.get("cupy")
+    if cupy is None:
         return np
-    on_gpu = [_is_cupy(a) for a in arrays]
-    if not any(on_gpu):
-        return np
-    if any(isinstance(a, np.ndarray) for a in arrays):
-        kinds = ["CuPy" if gpu else "NumPy" for a, gpu in zip(arrays, on_gpu, strict=True) if is_array(a)]
-        fail(DeviceError, "get_array_module", "arrays must be on one device; use to_gpu or to_cpu", arrays=kinds)
-    return sys.modules["cupy"]
+    found = None
+    for a in arrays:
+        kind = np if isinstance(a, np.ndarray) else cupy if isinstance(a, cupy.ndarray) else None
+        if found is None:
+            found = kind
+        elif kind is not None and kind is not found:
+            kinds = ["CuPy" if _is_cupy(each) else "NumPy" for each in arrays if is_array(each)]
+            fail(DeviceError, "get_array_module", "arrays must be on one device; use to_gpu or to_cpu", arrays=kinds)
+    return found or np
 
 
 def plain(x: Any) -> Any:
@@ -155,32 +158,42 @@ def operands(op: str, optional: Mapping[str, Array | None] | None = None, /, **a
     Traceback (most recent call last):
     gpunn.errors.DtypeError: linear: x must be a floating array, got dtype='int64'
     """
-    given = arrays if optional is None else arrays | {name: a for name, a in optional.items() if a is not None}
-    if "cupy" not in sys.modules and _one_native_dtype(given):
-        return np
-    check_array(op, **given)
-    for name, a in given.items():
+    if optional is not None:
+        arrays |= {name: a for name, a in optional.items() if a is not None}
+    kind = dtype = None
+    for a in arrays.values():
+        if type(a) is not kind:
+            if kind is not None or not (type(a) is np.ndarray or _is_cupy(a)):
+                break
+            kind, dtype = type(a), a.dtype
+        elif a.dtype is not dtype:
+            break
+    else:
+        if dtype in _NATIVE:  # of arrays of one kind, and one of NumPy's own floats, nothing is refused
+            return np if kind is np.ndarray else sys.modules["cupy"]
+    check_array(op, **arrays)
+    for name, a in arrays.items():
         if not is_floating(a.dtype):
             fail(DtypeError, op, f"{name} must be a floating array", dtype=str(a.dtype))
-    modules = {name: "CuPy" if _is_cupy(a) else "NumPy" for name, a in given.items()}
+    modules = {name: "CuPy" if _is_cupy(a) else "NumPy" for name, a in arrays.items()}
     check(len(set(modules.values())) < 2, DeviceError, op, "arrays must all be NumPy's or all be CuPy's", **modules)
-    if len({a.dtype for a in given.values()}) > 1:
-        dtypes = {name: str(a.dtype) for name, a in given.items()}
+    if len({a.dtype for a in arrays.values()}) > 1:
+        dtypes = {name: str(a.dtype) for name, a in arrays.items()}
         fail(DtypeError, op, "arrays must have one dtype", **dtypes)
     return np if "NumPy" in modules.values() else sys.modules["cupy"]
 
 
-def _one_native_dtype(given: Mapping[str, Any]) -> bool:
-    """Whether all are plain arrays of one of NumPy's own floats: nothing that :func:`operands` would refuse."""
-    dtype = None
-    for a in given.values():
-        if type(a) is not np.ndarray or (a.dtype is not dtype and dtype is not None):
-            return False
-        dtype = a.dtype
-    return dtype in _NATIVE
-
-
 # ---- dtypes --------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(64)
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """``dtype.name``, for which NumPy takes longer than for a small sum.
+
+    >>> dtype_name(np.dtype(np.float32))
+    'float32'
+    """
+    return dtype.name
 
 
 def is_floating(dtype: Any) -> bool:
@@ -189,8 +202,8 @@ def is_floating(dtype: Any) -> bool:
     >>> is_floating(np.dtype(np.float32)), is_floating(np.dtype(np.int32))
     (True, False)
     """
-    # NumPy counts bfloat16 among the kinds that it does not know, "V". (The name of a dtype takes long.)
-    return dtype in _FLOATING or (dtype.kind == "V" and dtype.name == "bfloat16")
+    # NumPy counts bfloat16 among the kinds that it does not know, "V".
+    return dtype in _FLOATING or (dtype.kind == "V" and dtype_name(dtype) == "bfloat16")
 
 
 _HALF_TYPES = ("bf16", "fp16")

@@ -91,13 +91,15 @@ class Operation:
         needs = tuple([parent is not None and parent.requires_grad for parent in self.parents])
         for parent, needed, gradient in zip(self.parents, needs, self.backward(gy, needs), strict=True):
             if needed and gradient is not None:
-                earlier = pending.get(id(parent))
+                place = id(parent)
+                earlier = pending.get(place)
                 if earlier is not None:
                     with device_context(gradient):  # after a transfer it is not where gy is
                         gradient = earlier + gradient
-                if not is_array(gradient):  # a sum of arrays without dimensions is a number
+                # A sum of arrays without dimensions is a number.
+                if type(gradient) is not np.ndarray and not is_array(gradient):
                     gradient = get_array_module(gy).asarray(gradient)
-                pending[id(parent)] = gradient
+                pending[place] = gradient
 
     def free(self) -> None:
         self.backward, self.parents, self.memories, self.seen = _freed, [], [], []

@@ -834,7 +834,7 @@ def record(y: Array, parents: Sequence[Tensor], backward: Backward) -> Tensor:
 
 def _array(y: Any) -> Array:
     """``y`` as an array: NumPy returns scalars where there are no dimensions, CuPy arrays."""
-    return y if is_array(y) else np.asarray(y)
+    return y if type(y) is np.ndarray or is_array(y) else np.asarray(y)
 
 
 def _joint(a: Any, x: Array, b: Any, y: Array, result: Array, backward: _PairBackward) -> Tensor:

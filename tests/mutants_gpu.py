@@ -342,13 +342,13 @@ MUTANTS = [
         ("sums are of float64", "np.promote_types(dtype, np.float32)", "np.promote_types(dtype, np.float64)"),
         (
             "two dtypes are one",
-            "if len({a.dtype for a in given.values()}) > 1:",
-            "if len({a.dtype for a in given.values()}) > 2:",
+            "if len({a.dtype for a in arrays.values()}) > 1:",
+            "if len({a.dtype for a in arrays.values()}) > 2:",
         ),
         ("two modules are one", "check(len(set(modules.values())) < 2", "check(len(set(modules.values())) < 3"),
         ("integers are floats", "if not is_floating(a.dtype):", "if False:"),
-        ("arrays of both modules are taken", "if any(isinstance(a, np.ndarray) for a in arrays):", "if False:"),
-        ("CuPy's arrays are NumPy's", 'return np if "NumPy" in modules.values() else', "return np if modules else"),
+        ("arrays of both modules are taken", "elif kind is not None and kind is not found:", "elif False:"),
+        ("CuPy's arrays are NumPy's", "return np if kind is np.ndarray else", "return np if kind else"),
     ),
 ]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpunn.backend import Array, device_of, get_array_module, is_array
+from gpunn.backend import Array, device_of, dtype_name, get_array_module, is_array
 from gpunn.context import Setting, context
 from gpunn.cuda import capture, source
 from gpunn.cuda.source import MacroValue
@@ -108,7 +108,7 @@ def takes(x: Array, half: bool = False) -> bool:
     """
     if get_array_module(x) is np and _emulation.get() is None and _recorded.get() is None:
         return False
-    return x.dtype.name in C_TYPES or (half and x.dtype.name in HALF_TYPES)
+    return dtype_name(x.dtype) in C_TYPES or (half and dtype_name(x.dtype) in HALF_TYPES)
 
 
 def has_warpgroups(x: Array) -> bool:
@@ -127,7 +127,7 @@ def has_warpgroups(x: Array) -> bool:
 
 def c_type(x: Array) -> str:
     """The CUDA C++ type of the elements of ``x``."""
-    return (C_TYPES | HALF_TYPES)[x.dtype.name]
+    return (C_TYPES | HALF_TYPES)[dtype_name(x.dtype)]
 
 
 # A grid rounds the work up to whole tiles, so an index may pass the last element by less than this.
@@ -163,7 +163,7 @@ def launch(
     arrays = [a for a in args if is_array(a)]
     xp = get_array_module(*arrays)
     if any(a.dtype.itemsize == 2 for a in arrays):  # CuPy and the emulator know no type of bfloat16: they see bits
-        args = [a.view(np.uint16) if is_array(a) and a.dtype.name in HALF_TYPES else a for a in args]
+        args = [a.view(np.uint16) if is_array(a) and dtype_name(a.dtype) in HALF_TYPES else a for a in args]
     for a in arrays:
         # A GPU stops the whole context at such an address.
         rule = "arrays must begin at a multiple of their element size"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpunn import backend, cuda
-from gpunn.backend import Array, get_array_module
+from gpunn.backend import Array, dtype_name, get_array_module
 from gpunn.cuda import tuning
 from gpunn.errors import DeviceError, ShapeError, check
 from gpunn.ops.conv.geometry import Plan
@@ -78,7 +78,7 @@ class Setting:
 
 
 def find_setting(op: str, x: Array) -> Setting:
-    name = HALVES.get(x.dtype.name) or backend.chosen_matmul_precision()
+    name = HALVES.get(dtype_name(x.dtype)) or backend.chosen_matmul_precision()
     xp = get_array_module(x)
     if xp is not np:
         capability = int(xp.cuda.Device().compute_capability)

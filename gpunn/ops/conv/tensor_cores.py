@@ -20,7 +20,7 @@ from itertools import product
 import numpy as np
 
 from gpunn import backend, cuda
-from gpunn.backend import Array, get_array_module
+from gpunn.backend import Array, dtype_name, get_array_module
 from gpunn.ops.conv.geometry import Plan
 from gpunn.ops.conv.tensor_core_launch import HALVES, Axes, Axis, find_setting, find_tiling, launch, multiply, pack
 from gpunn.ops.conv.tensor_core_tiles import Layout, Tiling, Work, split_pixels, tiles
@@ -39,7 +39,7 @@ def is_rounded(x: Array) -> bool:
     (True, True, False)
     """
     rounded = x.dtype == np.float32 and backend.chosen_matmul_precision() != "fp32"
-    return rounded or x.dtype.name in HALVES
+    return rounded or dtype_name(x.dtype) in HALVES
 
 
 def forward(plan: Plan, x: Array, w: Array, b: Array | None, relu: bool) -> Array:

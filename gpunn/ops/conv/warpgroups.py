@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gpunn import backend, cuda
-from gpunn.backend import Array, get_array_module
+from gpunn.backend import Array, dtype_name, get_array_module
 from gpunn.cuda.tensor_maps import tensor_map
 from gpunn.ops.conv.geometry import Plan
 from gpunn.ops.conv.tensor_core_launch import HALVES, find_setting, pack
@@ -29,7 +29,7 @@ def takes(job: str, plan: Plan, x: Array, fused: bool) -> bool:
     """True for forward passes in bf16 where a GPU has warpgroups, without groups and dilation, of enough channels."""
     if job != "forward" or plan.rank != 2 or plan.groups != 1 or not cuda.takes(x, half=True):
         return False
-    precision = HALVES.get(x.dtype.name) or (x.dtype == np.float32 and backend.chosen_matmul_precision())
+    precision = HALVES.get(dtype_name(x.dtype)) or (x.dtype == np.float32 and backend.chosen_matmul_precision())
     if precision != "bf16" or not cuda.has_warpgroups(x):
         return False
     win, (filters, channels) = plan.window, plan.w_shape[:2]
